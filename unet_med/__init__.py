@@ -1,0 +1,38 @@
+"""The 2015 U-Net as MONAI components.
+
+Importing this package loads neither torch nor MONAI and registers nothing;
+submodules load on first use (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__version__ = "0.1.0"
+
+_SUBMODULES = (
+    "bundle",
+    "data",
+    "deformation",
+    "engines",
+    "geometry",
+    "inferers",
+    "instances",
+    "losses",
+    "metrics",
+    "networks",
+    "report",
+    "transforms",
+    "weights",
+)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_SUBMODULES, "__version__"])

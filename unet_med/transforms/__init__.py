@@ -1,0 +1,1 @@
+"""MONAI transforms, array and dictionary doors of the layers below."""
