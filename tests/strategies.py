@@ -1,0 +1,30 @@
+"""Hypothesis strategies shared by the tests."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+
+@st.composite
+def valid_nets(draw, max_depth: int = 4):
+    """Keywords of `unet_med.geometry` for a network small enough to walk through."""
+    pool = draw(st.sampled_from([2, 2, 3]))
+    return {
+        "depth": draw(st.integers(0, max_depth if pool == 2 else 2)),
+        "convs_per_level": draw(st.integers(1, 3)),
+        "pool": pool,
+        "upsample_crop": draw(st.integers(0, 1)),
+    }
+
+
+@st.composite
+def tilings(draw, max_axes: int = 2):
+    """Image shape, tile sides and the rules of a grid that can cover it."""
+    stride = draw(st.sampled_from([1, 2, 4, 8]))
+    padding = draw(st.sampled_from(["valid", "same"]))
+    margin = draw(st.integers(0, 20)) if padding == "valid" else stride * draw(st.integers(0, 3))
+    axes = draw(st.integers(1, max_axes))
+    shape = tuple(draw(st.integers(1, 60)) for _ in range(axes))
+    rest = draw(st.integers(0, stride - 1)) if padding == "valid" else 0
+    sides = tuple(2 * margin + rest + stride * draw(st.integers(1, 6)) for _ in range(axes))
+    return shape, sides, {"margin": margin, "stride": stride, "padding": padding}
