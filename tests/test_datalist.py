@@ -1,0 +1,141 @@
+"""Pairs, stacks, splits and what labels mean."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from unet_med import data
+
+
+def write_png(path: Path, shape: tuple[int, int] = (8, 6)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros(shape, np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.tif", "a"), ("a.ome.tif", "a"), ("b.nii.gz", "b"), ("c.1.png", "c.1"), ("d.xyz", "d")],
+)
+def test_stem(name: str, expected: str) -> None:
+    assert data.stem(f"folder/{name}") == expected
+
+
+def test_pairs_by_name_whatever_the_suffix(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write_png(tmp_path / "images" / f"{name}.png")
+        write_png(tmp_path / "labels" / f"{name}.bmp")
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    pairs = data.find_pairs(tmp_path / "images", tmp_path / "labels")
+    assert [(Path(p["image"]).name, Path(p["label"]).name) for p in pairs] == [
+        ("a.png", "a.bmp"),
+        ("b.png", "b.bmp"),
+    ]
+
+
+def test_missing_label_names_the_image(tmp_path: Path) -> None:
+    write_png(tmp_path / "images" / "a.png")
+    write_png(tmp_path / "labels" / "b.png")
+    with pytest.raises(ValueError, match=r"image a\.png has no label of the same name"):
+        data.find_pairs(tmp_path / "images", tmp_path / "labels")
+
+
+def test_two_labels_of_one_name(tmp_path: Path) -> None:
+    write_png(tmp_path / "images" / "a.png")
+    write_png(tmp_path / "labels" / "a.png")
+    write_png(tmp_path / "labels" / "a.bmp")
+    with pytest.raises(ValueError, match="two labels of one name"):
+        data.find_pairs(tmp_path / "images", tmp_path / "labels")
+
+
+def test_empty_and_absent_folders(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no images"):
+        data.find_images(tmp_path)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        data.find_images(tmp_path / "nowhere")
+
+
+def test_no_labels_given(tmp_path: Path) -> None:
+    write_png(tmp_path / "images" / "a.png")
+    with pytest.raises(ValueError, match="names no labels"):
+        data.find_pairs(tmp_path / "images")
+
+
+def test_stack_becomes_planes(tmp_path: Path) -> None:
+    import tifffile
+
+    for name in ("image", "label"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((3, 8, 6), np.uint8))
+    pairs = data.find_pairs(tmp_path / "image.tif", tmp_path / "label.tif", stacks=True)
+    assert [p["slice"] for p in pairs] == [0, 1, 2]
+    assert {Path(p["label"]).name for p in pairs} == {"label.tif"}
+    whole = data.find_pairs(tmp_path / "image.tif", tmp_path / "label.tif")
+    assert len(whole) == 1
+    assert "slice" not in whole[0]
+
+
+def test_monai_data_list(tmp_path: Path) -> None:
+    write_png(tmp_path / "x" / "a.png")
+    write_png(tmp_path / "x" / "a_label.png")
+    listing = {"training": [{"image": "x/a.png", "label": "x/a_label.png", "fold": 0}]}
+    (tmp_path / "list.json").write_text(json.dumps(listing))
+    (pair,) = data.find_pairs(tmp_path / "list.json")
+    assert pair["label"] == str(tmp_path / "x" / "a_label.png")
+    assert pair["fold"] == 0
+
+
+@given(count=st.integers(2, 40), fraction=st.floats(0.01, 0.99))
+def test_split_is_a_partition(count: int, fraction: float) -> None:
+    items = [{"image": str(k)} for k in range(count)]
+    training, validation = data.split_validation(items, fraction)
+    assert training
+    assert validation
+    assert sorted(training + validation, key=lambda i: int(i["image"])) == items
+
+
+def test_split_is_spread_evenly() -> None:
+    items = [{"image": k} for k in range(20)]
+    _, validation = data.split_validation(items, 0.1)
+    assert [item["image"] for item in validation] == [5, 15]
+
+
+def test_split_of_a_single_image_uses_it_twice() -> None:
+    items = [{"image": "only"}]
+    assert data.split_validation(items, 0.5) == (items, items)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([[0, 255], [0, 255]], "mask"),
+        ([[0, 1]], "mask"),
+        ([[0], [7]], "mask"),
+        ([[0, 1, 2], [0, 1, 2]], "classes"),
+        ([[0, 1, 2, 255], [0, 1, 2]], "classes"),
+        ([[0, 1, 2, 3]], "instances"),
+        ([list(range(40)), list(range(30))], "instances"),
+        ([[0, 1, 2], [-1, 0, 1, 2]], "instances"),
+    ],
+)
+def test_label_kind(values: list[list[int]], kind: str) -> None:
+    assert data.guess_label_kind([np.array(v) for v in values]) == kind
+
+
+@pytest.mark.data
+def test_label_kind_of_real_labels(shared: Path) -> None:
+    from monai.transforms import LoadImage
+
+    load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
+    hippocampus = sorted((shared / "data/msd-hippocampus/labels").iterdir())[:5]
+    assert data.guess_label_kind([load(p).numpy() for p in hippocampus]) == "classes"
+    cells = sorted((shared / "data/usiigaci-t98g/train").glob("*/instances_ids.png"))[:3]
+    assert data.guess_label_kind([load(p).numpy() for p in cells]) == "instances"
+    membranes = sorted((shared / "data/isbi2012/label").iterdir())[:3]
+    assert data.guess_label_kind([load(p).numpy() for p in membranes]) == "mask"

@@ -1,0 +1,67 @@
+"""A tile depends on seed, epoch and position alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader
+from monai.transforms import Compose, Lambdad, RandLambdad, RandShiftIntensityd
+
+from unet_med.data import EpochSampler, TileDataset
+
+
+def make(tiles: int | None = None, seed: int = 0, images: int = 5, **options: Any) -> TileDataset:
+    items = [{"image": torch.full((1, 2, 2), float(10 * k))} for k in range(images)]
+    random = RandShiftIntensityd(keys="image", offsets=1.0, prob=1.0)
+    return TileDataset(items, Compose([random]), seed=seed, tiles_per_epoch=tiles, **options)
+
+
+def epoch(dataset: TileDataset, number: int, workers: int = 0) -> list[float]:
+    sampler = EpochSampler(dataset)
+    sampler.set_epoch(number)
+    loader = DataLoader(dataset, sampler=sampler, batch_size=1, num_workers=workers)
+    return [float(batch["image"].mean()) for batch in loader]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_same_tiles_on_any_number_of_workers(workers: int) -> None:
+    expected = [float(make()[5 + k]["image"].mean()) for k in range(5)]
+    assert epoch(make(), 1, workers) == pytest.approx(expected, abs=0)
+
+
+def test_epochs_and_seeds_differ() -> None:
+    assert epoch(make(), 0) != epoch(make(), 1)
+    assert epoch(make(seed=0), 0) != epoch(make(seed=1), 0)
+    assert epoch(make(), 3) == epoch(make(), 3)
+
+
+@pytest.mark.parametrize("tiles", [3, 5, 12])
+def test_every_image_comes_equally_often(tiles: int) -> None:
+    dataset = make(tiles)
+    assert len(dataset) == tiles
+    seen = [round(float(dataset[k]["image"].mean()) / 10) for k in range(60)]
+    assert np.bincount(seen).tolist() == [12] * 5
+
+
+def test_deterministic_head_runs_once_and_stays_untouched() -> None:
+    calls: list[int] = []
+
+    def count(x: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return x
+
+    def spoil(x: torch.Tensor) -> torch.Tensor:
+        return x.add_(1)
+
+    items = [{"image": torch.zeros(1, 2, 2)}]
+    transform = Compose([Lambdad("image", count), RandLambdad("image", spoil, prob=1.0)])
+    dataset = TileDataset(items, transform)
+    assert [float(dataset[k]["image"].max()) for k in range(3)] == [1.0, 1.0, 1.0]
+    assert len(calls) == 1
+
+
+def test_without_cache_the_tiles_are_the_same() -> None:
+    assert epoch(make(cache=False), 2) == epoch(make(), 2)

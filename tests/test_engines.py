@@ -1,0 +1,162 @@
+"""Handlers, on a MONAI trainer small enough to follow by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import MeanSquaredError, from_engine
+
+from unet_med.engines import (
+    Checkpoints,
+    PrepareBatchWeighted,
+    Reproducible,
+    TrainingBudget,
+    Validation,
+    save_atomically,
+)
+
+
+class Parts:
+    """A linear network with dropout that learns 3 x, its trainer and its evaluator."""
+
+    def __init__(self, epochs: int = 3, minutes: float | None = None, **checkpoints: Any) -> None:
+        torch.manual_seed(0)
+        x = torch.linspace(-1, 1, 8).reshape(8, 1)
+        items = [{"image": v, "label": 3 * v} for v in x]
+        self.network = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.Dropout(0.5))
+        self.network.append(torch.nn.Linear(4, 1))
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
+        self.budget = TrainingBudget(self.optimizer, minutes)
+        self.losses: list[float] = []
+        loader = DataLoader(items, batch_size=2)  # type: ignore[arg-type]
+        prepare = PrepareBatchWeighted()
+        self.evaluator = SupervisedEvaluator(
+            device=torch.device("cpu"),
+            val_data_loader=loader,
+            network=self.network,
+            prepare_batch=prepare,
+            key_val_metric={
+                "mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))
+            },
+            metric_cmp_fn=lambda new, old: new < old,
+        )
+        handlers: list[Any] = [Reproducible(0), self.budget, Validation(2, self.evaluator)]
+        if checkpoints:
+            options = {"evaluator": self.evaluator, "budget": self.budget, **checkpoints}
+            folder = options.pop("folder")
+            handlers.append(Checkpoints(folder, self.network, self.optimizer, **options))
+        self.trainer = SupervisedTrainer(
+            device=torch.device("cpu"),
+            max_epochs=epochs,
+            train_data_loader=loader,
+            network=self.network,
+            optimizer=self.optimizer,
+            loss_function=torch.nn.MSELoss(),
+            prepare_batch=prepare,
+            train_handlers=handlers,
+        )
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._record)
+
+    def _record(self, engine: Any) -> None:
+        self.losses.append(float(engine.state.output[0]["loss"]))
+
+    def weights(self) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in self.network.parameters()])
+
+
+def test_target_packs_label_and_weight() -> None:
+    batch = {
+        "image": torch.zeros(2, 1, 4, 4),
+        "label": torch.ones(2, 1, 4, 4, dtype=torch.int64),
+        "weight": torch.full((2, 1, 4, 4), 0.5),
+    }
+    image, target = PrepareBatchWeighted()(batch, "cpu")
+    assert target is not None
+    assert image.shape == (2, 1, 4, 4)
+    assert target.shape == (2, 2, 4, 4)
+    assert torch.equal(target[:, 0], torch.ones(2, 4, 4))
+    assert torch.equal(target[:, 1], torch.full((2, 4, 4), 0.5))
+
+
+def test_target_without_weight_or_label() -> None:
+    label = torch.ones(1, 1, 2, dtype=torch.int64)
+    _, target = PrepareBatchWeighted()({"image": torch.zeros(1, 1, 2), "label": label}, "cpu")
+    assert target is not None
+    assert target.dtype == torch.int64
+    assert PrepareBatchWeighted()({"image": label}, "cpu")[1] is None
+
+
+def test_rate_warms_up_and_decays() -> None:
+    network = torch.nn.Linear(1, 1)
+    budget = TrainingBudget(torch.optim.SGD(network.parameters(), lr=0.2), warmup=0.1, final=0.01)
+    assert budget.rate(0.0) == pytest.approx(0.0099, rel=0.01)
+    assert budget.rate(0.1) == pytest.approx(1.0)
+    assert budget.rate(0.55) == pytest.approx((1 + 0.01) / 2)
+    assert budget.rate(1.0) == pytest.approx(0.01)
+
+
+def test_rate_reaches_the_optimizer() -> None:
+    parts = Parts(epochs=4)
+    parts.trainer.run()
+    last = parts.budget.rate(15 / 16)  # the rate of the last of 16 iterations
+    assert parts.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * last)
+
+
+def test_minutes_end_the_run() -> None:
+    parts = Parts(epochs=10_000_000, minutes=0.02)
+    parts.trainer.run()
+    assert 0.02 <= parts.budget.elapsed_minutes < 0.05
+    assert parts.optimizer.param_groups[0]["lr"] < 0.1 * 0.05
+
+
+def test_validation_also_at_the_end() -> None:
+    parts = Parts(epochs=5)
+    epochs: list[int] = []
+    parts.evaluator.add_event_handler(Events.COMPLETED, lambda e: epochs.append(e.state.epoch))
+    parts.trainer.run()
+    assert epochs == [2, 4, 5]
+
+
+def test_best_network_is_kept(tmp_path: Path) -> None:
+    parts = Parts(epochs=6, folder=tmp_path)
+    scores: dict[float, torch.Tensor] = {}
+
+    def keep(engine: Any) -> None:
+        scores[float(engine.state.metrics["mse"])] = parts.weights()
+
+    parts.evaluator.add_event_handler(Events.COMPLETED, keep)
+    parts.trainer.run()
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    saved = torch.cat([value.flatten() for value in state.values()])
+    assert torch.equal(saved, scores[min(scores)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "model.pt"]
+
+
+def test_resumed_run_equals_uninterrupted_one(tmp_path: Path) -> None:
+    whole = Parts(epochs=6, folder=tmp_path / "whole")
+    whole.trainer.run()
+
+    first = Parts(epochs=6, folder=tmp_path / "parts")
+    first.trainer.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda e: e.terminate() if e.state.epoch == 3 else None
+    )
+    first.trainer.run()
+    second = Parts(epochs=6, folder=tmp_path / "parts", resume=True)
+    second.trainer.run()
+    assert first.losses + second.losses == whole.losses
+    assert torch.equal(second.weights(), whole.weights())
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    save_atomically({"a": torch.ones(2)}, path)
+    with pytest.raises(Exception, match="pickle"):
+        save_atomically({"a": lambda: None}, path)
+    assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(2))
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]

@@ -1,0 +1,158 @@
+"""The `unet-med` command: thin doors to the bundle.
+
+This module only reads arguments and reports errors; each command lives in a
+module of its own, which is imported when it runs, so that `--help` needs
+neither torch nor MONAI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from unet_med import __version__
+
+PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; `sys.argv` by default.
+
+    Returns:
+        Exit code: 0 done, 2 wrong input (one sentence on stderr), 130 stopped by ^C.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        command = importlib.import_module(f"unet_med.cli.{args.command}")
+        command.run(args)
+    except KeyboardInterrupt:
+        print("\nunet-med: stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        reason = _user_error(error)
+        if reason is None:
+            raise
+        print(f"unet-med: error: {reason}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _user_error(error: BaseException) -> str | None:
+    """One sentence for errors in what the user gave; None for errors of ours.
+
+    MONAI wraps whatever a transform or a component raises; the sentence is at
+    the bottom of the chain.
+    """
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    if isinstance(root, (ValueError, OSError, ImportError)):
+        return " ".join(str(root).split())
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="unet-med",
+        description="The 2015 U-Net for microscopy and medical images, as a MONAI bundle.",
+    )
+    parser.add_argument("--version", action="version", version=f"unet-med {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_demo, _add_train, _add_predict, _add_evaluate, _add_init):
+        add(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # what add_subparsers returns; argparse has no public name
+
+
+def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
+    demo = commands.add_parser(
+        "demo", help="train on generated cells and segment an image and a volume, in minutes"
+    )
+    demo.add_argument("--output", default="demo", help="new folder for everything (%(default)s)")
+    demo.add_argument("--minutes", type=float, default=2.0, help="training time (%(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="of data and training (%(default)s)")
+
+
+def _add_train(commands: Commands[argparse.ArgumentParser]) -> None:
+    train = commands.add_parser("train", help="train on your own annotated images")
+    train.add_argument(
+        "--images",
+        required=True,
+        help="folder of images (TIFF, PNG, NIfTI, ...), one stack, or a MONAI data list (.json)",
+    )
+    train.add_argument("--labels", help="folder of labels with the same names, or one stack")
+    train.add_argument("--output", required=True, help="new folder: the trained bundle")
+    train.add_argument(
+        "--preset",
+        default="modern",
+        metavar="|".join(PRESETS),
+        help="network and training recipe (%(default)s); paper2015 is the paper to the letter",
+    )
+    train.add_argument(
+        "--label-kind",
+        default="auto",
+        choices=("auto", "mask", "classes", "instances"),
+        help="what label values mean (%(default)s: decided from the files, and said)",
+    )
+    train.add_argument("--features", type=int, nargs="+", help="channels of each level")
+    train.add_argument(
+        "--dims", type=int, choices=(2, 3), help="2: planes, 3: volumes (decided from the files)"
+    )
+    train.add_argument("--tile-size", type=int, help="side of a training tile, px")
+    budget = train.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, help="training time (10, unless --epochs)")
+    budget.add_argument("--epochs", type=int, help="passes over the images")
+    train.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
+    train.add_argument(
+        "--validation", type=float, default=0.1, help="share of images held back (%(default)s)"
+    )
+    train.add_argument(
+        "--resume", action="store_true", help="continue what is in --output, where it stopped"
+    )
+    _add_device(train)
+
+
+def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
+    predict = commands.add_parser("predict", help="segment images with a trained bundle")
+    predict.add_argument("images", nargs="+", help="images, or folders of them")
+    predict.add_argument("--bundle", required=True, help="folder that `unet-med train` made")
+    predict.add_argument("--output", required=True, help="folder for the results")
+    predict.add_argument("--instances", action="store_true", help="also write instance labels")
+    predict.add_argument(
+        "--probabilities", action="store_true", help="also write class probabilities (float32)"
+    )
+    predict.add_argument(
+        "--tta",
+        choices=("none", "flips", "rotations"),
+        help="average over mirrored or rotated copies (the bundle's own choice)",
+    )
+    _add_device(predict)
+
+
+def _add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser("evaluate", help="score results against the truth")
+    evaluate.add_argument("results", help="folder of results, or one file")
+    evaluate.add_argument("truth", help="folder of labels of the same names, or one file")
+    evaluate.add_argument(
+        "--label-kind",
+        default="auto",
+        choices=("auto", "mask", "classes", "instances"),
+        help="what the truth's values mean (%(default)s)",
+    )
+    evaluate.add_argument("--output", help="also write the table here, as JSON")
+
+
+def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
+    init = commands.add_parser("init", help="write a fresh bundle to edit and run with MONAI")
+    init.add_argument("destination", help="new folder")
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", help="cpu, cuda or cuda:N (cuda where there is one, else cpu)")

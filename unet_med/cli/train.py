@@ -1,0 +1,145 @@
+"""`unet-med train`: from a folder of images and labels to a trained bundle."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unet_med import bundle
+from unet_med.cli import PRESETS
+from unet_med.cli.device import choose_device
+
+CPU_FEATURES = (16, 32, 64, 128, 256)  # a sixteenth of the paper's cost
+DEFAULT_MINUTES = 10.0
+TILES_PER_EPOCH = 20  # at least, so that validation does not dominate small sets
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the images and labels say about themselves."""
+
+    count: int
+    shape: tuple[int, ...]  # of the largest image, px
+    in_channels: int
+    spatial_dims: int
+    label_kind: str
+    out_channels: int
+    stacks: bool
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, and leave a bundle in `--output`."""
+    if args.preset not in PRESETS:
+        raise ValueError(f"unknown preset {args.preset!r}: one of {', '.join(PRESETS)}")
+    device = choose_device(args.device)
+    output = Path(args.output)
+    if args.resume and (output / "models" / "checkpoint.pt").is_file():
+        _train(output, {"resume": True, "device": f"$torch.device('{device}')"})
+        return
+    survey = look(args)
+    settings = choose(args, survey, device)
+    _describe(args, survey, settings)
+    existed = output.exists()
+    bundle.copy_bundle(output)
+    try:
+        bundle.write_settings(output, _overrides(args.preset, survey), settings)
+        _train(output, {"device": f"$torch.device('{device}')"})
+    except BaseException:
+        if not (output / "models" / "model.pt").is_file():
+            _discard(output, keep_folder=existed)  # nothing half-made stays behind
+        raise
+
+
+def look(args: argparse.Namespace) -> Survey:
+    """Read every label and the first image's header, and decide what was left open."""
+    from monai.transforms import LoadImage
+
+    from unet_med import data
+
+    load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
+    pairs = data.find_pairs(args.images, args.labels)
+    first = load(pairs[0]["image"])
+    dims = args.dims or (2 if len(pairs) == 1 or first.ndim == 3 else 3)
+    labels = [load(pair["label"]).numpy() for pair in pairs]
+    kind = args.label_kind if args.label_kind != "auto" else data.guess_label_kind(labels)
+    classes = max(int(label[label != 255].max(initial=0)) for label in labels) + 1
+    shapes = [label.shape[1 : 1 + dims] for label in labels]
+    return Survey(
+        count=sum(label.shape[3] if dims == 2 and label.ndim == 4 else 1 for label in labels),
+        shape=tuple(max(sides) for sides in zip(*shapes, strict=True)),
+        in_channels=first.shape[0],
+        spatial_dims=dims,
+        label_kind=kind,
+        out_channels=max(classes, 2) if kind == "classes" else 2,
+        stacks=dims == 2 and first.ndim == 4,
+    )
+
+
+def choose(args: argparse.Namespace, survey: Survey, device: str) -> dict[str, Any]:
+    """Settings of the configs: what the user said, and what follows from the images."""
+    features = args.features or (None if device.startswith("cuda") else list(CPU_FEATURES))
+    settings: dict[str, Any] = {
+        "images": str(Path(args.images).absolute()),
+        "labels": str(Path(args.labels).absolute()) if args.labels else None,
+        "label_kind": survey.label_kind,
+        "slice_stacks": survey.stacks,
+        "validation_fraction": args.validation,
+        "spatial_dims": survey.spatial_dims,
+        "in_channels": survey.in_channels,
+        "out_channels": survey.out_channels,
+        "preset": args.preset,
+        "features": features,
+        "seed": args.seed,
+        "tiles_per_epoch": max(survey.count, TILES_PER_EPOCH),
+        "minutes": args.minutes or (None if args.epochs else DEFAULT_MINUTES),
+        "epochs": args.epochs or 100_000,
+    }
+    settings["tile_size"] = args.tile_size or _tile_size(survey, settings)
+    return settings
+
+
+def _tile_size(survey: Survey, settings: dict[str, Any]) -> list[int]:
+    """Input side per axis whose output covers the images, within what one step can take."""
+    import torch
+
+    from unet_med.networks import unet
+
+    keys = ("spatial_dims", "in_channels", "out_channels", "features")
+    with torch.device("meta"):
+        network = unet(settings["preset"], **{key: settings[key] for key in keys})
+    limit = 388 if survey.spatial_dims == 2 else 64  # 388: the paper's output tile
+    return [network.input_size_for(min(side, limit)) for side in survey.shape]
+
+
+def _overrides(preset: str, survey: Survey) -> list[Path]:
+    names = [preset, *(["volume3d"] if survey.spatial_dims == 3 else [])]
+    return [path for path in map(bundle.override_file, names) if path is not None]
+
+
+def _describe(args: argparse.Namespace, survey: Survey, settings: dict[str, Any]) -> None:
+    assumed = " (decided from the values)" if args.label_kind == "auto" else ""
+    kind = {"mask": "a mask", "classes": f"{survey.out_channels} classes"}
+    features = settings["features"] or "as the preset"
+    print(f"images    {survey.count}, {survey.spatial_dims}-D, {survey.in_channels} channel(s)")
+    print(f"labels    {kind.get(survey.label_kind, 'instances')}{assumed}")
+    print(f"network   preset {settings['preset']}, features {features}")
+    print(f"tile      {settings['tile_size']} px")
+    budget = f"{settings['minutes']:g} minutes" if settings["minutes"] else f"{args.epochs} epochs"
+    print(f"budget    {budget}")
+
+
+def _train(output: Path, settings: dict[str, Any]) -> None:
+    print("the same with MONAI:\n  " + bundle.command_line(output, "train", settings), flush=True)
+    workflow = bundle.load_workflow(output, "train", settings)
+    workflow.run()
+    print(f"trained bundle in {output}; use it with")
+    print(f"  unet-med predict IMAGE --bundle {output} --output RESULTS")
+
+
+def _discard(output: Path, *, keep_folder: bool) -> None:
+    shutil.rmtree(output)
+    if keep_folder:
+        output.mkdir()

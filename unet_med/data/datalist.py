@@ -1,0 +1,218 @@
+"""Which image belongs to which label, and what the label means.
+
+A data list is MONAI's: one dictionary an item, `{"image": path, "label": path}`,
+and `"slice": k` where a 2-D network reads one plane of a stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Item = dict[str, Any]
+
+SUFFIXES = [
+    ".ome.tif",
+    ".ome.tiff",
+    ".tif",
+    ".tiff",
+    ".nii.gz",
+    ".nii",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".npy",
+    ".mha",
+    ".mhd",
+    ".nrrd",
+]
+MAX_CLASSES = 12  # more distinct values than this are instance numbers
+
+
+def stem(path: str | Path) -> str:
+    """File name without its image suffix: `a.ome.tif` -> `a`, `b.nii.gz` -> `b`."""
+    name = Path(path).name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return Path(path).stem
+
+
+def find_images(images: str | Path | Sequence[str | Path], stacks: bool = False) -> list[Item]:
+    """List the images of a folder, a file, a sequence of either, or a MONAI data list (JSON).
+
+    Args:
+        images: folder, image file, sequence of them, or a `.json` data list of MONAI.
+        stacks: make one item of each plane of a multi-plane file (for 2-D networks).
+
+    Returns:
+        Items `{"image": path}`, in the order of their names; with `stacks`
+        `{"image": path, "slice": k}`.
+
+    Raises:
+        FileNotFoundError: a path is missing.
+        ValueError: a folder without images.
+    """
+    if isinstance(images, (str, Path)) and Path(images).suffix == ".json":
+        items = _read_json(Path(images))
+    else:
+        items = [{"image": str(path)} for path in _image_files(images)]
+    return _split_stacks(items) if stacks else items
+
+
+def find_pairs(
+    images: str | Path, labels: str | Path | None = None, stacks: bool = False
+) -> list[Item]:
+    """Pair images with labels of the same name.
+
+    Args:
+        images: a folder, one file, or a MONAI data list (JSON) with `image` and `label`.
+        labels: a folder with labels of matching names, or the one label file;
+            not needed for a data list.
+        stacks: make one item of each plane of a multi-plane file (for 2-D networks).
+
+    Returns:
+        Items `{"image": path, "label": path}`, in the order of their names.
+
+    Raises:
+        FileNotFoundError: a path is missing.
+        ValueError: an image without a label, or two labels of one name; names the file.
+    """
+    items = find_images(images)
+    if not all("label" in item for item in items):
+        if labels is None:
+            raise ValueError(f"{images} names no labels: give a folder of labels as well")
+        _attach_labels(items, Path(labels), single=Path(images).is_file())
+    return _split_stacks(items) if stacks else items
+
+
+def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list[Item], list[Item]]:
+    """Hold back an evenly spread share of the items for validation.
+
+    Evenly spread, so that a stack's validation slices are not all neighbours.
+    One item is trained and validated on: there is nothing to hold back.
+
+    Args:
+        items: all items, in order.
+        fraction: share for validation, 0 to 1; at least one item is held back
+            wherever there are two or more and the fraction is above 0.
+
+    Returns:
+        Items for training, items for validation.
+    """
+    if len(items) < 2 or fraction <= 0:
+        return list(items), list(items)
+    count = min(len(items) - 1, max(1, round(len(items) * fraction)))
+    held = {int((k + 0.5) * len(items) / count) for k in range(count)}
+    training = [item for k, item in enumerate(items) if k not in held]
+    return training, [items[k] for k in sorted(held)]
+
+
+def guess_label_kind(labels: Iterable[np.ndarray]) -> str:
+    """What the numbers in a set of label images mean.
+
+    Args:
+        labels: label images, any shape.
+
+    Returns:
+        `"mask"`: at most two values in all; `"classes"`: a dozen or fewer
+        integers that repeat from image to image (255, the ignore label, aside);
+        else `"instances"`.
+    """
+    values = [set(np.unique(label).tolist()) for label in labels]
+    union = set().union(*values)
+    if len(union) <= 2:
+        return "mask"
+    foreground = [found - {0, 255} for found in values if found - {0, 255}]
+    everywhere = set.intersection(*foreground) if foreground else set()
+    repeated = len(foreground) > 1 and len(everywhere) >= len(set().union(*foreground)) / 2
+    integers = all(float(value).is_integer() and value >= 0 for value in union)
+    return "classes" if integers and repeated and len(union) <= MAX_CLASSES else "instances"
+
+
+def _image_files(images: str | Path | Sequence[str | Path]) -> list[Path]:
+    if not isinstance(images, (str, Path)):
+        return [path for entry in images for path in _image_files(entry)]
+    path = Path(images)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    if path.is_file():
+        return [path]
+    files = sorted(p for p in path.iterdir() if p.name.lower().endswith(tuple(SUFFIXES)))
+    if not files:
+        raise ValueError(f"folder {path} holds no images ({' '.join(SUFFIXES)})")
+    return files
+
+
+def _read_json(path: Path) -> list[Item]:
+    """MONAI's data list: a list of items, or its `training`/`testing` sections."""
+    import json
+
+    content = json.loads(path.read_text())
+    if isinstance(content, dict):
+        content = content.get("training") or content.get("testing") or content.get("test") or []
+    items = [item if isinstance(item, dict) else {"image": item} for item in content]
+    if not items:
+        raise ValueError(f"data list {path} holds no items under 'training' or 'testing'")
+
+    def absolute(entry: str) -> str:
+        return str(path.parent / entry)  # an absolute entry stays as it is
+
+    return [
+        {k: absolute(v) if k in ("image", "label") else v for k, v in item.items()}
+        for item in items
+    ]
+
+
+def _attach_labels(items: list[Item], labels: Path, *, single: bool) -> None:
+    if single and labels.is_file():
+        items[0]["label"] = str(labels)
+        return
+    by_stem: dict[str, Path] = {}
+    for path in _image_files(labels):
+        if stem(path) in by_stem:
+            raise ValueError(f"two labels of one name: {by_stem[stem(path)]} and {path}")
+        by_stem[stem(path)] = path
+    for item in items:
+        label = by_stem.get(stem(item["image"]))
+        if label is None:
+            name = Path(item["image"]).name
+            raise ValueError(
+                f"image {name} has no label of the same name in {labels}: "
+                f"expected {stem(name)}{Path(name).suffix}, for example"
+            )
+        item["label"] = str(label)
+
+
+def _split_stacks(items: Sequence[Item]) -> list[Item]:
+    """One item a plane; files of one plane stay as they are."""
+    split: list[Item] = []
+    for item in items:
+        planes = _count_planes(item["image"])
+        split += [item] if planes == 1 else [{**item, "slice": k} for k in range(planes)]
+    return split
+
+
+def _count_planes(path: str) -> int:
+    """Planes along the last spatial axis of a file, 1 for a 2-D image."""
+    return image_shape(path)[2]
+
+
+def image_shape(path: str | Path, load: Callable[[str], Any] | None = None) -> tuple[int, int, int]:
+    """Spatial shape `(X, Y, Z)` of a file in pixels; Z is 1 for a 2-D image.
+
+    Args:
+        path: image file.
+        load: reads a file into a channel-first array; MONAI's `LoadImage` with
+            our `AutoReader` unless given.
+    """
+    if load is None:
+        from monai.transforms import LoadImage
+
+        load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
+    shape = tuple(load(str(path)).shape[1:])
+    return (shape + (1, 1))[:3]

@@ -1,0 +1,101 @@
+"""A data set whose item is a function of seed, epoch and position, and of nothing else."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any
+
+import numpy as np
+from monai.data import Dataset
+from monai.transforms import Compose, RandomizableTrait
+from torch.utils.data import Sampler
+from tqdm import tqdm
+
+
+class TileDataset(Dataset):  # type: ignore[type-arg]
+    """Random tiles of a list of images, the same on any number of workers.
+
+    The deterministic head of the transform runs once for each image and is kept
+    in memory; before the random rest runs, its transforms are reseeded from
+    `(seed, epoch, position)`. So neither the number of workers nor an
+    interruption changes a tile.
+
+    Positions count on through the epochs: `dataset[e * len(dataset) + k]` is
+    tile `k` of epoch `e`, which is what `EpochSampler` asks for. In each epoch
+    images come in a new random order and equally often (to one).
+
+    Args:
+        data: MONAI data list.
+        transform: `Compose` of dictionary transforms.
+        seed: of the order of the images and of all random transforms.
+        tiles_per_epoch: length of the data set; the number of images by default.
+        cache: keep the images after the deterministic transforms in memory.
+        progress: show a bar while they are loaded.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Compose,
+        *,
+        seed: int = 0,
+        tiles_per_epoch: int | None = None,
+        cache: bool = True,
+        progress: bool = False,
+    ) -> None:
+        super().__init__(data, transform)
+        self.seed = seed
+        self.tiles_per_epoch = tiles_per_epoch or len(data)
+        self.first_random = transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
+        self._cache: list[Any] | None = None
+        if cache:
+            bar = tqdm(data, desc="loading images", unit="image", disable=not progress)
+            self._cache = [self._load(item) for item in bar]
+
+    def __len__(self) -> int:
+        return self.tiles_per_epoch
+
+    def __getitem__(self, position: int) -> Any:  # type: ignore[override]
+        epoch, k = divmod(int(position), len(self))
+        index = self._image_of(epoch, k)
+        item = copy.deepcopy(self._cache[index]) if self._cache else self._load(self.data[index])
+        if self.first_random is None:
+            return item
+        state = np.random.SeedSequence((self.seed, epoch, k)).generate_state(1)[0]
+        self.transform.set_random_state(seed=int(state))
+        return self.transform(item, start=self.first_random)
+
+    def _load(self, item: dict[str, Any]) -> Any:
+        return self.transform(item, end=self.first_random, threading=True)
+
+    def _image_of(self, epoch: int, k: int) -> int:
+        """Index of the image behind tile `k`: shuffled lists of all images, one after another."""
+        lap, index = divmod(epoch * len(self) + k, len(self.data))
+        order = np.random.default_rng((self.seed, lap)).permutation(len(self.data))
+        return int(order[index])
+
+
+class EpochSampler(Sampler[int]):
+    """Positions of one epoch of a `TileDataset`, in order; the order is the data set's own.
+
+    Args:
+        dataset: anything with a length.
+
+    `set_epoch(e)` chooses the epoch, as with torch's distributed sampler;
+    `unet_med.engines.Reproducible` calls it.
+    """
+
+    def __init__(self, dataset: Sized) -> None:
+        self.length = len(dataset)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Continue with epoch `epoch`, counted from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.epoch * self.length, (self.epoch + 1) * self.length))
+
+    def __len__(self) -> int:
+        return self.length

@@ -1,0 +1,155 @@
+"""What goes into training and prediction is looked at once, where it comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+
+
+class SelectSliced(MapTransform):
+    """Take one plane of a volume for a 2-D network, where the item names one.
+
+    Args:
+        keys: entries `(C, X, Y, Z)`; they become `(C, X, Y)`.
+        slice_key: item entry with the plane's index along Z; absent or None:
+            the image stays as it is.
+        allow_missing_keys: no error when a key is absent.
+
+    Raises:
+        ValueError: the volume has fewer planes than the item asks for.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, slice_key: str = "slice", allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.slice_key = slice_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with the chosen plane of every key."""
+        d = dict(data)
+        index = d.pop(self.slice_key, None)
+        if index is None:
+            return d
+        for key in self.key_iterator(d):
+            if d[key].ndim != 4 or index >= d[key].shape[-1]:
+                raise ValueError(
+                    f"{_name(d[key], str(key))} has shape {tuple(d[key].shape)}: no plane {index}"
+                )
+            d[key] = d[key][..., index]  # (C, X, Y)
+        return d
+
+
+class CheckPaird(Transform):
+    """Refuse images and labels that do not fit the network or each other.
+
+    Args:
+        in_channels: channels the network takes.
+        spatial_dims: 2 or 3; None: not checked.
+        image_key: entry of the image, `(C, *S)`.
+        label_key: entry of the label, `(1, *S)`; absent at prediction.
+
+    Raises:
+        ValueError: names the file, what it is, what is needed, and a way out.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        spatial_dims: int | None = None,
+        image_key: str = "image",
+        label_key: str = "label",
+    ) -> None:
+        self.in_channels = in_channels
+        self.spatial_dims = spatial_dims
+        self.image_key = image_key
+        self.label_key = label_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item unchanged, or raise."""
+        d = dict(data)
+        self._check_image(d[self.image_key])
+        if self.label_key in d:
+            self._check_label(d[self.label_key], d[self.image_key])
+        return d
+
+    def _check_image(self, image: torch.Tensor) -> None:
+        name = _name(image, self.image_key)
+        if image.shape[0] != self.in_channels:
+            kind = " (RGB or RGBA)" if image.shape[0] in (3, 4) else ""
+            raise ValueError(
+                f"image {name} has {image.shape[0]} channels{kind}, the network takes "
+                f"{self.in_channels}: convert it, or train with images like it"
+            )
+        if self.spatial_dims is not None and image.ndim - 1 != self.spatial_dims:
+            raise ValueError(
+                f"image {name} has {image.ndim - 1} spatial axes {tuple(image.shape[1:])}, "
+                f"the network takes {self.spatial_dims}: give images of one kind"
+            )
+        if not bool(torch.isfinite(image).all()):
+            raise ValueError(f"image {name} holds NaN or infinite pixels: replace them first")
+
+    def _check_label(self, label: torch.Tensor, image: torch.Tensor) -> None:
+        name = _name(label, self.label_key)
+        if label.shape[0] != 1:
+            raise ValueError(
+                f"label {name} has {label.shape[0]} channels, a label has one: "
+                "save it as single-channel integers"
+            )
+        if label.shape[1:] != image.shape[1:]:
+            raise ValueError(
+                f"label {name} has shape {tuple(label.shape[1:])}, its image "
+                f"{_name(image, self.image_key)} {tuple(image.shape[1:])}: they must be equal"
+            )
+        if not bool(torch.isfinite(label).all()):
+            raise ValueError(f"label {name} holds NaN or infinite pixels: replace them first")
+
+
+class DropIgnoredd(MapTransform):
+    """Turn ignored pixels into background in label and prediction alike.
+
+    So that a metric that knows no ignore label neither rewards nor punishes
+    them: they are in no foreground class on either side.
+
+    Args:
+        keys: entries `(1, *S)` of class numbers, the label among them.
+        label_key: the entry that says which pixels are ignored.
+        ignore: the label of ignored pixels: 255 for classes, -1 for instances.
+        allow_missing_keys: no error when a key is absent.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label_key: str = "label",
+        ignore: int = 255,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.label_key = label_key
+        self.ignore = ignore
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with ignored pixels set to 0."""
+        d = dict(data)
+        label = d[self.label_key]
+        ignored = label == self.ignore
+        for key in self.key_iterator(d):
+            d[key] = d[key].masked_fill(ignored.to(d[key].device), 0)
+        return d
+
+
+def _name(image: Any, default: str) -> str:
+    """File name that a loaded image remembers."""
+    path = getattr(image, "meta", {}).get("filename_or_obj")
+    return Path(str(path)).name if path else default
+
+
+SelectSliceD = SelectSliceDict = SelectSliced
+CheckPairD = CheckPairDict = CheckPaird
+DropIgnoredD = DropIgnoredDict = DropIgnoredd
