@@ -36,6 +36,7 @@ class Parts:
         self.losses: list[float] = []
         loader = DataLoader(items, batch_size=2)  # type: ignore[arg-type]
         prepare = PrepareBatchWeighted()
+        error = MeanSquaredError(output_transform=from_engine(["pred", "label"]))
         self.evaluator = SupervisedEvaluator(
             device=torch.device("cpu"),
             val_data_loader=loader,

@@ -1,1 +1,39 @@
-"""Files in and out, data sets, and generated images."""
+"""Files in and out, data sets, and generated images.
+
+Names load with the module they live in, on first use: reading a TIFF needs no
+SimpleITK, and listing files needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_MODULE_OF = {
+    "EpochSampler": "dataset",
+    "TileDataset": "dataset",
+    "find_images": "datalist",
+    "find_pairs": "datalist",
+    "guess_label_kind": "datalist",
+    "image_shape": "datalist",
+    "split_validation": "datalist",
+    "stem": "datalist",
+    "SyntheticCells": "synthetic",
+    "SyntheticShapes": "synthetic",
+    "AutoReader": "files",
+    "register": "files",
+    "save_image": "files",
+    "NiftiReader": "nifti",
+    "NiftiWriter": "nifti",
+    "SitkReader": "sitk",
+    "TiffReader": "tiff",
+    "TiffWriter": "tiff",
+}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,22 +14,10 @@ import numpy as np
 
 Item = dict[str, Any]
 
-SUFFIXES = [
-    ".ome.tif",
-    ".ome.tiff",
-    ".tif",
-    ".tiff",
-    ".nii.gz",
-    ".nii",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".bmp",
-    ".npy",
-    ".mha",
-    ".mhd",
-    ".nrrd",
-]
+SUFFIXES = (
+    *(".ome.tif", ".ome.tiff", ".tif", ".tiff", ".nii.gz", ".nii", ".png", ".jpg", ".jpeg"),
+    *(".bmp", ".npy", ".mha", ".mhd", ".nrrd"),
+)
 MAX_CLASSES = 12  # more distinct values than this are instance numbers
 
 
@@ -215,4 +203,4 @@ def image_shape(path: str | Path, load: Callable[[str], Any] | None = None) -> t
 
         load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
     shape = tuple(load(str(path)).shape[1:])
-    return (shape + (1, 1))[:3]
+    return (*shape, 1, 1)[:3]
