@@ -1,0 +1,8 @@
+"""The U-Net of 2015 and its descendants: `UNet`, and `unet(preset)` for published settings."""
+
+from __future__ import annotations
+
+from unet_med.networks.presets import PRESETS, presets, unet
+from unet_med.networks.unet import UNet
+
+__all__ = ["PRESETS", "UNet", "presets", "unet"]

@@ -1,0 +1,313 @@
+"""The U-Net (Ronneberger et al. 2015, section 2, figure 1), in two or three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.factories import Dropout, Pool
+from monai.networks.layers.utils import get_act_layer
+from monai.utils.module import look_up_option
+from torch import Tensor, nn
+from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
+from torch.nn.modules.batchnorm import _NormBase
+
+from unet_med import geometry
+from unet_med.networks.blocks import (
+    AttentionGate,
+    ConvBlock,
+    LayerSpec,
+    centre_crop,
+    max_unpool,
+    pointwise,
+    up_layer,
+)
+
+
+class Expand(nn.Module):
+    """One level of the expanding path: up-sampling, skip, convolutions.
+
+    Args:
+        up: layer that enlarges and sets the channels.
+        up_act: activation after `up`; the paper has none.
+        block: the level's convolutions.
+        gate: attention on the skip, or `None`.
+        skip: `"crop-concat"`, `"add"` or `"none"`.
+        unpool: factor of max-unpooling after `up`, or 0.
+    """
+
+    def __init__(
+        self,
+        up: nn.Module,
+        up_act: nn.Module,
+        block: nn.Module,
+        *,
+        gate: nn.Module | None = None,
+        skip: str = "crop-concat",
+        unpool: int = 0,
+    ) -> None:
+        super().__init__()
+        self.up, self.up_act, self.block, self.gate = up, up_act, block, gate
+        self.skip, self.unpool = skip, unpool
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """`x` `(B, C, *S)` from below and `skip` of this level to `(B, C', *S')`."""
+        x = self.up_act(self.up(x))  # (B, C', *(2 S)), figure 1: up-conv 2x2
+        if self.unpool > 0:
+            x = max_unpool(x, skip, self.unpool)
+        skip = centre_crop(skip, list(x.shape[2:]))  # figure 1: copy and crop
+        if self.gate is not None:
+            skip = self.gate(skip, x)
+        if self.skip == "crop-concat":
+            x = torch.cat([x, skip], dim=1)  # up-sampled first, as in the release
+        elif self.skip == "add":
+            x = x + skip
+        return self.block(x)
+
+
+class UNet(nn.Module):
+    """The U-Net; `UNet()` is figure 1 of Ronneberger et al. 2015.
+
+    23 convolutions and 31,030,658 parameters for 1 -> 2 channels, a tile of 572 px gives 388.
+    Returns logits `(B, out_channels, *output)`. Every option departs from the figure and names
+    its source; all of them keep the network local, so that tiles can equal the whole image
+    (`tileable` says when a normalisation does not).
+
+    Args:
+        spatial_dims: 2, or 3 (Çiçek et al. 2016).
+        in_channels: channels of the image.
+        out_channels: number of classes.
+        features: channels of each level, top to bottom; one more than there are poolings.
+        padding: `"valid"`, unpadded convolutions (section 2), or `"same"`, zero-padded ones
+            (most later U-Nets): output as large as the input.
+        upsample: `"deconv"`, a transposed convolution as wide as its stride (the paper's 2x2
+            up-conv); `"bilinear"`, 1x1 convolution and (tri)linear interpolation with
+            `align_corners=False` (Odena et al. 2016 on checkerboards), cropped by 1 px a side in
+            a valid net; `"unpool"`, 1x1 convolution and max-unpooling (SegNet, Badrinarayanan et
+            al. 2017); `"pixelshuffle"`, 1x1 convolution and sub-pixel shuffle (Shi et al. 2016).
+        norm: normalisation between convolution and activation, as MONAI names it: `"batch"`
+            (Çiçek et al. 2016), `("group", {"num_groups": 8})`, ...; the paper has none.
+        act: activation of the 3x3 convolutions, as MONAI names it.
+        dropout: rate at the `dropout_levels` of the contracting path; the paper gives none, the
+            release has 0.5.
+        dropout_levels: levels that end in dropout, before their map feeds pooling and skip;
+            negative ones count from the bottom. "At the end of the contracting path" (section 3).
+        skip: `"crop-concat"` (figure 1), `"add"` (LinkNet, Chaurasia & Culurciello 2017), or
+            `"none"` (an encoder-decoder).
+        convs_per_level: 3x3 convolutions per level; the paper has 2.
+        pool: side of the max-pooling windows and factor of the up-sampling; 2 in the paper.
+        up_act: activation after each up-sampling layer; none in the paper, ReLU in the release.
+        up_channels: `"halve"`, the level's own channels (section 2); `"keep"`, those from below
+            (Çiçek et al. 2016); `"keep-last"`, kept at the top level only (release).
+        up_bias: whether up-convolutions have a bias.
+        double_before_pool: the first convolution of a contracting level gives half its channels
+            "to avoid bottlenecks" (Çiçek et al. 2016, section 2).
+        residual_levels: levels (0 is the top, `depth` the bottom) whose blocks add their input
+            (He et al. 2016), in both paths.
+        attention_levels: levels whose skip passes an additive attention gate (Oktay et al. 2018).
+        init: `"he"`, N(0, sqrt(2/N)) with N incoming nodes (section 3; for up-convolutions N as
+            the release counts it, `C_out * pool**spatial_dims`), or `"xavier"` (Glorot & Bengio
+            2010, uniform). Biases are 0.
+
+    Attributes:
+        depth: number of poolings.
+        stride: `pool**depth`; tiles keep to one result only at multiples of it.
+        margin: context in px per side that an exact output needs.
+        tileable: false where a normalisation looks at the whole image. Batch normalisation is
+            tileable in evaluation, when its statistics are fixed.
+
+    Raises:
+        ValueError: an option is unknown, or two of them do not go together.
+
+    >>> net = UNet(features=(4, 8, 16))
+    >>> net.depth, net.stride, net.margin, net.output_size(44)
+    (2, 4, 20, 4)
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        features: Sequence[int] = (64, 128, 256, 512, 1024),
+        *,
+        padding: str = "valid",
+        upsample: str = "deconv",
+        norm: LayerSpec = None,
+        act: LayerSpec = "relu",
+        dropout: float = 0.5,
+        dropout_levels: Sequence[int] = (-1,),
+        skip: str = "crop-concat",
+        convs_per_level: int = 2,
+        pool: int = 2,
+        up_act: LayerSpec = None,
+        up_channels: str = "halve",
+        up_bias: bool = True,
+        double_before_pool: bool = False,
+        residual_levels: Sequence[int] = (),
+        attention_levels: Sequence[int] = (),
+        init: str = "he",
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims is {spatial_dims}; it must be 2 or 3")
+        if not features:
+            raise ValueError("features is empty; it needs the channels of one level at least")
+        look_up_option(padding, ("valid", "same"))
+        look_up_option(upsample, ("deconv", "bilinear", "unpool", "pixelshuffle"))
+        look_up_option(skip, ("crop-concat", "add", "none"))
+        look_up_option(up_channels, ("halve", "keep", "keep-last"))
+        look_up_option(init, ("he", "xavier"))
+        if up_channels != "halve" and (skip == "add" or upsample == "unpool"):
+            raise ValueError(
+                f"up_channels={up_channels!r} does not fit the skip's channels, which "
+                f"skip='add' and upsample='unpool' need; use up_channels='halve'"
+            )
+        if skip == "none" and attention_levels:
+            raise ValueError("attention_levels gate the skips, and skip='none' has none")
+
+        self.spatial_dims = spatial_dims
+        self.depth = depth = len(features) - 1
+        self.stride = pool**depth
+        self.padding = padding
+        valid = padding == "valid"
+        clamped = pool // 2 if upsample == "bilinear" else 0  # px a side
+        crop = clamped if valid else 0
+        self._arithmetic = {
+            "convs_per_level": convs_per_level,
+            "pool": pool,
+            "upsample_crop": clamped,
+        }
+        context = geometry.margin if valid else geometry.halo
+        self.margin = context(depth, **self._arithmetic)  # px
+        residual = _levels(residual_levels, depth + 1)
+        attention = _levels(attention_levels, depth)
+        dropped = _levels(dropout_levels, depth + 1) if dropout > 0 else set()
+
+        def block(level: int, before: int, first: int) -> ConvBlock:
+            """The convolutions of a level: `before` -> `first` -> ... -> its features."""
+            after = [features[level]] * convs_per_level
+            return ConvBlock(
+                spatial_dims,
+                [before, first, *after[1:]] if convs_per_level > 1 else [before, *after],
+                padding=0 if valid else 1,
+                norm=norm,
+                act=act,
+                residual=level in residual,
+            )
+
+        # contracting path: convolutions, ReLU, max-pooling; channels double (section 2)
+        self.contracting = nn.ModuleList()
+        before = in_channels
+        for level, channels in enumerate(features):
+            first = channels // 2 if double_before_pool else channels
+            layers: list[nn.Module] = [block(level, before, first)]
+            if level in dropped:
+                layers.append(Dropout[Dropout.DROPOUT, 1](dropout))
+            self.contracting.append(nn.Sequential(*layers))
+            before = channels
+        self.bottom = self.contracting.pop(-1)
+        self.pooling = Pool[Pool.MAX, spatial_dims](pool)
+
+        # expanding path: up-convolution, skip, convolutions (section 2)
+        self.expanding = nn.ModuleList()
+        for level in reversed(range(depth)):
+            keep = up_channels == "keep" or (up_channels == "keep-last" and level == 0)
+            up = before if keep else features[level]
+            joined = up + features[level] if skip == "crop-concat" else up
+            self.expanding.append(
+                Expand(
+                    up_layer(
+                        upsample, spatial_dims, before, up, factor=pool, crop=crop, bias=up_bias
+                    ),
+                    nn.Identity() if up_act is None else get_act_layer(up_act),
+                    block(level, joined, features[level]),
+                    gate=AttentionGate(spatial_dims, features[level], up)
+                    if level in attention
+                    else None,
+                    skip=skip,
+                    unpool=pool if upsample == "unpool" else 0,
+                )
+            )
+            before = features[level]
+        self.logits = pointwise(spatial_dims, before, out_channels)  # "1x1 convolution ... classes"
+        self._initialise(init)
+
+        self.tileable = all(_is_local(module) for module in self.modules())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of an image.
+
+        Args:
+            x: `(B, in_channels, *S)`; in a valid net each side is one that `input_size_for`
+                gives, in a same-padding net a multiple of `stride`.
+
+        Returns:
+            `(B, out_channels, *output_size(S))`.
+
+        Raises:
+            ValueError: a side does not fit; the message has the nearest that do.
+        """
+        if not (is_scripting() or is_tracing()):  # integers are what eager mode has
+            for side in set(x.shape[2:]):
+                self.output_size(side)
+        skips: list[Tensor] = []
+        for level in self.contracting:
+            x = level(x)  # (B, C, *(S - 4))
+            skips.append(x)
+            x = self.pooling(x)  # (B, C, *(S / 2))
+        x = self.bottom(x)  # (B, 1024, *(S - 4))
+        for expand in self.expanding:
+            x = expand(x, skips.pop())  # (B, C / 2, *(2 S - 4))
+        return self.logits(x)  # (B, out_channels, *S)
+
+    @torch.jit.unused
+    def output_size(self, n: int) -> int:
+        """Side of the output for one input side, px (`geometry.output_size`).
+
+        Raises:
+            ValueError: `n` does not fit; the message has the nearest sides that do.
+        """
+        if self.padding == "same":
+            if n % self.stride or n < 1:
+                below = n // self.stride * self.stride
+                near = f"{below}, {below + self.stride}" if below > 0 else f"{self.stride}"
+                raise ValueError(
+                    f"input side {n} px is no multiple of the stride {self.stride} px; "
+                    f"nearest valid: {near}"
+                )
+            return n
+        return geometry.output_size(n, self.depth, **self._arithmetic)
+
+    @torch.jit.unused
+    def input_size_for(self, out: int) -> int:
+        """Smallest input side whose output is at least `out`, px (`geometry.input_size_for`)."""
+        if self.padding == "same":
+            return -(-out // self.stride) * self.stride
+        return geometry.input_size_for(out, self.depth, **self._arithmetic)
+
+    def _initialise(self, init: str) -> None:
+        """Draws the weights (section 3) and zeroes the biases of all convolutions."""
+        for module in self.modules():
+            if isinstance(module, nn.modules.conv._ConvNd):
+                if init == "he":
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                else:
+                    nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+def _levels(levels: Sequence[int], count: int) -> set[int]:
+    """Levels counted from the top, from ones that may be negative."""
+    for level in levels:
+        if not -count <= level < count:
+            raise ValueError(f"level {level} is none of the {count}: 0 to {count - 1}")
+    return {level % count for level in levels}
+
+
+def _is_local(module: nn.Module) -> bool:
+    """False for a normalisation that computes statistics over the image in evaluation."""
+    if isinstance(module, _NormBase):  # batch and instance normalisation
+        return module.track_running_stats
+    return not isinstance(module, nn.GroupNorm | nn.LayerNorm)
