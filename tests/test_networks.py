@@ -324,6 +324,19 @@ def test_max_unpool_of_a_tie_takes_the_first_as_pooling_does():
 
 
 @pytest.mark.parametrize("dims", [2, 3])
+def test_max_unpool_is_deterministic(dims):
+    torch.use_deterministic_algorithms(True)  # raises where an operation is not
+    try:
+        skip = torch.randn(1, 2, *[4] * dims, requires_grad=True)
+        x = torch.randn(1, 2, *[2] * dims, requires_grad=True)
+        max_unpool(x, skip, 2).sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
 def test_bilinear_is_interpolation_then_1x1_convolution(dims):
     up = up_layer("bilinear", dims, 3, 2, factor=2, crop=1).double()
     nn.init.normal_(up.conv.conv.bias)

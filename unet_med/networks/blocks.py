@@ -43,13 +43,14 @@ def max_unpool(x: Tensor, skip: Tensor, factor: int) -> Tensor:
     Returns:
         `(B, C, *(factor * S))`.
     """
-    skip = centre_crop(skip, [factor * side for side in x.shape[2:]])
-    window = [factor] * (x.dim() - 2)
-    if x.dim() == 4:
-        _, winners = F.max_pool2d(skip, window, return_indices=True)
-        return F.max_unpool2d(x, winners, window)
-    _, winners = F.max_pool3d(skip, window, return_indices=True)
-    return F.max_unpool3d(x, winners, window)
+    skip = centre_crop(skip, [factor * side for side in x.shape[2:]]).detach()
+    if skip.dim() == 4:
+        _, winners = F.max_pool2d(skip, factor, return_indices=True)
+    else:
+        _, winners = F.max_pool3d(skip, factor, return_indices=True)
+    # windows do not overlap: scatter, because torch calls its max_unpool non-deterministic
+    zeros = torch.zeros(skip.shape, dtype=x.dtype, device=x.device)
+    return zeros.flatten(2).scatter(2, winners.flatten(2), x.flatten(2)).view(skip.shape)
 
 
 def pointwise(spatial_dims: int, in_channels: int, out_channels: int) -> Convolution:
