@@ -1,0 +1,170 @@
+"""One reader and one function for every file format, chosen by suffix."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unet_med.data.nifti import NiftiReader, NiftiWriter, write_nifti
+from unet_med.data.reading import FileReader, Volume
+from unet_med.data.sitk import SitkReader
+from unet_med.data.tiff import TiffReader, TiffWriter, write_tiff
+from unet_med.data.writing import channel_first
+
+
+class PictureReader(FileReader):
+    """MONAI reader for PNG, JPEG and BMP with all their bits and channels, through Pillow.
+
+    A palette image gives its indices, which is what label images in that form mean. These
+    formats know no pixel size: the affine is 1 and `meta["spacing_source"]` is `"assumed"`.
+
+    Args:
+        max_bytes: see `FileReader`.
+    """
+
+    suffixes = (".png", ".jpg", ".jpeg", ".bmp")
+    kind = "picture"
+
+    def load(self, path: Path) -> Volume:
+        """Read one file; see the class."""
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            if (frames := getattr(picture, "n_frames", 1)) > 1:
+                raise ValueError(f"it holds {frames} pictures; save one a file")
+            self.require_memory(picture.width * picture.height * 8)
+            array = _deep_png(path) if _is_deep_colour_png(path) else np.asarray(picture)
+        has_channels = array.ndim == 3
+        array = array.transpose(2, 1, 0) if has_channels else array.T  # ([C,] X, Y)
+        return Volume(array, has_channels, np.eye(4), "um", "assumed")
+
+
+class NpyReader(FileReader):
+    """MONAI reader for `.npy` arrays, taken as `(X, Y[, Z])` as MONAI does.
+
+    Args:
+        max_bytes: see `FileReader`.
+    """
+
+    suffixes = (".npy",)
+    kind = "NumPy array"
+
+    def load(self, path: Path) -> Volume:
+        """Read one file; see the class."""
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.require_memory(array.nbytes)
+        return Volume(np.array(array), False, np.eye(4), "um", "assumed")
+
+
+class AutoReader(FileReader):
+    """MONAI reader that picks the reader by suffix; what our configs name.
+
+    `LoadImaged(keys, reader="unet_med.data.AutoReader", ensure_channel_first=True)` gives
+    `(C, X, Y[, Z])` with the affine in `meta["spatial_unit"]`, whatever the format. A
+    folder is read as a DICOM series.
+
+    Args:
+        max_bytes: see `FileReader`.
+    """
+
+    suffixes = tuple(
+        suffix
+        for reader in (TiffReader, NiftiReader, PictureReader, NpyReader, SitkReader)
+        for suffix in reader.suffixes
+    )
+
+    def open(self, path: Path) -> Volume:
+        """Read one file with the reader of its suffix."""
+        for kind in (TiffReader, NiftiReader, PictureReader, NpyReader):
+            reader = kind(max_bytes=self.max_bytes)
+            if reader.verify_suffix(str(path)):
+                return reader.open(path)
+        if not path.is_dir() and not self.verify_suffix(str(path)):
+            raise ValueError(
+                f"{path} has no suffix of an image; supported are {' '.join(self.suffixes)} "
+                "and folders with a DICOM series"
+            )
+        return SitkReader(max_bytes=self.max_bytes).open(path)
+
+    def load(self, path: Path) -> Volume:
+        """Read one file; see the class."""
+        return self.open(path)
+
+
+def save_image(
+    path: str | os.PathLike[str],
+    array: np.ndarray | torch.Tensor,
+    affine: np.ndarray | torch.Tensor | None = None,
+    spatial_unit: str | None = "um",
+    *,
+    has_channels: bool = True,
+) -> Path:
+    """Write a whole image as OME-TIFF or NIfTI, by suffix, in one step.
+
+    Args:
+        path: `.tif`, `.tiff`, `.nii` or `.nii.gz`; missing folders are made. A reader never
+            sees half a file.
+        array: `(C, X, Y[, Z])`, or without channels `(X, Y)`, or `(X, Y, Z)` with
+            `has_channels=False`. The dtype is kept; where the formats do not know it, it
+            becomes one that holds the values (see `storable`).
+        affine: voxel to world in `spatial_unit`; None: the pixel size is not known.
+        spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known.
+        has_channels: the first of three or four axes is the channels.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: another suffix or unit, a dtype or shape that is no image, or a
+            rotation that TIFF cannot say.
+    """
+    path = Path(path)
+    image = channel_first(array, 0 if has_channels and array.ndim > 2 else None)
+    world = None if affine is None else np.asarray(affine, dtype=np.float64)
+    unit = None if affine is None else spatial_unit
+    if path.name.lower().endswith(TiffReader.suffixes):
+        write_tiff(path, image, world, unit)
+    elif path.name.lower().endswith(NiftiReader.suffixes):
+        write_nifti(path, image, world, unit)
+    else:
+        raise ValueError(f"cannot write {path}: the suffix must be .tif, .tiff, .nii or .nii.gz")
+    return path
+
+
+def register() -> None:
+    """Make MONAI's `LoadImage` and `SaveImage` use our readers and writers by suffix.
+
+    Explicit, process-wide, and harmless to call again. MONAI's own readers and writers
+    stay, but for one: a TIFF that ours refuses to write is not handed to `PILWriter`,
+    which would save one slice of it.
+    """
+    from monai.data import image_writer
+    from monai.transforms.io.array import SUPPORTED_READERS
+
+    SUPPORTED_READERS.update(
+        unetmedsitkreader=SitkReader, unetmedtiffreader=TiffReader, unetmedniftireader=NiftiReader
+    )
+    # MONAI fills its table on the first look-up, but only while the table is empty.
+    image_writer.resolve_writer("nii.gz", error_if_not_found=False)
+    for suffix in ("tif", "tiff", "ome.tif", "ome.tiff"):
+        image_writer.SUPPORTED_WRITERS[suffix] = (TiffWriter,)
+    for suffix in ("nii", "nii.gz"):
+        if NiftiWriter not in image_writer.SUPPORTED_WRITERS[suffix]:
+            image_writer.register_writer(suffix, NiftiWriter)
+
+
+def _is_deep_colour_png(path: Path) -> bool:
+    """16-bit colour, which Pillow cuts to 8 bits without a word."""
+    with path.open("rb") as file:
+        header = file.read(26)
+    return header[:8] == b"\x89PNG\r\n\x1a\n" and header[24] == 16 and header[25] != 0
+
+
+def _deep_png(path: Path) -> Any:
+    import imagecodecs
+
+    return imagecodecs.png_decode(path.read_bytes())  # (Y, X, C)

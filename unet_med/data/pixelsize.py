@@ -1,0 +1,105 @@
+"""Pixel size of a TIFF in micrometres, from OME-XML, ImageJ's description or resolution tags."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from xml.etree import ElementTree
+
+MICROMETRES = {
+    "pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
+    "thou": 25.4, "in": 25400.0, "inch": 25400.0, "um": 1.0, "micron": 1.0, "microns": 1.0,
+    "micrometer": 1.0, "micrometers": 1.0, "micrometre": 1.0, "nanometer": 1e-3,
+    "millimeter": 1e3, "centimeter": 1e4,
+}  # fmt: skip
+_RESOLUTION_UNIT_UM = {2: 25400.0, 3: 1e4}  # TIFF tag 296: inch, centimetre
+_PRINT_DPI = (72, 96, 300)  # what programs write that know no pixel size
+_UNKNOWN = (None, None, None)
+Sizes = tuple[float | None, float | None, float | None]
+
+
+def pixel_size_um(tif: Any, number: int) -> tuple[Sizes, str]:
+    """Pixel size of one series, the first source that knows x and y.
+
+    Args:
+        tif: an open `tifffile.TiffFile`.
+        number: position of the series in the file.
+
+    Returns:
+        `(x, y, z)` in micrometres, None where the file does not say, and the source:
+        `"ome"`, `"imagej"`, `"resolution"` or `"assumed"`.
+    """
+    sources = {
+        "ome": lambda: _from_ome(tif.ome_metadata, number, len(tif.series)),
+        "imagej": lambda: _from_imagej(tif.imagej_metadata or {}, tif.pages[0].tags),
+        "resolution": lambda: _from_resolution(tif.pages[0].tags),
+    }
+    for source, sizes in sources.items():
+        x, y, z = sizes()
+        if x and y:
+            return (x, y, z), source
+    return _UNKNOWN, "assumed"
+
+
+def unit_um(unit: str | None) -> float | None:
+    """Length of a unit in micrometres, None for `pixel`, `reference frame` and the unknown.
+
+    >>> unit_um("nm"), unit_um("pixel")
+    (0.001, None)
+    """
+    name = (unit or "").strip().replace("\\u00B5", "µ").replace("μ", "µ")  # ImageJ; Greek mu
+    return MICROMETRES.get(name, MICROMETRES.get(name.lower() if len(name) > 2 else name))
+
+
+def _from_ome(xml: str | None, number: int, series: int) -> Sizes:
+    """`PhysicalSizeX` and its unit, micrometres by the schema."""
+    if not xml:
+        return _UNKNOWN
+    pixels = [e for e in ElementTree.fromstring(xml).iter() if e.tag.endswith("}Pixels")]
+    if len(pixels) != series:  # no telling which is which
+        return _UNKNOWN
+    found = pixels[number].attrib
+
+    def size(axis: str) -> float | None:
+        value = _positive(found.get(f"PhysicalSize{axis}"))
+        unit = unit_um(found.get(f"PhysicalSize{axis}Unit", "µm"))
+        return value * unit if value and unit else None
+
+    return size("X"), size("Y"), size("Z")
+
+
+def _from_imagej(metadata: dict[str, Any], tags: Any) -> Sizes:
+    """X and y as pixels per `unit` in the resolution tags, z as `spacing` in `unit`."""
+    unit = unit_um(str(metadata.get("unit", "")))
+    if not unit:
+        return _UNKNOWN
+    x, y = (_per_pixel(tags, name, unit) for name in ("XResolution", "YResolution"))
+    z = _positive(metadata.get("spacing"))  # Fiji writes a negative one at times
+    return x, y, z * unit if z else None
+
+
+def _from_resolution(tags: Any) -> Sizes:
+    """Resolution tags in inch or centimetre, but not the values of screens and printers."""
+    unit = _RESOLUTION_UNIT_UM.get(int(tags.valueof("ResolutionUnit") or 0))
+    if not unit:
+        return _UNKNOWN
+    x, y = (_per_pixel(tags, name, unit) for name in ("XResolution", "YResolution"))
+    if x is None or y is None or x >= unit:  # one pixel an inch is a default, not a measure
+        return _UNKNOWN
+    printed = any(math.isclose(25400.0 / x, dpi, rel_tol=0.005) for dpi in _PRINT_DPI)
+    return _UNKNOWN if printed else (x, y, None)
+
+
+def _per_pixel(tags: Any, name: str, unit: float) -> float | None:
+    numerator, denominator = tags.valueof(name) or (0, 1)
+    per_unit = _positive(numerator / denominator if denominator else 0)
+    return unit / per_unit if per_unit else None
+
+
+def _positive(value: Any) -> float | None:
+    """Magnitude of a number, None for what is no size."""
+    try:
+        size = abs(float(value))
+    except (TypeError, ValueError):
+        return None
+    return size if 0 < size < math.inf else None

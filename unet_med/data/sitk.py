@@ -1,0 +1,114 @@
+"""MetaImage, NRRD and DICOM series through SimpleITK, imported where a file needs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.data.reading import FileReader, Volume
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class SitkReader(FileReader):
+    """MONAI reader for `.mha`, `.mhd`, `.nrrd` and folders with one DICOM series.
+
+    The affine is turned from ITK's LPS to MONAI's RAS. Millimetres, as these formats mean.
+
+    Args:
+        series_id: which DICOM series of a folder that holds several (its UID).
+        max_bytes: see `FileReader`.
+    """
+
+    suffixes = (".mha", ".mhd", ".nrrd")
+    kind = "MetaImage, NRRD or DICOM series"
+
+    def __init__(self, series_id: str | None = None, *, max_bytes: int | None = None) -> None:
+        super().__init__(max_bytes)
+        self.series_id = series_id
+
+    def load(self, path: Path) -> Volume:
+        """Read one file or folder; see the class."""
+        image = self._load_series(path) if path.is_dir() else self._load_file(path)
+        import SimpleITK as sitk
+
+        has_channels = image.GetNumberOfComponentsPerPixel() > 1
+        array = sitk.GetArrayFromImage(image)  # ([Z,] Y, X[, C])
+        array = np.moveaxis(array, -1, 0) if has_channels else array
+        first = int(has_channels)
+        array = array.transpose(*range(first), *range(array.ndim - 1, first - 1, -1))
+        return Volume(array, has_channels, _affine(image), "mm", "header")
+
+    def _load_file(self, path: Path) -> Any:
+        import SimpleITK as sitk
+
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
+        samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+        self.require_memory(samples * pixel.GetSizeOfPixelComponent())
+        return reader.Execute()
+
+    def _load_series(self, folder: Path) -> Any:
+        import SimpleITK as sitk
+
+        found = _quietly(sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder))
+        if not found:
+            raise ValueError("the folder holds no DICOM series")
+        if self.series_id is None and len(found) > 1:
+            listed = ", ".join(found[:3])
+            raise ValueError(
+                f"the folder holds {len(found)} DICOM series ({listed}); "
+                "choose one with SitkReader(series_id=...)"
+            )
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(
+            sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), self.series_id or found[0])
+        )
+        reader.MetaDataDictionaryArrayUpdateOn()
+        image = reader.Execute()
+        _check_even(reader, len(reader.GetFileNames()))
+        return image
+
+
+def _quietly(function: Callable[[str], Any], argument: str) -> Any:
+    """Call ITK without its warnings on stderr; what they say is raised instead."""
+    import SimpleITK as sitk
+
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        return function(argument)
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _affine(image: Any) -> np.ndarray:
+    """4x4 voxel to world of a SimpleITK image, RAS, mm."""
+    n = image.GetDimension()
+    affine = np.eye(4)
+    if n <= 3:
+        affine[:n, :n] = np.reshape(image.GetDirection(), (n, n)) * image.GetSpacing()
+        affine[:n, 3] = image.GetOrigin()
+    return _LPS_TO_RAS @ affine
+
+
+def _check_even(reader: Any, slices: int) -> None:
+    """ITK only prints a warning where slices are missing, and gives the rest a wrong place."""
+    position = "0020|0032"  # image position (patient), mm
+    if slices < 3 or not all(reader.HasMetaDataKey(k, position) for k in range(slices)):
+        return
+    points = np.array(
+        [[float(x) for x in reader.GetMetaData(k, position).split("\\")] for k in range(slices)]
+    )
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    if np.ptp(steps) > 0.01 * np.median(steps):
+        raise ValueError(
+            f"its slices are {steps.min():.4g} to {steps.max():.4g} mm apart: a slice is missing "
+            "or the spacing is not even"
+        )

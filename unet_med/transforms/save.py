@@ -1,0 +1,127 @@
+"""Segmentations written beside each other under the source's name, on the source's grid."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config.type_definitions import KeysCollection
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.io.dictionary import SaveImaged
+from monai.utils.misc import ensure_tuple_rep
+
+from unet_med.data.datalist import stem
+from unet_med.data.files import NpyReader, PictureReader, save_image
+from unet_med.data.tiff import TiffReader, TiffWriter
+from unet_med.data.writing import channel_first, known_unit, smallest_label_dtype
+
+_SAVED_AS_TIFF = (*TiffReader.suffixes, *PictureReader.suffixes, *NpyReader.suffixes)
+
+
+class SaveSegmentationd(SaveImaged):
+    """Write `NAME_mask.tif`, `NAME_instances.tif`, `NAME_probabilities.tif`, one a key.
+
+    NAME is the source's file name without its image suffix. TIFF, PNG and other pictures
+    give OME-TIFF, NIfTI and other medical formats `.nii.gz`, with the source's affine and
+    unit; each file appears in one step. It is a `SaveImaged`, so MONAI's tools that look
+    for one find it.
+
+    Args:
+        keys: images `(C, X, Y[, Z])` on the grid of their source; their metadata, or that
+            of `image_key`, names it.
+        output_dir: folder for the files, made if missing.
+        suffixes: name part of each key; the key itself by default.
+        output_dtype: one, or one a key: a NumPy dtype, `"label"` (the smallest integer
+            dtype that holds the values), or None (32-bit floats for `"probabilities"`,
+            labels for all else, MONAI's float masks too).
+        image_key: where to look for metadata that a key lacks.
+        allow_missing_keys: skip keys that an item lacks.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | os.PathLike[str] = ".",
+        *,
+        suffixes: Mapping[str, str] | None = None,
+        output_dtype: Any = None,
+        image_key: str = "image",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(
+            keys,
+            output_dir=Path(output_dir),
+            writer=TiffWriter,
+            allow_missing_keys=allow_missing_keys,
+        )
+        self.output_dir = Path(output_dir)
+        self.suffixes = dict(suffixes or {})
+        self.output_dtype = ensure_tuple_rep(output_dtype, len(self.keys))
+        self.image_key = image_key
+        self._source_of: dict[Path, str] = {}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the keys of one item.
+
+        Returns:
+            The item as it came.
+
+        Raises:
+            ValueError: no metadata names the source, the image has left the source's
+                grid, or two sources of one name meet in the folder.
+        """
+        item = dict(data)
+        for key, dtype in self.key_iterator(item, self.output_dtype):
+            image = item[key]
+            meta = self._meta(item, key)
+            array = channel_first(image)
+            _check_grid(array, meta, key)
+            save_image(
+                self._path(key, str(meta["filename_or_obj"])),
+                _cast(array, dtype or _default_dtype(key)),
+                image.affine if isinstance(image, MetaTensor) else meta.get("affine"),
+                known_unit(meta),
+            )
+        return item
+
+    def _meta(self, item: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
+        for candidate in (item[key], item.get(self.image_key)):
+            if isinstance(candidate, MetaTensor) and "filename_or_obj" in candidate.meta:
+                return candidate.meta
+        raise ValueError(f"neither {key!r} nor {self.image_key!r} has metadata that names its file")
+
+    def _path(self, key: Hashable, source: str) -> Path:
+        extension = ".tif" if source.lower().endswith(_SAVED_AS_TIFF) else ".nii.gz"
+        part = self.suffixes.get(str(key), key)
+        path = self.output_dir / f"{stem(source)}_{part}{extension}"
+        if self._source_of.setdefault(path, source) != source:
+            raise ValueError(
+                f"{path} would be written for {source} and for {self._source_of[path]}; "
+                "give the sources different names or different output folders"
+            )
+        return path
+
+
+def _check_grid(array: np.ndarray, meta: Mapping[str, Any], key: Hashable) -> None:
+    expected = tuple(int(size) for size in meta.get("spatial_shape", array.shape[1:]))
+    if array.shape[1:] != expected:
+        raise ValueError(
+            f"{key!r} has spatial shape {array.shape[1:]}, its source {expected}; "
+            "undo resampling, padding and cropping first (Invertd)"
+        )
+
+
+def _default_dtype(key: Hashable) -> str:
+    return "float32" if key == "probabilities" else "label"
+
+
+def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
+    if isinstance(dtype, str) and dtype == "label":
+        return smallest_label_dtype(array)
+    return array.astype(dtype)
+
+
+SaveSegmentationD = SaveSegmentationDict = SaveSegmentationd
