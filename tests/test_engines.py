@@ -42,9 +42,7 @@ class Parts:
             val_data_loader=loader,
             network=self.network,
             prepare_batch=prepare,
-            key_val_metric={
-                "mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))
-            },
+            key_val_metric={"mse": error},
             metric_cmp_fn=lambda new, old: new < old,
         )
         handlers: list[Any] = [Reproducible(0), self.budget, Validation(2, self.evaluator)]

@@ -1,0 +1,99 @@
+"""What comes in is looked at once, and said in one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.data import MetaTensor
+
+from unet_med.transforms import CheckPaird, DropIgnoredd, SelectSliced, Standardize, Standardized
+
+
+def named(array: torch.Tensor, name: str = "folder/cell.tif") -> MetaTensor:
+    return MetaTensor(array, meta={"filename_or_obj": name})
+
+
+def test_plane_of_a_stack() -> None:
+    volume = torch.arange(24.0).reshape(1, 2, 3, 4)
+    item = SelectSliced(["image", "label"])({"image": volume, "label": volume + 1, "slice": 2})
+    assert torch.equal(item["image"], volume[..., 2])
+    assert torch.equal(item["label"], volume[..., 2] + 1)
+    assert "slice" not in item
+
+
+def test_no_slice_no_change() -> None:
+    volume = torch.zeros(1, 2, 3, 4)
+    assert SelectSliced("image")({"image": volume})["image"] is volume
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4, 2), (1, 4, 4)])
+def test_plane_that_is_not_there(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"cell\.tif has shape .* no plane 2"):
+        SelectSliced("image")({"image": named(torch.zeros(shape)), "slice": 2})
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "message"),
+    [
+        (torch.zeros(3, 4, 4), torch.zeros(1, 4, 4), r"3 channels \(RGB or RGBA\).*takes 1"),
+        (torch.zeros(1, 4, 4, 4), torch.zeros(1, 4, 4, 4), "3 spatial axes .* takes 2"),
+        (torch.full((1, 4, 4), np.nan), torch.zeros(1, 4, 4), "NaN or infinite"),
+        (torch.full((1, 4, 4), np.inf), torch.zeros(1, 4, 4), "NaN or infinite"),
+        (torch.zeros(1, 4, 4), torch.zeros(1, 4, 5), r"\(4, 5\), its image cell\.tif \(4, 4\)"),
+        (torch.zeros(1, 4, 4), torch.zeros(3, 4, 4), "3 channels, a label has one"),
+        (torch.zeros(1, 4, 4), torch.full((1, 4, 4), np.nan), "label truth.tif holds NaN"),
+    ],
+)
+def test_what_does_not_fit_is_named(image: Any, label: Any, message: str) -> None:
+    item = {"image": named(image), "label": named(label, "truth.tif")}
+    with pytest.raises(ValueError, match=message):
+        CheckPaird(in_channels=1, spatial_dims=2)(item)
+
+
+def test_what_fits_passes_unchanged() -> None:
+    item = {"image": named(torch.zeros(2, 4, 4)), "label": named(torch.zeros(1, 4, 4))}
+    checked = CheckPaird(in_channels=2, spatial_dims=2)(item)
+    assert checked["image"] is item["image"]
+    assert CheckPaird(in_channels=2)({"image": item["image"]})["image"] is item["image"]
+
+
+def test_ignored_pixels_become_background_on_both_sides() -> None:
+    label = torch.tensor([[0, 1, 255, 2]])
+    pred = torch.tensor([[1, 1, 2, 0]])
+    item = DropIgnoredd(["pred", "label"])({"pred": pred, "label": label})
+    assert item["pred"].tolist() == [[1, 1, 0, 0]]
+    assert item["label"].tolist() == [[0, 1, 0, 2]]
+
+
+def test_instance_255_is_no_ignore_label() -> None:
+    item = DropIgnoredd(["label"], ignore=-1)({"label": torch.tensor([[255, -1]])})
+    assert item["label"].tolist() == [[255, 0]]
+
+
+@given(st.integers(0, 2**31))
+def test_standardised_by_channel(seed: int) -> None:
+    image = np.random.default_rng(seed).normal(5, 3, (2, 7, 5))
+    result = Standardize()(torch.from_numpy(image)).numpy()
+    for channel, expected in zip(result, image, strict=True):
+        expected = (expected - expected.mean()) / expected.std()
+        np.testing.assert_allclose(channel, expected, atol=1e-5)
+
+
+def test_each_plane_of_a_stack_for_a_2d_network() -> None:
+    stack = torch.stack([torch.rand(1, 6, 5), 100 * torch.rand(1, 6, 5)], dim=-1)
+    result = Standardize(spatial_dims=2)(stack)
+    for k in range(2):
+        torch.testing.assert_close(result[..., k], Standardize()(stack[..., k]))
+
+
+def test_constant_image_becomes_zero_and_meta_stays() -> None:
+    image = named(torch.full((1, 4, 4), 7, dtype=torch.uint8))
+    result = Standardized("image")({"image": image})["image"]
+    assert result.dtype == torch.float32
+    assert torch.count_nonzero(result) == 0
+    assert result.meta["filename_or_obj"] == "folder/cell.tif"
