@@ -129,6 +129,14 @@ def test_options_give_the_stated_shape_and_a_gradient_everywhere(options, spatia
     assert zero == []
 
 
+def test_residual_and_attention_blocks_are_at_the_named_levels_only():
+    net = UNet(features=(2, 2, 2, 2), residual_levels=(1, -1), attention_levels=(0, 2))
+    down = [level[0].shortcut is not None for level in (*net.contracting, net.bottom)]
+    assert down == [False, True, False, True]
+    assert [level.block.shortcut is not None for level in net.expanding] == [False, True, False]
+    assert [level.gate is not None for level in net.expanding] == [True, False, True]
+
+
 def test_rectangular_images_keep_their_axes():
     net = UNet(features=SMALL)
     assert net(torch.zeros(1, 1, 44, 60)).shape == (1, 2, 4, 20)

@@ -215,24 +215,19 @@ class UNet(nn.Module):
             keep = up_channels == "keep" or (up_channels == "keep-last" and level == 0)
             up = before if keep else features[level]
             joined = up + features[level] if skip == "crop-concat" else up
-            self.expanding.append(
-                Expand(
-                    up_layer(
-                        upsample, spatial_dims, before, up, factor=pool, crop=crop, bias=up_bias
-                    ),
-                    nn.Identity() if up_act is None else get_act_layer(up_act),
-                    block(level, joined, features[level]),
-                    gate=AttentionGate(spatial_dims, features[level], up)
-                    if level in attention
-                    else None,
-                    skip=skip,
-                    unpool=pool if upsample == "unpool" else 0,
-                )
+            gated = level in attention
+            expand = Expand(
+                up_layer(upsample, spatial_dims, before, up, factor=pool, crop=crop, bias=up_bias),
+                nn.Identity() if up_act is None else get_act_layer(up_act),
+                block(level, joined, features[level]),
+                gate=AttentionGate(spatial_dims, features[level], up) if gated else None,
+                skip=skip,
+                unpool=pool if upsample == "unpool" else 0,
             )
+            self.expanding.append(expand)
             before = features[level]
         self.logits = pointwise(spatial_dims, before, out_channels)  # "1x1 convolution ... classes"
         self._initialise(init)
-
         self.tileable = all(_is_local(module) for module in self.modules())
 
     def forward(self, x: Tensor) -> Tensor:
