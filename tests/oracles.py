@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -61,3 +64,43 @@ def figure_1(x: torch.Tensor, layers: list[torch.Tensor]) -> torch.Tensor:
         skip = skip[:, :, lost:-lost, lost:-lost]
         y = conv(conv(torch.cat([y, skip], dim=1)))
     return F.conv2d(y, next(parameters), next(parameters))
+
+
+def weighted_cross_entropy(
+    logits: np.ndarray, label: np.ndarray, weight: np.ndarray, ignore_index: int = 255
+) -> tuple[float, float]:
+    """Eq. 1 of the paper, pixel by pixel: `(sum of w * -log p, sum of w)`.
+
+    Args:
+        logits: `(B, K, H, W)`.
+        label: `(B, H, W)`.
+        weight: `(B, H, W)`.
+    """
+    energy = total = 0.0
+    for b, y, x in np.ndindex(label.shape):
+        if label[b, y, x] == ignore_index:
+            continue
+        a = [float(value) for value in logits[b, :, y, x]]
+        p = math.exp(a[int(label[b, y, x])]) / sum(math.exp(value) for value in a)
+        energy -= float(weight[b, y, x]) * math.log(p)
+        total += float(weight[b, y, x])
+    return energy, total
+
+
+def by_letter(array: np.ndarray, axes: str, index: dict[str, int]) -> np.generic:
+    """One sample of an array whose axes have letters; letters it lacks do not matter."""
+    return array[tuple(index[letter] for letter in axes)]
+
+
+def deepest_cell(
+    where: np.ndarray, centres: np.ndarray, shapes: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Owner and level of each pixel: all cells measured everywhere, the deepest (below 1) wins."""
+    size = where.shape[1:]
+    owner, level = np.zeros(size, np.int32), np.ones(size)
+    for pixel in np.ndindex(size):
+        position = where[(slice(None), *pixel)]
+        depths = [np.linalg.norm(m @ (position - c)) for c, m in zip(centres, shapes, strict=True)]
+        if min(depths) < 1:
+            owner[pixel], level[pixel] = np.argmin(depths) + 1, min(depths)
+    return owner, level

@@ -1,0 +1,263 @@
+"""Losses against Eq. 1 written pixel by pixel, and against torch's and MONAI's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.data import MetaTensor
+from monai.losses import DiceLoss
+from torch.nn import BCEWithLogitsLoss
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from unet_med.losses import OnLabel, SumLoss, WeightedCrossEntropyLoss, center_crop
+
+SHAPE = (2, 6, 7)
+
+
+@pytest.fixture
+def batch(rng):
+    """Float64 logits of 3 classes, labels with ignored pixels, weights with zeros."""
+    logits = torch.from_numpy(rng.normal(size=(SHAPE[0], 3, *SHAPE[1:])))
+    label = torch.from_numpy(rng.choice([0, 1, 2, 255], size=(SHAPE[0], 1, *SHAPE[1:])))
+    weight = torch.from_numpy(rng.choice([0.0, 0.5, 1.0, 11.0], size=label.shape))
+    return logits, label, weight
+
+
+def padded(target: torch.Tensor, margin: int, value: float = 255) -> torch.Tensor:
+    return F.pad(target, (margin,) * 2 * (target.dim() - 2), value=value)
+
+
+def soft_jaccard(p: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """1 - intersection / union of a probability and a 0/1 map, both `(B, K, *S)`; mean of them."""
+    axes = tuple(range(2, p.dim()))
+    both = (p * truth).sum(axes)
+    return (1 - both / ((p + truth).sum(axes) - both)).mean()
+
+
+class TestCenterCrop:
+    def test_keeps_the_centre(self):
+        target = torch.arange(5 * 7).reshape(1, 1, 5, 7)
+        np.testing.assert_array_equal(center_crop(target, [3, 3])[0, 0], target[0, 0, 1:4, 2:5])
+
+    def test_three_axes_and_nothing_to_crop(self):
+        target = torch.rand(2, 1, 4, 5, 6)
+        assert_close(center_crop(target, [4, 3, 2]), target[:, :, :, 1:4, 2:4], rtol=0, atol=0)
+        assert center_crop(target, [4, 5, 6]) is not None
+
+    @pytest.mark.parametrize(
+        ("size", "message"),
+        [
+            ([3, 4], r"target side 6 px against logits side 3 px \(axis 2\).*even number"),
+            ([6, 6], r"target side 4 px against logits side 6 px \(axis 3\)"),
+            ([6], r"2 spatial axes, the logits have 1"),
+        ],
+    )
+    def test_refuses_what_has_no_centre(self, size, message):
+        with pytest.raises(ValueError, match=message):
+            center_crop(torch.zeros(1, 1, 6, 4), size)
+
+
+class TestWeightedCrossEntropy:
+    def test_is_equation_1(self, batch):
+        logits, label, weight = batch
+        energy, total = oracles.weighted_cross_entropy(
+            logits.numpy(), label[:, 0].numpy(), weight[:, 0].numpy()
+        )
+        target = torch.cat([label.double(), weight], dim=1)
+        assert WeightedCrossEntropyLoss("sum")(logits, target).item() == pytest.approx(energy)
+        assert WeightedCrossEntropyLoss()(logits, target).item() == pytest.approx(energy / total)
+        energy_map = WeightedCrossEntropyLoss("none")(logits, target)
+        assert energy_map.shape == label.shape
+        assert energy_map.sum().item() == pytest.approx(energy)
+        assert_close(energy_map[label == 255], torch.zeros_like(weight[label == 255]))
+
+    @given(
+        st.integers(2, 5),
+        st.lists(st.integers(1, 5), min_size=1, max_size=3),
+        st.booleans(),
+        st.integers(0, 2**31),
+    )
+    def test_is_torch_at_weight_one(self, num_classes, shape, packed, seed):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.randn(2, num_classes, *shape, generator=generator, dtype=torch.float64)
+        label = torch.randint(num_classes, (2, 1, *shape), generator=generator)
+        target = torch.cat([label.double(), torch.ones(2, 1, *shape)], dim=1) if packed else label
+        assert_close(
+            WeightedCrossEntropyLoss()(logits, target), F.cross_entropy(logits, label[:, 0])
+        )
+
+    def test_ignored_pixels_are_torchs_without_a_weight_channel(self, batch):
+        logits, label, _ = batch
+        assert_close(
+            WeightedCrossEntropyLoss()(logits, label),
+            F.cross_entropy(logits, label[:, 0], ignore_index=255),
+        )
+
+    def test_gradient(self, batch):
+        logits, label, weight = batch
+        target = torch.cat([label.double(), weight], dim=1)
+        logits.requires_grad_()
+        for reduction in ("mean", "sum", "none"):
+            loss = WeightedCrossEntropyLoss(reduction)
+            assert torch.autograd.gradcheck(lambda x, loss=loss: loss(x, target), logits)
+
+    def test_crops_label_and_weight_alike(self, batch):
+        logits, label, weight = batch
+        target = torch.cat([label.double(), weight], dim=1)
+        loss = WeightedCrossEntropyLoss()
+        assert_close(loss(logits, padded(target, 3)), loss(logits, target), rtol=0, atol=0)
+
+    def test_without_any_weight_nothing_is_learned(self, batch):
+        logits, label, weight = batch
+        logits.requires_grad_()
+        for target in (
+            torch.cat([label.double(), 0 * weight], dim=1),
+            torch.full_like(label, 255),
+        ):
+            loss = WeightedCrossEntropyLoss()(logits, target)
+            (gradient,) = torch.autograd.grad(loss, logits)
+            assert loss.item() == 0
+            assert_close(gradient, torch.zeros_like(logits), rtol=0, atol=0)
+
+    def test_nan_weight_of_an_ignored_pixel_does_not_spread(self, batch):
+        logits, label, weight = batch
+        weight = weight.masked_fill(label == 255, torch.nan)
+        loss = WeightedCrossEntropyLoss()(logits, torch.cat([label.double(), weight], dim=1))
+        assert loss.isfinite()
+
+    def test_packed_class_numbers_are_exact(self):
+        num_classes = 300  # bfloat16 knows no 299
+        logits = torch.zeros(1, num_classes, 2)
+        logits[0, 299] = 50.0
+        target = torch.tensor([[[299.0, 299.0], [1.0, 2.0]]])
+        assert WeightedCrossEntropyLoss(ignore_index=-1)(logits, target).item() < 1e-6
+        stock = DiceLoss(softmax=True, to_onehot_y=True)  # an empty class costs nothing
+        assert OnLabel(stock)(logits.bfloat16(), target).item() < 1e-6
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_is_computed_in_float32(self, batch, dtype):
+        logits, label, weight = batch
+        logits = logits.to(dtype)
+        target = torch.cat([label.float(), 1e4 * weight.float()], dim=1)  # energy beyond float16
+        for reduction in ("sum", "mean"):
+            loss = WeightedCrossEntropyLoss(reduction)(logits, target)
+            assert loss.dtype == torch.float32
+            assert_close(loss, WeightedCrossEntropyLoss(reduction)(logits.float(), target))
+
+    @pytest.mark.parametrize("value", [3, -1, 254])
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+    def test_names_the_label_that_is_no_class(self, batch, value, dtype):
+        logits, label, _ = batch
+        label[1, 0, 2, 3] = value
+        with pytest.raises(
+            ValueError, match=rf"label {value} is no class in 0\.\.\.2 \(255 is ign"
+        ):
+            WeightedCrossEntropyLoss()(logits, label.to(dtype))
+
+    @pytest.mark.parametrize("value", [0.5, torch.nan])
+    def test_refuses_interpolated_labels(self, value):
+        with pytest.raises(ValueError, match=rf"label {value:g} is no class .*mode 'nearest'"):
+            WeightedCrossEntropyLoss()(torch.zeros(1, 2, 3), torch.full((1, 1, 3), value))
+
+    def test_uint8_labels_do_not_wrap(self):
+        label = torch.tensor([[[0, 255]]], dtype=torch.uint8)
+        with pytest.raises(ValueError, match=r"label 255 is no class in 0\.\.\.1 \(-1 is ignored"):
+            WeightedCrossEntropyLoss(ignore_index=-1)(torch.zeros(1, 2, 2), label)
+
+    @pytest.mark.parametrize(
+        ("logits", "target", "message"),
+        [
+            ((1, 1, 4), (1, 1, 4), "logits have 1 channel.*out_channels=2"),
+            ((1, 3, 4), (1, 3, 4), r"one channel \(label\) or two .*argmax"),
+            ((2, 3, 4), (1, 1, 4), "same batch size"),
+            ((1, 3, 4), (1, 4), "0 spatial axes, the logits have 1.*channel axis"),
+        ],
+    )
+    def test_refuses_shapes(self, logits, target, message):
+        with pytest.raises(ValueError, match=message):
+            WeightedCrossEntropyLoss()(torch.zeros(logits), torch.zeros(target))
+
+    def test_refuses_unknown_reductions(self):
+        with pytest.raises(ValueError, match="'average' is unknown; choose 'mean', 'sum' or"):
+            WeightedCrossEntropyLoss("average")
+
+    def test_metadata_stays_outside(self, batch):
+        logits, label, _ = batch
+        loss = WeightedCrossEntropyLoss()(MetaTensor(logits), MetaTensor(label))
+        assert type(loss) is torch.Tensor
+        assert_close(loss, WeightedCrossEntropyLoss()(logits, label), rtol=0, atol=0)
+
+    @pytest.mark.gpu
+    def test_gpu_agrees(self, batch):
+        logits, label, weight = batch
+        target = torch.cat([label.double(), weight], dim=1)
+        loss = WeightedCrossEntropyLoss()
+        assert_close(loss(logits.cuda(), target.cuda()).cpu(), loss(logits, target))
+        label[0, 0, 0, 0] = 7
+        with pytest.raises(ValueError, match="label 7 is no class"):
+            loss(logits.cuda(), label.cuda())
+
+
+class TestOnLabel:
+    @pytest.mark.parametrize("options", [{}, {"squared_pred": True}, {"jaccard": True}])
+    def test_stock_loss_sees_the_cropped_label(self, batch, options):
+        logits, label, weight = batch
+        label = label.where(label < 3, 0)
+        stock = DiceLoss(softmax=True, to_onehot_y=True, **options)
+        target = padded(torch.cat([label.double(), weight], dim=1), 2, value=1)
+        assert_close(OnLabel(stock)(logits, target), stock(logits, label))
+
+    def test_monais_jaccard_is_soft_iou(self, batch):
+        logits, label, _ = batch
+        label = label.where(label < 3, 0)
+        stock = DiceLoss(softmax=True, to_onehot_y=True, jaccard=True, smooth_nr=0, smooth_dr=0)
+        truth = F.one_hot(label[:, 0], 3).movedim(-1, 1).double()
+        assert_close(OnLabel(stock)(logits, label), soft_jaccard(logits.softmax(dim=1), truth))
+
+    def test_ignored_pixels_are_the_stock_losss_to_ignore(self, batch):
+        logits, label, _ = batch
+        stock = DiceLoss(softmax=True, to_onehot_y=True, ignore_index=255)
+        loss = OnLabel(stock)(logits, label)
+        changed = torch.where(label == 255, 9.0, logits)
+        assert_close(OnLabel(stock)(changed, label), loss)
+        with pytest.raises(ValueError, match=r"label 255 is no class .*nothing is ignored.*ignore"):
+            OnLabel(DiceLoss(softmax=True, to_onehot_y=True))(logits, label)
+
+    def test_half_precision_is_computed_in_float32(self, batch):
+        logits, label, _ = batch
+        stock = OnLabel(DiceLoss(softmax=True, to_onehot_y=True, ignore_index=255))
+        assert stock(logits.half(), label).dtype == torch.float32
+
+
+class TestSumLoss:
+    def test_binary_cross_entropy_plus_iou(self, rng):
+        """Both from torch and MONAI, for a valid network with one output channel."""
+        logits = torch.from_numpy(rng.normal(size=(2, 1, 4, 4)))
+        label = torch.from_numpy(rng.integers(2, size=(2, 1, 4, 4)))
+        jaccard = DiceLoss(sigmoid=True, jaccard=True, smooth_nr=0, smooth_dr=0)
+        loss = SumLoss([OnLabel(BCEWithLogitsLoss()), OnLabel(jaccard)])
+        p = logits.sigmoid()
+        entropy = -torch.where(label == 1, p, 1 - p).log().mean()
+        assert_close(loss(logits, padded(label, 2, 0)), entropy + soft_jaccard(p, label.double()))
+
+    def test_weighted_cross_entropy_plus_dice(self, batch):
+        logits, label, weight = batch
+        target = torch.cat([label.double(), weight], dim=1)
+        parts = [
+            WeightedCrossEntropyLoss(),
+            OnLabel(DiceLoss(softmax=True, to_onehot_y=True, ignore_index=255)),
+        ]
+        expected = 0.25 * parts[0](logits, target) + 2 * parts[1](logits, target)
+        assert_close(SumLoss(parts, weights=[0.25, 2])(logits, target), expected)
+        logits.requires_grad_()
+        assert torch.autograd.gradcheck(lambda x: SumLoss(parts)(x, target), logits)
+
+    @pytest.mark.parametrize(("count", "weights"), [(1, [1.0, 2.0]), (0, None)])
+    def test_refuses_unequal_lengths(self, count, weights):
+        with pytest.raises(ValueError, match="give one weight a loss"):
+            SumLoss([BCEWithLogitsLoss()] * count, weights)

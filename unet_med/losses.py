@@ -1,0 +1,237 @@
+"""Losses for per-pixel weights, valid networks and ignored pixels; the rest is MONAI's.
+
+Every loss here takes `(logits, target)` with logits `(B, K, *S)` straight from the network and a
+target `(B, 1, *T)` of class numbers, or `(B, 2, *T)` with the weight map as a second channel.
+Targets larger than the logits are centre-cropped, for a valid network returns less than it reads.
+
+What MONAI has is not written again; `OnLabel` lets it take the same target:
+
+* Dice: `OnLabel(DiceLoss(softmax=True, to_onehot_y=True, ignore_index=255))`;
+* Dice of V-Net, squares in the denominator: the same with `squared_pred=True`;
+* soft intersection over union (Jaccard): the same with `jaccard=True`;
+* binary cross-entropy: `OnLabel(torch.nn.BCEWithLogitsLoss())` on one output channel;
+* sums of them, BCE + IoU for instance: `SumLoss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.loss import _Loss
+
+__all__ = [
+    "OnLabel",
+    "SumLoss",
+    "WeightedCrossEntropyLoss",
+    "center_crop",
+]
+
+
+def center_crop(target: Tensor, size: Sequence[int]) -> Tensor:
+    """The centred window of a target, the part that a valid network's logits speak of.
+
+    Args:
+        target: `(B, C, *T)`.
+        size: spatial size S to keep, px.
+
+    Returns:
+        `(B, C, *S)`, a view.
+
+    Raises:
+        ValueError: the numbers of axes differ, a side is too small, or a difference is odd, so
+            that the centre would lie half a pixel off. The message names the legal sides.
+
+    >>> center_crop(torch.arange(6).reshape(1, 1, 6), [2])
+    tensor([[[2, 3]]])
+    """
+    if target.dim() != len(size) + 2:
+        raise ValueError(
+            f"target of shape {tuple(target.shape)} has {target.dim() - 2} spatial axes, "
+            f"the logits have {len(size)}; give a target (B, C, *S) with a channel axis"
+        )
+    for axis, side in enumerate(size, start=2):
+        surplus = target.shape[axis] - side
+        if surplus < 0 or surplus % 2:
+            raise ValueError(
+                f"target side {target.shape[axis]} px against logits side {side} px (axis {axis}): "
+                "the target must be as large or larger by an even number of px, half on each "
+                "side; give it the size of the network's input or of its output"
+            )
+        target = target.narrow(axis, surplus // 2, side)
+    return target  # (B, C, *S)
+
+
+class WeightedCrossEntropyLoss(_Loss):
+    """Softmax and cross-entropy, weighted pixel by pixel (Ronneberger et al. 2015, Eq. 1).
+
+    `reduction="sum"` is the paper's energy, sum(w * ce) over all pixels of the batch. The default
+    `"mean"` is sum(w * ce) / sum(w): the paper's energy divided by the total weight, so that the
+    learning rate depends neither on the tile's size nor on how much border a tile contains. A
+    tile rich in borders hence pulls no harder than an empty one; in the paper it does. Without
+    weights it is `torch.nn.functional.cross_entropy`. Where all weights are zero, loss and
+    gradient are zero.
+
+    float16 and bfloat16 logits are computed in float32. Class numbers packed into a float32
+    target with their weights are exact (up to 2^24).
+
+    Args:
+        reduction: `"mean"`, `"sum"`, or `"none"` for the map w * ce `(B, 1, *S)`.
+        ignore_index: label whose pixels weigh nothing, whatever their weight.
+
+    Raises:
+        ValueError: unknown reduction.
+
+    >>> loss = WeightedCrossEntropyLoss()
+    >>> loss(torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 8, 8))  # log 2: two classes, a coin toss
+    tensor(0.6931)
+    """
+
+    def __init__(self, reduction: str = "mean", *, ignore_index: int = 255) -> None:
+        super().__init__(reduction=_known_reduction(reduction))
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of one batch.
+
+        Args:
+            logits: `(B, K, *S)`, K >= 2.
+            target: label `(B, 1, *T)`, or label and weight `(B, 2, *T)`; T >= S.
+
+        Returns:
+            A scalar, or the map `(B, 1, *S)`, in float32 (float64 for float64 logits).
+
+        Raises:
+            ValueError: shapes that do not fit, or a label that is neither a class in [0, K) nor
+                `ignore_index`. This check reads one flag back from a GPU, once a call.
+        """
+        if logits.shape[1] < 2:
+            raise ValueError(
+                "logits have 1 channel, softmax needs one a class: "
+                "use out_channels=2, or OnLabel(torch.nn.BCEWithLogitsLoss())"
+            )
+        logits, label, weight = _unpack(logits, target)
+        _check_labels(label, logits.shape[1], self.ignore_index)
+        return _weighted_cross_entropy(logits, label, weight, self)
+
+
+class OnLabel(nn.Module):
+    """Lets a stock loss take the targets of this module.
+
+    Drops the weight channel, centre-crops the label to the logits, and calls
+    `loss(logits, label)` with both in float32 (float64 for float64 logits).
+
+    Args:
+        loss: a MONAI loss on `(B, 1, *S)` labels, such as
+            `DiceLoss(softmax=True, to_onehot_y=True)`, or `torch.nn.BCEWithLogitsLoss()` for
+            networks with one output channel. Ignored pixels need a loss that has an
+            `ignore_index` of its own, as MONAI's Dice losses have.
+
+    >>> from torch.nn import BCEWithLogitsLoss
+    >>> OnLabel(BCEWithLogitsLoss())(torch.zeros(1, 1, 4, 4), torch.ones(1, 2, 8, 8))
+    tensor(0.6931)
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of one batch; shapes as in `WeightedCrossEntropyLoss`, K = 1 means binary.
+
+        Raises:
+            ValueError: shapes that do not fit, or a label that is neither a class in [0, K) nor
+                ignored by the loss; the message says how to ignore it.
+        """
+        logits, label, _ = _unpack(logits, target)
+        _check_labels(label, max(logits.shape[1], 2), getattr(self.loss, "ignore_index", None))
+        return self.loss(logits, label.to(logits.dtype))  # (B, K, *S), (B, 1, *S)
+
+
+class SumLoss(nn.Module):
+    """Weighted sum of losses on one target, for configs: cross-entropy + Dice, BCE + IoU.
+
+    Args:
+        losses: modules called with `(logits, target)`.
+        weights: one factor a loss; 1 each by default.
+
+    Raises:
+        ValueError: as many weights as losses are needed.
+    """
+
+    def __init__(self, losses: Sequence[nn.Module], weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+        self.weights = [1.0] * len(losses) if weights is None else list(weights)
+        if not losses or len(self.weights) != len(losses):
+            raise ValueError(
+                f"{len(self.weights)} weights for {len(losses)} losses: give one weight a loss, "
+                "and at least one loss"
+            )
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Sum of weight * loss over the losses."""
+        terms = [
+            w * loss(logits, target) for w, loss in zip(self.weights, self.losses, strict=True)
+        ]
+        return torch.stack(terms).sum(dim=0)
+
+
+def _known_reduction(reduction: str) -> str:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction {reduction!r} is unknown; choose 'mean', 'sum' or 'none'")
+    return reduction
+
+
+def _unpack(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Full-precision logits `(B, K, *S)`, label and weight `(B, 1, *S)`; plain tensors."""
+    logits, target = logits.as_subclass(Tensor), target.as_subclass(Tensor)
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    target = center_crop(target, logits.shape[2:])
+    if target.shape[0] != logits.shape[0] or target.shape[1] not in (1, 2):
+        raise ValueError(
+            f"target of shape {tuple(target.shape)} against logits {tuple(logits.shape)}: it needs "
+            "the same batch size and one channel (label) or two (label, weight); one-hot targets "
+            "become labels with argmax(dim=1, keepdim=True)"
+        )
+    label, weight = target[:, :1], target[:, 1:]
+    if not label.is_floating_point():
+        label = label.long()  # uint8 would compare equal to -1 where it holds 255
+    return logits, label, weight if weight.shape[1] else None
+
+
+def _check_labels(label: Tensor, num_classes: int, ignore_index: int | None) -> None:
+    """Refuse what is no class number; one flag comes back from the device."""
+    bad = (label < 0) | (label >= num_classes)
+    if label.is_floating_point():
+        bad |= label != label.trunc()  # NaN too
+    if ignore_index is not None:
+        bad &= label != ignore_index
+    if bad.any():
+        value = label[bad][0].item()
+        ignored = "nothing is ignored" if ignore_index is None else f"{ignore_index} is ignored"
+        raise ValueError(
+            f"label {value:g} is no class in 0...{num_classes - 1} ({ignored}): set the network's "
+            "out_channels or the loss's ignore_index to fit, or resample labels with mode 'nearest'"
+        )
+
+
+def _weighted_cross_entropy(
+    logits: Tensor, label: Tensor, weight: Tensor | None, loss: WeightedCrossEntropyLoss
+) -> Tensor:
+    """Eq. 1 and its reduction for checked labels `(B, 1, *S)`."""
+    entropy = F.cross_entropy(
+        logits, label[:, 0].long(), ignore_index=loss.ignore_index, reduction="none"
+    )[:, None]  # (B, 1, *S), 0 where ignored
+    counted = label != loss.ignore_index
+    weight = counted.to(entropy) if weight is None else weight.to(entropy).where(counted, 0.0)
+    energy = weight * entropy
+    if loss.reduction == "none":
+        return energy
+    if loss.reduction == "sum":
+        return energy.sum()
+    total = weight.sum()
+    return energy.sum() / torch.where(total > 0, total, torch.ones_like(total))
