@@ -14,7 +14,13 @@ from torch.nn import BCEWithLogitsLoss
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from unet_med.losses import OnLabel, SumLoss, WeightedCrossEntropyLoss, center_crop
+from unet_med.losses import (
+    BorderWeightedCrossEntropyLoss,
+    OnLabel,
+    SumLoss,
+    WeightedCrossEntropyLoss,
+    center_crop,
+)
 
 SHAPE = (2, 6, 7)
 
@@ -201,6 +207,66 @@ class TestWeightedCrossEntropy:
         label[0, 0, 0, 0] = 7
         with pytest.raises(ValueError, match="label 7 is no class"):
             loss(logits.cuda(), label.cuda())
+
+
+class TestBorderWeightedCrossEntropy:
+    @pytest.fixture
+    def instances(self):
+        """Two samples of 12 x 12: three instances and an ignored corner; nothing at all."""
+        instances = torch.zeros(2, 1, 12, 12, dtype=torch.int64)
+        instances[0, 0, 1:6, 1:5], instances[0, 0, 1:6, 6:9], instances[0, 0, 8:11, 4] = 1, 2, 7
+        instances[0, 0, 10:, 10:] = -1
+        return instances
+
+    def by_hand(self, instances: np.ndarray, w0: float, sigma: float, spacing: float):
+        """Label and weight of one sample `(H, W)`, distances from all pairs of pixels."""
+        label = np.where(instances < 0, 255, instances > 0)
+        weight = np.zeros(label.shape)
+        counted = [k for k in (0, 1) if (label == k).any()]
+        for y, x in np.argwhere(label < 2):
+            weight[y, x] = (label < 2).sum() / len(counted) / (label == label[y, x]).sum()
+            nearest = sorted(
+                spacing * np.hypot(*(np.argwhere(instances == i) - (y, x)).T).min()
+                for i in np.unique(instances[instances > 0])
+            )
+            if label[y, x] == 0 and len(nearest) > 1:
+                weight[y, x] += w0 * np.exp(-((nearest[0] + nearest[1]) ** 2) / (2 * sigma**2))
+        return label, weight
+
+    @pytest.mark.parametrize(("w0", "sigma", "spacing"), [(10.0, 5.0, None), (3.0, 2.0, 0.5)])
+    def test_is_equation_1_with_equation_2(self, rng, instances, w0, sigma, spacing):
+        logits = torch.from_numpy(rng.normal(size=(2, 2, 12, 12)))
+        label, weight = zip(
+            *(self.by_hand(one[0].numpy(), w0, sigma, spacing or 1.0) for one in instances),
+            strict=True,
+        )
+        energy, total = oracles.weighted_cross_entropy(
+            logits.numpy(), np.stack(label), np.stack(weight)
+        )
+        for reduction, expected in (("sum", energy), ("mean", energy / total)):
+            loss = BorderWeightedCrossEntropyLoss(w0, sigma, spacing=spacing, reduction=reduction)
+            assert loss(logits, instances).item() == pytest.approx(expected, rel=1e-5)
+            assert loss(logits, MetaTensor(instances.int())).item() == pytest.approx(
+                expected, rel=1e-5
+            )
+
+    def test_weighs_before_it_crops(self, rng, instances):
+        logits = torch.from_numpy(rng.normal(size=(2, 2, 4, 4)))
+        whole = torch.zeros(2, 2, 12, 12, dtype=torch.float64)
+        whole[..., 4:8, 4:8] = logits
+        expected = BorderWeightedCrossEntropyLoss(reduction="none")(whole, instances)
+        cropped = BorderWeightedCrossEntropyLoss(reduction="none")(logits, instances)
+        assert_close(cropped, expected[..., 4:8, 4:8], rtol=0, atol=0)
+
+    def test_refuses_probabilities(self, instances):
+        with pytest.raises(ValueError, match="0.5 is not a whole number"):
+            BorderWeightedCrossEntropyLoss()(torch.zeros(2, 2, 12, 12), instances + 0.5)
+
+    @pytest.mark.gpu
+    def test_gpu_agrees(self, rng, instances):
+        logits = torch.from_numpy(rng.normal(size=(2, 2, 12, 12)))
+        loss = BorderWeightedCrossEntropyLoss()
+        assert_close(loss(logits.cuda(), instances.cuda()).cpu(), loss(logits, instances))
 
 
 class TestOnLabel:

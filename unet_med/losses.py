@@ -22,7 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
+from unet_med.weights import border_weight_map, class_weight_map
+
 __all__ = [
+    "BorderWeightedCrossEntropyLoss",
     "OnLabel",
     "SumLoss",
     "WeightedCrossEntropyLoss",
@@ -115,6 +118,63 @@ class WeightedCrossEntropyLoss(_Loss):
         logits, label, weight = _unpack(logits, target)
         _check_labels(label, logits.shape[1], self.ignore_index)
         return _weighted_cross_entropy(logits, label, weight, self)
+
+
+class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
+    """Cross-entropy of foreground against background with the paper's weights, from instances.
+
+    Ronneberger et al. 2015, Eq. 2: `w = w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2))`, made anew at
+    every call and on the whole target, so that instances outside the logits' window count. Where
+    the transforms can do it (`BorderWeightMapd`), loader processes share that work instead.
+
+    Instances are taken as they are given: between two that touch there is no background and
+    hence no border; `SeparateInstancesd` makes one.
+
+    Args:
+        w0: weight where two instances touch, 10 in the paper.
+        sigma: width of the border, px or the unit of `spacing`; about 5 px in the paper.
+        spacing: size of a pixel, one number or one an axis; None: 1.
+        reduction: as in `WeightedCrossEntropyLoss`.
+
+    >>> instances = torch.tensor([[[1, 1, 0, 2, 2]]])
+    >>> BorderWeightedCrossEntropyLoss(reduction="none")(torch.zeros(1, 2, 5), instances)
+    tensor([[[0.4332, 0.4332, 8.1314, 0.4332, 0.4332]]])
+    """
+
+    def __init__(
+        self,
+        w0: float = 10.0,
+        sigma: float = 5.0,
+        *,
+        spacing: float | Sequence[float] | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.w0 = w0
+        self.sigma = sigma
+        self.spacing = spacing
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of one batch.
+
+        Args:
+            logits: `(B, 2, *S)`, background and foreground.
+            target: instances `(B, 1, *T)`; 1..N, 0 is background, -1 is ignored.
+
+        Returns:
+            As `WeightedCrossEntropyLoss`.
+
+        Raises:
+            ValueError: shapes that do not fit, or instances that are not whole numbers.
+        """
+        packed = [self._label_and_weight(instances) for instances in target.as_subclass(Tensor)]
+        return super().forward(logits, torch.stack(packed))  # (B, 2, *T)
+
+    def _label_and_weight(self, instances: Tensor) -> Tensor:
+        """`(1, *T)` to `(2, *T)`."""
+        label = (instances > 0).long().masked_fill(instances < 0, self.ignore_index)
+        border = border_weight_map(instances, self.w0, self.sigma, self.spacing)
+        return torch.cat([label.float(), class_weight_map(label) + border])
 
 
 class OnLabel(nn.Module):
