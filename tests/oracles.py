@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -104,3 +105,80 @@ def deepest_cell(
         if min(depths) < 1:
             owner[pixel], level[pixel] = np.argmin(depths) + 1, min(depths)
     return owner, level
+
+
+def whole_pass(image: np.ndarray, network, *, first: int, side_for) -> np.ndarray:
+    """Logits of one pass over a mirrored image `(B, C, *S)`, cut back to the image.
+
+    Args:
+        image: `(B, C, *S)`.
+        network: maps a tensor to logits.
+        first: px mirrored before each axis: a valid network's margin, 0 for a padded one.
+        side_for: input side, px, that covers an axis of so many px.
+    """
+    spatial = image.shape[2:]
+    pads = [(first, side_for(length) - first - length) for length in spatial]
+    mirrored = np.pad(image, [(0, 0), (0, 0), *pads], mode="reflect")
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(mirrored)).numpy()
+    return logits[(slice(None), slice(None), *(slice(0, length) for length in spatial))]
+
+
+def keys_cubic(x: float, a: float = -0.75) -> float:
+    """Keys' cubic convolution kernel at distance `x`, in grid steps."""
+    x = abs(x)
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    if x < 2:
+        return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    return 0.0
+
+
+def cubic_bspline(x: float) -> float:
+    """Cubic B-spline basis function at distance `x`, in grid steps."""
+    return float(np.nan_to_num(_bspline_basis()(x)))
+
+
+@functools.cache
+def _bspline_basis():
+    from scipy.interpolate import BSpline
+
+    return BSpline.basis_element(np.arange(-2, 3), extrapolate=False)
+
+
+def displacement_by_loops(nodes: np.ndarray, shape: tuple[int, int], kernel: str) -> np.ndarray:
+    """Every pixel asks every node within two grid steps; (2, g, g) -> (2, *shape)."""
+    rim = 1 if kernel == "bspline" else 0
+    grid = [n - 2 * rim for n in nodes.shape[1:]]
+    weight = cubic_bspline if kernel == "bspline" else keys_cubic
+    field = np.zeros((2, *shape))
+    for y in range(shape[0]):
+        for x in range(shape[1]):
+            at_y = y / (shape[0] - 1) * (grid[0] - 1)
+            at_x = x / (shape[1] - 1) * (grid[1] - 1)
+            for i in range(-3, grid[0] + 3):
+                for j in range(-3, grid[1] + 3):
+                    k = min(max(i + rim, 0), nodes.shape[1] - 1)
+                    m = min(max(j + rim, 0), nodes.shape[2] - 1)
+                    field[:, y, x] += nodes[:, k, m] * weight(at_y - i) * weight(at_x - j)
+    return field
+
+
+def warp_by_scipy(image: np.ndarray, displacement: np.ndarray, order: int) -> np.ndarray:
+    """One channel `(*S)` at displaced positions, scipy's mirror; order 0 nearest, 1 linear."""
+    from scipy.ndimage import map_coordinates
+
+    where = np.indices(image.shape) + displacement
+    return map_coordinates(image, where, order=order, mode="mirror")
+
+
+def crop_mirrored(image: np.ndarray, start: list[int], sizes: list[int]) -> np.ndarray:
+    """Window `(C, *sizes)` of an image that `np.pad` has mirrored far beyond its border."""
+    for axis, (first, size) in enumerate(zip(start, sizes, strict=True), start=1):
+        side = image.shape[axis]
+        before, after = max(0, -first), max(0, first + size - side)
+        pad = [(0, 0)] * image.ndim
+        pad[axis] = (before, after)
+        image = np.pad(image, pad, mode="reflect" if side > 1 else "edge")
+        image = np.take(image, range(first + before, first + before + size), axis=axis)
+    return image

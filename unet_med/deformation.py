@@ -1,0 +1,311 @@
+"""The paper's random elastic deformation: coarse nodes -> displacement field -> warp.
+
+Ronneberger et al. 2015, section 3.1: displacement vectors on a coarse 3x3 grid,
+Gaussian with 10 px standard deviation, and from them a displacement for every
+pixel by bicubic interpolation. What is interpolated here are the displacements,
+never coordinates, so no draw means no deformation.
+
+Axes and sign: component `k` of a displacement moves along tensor axis `k` of the
+image, in px, and ``output(x) = input(x + displacement(x))``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal, Protocol
+
+import torch
+from torch.nn import functional as F
+
+__all__ = ["draw_nodes", "interpolate_nodes", "random_displacement", "warp"]
+
+Kernel = Literal["bicubic", "bspline"]
+Mode = Literal["bilinear", "nearest", "bicubic"]
+PaddingMode = Literal["reflection", "border"]
+
+# Nodes beyond the tile, on each side. The 2015-19 code draws them as well; the
+# interpolating kernel repeats its outermost nodes instead.
+_RIM = {"bicubic": 0, "bspline": 1}
+_KEYS_A = -0.75  # torch's bicubic
+
+
+class RandomSource(Protocol):
+    """What is asked of numpy's `RandomState` and `Generator`."""
+
+    def normal(self, loc: float, scale: float, size: Sequence[int]) -> object:
+        """Array of Gaussian numbers."""
+
+
+def random_displacement(
+    shape: Sequence[int],
+    grid: int | Sequence[int] = 3,
+    *,
+    sigma: float | Sequence[float] = 10.0,
+    kernel: Kernel = "bicubic",
+    rng: RandomSource,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """Random smooth displacement of every pixel of a tile, px.
+
+    At ``sigma=10`` px the root mean square of a component is about 7.8 px on the
+    paper's 3x3 grid (8.6 px on an endless one) with the paper's kernel and 4.8 px
+    with the B-spline.
+
+    Args:
+        shape: sides of the tile, px, one for each spatial axis.
+        grid: nodes along each axis, from edge to edge of the tile.
+        sigma: standard deviation of the node vectors, px; one, or one an axis.
+        kernel: see `interpolate_nodes`.
+        rng: numpy `RandomState` (MONAI's ``self.R``) or `Generator`.
+        device: where the field is computed.
+        dtype: of the field.
+
+    Returns:
+        ``(d, *shape)``, px.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    >>> import numpy as np
+    >>> random_displacement((64, 48), rng=np.random.default_rng(0)).shape
+    torch.Size([2, 64, 48])
+    """
+    nodes = draw_nodes(len(shape), grid, sigma=sigma, kernel=kernel, rng=rng)
+    return interpolate_nodes(nodes.to(device, dtype), shape, kernel=kernel)
+
+
+def draw_nodes(
+    spatial_dims: int,
+    grid: int | Sequence[int] = 3,
+    *,
+    sigma: float | Sequence[float] = 10.0,
+    kernel: Kernel = "bicubic",
+    rng: RandomSource,
+) -> torch.Tensor:
+    """Gaussian displacement vectors at the nodes of a coarse grid, px.
+
+    Args:
+        spatial_dims: axes of the image, `d`.
+        grid: nodes along each axis within the tile, at least 1; a single node
+            shifts the tile as a whole.
+        sigma: standard deviation, px; one, or one an axis.
+        kernel: the one to interpolate with; ``"bspline"`` reads one more node
+            beyond the tile on each side.
+        rng: numpy `RandomState` or `Generator`.
+
+    Returns:
+        ``(d, *grid)`` or, for the B-spline, ``(d, *(n + 2 for n in grid))``; float32.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    grids = _per_axis("grid", grid, spatial_dims)
+    sigmas = _per_axis("sigma", sigma, spatial_dims)
+    if min(grids) < 1:
+        raise ValueError(f"grid {grid} has an axis without a node; at least 1, the paper has 3")
+    if not all(0 <= s < math.inf for s in sigmas):
+        raise ValueError(f"sigma {sigma} px is negative or not finite; the paper has 10 px")
+    sides = [int(n) + 2 * _rim(kernel) for n in grids]
+    unit = torch.as_tensor(rng.normal(0.0, 1.0, (spatial_dims, *sides)))
+    scale = torch.tensor(sigmas, dtype=unit.dtype).view(-1, *[1] * spatial_dims)
+    return (unit * scale).float()
+
+
+def interpolate_nodes(
+    nodes: torch.Tensor, shape: Sequence[int], *, kernel: Kernel = "bicubic"
+) -> torch.Tensor:
+    """Displacement of every pixel from those of the nodes: one matrix product an axis.
+
+    The outermost nodes of the grid lie on the centres of the tile's outermost
+    pixels, the others evenly between them.
+
+    Args:
+        nodes: ``(..., d, *grid)`` as `draw_nodes` returns them, any leading axes.
+        shape: sides of the tile, px, `d` of them.
+        kernel: ``"bicubic"``, Keys' cubic convolution (a = -0.75), passes through
+            the nodes: a pixel on a node has exactly the node's vector; beyond the
+            grid its outermost nodes repeat. ``"bspline"``, the cubic B-spline basis
+            of the authors' caffe_unet, only approximates them; its outermost nodes
+            lie one grid step outside the tile.
+
+    Returns:
+        ``(..., d, *shape)``, of the nodes' dtype and on their device.
+
+    Raises:
+        ValueError: the nodes do not fit the shape or the kernel.
+    """
+    dims, rim = len(shape), _rim(kernel)
+    if nodes.ndim <= dims or nodes.shape[-dims - 1] != dims:
+        raise ValueError(
+            f"nodes of shape {tuple(nodes.shape)} for a tile of {dims} axes; "
+            f"the rule is (..., {dims}, *grid)"
+        )
+    if min(shape) < 1 or min(nodes.shape[-dims:]) <= 2 * rim:
+        raise ValueError(
+            f"{kernel} from nodes {tuple(nodes.shape)} to {tuple(shape)} px: too small"
+        )
+    field = nodes
+    for side in shape:  # axes take turns at the end: after the last one their order is restored
+        field = field.movedim(-dims, -1)
+        matrix = _axis_matrix(side, field.shape[-1] - 2 * rim, kernel, field.dtype, field.device)
+        field = field @ matrix.T  # (..., side)
+    return field
+
+
+def warp(
+    x: torch.Tensor,
+    displacement: torch.Tensor,
+    *,
+    mode: Mode = "bilinear",
+    padding_mode: PaddingMode = "reflection",
+) -> torch.Tensor:
+    """Image resampled at displaced positions; a zero displacement returns `x` itself.
+
+    Args:
+        x: ``(C, *S)`` or ``(B, C, *S)``, two or three spatial axes.
+        displacement: ``(d, *S)``, or ``(B, d, *S)`` with one field an item, px. Both of
+            shape ``(3, 2, H, W)`` are read as a batch of images, not as a volume.
+        mode: ``"bilinear"`` (trilinear in 3-D); ``"nearest"`` for labels; ``"bicubic"``
+            (2-D only; may overshoot the image's range).
+        padding_mode: beyond the image: ``"reflection"``, mirrored without repeating the
+            edge pixel, as often as needed; or ``"border"``, the edge pixel.
+
+    Returns:
+        As `x`. ``"nearest"`` copies values and keeps any dtype; the others return `x`'s
+        floating dtype, or float32 for integers, and compute in float32 (float64 for
+        float64).
+
+    Raises:
+        ValueError: shapes do not fit, or a mode is unknown or not offered in 3-D.
+    """
+    dims = _spatial_dims(x, displacement)
+    if mode not in ("bilinear", "nearest", "bicubic"):
+        raise ValueError(f"mode {mode!r} is none of 'bilinear', 'nearest', 'bicubic'")
+    if mode == "bicubic" and dims == 3:
+        raise ValueError("torch samples no volume with mode 'bicubic'; use 'bilinear' in 3-D")
+    if padding_mode not in ("reflection", "border"):
+        raise ValueError(f"padding_mode {padding_mode!r} is neither 'reflection' nor 'border'")
+    if mode != "nearest" and not x.is_floating_point():
+        x = x.float()
+    if not any(displacement.aminmax()):  # nothing moves
+        return x
+    batch = x.unsqueeze(0) if x.ndim == dims + 1 else x  # (B, C, *S)
+    fields = displacement.unsqueeze(0) if displacement.ndim == dims + 1 else displacement
+    if mode == "nearest":
+        out = _copy_nearest(batch, fields, padding_mode)
+    else:
+        out = _sample(batch, fields, mode, padding_mode)
+    return out.view(x.shape)
+
+
+def _sample(
+    x: torch.Tensor, displacement: torch.Tensor, mode: str, padding_mode: str
+) -> torch.Tensor:
+    """`x` (B, C, *S) displaced by (1 or B, d, *S), by one `grid_sample`."""
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    shape = x.shape[2:]
+    grid = torch.empty(
+        displacement.shape[0], *shape, len(shape), dtype=dtype, device=x.device
+    )  # (1 or B, *S, d), the last image axis first
+    for axis, side in enumerate(shape):
+        # align_corners=True: -1 and 1 are the centres of the outermost pixels
+        scale = 2 / max(side - 1, 1)
+        line = _along(axis, shape, dtype, x.device) * scale - 1
+        torch.add(line, displacement[:, axis], alpha=scale, out=grid[..., -1 - axis])
+    grid = grid.expand(x.shape[0], *grid.shape[1:])
+    sampled = F.grid_sample(x.to(dtype), grid, mode, padding_mode, align_corners=True)
+    return sampled.to(x.dtype)
+
+
+def _copy_nearest(x: torch.Tensor, displacement: torch.Tensor, padding_mode: str) -> torch.Tensor:
+    """Nearest pixel of `x` (B, C, *S), by index: no value passes through a float."""
+    shape = x.shape[2:]
+    exact = torch.float32 if shape.numel() <= 2**24 else torch.float64
+    flat = torch.zeros(1, dtype=exact, device=x.device)
+    for axis, side in enumerate(shape):
+        index = _along(axis, shape, exact, x.device) + displacement[:, axis]
+        index.round_()  # (1 or B, *S)
+        if padding_mode == "reflection":  # a triangle wave of period 2 * (side - 1)
+            index.abs_().remainder_(max(2 * side - 2, 1)).sub_(side - 1).abs_().neg_()
+            index.add_(side - 1)
+        flat = index.clamp_(0, side - 1).add_(flat, alpha=side)
+    pixels = flat.long().flatten(1).unsqueeze(1).expand(*x.shape[:2], -1)  # (B, C, pixels)
+    return x.flatten(2).gather(2, pixels).view(x.shape)
+
+
+def _along(axis: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Positions along one axis, px, shaped to broadcast over the others."""
+    line = torch.arange(shape[axis], dtype=dtype, device=device)
+    return line.view(-1, *[1] * (len(shape) - 1 - axis))
+
+
+@lru_cache(maxsize=64)
+def _axis_matrix(
+    side: int, grid: int, kernel: str, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """Weights of the nodes in each pixel of an axis, ``(side, grid + 2 * rim)``."""
+    rim = _RIM[kernel]
+    with torch.inference_mode(False), torch.no_grad():  # cached: must serve any later caller
+        at = torch.arange(side, dtype=torch.float64) * (grid - 1) / max(side - 1, 1)
+        if side == 1:
+            at += (grid - 1) / 2
+        cell = at.floor()
+        if kernel == "bspline":
+            cell = cell.clamp_(max=max(grid - 2, 0))
+        matrix = torch.zeros(side, grid + 2 * rim, dtype=torch.float64)
+        for offset, weight in zip(range(-1, 3), _weights(at - cell, kernel), strict=True):
+            node = (cell.long() + offset + rim).clamp_(0, grid + 2 * rim - 1)
+            matrix.scatter_add_(1, node[:, None], weight[:, None])
+        return matrix.to(device, dtype)
+
+
+def _weights(t: torch.Tensor, kernel: str) -> tuple[torch.Tensor, ...]:
+    """Weights of four nodes at a position `t` in [0, 1] between the middle two."""
+    s = 1 - t
+    if kernel == "bspline":
+        return (
+            s**3 / 6,
+            (3 * t**3 - 6 * t**2 + 4) / 6,
+            (3 * s**3 - 6 * s**2 + 4) / 6,
+            t**3 / 6,
+        )
+    a = _KEYS_A
+    return (
+        a * t * s**2,
+        (a + 2) * t**3 - (a + 3) * t**2 + 1,
+        (a + 2) * s**3 - (a + 3) * s**2 + 1,
+        a * s * t**2,
+    )
+
+
+def _rim(kernel: str) -> int:
+    if kernel not in _RIM:
+        raise ValueError(f"kernel {kernel!r} is neither 'bicubic' nor 'bspline'")
+    return _RIM[kernel]
+
+
+def _per_axis(name: str, value: float | Sequence[float], dims: int) -> tuple[float, ...]:
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * dims
+    if len(values) != dims:
+        raise ValueError(f"{name} {value} has {len(values)} values for {dims} axes")
+    return values
+
+
+def _spatial_dims(x: torch.Tensor, displacement: torch.Tensor) -> int:
+    """Spatial axes that make both shapes fit; a batch of images goes before a volume."""
+    for dims in (2, 3):
+        lead, fields = x.shape[:-dims], displacement.shape[: -dims - 1]
+        if (
+            len(lead) in (1, 2)
+            and displacement.shape[-dims - 1 :] == (dims, *x.shape[-dims:])
+            and (len(fields) == 0 or (len(lead) == 2 and fields in ((1,), lead[:1])))
+        ):
+            return dims
+    raise ValueError(
+        f"displacement of shape {tuple(displacement.shape)} for an image of shape "
+        f"{tuple(x.shape)}; the rule is (d, *S) for (C, *S) or (B, C, *S), or (B, d, *S) for "
+        "(B, C, *S), with d = 2 or 3"
+    )

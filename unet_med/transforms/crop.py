@@ -1,0 +1,203 @@
+"""Random tiles of the network's input size, mirrored beyond the image's border."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor, get_track_meta
+from monai.transforms import MapTransform, Randomizable, Transform
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple
+
+from unet_med.geometry import mirror_index
+
+__all__ = ["RandTileCrop", "RandTileCropD", "RandTileCropDict", "RandTileCropd"]
+
+
+class RandTileCrop(Randomizable, Transform):
+    """Cut a tile at a random place; what lies beyond the image is mirrored.
+
+    The tile's centre is uniform over the image, whatever the tile's size. With
+    mirrored borders (Ronneberger et al. 2015, section 2) every pixel of the image
+    is then trained on equally often, those next to the border too, and no tile is
+    ever filled up with zeros. An image smaller than the tile is mirrored as often
+    as needed.
+
+    Args:
+        tile_size: sides of the tile, px: the network's input; one, or one an axis.
+    """
+
+    backend = [TransformBackends.TORCH]  # noqa: RUF012 - MONAI's own convention
+
+    def __init__(self, tile_size: int | Sequence[int]) -> None:
+        self.tile_size = _checked_size("tile_size", tile_size)
+        self._start: tuple[int, ...] | None = None
+
+    def randomize(self, data: torch.Tensor) -> None:
+        """Draw the tile's first pixel for an image `(C, *S)`."""
+        shape = data.shape[1:]
+        sizes = _per_axis(self.tile_size, len(shape))
+        # Centres: all pixels, or for even sides all gaps before, between and after them.
+        self._start = tuple(
+            int(self.R.randint(side + 1 - size % 2)) - size // 2
+            for side, size in zip(shape, sizes, strict=True)
+        )
+
+    def cut(self, img: torch.Tensor, size: int | Sequence[int] | None = None) -> torch.Tensor:
+        """Window about the centre of the last draw.
+
+        Args:
+            img: `(C, *S)`.
+            size: sides, px, even numbers less than the tile's or equal; None: the tile's.
+
+        Returns:
+            `(C, *size)`, dtype kept, the affine moved along.
+        """
+        if self._start is None:
+            raise RuntimeError("randomize=False repeats a draw, and there was none yet")
+        tile = _per_axis(self.tile_size, img.ndim - 1)
+        sizes = tile if size is None else _per_axis(ensure_tuple(size), img.ndim - 1)
+        start = [s + (t - n) // 2 for s, t, n in zip(self._start, tile, sizes, strict=True)]
+        return _window(img, start, sizes)
+
+    def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
+        """Cut a tile.
+
+        Args:
+            img: `(C, *S)`.
+            randomize: draw anew; False repeats the last draw.
+
+        Returns:
+            `(C, *tile_size)`, dtype kept.
+        """
+        img = convert_to_tensor(img, track_meta=get_track_meta())
+        if randomize:
+            self.randomize(img)
+        return self.cut(img)
+
+
+class RandTileCropd(Randomizable, MapTransform):
+    """Cut all keys at one random place; see `RandTileCrop`.
+
+    Args:
+        keys: images, labels, weight maps `(C, *S)`, all of one spatial shape.
+        tile_size: sides of the tile, px: the network's input; one, or one an axis.
+        label_keys: those of `keys` that are cut to `label_size` instead.
+        label_size: sides of the network's output, px; with the same centre, so
+            ``tile_size - label_size`` is even.
+        allow_missing_keys: no error when a key is absent.
+
+    Leave the labels at the tile's size while a deformation follows: it needs what
+    lies around the output. The losses crop by themselves.
+    """
+
+    backend = RandTileCrop.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        tile_size: int | Sequence[int],
+        *,
+        label_keys: KeysCollection = (),
+        label_size: int | Sequence[int] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.crop = RandTileCrop(tile_size)
+        self.label_keys = ensure_tuple(label_keys)
+        strangers = [key for key in self.label_keys if key not in self.keys]
+        if strangers:
+            raise ValueError(f"label_keys {strangers} are not among keys {list(self.keys)}")
+        if bool(self.label_keys) != (label_size is not None):
+            raise ValueError("label_keys and label_size go together: give both or neither")
+        self.label_size = None
+        if label_size is not None:
+            self.label_size = _checked_size("label_size", label_size)
+            _check_centred(self.crop.tile_size, self.label_size)
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandTileCropd:
+        """Seed the one draw."""
+        super().set_random_state(seed, state)
+        self.crop.set_random_state(state=self.R)
+        return self
+
+    def randomize(self, data: torch.Tensor) -> None:
+        """Draw the place for an image `(C, *S)` and all that go with it."""
+        self.crop.randomize(data)
+
+    def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
+        """Cut every key.
+
+        Args:
+            data: dictionary with the keys.
+            randomize: draw anew; False repeats the last draw.
+
+        Raises:
+            ValueError: spatial shapes differ.
+        """
+        d = dict(data)
+        shape = None
+        for key in self.key_iterator(d):
+            img = convert_to_tensor(d[key], track_meta=get_track_meta())
+            if shape is None:
+                first, shape = key, img.shape[1:]
+                if randomize:
+                    self.randomize(img)
+            if img.shape[1:] != shape:
+                raise ValueError(
+                    f"{key} is {tuple(img.shape[1:])} px, {first} is {tuple(shape)} px; "
+                    "one place is cut from images of one shape"
+                )
+            d[key] = self.crop.cut(img, self.label_size if key in self.label_keys else None)
+        return d
+
+
+def _window(img: torch.Tensor, start: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
+    """`img` (C, *S) from `start`, mirrored beyond its border: (C, *sizes)."""
+    out = convert_to_tensor(img, track_meta=False)
+    for axis, (first, size) in enumerate(zip(start, sizes, strict=True), start=1):
+        side = img.shape[axis]
+        if first >= 0 and first + size <= side:
+            out = out.narrow(axis, first, size)
+        else:
+            index = [mirror_index(i, side) for i in range(first, first + size)]
+            out = out.index_select(axis, torch.tensor(index, device=img.device))
+    out = convert_to_dst_type(out.contiguous(), img)[0]
+    if isinstance(out, MetaTensor):
+        shift = torch.eye(len(out.affine), dtype=out.affine.dtype)
+        shift[: len(start), -1] = torch.tensor(start, dtype=shift.dtype)
+        out.affine = out.affine @ shift
+    return out
+
+
+def _checked_size(name: str, size: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(int(n) for n in ensure_tuple(size))
+    if min(sizes, default=0) < 1:
+        raise ValueError(f"{name} {size} px is less than 1")
+    return sizes
+
+
+def _per_axis(size: Sequence[int], dims: int) -> tuple[int, ...]:
+    """One number serves all axes; else their numbers must agree."""
+    if len(size) not in (1, dims):
+        raise ValueError(f"size {tuple(size)} px has {len(size)} sides for {dims} image axes")
+    return tuple(size) * (dims if len(size) == 1 else 1)
+
+
+def _check_centred(tile: Sequence[int], label: Sequence[int]) -> None:
+    """A smaller window shares the tile's centre."""
+    dims = max(len(tile), len(label))
+    for t, n in zip(_per_axis(tile, dims), _per_axis(label, dims), strict=True):
+        if n > t or (t - n) % 2:
+            raise ValueError(
+                f"label_size {n} px does not lie in the middle of tile_size {t} px; "
+                f"nearest that does: {min(n - (t - n) % 2, t)}"
+            )
+
+
+RandTileCropD = RandTileCropDict = RandTileCropd

@@ -1,0 +1,193 @@
+"""Random elastic deformation of image, label and weight by one coarse-grid draw."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import get_track_meta
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
+
+from unet_med.deformation import (
+    Kernel,
+    Mode,
+    PaddingMode,
+    draw_nodes,
+    interpolate_nodes,
+    warp,
+)
+
+__all__ = [
+    "RandElasticDeform",
+    "RandElasticDeformD",
+    "RandElasticDeformDict",
+    "RandElasticDeformd",
+]
+
+
+class RandElasticDeform(RandomizableTransform):
+    """Deform an image by Gaussian displacement vectors on a coarse grid.
+
+    Ronneberger et al. 2015, section 3.1: a 3x3 grid, 10 px, bicubic. The
+    displacements are interpolated, not the coordinates, so the paper's own
+    strength is what comes out and ``sigma=0`` is the identity to the last bit.
+
+    Args:
+        sigma: standard deviation of the vectors, px; one, or one an axis.
+        grid: nodes along each axis, from edge to edge of the image.
+        kernel: ``"bicubic"`` (the paper) or ``"bspline"`` (the authors' caffe_unet:
+            about 0.6 times the displacement at the same sigma).
+        mode: ``"bilinear"``, ``"nearest"`` for labels, or ``"bicubic"`` (2-D only).
+        prob: of a deformation; otherwise the image is returned as it came.
+        padding_mode: ``"reflection"``, mirrored without repeating the edge pixel, or
+            ``"border"``.
+    """
+
+    backend = [TransformBackends.TORCH]  # noqa: RUF012 - MONAI's own convention
+
+    def __init__(
+        self,
+        sigma: float | Sequence[float] = 10.0,
+        grid: int | Sequence[int] = 3,
+        *,
+        kernel: Kernel = "bicubic",
+        mode: Mode = "bilinear",
+        prob: float = 1.0,
+        padding_mode: PaddingMode = "reflection",
+    ) -> None:
+        super().__init__(prob)
+        self.sigma = sigma
+        self.grid = grid
+        self.kernel: Kernel = kernel
+        self.mode: Mode = mode
+        self.padding_mode: PaddingMode = padding_mode
+        self._nodes: torch.Tensor | None = None
+
+    def randomize(self, data: torch.Tensor) -> None:
+        """Draw whether and how an image `(C, *S)` is deformed; only its number of axes is read."""
+        super().randomize(None)
+        if self._do_transform:
+            self._nodes = draw_nodes(
+                data.ndim - 1, self.grid, sigma=self.sigma, kernel=self.kernel, rng=self.R
+            )
+
+    def displacement(self, img: torch.Tensor) -> torch.Tensor | None:
+        """The last draw's field for an image `(C, *S)`, px `(d, *S)`; None: no deformation."""
+        if not self._do_transform:
+            return None
+        if self._nodes is None:
+            raise RuntimeError("randomize=False repeats a draw, and there was none yet")
+        nodes = self._nodes.to(img.device)
+        return interpolate_nodes(nodes, img.shape[1:], kernel=self.kernel)
+
+    def apply(
+        self, img: torch.Tensor, displacement: torch.Tensor | None, mode: Mode
+    ) -> torch.Tensor:
+        """Warp an image `(C, *S)` and keep its metadata; None leaves it in place."""
+        if mode != "nearest" and not img.is_floating_point():
+            img = img.float()  # one dtype, deformed or not
+        if displacement is None:
+            return img
+        batch = convert_to_tensor(img, track_meta=False).unsqueeze(0)
+        out = warp(batch, displacement, mode=mode, padding_mode=self.padding_mode)
+        return convert_to_dst_type(out[0], img)[0]
+
+    def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
+        """Deform an image.
+
+        Args:
+            img: `(C, *S)`.
+            randomize: draw anew; False repeats the last draw.
+
+        Returns:
+            As `img`; integers become float32 unless the mode is ``"nearest"``.
+        """
+        img = convert_to_tensor(img, track_meta=get_track_meta())
+        if randomize:
+            self.randomize(img)
+        return self.apply(img, self.displacement(img), self.mode)
+
+
+class RandElasticDeformd(Randomizable, MapTransform):
+    """Deform all keys by one draw of `RandElasticDeform`.
+
+    Args:
+        keys: images, labels, weight maps `(C, *S)`, all of one spatial shape.
+        sigma: standard deviation of the vectors, px; one, or one an axis.
+        grid: nodes along each axis, from edge to edge of the image.
+        kernel: ``"bicubic"`` (the paper) or ``"bspline"``.
+        mode: one, or one a key: ``"bilinear"``, ``"nearest"`` for labels, ``"bicubic"``.
+        prob: of a deformation.
+        padding_mode: ``"reflection"`` or ``"border"``.
+        allow_missing_keys: no error when a key is absent.
+    """
+
+    backend = RandElasticDeform.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        sigma: float | Sequence[float] = 10.0,
+        *,
+        grid: int | Sequence[int] = 3,
+        kernel: Kernel = "bicubic",
+        mode: Mode | Sequence[Mode] = "bilinear",
+        prob: float = 1.0,
+        padding_mode: PaddingMode = "reflection",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.modes: tuple[Mode, ...] = ensure_tuple_rep(mode, len(self.keys))
+        self.elastic = RandElasticDeform(
+            sigma, grid, kernel=kernel, prob=prob, padding_mode=padding_mode
+        )
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandElasticDeformd:
+        """Seed the one draw."""
+        super().set_random_state(seed, state)
+        self.elastic.set_random_state(state=self.R)
+        return self
+
+    def randomize(self, data: torch.Tensor) -> None:
+        """Draw for an image `(C, *S)` and all that go with it."""
+        self.elastic.randomize(data)
+
+    def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
+        """Deform every key.
+
+        Args:
+            data: dictionary with the keys.
+            randomize: draw anew; False repeats the last draw.
+
+        Raises:
+            ValueError: spatial shapes differ.
+        """
+        d = dict(data)
+        images = {
+            key: convert_to_tensor(d[key], track_meta=get_track_meta())
+            for key in self.key_iterator(d)
+        }
+        if not images:
+            return d
+        first, image = next(iter(images.items()))
+        if randomize:
+            self.randomize(image)
+        displacement = self.elastic.displacement(image)
+        for key, mode in self.key_iterator(d, self.modes):
+            if images[key].shape[1:] != image.shape[1:]:
+                raise ValueError(
+                    f"{key} is {tuple(images[key].shape[1:])} px, {first} is "
+                    f"{tuple(image.shape[1:])} px; one field deforms one shape: crop labels to "
+                    "the network's output after the deformation"
+                )
+            d[key] = self.elastic.apply(images[key], displacement, mode)
+        return d
+
+
+RandElasticDeformD = RandElasticDeformDict = RandElasticDeformd
