@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import strategies as st
 
 
@@ -28,3 +29,16 @@ def tilings(draw, max_axes: int = 2):
     rest = draw(st.integers(0, stride - 1)) if padding == "valid" else 0
     sides = tuple(2 * margin + rest + stride * draw(st.integers(1, 6)) for _ in range(axes))
     return shape, sides, {"margin": margin, "stride": stride, "padding": padding}
+
+
+@st.composite
+def images_with_spacing(draw, dtypes=("uint8", "uint16", "uint32", "int16", "int32", "float32")):
+    """An image `(C, X, Y[, Z])`, Z of 2 or more, and its pixel size on each axis."""
+    dims = draw(st.integers(2, 3))
+    shape = (draw(st.integers(1, 3)), *(draw(st.integers(2, 6)) for _ in range(dims)))
+    dtype = np.dtype(draw(st.sampled_from(dtypes)))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    array = rng.integers(0, 256, (*shape, dtype.itemsize), dtype=np.uint8).view(dtype)[..., 0]
+    array = np.nan_to_num(array, posinf=0, neginf=0) if dtype.kind == "f" else array
+    spacing = tuple(draw(st.sampled_from([0.065, 0.1, 0.25, 1.0, 2.5, 40.0])) for _ in range(dims))
+    return array, spacing

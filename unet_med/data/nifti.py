@@ -57,7 +57,8 @@ class NiftiReader(FileReader, NibabelReader):
             raise ValueError(f"it holds a {type(image).__name__}, not an image on a grid")
         if image.get_data_dtype().names:
             raise ValueError("its samples are packed RGB; convert it to one channel a colour")
-        scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
+        proxy: Any = image.dataobj
+        scaled = (proxy.slope, proxy.inter) != (1, 0)
         itemsize = 8 if scaled else image.get_data_dtype().itemsize  # scaled becomes float64
         self.require_memory(math.prod(map(int, image.shape)) * itemsize)
 

@@ -178,11 +178,10 @@ def arrange(
         axes = axes.replace("I", "Z").replace("Q", "Z")  # pages in a row
     order = [letter for letter in "CXYZ" if letter in axes]
     if sorted(axes) != sorted(order) or not {"X", "Y"} <= set(axes):
-        extra = next((letter for letter in axes if letter not in "CZYX"), "C")
-        raise ValueError(
-            f"its axes {axes} {shape} are more than channels, z, y and x; "
-            f"take one of {extra} with TiffReader(select={{{extra!r}: 0}})"
-        )
+        extra = next((letter for letter in axes if letter not in "CZYX"), "X")
+        fix = f"take one of {extra} with TiffReader(select={{{extra!r}: 0}})"
+        fix = fix if extra != "X" and axes.count(extra) == 1 else "save it with named axes"
+        raise ValueError(f"its axes {axes} {shape} are not channels, z, y and x; {fix}")
     return array.transpose([axes.index(letter) for letter in order]), "C" in axes
 
 
@@ -248,6 +247,8 @@ def _check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> N
 
 def _check_pages(tif: Any, series: Any, allow_multifile: bool) -> None:
     """Every plane must be there, in this file, with all its bytes; tifffile fills with zeros."""
+    if not any(page is not None and page.parent is tif for page in series.pages):
+        raise ValueError("it holds none of its planes; open the file that does")  # or get noise
     for number, page in enumerate(series.pages):
         if page is None:
             raise ValueError(f"plane {number} of {len(series.pages)} is missing")

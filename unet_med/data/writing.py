@@ -94,8 +94,9 @@ def channel_first(array: np.ndarray | torch.Tensor, channel_dim: int | None = 0)
 class ArrayWriter(ImageWriter):
     """Base of our MONAI writers, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
 
-    Integers stay integers: a floating `output_dtype`, `SaveImage`'s default, applies to
-    floating images only.
+    Integers stay integers, in the smallest dtype that holds them: MONAI makes 32 or 64 bits
+    of all of them, and a floating `output_dtype`, `SaveImage`'s default, is meant for
+    floating images.
 
     Args:
         output_dtype: dtype to cast to; None keeps the image's.
@@ -154,7 +155,9 @@ class ArrayWriter(ImageWriter):
         """Write the whole image in one step."""
         array = self.data_obj
         dtype: Any = get_equivalent_dtype(self.output_dtype, np.ndarray)
-        if dtype is not None and not (array.dtype.kind in "bui" and np.dtype(dtype).kind == "f"):
+        if array.dtype.kind in "bui" and (dtype is None or np.dtype(dtype).kind == "f"):
+            array = smallest_label_dtype(array)
+        elif dtype is not None:
             array = array.astype(dtype)
         self.save(Path(filename), array, self.affine, self.spatial_unit)
         if verbose:
