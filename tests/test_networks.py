@@ -80,7 +80,7 @@ OPTIONS = [
     *[{"padding": p, "upsample": u} for p in ("valid", "same") for u in UPSAMPLES],
     {"features": (4,)},
     {"features": (4, 6)},
-    {"features": (4, 5, 6, 7)},
+    {"features": (3, 4, 4, 4), "convs_per_level": 1},
     {"convs_per_level": 1},
     {"convs_per_level": 3, "double_before_pool": True},
     {"convs_per_level": 1, "double_before_pool": True, "padding": "same"},
