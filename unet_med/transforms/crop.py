@@ -22,9 +22,10 @@ class RandTileCrop(Randomizable, Transform):
 
     The tile's centre is uniform over the image, whatever the tile's size. With
     mirrored borders (Ronneberger et al. 2015, section 2) every pixel of the image
-    is then trained on equally often, those next to the border too, and no tile is
-    ever filled up with zeros. An image smaller than the tile is mirrored as often
-    as needed.
+    is then trained on equally often, those next to the border too (the outermost,
+    which the mirror does not repeat, about half as often), and no tile is ever
+    filled up with zeros. An image smaller than the tile is mirrored as often as
+    needed.
 
     Args:
         tile_size: sides of the tile, px: the network's input; one, or one an axis.
@@ -40,10 +41,10 @@ class RandTileCrop(Randomizable, Transform):
         """Draw the tile's first pixel for an image `(C, *S)`."""
         shape = data.shape[1:]
         sizes = _per_axis(self.tile_size, len(shape))
-        # Centres: all pixels, or for even sides all gaps before, between and after them.
+        # Centres: every pixel or, for even sides, every gap between two.
         self._start = tuple(
-            int(self.R.randint(side + 1 - size % 2)) - size // 2
-            for side, size in zip(shape, sizes, strict=True)
+            int(self.R.randint(max(side - even, 1))) + even - size // 2
+            for side, size, even in zip(shape, sizes, (1 - n % 2 for n in sizes), strict=True)
         )
 
     def cut(self, img: torch.Tensor, size: int | Sequence[int] | None = None) -> torch.Tensor:

@@ -1,0 +1,166 @@
+"""Tiles are windows of the endlessly mirrored image, at places uniform over it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.data import MetaTensor
+from monai.transforms import Compose
+from oracles import crop_mirrored
+
+from unet_med.transforms import RandTileCrop, RandTileCropd
+
+KEYS = ("image", "label")
+
+
+class EachInTurn:
+    """Stands in for `self.R`: every value of every axis once, in order."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def randint(self, stop: int) -> int:
+        self.next, value = self.next + 1, self.next
+        return value % stop
+
+
+@st.composite
+def crops(draw):
+    dims = draw(st.sampled_from([2, 3]))
+    shape = tuple(draw(st.integers(1, 9)) for _ in range(dims))
+    sizes = tuple(draw(st.integers(1, 30)) for _ in range(dims))
+    return shape, sizes, draw(st.integers(0, 999))
+
+
+@given(crops())
+def test_tile_is_a_window_of_the_mirrored_image(case):
+    shape, sizes, seed = case
+    image = np.arange(2 * np.prod(shape)).reshape(2, *shape)
+    tile = RandTileCrop(sizes).set_random_state(seed)(torch.from_numpy(image))
+    rng = np.random.RandomState(seed)
+    start = []
+    for side, size in zip(shape, sizes, strict=True):
+        centres = np.arange(side) if size % 2 else np.arange(max(side - 1, 1)) + 0.5
+        start.append(int(rng.choice(centres) - (size - 1) / 2))
+    np.testing.assert_array_equal(tile.numpy(), crop_mirrored(image, start, sizes))
+
+
+@pytest.mark.parametrize("size", [1, 6, 15, 24])
+def test_every_pixel_is_equally_often_in_a_tile(size):
+    side = 40
+    crop = RandTileCrop((size, 1))
+    crop.R = EachInTurn()
+    image = torch.arange(side).view(1, side, 1)
+    places = side if size % 2 else side - 1
+    counts = np.zeros(side)
+    for place in range(places):
+        crop.R.next = place
+        counts += np.bincount(crop(image).flatten().numpy(), minlength=side)
+    assert counts.sum() == places * size
+    assert counts[1:-1].max() - counts[1:-1].min() <= 1
+    assert (
+        size <= 2 * counts[0] == 2 * counts[-1] <= size + 1
+    )  # the mirror does not repeat the edge
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (7, 300), (10, 12, 14), (1, 5)])
+@pytest.mark.parametrize("tile", [18, 19])
+def test_label_is_the_middle_of_the_tile(shape, tile):
+    image = torch.arange(int(np.prod(shape))).view(1, *shape)
+    crop = RandTileCropd(KEYS, tile, label_keys="label", label_size=tile - 8).set_random_state(0)
+    for _ in range(5):
+        out = crop({"image": image, "label": image})
+        middle = out["image"][(slice(None), *(slice(4, -4),) * len(shape))]
+        torch.testing.assert_close(out["label"].as_tensor(), middle.as_tensor(), rtol=0, atol=0)
+        assert out["label"].dtype == torch.int64
+
+
+def test_sides_differ_by_axis():
+    crop = RandTileCropd(KEYS, (9, 20), label_keys=["label"], label_size=(3, 10))
+    out = crop({"image": torch.zeros(3, 12, 12), "label": torch.zeros(1, 12, 12)})
+    assert out["image"].shape == (3, 9, 20)
+    assert out["label"].shape == (1, 3, 10)
+
+
+def test_affine_moves_along():
+    affine = np.array([[0, 0.5, 0, 3], [0.25, 0, 0, -1], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    rows = torch.arange(20.0).view(20, 1).expand(20, 30)
+    columns = torch.arange(30.0).expand(20, 30)
+    image = MetaTensor(torch.stack([rows, columns]), affine=torch.from_numpy(affine))
+    crop = RandTileCrop(5).set_random_state(0)
+    inside = 0
+    for _ in range(20):
+        tile = crop(image)
+        corner = tile[:, 0, 0].numpy()  # index of the tile's first pixel in the image
+        if (tile[:, -1, -1].numpy() - corner == 4).all():
+            inside += 1
+            expected = affine @ [*corner, 0, 1]
+            np.testing.assert_allclose(tile.affine.numpy()[:, -1], expected)
+            np.testing.assert_allclose(tile.affine.numpy()[:, :3], affine[:, :3])
+    assert inside > 5
+
+
+@pytest.mark.parametrize("compose", [False, True])
+def test_same_seed_same_tile(compose):
+    image = torch.arange(10_000).view(1, 100, 100)
+
+    def run(seed: int) -> torch.Tensor:
+        crop = RandTileCropd("image", 8)
+        (Compose([crop]) if compose else crop).set_random_state(seed=seed)
+        return torch.stack([crop({"image": image})["image"].as_tensor() for _ in range(3)])
+
+    torch.testing.assert_close(run(1), run(1), rtol=0, atol=0)
+    assert (run(1) != run(2)).any()
+
+
+def test_randomize_false_repeats_the_place():
+    image = torch.arange(10_000).view(1, 100, 100)
+    crop = RandTileCropd("image", 8).set_random_state(0)
+    first, second = crop({"image": image}), crop({"image": image})
+    again = crop({"image": image}, randomize=False)
+    assert (first["image"] != second["image"]).any()
+    torch.testing.assert_close(second["image"], again["image"], rtol=0, atol=0)
+    with pytest.raises(RuntimeError, match="there was none yet"):
+        RandTileCrop(8)(image, randomize=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile_size": 0}, "tile_size 0 px is less than 1"),
+        ({"tile_size": 8, "label_keys": "weight", "label_size": 4}, r"\['weight'\] are not among"),
+        ({"tile_size": 8, "label_keys": "label"}, "label_keys and label_size go together"),
+        ({"tile_size": 8, "label_size": 4}, "label_keys and label_size go together"),
+        (
+            {"tile_size": 8, "label_keys": "label", "label_size": 5},
+            "label_size 5 px does not lie in the middle of tile_size 8 px; nearest that does: 4",
+        ),
+        ({"tile_size": 8, "label_keys": "label", "label_size": 11}, "nearest that does: 8"),
+        ({"tile_size": 8, "label_keys": "label", "label_size": 0}, "label_size 0 px is less"),
+    ],
+)
+def test_sizes_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        RandTileCropd(KEYS, **options)
+
+
+def test_axes_must_fit_the_image():
+    with pytest.raises(ValueError, match=r"size \(8, 8\) px has 2 sides for 3 image axes"):
+        RandTileCrop((8, 8))(torch.zeros(1, 9, 9, 9))
+
+
+def test_shapes_must_agree():
+    data = {"image": torch.zeros(1, 9, 9), "label": torch.zeros(1, 9, 8)}
+    with pytest.raises(ValueError, match=r"label is \(9, 8\) px, image is \(9, 9\) px"):
+        RandTileCropd(KEYS, 8)(data)
+
+
+def test_missing_keys():
+    data = {"label": torch.zeros(1, 9, 9)}
+    with pytest.raises(KeyError, match="image"):
+        RandTileCropd(KEYS, 4)(data)
+    out = RandTileCropd(KEYS, 4, allow_missing_keys=True)(data)
+    assert out["label"].shape == (1, 4, 4)
