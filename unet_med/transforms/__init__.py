@@ -13,6 +13,11 @@ from unet_med.transforms.elastic import (
     RandElasticDeformd,
     RandElasticDeformDict,
 )
+from unet_med.transforms.save import (
+    SaveSegmentationD,
+    SaveSegmentationd,
+    SaveSegmentationDict,
+)
 from unet_med.transforms.standardize import Standardize, Standardized
 
 __all__ = [
@@ -26,6 +31,9 @@ __all__ = [
     "RandTileCropD",
     "RandTileCropDict",
     "RandTileCropd",
+    "SaveSegmentationD",
+    "SaveSegmentationDict",
+    "SaveSegmentationd",
     "SelectSliced",
     "Standardize",
     "Standardized",
