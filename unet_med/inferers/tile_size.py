@@ -1,0 +1,126 @@
+"""Which tile to run: what the caller asked for, or the cheapest that fits the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from unet_med import geometry
+from unet_med.inferers.facts import NetworkFacts
+
+TileSize = str | int | Sequence[int | None]
+
+# Peak of a forward pass without gradients, in feature maps of full resolution and full width:
+# 3 to 8 measured on a CPU over depths 2 to 4, four up-samplings, 2-D and 3-D; two to spare.
+MAPS_AT_PEAK = 10
+# A 2048 px pass takes 3 times as long as tiles of about this side: they stay in the cache.
+CPU_SIDE_2D = 700
+# Convolution kernels count the elements of one tensor with 32 bits; a skip doubles the width.
+MOST_ELEMENTS = 2**31 - 1
+
+
+def requested_sides(shape: Sequence[int], facts: NetworkFacts, tile_size: TileSize) -> list[int]:
+    """Input sides for a tile size that the caller gave, px.
+
+    Args:
+        shape: sides of the image, px.
+        facts: geometry of the network.
+        tile_size: one side for all axes or one an axis; a component that is None or not
+            positive takes the whole axis, as in MONAI.
+
+    Raises:
+        ValueError: a side does not fit the network, with the nearest that do; or there
+            are not as many as axes.
+    """
+    given = [tile_size] * len(shape) if isinstance(tile_size, int) else list(tile_size)
+    if len(given) != len(shape):
+        raise ValueError(f"tile_size {tile_size} has {len(given)} sides for {len(shape)} axes")
+    sides = []
+    for length, side in zip(shape, given, strict=True):
+        if not isinstance(side, int) or side < 1:
+            sides.append(facts.whole_side(length))
+            continue
+        try:
+            facts.output_size(side)
+        except ValueError as error:
+            raise ValueError(f"tile_size {tile_size}: {error}") from None
+        sides.append(side)
+    return sides
+
+
+def automatic_sides(
+    shape: Sequence[int], facts: NetworkFacts, *, pixels: int, fast_pixels: int
+) -> list[int]:
+    """Input sides that read the fewest pixels in all, within a budget, px.
+
+    Args:
+        shape: sides of the image, px.
+        facts: geometry of the network.
+        pixels: most pixels that one tile may have.
+        fast_pixels: most pixels that it should have for speed; a network that cannot be
+            tiled ignores this.
+    """
+    budget = pixels if facts.whole_image_layer else min(pixels, fast_pixels)
+    sides = [0] * len(shape)
+    by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
+    for done, axis in enumerate(by_length):  # what a short axis leaves goes to the longer ones
+        share = int(budget ** (1 / (len(shape) - done)) + 1e-6)
+        sides[axis] = _cheapest_side(shape[axis], facts, share)
+        budget //= sides[axis]
+    return sides
+
+
+def affordable_pixels(
+    facts: NetworkFacts, device: torch.device, *, batch_size: int, itemsize: int
+) -> tuple[int, int]:
+    """Most pixels of one tile for memory, and for speed.
+
+    The estimate is ``MAPS_AT_PEAK * channels * itemsize`` bytes a pixel, in 80 % of the free
+    memory of a GPU or half of the main memory, rounded down to a power of two: small changes
+    in free memory then leave the grid, and so the last bits of the result, alone. No tensor
+    may exceed `MOST_ELEMENTS`. On a CPU, 2-D tiles of `CPU_SIDE_2D` are fastest; in 3-D the
+    margins weigh more than the cache (132^3 gives a depth-3 network 44^3 voxels), so memory
+    alone decides.
+
+    Args:
+        facts: geometry of the network.
+        device: where the network runs.
+        batch_size: tiles a pass.
+        itemsize: bytes of one number.
+    """
+    free = 0.8 * _free_cuda(device) if device.type == "cuda" else 0.5 * _free_main()
+    free = 2.0 ** (int(free).bit_length() - 1)
+    width = batch_size * facts.channels
+    pixels = int(min(free / (MAPS_AT_PEAK * itemsize), MOST_ELEMENTS / 2) / width)
+    on_cpu = device.type == "cpu" and facts.spatial_dims == 2
+    return pixels, CPU_SIDE_2D**2 if on_cpu else pixels
+
+
+def _cheapest_side(length: int, facts: NetworkFacts, limit: int) -> int:
+    """Cheapest side up to `limit`, or the smallest that can cover the axis."""
+    whole = facts.whole_side(length)
+    least = min(whole, facts.stepping_side())
+    return geometry.cheapest_tile(
+        length,
+        range(least, max(least, min(limit, whole)) + 1, facts.stride),
+        margin=facts.margin,
+        stride=facts.stride,
+        padding=facts.padding or "same",
+    )
+
+
+def _free_cuda(device: torch.device) -> int:
+    """Bytes free on a GPU, with those that torch holds and does not use."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _free_main() -> int:
+    """Bytes of main memory that are available; 4 GiB where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) << 10
+    except (OSError, StopIteration):
+        return 4 << 30

@@ -1,0 +1,61 @@
+"""Flips and quarter turns over which a prediction is averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+KINDS = (None, "flips", "rotations")
+
+
+@dataclass(frozen=True)
+class View:
+    """Quarter turns in the plane of the first two spatial axes, then flips.
+
+    Attributes:
+        turns: quarter turns, 0 to 3.
+        flips: tensor axes that are flipped afterwards, counted with batch and channel.
+    """
+
+    turns: int = 0
+    flips: tuple[int, ...] = ()
+
+    def apply(self, x: Tensor) -> Tensor:
+        """``(B, C, *S)`` seen this way."""
+        x = torch.rot90(x, self.turns, (2, 3)) if self.turns else x
+        return x.flip(self.flips) if self.flips else x
+
+    def undo(self, x: Tensor) -> Tensor:
+        """The inverse of `apply`."""
+        x = x.flip(self.flips) if self.flips else x
+        return torch.rot90(x, -self.turns, (2, 3)) if self.turns else x
+
+
+def views(kind: str | None, spatial_dims: int) -> list[View]:
+    """The ways of looking at an image that test-time averaging uses, the plain one first.
+
+    Args:
+        kind: None for the image as it is; ``"flips"`` for all flips of the axes (4 in 2-D, 8
+            in 3-D), what the 2015 release calls ``average_mirror``; ``"rotations"`` for the
+            dihedral group of the plane of the first two axes, 8 elements, times the flip of
+            the third axis in 3-D, 16: slices are often thicker than pixels, so no turn
+            leaves the plane. The paper averages "7 rotated versions" (section 4, of the EM
+            data) without saying which 7; the whole group has no odd one out.
+        spatial_dims: 2 or 3.
+
+    Returns:
+        Views without repetition.
+    """
+    axes = range(2, 2 + spatial_dims)
+    if kind == "flips":
+        flipped, turns = axes, range(1)
+    elif kind == "rotations":
+        flipped, turns = range(2, 2 + spatial_dims, 2), range(4)  # axis 2, and axis 4 in 3-D
+    else:
+        flipped, turns = range(0), range(1)
+    choices = product(*((False, True) for _ in flipped))
+    subsets = [tuple(a for a, chosen in zip(flipped, c, strict=True) if chosen) for c in choices]
+    return [View(turn, flips) for flips in subsets for turn in turns]
