@@ -1,0 +1,194 @@
+"""The paper's border weights and class balance, and Falk's recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from unet_med.instances import as_integers, ridge
+from unet_med.weights.containers import Map, Spacing, as_numpy, like, spatial
+from unet_med.weights.distances import distances
+
+Floats = NDArray[np.float32]
+
+NEGLIGIBLE = 2.0**-24  # added to a weight of 1, float32 rounds it away
+
+
+def border_weight_map(
+    instances: Map, w0: float = 10.0, sigma: float = 5.0, spacing: Spacing = None
+) -> Map:
+    """The border term of the paper's weight map, `w0 exp(-(d1 + d2)^2 / (2 sigma^2))`.
+
+    Ronneberger et al. 2015, equation 2, on the instance map as it is given:
+    call `separate` first if touching instances are to have a border. Terms below
+    `2**-24`, which float32 cannot add to 1, may be 0.
+
+    Args:
+        instances: 1..N are the instances, 0 is background, -1 ignored.
+        w0: weight where two instances touch; 10 in the paper.
+        sigma: width of the border, in pixels or in the unit of `spacing`; about
+            5 px in the paper.
+        spacing: size of a pixel, one number or one an axis; None: 1.
+
+    Returns:
+        The term on background, float32; 0 inside instances, on ignored pixels
+        and where there are fewer than two instances.
+
+    Raises:
+        ValueError: as `two_nearest`, or `w0` is negative or `sigma` not positive.
+
+    >>> border_weight_map(np.array([1, 0, 2]), sigma=2.0).round(3)
+    array([0.   , 6.065, 0.   ], dtype=float32)
+    """
+    labels, pixel = spatial(instances, spacing)
+    term = _border_term(labels, pixel, w0, sigma)
+    term[labels != 0] = 0
+    return like(term, instances)
+
+
+def falk_weight_map(
+    instances: Map,
+    classes: Map | None = None,
+    *,
+    separation: float = 50.0,
+    sigma_separation: float = 6.0,
+    background: float = 0.1,
+    sigma_balance: float = 10.0,
+    spacing: Spacing = None,
+) -> Map:
+    """The whole weight map of Falk et al. 2019 (Nature Methods 16:67-70).
+
+    Foreground weighs 1, ignored pixels 0, and background
+    `v_bal + sum_c (lambda exp(-(d1 + d2)^2 / (2 sigma_sep^2)) + (1 - v_bal)
+    exp(-d1^2 / (2 sigma_bal^2)))`. Pixels of the ridge between touching
+    instances of a class count as background; the distances are those before
+    the ridge was made, so give the instances as they were annotated.
+
+    Args:
+        instances: 1..N are the instances, 0 is background, -1 ignored.
+        classes: class of every pixel, the shape of `instances`; None: all
+            instances are of one class.
+        separation: lambda, the weight where two instances touch.
+        sigma_separation: sigma_sep, px or the unit of `spacing`.
+        background: v_bal, the weight far from everything.
+        sigma_balance: sigma_bal, px or the unit of `spacing`.
+        spacing: size of a pixel, one number or one an axis; None: 1, as Falk
+            has it after rescaling.
+
+    Returns:
+        Weight map, float32.
+
+    Raises:
+        ValueError: as `border_weight_map`, or `classes` is of another shape.
+    """
+    labels, pixel = spatial(instances, spacing)
+    ground = labels == 0
+    weight = np.full(labels.shape, background, np.float32)
+    for members in _of_one_class(labels, classes):
+        weight += _border_term(members, pixel, separation, sigma_separation)
+        nearest = distance_transform_edt(members <= 0, pixel).astype(np.float32)
+        weight += (1 - background) * _gaussian(nearest, sigma_balance)
+        ground |= ridge(members, "falk")
+    weight[~ground] = 1
+    weight[labels < 0] = 0
+    return like(weight, instances)
+
+
+def class_weight_map(
+    label: Map,
+    num_classes: int = 2,
+    class_weights: Sequence[float] | None = None,
+    ignore: int = 255,
+) -> Map:
+    """The paper's `w_c`, "the weight map to balance the class frequencies".
+
+    The paper gives no formula. Ours is `n / (K n_k)` on the `n_k` pixels of
+    class k, with n pixels and K classes that are not ignored and present:
+    the classes weigh alike and the mean weight is 1.
+
+    Args:
+        label: classes 0..num_classes - 1.
+        num_classes: number of classes, background included.
+        class_weights: one weight a class, used as they are; None: the formula.
+        ignore: label of the pixels that weigh nothing.
+
+    Returns:
+        Weight map, float32, always finite; 0 on ignored pixels.
+
+    Raises:
+        ValueError: labels that are not whole numbers, a class outside the
+            range, or weights that are negative, not finite or not one a class.
+
+    >>> class_weight_map(np.array([0, 0, 0, 1])).round(3)
+    array([0.667, 0.667, 0.667, 2.   ], dtype=float32)
+    """
+    classes = as_integers(as_numpy(label))
+    valid = classes != ignore
+    members = classes[valid]
+    if members.size and not 0 <= members.min() <= members.max() < num_classes:
+        wrong = members.min() if members.min() < 0 else members.max()
+        raise ValueError(
+            f"class {wrong} in a label of {num_classes} classes; classes are "
+            f"0..{num_classes - 1} and {ignore} is ignored: raise num_classes or map the label"
+        )
+    if class_weights is None:
+        counts = np.bincount(members, minlength=num_classes)
+        table = members.size / (max(np.count_nonzero(counts), 1) * np.maximum(counts, 1))
+    else:
+        table = _class_weights(class_weights, num_classes)
+    weight = np.zeros(classes.shape, np.float32)
+    weight[valid] = table.astype(np.float32)[members]
+    return like(weight, label)
+
+
+def _border_term(labels: NDArray[Any], pixel: tuple[float, ...], w0: float, sigma: float) -> Floats:
+    """`w0 exp(-(d1 + d2)^2 / (2 sigma^2))` on every pixel, 0 where it is negligible."""
+    if not 0 <= w0 < math.inf:
+        raise ValueError(f"border weight {w0}; it must be 0 or more, the paper has 10")
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"border sigma {sigma}; it must be positive, the paper has 5 px")
+    if w0 <= NEGLIGIBLE:
+        return np.zeros(labels.shape, np.float32)
+    # As d1 + d2 >= d2, the term is negligible where d2 is beyond this.
+    reach = sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE))
+    d1, d2 = distances(labels, pixel, reach)
+    return np.float32(w0) * _gaussian(d1 + d2, sigma)
+
+
+def _gaussian(distance: Floats, sigma: float) -> Floats:
+    return np.exp(np.square(distance) / np.float32(-2 * sigma**2))
+
+
+def _of_one_class(
+    labels: NDArray[Any], classes: NDArray[Any] | torch.Tensor | None
+) -> Iterator[NDArray[Any]]:
+    """The instance map, one class at a time; an instance is in every class it has pixels of."""
+    if not (labels > 0).any():
+        return
+    if classes is None:
+        yield labels
+        return
+    values = as_integers(as_numpy(classes))
+    if values.size != labels.size:
+        raise ValueError(
+            f"classes of shape {values.shape} for instances of shape {labels.shape}; "
+            "they must be of one shape"
+        )
+    values = values.reshape(labels.shape)
+    for value in np.unique(values[labels > 0]):
+        yield np.where((values == value) | (labels < 0), labels, 0)
+
+
+def _class_weights(class_weights: Sequence[float], num_classes: int) -> NDArray[np.float64]:
+    table = np.asarray(class_weights, dtype=np.float64)
+    if table.shape != (num_classes,):
+        raise ValueError(f"{table.size} class weights for {num_classes} classes; give one a class")
+    if not (np.isfinite(table) & (table >= 0)).all():
+        raise ValueError(f"class weights {table.tolist()}; they must be finite and not negative")
+    return table
