@@ -81,7 +81,7 @@ def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) ->
 
     parser = ConfigParser(ConfigParser.load_config_file(config))
     for pairs in [*(json.loads(path.read_text()) for path in overrides), settings]:
-        parser.update({key: value for key, value in pairs.items() if key in parser})
+        parser.update({k: v for k, v in pairs.items() if k.split("::")[0] in parser})
     content = parser.get()
     return dict(content)
 

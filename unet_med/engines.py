@@ -16,6 +16,8 @@ from monai.engines import PrepareBatch
 from monai.handlers import ValidationHandler
 from tqdm import tqdm
 
+from unet_med.data.writing import written_beside
+
 
 class PrepareBatchWeighted(PrepareBatch):
     """Batch for `SupervisedTrainer`: image, and label with its weight map packed into one target.
@@ -264,7 +266,7 @@ class Checkpoints:
         }
         save_atomically(state, self.last)
 
-    def _save_if_best(self, evaluator: Engine) -> None:
+    def _save_if_best(self, evaluator: Any) -> None:
         if evaluator.state.best_metric_epoch == evaluator.state.epoch:
             save_atomically(self.network.state_dict(), self.best)
 
@@ -301,7 +303,7 @@ class ProgressBar:
         if self._bar is None:
             return
         self._bar.n = round(100 * self.budget.fraction(engine), 1)
-        shown = {"epoch": engine.state.epoch, "loss": f"{_loss(engine):.3f}"}
+        shown = {"epoch": engine.state.epoch, "loss": f"{last_loss(engine):.3f}"}
         if self.evaluator is not None and self.evaluator.state.best_metric_epoch > 0:
             shown["best"] = f"{float(self.evaluator.state.best_metric):.4f}"
         self._bar.set_postfix(shown, refresh=False)
@@ -316,16 +318,12 @@ class ProgressBar:
 
 def save_atomically(state: Any, path: Path) -> None:
     """Save tensors and plain values so that a half-written file is never seen under `path`."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written_beside(path) as beside:
         torch.save(state, beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
-def _loss(engine: Engine) -> float:
-    """Loss of the last iteration; MONAI decollates the output into a list."""
-    output = engine.state.output
+def last_loss(engine: Engine) -> float:
+    """Loss of a trainer's last iteration; MONAI decollates its output into a list."""
+    output: Any = engine.state.output
     first = output[0] if isinstance(output, list) else output
     return float(first["loss"])

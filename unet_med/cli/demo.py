@@ -3,19 +3,122 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-TRAIN_IMAGES = 16
-TEST_IMAGES = 4
-SETTINGS = {
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_med import bundle, data
+from unet_med.cli.evaluate import format_table
+
+Pair = tuple[Path, Path]  # files of an image and of its instance labels
+
+TRAIN_IMAGES, TEST_IMAGES = 24, 4
+IMAGE_SIZE, VOLUME_SIZE = (256, 256), (192, 192, 16)  # px
+SETTINGS: dict[str, Any] = {
     "label_kind": "instances",
-    "preset": "modern",
     "features": [16, 32, 64, 128],
-    "tiles_per_epoch": 40,
+    "tile_size": 300,  # -> 260 px out at depth 3 with transposed convolutions
+    "tiles_per_epoch": 24,
     "epochs": 100_000,
-    "val_interval": 2,
+    "val_interval": 4,
 }
 
 
 def run(args: argparse.Namespace) -> None:
     """Generate, train, segment, score, and show."""
-    print("not yet")
+    output = Path(args.output)
+    folder = bundle.copy_bundle(output / "bundle")
+    print("1/4  generating touching cells, in 2-D and 3-D")
+    test = generate(output / "data", args.seed)
+    print(f"2/4  training a small valid U-Net for {args.minutes:g} minutes", flush=True)
+    train(folder, output / "data", {"minutes": args.minutes, "seed": args.seed})
+    print("3/4  segmenting images and a volume that it has not seen", flush=True)
+    predict(folder, [image for image, _ in test], output / "results")
+    print("4/4  scores on the held-out images")
+    _report(test, output)
+
+
+def generate(folder: Path, seed: int) -> list[Pair]:
+    """Write training images, and return the held-out images and, last, a volume."""
+    cells = data.SyntheticCells(TRAIN_IMAGES, IMAGE_SIZE, seed=seed)
+    cells.write(folder / "train")
+    test = data.SyntheticCells(TEST_IMAGES, IMAGE_SIZE, seed=seed + 1).write(folder / "test")
+    volume = data.SyntheticCells(1, VOLUME_SIZE, spacing=(1, 1, 2), num_cells=60, seed=seed + 1)
+    return test + volume.write(folder / "volume")
+
+
+def train(folder: Path, images: Path, settings: dict[str, Any]) -> None:
+    """Train the bundle in `folder` on generated cells, with some settings changed."""
+    modern = bundle.override_file("modern")
+    chosen = {
+        **SETTINGS,
+        "images": str((images / "train" / "images").absolute()),
+        "labels": str((images / "train" / "labels").absolute()),
+        **settings,
+    }
+    bundle.write_settings(folder, [modern] if modern else [], chosen)
+    bundle.load_workflow(folder, "train").run()
+
+
+def predict(folder: Path, images: Sequence[Path], results: Path) -> None:
+    """Segment images with the bundle in `folder`."""
+    settings = {
+        "images": [str(path.absolute()) for path in images],
+        "output_dir": str(results.absolute()),
+    }
+    bundle.load_workflow(folder, "inference", settings).run()
+
+
+def instance_scores(truth: Path, results: Path) -> dict[str, float]:
+    """SEG and DET of one result; a volume plane by plane, as the 2-D network saw it."""
+    from unet_med import metrics
+    from unet_med.instances import label_components
+
+    mask = read(result_of(truth, results, "mask"))[0] > 0
+    label = read(truth)[0]
+    if mask.ndim == 2:
+        found, expected = [read(result_of(truth, results, "instances"))[0]], [label]
+    else:
+        found = [label_components(plane) for plane in np.moveaxis(mask, -1, 0)]
+        expected = list(np.moveaxis(label, -1, 0))
+    return {"SEG": metrics.seg(found, expected), "DET": metrics.det(found, expected)}
+
+
+def result_of(truth: Path, results: Path, kind: str) -> Path:
+    """File that `predict` wrote for the image of a label."""
+    suffix = ".nii.gz" if truth.name.endswith(".nii.gz") else ".tif"
+    return results / f"{data.stem(truth)}_{kind}{suffix}"
+
+
+def read(path: Path) -> NDArray[Any]:
+    """Array `(C, X, Y[, Z])` of a file."""
+    from monai.transforms import LoadImage
+
+    load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
+    array: NDArray[Any] = load(str(path)).numpy()
+    return array
+
+
+def _report(test: Sequence[Pair], output: Path) -> None:
+    from unet_med.report import comparison_figure
+
+    results = output / "results"
+    table = {label.name: instance_scores(label, results) for _, label in test}
+    planes = [row for name, row in table.items() if name.endswith(".tif")]
+    table["mean of images"] = {k: float(np.mean([row[k] for row in planes])) for k in planes[0]}
+    print(format_table(table, list(planes[0])))
+    shown = [test[0], test[-1]]
+    picture = comparison_figure(
+        [read(image) for image, _ in shown],
+        [read(label) for _, label in shown],
+        [read(result_of(label, results, "instances")) for _, label in shown],
+        output / "demo.png",
+        names=["image (TIFF)", "volume (NIfTI), middle plane"],
+        scores=[table[label.name] for _, label in shown],
+    )
+    print(f"\npicture   {picture}\nresults   {results}")
+    print(f"bundle    {output / 'bundle'}   (configs, weights, learning curve)")
+    print(f"next      unet-med predict IMAGE --bundle {output / 'bundle'} --output RESULTS")

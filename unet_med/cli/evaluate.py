@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
         _check_shape(name, results[name], label)
     table = score(results, labels, kind)
     print(f"labels are {kind}; {len(labels)} image(s)")
-    print(format_table(table))
+    print(format_table(table, list(table["all"])))
     if args.output:
         Path(args.output).write_text(json.dumps(table, indent=2) + "\n")
 
@@ -56,9 +56,8 @@ def score(
     return table
 
 
-def format_table(table: Mapping[str, Scores]) -> str:
+def format_table(table: Mapping[str, Scores], columns: Sequence[str]) -> str:
     """Rows of names and four decimals, aligned."""
-    columns = list(table["all"])
     width = max(len(name) for name in table)
     lines = [" " * width + "".join(f"{column:>14}" for column in columns)]
     for name, scores in table.items():

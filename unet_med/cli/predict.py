@@ -12,13 +12,11 @@ from unet_med.cli.device import choose_device
 
 def run(args: argparse.Namespace) -> None:
     """Segment images with a trained bundle and say where the results are."""
-    from unet_med import data
-
     folder = Path(args.bundle)
     weights = folder / "models" / "model.pt"
     if not weights.is_file():
         raise ValueError(f"{folder} holds no trained weights (models/model.pt): train it first")
-    images = [item["image"] for item in data.find_images(args.images)]
+    images = _images(args.images)
     settings: dict[str, Any] = {
         "images": [str(Path(path).absolute()) for path in images],
         "output_dir": str(Path(args.output).absolute()),
@@ -30,6 +28,19 @@ def run(args: argparse.Namespace) -> None:
     print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
     bundle.load_workflow(folder, "inference", settings).run()
     print(f"{len(images)} image(s) segmented, results in {args.output}")
+
+
+def _images(paths: list[str]) -> list[str]:
+    """Files to segment; results are named after them, so no two may share a name."""
+    from unet_med import data
+
+    given: str | list[str] = paths[0] if len(paths) == 1 else paths  # one may be a data list
+    images = [item["image"] for item in data.find_images(given)]
+    stems = [data.stem(path) for path in images]
+    for path, stem in zip(images, stems, strict=True):
+        if stems.count(stem) > 1:
+            raise ValueError(f"two images are named {stem}, one of them {path}: rename one")
+    return images
 
 
 def _outputs(args: argparse.Namespace) -> list[str]:

@@ -115,7 +115,7 @@ def _tile_size(survey: Survey, settings: dict[str, Any]) -> list[int]:
 
 
 def _overrides(preset: str, survey: Survey) -> list[Path]:
-    names = [preset, *(["volume3d"] if survey.spatial_dims == 3 else [])]
+    names = [preset, *(["volume3d", f"{preset}3d"] if survey.spatial_dims == 3 else [])]
     return [path for path in map(bundle.override_file, names) if path is not None]
 
 

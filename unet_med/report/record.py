@@ -1,0 +1,113 @@
+"""Keep the history of a training as a table, a curve, and a picture of its last result."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from unet_med.data.writing import written_beside
+from unet_med.engines import last_loss
+from unet_med.report.comparison import comparison_figure
+from unet_med.report.curve import learning_curve_figure
+
+PREVIEW_IMAGES = 3
+
+
+class TrainingRecord:
+    """Handler that leaves `learning_curve.csv`, `learning_curve.png` and `preview.png`.
+
+    The table has a row an epoch: epoch, minutes, mean training loss and, where
+    the epoch was validated, the validation scores. Curve and table are renewed
+    after every validation, the preview (image, truth, result, differences of the
+    first validation images) at the end. A resumed training continues its table.
+
+    Args:
+        folder: where the files go.
+        evaluator: MONAI evaluator that validates; its output holds `image`,
+            `label` and `pred`, the latter two one-hot.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], evaluator: Any) -> None:
+        self.folder = Path(folder)
+        self.table = self.folder / "learning_curve.csv"
+        self.evaluator = evaluator
+        self.history: list[dict[str, float]] = []
+        self._losses: list[float] = []
+        self._items: list[dict[str, Any]] = []
+        self._began = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer, after the handlers that validate and resume."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep_loss)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
+        engine.add_event_handler(Events.COMPLETED, self._end)
+        self.evaluator.add_event_handler(Events.STARTED, lambda _: self._items.clear())
+        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep_items)
+
+    def _start(self, engine: Engine) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if engine.state.epoch and self.table.is_file():
+            rows = [row for row in _read(self.table) if row["epoch"] <= engine.state.epoch]
+            self.history = rows
+        spent = self.history[-1]["minutes"] if self.history else 0.0
+        self._began = time.monotonic() - 60 * spent
+
+    def _keep_loss(self, engine: Engine) -> None:
+        self._losses.append(last_loss(engine))
+
+    def _keep_items(self, evaluator: Engine) -> None:
+        output: Any = evaluator.state.output
+        room = PREVIEW_IMAGES - len(self._items)
+        self._items += (output if isinstance(output, list) else [output])[:room]
+
+    def _end_epoch(self, engine: Engine) -> None:
+        self.history.append(
+            {
+                "epoch": engine.state.epoch,
+                "minutes": round((time.monotonic() - self._began) / 60, 3),
+                "loss": sum(self._losses) / len(self._losses),
+            }
+        )
+        self._losses.clear()
+        self._add_scores(engine)
+
+    def _add_scores(self, engine: Engine) -> None:
+        if self.evaluator.state.epoch == engine.state.epoch:
+            self.history[-1] |= {k: float(v) for k, v in self.evaluator.state.metrics.items()}
+            self._write()
+
+    def _end(self, engine: Engine) -> None:
+        if self._losses:  # the budget ended within an epoch
+            self._end_epoch(engine)
+        elif self.history:
+            self._add_scores(engine)
+            self._write()
+        if self._items:
+            self._draw_preview()
+
+    def _write(self) -> None:
+        columns = list(dict.fromkeys(name for row in self.history for name in row))
+        with written_beside(self.table) as beside, beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.history)
+        learning_curve_figure(self.history, self.table.with_suffix(".png"), x="minutes")
+
+    def _draw_preview(self) -> None:
+        images = [item["image"].cpu().numpy() for item in self._items]
+        labels, results = (
+            [item[key].argmax(dim=0, keepdim=True).cpu().numpy() for item in self._items]
+            for key in ("label", "pred")
+        )
+        comparison_figure(images, labels, results, self.folder / "preview.png", kind="classes")
+
+
+def _read(table: Path) -> list[dict[str, float]]:
+    with table.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
