@@ -190,12 +190,13 @@ def warp(
         raise ValueError(f"padding_mode {padding_mode!r} is neither 'reflection' nor 'border'")
     if mode != "nearest" and not x.is_floating_point():
         x = x.float()
-    if not any(displacement.aminmax()):  # nothing moves
+    reach = max(abs(float(end)) for end in displacement.aminmax())  # px
+    if reach == 0:
         return x
     batch = x.unsqueeze(0) if x.ndim == dims + 1 else x  # (B, C, *S)
     fields = displacement.unsqueeze(0) if displacement.ndim == dims + 1 else displacement
     if mode == "nearest":
-        out = _copy_nearest(batch, fields, padding_mode)
+        out = _copy_nearest(batch, fields, padding_mode, reach)
     else:
         out = _sample(batch, fields, mode, padding_mode)
     return out.view(x.shape)
@@ -220,7 +221,9 @@ def _sample(
     return sampled.to(x.dtype)
 
 
-def _copy_nearest(x: torch.Tensor, displacement: torch.Tensor, padding_mode: str) -> torch.Tensor:
+def _copy_nearest(
+    x: torch.Tensor, displacement: torch.Tensor, padding_mode: str, reach: float
+) -> torch.Tensor:
     """Nearest pixel of `x` (B, C, *S), by index: no value passes through a float."""
     shape = x.shape[2:]
     exact = torch.float32 if shape.numel() <= 2**24 else torch.float64
@@ -229,9 +232,13 @@ def _copy_nearest(x: torch.Tensor, displacement: torch.Tensor, padding_mode: str
         index = _along(axis, shape, exact, x.device) + displacement[:, axis]
         index.round_()  # (1 or B, *S)
         if padding_mode == "reflection":  # a triangle wave of period 2 * (side - 1)
-            index.abs_().remainder_(max(2 * side - 2, 1)).sub_(side - 1).abs_().neg_()
-            index.add_(side - 1)
-        flat = index.clamp_(0, side - 1).add_(flat, alpha=side)
+            index.abs_()
+            if reach >= side - 1:  # beyond the first mirror image
+                index.remainder_(max(2 * side - 2, 1))
+            index.sub_(side - 1).abs_().neg_().add_(side - 1)
+        else:
+            index.clamp_(0, side - 1)
+        flat = index.add_(flat, alpha=side)
     pixels = flat.long().flatten(1).unsqueeze(1).expand(*x.shape[:2], -1)  # (B, C, pixels)
     return x.flatten(2).gather(2, pixels).view(x.shape)
 
