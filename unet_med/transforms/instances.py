@@ -1,0 +1,290 @@
+"""Doors of `unet_med.instances`: what a label file means, borders, and logits to instances."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+from numpy.typing import NDArray
+
+from unet_med.instances import (
+    RidgeKind,
+    as_integers,
+    instances_from_mask,
+    label_components,
+    regrow,
+    separate,
+)
+from unet_med.weights.containers import as_numpy
+
+__all__ = [
+    "InstancesFromLogits",
+    "InstancesFromLogitsD",
+    "InstancesFromLogitsDict",
+    "InstancesFromLogitsd",
+    "LabelInstances",
+    "LabelInstancesD",
+    "LabelInstancesDict",
+    "LabelInstancesd",
+    "SeparateInstances",
+    "SeparateInstancesD",
+    "SeparateInstancesDict",
+    "SeparateInstancesd",
+]
+
+LabelKind = Literal["mask", "classes", "instances"]
+Label = TypeVar("Label", NDArray[Any], torch.Tensor)
+
+LABEL_KINDS = ("mask", "classes", "instances")
+
+
+class LabelInstances(Transform):
+    """Turn a label file into checked integers: a mask into its components, the rest as it is.
+
+    Args:
+        label_kind: ``"mask"`` has two values, and the non-zero one is foreground:
+            its connected components are numbered 1..N. ``"instances"`` (1..N, -1
+            ignored) and ``"classes"`` (0..K-1, 255 ignored) pass.
+        connectivity: for masks; 1 joins pixels that share a face, the number of
+            dimensions corners too.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+
+    backend = [TransformBackends.NUMPY]  # noqa: RUF012 - MONAI's own convention
+
+    def __init__(self, label_kind: LabelKind = "mask", connectivity: int = 1) -> None:
+        if label_kind not in LABEL_KINDS:
+            raise ValueError(f"label kind {label_kind!r}; it is one of {', '.join(LABEL_KINDS)}")
+        self.label_kind = label_kind
+        self.connectivity = connectivity
+
+    def __call__(self, label: Label) -> Label:
+        """Number or check a label.
+
+        Args:
+            label: `(*S)` or `(1, *S)`; floats must be whole numbers.
+
+        Returns:
+            As `label`, int32 (int64 where a value needs it).
+
+        Raises:
+            ValueError: values that are not whole numbers, or, in a mask, more
+                than one value besides 0.
+        """
+        values = as_integers(as_numpy(label))
+        if self.label_kind == "mask":
+            values = label_components(_checked_mask(values), self.connectivity)
+        return _keep(values, label)
+
+
+class SeparateInstances(Transform):
+    """Put background between instances that touch; numbers are kept.
+
+    Args:
+        kind: ``"symmetric"``, one pixel from each of the two, or ``"falk"``, one
+            pixel in all; see `unet_med.instances.ridge`.
+    """
+
+    backend = LabelInstances.backend
+
+    def __init__(self, kind: RidgeKind = "symmetric") -> None:
+        self.kind: RidgeKind = kind
+
+    def __call__(self, label: Label) -> Label:
+        """Separate an instance map.
+
+        Args:
+            label: instances, `(*S)` or `(1, *S)`.
+
+        Returns:
+            As `label`, integer.
+        """
+        return _keep(separate(as_numpy(label), self.kind), label)
+
+
+class InstancesFromLogits(Transform):
+    """The objects of a prediction: connected components of each foreground class.
+
+    Args:
+        min_size: smallest object kept, px; the 2015 release drops 500 px and less.
+        threshold: least foreground probability (1 minus the background's);
+            None: the class with the highest score wins.
+        softmax: the input is logits, of which `threshold` needs the softmax;
+            False: probabilities. Without a threshold either will do.
+        grow: px by which objects grow into the background *between* them, never
+            outwards. 1 gives back what `SeparateInstances` took for training.
+        connectivity: 1 joins pixels that share a face, the number of dimensions
+            corners too.
+    """
+
+    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]  # noqa: RUF012
+
+    def __init__(
+        self,
+        min_size: int = 0,
+        threshold: float | None = None,
+        *,
+        softmax: bool = True,
+        grow: int = 1,
+        connectivity: int = 1,
+    ) -> None:
+        self.min_size = min_size
+        self.threshold = threshold
+        self.softmax = softmax
+        self.grow = grow
+        self.connectivity = connectivity
+
+    def __call__(self, logits: Label) -> Label:
+        """Label one prediction.
+
+        Args:
+            logits: scores `(C, *S)`, channel 0 is background.
+
+        Returns:
+            Instances `(1, *S)`, int32, 1..N over all classes; metadata is kept.
+
+        Raises:
+            ValueError: fewer than two channels.
+        """
+        if logits.ndim < 2 or logits.shape[0] < 2:
+            raise ValueError(
+                f"a prediction of shape {tuple(logits.shape)}; instances need (C, *spatial) with "
+                "channel 0 as background and at least one foreground channel"
+            )
+        classes = as_numpy(self._classes(convert_to_tensor(logits, track_meta=False)))  # (*S)
+        found = np.zeros(classes.shape, np.int32)
+        for number in range(1, logits.shape[0]):
+            objects = instances_from_mask(
+                classes == number, self.min_size, connectivity=self.connectivity
+            )
+            found += np.where(objects > 0, objects + found.max(initial=0), 0).astype(np.int32)
+        return _keep(regrow(found, self.grow)[None], logits)  # (1, *S)
+
+    def _classes(self, scores: torch.Tensor) -> torch.Tensor:
+        """Class of every pixel, `(*S)`."""
+        if self.threshold is None:
+            return scores.argmax(dim=0)
+        probabilities = scores.float().softmax(dim=0) if self.softmax else scores
+        foreground = 1 - probabilities[0] >= self.threshold
+        return torch.where(foreground, probabilities[1:].argmax(dim=0) + 1, 0)
+
+
+class _Door(MapTransform):
+    """A dictionary transform that applies one array transform to every key."""
+
+    transform: Transform
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Transform every key."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.transform(d[key])
+        return d
+
+
+class LabelInstancesd(_Door):
+    """Dictionary door of `LabelInstances`.
+
+    Args:
+        keys: labels, `(1, *S)`.
+        label_kind: ``"mask"``, ``"classes"`` or ``"instances"``.
+        connectivity: for masks, as in `LabelInstances`.
+        allow_missing_keys: no error when a key is absent.
+    """
+
+    backend = LabelInstances.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label_kind: LabelKind = "mask",
+        *,
+        connectivity: int = 1,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.transform = LabelInstances(label_kind, connectivity)
+
+
+class SeparateInstancesd(_Door):
+    """Dictionary door of `SeparateInstances`.
+
+    Args:
+        keys: instances, `(1, *S)`.
+        kind: ``"symmetric"`` or ``"falk"``.
+        allow_missing_keys: no error when a key is absent.
+    """
+
+    backend = SeparateInstances.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        kind: RidgeKind = "symmetric",
+        *,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.transform = SeparateInstances(kind)
+
+
+class InstancesFromLogitsd(_Door):
+    """Dictionary door of `InstancesFromLogits`; the instances replace the scores.
+
+    Args:
+        keys: scores, `(C, *S)`.
+        min_size: smallest object kept, px.
+        threshold: least foreground probability; None: the highest score wins.
+        softmax: the input is logits; False: probabilities.
+        grow: px by which objects grow into the background between them.
+        connectivity: as in `InstancesFromLogits`.
+        allow_missing_keys: no error when a key is absent.
+    """
+
+    backend = InstancesFromLogits.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        min_size: int = 0,
+        *,
+        threshold: float | None = None,
+        softmax: bool = True,
+        grow: int = 1,
+        connectivity: int = 1,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.transform = InstancesFromLogits(
+            min_size, threshold, softmax=softmax, grow=grow, connectivity=connectivity
+        )
+
+
+def _checked_mask(values: NDArray[Any]) -> NDArray[Any]:
+    foreground = values[values != 0]
+    if foreground.size and foreground.min() != foreground.max():
+        raise ValueError(
+            f"a mask with the values {foreground.min()} and {foreground.max()} besides 0; a mask "
+            "has two values: use label_kind='classes' or 'instances', or threshold it first"
+        )
+    return values
+
+
+def _keep(labels: NDArray[Any], source: Label) -> Label:
+    """Labels in the container of `source`, with its metadata, as int32 where they fit."""
+    dtype = np.int64 if labels.dtype.itemsize > 4 else np.int32
+    if labels.dtype.itemsize > 4 and np.array_equal(labels, labels.astype(np.int32)):
+        dtype = np.int32
+    return convert_to_dst_type(labels.astype(dtype), source, dtype=dtype)[0]
+
+
+LabelInstancesD = LabelInstancesDict = LabelInstancesd
+SeparateInstancesD = SeparateInstancesDict = SeparateInstancesd
+InstancesFromLogitsD = InstancesFromLogitsDict = InstancesFromLogitsd
