@@ -13,6 +13,12 @@ from unet_med.transforms.elastic import (
     RandElasticDeformd,
     RandElasticDeformDict,
 )
+from unet_med.transforms.grey import (
+    RandGreyValue,
+    RandGreyValueD,
+    RandGreyValued,
+    RandGreyValueDict,
+)
 from unet_med.transforms.instances import (
     InstancesFromLogits,
     InstancesFromLogitsD,
@@ -32,6 +38,7 @@ from unet_med.transforms.save import (
     SaveSegmentationd,
     SaveSegmentationDict,
 )
+from unet_med.transforms.size import ElementSize, ElementSizeD, ElementSized, ElementSizeDict
 from unet_med.transforms.standardize import Standardize, Standardized
 from unet_med.transforms.weights import (
     BorderWeightMap,
@@ -59,6 +66,10 @@ __all__ = [
     "ClassWeightMapDict",
     "ClassWeightMapd",
     "DropIgnoredd",
+    "ElementSize",
+    "ElementSizeD",
+    "ElementSizeDict",
+    "ElementSized",
     "FalkWeightMap",
     "FalkWeightMapD",
     "FalkWeightMapDict",
@@ -75,6 +86,10 @@ __all__ = [
     "RandElasticDeformD",
     "RandElasticDeformDict",
     "RandElasticDeformd",
+    "RandGreyValue",
+    "RandGreyValueD",
+    "RandGreyValueDict",
+    "RandGreyValued",
     "RandTileCrop",
     "RandTileCropD",
     "RandTileCropDict",

@@ -1,0 +1,174 @@
+"""Pixels of the wanted size, at the same place in the world, and all the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.data import MetaTensor
+from monai.transforms import Compose, Invertd
+
+from unet_med.transforms import ElementSize, ElementSized
+
+
+def image_of(shape, sizes, *, channels: int = 1, **meta) -> MetaTensor:
+    """Random image with the given pixel sizes, its first axis flipped, off the origin."""
+    affine = torch.eye(4, dtype=torch.float64)
+    for axis, size in enumerate(sizes):
+        affine[axis, axis] = size if axis else -size
+        affine[axis, 3] = 10.0 * axis - 3
+    generator = torch.Generator().manual_seed(0)
+    data = torch.rand(channels, *shape, generator=generator)
+    return MetaTensor(data, affine=affine, meta={"spatial_unit": "um", **meta})
+
+
+def world(img: MetaTensor) -> np.ndarray:
+    """World position of every pixel, `(d, *S)`."""
+    dims = img.ndim - 1
+    index = np.indices(img.shape[1:]).reshape(dims, -1)
+    affine = img.affine.numpy()
+    at = affine[:dims, :dims] @ index + affine[:dims, -1:]
+    return at.reshape(dims, *img.shape[1:])
+
+
+@st.composite
+def resamplings(draw):
+    dims = draw(st.sampled_from([2, 3]))
+    shape = tuple(draw(st.integers(1, 12)) for _ in range(dims))
+    old = tuple(draw(st.sampled_from([0.004, 0.1, 0.25, 1.0])) for _ in range(dims))
+    ratios = tuple(draw(st.floats(0.3, 3.0)) for _ in range(dims))
+    return shape, old, tuple(size * ratio for size, ratio in zip(old, ratios, strict=True))
+
+
+@given(resamplings())
+def test_values_are_scipys_at_the_new_pixels_places(case):
+    shape, old, new = case
+    img = image_of(shape, old)
+    out = ElementSize(new)(img)
+    dims = len(shape)
+    if out.shape == img.shape:  # MONAI leaves the image where the grid hardly changes
+        return
+    affine = img.affine.numpy()
+    inverse = np.linalg.inv(affine[:dims, :dims])
+    at = np.tensordot(inverse, world(out) - affine[:dims, -1].reshape(-1, *[1] * dims), 1)
+    at = np.clip(at, 0, np.array(shape).reshape(-1, *[1] * dims) - 1)  # the border repeats
+    expected = warp_by_scipy_at(img[0].numpy(), at)
+    np.testing.assert_allclose(out[0].numpy(), expected, atol=2e-4)
+
+
+def warp_by_scipy_at(image: np.ndarray, at: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import map_coordinates
+
+    return map_coordinates(image.astype(float), at, order=1, mode="nearest")
+
+
+@given(resamplings())
+def test_sides_pixel_size_and_centre(case):
+    shape, old, new = case
+    img = image_of(shape, old)
+    out = ElementSize(new)(img)
+    for axis, side in enumerate(shape):
+        assert abs(out.shape[1 + axis] - max(1, side * old[axis] / new[axis])) <= 0.5
+    if out.shape != img.shape:
+        np.testing.assert_allclose(out.pixdim.numpy()[: len(new)], new, rtol=1e-6)
+    centres = [world(x).reshape(len(shape), -1).mean(axis=1) for x in (img, out)]
+    np.testing.assert_allclose(centres[0], centres[1], atol=1e-6)
+
+
+@given(resamplings())
+def test_back_to_the_same_shape_and_affine(case):
+    shape, old, new = case
+    img = image_of(shape, old, channels=2)
+    transform = ElementSize(new)
+    back = transform.inverse(transform(img))
+    assert back.shape == img.shape
+    torch.testing.assert_close(back.affine, img.affine, rtol=0, atol=1e-9)
+    assert back.applied_operations == []
+
+
+def test_smooth_images_come_back():
+    img = image_of((60, 50), (0.5, 0.5))
+    x, y = world(img)
+    img.copy_(torch.from_numpy(np.sin(x / 3) + np.cos(y / 2))[None])
+    transform = ElementSize(0.4)
+    back = transform.inverse(transform(img))
+    torch.testing.assert_close(back[:, 3:-3, 3:-3], img[:, 3:-3, 3:-3], rtol=0, atol=0.02)
+
+
+def test_pixels_of_four_nanometres_are_resampled():
+    img = image_of((90, 90), (0.004, 0.004))  # MONAI's Spacing would do nothing
+    out = ElementSize(0.0045)(img)
+    assert out.shape == (1, 80, 80)
+    np.testing.assert_allclose(out.pixdim.numpy(), [0.0045, 0.0045])
+
+
+def test_labels_keep_values_and_dtype():
+    img = image_of((30, 20), (0.5, 0.25))
+    label = MetaTensor((img.as_tensor() * 9).to(torch.int32), affine=img.affine)
+    transform = ElementSized(("image", "label"), 0.3, mode=("bilinear", "nearest"))
+    out = transform({"image": img, "label": label})
+    assert out["image"].shape == out["label"].shape == (1, 50, 17)
+    assert out["label"].dtype == torch.int32
+    assert set(out["label"].unique().tolist()) <= set(label.unique().tolist())
+    torch.testing.assert_close(out["label"].affine, out["image"].affine)
+    back = transform.inverse(out)
+    assert back["label"].dtype == torch.int32
+    assert back["label"].shape == label.shape
+    assert (back["label"] == label).float().mean() > 0.5
+
+
+def test_a_prediction_goes_back_through_invertd():
+    img = image_of((31, 17, 9), (0.5, 0.25, 2.0))
+    transform = Compose([ElementSized("image", (0.4, 0.4, 1.0))])
+    data = transform({"image": img})
+    data["pred"] = MetaTensor(torch.zeros(3, *data["image"].shape[1:]))
+    out = Invertd("pred", transform, orig_keys="image", nearest_interp=False)(data)
+    assert out["pred"].shape == (3, 31, 17, 9)
+    torch.testing.assert_close(out["pred"].affine, img.affine)
+
+
+def test_a_png_label_lies_on_its_images_grid():
+    img = image_of((30, 20), (0.5, 0.5))
+    label = MetaTensor((img.as_tensor() * 9).long(), meta={"spacing_source": "assumed"})
+    transform = ElementSized(("image", "label"), 1.0, mode=("bilinear", "nearest"))
+    out = transform({"image": img, "label": label})
+    assert out["label"].shape == (1, 15, 10)
+    torch.testing.assert_close(out["label"].affine, out["image"].affine)
+    assert label.meta["spacing_source"] == "assumed"  # the caller's own is untouched
+
+
+def test_unknown_pixel_size():
+    img = image_of((30, 20), (1.0, 1.0), spacing_source="assumed")
+    with pytest.raises(ValueError, match=r"pixel size is unknown.*save the file with its pixel"):
+        ElementSize(0.5)(img)
+    with pytest.raises(ValueError, match="pixel size is unknown"):
+        ElementSize(0.5)(torch.rand(1, 8, 8))
+    data = {"label": img, "image": image_of((9, 9), (1.0, 1.0))}
+    with pytest.raises(ValueError, match="label: the pixel size is unknown"):
+        ElementSized(("image", "label"), 0.5)(data)
+
+
+@pytest.mark.parametrize("size", [0, -1.0, (1.0, 0.0), ()])
+def test_sizes_that_cannot_be(size):
+    with pytest.raises(ValueError, match="is not positive"):
+        ElementSize(size)
+
+
+def test_axes_must_fit_the_image():
+    with pytest.raises(ValueError, match="has 3 values for 2 image axes"):
+        ElementSize((1.0, 1.0, 1.0))(image_of((8, 8), (1.0, 1.0)))
+
+
+def test_labels_that_monai_would_round():
+    label = image_of((8, 8), (1.0, 1.0))
+    label = MetaTensor(torch.full((1, 8, 8), 2**24 + 1), affine=label.affine)
+    with pytest.raises(ValueError, match=r"label 16777217 exceeds 2\*\*24"):
+        ElementSize(0.5, mode="nearest")(label)
+
+
+def test_missing_keys():
+    with pytest.raises(KeyError, match="image"):
+        ElementSized("image", 1.0)({})
+    assert ElementSized("image", 1.0, allow_missing_keys=True)({"other": 1}) == {"other": 1}

@@ -1,0 +1,197 @@
+"""Random grey-value curves: stain, exposure and gain differ, the order of brightness does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import get_track_meta
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+
+__all__ = ["RandGreyValue", "RandGreyValueD", "RandGreyValueDict", "RandGreyValued"]
+
+Range = Sequence[float]  # (least, greatest)
+
+
+class RandGreyValue(RandomizableTransform):
+    """Map grey values through a random, strictly increasing curve.
+
+    The paper varies grey values (Ronneberger et al. 2015, section 3.1); how is the
+    authors' caffe_unet: with the image's range scaled to 0..1, black and white move
+    to random levels, and the curve between them is bent at points found by
+    bisection, each drawn so that every piece keeps its slope within limits.
+
+    Args:
+        prob: of a change.
+        black: limits of the level that the darkest value moves to, of the range.
+        white: limits of the level that the brightest value moves to.
+        slope: least and greatest slope of the curve, the least above 0.
+        levels: rounds of bisection; the curve has ``2**levels`` straight pieces.
+        value_range: grey values taken as 0 and 1; the image's own least and greatest
+            by default. Values beyond continue the outermost pieces.
+
+    Raises:
+        ValueError: limits that are out of order, or that no curve can keep.
+    """
+
+    backend = [TransformBackends.TORCH]  # noqa: RUF012 - MONAI's own convention
+
+    def __init__(
+        self,
+        prob: float = 1.0,
+        black: Range = (-0.05, 0.05),
+        *,
+        white: Range = (0.95, 1.05),
+        slope: Range = (0.8, 1.2),
+        levels: int = 2,
+        value_range: Range | None = None,
+    ) -> None:
+        super().__init__(prob)
+        for name, limits in (("black", black), ("white", white), ("slope", slope)):
+            _check_limits(name, limits)
+        if value_range is not None and not value_range[0] < value_range[1]:
+            raise ValueError(f"value_range {tuple(value_range)} is empty; it is (least, greatest)")
+        least, greatest = white[0] - black[1], white[1] - black[0]
+        if not 0 < slope[0] <= least <= greatest <= slope[1]:
+            raise ValueError(
+                f"slope {tuple(slope)} does not hold the rise from black to white, which is "
+                f"{least:g} to {greatest:g}; widen slope to at least that, above 0"
+            )
+        if levels < 0:
+            raise ValueError(f"levels {levels} is less than 0")
+        self.black, self.white, self.slope = black, white, slope
+        self.levels = levels
+        self.value_range = value_range
+        self._curve: torch.Tensor | None = None
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw whether and how values change; the data are not read."""
+        super().randomize(None)
+        if self._do_transform:
+            self._curve = torch.tensor(self._draw_curve())
+
+    def _draw_curve(self) -> list[float]:
+        """Heights of the curve at evenly spaced positions from 0 to 1."""
+        (black, lighter), (white, brighter), (shallow, steep) = self.black, self.white, self.slope
+        curve = [self.R.uniform(black, lighter), self.R.uniform(white, brighter)]
+        for level in range(1, self.levels + 1):
+            step = 0.5**level
+            finer = curve[:1]
+            for low, high in pairwise(curve):
+                # both halves keep their slope within the limits
+                least = max(low + shallow * step, high - steep * step)
+                greatest = min(low + steep * step, high - shallow * step)
+                finer += [self.R.uniform(least, max(least, greatest)), high]
+            curve = finer
+        return curve
+
+    def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
+        """Change the grey values of an image.
+
+        Args:
+            img: `(C, *S)`; all channels follow one curve.
+            randomize: draw anew; False repeats the last draw.
+
+        Returns:
+            `(C, *S)` in the image's own units, floating (float32 for integers), not
+            clipped; an image of one grey value as it came.
+        """
+        img = convert_to_tensor(img, track_meta=get_track_meta())
+        if randomize:
+            self.randomize()
+        if not img.is_floating_point():
+            img = img.float()  # one dtype, changed or not
+        if not self._do_transform or img.numel() == 0:
+            return img
+        if self._curve is None:
+            raise RuntimeError("randomize=False repeats a draw, and there was none yet")
+        plain = convert_to_tensor(img, track_meta=False)
+        low, high = self.value_range or (float(end) for end in plain.aminmax())
+        if low == high:
+            return img
+        return convert_to_dst_type(_follow(self._curve, plain, low, high), img)[0]
+
+
+class RandGreyValued(Randomizable, MapTransform):
+    """Map all keys through one random curve; see `RandGreyValue`.
+
+    Args:
+        keys: images `(C, *S)`.
+        prob: of a change.
+        black: limits of the level that the darkest value moves to.
+        white: limits of the level that the brightest value moves to.
+        slope: least and greatest slope of the curve.
+        levels: rounds of bisection.
+        value_range: grey values taken as 0 and 1; each image's own by default.
+        allow_missing_keys: no error when a key is absent.
+    """
+
+    backend = RandGreyValue.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 1.0,
+        *,
+        black: Range = (-0.05, 0.05),
+        white: Range = (0.95, 1.05),
+        slope: Range = (0.8, 1.2),
+        levels: int = 2,
+        value_range: Range | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.grey = RandGreyValue(
+            prob, black, white=white, slope=slope, levels=levels, value_range=value_range
+        )
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandGreyValued:
+        """Seed the one draw."""
+        super().set_random_state(seed, state)
+        self.grey.set_random_state(state=self.R)
+        return self
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw one curve for all keys."""
+        self.grey.randomize(data)
+
+    def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
+        """Change every key.
+
+        Args:
+            data: dictionary with the keys.
+            randomize: draw anew; False repeats the last draw.
+        """
+        d = dict(data)
+        if randomize:
+            self.randomize()
+        for key in self.key_iterator(d):
+            d[key] = self.grey(d[key], randomize=False)
+        return d
+
+
+def _follow(curve: torch.Tensor, values: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """`values` through the curve, its outermost pieces continued beyond `low` and `high`."""
+    pieces = len(curve) - 1
+    heights = (low + (high - low) * curve.double()).to(values)
+    at = (values - low) * (pieces / (high - low))
+    piece = at.floor().clamp_(0, pieces - 1)
+    at -= piece
+    piece = piece.long()
+    return torch.lerp(heights[piece], heights[1:][piece], at)
+
+
+def _check_limits(name: str, limits: Range) -> None:
+    if len(limits) != 2 or not -math.inf < limits[0] <= limits[1] < math.inf:
+        raise ValueError(f"{name} {tuple(limits)} is no pair of (least, greatest)")
+
+
+RandGreyValueD = RandGreyValueDict = RandGreyValued
