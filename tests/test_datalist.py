@@ -72,7 +72,9 @@ def test_stack_becomes_planes(tmp_path: Path) -> None:
     import tifffile
 
     for name in ("image", "label"):
-        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((3, 8, 6), np.uint8))
+        tifffile.imwrite(
+            tmp_path / f"{name}.tif", np.zeros((3, 8, 6), np.uint8), photometric="minisblack"
+        )
     pairs = data.find_pairs(tmp_path / "image.tif", tmp_path / "label.tif", stacks=True)
     assert [p["slice"] for p in pairs] == [0, 1, 2]
     assert {Path(p["label"]).name for p in pairs} == {"label.tif"}
@@ -126,6 +128,16 @@ def test_split_of_a_single_image_uses_it_twice() -> None:
 )
 def test_label_kind(values: list[list[int]], kind: str) -> None:
     assert data.guess_label_kind([np.array(v) for v in values]) == kind
+
+
+def test_few_numbered_cells_are_instances() -> None:
+    cells = data.SyntheticCells(3, (96, 96), num_cells=6)
+    labels = [cells[k]["label"].numpy() for k in range(3)]
+    assert max(label.max() for label in labels) < 12
+    assert data.guess_label_kind(labels) == "instances"
+    grain = [np.random.default_rng(k).integers(0, 6, (6, 6)) for k in (0, 1)]
+    tissue = [np.kron(g, np.ones((9, 9))) for g in grain]
+    assert data.guess_label_kind(tissue) == "classes"
 
 
 @pytest.mark.data

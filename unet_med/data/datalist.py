@@ -6,7 +6,7 @@ and `"slice": k` where a 2-D network reads one plane of a stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,26 +100,42 @@ def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list
     return training, [items[k] for k in sorted(held)]
 
 
-def guess_label_kind(labels: Iterable[np.ndarray]) -> str:
+def guess_label_kind(labels: Sequence[np.ndarray]) -> str:
     """What the numbers in a set of label images mean.
 
     Args:
         labels: label images, any shape.
 
     Returns:
-        `"mask"`: at most two values in all; `"classes"`: a dozen or fewer
-        integers that repeat from image to image (255, the ignore label, aside);
-        else `"instances"`.
+        `"mask"`: at most two values in all. `"classes"`: a dozen or fewer
+        integers that repeat from image to image (255, the ignore label, aside),
+        unless there are four or more and each is a single blob in a plane, as
+        numbered cells are. Else `"instances"`.
     """
     values = [set(np.unique(label).tolist()) for label in labels]
     union = set().union(*values)
     if len(union) <= 2:
         return "mask"
-    foreground = [found - {0, 255} for found in values if found - {0, 255}]
-    everywhere = set.intersection(*foreground) if foreground else set()
-    repeated = len(foreground) > 1 and len(everywhere) >= len(set().union(*foreground)) / 2
+    classes = [found - {0, 255} for found in values if found - {0, 255}]
+    shared = set.intersection(*classes) if classes else set()
+    repeated = len(classes) > 1 and len(shared) >= len(set().union(*classes)) / 2
     integers = all(float(value).is_integer() and value >= 0 for value in union)
-    return "classes" if integers and repeated and len(union) <= MAX_CLASSES else "instances"
+    if not (integers and repeated and len(union) <= MAX_CLASSES):
+        return "instances"
+    numbered = len(union) > 4 and all(map(_single_blobs, labels[:5]))
+    return "instances" if numbered else "classes"
+
+
+def _single_blobs(label: np.ndarray) -> bool:
+    """Whether every value of a plane, background aside, is one connected blob."""
+    from scipy import ndimage
+
+    plane = label.squeeze()
+    return plane.ndim == 2 and all(
+        ndimage.label(plane == value, np.ones((3, 3)))[1] == 1
+        for value in np.unique(plane)
+        if value not in (0, 255)
+    )
 
 
 def _image_files(images: str | Path | Sequence[str | Path]) -> list[Path]:
