@@ -224,6 +224,15 @@ def test_save_image_takes_any_rank_and_tensors(tmp_path, volume, suffix):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_an_unknown_pixel_size_stays_unknown(tmp_path):
+    import nibabel as nib
+
+    save_image(tmp_path / "a.tif", np.zeros((3, 4), np.uint8))
+    assert load(tmp_path / "a.tif")[1]["spacing_source"] == "assumed"
+    save_image(tmp_path / "a.nii", np.zeros((3, 4), np.uint8))
+    assert nib.load(tmp_path / "a.nii").header.get_xyzt_units()[0] == "unknown"
+
+
 def test_save_image_refuses_other_suffixes(tmp_path):
     with pytest.raises(ValueError, match=r"a\.png: the suffix must be"):
         save_image(tmp_path / "a.png", np.zeros((3, 4)))

@@ -114,6 +114,14 @@ def test_big_endian_imagej_stack_with_its_voxel(tmp_path, stack):
     assert (meta["spatial_unit"], meta["spacing_source"]) == ("um", "imagej")
 
 
+def test_imagej_sizes_are_all_in_its_unit(tmp_path, stack):
+    metadata = {"axes": "ZYX", "spacing": -1500.0, "unit": "nm"}  # Fiji writes minus at times
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack, imagej=True, resolution=(0.004, 0.002), metadata=metadata
+    )
+    assert sizes(load(tmp_path / "a.tif")[1]) == pytest.approx([0.25, 0.5, 1.5])
+
+
 def test_rgb_channels_come_first(tmp_path, rng):
     array = rng.integers(0, 60000, (6, 5, 3)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb")
@@ -264,6 +272,28 @@ def test_a_truncated_file_is_never_half_an_image(tmp_path, stack, rng, options):
             continue
         with contextlib.suppress(ValueError):  # the last bytes may hold no pixels
             np.testing.assert_array_equal(load(part)[0], stack.transpose(2, 1, 0))
+
+
+def test_a_damaged_page_chain_is_refused_before_decoding(tmp_path, stack):
+    tifffile.imwrite(tmp_path / "a.tif", stack, metadata=None, **GREY)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        first, second = tif.pages[0].offset, tif.pages[1].offset
+    content = (tmp_path / "a.tif").read_bytes()
+    loop = content.replace(second.to_bytes(4, "little"), first.to_bytes(4, "little"))
+    (tmp_path / "a.tif").write_bytes(loop)
+    refused(tmp_path / "a.tif", "damaged, says tifffile: .*circular reference", max_bytes=1)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "jpegxr"])
+def test_a_truncated_strip_is_refused_where_its_codec_would_not(tmp_path, rng, compression):
+    path = tmp_path / "a.tif"
+    array = rng.integers(0, 255, (64, 64)).astype(np.uint8)
+    tifffile.imwrite(path, array, compression=compression, metadata=None, **GREY)
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[0]
+        middle = page.dataoffsets[0] + page.databytecounts[0] // 2
+    path.write_bytes(path.read_bytes()[:middle])
+    refused(path, "truncated: plane 0 ends beyond the end of the file")
 
 
 def test_a_strip_that_decodes_short_is_refused(tmp_path, rng):
@@ -432,8 +462,9 @@ def test_monai_loads_and_saves_whole_volumes(tmp_path, stack):
     assert sizes(meta) == [0.25, 0.25, 1.0]
 
 
-def test_monai_resampling_sees_micrometres(tmp_path, rng):
-    write_tiff(tmp_path / "a.tif", rng.random((1, 16, 12)), np.diag([0.25, 0.25, 1.0, 1.0]))
+def test_monai_resampling_sees_micrometres(tmp_path):
+    ramp = np.arange(16.0)[None, :, None].repeat(12, 2)
+    write_tiff(tmp_path / "a.tif", ramp, np.diag([0.25, 0.25, 1.0, 1.0]))
     load_image = LoadImage(reader="unet_med.data.TiffReader", ensure_channel_first=True)
     small = Spacing(pixdim=(0.5, 0.5))(load_image(tmp_path / "a.tif"))
     assert tuple(small.shape) == (1, 8, 6)
@@ -444,6 +475,7 @@ def test_monai_resampling_sees_micrometres(tmp_path, rng):
     save(small)
     back, meta = load(tmp_path / "a_back.tif")
     assert back.shape == (16, 12)
+    assert np.abs(back - ramp[0]).max() <= 1.5  # through 8 rows and back
     assert sizes(meta) == [0.25, 0.25, 1.0]
 
 
