@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch.nn import functional as F
 
 
@@ -182,3 +184,54 @@ def crop_mirrored(image: np.ndarray, start: list[int], sizes: list[int]) -> np.n
         image = np.pad(image, pad, mode="reflect" if side > 1 else "edge")
         image = np.take(image, range(first + before, first + before + size), axis=axis)
     return image
+
+
+def ridge_by_loops(instances: np.ndarray, kind: str) -> np.ndarray:
+    """Pixel by pixel, neighbour by neighbour: is another instance next to this one?"""
+    found = np.zeros(instances.shape, bool)
+    for here in np.ndindex(instances.shape):
+        for offset in itertools.product((-1, 0, 1), repeat=instances.ndim):
+            there = tuple(h + o for h, o in zip(here, offset, strict=True))
+            if min(there) < 0 or any(t >= n for t, n in zip(there, instances.shape, strict=True)):
+                continue
+            if kind == "falk" and np.ravel_multi_index(there, instances.shape) > (
+                np.ravel_multi_index(here, instances.shape)
+            ):
+                continue
+            a, b = instances[here], instances[there]
+            found[here] |= a > 0 and b > 0 and a != b
+    return found
+
+
+def two_nearest_by_transforms(instances: np.ndarray, spacing=None) -> tuple[np.ndarray, np.ndarray]:
+    """One distance transform of the whole image an instance, the two least at every pixel."""
+    first = np.full(instances.shape, np.inf)
+    second = first.copy()
+    for number in np.unique(instances[instances > 0]):
+        distance = ndimage.distance_transform_edt(instances != number, spacing)
+        second = np.minimum(second, np.maximum(first, distance))
+        first = np.minimum(first, distance)
+    return first, second
+
+
+def border_weights_by_transforms(instances: np.ndarray, w0=10.0, sigma=5.0, spacing=None):
+    """Second term of equation 2, with `two_nearest_by_transforms`, in float64."""
+    d1, d2 = two_nearest_by_transforms(instances, spacing)
+    return np.where(instances == 0, w0 * np.exp(-((d1 + d2) ** 2) / (2 * sigma**2)), 0)
+
+
+def falk_weights_by_loops(instances: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Falk et al. 2019, line by line, with their constants and all classes."""
+    weight = np.ones(instances.shape)
+    one_class = [np.where(classes == c, instances, 0) for c in np.unique(classes[instances > 0])]
+    ground = instances == 0
+    for members in one_class:
+        ground = ground | ridge_by_loops(members, "falk")
+    weight[ground] = 0.1
+    for members in one_class:
+        d1, d2 = two_nearest_by_transforms(members)
+        border = 50 * np.exp(-((d1 + d2) ** 2) / (2 * 6**2))
+        balance = (1 - 0.1) * np.exp(-(d1**2) / (2 * 10**2))
+        weight[ground] += (border + balance)[ground]
+    weight[instances < 0] = 0
+    return weight

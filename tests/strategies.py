@@ -42,3 +42,23 @@ def images_with_spacing(draw, dtypes=("uint8", "uint16", "uint32", "int16", "int
     array = np.nan_to_num(array, posinf=0, neginf=0) if dtype.kind == "f" else array
     spacing = tuple(draw(st.sampled_from([0.065, 0.1, 0.25, 1.0, 2.5, 40.0])) for _ in range(dims))
     return array, spacing
+
+
+@st.composite
+def instance_maps(draw, axes=(1, 2, 3), max_side=(60, 40, 14), max_instances: int = 9):
+    """Instances of one to three boxes each, overlapping, some far apart, some pixels ignored."""
+    ndim = draw(st.sampled_from(axes))
+    shape = tuple(draw(st.integers(1, max_side[ndim - 1])) for _ in range(ndim))
+    labels = np.zeros(shape, np.int32)
+    numbers = draw(st.lists(st.integers(1, 300), max_size=max_instances))
+    for number in [*numbers, *draw(st.lists(st.just(-1), max_size=2))]:
+        for _ in range(draw(st.integers(1, 3))):
+            start = [draw(st.integers(0, n - 1)) for n in shape]
+            labels[tuple(slice(s, s + draw(st.integers(1, 8))) for s in start)] = number
+    return labels
+
+
+def pixel_sizes(ndim: int):
+    """None, one size for all axes, or one an axis."""
+    size = st.floats(0.25, 4)
+    return st.none() | size | st.tuples(*[size] * ndim)

@@ -105,10 +105,11 @@ def ridge(instances: ArrayLike, kind: RidgeKind = "symmetric") -> NDArray[np.boo
 
     Instances touch where pixels share a face or a corner. `"symmetric"` takes
     one pixel from each of the two, a border 2 px wide that flips, rotates and
-    is renumbered with the image. `"falk"` takes the later pixel in raster
-    order only (a pixel whose NW, N, NE or W neighbour, 13 of them in 3-D, is
-    another instance: Falk et al. 2019), a border 1 px wide that lies to the
-    lower right. Neither makes a border towards ignored pixels.
+    is renumbered with the image. `"falk"` is the rule of Falk et al. 2019: a
+    pixel whose NW, N, NE or W neighbour (13 of them in 3-D) is another
+    instance. Its border lies to one side: 1 px wide along horizontal edges,
+    and 2 px along vertical ones, where NE of the left pixel is the right
+    instance. Neither makes a border towards ignored pixels.
 
     Args:
         instances: instance map, `(*S)` or `(1, *S)`.
@@ -147,10 +148,10 @@ def separate(instances: ArrayLike, kind: RidgeKind = "symmetric") -> Integers:
     Returns:
         Instance map with the ridge set to 0, the shape of `instances`.
 
-    >>> separate([[1, 1, 2, 2]]).tolist()
-    [[1, 0, 0, 2]]
-    >>> separate([[1, 1, 2, 2]], "falk").tolist()
-    [[1, 1, 0, 2]]
+    >>> separate([1, 1, 2, 2]).tolist()
+    [1, 0, 0, 2]
+    >>> separate([1, 1, 2, 2], "falk").tolist()
+    [1, 1, 0, 2]
     """
     labels = as_integers(instances)
     return np.where(ridge(labels, kind), labels.dtype.type(0), labels)
@@ -160,12 +161,13 @@ def regrow(instances: ArrayLike, distance: int = 1) -> Integers:
     """Undo `separate`: close borders of up to `2 * distance` px between instances.
 
     Only background between two instances is filled, each pixel from its
-    nearest instance; the outlines towards open background stay.
+    nearest instance; the outlines towards open background stay. Pixels further
+    than `distance` from all, where the corners of three or four meet, stay too.
 
     Args:
         instances: instance map, `(*S)` or `(1, *S)`.
-        distance: px that each instance grows into the border; 1 undoes either
-            ridge, 0 does nothing.
+        distance: px that each instance grows into the border; 1 undoes the
+            symmetric ridge, 0 does nothing.
 
     Returns:
         Instance map, the shape of `instances`.

@@ -1,0 +1,158 @@
+"""Components, ridges and their undoing, against loops over pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from oracles import ridge_by_loops
+from skimage import io, measure
+from skimage.segmentation import expand_labels
+from strategies import instance_maps
+
+from unet_med.instances import (
+    as_integers,
+    instances_from_mask,
+    label_components,
+    regrow,
+    ridge,
+    separate,
+)
+
+KINDS = ("symmetric", "falk")
+PAIR = np.repeat([[1, 1, 1, 2, 2, 2]], 5, axis=0)  # two cells that share an edge
+
+
+def touching_pairs(labels: np.ndarray) -> int:
+    return int(ridge_by_loops(labels, "symmetric").sum())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(labels=instance_maps(max_side=(20, 9, 5)))
+def test_ridge_is_where_a_neighbour_is_another_instance(labels, kind):
+    np.testing.assert_array_equal(ridge(labels, kind), ridge_by_loops(labels, kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(labels=instance_maps(max_side=(20, 9, 5)))
+def test_separated_instances_touch_nowhere_and_keep_their_numbers(labels, kind):
+    apart = separate(labels, kind)
+    assert touching_pairs(apart) == 0
+    np.testing.assert_array_equal(apart[apart != 0], labels[apart != 0])
+    np.testing.assert_array_equal(apart == -1, labels == -1)
+
+
+@given(labels=instance_maps(axes=(2,), max_side=(0, 9)))
+def test_symmetric_ridge_turns_and_flips_with_the_image(labels):
+    np.testing.assert_array_equal(np.rot90(ridge(labels)), ridge(np.rot90(labels)))
+    np.testing.assert_array_equal(ridge(labels)[::-1], ridge(labels[::-1]))
+
+
+def test_width_of_the_ridges():
+    for labels in (PAIR, PAIR.T):
+        symmetric = ridge(labels)
+        assert symmetric.sum() == 2 * 5
+    np.testing.assert_array_equal(separate(PAIR)[2], [1, 1, 0, 0, 2, 2])
+    np.testing.assert_array_equal(separate(PAIR, "falk")[0], [1, 1, 1, 0, 2, 2])  # no NE here
+    np.testing.assert_array_equal(separate(PAIR, "falk")[2], [1, 1, 0, 0, 2, 2])
+    np.testing.assert_array_equal(separate(PAIR.T, "falk")[:, 2], [1, 1, 1, 0, 2, 2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_channel_axis_changes_nothing(kind):
+    np.testing.assert_array_equal(separate(PAIR[None], kind), separate(PAIR, kind)[None])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fill", [0, 1, -1])
+def test_no_ridge_without_two_instances(fill, kind):
+    assert not ridge(np.full((4, 5), fill), kind).any()
+
+
+def test_ridge_of_unsigned_labels():
+    np.testing.assert_array_equal(separate(PAIR.astype(np.uint8)), separate(PAIR))
+    assert separate(PAIR.astype(np.uint8)).dtype == np.uint8
+
+
+def test_unknown_ridge():
+    with pytest.raises(ValueError, match=r"ridge kind 'round'; it is 'symmetric' or 'falk'"):
+        ridge(PAIR, "round")
+
+
+@pytest.mark.parametrize("connectivity", [1, 2])
+def test_components_are_those_of_scikit_image(rng, connectivity):
+    mask = rng.random((30, 40)) < 0.5
+    np.testing.assert_array_equal(
+        label_components(mask * 255, connectivity),
+        measure.label(mask, connectivity=connectivity),
+    )
+    np.testing.assert_array_equal(
+        label_components(mask[None], connectivity)[0], label_components(mask, connectivity)
+    )
+
+
+def test_diagonal_neighbours_are_two_components_by_default():
+    assert label_components(np.eye(3)).max() == 3
+    assert label_components(np.eye(3), 2).max() == 1
+
+
+@pytest.mark.parametrize("connectivity", [0, 3])
+def test_connectivity_beyond_the_dimensions(connectivity):
+    with pytest.raises(ValueError, match=rf"connectivity {connectivity} in 2 dimensions; 1 joins"):
+        label_components(np.eye(3), connectivity)
+
+
+@pytest.mark.parametrize("fill", [0, 1])
+def test_components_of_a_constant(fill):
+    np.testing.assert_array_equal(label_components(np.full((3, 4), fill)), np.full((3, 4), fill))
+    np.testing.assert_array_equal(instances_from_mask(np.full((3, 4), fill)), np.full((3, 4), fill))
+
+
+def test_small_components_go_and_numbers_close_up():
+    mask = [1, 0, 1, 1, 1, 0, 1, 1, 0, 1]
+    np.testing.assert_array_equal(instances_from_mask(mask, 2), [0, 0, 1, 1, 1, 0, 2, 2, 0, 0])
+    np.testing.assert_array_equal(instances_from_mask(mask), label_components(mask))
+
+
+def test_regrow_undoes_the_symmetric_ridge():
+    labels = np.pad(np.kron([[1, 2, 3, 4]], np.ones((7, 8), int)), 4)
+    np.testing.assert_array_equal(regrow(separate(labels)), labels)
+    four = np.pad(np.kron([[1, 2], [3, 4]], np.ones((7, 8), int)), 4)
+    lost = np.argwhere(regrow(separate(four)) != four)
+    np.testing.assert_array_equal(lost, [[10, 11], [10, 12], [11, 11], [11, 12]])  # the corner
+
+
+@pytest.mark.data
+def test_regrow_beats_plain_growth_on_real_cells(shared):
+    """The reason for `grow=1`: more comes back than gaps of the annotation are closed."""
+    truth = io.imread(shared / "data/stardist/mask2d.tif").astype(np.int32)
+    taken = separate(truth)
+    wrong = [(labels != truth).sum() for labels in (regrow(taken), taken, expand_labels(taken, 1))]
+    assert wrong == sorted(wrong)
+
+
+def test_regrow_fills_gaps_up_to_twice_the_distance():
+    line = np.array([0, 1, 0, 0, 0, 0, 2, 0, 0])
+    np.testing.assert_array_equal(regrow(line, 1), line)
+    np.testing.assert_array_equal(regrow(line, 2), [0, 1, 1, 1, 2, 2, 2, 0, 0])
+    np.testing.assert_array_equal(regrow(line, 0), line)
+
+
+def test_regrow_leaves_ignored_pixels_and_lonely_instances():
+    np.testing.assert_array_equal(regrow([1, -1, 2, 0, 3]), [1, -1, 2, 2, 3])
+    np.testing.assert_array_equal(regrow([0, 1, 0]), [0, 1, 0])
+    np.testing.assert_array_equal(regrow([0, -1, 0]), [0, -1, 0])
+
+
+def test_whole_floats_are_labels():
+    labels = as_integers(np.array([0.0, 3.0, -1.0], np.float32))
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(labels, [0, 3, -1])
+    np.testing.assert_array_equal(as_integers(np.array([2.0**40])), [2**40])
+    assert as_integers(np.array([True])).dtype == np.int32
+
+
+@pytest.mark.parametrize("wrong", [0.5, np.nan, np.inf, -np.inf])
+def test_other_floats_are_not(wrong):
+    with pytest.raises(ValueError, match=rf"label value {wrong} is not a whole number"):
+        as_integers(np.array([0.0, wrong]))

@@ -1,0 +1,283 @@
+"""Doors to instances and weights: containers, metadata, label kinds, keys."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import AsDiscreted, Compose
+
+from unet_med import transforms
+from unet_med.instances import label_components, separate
+from unet_med.transforms import (
+    BorderWeightMap,
+    BorderWeightMapd,
+    ClassWeightMap,
+    ClassWeightMapd,
+    FalkWeightMap,
+    FalkWeightMapd,
+    InstancesFromLogits,
+    InstancesFromLogitsd,
+    LabelInstances,
+    LabelInstancesd,
+    SeparateInstances,
+    SeparateInstancesd,
+)
+from unet_med.weights import border_weight_map, class_weight_map, falk_weight_map
+
+INSTANCES = np.repeat([[[1, 1, 2, 2, 0, 0, 3, -1]]], 5, axis=1)  # (1, 5, 8)
+CONTAINERS = pytest.mark.parametrize("container", [np.array, torch.tensor, MetaTensor])
+
+
+def meta_tensor(values) -> MetaTensor:
+    values = torch.as_tensor(np.asarray(values))
+    tensor = MetaTensor(values, affine=np.diag([0.5, 0.5, 1, 1]), meta={"filename_or_obj": "a.tif"})
+    tensor.applied_operations.append({"class": "RandFlip"})
+    return tensor
+
+
+def scores_of(classes: np.ndarray, num_classes: int) -> torch.Tensor:
+    """Logits `(C, *S)` whose argmax is the classes."""
+    return torch.from_numpy(3.0 * (np.arange(num_classes)[:, None, None] == classes))
+
+
+DOORS = [
+    (LabelInstances("instances"), LabelInstancesd("x", "instances"), torch.int32),
+    (SeparateInstances("falk"), SeparateInstancesd("x", "falk"), torch.int32),
+    (BorderWeightMap(7, 3), BorderWeightMapd("x", "x", w0=7, sigma=3), torch.float32),
+    (
+        FalkWeightMap(7, 3, background=0.2, sigma_balance=4, spacing=2),
+        FalkWeightMapd(
+            "x",
+            "x",
+            separation=7,
+            sigma_separation=3,
+            background=0.2,
+            sigma_balance=4,
+            spacing=2,
+        ),
+        torch.float32,
+    ),
+    (
+        ClassWeightMap(4, (1, 2, 3, 4), ignore=-1),
+        ClassWeightMapd("x", "x", num_classes=4, class_weights=(1, 2, 3, 4), ignore=-1),
+        torch.float32,
+    ),
+]
+EVERY_DOOR = pytest.mark.parametrize(("array", "dictionary", "dtype"), DOORS)
+
+
+@EVERY_DOOR
+@CONTAINERS
+def test_same_container_and_shape_come_back(array, dictionary, dtype, container):
+    given = container(INSTANCES)
+    out = array(given)
+    assert type(out) is type(given)
+    assert out.shape == given.shape
+    assert torch.as_tensor(out).dtype == dtype
+    np.testing.assert_array_equal(out, array(INSTANCES))
+    np.testing.assert_array_equal(array(INSTANCES[0]), array(INSTANCES)[0])
+
+
+@EVERY_DOOR
+def test_dictionary_door_is_the_array_door(array, dictionary, dtype):
+    data = {"x": meta_tensor(INSTANCES), "other": 1}
+    out = dictionary(data)
+    torch.testing.assert_close(out["x"].as_tensor(), array(torch.from_numpy(INSTANCES)))
+    assert out["other"] == 1
+    np.testing.assert_array_equal(data["x"], INSTANCES)
+
+
+@EVERY_DOOR
+def test_metadata_is_kept(array, dictionary, dtype):
+    given = meta_tensor(INSTANCES)
+    out = dictionary({"x": given})["x"]
+    torch.testing.assert_close(out.affine, given.affine)
+    assert out.meta["filename_or_obj"] == "a.tif"
+    assert out.applied_operations == [{"class": "RandFlip"}]
+
+
+@EVERY_DOOR
+def test_absent_key(array, dictionary, dtype):
+    with pytest.raises(KeyError, match=r"Key `x`"):
+        dictionary({})
+    lenient = type(dictionary)(keys="x", allow_missing_keys=True)
+    assert lenient({"y": 1}) == {"y": 1}
+
+
+@pytest.mark.parametrize("name", sorted(n for n in transforms.__all__ if n.endswith("Dict")))
+def test_aliases(name):
+    door = name.removesuffix("Dict")
+    assert getattr(transforms, name) is getattr(transforms, door + "d")
+    assert getattr(transforms, name) is getattr(transforms, door + "D")
+
+
+def test_a_config_builds_the_doors():
+    config = {"t": {"_target_": "unet_med.transforms.BorderWeightMapd", "keys": "label", "w0": 5}}
+    transform = ConfigParser(config).get_parsed_content("t")
+    weight = transform({"label": INSTANCES})["weight"]
+    np.testing.assert_array_equal(weight, BorderWeightMap(5)(INSTANCES))
+
+
+@pytest.mark.parametrize("foreground", [1, 255, 0.0 + 7])
+def test_mask_becomes_components(foreground):
+    mask = np.array([[[1, 0, 1], [1, 0, 0]]]) * foreground
+    np.testing.assert_array_equal(LabelInstances("mask")(mask), [[[1, 0, 2], [1, 0, 0]]])
+
+
+def test_mask_connectivity():
+    assert LabelInstances("mask", 1)(np.eye(3)[None]).max() == 3
+    assert LabelInstancesd("x", "mask", connectivity=3)({"x": np.eye(3)[None]})["x"].max() == 1
+
+
+def test_mask_of_three_values():
+    with pytest.raises(ValueError, match=r"values 1 and 2 besides 0; .*'classes' or 'instances'"):
+        LabelInstances("mask")(np.array([[0, 1, 2]]))
+
+
+@pytest.mark.parametrize("kind", ["mask", "classes", "instances"])
+def test_label_that_was_interpolated(kind):
+    with pytest.raises(ValueError, match=r"label value 0.5 is not a whole number"):
+        LabelInstances(kind)(np.array([[0, 0.5, 1]]))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64", "float32"])
+@pytest.mark.parametrize("kind", ["classes", "instances"])
+def test_classes_and_instances_pass_as_int32(kind, dtype):
+    label = np.array([[0, 2, 1, 255]], dtype)
+    out = LabelInstances(kind)(torch.from_numpy(label))
+    assert out.dtype == torch.int32
+    np.testing.assert_array_equal(out, label.astype(int))
+
+
+def test_large_numbers_survive():
+    out = LabelInstances("instances")(np.array([[0, 2**40]]))
+    np.testing.assert_array_equal(out, [[0, 2**40]])
+
+
+def test_unknown_label_kind():
+    with pytest.raises(ValueError, match=r"label kind 'auto'; it is one of mask, classes, inst"):
+        LabelInstances("auto")
+
+
+def test_separate_is_separate():
+    np.testing.assert_array_equal(SeparateInstances()(INSTANCES), separate(INSTANCES))
+    np.testing.assert_array_equal(SeparateInstances("falk")(INSTANCES), separate(INSTANCES, "falk"))
+
+
+def test_border_weights_are_equation_2():
+    weight = BorderWeightMap(10, 5, class_weights=(1, 2))(INSTANCES)
+    expected = np.where(INSTANCES > 0, 2, 1 + border_weight_map(INSTANCES))
+    np.testing.assert_allclose(weight, np.where(INSTANCES < 0, 0, expected), rtol=1e-6)
+
+
+def test_border_weights_balance_background_and_instances():
+    weight = BorderWeightMap(w0=0)(INSTANCES)
+    np.testing.assert_allclose(weight[INSTANCES == 0].sum(), weight[INSTANCES > 0].sum())
+    assert (weight[INSTANCES >= 0] > 0).all()
+    assert not weight[INSTANCES < 0].any()
+
+
+@pytest.mark.parametrize("fill", [0, 1, -1])
+def test_border_weights_of_a_constant(fill):
+    weight = BorderWeightMap()(np.full((1, 3, 4), fill))
+    np.testing.assert_array_equal(weight, np.full((1, 3, 4), float(fill >= 0)))
+
+
+def test_spacing_is_only_what_is_given():
+    plain = BorderWeightMap()(meta_tensor(INSTANCES))
+    np.testing.assert_array_equal(plain, BorderWeightMap()(INSTANCES))
+    wide = BorderWeightMap(spacing=(1, 3))(INSTANCES)
+    assert wide[0, 0, 4] < plain[0, 0, 4]
+
+
+def test_falk_and_class_doors_are_the_functions():
+    np.testing.assert_array_equal(FalkWeightMap()(INSTANCES), falk_weight_map(INSTANCES))
+    classes = np.array([[0, 1, 1, 255]])
+    np.testing.assert_array_equal(ClassWeightMap()(classes), class_weight_map(classes))
+
+
+def test_weight_keys():
+    door = ClassWeightMapd(("a", "b"), ("wa", "wb"), num_classes=2)
+    out = door({"a": np.array([[0, 1]]), "b": np.array([[1, 1, 0]])})
+    assert (out["wa"].shape, out["wb"].shape) == ((1, 2), (1, 3))
+    with pytest.raises(ValueError, match=r"2 keys write the weights weight, weight; name one"):
+        ClassWeightMapd(("a", "b"))
+
+
+def test_chain_of_the_training_config():
+    chain = Compose(
+        [
+            LabelInstancesd("label", "instances"),
+            SeparateInstancesd("label"),
+            BorderWeightMapd("label"),
+            AsDiscreted("label", threshold=0.5),
+        ]
+    )
+    out = chain({"label": meta_tensor(INSTANCES.astype(np.float32))})
+    apart = separate(INSTANCES)
+    np.testing.assert_array_equal(out["label"], apart > 0)
+    assert out["weight"][0, 2, 1] > 9  # the border between two cells that touched
+    np.testing.assert_array_equal(out["weight"] > 0, apart >= 0)
+
+
+def test_instances_of_logits_are_the_components_of_the_argmax(rng):
+    classes = rng.integers(0, 2, (20, 30))
+    for scores in (scores_of(classes, 2), scores_of(classes, 2).softmax(0)):
+        out = InstancesFromLogits(grow=0)(scores)
+        assert out.dtype == torch.int32
+        np.testing.assert_array_equal(out, label_components(classes)[None])
+
+
+@CONTAINERS
+def test_instances_of_logits_keep_container_and_metadata(container):
+    scores = scores_of(np.array([[0, 1, 1]]), 2).numpy()
+    out = InstancesFromLogits()(container(scores))
+    assert type(out) is type(container(scores))
+    kept = InstancesFromLogitsd("p")({"p": meta_tensor(scores)})["p"]
+    torch.testing.assert_close(kept.affine, meta_tensor(scores).affine)
+    np.testing.assert_array_equal(kept, out)
+
+
+def test_classes_that_touch_are_two_instances():
+    out = InstancesFromLogits(grow=0)(scores_of(np.array([[1, 1, 2, 2, 0, 1]]), 3))
+    np.testing.assert_array_equal(out, [[[1, 1, 3, 3, 0, 2]]])
+
+
+def test_threshold_is_on_the_foreground_probability():
+    background = np.array([[0.9, 0.65, 0.45, 0.2]])
+    rest = 1 - background
+    probabilities = torch.tensor(np.stack([background, 0.6 * rest, 0.4 * rest]))
+    for threshold, expected in ((0.3, [0, 1, 1, 1]), (0.7, [0, 0, 0, 1])):
+        out = InstancesFromLogits(0, threshold, softmax=False)(probabilities)
+        np.testing.assert_array_equal(out, [[expected]])
+        out = InstancesFromLogitsd("p", threshold=threshold)({"p": probabilities.log()})["p"]
+        np.testing.assert_array_equal(out, [[expected]])
+
+
+def test_small_objects_go_before_anything_grows():
+    classes = np.array([[1, 1, 0, 1, 0, 1, 1]])
+    out = InstancesFromLogits(min_size=2)(scores_of(classes, 2))
+    np.testing.assert_array_equal(out, [[[1, 1, 0, 0, 0, 2, 2]]])
+    door = InstancesFromLogitsd("p", 2, grow=0, connectivity=2, softmax=False)
+    np.testing.assert_array_equal(door({"p": scores_of(classes, 2)})["p"], out)
+
+
+def test_growth_gives_back_what_separation_took():
+    cells = np.pad(np.repeat([[1, 2]], 6, axis=1).repeat(5, axis=0), 2)
+    scores = scores_of(separate(cells) > 0, 2)
+    np.testing.assert_array_equal(InstancesFromLogits()(scores)[0], cells)
+    np.testing.assert_array_equal(InstancesFromLogits(grow=0)(scores)[0], separate(cells))
+
+
+@pytest.mark.parametrize("fill", [0, 1])
+def test_prediction_without_or_full_of_foreground(fill):
+    out = InstancesFromLogits()(scores_of(np.full((4, 5), fill), 2))
+    np.testing.assert_array_equal(out, np.full((1, 4, 5), fill))
+
+
+def test_one_channel_is_no_prediction():
+    with pytest.raises(ValueError, match=r"shape \(1, 4, 5\); instances need .* foreground chan"):
+        InstancesFromLogits()(torch.zeros(1, 4, 5))

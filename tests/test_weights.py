@@ -1,0 +1,278 @@
+"""Distances and weight maps against one full distance transform an instance."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import (
+    border_weights_by_transforms,
+    falk_weights_by_loops,
+    two_nearest_by_transforms,
+)
+from skimage import io, measure
+from strategies import instance_maps, pixel_sizes
+
+from unet_med.weights import (
+    border_weight_map,
+    class_weight_map,
+    distances,
+    falk_weight_map,
+    two_nearest,
+)
+
+METHODS = pytest.mark.parametrize("method", ["cheaper", "boxes", "bits"])
+COSTS = {"cheaper": distances.SHIFTS_LIKE_TRANSFORM, "boxes": np.inf, "bits": 0}
+
+
+def forced(method: str):
+    """Make one of the two exact methods look the cheaper one."""
+    return mock.patch.object(distances, "SHIFTS_LIKE_TRANSFORM", COSTS[method])
+
+
+def assert_two_nearest(labels, spacing, limit=None):
+    for ours, theirs in zip(
+        two_nearest(labels, spacing, limit),
+        two_nearest_by_transforms(labels, spacing),
+        strict=True,
+    ):
+        assert ours.dtype == np.float32
+        limit = limit or 1e6
+        sure = np.abs(theirs - limit) > 1e-4  # rounding decides on the limit itself
+        theirs[theirs > limit] = np.inf
+        np.testing.assert_allclose(ours[sure], theirs[sure], rtol=1e-6)
+
+
+@METHODS
+@given(data=st.data())
+def test_distances_are_exact(method, data):
+    labels = data.draw(instance_maps())
+    with forced(method):
+        assert_two_nearest(labels, data.draw(pixel_sizes(labels.ndim)))
+
+
+@METHODS
+@given(data=st.data(), limit=st.floats(0.3, 30))
+def test_distances_are_exact_up_to_the_limit(method, data, limit):
+    labels = data.draw(instance_maps())
+    with forced(method):
+        assert_two_nearest(labels, data.draw(pixel_sizes(labels.ndim)), limit)
+
+
+@METHODS
+@given(data=st.data(), w0=st.floats(0, 50), sigma=st.floats(0.5, 12))
+def test_border_weights_are_equation_2(method, data, w0, sigma):
+    labels = data.draw(instance_maps())
+    spacing = data.draw(pixel_sizes(labels.ndim))
+    with forced(method):
+        weight = border_weight_map(labels, w0, sigma, spacing)
+    assert weight.dtype == np.float32
+    expected = border_weights_by_transforms(labels, w0, sigma, spacing)
+    np.testing.assert_allclose(weight, expected, atol=1e-5)
+
+
+@given(labels=instance_maps(max_side=(20, 9, 5)), data=st.data())
+def test_falk_weights_are_the_recipe(labels, data):
+    classes = np.zeros(labels.shape, int)
+    for number in np.unique(labels[labels > 0]):
+        classes[labels == number] = data.draw(st.integers(1, 2))
+    np.testing.assert_allclose(
+        falk_weight_map(labels, classes), falk_weights_by_loops(labels, classes), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        falk_weight_map(labels), falk_weights_by_loops(labels, labels > 0), rtol=1e-5
+    )
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("slice_", [0, 17])
+def test_border_weights_of_real_membranes(shared, slice_):
+    labels = measure.label(io.imread(shared / f"data/isbi2012/label/{slice_}.png"), connectivity=1)
+    weight = border_weight_map(labels[:256, :300])
+    expected = border_weights_by_transforms(labels[:256, :300])
+    np.testing.assert_allclose(weight, expected, atol=1e-5)
+    assert weight.max() > 5  # membranes a few pixels thin
+
+
+@pytest.mark.data
+def test_border_weights_of_real_cells_in_fragments(shared):
+    file = sorted(shared.glob("data/usiigaci-t98g/train/*/instances_ids.png"))[0]
+    labels = io.imread(file).astype(np.int32)[::2, ::2]
+    np.testing.assert_allclose(
+        border_weight_map(labels), border_weights_by_transforms(labels), atol=1e-5
+    )
+
+
+def test_anisotropic_volume(rng):
+    labels = measure.label(rng.random((9, 40, 42)) < 0.05, connectivity=1).astype(np.int32)
+    labels[labels > 60] = 0
+    spacing = (2.18, 1.0, 0.5)
+    np.testing.assert_allclose(
+        border_weight_map(labels, 10, 4.0, spacing),
+        border_weights_by_transforms(labels, 10, 4.0, spacing),
+        atol=1e-5,
+    )
+
+
+@METHODS
+@pytest.mark.parametrize("labels", [np.zeros((5, 6), int), np.full((5, 6), -1)])
+def test_no_instance(method, labels):
+    with forced(method):
+        assert all(np.isinf(d).all() for d in two_nearest(labels))
+        np.testing.assert_array_equal(border_weight_map(labels), np.zeros((5, 6)))
+    expected = np.full((5, 6), 0.1, np.float32) * (labels == 0)
+    np.testing.assert_array_equal(falk_weight_map(labels), expected)
+
+
+@METHODS
+def test_one_instance_of_one_pixel(method):
+    labels = np.zeros((5, 6), int)
+    labels[2, 3] = 7
+    with forced(method):
+        d1, d2 = two_nearest(labels)
+        assert not border_weight_map(labels).any()
+    y, x = np.indices(labels.shape)
+    np.testing.assert_allclose(d1, np.hypot(y - 2, x - 3), rtol=1e-6)
+    assert np.isinf(d2).all()
+
+
+@METHODS
+def test_all_foreground(method):
+    labels = np.repeat([[1, 1, 2, 2]], 3, axis=0)
+    with forced(method):
+        d1, d2 = two_nearest(labels)
+        assert not border_weight_map(labels).any()
+    assert not d1.any()
+    np.testing.assert_array_equal(d2, np.repeat([[2, 1, 1, 2]], 3, axis=0))
+
+
+def test_instance_in_many_fragments_is_one():
+    labels = np.zeros((64, 64), int)
+    labels[::4, ::4] = 1
+    assert not border_weight_map(labels).any()
+    labels[30:32, 30:32] = 2
+    np.testing.assert_allclose(
+        border_weight_map(labels), border_weights_by_transforms(labels), atol=1e-5
+    )
+
+
+def test_many_scattered_instances_cost_a_few_transforms(rng):
+    """Every box is the image: halves of the instances are measured, not each of them."""
+    labels = rng.integers(1, 200, (60, 60)) * (rng.random((60, 60)) < 0.3)
+    transform = distances.distance_transform_edt
+    with mock.patch.object(distances, "distance_transform_edt", side_effect=transform) as counted:
+        assert_two_nearest(labels, None)
+    assert counted.call_count == 1 + 2 * 8
+
+
+def test_transforms_of_single_instances_stay_in_their_boxes(rng):
+    labels = np.zeros((400, 400), np.int32)
+    labels[::20, ::20] = np.arange(1, 401).reshape(20, 20)
+    with mock.patch.object(distances, "distance_transform_edt") as image_wide:
+        weight = border_weight_map(labels, sigma=3.0)
+    image_wide.assert_not_called()
+    np.testing.assert_allclose(weight[10, 0], 10 * np.exp(-(20**2) / (2 * 3**2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", ">u2", "int64", "float32", "float64"])
+def test_any_dtype_of_label(dtype):
+    labels = np.array([[1, 0, 0, 2, 0, 200]])
+    np.testing.assert_array_equal(
+        border_weight_map(labels.astype(dtype)), border_weight_map(labels)
+    )
+
+
+def test_numbers_too_large_for_a_table():
+    labels = np.array([[1, 0, 0, 2, 0, 3, -1]])
+    large = np.array([[5, 0, 0, 2**40, 0, 2**31, -(2**40)]])
+    np.testing.assert_array_equal(border_weight_map(large), border_weight_map(labels))
+
+
+def test_labels_are_left_as_they_were():
+    labels = np.array([[1, 0, 0, 2, 0, -1]])
+    before = labels.copy()
+    border_weight_map(labels), falk_weight_map(labels), class_weight_map(labels > 0)
+    np.testing.assert_array_equal(labels, before)
+
+
+def test_sigma_is_in_the_unit_of_the_spacing():
+    labels = np.array([[1, 0, 0, 0, 2]])
+    np.testing.assert_allclose(
+        border_weight_map(labels, sigma=2.5, spacing=0.5), border_weight_map(labels, sigma=5.0)
+    )
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 0.5), 2.0, None])
+def test_tensors_and_channel_axis(spacing):
+    labels = np.array([[1, 0, 0, 2], [0, 0, 3, 3], [0, 0, 0, 0]])
+    for function in (border_weight_map, falk_weight_map):
+        array = function(labels, spacing=spacing)
+        channel = function(torch.from_numpy(labels)[None], spacing=spacing)
+        assert channel.dtype == torch.float32
+        np.testing.assert_array_equal(channel.numpy(), array[None])
+    for ours, channel in zip(
+        two_nearest(labels, spacing), two_nearest(labels[None], spacing), strict=True
+    ):
+        np.testing.assert_array_equal(channel, ours[None])
+
+
+def test_one_slice_volume_has_three_sizes():
+    labels = np.array([[[1, 0, 2]]])
+    np.testing.assert_array_equal(two_nearest(labels, (9, 1, 4))[0], [[[0, 4, 0]]])
+
+
+def test_class_weights_balance_the_classes():
+    label = np.array([[0, 0, 0, 1], [2, 2, 255, 255]])
+    weight = class_weight_map(label, 5)
+    for k in range(3):
+        np.testing.assert_allclose(weight[label == k].sum(), 6 / 3, rtol=1e-6)
+    assert not weight[label == 255].any()
+    np.testing.assert_allclose(weight[label != 255].mean(), 1, rtol=1e-6)
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, 255]), max_size=12))
+def test_class_weights_are_finite_and_positive(values):
+    label = np.array(values, np.int32)
+    weight = class_weight_map(label, 3)
+    assert weight.dtype == np.float32
+    assert np.isfinite(weight).all()
+    np.testing.assert_array_equal(weight > 0, label != 255)
+
+
+def test_class_weights_as_given():
+    label = torch.tensor([[0, 1, 9, 1]], dtype=torch.uint8)
+    weight = class_weight_map(label, 2, (0.25, 3.0), ignore=9)
+    torch.testing.assert_close(weight, torch.tensor([[0.25, 3.0, 0.0, 3.0]]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: border_weight_map(x * 0.5), r"label value 0.5 is not a whole number"),
+        (lambda x: border_weight_map(x, sigma=0), r"border sigma 0; it must be positive"),
+        (lambda x: border_weight_map(x, w0=-1), r"border weight -1; it must be 0 or more"),
+        (lambda x: border_weight_map(x, w0=np.nan), r"border weight nan"),
+        (lambda x: two_nearest(x, 0.0), r"spacing \[0.0\]; it must be positive"),
+        (lambda x: two_nearest(x, (1, 1, 1)), r"spacing \[1.0, 1.0, 1.0\] for instances of shape"),
+        (lambda x: two_nearest(x, None, -1), r"max_distance -1; it must be positive"),
+        (lambda x: falk_weight_map(x, x[:, :2]), r"classes of shape \(1, 2\) for instances"),
+        (lambda x: class_weight_map(x + 1), r"class 3 in a label of 2 classes; .* 0..1 and 255"),
+        (lambda x: class_weight_map(x - 1), r"class -1 in a label"),
+        (lambda x: class_weight_map(x, 3, (1, 2)), r"2 class weights for 3 classes"),
+        (lambda x: class_weight_map(x, 3, (1, 1, -2)), r"finite and not negative"),
+    ],
+)
+def test_errors_say_the_rule(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(np.array([[1, 0, 2]]))
+
+
+@pytest.mark.gpu
+def test_weights_stay_on_the_device():
+    labels = torch.tensor([[[1, 0, 2]]], device="cuda")
+    for weight in (border_weight_map(labels), falk_weight_map(labels), class_weight_map(labels, 3)):
+        assert weight.device == labels.device
