@@ -314,7 +314,7 @@ def test_a_volume_through_a_3d_network_needs_a_batch_axis():
 
 def test_progress_counts_tiles(capsys):
     net = Crop(2, 1, smallest=5)
-    run(OverlapTileInferer(9, progress=True, tta="flips"), torch.zeros(1, 1, 10, 10), net)
+    run(OverlapTileInferer(9, 3, progress=True, tta="flips"), torch.zeros(1, 1, 10, 10), net)
     bars = capsys.readouterr().err
     assert "view 4 of 4" in bars
     assert "4/4" in bars
@@ -445,19 +445,19 @@ def test_a_foreign_valid_network_shows_it_in_its_first_tile(shape):
 
 
 def test_a_foreign_valid_unet_with_a_tile_that_is_no_multiple_of_its_stride():
-    net = unet().double()
+    net = unet(features=(2, 2, 2, 2)).double()
     image = torch.randn(1, 1, 70, 50, dtype=torch.float64)
-    tiled = run(OverlapTileInferer(60, margin=20, stride=4), image, lambda x: net(x))
+    tiled = run(OverlapTileInferer(132, margin=44, stride=8), image, lambda x: net(x))
     assert deviation(tiled, oracle(image, net)) <= 1e-12
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (40, 40)])
-def test_a_network_that_is_neither_is_refused(shape):
+@pytest.mark.parametrize(("shape", "side"), [((4, 4), 12), ((40, 40), 12), ((4, 4), 4)])
+def test_a_network_that_is_neither_is_refused(shape, side):
     net = nn.AvgPool2d(2)
     with pytest.raises(
         ValueError, match=r"turns a tile of \(\d+, \d+\) px into .* margin of 2 px .* loses 4 px"
     ):
-        OverlapTileInferer(12, margin=2, stride=1)(torch.zeros(1, 1, *shape), net)
+        OverlapTileInferer(side, margin=2, stride=1)(torch.zeros(1, 1, *shape), net)
 
 
 def test_a_network_with_several_outputs_is_refused():
@@ -517,13 +517,17 @@ def test_batch_normalisation_after_eval_is_tiled_exactly():
         (partial(unet, features=[2] * 5), 512, r"tile_size 512: input side 512 px is odd \(121\) "
          "before pooling 3; nearest valid sides for depth 4: 508, 524"),
         (partial(unet, padding="same"), 250, r"tile_size 250: .* no multiple of 4; .* 248, 252"),
+        (lambda: nn.Conv2d(1, 2, 5, padding=2), 6, "tile_size 6: input side 6 px is no multiple"),
         (unet, (60, 60, 60), r"tile_size \(60, 60, 60\) has 3 sides for 2 axes"),
         (partial(unet, features=[2] * 5), 188, "tile_size 188: .* smallest side .*: 204"),
     ],
 )  # fmt: skip
 def test_illegal_tile_sizes_are_refused_with_the_nearest(net, size, message):
+    network = net()
+    foreign = {} if isinstance(network, UNet) else {"margin": 4, "stride": 4}
+    inferer = OverlapTileInferer(size, **foreign)
     with pytest.raises(ValueError, match=message):
-        OverlapTileInferer(size)(torch.zeros(1, 1, 300, 300), net())
+        inferer(torch.zeros(1, 1, 300, 300), network)
 
 
 @pytest.mark.parametrize(
@@ -599,10 +603,10 @@ def test_affordable_pixels_follow_the_free_memory(monkeypatch):
     assert affordable_pixels(deep, cpu, batch_size=1, itemsize=4) == (by_memory, by_memory)
     assert affordable_pixels(deep, cpu, batch_size=2, itemsize=8)[0] == by_memory // 4
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6 << 30, 80 << 30))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 << 30)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 8 << 30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 << 30)
     gpu = torch.device("cuda:0")
-    by_memory = (4 << 30) // (10 * 64 * 4)  # 0.8 * 7 GiB, down to a power of two
+    by_memory = (8 << 30) // (10 * 64 * 4)  # 0.8 * 12 GiB, down to a power of two
     assert affordable_pixels(flat, gpu, batch_size=1, itemsize=4) == (by_memory, by_memory)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (139 << 30, 140 << 30))
     pixels, _ = affordable_pixels(flat, gpu, batch_size=1, itemsize=4)

@@ -116,11 +116,10 @@ def network_facts(
 
 
 def _unwrap(network: Callable[..., Any]) -> Any:
-    """The network inside DataParallel and the like (`module`) or torch.compile (`_orig_mod`)."""
-    while not hasattr(network, "margin"):
-        wrapped = getattr(network, "module", getattr(network, "_orig_mod", None))
-        if not isinstance(wrapped, nn.Module):
-            break
+    """The network inside DataParallel and the like; torch.compile passes attributes on itself."""
+    while not hasattr(network, "margin") and isinstance(
+        wrapped := getattr(network, "module", None), nn.Module
+    ):
         network = wrapped
     return network
 

@@ -7,7 +7,7 @@ stride, so that the stitched logits are those of one pass over the whole image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -165,15 +165,16 @@ class OverlapTileInferer(SlidingWindowInferer):
     def _run(self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher, note: str) -> Tensor:
         """Logits of the image as it is; what a foreign network pads shows in its first tile."""
         tried: WrongSizeError | None = None
-        for known in _assumptions(image.shape[2:], facts, self.roi_size):
+        for known in _assumptions(facts, self.roi_size):
             tiles = self._plan(image, known, stitcher)
             try:
                 return stitcher.stitch(image, tiles, known.lost, note)
             except WrongSizeError as error:
                 tried = error
         raise ValueError(
-            f"{tried}; with a margin of {facts.margin} px a same-padding network keeps its size "
-            f"and a valid one loses {2 * facts.margin} px an axis: correct margin= or the network"
+            f"{tried}; with a margin of {facts.margin} px a valid network loses "
+            f"{2 * facts.margin} px an axis, and a same-padding one keeps its size, in tiles of multiples of "
+            f"{facts.stride} px: correct margin=, stride= or tile_size="
         )
 
     def _plan(self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher) -> list[Tile]:
@@ -205,21 +206,17 @@ class OverlapTileInferer(SlidingWindowInferer):
         return tiles
 
 
-def _assumptions(shape: Sequence[int], facts: NetworkFacts, size: TileSize) -> list[NetworkFacts]:
+def _assumptions(facts: NetworkFacts, size: TileSize) -> list[NetworkFacts]:
     """What a network's padding may be, likeliest first; one that says so leaves no choice."""
     if facts.padding is not None:
         return [facts]
     given = [] if isinstance(size, str) else ensure_tuple(size)
     sides = [side for side in given if side is not None and side > 0]
-    same = facts.assume("same")
     if not sides or min(sides) < 2 * facts.margin + facts.stride:
-        return [same]
-    valid = facts.assume("valid", sides[0])
+        return [facts.assume("same")]
     if any(side % facts.stride for side in sides):
-        return [valid]
-    # A tile larger than the image would be cut for a same-padding network: too small for the other.
-    fits = all(side <= same.whole_side(length) for side in sides for length in shape)
-    return [same, valid] if fits else [valid, same]
+        return [facts.assume("valid", sides[0])]
+    return [facts.assume("same"), facts.assume("valid", sides[0])]
 
 
 def _float_type(network: Any) -> torch.dtype:
