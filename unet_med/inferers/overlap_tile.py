@@ -173,8 +173,8 @@ class OverlapTileInferer(SlidingWindowInferer):
                 tried = error
         raise ValueError(
             f"{tried}; with a margin of {facts.margin} px a valid network loses "
-            f"{2 * facts.margin} px an axis, and a same-padding one keeps its size, in tiles of multiples of "
-            f"{facts.stride} px: correct margin=, stride= or tile_size="
+            f"{2 * facts.margin} px an axis, and a same-padding one keeps its size, in tiles of "
+            f"multiples of {facts.stride} px: correct margin=, stride= or tile_size="
         )
 
     def _plan(self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher) -> list[Tile]:
