@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections import Counter, deque
 
 import numpy as np
 import torch
@@ -235,3 +236,85 @@ def falk_weights_by_loops(instances: np.ndarray, classes: np.ndarray) -> np.ndar
         weight[ground] += (border + balance)[ground]
     weight[instances < 0] = 0
     return weight
+
+
+def flooded(interior: np.ndarray) -> np.ndarray:
+    """Thinning of the ISBI organisers: basins flooded through one queue, pixel by pixel."""
+    height, width = interior.shape
+    if not interior.any():
+        return np.ones(interior.shape, int)
+
+    def neighbours(y: int, x: int) -> list[tuple[int, int]]:
+        around = [(y, x - 1), (y - 1, x), (y, x + 1), (y + 1, x)]
+        return [(v, u) for v, u in around if 0 <= v < height and 0 <= u < width]
+
+    segments = ndimage.label(interior)[0]
+    queued = interior.copy()
+    queue = deque()
+    for x in range(width):
+        for y in range(height):
+            if not interior[y, x] and any(interior[near] for near in neighbours(y, x)):
+                queue.append((y, x))
+                queued[y, x] = True
+    while queue:
+        pixel = queue.popleft()
+        found = {segments[near] for near in neighbours(*pixel)} - {0}
+        segments[pixel] = found.pop() if len(found) == 1 else 0
+        for near in neighbours(*pixel):
+            if not queued[near]:
+                queued[near] = True
+                queue.append(near)
+    return segments
+
+
+def v_rand_and_v_info(truth: np.ndarray, proposal: np.ndarray) -> tuple[float, float]:
+    """Both scores of thinned labels: over all pairs of pixels, and from three entropies."""
+    lone = itertools.count(-1, -1)  # a background pixel is a segment of its own
+    pixels = [
+        (a, b if b else next(lone)) for a, b in zip(truth.flat, proposal.flat, strict=True) if a
+    ]
+    both = in_truth = in_proposal = 0
+    for a, b in pixels:
+        for c, d in pixels:
+            both += a == c and b == d
+            in_truth += a == c
+            in_proposal += b == d
+
+    def entropy(labels: list) -> float:
+        shares = [count / len(pixels) for count in Counter(labels).values()]
+        return -sum(p * math.log(p) for p in shares)
+
+    h_truth, h_proposal = entropy([a for a, _ in pixels]), entropy([b for _, b in pixels])
+    information = h_truth + h_proposal - entropy(pixels)
+    if min(h_truth, h_proposal) == 0:
+        return 2 * both / (in_truth + in_proposal), 0.0
+    split, merge = information / h_proposal, information / h_truth
+    v_info = 2 * split * merge / (split + merge) if information > 1e-12 else 0.0
+    return 2 * both / (in_truth + in_proposal), v_info
+
+
+def seg_and_det(prediction: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """SEG and DET of one frame, object by object (Cell Tracking Challenge)."""
+    true_labels = [r for r in np.unique(truth) if r > 0]
+    overlaps, owners = [], []
+    for r in true_labels:
+        for s in np.unique(prediction[(prediction > 0) & (truth >= 0)]):
+            R, S = truth == r, (prediction == s) & (truth >= 0)
+            if (R & S).sum() > 0.5 * R.sum():
+                overlaps.append((R & S).sum() / (R | S).sum())
+                owners.append(s)
+    predicted = set(np.unique(prediction[truth >= 0])) - {0}
+    cost = 5 * (len(owners) - len(set(owners)))
+    cost += 10 * (len(true_labels) - len(owners)) + len(predicted - set(owners))
+    worst = 10 * len(true_labels)
+    return sum(overlaps) / len(true_labels), 1 - min(cost, worst) / worst
+
+
+def most_matches(jaccard: np.ndarray, threshold: float) -> int:
+    """Largest number of pairs with at least `threshold`, by trying every assignment."""
+    jaccard = jaccard if jaccard.shape[0] <= jaccard.shape[1] else jaccard.T
+    rows, columns = jaccard.shape
+    return max(
+        sum(jaccard[i, j] >= threshold for i, j in enumerate(chosen))
+        for chosen in itertools.permutations(range(columns), rows)
+    )

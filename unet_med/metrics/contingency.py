@@ -1,0 +1,31 @@
+"""How two labellings of the same pixels overlap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+
+__all__ = ["contingency_table"]
+
+
+def contingency_table(rows: NDArray[Any], columns: NDArray[Any]) -> csr_array:
+    """Number of pixels for every pair of labels, sparse: there are far fewer pairs than products.
+
+    Args:
+        rows: label of every pixel, >= 0; any shape.
+        columns: another labelling of the same shape.
+
+    Returns:
+        int64, `(rows.max() + 1, columns.max() + 1)`; a table of zeros for no pixels.
+
+    >>> contingency_table(np.array([1, 1, 2]), np.array([0, 1, 1])).toarray()
+    array([[0, 0],
+           [1, 1],
+           [0, 1]])
+    """
+    shape = (int(rows.max(initial=0)) + 1, int(columns.max(initial=0)) + 1)
+    ones = np.ones(rows.size, np.int64)
+    return coo_array((ones, (rows.ravel(), columns.ravel())), shape=shape).tocsr()
