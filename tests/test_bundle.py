@@ -1,0 +1,205 @@
+"""The repository root is a MONAI bundle; so is every copy of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, load, verify_metadata, verify_net_in_out
+from monai.transforms import LoadImage
+
+import unet_med
+from unet_med import bundle
+from unet_med.data import SyntheticCells
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"features": [2, 4, 8], "tile_size": 84, "epochs": 1, "num_workers": 0}
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cells")
+    SyntheticCells(3, (80, 72), num_cells=6).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Path:
+    """A copy of the bundle, trained for one epoch through its own `train.json`."""
+    folder = bundle.copy_bundle(tmp_path_factory.mktemp("bundle") / "copy")
+    settings = {"images": f"{cells}/images", "labels": f"{cells}/labels", **SMALL}
+    settings["label_kind"] = "instances"
+    bundle.write_settings(folder, [], settings)
+    workflow = bundle.load_workflow(folder, "train")
+    workflow.run()
+    return folder
+
+
+def targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+def test_every_target_can_be_found() -> None:
+    configs = sorted((ROOT / "configs").rglob("*.json"))
+    assert len(configs) >= 5
+    found = {name for path in configs for name in targets(json.loads(path.read_text()))}
+    assert len(found) > 20
+    for name in found:
+        assert name.startswith(("unet_med.", "monai.", "torch.", "ignite.")), name
+        assert locate(name) is not None, name
+
+
+def test_metadata_states_this_version() -> None:
+    metadata = json.loads((ROOT / "configs" / "metadata.json").read_text())
+    assert metadata["version"] == unet_med.__version__
+    assert metadata["version"] in metadata["changelog"]
+    assert metadata["required_packages_version"]["unet-med"] == unet_med.__version__
+    pinned = dict(
+        line.split(";")[0].strip().split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and 'python_version < "3.11"' not in line
+    )
+    assert metadata["pytorch_version"] == pinned["torch"]
+    assert metadata["monai_version"] == pinned["monai"]
+    assert metadata["numpy_version"] == pinned["numpy"]
+
+
+@pytest.mark.data
+def test_metadata_passes_monai_offline(shared: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    shutil.copyfile(shared / "data/monai/meta_schema_20240725.json", schema)
+    verify_metadata(
+        meta_file=str(ROOT / "configs/metadata.json"),
+        filepath=str(schema),
+        hash_val=hashlib.sha256(schema.read_bytes()).hexdigest(),
+        hash_type="sha256",
+    )
+
+
+def test_network_agrees_with_metadata() -> None:
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(ROOT / "configs/metadata.json"),
+        config_file=str(ROOT / "configs/inference.json"),
+        features=[2, 4, 8, 16, 32],
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize("kind", ["train", "inference"])
+def test_required_properties_are_there(kind: str, trained: Path, cells: Path) -> None:
+    workflow = bundle.load_workflow(trained, kind, {"images": f"{cells}/images"})
+    assert workflow.check_properties() == []
+
+
+def test_default_config_is_the_paper(cells: Path) -> None:
+    workflow = ConfigWorkflow(
+        config_file=str(ROOT / "configs/train.json"),
+        meta_file=str(ROOT / "configs/metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(ROOT),
+        images=f"{cells}/images",
+        labels=f"{cells}/labels",
+        label_kind="instances",
+    )
+    workflow.initialize()
+    parser = workflow.parser
+    assert sum(p.numel() for p in workflow.network_def.parameters()) == 31_030_658
+    assert parser["optimizer"]["momentum"] == 0.99
+    assert parser["batch_size"] == 1
+    assert parser["tile_size"] == 572
+    assert (parser["w0"], parser["sigma"]) == (10.0, 5.0)
+    item = workflow.train_dataset[0]
+    assert {k: tuple(v.shape) for k, v in item.items()} == {
+        "image": (1, 572, 572),
+        "label": (1, 572, 572),
+        "weight": (1, 572, 572),
+    }
+    assert set(torch.unique(item["label"]).tolist()) == {0.0, 1.0}
+    assert float(item["weight"].min()) > 0
+    assert float(item["weight"].max()) > 5  # a border between touching cells
+
+
+def test_training_leaves_a_bundle(trained: Path) -> None:
+    for name in ("model.pt", "checkpoint.pt", "learning_curve.png", "preview.png"):
+        assert (trained / "models" / name).stat().st_size > 0
+    for name in ("configs/train.json", "docs/README.md", "LICENSE"):
+        assert (trained / name).is_file()
+
+
+def test_inference_writes_results_on_the_images_grid(
+    trained: Path, cells: Path, tmp_path: Path
+) -> None:
+    settings = {"images": f"{cells}/images", "output_dir": str(tmp_path)}
+    bundle.load_workflow(trained, "inference", settings).run()
+    load_image = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
+    image = load_image(cells / "images" / "cells_000.tif")
+    for name in ("mask", "instances"):
+        result = load_image(tmp_path / f"cells_000_{name}.tif")
+        assert result.shape == image.shape
+        assert torch.equal(result.affine, image.affine)
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_monai_loads_the_trained_network(trained: Path) -> None:
+    network = load(trained.name, bundle_dir=str(trained.parent), source="github")
+    saved = torch.load(trained / "models/model.pt", weights_only=True)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, saved[name], rtol=0, atol=0)
+
+
+def test_monai_command_line_runs_the_config(trained: Path, cells: Path, tmp_path: Path) -> None:
+    line = bundle.command_line(
+        trained, "inference", {"images": f"{cells}/images", "output_dir": str(tmp_path)}
+    )
+    words = [sys.executable, *shlex.split(line)[1:]]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "cells_002_mask.tif").is_file()
+
+
+def test_copy_refuses_a_folder_in_use(tmp_path: Path) -> None:
+    (tmp_path / "something").touch()
+    with pytest.raises(FileExistsError, match="not empty: choose a new folder"):
+        bundle.copy_bundle(tmp_path)
+
+
+def test_override_files_change_ids_that_exist() -> None:
+    train = json.loads((ROOT / "configs/train.json").read_text())
+    inference = json.loads((ROOT / "configs/inference.json").read_text())
+    for name in ("modern", "modern3d", "volume3d"):
+        path = ROOT / "configs" / f"{name}.json"
+        for key in json.loads(path.read_text()):
+            assert key.split("::")[0] in {**train, **inference}, f"{path.name}: {key}"
+
+
+def test_settings_reach_both_configs(tmp_path: Path) -> None:
+    folder = bundle.copy_bundle(tmp_path / "copy")
+    modern = bundle.override_file("modern")
+    assert modern is not None
+    bundle.write_settings(folder, [modern], {"features": [4, 8], "epochs": 7, "unknown": 1})
+    train = json.loads((folder / "configs/train.json").read_text())
+    inference = json.loads((folder / "configs/inference.json").read_text())
+    assert train["features"] == inference["features"] == [4, 8]
+    assert train["epochs"] == 7
+    assert "epochs" not in inference
+    assert train["preset"] == inference["preset"] == "modern"
+    assert "unknown" not in train
