@@ -42,17 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _user_error(error: BaseException) -> str | None:
+def _user_error(error: BaseException | None) -> str | None:
     """One sentence for errors in what the user gave; None for errors of ours.
 
-    MONAI wraps whatever a transform or a component raises; the sentence is at
-    the bottom of the chain.
+    MONAI wraps what a transform or a component raises in a RuntimeError; the
+    outermost error of another kind has the sentence.
     """
-    root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    if isinstance(root, (ValueError, OSError, ImportError)):
-        return " ".join(str(root).split())
+    while error is not None:
+        if isinstance(error, (ValueError, OSError, ImportError)):
+            return " ".join(str(error).split())
+        error = error.__cause__
     return None
 
 

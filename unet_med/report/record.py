@@ -110,4 +110,5 @@ class TrainingRecord:
 
 def _read(table: Path) -> list[dict[str, float]]:
     with table.open(newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    return [{**row, "epoch": int(row["epoch"])} for row in rows]

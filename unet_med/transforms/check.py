@@ -108,6 +108,11 @@ class CheckPaird(Transform):
             )
         if not bool(torch.isfinite(label).all()):
             raise ValueError(f"label {name} holds NaN or infinite pixels: replace them first")
+        fractions = label[label != label.round()]
+        if fractions.numel():
+            raise ValueError(
+                f"label {name} holds the value {float(fractions[0]):g}: labels are whole numbers"
+            )
 
 
 class DropIgnoredd(MapTransform):

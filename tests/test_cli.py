@@ -1,0 +1,292 @@
+"""The `unet-med` command: what it writes, what it says, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from unet_med.cli import main
+from unet_med.data import SyntheticCells, save_image
+
+TRAIN = ["--features", "2", "4", "8", "--epochs", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cells")
+    SyntheticCells(3, (72, 64), num_cells=6).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Path:
+    output = tmp_path_factory.mktemp("trained") / "out"
+    words = ["--images", f"{cells}/images", "--labels", f"{cells}/labels", *TRAIN]
+    assert main(["train", *words, "--output", str(output)]) == 0
+    return output
+
+
+def run(*words: Any) -> int:
+    return main([str(word) for word in words])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
+    """The one sentence of a command that must end with code 2."""
+    assert run(*words) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "unet-med: error:" in line]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_training_writes_its_choices_into_the_bundle(trained: Path) -> None:
+    train = json.loads((trained / "configs/train.json").read_text())
+    inference = json.loads((trained / "configs/inference.json").read_text())
+    assert train["label_kind"] == inference["label_kind"] == "instances"
+    assert train["features"] == inference["features"] == [2, 4, 8]
+    assert train["preset"] == inference["preset"] == "modern"
+    assert Path(train["images"]).is_absolute()
+    assert torch.load(trained / "models/model.pt", weights_only=True)
+
+
+def test_prediction_and_scores(
+    trained: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    words = ["--bundle", trained, "--output", results, "--instances", "--probabilities"]
+    assert run("predict", f"{cells}/images", *words) == 0
+    assert "python -m monai.bundle run" in capsys.readouterr().out
+    assert len(list(results.iterdir())) == 9
+    probabilities = tifffile.imread(results / "cells_000_probabilities.tif")
+    assert probabilities.shape == (2, 64, 72)  # (C, Y, X)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
+    mask = tifffile.imread(results / "cells_000_mask.tif")
+    np.testing.assert_array_equal(mask > 0, probabilities[1] > probabilities[0])
+
+    scores = tmp_path / "scores.json"
+    assert run("evaluate", results, f"{cells}/labels", "--output", scores) == 0
+    table = json.loads(scores.read_text())
+    assert set(table) == {"cells_000", "cells_001", "cells_002", "all"}
+    assert set(table["all"]) == {"SEG", "DET", "AP50"}
+
+
+def test_truth_against_itself_is_perfect(cells: Path, tmp_path: Path) -> None:
+    scores = tmp_path / "scores.json"
+    assert run("evaluate", f"{cells}/labels", f"{cells}/labels", "--output", scores) == 0
+    for row in json.loads(scores.read_text()).values():
+        assert row == {"SEG": 1.0, "DET": 1.0, "AP50": 1.0}
+
+
+def test_class_scores_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = np.array([[0, 1, 1, 2], [0, 0, 2, 255]], np.uint8)
+    result = np.array([[0, 1, 2, 2], [0, 0, 2, 1]], np.uint8)
+    for folder, array in (("truth", truth), ("results", result)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(array).save(tmp_path / folder / "a.png")
+    scores = tmp_path / "scores.json"
+    words = ["--label-kind", "classes", "--output", scores]
+    assert run("evaluate", tmp_path / "results", tmp_path / "truth", *words) == 0
+    row = json.loads(scores.read_text())["all"]
+    assert row["Dice 1"] == pytest.approx(2 * 1 / (1 + 2))
+    assert row["Dice 2"] == pytest.approx(2 * 2 / (3 + 2))
+
+
+def test_mask_scores_match_the_metrics(tmp_path: Path) -> None:
+    from unet_med import metrics
+
+    rng = np.random.default_rng(0)
+    relief = gaussian_filter(rng.normal(size=(60, 80)), 3)
+    truth = (abs(relief) > 0.02) * np.uint8(255)  # walls along the zero crossings
+    result = (abs(gaussian_filter(np.roll(relief, (2, -3), (0, 1)), 1)) > 0.04) * np.uint8(255)
+    for folder, array in (("truth", truth), ("results", result)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(array).save(tmp_path / folder / "a.png")
+    scores = tmp_path / "scores.json"
+    assert run("evaluate", tmp_path / "results", tmp_path / "truth", "--output", scores) == 0
+    row = json.loads(scores.read_text())["all"]
+    assert row["V_Rand"] == metrics.v_rand((result > 0).astype(np.float32), truth > 0)
+    assert row["V_Rand"] != metrics.v_rand((result.T > 0).astype(np.float32), truth.T > 0)
+
+
+def test_volume_from_a_2d_network_keeps_its_grid(trained: Path, tmp_path: Path) -> None:
+    volume = SyntheticCells(1, (40, 36, 5), num_cells=6)[0]["image"].numpy().astype(np.uint16)
+    affine = np.array([[0, -0.5, 0, 3], [0.5, 0, 0, 4], [0, 0, 2, 5], [0, 0, 0, 1.0]])
+    save_image(tmp_path / "v.nii.gz", volume, affine, "um")
+    results = tmp_path / "results"
+    assert run("predict", tmp_path / "v.nii.gz", "--bundle", trained, "--output", results) == 0
+    import nibabel
+
+    written = nibabel.load(results / "v_mask.nii.gz")
+    assert written.shape == (40, 36, 5)
+    np.testing.assert_allclose(written.affine, affine, atol=1e-6)
+    assert written.header.get_xyzt_units()[0] == "micron"
+
+
+def test_stack_and_its_label_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (4, 64, 64), np.uint8)
+    tifffile.imwrite(tmp_path / "image.tif", image, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "label.tif", (image > 99) * np.uint8(255), photometric="minisblack")
+    words = ["--images", tmp_path / "image.tif", "--labels", tmp_path / "label.tif"]
+    assert run("train", *words, *TRAIN, "--output", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "images    4, 2-D, 1 channel(s)" in said
+    assert "a mask (decided from the values)" in said
+
+
+def test_resumed_training_goes_on(trained: Path, cells: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(trained, output)
+    path = output / "configs/train.json"
+    path.write_text(path.read_text().replace('"epochs": 1,', '"epochs": 3,'))
+    words = ["--images", f"{cells}/images", "--labels", f"{cells}/labels", *TRAIN]
+    assert run("train", *words, "--output", output, "--resume") == 0
+    rows = (output / "models/learning_curve.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3"]
+
+
+def test_init_writes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("init", tmp_path / "mine") == 0
+    assert (tmp_path / "mine/configs/train.json").is_file()
+    assert "python -m monai.bundle run" in capsys.readouterr().out
+
+
+def spoil_nothing(folder: Path) -> None:
+    """Leave the data as they are; the arguments are wrong instead."""
+
+
+def drop_label(folder: Path) -> None:
+    (folder / "labels/cells_001.tif").unlink()
+
+
+def cut_label(folder: Path) -> None:
+    label = tifffile.imread(folder / "labels/cells_001.tif")
+    tifffile.imwrite(folder / "labels/cells_001.tif", label[:-3])
+
+
+def empty_images(folder: Path) -> None:
+    for path in (folder / "images").iterdir():
+        path.unlink()
+
+
+def colour_image(folder: Path) -> None:
+    tifffile.imwrite(
+        folder / "images/cells_001.tif", np.zeros((64, 72, 3), np.uint8), photometric="rgb"
+    )
+
+
+def nan_image(folder: Path) -> None:
+    tifffile.imwrite(folder / "images/cells_001.tif", np.full((64, 72), np.nan, np.float32))
+
+
+def float_label(folder: Path) -> None:
+    tifffile.imwrite(folder / "labels/cells_001.tif", np.full((64, 72), 0.5, np.float32))
+
+
+def corrupt_image(folder: Path) -> None:
+    path = folder / "images/cells_001.tif"
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "sentence"),
+    [
+        (drop_label, [], r"image cells_001.tif has no label of the same name"),
+        (cut_label, [], "label cells_001.tif has shape (72, 61), its image cells_001.tif (72, 64)"),
+        (empty_images, [], "holds no images"),
+        (colour_image, [], "image cells_001.tif has 3 channels (RGB or RGBA), the network takes 1"),
+        (nan_image, [], "image cells_001.tif holds NaN or infinite pixels"),
+        (float_label, [], "cells_001.tif"),
+        (corrupt_image, [], "cells_001.tif"),
+        (spoil_nothing, ["--preset", "paper2051"], "unknown preset 'paper2051': one of modern"),
+        (spoil_nothing, ["--device", "cuda"], "use --device cpu"),
+        (spoil_nothing, ["--device", "tpu9"], "device 'tpu9'"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(
+    spoil: Any,
+    options: list[str],
+    sentence: str,
+    cells: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    shutil.copytree(cells, tmp_path / "data")
+    spoil(tmp_path / "data")
+    output = tmp_path / "out"
+    words = ["--images", tmp_path / "data/images", "--labels", tmp_path / "data/labels"]
+    said = refused(capsys, "train", *words, *TRAIN, *options, "--output", output)
+    assert sentence in said
+    assert not output.exists()
+
+
+def test_output_in_use(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "precious").touch()
+    words = ["--images", f"{cells}/images", "--labels", f"{cells}/labels", *TRAIN]
+    assert "not empty" in refused(capsys, "train", *words, "--output", tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_prediction_refuses(
+    trained: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "results"
+    colour = tmp_path / "colour.tif"
+    tifffile.imwrite(colour, np.zeros((64, 72, 3), np.uint8), photometric="rgb")
+    bundle = ["--bundle", trained, "--output", output]
+    assert "3 channels" in refused(capsys, "predict", colour, *bundle)
+    assert "does not exist" in refused(capsys, "predict", tmp_path / "no.tif", *bundle)
+    assert "no trained weights" in refused(
+        capsys, "predict", colour, "--bundle", tmp_path, "--output", output
+    )
+    image = cells / "images/cells_000.tif"
+    assert "two images are named cells_000" in refused(capsys, "predict", image, image, *bundle)
+    assert not output.exists()
+
+
+def test_evaluation_refuses(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results").mkdir()
+    shutil.copy(cells / "labels/cells_000.tif", tmp_path / "results")
+    said = refused(capsys, "evaluate", tmp_path / "results", cells / "labels")
+    assert "no result for cells_001" in said
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+def test_import_is_light() -> None:
+    done = python(
+        "import sys, time; t = time.perf_counter(); import unet_med; t = time.perf_counter() - t;"
+        "import unet_med.cli; assert 'torch' not in sys.modules; assert 'monai' not in sys.modules;"
+        "print(t)"
+    )
+    assert float(done.stdout) < 0.05
+
+
+def test_help_is_quick() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "unet_med", "--help"], capture_output=True, text=True, check=True
+        )
+        assert "train" in done.stdout
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.5
