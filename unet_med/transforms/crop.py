@@ -161,13 +161,15 @@ class RandTileCropd(Randomizable, MapTransform):
 def _window(img: torch.Tensor, start: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
     """`img` (C, *S) from `start`, mirrored beyond its border: (C, *sizes)."""
     out = convert_to_tensor(img, track_meta=False)
+    mirrored = {}
     for axis, (first, size) in enumerate(zip(start, sizes, strict=True), start=1):
-        side = img.shape[axis]
-        if first >= 0 and first + size <= side:
-            out = out.narrow(axis, first, size)
-        else:
-            index = [mirror_index(i, side) for i in range(first, first + size)]
-            out = out.index_select(axis, torch.tensor(index, device=img.device))
+        index = [mirror_index(i, img.shape[axis]) for i in range(first, first + size)]
+        lowest, highest = min(index), max(index)
+        out = out.narrow(axis, lowest, highest - lowest + 1)  # a view: copy little below
+        if index != list(range(first, first + size)):
+            mirrored[axis] = torch.tensor(index, device=img.device) - lowest
+    for axis, order in mirrored.items():
+        out = out.index_select(axis, order)
     out = convert_to_dst_type(out.contiguous(), img)[0]
     if isinstance(out, MetaTensor):
         shift = torch.eye(len(out.affine), dtype=out.affine.dtype)

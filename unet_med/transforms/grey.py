@@ -74,7 +74,7 @@ class RandGreyValue(RandomizableTransform):
         """Draw whether and how values change; the data are not read."""
         super().randomize(None)
         if self._do_transform:
-            self._curve = torch.tensor(self._draw_curve())
+            self._curve = torch.tensor(self._draw_curve(), dtype=torch.float64)
 
     def _draw_curve(self) -> list[float]:
         """Heights of the curve at evenly spaced positions from 0 to 1."""
@@ -181,12 +181,13 @@ class RandGreyValued(Randomizable, MapTransform):
 def _follow(curve: torch.Tensor, values: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """`values` through the curve, its outermost pieces continued beyond `low` and `high`."""
     pieces = len(curve) - 1
-    heights = (low + (high - low) * curve.double()).to(values)
-    at = (values - low) * (pieces / (high - low))
-    piece = at.floor().clamp_(0, pieces - 1)
-    at -= piece
-    piece = piece.long()
-    return torch.lerp(heights[piece], heights[1:][piece], at)
+    heights = low + (high - low) * curve
+    rises = heights.diff()
+    at = (values - low) * (pieces / (high - low))  # in pieces
+    out = at * float(rises[0]) + float(heights[0])
+    for node, bend in enumerate(rises.diff().tolist(), start=1):
+        out.add_((at - node).clamp_(min=0), alpha=bend)
+    return out
 
 
 def _check_limits(name: str, limits: Range) -> None:
