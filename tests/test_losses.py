@@ -259,7 +259,7 @@ class TestBorderWeightedCrossEntropy:
         assert_close(cropped, expected[..., 4:8, 4:8], rtol=0, atol=0)
 
     def test_refuses_probabilities(self, instances):
-        with pytest.raises(ValueError, match="0.5 is not a whole number"):
+        with pytest.raises(ValueError, match=r"0\.5 is not a whole number"):
             BorderWeightedCrossEntropyLoss()(torch.zeros(2, 2, 12, 12), instances + 0.5)
 
     @pytest.mark.gpu
