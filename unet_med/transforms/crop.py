@@ -163,7 +163,8 @@ def _window(img: torch.Tensor, start: Sequence[int], sizes: Sequence[int]) -> to
     out = convert_to_tensor(img, track_meta=False)
     mirrored = {}
     for axis, (first, size) in enumerate(zip(start, sizes, strict=True), start=1):
-        index = [mirror_index(i, img.shape[axis]) for i in range(first, first + size)]
+        side = out.shape[axis]
+        index = [mirror_index(i, side) for i in range(first, first + size)]
         lowest, highest = min(index), max(index)
         out = out.narrow(axis, lowest, highest - lowest + 1)  # a view: copy little below
         if index != list(range(first, first + size)):
