@@ -140,6 +140,7 @@ def test_regrow_fills_gaps_up_to_twice_the_distance():
 
 def test_regrow_leaves_ignored_pixels_and_lonely_instances():
     np.testing.assert_array_equal(regrow([1, -1, 2, 0, 3]), [1, -1, 2, 2, 3])
+    np.testing.assert_array_equal(regrow([1, 0, -1, 2]), [1, 0, -1, 2])
     np.testing.assert_array_equal(regrow([0, 1, 0]), [0, 1, 0])
     np.testing.assert_array_equal(regrow([0, -1, 0]), [0, -1, 0])
 

@@ -64,6 +64,23 @@ def test_distances_are_exact_up_to_the_limit(method, data, limit):
 
 
 @METHODS
+def test_limit_itself_is_within(method):
+    with forced(method):
+        d1, d2 = two_nearest(np.array([[1], [0], [0], [0], [0], [2]]), None, 3)
+    np.testing.assert_array_equal(d1.T, [[0, 1, 2, 2, 1, 0]])
+    np.testing.assert_array_equal(d2.T, [[np.inf, np.inf, 3, 3, np.inf, np.inf]])
+
+
+@METHODS
+@pytest.mark.parametrize("limit", [120, 130, 200])  # squares outgrow int16
+def test_long_distances(method, limit):
+    labels = np.zeros((260, 4), int)
+    labels[[0, 150, 255], [0, 3, 1]] = 1, 2, 3
+    with forced(method):
+        assert_two_nearest(labels, None, limit)
+
+
+@METHODS
 @given(data=st.data(), w0=st.floats(0, 50), sigma=st.floats(0.5, 12))
 def test_border_weights_are_equation_2(method, data, w0, sigma):
     labels = data.draw(instance_maps())
