@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "tiles_per_epoch": 24,
     "epochs": 100_000,
     "val_interval": 4,
+    "min_size": 30,  # px; specks are no cells
 }
 
 
