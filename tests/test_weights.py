@@ -207,6 +207,8 @@ def test_numbers_too_large_for_a_table():
     labels = np.array([[1, 0, 0, 2, 0, 3, -1]])
     large = np.array([[5, 0, 0, 2**40, 0, 2**31, -(2**40)]])
     np.testing.assert_array_equal(border_weight_map(large), border_weight_map(labels))
+    far_below = np.array([[1, 0, 0, 2, 0, 3, -(2**40)]])  # 0 as int32
+    np.testing.assert_array_equal(falk_weight_map(far_below), falk_weight_map(labels))
 
 
 def test_labels_are_left_as_they_were():
