@@ -1,6 +1,6 @@
 """Write the pages of docs/reference from docstrings, configs and the command's options.
 
-    python docs/make_reference.py
+    python -m docs.make_reference
 
 Only the standard library reads the code: `inspect` for signatures and docstrings,
 `json` for the configs, `argparse` for the options. The output is the same on every
@@ -24,7 +24,7 @@ from unet_med import cli
 DOCS = Path(__file__).resolve().parent
 CONFIGS = DOCS.parent / "configs"
 MEANINGS = DOCS / "config_ids.json"
-COMMAND = "python docs/make_reference.py"
+COMMAND = "python -m docs.make_reference"
 WIDTH = 100  # characters of a signature's line
 GENERATED = f"<!-- Made by `{COMMAND}`; edit the source, not this page. -->"
 
