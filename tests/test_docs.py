@@ -1,0 +1,103 @@
+"""What the documentation says is run, followed and compared."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.util
+import pkgutil
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import unet_med
+from unet_med import bundle
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "models" / "README.md"])
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ANY_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(unet_med.__path__, "unet_med.")
+    if not module.name.startswith(("unet_med._", "unet_med.__main__"))
+)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    """docs/make_reference.py, which is no package."""
+    spec = importlib.util.spec_from_file_location(
+        "make_reference", ROOT / "docs" / "make_reference.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests(name: str) -> None:
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+
+
+def test_there_are_doctests_to_run() -> None:
+    finder = doctest.DocTestFinder()
+    found = (finder.find(importlib.import_module(name)) for name in MODULES)
+    assert sum(len(test.examples) for tests in found for test in tests) > 20
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if FENCE.search(p.read_text())], ids=name_of)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    text = page.read_text()
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for block in FENCE.finditer(text):
+        lines_before = text[: block.start(1)].count("\n")
+        exec(compile("\n" * lines_before + block[1], str(page), "exec"), namespace)
+
+
+def test_the_how_to_pages_have_blocks_to_run() -> None:
+    assert sum(len(FENCE.findall(page.read_text())) for page in PAGES) >= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    links = LINK.findall(ANY_FENCE.sub("", page.read_text()))
+    local = [link for link in links if not re.match(r"[a-z]+:|#", link)]
+    missing = [link for link in local if not (page.parent / link.split("#")[0]).exists()]
+    assert missing == []
+
+
+def test_model_card_links_only_to_what_travels_with_a_bundle() -> None:
+    card = ROOT / "docs" / "README.md"
+    for link in LINK.findall(ANY_FENCE.sub("", card.read_text())):
+        target = (card.parent / link).resolve().relative_to(ROOT)
+        assert any(target.is_relative_to(part) for part in bundle.PARTS), link
+
+
+@pytest.mark.parametrize("name", ["api.md", "configs.md", "cli.md"])
+def test_generated_reference_is_current(generator: ModuleType, name: str) -> None:
+    page = ROOT / "docs" / "reference" / name
+    current = page.is_file() and page.read_text() == generator.pages()[name]
+    assert current, f"docs/reference/{name} is not current; renew it with: {generator.COMMAND}"
+
+
+def test_config_ids_without_a_meaning_are_refused(
+    generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.json").write_text('{"unheard_of": 1}')
+    monkeypatch.setattr(generator, "CONFIGS", tmp_path)
+    with pytest.raises(ValueError, match=r"'unheard_of' has no meaning yet: add a sentence to"):
+        generator.configs_page()
