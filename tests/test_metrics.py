@@ -375,7 +375,7 @@ class TestObjects:
         found = np.where(rng.random((8, 8)) < 0.2, 0, truth)
         expected = metric(found, truth)
         assert expected > 0
-        numbers = np.array([0, 2**40, 3, 2**62, 7])
+        numbers = np.array([0, 2**62, 3, 2**62 + 1, 7])  # two are one in float64
         assert metric(numbers[found], truth) == expected
         assert metric(found.astype(np.uint64), numbers[truth].astype(np.uint64)) == expected
         assert metric(found.astype(np.float32), torch.from_numpy(truth)) == expected

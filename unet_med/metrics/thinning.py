@@ -56,7 +56,9 @@ def _flood(segments: Segments, places: Places, steps: Pixels) -> None:
     Args:
         segments: basins to start from, flat.
         places: place of every pixel in the queue, as far as it is known, flat.
-        steps: from a pixel to its neighbours left, up, right and down, `(4, 1)`.
+        steps: from a pixel to its neighbours left, up, right and down, `(4, 1)`. The organisers'
+            order, though any gives the same: of a generation, descendants of one pixel share a
+            parity of x + y, hence never touch.
     """
     dry = np.flatnonzero(places == NEVER_QUEUED)
     leaving = dry[segments[dry + steps].any(axis=0)]
