@@ -31,6 +31,7 @@ from unet_med.report.colours import (
     matched_colours,
     rgb,
 )
+from unet_med.report.comparison import _stretched
 
 CODE = {name: position for position, name in enumerate(DIFFERENCES)}
 SQUARE = np.zeros((1, 24, 16), np.int32)
@@ -174,6 +175,14 @@ def test_every_kind_of_image_can_be_drawn(tmp_path: Path, kind: Any) -> None:
     assert width == 1664
     assert height > 1000
     assert [p.name for p in path.parent.iterdir()] == ["a.png"]
+
+
+def test_a_spoilt_pixel_does_not_hide_the_image() -> None:
+    ramp = np.linspace(0, 1, 1000).reshape(50, 20)
+    spoilt = ramp.copy()
+    spoilt[0, 0], spoilt[0, 1] = np.nan, np.inf
+    np.testing.assert_allclose(_stretched(spoilt)[1:], _stretched(ramp)[1:], atol=0.01)
+    assert not np.isnan(_stretched(np.full((2, 2), np.nan))).any()
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:

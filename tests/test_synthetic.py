@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from tests.oracles import deepest_cell
 from unet_med.data import AutoReader, SyntheticCells, SyntheticShapes
-from unet_med.data.cells import _share_out, _tidy, grow_cells
+from unet_med.data.cells import _place, _share_out, _tidy, grow_cells
 from unet_med.data.synthetic import SHAPES
 from unet_med.instances import ridge
 
@@ -143,7 +143,12 @@ def test_tiny_images(size: tuple[int, ...]) -> None:
         assert label.max() <= 1
 
 
-def test_too_crowded_stops_early() -> None:
+def test_too_crowded_stops_early_and_no_cell_lies_on_another() -> None:
+    radii = np.full(400, 4.0)
+    centres = _place(np.random.default_rng(0), np.array([60.0, 60.0]), radii, touching=1.0)
+    apart = np.linalg.norm(centres[:, None] - centres, axis=2)[~np.eye(len(centres), dtype=bool)]
+    assert 40 < len(centres) < 400
+    assert apart.min() >= 0.6 * 8
     scene = grow_cells(np.random.default_rng(0), (40, 40), (1, 1), 400, touching=1.0)
     assert 50 < scene.instances.max() < 400
 

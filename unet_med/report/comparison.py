@@ -138,7 +138,7 @@ def _stretched(image: NDArray[Any]) -> Colours:
     values = image.astype(np.float64)
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 1.0)
-    values = np.clip(np.nan_to_num(values - low) / max(high - low, 1e-12), 0, 1)
+    values = np.nan_to_num(np.clip(values, low, high) - low) / max(high - low, 1e-12)  # NaN: black
     return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
 
 
