@@ -70,6 +70,15 @@ def test_a_gap_of_a_pixel_between_two_cells_is_no_error_of_the_border() -> None:
     assert set(np.unique(found)) == {0, CODE["correct"], CODE["missed"]}
 
 
+def test_a_merge_across_a_separated_border_is_marked_on_the_border() -> None:
+    truth = blocks(1, 2).copy()
+    truth[:, 6:8] = 0  # what `separate` leaves between two that touched
+    found = difference_map(truth, blocks(3, 3))
+    want = np.where(blocks(1, 1) > 0, CODE["correct"], 0)
+    want[1:7, 6:8] = CODE["merged border"]
+    np.testing.assert_array_equal(found, want)
+
+
 def test_a_missed_and_a_false_instance_make_no_border() -> None:
     found = difference_map(blocks(1, 2, 0), blocks(1, 0, 2))
     want = np.pad(
@@ -110,6 +119,8 @@ def test_neighbours_differ_in_colour_and_the_result_wears_its_truths() -> None:
         a, b = np.moveaxis(truth, axis, 0)[:-1], np.moveaxis(truth, axis, 0)[1:]
         touch = (a != b) & (a > 0) & (b > 0)
         assert (colours[a[touch]] != colours[b[touch]]).any(axis=1).all()
+    same = len(PALETTE) + 1  # would wear the first colour again
+    assert (instance_colours(blocks(1, same))[[1, same]].std(axis=0) > 0).any()
     shuffled = np.append(0, np.random.default_rng(0).permutation(truth.max()) + 1)
     result = shuffled[truth]
     np.testing.assert_array_equal(
@@ -248,6 +259,12 @@ def test_the_curve_draws_losses_left_scores_right_and_marks_the_first_best(
         "best: 0.700, epoch 2": [[HISTORY[1][x], 0.7]],
     }
     assert right.get_ylim() == (0, 1.03)
+
+
+def test_the_best_epoch_need_not_be_the_first_or_last(drawn: list[Figure]) -> None:
+    scores = enumerate((0.2, 0.8, 0.5), start=1)
+    learning_curve_figure([{"epoch": epoch, "dice": score} for epoch, score in scores], "a.png")
+    assert "best: 0.800, epoch 2" in [line.get_label() for line in drawn[0].axes[1].get_lines()]
 
 
 def test_a_curve_of_losses_alone_has_one_axis(drawn: list[Figure]) -> None:
