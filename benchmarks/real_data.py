@@ -15,7 +15,8 @@ import argparse
 import json
 from pathlib import Path
 
-from unet_med.cli import main
+from unet_med.bundle import copy_bundle
+from unet_med.cli import demo, main
 
 FEATURES = ["--features", "16", "32", "64", "128", "256"]
 
@@ -48,7 +49,19 @@ def usiigaci(data: Path, output: Path, options: list[str]) -> None:
     pairs = [{"image": f"{f}/raw.tif", "label": f"{f}/instances_ids.png"} for f in folders]
     train(pairs[:-1], output, ["--minutes", "8", *FEATURES, *options])
     predict(pairs[-1:], output, ["--instances"])
-    evaluate(pairs[-1:], output)
+    truth = pairs[-1]["label"]
+    run("evaluate", f"{output}/results/raw_instances.tif", truth, "--label-kind", "instances")
+
+
+def cells(data: Path, output: Path, options: list[str]) -> None:
+    """Generated cells as in the demo: mean SEG with the border weights and without them."""
+    for w0 in (10.0, 0.0):
+        folder = copy_bundle(output / f"w0={w0:g}")
+        test = demo.generate(output / "data", seed=0)[:-1]  # the images, not the volume
+        demo.train(folder, output / "data", {"minutes": 2.0, "seed": 0, "w0": w0})
+        demo.predict(folder, [image for image, _ in test], folder / "results")
+        scores = [demo.instance_scores(label, folder / "results")["SEG"] for _, label in test]
+        print(f"w0 = {w0:g}: mean SEG {sum(scores) / len(scores):.4f}", flush=True)
 
 
 def train(pairs: list[dict[str, str]], output: Path, options: list[str]) -> None:
@@ -83,7 +96,7 @@ def run(*words: str) -> None:
 
 
 if __name__ == "__main__":
-    subjects = {f.__name__: f for f in (isbi, hippocampus, usiigaci)}
+    subjects = {f.__name__: f for f in (isbi, hippocampus, usiigaci, cells)}
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("subject", choices=subjects)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))

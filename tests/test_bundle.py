@@ -176,6 +176,20 @@ def test_monai_command_line_runs_the_config(trained: Path, cells: Path, tmp_path
     assert (tmp_path / "cells_002_mask.tif").is_file()
 
 
+def test_evaluation_scores_all_pairs(trained: Path, cells: Path) -> None:
+    workflow = ConfigWorkflow(
+        config_file=[str(trained / f"configs/{name}.json") for name in ("train", "evaluate")],
+        meta_file=str(trained / "configs/metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(trained),
+    )
+    workflow.initialize()
+    workflow.run()
+    details = (trained / "eval/val_mean_dice_raw.csv").read_text().splitlines()
+    assert len(details) == 4  # a header and three images
+
+
 def test_copy_refuses_a_folder_in_use(tmp_path: Path) -> None:
     (tmp_path / "something").touch()
     with pytest.raises(FileExistsError, match="not empty: choose a new folder"):

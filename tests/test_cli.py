@@ -156,6 +156,15 @@ def test_resumed_training_goes_on(trained: Path, cells: Path, tmp_path: Path) ->
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3"]
 
 
+def test_nothing_to_resume_starts_afresh(cells: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert run("init", output) == 0  # as a training leaves it that was killed at once
+    words = ["--images", f"{cells}/images", "--labels", f"{cells}/labels", *TRAIN]
+    assert run("train", *words, "--output", output) == 2
+    assert run("train", *words, "--output", output, "--resume") == 0
+    assert (output / "models/model.pt").is_file()
+
+
 def test_init_writes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("init", tmp_path / "mine") == 0
     assert (tmp_path / "mine/configs/train.json").is_file()

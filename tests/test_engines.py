@@ -137,6 +137,14 @@ def test_best_network_is_kept(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "model.pt"]
 
 
+def test_last_network_is_kept_without_an_evaluator(tmp_path: Path) -> None:
+    parts = Parts(epochs=3, folder=tmp_path, evaluator=None)
+    parts.trainer.run()
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    saved = torch.cat([value.flatten() for value in state.values()])
+    assert torch.equal(saved, parts.weights())
+
+
 def test_resumed_run_equals_uninterrupted_one(tmp_path: Path) -> None:
     whole = Parts(epochs=6, folder=tmp_path / "whole")
     whole.trainer.run()

@@ -189,12 +189,14 @@ class Validation(ValidationHandler):
 
 
 class Checkpoints:
-    """Keep the best network and everything that a later run needs to continue.
+    """Keep the network, and everything that a later run needs to continue.
 
-    `model.pt` holds the state dictionary of the network with the best key
-    metric, as bundles do; `checkpoint.pt` network, optimiser, budget and
-    position. Both are written beside and renamed, and load with
-    `weights_only=True`.
+    `model.pt` holds a state dictionary, as bundles do: of the last network, at
+    the lowest learning rate; or, given an evaluator, of the one with the best
+    key metric. (Trained with border weights, the network with the best Dice
+    merges cells: see `docs/explanation/departures.md`.) `checkpoint.pt` holds
+    network, optimiser, budget and position. Both are written beside and renamed,
+    and load with `weights_only=True`.
 
     Args:
         folder: where both are kept; made when the training starts.
@@ -203,7 +205,7 @@ class Checkpoints:
         evaluator: whose key metric decides; None: the last network counts.
         budget: `TrainingBudget`, if any.
         resume: continue from `checkpoint.pt`, where there is one.
-        best: file name of the best network.
+        best: file name of the network to use.
         last: file name of the last state.
     """
 
@@ -265,6 +267,8 @@ class Checkpoints:
             "best_metric_epoch": int(evaluator.best_metric_epoch) if evaluator else -1,
         }
         save_atomically(state, self.last)
+        if self.evaluator is None:
+            save_atomically(self.network.state_dict(), self.best)
 
     def _save_if_best(self, evaluator: Any) -> None:
         if evaluator.state.best_metric_epoch == evaluator.state.epoch:
@@ -281,7 +285,7 @@ class ProgressBar:
 
     Args:
         budget: the `TrainingBudget` whose share is shown.
-        evaluator: whose key metric is shown, if any.
+        evaluator: whose last key metric is shown, if any.
     """
 
     def __init__(self, budget: TrainingBudget, evaluator: Any = None) -> None:
@@ -304,8 +308,9 @@ class ProgressBar:
             return
         self._bar.n = round(100 * self.budget.fraction(engine), 1)
         shown = {"epoch": engine.state.epoch, "loss": f"{last_loss(engine):.3f}"}
-        if self.evaluator is not None and self.evaluator.state.best_metric_epoch > 0:
-            shown["best"] = f"{float(self.evaluator.state.best_metric):.4f}"
+        if self.evaluator is not None and self.evaluator.state.metrics:
+            name = self.evaluator.state.key_metric_name
+            shown[name] = f"{float(self.evaluator.state.metrics[name]):.4f}"
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(0)
 

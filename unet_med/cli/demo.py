@@ -21,6 +21,10 @@ SETTINGS: dict[str, Any] = {
     "label_kind": "instances",
     "features": [16, 32, 64, 128],
     "tile_size": 300,  # -> 260 px out at depth 3 with transposed convolutions
+    "network_def::padding": "valid",
+    "network_def::norm": None,
+    "batch_size": 1,
+    "learning_rate": 0.001,
     "tiles_per_epoch": 24,
     "epochs": 100_000,
     "val_interval": 4,
@@ -48,7 +52,12 @@ def generate(folder: Path, seed: int) -> list[Pair]:
     cells.write(folder / "train")
     test = data.SyntheticCells(TEST_IMAGES, IMAGE_SIZE, seed=seed + 1).write(folder / "test")
     volume = data.SyntheticCells(1, VOLUME_SIZE, spacing=(1, 1, 2), num_cells=60, seed=seed + 1)
-    return test + volume.write(folder / "volume")
+    [(image, label)] = volume.write(folder / "volume")
+    return [*test, (_rename(image, "volume.nii.gz"), _rename(label, "volume.nii.gz"))]
+
+
+def _rename(path: Path, name: str) -> Path:
+    return path.rename(path.with_name(name))
 
 
 def train(folder: Path, images: Path, settings: dict[str, Any]) -> None:

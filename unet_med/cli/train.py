@@ -14,7 +14,7 @@ from unet_med.cli.device import choose_device
 
 CPU_FEATURES = (16, 32, 64, 128, 256)  # a sixteenth of the paper's cost
 DEFAULT_MINUTES = 10.0
-TILES_PER_EPOCH = 20  # at least, so that validation does not dominate small sets
+TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small sets
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> None:
     if args.resume and (output / "models" / "checkpoint.pt").is_file():
         _train(output, {"resume": True, "device": f"$torch.device('{device}')"})
         return
+    if args.resume and _begun(output):
+        shutil.rmtree(output)  # stopped before its first epoch: nothing to continue
     survey = look(args)
     settings = choose(args, survey, device)
     _describe(args, survey, settings)
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
         bundle.write_settings(output, _overrides(args.preset, survey), settings)
         _train(output, {"device": f"$torch.device('{device}')"})
     except BaseException:
-        if not (output / "models" / "model.pt").is_file():
+        if not any((output / "models").glob("*.pt")):
             _discard(output, keep_folder=existed)  # nothing half-made stays behind
         raise
 
@@ -110,8 +112,12 @@ def _tile_size(survey: Survey, settings: dict[str, Any]) -> list[int]:
     keys = ("spatial_dims", "in_channels", "out_channels", "features")
     with torch.device("meta"):
         network = unet(settings["preset"], **{key: settings[key] for key in keys})
-    limit = 388 if survey.spatial_dims == 2 else 64  # 388: the paper's output tile
-    return [network.input_size_for(min(side, limit)) for side in survey.shape]
+    in_plane = 388 if network.padding == "valid" else 192  # 388: the paper's output tile
+    limit = in_plane if survey.spatial_dims == 2 else 64
+    shape = survey.shape
+    if survey.spatial_dims == 2:  # square, so that quarter turns keep the size of a batch
+        shape = (max(shape),) * 2
+    return [network.input_size_for(min(side, limit)) for side in shape]
 
 
 def _overrides(preset: str, survey: Survey) -> list[Path]:
@@ -137,6 +143,12 @@ def _train(output: Path, settings: dict[str, Any]) -> None:
     workflow.run()
     print(f"trained bundle in {output}; use it with")
     print(f"  unet-med predict IMAGE --bundle {output} --output RESULTS")
+
+
+def _begun(output: Path) -> bool:
+    """Whether a training laid its bundle here and got no further."""
+    is_bundle = (output / "configs" / "train.json").is_file()
+    return is_bundle and not any((output / "models").glob("*.pt"))
 
 
 def _discard(output: Path, *, keep_folder: bool) -> None:

@@ -15,7 +15,6 @@ _MODULE_OF = {
     "find_images": "datalist",
     "find_pairs": "datalist",
     "guess_label_kind": "datalist",
-    "image_shape": "datalist",
     "split_validation": "datalist",
     "stem": "datalist",
     "SyntheticCells": "synthetic",

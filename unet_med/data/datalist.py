@@ -6,7 +6,7 @@ and `"slice": k` where a 2-D network reads one plane of a stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -203,20 +203,8 @@ def _split_stacks(items: Sequence[Item]) -> list[Item]:
 
 def _count_planes(path: str) -> int:
     """Planes along the last spatial axis of a file, 1 for a 2-D image."""
-    return image_shape(path)[2]
+    from monai.transforms import LoadImage
 
-
-def image_shape(path: str | Path, load: Callable[[str], Any] | None = None) -> tuple[int, int, int]:
-    """Spatial shape `(X, Y, Z)` of a file in pixels; Z is 1 for a 2-D image.
-
-    Args:
-        path: image file.
-        load: reads a file into a channel-first array; MONAI's `LoadImage` with
-            our `AutoReader` unless given.
-    """
-    if load is None:
-        from monai.transforms import LoadImage
-
-        load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
-    shape = tuple(load(str(path)).shape[1:])
-    return (*shape, 1, 1)[:3]
+    load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
+    shape = load(path).shape  # (C, X, Y[, Z])
+    return int(shape[3]) if len(shape) == 4 else 1

@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from tqdm import tqdm
 
 
-class TileDataset(Dataset):  # type: ignore[type-arg]
+class TileDataset(Dataset):
     """Random tiles of a list of images, the same on any number of workers.
 
     The deterministic head of the transform runs once for each image and is kept

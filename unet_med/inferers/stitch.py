@@ -65,7 +65,8 @@ class Stitcher:
         jobs = iter(product(range(len(image)), tiles))
         total = len(image) * len(tiles)
         logits: Tensor | None = None
-        with tqdm(total=total, desc=note, unit="tile", disable=not self.progress) as bar:
+        hidden = not self.progress  # and taken away when done, inside another bar
+        with tqdm(total=total, desc=note, unit="tile", disable=hidden, leave=None) as bar:
             while batch := list(islice(jobs, self.batch_size)):
                 windows = self._gather(image, batch)  # (b, C, *tile)
                 scores = _checked(self.predict(windows), windows, lost)  # (b, K, *output)

@@ -9,7 +9,7 @@ from monai.networks.layers.factories import Dropout, Pool
 from monai.networks.layers.utils import get_act_layer
 from monai.utils.module import look_up_option
 from torch import Tensor, nn
-from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
+from torch.jit import is_scripting, is_tracing
 from torch.nn.modules.batchnorm import _NormBase
 
 from unet_med import geometry
