@@ -15,7 +15,7 @@ from unet_med.cli.evaluate import format_table
 
 Pair = tuple[Path, Path]  # files of an image and of its instance labels
 
-TRAIN_IMAGES, TEST_IMAGES = 24, 4
+TRAIN_IMAGES, TEST_IMAGES = 20, 4
 IMAGE_SIZE, VOLUME_SIZE = (256, 256), (192, 192, 16)  # px
 SETTINGS: dict[str, Any] = {
     "label_kind": "instances",
@@ -48,16 +48,25 @@ def run(args: argparse.Namespace) -> None:
 
 def generate(folder: Path, seed: int) -> list[Pair]:
     """Write training images, and return the held-out images and, last, a volume."""
-    cells = data.SyntheticCells(TRAIN_IMAGES, IMAGE_SIZE, seed=seed)
-    cells.write(folder / "train")
+    data.SyntheticCells(TRAIN_IMAGES, IMAGE_SIZE, seed=seed).write(folder / "train")
+    _write_planes(_volume(seed), folder / "train")
     test = data.SyntheticCells(TEST_IMAGES, IMAGE_SIZE, seed=seed + 1).write(folder / "test")
-    volume = data.SyntheticCells(1, VOLUME_SIZE, spacing=(1, 1, 2), num_cells=60, seed=seed + 1)
-    [(image, label)] = volume.write(folder / "volume")
-    return [*test, (_rename(image, "volume.nii.gz"), _rename(label, "volume.nii.gz"))]
+    [(image, label)] = _volume(seed + 1).write(folder / "volume")
+    volume = [path.rename(path.with_name("volume.nii.gz")) for path in (image, label)]
+    return [*test, (volume[0], volume[1])]
 
 
-def _rename(path: Path, name: str) -> Path:
-    return path.rename(path.with_name(name))
+def _volume(seed: int) -> data.SyntheticCells:
+    return data.SyntheticCells(1, VOLUME_SIZE, spacing=(1, 1, 2), num_cells=60, seed=seed)
+
+
+def _write_planes(volume: data.SyntheticCells, folder: Path) -> None:
+    """Every other plane of a volume as a training image of its own."""
+    item = volume[0]
+    for k in range(0, VOLUME_SIZE[2], 2):
+        for part, key in (("images", "image"), ("labels", "label")):
+            plane = item[key].numpy()[..., k].astype(np.uint16)  # (1, X, Y)
+            data.save_image(folder / part / f"plane_{k:03d}.tif", plane)
 
 
 def train(folder: Path, images: Path, settings: dict[str, Any]) -> None:
@@ -85,16 +94,29 @@ def predict(folder: Path, images: Sequence[Path], results: Path) -> None:
 def instance_scores(truth: Path, results: Path) -> dict[str, float]:
     """SEG and DET of one result; a volume plane by plane, as the 2-D network saw it."""
     from unet_med import metrics
-    from unet_med.instances import label_components
+
+    found, expected = instances(truth, results), read(truth)[0]
+    if expected.ndim == 2:
+        planes, labels = [found], [expected]
+    else:
+        planes, labels = list(np.moveaxis(found, -1, 0)), list(np.moveaxis(expected, -1, 0))
+    return {"SEG": metrics.seg(planes, labels), "DET": metrics.det(planes, labels)}
+
+
+def instances(truth: Path, results: Path) -> NDArray[Any]:
+    """Instances `(X, Y[, Z])` of one result; in a volume those of each plane by itself.
+
+    The file of a volume's instances holds 3-D components: cells that lie above one
+    another are one, since a 2-D network has not learned to part them.
+    """
+    from unet_med.instances import instances_from_mask, regrow
 
     mask = read(result_of(truth, results, "mask"))[0] > 0
-    label = read(truth)[0]
     if mask.ndim == 2:
-        found, expected = [read(result_of(truth, results, "instances"))[0]], [label]
-    else:
-        found = [label_components(plane) for plane in np.moveaxis(mask, -1, 0)]
-        expected = list(np.moveaxis(label, -1, 0))
-    return {"SEG": metrics.seg(found, expected), "DET": metrics.det(found, expected)}
+        return read(result_of(truth, results, "instances"))[0]
+    planes = np.moveaxis(mask, -1, 0)
+    grown = [regrow(instances_from_mask(plane, SETTINGS["min_size"]), 2) for plane in planes]
+    return np.stack(grown, axis=-1)
 
 
 def result_of(truth: Path, results: Path, kind: str) -> Path:
@@ -124,7 +146,7 @@ def _report(test: Sequence[Pair], output: Path) -> None:
     picture = comparison_figure(
         [read(image) for image, _ in shown],
         [read(label) for _, label in shown],
-        [read(result_of(label, results, "instances")) for _, label in shown],
+        [instances(label, results)[None] for _, label in shown],
         output / "demo.png",
         names=["image (TIFF)", "volume (NIfTI), middle plane"],
         scores=[table[label.name] for _, label in shown],
