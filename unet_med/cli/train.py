@@ -12,7 +12,7 @@ from unet_med import bundle
 from unet_med.cli import PRESETS
 from unet_med.cli.device import choose_device
 
-CPU_FEATURES = (16, 32, 64, 128, 256)  # a sixteenth of the paper's cost
+CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
 DEFAULT_MINUTES = 10.0
 TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small sets
 
@@ -82,7 +82,8 @@ def look(args: argparse.Namespace) -> Survey:
 
 def choose(args: argparse.Namespace, survey: Survey, device: str) -> dict[str, Any]:
     """Settings of the configs: what the user said, and what follows from the images."""
-    features = args.features or (None if device.startswith("cuda") else list(CPU_FEATURES))
+    own_features = None if device.startswith("cuda") else CPU_FEATURES[survey.spatial_dims]
+    features = args.features or own_features  # None: the preset's
     settings: dict[str, Any] = {
         "images": str(Path(args.images).absolute()),
         "labels": str(Path(args.labels).absolute()) if args.labels else None,
