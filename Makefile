@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 
 ## the whole suite and the linters
 test: $(VENV)/tested lint
-	$(BIN)/python -m pytest -n 2
+	PYTHONUTF8=1 $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .

@@ -146,7 +146,7 @@ def _anchor(module: ModuleType) -> str:
 
 def configs_page() -> str:
     """Ids of the configs: default, and the meaning that `config_ids.json` gives."""
-    meanings: dict[str, str] = json.loads(MEANINGS.read_text())
+    meanings: dict[str, str] = json.loads(MEANINGS.read_text(encoding="utf-8"))
     used: set[str] = set()
     parts = ["# Config ids", GENERATED]
     parts.append(
@@ -159,7 +159,7 @@ def configs_page() -> str:
             continue
         parts += [f"## {path.name}", _about(meanings, path.name, used)]
         rows = ["| id | default | meaning |", "|---|---|---|"]
-        for key, value in flat(json.loads(path.read_text())):
+        for key, value in flat(json.loads(path.read_text(encoding="utf-8"))):
             rows.append(f"| `{key}` | {_default(value)} | {_about(meanings, key, used)} |")
         parts.append("\n".join(rows))
     if surplus := sorted(set(meanings) - used):
@@ -256,8 +256,8 @@ def main() -> None:
     """Write the pages and name those that changed."""
     for name, text in pages().items():
         path = DOCS / "reference" / name
-        changed = not path.is_file() or path.read_text() != text
-        path.write_text(text)
+        changed = not path.is_file() or path.read_text(encoding="utf-8") != text
+        path.write_text(text, encoding="utf-8")
         print(f"{'written' if changed else 'current'}  docs/reference/{name}")
 
 

@@ -59,7 +59,9 @@ def targets(node: Any) -> Iterator[str]:
 def test_every_target_can_be_found() -> None:
     configs = sorted((ROOT / "configs").rglob("*.json"))
     assert len(configs) >= 5
-    found = {name for path in configs for name in targets(json.loads(path.read_text()))}
+    found = {
+        name for path in configs for name in targets(json.loads(path.read_text(encoding="utf-8")))
+    }
     assert len(found) > 20
     for name in found:
         assert name.startswith(("unet_med.", "monai.", "torch.", "ignite.")), name
@@ -67,13 +69,13 @@ def test_every_target_can_be_found() -> None:
 
 
 def test_metadata_states_this_version() -> None:
-    metadata = json.loads((ROOT / "configs" / "metadata.json").read_text())
+    metadata = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["version"] == unet_med.__version__
     assert metadata["version"] in metadata["changelog"]
     assert metadata["required_packages_version"]["unet-med"] == unet_med.__version__
     pinned = dict(
         line.split(";")[0].strip().split("==")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         if "==" in line and 'python_version < "3.11"' not in line
     )
     assert metadata["pytorch_version"] == pinned["torch"]
@@ -171,7 +173,9 @@ def test_monai_command_line_runs_the_config(trained: Path, cells: Path, tmp_path
         trained, "inference", {"images": f"{cells}/images", "output_dir": str(tmp_path)}
     )
     words = [sys.executable, *shlex.split(line)[1:]]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        words, capture_output=True, encoding="utf-8", errors="replace", timeout=200, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "cells_002_mask.tif").is_file()
 
@@ -186,7 +190,7 @@ def test_evaluation_scores_all_pairs(trained: Path, cells: Path) -> None:
     )
     workflow.initialize()
     workflow.run()
-    details = (trained / "eval/val_mean_dice_raw.csv").read_text().splitlines()
+    details = (trained / "eval/val_mean_dice_raw.csv").read_text(encoding="utf-8").splitlines()
     assert len(details) == 4  # a header and three images
 
 
@@ -197,11 +201,11 @@ def test_copy_refuses_a_folder_in_use(tmp_path: Path) -> None:
 
 
 def test_override_files_change_ids_that_exist() -> None:
-    train = json.loads((ROOT / "configs/train.json").read_text())
-    inference = json.loads((ROOT / "configs/inference.json").read_text())
+    train = json.loads((ROOT / "configs/train.json").read_text(encoding="utf-8"))
+    inference = json.loads((ROOT / "configs/inference.json").read_text(encoding="utf-8"))
     for name in ("modern", "modern3d", "volume3d"):
         path = ROOT / "configs" / f"{name}.json"
-        for key in json.loads(path.read_text()):
+        for key in json.loads(path.read_text(encoding="utf-8")):
             assert key.split("::")[0] in {**train, **inference}, f"{path.name}: {key}"
 
 
@@ -210,8 +214,8 @@ def test_settings_reach_both_configs(tmp_path: Path) -> None:
     modern = bundle.override_file("modern")
     assert modern is not None
     bundle.write_settings(folder, [modern], {"features": [4, 8], "epochs": 7, "unknown": 1})
-    train = json.loads((folder / "configs/train.json").read_text())
-    inference = json.loads((folder / "configs/inference.json").read_text())
+    train = json.loads((folder / "configs/train.json").read_text(encoding="utf-8"))
+    inference = json.loads((folder / "configs/inference.json").read_text(encoding="utf-8"))
     assert train["features"] == inference["features"] == [4, 8]
     assert train["epochs"] == 7
     assert "epochs" not in inference

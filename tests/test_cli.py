@@ -277,7 +277,13 @@ def test_evaluation_refuses(
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=True,
+    )
 
 
 def test_import_is_light() -> None:
@@ -293,7 +299,11 @@ def test_help_is_quick() -> None:
     def seconds() -> float:
         start = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "unet_med", "--help"], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "unet_med", "--help"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
         )
         assert "train" in done.stdout
         return time.perf_counter() - start

@@ -57,11 +57,13 @@ def test_there_are_doctests_to_run() -> None:
     assert sum(len(test.examples) for tests in found for test in tests) > 20
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if FENCE.search(p.read_text())], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if FENCE.search(p.read_text(encoding="utf-8"))], ids=name_of
+)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     namespace: dict[str, object] = {"__name__": page.stem}
     for block in FENCE.finditer(text):
         lines_before = text[: block.start(1)].count("\n")
@@ -69,12 +71,12 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_how_to_pages_have_blocks_to_run() -> None:
-    assert sum(len(FENCE.findall(page.read_text())) for page in PAGES) >= 5
+    assert sum(len(FENCE.findall(page.read_text(encoding="utf-8"))) for page in PAGES) >= 5
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_relative_links_lead_somewhere(page: Path) -> None:
-    links = LINK.findall(ANY_FENCE.sub("", page.read_text()))
+    links = LINK.findall(ANY_FENCE.sub("", page.read_text(encoding="utf-8")))
     local = [link for link in links if not re.match(r"[a-z]+:|#", link)]
     missing = [link for link in local if not (page.parent / link.split("#")[0]).exists()]
     assert missing == []
@@ -82,7 +84,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 def test_model_card_links_only_to_what_travels_with_a_bundle() -> None:
     card = ROOT / "docs" / "README.md"
-    for link in LINK.findall(ANY_FENCE.sub("", card.read_text())):
+    for link in LINK.findall(ANY_FENCE.sub("", card.read_text(encoding="utf-8"))):
         target = (card.parent / link).resolve().relative_to(ROOT)
         assert any(target.is_relative_to(part) for part in bundle.PARTS), link
 
@@ -90,7 +92,7 @@ def test_model_card_links_only_to_what_travels_with_a_bundle() -> None:
 @pytest.mark.parametrize("name", ["api.md", "configs.md", "cli.md"])
 def test_generated_reference_is_current(generator: ModuleType, name: str) -> None:
     page = ROOT / "docs" / "reference" / name
-    current = page.is_file() and page.read_text() == generator.pages()[name]
+    current = page.is_file() and page.read_text(encoding="utf-8") == generator.pages()[name]
     assert current, f"docs/reference/{name} is not current; renew it with: {generator.COMMAND}"
 
 

@@ -298,5 +298,11 @@ def test_nothing_global_is_touched(tmp_path: Path) -> None:
         f"r.comparison_figure([z], [z], [z], {str(tmp_path / 'a.png')!r});"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
     assert done.returncode == 0, done.stderr

@@ -32,7 +32,8 @@ def run(site: Path, cwd: Path, *words: str) -> str:
         cwd=cwd,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=250,
         check=False,
     )

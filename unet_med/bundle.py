@@ -80,7 +80,7 @@ def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) ->
     from monai.bundle import ConfigParser
 
     parser = ConfigParser(ConfigParser.load_config_file(config))
-    for pairs in [*(json.loads(path.read_text()) for path in overrides), settings]:
+    for pairs in [*(json.loads(path.read_text(encoding="utf-8")) for path in overrides), settings]:
         parser.update({k: v for k, v in pairs.items() if k.split("::")[0] in parser})
     content = parser.get()
     return dict(content)

@@ -156,7 +156,7 @@ def _read_json(path: Path) -> list[Item]:
     """MONAI's data list: a list of items, or its `training`/`testing` sections."""
     import json
 
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(content, dict):
         content = content.get("training") or content.get("testing") or content.get("test") or []
     items = [item if isinstance(item, dict) else {"image": item} for item in content]

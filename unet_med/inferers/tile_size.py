@@ -120,7 +120,7 @@ def _free_cuda(device: torch.device) -> int:
 def _free_main() -> int:
     """Bytes of main memory that are available; 4 GiB where the system does not say."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) << 10
     except (OSError, StopIteration):
         return 4 << 30

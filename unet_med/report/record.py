@@ -93,7 +93,10 @@ class TrainingRecord:
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(name for row in self.history for name in row))
-        with written_beside(self.table) as beside, beside.open("w", newline="") as file:
+        with (
+            written_beside(self.table) as beside,
+            beside.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.history)
@@ -109,6 +112,6 @@ class TrainingRecord:
 
 
 def _read(table: Path) -> list[dict[str, float]]:
-    with table.open(newline="") as file:
+    with table.open(newline="", encoding="utf-8") as file:
         rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
     return [{**row, "epoch": int(row["epoch"])} for row in rows]
