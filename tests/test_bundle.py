@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow, load, verify_metadata, verify_net_in_out
-from monai.transforms import LoadImage
 
 import unet_med
 from unet_med import bundle
-from unet_med.data import SyntheticCells
+from unet_med.data import SyntheticCells, load_image
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"features": [2, 4, 8], "tile_size": 84, "epochs": 1, "num_workers": 0}
@@ -152,7 +151,6 @@ def test_inference_writes_results_on_the_images_grid(
 ) -> None:
     settings = {"images": f"{cells}/images", "output_dir": str(tmp_path)}
     bundle.load_workflow(trained, "inference", settings).run()
-    load_image = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
     image = load_image(cells / "images" / "cells_000.tif")
     for name in ("mask", "instances"):
         result = load_image(tmp_path / f"cells_000_{name}.tif")

@@ -142,9 +142,7 @@ def test_few_numbered_cells_are_instances() -> None:
 
 @pytest.mark.data
 def test_label_kind_of_real_labels(shared: Path) -> None:
-    from monai.transforms import LoadImage
-
-    load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
+    load = data.load_image
     hippocampus = sorted((shared / "data/msd-hippocampus/labels").iterdir())[:5]
     assert data.guess_label_kind([load(p).numpy() for p in hippocampus]) == "classes"
     cells = sorted((shared / "data/usiigaci-t98g/train").glob("*/instances_ids.png"))[:3]

@@ -14,7 +14,15 @@ from monai.transforms import LoadImage, LoadImaged, SaveImage, SaveImaged, Spaci
 from monai.transforms.io import array as monai_io
 from PIL import Image
 
-from unet_med.data import AutoReader, NiftiWriter, SitkReader, TiffWriter, register, save_image
+from unet_med.data import (
+    AutoReader,
+    NiftiWriter,
+    SitkReader,
+    TiffWriter,
+    load_image,
+    register,
+    save_image,
+)
 from unet_med.data.writing import smallest_label_dtype, written_beside
 from unet_med.transforms import SaveSegmentationd
 
@@ -191,6 +199,21 @@ def test_every_format_is_checked_for_size(tmp_path, monkeypatch, suffix, rng):
     monkeypatch.setenv("UNET_MED_MAX_BYTES", "1999")
     with pytest.raises(ValueError, match="UNET_MED_MAX_BYTES"):
         load(path)
+
+
+def test_load_image_is_what_monai_loads(tmp_path, volume):
+    save_image(tmp_path / "a.tif", volume, np.diag([0.5, 0.5, 2, 1]), has_channels=False)
+    image = load_image(tmp_path / "a.tif")
+    theirs = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)(
+        tmp_path / "a.tif"
+    )
+    assert isinstance(image, MetaTensor)
+    assert image.dtype == torch.float32
+    np.testing.assert_array_equal(image, volume[None])
+    assert image.meta.keys() == theirs.meta.keys()
+    torch.testing.assert_close(image.affine, theirs.affine)
+    with pytest.raises(FileNotFoundError, match="none"):
+        load_image(tmp_path / "none.tif")
 
 
 def test_from_a_config_of_monai(tmp_path, volume):

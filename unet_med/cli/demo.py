@@ -127,10 +127,7 @@ def result_of(truth: Path, results: Path, kind: str) -> Path:
 
 def read(path: Path) -> NDArray[Any]:
     """Array `(C, X, Y[, Z])` of a file."""
-    from monai.transforms import LoadImage
-
-    load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
-    array: NDArray[Any] = load(str(path)).numpy()
+    array: NDArray[Any] = data.load_image(path).numpy()
     return array
 
 

@@ -104,10 +104,9 @@ def _score_classes(results: list[Array], labels: list[Array]) -> Scores:
 
 def _read(path: str) -> Array:
     """Array `(C, [Z,] Y, X)`: the metrics' order, in which images are looked at."""
-    from monai.transforms import LoadImage
+    from unet_med import data
 
-    load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
-    array = load(path).numpy()  # (C, X, Y[, Z])
+    array: Array = data.load_image(path).numpy()  # (C, X, Y[, Z])
     return array.transpose(0, *range(array.ndim - 1, 0, -1))
 
 

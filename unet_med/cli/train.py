@@ -57,15 +57,12 @@ def run(args: argparse.Namespace) -> None:
 
 def look(args: argparse.Namespace) -> Survey:
     """Read every label and the first image's header, and decide what was left open."""
-    from monai.transforms import LoadImage
-
     from unet_med import data
 
-    load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
     pairs = data.find_pairs(args.images, args.labels)
-    first = load(pairs[0]["image"])
+    first = data.load_image(pairs[0]["image"])
     dims = args.dims or (2 if len(pairs) == 1 or first.ndim == 3 else 3)
-    labels = [load(pair["label"]).numpy() for pair in pairs]
+    labels = [data.load_image(pair["label"]).numpy() for pair in pairs]
     kind = args.label_kind if args.label_kind != "auto" else data.guess_label_kind(labels)
     classes = max(int(label[label != 255].max(initial=0)) for label in labels) + 1
     shapes = [label.shape[1 : 1 + dims] for label in labels]

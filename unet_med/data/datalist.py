@@ -203,8 +203,7 @@ def _split_stacks(items: Sequence[Item]) -> list[Item]:
 
 def _count_planes(path: str) -> int:
     """Planes along the last spatial axis of a file, 1 for a 2-D image."""
-    from monai.transforms import LoadImage
+    from unet_med.data.files import load_image
 
-    load = LoadImage(reader="unet_med.data.AutoReader", ensure_channel_first=True)
-    shape = load(path).shape  # (C, X, Y[, Z])
+    shape = load_image(path).shape  # (C, X, Y[, Z])
     return int(shape[3]) if len(shape) == 4 else 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data.meta_tensor import MetaTensor
 
 from unet_med.data.nifti import NiftiReader, NiftiWriter, write_nifti
 from unet_med.data.reading import FileReader, Volume
@@ -93,6 +94,25 @@ class AutoReader(FileReader):
     def load(self, path: Path) -> Volume:
         """Read one file; see the class."""
         return self.open(path)
+
+
+def load_image(path: str | os.PathLike[str]) -> MetaTensor:
+    """Read a whole image of any of our formats, chosen by suffix, in one step.
+
+    Args:
+        path: an image file, or a folder with a DICOM series; see `AutoReader`.
+
+    Returns:
+        `(C, X, Y[, Z])`, float32, with its affine and `meta["spatial_unit"]`.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it cannot be read in full as one image; one sentence naming the file.
+    """
+    from monai.transforms import LoadImage
+
+    image: MetaTensor = LoadImage(reader=AutoReader(), ensure_channel_first=True)(path)
+    return image
 
 
 def save_image(
