@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, get_track_meta
-from monai.transforms import MapTransform, Randomizable, Transform
+from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple
 
 from unet_med.geometry import mirror_index
+from unet_med.transforms.one_draw import OneDrawTransform
 
 __all__ = ["RandTileCrop", "RandTileCropD", "RandTileCropDict", "RandTileCropd"]
 
@@ -80,7 +80,7 @@ class RandTileCrop(Randomizable, Transform):
         return self.cut(img)
 
 
-class RandTileCropd(Randomizable, MapTransform):
+class RandTileCropd(OneDrawTransform):
     """Cut all keys at one random place; see `RandTileCrop`.
 
     Args:
@@ -96,6 +96,7 @@ class RandTileCropd(Randomizable, MapTransform):
     """
 
     backend = RandTileCrop.backend
+    drawn: RandTileCrop
 
     def __init__(
         self,
@@ -106,8 +107,7 @@ class RandTileCropd(Randomizable, MapTransform):
         label_size: int | Sequence[int] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        self.crop = RandTileCrop(tile_size)
+        super().__init__(keys, RandTileCrop(tile_size), allow_missing_keys)
         self.label_keys = ensure_tuple(label_keys)
         strangers = [key for key in self.label_keys if key not in self.keys]
         if strangers:
@@ -117,19 +117,7 @@ class RandTileCropd(Randomizable, MapTransform):
         self.label_size = None
         if label_size is not None:
             self.label_size = _checked_size("label_size", label_size)
-            _check_centred(self.crop.tile_size, self.label_size)
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandTileCropd:
-        """Seed the one draw."""
-        super().set_random_state(seed, state)
-        self.crop.set_random_state(state=self.R)
-        return self
-
-    def randomize(self, data: torch.Tensor) -> None:
-        """Draw the place for an image `(C, *S)` and all that go with it."""
-        self.crop.randomize(data)
+            _check_centred(self.drawn.tile_size, self.label_size)
 
     def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
         """Cut every key.
@@ -154,7 +142,7 @@ class RandTileCropd(Randomizable, MapTransform):
                     f"{key} is {tuple(img.shape[1:])} px, {first} is {tuple(shape)} px; "
                     "one place is cut from images of one shape"
                 )
-            d[key] = self.crop.cut(img, self.label_size if key in self.label_keys else None)
+            d[key] = self.drawn.cut(img, self.label_size if key in self.label_keys else None)
         return d
 
 

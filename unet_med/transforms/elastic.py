@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import get_track_meta
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
 from unet_med.deformation import (
@@ -20,6 +19,7 @@ from unet_med.deformation import (
     interpolate_nodes,
     warp,
 )
+from unet_med.transforms.one_draw import OneDrawTransform
 
 __all__ = [
     "RandElasticDeform",
@@ -112,7 +112,7 @@ class RandElasticDeform(RandomizableTransform):
         return self.apply(img, self.displacement(img), self.mode)
 
 
-class RandElasticDeformd(Randomizable, MapTransform):
+class RandElasticDeformd(OneDrawTransform):
     """Deform all keys by one draw of `RandElasticDeform`.
 
     Args:
@@ -127,6 +127,7 @@ class RandElasticDeformd(Randomizable, MapTransform):
     """
 
     backend = RandElasticDeform.backend
+    drawn: RandElasticDeform
 
     def __init__(
         self,
@@ -140,23 +141,9 @@ class RandElasticDeformd(Randomizable, MapTransform):
         padding_mode: PaddingMode = "reflection",
         allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
+        drawn = RandElasticDeform(sigma, grid, kernel=kernel, prob=prob, padding_mode=padding_mode)
+        super().__init__(keys, drawn, allow_missing_keys)
         self.modes: tuple[Mode, ...] = ensure_tuple_rep(mode, len(self.keys))
-        self.elastic = RandElasticDeform(
-            sigma, grid, kernel=kernel, prob=prob, padding_mode=padding_mode
-        )
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandElasticDeformd:
-        """Seed the one draw."""
-        super().set_random_state(seed, state)
-        self.elastic.set_random_state(state=self.R)
-        return self
-
-    def randomize(self, data: torch.Tensor) -> None:
-        """Draw for an image `(C, *S)` and all that go with it."""
-        self.elastic.randomize(data)
 
     def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
         """Deform every key.
@@ -178,7 +165,7 @@ class RandElasticDeformd(Randomizable, MapTransform):
         first, image = next(iter(images.items()))
         if randomize:
             self.randomize(image)
-        displacement = self.elastic.displacement(image)
+        displacement = self.drawn.displacement(image)
         for key, mode in self.key_iterator(d, self.modes):
             if images[key].shape[1:] != image.shape[1:]:
                 raise ValueError(
@@ -186,7 +173,7 @@ class RandElasticDeformd(Randomizable, MapTransform):
                     f"{tuple(image.shape[1:])} px; one field deforms one shape: crop labels to "
                     "the network's output after the deformation"
                 )
-            d[key] = self.elastic.apply(images[key], displacement, mode)
+            d[key] = self.drawn.apply(images[key], displacement, mode)
         return d
 
 

@@ -7,12 +7,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import get_track_meta
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+
+from unet_med.transforms.one_draw import OneDrawTransform
 
 __all__ = ["RandGreyValue", "RandGreyValueD", "RandGreyValueDict", "RandGreyValued"]
 
@@ -118,7 +119,7 @@ class RandGreyValue(RandomizableTransform):
         return convert_to_dst_type(_follow(self._curve, plain, low, high), img)[0]
 
 
-class RandGreyValued(Randomizable, MapTransform):
+class RandGreyValued(OneDrawTransform):
     """Map all keys through one random curve; see `RandGreyValue`.
 
     Args:
@@ -133,6 +134,7 @@ class RandGreyValued(Randomizable, MapTransform):
     """
 
     backend = RandGreyValue.backend
+    drawn: RandGreyValue
 
     def __init__(
         self,
@@ -146,22 +148,10 @@ class RandGreyValued(Randomizable, MapTransform):
         value_range: Range | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        self.grey = RandGreyValue(
+        drawn = RandGreyValue(
             prob, black, white=white, slope=slope, levels=levels, value_range=value_range
         )
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandGreyValued:
-        """Seed the one draw."""
-        super().set_random_state(seed, state)
-        self.grey.set_random_state(state=self.R)
-        return self
-
-    def randomize(self, data: Any = None) -> None:
-        """Draw one curve for all keys."""
-        self.grey.randomize(data)
+        super().__init__(keys, drawn, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
         """Change every key.
@@ -174,7 +164,7 @@ class RandGreyValued(Randomizable, MapTransform):
         if randomize:
             self.randomize()
         for key in self.key_iterator(d):
-            d[key] = self.grey(d[key], randomize=False)
+            d[key] = self.drawn(d[key], randomize=False)
         return d
 
 

@@ -1,0 +1,37 @@
+"""What the random dictionary transforms share: all keys follow one draw of an array transform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Randomizable
+
+
+class OneDrawTransform(Randomizable, MapTransform):
+    """Base of random dictionary transforms that change all keys by one draw.
+
+    Args:
+        keys: entries that change.
+        drawn: the random array transform; subclasses apply its last draw to every key.
+        allow_missing_keys: no error when a key is absent.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, drawn: Randomizable, allow_missing_keys: bool = False
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.drawn = drawn
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> OneDrawTransform:
+        """Seed the one draw."""
+        super().set_random_state(seed, state)
+        self.drawn.set_random_state(state=self.R)
+        return self
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw for an image `(C, *S)` and all that go with it."""
+        self.drawn.randomize(data)
