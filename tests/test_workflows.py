@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import importlib
 import runpy
 import shutil
 from pathlib import Path
+from statistics import mean, stdev
+from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 
 from unet_med.cli import demo, main
 from unet_med.data import SyntheticCells
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {"features": [2, 4, 8], "tile_size": 84, "epochs": 1, "num_workers": 0, "device": "cpu"}
+MINUTES = "0.003"  # of each training in an experiment
 
 
 def test_scripts_train_and_predict(tmp_path: Path) -> None:
@@ -52,3 +59,111 @@ def test_demo(
     names = {path.name for path in (output / "results").iterdir()}
     assert {"cells_000_mask.tif", "cells_001_instances.tif", "volume_mask.nii.gz"} <= names
     assert main(["demo", "--output", str(output)]) == 2  # a folder in use is left alone
+
+
+@pytest.fixture
+def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A script, imported as `python workflows/NAME.py` finds its neighbours."""
+    monkeypatch.syspath_prepend(str(ROOT / "workflows"))
+    module: ModuleType = importlib.import_module(request.param)
+    shared = getattr(module, "experiment", module)
+    monkeypatch.setattr(shared, "DEVICE", "cpu")
+    settings = {**shared.COMMON, "device": "$torch.device('cpu')", "num_workers": 0}
+    monkeypatch.setattr(shared, "COMMON", settings)
+    return module
+
+
+def table_of(folder: Path, name: str = "table.csv") -> list[dict[str, str]]:
+    with (folder / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def isbi_stack(folder: Path, slices: int) -> Path:
+    """Generated cells in the challenge's layout: 0 membrane, 255 inside."""
+    from skimage.io import imsave
+
+    for k, item in enumerate(SyntheticCells(slices, (64, 64), num_cells=4)):
+        for part, values in (("image", item["image"] / 256), ("label", 255 * (item["label"] > 0))):
+            path = folder / "isbi2012" / part / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            imsave(path, values[0].numpy().T.clip(0, 255).astype(np.uint8), check_contrast=False)
+    return folder
+
+
+@pytest.mark.parametrize("script", ["experiment"], indirect=True)
+def test_summary_is_the_mean_over_seeds(script: ModuleType, tmp_path: Path) -> None:
+    table = script.Table(tmp_path, "Title")
+    scores = {"a": [0.25, 0.5, 0.9], "b": [0.125]}
+    for name, values in scores.items():
+        for seed, value in enumerate(values):
+            table.add([{"name": name, "seed": seed, "score": value, "steps": 10}])
+    assert table.has({"name": "b", "seed": 0})
+    assert not table.has({"name": "b", "seed": 1})
+    again = script.Table(tmp_path, "Title")  # an interrupted run goes on
+    assert again.rows == table.rows == table_of(tmp_path)
+
+    summary = table_of(tmp_path, "summary.csv")
+    assert [row["name"] for row in summary] == ["a", "b"]
+    assert [row["seeds"] for row in summary] == ["3", "1"]
+    assert float(summary[0]["score"]) == mean(scores["a"])
+    assert float(summary[0]["score sd"]) == stdev(scores["a"])
+    assert summary[1]["score sd"] == ""  # one seed has no spread
+    page = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "| a | 3 | 0.5500 ± 0.3279 | 10 ± 0 |" in page
+    assert "| b | 0 | 0.125" in page
+
+
+@pytest.mark.parametrize("script", ["experiment"], indirect=True)
+def test_averaging_is_the_mean_over_the_views(script: ModuleType) -> None:
+    def inferer(x: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+        return torch.cat([torch.zeros_like(x), network(x).cumsum(dim=2)], dim=1)
+
+    trained = script.Trained(torch.nn.Identity(), inferer, None, 0, 0.0)
+    image = torch.rand(1, 4, 4)
+    down, up = image[0].cumsum(dim=0), image[0].flip(0).cumsum(dim=0).flip(0)
+    torch.testing.assert_close(trained.logits(image)[1], down)
+    torch.testing.assert_close(trained.logits(image, "flips")[1], (down + up) / 2)
+    expected = torch.sigmoid((down + up) / 2).T.numpy()  # (Y, X)
+    np.testing.assert_allclose(trained.foreground(image, "flips"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("script", ["reproduce_isbi2012"], indirect=True)
+def test_isbi2012(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "TRAINING", range(2))
+    monkeypatch.setattr(script, "HELD_OUT", range(2, 4))
+    monkeypatch.setattr(script, "SMALL", [2, 2, 2, 2, 2])
+    monkeypatch.setattr(script, "TILE", 188)
+    monkeypatch.setattr(script, "AVERAGING", ("none", "rotations"))
+    data, output = isbi_stack(tmp_path, 4), tmp_path / "out"
+    options = ["--data", str(data), "--output", str(output), "--minutes", MINUTES]
+    script.main([*options, "--only", "paper2015", "falk2019"])
+    before = table_of(output)
+    script.main(options)
+    rows = table_of(output)
+    assert rows[: len(before)] == before  # finished rows are kept and not made again
+    names = ["paper2015", "falk2019", "release2015", "modern", "BasicUNet"]
+    assert [row["name"] for row in rows] == [n for n in names for _ in range(2)]
+    assert [row["averaging"] for row in rows] == ["none", "rotations"] * 5
+    for row in rows:
+        assert row["features"] == "2-2"
+        assert int(row["steps"]) > 0
+        scores = [float(row[n]) for n in ("V_Rand", "V_Info", "pixel_error", "rand_error")]
+        assert all(0 <= score <= 1 for score in scores)
+    assert len(list((output / "pictures").glob("*.png"))) == 5
+    [peer] = output.glob("trainings/BasicUNet*")
+    assert (peer / "models" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("script", ["reproduce_isbi2012"], indirect=True)
+def test_isbi2012_variants_are_what_they_say(script: ModuleType) -> None:
+    from unet_med.bundle import find_bundle, merge_config
+
+    default = find_bundle() / "configs" / "train.json"
+    elastic = {
+        name: merge_config(default, [], variant)["augment"][4]
+        for name, variant in script.variants([2, 2, 2, 2, 2]).items()
+    }
+    assert elastic["paper2015"]["_target_"] == "unet_med.transforms.RandElasticDeformd"
+    assert "kernel" not in elastic["paper2015"]  # the default, bicubic
+    assert elastic["falk2019"] == {**elastic["paper2015"], "kernel": "bspline", "grid": 5}
+    assert elastic["BasicUNet"]["_target_"] == "monai.transforms.RandAffined"

@@ -1,0 +1,251 @@
+"""What the experiments share: train a variant, predict, keep a table, draw a picture.
+
+A variant is a dictionary of ids of `configs/train.json` with new values. Each training leaves
+a bundle of its own, which `unet-med predict --bundle` takes, and sees the training images
+alone: what is held out decides nothing but the scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose
+from numpy.typing import NDArray
+
+from unet_med import bundle
+from unet_med.data.writing import written_beside
+from unet_med.inferers.views import views
+
+Item = dict[str, Any]  # of a MONAI data list: paths of image and label
+Row = dict[str, Any]
+
+COMMON: dict[str, Any] = {
+    "epochs": 1_000_000,  # the minutes end the training
+    "tiles_per_epoch": 1024,  # a checkpoint an epoch
+    "val_interval": 1_000_000,  # no time for validation
+}
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def parser(
+    doc: str | None, names: Iterable[str], *, output: str, minutes: float, seeds: Sequence[int]
+) -> argparse.ArgumentParser:
+    """The options that all experiments have."""
+    options = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--data", type=Path, default=Path("../shared/data"))
+    options.add_argument("--output", type=Path, default=Path(output))
+    options.add_argument("--minutes", type=float, default=minutes, help="of each training")
+    options.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
+    options.add_argument("--only", nargs="+", metavar="NAME", choices=list(names))
+    return options
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network after its training.
+
+    Attributes:
+        network: the last network.
+        inferer: the variant's own, id `validate::inferer`.
+        load: the variant's own reading, id `load`: paths to `{"image": (C, X, Y), "label"}`.
+        steps: of the optimiser.
+        seconds: of training, on the wall clock.
+    """
+
+    network: torch.nn.Module
+    inferer: Any
+    load: Compose
+    steps: int
+    seconds: float
+
+    def logits(self, image: torch.Tensor, averaging: str = "none") -> torch.Tensor:
+        """Logits `(K, X, Y)` of an image `(C, X, Y)`, averaged over its flips or rotations."""
+        ways = views(None if averaging == "none" else averaging, image.ndim - 1)
+        batch = torch.as_tensor(image)[None].to(DEVICE)  # (1, C, X, Y)
+        self.network.eval()
+        with torch.no_grad():
+            seen = [view.undo(self.inferer(view.apply(batch), self.network)) for view in ways]
+        return torch.stack(seen).mean(dim=0)[0].cpu()
+
+    def foreground(self, image: torch.Tensor, averaging: str = "none") -> NDArray[np.float32]:
+        """Probability of foreground, `(Y, X)`: the metrics' order, not MONAI's."""
+        return self.logits(image, averaging).softmax(dim=0)[1].numpy().T
+
+
+def train(folder: Path, items: list[Item], variant: Row, *, minutes: float, seed: int) -> Trained:
+    """Train a variant from scratch and leave its bundle in `folder`."""
+    shutil.rmtree(folder, ignore_errors=True)  # of a training that was interrupted
+    root = bundle.copy_bundle(folder.absolute())
+    settings = {**COMMON, "split": [items, items[:1]], "minutes": minutes, "seed": seed, **variant}
+    preset = bundle.override_file(variant.get("preset", ""))
+    bundle.write_settings(root, [preset] if preset else [], settings)
+    workflow = bundle.load_workflow(root, "train")
+    workflow.run()
+    part = workflow.parser.get_parsed_content
+    return Trained(
+        network=part("network"),
+        inferer=part("validate::inferer"),
+        load=Compose(part("load")),
+        steps=part("train::trainer").state.iteration,
+        seconds=round(60 * part("budget").elapsed_minutes, 1),
+    )
+
+
+class Table:
+    """`table.csv`, `summary.csv` and `table.md`, renewed after every training.
+
+    Columns up to `seed` say what a row is; those behind it are numbers, whose mean and sample
+    standard deviation over the seeds make the summary.
+
+    Args:
+        folder: where the three files are; rows that a former run left there are kept.
+        title: heading of the Markdown page.
+    """
+
+    def __init__(self, folder: Path, title: str) -> None:
+        self.folder, self.title = folder, title
+        self.rows: list[dict[str, str]] = []
+        if (folder / "table.csv").is_file():
+            with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def has(self, key: Row) -> bool:
+        """Whether there is a row of these values already."""
+        return any(all(row.get(k) == str(v) for k, v in key.items()) for row in self.rows)
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Append the rows of one training, and renew the files."""
+        new = [{k: str(v) for k, v in row.items()} for row in rows]
+        self.rows += new
+        _write_csv(self.folder / "table.csv", self.rows)
+        _write_csv(self.folder / "summary.csv", self.summary())
+        with written_beside(self.folder / "table.md") as page:
+            page.write_text(self._markdown(), encoding="utf-8")
+        print(_markdown_table(new), flush=True)
+
+    def summary(self) -> list[Row]:
+        """A row for all seeds: their number, mean and spread (`sd`, empty for one seed)."""
+        columns = list(self.rows[0])
+        seed = columns.index("seed")
+        names, numbers = columns[:seed], columns[seed + 1 :]
+        groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+        for row in self.rows:
+            groups.setdefault(tuple(row[n] for n in names), []).append(row)
+        summary = []
+        for name, rows in groups.items():
+            line: Row = {**dict(zip(names, name, strict=True)), "seeds": len(rows)}
+            for n in numbers:
+                values = [float(row[n]) for row in rows]
+                line |= {n: mean(values), f"{n} sd": stdev(values) if len(values) > 1 else ""}
+            summary.append(line)
+        return summary
+
+    def _markdown(self) -> str:
+        parts = [f"# {self.title}", "Mean and standard deviation over the seeds:"]
+        parts += [_markdown_table([_spread(row) for row in self.summary()])]
+        parts += ["Every training:", _markdown_table(self.rows), provenance()]
+        return "\n\n".join(parts) + "\n"
+
+
+def jobs(
+    table: Table, args: argparse.Namespace, names: Iterable[str], **more: Any
+) -> Iterator[tuple[str, Row, Path]]:
+    """What is still to be trained: name, the columns that say so, and a folder for it.
+
+    Args:
+        table: trainings that it has already are left out.
+        args: of `parser`.
+        names: variants.
+        **more: further columns.
+    """
+    for seed in args.seeds:
+        for name in names:
+            minutes = f"{args.minutes:g}"
+            key = {"name": name, **more, "device": DEVICE, "minutes": minutes, "seed": seed}
+            if (not args.only or name in args.only) and not table.has(key):
+                yield name, key, args.output / "trainings" / "-".join(map(str, key.values()))
+
+
+def provenance() -> str:
+    """One line: date, machine, versions, command."""
+    gpu = torch.cuda.get_device_name() if DEVICE == "cuda" else "no GPU"
+    packages = [f"{name} {_version(name)}" for name in ("unet-med", "monai", "torch", "numpy")]
+    machine = f"{os.cpu_count()} cores ({platform.machine()}), {gpu}"
+    command = " ".join(["python", *sys.argv])
+    return f"{date.today()}; {machine}; {', '.join(packages)}; `{command}`"
+
+
+def probability_picture(
+    image: NDArray[Any], truth: NDArray[Any], probability: NDArray[Any], path: Path
+) -> Path:
+    """Image, truth, probability, and where they differ, all `(Y, X)`, side by side."""
+    from matplotlib.figure import Figure
+
+    from unet_med.report.saving import save
+
+    figure = Figure((16, 4.4), layout="constrained")
+    panels = {"image": image, "truth": truth, "probability": probability}
+    panels["difference"] = np.abs(probability - truth)
+    for axes, (title, panel) in zip(figure.subplots(1, 4), panels.items(), strict=True):
+        limits = {} if title == "image" else {"vmin": 0, "vmax": 1}
+        colours = "inferno" if title == "difference" else "gray"
+        axes.imshow(panel, cmap=colours, interpolation="nearest", **limits)
+        axes.set(title=title, xticks=[], yticks=[])
+    return save(figure, path)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout on the path
+        return "(not installed)"
+
+
+def _write_csv(path: Path, rows: Sequence[Row]) -> None:
+    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _spread(row: Row) -> Row:
+    """`mean ± sd` in one cell."""
+    cells = {}
+    for name, value in row.items():
+        if not name.endswith(" sd"):
+            sd = row.get(f"{name} sd", "")
+            cells[name] = f"{_cell(value)} ± {_cell(sd)}" if sd != "" else value
+    return cells
+
+
+def _markdown_table(rows: Sequence[Row]) -> str:
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [[_cell(value) for value in row.values()] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """Scores with four decimals, seconds with one; whole numbers and words as they are."""
+    try:
+        number = float(value)
+    except ValueError:
+        return str(value)
+    if number.is_integer():
+        return f"{number:.0f}"
+    return f"{number:.4f}" if abs(number) < 10 else f"{number:.1f}"

@@ -1,0 +1,174 @@
+"""ISBI 2012: the presets against MONAI's BasicUNet, at equal time on the wall clock.
+
+    python workflows/reproduce_isbi2012.py --minutes 8 --seeds 0 1 2
+    python workflows/reproduce_isbi2012.py --full      # the paper's channels; wants a GPU
+
+Slices 0-19 train, slices 20-23 are scored, and nothing is chosen by them but the threshold,
+as the challenge does it. All trainings see the same slices and have the same minutes and the
+same learning-rate schedule. The peer is `BasicUNet` with its own defaults, `DiceCELoss`,
+MONAI's augmentation and MONAI's sliding window, as in MONAI's tutorials. Test-time averaging
+is over the same views for all.
+
+By default all channels are those of a small network, which learns on two cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import experiment
+import numpy as np
+
+from unet_med.metrics import pixel_error, rand_error
+from unet_med.metrics.isbi import v_scores
+
+TRAINING, HELD_OUT = range(20), range(20, 24)  # slices
+SMALL, FULL = [16, 32, 64, 128, 256], [64, 128, 256, 512, 1024]
+MINUTES, SEEDS = 8.0, (0,)
+AVERAGING = ("none", "flips", "rotations")
+TILE = 572  # px, of the valid networks; `modern` has its own in configs/modern.json
+
+BOTH = ["image", "label"]
+FALK_WEIGHTS = [  # Falk et al. 2019: weights of the annotation, then the ridge
+    {"_target_": "unet_med.transforms.FalkWeightMapd", "keys": "label", "weight_key": "weight"},
+    {"_target_": "unet_med.transforms.SeparateInstancesd", "keys": "label", "kind": "falk"},
+    {"_target_": "monai.transforms.AsDiscreted", "keys": "label", "threshold": 0.5},
+    {"_target_": "monai.transforms.SelectItemsd", "keys": [*BOTH, "weight"]},
+    {"_target_": "monai.transforms.EnsureTyped", "keys": [*BOTH, "weight"], "track_meta": False},
+]
+MONAI_CROP = 192  # px
+MONAI_AUGMENT = [
+    {
+        "_target_": "monai.transforms.RandSpatialCropd",
+        "keys": BOTH,
+        "roi_size": MONAI_CROP,
+        "random_size": False,
+    },
+    {"_target_": "monai.transforms.RandFlipd", "keys": BOTH, "prob": 0.5, "spatial_axis": 0},
+    {"_target_": "monai.transforms.RandFlipd", "keys": BOTH, "prob": 0.5, "spatial_axis": 1},
+    {"_target_": "monai.transforms.RandRotate90d", "keys": BOTH, "prob": 0.5},
+    {
+        "_target_": "monai.transforms.RandAffined",
+        "keys": BOTH,
+        "prob": 0.3,
+        "rotate_range": 0.785,
+        "scale_range": 0.1,
+        "mode": ["bilinear", "nearest"],
+        "padding_mode": "reflection",
+    },
+    {
+        "_target_": "monai.transforms.Rand2DElasticd",
+        "keys": BOTH,
+        "prob": 0.1,
+        "spacing": [30, 30],
+        "magnitude_range": [1, 2],
+        "mode": ["bilinear", "nearest"],
+        "padding_mode": "reflection",
+    },
+    {"_target_": "monai.transforms.RandAdjustContrastd", "keys": "image", "prob": 0.3},
+    {"_target_": "monai.transforms.RandScaleIntensityd", "keys": "image", "factors": 0.1},
+]
+
+
+def variants(features: list[int]) -> dict[str, dict[str, Any]]:
+    """What each training changes in `configs/train.json`."""
+    paper = {"features": features, "tile_size": TILE}
+    return {
+        "paper2015": {**paper, "preset": "paper2015"},
+        "release2015": {**paper, "preset": "release2015"},
+        "falk2019": {
+            **paper,
+            "preset": "falk2019",
+            "weigh": FALK_WEIGHTS,
+            "augment::4::kernel": "bspline",
+            "augment::4::grid": 5,  # nodes about 150 px apart
+        },
+        "modern": {"features": features, "preset": "modern"},  # the rest: configs/modern.json
+        "BasicUNet": {
+            "network_def": {
+                "_target_": "monai.networks.nets.BasicUNet",
+                "spatial_dims": 2,
+                "in_channels": 1,
+                "out_channels": 2,
+                "features": [*features, features[0]],
+            },
+            "loss": {
+                "_target_": "monai.losses.DiceCELoss",
+                "softmax": True,
+                "to_onehot_y": True,
+            },
+            "optimizer": {
+                "_target_": "torch.optim.Adam",
+                "params": "$@network.parameters()",
+                "lr": 1e-3,
+            },
+            "batch_size": 4,
+            "augment": MONAI_AUGMENT,
+            "weigh": [
+                {"_target_": "monai.transforms.AsDiscreted", "keys": "label", "threshold": 0.5},
+                {"_target_": "monai.transforms.SelectItemsd", "keys": BOTH},
+                {"_target_": "monai.transforms.EnsureTyped", "keys": BOTH, "track_meta": False},
+            ],
+            "validate::inferer": {
+                "_target_": "monai.inferers.SlidingWindowInferer",
+                "roi_size": [MONAI_CROP, MONAI_CROP],
+                "sw_batch_size": 4,
+                "overlap": 0.5,
+                "mode": "gaussian",
+            },
+        },
+    }
+
+
+def pairs(data: Path, slices: Sequence[int]) -> list[experiment.Item]:
+    """Image and label of slices of the challenge's training stack."""
+    root = data.absolute() / "isbi2012"
+    return [{"image": f"{root}/image/{k}.png", "label": f"{root}/label/{k}.png"} for k in slices]
+
+
+def scores(probabilities: Sequence[Any], truths: Sequence[Any]) -> dict[str, float]:
+    """The challenge's four scores of a stack of slices `(Y, X)`."""
+    prediction, truth = np.stack(probabilities), np.stack(truths)
+    rand, info = v_scores(prediction, truth)
+    return {
+        "V_Rand": rand,
+        "V_Info": info,
+        "pixel_error": pixel_error(prediction, truth),
+        "rand_error": rand_error(prediction, truth),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = experiment.parser(
+        __doc__, variants(SMALL), output="runs/isbi2012", minutes=MINUTES, seeds=SEEDS
+    )
+    parser.add_argument("--full", action="store_true", help="the paper's channels, 64 to 1024")
+    args = parser.parse_args(argv)
+    features = FULL if args.full else SMALL
+    table = experiment.Table(args.output, "ISBI 2012, slices 20-23")
+    channels = f"{features[0]}-{features[-1]}"
+    for name, key, folder in experiment.jobs(table, args, variants(features), features=channels):
+        trained = experiment.train(
+            folder,
+            pairs(args.data, TRAINING),
+            variants(features)[name],
+            minutes=args.minutes,
+            seed=key["seed"],
+        )
+        items = [trained.load(item) for item in pairs(args.data, HELD_OUT)]
+        truths = [item["label"][0].numpy().T > 0 for item in items]  # (Y, X)
+        rows = []
+        for averaging in AVERAGING:
+            found = [trained.foreground(item["image"], averaging) for item in items]
+            row = {"name": name, "averaging": averaging, **key, **scores(found, truths)}
+            rows.append({**row, "steps": trained.steps, "seconds": trained.seconds})
+        image = items[0]["image"][0].numpy().T
+        picture = args.output / "pictures" / f"{folder.name}.png"
+        experiment.probability_picture(image, truths[0], found[0], picture)
+        table.add(rows)
+
+
+if __name__ == "__main__":
+    main()
