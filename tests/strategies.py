@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from unet_med.data import save_image
+
 
 @st.composite
 def valid_nets(draw, max_depth: int = 4):
@@ -42,6 +44,37 @@ def images_with_spacing(draw, dtypes=("uint8", "uint16", "uint32", "int16", "int
     array = np.nan_to_num(array, posinf=0, neginf=0) if dtype.kind == "f" else array
     spacing = tuple(draw(st.sampled_from([0.065, 0.1, 0.25, 1.0, 2.5, 40.0])) for _ in range(dims))
     return array, spacing
+
+
+@st.composite
+def image_files(draw):
+    """Suffix, and what writes an image file of one to four channels and two or three axes."""
+    array, spacing = draw(images_with_spacing(("uint8", "uint16", "int16", "float32")))
+    ours = [".tif", ".nii", ".nii.gz"]
+    suffix = draw(st.sampled_from([*ours, ".imagej.tif", ".plain.tif", ".mha", ".nrrd", ".npy"]))
+    byteorder = draw(st.sampled_from("<>"))
+
+    def write(path):
+        import SimpleITK as sitk
+        import tifffile
+
+        other_order = array.transpose(0, *range(array.ndim - 1, 0, -1))  # (C, [Z,] Y, X)
+        axes = "CYX" if array.ndim == 3 else "CZYX"
+        if suffix in ours:
+            save_image(path, array, np.diag([*spacing, 1.0]))
+        elif suffix == ".imagej.tif" and array.dtype.name in ("uint8", "uint16", "float32"):
+            hyperstack = np.moveaxis(other_order, 0, -3)  # ImageJ's order is ZCYX
+            tifffile.imwrite(path, hyperstack, imagej=True, metadata={"axes": axes[-3::-1] + "YX"})
+        elif suffix.endswith(".tif"):
+            options = {"photometric": "minisblack", "metadata": None, "byteorder": byteorder}
+            tifffile.imwrite(path, other_order[0], **options)
+        elif suffix == ".npy":
+            np.save(path, array[0].astype(array.dtype.newbyteorder(byteorder)))
+        else:
+            vector = np.moveaxis(other_order, 0, -1)
+            sitk.WriteImage(sitk.GetImageFromArray(vector, isVector=True), str(path))
+
+    return suffix, write
 
 
 @st.composite

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch, image_writer
 from monai.transforms import LoadImage, LoadImaged, SaveImage, SaveImaged, Spacingd
 from monai.transforms.io import array as monai_io
 from PIL import Image
+from strategies import image_files
 
 from unet_med.data import (
     AutoReader,
@@ -153,6 +155,57 @@ def test_png_keeps_its_bits(tmp_path, rng, picture):
     rgba = rng.integers(0, 256, (7, 9, 4)).astype(np.uint8)
     Image.fromarray(rgba).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(load(tmp_path / "rgba.png")[0], rgba.transpose(2, 1, 0))
+
+
+def same_but_for_pixels(path):
+    """Compare what the header tells with what reading tells; return the header's volume."""
+    header = AutoReader().open(path, header_only=True)
+    whole = AutoReader().open(path)
+    assert header.array.shape == whole.array.shape
+    assert header.spatial_shape == whole.spatial_shape
+    assert header.has_channels == whole.has_channels
+    np.testing.assert_array_equal(header.affine, whole.affine)
+    assert header.spacing_source == whole.spacing_source
+    assert not any(header.array.strides)  # no memory
+    return header
+
+
+@given(image_files())
+def test_the_header_alone_tells_the_same_shape(tmp_path_factory, case):
+    suffix, write = case
+    path = tmp_path_factory.mktemp("header") / f"a{suffix}"
+    write(path)
+    same_but_for_pixels(path)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16", "CMYK"])
+def test_the_header_of_a_picture_tells_its_shape(tmp_path, picture, mode):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    Image.fromarray(picture).convert(mode).save(path)
+    assert same_but_for_pixels(path).spatial_shape == (9, 7)
+
+
+def test_the_header_is_read_without_the_pixels(tmp_path, volume, monkeypatch):
+    import SimpleITK as sitk
+    import tifffile
+    from nibabel.arrayproxy import ArrayProxy
+
+    def refuse(*_, **__):
+        raise ValueError("decoded")
+
+    write_as(tmp_path / "a.mha", volume, np.eye(4))
+    for name in ("a.tif", "a.nii.gz"):
+        save_image(tmp_path / name, volume, has_channels=False)
+    for owner, name in (
+        (tifffile.TiffPageSeries, "asarray"), (ArrayProxy, "__array__"),
+        (sitk.ImageFileReader, "Execute"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, name, refuse)
+    for name in ("a.tif", "a.nii.gz", "a.mha"):
+        shape = AutoReader().open(tmp_path / name, header_only=True).spatial_shape
+        assert shape == volume.shape
+        with pytest.raises(ValueError, match="decoded"):
+            AutoReader().open(tmp_path / name)
 
 
 def test_npy_is_taken_as_it_is(tmp_path, volume):

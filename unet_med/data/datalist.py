@@ -203,7 +203,7 @@ def _split_stacks(items: Sequence[Item]) -> list[Item]:
 
 def _count_planes(path: str) -> int:
     """Planes along the last spatial axis of a file, 1 for a 2-D image."""
-    from unet_med.data.files import load_image
+    from unet_med.data.files import AutoReader
 
-    shape = load_image(path).shape  # (C, X, Y[, Z])
-    return int(shape[3]) if len(shape) == 4 else 1
+    header = AutoReader().open(Path(path).expanduser(), header_only=True)
+    return (*header.spatial_shape, 1)[2]  # (X, Y[, Z])

@@ -11,7 +11,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from unet_med.data.nifti import NiftiReader, NiftiWriter, write_nifti
-from unet_med.data.reading import FileReader, Volume
+from unet_med.data.reading import FileReader, Volume, stand_in
 from unet_med.data.sitk import SitkReader
 from unet_med.data.tiff import TiffReader, TiffWriter, write_tiff
 from unet_med.data.writing import channel_first
@@ -30,7 +30,7 @@ class PictureReader(FileReader):
     suffixes = (".png", ".jpg", ".jpeg", ".bmp")
     kind = "picture"
 
-    def load(self, path: Path) -> Volume:
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
         from PIL import Image
 
@@ -38,7 +38,7 @@ class PictureReader(FileReader):
             if (frames := getattr(picture, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {frames} pictures; save one a file")
             self.require_memory(picture.width * picture.height * 8)
-            array = _deep_png(path) if _is_deep_colour_png(path) else np.asarray(picture)
+            array = _picture_to_come(picture) if header_only else _pixels(picture, path)
         has_channels = array.ndim == 3
         array = array.transpose(2, 1, 0) if has_channels else array.T  # ([C,] X, Y)
         return Volume(array, has_channels, np.eye(4), "um", "assumed")
@@ -54,11 +54,12 @@ class NpyReader(FileReader):
     suffixes = (".npy",)
     kind = "NumPy array"
 
-    def load(self, path: Path) -> Volume:
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         self.require_memory(array.nbytes)
-        return Volume(np.array(array), False, np.eye(4), "um", "assumed")
+        array = stand_in(array.shape, array.dtype) if header_only else np.array(array)
+        return Volume(array, False, np.eye(4), "um", "assumed")
 
 
 class AutoReader(FileReader):
@@ -78,22 +79,22 @@ class AutoReader(FileReader):
         for suffix in reader.suffixes
     )
 
-    def open(self, path: Path) -> Volume:
+    def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file with the reader of its suffix."""
         for kind in (TiffReader, NiftiReader, PictureReader, NpyReader):
             reader = kind(max_bytes=self.max_bytes)
             if reader.verify_suffix(str(path)):
-                return reader.open(path)
+                return reader.open(path, header_only=header_only)
         if not path.is_dir() and not self.verify_suffix(str(path)):
             raise ValueError(
                 f"{path} has no suffix of an image; supported are {' '.join(self.suffixes)} "
                 "and folders with a DICOM series"
             )
-        return SitkReader(max_bytes=self.max_bytes).open(path)
+        return SitkReader(max_bytes=self.max_bytes).open(path, header_only=header_only)
 
-    def load(self, path: Path) -> Volume:
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
-        return self.open(path)
+        return self.open(path, header_only=header_only)
 
 
 def load_image(path: str | os.PathLike[str]) -> MetaTensor:
@@ -175,6 +176,16 @@ def register() -> None:
     for suffix in ("nii", "nii.gz"):
         if NiftiWriter not in image_writer.SUPPORTED_WRITERS[suffix]:
             image_writer.register_writer(suffix, NiftiWriter)
+
+
+def _picture_to_come(picture: Any) -> np.ndarray:
+    """Stand-in for the array `(Y, X[, C])` of a picture that Pillow opened."""
+    shape = (picture.height, picture.width, len(picture.getbands()))
+    return stand_in(shape if shape[2] > 1 else shape[:2], np.uint8)
+
+
+def _pixels(picture: Any, path: Path) -> np.ndarray:
+    return _deep_png(path) if _is_deep_colour_png(path) else np.asarray(picture)
 
 
 def _is_deep_colour_png(path: Path) -> bool:

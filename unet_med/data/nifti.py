@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from monai.data.image_reader import NibabelReader
 
-from unet_med.data.reading import FileReader, Volume
+from unet_med.data.reading import FileReader, Volume, stand_in
 from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable, written_beside
 
 _TO_OURS = {"micron": ("um", 1.0), "mm": ("mm", 1.0), "meter": ("mm", 1e3), "unknown": ("mm", 1.0)}
@@ -36,10 +36,13 @@ class NiftiReader(FileReader, NibabelReader):
         NibabelReader.__init__(self, **{"squeeze_non_spatial_dims": True, **kwargs})
         self.max_bytes = max_bytes
 
-    def load(self, path: Path) -> Volume:
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
         self._check_header(path)
-        image = NibabelReader.read(self, path)
+        image: Any = NibabelReader.read(self, path)
+        if header_only:
+            pixels = stand_in(image.shape, image.get_data_dtype())
+            image = type(image)(pixels, image.affine, image.header)
         array, meta = NibabelReader.get_data(self, image)
         unit, factor = _TO_OURS[image.header.get_xyzt_units()[0]]
         channel_dim = meta["original_channel_dim"]

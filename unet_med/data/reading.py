@@ -96,18 +96,21 @@ class FileReader(ImageReader):
         volume = _as_channels([self.open(path) for path in ensure_tuple(img)])
         return volume.array, volume.meta()
 
-    def open(self, path: Path) -> Volume:
-        """Read one file; whatever goes wrong becomes one sentence that names it."""
+    def open(self, path: Path, *, header_only: bool = False) -> Volume:
+        """Read one file; whatever goes wrong becomes one sentence that names it.
+
+        With `header_only` its pixels stay where they are: the volume's array is a `stand_in`.
+        """
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist")
         try:
-            return _checked(self.load(path))
+            return _checked(self.load(path, header_only=header_only))
         except Exception as error:
             raise ValueError(f"cannot read {path} as {self.kind}: {_reason(error)}") from error
 
     @abstractmethod
-    def load(self, path: Path) -> Volume:
-        """Read one existing file."""
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
+        """Read one existing file; see `open`."""
 
     def require_memory(self, declared_bytes: int) -> None:
         """Refuse a file that declares more than the limit, before it is decoded."""
@@ -118,6 +121,15 @@ class FileReader(ImageReader):
                 f"it declares {declared_bytes / 1e9:.3g} GB once decoded, the limit is "
                 f"{limit / 1e9:.3g} GB; raise it with max_bytes or {MAX_BYTES_VARIABLE}"
             )
+
+
+def stand_in(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """Zeros that take the memory of one, so that axes are decided on them as on the pixels.
+
+    >>> stand_in((2000, 2000, 2000), ">f8").shape
+    (2000, 2000, 2000)
+    """
+    return np.broadcast_to(np.zeros((), np.dtype(dtype).newbyteorder("=")), tuple(shape))
 
 
 def available_bytes() -> int:

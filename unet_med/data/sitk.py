@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.reading import FileReader, Volume
+from unet_med.data.reading import FileReader, Volume, stand_in
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -31,19 +31,24 @@ class SitkReader(FileReader):
         super().__init__(max_bytes)
         self.series_id = series_id
 
-    def load(self, path: Path) -> Volume:
-        """Read one file or folder; see the class."""
-        image = self._load_series(path) if path.is_dir() else self._load_file(path)
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
+        """Read one file or folder; see the class. A folder's pixels are read in any case."""
         import SimpleITK as sitk
 
-        has_channels = image.GetNumberOfComponentsPerPixel() > 1
-        array = sitk.GetArrayFromImage(image)  # ([Z,] Y, X[, C])
+        source = self._load_series(path) if path.is_dir() else self._open_file(path)
+        if header_only and not path.is_dir():
+            array = _pixels_to_come(source)
+        else:
+            image = source if path.is_dir() else source.Execute()
+            array = sitk.GetArrayFromImage(image)  # ([Z,] Y, X[, C])
+        has_channels = array.ndim > source.GetDimension()
         array = np.moveaxis(array, -1, 0) if has_channels else array
         first = int(has_channels)
         array = array.transpose(*range(first), *range(array.ndim - 1, first - 1, -1))
-        return Volume(array, has_channels, _affine(image), "mm", "header")
+        return Volume(array, has_channels, _affine(source), "mm", "header")
 
-    def _load_file(self, path: Path) -> Any:
+    def _open_file(self, path: Path) -> Any:
+        """SimpleITK's reader of a file that fits into memory, its header read."""
         import SimpleITK as sitk
 
         reader = sitk.ImageFileReader()
@@ -52,7 +57,7 @@ class SitkReader(FileReader):
         pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
         samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
         self.require_memory(samples * pixel.GetSizeOfPixelComponent())
-        return reader.Execute()
+        return reader
 
     def _load_series(self, folder: Path) -> Any:
         import SimpleITK as sitk
@@ -88,8 +93,18 @@ def _quietly(function: Callable[[str], Any], argument: str) -> Any:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
+def _pixels_to_come(reader: Any) -> np.ndarray:
+    """Stand-in for the array `([Z,] Y, X[, C])` that a reader with a header read will give."""
+    import SimpleITK as sitk
+
+    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
+    channels = reader.GetNumberOfComponents()
+    shape = (*reversed(reader.GetSize()), *([channels] if channels > 1 else []))
+    return stand_in(shape, sitk.GetArrayFromImage(pixel).dtype)
+
+
 def _affine(image: Any) -> np.ndarray:
-    """4x4 voxel to world of a SimpleITK image, RAS, mm."""
+    """4x4 voxel to world of a SimpleITK image or of the reader that knows its header, RAS, mm."""
     n = image.GetDimension()
     affine = np.eye(4)
     if n <= 3:

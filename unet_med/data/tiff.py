@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from unet_med.data.pixelsize import MICROMETRES, pixel_size_um
-from unet_med.data.reading import FileReader, Volume
+from unet_med.data.reading import FileReader, Volume, stand_in
 from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable, written_beside
 
 MAX_XML_CHARACTERS = 64 << 20
@@ -55,7 +55,7 @@ class TiffReader(FileReader):
         self.select = dict(select or {})
         self.allow_multifile = allow_multifile
 
-    def load(self, path: Path) -> Volume:
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
         import tifffile
 
@@ -65,7 +65,7 @@ class TiffReader(FileReader):
             _check_pages(tif, series, self.allow_multifile)
             complaints.raise_first()
             self.require_memory(max(series.nbytes, _tile_bytes(tif, series)))
-            array = series.asarray()
+            array = stand_in(series.shape, series.dtype) if header_only else series.asarray()
             sizes, source = pixel_size_um(tif, number)
         complaints.raise_first()
         if array.shape != tuple(series.shape):
