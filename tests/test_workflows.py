@@ -16,6 +16,7 @@ import torch
 
 from unet_med.cli import demo, main
 from unet_med.data import SyntheticCells
+from unet_med.data.files import load_image, save_image
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {"features": [2, 4, 8], "tile_size": 84, "epochs": 1, "num_workers": 0, "device": "cpu"}
@@ -167,3 +168,73 @@ def test_isbi2012_variants_are_what_they_say(script: ModuleType) -> None:
     assert "kernel" not in elastic["paper2015"]  # the default, bicubic
     assert elastic["falk2019"] == {**elastic["paper2015"], "kernel": "bspline", "grid": 5}
     assert elastic["BasicUNet"]["_target_"] == "monai.transforms.RandAffined"
+
+
+def tracking_challenge(folder: Path, sequences: dict[str, int]) -> Path:
+    """Generated cells in the challenge's layout; the second sequence has gold truth alone."""
+    for number, (name, length) in enumerate(sequences.items()):
+        cells = SyntheticCells(length, (64, 64), num_cells=5, kind="fluorescence", seed=number)
+        for frame, item in enumerate(cells):
+            truths = ("ST", "GT") if number == 0 else ("GT",)
+            paths = {f"{name}_{truth}/SEG/man_seg{frame:03d}.tif": "label" for truth in truths}
+            for path, key in {**paths, f"{name}/t{frame:03d}.tif": "image"}.items():
+                save_image(folder / path, item[key].numpy().astype(np.uint16), None, None)
+    return folder
+
+
+@pytest.mark.parametrize("script", ["reproduce_cells"], indirect=True)
+def test_cells_of_the_tracking_challenge(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variant in script.VARIANTS.values():
+        monkeypatch.setitem(variant, "features", [2, 2, 2])
+    folder, output = tracking_challenge(tmp_path / "cells", {"01": 2, "02": 2}), tmp_path / "out"
+    options = ["--folder", str(folder), "--output", str(output), "--minutes", MINUTES]
+    script.main([*options, "--seeds", "0", "--only", "no-border-weights"])
+    before = table_of(output)
+    script.main([*options, "--seeds", "0"])
+    rows = table_of(output)
+    assert [(row["name"], row["fold"]) for row in rows] == [
+        ("no-border-weights", "test 01"),
+        ("no-border-weights", "test 02"),
+        ("border-weights", "test 01"),
+        ("border-weights", "test 02"),
+    ]
+    assert rows[:2] == before
+    assert {row["data"] for row in rows} == {"cells"}
+    assert all(0 <= float(row[n]) <= 1 for row in rows for n in ("SEG", "DET", "AP50"))
+    assert len(list((output / "pictures").glob("*.png"))) == 4
+
+
+@pytest.mark.parametrize("script", ["reproduce_cells"], indirect=True)
+def test_folds_of_the_tracking_challenge(script: ModuleType, tmp_path: Path) -> None:
+    two = tracking_challenge(tmp_path / "two", {"01": 2, "02": 1})
+    [(first, *_), (second, training, held_out)] = script.challenge(two, tmp_path)
+    assert (first, second) == ("test 01", "test 02")
+    assert [Path(item["label"]).parts[-3:] for item in training] == [
+        ("01_ST", "SEG", "man_seg000.tif"),  # silver truth to train on
+        ("01_ST", "SEG", "man_seg001.tif"),
+    ]
+    assert [Path(item["image"]).parts[-2:] for item in held_out] == [("02", "t000.tif")]
+    one = tracking_challenge(tmp_path / "one", {"01": 10})
+    [(_, training, held_out)] = script.challenge(one, tmp_path)
+    assert [Path(item["image"]).stem for item in held_out] == ["t008", "t009"]
+    assert len(training) == 8
+    (tmp_path / "none" / "01").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"no 01_ST/SEG/man_segNNN\.tif nor 01_GT/SEG"):
+        script.challenge(tmp_path / "none", tmp_path)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("script", ["reproduce_cells"], indirect=True)
+def test_folds_of_the_real_images(script: ModuleType, shared: Path, tmp_path: Path) -> None:
+    [(name, training, held_out)] = script.usiigaci(shared / "data" / "usiigaci-t98g", tmp_path)
+    assert (name, len(training), len(held_out)) == ("test set9", 11, 1)
+    assert all(Path(path).is_file() for item in training + held_out for path in item.values())
+    [(_, training, held_out)] = script.dsb2018(shared / "data" / "dsb2018", tmp_path)
+    assert (len(training), len(held_out)) == (30, 8)
+    label = load_image(held_out[0]["label"]).numpy()
+    image_id = Path(held_out[0]["label"]).name.removesuffix("_label.tif")
+    masks = shared / "data" / "dsb2018" / "stage1_train" / image_id / "masks"
+    assert np.unique(label).tolist() == list(range(len(list(masks.glob("*.png"))) + 1))
+    assert load_image(held_out[0]["image"]).shape == label.shape

@@ -16,16 +16,17 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import monai
 import numpy as np
 import torch
 from monai.transforms import Compose
 from numpy.typing import NDArray
 
+import unet_med
 from unet_med import bundle
 from unet_med.data.writing import written_beside
 from unet_med.inferers.views import views
@@ -179,13 +180,14 @@ def jobs(
             minutes = f"{args.minutes:g}"
             key = {"name": name, **more, "device": DEVICE, "minutes": minutes, "seed": seed}
             if (not args.only or name in args.only) and not table.has(key):
-                yield name, key, args.output / "trainings" / "-".join(map(str, key.values()))
+                folder = "-".join(map(str, key.values())).replace(" ", "_")
+                yield name, key, args.output / "trainings" / folder
 
 
 def provenance() -> str:
     """One line: date, machine, versions, command."""
     gpu = torch.cuda.get_device_name() if DEVICE == "cuda" else "no GPU"
-    packages = [f"{name} {_version(name)}" for name in ("unet-med", "monai", "torch", "numpy")]
+    packages = [f"{p.__name__} {p.__version__}" for p in (unet_med, monai, torch, np)]
     machine = f"{os.cpu_count()} cores ({platform.machine()}), {gpu}"
     command = " ".join(["python", *sys.argv])
     return f"{date.today()}; {machine}; {', '.join(packages)}; `{command}`"
@@ -208,13 +210,6 @@ def probability_picture(
         axes.imshow(panel, cmap=colours, interpolation="nearest", **limits)
         axes.set(title=title, xticks=[], yticks=[])
     return save(figure, path)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # a checkout on the path
-        return "(not installed)"
 
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:
