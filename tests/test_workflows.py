@@ -238,3 +238,61 @@ def test_folds_of_the_real_images(script: ModuleType, shared: Path, tmp_path: Pa
     masks = shared / "data" / "dsb2018" / "stage1_train" / image_id / "masks"
     assert np.unique(label).tolist() == list(range(len(list(masks.glob("*.png"))) + 1))
     assert load_image(held_out[0]["image"]).shape == label.shape
+
+
+@pytest.mark.parametrize("script", ["ablate"], indirect=True)
+def test_ablation(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "TRAINING", range(2))
+    monkeypatch.setattr(script, "HELD_OUT", range(2, 4))
+    monkeypatch.setattr(script, "FEATURES", [2, 2, 2])
+    monkeypatch.setattr(script, "OUTPUT_SIDE", 32)
+    data, output = isbi_stack(tmp_path, 4), tmp_path / "out"
+    options = ["--data", str(data), "--output", str(output), "--minutes", "0.001", "--seeds", "0"]
+    script.main([*options, "--only", "default"])
+    before = table_of(output)
+    script.main([*options, "--only", "default", "same-padding", "up-bilinear", "weights-before"])
+    rows = table_of(output)
+    assert rows[:2] == before  # one training, two ways to apply its network
+    names = ["default", "zero-border", "same-padding", "up-bilinear", "weights-before"]
+    assert [row["name"] for row in rows] == names
+    assert before[0]["steps"] == before[1]["steps"]
+    assert all(0 <= float(row[n]) <= 1 for row in rows for n in ("V_Rand", "V_Info"))
+    assert len(list((output / "pictures").glob("*.png"))) == len(rows)
+
+
+@pytest.mark.parametrize("script", ["ablate"], indirect=True)
+def test_each_change_changes_one_thing(script: ModuleType) -> None:
+    from unet_med.bundle import merge_config
+
+    merged = {n: merge_config(script.TRAIN_JSON, [], v) for n, v in script.CHANGES.items()}
+    assert merged.pop("default") == script.DEFAULT
+    for name, config in merged.items():
+        changed = {section for section in config if config[section] != script.DEFAULT[section]}
+        assert len(changed) == 1 or (name, changed) == ("weights-before", {"train", "augment"})
+    assert merged["no-class-weights"]["weigh"][1]["class_weights"] == [1.0, 1.0]
+    assert merged["no-elastic"]["augment"][4]["prob"] == 0.0
+    assert merged["b-spline"]["augment"][4]["kernel"] == "bspline"
+    for step in merged["weights-before"]["augment"][:-1]:
+        assert step["keys"] == ["image", "label", "weight"]
+        assert step.get("mode", ["bilinear", "nearest", "bilinear"])[2] == "bilinear"
+    assert merged["weights-before"]["augment"][-1]["keys"] == "image"  # grey values
+    sides = {
+        name: script.tile_size({"features": [2] * 5, **script.CHANGES[name]}) for name in merged
+    }
+    assert sides["no-skip"] == 572
+    assert sides["same-padding"] == 400
+    assert sides["up-bilinear"] > 572
+
+
+@pytest.mark.parametrize("script", ["ablate"], indirect=True)
+def test_zero_border_is_one_pass_over_the_image_in_zeros(script: ModuleType) -> None:
+    from unet_med.inferers import OverlapTileInferer
+    from unet_med.networks import UNet
+
+    torch.manual_seed(0)
+    network = UNet(features=(2, 4, 8), dropout=0.0).eval()  # margin 20, stride 4
+    image = torch.rand(1, 1, 24, 24)
+    with torch.no_grad():
+        found = script.zero_border(OverlapTileInferer(44))(image, network)
+        expected = network(torch.nn.functional.pad(image, [20] * 4))
+    torch.testing.assert_close(found, expected)

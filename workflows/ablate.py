@@ -1,0 +1,118 @@
+"""What each ingredient is worth: the default training on ISBI 2012, one change at a time.
+
+    python workflows/ablate.py --minutes 4 --seeds 0 1 2
+    python workflows/ablate.py --only default no-border-weights
+
+The default is the paper, `configs/train.json`, with the channels of a small network. Slices
+0-15 train and 16-19 are scored, so that 20-23 stay untouched. All trainings have equal time and
+tiles of at least the same output. The row `zero-border` is the network of `default`, applied
+with zeros (the image's mean grey) in place of the mirror beyond the image's border.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import experiment
+import torch
+from monai.bundle import ConfigParser
+from reproduce_isbi2012 import pairs, scores
+
+from unet_med.bundle import find_bundle, merge_config
+
+FEATURES = [16, 32, 64, 128, 256]
+TRAINING, HELD_OUT = range(16), range(16, 20)  # slices
+MINUTES, SEEDS = 4.0, (0, 1, 2)
+OUTPUT_SIDE = 388  # px of a tile's output, section 2
+
+TRAIN_JSON = find_bundle() / "configs" / "train.json"
+DEFAULT = json.loads(TRAIN_JSON.read_text(encoding="utf-8"))
+
+
+def within(section: str, transform: str, **changes: Any) -> dict[str, Any]:
+    """Changed arguments of one transform in a list of the config."""
+    names = [entry["_target_"].split(".")[-1] for entry in DEFAULT[section]]
+    return {f"{section}::{names.index(transform)}::{k}": v for k, v in changes.items()}
+
+
+def with_weight(transform: dict[str, Any]) -> dict[str, Any]:
+    """A transform of the labels that moves the weights as well."""
+    if "label" not in transform["keys"]:
+        return transform
+    modes = {"mode": [*transform["mode"], "bilinear"]} if "mode" in transform else {}
+    return {**transform, "keys": [*transform["keys"], "weight"], **modes}
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no-border-weights": {"w0": 0.0},
+    "no-class-weights": within("weigh", "BorderWeightMapd", class_weights=[1.0, 1.0]),
+    "no-elastic": within("augment", "RandElasticDeformd", prob=0.0),
+    "b-spline": within("augment", "RandElasticDeformd", kernel="bspline"),
+    "same-padding": {"network_def::padding": "same"},  # with zeros, in every convolution
+    "no-skip": {"network_def::skip": "none"},
+    "up-bilinear": {"network_def::upsample": "bilinear"},
+    "up-unpool": {"network_def::upsample": "unpool"},
+    "up-pixelshuffle": {"network_def::upsample": "pixelshuffle"},
+    "no-dropout": {"network_def::dropout": 0.0},
+    "weights-before": {  # of the whole image, then deformed; the last entry drops the metadata
+        "train::preprocessing::transforms": "$@load + @weigh + @augment + @weigh[-1:]",
+        "augment": [with_weight(transform) for transform in DEFAULT["augment"]],
+    },
+}
+
+
+def tile_size(variant: dict[str, Any]) -> int:
+    """Input side of a variant's network for an output of `OUTPUT_SIDE`, px."""
+    with torch.device("meta"):
+        parser = ConfigParser(merge_config(TRAIN_JSON, [], variant))
+        return int(parser.get_parsed_content("network_def").input_size_for(OUTPUT_SIDE))
+
+
+def zero_border(inferer: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The inferer on an image that lies in zeros, as wide as the network sees."""
+
+    def infer(image: torch.Tensor, network: Any) -> torch.Tensor:
+        around = -(-network.margin // network.stride) * network.stride  # keeps the pooling's grid
+        padded = torch.nn.functional.pad(image, [around] * 4)  # (B, C, X + 2 p, Y + 2 p)
+        return inferer(padded, network)[..., around:-around, around:-around]
+
+    return infer
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = experiment.parser(
+        __doc__, CHANGES, output="runs/ablation", minutes=MINUTES, seeds=SEEDS
+    )
+    args = parser.parse_args(argv)
+    table = experiment.Table(args.output, "One change at a time, ISBI 2012, slices 16-19")
+    for name, key, folder in experiment.jobs(table, args, CHANGES):
+        variant = {"features": FEATURES, **CHANGES[name]}
+        trained = experiment.train(
+            folder,
+            pairs(args.data, TRAINING),
+            {**variant, "tile_size": tile_size(variant)},
+            minutes=args.minutes,
+            seed=key["seed"],
+        )
+        items = [trained.load(item) for item in pairs(args.data, HELD_OUT)]
+        truths = [item["label"][0].numpy().T > 0 for item in items]  # (Y, X)
+        ways = {name: trained}
+        if name == "default":
+            ways["zero-border"] = dataclasses.replace(trained, inferer=zero_border(trained.inferer))
+        rows = []
+        for row_name, way in ways.items():
+            found = [way.foreground(item["image"]) for item in items]
+            row = {**key, "name": row_name, **scores(found, truths)}
+            rows.append({**row, "steps": trained.steps, "seconds": trained.seconds})
+            picture = args.output / "pictures" / f"{row_name}-{key['seed']}.png"
+            image = items[0]["image"][0].numpy().T
+            experiment.probability_picture(image, truths[0], found[0], picture)
+        table.add(rows)
+
+
+if __name__ == "__main__":
+    main()
