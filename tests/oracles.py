@@ -318,3 +318,46 @@ def most_matches(jaccard: np.ndarray, threshold: float) -> int:
         sum(jaccard[i, j] >= threshold for i, j in enumerate(chosen))
         for chosen in itertools.permutations(range(columns), rows)
     )
+
+
+def warped_splits_and_mergers(
+    probability: np.ndarray, truth: np.ndarray, threshold: float
+) -> tuple[int, int]:
+    """Warping error's split and merge pixels of one slice, rule by rule of its description."""
+    corners = np.ones((3, 3))
+    proposal, relaxed = np.pad(probability > threshold, 1), np.pad(truth != 0, 1).astype(bool)
+    strength = np.pad(np.abs(probability - threshold).astype(np.float32), 1)
+
+    def mismatches() -> list[tuple[int, int]]:
+        found = [(y, x) for x, y in zip(*np.nonzero((proposal != relaxed).T), strict=True)]
+        return sorted(found, key=lambda pixel: -strength[pixel])  # stable
+
+    def is_simple(y: int, x: int) -> bool:
+        ring = relaxed[y - 1 : y + 2, x - 1 : x + 2].copy()
+        ground = ~ring
+        ring[1, 1] = ground[1, 1] = False
+        objects = ndimage.label(ring)[0]
+        beside = {objects[0, 1], objects[1, 0], objects[1, 2], objects[2, 1]} - {0}
+        return len(beside) == 1 and ndimage.label(ground, corners)[1] == 1
+
+    def objects_near(interior: np.ndarray, y: int, x: int) -> set[int]:
+        around = ndimage.label(interior)[0][y - 1 : y + 2, x - 1 : x + 2].ravel().tolist()
+        return set(around[:4] + around[5:])
+
+    changed = True
+    while changed:
+        changed = False
+        for pixel in mismatches():
+            if is_simple(*pixel):
+                relaxed[pixel] = not relaxed[pixel]
+                changed = True
+    split = merge = 0
+    for y, x in mismatches():
+        found = objects_near(relaxed, y, x)
+        if len(found - {0}) > 1:
+            split, merge = split + relaxed[y, x], merge + (not relaxed[y, x])
+        elif relaxed[y, x] and len(found) == 2:
+            window = np.pad(relaxed, 20)[y : y + 41, x : x + 41].copy()
+            window[20, 20] = False
+            split += len(objects_near(window, 20, 20) - {0}) > 1
+    return int(split), int(merge)

@@ -16,12 +16,17 @@ from scipy import ndimage
 from skimage.io import imread
 
 from unet_med import metrics
-from unet_med.metrics.isbi import Overlap, v_scores_by_threshold
+from unet_med.metrics.isbi import v_scores_by_threshold
+from unet_med.metrics.overlap import Overlap
+from unet_med.metrics.slices import OLD_THRESHOLDS, THRESHOLDS
 from unet_med.metrics.thinning import thinned_segments
+from unet_med.metrics.warping import SIMPLE, WARPING_ERROR
 
 GOLDEN = Path(__file__).parent / "golden" / "isbi_metrics"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
-OURS = ("pixel_error", "rand_error", "v_rand", "v_info", "seg")
+OURS = ("pixel_error", "rand_error", "warping_error", "v_rand", "v_info", "seg")
+
+ISBI = ("v_rand", "v_info", "rand_error", "pixel_error", "warping_error")
 
 masks = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9))
 label_pairs = arrays.array_shapes(min_dims=1, max_dims=3, max_side=5).flatmap(
@@ -44,8 +49,8 @@ def renumbered(labels: np.ndarray) -> list[int]:
 
 class TestGolden:
     def test_there_are_pairs(self):
-        assert len(list(GOLDEN.glob("*.npz"))) == len(EXPECTED) == 10
-        assert len(golden_cases()) == 4 * 7 + 3
+        assert len(list(GOLDEN.glob("*.npz"))) == len(EXPECTED) == 13
+        assert len(golden_cases()) == 5 * 10 + 3
 
     @pytest.mark.parametrize(("name", "key"), golden_cases())
     def test_is_the_organisers(self, name, key):
@@ -68,6 +73,23 @@ class TestGolden:
             for key in ("pixel_error", "rand_error"):
                 ours = getattr(metrics, key)(prediction, truth)
                 assert ours == pytest.approx(expected[name][key], abs=1e-9, rel=0), name
+
+    @pytest.mark.data
+    def test_every_split_and_merge_pixel(self, shared):
+        golden = shared / "golden" / "isbi_metrics"
+        by_threshold = json.loads((golden / "by_threshold.json").read_text())["pairs"]
+        expected = json.loads((golden / "expected.json").read_text())
+        for name, values in by_threshold.items():
+            prediction, truth = self.read(shared, golden / f"{name}.npz")
+            counts = WARPING_ERROR.count(prediction, truth)
+            split, merge, pixels = counts.sum(axis=0).T
+            assert split.tolist() == values["warping_split_pixels"][:10], name
+            assert merge.tolist() == values["warping_merge_pixels"][:10], name
+            assert (pixels == truth.size).all()
+            assert (split + merge).min() == expected[name]["warping_split_merge_pixels"], name
+            assert metrics.warping_error(prediction, truth) == pytest.approx(
+                expected[name]["warping_error"], abs=1e-15, rel=0
+            )
 
     def read(self, shared: Path, file: Path) -> tuple[np.ndarray, np.ndarray]:
         pair = np.load(file)
@@ -99,6 +121,90 @@ class TestThinning:
         assert thinned_segments(gap.T).tolist() == [[1], [1], [0], [2]]
         corner = np.array([[1, 0], [0, 1]], bool)
         assert thinned_segments(corner).tolist() == [[1, 0], [0, 2]]
+
+
+class TestWarping:
+    @given(
+        arrays.array_shapes(min_dims=2, max_dims=2, max_side=9).flatmap(
+            lambda shape: st.tuples(
+                arrays.arrays(np.float32, shape, elements=st.sampled_from([0, 0.3, 0.5, 0.7, 1])),
+                arrays.arrays(bool, shape),
+            )
+        )
+    )
+    def test_is_the_description_rule_by_rule(self, pair):
+        self.check(*pair)
+
+    @pytest.mark.parametrize("share", [-0.4, 0.0, 0.4])
+    def test_on_blobs(self, rng, share):
+        """Wider than the window, with rings that only the window cuts."""
+        relief = ndimage.gaussian_filter(rng.normal(size=(50, 30)), 2)
+        found = ndimage.gaussian_filter(relief + 0.2 * rng.normal(size=relief.shape), 1)
+        self.check((1 / (1 + np.exp(-20 * found))).astype(np.float32), relief > share * 0.14)
+
+    def check(self, probability, truth):
+        counts = WARPING_ERROR.count(probability, truth)[0]
+        for threshold, (split, merge, pixels) in zip(OLD_THRESHOLDS, counts, strict=True):
+            double = probability.astype(np.float64)
+            expected = oracles.warped_splits_and_mergers(double, truth, threshold)
+            assert (split, merge) == expected
+            assert pixels == truth.size
+
+    def test_simple_points(self):
+        """By the number of pieces around the pixel, for all 256 neighbourhoods."""
+        ring = [(1, 0), (0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0)]
+        for code in range(256):
+            around = np.zeros((3, 3), bool)
+            for place, where in enumerate(ring):
+                around[where] = code >> place & 1
+            ground = ~around
+            ground[1, 1] = False
+            labels = ndimage.label(around)[0]
+            beside = {labels[ring[place]] for place in (0, 2, 4, 6)} - {0}
+            pieces = ndimage.label(ground, np.ones((3, 3)))[1]
+            assert SIMPLE[code] == (len(beside) == 1 and pieces == 1), code
+
+    def test_moved_and_lost_borders_are_free(self):
+        truth = np.ones((9, 12), int)
+        truth[:, 5] = 0
+        moved = np.ones_like(truth)
+        moved[:, 4] = 0  # by 2 px it would not touch the old border
+        assert metrics.warping_error(moved, truth) == 0.0
+        merged = np.ones_like(truth)
+        assert metrics.warping_error(merged, truth) == 9 / truth.size
+        merged[:4, 5] = 0
+        assert metrics.warping_error(merged, truth) == 5 / truth.size
+        assert metrics.warping_error(truth, merged) == pytest.approx(1 / truth.size)
+
+    @pytest.mark.parametrize(("depth", "split"), [(20, 0), (21, 1)])
+    def test_a_ring_is_cut_where_the_window_does_not_see_it_close(self, depth, split):
+        truth = np.zeros((60, 60), int)
+        truth[30 : 31 + depth, 20:27] = 1
+        truth[31 : 30 + depth, 21:26] = 0
+        cut = truth.copy()
+        cut[30, 23] = 0
+        for turns in range(4):
+            pair = np.rot90(cut, turns), np.rot90(truth, turns)
+            assert metrics.warping_error(*pair) == split / truth.size
+
+    def test_slices_are_pooled(self, rng):
+        truth = rng.random((3, 12, 14)) > 0.3
+        found = ndimage.gaussian_filter(truth + rng.normal(0, 0.3, truth.shape), (0, 0.7, 0.7))
+        found = np.clip(found, 0, 1)
+        each = sum(WARPING_ERROR.count(f, t)[0, :, :2] for f, t in zip(found, truth, strict=True))
+        assert metrics.warping_error(found, truth) == each.sum(axis=1).min() / truth.size
+
+    def test_degenerate_truths(self):
+        nothing, everything = np.zeros((4, 5), int), np.ones((4, 5), int)
+        line = everything.copy()
+        line[:, 2] = 0
+        for found in (nothing, everything, line):
+            assert metrics.warping_error(found, nothing) == 0.0
+        assert metrics.warping_error(everything, everything) == 0.0
+        assert metrics.warping_error(line, everything) == 1 / 20
+        assert metrics.warping_error(nothing, everything) == 0.0
+        for found, truth in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            assert metrics.warping_error([[found]], [[truth]]) == 0.0
 
 
 class TestScoresOfLabels:
@@ -161,7 +267,7 @@ class TestIsbi:
     def test_one_slice_is_a_stack_of_one(self, two_cells):
         prediction, truth = two_cells
         truth[3, 2] = 0
-        for key in ("v_rand", "v_info", "rand_error", "pixel_error"):
+        for key in ISBI:
             metric = getattr(metrics, key)
             assert metric(prediction[None], truth[None]) == metric(prediction, truth)
 
@@ -169,7 +275,7 @@ class TestIsbi:
         _, truth = two_cells
         wrong = truth.copy()
         wrong[4, 5] = 1  # a gap in the line
-        for key in ("v_rand", "v_info", "rand_error", "pixel_error"):
+        for key in ISBI:
             metric = getattr(metrics, key)
             expected = metric(wrong.astype(np.float32), truth)
             assert metric(wrong, truth) == expected
@@ -186,10 +292,7 @@ class TestIsbi:
 
     def test_thresholds_are_accumulated(self):
         prediction = np.array([[1.0, np.nextafter(np.float32(1), 0)]], np.float32)
-        assert (metrics.isbi.THRESHOLDS[-1], len(metrics.isbi.THRESHOLDS)) == (
-            0.9999999999999999,
-            11,
-        )
+        assert (THRESHOLDS[-1], len(THRESHOLDS)) == (0.9999999999999999, 11)
         assert v_scores_by_threshold(prediction, np.ones((1, 2)))[-1, 0] == 1.0  # 1.0 is interior
 
     def test_nothing_above_the_threshold_is_one_segment(self, two_cells):
@@ -236,7 +339,7 @@ class TestIsbi:
         ],
     )
     def test_refuses_other_maps(self, prediction, message):
-        for key in ("v_rand", "v_info", "rand_error", "pixel_error"):
+        for key in ISBI:
             with pytest.raises(ValueError, match=message):
                 getattr(metrics, key)(prediction, np.ones((4, 4)))
 
