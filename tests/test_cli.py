@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from unet_med.cli import main
+from unet_med.cli.train import Survey, look
 from unet_med.data import SyntheticCells, save_image
 
 TRAIN = ["--features", "2", "4", "8", "--epochs", "1", "--device", "cpu"]
@@ -143,6 +145,33 @@ def test_stack_and_its_label_stack(tmp_path: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert "images    4, 2-D, 1 channel(s)" in said
     assert "a mask (decided from the values)" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "decoded"), [("mask", 0), ("instances", 0), ("classes", 2), ("auto", 2)]
+)
+def test_labels_are_read_where_their_values_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, decoded: int
+) -> None:
+    for name in ("a", "b"):
+        for folder, value in (("images", 9), ("labels", 3)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            array = np.full((3, 12, 10), value, np.uint8)
+            array[:, 0] = 0
+            tifffile.imwrite(tmp_path / folder / f"{name}.tif", array, photometric="minisblack")
+    calls: list[str] = []
+    decode = tifffile.TiffPageSeries.asarray
+    monkeypatch.setattr(
+        tifffile.TiffPageSeries, "asarray", lambda series: calls.append("") or decode(series)
+    )
+    words = {"images": str(tmp_path / "images"), "labels": str(tmp_path / "labels")}
+    survey = look(argparse.Namespace(**words, dims=None, label_kind=kind))
+    assert len(calls) == decoded
+    assert survey == Survey(
+        count=2, shape=(10, 12, 3), in_channels=1, spatial_dims=3,
+        label_kind="mask" if kind == "auto" else kind,
+        out_channels=4 if kind == "classes" else 2, stacks=False,
+    )  # fmt: skip
 
 
 def test_resumed_training_goes_on(trained: Path, cells: Path, tmp_path: Path) -> None:

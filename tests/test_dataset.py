@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from monai.data import DataLoader
-from monai.transforms import Compose, Lambdad, RandLambdad, RandShiftIntensityd
+from monai.transforms import Compose, Lambdad, LoadImaged, RandLambdad, RandShiftIntensityd
 
-from unet_med.data import EpochSampler, TileDataset
+from unet_med.data import EpochSampler, TileDataset, find_pairs, save_image
+from unet_med.transforms import SelectSliced
 
 
 def make(tiles: int | None = None, seed: int = 0, images: int = 5, **options: Any) -> TileDataset:
@@ -61,6 +64,46 @@ def test_deterministic_head_runs_once_and_stays_untouched() -> None:
     dataset = TileDataset(items, transform)
     assert [float(dataset[k]["image"].max()) for k in range(3)] == [1.0, 1.0, 1.0]
     assert len(calls) == 1
+
+
+def test_a_stack_of_planes_is_decoded_once(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, top in (("images", 4000), ("labels", 2)):
+        for name, planes in (("a", 30), ("b", 1), ("c", 2)):
+            stack = rng.integers(0, top, (1, 9, 8, planes)).astype(np.uint16)
+            save_image(tmp_path / folder / f"{name}.tif", stack)
+    items = find_pairs(tmp_path / "images", tmp_path / "labels", stacks=True)
+    keys = ["image", "label"]
+    load = LoadImaged(keys, reader="unet_med.data.AutoReader", ensure_channel_first=True)
+    spoil = Lambdad("image", lambda x: x.mul_(2))  # in place: planes must not share memory
+    transform = Compose([load, SelectSliced(keys), spoil])
+    expected = [transform(item) for item in items]
+
+    decoded: list[str] = []
+    decode = tifffile.TiffPageSeries.asarray
+    monkeypatch.setattr(
+        tifffile.TiffPageSeries,
+        "asarray",
+        lambda series: decoded.append(series.keyframe.parent.filename) or decode(series),
+    )
+    dataset = TileDataset(items, transform)
+    assert len(items) == 33
+    assert sorted(decoded) == ["a.tif", "a.tif", "b.tif", "b.tif", "c.tif", "c.tif"]
+    for item, wanted in zip(dataset._cache or [], expected, strict=True):
+        assert item.keys() == wanted.keys()
+        assert item["image"].meta["filename_or_obj"] == wanted["image"].meta["filename_or_obj"]
+        for key in keys:
+            assert torch.equal(item[key], wanted[key])
+            assert item[key].untyped_storage().nbytes() == 4 * 9 * 8  # nothing of the stack
+
+
+def test_in_memory_stacks_are_not_mistaken_for_one() -> None:
+    stacks = [torch.rand(1, 3, 3, 4) for _ in range(2)]
+    items = [{"image": stack, "slice": k} for k in (0, 3) for stack in stacks]
+    dataset = TileDataset(items, Compose([SelectSliced("image")]))
+    for item, wanted in zip(dataset._cache or [], items, strict=True):
+        assert torch.equal(item["image"], wanted["image"][..., wanted["slice"]])
 
 
 def test_without_cache_the_tiles_are_the_same() -> None:

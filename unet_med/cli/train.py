@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,25 +57,36 @@ def run(args: argparse.Namespace) -> None:
 
 
 def look(args: argparse.Namespace) -> Survey:
-    """Read every label and the first image's header, and decide what was left open."""
+    """Read headers, the labels where their values matter, and decide what was left open."""
     from unet_med import data
 
     pairs = data.find_pairs(args.images, args.labels)
-    first = data.load_image(pairs[0]["image"])
-    dims = args.dims or (2 if len(pairs) == 1 or first.ndim == 3 else 3)
-    labels = [data.load_image(pair["label"]).numpy() for pair in pairs]
-    kind = args.label_kind if args.label_kind != "auto" else data.guess_label_kind(labels)
-    classes = max(int(label[label != 255].max(initial=0)) for label in labels) + 1
-    shapes = [label.shape[1 : 1 + dims] for label in labels]
+    first = data.load_header(pairs[0]["image"])
+    shapes = [data.load_header(pair["label"]).spatial_shape for pair in pairs]
+    volume = len(first.spatial_shape) == 3
+    dims = args.dims or (3 if volume and len(pairs) > 1 else 2)
+    kind, out_channels = _meaning(args.label_kind, [pair["label"] for pair in pairs])
     return Survey(
-        count=sum(label.shape[3] if dims == 2 and label.ndim == 4 else 1 for label in labels),
-        shape=tuple(max(sides) for sides in zip(*shapes, strict=True)),
-        in_channels=first.shape[0],
+        count=sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes),
+        shape=tuple(max(sides) for sides in zip(*(s[:dims] for s in shapes), strict=True)),
+        in_channels=first.array.shape[0] if first.has_channels else 1,
         spatial_dims=dims,
         label_kind=kind,
-        out_channels=max(classes, 2) if kind == "classes" else 2,
-        stacks=dims == 2 and first.ndim == 4,
+        out_channels=out_channels,
+        stacks=dims == 2 and volume,
     )
+
+
+def _meaning(kind: str, paths: Sequence[str]) -> tuple[str, int]:
+    """Kind of the labels, and the network's output channels; reads no file that it need not."""
+    from unet_med import data
+
+    if kind in ("mask", "instances"):
+        return kind, 2
+    labels = [data.load_image(path).numpy() for path in paths]
+    kind = data.guess_label_kind(labels) if kind == "auto" else kind
+    classes = max(int(label[label != 255].max(initial=0)) for label in labels) + 1
+    return kind, max(classes, 2) if kind == "classes" else 2
 
 
 def choose(args: argparse.Namespace, survey: Survey, device: str) -> dict[str, Any]:

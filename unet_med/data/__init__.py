@@ -20,6 +20,7 @@ _MODULE_OF = {
     "SyntheticCells": "synthetic",
     "SyntheticShapes": "synthetic",
     "AutoReader": "files",
+    "load_header": "files",
     "load_image": "files",
     "register": "files",
     "save_image": "files",

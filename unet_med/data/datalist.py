@@ -203,7 +203,6 @@ def _split_stacks(items: Sequence[Item]) -> list[Item]:
 
 def _count_planes(path: str) -> int:
     """Planes along the last spatial axis of a file, 1 for a 2-D image."""
-    from unet_med.data.files import AutoReader
+    from unet_med.data.files import load_header
 
-    header = AutoReader().open(Path(path).expanduser(), header_only=True)
-    return (*header.spatial_shape, 1)[2]  # (X, Y[, Z])
+    return (*load_header(path).spatial_shape, 1)[2]  # (X, Y[, Z])

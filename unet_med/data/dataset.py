@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,15 @@ from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
+from unet_med.transforms.check import SelectSliced
+
 
 class TileDataset(Dataset):
     """Random tiles of a list of images, the same on any number of workers.
 
     The deterministic head of the transform runs once for each image and is kept
-    in memory; before the random rest runs, its transforms are reseeded from
+    in memory; planes of one stack that follow one another share what comes before
+    `SelectSliced`. Before the random rest runs, its transforms are reseeded from
     `(seed, epoch, position)`. So neither the number of workers nor an
     interruption changes a tile.
 
@@ -51,7 +54,7 @@ class TileDataset(Dataset):
         self._cache: list[Any] | None = None
         if cache:
             bar = tqdm(data, desc="loading images", unit="image", disable=not progress)
-            self._cache = [self._load(item) for item in bar]
+            self._cache = list(self._load_all(bar))
 
     def __len__(self) -> int:
         return self.tiles_per_epoch
@@ -69,11 +72,39 @@ class TileDataset(Dataset):
     def _load(self, item: dict[str, Any]) -> Any:
         return self.transform(item, end=self.first_random, threading=True)
 
+    def _load_all(self, items: Iterable[dict[str, Any]]) -> Iterator[Any]:
+        """Load items in order; what comes before `SelectSliced` runs once for planes of one stack.
+
+        Each plane would otherwise decode its whole stack again.
+        """
+        select = self.transform.get_index_of_first(lambda t: isinstance(t, SelectSliced))
+        end = len(self.transform) if self.first_random is None else self.first_random
+        if select is None or select >= end:
+            yield from map(self._load, items)
+            return
+        key = self.transform.transforms[select].slice_key
+        stack: dict[str, Any] = {}
+        previous: dict[str, Any] = {}
+        for item in items:
+            if not _of_one_stack(item, previous, key):
+                stack = self.transform(item, end=select, threading=True)
+            plane = {**stack, key: item.get(key)}
+            yield self.transform(plane, start=select, end=end, threading=True)
+            previous = item
+
     def _image_of(self, epoch: int, k: int) -> int:
         """Index of the image behind tile `k`: shuffled lists of all images, one after another."""
         lap, index = divmod(epoch * len(self) + k, len(self.data))
         order = np.random.default_rng((self.seed, lap)).permutation(len(self.data))
         return int(order[index])
+
+
+def _of_one_stack(item: dict[str, Any], other: dict[str, Any], slice_key: str) -> bool:
+    """Whether items name planes of the same files; entries other than names must be identical."""
+    if item.get(slice_key) is None or item.keys() != other.keys():
+        return False
+    pairs = [(item[key], other[key]) for key in item if key != slice_key]
+    return all(a is b or (isinstance(a, str) and a == b) for a, b in pairs)
 
 
 class EpochSampler(Sampler[int]):

@@ -116,6 +116,23 @@ def load_image(path: str | os.PathLike[str]) -> MetaTensor:
     return image
 
 
+def load_header(path: str | os.PathLike[str]) -> Volume:
+    """Read what a file says of its image, without its pixels.
+
+    Args:
+        path: as for `load_image`; of a folder with a DICOM series the pixels are read too.
+
+    Returns:
+        Shape, affine and unit as `load_image` finds them; the array is a stand-in that
+        takes no memory.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: its header cannot be read, or is not one image's.
+    """
+    return AutoReader().open(Path(path).expanduser(), header_only=True)
+
+
 def save_image(
     path: str | os.PathLike[str],
     array: np.ndarray | torch.Tensor,

@@ -41,7 +41,7 @@ class SelectSliced(MapTransform):
                 raise ValueError(
                     f"{_name(d[key], str(key))} has shape {tuple(d[key].shape)}: no plane {index}"
                 )
-            d[key] = d[key][..., index]  # (C, X, Y)
+            d[key] = d[key][..., index].clone()  # (C, X, Y); a view would keep the whole stack
         return d
 
 
