@@ -42,4 +42,20 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the TIFF files whose pixels were decoded, as it happens."""
+    import tifffile
+
+    names: list[str] = []
+    decode = tifffile.TiffPageSeries.asarray
+
+    def note(series: tifffile.TiffPageSeries) -> np.ndarray:
+        names.append(series.keyframe.parent.filename)
+        return decode(series)
+
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", note)
+    return names
+
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores

@@ -149,3 +149,14 @@ def test_label_kind_of_real_labels(shared: Path) -> None:
     assert data.guess_label_kind([load(p).numpy() for p in cells]) == "instances"
     membranes = sorted((shared / "data/isbi2012/label").iterdir())[:3]
     assert data.guess_label_kind([load(p).numpy() for p in membranes]) == "mask"
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_instance_sizes_are_counted_one_by_one(seed: int) -> None:
+    label = np.random.default_rng(seed).integers(-1, 4, (5, 4, 3)) * 70_000
+    whole = [np.sum(label == k) for k in np.unique(label) if k > 0]
+    planes = [
+        np.sum(plane == k) for plane in label.transpose(2, 0, 1) for k in np.unique(plane) if k > 0
+    ]
+    assert sorted(data.instance_sizes(label, 3)) == sorted(whole)
+    assert sorted(data.instance_sizes(label, 2)) == sorted(planes)

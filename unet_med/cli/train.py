@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unet_med import bundle
 from unet_med.cli import PRESETS
 from unet_med.cli.device import choose_device
+
+Array = np.ndarray[Any, Any]
 
 CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
 DEFAULT_MINUTES = 10.0
@@ -29,6 +33,7 @@ class Survey:
     label_kind: str
     out_channels: int
     stacks: bool
+    min_size: int  # of an instance, px
 
 
 def run(args: argparse.Namespace) -> None:
@@ -65,28 +70,32 @@ def look(args: argparse.Namespace) -> Survey:
     shapes = [data.load_header(pair["label"]).spatial_shape for pair in pairs]
     volume = len(first.spatial_shape) == 3
     dims = args.dims or (3 if volume and len(pairs) > 1 else 2)
-    kind, out_channels = _meaning(args.label_kind, [pair["label"] for pair in pairs])
+    kind = args.label_kind
+    labels = [data.load_image(p["label"]).numpy()[0] for p in pairs] if kind != "mask" else []
+    kind = data.guess_label_kind(labels) if kind == "auto" else kind
     return Survey(
         count=sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes),
         shape=tuple(max(sides) for sides in zip(*(s[:dims] for s in shapes), strict=True)),
         in_channels=first.array.shape[0] if first.has_channels else 1,
         spatial_dims=dims,
         label_kind=kind,
-        out_channels=out_channels,
+        out_channels=_count_classes(labels) if kind == "classes" else 2,
         stacks=dims == 2 and volume,
+        min_size=_min_size(labels, dims) if kind == "instances" else 0,
     )
 
 
-def _meaning(kind: str, paths: Sequence[str]) -> tuple[str, int]:
-    """Kind of the labels, and the network's output channels; reads no file that it need not."""
+def _count_classes(labels: Sequence[Array]) -> int:
+    """Classes 0..K-1; 255 is ignored, and a network tells two apart at least."""
+    return max(2, *(int(label[label != 255].max(initial=0)) + 1 for label in labels))
+
+
+def _min_size(labels: Sequence[Array], dims: int) -> int:
+    """Smallest instance that a prediction keeps: a tenth of the median one, px."""
     from unet_med import data
 
-    if kind in ("mask", "instances"):
-        return kind, 2
-    labels = [data.load_image(path).numpy() for path in paths]
-    kind = data.guess_label_kind(labels) if kind == "auto" else kind
-    classes = max(int(label[label != 255].max(initial=0)) for label in labels) + 1
-    return kind, max(classes, 2) if kind == "classes" else 2
+    sizes = np.concatenate([data.instance_sizes(label, dims) for label in labels])
+    return int(np.median(sizes) / 10) if sizes.size else 0
 
 
 def choose(args: argparse.Namespace, survey: Survey, device: str) -> dict[str, Any]:
@@ -102,6 +111,7 @@ def choose(args: argparse.Namespace, survey: Survey, device: str) -> dict[str, A
         "spatial_dims": survey.spatial_dims,
         "in_channels": survey.in_channels,
         "out_channels": survey.out_channels,
+        "min_size": survey.min_size,
         "preset": args.preset,
         "features": features,
         "seed": args.seed,
@@ -140,7 +150,8 @@ def _describe(args: argparse.Namespace, survey: Survey, settings: dict[str, Any]
     kind = {"mask": "a mask", "classes": f"{survey.out_channels} classes"}
     features = settings["features"] or "as the preset"
     print(f"images    {survey.count}, {survey.spatial_dims}-D, {survey.in_channels} channel(s)")
-    print(f"labels    {kind.get(survey.label_kind, 'instances')}{assumed}")
+    kept = f"instances; smaller than {survey.min_size} px are dropped from results"
+    print(f"labels    {kind.get(survey.label_kind, kept)}{assumed}")
     print(f"network   preset {settings['preset']}, features {features}")
     print(f"tile      {settings['tile_size']} px")
     budget = f"{settings['minutes']:g} minutes" if settings["minutes"] else f"{args.epochs} epochs"

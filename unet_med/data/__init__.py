@@ -15,6 +15,7 @@ _MODULE_OF = {
     "find_images": "datalist",
     "find_pairs": "datalist",
     "guess_label_kind": "datalist",
+    "instance_sizes": "datalist",
     "split_validation": "datalist",
     "stem": "datalist",
     "SyntheticCells": "synthetic",

@@ -126,6 +126,22 @@ def guess_label_kind(labels: Sequence[np.ndarray]) -> str:
     return "instances" if numbered else "classes"
 
 
+def instance_sizes(label: np.ndarray, spatial_dims: int) -> np.ndarray:
+    """Pixels of each instance of a label image, in no order.
+
+    Args:
+        label: instances 1..N, 0 and below elsewhere, `(X, Y)` or `(X, Y, Z)`.
+        spatial_dims: 2 counts every plane of a volume for itself, 3 the volume as a whole.
+
+    >>> instance_sizes(np.array([[1, 1, 0, 7]]), 2).tolist()
+    [2, 1]
+    """
+    if label.ndim == 3 and spatial_dims == 2:
+        planes = np.moveaxis(label, 2, 0)
+        return np.concatenate([instance_sizes(plane, 2) for plane in planes])
+    return np.unique(label[label > 0], return_counts=True)[1]
+
+
 def _single_blobs(label: np.ndarray) -> bool:
     """Whether every value of a plane, background aside, is one connected blob."""
     from scipy import ndimage
