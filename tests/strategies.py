@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from unet_med.data import save_image
-
 
 @st.composite
 def valid_nets(draw, max_depth: int = 4):
@@ -57,6 +55,8 @@ def image_files(draw):
     def write(path):
         import SimpleITK as sitk
         import tifffile
+
+        from unet_med.data import save_image  # brings torch
 
         other_order = array.transpose(0, *range(array.ndim - 1, 0, -1))  # (C, [Z,] Y, X)
         axes = "CYX" if array.ndim == 3 else "CZYX"

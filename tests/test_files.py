@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch, image_writer
+from monai.data import (
+    DataLoader,
+    Dataset,
+    MetaTensor,
+    PersistentDataset,
+    decollate_batch,
+    image_writer,
+)
 from monai.transforms import LoadImage, LoadImaged, SaveImage, SaveImaged, Spacingd
 from monai.transforms.io import array as monai_io
 from PIL import Image
@@ -279,6 +286,30 @@ def test_from_a_config_of_monai(tmp_path, volume):
     assert image.meta["filename_or_obj"] == str(tmp_path / "a.tif")
     with pytest.raises(FileNotFoundError, match="none"):
         LoadImage(reader="unet_med.data.AutoReader")(tmp_path / "none.tif")
+
+
+@pytest.mark.parametrize(("suffix", "reader"), [(".tif", "TiffReader"), (".nii.gz", "NiftiReader")])
+def test_persistent_cache_really_hits(tmp_path, volume, suffix, reader):
+    affine = np.diag([0.25, 0.25, 2.0, 1.0])
+    path = save_image(tmp_path / f"a{suffix}", volume, affine, has_channels=False)
+    calls = []
+
+    class Counting(LoadImaged):
+        def __call__(self, data, reader=None):
+            calls.append(data)
+            return super().__call__(data, reader)
+
+    data = PersistentDataset(
+        [{"image": str(path)}],
+        Counting("image", reader=f"unet_med.data.{reader}", ensure_channel_first=True),
+        cache_dir=tmp_path / "cache",
+        track_meta=True,
+    )
+    first, second = data[0]["image"], data[0]["image"]
+    assert len(calls) == 1  # with MONAI's own reader: 2
+    assert torch.equal(first, second)
+    np.testing.assert_array_equal(second.affine, affine)
+    assert second.meta["spatial_unit"] == "um"
 
 
 # --- writing

@@ -14,8 +14,7 @@ import pytest
 import tifffile
 import torch
 from hypothesis import given
-from monai.data import PersistentDataset
-from monai.transforms import LoadImage, LoadImaged, SaveImage, Spacing
+from monai.transforms import LoadImage, SaveImage, Spacing
 from oracles import by_letter
 from strategies import images_with_spacing
 
@@ -494,28 +493,6 @@ def test_several_files_become_channels(tmp_path, stack):
     np.testing.assert_array_equal(both.numpy(), stack[:2])
     with pytest.raises(ValueError, match="not channels of one image"):
         reader([tmp_path / "0.tif", tmp_path / "2.tif"])
-
-
-def test_persistent_cache_really_hits(tmp_path, stack):
-    write_tiff(tmp_path / "a.tif", stack.T[None], np.diag([0.25, 0.25, 1.0, 1.0]))
-    calls = []
-
-    class Counting(LoadImaged):
-        def __call__(self, data, reader=None):
-            calls.append(data)
-            return super().__call__(data, reader)
-
-    data = PersistentDataset(
-        [{"image": str(tmp_path / "a.tif")}],
-        Counting("image", reader="unet_med.data.TiffReader", ensure_channel_first=True),
-        cache_dir=tmp_path / "cache",
-        track_meta=True,
-    )
-    first, second = data[0]["image"], data[0]["image"]
-    assert len(calls) == 1
-    assert torch.equal(first, second)
-    assert torch.equal(second.affine, torch.diag(torch.tensor([0.25, 0.25, 1, 1])).double())
-    assert second.meta["spatial_unit"] == "um"
 
 
 # --- real files, good and broken

@@ -130,18 +130,10 @@ class RandTileCropd(OneDrawTransform):
             ValueError: spatial shapes differ.
         """
         d = dict(data)
-        shape = None
-        for key in self.key_iterator(d):
-            img = convert_to_tensor(d[key], track_meta=get_track_meta())
-            if shape is None:
-                first, shape = key, img.shape[1:]
-                if randomize:
-                    self.randomize(img)
-            if img.shape[1:] != shape:
-                raise ValueError(
-                    f"{key} is {tuple(img.shape[1:])} px, {first} is {tuple(shape)} px; "
-                    "one place is cut from images of one shape"
-                )
+        images = self.images_of_one_shape(d, "one place is cut from images of one shape")
+        if images and randomize:
+            self.randomize(next(iter(images.values())))
+        for key, img in images.items():
             d[key] = self.drawn.cut(img, self.label_size if key in self.label_keys else None)
         return d
 

@@ -156,23 +156,17 @@ class RandElasticDeformd(OneDrawTransform):
             ValueError: spatial shapes differ.
         """
         d = dict(data)
-        images = {
-            key: convert_to_tensor(d[key], track_meta=get_track_meta())
-            for key in self.key_iterator(d)
-        }
+        reason = (
+            "one field deforms one shape: crop labels to the network's output after the deformation"
+        )
+        images = self.images_of_one_shape(d, reason)
         if not images:
             return d
-        first, image = next(iter(images.items()))
+        image = next(iter(images.values()))
         if randomize:
             self.randomize(image)
         displacement = self.drawn.displacement(image)
         for key, mode in self.key_iterator(d, self.modes):
-            if images[key].shape[1:] != image.shape[1:]:
-                raise ValueError(
-                    f"{key} is {tuple(images[key].shape[1:])} px, {first} is "
-                    f"{tuple(image.shape[1:])} px; one field deforms one shape: crop labels to "
-                    "the network's output after the deformation"
-                )
             d[key] = self.drawn.apply(images[key], displacement, mode)
         return d
 

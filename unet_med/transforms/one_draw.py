@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from monai.config import KeysCollection
+from monai.data import get_track_meta
 from monai.transforms import MapTransform, Randomizable
+from monai.utils import convert_to_tensor
 
 
 class OneDrawTransform(Randomizable, MapTransform):
@@ -35,3 +39,16 @@ class OneDrawTransform(Randomizable, MapTransform):
     def randomize(self, data: Any = None) -> None:
         """Draw for an image `(C, *S)` and all that go with it."""
         self.drawn.randomize(data)
+
+    def images_of_one_shape(
+        self, data: Mapping[Hashable, Any], reason: str
+    ) -> dict[Hashable, torch.Tensor]:
+        """Entries that change, tensors `(C, *S)`; `reason` says why their shapes may not differ."""
+        track = get_track_meta()
+        images = {k: convert_to_tensor(data[k], track_meta=track) for k in self.key_iterator(data)}
+        shapes = {key: tuple(image.shape[1:]) for key, image in images.items()}
+        first = next(iter(shapes), None)
+        for key, shape in shapes.items():
+            if shape != shapes[first]:
+                raise ValueError(f"{key} is {shape} px, {first} is {shapes[first]} px; {reason}")
+        return images
