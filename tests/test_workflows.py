@@ -296,3 +296,44 @@ def test_zero_border_is_one_pass_over_the_image_in_zeros(script: ModuleType) -> 
         found = script.zero_border(OverlapTileInferer(44))(image, network)
         expected = network(torch.nn.functional.pad(image, [20] * 4))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("script", ["shapes_and_ellipses"], indirect=True)
+def test_shapes_and_ellipses(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variant in script.VARIANTS.values():
+        monkeypatch.setitem(variant, "features", [2, 2])
+    monkeypatch.setattr(script, "HELD_OUT", 3)
+    options = ["--output", str(tmp_path), "--minutes", MINUTES]
+    script.main([*options, "--only", "six-channels"])
+    before = table_of(tmp_path)
+    script.main(options)
+    rows = table_of(tmp_path)
+    assert [row["name"] for row in rows] == ["six-channels", "ellipses", "ellipses-no-skip"]
+    assert rows[:1] == before
+    assert all(0 <= float(row["IoU"]) <= 1 and int(row["steps"]) > 0 for row in rows)
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
+
+
+@pytest.mark.parametrize("script", ["shapes_and_ellipses"], indirect=True)
+def test_iou_of_channels(script: ModuleType) -> None:
+    found = torch.tensor([[[[1, 1, 0, 0]], [[1, 0, 0, 0]]], [[[0, 0, 0, 1]], [[1, 0, 0, 0]]]]) > 0
+    truth = torch.tensor([[[[1, 0, 1, 0]], [[1, 0, 0, 0]]], [[[0, 0, 0, 1]], [[1, 0, 0, 0]]]]) > 0
+    assert script.iou(found, truth) == pytest.approx((2 / 4 + 1) / 2)
+
+
+@pytest.mark.parametrize("script", ["shapes_and_ellipses"], indirect=True)
+def test_ellipses_are_one_channel_of_the_shapes(script: ModuleType) -> None:
+    from monai.bundle import ConfigParser
+    from monai.transforms import Compose
+
+    from unet_med.data import SyntheticShapes
+
+    def load(name: str) -> Compose:
+        return Compose(ConfigParser(script.VARIANTS[name]).get_parsed_content("load"))
+
+    shapes = SyntheticShapes(1, 48)[0]
+    ellipse = load("ellipses")(dict(shapes))["label"]
+    torch.testing.assert_close(ellipse[0], shapes["label"][4].as_tensor().float())
+    assert load("six-channels")(dict(shapes))["label"].shape == (6, 48, 48)
