@@ -9,6 +9,7 @@ Pixels where the truth is -1 are ignored: as if they lay outside the image.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from unet_med.instances import as_integers
 from unet_med.metrics.contingency import contingency_table
+from unet_med.metrics.score import Score
 
 __all__ = ["average_precision", "det", "seg"]
 
@@ -73,9 +75,7 @@ def seg(prediction: Labels, truth: Labels) -> float:
     >>> seg([0, 1, 1, 1], [2, 2, 2, 0])
     0.5
     """
-    frames = list(_frames(prediction, truth))
-    total = sum(float(frame.jaccard()[frame.matched()].sum()) for frame in frames)
-    return total / _true_objects(frames)
+    return SEG(prediction, truth)
 
 
 def det(prediction: Labels, truth: Labels) -> float:
@@ -98,22 +98,22 @@ def det(prediction: Labels, truth: Labels) -> float:
     >>> det([1, 1, 1, 1], [1, 1, 2, 2])  # both true objects in one: a split, 5 of 20
     0.75
     """
-    frames = list(_frames(prediction, truth))
-    worst = MISSED * _true_objects(frames)
-    return 1 - min(sum(map(_aogm_d, frames)), worst) / worst
+    return DET(prediction, truth)
 
 
-def average_precision(prediction: Labels, truth: Labels, iou_threshold: float = 0.5) -> float:
-    """TP / (TP + FP + FN) of objects, pooled over frames, at one threshold.
+def average_precision(
+    prediction: Labels, truth: Labels, iou_threshold: float | Sequence[float] = 0.5
+) -> float:
+    """TP / (TP + FP + FN) of objects, pooled over frames; the mean over thresholds, if several.
 
     The score of the 2018 Data Science Bowl, of StarDist and Cellpose, which call it average
-    precision; nothing is averaged over thresholds. A pair whose intersection over union is at
+    precision; at one threshold nothing is averaged. A pair whose intersection over union is at
     least the threshold may be matched, each object once, and as many as possible are.
 
     Args:
         prediction: labels of one image, or a list of frames.
         truth: labels of the same shape; -1 is ignored.
-        iou_threshold: least intersection over union of a match, in (0, 1].
+        iou_threshold: least intersection over union of a match, in (0, 1]; one or several.
 
     Returns:
         Score in [0, 1].
@@ -125,15 +125,54 @@ def average_precision(prediction: Labels, truth: Labels, iou_threshold: float = 
     >>> average_precision([1, 1, 0, 2], [1, 1, 1, 0])  # IoU 2/3, and one too many
     0.5
     """
-    if not 0 < iou_threshold <= 1:
+    return precision_score(iou_threshold)(prediction, truth)
+
+
+def precision_score(iou_threshold: float | Sequence[float] = 0.5) -> Score:
+    """Counting and pooling of `average_precision` at these thresholds."""
+    thresholds = tuple(np.atleast_1d(iou_threshold).tolist())
+    if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
         raise ValueError(f"iou_threshold {iou_threshold}; it must be above 0 and at most 1")
-    hits = objects = 0
+    return Score(
+        partial(_matches, thresholds=thresholds),
+        _pooled_precision,
+        "neither truth nor prediction has an object: pool frames in one list",
+    )
+
+
+def _overlap_sums(prediction: Labels, truth: Labels) -> NDArray[np.float64]:
+    """Sum of the matched intersections over union, and number of true objects, `(N, 2)`."""
+    frames = _frames(prediction, truth)
+    return np.array([(f.jaccard()[f.matched()].sum(), len(f.truth)) for f in frames])
+
+
+def _costs(prediction: Labels, truth: Labels) -> NDArray[np.int64]:
+    """Cost of repairing the detection, and number of true objects, `(N, 2)`."""
+    return np.array([(_aogm_d(f), len(f.truth)) for f in _frames(prediction, truth)])
+
+
+def _matches(prediction: Labels, truth: Labels, thresholds: Sequence[float]) -> NDArray[np.int64]:
+    """Matched pairs, and objects of truth and prediction, of each threshold, `(N, T, 2)`."""
+    rows = []
     for frame in _frames(prediction, truth):
-        hits += _most_matches(frame, frame.jaccard() >= iou_threshold)
-        objects += len(frame.truth) + len(frame.prediction)
-    if not objects:
-        raise ValueError("neither truth nor prediction has an object: pool frames in one list")
-    return hits / (objects - hits)
+        jaccard, objects = frame.jaccard(), len(frame.truth) + len(frame.prediction)
+        rows.append([(_most_matches(frame, jaccard >= t), objects) for t in thresholds])
+    return np.array(rows)
+
+
+def _pooled_seg(counts: NDArray[np.float64]) -> float:
+    total, objects = counts.sum(axis=0).tolist()
+    return total / objects if objects else np.nan
+
+
+def _pooled_det(counts: NDArray[np.int64]) -> float:
+    cost, objects = counts.sum(axis=0).tolist()
+    return 1 - min(cost / (MISSED * objects), 1) if objects else np.nan
+
+
+def _pooled_precision(counts: NDArray[np.int64]) -> float:
+    hits, objects = counts.sum(axis=0).T
+    return float((hits / (objects - hits)).mean()) if objects.all() else np.nan
 
 
 def _aogm_d(frame: Frame) -> int:
@@ -150,16 +189,6 @@ def _most_matches(frame: Frame, allowed: NDArray[np.bool_]) -> int:
     shape = (len(frame.truth), len(frame.prediction))
     graph = csr_array((np.ones(len(pairs[0]), np.int8), pairs), shape=shape)
     return int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())
-
-
-def _true_objects(frames: list[Frame]) -> int:
-    count = sum(len(frame.truth) for frame in frames)
-    if not count:
-        raise ValueError(
-            "truth has no object in any frame, the score is not defined: "
-            "0 is background and -1 ignored; pool empty frames with others in one list"
-        )
-    return count
 
 
 def _frames(prediction: Labels, truth: Labels) -> Iterator[Frame]:
@@ -207,3 +236,18 @@ def _numbered(labels: NDArray[Any]) -> NDArray[np.intp]:
     present = np.bincount(labels.astype(np.intp, copy=False)) > 0
     present[:1] = False
     return np.cumsum(present)[labels]
+
+
+NO_TRUTH = (
+    "truth has no object in any frame, the score is not defined: "
+    "0 is background and -1 ignored; pool empty frames with others in one list"
+)
+SEG = Score(_overlap_sums, _pooled_seg, NO_TRUTH)
+DET = Score(_costs, _pooled_det, NO_TRUTH)
+SEG_AND_DET = Score(  # half of each: what the Cell Segmentation Benchmark ranks by
+    lambda prediction, truth: np.hstack(
+        [SEG.count(prediction, truth), DET.count(prediction, truth)]
+    ),
+    lambda counts: (_pooled_seg(counts[:, :2]) + _pooled_det(counts[:, 2:])) / 2,
+    NO_TRUTH,
+)

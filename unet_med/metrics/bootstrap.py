@@ -1,0 +1,53 @@
+"""How much a score would vary with other images of the same kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["bootstrap_interval"]
+
+Counts = NDArray[Any]
+
+
+def bootstrap_interval(
+    counts: Sequence[Counts],
+    pool: Callable[[Counts], float],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of a pooled score over images (Efron 1979).
+
+    Images are drawn with replacement, as many as there are, and the score of what was counted in
+    them is pooled anew. So it tells what the choice of images does to the score; not what another
+    training would.
+
+    Args:
+        counts: rows counted in each image, as a `Score` counts them, `(N, ...)`.
+        pool: from rows to the score.
+        confidence: share of the resampled scores that lie in the interval.
+        resamples: how often images are drawn.
+        seed: of the draws; equal seeds draw equal images for every score.
+
+    Returns:
+        Lower and upper end; NaN with fewer than two images, which tell nothing of others.
+        Draws for which the score is not defined are left out.
+
+    >>> objects = [np.array([[found, 10]]) for found in (7, 8, 9)]
+    >>> bootstrap_interval(objects, lambda rows: rows[:, 0].sum() / rows[:, 1].sum())
+    (0.7, 0.9)
+    """
+    if len(counts) < 2:
+        return np.nan, np.nan
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(counts), size=(resamples, len(counts)))
+    scores = np.array([pool(np.concatenate([counts[i] for i in draw])) for draw in draws.tolist()])
+    if np.isnan(scores).all():
+        return np.nan, np.nan
+    low, high = np.nanquantile(scores, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
+    return low, high

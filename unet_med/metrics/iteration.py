@@ -1,0 +1,160 @@
+"""The scores as MONAI metrics, for `key_metric` and `additional_metrics` of a bundle.
+
+Each keeps what is counted in every image, a few numbers, and pools them in `aggregate`: the same
+code as the functions, so that batches add up to the score of all their images at once, on one
+process or several. A prediction is a batch `(B, C, *S)` or a list of `(C, *S)`; so is the truth.
+
+MONAI's spatial order is (X, Y[, Z]), the challenges' ([Z,] Y, X): the axes are reversed before
+counting, and every plane along Z is a slice. In a config,
+
+    {"_target_": "monai.handlers.IgniteMetricHandler",
+     "metric_fn": {"_target_": "unet_med.metrics.VRandMetric"},
+     "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"}
+
+For an error, where less is better, as key metric, the evaluator needs `"metric_cmp_fn": "$lambda
+new, best: new < best"`. With `save_details` the handler keeps what was counted, not scores of
+images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import CumulativeIterationMetric
+from monai.utils import convert_to_numpy
+from numpy.typing import NDArray
+
+from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
+from unet_med.metrics.objects import DET, SEG, precision_score
+from unet_med.metrics.score import Score
+from unet_med.metrics.warping import WARPING_ERROR
+
+__all__ = [
+    "AveragePrecisionMetric",
+    "DETMetric",
+    "PixelErrorMetric",
+    "RandErrorMetric",
+    "SEGMetric",
+    "VInfoMetric",
+    "VRandMetric",
+    "WarpingErrorMetric",
+]
+
+
+class _PooledMetric(CumulativeIterationMetric):
+    """Counts every image, pools at the end."""
+
+    score: Score
+
+    def _compute_tensor(
+        self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any
+    ) -> torch.Tensor:
+        """Rows counted in a batch `(B, C, *S)` of predictions and of truths: CPU, `(N, ...)`."""
+        if y is None:
+            raise ValueError(f"{type(self).__name__} needs the truth: call it with (y_pred, y)")
+        pairs = zip(y_pred, y, strict=True)
+        rows = [self.score.count(self._array(p), self._array(truth)) for p, truth in pairs]
+        return torch.from_numpy(np.concatenate(rows))
+
+    def aggregate(self) -> torch.Tensor:
+        """Score of all images since the last `reset`, a float64 scalar.
+
+        Raises:
+            ValueError: no image yet, or none for which the score is defined.
+        """
+        counts = self.get_buffer()
+        if counts is None:
+            raise ValueError(f"{type(self).__name__} has seen no image: call it before aggregate()")
+        return torch.tensor(self.score.total(counts.numpy()), dtype=torch.float64)
+
+    def _array(self, image: torch.Tensor) -> NDArray[Any]:
+        """One image `(C, *S)` in the order and without the channels of the function."""
+        raise NotImplementedError
+
+
+class _InteriorMetric(_PooledMetric):
+    """Probability of interior against true interior; the last channel, where there are several."""
+
+    def _array(self, image: torch.Tensor) -> NDArray[Any]:
+        return convert_to_numpy(image[-1]).T  # (Y, X) or (Z, Y, X)
+
+
+class _ObjectMetric(_PooledMetric):
+    """Instance labels against instance labels."""
+
+    def _array(self, image: torch.Tensor) -> NDArray[Any]:
+        if len(image) != 1:
+            raise ValueError(
+                f"an image has {len(image)} channels; instance labels have one: put "
+                "unet_med.transforms.InstancesFromLogitsd on the prediction before the metric"
+            )
+        return convert_to_numpy(image[0])
+
+
+class PixelErrorMetric(_InteriorMetric):
+    """`unet_med.metrics.pixel_error` over all slices seen.
+
+    Prediction: probability of interior or binary, one channel, or the last of several (softmax,
+    one-hot). Truth: interior where not 0, likewise.
+    """
+
+    score = PIXEL_ERROR
+
+
+class RandErrorMetric(_InteriorMetric):
+    """`unet_med.metrics.rand_error` over all slices seen; inputs as `PixelErrorMetric`."""
+
+    score = RAND_ERROR
+
+
+class WarpingErrorMetric(_InteriorMetric):
+    """`unet_med.metrics.warping_error` over all slices seen; inputs as `PixelErrorMetric`."""
+
+    score = WARPING_ERROR
+
+
+class VRandMetric(_InteriorMetric):
+    """`unet_med.metrics.v_rand` over all slices seen; inputs as `PixelErrorMetric`.
+
+    The mean over slices at each threshold comes first, then the best threshold.
+    """
+
+    score = V_RAND
+
+
+class VInfoMetric(_InteriorMetric):
+    """`unet_med.metrics.v_info` over all slices seen; inputs as `PixelErrorMetric`."""
+
+    score = V_INFO
+
+
+class SEGMetric(_ObjectMetric):
+    """`unet_med.metrics.seg` over the objects of all images seen.
+
+    Prediction and truth are instance labels, one channel: 1..N, 0 background; -1 in the truth is
+    ignored. `unet_med.transforms.InstancesFromLogitsd` makes them of a network's output.
+    """
+
+    score = SEG
+
+
+class DETMetric(_ObjectMetric):
+    """`unet_med.metrics.det` over the objects of all images seen; inputs as `SEGMetric`."""
+
+    score = DET
+
+
+class AveragePrecisionMetric(_ObjectMetric):
+    """`unet_med.metrics.average_precision` over all images seen; inputs as `SEGMetric`.
+
+    Args:
+        iou_threshold: least intersection over union of a match, in (0, 1]; one, or several to
+            average over.
+    """
+
+    def __init__(self, iou_threshold: float | Sequence[float] = 0.5) -> None:
+        super().__init__()
+        self.score = precision_score(iou_threshold)
