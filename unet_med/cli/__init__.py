@@ -145,7 +145,13 @@ def _add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
         choices=("auto", "mask", "classes", "instances"),
         help="what the truth's values mean (%(default)s)",
     )
-    evaluate.add_argument("--output", help="also write the table here, as JSON")
+    evaluate.add_argument(
+        "--metrics",
+        choices=("isbi", "ctc", "ap"),
+        help="isbi: pixel, Rand and warping error, V_Rand, V_Info; ctc: SEG and DET; ap: average "
+        "precision (decided by what the truth's values mean)",
+    )
+    evaluate.add_argument("--output", help="also write the table here, FILE.json or FILE.csv")
 
 
 def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:

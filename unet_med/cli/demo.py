@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med import bundle, data
-from unet_med.cli.evaluate import format_table
+from unet_med.cli.scores import format_table
 
 Pair = tuple[Path, Path]  # files of an image and of its instance labels
 

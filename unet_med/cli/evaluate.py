@@ -3,103 +3,99 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
-Scores = dict[str, float]
+from unet_med.cli.scores import check_suffix, format_table, score_table, write_table
 
-SUFFIX_OF_KIND = {
-    "mask": ("_probabilities", "_mask", ""),
+if TYPE_CHECKING:
+    from unet_med.metrics.score import Score
+
+Array = np.ndarray[Any, Any]
+
+SUFFIX_OF_METRICS = {
+    "isbi": ("_probabilities", "_mask", ""),
     "classes": ("_mask", ""),
     "instances": ("_instances", ""),
+    "ctc": ("_instances", ""),
+    "ap": ("_instances", ""),
+}
+METRICS_OF_KIND: dict[str, dict[str | None, str]] = {
+    "mask": {None: "isbi", "isbi": "isbi"},
+    "classes": {None: "classes"},
+    "instances": {None: "instances", "isbi": "isbi", "ctc": "ctc", "ap": "ap"},
 }
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print one row an image and one for all; write JSON where asked."""
+    """Print one row an image and one for all, with its interval; write them where asked."""
     from unet_med import data
 
+    if args.output:
+        check_suffix(Path(args.output))
     truths = {data.stem(item["image"]): item["image"] for item in data.find_images(args.truth)}
     labels = {name: _read(path)[0] for name, path in truths.items()}
     kind = args.label_kind
     kind = data.guess_label_kind(list(labels.values())) if kind == "auto" else kind
+    metrics = _choose(args.metrics, kind)
     found = {data.stem(item["image"]): item["image"] for item in data.find_images(args.results)}
-    results = {name: _read(_match(name, kind, found, args)) for name in labels}
+    results = {name: _read(_match(name, metrics, found, args)) for name in labels}
     for name, label in labels.items():
         _check_shape(name, results[name], label)
-    table = score(results, labels, kind)
+    pairs = {name: _pair(results[name], labels[name], metrics) for name in labels}
+    table = score_table(pairs, _columns(metrics, pairs))
     print(f"labels are {kind}; {len(labels)} image(s)")
     print(format_table(table, list(table["all"])))
+    print(_about_interval(len(labels)))
     if args.output:
-        Path(args.output).write_text(json.dumps(table, indent=2) + "\n")
+        write_table(table, Path(args.output))
 
 
-def score(
-    results: Mapping[str, Array], labels: Mapping[str, Array], kind: str
-) -> dict[str, Scores]:
-    """Scores of every image, and of all together under `"all"`.
-
-    Args:
-        results: arrays `(C, Y, X)` or `(C, Z, Y, X)` by image name.
-        labels: the truth `(Y, X)` or `(Z, Y, X)` by image name.
-        kind: `"mask"`, `"classes"` or `"instances"`.
-    """
-    of_kind = {"mask": _score_masks, "classes": _score_classes, "instances": _score_instances}
-    table = {name: of_kind[kind]([results[name]], [labels[name]]) for name in labels}
-    names = list(labels)
-    table["all"] = of_kind[kind]([results[n] for n in names], [labels[n] for n in names])
-    return table
+def _choose(metrics: str | None, kind: str) -> str:
+    """The family asked for, or that of the labels' kind."""
+    if metrics not in METRICS_OF_KIND[kind]:
+        fits = " or ".join(other for other in METRICS_OF_KIND[kind] if other)
+        raise ValueError(
+            f"--metrics {metrics} does not fit labels that are {kind}: "
+            + (f"use {fits}, or " if fits else "leave it out, or ")
+            + "say what they are with --label-kind"
+        )
+    return METRICS_OF_KIND[kind][metrics]
 
 
-def format_table(table: Mapping[str, Scores], columns: Sequence[str]) -> str:
-    """Rows of names and four decimals, aligned."""
-    width = max(len(name) for name in table)
-    lines = [" " * width + "".join(f"{column:>14}" for column in columns)]
-    for name, scores in table.items():
-        lines.append(f"{name:<{width}}" + "".join(f"{scores[c]:14.4f}" for c in columns))
-    return "\n".join(lines)
+def _columns(metrics: str, pairs: Mapping[str, tuple[Array, Array]]) -> Mapping[str, Score]:
+    from unet_med.cli import scores
+
+    if metrics == "classes":
+        highest = max(int(np.max([f, t], where=t != 255, initial=0)) for f, t in pairs.values())
+        return scores.dice_columns(highest + 1)
+    families = {"isbi": scores.ISBI, "ctc": scores.CTC, "ap": scores.AP}
+    return families.get(metrics, scores.INSTANCES)
 
 
-def _score_masks(results: list[Array], labels: list[Array]) -> Scores:
-    """As the ISBI 2012 challenge: every plane is a slice, thresholds shared by all."""
-    from unet_med import metrics
-
-    foreground = [planes for array in results for planes in _planes(_foreground(array))]
-    truth = [planes > 0 for label in labels for planes in _planes(label)]
-    return {
-        "V_Rand": metrics.v_rand(foreground, truth),
-        "V_Info": metrics.v_info(foreground, truth),
-        "pixel error": metrics.pixel_error(foreground, truth),
-    }
+def _pair(result: Array, label: Array, metrics: str) -> tuple[Array, Array]:
+    """Result and truth as the scores take them, `([Z,] Y, X)`."""
+    if metrics == "isbi":
+        return _foreground(result), _interior(label)
+    return result[0].astype(np.int64), label.astype(np.int64)
 
 
-def _score_instances(results: list[Array], labels: list[Array]) -> Scores:
-    from unet_med import metrics
+def _interior(label: Array) -> Array:
+    """Foreground of each plane, with a border where instances touch; a mask as it is."""
+    from unet_med.instances import separate
 
-    found = [array[0].astype(np.int64) for array in results]
-    truth = [np.maximum(label, 0).astype(np.int64) for label in labels]
-    return {
-        "SEG": metrics.seg(found, truth),
-        "DET": metrics.det(found, truth),
-        "AP50": metrics.average_precision(found, truth),
-    }
+    planes = label if label.ndim == 3 else label[None]
+    apart = [separate(np.maximum(plane, 0).astype(np.int64)) > 0 for plane in planes]
+    return np.stack(apart).reshape(label.shape)
 
 
-def _score_classes(results: list[Array], labels: list[Array]) -> Scores:
-    """Dice of each class, all pixels pooled; pixels of label 255 do not count."""
-    kept = [label != 255 for label in labels]
-    found = np.concatenate([r[0][k] for r, k in zip(results, kept, strict=True)])
-    truth = np.concatenate([t[k] for t, k in zip(labels, kept, strict=True)])
-    dice = {}
-    for c in range(1, int(max(truth.max(), found.max())) + 1):
-        both = np.sum((found == c) & (truth == c))
-        dice[f"Dice {c}"] = float(2 * both / max(np.sum(found == c) + np.sum(truth == c), 1))
-    return {**dice, "mean Dice": float(np.mean(list(dice.values())))}
+def _about_interval(images: int) -> str:
+    if images < 2:
+        return "no interval: it takes more than one image"
+    return f"2.5 % and 97.5 %: bootstrap over the {images} images, 1000 draws, seed 0"
 
 
 def _read(path: str) -> Array:
@@ -110,13 +106,13 @@ def _read(path: str) -> Array:
     return array.transpose(0, *range(array.ndim - 1, 0, -1))
 
 
-def _match(name: str, kind: str, found: Mapping[str, str], args: argparse.Namespace) -> str:
+def _match(name: str, metrics: str, found: Mapping[str, str], args: argparse.Namespace) -> str:
     if len(found) == 1 and Path(args.results).is_file():
         return next(iter(found.values()))
-    for suffix in SUFFIX_OF_KIND[kind]:
+    for suffix in SUFFIX_OF_METRICS[metrics]:
         if name + suffix in found:
             return found[name + suffix]
-    wanted = name + SUFFIX_OF_KIND[kind][-2]
+    wanted = name + SUFFIX_OF_METRICS[metrics][-2]
     raise ValueError(f"no result for {name} in {args.results}: expected a file named {wanted}")
 
 
@@ -129,11 +125,7 @@ def _check_shape(name: str, result: Array, label: Array) -> None:
 
 
 def _foreground(array: Array) -> Array:
-    """Probability of foreground: the last of two channels, or the mask itself."""
+    """Probability of foreground: the last of several channels, or a mask or instances."""
     if array.shape[0] > 1:
-        return array[-1].astype(np.float32)
-    return (array[0] > 0).astype(np.float32)
-
-
-def _planes(array: Array) -> list[Array]:
-    return list(array) if array.ndim == 3 else [array]
+        return array[-1]
+    return _interior(array[0]).astype(np.float32)

@@ -1,0 +1,173 @@
+"""`unet-med evaluate`: which scores, of what, pooled how, written where."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+from unet_med import metrics
+from unet_med.cli import main
+from unet_med.instances import separate
+
+ISBI = {
+    "pixel error": metrics.pixel_error,
+    "Rand error": metrics.rand_error,
+    "warping error": metrics.warping_error,
+    "V_Rand": metrics.v_rand,
+    "V_Info": metrics.v_info,
+}
+
+
+def write(folder: Path, **arrays: np.ndarray) -> Path:
+    folder.mkdir()
+    for name, array in arrays.items():
+        axes = {"axes": "CYX"[-array.ndim :]}
+        file = folder / f"{name}.tif"
+        tifffile.imwrite(file, array, photometric="minisblack", ome=True, metadata=axes)
+    return folder
+
+
+def evaluate(*words: Any) -> int:
+    return main(["evaluate", *(str(word) for word in words)])
+
+
+def table_of(tmp_path: Path, *words: Any) -> dict[str, dict[str, float]]:
+    assert (
+        evaluate(tmp_path / "results", tmp_path / "truth", "--output", tmp_path / "t.json", *words)
+        == 0
+    )
+    return json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def walls(rng) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Two slices of different sizes with walls, and what a blurred prediction says of them."""
+    truth, found = {}, {}
+    for name, size in (("a", (40, 30)), ("b", (36, 44))):
+        relief = ndimage.gaussian_filter(rng.normal(size=size), 3)
+        truth[name] = (np.abs(relief) > 0.02) * np.uint8(255)
+        seen = np.abs(ndimage.gaussian_filter(relief + rng.normal(0, 0.01, size), 1)) / 0.08
+        interior = np.clip(seen, 0, 1).astype(np.float32)
+        found[f"{name}_probabilities"] = np.stack([1 - interior, interior])  # (C, Y, X)
+    return truth, found
+
+
+@pytest.fixture
+def cells(tmp_path: Path, rng) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Three frames of cells that are found in part; the last has none, and one is found there."""
+    truth, found = [], []
+    for height in (0.08, 0.06, 9.0):
+        relief = ndimage.gaussian_filter(rng.normal(size=(40, 44)), 2)
+        truth.append(ndimage.label(relief > height)[0].astype(np.uint16))
+        found.append(ndimage.label(relief > min(height, 0.2) + 0.03)[0].astype(np.uint16))
+    write(tmp_path / "truth", **{f"f{i}": frame for i, frame in enumerate(truth)})
+    write(tmp_path / "results", **{f"f{i}_instances": frame for i, frame in enumerate(found)})
+    return found, truth
+
+
+def test_isbi_is_the_default_for_masks(tmp_path: Path, walls) -> None:
+    truth, found = walls
+    write(tmp_path / "truth", **truth)
+    write(tmp_path / "results", **found)
+    table = table_of(tmp_path)
+    for name, label in truth.items():
+        expected = {k: f(found[f"{name}_probabilities"][1], label) for k, f in ISBI.items()}
+        assert table[name] == expected
+    assert table == table_of(tmp_path, "--metrics", "isbi")
+    for column, low in table["all 2.5 %"].items():
+        ends = sorted([table["a"][column], table["b"][column]])
+        assert low <= table["all"][column] <= table["all 97.5 %"][column]
+        if column in ("V_Rand", "V_Info"):  # at one threshold for both, hence never above the mean
+            assert table["all"][column] <= np.mean(ends)
+
+
+def test_isbi_parts_instances_that_touch(tmp_path: Path) -> None:
+    truth = np.zeros((12, 20), np.uint16)
+    truth[1:11, 1:10], truth[1:11, 10:19] = 7, 9
+    write(tmp_path / "truth", a=truth)
+    write(tmp_path / "results", a=truth)
+    words = ("--label-kind", "instances", "--metrics", "isbi")
+    perfect = {"pixel error": 0, "Rand error": 0, "warping error": 0, "V_Rand": 1, "V_Info": 1}
+    assert table_of(tmp_path, *words)["all"] == pytest.approx(perfect)
+    tifffile.imwrite(tmp_path / "results" / "a.tif", (truth > 0) * np.uint8(1))
+    merged = table_of(tmp_path, *words)["all"]
+    assert merged["V_Rand"] == metrics.v_rand(truth > 0, separate(truth) > 0) < 0.9
+    assert merged["warping error"] > 0
+
+
+def test_ctc_and_ap_are_pooled_over_frames(tmp_path: Path, cells) -> None:
+    found, truth = cells
+    kind = ("--label-kind", "instances")
+    seg, det = metrics.seg(found, truth), metrics.det(found, truth)
+    table = table_of(tmp_path, *kind, "--metrics", "ctc")
+    assert table["all"] == pytest.approx({"SEG": seg, "DET": det, "(SEG+DET)/2": (seg + det) / 2})
+    assert table["f2"] == {"SEG": None, "DET": None, "(SEG+DET)/2": None}
+    precision = [metrics.average_precision(found, truth, t / 100) for t in range(50, 100, 5)]
+    expected = {"AP50": precision[0], "AP75": precision[5], "AP50:95": np.mean(precision)}
+    table = table_of(tmp_path, *kind, "--metrics", "ap")
+    assert table["all"] == pytest.approx(expected)
+    assert table["f2"] == {"AP50": 0, "AP75": 0, "AP50:95": 0}
+    assert set(table_of(tmp_path, *kind)["all"]) == {"SEG", "DET", "AP50"}
+
+
+def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
+    table = table_of(tmp_path, "--label-kind", "instances")
+    words = ("--label-kind", "instances", "--output", tmp_path / "t.csv")
+    assert evaluate(tmp_path / "results", tmp_path / "truth", *words) == 0
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["image", "SEG", "DET", "AP50"]
+    assert [row[0] for row in rows[1:]] == ["f0", "f1", "f2", "all", "all 2.5 %", "all 97.5 %"]
+    for name, *values in rows[1:]:
+        assert [float(v) if v else None for v in values] == list(table[name].values())
+    said = capsys.readouterr().out
+    assert "bootstrap over the 3 images" in said
+    assert next(line.split()[1:] for line in said.splitlines() if line.startswith("f2")) == [
+        "-",
+        "-",
+        "0.0000",
+    ]
+
+
+def test_one_image_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label = np.eye(6, dtype=np.uint8) * 255
+    write(tmp_path / "truth", a=label)
+    write(tmp_path / "results", a_mask=label)
+    assert list(table_of(tmp_path)) == ["a", "all"]
+    assert "no interval: it takes more than one image" in capsys.readouterr().out
+
+
+def test_class_that_an_image_lacks(tmp_path: Path) -> None:
+    write(tmp_path / "truth", a=np.uint8([[0, 1, 1, 2]]), b=np.uint8([[0, 1, 1, 255]]))
+    write(tmp_path / "results", a=np.uint8([[0, 1, 2, 2]]), b=np.uint8([[0, 1, 1, 2]]))
+    table = table_of(tmp_path, "--label-kind", "classes")
+    assert table["b"] == {"Dice 1": 1.0, "Dice 2": None, "mean Dice": 1.0}
+    assert table["all"] == pytest.approx(
+        {"Dice 1": 6 / 7, "Dice 2": 2 / 3, "mean Dice": (6 / 7 + 2 / 3) / 2}
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--metrics", "ctc", "--label-kind", "mask"),
+            "ctc does not fit labels that are mask: use isbi",
+        ),
+        (("--metrics", "isbi", "--label-kind", "classes"), "isbi does not fit .* leave it out, or"),
+        (("--output", "t.txt"), r"t\.txt ends in '\.txt': name a \.json or \.csv file"),
+    ],
+)
+def test_refuses(tmp_path: Path, capsys, words, message) -> None:
+    label = np.eye(6, dtype=np.uint8)
+    folders = write(tmp_path / "results", a=label), write(tmp_path / "truth", a=label)
+    assert evaluate(*folders, *words) == 2
+    assert re.search(message, capsys.readouterr().err)
