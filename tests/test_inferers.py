@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from functools import partial
 
@@ -506,6 +507,68 @@ def test_batch_normalisation_after_eval_is_tiled_exactly():
     image = torch.randn(1, 1, 70, 50, dtype=torch.float64)
     tiled = run(OverlapTileInferer(smallest_tile(net, 2)), image, net)
     assert deviation(tiled, oracle(image, net)) <= 1e-12
+
+
+@pytest.mark.parametrize(("padding", "dims"), [("same", 2), ("valid", 2), ("same", 3)])
+def test_statistics_of_the_image_are_those_of_one_pass_in_training_mode(padding, dims):
+    net = unet(dims, norm="batch", padding=padding, dropout=0.0).double().eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    sides = (200, 136) if dims == 2 else (72, 40, 24)
+    images = torch.randn(2, 1, *sides, dtype=torch.float64) * torch.tensor([1.0, 5.0]).view(
+        2, 1, *[1] * dims
+    )
+    inferer = OverlapTileInferer(smallest_tile(net, 2), statistics="image")
+    got = run(inferer, images, net)
+    for image, logits in zip(images.split(1), got.split(1), strict=True):
+        own = copy.deepcopy(net).train()  # an image alone, normalised by itself in each layer
+        # training divides by n, what is kept by n - 1
+        assert deviation(logits, oracle(image, own)) <= 0.02 < deviation(logits, oracle(image, net))
+    assert not net.training
+    assert not any(module.training for module in net.modules())
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert {m.momentum for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)} <= {0.1}
+
+
+def test_statistics_are_the_images_mean_and_variance():
+    net = unet(norm="batch", padding="same").double().eval()
+    [first, *_] = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    seen, kept = [], []
+    first.register_forward_pre_hook(lambda layer, args: seen.append(args[0]))
+    first.register_forward_hook(
+        lambda layer, *_: kept.append((layer.running_mean.clone(), layer.running_var.clone()))
+    )
+    image = 3 + 2 * torch.randn(1, 1, 40, 64, dtype=torch.float64)
+    run(OverlapTileInferer(statistics="image"), image, net)
+    assert len(seen) == 2  # the statistics, then the prediction
+    assert torch.allclose(kept[1][0], seen[0].mean(dim=(0, 2, 3)))
+    assert torch.allclose(kept[1][1], seen[0].var(dim=(0, 2, 3)))
+
+
+def test_statistics_of_an_image_of_several_windows_do_not_depend_on_the_tiles(monkeypatch):
+    monkeypatch.setattr("unet_med.inferers.statistics.WINDOW", {2: 48})
+    net = unet(norm="batch").double().eval()
+    image = torch.randn(1, 1, 100, 60, dtype=torch.float64)
+    small, large = (
+        run(OverlapTileInferer(smallest_tile(net, k), statistics="image"), image, net)
+        for k in (1, 6)
+    )
+    assert deviation(small, large.numpy()) <= 1e-12
+    assert deviation(small, run(OverlapTileInferer(statistics=None), image, net).numpy()) > 0.01
+
+
+@pytest.mark.parametrize("side", [1, 3, 17])
+def test_statistics_of_a_tiny_image(side):
+    net = unet(norm="batch", padding="same").eval()
+    logits = run(OverlapTileInferer(statistics="image"), torch.randn(1, 1, side, side), net)
+    assert logits.shape == (1, 3, side, side)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("norm", [None, ("batch", {"track_running_stats": False}), "instance"])
+def test_networks_that_keep_no_statistics_are_left_alone(norm):
+    net, image = unet(norm=norm, padding="same"), torch.randn(1, 1, 40, 40)
+    expected = run(OverlapTileInferer(-1), image, net)
+    assert torch.equal(run(OverlapTileInferer(-1, statistics="image"), image, net), expected)
 
 
 # --- tile sizes -------------------------------------------------------------------------

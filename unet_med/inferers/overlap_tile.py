@@ -8,6 +8,8 @@ stride, so that the stitched logits are those of one pass over the whole image.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +21,9 @@ from torch import Tensor
 
 from unet_med.geometry import Tile, tile_grid
 from unet_med.inferers.facts import NetworkFacts, network_facts
-from unet_med.inferers.stitch import BORDERS, Stitcher, WrongSizeError
+from unet_med.inferers.statistics import KINDS as STATISTICS
+from unet_med.inferers.statistics import own_statistics, window_sides
+from unet_med.inferers.stitch import BORDERS, Stitcher, WrongSizeError, read_window
 from unet_med.inferers.tile_size import (
     TileSize,
     affordable_pixels,
@@ -56,6 +60,10 @@ class OverlapTileInferer(SlidingWindowInferer):
             release); or ``"replicate"``, the edge pixel.
         tta: average of the logits over ``"flips"`` (the release) or ``"rotations"`` (the
             paper); see `unet_med.inferers.views.views`.
+        statistics: of batch normalisation: those of the training when None, or those of each
+            ``"image"``, which take one more pass. They are the mean over windows of 512 px (96 px
+            in 3-D), whatever the `tile_size`, and one window holds most images whole. Other
+            networks stay as they are.
         sw_device: where the network runs; the input's device when None.
         device: where the result is put together; the input's device when None.
         progress: whether to show a progress bar over the tiles.
@@ -79,6 +87,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         stride: int | None = None,
         mode: str = "reflect",
         tta: str | None = None,
+        statistics: str | None = None,
         sw_device: torch.device | str | None = None,
         device: torch.device | str | None = None,
         progress: bool = False,
@@ -99,6 +108,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         self.margin = margin
         self.stride = stride
         self.tta = look_up_option(tta, KINDS)
+        self.statistics = look_up_option(statistics, STATISTICS)
 
     def __call__(
         self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -144,12 +154,28 @@ class OverlapTileInferer(SlidingWindowInferer):
             device=device,
             progress=self.progress,
         )
-        logits = self._average(image, facts, stitcher)
+        if self.statistics is None:
+            logits = self._average(image, facts, stitcher)
+        else:
+            by_image = [self._by_itself(one, facts, stitcher, network) for one in image.split(1)]
+            logits = torch.cat(by_image)  # (B, K, *S)
         if by_slice:
             logits = logits.unflatten(0, (-1, *slices)).movedim(1, -1)  # (B, K, X, Y, Z)
         if isinstance(inputs, MetaTensor):
             return MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)
         return logits
+
+    def _by_itself(
+        self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher, network: Callable[..., Any]
+    ) -> Tensor:
+        """Logits of one image `(1, C, *S)` under its own statistics."""
+        # At the bottom a channel of a single pixel has no statistics: two at least.
+        large = read_window(image[0], [(0, max(n, 2 * facts.stride)) for n in image.shape[2:]])
+        sides = window_sides(large.shape[1:], facts)
+        one_by_one = replace(stitcher, batch_size=1)
+        look = partial(self._run, large[None], facts, one_by_one, "statistics", sides)
+        with torch.no_grad(), own_statistics(network, look):
+            return self._average(image, facts, stitcher)
 
     def _average(self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher) -> Tensor:
         """Mean of the logits over the views of `tta`."""
@@ -162,11 +188,19 @@ class OverlapTileInferer(SlidingWindowInferer):
         assert total is not None  # there is at least one view
         return total if len(ways) == 1 else total.div_(len(ways))
 
-    def _run(self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher, note: str) -> Tensor:
+    def _run(
+        self,
+        image: Tensor,
+        facts: NetworkFacts,
+        stitcher: Stitcher,
+        note: str,
+        tile_size: TileSize | None = None,
+    ) -> Tensor:
         """Logits of the image as it is; what a foreign network pads shows in its first tile."""
+        size: TileSize = self.roi_size if tile_size is None else tile_size
         tried: WrongSizeError | None = None
-        for known in _assumptions(facts, self.roi_size):
-            tiles = self._plan(image, known, stitcher)
+        for known in _assumptions(facts, size):
+            tiles = self._plan(image, known, stitcher, size)
             try:
                 return stitcher.stitch(image, tiles, known.lost, note)
             except WrongSizeError as error:
@@ -177,10 +211,11 @@ class OverlapTileInferer(SlidingWindowInferer):
             f"multiples of {facts.stride} px: correct margin=, stride= or tile_size="
         )
 
-    def _plan(self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher) -> list[Tile]:
+    def _plan(
+        self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher, size: TileSize
+    ) -> list[Tile]:
         """The grid for one image; refuses one that cannot be exact."""
         shape = image.shape[2:]
-        size: TileSize = self.roi_size
         if size == "auto":
             pixels, fast_pixels = affordable_pixels(
                 facts,
