@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +169,33 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         save_atomically({"a": lambda: None}, path)
     assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(2))
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+FAULTS = """
+import resource, sys
+import torch
+from ignite.engine import Engine
+from unet_med.engines import KeepMemory
+
+def step(engine, batch):
+    torch.ones(16_000_000).add(1)  # 2 x 64 MB, taken and freed
+
+trainer = Engine(step)
+if sys.argv[1] == "keep":
+    KeepMemory().attach(trainer)
+trainer.run([0])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+trainer.run([0] * 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_kept_memory_is_not_cleared_again() -> None:
+    def faults(how: str) -> int:
+        words = [sys.executable, "-c", FAULTS, how]
+        return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+    pages = 20 * 2 * 64_000_000 // 4096
+    assert faults("keep") < pages / 20
+    assert faults("give back") > pages / 2
