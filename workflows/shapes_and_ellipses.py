@@ -28,7 +28,7 @@ from unet_med.report import comparison_figure
 
 MINUTES, SEEDS = 0.8, (0,)
 FEATURES = [8, 16, 32, 64]
-SIZE, NOISE = 128, 0.1  # px; deviation, shapes being 0.5 to 1 bright
+SIZE, NOISE = 96, 0.1  # px; deviation, shapes being 0.5 to 1 bright
 HELD_OUT = 32  # images
 PICTURED = 3
 HELD_OUT_SEED = 1_000_000  # no training's
@@ -46,7 +46,7 @@ SHAPES_DATA = {"_target_": "unet_med.data.SyntheticShapes", "size": SIZE, "noise
 COMMON: dict[str, Any] = {
     "preset": "modern",
     "features": FEATURES,
-    "batch_size": 4,
+    "batch_size": 8,
     "learning_rate": 0.005,
     "label_kind": "classes",
     "augment": [],
@@ -64,7 +64,12 @@ COMMON: dict[str, Any] = {
 }
 ELLIPSES = {
     **COMMON,
-    "loss": {"_target_": "monai.losses.DiceCELoss", "softmax": True, "to_onehot_y": True},
+    "loss": {
+        "_target_": "monai.losses.DiceCELoss",
+        "softmax": True,
+        "to_onehot_y": True,
+        "include_background": False,  # an ellipse covers one pixel of thirty
+    },
     "load": [
         STANDARDIZE,
         {
