@@ -93,7 +93,7 @@ class KeepMemory:
 
     A training step on a CPU frees and takes the same hundreds of megabytes again. glibc gives
     large blocks back to the system at once, and fresh pages must be cleared: without that a step
-    takes about a fifth less time on two cores. It lasts as long as the process.
+    takes up to a fifth less time on two cores. It lasts as long as the process.
     """
 
     M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
