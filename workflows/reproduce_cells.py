@@ -26,7 +26,7 @@ from typing import Any
 import experiment
 import numpy as np
 
-from unet_med.data.files import load_image, save_image
+from unet_med.data import instance_sizes, load_image, save_image
 from unet_med.metrics import average_precision, det, seg
 from unet_med.report import comparison_figure
 from unet_med.transforms import InstancesFromLogits
@@ -119,9 +119,8 @@ def folds(args: Any) -> Iterator[tuple[str, Fold]]:
 
 def median_area(trained: experiment.Trained, items: Items) -> float:
     """Of the cells in the training images, px."""
-    labels = (trained.load(item)["label"].numpy() for item in items)
-    areas = np.concatenate([np.bincount(label[label > 0].ravel()) for label in labels])
-    return float(np.median(areas[areas > 0]))
+    labels = (trained.load(item)["label"][0].numpy() for item in items)
+    return float(np.median(np.concatenate([instance_sizes(label, 2) for label in labels])))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from unet_med.geometry import Tile, tile_grid
 from unet_med.inferers.facts import NetworkFacts, network_facts
 from unet_med.inferers.statistics import KINDS as STATISTICS
-from unet_med.inferers.statistics import own_statistics, window_sides
+from unet_med.inferers.statistics import BatchNorm, batch_norms, own_statistics, window_sides
 from unet_med.inferers.stitch import BORDERS, Stitcher, WrongSizeError, read_window
 from unet_med.inferers.tile_size import (
     TileSize,
@@ -154,11 +154,12 @@ class OverlapTileInferer(SlidingWindowInferer):
             device=device,
             progress=self.progress,
         )
-        if self.statistics is None:
-            logits = self._average(image, facts, stitcher)
-        else:
-            by_image = [self._by_itself(one, facts, stitcher, network) for one in image.split(1)]
+        layers = batch_norms(network) if self.statistics == "image" else []
+        if layers:
+            by_image = [self._by_itself(one, facts, stitcher, layers) for one in image.split(1)]
             logits = torch.cat(by_image)  # (B, K, *S)
+        else:
+            logits = self._average(image, facts, stitcher)
         if by_slice:
             logits = logits.unflatten(0, (-1, *slices)).movedim(1, -1)  # (B, K, X, Y, Z)
         if isinstance(inputs, MetaTensor):
@@ -166,7 +167,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         return logits
 
     def _by_itself(
-        self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher, network: Callable[..., Any]
+        self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher, layers: list[BatchNorm]
     ) -> Tensor:
         """Logits of one image `(1, C, *S)` under its own statistics."""
         # At the bottom a channel of a single pixel has no statistics: two at least.
@@ -174,7 +175,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         sides = window_sides(large.shape[1:], facts)
         one_by_one = replace(stitcher, batch_size=1)
         look = partial(self._run, large[None], facts, one_by_one, "statistics", sides)
-        with torch.no_grad(), own_statistics(network, look):
+        with torch.no_grad(), own_statistics(layers, look):
             return self._average(image, facts, stitcher)
 
     def _average(self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher) -> Tensor:

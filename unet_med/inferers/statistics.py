@@ -28,25 +28,28 @@ def window_sides(shape: Sequence[int], facts: NetworkFacts) -> list[int]:
     return [min(facts.whole_side(length), limit) for length in shape]
 
 
+def batch_norms(network: Callable[..., Any]) -> list[BatchNorm]:
+    """The layers of a network that keep statistics; none of a plain function."""
+    modules = network.modules() if isinstance(network, nn.Module) else ()
+    return [m for m in modules if isinstance(m, BatchNorm) and m.track_running_stats]
+
+
 @contextmanager
-def own_statistics(network: Callable[..., Any], look: Callable[[], Any]) -> Iterator[None]:
+def own_statistics(layers: Sequence[BatchNorm], look: Callable[[], Any]) -> Iterator[None]:
     """Within the context, batch normalisation has the statistics of what `look` runs.
 
     Args:
-        network: whose layers are set, and given back as they were; one without such layers is
-            left alone.
+        layers: of `batch_norms`; they are given back as they were.
         look: runs the network over the image, in one pass or several; of several the mean of
             their statistics counts.
     """
-    layers = _layers(network)
     before = [(layer.training, layer.momentum, _copy(layer)) for layer in layers]
     try:
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # the mean over all passes
             layer.train()
-        if layers:
-            look()
+        look()
         for layer in layers:
             layer.eval()
         yield
@@ -55,11 +58,6 @@ def own_statistics(network: Callable[..., Any], look: Callable[[], Any]) -> Iter
             layer.train(training)
             layer.momentum = momentum
             layer.load_state_dict(statistics, strict=False)
-
-
-def _layers(network: Callable[..., Any]) -> list[BatchNorm]:
-    modules = network.modules() if isinstance(network, nn.Module) else ()
-    return [m for m in modules if isinstance(m, BatchNorm) and m.track_running_stats]
 
 
 def _copy(layer: BatchNorm) -> dict[str, Any]:

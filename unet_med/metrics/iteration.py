@@ -18,6 +18,7 @@ images.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,9 +71,9 @@ class _PooledMetric(CumulativeIterationMetric):
             raise ValueError(f"{type(self).__name__} has seen no image: call it before aggregate()")
         return torch.tensor(self.score.total(counts.numpy()), dtype=torch.float64)
 
+    @abstractmethod
     def _array(self, image: torch.Tensor) -> NDArray[Any]:
         """One image `(C, *S)` in the order and without the channels of the function."""
-        raise NotImplementedError
 
 
 class _InteriorMetric(_PooledMetric):
