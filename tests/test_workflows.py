@@ -20,7 +20,7 @@ from unet_med.data.files import load_image, save_image
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {"features": [2, 4, 8], "tile_size": 84, "epochs": 1, "num_workers": 0, "device": "cpu"}
-MINUTES = "0.003"  # of each training in an experiment
+STEPS = ["--steps", "2"]  # of each training in an experiment
 
 
 def test_scripts_train_and_predict(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_isbi2012(script: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(script, "TILE", 188)
     monkeypatch.setattr(script, "AVERAGING", ("none", "rotations"))
     data, output = isbi_stack(tmp_path, 4), tmp_path / "out"
-    options = ["--data", str(data), "--output", str(output), "--minutes", MINUTES]
+    options = ["--data", str(data), "--output", str(output), "--minutes", "0.003"]
     script.main([*options, "--only", "paper2015", "falk2019"])
     before = table_of(output)
     script.main(options)
@@ -189,7 +189,7 @@ def test_cells_of_the_tracking_challenge(
     for variant in script.VARIANTS.values():
         monkeypatch.setitem(variant, "features", [2, 2, 2])
     folder, output = tracking_challenge(tmp_path / "cells", {"01": 2, "02": 2}), tmp_path / "out"
-    options = ["--folder", str(folder), "--output", str(output), "--minutes", MINUTES]
+    options = ["--folder", str(folder), "--output", str(output), *STEPS]
     script.main([*options, "--seeds", "0", "--only", "no-border-weights"])
     before = table_of(output)
     script.main([*options, "--seeds", "0"])
@@ -247,7 +247,7 @@ def test_ablation(script: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(script, "FEATURES", [2, 2, 2])
     monkeypatch.setattr(script, "OUTPUT_SIDE", 32)
     data, output = isbi_stack(tmp_path, 4), tmp_path / "out"
-    options = ["--data", str(data), "--output", str(output), "--minutes", "0.001", "--seeds", "0"]
+    options = ["--data", str(data), "--output", str(output), *STEPS, "--seeds", "0"]
     script.main([*options, "--only", "default"])
     before = table_of(output)
     script.main([*options, "--only", "default", "same-padding", "up-bilinear", "weights-before"])
@@ -279,9 +279,9 @@ def test_each_change_changes_one_thing(script: ModuleType) -> None:
     sides = {
         name: script.tile_size({"features": [2] * 5, **script.CHANGES[name]}) for name in merged
     }
-    assert sides["no-skip"] == 572
-    assert sides["same-padding"] == 400
-    assert sides["up-bilinear"] > 572
+    assert sides["no-skip"] == 380
+    assert sides["same-padding"] == 208
+    assert sides["up-bilinear"] > 380
 
 
 @pytest.mark.parametrize("script", ["ablate"], indirect=True)
@@ -305,7 +305,7 @@ def test_shapes_and_ellipses(
     for variant in script.VARIANTS.values():
         monkeypatch.setitem(variant, "features", [2, 2])
     monkeypatch.setattr(script, "HELD_OUT", 3)
-    options = ["--output", str(tmp_path), "--minutes", MINUTES]
+    options = ["--output", str(tmp_path), *STEPS]
     script.main([*options, "--only", "six-channels"])
     before = table_of(tmp_path)
     script.main(options)
@@ -337,3 +337,65 @@ def test_ellipses_are_one_channel_of_the_shapes(script: ModuleType) -> None:
     ellipse = load("ellipses")(dict(shapes))["label"]
     torch.testing.assert_close(ellipse[0], shapes["label"][4].as_tensor().float())
     assert load("six-channels")(dict(shapes))["label"].shape == (6, 48, 48)
+
+
+@pytest.mark.parametrize("script", ["experiment"], indirect=True)
+def test_a_budget_is_of_minutes_or_of_steps(script: ModuleType, tmp_path: Path) -> None:
+    parser = script.parser("", [], output="o", budget=script.Budget.of_minutes(8), seeds=(0,))
+    assert str(parser.parse_args([]).budget) == "8 min"
+    assert str(parser.parse_args(["--minutes", "0.5"]).budget) == "0.5 min"
+    assert str(parser.parse_args(["--steps", "300"]).budget) == "300 steps"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--steps", "300", "--minutes", "1"])
+    data = isbi_stack(tmp_path, 1) / "isbi2012"
+    item = {"image": f"{data}/image/0.png", "label": f"{data}/label/0.png"}
+    variant = {"preset": "modern", "features": [2, 2], "tile_size": 32}
+    trained = script.train(
+        tmp_path / "run", [item], variant, budget=script.Budget.of_steps(3), seed=0
+    )
+    assert trained.steps == 3  # of batches of four, of a single image
+    [group] = torch.load(tmp_path / "run/models/checkpoint.pt")["optimizer"]["param_groups"]
+    assert group["lr"] < 0.002 * 0.5  # the rate comes down within the steps
+
+
+@pytest.mark.parametrize("script", ["learning_curve"], indirect=True)
+def test_learning_curve(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(script, "TRAINING", range(2))
+    monkeypatch.setattr(script, "HELD_OUT", range(2, 4))
+    monkeypatch.setitem(script.VARIANT, "features", [2, 2])
+    monkeypatch.setitem(script.VARIANT, "tile_size", 32)
+    data, output = isbi_stack(tmp_path, 4), tmp_path / "out"
+    options = ["--data", str(data), "--output", str(output), *STEPS, "--seeds", "0"]
+    script.main(options)
+    rows = table_of(output)
+    assert [row["name"] for row in rows] == ["1 image", "2 images"]  # there are no more
+    assert (output / "learning_curve.png").stat().st_size > 5_000
+    said = capsys.readouterr().out
+    assert "V_Info: error" in said
+    assert "5 images more than 2 would add" in said
+    script.main(options)
+    assert table_of(output) == rows  # finished rows are kept
+
+    folders = [str(data / "isbi2012" / part) for part in ("image", "label")]
+    own = ["--images", folders[0], "--labels", folders[1], "--output", str(tmp_path / "own")]
+    script.main([*own, *STEPS, "--seeds", "0", "--only", "2 images"])
+    assert len(table_of(tmp_path / "own")) == 1
+
+
+@pytest.mark.parametrize("script", ["learning_curve"], indirect=True)
+def test_power_law_of_a_learning_curve(script: ModuleType) -> None:
+    law = script.PowerLaw.fit([1, 2, 5, 10], [0.4 * n**-0.5 for n in (1, 2, 5, 10)])
+    assert law.scale == pytest.approx(0.4)
+    assert law.power == pytest.approx(0.5)
+    assert law(16) == pytest.approx(0.1)
+    said = script.verdict("V_Rand", {n: 1 - 0.4 * n**-0.5 for n in (1, 4, 16)}, more=9)
+    # 0.4 / 4 - 0.4 / 5, whichever size is left out
+    assert said == (
+        "V_Rand: error 0.400 n^-0.50; 9 images more than 16 would add +0.0200 "
+        "(+0.0200 to +0.0200 with one size left out)."
+    )

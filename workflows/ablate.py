@@ -1,12 +1,12 @@
 """What each ingredient is worth: the default training on ISBI 2012, one change at a time.
 
-    python workflows/ablate.py --minutes 4 --seeds 0 1 2
+    python workflows/ablate.py --steps 300 --seeds 0 1 2
     python workflows/ablate.py --only default no-border-weights
 
 The default is the paper, `configs/train.json`, with the channels of a small network. Slices
-0-15 train and 16-19 are scored, so that 20-23 stay untouched. All trainings have equal time and
-tiles of at least the same output. The row `zero-border` is the network of `default`, applied
-with zeros (the image's mean grey) in place of the mirror beyond the image's border.
+0-15 train and 16-19 are scored, so that 20-23 stay untouched. All trainings have equally many
+steps, and tiles of at least the same output. The row `zero-border` is the network of `default`,
+applied with zeros (the image's mean grey) in place of the mirror beyond the image's border.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from unet_med.bundle import find_bundle, merge_config
 
 FEATURES = [16, 32, 64, 128, 256]
 TRAINING, HELD_OUT = range(16), range(16, 20)  # slices
-MINUTES, SEEDS = 4.0, (0, 1, 2)
-OUTPUT_SIDE = 388  # px of a tile's output, section 2
+BUDGET, SEEDS = experiment.Budget.of_steps(300), (0, 1, 2)
+OUTPUT_SIDE = 196  # px of a tile's output; the paper's is 388
 
 TRAIN_JSON = find_bundle() / "configs" / "train.json"
 DEFAULT = json.loads(TRAIN_JSON.read_text(encoding="utf-8"))
@@ -84,9 +84,7 @@ def zero_border(inferer: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = experiment.parser(
-        __doc__, CHANGES, output="runs/ablation", minutes=MINUTES, seeds=SEEDS
-    )
+    parser = experiment.parser(__doc__, CHANGES, output="runs/ablation", budget=BUDGET, seeds=SEEDS)
     args = parser.parse_args(argv)
     table = experiment.Table(args.output, "One change at a time, ISBI 2012, slices 16-19")
     for name, key, folder in experiment.jobs(table, args, CHANGES):
@@ -95,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder,
             pairs(args.data, TRAINING),
             {**variant, "tile_size": tile_size(variant)},
-            minutes=args.minutes,
+            budget=args.budget,
             seed=key["seed"],
         )
         items = [trained.load(item) for item in pairs(args.data, HELD_OUT)]

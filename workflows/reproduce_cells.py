@@ -1,6 +1,6 @@
 """Instances of touching cells, with the paper's border weights and without them.
 
-    python workflows/reproduce_cells.py --minutes 8 --seeds 0 1 2
+    python workflows/reproduce_cells.py --steps 300 --seeds 0 1 2
     python workflows/reproduce_cells.py --folder PhC-C2DH-U373
 
 The two trainings differ in w0 alone, 10 or 0: both put background between touching cells, and
@@ -32,7 +32,7 @@ from unet_med.report import comparison_figure
 from unet_med.transforms import InstancesFromLogits
 
 FEATURES = [16, 32, 64, 128, 256]
-MINUTES, SEEDS = 8.0, (0, 1, 2)
+BUDGET, SEEDS = experiment.Budget.of_steps(300), (0, 1, 2)
 AVERAGING = "flips"
 GROW = 2  # px into the background between two cells
 SMALLEST = 0.1  # of the median training cell: what is smaller is no cell
@@ -124,7 +124,7 @@ def median_area(trained: experiment.Trained, items: Items) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = experiment.parser(__doc__, VARIANTS, output="runs/cells", minutes=MINUTES, seeds=SEEDS)
+    parser = experiment.parser(__doc__, VARIANTS, output="runs/cells", budget=BUDGET, seeds=SEEDS)
     parser.add_argument("--folder", type=Path, help="one data set of the Cell Tracking Challenge")
     args = parser.parse_args(argv)
     table = experiment.Table(args.output, "Instances with and without border weights")
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, key, folder in experiment.jobs(table, args, VARIANTS, data=data, fold=fold):
             seed = key["seed"]
             trained = experiment.train(
-                folder, training, VARIANTS[name], minutes=args.minutes, seed=seed
+                folder, training, VARIANTS[name], budget=args.budget, seed=seed
             )
             smallest = SMALLEST * median_area(trained, training)
             cells = InstancesFromLogits(int(smallest), grow=GROW)

@@ -26,7 +26,7 @@ from unet_med.metrics.isbi import v_scores
 
 TRAINING, HELD_OUT = range(20), range(20, 24)  # slices
 SMALL, FULL = [16, 32, 64, 128, 256], [64, 128, 256, 512, 1024]
-MINUTES, SEEDS = 8.0, (0,)
+BUDGET, SEEDS = experiment.Budget.of_minutes(8), (0,)
 AVERAGING = ("none", "flips", "rotations")
 TILE = 572  # px, of the valid networks; `modern` has its own in configs/modern.json
 
@@ -142,7 +142,7 @@ def scores(probabilities: Sequence[Any], truths: Sequence[Any]) -> dict[str, flo
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = experiment.parser(
-        __doc__, variants(SMALL), output="runs/isbi2012", minutes=MINUTES, seeds=SEEDS
+        __doc__, variants(SMALL), output="runs/isbi2012", budget=BUDGET, seeds=SEEDS
     )
     parser.add_argument("--full", action="store_true", help="the paper's channels, 64 to 1024")
     args = parser.parse_args(argv)
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder,
             pairs(args.data, TRAINING),
             variants(features)[name],
-            minutes=args.minutes,
+            budget=args.budget,
             seed=key["seed"],
         )
         items = [trained.load(item) for item in pairs(args.data, HELD_OUT)]

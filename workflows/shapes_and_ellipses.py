@@ -26,7 +26,7 @@ from unet_med.data import SyntheticShapes
 from unet_med.data.synthetic import SHAPES
 from unet_med.report import comparison_figure
 
-MINUTES, SEEDS = 0.8, (0,)
+BUDGET, SEEDS = experiment.Budget.of_steps(1000), (0,)
 FEATURES = [8, 16, 32, 64]
 SIZE, NOISE = 96, 0.1  # px; deviation, shapes being 0.5 to 1 bright
 HELD_OUT = 32  # images
@@ -118,15 +118,11 @@ def picture(items: list[Any], found: torch.Tensor, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = experiment.parser(
-        __doc__, VARIANTS, output="runs/shapes", minutes=MINUTES, seeds=SEEDS
-    )
+    parser = experiment.parser(__doc__, VARIANTS, output="runs/shapes", budget=BUDGET, seeds=SEEDS)
     args = parser.parse_args(argv)
     table = experiment.Table(args.output, "Ellipses among shapes, and six kinds of shape")
     for name, key, folder in experiment.jobs(table, args, VARIANTS):
-        trained = experiment.train(
-            folder, [], VARIANTS[name], minutes=args.minutes, seed=key["seed"]
-        )
+        trained = experiment.train(folder, [], VARIANTS[name], budget=args.budget, seed=key["seed"])
         shapes = SyntheticShapes(HELD_OUT, SIZE, noise=NOISE, seed=HELD_OUT_SEED)
         items = [trained.load(shape) for shape in shapes]
         logits = torch.stack([trained.logits(item["image"]) for item in items])  # (N, K, X, Y)

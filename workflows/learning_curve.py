@@ -1,0 +1,136 @@
+"""Score against the number of training images, and what five more would buy.
+
+    python workflows/learning_curve.py --steps 300 --seeds 0 1 2
+    python workflows/learning_curve.py --images data/images --labels data/labels
+
+The preset `modern`, equally many steps for each number of images. By default slices 0-19 of
+ISBI 2012 train and slices 20-23 are scored; of images of your own, whose labels must be masks,
+every fifth is scored. Where a score is s, its error 1 - s mostly falls as a power of the number
+of images, a n^-b: a straight line on two logarithmic axes, which is fitted and carried on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import experiment
+import numpy as np
+from reproduce_isbi2012 import HELD_OUT, TRAINING, pairs, scores
+
+from unet_med.data import find_pairs, split_validation
+
+COUNTS = {"1 image": 1, "2 images": 2, "5 images": 5, "10 images": 10, "20 images": 20}
+MORE = 5  # images that one thinks of annotating
+FEATURES = [16, 32, 64, 128, 256]
+BUDGET, SEEDS = experiment.Budget.of_steps(300), (0, 1, 2)
+SCORES = ("V_Rand", "V_Info")
+VARIANT: dict[str, Any] = {"preset": "modern", "features": FEATURES, "label_kind": "mask"}
+
+
+class PowerLaw(NamedTuple):
+    """An error that falls with the number of images n as `scale * n ** -power`."""
+
+    scale: float
+    power: float
+
+    @classmethod
+    def fit(cls, counts: Sequence[int], errors: Sequence[float]) -> PowerLaw:
+        """The straight line of least squares through the logarithms."""
+        slope, intercept = np.polyfit(np.log(counts), np.log(np.maximum(errors, 1e-6)), deg=1)
+        return cls(float(np.exp(intercept)), float(-slope))
+
+    def __call__(self, count: float) -> float:
+        """The error with `count` images."""
+        return float(self.scale * count**-self.power)
+
+
+def verdict(name: str, points: dict[int, float], more: int = MORE) -> str:
+    """One sentence: what the curve says `more` images would add to a score.
+
+    Args:
+        name: of the score.
+        points: number of images to mean score.
+        more: images.
+    """
+    counts, errors = list(points), [1 - score for score in points.values()]
+    law = PowerLaw.fit(counts, errors)
+    last = max(counts)
+    gain = law(last) - law(last + more)
+    # How far the answer depends on any one size: fits that leave one of them out.
+    others = []
+    for left_out in range(len(counts)) if len(counts) > 2 else ():
+        kept = [k for k in range(len(counts)) if k != left_out]
+        law_k = PowerLaw.fit([counts[k] for k in kept], [errors[k] for k in kept])
+        others.append(law_k(last) - law_k(last + more))
+    spread = f" ({min(others):+.4f} to {max(others):+.4f} with one size left out)" if others else ""
+    return (
+        f"{name}: error {law.scale:.3f} n^{-law.power:.2f}; "
+        f"{more} images more than {last} would add {gain:+.4f}{spread}."
+    )
+
+
+def means(table: experiment.Table, score: str) -> dict[int, float]:
+    """Number of images to the mean score over the seeds."""
+    return {COUNTS[row["name"]]: row[score] for row in table.summary()}
+
+
+def curve_picture(table: experiment.Table, path: Path) -> Path:
+    """Error against images on two logarithmic axes: trainings, means, and the fit carried on."""
+    from matplotlib.figure import Figure
+
+    from unet_med.report.saving import save
+
+    figure = Figure((5 * len(SCORES), 4), layout="constrained")
+    for axes, score in zip(figure.subplots(1, len(SCORES), squeeze=False)[0], SCORES, strict=True):
+        points = means(table, score)
+        counts = [COUNTS[row["name"]] for row in table.rows]
+        axes.plot(counts, [1 - float(row[score]) for row in table.rows], "o", ms=4, alpha=0.4)
+        axes.plot(list(points), [1 - s for s in points.values()], "ks", label="mean of seeds")
+        law = PowerLaw.fit(list(points), [1 - s for s in points.values()])
+        n = np.geomspace(min(points), max(points) + MORE, 50)
+        axes.plot(n, [law(k) for k in n], "k:", label=f"{law.scale:.2g} n^{-law.power:.2f}")
+        axes.set(xscale="log", yscale="log", xlabel="training images", ylabel=f"1 - {score}")
+        axes.set_xticks(list(points), [str(n) for n in points])
+        axes.minorticks_off()
+        axes.legend()
+    return save(figure, path)
+
+
+def images(args: argparse.Namespace) -> tuple[list[experiment.Item], list[experiment.Item]]:
+    """Training and held-out pairs."""
+    if args.images:
+        return split_validation(find_pairs(args.images, args.labels, stacks=True), 0.2)
+    return pairs(args.data, TRAINING), pairs(args.data, HELD_OUT)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = experiment.parser(__doc__, COUNTS, output="runs/curve", budget=BUDGET, seeds=SEEDS)
+    parser.add_argument("--images", help="folder of images of your own")
+    parser.add_argument("--labels", help="folder of their masks")
+    args = parser.parse_args(argv)
+    training, held_out = images(args)
+    table = experiment.Table(args.output, "Score against the number of training images")
+    possible = [name for name, count in COUNTS.items() if count <= len(training)]
+    for name, key, folder in experiment.jobs(table, args, possible):
+        trained = experiment.train(
+            folder, training[: COUNTS[name]], VARIANT, budget=args.budget, seed=key["seed"]
+        )
+        items = [trained.load(item) for item in held_out]
+        truths = [item["label"][0].numpy().T > 0 for item in items]  # (Y, X)
+        found = [trained.foreground(item["image"]) for item in items]
+        picture = args.output / "pictures" / f"{folder.name}.png"
+        experiment.probability_picture(items[0]["image"][0].numpy().T, truths[0], found[0], picture)
+        table.add(
+            [{**key, **scores(found, truths), "steps": trained.steps, "seconds": trained.seconds}]
+        )
+    if len(table.summary()) > 1:  # two points make a line
+        curve_picture(table, args.output / "learning_curve.png")
+        for score in SCORES:
+            print(verdict(score, means(table, score)))
+
+
+if __name__ == "__main__":
+    main()
