@@ -24,6 +24,7 @@ _SUBMODULES = (
     "networks",
     "report",
     "transforms",
+    "volumes",
     "weights",
 )
 

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"unet-med {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_predict, _add_evaluate, _add_init):
+    for add in (_add_demo, _add_train, _add_predict, _add_plan, _add_evaluate, _add_init):
         add(commands)
     return parser
 
@@ -122,7 +122,11 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     predict = commands.add_parser("predict", help="segment images with a trained bundle")
     predict.add_argument("images", nargs="+", help="images, or folders of them")
     predict.add_argument("--bundle", required=True, help="folder that `unet-med train` made")
-    predict.add_argument("--output", required=True, help="folder for the results")
+    predict.add_argument(
+        "--output",
+        required=True,
+        help="folder for the results; NAME.ome.zarr: one image, block by block",
+    )
     predict.add_argument("--instances", action="store_true", help="also write instance labels")
     predict.add_argument(
         "--probabilities", action="store_true", help="also write class probabilities (float32)"
@@ -133,6 +137,33 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
         help="average over mirrored or rotated copies (the bundle's own choice)",
     )
     _add_device(predict)
+    blocks = predict.add_argument_group("block by block, into NAME.ome.zarr")
+    blocks.add_argument("--block", type=int, nargs="+", metavar="PX", help="its sides, [Z] Y X")
+    blocks.add_argument("--tile", type=int, help="side of the network's input in a block, px")
+    blocks.add_argument("--threads", type=int, default=1, help="of each worker (%(default)s)")
+    blocks.add_argument("--plan-only", action="store_true", help="plan, and stop before any block")
+    engine = blocks.add_mutually_exclusive_group()
+    engine.add_argument("--workers", type=int, help="processes (one a core, or one a GPU)")
+    engine.add_argument(
+        "--shard", metavar="I/N", help="every N-th block from the I-th, counted from 0"
+    )
+    engine.add_argument("--scheduler", metavar="URL", help="of a dask cluster, tcp://HOST:PORT")
+    blocks.add_argument("--resume", action="store_true", help="do the blocks that are missing")
+
+
+def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
+    plan = commands.add_parser("plan", help="look after a prediction that works block by block")
+    plan.add_argument(
+        "action",
+        choices=("status", "verify", "finish"),
+        help="status: what is done and how long the rest takes; verify: read all blocks back, and "
+        "compute some anew with another tile size; finish: number the instances",
+    )
+    plan.add_argument("output", help="the NAME.ome.zarr that it writes")
+    plan.add_argument(
+        "--sample", type=float, default=0.01, help="share of blocks to compute anew (%(default)s)"
+    )
+    plan.add_argument("--seed", type=int, default=0, help="of that choice (%(default)s)")
 
 
 def _add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:

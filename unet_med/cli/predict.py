@@ -12,6 +12,10 @@ from unet_med.cli.device import choose_device
 
 def run(args: argparse.Namespace) -> None:
     """Segment images with a trained bundle and say where the results are."""
+    if args.output.rstrip("/").endswith(".zarr"):
+        from unet_med.cli import blocks
+
+        return blocks.run(args)
     folder = Path(args.bundle)
     weights = folder / "models" / "model.pt"
     if not weights.is_file():
@@ -35,6 +39,8 @@ def _images(paths: list[str]) -> list[str]:
     from unet_med import data
 
     given: str | list[str] = paths[0] if len(paths) == 1 else paths  # one may be a data list
+    if any(path.rstrip("/").endswith(".zarr") for path in paths):
+        raise ValueError("an OME-Zarr is segmented block by block: give --output NAME.ome.zarr")
     images = [item["image"] for item in data.find_images(given)]
     stems = [data.stem(path) for path in images]
     for path, stem in zip(images, stems, strict=True):

@@ -10,7 +10,7 @@ MICROMETRES = {
     "pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
     "thou": 25.4, "in": 25400.0, "inch": 25400.0, "um": 1.0, "micron": 1.0, "microns": 1.0,
     "micrometer": 1.0, "micrometers": 1.0, "micrometre": 1.0, "nanometer": 1e-3,
-    "millimeter": 1e3, "centimeter": 1e4,
+    "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6, "picometer": 1e-6, "angstrom": 1e-4,
 }  # fmt: skip
 _RESOLUTION_UNIT_UM = {2: 25400.0, 3: 1e4}  # TIFF tag 296: inch, centimetre
 _PRINT_DPI = (72, 96, 300)  # what programs write that know no pixel size

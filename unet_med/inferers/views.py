@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 KINDS = (None, "flips", "rotations")
+Box = tuple[tuple[int, int], ...]  # (start, stop) px a spatial axis; may reach beyond the image
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,37 @@ class View:
         """The inverse of `apply`."""
         x = x.flip(self.flips) if self.flips else x
         return torch.rot90(x, -self.turns, (2, 3)) if self.turns else x
+
+    def shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Spatial sides of an image of `shape` seen this way."""
+        return (shape[1], shape[0], *shape[2:]) if self.turns % 2 else tuple(shape)
+
+    def find(self, box: Box, shape: Sequence[int]) -> Box:
+        """Where a part of an image of `shape` lies in the image seen this way."""
+        box = _turn(box, shape, self.turns)
+        return _flip(box, self.shape(shape), self.flips)
+
+    def find_back(self, box: Box, shape: Sequence[int]) -> Box:
+        """Where a part of the image seen this way lies in the image of `shape`."""
+        box = _flip(box, self.shape(shape), self.flips)
+        return _turn(box, self.shape(shape), -self.turns % 4)
+
+
+def _flip(box: Box, shape: Sequence[int], axes: Sequence[int]) -> Box:
+    """A part of an image after flips of tensor axes."""
+    return tuple(
+        (length - stop, length - start) if axis in axes else (start, stop)
+        for axis, ((start, stop), length) in enumerate(zip(box, shape, strict=True), start=2)
+    )
+
+
+def _turn(box: Box, shape: Sequence[int], turns: int) -> Box:
+    """A part of an image after `torch.rot90`: a quarter turn flips axis 1, then swaps 0 and 1."""
+    for _ in range(turns):
+        first, second, *rest = _flip(box, shape, (3,))
+        box = (second, first, *rest)
+        shape = (shape[1], shape[0], *shape[2:])
+    return box
 
 
 def views(kind: str | None, spatial_dims: int) -> list[View]:

@@ -1,3 +1,18 @@
 """Volumes larger than memory, on one machine or many: the same result as one pass."""
 
 from __future__ import annotations
+
+from unet_med.volumes.blocks import Block, split
+from unet_med.volumes.engines import BlocksFailedError, run_blocks
+from unet_med.volumes.plan import BlockPlan
+from unet_med.volumes.sources import Source, open_source
+
+__all__ = [
+    "Block",
+    "BlockPlan",
+    "BlocksFailedError",
+    "Source",
+    "open_source",
+    "run_blocks",
+    "split",
+]

@@ -1,0 +1,422 @@
+"""Block-wise inference: the same as one pass over the whole, whoever does it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unet_med import bundle
+from unet_med.cli import main
+from unet_med.data import save_image
+from unet_med.inferers import OverlapTileInferer
+from unet_med.networks import unet
+from unet_med.transforms import Standardize
+from unet_med.volumes import BlockPlan, open_source, run_blocks
+from unet_med.volumes.store import open_level
+from unet_med.volumes.work import Worker
+
+zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
+
+CPU = torch.device("cpu")
+
+
+def make_bundle(folder: Path, **choices: Any) -> Path:
+    """A bundle with a tiny network of random weights; `choices` go into its inference.json."""
+    torch.manual_seed(0)
+    network_ids = ("preset", "spatial_dims", "in_channels", "out_channels", "features")
+    choices = {"preset": "paper2015", "features": [4, 8], "out_channels": 3, **choices}
+    bundle.copy_bundle(folder)
+    path = folder / "configs" / "inference.json"
+    config = json.loads(path.read_text()) | choices
+    path.write_text(json.dumps(config))
+    network = unet(**{name: config[name] for name in network_ids})
+    for bias in (p for p in network.parameters() if p.ndim == 1):
+        bias.data.normal_()  # without, dead features tie the classes
+    for layer in network.modules():
+        if hasattr(layer, "running_var"):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
+    return folder
+
+
+def network_of(folder: Path) -> torch.nn.Module:
+    """The bundle's network, as MONAI's own parser builds and loads it."""
+    config = json.loads((folder / "configs" / "inference.json").read_text())
+    ids = ("preset", "spatial_dims", "in_channels", "out_channels", "features")
+    network = unet(**{name: config[name] for name in ids})
+    network.load_state_dict(torch.load(folder / "models" / "model.pt", weights_only=True))
+    return network.eval()
+
+
+def write_source(path: Path, array: np.ndarray, version: str = "0.5") -> Path:
+    """An OME-Zarr image `([C,] [Z,] Y, X)` with 0.5 x 0.25 x 0.25 micrometre pixels."""
+    axes = ["c", "z", "y", "x"][-array.ndim :]
+    group = zarr.create_group(path, zarr_format=3 if version == "0.5" else 2)
+    chunks = tuple(min(n, 16) for n in array.shape)
+    group.create_array("0", data=array, chunks=chunks)
+    sizes = {"c": 1.0, "z": 0.5, "y": 0.25, "x": 0.25}
+    kinds = {"c": {"type": "channel"}}
+    space = {"type": "space", "unit": "micrometer"}
+    image = {
+        "axes": [{"name": a, **kinds.get(a, space)} for a in axes],
+        "datasets": [
+            {
+                "path": "0",
+                "coordinateTransformations": [{"type": "scale", "scale": [sizes[a] for a in axes]}],
+            }
+        ],
+    }
+    if version == "0.5":
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    else:
+        group.attrs["multiscales"] = [{"version": "0.4", **image}]
+    return path
+
+
+def one_pass(
+    array: np.ndarray, folder: Path, dims: int, dtype: torch.dtype = torch.float32, **options: Any
+) -> np.ndarray:
+    """Probabilities `(K, [Z,] Y, X)` of the whole image by the inferer, one tile if it can."""
+    image = torch.from_numpy(array.astype(np.float32)).to(dtype)
+    image = image[None] if image.ndim in (2, 3) else image  # (C, [Z,] Y, X)
+    image = image.permute(0, *range(image.ndim - 1, 0, -1))  # (C, X, Y[, Z])
+    if dtype == torch.float32:
+        image = Standardize(dims)(image)
+    else:
+        axes = list(range(1, 1 + dims))
+        image = (image - image.mean(axes, keepdim=True)) / image.std(
+            axes, keepdim=True, correction=0
+        )
+    network = network_of(folder).to(dtype)
+    with torch.no_grad():
+        logits = OverlapTileInferer(tile_size=-1, **options)(image[None], network)
+    whole = torch.softmax(logits, 1)[0]
+    return whole.permute(0, *range(whole.ndim - 1, 0, -1)).numpy()
+
+
+def blocks_of(
+    source: Path, folder: Path, block: Sequence[int], output: Path, **options: Any
+) -> np.ndarray:
+    plan = BlockPlan.create(
+        source, output, folder, block=block, outputs=("probabilities",), **options
+    )
+    run_blocks(plan, progress=False)
+    return np.asarray(open_level(output, plan.layers[1])[:])
+
+
+def assert_equal(
+    found: np.ndarray, whole: np.ndarray, output: Path, tolerance: float = 5e-5
+) -> None:
+    limit = tolerance * whole.std()
+    assert np.abs(found - whole).max() <= limit
+    best, second = np.sort(whole, axis=0)[::-1][:2]
+    clear = best - second > 2 * limit
+    mask = np.asarray(zarr.open_array(output / "labels/mask/0", mode="r")[:])
+    np.testing.assert_array_equal(mask[clear], whole.argmax(0)[clear])
+    assert clear.mean() > 0.95
+
+
+SMALL = (7, 21, 27)
+
+
+@pytest.fixture
+def noise(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(100, 20, SMALL).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def planes_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("planes") / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("dims", "preset", "tta", "statistics"),
+    [
+        (2, "paper2015", None, None),
+        (2, "paper2015", "rotations", None),
+        (2, "modern", "rotations", "image"),
+        (3, "paper2015", None, None),
+        (3, "modern", "flips", None),
+        (3, "modern", None, "image"),
+    ],
+)
+def test_blocks_equal_one_pass(
+    tmp_path: Path, noise: np.ndarray, dims: int, preset: str, tta: str | None, statistics: Any
+) -> None:
+    choices = {"preset": preset, "spatial_dims": dims, "tta": tta, "statistics": statistics}
+    folder = make_bundle(tmp_path / "bundle", **choices)
+    source = write_source(tmp_path / "in.ome.zarr", noise)
+    output = tmp_path / "out.ome.zarr"
+    found = blocks_of(source, folder, (4, 16, 14), output, tile=28)
+    whole = one_pass(noise, folder, dims, tta=tta, statistics=statistics)
+    assert_equal(found, whole, output)
+
+
+@pytest.mark.parametrize("preset", ["paper2015", "modern"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_in_float64_nothing_but_rounding_is_left(
+    tmp_path: Path, noise: np.ndarray, dims: int, preset: str
+) -> None:
+    choices = {"preset": preset, "spatial_dims": dims, "features": [3, 4, 5]}
+    folder = make_bundle(
+        tmp_path / "bundle", **choices, network="$@network_def.to(@device).double()"
+    )
+    source = write_source(tmp_path / "in.ome.zarr", noise)
+    output = tmp_path / "out.ome.zarr"
+    found = blocks_of(source, folder, (4, 8, 12), output)
+    assert found.dtype == np.float64
+    assert_equal(found, one_pass(noise, folder, dims, torch.float64), output, 1e-12)
+
+
+def test_a_plane_of_several_channels(tmp_path: Path, rng: np.random.Generator) -> None:
+    folder = make_bundle(tmp_path / "bundle", in_channels=3)
+    image = rng.integers(0, 60000, (3, 41, 23), dtype=np.uint16)
+    save_image(tmp_path / "in.tif", image.transpose(0, 2, 1), np.eye(4))
+    output = tmp_path / "out.ome.zarr"
+    found = blocks_of(tmp_path / "in.tif", folder, (16, 16), output)
+    stack = one_pass(image[:, None], folder, 2)[:, 0]  # (C, 1, Y, X): one plane of a volume
+    assert_equal(found, stack, output)
+
+
+@pytest.mark.parametrize("kind", ["0.4", "0.5", "tif", "nii", "nii.gz"])
+def test_sources_read_the_window_that_is_asked_for(
+    tmp_path: Path, rng: np.random.Generator, kind: str
+) -> None:
+    array = rng.integers(0, 255, (2, 9, 20, 31), dtype=np.uint8)  # (C, Z, Y, X)
+    path = tmp_path / ("in.ome.zarr" if kind.startswith("0") else f"in.{kind}")
+    if kind.startswith("0"):
+        write_source(path, array, kind)
+    else:
+        save_image(path, array.transpose(0, 3, 2, 1), np.diag([0.25, 0.25, 0.5, 1]), "um")
+    source = open_source(path)
+    assert (source.shape, source.channels, source.dtype) == ((9, 20, 31), 2, np.uint8)
+    assert source.unit == "um"
+    np.testing.assert_allclose(source.spacing, (0.5, 0.25, 0.25))
+    window = (slice(2, 5), slice(3, 19), slice(30, 31))
+    np.testing.assert_array_equal(source.read(window), array[(slice(None), *window)])
+
+
+def test_what_cannot_be_read_by_window_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        open_source(tmp_path / "nothing.tif")
+    (tmp_path / "in.png").touch()
+    with pytest.raises(ValueError, match=r"give an OME-Zarr folder, .tif"):
+        open_source(tmp_path / "in.png")
+    zarr.create_group(tmp_path / "plain.zarr")
+    with pytest.raises(ValueError, match="no 'multiscales'"):
+        open_source(tmp_path / "plain.zarr")
+
+
+def test_the_output_is_valid_ngff_with_physical_units(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray
+) -> None:
+    from yaozarrs import validate_zarr_store
+
+    source = write_source(tmp_path / "in.ome.zarr", np.tile(noise, (1, 30, 1)))
+    for outputs in (("mask",), ("probabilities",)):
+        output = tmp_path / f"{outputs[0]}.ome.zarr"
+        plan = BlockPlan.create(source, output, planes_bundle, block=(7, 512, 32), outputs=outputs)
+        run_blocks(plan, progress=False)
+        validate_zarr_store(output)
+        validate_zarr_store(output / "labels" / "mask")
+        again = open_source(output)
+        assert (again.shape, again.spacing, again.unit) == ((7, 630, 27), (0.5, 0.25, 0.25), "um")
+    mask = zarr.open_group(output / "labels/mask", mode="r")
+    np.testing.assert_array_equal(mask["1"][:], mask["0"][:, ::2, ::2])
+    image = zarr.open_group(output, mode="r")
+    full = np.pad(image["0"][:], ((0, 0), (0, 0), (0, 0), (0, 1)), "edge")
+    means = full.reshape(3, 7, 315, 2, 14, 2).mean((3, 5))
+    np.testing.assert_allclose(image["1"][:], means, rtol=1e-5)
+    assert image["0"].shards == (3, 7, 512, 28)
+    scales = image.attrs["ome"]["multiscales"][0]["datasets"][1]["coordinateTransformations"]
+    assert scales[0]["scale"] == [1, 0.5, 0.5, 0.5]
+    assert scales[1]["translation"] == [0, 0, 0.125, 0.125]
+
+
+def small_plan(tmp_path: Path, folder: Path, array: np.ndarray, **options: Any) -> BlockPlan:
+    source = write_source(tmp_path / "in.ome.zarr", array)
+    options = {"block": (4, 16, 16), **options}
+    return BlockPlan.create(source, tmp_path / "out.ome.zarr", folder, **options)
+
+
+def test_a_second_run_does_nothing(tmp_path: Path, planes_bundle: Path, noise: np.ndarray) -> None:
+    plan = small_plan(tmp_path, planes_bundle, noise)
+    assert run_blocks(plan, shard=(1, 2), progress=False) == 4
+    assert run_blocks(plan, progress=False) == 4
+    assert run_blocks(plan, progress=False) == 0
+    assert BlockPlan.load(plan.output) == plan
+    assert len(plan.markers()) == 8
+
+
+def test_a_plan_is_refused_when_something_has_changed(tmp_path: Path, noise: np.ndarray) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    plan = small_plan(tmp_path, folder, noise)
+    run_blocks(plan, shard=(0, 4), progress=False)
+    weights = folder / "models" / "model.pt"
+    state = torch.load(weights, weights_only=True)
+    torch.save({name: value + 1 for name, value in state.items()}, weights)
+    with pytest.raises(ValueError, match=r"the weights changed since out.ome.zarr was planned"):
+        run_blocks(plan, progress=False)
+    torch.save(state, weights)
+    config = folder / "configs" / "inference.json"
+    config.write_text(config.read_text().replace('"min_size": 0', '"min_size": 1'))
+    with pytest.raises(ValueError, match="the configs changed"):
+        run_blocks(plan, progress=False)
+    config.write_text(config.read_text().replace('"min_size": 1', '"min_size": 0'))
+    marker = next((plan.folder / "done").iterdir())
+    marker.write_text(marker.read_text().replace(plan.id, "0123"))
+    with pytest.raises(ValueError, match=f"made by plan 0123, not {plan.id}"):
+        run_blocks(plan, progress=False)
+
+
+def test_an_output_of_another_plan_is_not_written_to(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray
+) -> None:
+    plan = small_plan(tmp_path, planes_bundle, noise)
+    with pytest.raises(FileExistsError, match="belongs to another plan"):
+        BlockPlan.create(plan.source, plan.output, planes_bundle, block=(7, 16, 16))
+    same = BlockPlan.create(plan.source, plan.output, planes_bundle, block=(4, 16, 16))
+    assert same.id == plan.id
+    shutil.rmtree(plan.folder)
+    with pytest.raises(FileExistsError, match="has no plan beside it"):
+        BlockPlan.create(plan.source, plan.output, planes_bundle)
+
+
+def test_a_poisoned_block_is_recorded_and_the_rest_goes_on(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray
+) -> None:
+    plan = small_plan(tmp_path, planes_bundle, noise, block=(7, 8, 8))
+    chunk = plan.source / "0" / "c" / "0" / "0" / "1"  # x from 16
+    good = chunk.read_bytes()
+    chunk.write_bytes(good[:40])
+    words = ["predict", plan.source, "--bundle", planes_bundle, "--output", plan.output]
+    words += ["--resume", "--workers", "1"]
+    assert main([*map(str, words)]) == 2
+    failed = {note["block"] for note in plan.failures()}
+    assert failed
+    assert len(plan.markers()) == len(plan.blocks) - len(failed) > 0
+    chunk.write_bytes(good)
+    assert run_blocks(plan, progress=False) == len(failed)
+    assert plan.failures() == []
+
+
+def test_a_lack_of_memory_means_smaller_tiles(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray
+) -> None:
+    plan = small_plan(tmp_path, planes_bundle, noise, outputs=("probabilities",))
+    worker = Worker.open(plan.output)
+
+    class Cramped(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.shape[-1] >= plan.tile[-1]:
+                raise torch.OutOfMemoryError("out of memory")
+            return worker.model.network(x)
+
+    block = plan.blocks[0]
+    expected = worker.predict(block, plan.tile)
+    cramped = Worker(plan, replace(worker.model, network=Cramped()), worker.source)
+    cramped.model.network.weight = torch.nn.Parameter(torch.zeros(()))  # says type and device
+    assert cramped.do(0).error == ""
+    assert plan.marker(block)["tile"] < [*plan.tile]
+    np.testing.assert_allclose(cramped.read(block)[1], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"network_def": {"_target_": "unet_med.networks.unet", "features": [4, 8],
+          "out_channels": 3, "norm": "instance"}}, "computes statistics over the whole image"),
+        ({"inferer": {"_target_": "monai.inferers.SimpleInferer"}}, "is SimpleInferer; only"),
+        ({"preprocessing": {"_target_": "monai.transforms.Compose", "transforms": [
+            {"_target_": "monai.transforms.ScaleIntensityd", "keys": "image"}]}},
+         "preprocessing has ScaleIntensityd"),
+        ({"in_channels": 2}, "has 1 channels, the network takes 2"),
+    ],
+)  # fmt: skip
+def test_what_blocks_cannot_do_is_refused(
+    tmp_path: Path, noise: np.ndarray, changes: dict[str, Any], words: str
+) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    path = folder / "configs" / "inference.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    if "in_channels" in changes:
+        torch.save(unet(in_channels=2, out_channels=3, features=(4, 8)).state_dict(),
+                   folder / "models" / "model.pt")  # fmt: skip
+    with pytest.raises(ValueError, match=words):
+        small_plan(tmp_path, folder, noise)
+
+
+def test_blocks_off_the_networks_grid_are_refused(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray
+) -> None:
+    with pytest.raises(ValueError, match=r"15 px is no multiple of .* 2 px; nearest: 14, 16"):
+        small_plan(tmp_path, planes_bundle, noise, block=(3, 15, 16))
+
+
+def command(*words: Any, wait: bool = True) -> subprocess.Popen[str]:
+    """The real command in a process group of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unet_med", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    if wait:
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
+    return process
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    """All files of an output."""
+    files = sorted(path for path in store.rglob("*") if path.is_file())
+    return {str(path.relative_to(store)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, bytes]]:
+    """A source, a bundle, and the output of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    planes = np.random.default_rng(1).integers(0, 255, (6, 40, 50), dtype=np.uint8)
+    source = write_source(folder / "in.ome.zarr", planes)
+    model = make_bundle(folder / "bundle")
+    plan = BlockPlan.create(source, folder / "out.ome.zarr", model, block=(2, 16, 16))
+    run_blocks(plan, progress=False)
+    return source, model, contents(plan.output)
+
+
+def predict_words(source: Path, model: Path, output: Path) -> list[Any]:
+    return ["predict", source, "--bundle", model, "--output", output, "--block", 2, 16, 16]
+
+
+@pytest.mark.parametrize("engine", ["processes", "shards", "dask"])
+def test_engines_agree_to_the_bit(
+    tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]], engine: str
+) -> None:
+    source, model, expected = undisturbed
+    output = tmp_path / "out.ome.zarr"
+    words = predict_words(source, model, output)
+    if engine == "processes":
+        command(*words, "--workers", 2)
+    elif engine == "shards":  # at once: both plan, both are given block 0 of every second one
+        shards = [command(*words, "--shard", f"{i}/2", wait=False) for i in (0, 1)]
+        for shard in shards:
+            text, _ = shard.communicate(timeout=240)
+            assert shard.returncode == 0, text
+    else:
+        plan = BlockPlan.create(source, output, model, block=(2, 16, 16))
+        run_blocks(plan, scheduler="local", workers=2, progress=False)
+    assert contents(output) == expected
+    assert len(BlockPlan.load(output).markers()) == 36

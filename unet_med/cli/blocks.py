@@ -1,0 +1,97 @@
+"""`unet-med predict IMAGE --output NAME.ome.zarr`: one image of any size, block by block."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unet_med.cli.device import choose_device
+from unet_med.volumes import BlockPlan, run_blocks
+from unet_med.volumes.checking import finish
+
+
+def run(args: argparse.Namespace) -> None:
+    """Plan or resume, do the blocks, number the instances."""
+    if len(args.images) != 1:
+        raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
+    shard = _shard(args.shard)
+    plan = _plan(args, resume=args.resume or shard is not None)
+    print(
+        f"plan {plan.id}: {len(plan.blocks)} blocks of {_sides(plan.layout.block)} px in "
+        f"{_sides(plan.layout.shape)}, tiles of {_sides(plan.tile)}, {len(plan.markers())} done"
+    )
+    if args.plan_only:
+        return
+    workers = args.workers or _all_workers(plan)
+    done = run_blocks(plan, workers=workers, shard=shard, scheduler=args.scheduler)
+    print(f"{done} blocks segmented, results in {args.output}")
+    if shard is None:
+        print(finish(plan))
+    else:
+        print(f"when all shards are through: unet-med plan finish {args.output}")
+
+
+def _plan(args: argparse.Namespace, *, resume: bool) -> BlockPlan:
+    """The plan of the output where there is one to resume, else a new one."""
+    settings: dict[str, Any] = {}
+    if args.tta:
+        settings["tta"] = None if args.tta == "none" else args.tta
+    wanted = {"instances": args.instances, "probabilities": args.probabilities}
+    outputs = ["mask", *(name for name, yes in wanted.items() if yes)]
+    if resume and Path(f"{args.output.rstrip('/')}.plan").is_dir():
+        plan = BlockPlan.load(args.output)
+        plan = replace(
+            plan, source=Path(args.images[0]).absolute(), bundle=Path(args.bundle).absolute()
+        )
+        if set(outputs) > set(plan.outputs) or settings.items() - plan.settings.items():
+            raise ValueError(
+                f"{args.output} was planned with other options: leave them as they were"
+            )
+        plan.check()
+        return plan
+    if Path(args.output).exists():
+        raise FileExistsError(f"{args.output} exists: go on with --resume, or choose a new name")
+    return BlockPlan.create(
+        args.images[0],
+        args.output,
+        args.bundle,
+        block=args.block,
+        tile=args.tile,
+        outputs=outputs,
+        settings=settings,
+        device=choose_device(args.device),
+        threads=args.threads,
+        progress=True,
+    )
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    """`I/N` as numbers.
+
+    >>> _shard("3/16")
+    (3, 16)
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not int(found[1]) < int(found[2]):
+        raise ValueError(f"--shard {text!r} is not I/N with I from 0 to N - 1, such as 0/16")
+    return int(found[1]), int(found[2])
+
+
+def _all_workers(plan: BlockPlan) -> int:
+    """One process a core, as far as its threads go round, or one a GPU."""
+    if plan.device == "cuda":
+        import torch
+
+        return torch.cuda.device_count()
+    cores = (os.cpu_count() or 1) // plan.threads
+    return max(1, min(cores, len(plan.blocks)))
+
+
+def _sides(sides: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sides))

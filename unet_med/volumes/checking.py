@@ -1,0 +1,125 @@
+"""How far a plan is, whether its output is right, and its last step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from unet_med.volumes.blocks import Block
+from unet_med.volumes.grid import block_needs, smaller_tile
+from unet_med.volumes.plan import BlockPlan
+from unet_med.volumes.store import open_level, write_block
+from unet_med.volumes.work import Worker, checksum
+
+__all__ = ["finish", "status", "verify"]
+
+
+def status(plan: BlockPlan) -> str:
+    """What is done, what failed, and how long the rest takes one worker.
+
+    Args:
+        plan: which one.
+    """
+    markers, failures = plan.markers(), plan.failures()
+    left = len(plan.blocks) - len(markers)
+    seconds = [marker["seconds"] for marker in markers]
+    lines = [f"{len(markers)} of {len(plan.blocks)} blocks done, {left} left"]
+    if left and seconds:
+        mean = sum(seconds) / len(seconds)
+        lines.append(f"{mean:.1f} s a block: {left * mean / 3600:.2f} h of one worker to go")
+    lines += [f"block {note['block']}: {note['error']}" for note in failures]
+    return "\n".join(lines)
+
+
+def verify(plan: BlockPlan, *, sample: float = 0.01, seed: int = 0) -> str:
+    """Read all finished blocks back, and compute some anew with another tile size.
+
+    Args:
+        plan: which one.
+        sample: share of the finished blocks to compute anew; at least one is.
+        seed: of their choice.
+
+    Returns:
+        The largest difference of class probabilities, and by how many pixels the masks differ.
+
+    Raises:
+        ValueError: no block is done, a block does not hold what was written, or what decides
+            the result has changed.
+    """
+    worker = Worker.open(plan.output)
+    done = [(block, note) for block in plan.blocks if (note := plan.marker(block))]
+    if not done:
+        raise ValueError(f"no block of {plan.output} is done")
+    torn = [
+        note["block"] for block, note in done if checksum(worker.read(block)) != note["checksum"]
+    ]
+    if torn:
+        raise ValueError(
+            f"blocks {', '.join(torn)} of {plan.output} do not hold what was written: delete their "
+            f"markers in {plan.folder / 'done'} and run again with --resume"
+        )
+    count = max(1, round(sample * len(done)))
+    chosen = [block for block, _ in random.Random(seed).sample(done, count)]
+    tile = _other_tile(worker)
+    largest, flips = 0.0, 0
+    for block in chosen:
+        difference, changed = _compare(worker, block, tile)
+        largest, flips = max(largest, difference), flips + changed
+    return (
+        f"{len(done)} blocks hold what was written\n"
+        f"{count} computed anew with tiles of {' x '.join(map(str, tile))} px: "
+        f"max|difference| {largest:.3g}, {flips} pixels of another class"
+    )
+
+
+def finish(plan: BlockPlan) -> str:
+    """Number the instances, where they are wanted, once all blocks are done.
+
+    Args:
+        plan: which one.
+
+    Returns:
+        What was done, in a sentence.
+
+    Raises:
+        ValueError: blocks are missing.
+    """
+    missing = [block for block in plan.blocks if plan.marker(block) is None]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(plan.blocks)} blocks of {plan.output} are missing: run "
+            f"predict again with --resume"
+        )
+    layers = {layer.name: layer for layer in plan.layers}
+    if "instances" not in layers:
+        return f"all {len(plan.blocks)} blocks are done"
+    from unet_med.volumes.instances import label_blocks
+
+    out = open_level(plan.output, layers["instances"], mode="r+")
+    classes = open_level(plan.output, layers["mask"])
+    count = label_blocks(classes, out, plan.layout.block, **plan.instances)
+    for block in plan.blocks:
+        write_block(plan.output, layers["instances"], block, out[block.slices], plan.layout)
+    return f"all {len(plan.blocks)} blocks are done, {count} instances"
+
+
+def _compare(worker: Worker, block: Block, tile: Sequence[int]) -> tuple[float, int]:
+    """Largest difference of probabilities, and number of pixels of another class."""
+    layers = {layer.name: layer for layer in worker.plan.layers}
+    anew = worker.predict(block, tile)
+    if stored := layers.get("probabilities"):
+        before = np.asarray(open_level(worker.plan.output, stored)[(..., *block.slices)])
+    else:
+        before = worker.predict(block, worker.plan.tile)
+    mask = np.asarray(open_level(worker.plan.output, layers["mask"])[block.slices])
+    return float(np.abs(anew - before).max()), int((anew.argmax(0) != mask).sum())
+
+
+def _other_tile(worker: Worker) -> tuple[int, ...]:
+    """Tiles of about half the size; of the whole block where they are the smallest already."""
+    facts, plan = worker.model.facts, worker.plan
+    lengths = block_needs(plan.layout.block[-len(plan.tile) :], facts)
+    whole = tuple(facts.whole_side(length) for length in lengths)
+    return smaller_tile(plan.tile, facts) or whole

@@ -1,0 +1,115 @@
+"""Sides of blocks, tiles and levels that keep a run exact."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+from unet_med.inferers.facts import NetworkFacts
+from unet_med.inferers.tile_size import affordable_pixels, automatic_sides, requested_sides
+from unet_med.volumes.model import Model
+from unet_med.volumes.sources import Source
+from unet_med.volumes.store import Layout
+
+__all__ = ["choose_layout", "choose_tile", "smaller_tile"]
+
+_SIDE = {2: 2048, 3: 256}  # px of a block: 134 MB of float32 for two classes in 3-D
+_PLANES = 8  # of a block, for a network of planes
+_SMALL = 512  # px: the coarsest level fits a screen
+
+
+def choose_layout(image: Source, model: Model, block: Sequence[int] | None = None) -> Layout:
+    """Sides of the volume, its blocks and levels.
+
+    Args:
+        image: the source.
+        model: whose stride decides which sides are legal.
+        block: sides, px, `([Z,] Y, X)`; None: 2048 px in 2-D and 256 px in 3-D.
+
+    Raises:
+        ValueError: a side is no multiple of the stride; the message has the nearest.
+    """
+    dims, stride = model.facts.spatial_dims, model.facts.stride
+    strides = [1] * (len(image.shape) - dims) + [stride] * dims
+    if block is None:
+        wanted = [_PLANES if step == 1 and len(strides) > dims else _SIDE[dims] for step in strides]
+        block = [_up_to(step, side) for side, step in zip(wanted, strides, strict=True)]
+    elif len(block) != len(strides):
+        raise ValueError(
+            f"block {tuple(block)} has {len(block)} sides, {image.path} {len(strides)}"
+        )
+    for side, step in zip(block, strides, strict=True):
+        if side < 1 or side % step:
+            near = _up_to(step, max(1, side - step + 1)), _up_to(step, max(1, side))
+            raise ValueError(
+                f"block side {side} px is no multiple of the network's stride {step} px; nearest: "
+                f"{', '.join(str(n) for n in sorted(set(near)))}"
+            )
+    cut = [min(b, _up_to(s, n)) for b, s, n in zip(block, strides, image.shape, strict=True)]
+    halved = tuple(axis >= len(strides) - dims for axis in range(len(strides)))
+    return Layout(
+        shape=image.shape,
+        block=tuple(cut),
+        halved=halved,
+        levels=_levels(image.shape, cut, halved),
+        spacing=image.spacing,
+        unit=image.unit,
+    )
+
+
+def choose_tile(
+    layout: Layout, model: Model, tile: int | Sequence[int] | None = None, threads: int = 1
+) -> tuple[int, ...]:
+    """Input sides of the network inside a block, px, `([Z,] Y, X)`, as many as it has axes.
+
+    Args:
+        layout: whose blocks.
+        model: the network; its inferer's `tile_size` counts unless it is `"auto"`.
+        tile: sides, px; None: the cheapest that fit the memory, of which each worker has an
+            equal share.
+        threads: of a worker on a CPU.
+
+    Raises:
+        ValueError: a side does not fit the network, with the nearest that do.
+    """
+    facts = model.facts
+    lengths = block_needs(layout.block[-facts.spatial_dims :], facts)
+    size = model.inferer.roi_size if tile is None else tile
+    if isinstance(size, str):
+        pixels, fast = affordable_pixels(
+            facts,
+            model.device,
+            batch_size=model.inferer.sw_batch_size,
+            itemsize=model.dtype.itemsize,
+        )
+        if model.device.type == "cpu":
+            pixels //= max(1, (os.cpu_count() or 1) // threads)
+        return tuple(automatic_sides(lengths, facts, pixels=pixels, fast_pixels=fast))
+    return tuple(requested_sides(lengths, facts, size))
+
+
+def smaller_tile(tile: Sequence[int], facts: NetworkFacts) -> tuple[int, ...] | None:
+    """Legal sides of about half the size, px; None where they are the smallest."""
+    least = facts.stepping_side()
+    halves = [max(least, side - -(-side // 2 // facts.stride) * facts.stride) for side in tile]
+    sides = tuple(min(side, half) for side, half in zip(tile, halves, strict=True))
+    return None if sides == tuple(tile) else sides
+
+
+def block_needs(block: Sequence[int], facts: NetworkFacts) -> list[int]:
+    """Sides of what is stitched for a block, px: a same-padded network needs its halo too."""
+    return [side + 2 * (facts.margin - facts.lost) for side in block]
+
+
+def _levels(shape: Sequence[int], block: Sequence[int], halved: Sequence[bool]) -> int:
+    """Levels until the longest side fits a screen, as far as blocks can be halved."""
+    levels = 1 + max(0, math.ceil(math.log2(max(shape) / _SMALL)))
+    for length, side, half in zip(shape, block, halved, strict=True):
+        if half and side < length:
+            levels = min(levels, (side & -side).bit_length())
+    return levels
+
+
+def _up_to(multiple: int, value: int) -> int:
+    return -(-value // multiple) * multiple

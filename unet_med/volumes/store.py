@@ -1,0 +1,222 @@
+"""The output: an OME-Zarr (NGFF 0.5) of which each block owns whole shards, at every level.
+
+    out.ome.zarr/               image: the probabilities, else the mask again
+        0 1 ...                 probabilities (C, [Z,] Y, X), where asked for
+        labels/mask/0 1 ...     classes ([Z,] Y, X)
+        labels/instances/0 ...  instances, where asked for
+
+Levels halve the sides. A label's level takes every second pixel, an image's the mean of what a
+pixel covers; both stay inside a block, so that no second pass is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.volumes.blocks import Block
+from unet_med.volumes.sources import import_zarr
+
+__all__ = ["Layer", "Layout", "create_store", "open_level", "write_block"]
+
+_CHUNK = {2: 512, 3: 128}  # px a side at most, by the number of axes that are longer than 1 px
+_UNIT_NAMES = {"um": "micrometer", "mm": "millimeter"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One image or label image of the output.
+
+    Attributes:
+        name: `"probabilities"`, `"mask"` or `"instances"`.
+        dtype: of its pixels.
+        channels: how many; 0 for labels, which have no channel axis.
+    """
+
+    name: str
+    dtype: str
+    channels: int = 0
+
+    def path(self, level: int = 0) -> str:
+        """Where a level lies in the output."""
+        return str(level) if self.channels else f"labels/{self.name}/{level}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sides of all levels, in the order `([Z,] Y, X)`.
+
+    Attributes:
+        shape: of the whole, px.
+        block: of a block, px, which are those of a shard.
+        halved: whether a level halves an axis.
+        levels: of the pyramid, 1 for full resolution alone.
+        spacing: pixel size of each axis.
+        unit: of `spacing`, `"um"`, `"mm"` or None.
+    """
+
+    shape: tuple[int, ...]
+    block: tuple[int, ...]
+    halved: tuple[bool, ...]
+    levels: int
+    spacing: tuple[float, ...]
+    unit: str | None
+
+    def factors(self, level: int) -> list[int]:
+        """Pixels of full resolution along a pixel of a level."""
+        return [2**level if half else 1 for half in self.halved]
+
+    def sides(self, of: Sequence[int], level: int) -> tuple[int, ...]:
+        """Sides `of` something at a level, rounded up, px."""
+        return tuple(-(-n // factor) for n, factor in zip(of, self.factors(level), strict=True))
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes."""
+        return ("z", "y", "x")[-len(self.shape) :]
+
+
+def create_store(path: Path, layers: Sequence[Layer], layout: Layout) -> None:
+    """Write the empty output, in one step; one that is there already stays.
+
+    Args:
+        path: folder to make.
+        layers: what it holds.
+        layout: its sides.
+    """
+    if path.exists():
+        return
+    zarr = import_zarr()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        part = folder / path.name
+        root = zarr.create_group(part, zarr_format=3)
+        for layer in layers:
+            for level in range(layout.levels):
+                _create_level(root, layer, level, layout)
+        _describe(root, layers, layout)
+        os.rename(part, path)
+    except OSError:
+        if not path.exists():  # else another process was as quick, with the same
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def open_level(path: Path, layer: Layer, level: int = 0, mode: str = "r") -> Any:
+    """The zarr array of one level of a layer, `([C,] [Z,] Y, X)`."""
+    return import_zarr().open_array(path / layer.path(level), mode=mode)
+
+
+def write_block(path: Path, layer: Layer, block: Block, pixels: np.ndarray, layout: Layout) -> None:
+    """Write a block of a layer, at every level.
+
+    Args:
+        path: the output.
+        layer: which one.
+        block: whose pixels they are.
+        pixels: `([C,] [Z,] Y, X)`; a label without C.
+        layout: sides of the output.
+    """
+    for level in range(layout.levels):
+        if level:
+            pixels = halve(pixels, layout.halved, mean=layer.channels > 0)
+        starts = layout.sides([part.start for part in block.slices], level)
+        sides = pixels.shape[-len(starts) :]
+        window = [slice(n, n + side) for n, side in zip(starts, sides, strict=True)]
+        open_level(path, layer, level, mode="r+")[(..., *window)] = pixels
+
+
+def halve(pixels: np.ndarray, halved: Sequence[bool], *, mean: bool) -> np.ndarray:
+    """Half the sides, rounded up: every second pixel, or the mean of what a pixel covers.
+
+    Args:
+        pixels: `([C,] [Z,] Y, X)`.
+        halved: which spatial axes.
+        mean: the mean; a last pixel without a second one stands for itself.
+
+    >>> halve(np.array([1.0, 3.0, 5.0]), [True], mean=True).tolist()
+    [2.0, 5.0]
+    """
+    for axis, half in enumerate(halved, start=pixels.ndim - len(halved)):
+        if not half:
+            continue
+        length = pixels.shape[axis]
+        even = np.take(pixels, range(0, length, 2), axis)
+        if mean:
+            odd = np.take(pixels, [min(i + 1, length - 1) for i in range(0, length, 2)], axis)
+            even = (even + odd) / 2
+        pixels = even
+    return pixels
+
+
+def _create_level(root: Any, layer: Layer, level: int, layout: Layout) -> None:
+    shard = layout.sides(layout.block, level)
+    largest = _CHUNK[3 if sum(side > 1 for side in shard) > 2 else 2]
+    chunk = [max(n for n in range(1, min(side, largest) + 1) if side % n == 0) for side in shard]
+    channels = [layer.channels] if layer.channels else []
+    root.create_array(
+        layer.path(level),
+        shape=(*channels, *layout.sides(layout.shape, level)),
+        shards=(*channels, *shard),
+        chunks=(*(1 for _ in channels), *chunk),
+        dtype=layer.dtype,
+        fill_value=0,
+        dimension_names=[*("c" for _ in channels), *layout.axes],
+    )
+
+
+def _describe(root: Any, layers: Sequence[Layer], layout: Layout) -> None:
+    """NGFF 0.5 metadata of the image and its labels."""
+    image = next((layer for layer in layers if layer.channels), layers[0])
+    # Without probabilities the image is the mask: the same arrays under a second name.
+    prefix = "" if image.channels else f"labels/{image.name}/"
+    root.attrs["ome"] = {"version": "0.5", "multiscales": [_multiscale(image, layout, prefix)]}
+    labels = [layer for layer in layers if not layer.channels]
+    root["labels"].attrs["ome"] = {"version": "0.5", "labels": [layer.name for layer in labels]}
+    for layer in labels:
+        root[f"labels/{layer.name}"].attrs["ome"] = {
+            "version": "0.5",
+            "multiscales": [_multiscale(layer, layout)],
+            "image-label": {"source": {"image": "../../"}},
+        }
+
+
+def _multiscale(layer: Layer, layout: Layout, prefix: str = "") -> dict[str, Any]:
+    channel = [{"name": "c", "type": "channel"}] if layer.channels else []
+    unit = {"unit": _UNIT_NAMES[layout.unit]} if layout.unit else {}
+    return {
+        "name": layer.name,
+        "axes": [*channel, *({"name": axis, "type": "space", **unit} for axis in layout.axes)],
+        "datasets": [
+            {
+                "path": f"{prefix}{level}",
+                "coordinateTransformations": _transforms(layer, layout, level),
+            }
+            for level in range(layout.levels)
+        ],
+    }
+
+
+def _transforms(layer: Layer, layout: Layout, level: int) -> list[dict[str, Any]]:
+    """Scale, and translation where the middle of a pixel moves.
+
+    A mean lies in the middle of what it covers, a label's pixel where it was taken.
+    """
+    sizes = list(zip(layout.spacing, layout.factors(level), strict=True))
+    scale = [size * factor for size, factor in sizes]
+    if not layer.channels:
+        return [{"type": "scale", "scale": scale}]
+    shift = [size * (factor - 1) / 2 for size, factor in sizes]
+    return [
+        {"type": "scale", "scale": [1.0, *scale]},
+        *([{"type": "translation", "translation": [0.0, *shift]}] if any(shift) else []),
+    ]

@@ -1,0 +1,164 @@
+"""What is done to one block, anywhere: pure, so that doing it twice changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unet_med.volumes.blocks import Block
+from unet_med.volumes.grid import smaller_tile
+from unet_med.volumes.model import Model, load_model
+from unet_med.volumes.plan import BlockPlan
+from unet_med.volumes.sources import Source, open_source
+from unet_med.volumes.store import open_level, write_block
+
+__all__ = ["Outcome", "Worker", "checksum", "predict_block"]
+
+_READ_TRIES = 3
+_ONE_AT_A_TIME = threading.Lock()  # a worker of a cluster may have several threads, one model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a block.
+
+    Attributes:
+        number: of the block, in C order.
+        voxels: of the block that were worked; 0 if it had been done before.
+        error: why it failed; empty if it did not.
+    """
+
+    number: int
+    voxels: int
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process's model and source, opened once."""
+
+    plan: BlockPlan
+    model: Model
+    source: Source
+
+    @classmethod
+    def open(cls, output: str | Path, device: str | None = None) -> Worker:
+        """Load plan, model and source, and refuse what is not as it was planned.
+
+        Args:
+            output: whose plan.
+            device: such as `"cuda:1"`; the plan's when None.
+
+        Raises:
+            ValueError: see `BlockPlan.check`.
+        """
+        plan = BlockPlan.load(output)
+        plan.check()
+        torch.set_num_threads(plan.threads)
+        model = load_model(plan.bundle, plan.settings, device or plan.device)
+        return cls(plan, model, open_source(plan.source))
+
+    def do(self, number: int) -> Outcome:
+        """Predict a block, write its shards, then its marker; nothing if it is done already.
+
+        A failure is noted and given back, not raised: other blocks go on.
+        """
+        block = self.plan.blocks[number]
+        if self.plan.marker(block):
+            return Outcome(number, 0)
+        self.plan.note("failed", block, error="in work, or its process died at it")
+        started = time.perf_counter()
+        try:
+            probabilities, tile = self._patiently(block)
+            layers = self.write(block, probabilities)
+        except Exception as error:
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            self.plan.note("failed", block, error=text)
+            return Outcome(number, 0, text)
+        seconds = round(time.perf_counter() - started, 3)
+        self.plan.note("done", block, checksum=checksum(layers), seconds=seconds, tile=tile)
+        return Outcome(number, layers[0].size)
+
+    def predict(self, block: Block, tile: Sequence[int]) -> np.ndarray:
+        """Class probabilities of a block, `(K, [Z,] Y, X)`."""
+        return self.model.probabilities(self.source, block, self.plan.statistics, tile)
+
+    def write(self, block: Block, probabilities: np.ndarray) -> list[np.ndarray]:
+        """Write what the plan wants of a block; returns its layers at full resolution."""
+        written = []
+        for layer in self.plan.layers:
+            if layer.name == "instances":  # numbered when all blocks are there
+                continue
+            pixels = probabilities
+            if not layer.channels:
+                pixels = probabilities.argmax(axis=0).astype(layer.dtype)
+            write_block(self.plan.output, layer, block, pixels, self.plan.layout)
+            written.append(pixels)
+        return written
+
+    def read(self, block: Block) -> list[np.ndarray]:
+        """What stands in the output for a block, layer by layer, at full resolution."""
+        return [
+            np.asarray(open_level(self.plan.output, layer)[(..., *block.slices)])
+            for layer in self.plan.layers
+            if layer.name != "instances"
+        ]
+
+    def _patiently(self, block: Block) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Read errors are tried again; a lack of memory, with smaller tiles."""
+        tile, tries = self.plan.tile, 0
+        while True:
+            try:
+                return self.predict(block, tile), tile
+            except OSError:
+                tries += 1
+                if tries == _READ_TRIES:
+                    raise
+                time.sleep(0.5 * 4**tries)
+            except (MemoryError, RuntimeError) as error:
+                smaller = smaller_tile(tile, self.model.facts)
+                if smaller is None or not _out_of_memory(error):
+                    raise
+                tile = smaller
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def predict_block(output: str, number: int, device: str | None = None) -> Outcome:
+    """Do one block of a plan; what every engine calls, in any process.
+
+    Args:
+        output: whose plan.
+        number: of the block, in C order.
+        device: such as `"cuda:1"`; the plan's when None.
+    """
+    with _ONE_AT_A_TIME:
+        return _worker(output, device).do(number)
+
+
+def checksum(layers: Sequence[np.ndarray]) -> str:
+    """Hash of a block's pixels, layer after layer."""
+    digest = hashlib.sha256()
+    for pixels in layers:
+        digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _worker(output: str, device: str | None) -> Worker:
+    return Worker.open(output, device)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Torch has a class for it on a GPU, and only words on a CPU."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or any(word in str(error) for word in words)
