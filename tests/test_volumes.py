@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +26,7 @@ from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
 from unet_med.transforms import Standardize
 from unet_med.volumes import BlockPlan, open_source, run_blocks
+from unet_med.volumes.checking import finish
 from unet_med.volumes.store import open_level
 from unet_med.volumes.work import Worker
 
@@ -364,15 +369,20 @@ def test_blocks_off_the_networks_grid_are_refused(
         small_plan(tmp_path, planes_bundle, noise, block=(3, 15, 16))
 
 
-def command(*words: Any, wait: bool = True) -> subprocess.Popen[str]:
-    """The real command in a process group of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "unet_med", *map(str, words)],
+def python(module: str, *words: Any) -> subprocess.Popen[str]:
+    """`python -m module` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
+
+
+def command(*words: Any, wait: bool = True) -> subprocess.Popen[str]:
+    """The real command."""
+    process = python("unet_med", *words)
     if wait:
         output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
@@ -389,7 +399,7 @@ def contents(store: Path) -> dict[str, bytes]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, bytes]]:
     """A source, a bundle, and the output of a run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    planes = np.random.default_rng(1).integers(0, 255, (6, 40, 50), dtype=np.uint8)
+    planes = np.random.default_rng(1).integers(0, 255, (12, 40, 50), dtype=np.uint8)
     source = write_source(folder / "in.ome.zarr", planes)
     model = make_bundle(folder / "bundle")
     plan = BlockPlan.create(source, folder / "out.ome.zarr", model, block=(2, 16, 16))
@@ -401,22 +411,125 @@ def predict_words(source: Path, model: Path, output: Path) -> list[Any]:
     return ["predict", source, "--bundle", model, "--output", output, "--block", 2, 16, 16]
 
 
-@pytest.mark.parametrize("engine", ["processes", "shards", "dask"])
-def test_engines_agree_to_the_bit(
-    tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]], engine: str
+def test_shards_at_once_agree_to_the_bit(
+    tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
 ) -> None:
     source, model, expected = undisturbed
     output = tmp_path / "out.ome.zarr"
     words = predict_words(source, model, output)
-    if engine == "processes":
-        command(*words, "--workers", 2)
-    elif engine == "shards":  # at once: both plan, both are given block 0 of every second one
-        shards = [command(*words, "--shard", f"{i}/2", wait=False) for i in (0, 1)]
-        for shard in shards:
-            text, _ = shard.communicate(timeout=240)
-            assert shard.returncode == 0, text
-    else:
-        plan = BlockPlan.create(source, output, model, block=(2, 16, 16))
-        run_blocks(plan, scheduler="local", workers=2, progress=False)
+    # All plan at the same time, and the first two do the same blocks.
+    shards = [command(*words, "--shard", shard, wait=False) for shard in ("0/2", "0/2", "1/2")]
+    for shard in shards:
+        text, _ = shard.communicate(timeout=240)
+        assert shard.returncode == 0, text
     assert contents(output) == expected
-    assert len(BlockPlan.load(output).markers()) == 36
+    assert len(BlockPlan.load(output).markers()) == 72
+
+
+def wait_for(output: Path, markers: int) -> None:
+    """Until so many blocks are done."""
+    done = Path(f"{output}.plan") / "done"
+    until = time.monotonic() + 200
+    while len([*done.glob("[0-9]*.json")]) < markers:
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill the whole tree with -9."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_killed_and_resumed_is_as_if_undisturbed(
+    tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
+) -> None:
+    source, model, expected = undisturbed
+    output = tmp_path / "out.ome.zarr"
+    words = [*predict_words(source, model, output), "--workers", 2]
+    process = command(*words, wait=False)
+    wait_for(output, 7)
+    kill(process)
+    before = contents(output.with_name(output.name + ".plan") / "done")
+    assert 7 <= len(before) < 72, "it was killed too late to show anything"
+    assert main([*map(str, words)]) == 2  # without --resume nothing is overwritten
+    command(*words, "--resume")
+    after = contents(output.with_name(output.name + ".plan") / "done")
+    assert {name: after[name] for name in before if name in after} == {
+        name: text for name, text in before.items() if not name.startswith(".")
+    }  # finished blocks were not done again: their markers hold the seconds they took
+    assert len(after) == 72
+    assert contents(output) == expected
+
+
+def test_verify_computes_blocks_anew(
+    undisturbed: tuple[Path, Path, dict[str, bytes]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, _, _ = undisturbed
+    output = source.with_name("out.ome.zarr")
+    assert main(["plan", "verify", str(output), "--sample", "0.05"]) == 0
+    text = capsys.readouterr().out
+    assert "72 blocks hold what was written" in text
+    found = re.search(r"4 computed anew with tiles of .* max\|difference\| (\S+), 0 pixels", text)
+    assert found is not None
+    assert 0 < float(found[1]) < 1e-5
+    assert main(["plan", "status", str(output)]) == 0
+    assert "72 of 72 blocks done, 0 left" in capsys.readouterr().out
+
+
+def test_verify_finds_a_torn_shard(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = small_plan(tmp_path, planes_bundle, noise)
+    run_blocks(plan, progress=False)
+    mask = zarr.open_array(plan.output / "labels/mask/0", mode="r+")
+    mask[5, 3, 20] = 3 - mask[5, 3, 20]
+    assert main(["plan", "verify", str(plan.output)]) == 2
+    assert "blocks 1.0.1 of" in capsys.readouterr().err
+
+
+def test_finish_waits_for_all_blocks_and_sweeps(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray
+) -> None:
+    plan = small_plan(tmp_path, planes_bundle, noise)
+    run_blocks(plan, shard=(0, 2), progress=False)
+    with pytest.raises(ValueError, match=r"4 of 8 blocks of .* are missing"):
+        finish(plan)
+    run_blocks(plan, progress=False)
+    (plan.output / "labels/mask/0/c.partial").touch()
+    (plan.folder / "done" / ".0.0.0.json.x").mkdir()
+    assert finish(plan) == "all 8 blocks are done"
+    assert not [*tmp_path.rglob("*.partial"), *plan.folder.rglob(".*")]
+
+
+def test_a_dask_cluster_may_die_at_any_time(
+    tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
+) -> None:
+    psutil = pytest.importorskip("psutil")
+    source, model, expected = undisturbed
+    output, address = tmp_path / "out.ome.zarr", tmp_path / "scheduler.json"
+    options = ["--scheduler-file", str(address), "--no-dashboard"]
+    scheduler = python("distributed.cli.dask_scheduler", "--port", 0, *options)
+    workers = python("distributed.cli.dask_worker", "--nworkers", 2, "--nthreads", 1, *options)
+    try:
+        while not address.exists():
+            time.sleep(0.05)
+        url = json.loads(address.read_text())["address"]
+        run = command(*predict_words(source, model, output), "--scheduler", url, wait=False)
+        wait_for(output, 3)
+        psutil.Process(workers.pid).children()[0].kill()
+        wait_for(output, 20)
+        kill(scheduler)
+        text, _ = run.communicate(timeout=240)
+    finally:
+        for process in (scheduler, workers):
+            if process.poll() is None:
+                kill(process)
+    assert run.returncode == 2, text
+    assert "finished blocks are kept: run again with --resume" in text
+    plan = BlockPlan.load(output)
+    assert 20 <= len(plan.markers()) < 72, "the scheduler was killed too late to show anything"
+    left = 72 - len(plan.markers())
+    assert run_blocks(plan, scheduler="local", workers=2, progress=False) == left
+    finish(plan)
+    assert contents(output) == expected

@@ -142,12 +142,14 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     blocks.add_argument("--tile", type=int, help="side of the network's input in a block, px")
     blocks.add_argument("--threads", type=int, default=1, help="of each worker (%(default)s)")
     blocks.add_argument("--plan-only", action="store_true", help="plan, and stop before any block")
+    blocks.add_argument("--workers", type=int, help="processes (one a core, or one a GPU)")
     engine = blocks.add_mutually_exclusive_group()
-    engine.add_argument("--workers", type=int, help="processes (one a core, or one a GPU)")
     engine.add_argument(
         "--shard", metavar="I/N", help="every N-th block from the I-th, counted from 0"
     )
-    engine.add_argument("--scheduler", metavar="URL", help="of a dask cluster, tcp://HOST:PORT")
+    engine.add_argument(
+        "--scheduler", metavar="URL", help="tcp://HOST:PORT of a dask cluster, or local"
+    )
     blocks.add_argument("--resume", action="store_true", help="do the blocks that are missing")
 
 

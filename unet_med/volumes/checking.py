@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Sequence
 
 import numpy as np
@@ -92,6 +93,7 @@ def finish(plan: BlockPlan) -> str:
             f"{len(missing)} of {len(plan.blocks)} blocks of {plan.output} are missing: run "
             f"predict again with --resume"
         )
+    _sweep(plan)
     layers = {layer.name: layer for layer in plan.layers}
     if "instances" not in layers:
         return f"all {len(plan.blocks)} blocks are done"
@@ -103,6 +105,14 @@ def finish(plan: BlockPlan) -> str:
     for block in plan.blocks:
         write_block(plan.output, layers["instances"], block, out[block.slices], plan.layout)
     return f"all {len(plan.blocks)} blocks are done, {count} instances"
+
+
+def _sweep(plan: BlockPlan) -> None:
+    """Take away what processes that were killed left half-written, which nothing ever reads."""
+    beside = plan.output.parent.glob(f".{plan.output.name}.*")
+    markers = plan.folder.rglob(".*")
+    for left in [*beside, *markers, *plan.output.rglob("*.partial")]:
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _compare(worker: Worker, block: Block, tile: Sequence[int]) -> tuple[float, int]:

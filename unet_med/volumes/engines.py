@@ -95,7 +95,7 @@ def _processes(plan: BlockPlan, todo: Sequence[int], workers: int) -> Iterator[O
     deaths: Counter[int] = Counter()
     left = set(todo)
     while left:
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         devices = context.SimpleQueue()
         for k in range(workers):
             devices.put(_device(plan, k))
@@ -118,6 +118,15 @@ def _processes(plan: BlockPlan, todo: Sequence[int], workers: int) -> Iterator[O
                 if deaths[number] == _DEATHS:
                     left.discard(number)
                     yield Outcome(number, 0, f"{_DEATHS} processes died at {name}")
+
+
+def _context() -> Any:
+    """Processes that share one import where the system can; never a fork of a used CUDA."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([predict_block.__module__])
+    return context
 
 
 _own_device: str | None = None  # of this process

@@ -15,7 +15,7 @@ from unet_med.volumes.store import Layout
 __all__ = ["choose_layout", "choose_tile", "smaller_tile"]
 
 _SIDE = {2: 2048, 3: 256}  # px of a block: 134 MB of float32 for two classes in 3-D
-_PLANES = 8  # of a block, for a network of planes
+_PLANES = 4  # of a block, for a network of planes
 _SMALL = 512  # px: the coarsest level fits a screen
 
 

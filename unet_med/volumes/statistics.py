@@ -51,7 +51,7 @@ def mean_and_deviation(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel, in float64.
 
-    Windows are merged as Chan, Golub and LeVeque (1983) do, without cancellation.
+    Planes are merged as Chan, Golub and LeVeque (1983) do, without cancellation.
 
     Args:
         source: the image.
@@ -68,16 +68,19 @@ def mean_and_deviation(
     count = np.zeros((rows, 1))
     mean, squares = np.zeros((2, rows, source.channels))
     for window in windows:
-        pixels = source.read(window.slices).astype(np.float64)  # (C, [Z,] Y, X)
-        if not np.isfinite(pixels).all():
-            raise ValueError(f"{source.path} holds NaN or infinite pixels in {window.slices}")
-        at = window.slices[0] if by_plane else slice(0, 1)
-        flat = pixels.reshape(source.channels, at.stop - at.start, -1).swapaxes(0, 1)
-        here, n = flat.mean(-1), flat.shape[-1]  # (planes, C)
-        total, step = count[at] + n, here - mean[at]
-        squares[at] += ((flat - here[..., None]) ** 2).sum(-1) + step**2 * count[at] * n / total
-        mean[at] += step * n / total
-        count[at] = total
+        pixels = source.read(window.slices)  # (C, [Z,] Y, X)
+        planes = pixels.reshape(source.channels, -1, *pixels.shape[-2:]).swapaxes(0, 1)
+        for depth, plane in enumerate(planes):
+            row = window.slices[0].start + depth if by_plane else 0
+            flat = plane.reshape(source.channels, -1).astype(np.float64)  # one plane at a time
+            if not np.isfinite(flat).all():
+                raise ValueError(f"{source.path} holds NaN or infinite pixels in {window.slices}")
+            here, n = flat.mean(-1), flat.shape[-1]  # (C,)
+            total, step = count[row] + n, here - mean[row]
+            spread = ((flat - here[:, None]) ** 2).sum(-1)
+            squares[row] += spread + step**2 * count[row] * n / total
+            mean[row] += step * n / total
+            count[row] = total
     deviation = np.sqrt(squares / count)
     return mean, np.where(deviation > 0, deviation, 1.0)
 
