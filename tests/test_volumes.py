@@ -441,6 +441,16 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+def kill_one_worker(process: subprocess.Popen[str]) -> None:
+    """Kill a process of the pool, which is a child of the server that all are forked from."""
+    import psutil
+
+    children = psutil.Process(process.pid).children(recursive=True)
+    parents = {child.ppid() for child in children}
+    worker = next(c for c in children if c.ppid() != process.pid and c.pid not in parents)
+    worker.kill()
+
+
 def test_killed_and_resumed_is_as_if_undisturbed(
     tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
 ) -> None:
@@ -453,7 +463,11 @@ def test_killed_and_resumed_is_as_if_undisturbed(
     before = contents(output.with_name(output.name + ".plan") / "done")
     assert 7 <= len(before) < 72, "it was killed too late to show anything"
     assert main([*map(str, words)]) == 2  # without --resume nothing is overwritten
-    command(*words, "--resume")
+    process = command(*words, "--resume", wait=False)
+    wait_for(output, len(before) + 3)
+    kill_one_worker(process)
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, text
     after = contents(output.with_name(output.name + ".plan") / "done")
     assert {name: after[name] for name in before if name in after} == {
         name: text for name, text in before.items() if not name.startswith(".")

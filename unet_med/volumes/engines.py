@@ -62,7 +62,7 @@ def run_blocks(
     if scheduler:
         outcomes = _dask(plan, todo, scheduler, workers)
     elif shard or workers == 1:
-        outcomes = (predict_block(str(plan.output), number) for number in todo)
+        outcomes = (predict_block(_job(plan), number) for number in todo)
     else:
         outcomes = _processes(plan, todo, workers)
     shown = list(_shown(plan, todo, outcomes, progress))
@@ -100,7 +100,7 @@ def _processes(plan: BlockPlan, todo: Sequence[int], workers: int) -> Iterator[O
         for k in range(workers):
             devices.put(_device(plan, k))
         with ProcessPoolExecutor(workers, context, _start, (devices,)) as pool:
-            futures = [pool.submit(_do, str(plan.output), number) for number in sorted(left)]
+            futures = [pool.submit(_do, _job(plan), number) for number in sorted(left)]
             try:
                 for future in as_completed(futures):
                     outcome = future.result()
@@ -146,8 +146,8 @@ def _start(devices: Any) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _do(output: str, number: int) -> Outcome:
-    return predict_block(output, number, _own_device)
+def _do(job: tuple[str, str], number: int) -> Outcome:
+    return predict_block(job, number, _own_device)
 
 
 def _device(plan: BlockPlan, worker: int) -> str | None:
@@ -173,9 +173,7 @@ def _dask(plan: BlockPlan, todo: Sequence[int], scheduler: str, workers: int) ->
             n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
         )
     with distributed.Client(address) as client:
-        futures = client.map(
-            predict_block, [str(plan.output)] * len(todo), todo, pure=False, retries=5
-        )
+        futures = client.map(predict_block, [_job(plan)] * len(todo), todo, pure=False, retries=5)
         try:
             for future in distributed.as_completed(futures):
                 yield future.result()
@@ -186,6 +184,10 @@ def _dask(plan: BlockPlan, todo: Sequence[int], scheduler: str, workers: int) ->
             ) from error
     if scheduler == "local":
         address.close()
+
+
+def _job(plan: BlockPlan) -> tuple[str, str]:
+    return str(plan.output), plan.id
 
 
 def _voxels(plan: BlockPlan, number: int) -> int:

@@ -132,16 +132,19 @@ class Worker:
                 torch.cuda.empty_cache()
 
 
-def predict_block(output: str, number: int, device: str | None = None) -> Outcome:
+def predict_block(job: tuple[str, str], number: int, device: str | None = None) -> Outcome:
     """Do one block of a plan; what every engine calls, in any process.
 
     Args:
-        output: whose plan.
+        job: the output and the id of its plan.
         number: of the block, in C order.
         device: such as `"cuda:1"`; the plan's when None.
+
+    Raises:
+        ValueError: the plan is another by now, or see `BlockPlan.check`.
     """
     with _ONE_AT_A_TIME:
-        return _worker(output, device).do(number)
+        return _worker(job, device).do(number)
 
 
 def checksum(layers: Sequence[np.ndarray]) -> str:
@@ -153,8 +156,12 @@ def checksum(layers: Sequence[np.ndarray]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _worker(output: str, device: str | None) -> Worker:
-    return Worker.open(output, device)
+def _worker(job: tuple[str, str], device: str | None) -> Worker:
+    output, plan = job
+    worker = Worker.open(output, device)
+    if worker.plan.id != plan:
+        raise ValueError(f"the plan of {output} is {worker.plan.id} by now, no longer {plan}")
+    return worker
 
 
 def _out_of_memory(error: Exception) -> bool:
