@@ -24,7 +24,7 @@ from unet_med.cli import main
 from unet_med.data import save_image
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
-from unet_med.transforms import Standardize
+from unet_med.transforms import InstancesFromLogits, Standardize
 from unet_med.volumes import BlockPlan, open_source, run_blocks
 from unet_med.volumes.checking import finish
 from unet_med.volumes.store import open_level
@@ -547,3 +547,28 @@ def test_a_dask_cluster_may_die_at_any_time(
     assert run_blocks(plan, scheduler="local", workers=2, progress=False) == left
     finish(plan)
     assert contents(output) == expected
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_instances_are_those_of_the_whole_volume(
+    tmp_path: Path, noise: np.ndarray, dims: int
+) -> None:
+    pytest.importorskip("unet_med.volumes.instances")
+    folder = make_bundle(tmp_path / "bundle", spatial_dims=dims, min_size=3, grow=1)
+    scores = one_pass(noise, folder, dims)
+    ahead = np.log(scores[1:].max(0) / scores[0])  # foreground before background
+    weights = folder / "models" / "model.pt"
+    state = torch.load(weights, weights_only=True)
+    state["logits.bias"][0] += float(np.quantile(ahead, 0.85))  # leaves 15 % foreground
+    torch.save(state, weights)
+    source = write_source(tmp_path / "in.ome.zarr", noise)
+    words = ["--block", 4, 16, 16, "--instances", "--probabilities", "--workers", 1]
+    output = tmp_path / "out.ome.zarr"
+    line = ["predict", source, "--bundle", folder, "--output", output, *words]
+    assert main([*map(str, line)]) == 0
+    labels = zarr.open_group(output / "labels", mode="r")
+    assert labels.attrs["ome"]["labels"] == ["mask", "instances"]
+    scores = zarr.open_array(output / "0", mode="r")[:]
+    whole = InstancesFromLogits(3, grow=1)(torch.from_numpy(scores))[0].numpy()
+    assert whole.max() > 5
+    np.testing.assert_array_equal(labels["instances/0"][:], whole)

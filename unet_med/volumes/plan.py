@@ -124,7 +124,7 @@ class BlockPlan:
             layers=_layers(model, outputs),
             device=device.split(":")[0],
             threads=threads,
-            instances=_instance_rules(model, outputs),
+            instances=_instance_rules(model, layout, outputs),
             parts={},
         )
         windows = split(layout.shape, layout.block)
@@ -312,8 +312,15 @@ def _layers(model: Model, outputs: Sequence[str]) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _instance_rules(model: Model, outputs: Sequence[str]) -> dict[str, int]:
+def _instance_rules(model: Model, layout: Layout, outputs: Sequence[str]) -> dict[str, int]:
     rules = model.instances
+    axes = zip(layout.block, layout.shape, strict=True)
+    thinnest = min((side for side, length in axes if side < length), default=2 * rules.grow)
+    if "instances" in outputs and thinnest < 2 * rules.grow:
+        raise ValueError(
+            f"blocks of {thinnest} px are thinner than the {2 * rules.grow} px within which the "
+            f"bundle's instances grow: use larger blocks"
+        )
     if "instances" in outputs and rules.threshold is not None:
         raise ValueError(
             f"the bundle's instances are where the foreground is above {rules.threshold}; block by "
