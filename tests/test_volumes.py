@@ -21,7 +21,7 @@ import torch
 
 from unet_med import bundle
 from unet_med.cli import main
-from unet_med.data import save_image
+from unet_med.data import load_header, load_image, save_image
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
 from unet_med.transforms import InstancesFromLogits, Standardize
@@ -210,6 +210,22 @@ def test_sources_read_the_window_that_is_asked_for(
     np.testing.assert_allclose(source.spacing, (0.5, 0.25, 0.25))
     window = (slice(2, 5), slice(3, 19), slice(30, 31))
     np.testing.assert_array_equal(source.read(window), array[(slice(None), *window)])
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 4, 5), (4, 5)])
+def test_an_ome_zarr_loads_as_any_other_file(
+    tmp_path: Path, rng: np.random.Generator, shape: tuple[int, ...], version: str
+) -> None:
+    array = rng.integers(0, 255, shape, dtype=np.uint8)  # ([C,] [Z,] Y, X)
+    image = load_image(write_source(tmp_path / "in.ome.zarr", array, version))
+    channels = array if len(shape) == 4 else array[None]
+    np.testing.assert_array_equal(image, channels.transpose(0, *range(channels.ndim - 1, 0, -1)))
+    sizes = [0.25, 0.25, 0.5 if len(shape) > 2 else 1, 1]
+    np.testing.assert_array_equal(image.affine, np.diag(sizes))
+    assert image.meta["spatial_unit"] == "um"
+    header = load_header(tmp_path / "in.ome.zarr")
+    assert (header.spatial_shape, header.spacing_source) == (shape[-3:][::-1], "ngff")
 
 
 def test_what_cannot_be_read_by_window_is_refused(tmp_path: Path) -> None:
@@ -559,7 +575,7 @@ def test_instances_are_those_of_the_whole_volume(
     ahead = np.log(scores[1:].max(0) / scores[0])  # foreground before background
     weights = folder / "models" / "model.pt"
     state = torch.load(weights, weights_only=True)
-    state["logits.bias"][0] += float(np.quantile(ahead, 0.85))  # leaves 15 % foreground
+    state[[*state][-1]][0] += float(np.quantile(ahead, 0.85))  # leaves 15 % foreground
     torch.save(state, weights)
     source = write_source(tmp_path / "in.ome.zarr", noise)
     words = ["--block", 4, 16, 16, "--instances", "--probabilities", "--workers", 1]

@@ -27,6 +27,7 @@ _MODULE_OF = {
     "save_image": "files",
     "NiftiReader": "nifti",
     "NiftiWriter": "nifti",
+    "OmeZarrReader": "omezarr",
     "SitkReader": "sitk",
     "TiffReader": "tiff",
     "TiffWriter": "tiff",

@@ -11,6 +11,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from unet_med.data.nifti import NiftiReader, NiftiWriter, write_nifti
+from unet_med.data.omezarr import OmeZarrReader, is_zarr
 from unet_med.data.reading import FileReader, Volume, stand_in
 from unet_med.data.sitk import SitkReader
 from unet_med.data.tiff import TiffReader, TiffWriter, write_tiff
@@ -67,7 +68,7 @@ class AutoReader(FileReader):
 
     `LoadImaged(keys, reader="unet_med.data.AutoReader", ensure_channel_first=True)` gives
     `(C, X, Y[, Z])` with the affine in `meta["spatial_unit"]`, whatever the format. A
-    folder is read as a DICOM series.
+    folder is read as OME-Zarr where it is one, else as a DICOM series.
 
     Args:
         max_bytes: see `FileReader`.
@@ -85,6 +86,8 @@ class AutoReader(FileReader):
             reader = kind(max_bytes=self.max_bytes)
             if reader.verify_suffix(str(path)):
                 return reader.open(path, header_only=header_only)
+        if is_zarr(path):
+            return OmeZarrReader(max_bytes=self.max_bytes).open(path, header_only=header_only)
         if not path.is_dir() and not self.verify_suffix(str(path)):
             raise ValueError(
                 f"{path} has no suffix of an image; supported are {' '.join(self.suffixes)} "

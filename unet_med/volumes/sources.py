@@ -6,10 +6,9 @@ Arrays here are in the file's order, `(C, [Z,] Y, X)`, as they are in the output
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,11 @@ import numpy as np
 
 from unet_med.data.files import AutoReader
 from unet_med.data.nifti import NiftiReader
-from unet_med.data.pixelsize import MICROMETRES, unit_um
+from unet_med.data.omezarr import Window, import_zarr, is_zarr, open_ome_zarr
 from unet_med.data.reading import Volume
 from unet_med.data.tiff import TiffReader, arrange
 
 __all__ = ["Source", "open_source"]
-
-Window = Sequence[slice]  # one a spatial axis, [Z,] Y, X
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def open_source(path: str | Path) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     name = path.name.lower()
-    if path.is_dir() and any((path / file).is_file() for file in _ZARR_FILES):
+    if is_zarr(path):
         return _open_zarr(path)
     if name.endswith(TiffReader.suffixes):
         return _open_tiff(path)
@@ -83,86 +80,24 @@ def open_source(path: str | Path) -> Source:
     )
 
 
-def import_zarr() -> Any:
-    """The zarr package, which is an extra.
-
-    Raises:
-        ImportError: it is missing; the message has the command.
-    """
-    try:
-        return importlib.import_module("zarr")
-    except ImportError as error:
-        raise ImportError('OME-Zarr needs zarr: pip install "unet-med[zarr]"') from error
-
-
-_ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
-_SPACE = ("z", "y", "x")
-
-
 def _open_zarr(path: Path) -> Source:
     """Level 0 of an OME-Zarr image."""
-    zarr = import_zarr()
-    group = zarr.open_group(path, mode="r")
-    attributes = dict(group.attrs)
-    attributes = attributes.get("ome", attributes)  # 0.5 keeps its own below "ome"
-    if "multiscales" not in attributes:
-        raise ValueError(f"{path} is no OME-Zarr image: its group has no 'multiscales'")
-    image = attributes["multiscales"][0]
-    array = group[image["datasets"][0]["path"]]
-    axes = [axis["name"] if isinstance(axis, dict) else axis for axis in image["axes"]]
-    _check_axes(axes, array.shape, path)
-    space = [name for name in _SPACE if name in axes]
-    spacing, unit = _ngff_spacing(image, axes, space)
-
-    def read(window: Window) -> np.ndarray:
-        parts = dict(zip(space, window, strict=True))
-        pixels = np.asarray(array[tuple(parts.get(name, slice(None)) for name in axes)])
-        order = [axes.index(name) for name in ("t", "c", *space) if name in axes]
-        return pixels.transpose(order).reshape(-1, *(pixels.shape[axes.index(n)] for n in space))
-
+    image = open_ome_zarr(path)
+    metadata = image.array.metadata.to_dict()
     return Source(
         path=path,
-        shape=tuple(int(array.shape[axes.index(name)]) for name in space),
-        channels=int(array.shape[axes.index("c")]) if "c" in axes else 1,
-        dtype=array.dtype,
-        spacing=spacing,
-        unit=unit,
+        shape=image.spatial_shape,
+        channels=image.channels,
+        dtype=image.array.dtype,
+        spacing=image.spacing,
+        unit=image.unit,
         identity={
             "path": str(path.resolve()),  # its chunks are too many to look at one by one
-            "attributes": _hash(json.dumps(dict(group.attrs), sort_keys=True, default=str)),
-            "array": _hash(json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)),
+            "attributes": _hash(json.dumps(image.attributes, sort_keys=True, default=str)),
+            "array": _hash(json.dumps(metadata, sort_keys=True, default=str)),
         },
-        read=read,
+        read=image.read,
     )
-
-
-def _check_axes(axes: Sequence[str], shape: Sequence[int], path: Path) -> None:
-    times = shape[axes.index("t")] if "t" in axes else 1
-    if times != 1 or not {"y", "x"} <= set(axes) <= {"t", "c", *_SPACE}:
-        raise ValueError(
-            f"{path} has axes {''.join(axes)} {tuple(shape)}; channels, z, y and x of one point "
-            f"in time are read: save the one you want as an image of its own"
-        )
-
-
-def _ngff_spacing(
-    image: dict[str, Any], axes: Sequence[str], space: Sequence[str]
-) -> tuple[tuple[float, ...], str | None]:
-    """Pixel size of level 0 along `space`, in micrometres or millimetres."""
-    scale = np.ones(len(axes))
-    for holder in (image["datasets"][0], image):
-        for transform in holder.get("coordinateTransformations", ()):
-            if transform.get("type") == "scale":
-                scale *= transform["scale"]
-    units = [axis.get("unit") for axis in image["axes"] if isinstance(axis, dict)]
-    units = [unit for axis, unit in zip(axes, units, strict=False) if axis in space]
-    if None in units or not units or any(unit_um(unit) is None for unit in units):
-        return tuple(1.0 for _ in space), None
-    unit = "mm" if set(units) == {"millimeter"} else "um"
-    return tuple(
-        float(scale[axes.index(name)]) * float(unit_um(found) or 1) / MICROMETRES[unit]
-        for name, found in zip(space, units, strict=True)
-    ), unit
 
 
 def _open_tiff(path: Path) -> Source:

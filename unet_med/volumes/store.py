@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.omezarr import import_zarr
 from unet_med.volumes.blocks import Block
-from unet_med.volumes.sources import import_zarr
 
 __all__ = ["Layer", "Layout", "create_store", "open_level", "write_block"]
 
