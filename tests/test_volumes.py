@@ -25,8 +25,9 @@ from unet_med.data import load_header, load_image, save_image
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
 from unet_med.transforms import InstancesFromLogits, Standardize
-from unet_med.volumes import BlockPlan, open_source, run_blocks
+from unet_med.volumes import BlockPlan, Source, open_source, run_blocks, split
 from unet_med.volumes.checking import finish
+from unet_med.volumes.statistics import mean_and_deviation
 from unet_med.volumes.store import open_level
 from unet_med.volumes.work import Worker
 
@@ -276,6 +277,7 @@ def test_a_second_run_does_nothing(tmp_path: Path, planes_bundle: Path, noise: n
     assert run_blocks(plan, shard=(1, 2), progress=False) == 4
     assert run_blocks(plan, progress=False) == 4
     assert run_blocks(plan, progress=False) == 0
+    assert Worker.open(plan.output).do(3).voxels == 0  # another process was quicker
     assert BlockPlan.load(plan.output) == plan
     assert len(plan.markers()) == 8
 
@@ -467,6 +469,7 @@ def kill_one_worker(process: subprocess.Popen[str]) -> None:
     worker.kill()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_as_if_undisturbed(
     tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
 ) -> None:
@@ -532,6 +535,7 @@ def test_finish_waits_for_all_blocks_and_sweeps(
     assert not [*tmp_path.rglob("*.partial"), *plan.folder.rglob(".*")]
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_may_die_at_any_time(
     tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
 ) -> None:
@@ -588,3 +592,46 @@ def test_instances_are_those_of_the_whole_volume(
     whole = InstancesFromLogits(3, grow=1)(torch.from_numpy(scores))[0].numpy()
     assert whole.max() > 5
     np.testing.assert_array_equal(labels["instances/0"][:], whole)
+
+
+@pytest.mark.parametrize(
+    ("images", "output", "more", "words"),
+    [
+        (["in.ome.zarr"], "results", [], "give --output NAME.ome.zarr"),
+        (["a.tif", "b.tif"], "out.ome.zarr", [], "2 images given; out.ome.zarr is made of one"),
+        (["in.ome.zarr"], "out.ome.zarr", ["--shard", "4/4"], "'4/4' is not I/N with I from 0"),
+        (["missing.tif"], "out.ome.zarr", [], "missing.tif does not exist"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(
+    planes_bundle: Path, images: list[str], output: str, more: list[str], words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    line = ["predict", *images, "--bundle", str(planes_bundle), "--output", output, *more]
+    assert main(line) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_source_that_cannot_be_read_has_no_mean(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray
+) -> None:
+    source = write_source(tmp_path / "in.ome.zarr", noise)
+    chunk = source / "0" / "c" / "0" / "0" / "1"
+    chunk.write_bytes(chunk.read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"in.ome.zarr cannot be read at .* repair it first"):
+        BlockPlan.create(source, tmp_path / "out.ome.zarr", planes_bundle)
+    assert not (tmp_path / "out.ome.zarr").exists()
+
+
+def test_whole_statistics_do_not_depend_on_the_windows(rng: np.random.Generator) -> None:
+    array = rng.normal(1e6, 1, (2, 5, 9, 8))  # (C, Z, Y, X); a naive sum of squares cancels
+    source = Source(
+        Path("memory"), (5, 9, 8), 2, array.dtype, (1.0,) * 3, None, {},
+        lambda window: array[(slice(None), *window)],
+    )  # fmt: skip
+    for by_plane, axes in ((False, (1, 2, 3)), (True, (2, 3))):
+        for block in ((5, 9, 8), (2, 4, 3)):
+            windows = split(source.shape, block)
+            mean, std = mean_and_deviation(source, windows, by_plane=by_plane)
+            np.testing.assert_allclose(mean.T.squeeze(), array.mean(axes).squeeze(), rtol=1e-12)
+            np.testing.assert_allclose(std.T.squeeze(), array.std(axes).squeeze(), rtol=1e-9)

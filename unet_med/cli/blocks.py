@@ -47,7 +47,7 @@ def _plan(args: argparse.Namespace, *, resume: bool) -> BlockPlan:
         plan = replace(
             plan, source=Path(args.images[0]).absolute(), bundle=Path(args.bundle).absolute()
         )
-        if set(outputs) > set(plan.outputs) or settings.items() - plan.settings.items():
+        if not set(outputs) <= set(plan.outputs) or settings.items() - plan.settings.items():
             raise ValueError(
                 f"{args.output} was planned with other options: leave them as they were"
             )

@@ -265,7 +265,8 @@ class BlockPlan:
     def _publish(self, statistics: Statistics) -> BlockPlan:
         """Write plan and output; another's that is there already must be the same."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
+        beside = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
+        part = beside / self.folder.name  # the folder around it is ours alone
         content = {"id": self.id, **asdict(self)}
         save_statistics(part / "statistics.npz", statistics)
         (part / "plan.json").write_text(
@@ -274,12 +275,13 @@ class BlockPlan:
         try:
             os.rename(part, self.folder)
         except OSError:
-            shutil.rmtree(part)
             other = BlockPlan.load(self.output)
             if other.id != self.id:
                 raise FileExistsError(
                     f"{self.output} belongs to another plan: choose a new --output, or resume"
                 ) from None
+        finally:
+            shutil.rmtree(beside)
         create_store(self.output, self.layers, self.layout)
         return self
 

@@ -68,7 +68,7 @@ def mean_and_deviation(
     count = np.zeros((rows, 1))
     mean, squares = np.zeros((2, rows, source.channels))
     for window in windows:
-        pixels = source.read(window.slices)  # (C, [Z,] Y, X)
+        pixels = _read(source, window)  # (C, [Z,] Y, X)
         planes = pixels.reshape(source.channels, -1, *pixels.shape[-2:]).swapaxes(0, 1)
         for depth, plane in enumerate(planes):
             row = window.slices[0].start + depth if by_plane else 0
@@ -83,6 +83,17 @@ def mean_and_deviation(
             count[row] = total
     deviation = np.sqrt(squares / count)
     return mean, np.where(deviation > 0, deviation, 1.0)
+
+
+def _read(source: Source, window: Block) -> np.ndarray:
+    try:
+        return source.read(window.slices)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{source.path} cannot be read at {window.slices} ({reason}), and "
+            f"mean and deviation need every pixel: repair it first"
+        ) from error
 
 
 def save_statistics(path: Path, statistics: Statistics) -> None:
