@@ -470,6 +470,7 @@ def kill_one_worker(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_and_resumed_is_as_if_undisturbed(
     tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
 ) -> None:
@@ -536,6 +537,7 @@ def test_finish_waits_for_all_blocks_and_sweeps(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_dask_cluster_may_die_at_any_time(
     tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
 ) -> None:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from multiprocessing import connection
 from typing import Any
 
@@ -167,12 +168,14 @@ def _dask(plan: BlockPlan, todo: Sequence[int], scheduler: str, workers: int) ->
         raise ImportError(
             'a dask cluster needs distributed: pip install "unet-med[cluster]"'
         ) from error
-    address: Any = scheduler
-    if scheduler == "local":
-        address = distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
-        )
-    with distributed.Client(address) as client:
+    with ExitStack() as stack:
+        address: Any = scheduler
+        if scheduler == "local":
+            cluster = distributed.LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+            )
+            address = stack.enter_context(cluster)
+        client = stack.enter_context(distributed.Client(address))
         futures = client.map(predict_block, [_job(plan)] * len(todo), todo, pure=False, retries=5)
         try:
             for future in distributed.as_completed(futures):
@@ -182,8 +185,6 @@ def _dask(plan: BlockPlan, todo: Sequence[int], scheduler: str, workers: int) ->
                 f"the cluster at {scheduler} was lost ({type(error).__name__}); finished blocks "
                 f"are kept: run again with --resume"
             ) from error
-    if scheduler == "local":
-        address.close()
 
 
 def _job(plan: BlockPlan) -> tuple[str, str]:

@@ -76,6 +76,8 @@ def choose_tile(
     facts = model.facts
     lengths = block_needs(layout.block[-facts.spatial_dims :], facts)
     size = model.inferer.roi_size if tile is None else tile
+    if tile is None and isinstance(size, (list, tuple)):
+        size = list(size)[::-1]  # of a bundle, so in MONAI's order (X, Y[, Z])
     if isinstance(size, str):
         pixels, fast = affordable_pixels(
             facts,
