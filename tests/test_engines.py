@@ -49,7 +49,7 @@ class Parts:
         )
         handlers: list[Any] = [Reproducible(0), self.budget, Validation(2, self.evaluator)]
         if checkpoints:
-            options = {"evaluator": self.evaluator, "budget": self.budget, **checkpoints}
+            options = {"evaluator": self.evaluator, "parts": {"budget": self.budget}, **checkpoints}
             folder = options.pop("folder")
             handlers.append(Checkpoints(folder, self.network, self.optimizer, **options))
         self.trainer = SupervisedTrainer(

@@ -33,7 +33,8 @@ from unet_med.data import (
     register,
     save_image,
 )
-from unet_med.data.writing import smallest_label_dtype, written_beside
+from unet_med.data.beside import written_beside
+from unet_med.data.writing import smallest_label_dtype
 from unet_med.transforms import SaveSegmentationd
 
 META_KEYS = {

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unet_med.data.beside import written_beside
+
 PARTS = ("configs", "workflows", "docs/README.md", "LICENSE")
 
 Settings = Mapping[str, Any]
@@ -31,27 +33,32 @@ def find_bundle() -> Path:
     raise FileNotFoundError(f"no bundle beside {package}: reinstall unet-med")
 
 
-def copy_bundle(destination: str | Path) -> Path:
+def copy_bundle(destination: str | Path, *, over: bool = False) -> Path:
     """Write a fresh bundle, without weights, into a new or empty folder.
 
     Args:
         destination: folder to make.
+        over: write over a bundle that is there; other files in it stay.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: it holds something already.
+        FileExistsError: it holds something already, and not `over`.
     """
     root, destination = find_bundle(), Path(destination)
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+    if (
+        not over
+        and destination.exists()
+        and (not destination.is_dir() or any(destination.iterdir()))
+    ):
         raise FileExistsError(f"{destination} exists and is not empty: choose a new folder")
     for part in PARTS:
         source, target = root / part, destination / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, target, ignore=ignored)
+            shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=over)
         elif source.is_file():
             shutil.copyfile(source, target)
     (destination / "models").mkdir(exist_ok=True)
@@ -91,7 +98,8 @@ def write_settings(bundle: Path, overrides: Sequence[Path], settings: Settings) 
     for name in ("train", "inference"):
         path = bundle / "configs" / f"{name}.json"
         content = merge_config(path, overrides, settings)
-        path.write_text(json.dumps(content, indent=4) + "\n")
+        with written_beside(path) as beside:
+            beside.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
 def load_workflow(bundle: Path, kind: str, settings: Settings | None = None) -> Any:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 import unet_med
 from unet_med import bundle
-from unet_med.data.writing import written_beside
+from unet_med.data.beside import written_beside
 from unet_med.inferers.views import views
 
 Item = dict[str, Any]  # of a MONAI data list: paths of image and label

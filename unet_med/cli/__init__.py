@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from unet_med import __version__
 
@@ -24,15 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; `sys.argv` by default.
 
     Returns:
-        Exit code: 0 done, 2 wrong input (one sentence on stderr), 130 stopped by ^C.
+        Exit code: 0 done, 2 it cannot be done (one sentence on stderr), 130 stopped by ^C,
+        143 stopped by SIGTERM.
     """
     args = _parser().parse_args(argv)
     try:
-        command = importlib.import_module(f"unet_med.cli.{args.command}")
-        command.run(args)
-    except KeyboardInterrupt:
-        print("\nunet-med: stopped", file=sys.stderr)
-        return 130
+        with _terminable():
+            command = importlib.import_module(f"unet_med.cli.{args.command}")
+            command.run(args)
+    except KeyboardInterrupt as stop:
+        reason, code = stop.args if len(stop.args) == 2 else ("stopped", 130)
+        print(f"\nunet-med: {reason}", file=sys.stderr)
+        return int(code)
     except Exception as error:
         reason = _user_error(error)
         if reason is None:
@@ -42,6 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind what runs, as ^C does, so that nothing half-written stays behind."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt("stopped", 128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _user_error(error: BaseException | None) -> str | None:
     """One sentence for errors in what the user gave; None for errors of ours.
 
@@ -49,10 +73,17 @@ def _user_error(error: BaseException | None) -> str | None:
     outermost error of another kind has the sentence.
     """
     while error is not None:
-        if isinstance(error, (ValueError, OSError, ImportError)):
-            return " ".join(str(error).split())
+        if isinstance(error, (ValueError, OSError, ImportError, FloatingPointError)):
+            return " ".join(_text(error).split())
         error = error.__cause__
     return None
+
+
+def _text(error: Exception) -> str:
+    """What an error says, without the number of a system's error."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,15 +121,13 @@ def _add_train(commands: Commands[argparse.ArgumentParser]) -> None:
     train.add_argument("--output", required=True, help="new folder: the trained bundle")
     train.add_argument(
         "--preset",
-        default="modern",
         metavar="|".join(PRESETS),
-        help="network and training recipe (%(default)s); paper2015 is the paper to the letter",
+        help="network and training recipe (modern); paper2015 is the paper to the letter",
     )
     train.add_argument(
         "--label-kind",
-        default="auto",
         choices=("auto", "mask", "classes", "instances"),
-        help="what label values mean (%(default)s: decided from the files, and said)",
+        help="what label values mean (auto: decided from the files, and said)",
     )
     train.add_argument("--features", type=int, nargs="+", help="channels of each level")
     train.add_argument(
@@ -108,12 +137,13 @@ def _add_train(commands: Commands[argparse.ArgumentParser]) -> None:
     budget = train.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="training time (10, unless --epochs)")
     budget.add_argument("--epochs", type=int, help="passes over the images")
-    train.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
+    train.add_argument("--seed", type=int, help="of everything random (0)")
+    train.add_argument("--validation", type=float, help="share of images held back (0.1)")
     train.add_argument(
-        "--validation", type=float, default=0.1, help="share of images held back (%(default)s)"
-    )
-    train.add_argument(
-        "--resume", action="store_true", help="continue what is in --output, where it stopped"
+        "--resume",
+        action="store_true",
+        help="continue what is in --output, exactly where it stopped; with a new --minutes or "
+        "--epochs, to that",
     )
     _add_device(train)
 

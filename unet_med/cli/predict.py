@@ -8,6 +8,7 @@ from typing import Any
 
 from unet_med import bundle
 from unet_med.cli.device import choose_device
+from unet_med.cli.output import check_folder
 
 
 def run(args: argparse.Namespace) -> None:
@@ -21,6 +22,7 @@ def run(args: argparse.Namespace) -> None:
     if not weights.is_file():
         raise ValueError(f"{folder} holds no trained weights (models/model.pt): train it first")
     images = _images(args.images)
+    check_folder(args.output)
     settings: dict[str, Any] = {
         "images": [str(Path(path).absolute()) for path in images],
         "output_dir": str(Path(args.output).absolute()),

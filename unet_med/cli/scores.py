@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.beside import written_beside
 from unet_med.metrics.bootstrap import bootstrap_interval
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
 from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, precision_score
@@ -126,11 +127,11 @@ def write_table(table: Table, path: Path) -> None:
         name: {column: None if isnan(score) else score for column, score in scores.items()}
         for name, scores in table.items()
     }
-    if path.suffix == ".json":
-        path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-        return
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(_lines(rows))
+    with written_beside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        if path.suffix == ".json":
+            file.write(json.dumps(rows, indent=2) + "\n")
+        else:
+            csv.writer(file).writerows(_lines(rows))
 
 
 def _lines(rows: Mapping[str, Mapping[str, float | None]]) -> Iterator[list[Any]]:

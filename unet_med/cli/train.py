@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from unet_med import bundle
-from unet_med.cli import PRESETS
+from unet_med.cli import PRESETS, resuming
 from unet_med.cli.device import choose_device
+from unet_med.cli.output import check_folder
 
 Array = np.ndarray[Any, Any]
 
@@ -38,25 +39,28 @@ class Survey:
 
 def run(args: argparse.Namespace) -> None:
     """Train, and leave a bundle in `--output`."""
-    if args.preset not in PRESETS:
+    if args.preset is not None and args.preset not in PRESETS:
         raise ValueError(f"unknown preset {args.preset!r}: one of {', '.join(PRESETS)}")
     device = choose_device(args.device)
     output = Path(args.output)
-    if args.resume and (output / "models" / "checkpoint.pt").is_file():
-        _train(output, {"resume": True, "device": f"$torch.device('{device}')"})
+    check_folder(output)
+    on_device = {"device": f"$torch.device('{device}')"}
+    if args.resume and any((output / "models").glob("checkpoint*.pt")):
+        resuming.prepare(args, output)
+        _train(output, {"resume": True, **on_device})
         return
-    if args.resume and _begun(output):
-        shutil.rmtree(output)  # stopped before its first epoch: nothing to continue
+    resuming.fill_in(args)
     survey = look(args)
     settings = choose(args, survey, device)
     _describe(args, survey, settings)
+    begun = args.resume and _begun(output)
     existed = output.exists()
-    bundle.copy_bundle(output)
+    bundle.copy_bundle(output, over=begun)
     try:
         bundle.write_settings(output, _overrides(args.preset, survey), settings)
-        _train(output, {"device": f"$torch.device('{device}')"})
+        _train(output, on_device)
     except BaseException:
-        if not any((output / "models").glob("*.pt")):
+        if not begun and not any((output / "models").glob("*.pt")):
             _discard(output, keep_folder=existed)  # nothing half-made stays behind
         raise
 
@@ -167,7 +171,7 @@ def _train(output: Path, settings: dict[str, Any]) -> None:
 
 
 def _begun(output: Path) -> bool:
-    """Whether a training laid its bundle here and got no further."""
+    """Whether a training laid its bundle here and got no further: nothing to continue."""
     is_bundle = (output / "configs" / "train.json").is_file()
     return is_bundle and not any((output / "models").glob("*.pt"))
 

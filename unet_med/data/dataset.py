@@ -69,6 +69,10 @@ class TileDataset(Dataset):
         self.transform.set_random_state(seed=int(state))
         return self.transform(item, start=self.first_random)
 
+    def source(self, position: int) -> dict[str, Any]:
+        """Item of the data list behind a position, as it was given."""
+        return dict(self.data[self._image_of(*divmod(int(position), len(self)))])
+
     def _load(self, item: dict[str, Any]) -> Any:
         return self.transform(item, end=self.first_random, threading=True)
 
@@ -113,20 +117,24 @@ class EpochSampler(Sampler[int]):
     Args:
         dataset: anything with a length.
 
-    `set_epoch(e)` chooses the epoch, as with torch's distributed sampler;
-    `unet_med.engines.Reproducible` calls it.
+    `set_epoch(e)` chooses the epoch, as with torch's distributed sampler, and
+    `set_epoch(e, first)` the place in it; `unet_med.engines.Reproducible` calls it.
+    The length is always that of a whole epoch.
     """
 
     def __init__(self, dataset: Sized) -> None:
         self.length = len(dataset)
         self.epoch = 0
+        self.first = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Continue with epoch `epoch`, counted from 0."""
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """Continue with tile `first` of epoch `epoch`, both counted from 0."""
         self.epoch = epoch
+        self.first = first
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.length, (self.epoch + 1) * self.length))
+        start = self.epoch * self.length
+        return iter(range(start + self.first, start + self.length))
 
     def __len__(self) -> int:
         return self.length

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from monai.data.image_reader import NibabelReader
 
+from unet_med.data.beside import written_beside
 from unet_med.data.reading import FileReader, Volume, stand_in
-from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable, written_beside
+from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable
 
 _TO_OURS = {"micron": ("um", 1.0), "mm": ("mm", 1.0), "meter": ("mm", 1e3), "unknown": ("mm", 1.0)}
 _TO_NIFTI = {"um": "micron", "mm": "mm", None: "unknown"}

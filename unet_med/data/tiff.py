@@ -15,9 +15,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from unet_med.data.beside import written_beside
 from unet_med.data.pixelsize import MICROMETRES, pixel_size_um
 from unet_med.data.reading import FileReader, Volume, stand_in
-from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable, written_beside
+from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable
 
 MAX_XML_CHARACTERS = 64 << 20
 _CLASSIC_LIMIT = 2**32 - 2**25  # bytes; above it offsets need BigTIFF

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +14,10 @@ import torch
 from monai.data.image_writer import ImageWriter
 from monai.utils.type_conversion import get_equivalent_dtype
 
+from unet_med.data.beside import written_beside as written_beside
+
 UNITS = ("um", "mm")
 _LABEL_DTYPES = (np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.int32)
-
-
-@contextmanager
-def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path to write to; move it to `path` when, and only when, all went well.
-
-    The hidden folder lies beside the target, so the move is one rename and no reader
-    ever sees half a file.
-
-    Args:
-        path: where the finished file goes; missing parent folders are made.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-        part = Path(folder) / target.name
-        yield part
-        os.replace(part, target)
 
 
 def smallest_label_dtype(array: np.ndarray) -> np.ndarray:

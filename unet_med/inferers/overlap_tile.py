@@ -7,9 +7,11 @@ stride, so that the stitched logits are those of one pass over the whole image.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from unet_med.geometry import Tile, tile_grid
 from unet_med.inferers.facts import NetworkFacts, network_facts
+from unet_med.inferers.out_of_memory import free_memory, is_out_of_memory
 from unet_med.inferers.statistics import KINDS as STATISTICS
 from unet_med.inferers.statistics import BatchNorm, batch_norms, own_statistics, window_sides
 from unet_med.inferers.stitch import BORDERS, Stitcher, WrongSizeError, read_window
@@ -29,8 +32,11 @@ from unet_med.inferers.tile_size import (
     affordable_pixels,
     automatic_sides,
     requested_sides,
+    smaller_sides,
 )
 from unet_med.inferers.views import KINDS, views
+
+_log = logging.getLogger(__name__)
 
 
 class OverlapTileInferer(SlidingWindowInferer):
@@ -43,6 +49,9 @@ class OverlapTileInferer(SlidingWindowInferer):
     in float64; TF32, torch's default for convolutions on recent GPUs, costs digits), and each
     output pixel is written once: nothing is blended, nothing counted. Two runs with one
     `tile_size` on one machine are equal to the bit.
+
+    Where memory does not suffice for a tile, on a GPU or in main memory, a warning says so and
+    smaller tiles take its place: the result is the same, to rounding.
 
     A 2-D network given a volume ``(B, C, X, Y, Z)`` runs slice by slice over the last axis,
     `sw_batch_size` slices at a time.
@@ -109,6 +118,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         self.stride = stride
         self.tta = look_up_option(tta, KINDS)
         self.statistics = look_up_option(statistics, STATISTICS)
+        self._most_pixels: int | None = None  # of a tile, once memory did not suffice
 
     def __call__(
         self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -131,6 +141,7 @@ class OverlapTileInferer(SlidingWindowInferer):
             ValueError: the image, the tile size and the network do not go together; the
                 message has the fix.
             TypeError: the network returns something else than one tensor.
+            MemoryError: memory does not suffice for the smallest tiles.
         """
         device = torch.device(kwargs.pop("device", self.device) or inputs.device)
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
@@ -203,7 +214,9 @@ class OverlapTileInferer(SlidingWindowInferer):
         for known in _assumptions(facts, size):
             tiles = self._plan(image, known, stitcher, size)
             try:
-                return stitcher.stitch(image, tiles, known.lost, note)
+                if tile_size is not None:  # statistics are those of windows of one size
+                    return stitcher.stitch(image, tiles, known.lost, note)
+                return self._fitting(image, tiles, known, stitcher, note)
             except WrongSizeError as error:
                 tried = error
         raise ValueError(
@@ -211,6 +224,28 @@ class OverlapTileInferer(SlidingWindowInferer):
             f"{2 * facts.margin} px an axis, and a same-padding one keeps its size, in tiles of "
             f"multiples of {facts.stride} px: correct margin=, stride= or tile_size="
         )
+
+    def _fitting(
+        self, image: Tensor, tiles: list[Tile], facts: NetworkFacts, stitcher: Stitcher, note: str
+    ) -> Tensor:
+        """Logits by the given tiles, or by the largest smaller ones for which memory suffices."""
+        while True:
+            sides = [stop - start for start, stop in tiles[0].read]
+            try:
+                return stitcher.stitch(image, tiles, facts.lost, note)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                free_memory(error)
+            smaller = smaller_sides(sides, facts)
+            if smaller is None:
+                raise MemoryError(
+                    f"out of memory even in tiles of {sides} px, the smallest that this network "
+                    f"takes: use another device, or fewer at a time (sw_batch_size)"
+                )
+            _log.warning("out of memory in tiles of %s px; going on with %s px", sides, smaller)
+            self._most_pixels = prod(smaller)  # for the images to come, where the size is ours
+            tiles = self._plan(image, facts, stitcher, smaller)
 
     def _plan(
         self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher, size: TileSize
@@ -224,6 +259,7 @@ class OverlapTileInferer(SlidingWindowInferer):
                 batch_size=self.sw_batch_size,
                 itemsize=stitcher.dtype.itemsize,
             )
+            pixels = min(pixels, self._most_pixels or pixels)
             sides = automatic_sides(shape, facts, pixels=pixels, fast_pixels=fast_pixels)
         else:
             sides = requested_sides(shape, facts, size)

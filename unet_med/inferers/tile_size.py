@@ -72,6 +72,24 @@ def automatic_sides(
     return sides
 
 
+def smaller_sides(sides: Sequence[int], facts: NetworkFacts) -> list[int] | None:
+    """Sides of tiles of about half as many pixels, for memory that did not suffice, px.
+
+    Args:
+        sides: of the tiles that were too large.
+        facts: geometry of the network.
+
+    Returns:
+        The sides with the longest one halved, or None where nothing smaller can be tiled.
+    """
+    least = facts.stepping_side()
+    longest = max(range(len(sides)), key=lambda axis: sides[axis])
+    if facts.whole_image_layer or sides[longest] <= least:
+        return None
+    half = least + max(0, (sides[longest] // 2 - least) // facts.stride * facts.stride)
+    return [half if axis == longest else side for axis, side in enumerate(sides)]
+
+
 def affordable_pixels(
     facts: NetworkFacts, device: torch.device, *, batch_size: int, itemsize: int
 ) -> tuple[int, int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
-from unet_med.data.writing import written_beside
+from unet_med.data.beside import written_beside
 from unet_med.engines import last_loss
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
@@ -24,7 +25,8 @@ class TrainingRecord:
     The table has a row an epoch: epoch, minutes, mean training loss and, where
     the epoch was validated, the validation scores. Curve and table are renewed
     after every validation, the preview (image, truth, result, differences of the
-    first validation images) at the end. A resumed training continues its table.
+    first validation images) at the end. A resumed training continues its table
+    where `Checkpoints` keeps this handler among its `parts`.
 
     Args:
         folder: where the files go.
@@ -42,7 +44,7 @@ class TrainingRecord:
         self._began = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer, after the handlers that validate and resume."""
+        """Register with a trainer, after the handler that validates, before `Checkpoints`."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep_loss)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
@@ -52,11 +54,17 @@ class TrainingRecord:
 
     def _start(self, engine: Engine) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if engine.state.epoch and self.table.is_file():
-            rows = [row for row in _read(self.table) if row["epoch"] <= engine.state.epoch]
-            self.history = rows
-        spent = self.history[-1]["minutes"] if self.history else 0.0
-        self._began = time.monotonic() - 60 * spent
+        self._began = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The table so far, and the losses of the epoch at hand."""
+        minutes = (time.monotonic() - self._began) / 60
+        return {"history": self.history, "losses": self._losses, "minutes": minutes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue the table of the run that is resumed."""
+        self.history, self._losses = list(state["history"]), list(state["losses"])
+        self._began = time.monotonic() - 60 * state["minutes"]
 
     def _keep_loss(self, engine: Engine) -> None:
         self._losses.append(last_loss(engine))
@@ -67,14 +75,18 @@ class TrainingRecord:
         self._items += (output if isinstance(output, list) else [output])[:room]
 
     def _end_epoch(self, engine: Engine) -> None:
-        self.history.append(
-            {
-                "epoch": engine.state.epoch,
-                "minutes": round((time.monotonic() - self._began) / 60, 3),
-                "loss": sum(self._losses) / len(self._losses),
-            }
-        )
+        self._add_row(engine)
         self._losses.clear()
+
+    def _add_row(self, engine: Engine) -> None:
+        row = {
+            "epoch": engine.state.epoch,
+            "minutes": round((time.monotonic() - self._began) / 60, 3),
+            "loss": sum(self._losses) / len(self._losses),
+        }
+        if self.history and self.history[-1]["epoch"] == engine.state.epoch:
+            self.history.pop()  # of a run that ended within this epoch
+        self.history.append(row)
         self._add_scores(engine)
 
     def _add_scores(self, engine: Engine) -> None:
@@ -83,8 +95,8 @@ class TrainingRecord:
             self._write()
 
     def _end(self, engine: Engine) -> None:
-        if self._losses:  # the budget ended within an epoch
-            self._end_epoch(engine)
+        if self._losses:  # the budget ended within an epoch, which a longer one may complete
+            self._add_row(engine)
         elif self.history:
             self._add_scores(engine)
             self._write()
@@ -109,9 +121,3 @@ class TrainingRecord:
             for key in ("label", "pred")
         )
         comparison_figure(images, labels, results, self.folder / "preview.png", kind="classes")
-
-
-def _read(table: Path) -> list[dict[str, float]]:
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-    return [{**row, "epoch": int(row["epoch"])} for row in rows]

@@ -10,6 +10,8 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
+IGNORED_CLASS = 255
+
 
 class SelectSliced(MapTransform):
     """Take one plane of a volume for a 2-D network, where the item names one.
@@ -51,6 +53,8 @@ class CheckPaird(Transform):
     Args:
         in_channels: channels the network takes.
         spatial_dims: 2 or 3; None: not checked.
+        label_kind: ``"mask"``, ``"classes"`` or ``"instances"``; None: values are not checked.
+        num_classes: of labels that are classes.
         image_key: entry of the image, `(C, *S)`.
         label_key: entry of the label, `(1, *S)`; absent at prediction.
 
@@ -62,11 +66,16 @@ class CheckPaird(Transform):
         self,
         in_channels: int = 1,
         spatial_dims: int | None = None,
+        *,
+        label_kind: str | None = None,
+        num_classes: int | None = None,
         image_key: str = "image",
         label_key: str = "label",
     ) -> None:
         self.in_channels = in_channels
         self.spatial_dims = spatial_dims
+        self.label_kind = label_kind
+        self.num_classes = num_classes
         self.image_key = image_key
         self.label_key = label_key
 
@@ -113,6 +122,25 @@ class CheckPaird(Transform):
             raise ValueError(
                 f"label {name} holds the value {float(fractions[0]):g}: labels are whole numbers"
             )
+        strangers, rule = self._strangers(label)
+        if strangers.numel():
+            raise ValueError(f"label {name} holds the value {float(strangers[0]):g}: {rule}")
+
+    def _strangers(self, label: torch.Tensor) -> tuple[torch.Tensor, str]:
+        """Values that a label of its kind cannot hold, and the rule that they break."""
+        if self.label_kind == "classes" and self.num_classes is not None:
+            wrong = (label < 0) | ((label >= self.num_classes) & (label != IGNORED_CLASS))
+            rule = (
+                f"classes are 0 to {self.num_classes - 1}, and {IGNORED_CLASS} for ignored pixels"
+            )
+            return label[wrong], f"{rule}; correct it, or set out_channels"
+        if self.label_kind == "mask":
+            foreground = label[label != 0]
+            rule = "a mask has one value besides 0; use label_kind 'classes' or 'instances'"
+            other = foreground[foreground != foreground[:1]]
+            return other, f"{rule}, or threshold it (the first one is {_first(foreground)})"
+        below = label[label < -1] if self.label_kind == "instances" else label[:0]
+        return below, "instances are 1, 2, ..., and -1 for ignored pixels"
 
 
 class DropIgnoredd(MapTransform):
@@ -147,6 +175,10 @@ class DropIgnoredd(MapTransform):
         for key in self.key_iterator(d):
             d[key] = d[key].masked_fill(ignored.to(d[key].device), 0)
         return d
+
+
+def _first(values: torch.Tensor) -> str:
+    return f"{float(values[0]):g}" if values.numel() else "none"
 
 
 def _name(image: Any, default: str) -> str:

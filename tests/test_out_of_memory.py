@@ -1,0 +1,131 @@
+"""Memory that does not suffice: smaller tiles, the same result; a training says what fits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from processes import finish, start, start_command
+
+from unet_med.data import SyntheticCells
+from unet_med.inferers import OverlapTileInferer
+from unet_med.inferers.out_of_memory import is_out_of_memory
+from unet_med.networks import UNet
+
+MB = 1 << 20
+
+
+class Starved(UNet):
+    """A network that has memory for tiles of `most` pixels."""
+
+    most = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2:].numel() > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().forward(x)
+
+
+def starved(most: int) -> Starved:
+    torch.manual_seed(0)
+    network = Starved(features=(2, 4, 8)).eval().double()
+    network.most = most
+    return network
+
+
+@pytest.mark.parametrize("tile_size", ["auto", 300])
+@torch.no_grad()
+def test_smaller_tiles_and_the_same_result(
+    tile_size: int | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = torch.randn(1, 1, 230, 250, dtype=torch.float64)
+    inferer = OverlapTileInferer(tile_size)
+    expected = inferer(image, starved(10**9))
+    network = starved(140**2)
+    with caplog.at_level(logging.WARNING):
+        logits = inferer(image, network)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12)
+    assert re.search(r"out of memory in tiles of \[\d+, \d+\] px; going on with \[", caplog.text)
+    if tile_size == "auto":  # the next image does not run into it again
+        caplog.clear()
+        inferer(image, network)
+        assert not caplog.text
+
+
+@torch.no_grad()
+def test_too_little_for_the_smallest_tile() -> None:
+    with pytest.raises(MemoryError, match=r"even in tiles of \[\d+, \d+\] px, the smallest"):
+        OverlapTileInferer()(torch.zeros(1, 1, 90, 90, dtype=torch.float64), starved(10))
+
+
+def test_other_errors_pass() -> None:
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        OverlapTileInferer(margin=4, stride=2)(torch.zeros(1, 1, 8, 8), fails)
+
+
+def fails(x: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("shapes do not match")
+
+
+def leave(megabytes: int) -> Callable[[], None]:
+    """Let this process allocate so much more and not a byte beyond."""
+
+    def limit() -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + megabytes * MB
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+    return limit
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@linux
+def test_a_process_that_may_not_allocate_more(tmp_path: Path) -> None:
+    def predict() -> None:
+        torch.manual_seed(0)
+        network = UNet(features=(16, 32, 64)).eval()
+        image = torch.randn(1, 1, 1100, 1100)
+        with torch.no_grad():
+            expected = OverlapTileInferer(300)(image, network)
+            leave(220)()  # one pass takes 16 maps of 5.6 MB five times over
+            logging.basicConfig(filename=tmp_path / "log")
+            logits = OverlapTileInferer(1140)(image, network)
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+
+    assert finish(start(predict)) == 0
+    assert "out of memory in tiles of [1140, 1140] px" in (tmp_path / "log").read_text()
+
+
+@linux
+def test_training_names_the_tile_that_fits(tmp_path: Path) -> None:
+    SyntheticCells(2, (90, 80), num_cells=5).write(tmp_path / "cells")
+    words = ["train", "--images", tmp_path / "cells/images", "--labels", tmp_path / "cells/labels"]
+    words += ["--features", 16, 32, "--epochs", 1, "--device", "cpu"]
+
+    def train(side: int, name: str) -> tuple[int | None, str]:
+        more = ["--tile-size", side, "--output", tmp_path / name]
+        code = finish(start_command([*words, *more], tmp_path, leave(900)))
+        return code, (tmp_path / "stderr").read_text()
+
+    code, said = train(1024, "large")
+    assert code == 2, said
+    [sentence] = [line for line in said.splitlines() if "unet-med: error:" in line]
+    assert "out of memory in a training step on 4 tiles of [1024, 1024] px" in sentence
+    found = re.search(r"the largest tile that fits is (\d+) px \(--tile-size \1\)", sentence)
+    assert found is not None, sentence
+    side = int(found[1])
+    assert 64 <= side < 1024
+    assert not (tmp_path / "large").exists()
+    code, said = train(side, "fitting")
+    assert code == 0, said

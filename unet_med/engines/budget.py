@@ -1,0 +1,88 @@
+"""How long a training lasts, and the learning rate over that time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from math import cos, pi
+
+import torch
+from ignite.engine import Engine, Events
+
+
+class TrainingBudget:
+    """Learning rate over a budget of epochs or minutes, whichever ends first.
+
+    The rate rises linearly during `warmup`, then follows half a cosine to
+    `final` times its value; what an optimiser's parameter groups hold when the
+    training starts is the peak. With `minutes` the run ends when they are over,
+    validation included, and the rate has come down by then.
+
+    Args:
+        optimizer: whose rates are set, each iteration.
+        minutes: wall-clock budget, None for no limit.
+        warmup: share of the budget, 0 to 1.
+        final: last learning rate as a share of the peak; 1.0 keeps the rate
+            constant after the warm-up.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        minutes: float | None = None,
+        *,
+        warmup: float = 0.02,
+        final: float = 0.01,
+    ) -> None:
+        self.optimizer = optimizer
+        self.minutes = minutes
+        self.warmup = warmup
+        self.final = final
+        self.elapsed_minutes = 0.0
+        self._peaks = [group["lr"] for group in optimizer.param_groups]
+        self._tick = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._set_rate)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_in_time)
+
+    def fraction(self, engine: Engine) -> float:
+        """Share of the budget that is used, 0 to 1."""
+        state = engine.state
+        total = (state.max_epochs or 1) * (state.epoch_length or 1)
+        fraction = max(state.iteration - 1, 0) / total
+        if self.minutes:
+            fraction = max(fraction, self.elapsed_minutes / self.minutes)
+        return min(fraction, 1.0)
+
+    def rate(self, fraction: float) -> float:
+        """Learning rate at a share of the budget, as a multiple of the peak."""
+        if fraction < self.warmup:
+            return (fraction + 1e-3) / (self.warmup + 1e-3)
+        progress = (fraction - self.warmup) / max(1 - self.warmup, 1e-9)
+        return self.final + (1 - self.final) * (1 + cos(pi * progress)) / 2
+
+    def _start(self, engine: Engine) -> None:
+        self._tick = time.monotonic()
+
+    def _set_rate(self, engine: Engine) -> None:
+        factor = self.rate(self.fraction(engine))
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+
+    def _stop_in_time(self, engine: Engine) -> None:
+        now = time.monotonic()
+        self.elapsed_minutes += (now - self._tick) / 60
+        self._tick = now
+        if self.minutes and self.elapsed_minutes >= self.minutes:
+            engine.terminate()
+
+    def state_dict(self) -> dict[str, float]:
+        """What a resumed run must know: the minutes already spent."""
+        return {"elapsed_minutes": self.elapsed_minutes}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Continue a budget that was begun."""
+        self.elapsed_minutes = float(state["elapsed_minutes"])

@@ -1,0 +1,27 @@
+"""What handlers do when a run fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ignite.engine import Engine, Events
+
+
+def on_exception(engine: Engine, handler: Callable[[Engine, BaseException], None]) -> None:
+    """Call a handler when a run fails, and let the exception go on.
+
+    Ignite holds an exception to be dealt with as soon as one handler listens. It may call the
+    handler twice for one failure.
+
+    Args:
+        engine: the trainer.
+        handler: called with the engine and the exception.
+    """
+    engine.add_event_handler(Events.EXCEPTION_RAISED, handler)
+    if engine.has_event_handler(_go_on, Events.EXCEPTION_RAISED):
+        engine.remove_event_handler(_go_on, Events.EXCEPTION_RAISED)
+    engine.add_event_handler(Events.EXCEPTION_RAISED, _go_on)  # the last one
+
+
+def _go_on(engine: Engine, error: BaseException) -> None:
+    raise error

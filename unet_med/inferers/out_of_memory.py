@@ -1,0 +1,26 @@
+"""Out of memory, on a GPU or in main memory: how it shows, and how to make room again."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+
+import torch
+
+# What torch, C++ and oneDNN say where an allocation fails on a CPU.
+_SIGNS = ("can't allocate memory", "bad_alloc", "out of memory", "could not create a ")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory did not suffice."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def free_memory(error: BaseException) -> None:
+    """Drop the tensors that the frames of a caught exception hold, and torch's spare blocks."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
