@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import MeanSquaredError, from_engine
+from monai.transforms import Compose, RandLambdad
 
+from unet_med.data import EpochSampler, TileDataset
 from unet_med.engines import (
     Checkpoints,
+    LossGuard,
     PrepareBatchWeighted,
     Reproducible,
     TrainingBudget,
     Validation,
     save_atomically,
 )
+from unet_med.engines.exceptions import on_exception
+from unet_med.engines.guards import batch_names
+from unet_med.engines.state import random_state, set_random_state
 
 
 class Parts:
@@ -199,3 +207,112 @@ def test_kept_memory_is_not_cleared_again() -> None:
     pages = 20 * 2 * 64_000_000 // 4096
     assert faults("keep") < pages / 5
     assert faults("give back") > pages / 2
+
+
+def test_everything_random_starts_anew_with_an_epoch_and_an_iteration() -> None:
+    def draws(engine: Any) -> None:
+        seen[engine.state.iteration] = (torch.rand(1).item(), np.random.rand(), random.random())  # noqa: NPY002
+
+    runs: list[dict[int, Any]] = []
+    for state in (0, 1):
+        torch.manual_seed(state)
+        np.random.seed(state)  # noqa: NPY002
+        random.seed(state)
+        seen: dict[int, Any] = {}
+        parts = Parts(epochs=2)
+        parts.trainer.add_event_handler(Events.ITERATION_STARTED, draws)
+        parts.trainer.run()
+        runs.append(seen)
+    assert runs[0] == runs[1]
+    assert len(set(runs[0].values())) == 8
+
+
+def test_generators_are_kept_and_restored() -> None:
+    def draw() -> tuple[float, ...]:
+        numpy = np.random.normal()  # noqa: NPY002 - it keeps a second number for the next call
+        return torch.rand(1).item(), numpy, random.random(), random.gauss(0, 1)
+
+    draw()
+    state = random_state()
+    expected = draw(), draw()
+    set_random_state(state)
+    assert (draw(), draw()) == expected
+
+
+class Diverging(Parts):
+    """A trainer whose loss, at iteration 6, is what the test says."""
+
+    def __init__(self, value: float, folder: Path) -> None:
+        super().__init__(epochs=3)
+        self.checkpoints = Checkpoints(folder, self.network, self.optimizer, minutes=0)
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=6), self._spoil, value)
+        for handler in (LossGuard(self.checkpoints, limit=100), self.checkpoints):
+            handler.attach(self.trainer)
+
+    def _spoil(self, engine: Any, value: float) -> None:
+        engine.state.output[0]["loss"] = torch.tensor(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [(float("nan"), "the loss is nan, not finite"), (float("inf"), "inf, not finite"),
+     (5e3, "the loss is 5000, above")],
+)  # fmt: skip
+def test_diverging_training_stops_with_the_reason(value: float, rule: str, tmp_path: Path) -> None:
+    parts = Diverging(value, tmp_path)
+    with pytest.raises(FloatingPointError, match=rule) as caught:
+        parts.trainer.run()
+    said = str(caught.value)
+    assert "at iteration 6 (epoch 2)" in said
+    assert f"last good checkpoint is {tmp_path / 'checkpoint.pt'} (iteration 4)" in said
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == 4
+
+
+def test_a_large_loss_from_the_start_is_no_explosion(tmp_path: Path) -> None:
+    parts = Diverging(90.0, tmp_path)
+    parts.trainer.run()
+    assert parts.trainer.state.iteration == 12
+
+
+def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    parts = Parts(epochs=3, folder=tmp_path, evaluator=None, minutes=0)
+
+    def spoil(engine: Any) -> None:
+        next(parts.network.parameters()).data[0] = torch.nan
+
+    parts.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=6), spoil)
+    with pytest.raises(FloatingPointError, match=r"0\.weight holds NaN .*iteration 8") as caught:
+        parts.trainer.run()
+    assert "(iteration 4)" in str(caught.value)
+    for name in ("checkpoint.pt", "model.pt"):
+        state = torch.load(tmp_path / name, weights_only=True)
+        network = state.get("network", state)
+        assert all(bool(torch.isfinite(weight).all()) for weight in network.values())
+
+
+def test_names_of_a_batch() -> None:
+    items = [
+        {"image": f"folder/{name}.tif", "label": "", "slice": k} for k, name in enumerate("abc")
+    ]
+    dataset = TileDataset(
+        items, Compose([RandLambdad("image", len)]), cache=False, tiles_per_epoch=4
+    )
+    loader = DataLoader(dataset, sampler=EpochSampler(dataset), batch_size=2)
+    engine = Engine(lambda engine, batch: None)
+    seen: list[str] = []
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.extend(batch_names(e)))
+    Reproducible(0, loader.sampler).attach(engine)
+    engine.run(loader, max_epochs=3)
+    expected = [dataset.source(k) for k in range(12)]
+    assert seen == [f"{Path(i['image']).name} (plane {i['slice']})" for i in expected]
+    assert sorted(seen[:3]) == ["a.tif (plane 0)", "b.tif (plane 1)", "c.tif (plane 2)"]
+
+
+def test_exceptions_are_not_swallowed() -> None:
+    engine = Engine(lambda engine, batch: 1 / 0)
+    seen: list[str] = []
+    for name in "ab":
+        on_exception(engine, lambda e, error, name=name: seen.append(name))
+    with pytest.raises(ZeroDivisionError):
+        engine.run([0])
+    assert seen[:2] == ["a", "b"]

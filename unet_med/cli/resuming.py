@@ -27,7 +27,7 @@ def prepare(args: argparse.Namespace, output: Path) -> None:
     """
     path = output / "configs" / "train.json"
     begun = json.loads(path.read_text(encoding="utf-8"))
-    for option, (key, value) in _asked(args, begun).items():
+    for option, (key, value) in _asked(args).items():
         if value is not None and begun.get(key) != value:
             raise ValueError(
                 f"{option} {value} does not continue {output}, begun with {begun.get(key)}: leave "
@@ -38,9 +38,8 @@ def prepare(args: argparse.Namespace, output: Path) -> None:
         bundle.write_settings(output, [], budget)
 
 
-def _asked(args: argparse.Namespace, begun: dict[str, Any]) -> dict[str, tuple[str, Any]]:
+def _asked(args: argparse.Namespace) -> dict[str, tuple[str, Any]]:
     """Options that must stay as they were: id in the config, and value where given."""
-    tile = [args.tile_size] * begun.get("spatial_dims", 2) if args.tile_size else None
     return {
         "--images": ("images", str(Path(args.images).absolute())),
         "--labels": ("labels", str(Path(args.labels).absolute()) if args.labels else None),
@@ -48,7 +47,7 @@ def _asked(args: argparse.Namespace, begun: dict[str, Any]) -> dict[str, tuple[s
         "--label-kind": ("label_kind", None if args.label_kind == "auto" else args.label_kind),
         "--features": ("features", args.features),
         "--dims": ("spatial_dims", args.dims),
-        "--tile-size": ("tile_size", tile),
+        "--tile-size": ("tile_size", args.tile_size),
         "--seed": ("seed", args.seed),
         "--validation": ("validation_fraction", args.validation),
     }

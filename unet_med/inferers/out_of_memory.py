@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 import traceback
 
 import torch
@@ -19,8 +21,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory(error: BaseException) -> None:
-    """Drop the tensors that the frames of a caught exception hold, and torch's spare blocks."""
+    """Drop the tensors that the frames of a caught exception hold, and give spare blocks back."""
     traceback.clear_frames(error.__traceback__)
     gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)  # glibc keeps what was freed, the more so after `KeepMemory`
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,0 +1,240 @@
+"""Files appear whole or not at all: full disks, read-only folders, taken names, signals, kills."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from processes import finish, start, start_command
+
+from unet_med.cli import main
+from unet_med.data import SyntheticCells
+from unet_med.data.beside import written_beside
+
+KB = 1 << 10
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cells")
+    SyntheticCells(3, (64, 56), num_cells=5).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Path:
+    output = tmp_path_factory.mktemp("trained") / "out"
+    assert main([str(word) for word in training(cells, output)]) == 0
+    return output
+
+
+def training(cells: Path, output: Path, *more: Any) -> list[Any]:
+    words = ["train", "--images", cells / "images", "--labels", cells / "labels"]
+    words += ["--features", 2, 4, "--epochs", 1, "--device", "cpu", "--tile-size", 32]
+    return [*words, "--output", output, *more]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def sentence(folder: Path) -> str:
+    """The one sentence that a command left on stderr, and no traceback."""
+    said = (folder / "stderr").read_text()
+    assert "Traceback" not in said
+    [line] = [line for line in said.splitlines() if line.startswith("unet-med: ")]
+    return line
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system in memory; only root can."""
+    folder = tmp_path / "mounted"
+
+    def mount(options: str) -> Path:
+        folder.mkdir()
+        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(words, capture_output=True).returncode:
+            folder.rmdir()
+            pytest.skip("mounting needs root")
+        return folder
+
+    yield mount
+    if folder.is_dir():
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+# --- full disks ---------------------------------------------------------------------------------
+
+
+def small_files_only() -> None:
+    """No file of more than 20 kB: stands in for a full disk where nothing can be mounted."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 * KB, 20 * KB))
+
+
+def test_checkpoint_too_large_for_the_disk(cells: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    process = start_command(training(cells, output), tmp_path, small_files_only)
+    assert finish(process) == 2
+    said = sentence(tmp_path)
+    assert "cannot be written: File too large" in said
+    assert not output.exists()
+
+
+def test_prediction_on_a_full_disk(
+    trained: Path, cells: Path, tmp_path: Path, mounted: Callable[[str], Path]
+) -> None:
+    folder = mounted("size=600k")
+    noise = np.random.default_rng(0).normal(size=(200, 210)).astype(np.float32)
+    (tmp_path / "images").mkdir()
+    for name in "abcdef":
+        tifffile.imwrite(tmp_path / f"images/{name}.tif", noise)
+    words = ["predict", tmp_path / "images", "--bundle", trained, "--output", folder]
+    words += ["--tta", "none", "--probabilities"]  # 340 kB an image
+    assert finish(start_command(words, tmp_path)) == 2
+    said = sentence(tmp_path)
+    assert "cannot be written: No space left on device" in said
+    written = files(folder)
+    assert 2 < len(written) < 12
+    for name in written:  # no hidden file, and each is whole
+        assert not name.startswith(".")
+        assert tifffile.imread(folder / name).shape[-2:] == noise.shape
+
+
+def test_training_on_a_full_disk_keeps_the_last_checkpoint(
+    cells: Path, tmp_path: Path, mounted: Callable[[str], Path]
+) -> None:
+    import torch
+
+    folder = mounted("size=600k")
+    output = folder / "out"
+    assert finish(start_command(training(cells, output), tmp_path)) == 0
+    before = torch.load(output / "models/checkpoint.pt", weights_only=True)["iteration"]
+    free = os.statvfs(folder)
+    (folder / "ballast").write_bytes(bytes(free.f_bavail * free.f_bsize - 8 * KB))
+    more = training(cells, output, "--resume", "--epochs", 3)
+    assert finish(start_command(more, tmp_path)) == 2
+    assert "cannot be written: No space left on device" in sentence(tmp_path)
+    assert torch.load(output / "models/checkpoint.pt", weights_only=True)["iteration"] == before
+    assert not [name for name in files(output) if "/." in name]
+    (folder / "ballast").unlink()
+    assert finish(start_command(more, tmp_path)) == 0
+
+
+# --- folders that cannot be written -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_read_only_folder(
+    command: str, trained: Path, cells: Path, tmp_path: Path, mounted: Callable[[str], Path]
+) -> None:
+    output = mounted("ro") / "out"
+    predict = ["predict", cells / "images", "--bundle", trained, "--output", output]
+    words = predict if command == "predict" else training(cells, output)
+    assert finish(start_command(words, tmp_path)) == 2
+    assert f"{output.parent} is read-only" in sentence(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_name_taken_by_a_file(
+    command: str, trained: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "taken"
+    output.write_text("precious")
+    predict = ["predict", cells / "images", "--bundle", trained, "--output", output]
+    words = predict if command == "predict" else training(cells, output)
+    assert main([str(word) for word in words]) == 2
+    assert f"{output} is a file" in capsys.readouterr().err
+    assert output.read_text() == "precious"
+
+
+def test_name_taken_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.txt/inside").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"a\.txt cannot be written"):
+        write(tmp_path / "a.txt", "text")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+# --- signals and kills --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_prediction_that_is_stopped(
+    number: signal.Signals, code: int, trained: Path, cells: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "results"
+    (tmp_path / "images").mkdir()
+    for k in range(200):
+        shutil.copy(cells / "images/cells_000.tif", tmp_path / f"images/{k:03d}.tif")
+    words = ["predict", tmp_path / "images", "--bundle", trained, "--output", output]
+    process = start_command([*words, "--probabilities"], tmp_path)
+    while not output.exists() or len(files(output)) < 6:
+        assert process.is_alive()
+        time.sleep(0.002)
+    os.kill(process.pid, number)
+    assert finish(process) == code
+    assert sentence(tmp_path) == "unet-med: stopped"
+    written = files(output)
+    assert len(written) < 400
+    for name in written:
+        assert not name.startswith(".")
+        assert tifffile.imread(output / name).shape[-2:] == (56, 64)
+
+
+def write(path: Path, text: str) -> None:
+    with written_beside(path) as part:
+        part.write_text(text)
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+
+    def die() -> None:
+        with written_beside(path) as part:
+            part.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert finish(start(die)) == -signal.SIGKILL
+    assert [p.name for p in tmp_path.iterdir()] == [".a.txt.part"]
+    write(path, "whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text() == "whole"
+
+
+def test_two_writers_of_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with written_beside(path) as part:
+        part.write_text("first")
+        process = multiprocessing.get_context("fork").Process(target=write, args=(path, "second"))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_errors_of_other_files_keep_their_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="elsewhere"), written_beside(tmp_path / "a"):
+        (tmp_path / "elsewhere").read_text()
+    said = pytest.raises(OSError, match=r"a cannot be written: No space")
+    with said as caught, written_beside(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.errno == errno.ENOSPC
+
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
