@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Engine
 from processes import finish, start, start_command
 
 from unet_med.data import SyntheticCells
+from unet_med.engines import OutOfMemory
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.out_of_memory import is_out_of_memory
+from unet_med.losses import WeightedCrossEntropyLoss
 from unet_med.networks import UNet
 
 MB = 1 << 20
@@ -107,25 +110,28 @@ def test_a_process_that_may_not_allocate_more(tmp_path: Path) -> None:
     assert "out of memory in tiles of [620, 620] px" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.parametrize(("most", "side"), [(150**2, 148), (180**2, 180), (10, None)])
+def test_largest_tile_of_a_training_step(most: int, side: int | None) -> None:
+    network = starved(most).float()
+    guard = OutOfMemory(network, WeightedCrossEntropyLoss())
+    assert guard.largest_tile((2, 1, 300, 260)) == side
+    trainer = Engine(lambda engine, batch: network(batch["image"]))
+    guard.attach(trainer)
+    advice = f"fits is {side} px .--tile-size {side}" if side else "not even the smallest"
+    said = r"out of memory in a training step on 2 tiles of \[300, 260\] px: .*" + advice
+    with pytest.raises(ValueError, match=said):
+        trainer.run([{"image": torch.zeros(2, 1, 300, 260)}])
+    assert all(weight.grad is None for weight in network.parameters())
+
+
 @linux
-def test_training_names_the_tile_that_fits(tmp_path: Path) -> None:
+def test_training_out_of_memory_is_one_sentence(tmp_path: Path) -> None:
     SyntheticCells(2, (90, 80), num_cells=5).write(tmp_path / "cells")
     words = ["train", "--images", tmp_path / "cells/images", "--labels", tmp_path / "cells/labels"]
-    words += ["--features", 8, 16, "--epochs", 1, "--device", "cpu"]
-
-    def train(side: int, name: str) -> tuple[int | None, str]:
-        more = ["--tile-size", side, "--output", tmp_path / name]
-        code = finish(start_command([*words, *more], tmp_path, leave(600)))
-        return code, (tmp_path / "stderr").read_text()
-
-    code, said = train(800, "large")
-    assert code == 2, said
-    [sentence] = [line for line in said.splitlines() if "unet-med: error:" in line]
-    assert "out of memory in a training step on 4 tiles of [800, 800] px" in sentence
-    found = re.search(r"the largest tile that fits is (\d+) px \(--tile-size \1\)", sentence)
-    assert found is not None, sentence
-    side = int(found[1])
-    assert 64 <= side < 800
-    assert not (tmp_path / "large").exists()
-    code, said = train(side, "fitting")
-    assert code == 0, said
+    words += ["--features", 8, 16, "--epochs", 1, "--device", "cpu", "--tile-size", 800]
+    process = start_command([*words, "--output", tmp_path / "out"], tmp_path, leave(300))
+    assert finish(process) == 2
+    said = (tmp_path / "stderr").read_text()
+    assert "Traceback" not in said
+    assert "out of memory in a training step on 4 tiles of [800, 800] px" in said
+    assert not (tmp_path / "out").exists()

@@ -97,3 +97,30 @@ def test_constant_image_becomes_zero_and_meta_stays() -> None:
     assert result.dtype == torch.float32
     assert torch.count_nonzero(result) == 0
     assert result.meta["filename_or_obj"] == "folder/cell.tif"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        ("classes", [0, 2, 255, 3], "value 3: classes are 0 to 2, 255 is ignored"),
+        ("classes", [0, -1], "value -1: classes are 0 to 2"),
+        ("classes", [0, 254], "value 254: "),
+        ("mask", [0, 255, 128], "value 128: a mask has one value besides 0.*first one is 255"),
+        ("instances", [0, 7, -2], "value -2: instances are 1, 2, ..., and -1"),
+    ],
+)
+def test_values_that_a_label_cannot_hold(kind: str, values: list[int], said: str) -> None:
+    check = CheckPaird(label_kind=kind, num_classes=3)
+    label = named(torch.tensor([[values]]), "labels/bad.tif")
+    with pytest.raises(ValueError, match=rf"label bad\.tif holds the {said}"):
+        check({"image": torch.zeros(1, *label.shape[1:]), "label": label})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [("classes", [0, 1, 2, 255]), ("mask", [0, 7, 7]), ("mask", [0]), ("instances", [-1, 0, 900])],
+)
+def test_values_that_a_label_may_hold(kind: str, values: list[int]) -> None:
+    label = torch.tensor([[values]])
+    item = {"image": torch.zeros(1, *label.shape[1:]), "label": label}
+    assert CheckPaird(label_kind=kind, num_classes=3)(item)["label"] is label
