@@ -102,7 +102,7 @@ def test_constant_image_becomes_zero_and_meta_stays() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "said"),
     [
-        ("classes", [0, 2, 255, 3], "value 3: classes are 0 to 2, 255 is ignored"),
+        ("classes", [0, 2, 255, 3], "value 3: classes are 0 to 2, and 255 for ignored"),
         ("classes", [0, -1], "value -1: classes are 0 to 2"),
         ("classes", [0, 254], "value 254: "),
         ("mask", [0, 255, 128], "value 128: a mask has one value besides 0.*first one is 255"),
