@@ -42,14 +42,12 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def _folder_beside(target: Path) -> Iterator[Path]:
-    """An empty folder beside the target, removed in the end."""
+    """A folder beside the target, removed in the end with all that is in it."""
     folder = target.with_name(f".{target.name}.part")
     lock = _lock(folder)
     if lock is None:  # another process writes the same file now
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        for left in folder.iterdir():  # by a process that was killed
-            left.unlink()
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
