@@ -9,10 +9,12 @@ import time
 from collections.abc import Mapping
 from math import cos, pi
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import ignite.distributed as idist
 import numpy as np
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.engines import PrepareBatch
 from monai.handlers import ValidationHandler
@@ -63,7 +65,8 @@ class Reproducible:
     """Make an epoch depend on its number alone, so that a resumed run needs nothing else.
 
     Reseeds torch (dropout) before every iteration from (seed, iteration), and
-    tells the sampler which epoch begins.
+    tells the sampler which epoch begins. Of several processes that train together
+    each has its own seed, from (seed, iteration, rank).
 
     Args:
         seed: of torch's random numbers.
@@ -84,7 +87,8 @@ class Reproducible:
             self.sampler.set_epoch(engine.state.epoch - 1)
 
     def _start_iteration(self, engine: Engine) -> None:
-        state = np.random.SeedSequence((self.seed, engine.state.iteration)).generate_state(1)
+        entropy = (self.seed, engine.state.iteration, rank())  # a last 0 changes nothing
+        state = np.random.SeedSequence(entropy).generate_state(1)
         torch.manual_seed(int(state[0]))
 
 
@@ -115,7 +119,8 @@ class TrainingBudget:
     The rate rises linearly during `warmup`, then follows half a cosine to
     `final` times its value; what an optimiser's parameter groups hold when the
     training starts is the peak. With `minutes` the run ends when they are over,
-    validation included, and the rate has come down by then.
+    validation included, and the rate has come down by then. Processes that train
+    together go by the clock of the first: all must end at the same step.
 
     Args:
         optimizer: whose rates are set, each iteration.
@@ -175,6 +180,8 @@ class TrainingBudget:
         now = time.monotonic()
         self.elapsed_minutes += (now - self._tick) / 60
         self._tick = now
+        if self.minutes:
+            self.elapsed_minutes = cast(float, idist.broadcast(self.elapsed_minutes))
         if self.minutes and self.elapsed_minutes >= self.minutes:
             engine.terminate()
 
@@ -219,7 +226,8 @@ class Checkpoints:
     key metric. (Trained with border weights, the network with the best Dice
     merges cells: see `docs/explanation/departures.md`.) `checkpoint.pt` holds
     network, optimiser, budget and position. Both are written beside and renamed,
-    and load with `weights_only=True`.
+    and load with `weights_only=True`. Of several processes that train together the
+    first writes, without the prefix of DistributedDataParallel, and all read.
 
     Args:
         folder: where both are kept; made when the training starts.
@@ -245,7 +253,8 @@ class Checkpoints:
         last: str = "checkpoint.pt",
     ) -> None:
         self.folder = Path(folder)
-        self.network = network
+        parallel = isinstance(network, torch.nn.parallel.DistributedDataParallel)
+        self.network = cast(torch.nn.Module, network.module) if parallel else network
         self.optimizer = optimizer
         self.evaluator = evaluator
         self.budget = budget
@@ -324,7 +333,7 @@ class ProgressBar:
 
     def _open(self, engine: Engine) -> None:
         layout = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
-        self._bar = tqdm(total=100, desc="training", bar_format=layout)
+        self._bar = tqdm(total=100, desc="training", bar_format=layout, disable=rank() > 0)
 
     def _step(self, engine: Engine) -> None:
         if self._bar is None:
@@ -344,8 +353,18 @@ class ProgressBar:
             raise error
 
 
+def rank() -> int:
+    """Which of the processes that train together this is; 0 if it is the only one."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
 def save_atomically(state: Any, path: Path) -> None:
-    """Save tensors and plain values so that a half-written file is never seen under `path`."""
+    """Save tensors and plain values so that a half-written file is never seen under `path`.
+
+    Of several processes that train together only the first writes.
+    """
+    if rank() > 0:
+        return
     with written_beside(path) as beside:
         torch.save(state, beside)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
@@ -83,18 +84,29 @@ class WeightedCrossEntropyLoss(_Loss):
     Args:
         reduction: `"mean"`, `"sum"`, or `"none"` for the map w * ce `(B, 1, *S)`.
         ignore_index: label whose pixels weigh nothing, whatever their weight.
+        distributed: sum energy and weight over all processes that train together: the value is
+            that of all their batches in one, and so is the gradient that DistributedDataParallel
+            averages. All processes must call it equally often. One process needs none of it.
 
     Raises:
-        ValueError: unknown reduction.
+        ValueError: unknown reduction, or `"none"` together with `distributed`.
 
     >>> loss = WeightedCrossEntropyLoss()
     >>> loss(torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 8, 8))  # log 2: two classes, a coin toss
     tensor(0.6931)
     """
 
-    def __init__(self, reduction: str = "mean", *, ignore_index: int = 255) -> None:
+    def __init__(
+        self, reduction: str = "mean", *, ignore_index: int = 255, distributed: bool = False
+    ) -> None:
         super().__init__(reduction=_known_reduction(reduction))
+        if distributed and reduction == "none":
+            raise ValueError(
+                "reduction 'none' has nothing to sum over processes: use 'mean' or 'sum', or "
+                "distributed=False"
+            )
         self.ignore_index = ignore_index
+        self.distributed = distributed
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of one batch.
@@ -135,6 +147,7 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
         sigma: width of the border, px or the unit of `spacing`; about 5 px in the paper.
         spacing: size of a pixel, one number or one an axis; None: 1.
         reduction: as in `WeightedCrossEntropyLoss`.
+        distributed: as in `WeightedCrossEntropyLoss`.
 
     >>> instances = torch.tensor([[[1, 1, 0, 2, 2]]])
     >>> BorderWeightedCrossEntropyLoss(reduction="none")(torch.zeros(1, 2, 5), instances)
@@ -148,8 +161,9 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
         *,
         spacing: float | Sequence[float] | None = None,
         reduction: str = "mean",
+        distributed: bool = False,
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction, distributed=distributed)
         self.w0 = w0
         self.sigma = sigma
         self.spacing = spacing
@@ -291,7 +305,20 @@ def _weighted_cross_entropy(
     energy = weight * entropy
     if loss.reduction == "none":
         return energy
-    if loss.reduction == "sum":
-        return energy.sum()
-    total = weight.sum()
-    return energy.sum() / torch.where(total > 0, total, torch.ones_like(total))
+    if loss.distributed and dist.is_available() and dist.is_initialized():
+        return _over_processes(energy.sum(), weight.sum(), loss.reduction)
+    return energy.sum() / _divisor(weight.sum(), loss.reduction)
+
+
+def _over_processes(energy: Tensor, weight: Tensor, reduction: str) -> Tensor:
+    """Value of all processes together; the gradient of this one's part, for an average of all."""
+    both = torch.stack([energy.detach(), weight])
+    dist.all_reduce(both)
+    divisor = _divisor(both[1], reduction)
+    part = dist.get_world_size() * energy / divisor
+    return both[0] / divisor + (part - part.detach())
+
+
+def _divisor(weight: Tensor, reduction: str) -> Tensor:
+    one = torch.ones_like(weight)
+    return torch.where(weight > 0, weight, one) if reduction == "mean" else one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,12 @@ def run(args: argparse.Namespace) -> None:
     """Train, and leave a bundle in `--output`."""
     if args.preset not in PRESETS:
         raise ValueError(f"unknown preset {args.preset!r}: one of {', '.join(PRESETS)}")
+    if (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:  # torchrun says so
+        raise ValueError(
+            f"{processes} processes, and `unet-med train` is one: make a bundle with "
+            "`unet-med init`, then `torchrun ... -m monai.bundle run --config_file "
+            "\"['configs/train.json','configs/multi_gpu_train.json']\"` (how-to/several-gpus.md)"
+        )
     device = choose_device(args.device)
     output = Path(args.output)
     if args.resume and (output / "models" / "checkpoint.pt").is_file():

@@ -16,6 +16,7 @@ _MODULE_OF = {
     "find_pairs": "datalist",
     "guess_label_kind": "datalist",
     "instance_sizes": "datalist",
+    "share_of": "datalist",
     "split_validation": "datalist",
     "stem": "datalist",
     "SyntheticCells": "synthetic",

@@ -11,7 +11,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from unet_med.data.writing import written_beside
-from unet_med.engines import last_loss
+from unet_med.engines import last_loss, rank
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
 
@@ -24,7 +24,8 @@ class TrainingRecord:
     The table has a row an epoch: epoch, minutes, mean training loss and, where
     the epoch was validated, the validation scores. Curve and table are renewed
     after every validation, the preview (image, truth, result, differences of the
-    first validation images) at the end. A resumed training continues its table.
+    first validation images) at the end. A resumed training continues its table. Of
+    several processes that train together the first writes.
 
     Args:
         folder: where the files go.
@@ -88,10 +89,12 @@ class TrainingRecord:
         elif self.history:
             self._add_scores(engine)
             self._write()
-        if self._items:
+        if self._items and rank() == 0:
             self._draw_preview()
 
     def _write(self) -> None:
+        if rank() > 0:
+            return
         columns = list(dict.fromkeys(name for row in self.history for name in row))
         with (
             written_beside(self.table) as beside,
