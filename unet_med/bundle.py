@@ -8,8 +8,10 @@ configs, so that every later run needs nothing but the folder.
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,90 @@ def write_settings(bundle: Path, overrides: Sequence[Path], settings: Settings) 
         path = bundle / "configs" / f"{name}.json"
         content = merge_config(path, overrides, settings)
         path.write_text(json.dumps(content, indent=4) + "\n")
+
+
+@dataclass(frozen=True)
+class ConfigUse:
+    """One place of a config where MONAI imports, evaluates or opens something.
+
+    Attributes:
+        file: the config file.
+        id: where it stands in the file, as MONAI counts: `train::handlers::0`.
+        kind: `"target"`, a dotted name that is imported and called; `"expression"`, Python that
+            is evaluated (`$...`); or `"macro"`, another file that is opened (`%...`).
+        text: the name, the expression or the macro, as it stands there.
+    """
+
+    file: str
+    id: str
+    kind: str
+    text: str
+
+
+def config_files(bundle: str | Path) -> list[Path]:
+    """Every config file of a bundle, metadata included: MONAI parses that too.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    folder = Path(bundle) / "configs"
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".yaml", ".yml"))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no config: give the folder that `configs` is in")
+    return files
+
+
+def targets_of(configs: Iterable[str | Path]) -> list[ConfigUse]:
+    """What config files would import, evaluate or open, without doing any of it.
+
+    Args:
+        configs: config files, JSON or YAML.
+
+    Returns:
+        In the order of the files: every `_target_`, every `$` expression, every `%` macro.
+
+    >>> from unet_med.bundle import config_files, find_bundle
+    >>> uses = targets_of(config_files(find_bundle()))
+    >>> sorted({use.text.split(".")[0] for use in uses if use.kind == "target"})
+    ['ignite', 'monai', 'torch', 'unet_med']
+    """
+    return [use for path in map(Path, configs) for use in _uses(path.as_posix(), "", _load(path))]
+
+
+def _load(path: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return json.loads(text, object_pairs_hook=_all_pairs)
+    try:
+        import yaml
+    except ImportError:
+        raise ImportError(f"{path} is YAML: pip install pyyaml, to read it") from None
+    return yaml.safe_load(text)
+
+
+def _all_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON file; of a key that stands there twice, no value hides the other."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        while key in content:
+            key += " (again)"
+        content[key] = value
+    return content
+
+
+def _uses(file: str, id: str, node: Any) -> Iterator[ConfigUse]:
+    """Walk through one value of a config, at `id`."""
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _uses(file, f"{id}::{key}" if id else str(key), value)
+    elif isinstance(node, str):
+        last = re.split("::|#", id)[-1].split(" ")[0]
+        if node.startswith("$"):
+            yield ConfigUse(file, id, "expression", node)
+        elif node.startswith("%"):
+            yield ConfigUse(file, id, "macro", node)
+        elif last == "_target_":
+            yield ConfigUse(file, id, "target", node)
 
 
 def load_workflow(bundle: Path, kind: str, settings: Settings | None = None) -> Any:

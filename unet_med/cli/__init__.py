@@ -62,7 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"unet-med {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_predict, _add_plan, _add_evaluate, _add_init):
+    for add in (
+        _add_demo,
+        _add_train,
+        _add_predict,
+        _add_plan,
+        _add_evaluate,
+        _add_init,
+        _add_inspect,
+    ):
         add(commands)
     return parser
 
@@ -190,6 +198,16 @@ def _add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
     init = commands.add_parser("init", help="write a fresh bundle to edit and run with MONAI")
     init.add_argument("destination", help="new folder")
+
+
+def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
+    inspect = commands.add_parser(
+        "inspect", help="list what a bundle's configs import and evaluate, without doing it"
+    )
+    inspect.add_argument("bundle", help="folder of the bundle, anybody's")
+    inspect.add_argument(
+        "--json", action="store_true", help="as a JSON list, every place by itself"
+    )
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:
