@@ -16,6 +16,7 @@ _SUBMODULES = (
     "data",
     "deformation",
     "engines",
+    "export",
     "geometry",
     "inferers",
     "instances",
@@ -26,6 +27,7 @@ _SUBMODULES = (
     "transforms",
     "volumes",
     "weights",
+    "workflows",
 )
 
 

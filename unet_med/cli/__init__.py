@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
-        command = importlib.import_module(f"unet_med.cli.{args.command}")
+        command = importlib.import_module(f"unet_med.cli.{args.command.replace('-', '_')}")
         command.run(args)
     except KeyboardInterrupt:
         print("\nunet-med: stopped", file=sys.stderr)
@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_init,
         _add_inspect,
+        _add_export,
+        _add_import_caffe,
     ):
         add(commands)
     return parser
@@ -208,6 +210,27 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     inspect.add_argument(
         "--json", action="store_true", help="as a JSON list, every place by itself"
     )
+
+
+def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
+    export = commands.add_parser("export", help="write a trained bundle's network for others")
+    export.add_argument("bundle", help="folder that `unet-med train` made")
+    export.add_argument(
+        "--format",
+        required=True,
+        choices=("torchscript", "onnx", "bioimageio"),
+        help="torchscript: MONAI Deploy and Java readers; onnx: any runtime; bioimageio: a package "
+        "of the BioImage Model Zoo",
+    )
+    export.add_argument("--output", help="file to write (models/model.* of the bundle)")
+
+
+def _add_import_caffe(commands: Commands[argparse.ArgumentParser]) -> None:
+    caffe = commands.add_parser(
+        "import-caffe", help="make a bundle of the authors' released weights, a file that you have"
+    )
+    caffe.add_argument("file", help="phseg_v5.caffemodel of the release of October 2015")
+    caffe.add_argument("--output", required=True, help="new folder: the bundle")
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:
