@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,14 @@ def untrained(folder: Path, overrides: list[str], **settings: Any) -> Path:
     network = unet(config["preset"], **{name: config[name] for name in ids})
     torch.save(network.state_dict(), copy / "models" / "model.pt")
     return copy
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> Iterator[None]:
+    """torch's exporter logs every step that it takes, and pytest keeps it all."""
+    logging.disable(logging.DEBUG)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +123,11 @@ def reversed_axes(image: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("preset", "shape"),
-    [("paper2015", (48, 40)), ("paper2015", (24, 32, 40)), ("modern", (80, 96))],
+    [("paper2015", (48, 40)), ("paper2015", (8, 12, 8)), ("modern", (80, 96))],
 )
 def test_blocks_equal_one_pass(preset: str, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    features = (2, 2, 4) if len(shape) == 2 else (2, 2, 2)
+    features = (2, 2, 4) if len(shape) == 2 else (2, 2)
     network = unet(preset, features=features, spatial_dims=len(shape)).double().eval()
     image = torch.rand(1, 1, *shape, dtype=torch.float64)  # (1, 1, [Z,] Y, X)
     model = MirrorPadded(network, network_facts(network, image, margin=None, stride=None))
