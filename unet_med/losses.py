@@ -128,8 +128,13 @@ class WeightedCrossEntropyLoss(_Loss):
                 "use out_channels=2, or OnLabel(torch.nn.BCEWithLogitsLoss())"
             )
         logits, label, weight = _unpack(logits, target)
-        _check_labels(label, logits.shape[1], self.ignore_index)
-        return _weighted_cross_entropy(logits, label, weight, self)
+        classes = label.long()
+        counted: Tensor | None = None  # all pixels
+        if 0 <= self.ignore_index < logits.shape[1] or not _sound(label, classes, logits.shape[1]):
+            _check_labels(label, logits.shape[1], self.ignore_index)
+            counted = label != self.ignore_index
+            classes = classes.where(counted, 0)
+        return _weighted_cross_entropy(logits, classes, weight, counted, self)
 
 
 class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
@@ -293,16 +298,38 @@ def _check_labels(label: Tensor, num_classes: int, ignore_index: int | None) -> 
         )
 
 
+def _sound(label: Tensor, classes: Tensor, num_classes: int) -> bool:
+    """Whether every label is a class number; one flag comes back from the device."""
+    low, high = classes.aminmax()
+    sound = (low >= 0) & (high < num_classes)  # NaN becomes a large negative number
+    if label.is_floating_point():
+        least, most = classes.to(label.dtype).sub_(label).aminmax()  # fractions
+        sound = sound & (least == 0) & (most == 0)
+    return bool(sound)
+
+
 def _weighted_cross_entropy(
-    logits: Tensor, label: Tensor, weight: Tensor | None, loss: WeightedCrossEntropyLoss
+    logits: Tensor,
+    classes: Tensor,
+    weight: Tensor | None,
+    counted: Tensor | None,
+    loss: WeightedCrossEntropyLoss,
 ) -> Tensor:
-    """Eq. 1 and its reduction for checked labels `(B, 1, *S)`."""
-    entropy = F.cross_entropy(
-        logits, label[:, 0].long(), ignore_index=loss.ignore_index, reduction="none"
-    )[:, None]  # (B, 1, *S), 0 where ignored
-    counted = label != loss.ignore_index
-    weight = counted.to(entropy) if weight is None else weight.to(entropy).where(counted, 0.0)
-    energy = weight * entropy
+    """Eq. 1 and its reduction.
+
+    Args:
+        logits: `(B, K, *S)`.
+        classes: in [0, K), `(B, 1, *S)`.
+        weight: of the same shape; None: 1 each.
+        counted: False where a pixel is ignored; None: none is.
+        loss: its reduction, and whether that is over all processes.
+    """
+    # gather, for it is faster than an unreduced nll_loss
+    likelihood = logits.log_softmax(dim=1).gather(1, classes)  # (B, 1, *S), logarithmic
+    weight = torch.ones_like(likelihood) if weight is None else weight.to(likelihood)
+    if counted is not None:
+        likelihood, weight = likelihood.where(counted, 0.0), weight.where(counted, 0.0)
+    energy = -weight * likelihood
     if loss.reduction == "none":
         return energy
     if loss.distributed and dist.is_available() and dist.is_initialized():
