@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test install lint clean
+.PHONY: demo test bench install lint clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -11,6 +11,10 @@ demo: $(VENV)/installed
 ## the whole suite and the linters
 test: $(VENV)/tested lint
 	PYTHONUTF8=1 $(BIN)/python -m pytest -n 2
+
+## speed against peers and limits on this machine, written into docs/reference/benchmarks.md
+bench: $(VENV)/benched
+	OMP_NUM_THREADS=1 PYTHONUTF8=1 $(BIN)/python -m benchmarks
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .
@@ -28,6 +32,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/tested: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --group lint
+	touch $@
+
+# elasticdeform's wheels are built for NumPy 1: it is built here
+$(VENV)/benched: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt wheel setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+		--no-binary elasticdeform --editable ".[bench]"
 	touch $@
 
 clean:

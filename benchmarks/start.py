@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from benchmarks.timing import Limit, Race
+from benchmarks.timing import Bound, Limit, Race
 from unet_med.bundle import copy_bundle, write_settings
 
 NOTHING, TORCH = "python -c pass", "import torch, monai"
@@ -25,7 +25,8 @@ def races(tiny: bool) -> Iterator[Race]:
         IMPORT: process("-c", "import unet_med"),
         HELP: process("-m", "unet_med", "--help"),
     }
-    yield Race("Start", light, seconds=3)
+    bounds = [Bound(IMPORT, NOTHING, 50), Bound(HELP, NOTHING, 500)]
+    yield Race("Start", light, bounds, seconds=3)
     if tiny:
         return
     with tempfile.TemporaryDirectory() as folder:

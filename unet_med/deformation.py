@@ -225,7 +225,7 @@ def _float32_holds(x: torch.Tensor) -> bool:
     if x.is_floating_point() or x.dtype in (torch.bool, torch.uint8, torch.int8, torch.int16):
         return x.dtype != torch.float64
     low, high = x.aminmax()
-    return -(2**24) <= int(low) and int(high) <= 2**24
+    return int(low) >= -(2**24) and int(high) <= 2**24
 
 
 def _copy_nearest(

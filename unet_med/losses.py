@@ -20,7 +20,6 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from unet_med.weights import border_weight_map, class_weight_map
