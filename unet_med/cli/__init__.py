@@ -114,6 +114,14 @@ def _add_train(commands: Commands[argparse.ArgumentParser]) -> None:
     train.add_argument(
         "--dims", type=int, choices=(2, 3), help="2: planes, 3: volumes (decided from the files)"
     )
+    train.add_argument(
+        "--element-size",
+        type=float,
+        nargs="+",
+        metavar="SIZE",
+        help="bring every image to this pixel size, in training and prediction: one number, or one "
+        "an axis, in the images' unit (um for TIFF)",
+    )
     train.add_argument("--tile-size", type=int, help="side of a training tile, px")
     budget = train.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="training time (10, unless --epochs)")
@@ -141,6 +149,10 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     predict.add_argument(
         "--probabilities", action="store_true", help="also write class probabilities (float32)"
     )
+    for option in ("series", "time", "channel"):
+        predict.add_argument(
+            f"--{option}", type=int, metavar="N", help=f"{option} of TIFFs with several, from 0"
+        )
     predict.add_argument(
         "--tta",
         choices=("none", "flips", "rotations"),

@@ -27,6 +27,9 @@ def run(args: argparse.Namespace) -> None:
         "outputs": _outputs(args),
         "device": f"$torch.device('{choose_device(args.device)}')",
     }
+    for option in ("series", "time", "channel"):
+        if (index := getattr(args, option)) is not None:
+            settings[f"reader::{option}"] = index
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
     print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))

@@ -35,6 +35,7 @@ class Survey:
     out_channels: int
     stacks: bool
     min_size: int  # of an instance, px
+    spatial_unit: str
 
 
 def run(args: argparse.Namespace) -> None:
@@ -75,6 +76,10 @@ def look(args: argparse.Namespace) -> Survey:
     pairs = data.find_pairs(args.images, args.labels)
     first = data.load_header(pairs[0]["image"])
     shapes = [data.load_header(pair["label"]).spatial_shape for pair in pairs]
+    zooms = [np.ones(len(shape)) for shape in shapes]
+    if args.element_size:
+        zooms = [_zoom(pair["image"], args.element_size) for pair in pairs]
+    sides = [np.multiply(shape, zoom) for shape, zoom in zip(shapes, zooms, strict=True)]
     volume = len(first.spatial_shape) == 3
     dims = args.dims or (3 if volume and len(pairs) > 1 else 2)
     kind = args.label_kind
@@ -82,14 +87,30 @@ def look(args: argparse.Namespace) -> Survey:
     kind = data.guess_label_kind(labels) if kind == "auto" else kind
     return Survey(
         count=sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes),
-        shape=tuple(max(sides) for sides in zip(*(s[:dims] for s in shapes), strict=True)),
+        shape=tuple(max(map(round, s)) for s in zip(*(s[:dims] for s in sides), strict=True)),
         in_channels=first.array.shape[0] if first.has_channels else 1,
         spatial_dims=dims,
         label_kind=kind,
         out_channels=_count_classes(labels) if kind == "classes" else 2,
         stacks=dims == 2 and volume,
-        min_size=_min_size(labels, dims) if kind == "instances" else 0,
+        min_size=_min_size(labels, zooms, dims) if kind == "instances" else 0,
+        spatial_unit=first.spatial_unit,
     )
+
+
+def _zoom(image: str, element_size: list[float]) -> Array:
+    """Pixels of that size that one pixel of the image becomes along each axis."""
+    from unet_med import data
+
+    header = data.load_header(image)
+    if header.spacing_source == "assumed":
+        raise ValueError(
+            f"{image} does not say its pixel size, so it cannot be brought to --element-size "
+            f"{_words(element_size)}: save it with its pixel size (in Fiji: Image > Properties)"
+        )
+    sizes = element_size if len(element_size) > 1 else element_size * len(header.pixel_size)
+    kept = header.pixel_size[len(sizes) :]  # a 2-D network leaves the planes' distance
+    return np.divide(header.pixel_size, [*sizes, *kept])
 
 
 def _count_classes(labels: Sequence[Array]) -> int:
@@ -97,11 +118,16 @@ def _count_classes(labels: Sequence[Array]) -> int:
     return max(2, *(int(label[label != 255].max(initial=0)) + 1 for label in labels))
 
 
-def _min_size(labels: Sequence[Array], dims: int) -> int:
+def _min_size(labels: Sequence[Array], zooms: Sequence[Array], dims: int) -> int:
     """Smallest instance that a prediction keeps: a tenth of the median one, px."""
     from unet_med import data
 
-    sizes = np.concatenate([data.instance_sizes(label, dims) for label in labels])
+    sizes = np.concatenate(
+        [
+            data.instance_sizes(label, dims) * zoom[:dims].prod()
+            for label, zoom in zip(labels, zooms, strict=True)
+        ]
+    )
     return int(np.median(sizes) / 10) if sizes.size else 0
 
 
@@ -116,6 +142,8 @@ def choose(args: argparse.Namespace, survey: Survey, device: str) -> dict[str, A
         "slice_stacks": survey.stacks,
         "validation_fraction": args.validation,
         "spatial_dims": survey.spatial_dims,
+        "element_size": args.element_size,
+        "element_unit": survey.spatial_unit if args.element_size else None,
         "in_channels": survey.in_channels,
         "out_channels": survey.out_channels,
         "min_size": survey.min_size,
@@ -159,10 +187,16 @@ def _describe(args: argparse.Namespace, survey: Survey, settings: dict[str, Any]
     print(f"images    {survey.count}, {survey.spatial_dims}-D, {survey.in_channels} channel(s)")
     kept = f"instances; smaller than {survey.min_size} px are dropped from results"
     print(f"labels    {kind.get(survey.label_kind, kept)}{assumed}")
+    if args.element_size:
+        print(f"pixels    brought to {_words(args.element_size)} {survey.spatial_unit}")
     print(f"network   preset {settings['preset']}, features {features}")
     print(f"tile      {settings['tile_size']} px")
     budget = f"{settings['minutes']:g} minutes" if settings["minutes"] else f"{args.epochs} epochs"
     print(f"budget    {budget}")
+
+
+def _words(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)
 
 
 def _train(output: Path, settings: dict[str, Any]) -> None:

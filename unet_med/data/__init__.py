@@ -31,7 +31,7 @@ _MODULE_OF = {
     "OmeZarrReader": "omezarr",
     "SitkReader": "sitk",
     "TiffReader": "tiff",
-    "TiffWriter": "tiff",
+    "TiffWriter": "ometiff",
 }
 
 __all__ = sorted(_MODULE_OF)

@@ -24,6 +24,9 @@ class NiftiReader(FileReader, NibabelReader):
     `"mm"`; an unknown unit, which MONAI's own writer leaves, counts as millimetres as in
     ITK. A fourth axis is channels, as everywhere in MONAI.
 
+    The place is nibabel's: the sform's where the header has one, else the qform's. MONAI's
+    reader replaces a sform that disagrees with `pixdim`, and with it the orientation.
+
     Args:
         max_bytes: see `FileReader`.
         kwargs: of `monai.data.NibabelReader`, such as `as_closest_canonical`.
@@ -38,8 +41,11 @@ class NiftiReader(FileReader, NibabelReader):
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
+        import nibabel as nib
+
         self._check_header(path)
         image: Any = NibabelReader.read(self, path)
+        image = type(image)(image.dataobj, nib.load(path).affine, image.header)  # type: ignore[attr-defined]
         if header_only:
             pixels = stand_in(image.shape, image.get_data_dtype())
             image = type(image)(pixels, image.affine, image.header)
@@ -84,6 +90,8 @@ def write_nifti(
     array: np.ndarray,
     affine: np.ndarray | None = None,
     spatial_unit: str | None = "um",
+    *,
+    like: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write a whole image as NIfTI, its unit in the header.
 
@@ -92,6 +100,8 @@ def write_nifti(
         array: `(C, X, Y[, Z])`; channels go to the fourth axis, where MONAI expects them.
         affine: voxel to world in `spatial_unit`, any orientation; identity by default.
         spatial_unit: `"um"`, `"mm"`, or None where the pixel size is not known.
+        like: NIfTI on the same grid, whose header is followed in how it says its place: a
+            header has two ways, and programs differ in which they trust.
 
     Raises:
         ValueError: another unit.
@@ -113,5 +123,17 @@ def write_nifti(
     image.header.set_xyzt_units(_TO_NIFTI[spatial_unit])
     image.set_sform(world, code=1)
     image.set_qform(world, code=1)
+    if like is not None:
+        _place_as(image, nib.load(like))
     with written_beside(path) as part:
         nib.save(image, part)
+
+
+def _place_as(image: Any, source: Any) -> None:
+    """Take qform, sform and `pixdim` of an image whose affine, all in all, is the same."""
+    if not np.allclose(image.affine, source.affine, rtol=1e-5):
+        return  # another unit, or resampled
+    for form in ("qform", "sform"):
+        matrix, code = getattr(source.header, f"get_{form}")(coded=True)
+        getattr(image, f"set_{form}")(matrix, int(code), update_affine=False)
+    image.header["pixdim"][1:4] = source.header["pixdim"][1:4]

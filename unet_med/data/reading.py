@@ -41,6 +41,12 @@ class Volume:
         """`(X, Y[, Z])` in pixels."""
         return self.array.shape[1:] if self.has_channels else self.array.shape
 
+    @property
+    def pixel_size(self) -> tuple[float, ...]:
+        """Along `(X, Y[, Z])`, in `spatial_unit`."""
+        sizes = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return tuple(sizes[: len(self.spatial_shape)])
+
     def meta(self) -> dict[str, Any]:
         """MONAI's metadata in plain Python and tensors, which its weights-only caches can load."""
         affine = torch.tensor(self.affine, dtype=torch.float64)
