@@ -18,7 +18,8 @@ from unet_med.networks import unet
 FIELD_UM = (40.0, 32.0)
 TRAINED_UM = 0.5
 NEW_SCENE = 9
-IOU = {0.19: 0.9, 0.5: 0.9, 0.8: 0.85, 1.0: 0.8}  # at least, of discs of 2.5 to 3.4 um
+IOU = {0.19: 0.85, 0.5: 0.85, 0.8: 0.75, 1.0: 0.65}  # at least, of discs of 2.4 to 3 um
+HALF_PIXEL_UM = TRAINED_UM / 2  # what the nearest pixel of the network is off, at most
 
 
 def draw(scene: int, pixel: float) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +33,7 @@ def draw(scene: int, pixel: float) -> tuple[np.ndarray, np.ndarray]:
     light, label = np.full(shape, 300.0), np.zeros(shape, np.uint16)
     for number, place in enumerate(np.ndindex(4, 3), 1):
         cx, cy = np.multiply(place, 9.5) + 5.5 + rng.uniform(-0.5, 0.5, 2)
-        depth = rng.uniform(2.5, 3.4) - np.hypot(x - cx, y - cy)
+        depth = rng.uniform(2.4, 3.0) - np.hypot(x - cx, y - cy)
         light += 2000 / (1 + np.exp(-depth / 0.25))
         label[depth > 0] = number
     return (light + rng.normal(0, 60, shape)).clip(0).astype(np.uint16), label
@@ -73,7 +74,7 @@ def threshold_network() -> dict[str, torch.Tensor]:
             first = 2 if "expanding" in name and "convs.0" in name else 0  # past those from below
             values[0, first, 1, 1] = 1.0
     weights["logits.conv.weight"][:, 0] = torch.tensor([[[0.0]], [[20.0]]])
-    weights["logits.conv.bias"][1] = -11.0  # 0.55 standard deviations
+    weights["logits.conv.bias"][1] = -14.0  # 0.7 standard deviations
     return weights
 
 
@@ -82,8 +83,10 @@ def predict(bundle: Path, image: Path, output: Path) -> None:
     assert main(["predict", str(image), *words, "--instances", "--probabilities"]) == 0
 
 
-def check_aligned(found: np.ndarray, truth: np.ndarray, pixel: float) -> None:
-    """One object over each true one, and no shift: means of centroids within 0.05 um."""
+def check_aligned(
+    found: np.ndarray, truth: np.ndarray, pixel: float, shift_um: float = HALF_PIXEL_UM
+) -> None:
+    """One object over each true one, and centroids that differ by no more in the mean."""
     assert found.shape == truth.shape
     shifts = []
     for number in range(1, truth.max() + 1):
@@ -93,7 +96,7 @@ def check_aligned(found: np.ndarray, truth: np.ndarray, pixel: float) -> None:
         assert values[counts.argmax()] > 0
         assert (best & inside).sum() > IOU[pixel] * (best | inside).sum()
         shifts.append((np.argwhere(best).mean(0) - np.argwhere(inside).mean(0)) * pixel)
-    assert np.abs(np.mean(shifts, axis=0)).max() < 0.05
+    assert np.abs(np.mean(shifts, axis=0)).max() <= shift_um
 
 
 def test_the_training_records_the_size_for_every_prediction(bundle: Path) -> None:
@@ -116,7 +119,7 @@ def test_results_lie_over_the_truth_at_any_pixel_size(
     instances = load_image(tmp_path / "new_instances.tif")[0].numpy().astype(int)
     mask = load_image(tmp_path / "new_mask.tif")[0].numpy().astype(int)
     check_aligned(instances, truth, pixel)
-    check_aligned(mask * truth, truth, pixel)
+    check_aligned(mask * truth, truth, pixel, shift_um=0.05)
     probabilities = load_image(tmp_path / "new_probabilities.tif").numpy()
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-3)
     np.testing.assert_array_equal(probabilities.argmax(axis=0), mask)
