@@ -73,7 +73,7 @@ def test_prediction_and_scores(
     words = ["--bundle", trained, "--output", results, "--instances", "--probabilities"]
     assert run("predict", f"{cells}/images", *words) == 0
     assert "python -m monai.bundle run" in capsys.readouterr().out
-    assert len(list(results.iterdir())) == 9
+    assert len(list(results.glob("*.tif"))) == 9
     probabilities = tifffile.imread(results / "cells_000_probabilities.tif")
     assert probabilities.shape == (2, 64, 72)  # (C, Y, X)
     assert probabilities.dtype == np.float32

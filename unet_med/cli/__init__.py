@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_predict,
         _add_plan,
         _add_evaluate,
+        _add_report,
         _add_init,
         _add_inspect,
         _add_export,
@@ -207,6 +208,20 @@ def _add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
         "precision (decided by what the truth's values mean)",
     )
     evaluate.add_argument("--output", help="also write the table here, FILE.json or FILE.csv")
+
+
+def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser(
+        "report", help="write one HTML page about results, or about a training"
+    )
+    report.add_argument(
+        "folder", help="folder that predict, demo or train left (results, or a bundle)"
+    )
+    report.add_argument("--truth", help="score the results first: labels of the same names")
+    report.add_argument("--output", help="the page, FILE.html (report.html in the folder)")
+    report.add_argument(
+        "--pictures", type=int, default=12, help="images to show, the worst first (%(default)s)"
+    )
 
 
 def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
