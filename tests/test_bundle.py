@@ -206,10 +206,10 @@ def test_copy_refuses_a_folder_in_use(tmp_path: Path) -> None:
 def test_override_files_change_ids_that_exist() -> None:
     train = json.loads((ROOT / "configs/train.json").read_text(encoding="utf-8"))
     inference = json.loads((ROOT / "configs/inference.json").read_text(encoding="utf-8"))
-    for name in ("modern", "modern3d", "volume3d"):
+    for name in ("modern", "modern3d", "volume3d", "tensorboard", "mlflow"):
         path = ROOT / "configs" / f"{name}.json"
         for key in json.loads(path.read_text(encoding="utf-8")):
-            assert key.split("::")[0] in {**train, **inference}, f"{path.name}: {key}"
+            assert key.lstrip("+").split("::")[0] in {**train, **inference}, f"{path.name}: {key}"
 
 
 def test_settings_reach_both_configs(tmp_path: Path) -> None:

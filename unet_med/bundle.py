@@ -71,9 +71,9 @@ def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) ->
 
     Args:
         config: config file, JSON.
-        overrides: files of ids that replace those of the config; ids that the
-            config does not know are left out (an override serves training and
-            inference alike).
+        overrides: files of ids that replace those of the config, or with a `+`
+            append to them; ids that the config does not know are left out (an
+            override serves training and inference alike).
         settings: single ids, likewise.
 
     Returns:

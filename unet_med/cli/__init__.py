@@ -132,6 +132,11 @@ def _add_train(commands: Commands[argparse.ArgumentParser]) -> None:
         "--validation", type=float, default=0.1, help="share of images held back (%(default)s)"
     )
     train.add_argument(
+        "--tracking",
+        choices=("tensorboard", "mlflow"),
+        help="also log losses and scores with TensorBoard or MLflow (where installed)",
+    )
+    train.add_argument(
         "--resume", action="store_true", help="continue what is in --output, where it stopped"
     )
     _add_device(train)

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
             "`unet-med init`, then `torchrun ... -m monai.bundle run --config_file "
             "\"['configs/train.json','configs/multi_gpu_train.json']\"` (how-to/several-gpus.md)"
         )
+    _check_tracking(args.tracking)
     device = choose_device(args.device)
     output = Path(args.output)
     if args.resume and (output / "models" / "checkpoint.pt").is_file():
@@ -61,12 +62,19 @@ def run(args: argparse.Namespace) -> None:
     existed = output.exists()
     bundle.copy_bundle(output)
     try:
-        bundle.write_settings(output, _overrides(args.preset, survey), settings)
+        bundle.write_settings(output, _overrides(args, survey), settings)
         _train(output, {"device": f"$torch.device('{device}')"})
     except BaseException:
         if not any((output / "models").glob("*.pt")):
             _discard(output, keep_folder=existed)  # nothing half-made stays behind
         raise
+
+
+def _check_tracking(package: str | None) -> None:
+    from importlib.util import find_spec
+
+    if package and find_spec(package) is None:
+        raise ImportError(f"--tracking {package}: it is not installed; pip install {package}")
 
 
 def look(args: argparse.Namespace) -> Survey:
@@ -175,8 +183,9 @@ def _tile_size(survey: Survey, settings: dict[str, Any]) -> list[int]:
     return [network.input_size_for(min(side, limit)) for side in shape]
 
 
-def _overrides(preset: str, survey: Survey) -> list[Path]:
-    names = [preset, *(["volume3d", f"{preset}3d"] if survey.spatial_dims == 3 else [])]
+def _overrides(args: argparse.Namespace, survey: Survey) -> list[Path]:
+    names = [args.preset, *(["volume3d", f"{args.preset}3d"] if survey.spatial_dims == 3 else [])]
+    names += [args.tracking] if args.tracking else []
     return [path for path in map(bundle.override_file, names) if path is not None]
 
 
