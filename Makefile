@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench conformance install lint clean
+.PHONY: demo test bench conformance install lint docs napari clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -34,6 +34,18 @@ lint: $(VENV)/tested
 	$(BIN)/lint-imports
 	$(BIN)/codespell unet_med docs workflows benchmarks README.md CONTRIBUTING.md CHANGELOG.md
 
+## the documentation as a site, in site/; a warning is an error
+docs: $(VENV)/documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+## the widget inside napari, without a screen (0.9 GB to install, in a folder of its own)
+napari:
+	test -d $(VENV)-napari || $(PYTHON) -m venv $(VENV)-napari
+	$(VENV)-napari/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-napari/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(VENV)-napari/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[napari]" PyQt6 --group test
+	QT_QPA_PLATFORM=offscreen $(VENV)-napari/bin/python -m pytest -W default tests/test_in_napari.py
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
@@ -52,5 +64,9 @@ $(VENV)/benched: $(VENV)/installed
 		--no-binary elasticdeform --editable ".[bench]"
 	touch $@
 
+$(VENV)/documented: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(VENV)-napari demo site

@@ -39,15 +39,19 @@ def pages() -> dict[str, str]:
 
 def api_page() -> str:
     """All public names, grouped by module."""
-    names = [name for name in dir(unet_med) if not name.startswith("_")]
-    modules = [importlib.import_module(f"unet_med.{name}") for name in names]
     parts = ["# API", GENERATED, "Signatures and docstrings of every public name."]
-    parts.append("\n".join(f"- [`{m.__name__}`](#{_anchor(m)})" for m in modules))
-    for module in modules:
+    parts.append("\n".join(f"- [`{m.__name__}`](#{_anchor(m)})" for m in modules()))
+    for module in modules():
         parts += [f"## {module.__name__}", _text(module)]
         for name, value, aliases in public_names(module):
             parts += list(_entry(name, value, aliases))
     return "\n\n".join(parts) + "\n"
+
+
+def modules() -> list[ModuleType]:
+    """The public modules of the package."""
+    names = [name for name in dir(unet_med) if not name.startswith("_")]
+    return [importlib.import_module(f"unet_med.{name}") for name in names]
 
 
 def public_names(module: ModuleType) -> Iterator[tuple[str, Any, list[str]]]:

@@ -22,6 +22,7 @@ _SUBMODULES = (
     "instances",
     "losses",
     "metrics",
+    "napari_widget",
     "networks",
     "report",
     "transforms",
