@@ -18,10 +18,10 @@ class Doctests(griffe.Extension):
 
 
 def with_heading(docstring: str) -> str:
-    """The docstring with its doctests, from the first to the end, as a Google section.
+    r"""The docstring with its doctests, from the first to the end, as a Google section.
 
-    >>> with_heading("One.\\n\\n>>> 1\\n1")
-    'One.\\n\\nExamples:\\n    >>> 1\\n    1'
+    >>> with_heading("One.\n\n>>> 1\n1")
+    'One.\n\nExamples:\n    >>> 1\n    1'
     """
     begin = re.search(r"^>>> ", docstring, re.MULTILINE)
     if begin is None:

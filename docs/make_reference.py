@@ -80,7 +80,7 @@ def _entry(name: str, value: Any, aliases: list[str]) -> Iterator[str]:
     if not callable(value):
         yield "A constant of type `" + type(value).__name__ + "`."
         return
-    yield _code(f"class {name}" if inspect.isclass(value) else name, value)
+    yield signature(name, value)
     yield _text(value)
     for method, function in _methods(value):
         yield f"#### {name}.{method}"
@@ -96,6 +96,11 @@ def _methods(value: Any) -> Iterator[tuple[str, Any]]:
         public = name == "__call__" or not name.startswith("_")
         if public and inspect.isfunction(function) and function.__doc__:
             yield name, function
+
+
+def signature(name: str, value: Any) -> str:
+    """The signature of a function or class in a fence."""
+    return _code(f"class {name}" if inspect.isclass(value) else name, value)
 
 
 class _Plain(str):

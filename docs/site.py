@@ -71,7 +71,8 @@ def _relinked(link: re.Match[str]) -> str:
 
 def _generator() -> Any:
     spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -88,6 +89,7 @@ def _reference(generator: Any) -> Iterator[str]:
             if aliases:
                 yield "Also " + ", ".join(f"`{alias}`" for alias in aliases) + "."
             if callable(value):
+                yield generator.signature(name, value).replace("```text", "```python", 1)
                 yield f"::: {value.__module__}.{value.__qualname__}"
             else:
                 yield f"A constant of type `{type(value).__name__}`."

@@ -15,10 +15,10 @@ import pytest
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("napari", reason="napari is no part of the tests' group; make napari")
 
-import unet_med  # noqa: E402
-from unet_med import bundle  # noqa: E402
-from unet_med.cli import main  # noqa: E402
-from unet_med.data import SyntheticCells, load_image  # noqa: E402
+import unet_med
+from unet_med import bundle
+from unet_med.cli import main
+from unet_med.data import SyntheticCells, load_image
 
 MANIFEST = Path(unet_med.__file__).with_name("napari.yaml")
 

@@ -65,7 +65,7 @@ def segment_array(
     item["pred"] = logits[0].cpu()  # (K, X, Y[, Z])
     for transform in parser.get_parsed_content("postprocessing").transforms:
         item = item if isinstance(transform, SaveImaged) else transform(item)
-    return item[output][0].numpy().astype(np.int32)  # type: ignore[no-any-return]
+    return item[output][0].numpy().astype(np.int32)
 
 
 def from_layer(layer: Any) -> Array:
@@ -128,7 +128,7 @@ def segment_widget(
         segment_steps, image, bundle, output, _progress={"total": 0, "desc": "segmenting"}
     )
     worker.yielded.connect(lambda count: worker.pbar.set_description(f"segmenting: {count} tiles"))
-    return worker  # type: ignore[no-any-return]
+    return worker
 
 
 def _weights(bundle: Path) -> Path:
