@@ -26,7 +26,7 @@ from unet_med.report.colours import rgb
 from unet_med.report.objects import OBJECTS, classify_objects
 from unet_med.report.prediction import PredictionRecord
 from unet_med.report.provenance import read_record, sha256
-from unet_med.report.scores import shown_first
+from unet_med.report.scores import number, shown_first
 
 CORNERS = {1: (slice(4, 20), slice(4, 20)), 2: (slice(20, 36), slice(4, 20)),
            3: (slice(4, 20), slice(24, 40)), 4: (slice(24, 40), slice(24, 40))}  # fmt: skip
@@ -35,8 +35,8 @@ CORNERS = {1: (slice(4, 20), slice(4, 20)), 2: (slice(20, 36), slice(4, 20)),
 def cells() -> tuple[np.ndarray, np.ndarray]:
     """Truth and result `(44, 44)`: 1 and 2 merged, 3 right, 4 missed, and one false."""
     truth, result = np.zeros((2, 44, 44), np.uint8)
-    for number, where in CORNERS.items():
-        truth[where] = number
+    for cell, where in CORNERS.items():
+        truth[where] = cell
     result[4:36, 4:20], result[CORNERS[3]], result[38:43, 8:14] = 7, 3, 9
     return truth, result
 
@@ -302,6 +302,10 @@ def test_evaluation_leaves_other_folders_as_they_are(tmp_path: Path) -> None:
     predicted(tmp_path)
     assert main(["evaluate", str(tmp_path / "truth"), str(tmp_path / "truth")]) == 0
     assert [p.name for p in (tmp_path / "truth").iterdir()] == ["a.tif"]
+
+
+def test_small_scores_keep_their_digits() -> None:
+    assert [number(v) for v in (None, 0.0, 0.000353, 0.91234)] == ["-", "0.000", "0.00035", "0.912"]
 
 
 def test_worst_images_come_first() -> None:

@@ -92,16 +92,10 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
     case.aspect = _aspect(entry, turn)
     result = None if found is None else as_viewed(found, turn)
     true = None if true is None else _true_objects(as_viewed(true, turn), reading)
-    errors = [] if result is None or true is None else _errors(true, result, reading, case)
-    first = next((a for a in (result, true) if a is not None), None)
-    planes = 1 if first is None else first.shape[2]
-    k = _worst_plane(true, result, errors, planes)
-    if len(entry["shape"]) == 4:
-        case.plane = f"plane {k + 1} of {planes}"
-        case.plane += "" if turn is None else ", the patient's right is on the left"
-    if image is not None:
-        case.picture = panels.picture(np.stack([as_viewed(c, turn)[..., k] for c in image]))
-    _draw(case, true, result, errors, k, reading)
+    channels = [] if image is None else [as_viewed(channel, turn) for channel in image]
+    _judge_and_draw(case, channels, true, result, reading)
+    if turn is not None:
+        case.plane = f"{case.plane}, the patient's right is on the left".lstrip(", ")
     return case
 
 
@@ -218,6 +212,23 @@ def _errors(true: Labels, result: Labels, reading: Reading, case: Case) -> list[
         counted.update(one.counts())
     case.counts = dict(counted)
     return errors
+
+
+def _judge_and_draw(
+    case: Case, channels: list[Array], true: Labels | None, result: Labels | None, reading: Reading
+) -> None:
+    """Fates of the objects, and the pictures of one plane; all arrays are `(X, Y, Z)`."""
+    errors = [] if result is None or true is None else _errors(true, result, reading, case)
+    known = [a for a in (result, true, *channels) if a is not None]
+    if not known:
+        return
+    planes = known[0].shape[2]
+    k = _worst_plane(true, result, errors, planes)
+    case.plane = f"plane {k + 1} of {planes}" if planes > 1 else ""
+    if channels:
+        case.picture = panels.picture(np.stack([channel[..., k] for channel in channels]))
+    if result is not None or true is not None:
+        _draw(case, true, result, errors, k, reading)
 
 
 def _worst_plane(

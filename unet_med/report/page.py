@@ -209,6 +209,8 @@ def _about_shown(count: int, images: Mapping[str, Any], table: Any, reading: Rea
     volumes = any(len(entry["shape"]) == 4 for entry in images.values())
     if volumes and reading.by_plane:
         parts.append("Of a volume the plane with the most errors; objects are those of each plane.")
+    elif volumes and reading.kind == "classes":
+        parts.append("Of a volume the plane with the most errors.")
     elif volumes:
         parts.append("Of a volume the plane with the most errors; objects are those of the volume.")
     return " ".join(parts)

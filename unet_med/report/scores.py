@@ -46,8 +46,10 @@ def shown_first(images: Iterable[str], table: Table) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """Three decimals; `-` where a score is not defined."""
-    return "-" if value is None else f"{value:.3f}"
+    """Three decimals, or two digits of what is small; `-` where a score is not defined."""
+    if value is None:
+        return "-"
+    return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
 
 
 def _numbers(row: Mapping[str, float | None]) -> list[str]:
