@@ -325,7 +325,10 @@ def test_curves_are_drawn_where_the_numbers_are() -> None:
     assert y0 < y1  # a falling loss runs down the page
     assert ">10</text>" in svg
     Outline(svg)
-    Outline(curve_svg([{"minutes": 1.0, "loss": 2.0}], ["loss"]))  # one point
+    dot = re.search(r'points="([^"]*)"', curve_svg([{"minutes": 1.0, "loss": 2.0}], ["loss"]))
+    assert dot is not None
+    assert len(set(dot[1].split())) == 1
+    assert len(dot[1].split()) == 2  # a line of no length, which a round cap makes a dot
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ Point = tuple[float, float]
 Place = Callable[[Point], Point]
 
 WIDTH, HEIGHT = 480, 270  # units of the drawing
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 14, 40  # room for the axes' labels
+LEFT, RIGHT, TOP, BOTTOM = 50, 24, 14, 44  # room for the axes' labels
 
 
 def curve_svg(history: History, names: Sequence[str], *, x: str = "minutes") -> str:
@@ -37,8 +37,8 @@ def curve_svg(history: History, names: Sequence[str], *, x: str = "minutes") -> 
         )
 
     parts = [_axes(across, up, place, x)]
-    for number, line in enumerate(lines.values()):
-        path = " ".join(f"{a},{b}" for a, b in map(place, line))
+    for number, line in enumerate(lines.values()):  # a single point is drawn by its caps
+        path = " ".join(f"{a},{b}" for a, b in map(place, line * 2 if len(line) == 1 else line))
         parts.append(f'<polyline class="line{number}" points="{path}"/>')
     label = escape(f"{', '.join(names)} over {x}", quote=True)
     inside = "".join(parts)
