@@ -234,7 +234,10 @@ def cli_page() -> str:
     for choice in commands._choices_actions:
         parts += [f"## unet-med {choice.dest}", f"{_sentence(choice.help)}"]
         parts.append("\n".join(_options(commands.choices[choice.dest])))
-    parts.append("Exit code: 0 done, 2 wrong input (one sentence says what and the fix), 130 ^C.")
+    parts.append(
+        "Exit code: 0 done, 2 wrong input (one sentence says what and the fix), 3 done but for "
+        "images that were set aside, 130 ^C."
+    )
     return "\n\n".join(parts) + "\n"
 
 

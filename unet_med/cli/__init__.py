@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from unet_med import __version__
+from unet_med.data.limits import budget
+from unet_med.errors import one_line, user_error
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
 
@@ -24,35 +26,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; `sys.argv` by default.
 
     Returns:
-        Exit code: 0 done, 2 wrong input (one sentence on stderr), 130 stopped by ^C.
+        Exit code: 0 done, 2 wrong input (one sentence on stderr), 3 done but for some images
+        that were set aside, 130 stopped by ^C.
     """
     args = _parser().parse_args(argv)
     try:
         command = importlib.import_module(f"unet_med.cli.{args.command.replace('-', '_')}")
-        command.run(args)
+        with budget(getattr(args, "max_bytes", None)):
+            code: int | None = command.run(args)
     except KeyboardInterrupt:
         print("\nunet-med: stopped", file=sys.stderr)
         return 130
     except Exception as error:
-        reason = _user_error(error)
-        if reason is None:
+        if user_error(error) is None:
             raise
-        print(f"unet-med: error: {reason}", file=sys.stderr)
+        print(f"unet-med: error: {one_line(error)}", file=sys.stderr)
         return 2
-    return 0
-
-
-def _user_error(error: BaseException | None) -> str | None:
-    """One sentence for errors in what the user gave; None for errors of ours.
-
-    MONAI wraps what a transform or a component raises in a RuntimeError; the
-    outermost error of another kind has the sentence.
-    """
-    while error is not None:
-        if isinstance(error, (ValueError, OSError, ImportError)):
-            return " ".join(str(error).split())
-        error = error.__cause__
-    return None
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -139,6 +129,7 @@ def _add_train(commands: Commands[argparse.ArgumentParser]) -> None:
     train.add_argument(
         "--resume", action="store_true", help="continue what is in --output, where it stopped"
     )
+    _add_max_bytes(train)
     _add_device(train)
 
 
@@ -160,10 +151,14 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
             f"--{option}", type=int, metavar="N", help=f"{option} of TIFFs with several, from 0"
         )
     predict.add_argument(
+        "--fail-fast", action="store_true", help="end with the first image that fails"
+    )
+    predict.add_argument(
         "--tta",
         choices=("none", "flips", "rotations"),
         help="average over mirrored or rotated copies (the bundle's own choice)",
     )
+    _add_max_bytes(predict)
     _add_device(predict)
     blocks = predict.add_argument_group("block by block, into NAME.ome.zarr")
     blocks.add_argument("--block", type=int, nargs="+", metavar="PX", help="its sides, [Z] Y X")
@@ -213,6 +208,7 @@ def _add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
         "precision (decided by what the truth's values mean)",
     )
     evaluate.add_argument("--output", help="also write the table here, FILE.json or FILE.csv")
+    _add_max_bytes(evaluate)
 
 
 def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -267,3 +263,12 @@ def _add_import_caffe(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", help="cpu, cuda or cuda:N (cuda where there is one, else cpu)")
+
+
+def _add_max_bytes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-bytes",
+        metavar="N",
+        help="refuse files that take more memory once decoded, such as 500M or 2G (half of what "
+        "is free)",
+    )

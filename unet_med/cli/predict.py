@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unet_med import bundle
 from unet_med.cli.device import choose_device
 
+if TYPE_CHECKING:
+    from unet_med.faults import Fault
 
-def run(args: argparse.Namespace) -> None:
-    """Segment images with a trained bundle and say where the results are."""
+
+def run(args: argparse.Namespace) -> int:
+    """Segment images with a trained bundle and say where the results are.
+
+    Returns:
+        0, or 3 where some images were set aside.
+    """
     if args.output.rstrip("/").endswith(".zarr"):
         from unet_med.cli import blocks
 
-        return blocks.run(args)
+        blocks.run(args)
+        return 0
     folder = Path(args.bundle)
     weights = folder / "models" / "model.pt"
     if not weights.is_file():
@@ -32,9 +42,24 @@ def run(args: argparse.Namespace) -> None:
             settings[f"reader::{option}"] = index
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
+    if args.fail_fast:
+        settings["fail_fast"] = True
     print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
-    bundle.load_workflow(folder, "inference", settings).run()
-    print(f"{len(images)} image(s) segmented, results in {args.output}")
+    workflow = bundle.load_workflow(folder, "inference", settings)
+    workflow.run()
+    return _summarize(len(images), getattr(workflow.evaluator, "faults", []), args.output)
+
+
+def _summarize(count: int, faults: Sequence[Fault], output: str) -> int:
+    """Say what was segmented, and of what was set aside the reasons; return the exit code."""
+    if not faults:
+        print(f"{count} image(s) segmented, results in {output}")
+        return 0
+    print(f"{count - len(faults)} of {count} images segmented, results in {output}")
+    print(f"{len(faults)} set aside (listed in {Path(output) / 'failed.json'}):", file=sys.stderr)
+    for fault in faults:
+        print(f"  {Path(fault.image).name}: {fault.reason}", file=sys.stderr)
+    return 3
 
 
 def _images(paths: list[str]) -> list[str]:

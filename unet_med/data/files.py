@@ -36,7 +36,8 @@ class PictureReader(FileReader):
         """Read one file; see the class."""
         from PIL import Image
 
-        with Image.open(path) as picture:
+        # by these formats alone: others that Pillow knows run programs, such as ghostscript
+        with Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
             if (frames := getattr(picture, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {frames} pictures; save one a file")
             self.require_memory(picture.width * picture.height * 8)

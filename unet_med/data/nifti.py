@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from monai.data.image_reader import NibabelReader
 
+from unet_med.data.headers import check_nifti_header
+from unet_med.data.limits import require_in_file
 from unet_med.data.reading import FileReader, Volume, stand_in
 from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable, written_beside
 
@@ -61,6 +63,7 @@ class NiftiReader(FileReader, NibabelReader):
         """Nibabel opens more than images on a grid: connectivity matrices, packed RGB."""
         import nibabel as nib
 
+        check_nifti_header(path)
         image: Any = nib.load(path)  # the header alone
         if not isinstance(image, (nib.Nifti1Image, nib.Nifti2Image)):
             raise ValueError(f"it holds a {type(image).__name__}, not an image on a grid")
@@ -69,7 +72,10 @@ class NiftiReader(FileReader, NibabelReader):
         proxy: Any = image.dataobj
         scaled = (proxy.slope, proxy.inter) != (1, 0)
         itemsize = 8 if scaled else image.get_data_dtype().itemsize  # scaled becomes float64
-        self.require_memory(math.prod(map(int, image.shape)) * itemsize)
+        samples = math.prod(map(int, image.shape))
+        self.require_memory(samples * itemsize)
+        stored = samples * image.get_data_dtype().itemsize
+        require_in_file(stored, path, deflated=path.name.lower().endswith(".gz"))
 
 
 class NiftiWriter(ArrayWriter):

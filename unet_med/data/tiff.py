@@ -15,10 +15,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from unet_med.data.declared import check_descriptions, check_ome_xml
+from unet_med.data.ifds import check_ifds
+from unet_med.data.limits import MAX_XML_CHARACTERS
 from unet_med.data.pixelsize import pixel_size_um
 from unet_med.data.reading import FileReader, Volume, stand_in
 
-MAX_XML_CHARACTERS = 64 << 20
 
 
 class TiffReader(FileReader):
@@ -65,14 +67,14 @@ class TiffReader(FileReader):
         import tifffile
 
         with _Complaints() as complaints, ExitStack() as opened:
-            tif = opened.enter_context(tifffile.TiffFile(path))
+            tif = opened.enter_context(_open(path))
             if companion := _check_ome_files(tif.ome_metadata, path.name, self.allow_multifile):
                 tif = opened.enter_context(_open_companion(path, companion))
                 _check_ome_files(tif.ome_metadata, tif.filename, self.allow_multifile)
             number, series = self._one_series(tif)
+            self.require_memory(max(series.nbytes, _tile_bytes(tif, series)))
             _check_pages(tif, series, self.allow_multifile)
             complaints.raise_first()
-            self.require_memory(max(series.nbytes, _tile_bytes(tif, series)))
             array = stand_in(series.shape, series.dtype) if header_only else series.asarray()
             sizes, source = pixel_size_um(tif, number)
         complaints.raise_first()
@@ -190,10 +192,6 @@ def _check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> s
     """
     if xml is None:
         return None
-    if len(xml) > MAX_XML_CHARACTERS:
-        raise ValueError(
-            f"its OME-XML has {len(xml)} characters, the limit is {MAX_XML_CHARACTERS}"
-        )
     root = ElementTree.fromstring(xml)
     for element in root.iter():
         name = element.get("FileName") if element.tag.endswith("}UUID") else None
@@ -211,16 +209,32 @@ def _check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> s
     return None if binary is None else binary.get("MetadataFile")
 
 
+def _open(path: Path) -> Any:
+    """A TIFF whose directories and descriptions were looked at before tifffile acts on them."""
+    import tifffile
+
+    chain = check_ifds(path)
+    tif = tifffile.TiffFile(path)
+    try:
+        check_descriptions(tif, chain)
+    except BaseException:
+        tif.close()
+        raise
+    return tif
+
+
 def _open_companion(path: Path, name: str) -> Any:
     """The TIFF that holds the OME-XML of several, or this one by its `.companion.ome`."""
     import tifffile
 
     companion = path.with_name(name)
     if name.endswith(TiffReader.suffixes):  # not by its XML: that takes every file for its own
-        return tifffile.TiffFile(companion)
+        return _open(companion)
     if companion.stat().st_size > MAX_XML_CHARACTERS:
         raise ValueError(f"its OME-XML, {name}, has more than {MAX_XML_CHARACTERS} bytes")
-    return tifffile.TiffFile(path, omexml=companion.read_text(encoding="utf-8"))
+    xml = companion.read_text(encoding="utf-8")
+    check_ome_xml(xml, check_ifds(path))
+    return tifffile.TiffFile(path, omexml=xml)
 
 
 def _check_pages(tif: Any, series: Any, allow_multifile: bool) -> None:
