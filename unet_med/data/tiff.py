@@ -16,11 +16,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from unet_med.data.declared import check_descriptions, check_ome_xml
-from unet_med.data.ifds import check_ifds
+from unet_med.data.ifds import Chain, check_ifds
 from unet_med.data.limits import MAX_XML_CHARACTERS
 from unet_med.data.pixelsize import pixel_size_um
 from unet_med.data.reading import FileReader, Volume, stand_in
-
+from unet_med.data.streams import check_streams
 
 
 class TiffReader(FileReader):
@@ -64,16 +64,17 @@ class TiffReader(FileReader):
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
-        import tifffile
-
         with _Complaints() as complaints, ExitStack() as opened:
-            tif = opened.enter_context(_open(path))
+            tif, chain = _open(path)
+            opened.enter_context(tif)
             if companion := _check_ome_files(tif.ome_metadata, path.name, self.allow_multifile):
-                tif = opened.enter_context(_open_companion(path, companion))
+                tif, chain = _open_companion(path, companion)
+                opened.enter_context(tif)
                 _check_ome_files(tif.ome_metadata, tif.filename, self.allow_multifile)
             number, series = self._one_series(tif)
             self.require_memory(max(series.nbytes, _tile_bytes(tif, series)))
-            _check_pages(tif, series, self.allow_multifile)
+            _check_pages(tif, series, chain.length, self.allow_multifile)
+            check_streams(series)
             complaints.raise_first()
             array = stand_in(series.shape, series.dtype) if header_only else series.asarray()
             sizes, source = pixel_size_um(tif, number)
@@ -209,7 +210,7 @@ def _check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> s
     return None if binary is None else binary.get("MetadataFile")
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> tuple[Any, Chain]:
     """A TIFF whose directories and descriptions were looked at before tifffile acts on them."""
     import tifffile
 
@@ -220,10 +221,10 @@ def _open(path: Path) -> Any:
     except BaseException:
         tif.close()
         raise
-    return tif
+    return tif, chain
 
 
-def _open_companion(path: Path, name: str) -> Any:
+def _open_companion(path: Path, name: str) -> tuple[Any, Chain]:
     """The TIFF that holds the OME-XML of several, or this one by its `.companion.ome`."""
     import tifffile
 
@@ -232,15 +233,21 @@ def _open_companion(path: Path, name: str) -> Any:
         return _open(companion)
     if companion.stat().st_size > MAX_XML_CHARACTERS:
         raise ValueError(f"its OME-XML, {name}, has more than {MAX_XML_CHARACTERS} bytes")
-    xml = companion.read_text(encoding="utf-8")
-    check_ome_xml(xml, check_ifds(path))
-    return tifffile.TiffFile(path, omexml=xml)
+    xml, chain = companion.read_text(encoding="utf-8"), check_ifds(path)
+    check_ome_xml(xml, chain)
+    return tifffile.TiffFile(path, omexml=xml), chain
 
 
-def _check_pages(tif: Any, series: Any, allow_multifile: bool) -> None:
+def _check_pages(tif: Any, series: Any, ifds: int, allow_multifile: bool) -> None:
     """Every plane must be there, in this file, with all its bytes; tifffile fills with zeros."""
     if not any(page is not None and page.parent is tif for page in series.pages):
         raise ValueError("it holds none of its planes; open the file that does")  # or get noise
+    start = series.dataoffset
+    in_one_file = start is not None and not allow_multifile
+    if len(series.pages) > ifds and in_one_file:  # one block of planes without IFDs
+        if start + series.nbytes > tif.filehandle.size:
+            raise ValueError("it is truncated: its planes end beyond the end of the file")
+        return
     for number, page in enumerate(series.pages):
         if page is None:
             raise ValueError(f"plane {number} of {len(series.pages)} is missing")
