@@ -151,6 +151,11 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
             f"--{option}", type=int, metavar="N", help=f"{option} of TIFFs with several, from 0"
         )
     predict.add_argument(
+        "--trust",
+        action="store_true",
+        help="run a bundle that names what unet-med's own does not (see unet-med inspect)",
+    )
+    predict.add_argument(
         "--fail-fast", action="store_true", help="end with the first image that fails"
     )
     predict.add_argument(

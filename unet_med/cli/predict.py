@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_med import bundle
 from unet_med.cli.device import choose_device
+from unet_med.cli.trust import require_trust
 
 if TYPE_CHECKING:
     from unet_med.faults import Fault
@@ -27,9 +28,9 @@ def run(args: argparse.Namespace) -> int:
         blocks.run(args)
         return 0
     folder = Path(args.bundle)
-    weights = folder / "models" / "model.pt"
-    if not weights.is_file():
-        raise ValueError(f"{folder} holds no trained weights (models/model.pt): train it first")
+    weights = _weights(folder)
+    if not args.trust:
+        require_trust(folder)
     images = _images(args.images)
     settings: dict[str, Any] = {
         "images": [str(Path(path).absolute()) for path in images],
@@ -42,12 +43,22 @@ def run(args: argparse.Namespace) -> int:
             settings[f"reader::{option}"] = index
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
+    if weights.suffix != ".pt":
+        settings["checkpoint"] = str(weights.absolute())
     if args.fail_fast:
         settings["fail_fast"] = True
     print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
     workflow = bundle.load_workflow(folder, "inference", settings)
     workflow.run()
     return _summarize(len(images), getattr(workflow.evaluator, "faults", []), args.output)
+
+
+def _weights(folder: Path) -> Path:
+    """The bundle's weights; `model.safetensors` where there is no `model.pt`."""
+    for name in ("model.pt", "model.safetensors"):
+        if (path := folder / "models" / name).is_file():
+            return path
+    raise ValueError(f"{folder} holds no trained weights (models/model.pt): train it first")
 
 
 def _summarize(count: int, faults: Sequence[Fault], output: str) -> int:
