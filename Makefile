@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ := -timeout=20 -rss_limit_mb=3000 -print_final_stats=1
 
-.PHONY: demo test bench conformance install lint docs napari clean
+.PHONY: demo test bench conformance fuzz install lint docs napari clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -45,6 +46,14 @@ napari:
 	$(VENV)-napari/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(VENV)-napari/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[napari]" PyQt6 --group test
 	QT_QPA_PLATFORM=offscreen $(VENV)-napari/bin/python -m pytest -W default tests/test_in_napari.py
+
+## feed damaged files to the readers, guided by coverage, for half an hour of CPU time
+fuzz: $(VENV)/tested
+	$(BIN)/python -m pip install --quiet atheris==3.0.0
+	mkdir -p fuzz/tiff fuzz/config
+	cp tests/fuzz_corpus/*.tif fuzz/tiff; cp configs/*.json fuzz/config
+	cd fuzz && ../$(BIN)/python ../tests/fuzz.py tiff tiff $(FUZZ) -max_total_time=1500
+	cd fuzz && ../$(BIN)/python ../tests/fuzz.py config config $(FUZZ) -max_total_time=300
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+MAX_CONFIG_BYTES, MAX_CONFIG_ENTRIES, MAX_CONFIG_DEPTH = 16 << 20, 1_000_000, 100
 PARTS = ("configs", "workflows", "docs/README.md", "LICENSE")
 
 Settings = Mapping[str, Any]
@@ -185,10 +186,34 @@ def targets_of(configs: Iterable[str | Path]) -> list[ConfigUse]:
     >>> sorted({use.text.split(".")[0] for use in uses if use.kind == "target"})
     ['ignite', 'monai', 'torch', 'unet_med']
     """
-    return [use for path in map(Path, configs) for use in _uses(path.as_posix(), "", _load(path))]
+    return [
+        use for path in map(Path, configs) for use in _uses(path.as_posix(), "", load_config(path))
+    ]
 
 
-def _load(path: Path) -> Any:
+def load_config(path: Path) -> Any:
+    """Content of a config file that anybody may have written; nothing in it is evaluated.
+
+    Args:
+        path: JSON or YAML.
+
+    Raises:
+        ValueError: it is neither, or too large, too deep or endless.
+    """
+    if (size := path.stat().st_size) > MAX_CONFIG_BYTES:
+        raise ValueError(f"{path} has {size} bytes, a config at most {MAX_CONFIG_BYTES}")
+    try:
+        content = _parse(path)
+    except ImportError:
+        raise
+    except Exception as error:  # YAML's own errors are no ValueError
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} cannot be read as a config: {reason}") from error
+    _check_tree(path, content)
+    return content
+
+
+def _parse(path: Path) -> Any:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".json":
         return json.loads(text, object_pairs_hook=_all_pairs)
@@ -197,6 +222,21 @@ def _load(path: Path) -> Any:
     except ImportError:
         raise ImportError(f"{path} is YAML: pip install pyyaml, to read it") from None
     return yaml.safe_load(text)
+
+
+def _check_tree(path: Path, content: Any) -> None:
+    """Aliases of YAML can make a tree without end, or with more leaves than atoms, of few bytes."""
+    count, rest = 0, [(content, 0)]
+    while rest:
+        node, depth = rest.pop()
+        count += 1
+        if count > MAX_CONFIG_ENTRIES or depth > MAX_CONFIG_DEPTH:
+            raise ValueError(
+                f"{path} has more than {MAX_CONFIG_ENTRIES} entries or {MAX_CONFIG_DEPTH} levels"
+            )
+        children = node.values() if isinstance(node, dict) else node
+        if isinstance(node, dict | list):
+            rest += [(child, depth + 1) for child in children]
 
 
 def _all_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

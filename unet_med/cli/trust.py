@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ def foreign(folder: Path) -> list[str]:
 
 def _named(files: list[Path]) -> list[str]:
     uses = [use.text for use in bundle.targets_of(files)]
-    contents = (json.loads(path.read_text(encoding="utf-8")) for path in files)
+    contents = (bundle.load_config(path) for path in files)
     return uses + [name for content in contents for name in _by_name(content)]
 
 
