@@ -103,11 +103,11 @@ def shared_table(pages: int, length: int) -> bytes:
 
 
 def ome(pixels: str = 'SizeX="16" SizeY="16" SizeZ="1" SizeC="1" SizeT="1"', inside: str = "",
-        before: str = "") -> bytes:  # fmt: skip
+        before: str = "", first: str = "") -> bytes:  # fmt: skip
     head = '<?xml version="1.0"?>' + before
     namespace = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
     return (
-        f'{head}<OME xmlns="{namespace}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        f'{head}<OME xmlns="{namespace}">{first}<Image ID="Image:0"><Pixels ID="Pixels:0" '
         f'DimensionOrder="XYZCT" Type="uint8" {pixels}><Channel ID="C:0" SamplesPerPixel="1"/>'
         f"{inside or '<TiffData/>'}</Pixels></Image></OME>"
     ).encode() + b"\0"
@@ -235,7 +235,9 @@ def hostile_files(marker: Path) -> dict[str, tuple[Write, str]]:
           "ElementDataFile = {1}\n"  # fmt: skip
     billion = 'SizeX="16" SizeY="16" SizeZ="1000000000" SizeC="1" SizeT="1"'
     wide = 'SizeX="60000" SizeY="60000" SizeZ="1" SizeC="1" SizeT="1"'
-    modulo = '<TiffData/></Pixels><M><ModuloAlongT Start="0" End="9e11" Step="1"/></M><Pixels>'
+    along = '<Value><Modulo><ModuloAlongT Start="0" End="9e11" Step="1"/></Modulo></Value>'
+    modulo = '<XMLAnnotation ID="A" Namespace="modulo">' + along + "</XMLAnnotation>"
+    modulo = f"<StructuredAnnotations>{modulo}</StructuredAnnotations>"
     shaped = b'{"shape": [1000000000, 16, 16], "truncated": false}\0'
     plane = '<TiffData IFD="0" PlaneCount="1000000000"/>'
     extension = nifti_header(offset=384) + b"\1\0\0\0" + struct.pack("<ii", 2**31 - 16, 6)
@@ -272,7 +274,7 @@ def hostile_files(marker: Path) -> dict[str, tuple[Write, str]]:
         "planes2.tif": (tiff([tags(description=ome(inside=plane))]), "lists 1000000000 planes"),
         "wide.tif": (tiff([tags(description=ome(wide, '<TiffData IFD="1"/>')),
                            tags(width=1, length=1)]), "planes, the limit"),
-        "modulo.tif": (tiff([tags(description=ome(inside=modulo))]), "planes, the limit"),
+        "modulo.tif": (tiff([tags(description=ome(first=modulo))]), "planes, the limit"),
         "laughs.tif": (tiff([tags(description=laughs())]), "declares entities"),
         "long.tif": (tiff([tags(description=ome(inside=" " * (40 << 20)))]), "characters"),
         "elements.tif": (tiff([tags(description=ome(inside="<a/>" * 600_000))]), "elements"),
