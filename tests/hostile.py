@@ -243,19 +243,20 @@ def hostile_files(marker: Path) -> dict[str, tuple[Write, str]]:
     extension = nifti_header(offset=384) + b"\1\0\0\0" + struct.pack("<ii", 2**31 - 16, 6)
     files: dict[str, tuple[bytes, str]] = {
         # headers that claim terabytes
-        "terabyte.tif": (tiff([tags(width=1 << 20, length=1 << 20, rows=1 << 20)]), "declares"),
-        "shape.tif": (tiff([tags(description=shaped)]), "declares"),
+        "terabyte.tif": (tiff([tags(width=1 << 20, length=1 << 20, rows=1 << 20)]),
+                         "GB once decoded"),
+        "shape.tif": (tiff([tags(description=shaped)]), "GB once decoded"),
         "tile.tif": (tile(8, zlib.compress(bytes(256)), tile_width=1 << 17, tile_length=1 << 17),
-                     "declares"),
+                     "GB once decoded"),
         "imagej.tif": (tiff([tags(description=IMAGEJ)]),
                        "damaged"),
         "terabyte.npy": (npy_header("{'descr': '|u1', 'fortran_order': False, "
                                     "'shape': (1000000, 1000000), }"), "greater than file size"),
-        "terabyte.nii": (nifti_header((30000, 30000, 30000)) + bytes(14), "declares"),
+        "terabyte.nii": (nifti_header((30000, 30000, 30000)) + bytes(14), "GB once decoded"),
         "terabyte.nii.gz": (gzip.compress(nifti_header((800, 800, 800)) + bytes(600)),
                             "cut short, or its header is wrong"),
-        "terabyte.mhd": (mhd.format(1 << 20, "pixels.raw").encode(), "declares"),
-        "terabyte.png": (png(65000, 65000), "declares|pixels"),
+        "terabyte.mhd": (mhd.format(1 << 20, "pixels.raw").encode(), "GB once decoded"),
+        "terabyte.png": (png(65000, 65000), "could be decompression bomb"),
         # bombs
         "deflate.tif": (tile(8, zeros_deflated(3 << 30)), "INSUFFICIENT_SPACE"),
         "jpeg.tif": (tile(7, jpeg(65500, 65500)), "holds an image of 4290250000 px"),
