@@ -73,6 +73,16 @@ def test_what_a_strangers_bundle_names_is_said_and_does_not_run(
     assert not (tmp_path / "results").exists()
 
 
+def test_block_by_block_is_no_way_around(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marker = tmp_path / "marker"
+    edit(bundle, initialize=[touching(marker)["subprocess.getoutput"]])
+    assert predict(tmp_path / "a.tif", bundle, tmp_path / "out.ome.zarr") == 2
+    assert "subprocess.getoutput" in capsys.readouterr().err
+    assert not marker.exists()
+
+
 def test_trust_runs_it(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     marker = tmp_path / "marker"
     edit(bundle, initialize=[touching(marker)["subprocess.getoutput"]])

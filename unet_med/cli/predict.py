@@ -22,15 +22,15 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 3 where some images were set aside.
     """
+    folder = Path(args.bundle)
+    if not args.trust:
+        require_trust(folder)
     if args.output.rstrip("/").endswith(".zarr"):
         from unet_med.cli import blocks
 
         blocks.run(args)
         return 0
-    folder = Path(args.bundle)
     weights = _weights(folder)
-    if not args.trust:
-        require_trust(folder)
     images = _images(args.images)
     settings: dict[str, Any] = {
         "images": [str(Path(path).absolute()) for path in images],
