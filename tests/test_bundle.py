@@ -140,7 +140,7 @@ def test_default_config_is_the_paper(cells: Path) -> None:
 
 
 def test_training_leaves_a_bundle(trained: Path) -> None:
-    for name in ("model.pt", "checkpoint.pt", "learning_curve.png", "preview.png"):
+    for name in ("model.pt", "checkpoint.pt", "learning_curve.png", "preview.png", "training.json"):
         assert (trained / "models" / name).stat().st_size > 0
     for name in ("configs/train.json", "docs/README.md", "LICENSE"):
         assert (trained / name).is_file()
@@ -156,7 +156,12 @@ def test_inference_writes_results_on_the_images_grid(
         result = load_image(tmp_path / f"cells_000_{name}.tif")
         assert result.shape == image.shape
         assert torch.equal(result.affine, image.affine)
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.glob("*.tif"))) == 6
+    record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    weights = trained / "models" / "model.pt"
+    assert record["weights"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert list(record["images"]) == ["cells_000", "cells_001", "cells_002"]
+    assert record["settings"]["label_kind"] == "instances"
 
 
 def test_monai_loads_the_trained_network(trained: Path) -> None:
@@ -201,10 +206,10 @@ def test_copy_refuses_a_folder_in_use(tmp_path: Path) -> None:
 def test_override_files_change_ids_that_exist() -> None:
     train = json.loads((ROOT / "configs/train.json").read_text(encoding="utf-8"))
     inference = json.loads((ROOT / "configs/inference.json").read_text(encoding="utf-8"))
-    for name in ("modern", "modern3d", "volume3d"):
+    for name in ("modern", "modern3d", "volume3d", "tensorboard", "mlflow"):
         path = ROOT / "configs" / f"{name}.json"
         for key in json.loads(path.read_text(encoding="utf-8")):
-            assert key.split("::")[0] in {**train, **inference}, f"{path.name}: {key}"
+            assert key.lstrip("+").split("::")[0] in {**train, **inference}, f"{path.name}: {key}"
 
 
 def test_settings_reach_both_configs(tmp_path: Path) -> None:

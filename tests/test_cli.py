@@ -73,7 +73,7 @@ def test_prediction_and_scores(
     words = ["--bundle", trained, "--output", results, "--instances", "--probabilities"]
     assert run("predict", f"{cells}/images", *words) == 0
     assert "python -m monai.bundle run" in capsys.readouterr().out
-    assert len(list(results.iterdir())) == 9
+    assert len(list(results.glob("*.tif"))) == 9
     probabilities = tifffile.imread(results / "cells_000_probabilities.tif")
     assert probabilities.shape == (2, 64, 72)  # (C, Y, X)
     assert probabilities.dtype == np.float32
@@ -165,13 +165,13 @@ def test_labels_are_read_where_their_values_matter(
             array[:, 0] = 0
             tifffile.imwrite(tmp_path / folder / f"{name}.tif", array, photometric="minisblack")
     words = {"images": str(tmp_path / "images"), "labels": str(tmp_path / "labels")}
-    survey = look(argparse.Namespace(**words, dims=None, label_kind=kind))
+    survey = look(argparse.Namespace(**words, dims=None, label_kind=kind, element_size=None))
     assert len(decoded) == count
     assert survey == Survey(
         count=2, shape=(10, 12, 3), in_channels=1, spatial_dims=3,
         label_kind="mask" if kind == "auto" else kind,
         out_channels=4 if kind == "classes" else 2, stacks=False,
-        min_size=330 // 10 if kind == "instances" else 0,
+        min_size=330 // 10 if kind == "instances" else 0, spatial_unit="um",
     )  # fmt: skip
 
 

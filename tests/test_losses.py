@@ -145,6 +145,16 @@ class TestWeightedCrossEntropy:
         stock = DiceLoss(softmax=True, to_onehot_y=True)  # an empty class costs nothing
         assert OnLabel(stock)(logits.bfloat16(), target).item() < 1e-6
 
+    def test_a_class_can_be_the_ignored_one(self):
+        logits = torch.randn(1, 3, 6, 6)
+        label = torch.randint(0, 3, (1, 1, 6, 6))
+        ones = torch.cat([label.float(), torch.ones(1, 1, 6, 6)], dim=1)
+        for target in (label, ones):
+            torch.testing.assert_close(
+                WeightedCrossEntropyLoss(ignore_index=0)(logits, target),
+                F.cross_entropy(logits, label[:, 0], ignore_index=0),
+            )
+
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision_is_computed_in_float32(self, batch, dtype):
         logits, label, weight = batch

@@ -13,9 +13,11 @@ from monai.data import NibabelReader
 from monai.transforms import LoadImage, Orientation, SaveImage
 from strategies import images_with_spacing
 
-from unet_med.data import NiftiReader
+from unet_med.data import NiftiReader, load_image
 from unet_med.data.nifti import write_nifti
-from unet_med.data.tiff import TiffReader, write_tiff
+from unet_med.data.ometiff import write_tiff
+from unet_med.data.tiff import TiffReader
+from unet_med.transforms import SaveSegmentationd
 
 OBLIQUE = np.array([[0, -0.5, 0, 7], [0.25, 0, 0, -3], [0, 0, -2, 11], [0, 0, 0, 1]])
 
@@ -89,6 +91,62 @@ def test_itk_sees_the_same_place_size_and_values(tmp_path, rng, unit, millimetre
         ours = (OBLIQUE @ [*voxel, 1])[:3] * millimetres
         np.testing.assert_allclose([-x, -y, z], ours, rtol=1e-5)  # ITK is LPS
         assert image.GetPixel(voxel) == array[0][tuple(voxel)]
+
+
+ROTATED = np.diag([0.5, 0.25, 2.0, 1.0])
+ROTATED[:3, :3] = [[0.47, -0.0855, 0], [0.171, 0.235, 0], [0, 0, 2.0]]
+ROTATED[:3, 3] = 3, 4, 5
+SHEARED = ROTATED @ (np.eye(4) + np.outer([0.3, 0, 0, 0], [0, 1, 0, 0]))
+PLAIN = np.diag([0.5, 0.25, 2.0, 1.0])
+
+
+def place_by_itk(path):
+    """Origin, spacing and direction; nothing where ITK refuses the file."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError:
+        return []
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(True)
+    return [*image.GetOrigin(), *image.GetSpacing(), *image.GetDirection()]
+
+
+@pytest.mark.parametrize("unit", ["mm", "micron", "meter", "unknown"])
+@pytest.mark.parametrize(
+    ("sform", "qform"),
+    [(ROTATED, ROTATED), (None, ROTATED), (ROTATED, None), (None, None), (ROTATED, PLAIN),
+     (SHEARED, ROTATED), (SHEARED, None), (OBLIQUE, OBLIQUE)],
+)  # fmt: skip
+def test_results_lie_over_the_input_in_itk_and_nibabel(tmp_path, unit, sform, qform):
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    image = nib.Nifti1Image(array, None)
+    image.header.set_xyzt_units(unit)
+    image.header["pixdim"][1:4] = 0.5, 0.25, 2.0
+    image.set_sform(sform, code=0 if sform is None else 4)
+    image.set_qform(qform, code=0 if qform is None else 1)
+    nib.save(image, tmp_path / "a.nii.gz")
+    item = {"image": load_image(tmp_path / "a.nii.gz")}
+    item["mask"] = item["image"] > 30
+    SaveSegmentationd("mask", tmp_path)(item)
+    result = tmp_path / "a_mask.nii.gz"
+    if unit != "meter" or (sform is qform and sform is not None):  # metres are written as mm
+        expected = place_by_itk(tmp_path / "a.nii.gz")
+        assert place_by_itk(result) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    factor = 1000 if unit == "meter" else 1
+    np.testing.assert_allclose(
+        nib.load(result).affine[:3], nib.load(tmp_path / "a.nii.gz").affine[:3] * factor, rtol=1e-5
+    )
+    np.testing.assert_array_equal(nib.load(result).dataobj, array > 30)
+
+
+def test_a_sform_wins_over_pixdim(tmp_path):
+    image = nib.Nifti1Image(np.zeros((3, 4, 5)), None)
+    image.set_sform(ROTATED, code=1)  # pixdim stays at 1, and MONAI would trust that
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_allclose(load(tmp_path / "a.nii")[1]["affine"], ROTATED, rtol=1e-6)
 
 
 def test_a_two_dimensional_image_stays_one(tmp_path, rng):

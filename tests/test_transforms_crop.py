@@ -164,3 +164,22 @@ def test_missing_keys():
         RandTileCropd(KEYS, 4)(data)
     out = RandTileCropd(KEYS, 4, allow_missing_keys=True)(data)
     assert out["label"].shape == (1, 4, 4)
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_tiles_are_centred_on_annotated_pixels(size: int) -> None:
+    label = torch.full((1, 20, 30), 255)
+    annotated = {(0, 0), (7, 21), (19, 29)}
+    for x, y in annotated:
+        label[0, x, y] = 1
+    place = torch.arange(600).reshape(1, 20, 30)
+    crop = RandTileCropd(["image", "label"], size, ignore=255).set_random_state(0)
+    seen = set()
+    for _ in range(30):
+        item = crop({"image": place, "label": label})
+        centre = int(item["image"][0, size // 2, size // 2])
+        seen.add(divmod(centre, 30))
+        assert int(item["label"][0, size // 2, size // 2]) == 1
+    assert seen == annotated
+    empty = crop({"image": place, "label": torch.full((1, 20, 30), 255)})  # anywhere
+    assert empty["image"].shape == (1, size, size)

@@ -156,6 +156,29 @@ def test_sizes_that_cannot_be(size):
         ElementSize(size)
 
 
+@pytest.mark.parametrize(("unit", "own", "size"), [("um", "mm", 400.0), ("mm", "um", 4e-4)])
+def test_the_size_has_a_unit_of_its_own(unit, own, size):
+    img = image_of((40, 30), (0.2, 0.2))  # 200 um or 0.2 um
+    img.meta["spatial_unit"] = own
+    out = ElementSize(size, unit=unit)(img)
+    assert out.shape == (1, 20, 15)
+    np.testing.assert_allclose(out.pixdim.numpy(), [0.4, 0.4])
+    img.meta["spatial_unit"] = None  # then it is that of the size
+    assert ElementSize(0.4, unit=unit)(img).shape == (1, 20, 15)
+    with pytest.raises(ValueError, match="unit 'nm' of element_size is not one of"):
+        ElementSize(400, unit="nm")
+
+
+def test_a_2d_network_leaves_the_third_axis():
+    img = image_of((40, 30, 5), (0.2, 0.2, 3.0))
+    for size in (0.4, (0.4, 0.4)):
+        out = ElementSize(size, spatial_dims=2)(img)
+        assert out.shape == (1, 20, 15, 5)
+        np.testing.assert_allclose(out.pixdim.numpy(), [0.4, 0.4, 3.0])
+    flat = ElementSize((0.4, 0.2), spatial_dims=2)(img[..., 0])
+    assert flat.shape == (1, 20, 30)
+
+
 def test_axes_must_fit_the_image():
     with pytest.raises(ValueError, match="has 3 values for 2 image axes"):
         ElementSize((1.0, 1.0, 1.0))(image_of((8, 8), (1.0, 1.0)))

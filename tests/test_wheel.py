@@ -48,6 +48,10 @@ def test_wheel_carries_the_bundle(site: Path) -> None:
     for name in ("LICENSE", "docs/README.md", "workflows/train.py"):
         assert (bundle / name).read_bytes() == (ROOT / name).read_bytes()
     assert (site / "unet_med" / "py.typed").is_file()
+    for name in ("napari.yaml", "report/page.css", "report/page.html.jinja"):
+        assert (site / "unet_med" / name).is_file()
+    (entry_points,) = site.glob("*.dist-info/entry_points.txt")
+    assert "unet-med = unet_med:napari.yaml" in entry_points.read_text(encoding="utf-8")
 
 
 def test_monai_trains_and_predicts_with_an_initialised_copy(site: Path, tmp_path: Path) -> None:

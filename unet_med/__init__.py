@@ -16,16 +16,19 @@ _SUBMODULES = (
     "data",
     "deformation",
     "engines",
+    "export",
     "geometry",
     "inferers",
     "instances",
     "losses",
     "metrics",
+    "napari_widget",
     "networks",
     "report",
     "transforms",
     "volumes",
     "weights",
+    "workflows",
 )
 
 

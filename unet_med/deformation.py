@@ -195,7 +195,7 @@ def warp(
         return x
     batch = x.unsqueeze(0) if x.ndim == dims + 1 else x  # (B, C, *S)
     fields = displacement.unsqueeze(0) if displacement.ndim == dims + 1 else displacement
-    if mode == "nearest":
+    if mode == "nearest" and not (dims == 2 and _float32_holds(batch)):
         out = _copy_nearest(batch, fields, padding_mode, reach)
     else:
         out = _sample(batch, fields, mode, padding_mode)
@@ -205,20 +205,27 @@ def warp(
 def _sample(
     x: torch.Tensor, displacement: torch.Tensor, mode: str, padding_mode: str
 ) -> torch.Tensor:
-    """`x` (B, C, *S) displaced by (1 or B, d, *S), by one `grid_sample`."""
+    """`x` (B, C, *S) displaced by (1 or B, d, *S), by one `grid_sample`; its dtype is kept."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     shape = x.shape[2:]
-    grid = torch.empty(
-        displacement.shape[0], *shape, len(shape), dtype=dtype, device=x.device
-    )  # (1 or B, *S, d), the last image axis first
+    # (d, 1 or B, *S), the last image axis first; a component lies together: faster to write
+    places = torch.empty(len(shape), displacement.shape[0], *shape, dtype=dtype, device=x.device)
     for axis, side in enumerate(shape):
         # align_corners=True: -1 and 1 are the centres of the outermost pixels
         scale = 2 / max(side - 1, 1)
         line = _along(axis, shape, dtype, x.device) * scale - 1
-        torch.add(line, displacement[:, axis], alpha=scale, out=grid[..., -1 - axis])
-    grid = grid.expand(x.shape[0], *grid.shape[1:])
+        torch.add(line, displacement[:, axis], alpha=scale, out=places[-1 - axis])
+    grid = places.movedim(0, -1).expand(x.shape[0], *shape, -1)  # (B, *S, d)
     sampled = F.grid_sample(x.to(dtype), grid, mode, padding_mode, align_corners=True)
     return sampled.to(x.dtype)
+
+
+def _float32_holds(x: torch.Tensor) -> bool:
+    """Whether every value of `x` passes through float32 unchanged."""
+    if x.is_floating_point() or x.dtype in (torch.bool, torch.uint8, torch.int8, torch.int16):
+        return x.dtype != torch.float64
+    low, high = x.aminmax()
+    return int(low) >= -(2**24) and int(high) <= 2**24
 
 
 def _copy_nearest(

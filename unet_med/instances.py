@@ -192,9 +192,9 @@ def _neighbour_pairs(ndim: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice
     """Slices that lay every pixel over one causal neighbour: (earlier, later) in raster order."""
     for offset in product((-1, 0, 1), repeat=ndim):
         if offset < (0,) * ndim:  # NW, N, NE, W; 13 in 3-D
-            yield _shifted(offset), _shifted(tuple(-o for o in offset))
+            yield shifted(offset), shifted(tuple(-o for o in offset))
 
 
-def _shifted(offset: tuple[int, ...]) -> tuple[slice, ...]:
+def shifted(offset: tuple[int, ...]) -> tuple[slice, ...]:
     """The part of an array that still has a pixel at `-offset` from it."""
     return tuple(slice(max(o, 0), min(o, 0) or None) for o in offset)

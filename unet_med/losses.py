@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from unet_med.weights import border_weight_map, class_weight_map
@@ -83,18 +83,29 @@ class WeightedCrossEntropyLoss(_Loss):
     Args:
         reduction: `"mean"`, `"sum"`, or `"none"` for the map w * ce `(B, 1, *S)`.
         ignore_index: label whose pixels weigh nothing, whatever their weight.
+        distributed: sum energy and weight over all processes that train together: the value is
+            that of all their batches in one, and so is the gradient that DistributedDataParallel
+            averages. All processes must call it equally often. One process needs none of it.
 
     Raises:
-        ValueError: unknown reduction.
+        ValueError: unknown reduction, or `"none"` together with `distributed`.
 
     >>> loss = WeightedCrossEntropyLoss()
     >>> loss(torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 8, 8))  # log 2: two classes, a coin toss
     tensor(0.6931)
     """
 
-    def __init__(self, reduction: str = "mean", *, ignore_index: int = 255) -> None:
+    def __init__(
+        self, reduction: str = "mean", *, ignore_index: int = 255, distributed: bool = False
+    ) -> None:
         super().__init__(reduction=_known_reduction(reduction))
+        if distributed and reduction == "none":
+            raise ValueError(
+                "reduction 'none' has nothing to sum over processes: use 'mean' or 'sum', or "
+                "distributed=False"
+            )
         self.ignore_index = ignore_index
+        self.distributed = distributed
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of one batch.
@@ -116,8 +127,13 @@ class WeightedCrossEntropyLoss(_Loss):
                 "use out_channels=2, or OnLabel(torch.nn.BCEWithLogitsLoss())"
             )
         logits, label, weight = _unpack(logits, target)
-        _check_labels(label, logits.shape[1], self.ignore_index)
-        return _weighted_cross_entropy(logits, label, weight, self)
+        classes = label.long()
+        counted: Tensor | None = None  # all pixels
+        if 0 <= self.ignore_index < logits.shape[1] or not _sound(label, classes, logits.shape[1]):
+            _check_labels(label, logits.shape[1], self.ignore_index)
+            counted = label != self.ignore_index
+            classes = classes.where(counted, 0)
+        return _weighted_cross_entropy(logits, classes, weight, counted, self)
 
 
 class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
@@ -135,6 +151,7 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
         sigma: width of the border, px or the unit of `spacing`; about 5 px in the paper.
         spacing: size of a pixel, one number or one an axis; None: 1.
         reduction: as in `WeightedCrossEntropyLoss`.
+        distributed: as in `WeightedCrossEntropyLoss`.
 
     >>> instances = torch.tensor([[[1, 1, 0, 2, 2]]])
     >>> BorderWeightedCrossEntropyLoss(reduction="none")(torch.zeros(1, 2, 5), instances)
@@ -148,8 +165,9 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
         *,
         spacing: float | Sequence[float] | None = None,
         reduction: str = "mean",
+        distributed: bool = False,
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction, distributed=distributed)
         self.w0 = w0
         self.sigma = sigma
         self.spacing = spacing
@@ -279,19 +297,54 @@ def _check_labels(label: Tensor, num_classes: int, ignore_index: int | None) -> 
         )
 
 
+def _sound(label: Tensor, classes: Tensor, num_classes: int) -> bool:
+    """Whether every label is a class number; one flag comes back from the device."""
+    low, high = classes.aminmax()
+    sound = (low >= 0) & (high < num_classes)  # NaN becomes a large negative number
+    if label.is_floating_point():
+        least, most = classes.to(label.dtype).sub_(label).aminmax()  # fractions
+        sound = sound & (least == 0) & (most == 0)
+    return bool(sound)
+
+
 def _weighted_cross_entropy(
-    logits: Tensor, label: Tensor, weight: Tensor | None, loss: WeightedCrossEntropyLoss
+    logits: Tensor,
+    classes: Tensor,
+    weight: Tensor | None,
+    counted: Tensor | None,
+    loss: WeightedCrossEntropyLoss,
 ) -> Tensor:
-    """Eq. 1 and its reduction for checked labels `(B, 1, *S)`."""
-    entropy = F.cross_entropy(
-        logits, label[:, 0].long(), ignore_index=loss.ignore_index, reduction="none"
-    )[:, None]  # (B, 1, *S), 0 where ignored
-    counted = label != loss.ignore_index
-    weight = counted.to(entropy) if weight is None else weight.to(entropy).where(counted, 0.0)
-    energy = weight * entropy
+    """Eq. 1 and its reduction.
+
+    Args:
+        logits: `(B, K, *S)`.
+        classes: in [0, K), `(B, 1, *S)`.
+        weight: of the same shape; None: 1 each.
+        counted: False where a pixel is ignored; None: none is.
+        loss: its reduction, and whether that is over all processes.
+    """
+    # gather, for it is faster than an unreduced nll_loss
+    likelihood = logits.log_softmax(dim=1).gather(1, classes)  # (B, 1, *S), logarithmic
+    weight = torch.ones_like(likelihood) if weight is None else weight.to(likelihood)
+    if counted is not None:
+        likelihood, weight = likelihood.where(counted, 0.0), weight.where(counted, 0.0)
+    energy = -weight * likelihood
     if loss.reduction == "none":
         return energy
-    if loss.reduction == "sum":
-        return energy.sum()
-    total = weight.sum()
-    return energy.sum() / torch.where(total > 0, total, torch.ones_like(total))
+    if loss.distributed and dist.is_available() and dist.is_initialized():
+        return _over_processes(energy.sum(), weight.sum(), loss.reduction)
+    return energy.sum() / _divisor(weight.sum(), loss.reduction)
+
+
+def _over_processes(energy: Tensor, weight: Tensor, reduction: str) -> Tensor:
+    """Value of all processes together; the gradient of this one's part, for an average of all."""
+    both = torch.stack([energy.detach(), weight])
+    dist.all_reduce(both)
+    divisor = _divisor(both[1], reduction)
+    part = dist.get_world_size() * energy / divisor
+    return both[0] / divisor + (part - part.detach())
+
+
+def _divisor(weight: Tensor, reduction: str) -> Tensor:
+    one = torch.ones_like(weight)
+    return torch.where(weight > 0, weight, one) if reduction == "mean" else one

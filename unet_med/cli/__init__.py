@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from unet_med import __version__
+from unet_med.data.limits import budget
+from unet_med.errors import one_line, user_error
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
 
@@ -28,25 +30,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; `sys.argv` by default.
 
     Returns:
-        Exit code: 0 done, 2 it cannot be done (one sentence on stderr), 130 stopped by ^C,
-        143 stopped by SIGTERM.
+        Exit code: 0 done, 2 it cannot be done (one sentence on stderr), 3 done but for some
+        images that were set aside, 130 stopped by ^C, 143 stopped by SIGTERM.
     """
     args = _parser().parse_args(argv)
     try:
-        with _terminable():
-            command = importlib.import_module(f"unet_med.cli.{args.command}")
-            command.run(args)
+        with _terminable(), budget(getattr(args, "max_bytes", None)):
+            command = importlib.import_module(f"unet_med.cli.{args.command.replace('-', '_')}")
+            code: int | None = command.run(args)
     except KeyboardInterrupt as stop:
-        reason, code = stop.args if len(stop.args) == 2 else ("stopped", 130)
+        reason, number = stop.args if len(stop.args) == 2 else ("stopped", 130)
         print(f"\nunet-med: {reason}", file=sys.stderr)
-        return int(code)
+        return int(number)
     except Exception as error:
-        reason = _user_error(error)
-        if reason is None:
+        if user_error(error) is None:
             raise
-        print(f"unet-med: error: {reason}", file=sys.stderr)
+        print(f"unet-med: error: {one_line(error)}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 @contextmanager
@@ -66,26 +67,6 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _user_error(error: BaseException | None) -> str | None:
-    """One sentence for errors in what the user gave; None for errors of ours.
-
-    MONAI wraps what a transform or a component raises in a RuntimeError; the
-    outermost error of another kind has the sentence.
-    """
-    while error is not None:
-        if isinstance(error, (ValueError, OSError, ImportError, FloatingPointError)):
-            return " ".join(_text(error).split())
-        error = error.__cause__
-    return None
-
-
-def _text(error: Exception) -> str:
-    """What an error says, without the number of a system's error."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="unet-med",
@@ -93,7 +74,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"unet-med {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_predict, _add_plan, _add_evaluate, _add_init):
+    for add in (
+        _add_demo,
+        _add_train,
+        _add_predict,
+        _add_plan,
+        _add_evaluate,
+        _add_report,
+        _add_init,
+        _add_inspect,
+        _add_export,
+        _add_import_caffe,
+    ):
         add(commands)
     return parser
 
@@ -133,6 +125,14 @@ def _add_train(commands: Commands[argparse.ArgumentParser]) -> None:
     train.add_argument(
         "--dims", type=int, choices=(2, 3), help="2: planes, 3: volumes (decided from the files)"
     )
+    train.add_argument(
+        "--element-size",
+        type=float,
+        nargs="+",
+        metavar="SIZE",
+        help="bring every image to this pixel size, in training and prediction: one number, or one "
+        "an axis, in the images' unit (um for TIFF)",
+    )
     train.add_argument("--tile-size", type=int, help="side of a training tile, px")
     budget = train.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="training time (10, unless --epochs)")
@@ -140,11 +140,17 @@ def _add_train(commands: Commands[argparse.ArgumentParser]) -> None:
     train.add_argument("--seed", type=int, help="of everything random (0)")
     train.add_argument("--validation", type=float, help="share of images held back (0.1)")
     train.add_argument(
+        "--tracking",
+        choices=("tensorboard", "mlflow"),
+        help="also log losses and scores with TensorBoard or MLflow (where installed)",
+    )
+    train.add_argument(
         "--resume",
         action="store_true",
         help="continue what is in --output, exactly where it stopped; with a new --minutes or "
         "--epochs, to that",
     )
+    _add_max_bytes(train)
     _add_device(train)
 
 
@@ -161,11 +167,24 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     predict.add_argument(
         "--probabilities", action="store_true", help="also write class probabilities (float32)"
     )
+    for option in ("series", "time", "channel"):
+        predict.add_argument(
+            f"--{option}", type=int, metavar="N", help=f"{option} of TIFFs with several, from 0"
+        )
+    predict.add_argument(
+        "--trust",
+        action="store_true",
+        help="run a bundle that names what unet-med's own does not (see unet-med inspect)",
+    )
+    predict.add_argument(
+        "--fail-fast", action="store_true", help="end with the first image that fails"
+    )
     predict.add_argument(
         "--tta",
         choices=("none", "flips", "rotations"),
         help="average over mirrored or rotated copies (the bundle's own choice)",
     )
+    _add_max_bytes(predict)
     _add_device(predict)
     blocks = predict.add_argument_group("block by block, into NAME.ome.zarr")
     blocks.add_argument("--block", type=int, nargs="+", metavar="PX", help="its sides, [Z] Y X")
@@ -215,6 +234,21 @@ def _add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
         "precision (decided by what the truth's values mean)",
     )
     evaluate.add_argument("--output", help="also write the table here, FILE.json or FILE.csv")
+    _add_max_bytes(evaluate)
+
+
+def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser(
+        "report", help="write one HTML page about results, or about a training"
+    )
+    report.add_argument(
+        "folder", help="folder that predict, demo or train left (results, or a bundle)"
+    )
+    report.add_argument("--truth", help="score the results first: labels of the same names")
+    report.add_argument("--output", help="the page, FILE.html (report.html in the folder)")
+    report.add_argument(
+        "--pictures", type=int, default=12, help="images to show, the worst first (%(default)s)"
+    )
 
 
 def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -222,5 +256,45 @@ def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
     init.add_argument("destination", help="new folder")
 
 
+def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
+    inspect = commands.add_parser(
+        "inspect", help="list what a bundle's configs import and evaluate, without doing it"
+    )
+    inspect.add_argument("bundle", help="folder of the bundle, anybody's")
+    inspect.add_argument(
+        "--json", action="store_true", help="as a JSON list, every place by itself"
+    )
+
+
+def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
+    export = commands.add_parser("export", help="write a trained bundle's network for others")
+    export.add_argument("bundle", help="folder that `unet-med train` made")
+    export.add_argument(
+        "--format",
+        required=True,
+        choices=("torchscript", "onnx", "bioimageio"),
+        help="torchscript: MONAI Deploy and Java readers; onnx: any runtime; bioimageio: a package "
+        "of the BioImage Model Zoo",
+    )
+    export.add_argument("--output", help="file to write (models/model.* of the bundle)")
+
+
+def _add_import_caffe(commands: Commands[argparse.ArgumentParser]) -> None:
+    caffe = commands.add_parser(
+        "import-caffe", help="make a bundle of the authors' released weights, a file that you have"
+    )
+    caffe.add_argument("file", help="phseg_v5.caffemodel of the release of October 2015")
+    caffe.add_argument("--output", required=True, help="new folder: the bundle")
+
+
 def _add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", help="cpu, cuda or cuda:N (cuda where there is one, else cpu)")
+
+
+def _add_max_bytes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-bytes",
+        metavar="N",
+        help="refuse files that take more memory once decoded, such as 500M or 2G (half of what "
+        "is free)",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med import bundle, data
+from unet_med.cli.evaluate import Evaluation, keep
 from unet_med.cli.scores import format_table
 
 Pair = tuple[Path, Path]  # files of an image and of its instance labels
@@ -112,14 +113,12 @@ def instances(truth: Path, results: Path) -> NDArray[Any]:
     The file of a volume's instances holds 3-D components: cells that lie above one
     another are one, since a 2-D network has not learned to part them.
     """
-    from unet_med.instances import instances_from_mask, regrow
+    from unet_med.report.cases import plane_instances
 
     mask = read(result_of(truth, results, "mask"))[0] > 0
     if mask.ndim == 2:
         return read(result_of(truth, results, "instances"))[0]
-    planes = np.moveaxis(mask, -1, 0)
-    grown = [regrow(instances_from_mask(plane, SETTINGS["min_size"]), 2) for plane in planes]
-    return np.stack(grown, axis=-1)
+    return plane_instances(mask, SETTINGS["min_size"], grow=2)
 
 
 def result_of(truth: Path, results: Path, kind: str) -> Path:
@@ -135,10 +134,11 @@ def read(path: Path) -> NDArray[Any]:
 
 
 def _report(test: Sequence[Pair], output: Path) -> None:
-    from unet_med.report import comparison_figure
+    from unet_med.report import comparison_figure, html_report
 
     results = output / "results"
     table = {label.name: instance_scores(label, results) for _, label in test}
+    keep(_evaluation(test, table), results)
     planes = [row for name, row in table.items() if name.endswith(".tif")]
     table["mean of images"] = {k: float(np.mean([row[k] for row in planes])) for k in planes[0]}
     print(format_table(table, list(planes[0])))
@@ -151,6 +151,16 @@ def _report(test: Sequence[Pair], output: Path) -> None:
         names=["image (TIFF)", "volume (NIfTI), middle plane"],
         scores=[table[label.name] for _, label in shown],
     )
-    print(f"\npicture   {picture}\nresults   {results}")
+    print(f"\npicture   {picture}\nreport    {html_report(output)}\nresults   {results}")
     print(f"bundle    {output / 'bundle'}   (configs, weights, learning curve)")
     print(f"next      unet-med predict IMAGE --bundle {output / 'bundle'} --output RESULTS")
+
+
+def _evaluation(test: Sequence[Pair], table: Mapping[str, Mapping[str, float]]) -> Evaluation:
+    """The scores under the names of the images, as the record of the results keeps them."""
+    names = [data.stem(label) for _, label in test]
+    rows = {data.stem(file): dict(scores) for file, scores in table.items()}
+    rows["all"] = {k: float(np.mean([row[k] for row in rows.values()])) for k in rows[names[0]]}
+    truths = {name: str(label) for name, (_, label) in zip(names, test, strict=True)}
+    about = "All: the mean of the images; a volume counts plane by plane, as the network saw it."
+    return Evaluation("instances", truths, rows, about)

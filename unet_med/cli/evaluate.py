@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_med.cli.scores import check_suffix, format_table, score_table, write_table
+from unet_med.cli.scores import (
+    Table,
+    check_suffix,
+    format_table,
+    plain,
+    score_table,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from unet_med.metrics.score import Score
@@ -30,28 +38,83 @@ METRICS_OF_KIND: dict[str, dict[str | None, str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a folder of results.
+
+    Attributes:
+        label_kind: what the truth's values mean.
+        truths: label files by image name.
+        table: as `score_table` returns it.
+        interval: how its interval came about.
+    """
+
+    label_kind: str
+    truths: Mapping[str, str]
+    table: Table
+    interval: str
+
+
 def run(args: argparse.Namespace) -> None:
     """Print one row an image and one for all, with its interval; write them where asked."""
-    from unet_med import data
-
     if args.output:
         check_suffix(Path(args.output))
-    truths = {data.stem(item["image"]): item["image"] for item in data.find_images(args.truth)}
-    labels = {name: _read(path)[0] for name, path in truths.items()}
-    kind = args.label_kind
-    kind = data.guess_label_kind(list(labels.values())) if kind == "auto" else kind
-    metrics = _choose(args.metrics, kind)
-    found = {data.stem(item["image"]): item["image"] for item in data.find_images(args.results)}
-    results = {name: _read(_match(name, metrics, found, args)) for name in labels}
-    for name, label in labels.items():
-        _check_shape(name, results[name], label)
-    pairs = {name: _pair(results[name], labels[name], metrics) for name in labels}
-    table = score_table(pairs, _columns(metrics, pairs))
-    print(f"labels are {kind}; {len(labels)} image(s)")
+    evaluation = evaluate(args.results, args.truth, args.label_kind, args.metrics)
+    table = evaluation.table
+    print(f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)")
     print(format_table(table, list(table["all"])))
-    print(_about_interval(len(labels)))
+    print(evaluation.interval)
     if args.output:
         write_table(table, Path(args.output))
+    keep(evaluation, Path(args.results))
+
+
+def evaluate(
+    results: str, truth: str, kind: str = "auto", metrics: str | None = None
+) -> Evaluation:
+    """Score results against the truth.
+
+    Args:
+        results: folder of results, or one file.
+        truth: folder of labels of the same names, or one file.
+        kind: what the truth's values mean; `"auto"`: decided from them.
+        metrics: `"isbi"`, `"ctc"`, `"ap"`; None: those of the kind.
+
+    Raises:
+        ValueError: a result is missing or of another shape, or the metrics do not fit.
+    """
+    from unet_med import data
+
+    truths = {data.stem(item["image"]): item["image"] for item in data.find_images(truth)}
+    labels = {name: _read(path)[0] for name, path in truths.items()}
+    kind = data.guess_label_kind(list(labels.values())) if kind == "auto" else kind
+    family = _choose(metrics, kind)
+    found = {data.stem(item["image"]): item["image"] for item in data.find_images(results)}
+    read = {name: _read(_match(name, family, found, results)) for name in labels}
+    for name, label in labels.items():
+        _check_shape(name, read[name], label)
+    pairs = {name: _pair(read[name], labels[name], family) for name in labels}
+    table = score_table(pairs, _columns(family, pairs))
+    return Evaluation(kind, truths, table, _about_interval(len(labels)))
+
+
+def keep(evaluation: Evaluation, results: Path) -> None:
+    """Add the scores to the record that a prediction left; other folders stay as they are."""
+    from unet_med.report.provenance import RECORD, now, read_record, sha256, write_record
+
+    if not (record := read_record(results)):
+        return
+    record["evaluation"] = {
+        "finished": now(),
+        "label_kind": evaluation.label_kind,
+        "truth": {
+            name: {"file": str(Path(path).absolute()), "sha256": sha256(path)}
+            for name, path in evaluation.truths.items()
+        },
+        "table": plain(evaluation.table),
+        "interval": evaluation.interval,
+    }
+    write_record(results / RECORD, record)
 
 
 def _choose(metrics: str | None, kind: str) -> str:
@@ -106,14 +169,14 @@ def _read(path: str) -> Array:
     return array.transpose(0, *range(array.ndim - 1, 0, -1))
 
 
-def _match(name: str, metrics: str, found: Mapping[str, str], args: argparse.Namespace) -> str:
-    if len(found) == 1 and Path(args.results).is_file():
+def _match(name: str, metrics: str, found: Mapping[str, str], results: str) -> str:
+    if len(found) == 1 and Path(results).is_file():
         return next(iter(found.values()))
     for suffix in SUFFIX_OF_METRICS[metrics]:
         if name + suffix in found:
             return found[name + suffix]
     wanted = name + SUFFIX_OF_METRICS[metrics][-2]
-    raise ValueError(f"no result for {name} in {args.results}: expected a file named {wanted}")
+    raise ValueError(f"no result for {name} in {results}: expected a file named {wanted}")
 
 
 def _check_shape(name: str, result: Array, label: Array) -> None:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unet_med import bundle
 from unet_med.cli.device import choose_device
 from unet_med.cli.output import check_folder
+from unet_med.cli.trust import require_trust
+
+if TYPE_CHECKING:
+    from unet_med.faults import Fault
 
 
-def run(args: argparse.Namespace) -> None:
-    """Segment images with a trained bundle and say where the results are."""
+def run(args: argparse.Namespace) -> int:
+    """Segment images with a trained bundle and say where the results are.
+
+    Returns:
+        0, or 3 where some images were set aside.
+    """
+    folder = Path(args.bundle)
+    if not args.trust:
+        require_trust(folder)
     if args.output.rstrip("/").endswith(".zarr"):
         from unet_med.cli import blocks
 
-        return blocks.run(args)
-    folder = Path(args.bundle)
-    weights = folder / "models" / "model.pt"
-    if not weights.is_file():
-        raise ValueError(f"{folder} holds no trained weights (models/model.pt): train it first")
+        blocks.run(args)
+        return 0
+    weights = _weights(folder)
     images = _images(args.images)
     check_folder(args.output)
     settings: dict[str, Any] = {
@@ -29,11 +40,39 @@ def run(args: argparse.Namespace) -> None:
         "outputs": _outputs(args),
         "device": f"$torch.device('{choose_device(args.device)}')",
     }
+    for option in ("series", "time", "channel"):
+        if (index := getattr(args, option)) is not None:
+            settings[f"reader::{option}"] = index
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
+    if weights.suffix != ".pt":
+        settings["checkpoint"] = str(weights.absolute())
+    if args.fail_fast:
+        settings["fail_fast"] = True
     print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
-    bundle.load_workflow(folder, "inference", settings).run()
-    print(f"{len(images)} image(s) segmented, results in {args.output}")
+    workflow = bundle.load_workflow(folder, "inference", settings)
+    workflow.run()
+    return _summarize(len(images), getattr(workflow.evaluator, "faults", []), args.output)
+
+
+def _weights(folder: Path) -> Path:
+    """The bundle's weights; `model.safetensors` where there is no `model.pt`."""
+    for name in ("model.pt", "model.safetensors"):
+        if (path := folder / "models" / name).is_file():
+            return path
+    raise ValueError(f"{folder} holds no trained weights (models/model.pt): train it first")
+
+
+def _summarize(count: int, faults: Sequence[Fault], output: str) -> int:
+    """Say what was segmented, and of what was set aside the reasons; return the exit code."""
+    if not faults:
+        print(f"{count} image(s) segmented, results in {output}")
+        return 0
+    print(f"{count - len(faults)} of {count} images segmented, results in {output}")
+    print(f"{len(faults)} set aside (listed in {Path(output) / 'failed.json'}):", file=sys.stderr)
+    for fault in faults:
+        print(f"  {Path(fault.image).name}: {fault.reason}", file=sys.stderr)
+    return 3
 
 
 def _images(paths: list[str]) -> list[str]:

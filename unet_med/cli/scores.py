@@ -121,12 +121,17 @@ def check_suffix(path: Path) -> None:
         raise ValueError(f"--output {path} ends in {path.suffix!r}: name a .json or .csv file")
 
 
-def write_table(table: Table, path: Path) -> None:
-    """JSON `{row: {column: score}}` or CSV, by suffix; null or nothing where not defined."""
-    rows = {
-        name: {column: None if isnan(score) else score for column, score in scores.items()}
+def plain(table: Table) -> dict[str, dict[str, float | None]]:
+    """The table with None where a score is not defined, as JSON knows it."""
+    return {
+        name: {column: None if isnan(score) else float(score) for column, score in scores.items()}
         for name, scores in table.items()
     }
+
+
+def write_table(table: Table, path: Path) -> None:
+    """JSON `{row: {column: score}}` or CSV, by suffix; null or nothing where not defined."""
+    rows = plain(table)
     with written_beside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         if path.suffix == ".json":
             file.write(json.dumps(rows, indent=2) + "\n")

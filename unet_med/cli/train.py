@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,12 +36,20 @@ class Survey:
     out_channels: int
     stacks: bool
     min_size: int  # of an instance, px
+    spatial_unit: str
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, and leave a bundle in `--output`."""
     if args.preset is not None and args.preset not in PRESETS:
         raise ValueError(f"unknown preset {args.preset!r}: one of {', '.join(PRESETS)}")
+    if (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:  # torchrun says so
+        raise ValueError(
+            f"{processes} processes, and `unet-med train` is one: make a bundle with "
+            "`unet-med init`, then `torchrun ... -m monai.bundle run --config_file "
+            "\"['configs/train.json','configs/multi_gpu_train.json']\"` (how-to/several-gpus.md)"
+        )
+    _check_tracking(args.tracking)
     device = choose_device(args.device)
     output = Path(args.output)
     check_folder(output)
@@ -57,12 +66,19 @@ def run(args: argparse.Namespace) -> None:
     existed = output.exists()
     bundle.copy_bundle(output, over=begun)
     try:
-        bundle.write_settings(output, _overrides(args.preset, survey), settings)
+        bundle.write_settings(output, _overrides(args, survey), settings)
         _train(output, on_device)
     except BaseException:
         if not begun and not any((output / "models").glob("*.pt")):
             _discard(output, keep_folder=existed)  # nothing half-made stays behind
         raise
+
+
+def _check_tracking(package: str | None) -> None:
+    from importlib.util import find_spec
+
+    if package and find_spec(package) is None:
+        raise ImportError(f"--tracking {package}: it is not installed; pip install {package}")
 
 
 def look(args: argparse.Namespace) -> Survey:
@@ -72,6 +88,10 @@ def look(args: argparse.Namespace) -> Survey:
     pairs = data.find_pairs(args.images, args.labels)
     first = data.load_header(pairs[0]["image"])
     shapes = [data.load_header(pair["label"]).spatial_shape for pair in pairs]
+    zooms = [np.ones(len(shape)) for shape in shapes]
+    if args.element_size:
+        zooms = [_zoom(pair["image"], args.element_size) for pair in pairs]
+    sides = [np.multiply(shape, zoom) for shape, zoom in zip(shapes, zooms, strict=True)]
     volume = len(first.spatial_shape) == 3
     dims = args.dims or (3 if volume and len(pairs) > 1 else 2)
     kind = args.label_kind
@@ -79,14 +99,30 @@ def look(args: argparse.Namespace) -> Survey:
     kind = data.guess_label_kind(labels) if kind == "auto" else kind
     return Survey(
         count=sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes),
-        shape=tuple(max(sides) for sides in zip(*(s[:dims] for s in shapes), strict=True)),
+        shape=tuple(max(map(round, s)) for s in zip(*(s[:dims] for s in sides), strict=True)),
         in_channels=first.array.shape[0] if first.has_channels else 1,
         spatial_dims=dims,
         label_kind=kind,
         out_channels=_count_classes(labels) if kind == "classes" else 2,
         stacks=dims == 2 and volume,
-        min_size=_min_size(labels, dims) if kind == "instances" else 0,
+        min_size=_min_size(labels, zooms, dims) if kind == "instances" else 0,
+        spatial_unit=first.spatial_unit,
     )
+
+
+def _zoom(image: str, element_size: list[float]) -> Array:
+    """Pixels of that size that one pixel of the image becomes along each axis."""
+    from unet_med import data
+
+    header = data.load_header(image)
+    if header.spacing_source == "assumed":
+        raise ValueError(
+            f"{image} does not say its pixel size, so it cannot be brought to --element-size "
+            f"{_words(element_size)}: save it with its pixel size (in Fiji: Image > Properties)"
+        )
+    sizes = element_size if len(element_size) > 1 else element_size * len(header.pixel_size)
+    kept = header.pixel_size[len(sizes) :]  # a 2-D network leaves the planes' distance
+    return np.divide(header.pixel_size, [*sizes, *kept])
 
 
 def _count_classes(labels: Sequence[Array]) -> int:
@@ -94,11 +130,16 @@ def _count_classes(labels: Sequence[Array]) -> int:
     return max(2, *(int(label[label != 255].max(initial=0)) + 1 for label in labels))
 
 
-def _min_size(labels: Sequence[Array], dims: int) -> int:
+def _min_size(labels: Sequence[Array], zooms: Sequence[Array], dims: int) -> int:
     """Smallest instance that a prediction keeps: a tenth of the median one, px."""
     from unet_med import data
 
-    sizes = np.concatenate([data.instance_sizes(label, dims) for label in labels])
+    sizes = np.concatenate(
+        [
+            data.instance_sizes(label, dims) * zoom[:dims].prod()
+            for label, zoom in zip(labels, zooms, strict=True)
+        ]
+    )
     return int(np.median(sizes) / 10) if sizes.size else 0
 
 
@@ -113,6 +154,8 @@ def choose(args: argparse.Namespace, survey: Survey, device: str) -> dict[str, A
         "slice_stacks": survey.stacks,
         "validation_fraction": args.validation,
         "spatial_dims": survey.spatial_dims,
+        "element_size": args.element_size,
+        "element_unit": survey.spatial_unit if args.element_size else None,
         "in_channels": survey.in_channels,
         "out_channels": survey.out_channels,
         "min_size": survey.min_size,
@@ -144,8 +187,9 @@ def _tile_size(survey: Survey, settings: dict[str, Any]) -> list[int]:
     return [network.input_size_for(min(side, limit)) for side in shape]
 
 
-def _overrides(preset: str, survey: Survey) -> list[Path]:
-    names = [preset, *(["volume3d", f"{preset}3d"] if survey.spatial_dims == 3 else [])]
+def _overrides(args: argparse.Namespace, survey: Survey) -> list[Path]:
+    names = [args.preset, *(["volume3d", f"{args.preset}3d"] if survey.spatial_dims == 3 else [])]
+    names += [args.tracking] if args.tracking else []
     return [path for path in map(bundle.override_file, names) if path is not None]
 
 
@@ -156,10 +200,16 @@ def _describe(args: argparse.Namespace, survey: Survey, settings: dict[str, Any]
     print(f"images    {survey.count}, {survey.spatial_dims}-D, {survey.in_channels} channel(s)")
     kept = f"instances; smaller than {survey.min_size} px are dropped from results"
     print(f"labels    {kind.get(survey.label_kind, kept)}{assumed}")
+    if args.element_size:
+        print(f"pixels    brought to {_words(args.element_size)} {survey.spatial_unit}")
     print(f"network   preset {settings['preset']}, features {features}")
     print(f"tile      {settings['tile_size']} px")
     budget = f"{settings['minutes']:g} minutes" if settings["minutes"] else f"{args.epochs} epochs"
     print(f"budget    {budget}")
+
+
+def _words(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)
 
 
 def _train(output: Path, settings: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ _MODULE_OF = {
     "find_pairs": "datalist",
     "guess_label_kind": "datalist",
     "instance_sizes": "datalist",
+    "share_of": "datalist",
     "split_validation": "datalist",
     "stem": "datalist",
     "SyntheticCells": "synthetic",
@@ -30,7 +31,7 @@ _MODULE_OF = {
     "OmeZarrReader": "omezarr",
     "SitkReader": "sitk",
     "TiffReader": "tiff",
-    "TiffWriter": "tiff",
+    "TiffWriter": "ometiff",
 }
 
 __all__ = sorted(_MODULE_OF)

@@ -100,6 +100,21 @@ def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list
     return training, [items[k] for k in sorted(held)]
 
 
+def share_of(items: Sequence[Item], rank: int, ranks: int) -> list[Item]:
+    """What one of several processes validates: every `ranks`-th item.
+
+    Together the shares are all items, each once, and MONAI's metrics gather what every process
+    found. Where there are fewer items than processes, each validates all: a process without any
+    would stop, and a mean over equal copies is the mean.
+
+    Args:
+        items: all items, in order.
+        rank: which process this is, from 0 on.
+        ranks: number of processes.
+    """
+    return list(items[rank::ranks] if len(items) >= ranks else items)
+
+
 def guess_label_kind(labels: Sequence[np.ndarray]) -> str:
     """What the numbers in a set of label images mean.
 

@@ -114,16 +114,29 @@ def _of_one_stack(item: dict[str, Any], other: dict[str, Any], slice_key: str) -
 class EpochSampler(Sampler[int]):
     """Positions of one epoch of a `TileDataset`, in order; the order is the data set's own.
 
+    Processes that train together take turns: `rank` has every `num_replicas`-th position, so that
+    one step of all sees what one step of a single process with all their batches would see. Where
+    they do not come out even, the epoch's first positions are taken again (fewer than
+    `num_replicas`), for all must take equally many steps.
+
     Args:
         dataset: anything with a length.
+        num_replicas: processes that train together.
+        rank: which of them this is, from 0 on.
 
     `set_epoch(e)` chooses the epoch, as with torch's distributed sampler, and
     `set_epoch(e, first)` the place in it; `unet_med.engines.Reproducible` calls it.
     The length is always that of a whole epoch.
     """
 
-    def __init__(self, dataset: Sized) -> None:
+    def __init__(self, dataset: Sized, *, num_replicas: int = 1, rank: int = 0) -> None:
+        if not 0 <= rank < num_replicas:
+            raise ValueError(
+                f"rank {rank} of {num_replicas} processes: ranks count from 0 to {num_replicas - 1}"
+            )
         self.length = len(dataset)
+        self.num_replicas = num_replicas
+        self.rank = rank
         self.epoch = 0
         self.first = 0
 
@@ -133,8 +146,13 @@ class EpochSampler(Sampler[int]):
         self.first = first
 
     def __iter__(self) -> Iterator[int]:
-        start = self.epoch * self.length
-        return iter(range(start + self.first, start + self.length))
+        return (
+            self.epoch * self.length + turn % self.length for turn in self.turns()[self.first :]
+        )
+
+    def turns(self) -> range:
+        """This process's part of an epoch; positions beyond the length begin again at 0."""
+        return range(self.rank, len(self) * self.num_replicas, self.num_replicas)
 
     def __len__(self) -> int:
-        return self.length
+        return -(-self.length // self.num_replicas)

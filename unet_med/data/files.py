@@ -11,10 +11,11 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from unet_med.data.nifti import NiftiReader, NiftiWriter, write_nifti
+from unet_med.data.ometiff import TiffWriter, write_tiff
 from unet_med.data.omezarr import OmeZarrReader, is_zarr
 from unet_med.data.reading import FileReader, Volume, stand_in
 from unet_med.data.sitk import SitkReader
-from unet_med.data.tiff import TiffReader, TiffWriter, write_tiff
+from unet_med.data.tiff import TiffReader
 from unet_med.data.writing import channel_first
 
 
@@ -35,7 +36,8 @@ class PictureReader(FileReader):
         """Read one file; see the class."""
         from PIL import Image
 
-        with Image.open(path) as picture:
+        # by these formats alone: others that Pillow knows run programs, such as ghostscript
+        with Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
             if (frames := getattr(picture, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {frames} pictures; save one a file")
             self.require_memory(picture.width * picture.height * 8)
@@ -72,6 +74,9 @@ class AutoReader(FileReader):
 
     Args:
         max_bytes: see `FileReader`.
+        series: of TIFF files, which image of several; see `TiffReader`.
+        time: of TIFF files, which time point.
+        channel: of TIFF files, which channel.
     """
 
     suffixes = tuple(
@@ -80,9 +85,22 @@ class AutoReader(FileReader):
         for suffix in reader.suffixes
     )
 
+    def __init__(
+        self,
+        max_bytes: int | None = None,
+        *,
+        series: int | None = None,
+        time: int | None = None,
+        channel: int | None = None,
+    ) -> None:
+        super().__init__(max_bytes)
+        self.tiff = TiffReader(series, time=time, channel=channel, max_bytes=max_bytes)
+
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file with the reader of its suffix."""
-        for kind in (TiffReader, NiftiReader, PictureReader, NpyReader):
+        if self.tiff.verify_suffix(str(path)):
+            return self.tiff.open(path, header_only=header_only)
+        for kind in (NiftiReader, PictureReader, NpyReader):
             reader = kind(max_bytes=self.max_bytes)
             if reader.verify_suffix(str(path)):
                 return reader.open(path, header_only=header_only)
@@ -100,11 +118,12 @@ class AutoReader(FileReader):
         return self.open(path, header_only=header_only)
 
 
-def load_image(path: str | os.PathLike[str]) -> MetaTensor:
+def load_image(path: str | os.PathLike[str], **choice: int) -> MetaTensor:
     """Read a whole image of any of our formats, chosen by suffix, in one step.
 
     Args:
         path: an image file, or a folder with a DICOM series; see `AutoReader`.
+        choice: `series`, `time` or `channel` of a TIFF that holds several.
 
     Returns:
         `(C, X, Y[, Z])`, float32, with its affine and `meta["spatial_unit"]`.
@@ -115,7 +134,7 @@ def load_image(path: str | os.PathLike[str]) -> MetaTensor:
     """
     from monai.transforms import LoadImage
 
-    image: MetaTensor = LoadImage(reader=AutoReader(), ensure_channel_first=True)(path)
+    image: MetaTensor = LoadImage(reader=AutoReader(**choice), ensure_channel_first=True)(path)
     return image
 
 
@@ -143,6 +162,8 @@ def save_image(
     spatial_unit: str | None = "um",
     *,
     has_channels: bool = True,
+    channel_names: tuple[str, ...] = (),
+    like: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Write a whole image as OME-TIFF or NIfTI, by suffix, in one step.
 
@@ -155,6 +176,8 @@ def save_image(
         affine: voxel to world in `spatial_unit`; None: the pixel size is not known.
         spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known.
         has_channels: the first of three or four axes is the channels.
+        channel_names: one a channel, which only TIFF keeps.
+        like: file on the same grid; a NIfTI like a NIfTI says its place in the same way.
 
     Returns:
         The path.
@@ -168,9 +191,10 @@ def save_image(
     world = None if affine is None else np.asarray(affine, dtype=np.float64)
     unit = None if affine is None else spatial_unit
     if path.name.lower().endswith(TiffReader.suffixes):
-        write_tiff(path, image, world, unit)
+        write_tiff(path, image, world, unit, channel_names=channel_names)
     elif path.name.lower().endswith(NiftiReader.suffixes):
-        write_nifti(path, image, world, unit)
+        is_nifti = str(like or "").lower().endswith(NiftiReader.suffixes)
+        write_nifti(path, image, world, unit, like=like if is_nifti else None)
     else:
         raise ValueError(f"cannot write {path}: the suffix must be .tif, .tiff, .nii or .nii.gz")
     return path

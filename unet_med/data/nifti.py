@@ -11,6 +11,8 @@ import numpy as np
 from monai.data.image_reader import NibabelReader
 
 from unet_med.data.beside import written_beside
+from unet_med.data.headers import check_nifti_header
+from unet_med.data.limits import require_in_file
 from unet_med.data.reading import FileReader, Volume, stand_in
 from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable
 
@@ -24,6 +26,9 @@ class NiftiReader(FileReader, NibabelReader):
     The affine is in `meta["spatial_unit"]`: `"um"` where the header says micron, else
     `"mm"`; an unknown unit, which MONAI's own writer leaves, counts as millimetres as in
     ITK. A fourth axis is channels, as everywhere in MONAI.
+
+    The place is nibabel's: the sform's where the header has one, else the qform's. MONAI's
+    reader replaces a sform that disagrees with `pixdim`, and with it the orientation.
 
     Args:
         max_bytes: see `FileReader`.
@@ -39,8 +44,11 @@ class NiftiReader(FileReader, NibabelReader):
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
+        import nibabel as nib
+
         self._check_header(path)
         image: Any = NibabelReader.read(self, path)
+        image = type(image)(image.dataobj, nib.load(path).affine, image.header)  # type: ignore[attr-defined]
         if header_only:
             pixels = stand_in(image.shape, image.get_data_dtype())
             image = type(image)(pixels, image.affine, image.header)
@@ -56,6 +64,7 @@ class NiftiReader(FileReader, NibabelReader):
         """Nibabel opens more than images on a grid: connectivity matrices, packed RGB."""
         import nibabel as nib
 
+        check_nifti_header(path)
         image: Any = nib.load(path)  # the header alone
         if not isinstance(image, (nib.Nifti1Image, nib.Nifti2Image)):
             raise ValueError(f"it holds a {type(image).__name__}, not an image on a grid")
@@ -64,7 +73,10 @@ class NiftiReader(FileReader, NibabelReader):
         proxy: Any = image.dataobj
         scaled = (proxy.slope, proxy.inter) != (1, 0)
         itemsize = 8 if scaled else image.get_data_dtype().itemsize  # scaled becomes float64
-        self.require_memory(math.prod(map(int, image.shape)) * itemsize)
+        samples = math.prod(map(int, image.shape))
+        self.require_memory(samples * itemsize)
+        stored = samples * image.get_data_dtype().itemsize
+        require_in_file(stored, path, deflated=path.name.lower().endswith(".gz"))
 
 
 class NiftiWriter(ArrayWriter):
@@ -85,6 +97,8 @@ def write_nifti(
     array: np.ndarray,
     affine: np.ndarray | None = None,
     spatial_unit: str | None = "um",
+    *,
+    like: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write a whole image as NIfTI, its unit in the header.
 
@@ -93,6 +107,8 @@ def write_nifti(
         array: `(C, X, Y[, Z])`; channels go to the fourth axis, where MONAI expects them.
         affine: voxel to world in `spatial_unit`, any orientation; identity by default.
         spatial_unit: `"um"`, `"mm"`, or None where the pixel size is not known.
+        like: NIfTI on the same grid, whose header is followed in how it says its place: a
+            header has two ways, and programs differ in which they trust.
 
     Raises:
         ValueError: another unit.
@@ -114,5 +130,17 @@ def write_nifti(
     image.header.set_xyzt_units(_TO_NIFTI[spatial_unit])
     image.set_sform(world, code=1)
     image.set_qform(world, code=1)
+    if like is not None:
+        _place_as(image, nib.load(like))
     with written_beside(path) as part:
         nib.save(image, part)
+
+
+def _place_as(image: Any, source: Any) -> None:
+    """Take qform, sform and `pixdim` of an image whose affine, all in all, is the same."""
+    if not np.allclose(image.affine, source.affine, rtol=1e-5):
+        return  # another unit, or resampled
+    for form in ("qform", "sform"):
+        matrix, code = getattr(source.header, f"get_{form}")(coded=True)
+        getattr(image, f"set_{form}")(matrix, int(code), update_affine=False)
+    image.header["pixdim"][1:4] = source.header["pixdim"][1:4]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from monai.config.type_definitions import PathLike
 from monai.data.image_reader import ImageReader
 from monai.utils.misc import ensure_tuple
 
-MAX_BYTES_VARIABLE = "UNET_MED_MAX_BYTES"
+from unet_med.data import limits
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,12 @@ class Volume:
         """`(X, Y[, Z])` in pixels."""
         return self.array.shape[1:] if self.has_channels else self.array.shape
 
+    @property
+    def pixel_size(self) -> tuple[float, ...]:
+        """Along `(X, Y[, Z])`, in `spatial_unit`."""
+        sizes = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return tuple(sizes[: len(self.spatial_shape)])
+
     def meta(self) -> dict[str, Any]:
         """MONAI's metadata in plain Python and tensors, which its weights-only caches can load."""
         affine = torch.tensor(self.affine, dtype=torch.float64)
@@ -63,8 +68,8 @@ class FileReader(ImageReader):
     the user.
 
     Args:
-        max_bytes: refuse files that declare more bytes than this once decoded; half of
-            the available memory, or the environment variable `UNET_MED_MAX_BYTES`, by default.
+        max_bytes: refuse files that declare more bytes than this once decoded; the environment
+            variable `UNET_MED_MAX_BYTES`, or half of the free memory, by default.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
@@ -114,13 +119,7 @@ class FileReader(ImageReader):
 
     def require_memory(self, declared_bytes: int) -> None:
         """Refuse a file that declares more than the limit, before it is decoded."""
-        limit = self.max_bytes or int(os.environ.get(MAX_BYTES_VARIABLE, 0))
-        limit = limit or available_bytes() // 2
-        if declared_bytes > limit:
-            raise ValueError(
-                f"it declares {declared_bytes / 1e9:.3g} GB once decoded, the limit is "
-                f"{limit / 1e9:.3g} GB; raise it with max_bytes or {MAX_BYTES_VARIABLE}"
-            )
+        limits.require_memory(declared_bytes, self.max_bytes)
 
 
 def stand_in(shape: Sequence[int], dtype: Any) -> np.ndarray:
@@ -130,15 +129,6 @@ def stand_in(shape: Sequence[int], dtype: Any) -> np.ndarray:
     (2000, 2000, 2000)
     """
     return np.broadcast_to(np.zeros((), np.dtype(dtype).newbyteorder("=")), tuple(shape))
-
-
-def available_bytes() -> int:
-    """Memory that a program can take now: free and reclaimable where Linux says so, else all."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _checked(volume: Volume) -> Volume:

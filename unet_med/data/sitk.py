@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.headers import check_data_files
 from unet_med.data.reading import FileReader, Volume, stand_in
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -51,6 +52,7 @@ class SitkReader(FileReader):
         """SimpleITK's reader of a file that fits into memory, its header read."""
         import SimpleITK as sitk
 
+        check_data_files(path)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         reader.ReadImageInformation()

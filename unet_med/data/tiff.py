@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,13 +15,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from unet_med.data.beside import written_beside
-from unet_med.data.pixelsize import MICROMETRES, pixel_size_um
+from unet_med.data.declared import check_descriptions, check_ome_xml
+from unet_med.data.ifds import Chain, check_ifds
+from unet_med.data.limits import MAX_XML_CHARACTERS
+from unet_med.data.pixelsize import pixel_size_um
 from unet_med.data.reading import FileReader, Volume, stand_in
-from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable
-
-MAX_XML_CHARACTERS = 64 << 20
-_CLASSIC_LIMIT = 2**32 - 2**25  # bytes; above it offsets need BigTIFF
+from unet_med.data.streams import check_streams
 
 
 class TiffReader(FileReader):
@@ -31,12 +30,16 @@ class TiffReader(FileReader):
     RGB samples become channels, pages without a name become z. The affine is
     `diag(x, y, z, 1)` in micrometres, without flips; where the file does not say the
     pixel size of every axis the missing ones are 1 and `meta["spacing_source"]` is
-    `"assumed"`.
+    `"assumed"`. Values are those stored: of a palette the indices, which are the grey values
+    where ImageJ saved a coloured 8-bit image.
 
     Args:
         series: which image of a file that holds several.
-        select: index to take along further axes, such as `{"T": 0}`.
-        allow_multifile: follow OME-XML to other files of the same folder.
+        time: which time point of a time series.
+        channel: which channel alone, of several.
+        select: index to take along any axis, by tifffile's letter, such as `{"H": 0}`.
+        allow_multifile: follow OME-XML to other files of the same folder, and to the
+            `.companion.ome` that holds it.
         max_bytes: see `FileReader`.
     """
 
@@ -47,25 +50,32 @@ class TiffReader(FileReader):
         self,
         series: int | None = None,
         *,
+        time: int | None = None,
+        channel: int | None = None,
         select: Mapping[str, int] | None = None,
         allow_multifile: bool = False,
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(max_bytes)
         self.series = series
-        self.select = dict(select or {})
+        named = {"T": time, "C": channel}
+        self.select = {k: v for k, v in named.items() if v is not None} | dict(select or {})
         self.allow_multifile = allow_multifile
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
-        import tifffile
-
-        with _Complaints() as complaints, tifffile.TiffFile(path) as tif:
-            _check_ome_files(tif.ome_metadata, path.name, self.allow_multifile)
+        with _Complaints() as complaints, ExitStack() as opened:
+            tif, chain = _open(path)
+            opened.enter_context(tif)
+            if companion := _check_ome_files(tif.ome_metadata, path.name, self.allow_multifile):
+                tif, chain = _open_companion(path, companion)
+                opened.enter_context(tif)
+                _check_ome_files(tif.ome_metadata, tif.filename, self.allow_multifile)
             number, series = self._one_series(tif)
-            _check_pages(tif, series, self.allow_multifile)
-            complaints.raise_first()
             self.require_memory(max(series.nbytes, _tile_bytes(tif, series)))
+            _check_pages(tif, series, chain.length, self.allow_multifile)
+            check_streams(series)
+            complaints.raise_first()
             array = stand_in(series.shape, series.dtype) if header_only else series.asarray()
             sizes, source = pixel_size_um(tif, number)
         complaints.raise_first()
@@ -92,60 +102,6 @@ class TiffReader(FileReader):
         return number, tif.series[number]
 
 
-class TiffWriter(ArrayWriter):
-    """MONAI writer of OME-TIFF, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
-
-    See `write_tiff` for what is written and `ArrayWriter` for the arguments.
-    """
-
-    def save(
-        self, path: Path, array: np.ndarray, affine: np.ndarray | None, spatial_unit: str | None
-    ) -> None:
-        """Write `(C, X, Y[, Z])`."""
-        write_tiff(path, array, affine, spatial_unit)
-
-
-def write_tiff(
-    path: str | os.PathLike[str],
-    array: np.ndarray,
-    affine: np.ndarray | None = None,
-    spatial_unit: str | None = "um",
-    *,
-    channel_names: tuple[str, ...] = (),
-) -> None:
-    """Write a whole image as deflated OME-TIFF with its pixel size in micrometres.
-
-    Args:
-        path: file to write, in one step; BigTIFF where 4 GB do not suffice.
-        array: `(C, X, Y[, Z])`; see `storable` for the dtypes.
-        affine: voxel to world in `spatial_unit`; its translation is not kept.
-        spatial_unit: `"um"`, `"mm"`, or None where the pixel size is not known, which
-            leaves it out of the file.
-        channel_names: one name a channel.
-
-    Raises:
-        ValueError: the affine rotates or flips, which TIFF cannot say.
-    """
-    array = storable(channel_first(array))
-    axes = "CYX" if array.ndim == 3 else "CZYX"
-    array = array.transpose(0, *range(array.ndim - 1, 0, -1))  # (C, X, Y[, Z]) -> (C, [Z,] Y, X)
-    if array.shape[0] == 1:
-        array, axes = array[0], axes[1:]
-    metadata: dict[str, Any] = {"axes": axes}
-    options: dict[str, Any] = {}
-    if affine is not None and (sizes := _sizes_of(np.asarray(affine))) and spatial_unit is not None:
-        if spatial_unit not in UNITS:
-            raise ValueError(f"spatial unit {spatial_unit!r} is not one of {UNITS}")
-        x, y, z = (size * MICROMETRES[spatial_unit] for size in sizes)
-        for axis, size in {"X": x, "Y": y, "Z": z}.items():
-            if axis in axes:
-                metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-        options = {"resolution": (1e4 / x, 1e4 / y), "resolutionunit": "CENTIMETER"}
-    if channel_names:
-        metadata["Channel"] = {"Name": list(channel_names)}
-    _write(path, np.ascontiguousarray(array), metadata, options)
-
-
 def arrange(
     array: np.ndarray, axes: str, select: Mapping[str, int] | None = None
 ) -> tuple[np.ndarray, bool]:
@@ -167,23 +123,32 @@ def arrange(
     (3, 9, 7, 5)
     """
     shape = array.shape
-    for letter, index in (select or {}).items():
-        size = array.shape[axes.index(letter)] if axes.count(letter) == 1 else 0
-        if not 0 <= index < size:
-            raise ValueError(f"index {index} along {letter!r} is not in axes {axes} {shape}")
-        array = array.take(index, axes.index(letter))
-        axes = axes.replace(letter, "")
+    for wanted, index in (select or {}).items():
+        letter = "S" if wanted == "C" and "C" not in axes else wanted  # RGB
+        size = array.shape[axes.index(letter)] if axes.count(letter) == 1 else 1 - (letter in axes)
+        if not 0 <= index < size:  # an axis that is not listed has length 1
+            raise ValueError(f"index {index} along {wanted!r} is not in axes {axes} {shape}")
+        if letter in axes:
+            array = np.moveaxis(array, axes.index(letter), 0)[index]
+            axes = axes.replace(letter, "")
     if "C" not in axes:
         axes = axes.replace("S", "C")  # samples of a pixel: RGB
     if "Z" not in axes and sum(map(axes.count, "IQ")) == 1:
         axes = axes.replace("I", "Z").replace("Q", "Z")  # pages in a row
     order = [letter for letter in "CXYZ" if letter in axes]
     if sorted(axes) != sorted(order) or not {"X", "Y"} <= set(axes):
-        extra = next((letter for letter in axes if letter not in "CZYX"), "X")
-        fix = f"take one of {extra} with TiffReader(select={{{extra!r}: 0}})"
-        fix = fix if extra != "X" and axes.count(extra) == 1 else "save it with named axes"
-        raise ValueError(f"its axes {axes} {shape} are not channels, z, y and x; {fix}")
+        raise ValueError(f"its axes {axes} {shape} are not channels, z, y and x; {_choice(axes)}")
     return array.transpose([axes.index(letter) for letter in order]), "C" in axes
+
+
+def _choice(axes: str) -> str:
+    """How to choose along the first axis that is neither channel nor space."""
+    extra = next((letter for letter in axes if letter not in "CZYX"), "X")
+    if extra == "X" or axes.count(extra) > 1:
+        return "save it with named axes"
+    extra = "C" if extra == "S" else extra  # its samples are the channels then
+    option = {"T": "time=0", "C": "channel=0"}.get(extra, f"select={{{extra!r}: 0}}")
+    return f"take one of {extra} with TiffReader({option})"
 
 
 class _Complaints(logging.Handler):
@@ -220,17 +185,14 @@ class _Complaints(logging.Handler):
         logging.getLogger("tifffile").removeHandler(self)
 
 
-def _check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> None:
+def _check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> str | None:
     """OME-XML may name other files, even outside the folder; tifffile would open them.
 
-    A file that was renamed still knows itself by its UUID.
+    A file that was renamed still knows itself by its UUID. Returns the name of the file
+    that holds the OME-XML, where it is not this one.
     """
     if xml is None:
-        return
-    if len(xml) > MAX_XML_CHARACTERS:
-        raise ValueError(
-            f"its OME-XML has {len(xml)} characters, the limit is {MAX_XML_CHARACTERS}"
-        )
+        return None
     root = ElementTree.fromstring(xml)
     for element in root.iter():
         name = element.get("FileName") if element.tag.endswith("}UUID") else None
@@ -244,12 +206,48 @@ def _check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> N
             )
         if Path(name).name != name or "\\" in name:
             raise ValueError(f"its OME-XML refers to {name!r}, which is outside its folder")
+    binary = next((e for e in root.iter() if e.tag.endswith("}BinaryOnly")), None)
+    return None if binary is None else binary.get("MetadataFile")
 
 
-def _check_pages(tif: Any, series: Any, allow_multifile: bool) -> None:
+def _open(path: Path) -> tuple[Any, Chain]:
+    """A TIFF whose directories and descriptions were looked at before tifffile acts on them."""
+    import tifffile
+
+    chain = check_ifds(path)
+    tif = tifffile.TiffFile(path)
+    try:
+        check_descriptions(tif, chain)
+    except BaseException:
+        tif.close()
+        raise
+    return tif, chain
+
+
+def _open_companion(path: Path, name: str) -> tuple[Any, Chain]:
+    """The TIFF that holds the OME-XML of several, or this one by its `.companion.ome`."""
+    import tifffile
+
+    companion = path.with_name(name)
+    if name.endswith(TiffReader.suffixes):  # not by its XML: that takes every file for its own
+        return _open(companion)
+    if companion.stat().st_size > MAX_XML_CHARACTERS:
+        raise ValueError(f"its OME-XML, {name}, has more than {MAX_XML_CHARACTERS} bytes")
+    xml, chain = companion.read_text(encoding="utf-8"), check_ifds(path)
+    check_ome_xml(xml, chain)
+    return tifffile.TiffFile(path, omexml=xml), chain
+
+
+def _check_pages(tif: Any, series: Any, ifds: int, allow_multifile: bool) -> None:
     """Every plane must be there, in this file, with all its bytes; tifffile fills with zeros."""
     if not any(page is not None and page.parent is tif for page in series.pages):
         raise ValueError("it holds none of its planes; open the file that does")  # or get noise
+    start = series.dataoffset
+    in_one_file = start is not None and not allow_multifile
+    if len(series.pages) > ifds and in_one_file:  # one block of planes without IFDs
+        if start + series.nbytes > tif.filehandle.size:
+            raise ValueError("it is truncated: its planes end beyond the end of the file")
+        return
     for number, page in enumerate(series.pages):
         if page is None:
             raise ValueError(f"plane {number} of {len(series.pages)} is missing")
@@ -267,34 +265,3 @@ def _tile_bytes(tif: Any, series: Any) -> int:
     tags = tif.pages[0].tags
     sides = [int(tags.valueof(name) or 0) for name in ("TileWidth", "TileLength")]
     return math.prod(sides) * series.dtype.itemsize
-
-
-def _sizes_of(affine: np.ndarray) -> tuple[float, float, float]:
-    """Voxel sizes of an affine that neither rotates nor flips."""
-    matrix = np.eye(3)
-    n = min(affine.shape[0] - 1, 3)
-    matrix[:n, :n] = affine[:n, :n]
-    sizes = np.diag(matrix)
-    if (sizes <= 0).any() or np.abs(matrix - np.diag(sizes)).max() > 1e-5 * sizes.max():
-        raise ValueError(
-            f"affine {matrix.tolist()} rotates or flips, which TIFF cannot say; "
-            "save as .nii.gz, or bring the image to RAS first (Orientationd)"
-        )
-    return float(sizes[0]), float(sizes[1]), float(sizes[2])
-
-
-def _write(
-    path: str | os.PathLike[str],
-    array: np.ndarray,
-    metadata: dict[str, Any],
-    options: dict[str, Any],
-) -> None:
-    import tifffile
-
-    with written_beside(path) as part:
-        ome = part.with_name("image.ome.tif")  # tifffile writes OME by this name
-        with tifffile.TiffWriter(ome, bigtiff=array.nbytes > _CLASSIC_LIMIT) as tif:
-            tif.write(
-                array, photometric="minisblack", compression="zlib", metadata=metadata, **options
-            )
-        ome.rename(part)

@@ -7,7 +7,7 @@ from unet_med.engines.guards import LossGuard, OutOfMemory
 from unet_med.engines.memory import KeepMemory
 from unet_med.engines.progress import ProgressBar
 from unet_med.engines.reproducible import Reproducible
-from unet_med.engines.state import load_whole, save_atomically
+from unet_med.engines.state import load_whole, rank, save_atomically
 from unet_med.engines.stopping import StopOnSignal
 from unet_med.engines.validation import Validation
 
@@ -24,5 +24,6 @@ __all__ = [
     "Validation",
     "last_loss",
     "load_whole",
+    "rank",
     "save_atomically",
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from math import cos, pi
+from typing import cast
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
@@ -16,7 +18,8 @@ class TrainingBudget:
     The rate rises linearly during `warmup`, then follows half a cosine to
     `final` times its value; what an optimiser's parameter groups hold when the
     training starts is the peak. With `minutes` the run ends when they are over,
-    validation included, and the rate has come down by then.
+    validation included, and the rate has come down by then. Processes that train
+    together go by the clock of the first: all must end at the same step.
 
     Args:
         optimizer: whose rates are set, each iteration.
@@ -76,6 +79,8 @@ class TrainingBudget:
         now = time.monotonic()
         self.elapsed_minutes += (now - self._tick) / 60
         self._tick = now
+        if self.minutes:
+            self.elapsed_minutes = cast(float, idist.broadcast(self.elapsed_minutes))
         if self.minutes and self.elapsed_minutes >= self.minutes:
             engine.terminate()
 

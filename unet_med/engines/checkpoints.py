@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine, Events
@@ -34,6 +34,9 @@ class Checkpoints:
     transforms and workers draw, and where the sampler stands, follows from seed, epoch and
     iteration (`TileDataset`, `Reproducible`). It is written beside and renamed; the one
     before stays as `checkpoint_previous.pt`. Both load with `weights_only=True`.
+
+    Of several processes that train together the first writes, without the prefix of
+    DistributedDataParallel, and all read.
 
     Attach it behind all handlers whose state it keeps. In the middle of an epoch it writes
     only where the loader's sampler can start there: an `unet_med.data.EpochSampler`.
@@ -73,7 +76,8 @@ class Checkpoints:
         last: str = "checkpoint.pt",
     ) -> None:
         self.folder = Path(folder)
-        self.network = network
+        parallel = isinstance(network, torch.nn.parallel.DistributedDataParallel)
+        self.network = cast(torch.nn.Module, network.module) if parallel else network
         self.optimizer = optimizer
         self.evaluator = evaluator
         self.parts = dict(parts or {})

@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from unet_med.data.dataset import EpochSampler
 from unet_med.engines.batch import last_loss
 from unet_med.engines.checkpoints import Checkpoints
 from unet_med.engines.exceptions import on_exception
@@ -153,8 +154,12 @@ def batch_names(engine: Engine) -> list[str]:
         return [Path(str(name)).name for name in _listed(meta.get("filename_or_obj"))]
     size, length = loader.batch_size or 1, len(loader.dataset)
     epoch, step = divmod(engine.state.iteration - 1, engine.state.epoch_length or 1)
-    first = epoch * length + step * size
-    return [_name(source(k)) for k in range(first, min(first + size, (epoch + 1) * length))]
+    own = range(length)
+    if isinstance(loader.sampler, EpochSampler):  # one of several processes has a part of them
+        own = loader.sampler.turns()
+    return [
+        _name(source(epoch * length + k % length)) for k in own[step * size : (step + 1) * size]
+    ]
 
 
 def _name(item: Mapping[str, Any]) -> str:

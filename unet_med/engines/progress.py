@@ -10,6 +10,7 @@ from tqdm import tqdm
 from unet_med.engines.batch import last_loss
 from unet_med.engines.budget import TrainingBudget
 from unet_med.engines.exceptions import on_exception
+from unet_med.engines.state import rank
 
 
 class ProgressBar:
@@ -34,7 +35,7 @@ class ProgressBar:
 
     def _open(self, engine: Engine) -> None:
         layout = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
-        self._bar = tqdm(total=100, desc="training", bar_format=layout)
+        self._bar = tqdm(total=100, desc="training", bar_format=layout, disable=rank() > 0)
 
     def _step(self, engine: Engine) -> None:
         if self._bar is None:

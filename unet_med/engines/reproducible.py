@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 
 from unet_med.data.dataset import EpochSampler
+from unet_med.engines.state import rank
 
 _EPOCH = (1,)  # keeps the seeds of epochs apart from those of iterations
 
@@ -21,7 +22,8 @@ class Reproducible:
     When an epoch begins, the generators of torch, NumPy and Python and all random transforms
     of the data set are reseeded from (seed, epoch): a shuffling loader draws its order from
     them, and the seeds of its workers. Before every iteration the generators are reseeded
-    from (seed, iteration), for dropout. A `TileDataset` reseeds its transforms for each tile,
+    from (seed, iteration), for dropout; of several processes that train together each has its
+    own seeds, from (seed, iteration, rank). A `TileDataset` reseeds its transforms for each tile,
     and its sampler is told the epoch and, after a resume, how far the epoch had come.
 
     Args:
@@ -52,7 +54,8 @@ class Reproducible:
             self.sampler.set_epoch(epoch)
 
     def _start_iteration(self, engine: Engine) -> None:
-        seed_generators(_derived(self.seed, engine.state.iteration))
+        # a last 0 changes nothing: one process draws what the first of several draws
+        seed_generators(_derived(self.seed, engine.state.iteration, rank()))
 
 
 def seed_generators(seed: int) -> None:

@@ -14,8 +14,14 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from unet_med.data.beside import written_beside
+
+
+def rank() -> int:
+    """Which of the processes that train together this is; 0 if it is the only one."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def random_state() -> dict[str, Any]:
@@ -57,6 +63,8 @@ def save_atomically(
 ) -> None:
     """Save tensors and plain values so that a half-written file is never seen under `path`.
 
+    Of several processes that train together only the first writes.
+
     Args:
         state: what `torch.save` takes.
         path: where the file goes, once it is whole and on the disk.
@@ -65,6 +73,8 @@ def save_atomically(
     Raises:
         OSError: it cannot be written; what was there is untouched.
     """
+    if rank() > 0:
+        return
     target = Path(path)
     with written_beside(target) as beside:
         with beside.open("wb") as file:

@@ -1,9 +1,9 @@
-"""Pictures of results: image, truth, result, differences; and the learning curve.
+"""Pictures and pages of results: image, truth, result, errors; and the learning curve.
 
 matplotlib is imported where it draws, without pyplot: nothing global changes, no
 window opens, and threads may draw at once. Every file is written beside its
-place and renamed, so that half a picture is never seen. `TrainingRecord` loads
-ignite on first use; the pictures need neither it nor torch.
+place and renamed, so that half a picture is never seen. `TrainingRecord` and
+`PredictionRecord` load ignite on first use; the pictures need neither it nor torch.
 """
 
 from __future__ import annotations
@@ -13,22 +13,35 @@ from typing import TYPE_CHECKING, Any
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
 from unet_med.report.differences import DIFFERENCES, difference_map
+from unet_med.report.objects import OBJECTS, classify_objects
 
 if TYPE_CHECKING:
+    from unet_med.report.page import html_report
+    from unet_med.report.prediction import PredictionRecord
     from unet_med.report.record import TrainingRecord
+
+_ON_FIRST_USE = {
+    "PredictionRecord": "prediction",
+    "TrainingRecord": "record",
+    "html_report": "page",
+}
 
 __all__ = [
     "DIFFERENCES",
+    "OBJECTS",
+    "PredictionRecord",
     "TrainingRecord",
+    "classify_objects",
     "comparison_figure",
     "difference_map",
+    "html_report",
     "learning_curve_figure",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "TrainingRecord":
-        from unet_med.report.record import TrainingRecord
+    if name in _ON_FIRST_USE:
+        from importlib import import_module
 
-        return TrainingRecord
+        return getattr(import_module(f"{__name__}.{_ON_FIRST_USE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,21 +12,23 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from unet_med.data.beside import written_beside
-from unet_med.engines import last_loss
+from unet_med.engines import last_loss, rank
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
+from unet_med.report.provenance import TRAINING, device_name, now, versions, write_record
 
 PREVIEW_IMAGES = 3
 
 
 class TrainingRecord:
-    """Handler that leaves `learning_curve.csv`, `learning_curve.png` and `preview.png`.
+    """Handler that leaves a table, a curve, a picture and a record of a training.
 
-    The table has a row an epoch: epoch, minutes, mean training loss and, where
-    the epoch was validated, the validation scores. Curve and table are renewed
-    after every validation, the preview (image, truth, result, differences of the
-    first validation images) at the end. A resumed training continues its table
-    where `Checkpoints` keeps this handler among its `parts`.
+    `learning_curve.csv` has a row an epoch: epoch, minutes, mean training loss and, where
+    the epoch was validated, the validation scores. Table and `learning_curve.png` are
+    renewed after every validation, `preview.png` (image, truth, result, differences of the
+    first validation images) and `training.json` (versions, device, epochs) at the end.
+    A resumed training continues its table where `Checkpoints` keeps this handler among its
+    `parts`. Of several processes that train together the first writes.
 
     Args:
         folder: where the files go.
@@ -100,10 +102,25 @@ class TrainingRecord:
         elif self.history:
             self._add_scores(engine)
             self._write()
+        if rank() > 0:
+            return
         if self._items:
             self._draw_preview()
+        write_record(self.folder / TRAINING, self._facts(engine))
+
+    def _facts(self, engine: Engine) -> dict[str, Any]:
+        state: Any = engine.state
+        return {
+            "finished": now(),
+            "versions": versions(),
+            "device": device_name(state.device),
+            "epochs": state.epoch,
+            "iterations": state.iteration,
+        }
 
     def _write(self) -> None:
+        if rank() > 0:
+            return
         columns = list(dict.fromkeys(name for row in self.history for name in row))
         with (
             written_beside(self.table) as beside,

@@ -37,15 +37,26 @@ class RandTileCrop(Randomizable, Transform):
         self.tile_size = _checked_size("tile_size", tile_size)
         self._start: tuple[int, ...] | None = None
 
-    def randomize(self, data: torch.Tensor) -> None:
-        """Draw the tile's first pixel for an image `(C, *S)`."""
+    def randomize(self, data: torch.Tensor, where: torch.Tensor | None = None) -> None:
+        """Draw the tile's first pixel for an image `(C, *S)`.
+
+        Args:
+            data: the image, for its shape.
+            where: pixels `(*S)` that may be the centre, bool; None, or none of them: all.
+        """
         shape = data.shape[1:]
         sizes = _per_axis(self.tile_size, len(shape))
-        # Centres: every pixel or, for even sides, every gap between two.
-        self._start = tuple(
-            int(self.R.randint(max(side - even, 1))) + even - size // 2
-            for side, size, even in zip(shape, sizes, (1 - n % 2 for n in sizes), strict=True)
-        )
+        even = [1 - n % 2 for n in sizes]
+        if where is not None and bool(where.any()):
+            pixels = where.flatten().nonzero()
+            chosen = pixels[self.R.randint(len(pixels))]
+            centre = [int(index) for index in torch.unravel_index(chosen, where.shape)]
+        else:  # every pixel or, for even sides, every gap between two
+            centre = [
+                int(self.R.randint(max(side - e, 1))) + e
+                for side, e in zip(shape, even, strict=True)
+            ]
+        self._start = tuple(c - size // 2 for c, size in zip(centre, sizes, strict=True))
 
     def cut(self, img: torch.Tensor, size: int | Sequence[int] | None = None) -> torch.Tensor:
         """Window about the centre of the last draw.
@@ -89,6 +100,9 @@ class RandTileCropd(OneDrawTransform):
         label_keys: those of `keys` that are cut to `label_size` instead.
         label_size: sides of the network's output, px; with the same centre, so
             ``tile_size - label_size`` is even.
+        ignore: label of pixels without annotation, which are no tile's centre; for images that
+            are annotated in part (Çiçek et al. 2016). None: the centre is anywhere.
+        annotated_key: the label `(1, *S)` that says so.
         allow_missing_keys: no error when a key is absent.
 
     Leave the labels at the tile's size while a deformation follows: it needs what
@@ -105,6 +119,8 @@ class RandTileCropd(OneDrawTransform):
         *,
         label_keys: KeysCollection = (),
         label_size: int | Sequence[int] | None = None,
+        ignore: int | None = None,
+        annotated_key: str = "label",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, RandTileCrop(tile_size), allow_missing_keys)
@@ -114,6 +130,8 @@ class RandTileCropd(OneDrawTransform):
             raise ValueError(f"label_keys {strangers} are not among keys {list(self.keys)}")
         if bool(self.label_keys) != (label_size is not None):
             raise ValueError("label_keys and label_size go together: give both or neither")
+        self.ignore = ignore
+        self.annotated_key = annotated_key
         self.label_size = None
         if label_size is not None:
             self.label_size = _checked_size("label_size", label_size)
@@ -132,7 +150,8 @@ class RandTileCropd(OneDrawTransform):
         d = dict(data)
         images = self.images_of_one_shape(d, "one place is cut from images of one shape")
         if images and randomize:
-            self.randomize(next(iter(images.values())))
+            where = None if self.ignore is None else (d[self.annotated_key] != self.ignore)[0]
+            self.drawn.randomize(next(iter(images.values())), where)
         for key, img in images.items():
             d[key] = self.drawn.cut(img, self.label_size if key in self.label_keys else None)
         return d

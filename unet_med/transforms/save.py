@@ -15,7 +15,8 @@ from monai.utils.misc import ensure_tuple_rep
 
 from unet_med.data.datalist import stem
 from unet_med.data.files import NpyReader, PictureReader, save_image
-from unet_med.data.tiff import TiffReader, TiffWriter
+from unet_med.data.ometiff import TiffWriter
+from unet_med.data.tiff import TiffReader
 from unet_med.data.writing import channel_first, known_unit, smallest_label_dtype
 
 _SAVED_AS_TIFF = (*TiffReader.suffixes, *PictureReader.suffixes, *NpyReader.suffixes)
@@ -79,11 +80,14 @@ class SaveSegmentationd(SaveImaged):
             meta = self._meta(item, key)
             array = channel_first(image)
             _check_grid(array, meta, key)
+            source = str(meta["filename_or_obj"])
             save_image(
-                self._path(key, str(meta["filename_or_obj"])),
+                self._path(key, source),
                 _cast(array, dtype or _default_dtype(key)),
                 image.affine if isinstance(image, MetaTensor) else meta.get("affine"),
                 known_unit(meta),
+                channel_names=_class_names(array.shape[0]) if key == "probabilities" else (),
+                like=source if Path(source).is_file() else None,
             )
         return item
 
@@ -112,6 +116,12 @@ def _check_grid(array: np.ndarray, meta: Mapping[str, Any], key: Hashable) -> No
             f"{key!r} has spatial shape {array.shape[1:]}, its source {expected}; "
             "undo resampling, padding and cropping first (Invertd)"
         )
+
+
+def _class_names(channels: int) -> tuple[str, ...]:
+    """Names that viewers show beside the channels of probabilities."""
+    others = ["foreground"] if channels == 2 else [f"class {k}" for k in range(1, channels)]
+    return ("background", *others)
 
 
 def _default_dtype(key: Hashable) -> str:

@@ -13,6 +13,9 @@ from monai.data.utils import affine_to_spacing
 from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 
+from unet_med.data.pixelsize import MICROMETRES
+from unet_med.data.writing import UNITS
+
 __all__ = ["ElementSize", "ElementSizeD", "ElementSizeDict", "ElementSized"]
 
 Mode = Literal["bilinear", "nearest"]
@@ -30,22 +33,36 @@ class ElementSize(InvertibleTransform):
     texture.
 
     Args:
-        element_size: pixel size in the unit of the image's affine (micrometres for
-            microscopy, see ``meta["spatial_unit"]``); one, or one an axis.
+        element_size: pixel size; one, or one an axis.
         mode: ``"bilinear"``, or ``"nearest"`` for labels.
+        unit: of `element_size`, ``"um"`` or ``"mm"``; None: that of the image's affine
+            (``meta["spatial_unit"]``).
+        spatial_dims: of the network; None: of the image. A volume given to a 2-D network
+            keeps its third axis.
 
     Raises:
-        ValueError: a size that is not positive.
+        ValueError: a size that is not positive, or another unit.
     """
 
     backend = [TransformBackends.TORCH]  # noqa: RUF012 - MONAI's own convention
 
-    def __init__(self, element_size: float | Sequence[float], mode: Mode = "bilinear") -> None:
+    def __init__(
+        self,
+        element_size: float | Sequence[float],
+        mode: Mode = "bilinear",
+        *,
+        unit: str | None = None,
+        spatial_dims: int | None = None,
+    ) -> None:
         sizes = element_size if isinstance(element_size, Sequence) else (element_size,)
         if not sizes or not all(size > 0 for size in sizes):
             raise ValueError(f"element_size {element_size} is not positive")
+        if unit not in (None, *UNITS):
+            raise ValueError(f"unit {unit!r} of element_size is not one of {UNITS}")
         self.element_size = tuple(float(size) for size in sizes)
         self.mode: Mode = mode
+        self.unit = unit
+        self.spatial_dims = spatial_dims
         self.resample = SpatialResample(
             mode=mode, padding_mode="border", align_corners=False, dtype=np.float32
         )
@@ -85,14 +102,9 @@ class ElementSize(InvertibleTransform):
     def _grid(self, img: MetaTensor) -> tuple[torch.Tensor, list[int]]:
         """Affine and sides of the new pixel grid, centred on the old one."""
         shape = img.shape[1:]
-        dims = len(shape)
-        if len(self.element_size) not in (1, dims):
-            raise ValueError(
-                f"element_size {self.element_size} has {len(self.element_size)} values for "
-                f"{dims} image axes"
-            )
-        old = affine_to_spacing(img.affine, dims).tolist()
-        new = self.element_size * (dims if len(self.element_size) == 1 else 1)
+        old = affine_to_spacing(img.affine, len(shape)).tolist()
+        new = self._sizes(img)
+        new += old[len(new) :]  # axes that the network does not see
         to_old = torch.eye(len(img.affine), dtype=img.affine.dtype)  # new index -> old index
         sides = []
         for axis, side in enumerate(shape):
@@ -101,6 +113,19 @@ class ElementSize(InvertibleTransform):
             to_old[axis, axis] = ratio
             to_old[axis, -1] = ((side - 1) - (sides[-1] - 1) * ratio) / 2
         return img.affine @ to_old, sides
+
+    def _sizes(self, img: MetaTensor) -> list[float]:
+        """New pixel size of the network's axes, in the unit of the image's affine."""
+        dims = min(self.spatial_dims or 3, img.ndim - 1)
+        if len(self.element_size) not in (1, dims):
+            raise ValueError(
+                f"element_size {self.element_size} has {len(self.element_size)} values for "
+                f"{dims} image axes"
+            )
+        own = img.meta.get("spatial_unit") or self.unit
+        factor = MICROMETRES[self.unit] / MICROMETRES[own] if self.unit and own else 1.0
+        sizes = self.element_size * (dims if len(self.element_size) == 1 else 1)
+        return [size * factor for size in sizes]
 
 
 class ElementSized(MapTransform, InvertibleTransform):
@@ -111,8 +136,10 @@ class ElementSized(MapTransform, InvertibleTransform):
 
     Args:
         keys: images and labels `(C, *S)`.
-        element_size: in the unit of the affine; one, or one an axis.
+        element_size: pixel size; one, or one an axis.
         mode: one, or one a key: ``"bilinear"``, or ``"nearest"`` for labels.
+        unit: of `element_size`, as in `ElementSize`.
+        spatial_dims: of the network; None: of the image.
         allow_missing_keys: no error when a key is absent.
     """
 
@@ -124,11 +151,13 @@ class ElementSized(MapTransform, InvertibleTransform):
         element_size: float | Sequence[float],
         *,
         mode: Mode | Sequence[Mode] = "bilinear",
+        unit: str | None = None,
+        spatial_dims: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.modes: tuple[Mode, ...] = ensure_tuple_rep(mode, len(self.keys))
-        self.sizer = ElementSize(element_size)
+        self.sizer = ElementSize(element_size, unit=unit, spatial_dims=spatial_dims)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Resample every key.

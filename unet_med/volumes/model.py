@@ -31,6 +31,7 @@ batch normalisation that looks at the image, its statistics as `norm.k.NAME`.
 _POSTPROCESSING = (
     "monai.transforms.Activationsd",
     "monai.transforms.CopyItemsd",
+    "monai.transforms.Invertd",  # of the preprocessing, in which nothing is left to invert
     "monai.transforms.AsDiscreted",
     "unet_med.transforms.InstancesFromLogitsd",
     "unet_med.transforms.SaveSegmentationd",

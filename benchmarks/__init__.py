@@ -1,0 +1,1 @@
+"""Speed against named peers and limits; `python -m benchmarks --help`."""

@@ -1,0 +1,88 @@
+"""Make docs/images/report.png: the page of `unet-med report` on results with known errors.
+
+    python -m docs.make_pictures
+
+Nothing is trained: two cells are merged, one is split, one is lost and one invented by hand.
+Needs Chromium (`chromium` or `google-chrome`) for the screenshots.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from unet_med import data
+from unet_med.cli.evaluate import evaluate, keep
+from unet_med.instances import ridge
+from unet_med.report import html_report
+from unet_med.report.prediction import PredictionRecord
+
+IMAGES = Path(__file__).resolve().parent / "images"
+SIZES = {"report.png": (1200, 2080), "report-phone.png": (500, 2080)}  # px
+
+
+def spoiled(truth: np.ndarray) -> np.ndarray:
+    """Instances `(X, Y)` with one error of each kind."""
+    result = truth.copy()
+    pairs = np.argwhere(ridge(truth))
+    x, y = pairs[len(pairs) // 2]  # between two cells that touch
+    near = np.unique(truth[x - 2 : x + 3, y - 2 : y + 3])
+    first, second = near[near > 0][:2]
+    result[result == second] = first
+    whole = [n for n in range(1, truth.max() + 1) if n not in (first, second)]
+    middle = int(np.median(np.argwhere(truth == whole[3])[:, 0]))
+    result[:middle][result[:middle] == whole[3]] = truth.max() + 1
+    result[truth == whole[7]] = 0
+    free = np.argwhere(truth == 0)
+    x, y = free[len(free) // 3]
+    result[x - 7 : x + 8, y - 7 : y + 8][truth[x - 7 : x + 8, y - 7 : y + 8] == 0] = truth.max() + 2
+    return result
+
+
+def make_results(folder: Path) -> Path:
+    """Two generated images and what a network might have made of them."""
+    pairs = data.SyntheticCells(2, (256, 256), num_cells=36, seed=4).write(folder / "cells")
+    results = folder / "cells" / "results"
+    record = PredictionRecord(results, None, {"label_kind": "instances"})
+    state = SimpleNamespace(device="cpu", output=None)
+    engine: Any = SimpleNamespace(state=state)
+    record._start(engine)
+    for image, label in pairs:
+        truth = data.load_image(label)
+        found = spoiled(truth.numpy()[0].astype(np.int32))
+        data.save_image(results / f"{data.stem(image)}_instances.tif", found[None], truth.affine)
+        state.output = [{"image": data.load_image(image)}]
+        record._keep(engine)
+    record._write(engine)
+    keep(evaluate(str(results), str(folder / "cells" / "labels")), results)
+    return results
+
+
+def screenshot(page: Path, picture: Path, size: tuple[int, int]) -> None:
+    """What a headless browser shows of a page."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        raise FileNotFoundError("no chromium or google-chrome: install one to make this picture")
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    window = f"--window-size={size[0]},{size[1]}"
+    target = [f"--screenshot={picture}", page.absolute().as_uri()]
+    subprocess.run([browser, *options, window, *target], check=True, capture_output=True)
+
+
+def main() -> None:
+    """Write the pictures and name them."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = html_report(make_results(Path(folder)))
+        for name, size in SIZES.items():
+            screenshot(page, IMAGES / name, size)
+            print(f"written  docs/images/{name}")
+
+
+if __name__ == "__main__":
+    main()

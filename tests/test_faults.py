@@ -1,0 +1,267 @@
+"""One bad image among many: named, set aside, and the others are segmented."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from unet_med import bundle
+from unet_med.cli import main
+from unet_med.data import save_image
+from unet_med.errors import befalls_all, one_line
+from unet_med.networks import unet
+
+SIDE = 24
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle as a training leaves it, with random weights."""
+    folder = bundle.copy_bundle(tmp_path_factory.mktemp("bundle") / "out")
+    modern = bundle.override_file("modern")
+    assert modern is not None
+    bundle.write_settings(folder, [modern], {"features": [2, 4]})
+    torch.manual_seed(0)
+    torch.save(unet("modern", features=[2, 4]).state_dict(), folder / "models" / "model.pt")
+    return folder
+
+
+def good(path: Path, seed: int = 0) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 4000, (SIDE, SIDE)).astype(np.uint16)
+    tifffile.imwrite(path, pixels)
+
+
+def cut_short(path: Path) -> None:
+    good(path)
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def text(path: Path) -> None:
+    path.write_text("Dear sir, your image is attached", encoding="utf-8")
+
+
+def colour(path: Path) -> None:
+    tifffile.imwrite(path, np.zeros((SIDE, SIDE, 3), np.uint8), photometric="rgb")
+
+
+def not_a_number(path: Path) -> None:
+    tifffile.imwrite(path, np.full((SIDE, SIDE), np.nan, np.float32))
+
+
+def infinite(path: Path) -> None:
+    tifffile.imwrite(path, np.full((SIDE, SIDE), np.inf, np.float32))
+
+
+def terabyte(path: Path) -> None:
+    shape = (1 << 20, 1 << 20)
+    tiles = iter([np.zeros((16, 16), np.uint8)])
+    tifffile.imwrite(path, tiles, shape=(16, 16), dtype="uint8", tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        for name, value in zip(("ImageWidth", "ImageLength"), shape, strict=True):
+            tif.pages[0].tags[name].overwrite(value, dtype=4)
+
+
+BAD = {
+    "cut_short": (cut_short, "truncated"),
+    "empty": (empty, "as TIFF"),
+    "text": (text, "not a TIFF file"),
+    "colour": (colour, "3 channels"),
+    "not_a_number": (not_a_number, "NaN or infinite"),
+    "infinite": (infinite, "NaN or infinite"),
+    "terabyte": (terabyte, "declares 1.1e+03 GB"),
+}
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifty files, seven of which are bad."""
+    folder = tmp_path_factory.mktemp("night")
+    for k in range(43):
+        good(folder / f"image_{k:02}.tif", k)
+    for name, (write, _) in BAD.items():
+        write(folder / f"image_{7 * len(name)}_{name}.tif")
+    return folder
+
+
+def predict(images: Path, folder: Path, output: Path, *words: Any) -> int:
+    given = ["--bundle", folder, "--output", output, "--device", "cpu", *words]
+    return main([str(word) for word in ["predict", images, *given]])
+
+
+def test_seven_bad_of_fifty(
+    trained: Path, night: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(night, trained, tmp_path / "results") == 3
+    results = {path.name for path in (tmp_path / "results").iterdir()}
+    assert results == {f"image_{k:02}_mask.tif" for k in range(43)} | {"failed.json"}
+    out, err = capsys.readouterr()
+    assert "43 of 50 images segmented" in out
+    assert "7 set aside" in err
+    report = json.loads((tmp_path / "results/failed.json").read_text(encoding="utf-8"))
+    assert (report["images"], report["segmented"]) == (50, 43)
+    reasons = {Path(fault["image"]).stem: fault["reason"] for fault in report["failed"]}
+    assert len(reasons) == len(report["failed"]) == 7
+    for name, (_, sentence) in BAD.items():
+        reason = reasons[f"image_{7 * len(name)}_{name}"]
+        assert sentence in reason
+        assert reason in err
+
+
+def test_results_are_those_of_the_good_images_alone(
+    trained: Path, night: Path, tmp_path: Path
+) -> None:
+    good(tmp_path / "in.tif", 7)
+    (tmp_path / "both").mkdir()
+    shutil.copy(tmp_path / "in.tif", tmp_path / "both/b.tif")
+    text(tmp_path / "both/a.tif")
+    assert predict(tmp_path / "in.tif", trained, tmp_path / "alone", "--probabilities") == 0
+    assert predict(tmp_path / "both", trained, tmp_path / "beside", "--probabilities") == 3
+    alone, beside = (
+        tifffile.imread(tmp_path / f"{name}_probabilities.tif") for name in ("alone/in", "beside/b")
+    )
+    np.testing.assert_array_equal(alone, beside)
+
+
+def test_a_run_without_faults_takes_the_old_report_away(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, results = tmp_path / "images", tmp_path / "results"
+    images.mkdir()
+    for name in "ab":
+        good(images / f"{name}.tif")
+    text(images / "c.tif")
+    assert predict(images, trained, results) == 3
+    assert (results / "failed.json").is_file()
+    good(images / "c.tif")
+    assert predict(images, trained, results) == 0
+    assert sorted(path.name for path in results.iterdir()) == [f"{n}_mask.tif" for n in "abc"]
+
+
+def test_fail_fast_ends_with_the_first(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in "ac":
+        good(images / f"{name}.tif")
+    text(images / "b.tif")
+    assert predict(images, trained, tmp_path / "results", "--fail-fast") == 2
+    assert "b.tif as TIFF" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["a_mask.tif"]
+
+
+def test_none_segmented_is_an_error(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in "ab":
+        text(images / f"{name}.tif")
+    assert predict(images, trained, tmp_path / "results") == 2
+    assert "none of 2 images could be segmented; the first: cannot read" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["failed.json"]
+
+
+@pytest.mark.parametrize("where", ["inferer", "writer"])
+def test_faults_after_reading_are_set_aside_too(
+    where: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from unet_med.inferers import OverlapTileInferer
+    from unet_med.transforms import save
+
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in "abc":
+        good(images / f"{name}.tif")
+    whole = {"inferer": OverlapTileInferer.__call__, "writer": save.save_image}[where]
+    calls: list[Any] = []
+
+    def second_fails(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            raise MemoryError("no room for this one") if where == "inferer" else ValueError("odd")
+        return whole(*args, **kwargs)
+
+    owner: Any = OverlapTileInferer if where == "inferer" else save
+    monkeypatch.setattr(owner, "__call__" if where == "inferer" else "save_image", second_fails)
+    assert predict(images, trained, tmp_path / "results") == 3
+    names = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert names == ["a_mask.tif", "c_mask.tif", "failed.json"]
+    sentence = "MemoryError: no room for this one" if where == "inferer" else "odd"
+    assert f"b.tif: {sentence}" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_the_run(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from unet_med.transforms import save
+
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in "abc":
+        good(images / f"{name}.tif")
+    calls = []
+
+    def full(path: Path, *_: Any, **__: Any) -> None:
+        calls.append(path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(save, "save_image", full)
+    assert predict(images, trained, tmp_path / "results") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert len(calls) == 1
+
+
+def test_whose_error_it_is() -> None:
+    wrapped = RuntimeError("applying transform <x>")
+    wrapped.__cause__ = ValueError("image a.tif\nis odd")
+    assert one_line(wrapped) == "image a.tif is odd"
+    assert not befalls_all(wrapped)
+    assert befalls_all(OSError(errno.EROFS, "read-only"))
+    assert befalls_all(ImportError("no tifffile"))
+    assert not befalls_all(FileNotFoundError("a.tif"))
+    assert not befalls_all(MemoryError())
+
+
+@pytest.mark.parametrize(("text", "count"), [("3000", 4), ("100K", 5), (None, 5)])
+def test_a_byte_budget_from_the_command_line(
+    text: str | None, count: int, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNET_MED_MAX_BYTES", raising=False)
+    images = tmp_path / "images"
+    images.mkdir()
+    for k in range(4):
+        good(images / f"{k}.tif")
+    save_image(images / "large.tif", np.zeros((1, 60, 60), np.uint8))
+    words = ["--max-bytes", text] if text else []
+    assert predict(images, trained, tmp_path / "results", *words) == (0 if count == 5 else 3)
+    assert len(list((tmp_path / "results").glob("*_mask.tif"))) == count
+    assert "UNET_MED_MAX_BYTES" not in os.environ
+
+
+def test_a_byte_budget_that_is_none(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good(tmp_path / "a.tif")
+    assert predict(tmp_path / "a.tif", trained, tmp_path / "results", "--max-bytes", "much") == 2
+    assert "'much' is no number of bytes: write 8000000, 500M or 2G" in capsys.readouterr().err

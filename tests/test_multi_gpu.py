@@ -1,0 +1,263 @@
+"""Several processes train as one with all their batches: two of them, on the CPU, with gloo."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from unet_med import engines
+from unet_med.cli import main
+from unet_med.data import EpochSampler, SyntheticCells, share_of
+from unet_med.engines import Reproducible
+from unet_med.losses import WeightedCrossEntropyLoss
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+STEPS = 20  # one an epoch, so that the curve has a row a step
+
+
+def torchrun(words: list[str], folder: Path) -> str:
+    """What two processes print; they must end well."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*TORCHRUN, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Two images to train on, three to validate: the processes cannot share those evenly."""
+    cells = tmp_path_factory.mktemp("cells")
+    SyntheticCells(5, (80, 72), num_cells=6).write(cells)
+    return {
+        "images": f"{cells}/images",
+        "labels": f"{cells}/labels",
+        "label_kind": "instances",
+        "validation_fraction": 0.6,
+        "features": [2, 4, 8],
+        "network_def::dropout": 0.0,
+        "tile_size": 84,
+        "tiles_per_epoch": 2,
+        "epochs": STEPS,
+        "val_interval": 5,
+        "learning_rate": 0.02,
+        "w0": 0.0,
+        "num_workers": 0,
+        "device": "$torch.device('cpu')",
+    }
+
+
+def train_alone(**settings: Any) -> None:
+    """One process with batches of two."""
+    workflow = ConfigWorkflow(
+        config_file=str(ROOT / "configs/train.json"),
+        meta_file=str(ROOT / "configs/metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(ROOT),
+        batch_size=2,
+        **settings,
+    )
+    workflow.initialize()
+    workflow.run()
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> Path:
+    output = tmp_path_factory.mktemp("one")
+    train_alone(output_dir=str(output), **settings)
+    return output
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> tuple[Path, str]:
+    """Output and log of two processes with batches of one, started as the how-to says."""
+    output = tmp_path_factory.mktemp("two")
+    words = ["-m", "monai.bundle", "run"]
+    words += ["--config_file", "['configs/train.json','configs/multi_gpu_train.json']"]
+    words += ["--meta_file", "configs/metadata.json", "--logging_file", "configs/logging.conf"]
+    for name, value in {**settings, "output_dir": str(output)}.items():
+        words += [f"--{name}", str(value)]
+    return output, torchrun(words, ROOT)
+
+
+def curve(folder: Path) -> dict[str, list[float]]:
+    with (folder / "learning_curve.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
+
+
+def test_loss_curve_is_that_of_one_process(one: Path, two: tuple[Path, str]) -> None:
+    ours, expected = curve(two[0])["loss"], curve(one)["loss"]
+    assert len(ours) == len(expected) == STEPS
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
+    assert min(expected) < expected[0] - 0.01  # there was something to learn
+
+
+def test_every_image_is_validated_once(one: Path, two: tuple[Path, str]) -> None:
+    """The mean over three images that two processes shared; a pixel or two may flip."""
+    ours, expected = curve(two[0])["val_mean_dice"], curve(one)["val_mean_dice"]
+    assert len(ours) == 4
+    assert max(expected) > 0.01
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=5e-4)
+
+
+def test_one_checkpoint_that_one_process_can_load(one: Path, two: tuple[Path, str]) -> None:
+    assert {path.suffix for path in two[0].iterdir()} == {path.suffix for path in one.iterdir()}
+    assert len(list(two[0].iterdir())) == len(list(one.iterdir()))
+    for name in ("model.pt", "checkpoint.pt"):
+        ours, expected = (torch.load(f / name, weights_only=True) for f in (two[0], one))
+        ours, expected = (state.get("network", state) for state in (ours, expected))
+        assert ours.keys() == expected.keys()  # no prefix "module."
+        for key, value in ours.items():
+            torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-4)
+
+
+def test_one_process_continues_what_two_began(
+    two: tuple[Path, str], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(two[0], tmp_path / "continued")
+    longer = {**settings, "epochs": STEPS + 2, "resume": True}
+    train_alone(output_dir=str(folder), **longer)
+    losses = curve(folder)["loss"]
+    assert losses[:STEPS] == curve(two[0])["loss"]
+    assert len(losses) == STEPS + 2
+
+
+def test_one_log(two: tuple[Path, str]) -> None:
+    assert two[1].count("SupervisedTrainer - INFO - Engine run finished") == 1
+    assert two[1].count("Got new best metric of val_mean_dice") <= 4
+    assert two[1].count("loading images: 100%") <= 2  # a bar may print its end twice
+
+
+SCRIPT = """
+import types
+import torch
+import torch.distributed as dist
+from unet_med.engines import TrainingBudget
+from unet_med.losses import BorderWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+logits = torch.randn(5, 3, 6, 6, dtype=torch.float64)
+label = torch.randint(0, 3, (5, 1, 6, 6)).double()
+target = torch.cat([label, 5 * torch.rand(5, 1, 6, 6).double() ** 3], dim=1)
+own = slice(0, 2) if rank == 0 else slice(2, 5)  # uneven batches
+
+def check(loss, whole, logits, target):
+    x = logits.clone().requires_grad_()
+    expected = whole(x, target)
+    expected.backward()
+    part = logits[own].clone().requires_grad_()
+    value = loss(part, target[own])
+    value.backward()
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(part.grad / 2, x.grad[own], rtol=1e-12, atol=1e-15)  # DDP's average
+
+for reduction in ("mean", "sum"):
+    rules = {"reduction": reduction, "ignore_index": 1}
+    loss = WeightedCrossEntropyLoss(**rules, distributed=True)
+    check(loss, WeightedCrossEntropyLoss(**rules), logits, target)
+    nothing = target.clone()
+    nothing[:2, 1] = 0  # the first process has only pixels that weigh nothing
+    check(loss, WeightedCrossEntropyLoss(**rules), logits, nothing)
+instances = torch.zeros(5, 1, 6, 6, dtype=torch.int64)
+instances[..., :2], instances[1:, :, :3, 4:] = 1, 2
+border = BorderWeightedCrossEntropyLoss(distributed=True)
+check(border, BorderWeightedCrossEntropyLoss(), logits[:, :2], instances)
+
+optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+budget = TrainingBudget(optimizer, minutes=60.0)
+budget.elapsed_minutes, budget._tick = 10.0 * (rank + 1), __import__("time").monotonic()
+budget._stop_in_time(types.SimpleNamespace(terminate=None))
+assert 10.0 <= budget.elapsed_minutes < 11.0, budget.elapsed_minutes  # the first one's clock
+dist.destroy_process_group()
+print("all is well in", rank)
+"""
+
+
+def test_loss_and_clock_of_two_processes(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    said = torchrun(["script.py"], tmp_path)
+    assert "all is well in 0" in said
+    assert "all is well in 1" in said
+
+
+@pytest.mark.parametrize(("length", "ranks"), [(8, 2), (7, 2), (3, 4), (10, 3)])
+def test_processes_take_turns(length: int, ranks: int) -> None:
+    samplers = [EpochSampler(range(length), num_replicas=ranks, rank=r) for r in range(ranks)]
+    for sampler in samplers:
+        sampler.set_epoch(2)
+    turns = [list(sampler) for sampler in samplers]
+    assert {len(turn) for turn in turns} == {len(sampler) for sampler in samplers}
+    together = [position for step in zip(*turns, strict=True) for position in step]
+    assert together[:length] == list(range(2 * length, 3 * length))
+    assert len(together) - length < ranks
+    assert set(together[length:]) <= set(together[:length])
+
+
+def test_a_rank_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="rank 2 of 2 processes: ranks count from 0 to 1"):
+        EpochSampler(range(4), num_replicas=2, rank=2)
+
+
+def test_shares_are_all_items_once() -> None:
+    items = [{"image": str(k)} for k in range(5)]
+    shares = [share_of(items, rank, 3) for rank in range(3)]
+    assert [len(share) for share in shares] == [2, 2, 1]
+    assert sorted(item["image"] for share in shares for item in share) == list("01234")
+    assert share_of(items, 5, 6) == items  # fewer than processes: all, for all
+
+
+def test_each_process_has_its_own_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_number(rank: int) -> float:
+        monkeypatch.setattr(engines, "rank", lambda: rank)
+        Reproducible(5)._start_iteration(SimpleNamespace(state=SimpleNamespace(iteration=3)))
+        return float(torch.rand(1))
+
+    alone = np.random.SeedSequence((5, 3)).generate_state(1)  # a single process needs no rank
+    torch.manual_seed(int(alone[0]))
+    expected = float(torch.rand(1))
+    assert first_number(0) == expected
+    assert first_number(1) != expected
+
+
+def test_the_command_says_that_it_is_one_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "--images", "images", "--output", str(tmp_path / "out")]) == 2
+    assert "2 processes, and `unet-med train` is one: make a bundle" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_map_has_nothing_to_sum() -> None:
+    with pytest.raises(ValueError, match="reduction 'none' has nothing to sum over processes"):
+        WeightedCrossEntropyLoss("none", distributed=True)
+
+
+def test_distributed_loss_of_one_process_is_the_loss() -> None:
+    logits, target = torch.randn(2, 2, 4, 4), torch.ones(2, 1, 4, 4)
+    expected = WeightedCrossEntropyLoss()(logits, target)
+    assert torch.equal(WeightedCrossEntropyLoss(distributed=True)(logits, target), expected)

@@ -1,0 +1,108 @@
+"""The napari widget without napari: arrays, layers, progress, manifest."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import unet_med
+from unet_med import bundle, napari_widget
+from unet_med.cli import main
+from unet_med.data import SyntheticCells, load_image
+from unet_med.napari_widget import from_layer, segment_array, segment_steps, to_layer
+
+WORLD = {
+    "scale": np.array([0.5, 0.25]), "translate": np.array([3.0, 4.0]), "rotate": np.eye(2),
+    "units": ("micrometer", "micrometer"), "axis_labels": ("y", "x"),
+}  # fmt: skip
+
+
+def layer(data: Any, **more: Any) -> SimpleNamespace:
+    """What the widget looks at in an Image layer."""
+    fields = {"rgb": False, "multiscale": False, "name": "cells", **WORLD, **more}
+    return SimpleNamespace(data=data, **fields)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle trained for one epoch, beside the images and results of `predict`."""
+    root = tmp_path_factory.mktemp("napari")
+    SyntheticCells(2, (72, 60), num_cells=6).write(root)
+    folder = bundle.copy_bundle(root / "bundle")
+    settings = {"images": f"{root}/images", "labels": f"{root}/labels", "features": [4, 8, 16]}
+    settings |= {"label_kind": "instances", "tile_size": 60, "epochs": 3, "num_workers": 0}
+    modern = bundle.override_file("modern")
+    assert modern is not None
+    bundle.write_settings(folder, [modern], {**settings, "tiles_per_epoch": 8, "batch_size": 4})
+    bundle.load_workflow(folder, "train").run()
+    words = ["--bundle", str(folder), "--output", str(root / "results"), "--instances"]
+    assert main(["predict", str(root / "images"), *words]) == 0
+    return root
+
+
+@pytest.mark.parametrize("output", ["instances", "mask"])
+def test_the_layer_is_what_predict_writes(trained: Path, output: Any) -> None:
+    image = load_image(trained / "images/cells_000.tif").numpy()[0]  # (X, Y)
+    steps = segment_steps(layer(image.T), trained / "bundle", output)
+    counts = []
+    while True:
+        try:
+            counts.append(next(steps))
+        except StopIteration as end:
+            data, meta, kind = end.value
+            break
+    want = load_image(trained / f"results/cells_000_{output}.tif").numpy()[0]
+    assert want.any()
+    np.testing.assert_array_equal(data, want.T)
+    assert data.dtype == np.int32
+    assert kind == "labels"
+    assert meta["name"] == f"cells {output}"
+    assert counts == list(range(1, len(counts) + 1))
+    assert len(counts) >= 8  # views of the rotations
+
+
+def test_the_labels_lie_where_the_image_lies() -> None:
+    _, meta, _ = to_layer(np.zeros((3, 2), np.int32), layer(None), "mask")
+    assert meta == {"name": "cells mask", **WORLD}
+    bare = SimpleNamespace(name="a", scale=(1, 1))  # an older napari knows no units
+    assert to_layer(np.zeros((3, 2)), bare, "mask")[1] == {"name": "a mask", "scale": (1, 1)}
+
+
+def test_axes_turn_round_and_back() -> None:
+    plane, stack = np.arange(6).reshape(2, 3), np.arange(24).reshape(2, 3, 4)
+    assert from_layer(layer(plane)).shape == (1, 3, 2)
+    assert from_layer(layer(plane))[0, 2, 1] == plane[1, 2]
+    volume = from_layer(layer(stack))
+    assert volume.shape == (1, 4, 3, 2)
+    np.testing.assert_array_equal(to_layer(volume[0], layer(stack), "mask")[0], stack)
+    colour = from_layer(layer(stack[..., :3], rgb=True))  # (Y, X, 3)
+    assert colour.shape == (3, 3, 2)
+    assert colour[2, 1, 0] == stack[0, 1, 2]
+    pyramid = layer([plane, plane[::2, ::2]], multiscale=True)
+    assert from_layer(pyramid).shape == (1, 3, 2)
+
+
+def test_what_cannot_be_segmented_is_said(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"layer cells has 4 axes; planes \(Y, X\)"):
+        from_layer(layer(np.zeros((2, 2, 2, 2))))
+    with pytest.raises(ValueError, match=r"holds no trained weights \(models/model.pt\)"):
+        segment_array(np.zeros((1, 8, 8)), tmp_path)
+    steps = segment_steps(layer(np.zeros((9, 9, 3)), rgb=True), trained / "bundle")
+    with pytest.raises(Exception, match="3 channels"):
+        next(steps)
+
+
+def test_the_manifest_names_what_is_there() -> None:
+    path = Path(unet_med.__file__).with_name("napari.yaml")
+    manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (command,) = manifest["contributions"]["commands"]
+    module, _, name = command["python_name"].partition(":")
+    assert getattr(importlib.import_module(module), name) is napari_widget.segment_widget
+    assert manifest["contributions"]["widgets"][0]["command"] == command["id"]
+    assert manifest["name"] == "unet-med"

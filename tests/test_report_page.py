@@ -1,0 +1,362 @@
+"""The page: what it holds, that it needs nothing else, and that its pictures are right."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ignite.engine import Engine
+from monai.data.meta_tensor import MetaTensor
+from PIL import Image
+
+from unet_med.cli import main
+from unet_med.data import load_image, save_image
+from unet_med.report import html_report, panels
+from unet_med.report.cases import Reading, as_viewed, load_case, plane_instances, viewing_turn
+from unet_med.report.chart import curve_svg
+from unet_med.report.colours import rgb
+from unet_med.report.objects import OBJECTS, classify_objects
+from unet_med.report.prediction import PredictionRecord
+from unet_med.report.provenance import read_record, sha256
+from unet_med.report.scores import number, shown_first
+
+CORNERS = {1: (slice(4, 20), slice(4, 20)), 2: (slice(20, 36), slice(4, 20)),
+           3: (slice(4, 20), slice(24, 40)), 4: (slice(24, 40), slice(24, 40))}  # fmt: skip
+
+
+def cells() -> tuple[np.ndarray, np.ndarray]:
+    """Truth and result `(44, 44)`: 1 and 2 merged, 3 right, 4 missed, and one false."""
+    truth, result = np.zeros((2, 44, 44), np.uint8)
+    for cell, where in CORNERS.items():
+        truth[where] = cell
+    result[4:36, 4:20], result[CORNERS[3]], result[38:43, 8:14] = 7, 3, 9
+    return truth, result
+
+
+class Machine:
+    """An engine's state, without an engine."""
+
+    class state:
+        device = "cpu"
+        output: Any = None
+
+
+def predicted(folder: Path, weights: Path | None = None) -> Path:
+    """A folder of results as `predict` leaves it, with image and truth beside."""
+    truth, result = cells()
+    image = (40 * truth + np.arange(44, dtype=np.uint8)).astype(np.uint8)
+    for name, array in (("images/a", image), ("truth/a", truth), ("results/a_instances", result)):
+        save_image(folder / f"{name}.tif", array[None], 0.5 * np.eye(4), "um")
+    handler = PredictionRecord(folder / "results", weights, {"label_kind": "instances"})
+    record(handler, folder / "images/a.tif")
+    return folder / "results"
+
+
+def record(handler: PredictionRecord, *images: Path) -> None:
+    engine: Any = Machine()
+    handler._start(engine)
+    for image in images:
+        engine.state.output = [{"image": load_image(image)}]
+        handler._keep(engine)
+    handler._write(engine)
+
+
+def decoded(address: str) -> np.ndarray:
+    """Pixels `(Y, X, RGBA)` of a `data:` address."""
+    kind, _, code = address.partition(";base64,")
+    assert kind in ("data:image/png", "data:image/jpeg")
+    return np.asarray(Image.open(BytesIO(base64.b64decode(code))).convert("RGBA"))
+
+
+class Outline(HTMLParser):
+    """Tags, attributes and text of a page; tags must close in order."""
+
+    EMPTY = ("meta", "img", "line", "polyline")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.EMPTY:
+            assert self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
+    results = predicted(tmp_path)
+    page = tmp_path / "out" / "page.html"
+    words = [str(results), "--truth", str(tmp_path / "truth"), "--output", str(page)]
+    assert main(["report", *words]) == 0
+    text = page.read_text(encoding="utf-8")
+    outline = Outline(text)
+    said = " ".join(outline.text.split())
+    kept = read_record(results)
+    assert kept["evaluation"]["table"]["a"]["SEG"] == 0.5  # (1/2 + 1/2 + 1 + 0) / 4
+    for part in (
+        "44 × 44 px · pixel size 0.5 × 0.5 µm",  # noqa: RUF001
+        "4 true objects", "1 correct", "2 merged", "1 missed", "1 false", "0 split",
+        f"SEG {kept['evaluation']['table']['a']['SEG']:.3f}",
+        sha256(tmp_path / "images/a.tif"), "torch", "monai", "not a medical device",
+    ):  # fmt: skip
+        assert part in said, part
+    pictures = [a["src"] for tag, a in outline.tags if tag == "img"]
+    assert len(pictures) == 4  # result, truth, errors, weights; the image lies beneath
+    assert all(str(source).startswith("data:image/png;base64,") for source in pictures)
+
+
+def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
+    text = html_report(predicted(tmp_path)).read_text(encoding="utf-8")
+    outline = Outline(text)
+    tags = {tag for tag, _ in outline.tags}
+    assert not tags & {"script", "link", "iframe", "object", "base", "form"}
+    addresses = [v for _, a in outline.tags for k, v in a.items() if k in ("src", "href")]
+    addresses += re.findall(r"url\(([^)]*)\)", text)
+    assert addresses
+    assert all(str(address).startswith("data:image/") for address in addresses)
+    assert not re.search(r"https?://(?!www\.w3\.org)|@import", text)
+    assert not [k for _, a in outline.tags for k in a if k.startswith("on")]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in [
+        a for tag, a in outline.tags if tag == "meta"
+    ]
+    assert "No truth: nothing here says how good" in outline.text
+
+
+def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
+    results = predicted(tmp_path)
+    content = read_record(results)
+    content["images"] = {"<script>x</script>": {**content["images"]["a"], "file": "/no/<b>.tif"}}
+    (results / "record.json").write_text(json.dumps(content))
+    text = html_report(results).read_text(encoding="utf-8")
+    assert "<script>" not in text
+    assert "the image is no longer at /no/&lt;b&gt;.tif" in text
+
+
+def test_errors_are_painted_by_what_became_of_the_objects() -> None:
+    truth, result = cells()
+    drawn = decoded(panels.object_errors(truth, result, classify_objects(truth, result)))
+    factor = panels.zoom(truth.shape)
+    assert drawn.shape == (44 * factor, 44 * factor, 4)
+    for name, (x, y) in {
+        "merged": (12, 12), "correct": (12, 32), "missed": (32, 32), "false": (40, 10),
+    }.items():  # fmt: skip
+        colour = np.rint(255 * rgb([OBJECTS[name]])[0])  # type: ignore[list-item]
+        np.testing.assert_array_equal(drawn[y * factor, x * factor, :3], colour, name)
+        assert 0 < drawn[y * factor, x * factor, 3] < 255
+    assert drawn[0, 0, 3] == 0  # nothing there
+    assert drawn[4 * factor, 4 * factor, 3] == 255  # the contour
+
+
+def test_pictures_are_upright_and_of_a_bounded_size() -> None:
+    image = np.zeros((1, 2100, 600), np.uint8)
+    image[0, 1800:, :100] = 200  # right, top
+    drawn = decoded(panels.picture(image))
+    assert drawn.shape[:2] == (200, 700)  # one drawn for three
+    assert drawn[10, 690, 0] > 240
+    assert drawn[190, 10, 0] < 15
+    labels = (image[0] > 0).astype(np.int32)
+    overlay = decoded(panels.outlines(labels, rgb(["#000000", "#ff0000"])))
+    assert overlay.shape == (200, 700, 4)
+    assert (overlay[..., 3] > 0).mean() == pytest.approx(labels.mean(), abs=0.005)
+    colour = np.zeros((3, 30, 20), np.uint8)
+    colour[0] = np.arange(30)[:, None] * 8
+    assert decoded(panels.picture(colour))[5, 29, 0] > 240
+
+
+def test_the_weight_map_shows_its_own_scale() -> None:
+    weights = np.array([[1.0, 5.0], [1.0, 11.0]], np.float32)  # (X, Y)
+    address, low, high = panels.heat(weights)
+    drawn = decoded(address)[..., :3].astype(int).sum(axis=2)
+    assert (low, high) == (1.0, 11.0)
+    assert drawn[-1, -1] == drawn.max() > drawn[-1, 0] > drawn[0, 0] == drawn.min()
+
+
+def volume(folder: Path, unit: str) -> dict[str, Any]:
+    """A volume `(10, 12, 5)` whose worst plane is 3; patient axes R, A, S."""
+    truth, result = np.zeros((2, 10, 12, 5), np.uint8)
+    truth[1:4, 1:4], result[1:4, 1:4] = 1, 1
+    truth[6:9, 6:9, 3] = 2
+    affine = np.diag([2.0, 1, 3, 1])
+    for name, array in (("image", truth), ("truth", truth), ("a_instances", result)):
+        save_image(folder / f"{name}.nii.gz", array[None], affine, unit)
+    return {
+        "file": str(folder / "image.nii.gz"), "sha256": sha256(folder / "image.nii.gz"),
+        "shape": [1, 10, 12, 5], "pixel_size": [2, 1, 3], "unit": unit, "affine": affine.tolist(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("unit", "turned"), [("mm", True), ("um", False)])
+def test_of_a_volume_the_worst_plane_as_a_radiologist_looks_at_it(
+    tmp_path: Path, unit: str, turned: bool
+) -> None:
+    entry = volume(tmp_path, unit)
+    case = load_case("a", entry, tmp_path, str(tmp_path / "truth.nii.gz"), Reading())
+    assert case.plane.startswith("plane 4 of 5")
+    assert ("right is on the left" in case.plane) == turned
+    assert case.aspect == round(20 / 12, 4)
+    assert case.counts == {
+        "correct": 1, "inexact": 0, "split": 0, "merged": 0, "missed": 1, "false": 0,
+    }  # fmt: skip
+    assert case.errors is not None
+    drawn = decoded(case.errors)[..., 3] > 0
+    y, x = (np.argwhere(drawn).mean(axis=0) / drawn.shape).tolist()
+    assert (x < 0.5, y < 0.5) == (turned, turned) or abs(x - 0.5) < 0.1
+    by_plane = load_case(
+        "a", entry, tmp_path, str(tmp_path / "truth.nii.gz"), Reading(by_plane=True)
+    )
+    assert by_plane.counts["correct"] == 5
+
+
+def test_axes_run_to_left_and_posterior() -> None:
+    array = np.arange(24).reshape(2, 3, 4)
+    entry = {"shape": [1, 2, 3, 4], "unit": "mm", "affine": np.diag([1.0, 1, 1, 1]).tolist()}
+    np.testing.assert_array_equal(as_viewed(array, viewing_turn(entry)), array[::-1, ::-1])
+    swapped = {**entry, "affine": np.eye(4)[[1, 0, 2, 3]].tolist()}  # first axis to anterior
+    np.testing.assert_array_equal(
+        as_viewed(array, viewing_turn(swapped)), array.swapaxes(0, 1)[::-1, ::-1]
+    )
+
+
+def test_planes_of_a_mask_are_counted_each_by_itself() -> None:
+    mask = np.zeros((6, 6, 2), bool)
+    mask[:2, :2], mask[4:, 4:, 1] = True, True
+    found = plane_instances(mask)
+    assert [len(np.unique(found[..., k])) - 1 for k in (0, 1)] == [1, 2]
+
+
+def test_classes_get_no_objects(tmp_path: Path) -> None:
+    results = predicted(tmp_path)
+    truth = load_image(tmp_path / "truth/a.tif").numpy().astype(np.uint8)
+    truth[truth > 2] = 255
+    save_image(tmp_path / "truth/a.tif", truth, 0.5 * np.eye(4), "um")
+    save_image(results / "a_mask.tif", np.minimum(truth, 1), 0.5 * np.eye(4), "um")
+    entry = read_record(results)["images"]["a"]
+    case = load_case("a", entry, results, str(tmp_path / "truth/a.tif"), Reading("classes"))
+    assert case.counts == {}
+    assert case.errors is not None
+    drawn = decoded(case.errors)
+    factor = drawn.shape[0] // 44
+    assert drawn[32 * factor, 32 * factor, 3] == 0  # ignored
+    wrong, right = drawn[12 * factor, 28 * factor], drawn[12 * factor, 12 * factor]
+    assert (wrong[:3].tolist(), right[:3].tolist()) == ([199, 125, 255], [31, 158, 119])
+
+
+def test_what_changed_since_is_said(tmp_path: Path) -> None:
+    weights = tmp_path / "models" / "model.pt"
+    weights.parent.mkdir()
+    weights.write_bytes(b"one")
+    results = predicted(tmp_path, weights)
+    assert main(["evaluate", str(results), str(tmp_path / "truth")]) == 0
+    assert "Before you read on" not in html_report(results).read_text(encoding="utf-8")
+    weights.write_bytes(b"two")
+    for name in ("images/a.tif", "truth/a.tif"):
+        path = tmp_path / name
+        save_image(path, load_image(path).numpy(), np.eye(4), "um")
+    text = html_report(results).read_text(encoding="utf-8")
+    for part in ("model.pt has changed since", "truth of a has changed", "image file has changed"):
+        assert part in text
+    shutil.rmtree(weights.parent)
+    (tmp_path / "images/a.tif").unlink()
+    text = html_report(results).read_text(encoding="utf-8")
+    assert "weights are no longer at" in text
+    assert "image is no longer at" in text
+
+
+def test_a_record_grows_only_with_what_the_same_weights_made(tmp_path: Path) -> None:
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"one")
+    results = predicted(tmp_path, weights)
+    shutil.copy(tmp_path / "images/a.tif", tmp_path / "images/b.tif")
+    assert main(["evaluate", str(results), str(tmp_path / "truth")]) == 0
+    handler = PredictionRecord(results, weights, {"label_kind": "instances"})
+    record(handler, tmp_path / "images/b.tif")
+    assert list(read_record(results)["images"]) == ["a", "b"]
+    assert "evaluation" not in read_record(results)
+    weights.write_bytes(b"two")
+    record(handler, tmp_path / "images/b.tif")
+    assert list(read_record(results)["images"]) == ["b"]
+    assert read_record(results)["weights"]["sha256"] == sha256(weights)
+
+
+def test_evaluation_leaves_other_folders_as_they_are(tmp_path: Path) -> None:
+    predicted(tmp_path)
+    assert main(["evaluate", str(tmp_path / "truth"), str(tmp_path / "truth")]) == 0
+    assert [p.name for p in (tmp_path / "truth").iterdir()] == ["a.tif"]
+
+
+def test_small_scores_keep_their_digits() -> None:
+    assert [number(v) for v in (None, 0.0, 0.000353, 0.91234)] == ["-", "0.000", "0.00035", "0.912"]
+
+
+def test_worst_images_come_first() -> None:
+    table: Any = {"a": {"SEG": 0.9}, "b": {"SEG": 0.1}, "c": {"SEG": None}, "all": {"SEG": 0.5}}
+    assert shown_first("abc", table) == ["b", "a", "c"]
+    errors: Any = {"a": {"Rand error": 0.9}, "b": {"Rand error": 0.1}}
+    assert shown_first("abc", errors) == ["a", "b", "c"]
+
+
+def test_curves_are_drawn_where_the_numbers_are() -> None:
+    history = [{"minutes": 0.0, "loss": 4.0}, {"minutes": 10.0, "loss": 0.0, "dice": 1.0}]
+    svg = curve_svg(history, ["loss", "dice"])
+    lines = re.findall(r'<polyline class="(\w+)" points="([^"]*)"', svg)
+    assert [name for name, _ in lines] == ["line0", "line1"]
+    (x0, y0), (x1, y1) = (map(float, p.split(",")) for p in lines[0][1].split())
+    assert x0 < x1
+    assert y0 < y1  # a falling loss runs down the page
+    assert ">10</text>" in svg
+    Outline(svg)
+    dot = re.search(r'points="([^"]*)"', curve_svg([{"minutes": 1.0, "loss": 2.0}], ["loss"]))
+    assert dot is not None
+    assert len(set(dot[1].split())) == 1
+    assert len(dot[1].split()) == 2  # a line of no length, which a round cap makes a dot
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda f: None, r"holds no record.json, which `unet-med predict` leaves"),
+        (lambda f: (f / "record.json").write_text("{"), r"record.json is no JSON"),
+        (lambda f: (f / "record.json").write_text("[]"), r"holds no JSON object"),
+    ],
+)
+def test_folders_of_something_else_are_refused(tmp_path: Path, make: Any, sentence: str) -> None:
+    make(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        html_report(tmp_path)
+
+
+def test_a_result_of_another_shape_is_refused(tmp_path: Path) -> None:
+    results = predicted(tmp_path)
+    save_image(results / "a_instances.tif", np.zeros((1, 44, 43), np.uint8))
+    with pytest.raises(ValueError, match=r"result of a has shape \(44, 43\), its image \(44, 44\)"):
+        html_report(results)
+
+
+def test_the_record_needs_metadata_to_know_a_file(tmp_path: Path) -> None:
+    handler = PredictionRecord(tmp_path)
+    engine = Engine(lambda *_: {"image": MetaTensor(np.zeros((1, 4, 4)))})
+    engine.state.device = "cpu"  # type: ignore[attr-defined]
+    handler.attach(engine)
+    engine.run([0])
+    assert read_record(tmp_path)["images"] == {}
+    assert read_record(tmp_path)["weights"] is None

@@ -1,0 +1,130 @@
+"""OME-TIFF that Fiji, QuPath and napari open at the right size, through tifffile."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.data.pixelsize import MICROMETRES
+from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable, written_beside
+
+TILE = 256  # px a side
+PYRAMID_ABOVE = 2048  # px a side; larger planes get tiles and halved copies
+_CLASSIC_LIMIT = 2**32 - 2**25  # bytes; above it offsets need BigTIFF
+
+
+class TiffWriter(ArrayWriter):
+    """MONAI writer of OME-TIFF, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
+
+    See `write_tiff` for what is written and `ArrayWriter` for the arguments.
+    """
+
+    def save(
+        self, path: Path, array: np.ndarray, affine: np.ndarray | None, spatial_unit: str | None
+    ) -> None:
+        """Write `(C, X, Y[, Z])`."""
+        write_tiff(path, array, affine, spatial_unit)
+
+
+def write_tiff(
+    path: str | os.PathLike[str],
+    array: np.ndarray,
+    affine: np.ndarray | None = None,
+    spatial_unit: str | None = "um",
+    *,
+    channel_names: tuple[str, ...] = (),
+) -> None:
+    """Write a whole image as deflated OME-TIFF with its pixel size in micrometres.
+
+    Planes with a side above 2048 px are tiled and come with halved copies down to that
+    size (SubIFDs), in which integers are picked and floats averaged: labels stay labels.
+
+    Args:
+        path: file to write, in one step; BigTIFF where 4 GB might not suffice.
+        array: `(C, X, Y[, Z])`; see `storable` for the dtypes.
+        affine: voxel to world in `spatial_unit`; its translation is not kept.
+        spatial_unit: `"um"`, `"mm"`, or None where the pixel size is not known, which
+            leaves it out of the file.
+        channel_names: one name a channel.
+
+    Raises:
+        ValueError: the affine rotates or flips, which TIFF cannot say.
+    """
+    array = storable(channel_first(array))
+    axes = "CYX" if array.ndim == 3 else "CZYX"
+    array = array.transpose(0, *range(array.ndim - 1, 0, -1))  # (C, X, Y[, Z]) -> (C, [Z,] Y, X)
+    if array.shape[0] == 1:
+        array, axes = array[0], axes[1:]
+    metadata: dict[str, Any] = {"axes": axes}
+    options: dict[str, Any] = {}
+    if affine is not None and (sizes := _sizes_of(np.asarray(affine))) and spatial_unit is not None:
+        if spatial_unit not in UNITS:
+            raise ValueError(f"spatial unit {spatial_unit!r} is not one of {UNITS}")
+        x, y, z = (size * MICROMETRES[spatial_unit] for size in sizes)
+        for axis, size in {"X": x, "Y": y, "Z": z}.items():
+            if axis in axes:
+                metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+        options = {"resolution": (1e4 / x, 1e4 / y), "resolutionunit": "CENTIMETER"}
+    if channel_names:
+        metadata["Channel"] = {"Name": list(channel_names)}
+    _write(path, np.ascontiguousarray(array), metadata, options)
+
+
+def _sizes_of(affine: np.ndarray) -> tuple[float, float, float]:
+    """Voxel sizes of an affine that neither rotates nor flips."""
+    matrix = np.eye(3)
+    n = min(affine.shape[0] - 1, 3)
+    matrix[:n, :n] = affine[:n, :n]
+    sizes = np.diag(matrix)
+    if (sizes <= 0).any() or np.abs(matrix - np.diag(sizes)).max() > 1e-5 * sizes.max():
+        raise ValueError(
+            f"affine {matrix.tolist()} rotates or flips, which TIFF cannot say; "
+            "save as .nii.gz, or bring the image to RAS first (Orientationd)"
+        )
+    return float(sizes[0]), float(sizes[1]), float(sizes[2])
+
+
+def _write(
+    path: str | os.PathLike[str],
+    array: np.ndarray,
+    metadata: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    import tifffile
+
+    levels = _reductions(array.shape[-2:])
+    size = array.nbytes * 4 // 3 if levels else array.nbytes
+    layout: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib"}
+    layout |= {"tile": (TILE, TILE)} if levels else {}
+    with written_beside(path) as part:
+        ome = part.with_name("image.ome.tif")  # tifffile writes OME by this name
+        with tifffile.TiffWriter(ome, bigtiff=size > _CLASSIC_LIMIT) as tif:
+            tif.write(array, subifds=levels, metadata=metadata, **layout, **options)
+            for _ in range(levels):
+                array = _halved(array)
+                tif.write(array, subfiletype=1, **layout)
+        ome.rename(part)
+
+
+def _reductions(sides: tuple[int, ...]) -> int:
+    """How often a plane is halved until no side is above `PYRAMID_ABOVE`.
+
+    >>> _reductions((2048, 100)), _reductions((2049, 100)), _reductions((100, 9000))
+    (0, 1, 3)
+    """
+    return max(0, math.ceil(math.log2(max(sides) / PYRAMID_ABOVE)))
+
+
+def _halved(array: np.ndarray) -> np.ndarray:
+    """Every plane at half its size: one of four integers, the mean of four floats."""
+    y, x = (max(1, side // 2) for side in array.shape[-2:])
+    rows, columns = (slice(0, 2 * n, 2) for n in (y, x))
+    first: np.ndarray = array[..., rows, columns]
+    if array.dtype.kind != "f" or min(array.shape[-2:]) < 2:
+        return np.ascontiguousarray(first)
+    quarters = [array[..., i : 2 * y : 2, j : 2 * x : 2] for i in (0, 1) for j in (0, 1)]
+    return sum(quarters, np.zeros_like(first)) / array.dtype.type(4)

@@ -1,0 +1,49 @@
+"""Which error in a chain is the user's to read, and how it is said in one line."""
+
+from __future__ import annotations
+
+
+def user_error(error: BaseException | None) -> BaseException | None:
+    """The error in a chain whose text is for the user: about a value, a file or a package.
+
+    MONAI wraps what a transform or a component raises in a RuntimeError; the outermost error
+    of another kind has the sentence.
+
+    Args:
+        error: what was caught.
+
+    Returns:
+        That error, or None where there is none: a defect of ours.
+    """
+    while error is not None:
+        if isinstance(error, (ValueError, OSError, ImportError, FloatingPointError)):
+            return error
+        error = error.__cause__
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    r"""Say an error in one line; of one that is not the user's, the innermost, with its kind.
+
+    >>> one_line(ValueError("no such\naxis")), one_line(KeyError("x"))
+    ('no such axis', "KeyError: 'x'")
+    """
+    found = user_error(error)
+    if found is not None:
+        return " ".join(_text(found).split())
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+
+
+def _text(error: BaseException) -> str:
+    """What an error says, without the number of a system's error."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def befalls_all(error: BaseException) -> bool:
+    """Whether an error would befall every image: nothing can be written, a package is missing."""
+    found = user_error(error)
+    return isinstance(found, (OSError, ImportError)) and not isinstance(found, FileNotFoundError)

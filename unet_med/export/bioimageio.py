@@ -1,0 +1,224 @@
+"""A BioImage Model Zoo package: what ilastik, deepImageJ, QuPath and bioimageio.core read."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unet_med.data import SyntheticCells
+from unet_med.export.onnx import write_onnx
+from unet_med.export.trained import TrainedBundle, load_trained
+from unet_med.export.wrapper import MirrorPadded
+from unet_med.transforms import Standardize
+
+LICENCE = "Apache-2.0"  # of the bundle
+PAPER_DOI = "10.1007/978-3-319-24574-4_28"
+PAPER = "Ronneberger et al. 2015, U-Net: Convolutional Networks for Biomedical Image Segmentation"
+
+Array = NDArray[np.float32]
+
+
+def export_bioimageio(
+    bundle: str | os.PathLike[str], path: str | os.PathLike[str] | None = None
+) -> Path:
+    """Write a trained bundle as a package of the BioImage Model Zoo, format 0.5.
+
+    The model takes raw images, standardises each by its own mean and deviation, and gives class
+    probabilities of the image's size, see `MirrorPadded`. It declares the halo with which a
+    consumer's blocks equal one pass over the whole image.
+
+    Args:
+        bundle: folder of a trained bundle.
+        path: zip file to write; None: `models/model.bioimageio.zip` of the bundle.
+
+    Returns:
+        The file: TorchScript and ONNX weights, test tensors, cover picture, documentation.
+
+    Raises:
+        ImportError: bioimageio.spec is not installed.
+        ValueError: it is no trained bundle, or the package does not pass the format's checks.
+    """
+    try:
+        from bioimageio.spec import save_bioimageio_package
+    except ImportError:
+        raise ImportError(
+            "a BioImage Model Zoo package needs bioimageio.spec: pip install 'unet-med[export]'"
+        ) from None
+    trained = load_trained(bundle)
+    path = trained.folder / "models" / "model.bioimageio.zip" if path is None else Path(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        model = MirrorPadded(trained.network, trained.facts).eval()
+        write_parts(folder, trained, model)
+        description = _describe(folder, trained, model)
+        save_bioimageio_package(description, output_path=path)
+    return path
+
+
+def block_side(model: MirrorPadded) -> int:
+    """Smallest side of a block, px: its halo, and four strides that stay."""
+    return 2 * model.halo + 4 * model.stride
+
+
+def write_parts(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> None:
+    """Write weights, test tensors, cover and documentation of a package.
+
+    Args:
+        folder: where to.
+        trained: what is exported.
+        model: its network as the package has it.
+    """
+    side, dims = block_side(model), trained.facts.spatial_dims
+    test = SyntheticCells(1, [side] * dims, seed=0)[0]["image"].numpy().astype(np.float32)
+    axes = (0, *range(dims, 0, -1))
+    image = np.repeat(test.transpose(axes), trained.in_channels, axis=0)[None]  # (1, C, [Z,] Y, X)
+    standard = Standardize()(torch.from_numpy(image[0]))[None]
+    with torch.no_grad():
+        output = model(standard).numpy()
+    np.save(folder / "test_input.npy", image)
+    np.save(folder / "test_output.npy", output)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Java readers know nothing newer
+        torch.jit.script(model).save(str(folder / "model.ts"))
+    write_onnx(
+        model,
+        [standard, *(torch.randn_like(standard)[..., : side - k * model.stride] for k in (1, 2))],
+        folder / "model.onnx",
+        stride=model.stride,
+        offset=0,
+        output="probabilities",
+    )
+    _write_cover(folder / "cover.png", image[0, 0], output[0, 1])
+    (folder / "README.md").write_text(_documentation(trained, model), encoding="utf-8")
+
+
+def _write_cover(path: Path, image: Array, probability: Array) -> None:
+    """Input and result side by side, of a volume the middle plane."""
+    from matplotlib.image import imsave
+
+    planes = [a[len(a) // 2] if a.ndim == 3 else a for a in (image, probability)]
+    low, high = planes[0].min(), planes[0].max()
+    imsave(path, np.hstack([(planes[0] - low) / max(high - low, 1), planes[1]]), cmap="gray")
+
+
+def _documentation(trained: TrainedBundle, model: MirrorPadded) -> str:
+    return f"""# {trained.metadata["name"]}
+
+{trained.metadata["description"]}
+
+Input: a raw image; the model standardises it by its mean and standard deviation. Output: the
+probability of each class, of the input's size. {trained.left_behind()}
+
+## Blocks
+
+Sides are multiples of {model.stride} px. Blocks that overlap by the declared halo of {model.halo}
+px equal one pass over the whole image{_at_the_border(trained)}. A last block that is shifted back
+to end with the image does so only where it begins at a multiple of {model.stride} px.
+
+## Validation
+
+Not validated beyond the images that it was trained on: compare its results with annotations of your
+own before use, for example with `unet-med evaluate RESULTS TRUTH`.
+"""
+
+
+def _at_the_border(trained: TrainedBundle) -> str:
+    if trained.facts.padding == "valid":
+        return "; at its border too where the consumer mirrors as the package says (`reflect`)"
+    return ", but at its border, where the network expects zeros and consumers mirror"
+
+
+def _describe(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> Any:
+    """The package's `ModelDescr`, checked."""
+    from bioimageio.spec import ValidationContext
+    from bioimageio.spec.common import FileDescr
+    from bioimageio.spec.model import v0_5
+
+    metadata = trained.metadata
+    with ValidationContext(root=folder):
+        inputs, outputs = _tensors(folder, trained, model)
+        return v0_5.ModelDescr(
+            name=metadata["name"],
+            version=v0_5.Version(metadata["version"]),
+            description=metadata["description"],
+            authors=[v0_5.Author(name=metadata["authors"])],
+            cite=[v0_5.CiteEntry(text=PAPER, doi=v0_5.Doi(PAPER_DOI))],
+            license=v0_5.LicenseId(LICENCE),
+            tags=["unet", "segmentation", f"{trained.facts.spatial_dims}d", "monai"],
+            documentation=FileDescr(source=folder / "README.md"),
+            covers=[FileDescr(source=folder / "cover.png")],
+            inputs=inputs,
+            outputs=outputs,
+            weights=v0_5.WeightsDescr(
+                torchscript=v0_5.TorchscriptWeightsDescr(
+                    source=folder / "model.ts",
+                    pytorch_version=v0_5.Version(torch.__version__.split("+")[0]),
+                ),
+                onnx=v0_5.OnnxWeightsDescr(
+                    source=folder / "model.onnx",
+                    opset_version=_opset(folder / "model.onnx"),
+                    parent="torchscript",
+                ),
+            ),
+        )
+
+
+def _opset(path: Path) -> int:
+    import onnx
+
+    return int(onnx.load(path).opset_import[0].version)
+
+
+def _tensors(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> tuple[Any, Any]:
+    """Descriptions of the input and the output."""
+    from bioimageio.spec.common import FileDescr
+    from bioimageio.spec.model import v0_5
+
+    axes = [v0_5.AxisId(name) for name in "zyx"[-trained.facts.spatial_dims :]]
+    size = v0_5.ParameterizedSize(min=block_side(model), step=model.stride)
+    standardise = v0_5.ZeroMeanUnitVarianceDescr(
+        kwargs=v0_5.ZeroMeanUnitVarianceKwargs(axes=axes)  # every channel by itself
+    )
+    image = v0_5.InputTensorDescr(
+        id=v0_5.TensorId("image"),
+        axes=[
+            v0_5.BatchAxis(),
+            v0_5.ChannelAxis(channel_names=_names(trained, "inputs", "image")),
+            *(v0_5.SpaceInputAxis(id=axis, size=size) for axis in axes),
+        ],
+        test_tensor=FileDescr(source=folder / "test_input.npy"),
+        pad=v0_5.ReflectPadding(mode="reflect"),  # spelled out, or it is not written
+        preprocessing=[standardise],
+    )
+    probabilities = v0_5.OutputTensorDescr(
+        id=v0_5.TensorId("probabilities"),
+        axes=[
+            v0_5.BatchAxis(),
+            v0_5.ChannelAxis(channel_names=_names(trained, "outputs", "pred")),
+            *(
+                v0_5.SpaceOutputAxisWithHalo(
+                    id=axis,
+                    size=v0_5.SizeReference(tensor_id=image.id, axis_id=axis),
+                    halo=model.halo,
+                )
+                for axis in axes
+            ),
+        ],
+        test_tensor=FileDescr(source=folder / "test_output.npy"),
+    )
+    return [image], [probabilities]
+
+
+def _names(trained: TrainedBundle, part: str, tensor: str) -> list[Any]:
+    """Names of the channels as `metadata.json` has them."""
+    from bioimageio.spec.model.v0_5 import Identifier
+
+    channels = trained.metadata["network_data_format"][part][tensor]["channel_def"]
+    return [Identifier(channels[str(k)].replace(" ", "_")) for k in range(len(channels))]

@@ -1,0 +1,113 @@
+"""ONNX, for any runtime, with image sides and batch left open."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unet_med.data.writing import written_beside
+from unet_med.export.trained import load_trained
+
+TOLERANCE = 1e-4  # of the largest logit, between torch and onnxruntime
+
+
+def export_onnx(bundle: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
+    """Write the network of a trained bundle, and compare it with torch in onnxruntime.
+
+    Args:
+        bundle: folder of a trained bundle.
+        path: file to write; None: `models/model.onnx` of the bundle.
+
+    Returns:
+        The file. Its input `image` `(B, C, X, Y[, Z])`, standardised, with sides that the network
+        takes, gives `logits`.
+
+    Raises:
+        ImportError: onnxruntime or torch's ONNX exporter is not installed.
+        ValueError: it is no trained bundle, or the exported network computes something else.
+    """
+    trained = load_trained(bundle)
+    path = trained.folder / "models" / "model.onnx" if path is None else Path(path)
+    facts = trained.facts
+    images = [trained.example(trained.sides(steps), seed=steps) for steps in (3, 2, 5)]
+    write_onnx(
+        trained.network,
+        images,
+        path,
+        stride=facts.stride,
+        offset=facts.smallest % facts.stride,
+        output="logits",
+    )
+    return path
+
+
+def write_onnx(
+    module: nn.Module, images: list[Tensor], path: Path, *, stride: int, offset: int, output: str
+) -> None:
+    """Write a module as ONNX with open sides `stride * k + offset`, checked in onnxruntime.
+
+    Args:
+        module: in evaluation; maps `(B, C, *S)` to `(B, K, *S')`.
+        images: inputs; the first is exported with, all are compared.
+        path: file to write.
+        stride: step of the sides, px.
+        offset: smallest legal remainder of the sides, px.
+        output: name of the output; the input is `image`.
+
+    Raises:
+        ImportError: onnxruntime or torch's ONNX exporter is not installed.
+        ValueError: the results differ by more than 1e-4 of the largest value.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch.onnx needs it
+    except ImportError:
+        raise ImportError("ONNX needs more packages: pip install 'unet-med[export]'") from None
+    with written_beside(path) as beside:
+        _export(module, images[0], beside, stride=stride, offset=offset, output=output)
+        session = onnxruntime.InferenceSession(
+            beside.read_bytes(), providers=["CPUExecutionProvider"]
+        )
+        for image in images:
+            _compare(module, session, image)
+
+
+def _export(
+    module: nn.Module, image: Tensor, path: Path, *, stride: int, offset: int, output: str
+) -> None:
+    dynamic = torch.export.Dim
+    axes: dict[int, Any] = {0: dynamic.DYNAMIC}
+    for axis in range(2, image.ndim):
+        steps = dynamic(f"k{axis}", min=1)
+        axes[axis] = stride * steps + offset if offset else stride * steps
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        torch.onnx.export(
+            module,
+            (image,),
+            str(path),
+            dynamo=True,
+            dynamic_shapes=(axes,),
+            input_names=["image"],
+            output_names=[output],
+            external_data=False,  # one file
+        )
+
+
+def _compare(module: nn.Module, session: Any, image: Tensor) -> None:
+    with torch.no_grad():
+        expected = module(image)
+    found = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+    error = float((found - expected).abs().max() / expected.abs().max())
+    if not error <= TOLERANCE:
+        raise ValueError(
+            f"onnxruntime differs from torch by {error:.1e} of the largest value, more than "
+            f"{TOLERANCE:g}: try other versions of torch and onnxscript"
+        )

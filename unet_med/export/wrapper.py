@@ -1,0 +1,57 @@
+"""A network as its consumers want it: output as large as the input, probabilities, (Y, X)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unet_med.inferers.facts import NetworkFacts
+
+
+class MirrorPadded(nn.Module):
+    """Class probabilities `(B, K, [Z,] Y, X)` of a standardised image `(B, C, [Z,] Y, X)`.
+
+    A consumer that knows nothing of valid convolutions cuts blocks, drops a halo, and puts the
+    rest together. That equals one pass over the whole image if blocks begin at multiples of the
+    stride. So sides are multiples of the stride, and so is the halo: the margin rounded up. A
+    valid network's margin is mirrored on before; behind, as much more as makes the size legal,
+    like `OverlapTileInferer`, and what is too much is cut off again.
+
+    Args:
+        network: maps `(B, C, X, Y[, Z])` to logits; in evaluation.
+        facts: its geometry; `padding` is known.
+    """
+
+    def __init__(self, network: nn.Module, facts: NetworkFacts) -> None:
+        super().__init__()
+        self.network = network
+        self.stride = facts.stride
+        self.halo = halo(facts)
+        behind = facts.lost + (facts.smallest - 2 * facts.lost) % facts.stride
+        self.border = [facts.lost, behind] * facts.spatial_dims  # px
+        self.reversed = [0, 1, *range(facts.spatial_dims + 1, 1, -1)]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`(B, C, [Z,] Y, X)`, sides multiples of the stride, to `(B, K, [Z,] Y, X)`."""
+        x = image.permute(self.reversed)  # (B, C, X, Y[, Z])
+        if self.border[1] > 0:
+            x = F.pad(x, self.border, mode="reflect")
+        y = torch.softmax(self.network(x), dim=1)  # (B, K, X', Y'[, Z'])
+        y = y.permute(self.reversed)  # (B, K, [Z',] Y', X')
+        for axis in range(2, image.dim()):
+            y = y.narrow(axis, 0, image.shape[axis])
+        return y
+
+
+def halo(facts: NetworkFacts) -> int:
+    """Pixels a side that a consumer must drop from a block: the margin, up to the stride.
+
+    >>> from unet_med.inferers.facts import network_facts
+    >>> from unet_med.networks import UNet
+    >>> import torch
+    >>> with torch.device("meta"):
+    ...     halo(network_facts(UNet(), torch.empty(1, 1, 1, 1), margin=None, stride=None))
+    96
+    """
+    return -(-facts.margin // facts.stride) * facts.stride

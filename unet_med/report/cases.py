@@ -1,0 +1,301 @@
+"""One image of a report: what went in, what came out, the truth, and what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_med.instances import as_integers, instances_from_mask, regrow, separate
+from unet_med.report import panels
+from unet_med.report.colours import class_colours
+from unet_med.report.differences import DIFFERENCES, Labels, difference_map
+from unet_med.report.objects import CORRECT, ObjectErrors, classify_objects, object_codes
+from unet_med.report.provenance import sha256
+
+Array = NDArray[Any]
+Entry = Mapping[str, Any]
+
+TIMES = " \N{MULTIPLICATION SIGN} "
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How labels are to be read, and weighed.
+
+    Attributes:
+        kind: `"mask"`, `"classes"` or `"instances"`.
+        by_plane: the network is 2-D: objects of a volume are those of each plane.
+        min_size: smallest object of a mask that counts, px.
+        grow: px by which the objects of a plane's mask grow into the border between them.
+        w0: of the weight map.
+        sigma: of the weight map, px.
+        class_weights: of the weight map; None: balanced.
+    """
+
+    kind: str = "instances"
+    by_plane: bool = False
+    min_size: int = 0
+    grow: int = 0
+    w0: float = 10.0
+    sigma: float = 5.0
+    class_weights: tuple[float, ...] | None = None
+
+
+@dataclass
+class Case:
+    """What a page shows of one image; pictures are `data:` addresses."""
+
+    name: str
+    size: str
+    pixel_size: str
+    plane: str = ""
+    aspect: float = 1.0  # width over height, in physical size
+    picture: str | None = None
+    result: str | None = None
+    truth: str | None = None
+    errors: str | None = None
+    weight: tuple[str, float, float] | None = None  # picture, lowest and highest weight
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading: Reading) -> Case:
+    """Read the files of one image and draw what there is.
+
+    Args:
+        name: the image's name, without suffix.
+        entry: what `record.json` says of it.
+        results: folder of the results.
+        truth: its label file, if any.
+        reading: how labels are to be read.
+
+    Raises:
+        ValueError: result or truth has another shape than the image.
+    """
+    case = Case(name, size_text(entry), pixel_size_text(entry))
+    image = _image(entry, case)
+    found = _result(case, results, reading, volume=len(entry["shape"]) == 4)
+    true = _labels(truth) if truth else None
+    for what, labels in (("result", found), ("truth", true)):
+        if labels is not None and labels.shape != tuple(entry["shape"][1:]):
+            raise ValueError(
+                f"{what} of {name} has shape {labels.shape}, its image "
+                f"{tuple(entry['shape'][1:])}: they must be equal"
+            )
+    turn = viewing_turn(entry)
+    case.aspect = _aspect(entry, turn)
+    result = None if found is None else as_viewed(found, turn)
+    true = None if true is None else _true_objects(as_viewed(true, turn), reading)
+    channels = [] if image is None else [as_viewed(channel, turn) for channel in image]
+    _judge_and_draw(case, channels, true, result, reading)
+    if turn is not None:
+        case.plane = f"{case.plane}, the patient's right is on the left".lstrip(", ")
+    return case
+
+
+def size_text(entry: Entry) -> str:
+    """`512 × 512 px`, and channels where there are several."""
+    channels, *sides = entry["shape"]
+    text = TIMES.join(map(str, sides)) + " px"
+    return text if channels == 1 else f"{text}, {channels} channels"
+
+
+def pixel_size_text(entry: Entry) -> str:
+    """`0.5 × 0.5 µm`; where the file does not say, that."""
+    if not entry.get("pixel_size"):
+        return "not stated"
+    unit = {"um": "µm"}.get(entry["unit"], entry["unit"])
+    return TIMES.join(f"{size:.4g}" for size in entry["pixel_size"]) + f" {unit}"
+
+
+def result_file(name: str, kind: str, results: Path) -> Path | None:
+    """File that the saving transform wrote for an image, `NAME_KIND.tif` or `.nii.gz`."""
+    files = (results / f"{name}_{kind}{suffix}" for suffix in (".tif", ".nii.gz"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def plane_instances(mask: Array, min_size: int = 0, grow: int = 0) -> Labels:
+    """Instances of each plane of a mask `(X, Y[, Z])` by itself, as a 2-D network saw it."""
+    planes = np.moveaxis(mask, -1, 0) if mask.ndim == 3 else mask[None]
+    found = [regrow(instances_from_mask(plane, min_size), grow) for plane in planes]
+    return np.stack(found, axis=-1) if mask.ndim == 3 else found[0]
+
+
+def viewing_turn(entry: Entry) -> Array | None:
+    """Turn of a volume in millimetres to the radiologist's view; None: it stays as it is.
+
+    Right of the patient on the left, anterior up, slices from below: the axes run to L, P, S.
+    """
+    if len(entry["shape"]) != 4 or entry.get("unit") != "mm":
+        return None
+    from nibabel import orientations
+
+    now = orientations.io_orientation(np.array(entry["affine"]))
+    turn: Array = orientations.ornt_transform(now, orientations.axcodes2ornt("LPS"))
+    return turn
+
+
+def as_viewed(array: Array, turn: Array | None) -> Array:
+    """A plane or volume as `(X, Y, Z)`, turned for the viewer."""
+    volume = array if array.ndim == 3 else array[..., None]
+    if turn is None:
+        return volume
+    from nibabel.orientations import apply_orientation
+
+    turned: Array = apply_orientation(volume, turn)
+    return turned
+
+
+def _image(entry: Entry, case: Case) -> Array | None:
+    from unet_med import data
+
+    source = Path(entry["file"])
+    if not source.exists():
+        case.notes.append(f"the image is no longer at {source}")
+        return None
+    if sha256(source) != entry["sha256"]:
+        case.notes.append("the image file has changed since it was segmented")
+    array: Array = data.load_image(source).numpy()
+    return array
+
+
+def _labels(path: str | Path) -> Labels:
+    from unet_med import data
+
+    return as_integers(data.load_image(path).numpy()[0])
+
+
+def _result(case: Case, results: Path, reading: Reading, *, volume: bool) -> Labels | None:
+    """Classes, or instances: those of the file, or components of the mask."""
+    instances, mask = (result_file(case.name, kind, results) for kind in ("instances", "mask"))
+    by_plane = volume and reading.by_plane
+    if reading.kind == "classes":
+        instances = None
+    if instances is not None and (mask is None or not by_plane):
+        return _labels(instances)
+    if mask is None:
+        case.notes.append(f"no {case.name}_mask or {case.name}_instances in {results}")
+        return None
+    labels = _labels(mask)
+    if reading.kind == "classes":
+        return labels
+    if by_plane:
+        return plane_instances(labels > 0, reading.min_size, reading.grow)
+    return instances_from_mask(labels > 0, reading.min_size)
+
+
+def _true_objects(labels: Labels, reading: Reading) -> Labels:
+    """Instances as annotated; of a mask its components."""
+    if reading.kind != "mask":
+        return labels
+    mask = labels > 0
+    return plane_instances(mask) if reading.by_plane else instances_from_mask(mask)
+
+
+def _errors(true: Labels, result: Labels, reading: Reading, case: Case) -> list[ObjectErrors]:
+    """What became of the objects of each plane, or of the volume; adds up the counts."""
+    if reading.kind == "classes":
+        return []
+    if reading.by_plane:
+        planes = range(true.shape[2])
+        errors = [classify_objects(true[..., k], result[..., k]) for k in planes]
+    else:
+        errors = [classify_objects(true, result)] * true.shape[2]
+    counted = Counter[str]()
+    for one in errors if reading.by_plane else errors[:1]:
+        counted.update(one.counts())
+    case.counts = dict(counted)
+    return errors
+
+
+def _judge_and_draw(
+    case: Case, channels: list[Array], true: Labels | None, result: Labels | None, reading: Reading
+) -> None:
+    """Fates of the objects, and the pictures of one plane; all arrays are `(X, Y, Z)`."""
+    errors = [] if result is None or true is None else _errors(true, result, reading, case)
+    known = [a for a in (result, true, *channels) if a is not None]
+    if not known:
+        return
+    planes = known[0].shape[2]
+    k = _worst_plane(true, result, errors, planes)
+    case.plane = f"plane {k + 1} of {planes}" if planes > 1 else ""
+    if channels:
+        case.picture = panels.picture(np.stack([channel[..., k] for channel in channels]))
+    if result is not None or true is not None:
+        _draw(case, true, result, errors, k, reading)
+
+
+def _worst_plane(
+    true: Labels | None, result: Labels | None, errors: list[ObjectErrors], planes: int
+) -> int:
+    """The plane with the most wrong pixels; without truth, with the most that was found."""
+    if true is None or result is None:
+        shown = result if result is not None else true
+        amount = [0] * planes if shown is None else (shown > 0).sum(axis=(0, 1)).tolist()
+    else:
+        amount = [int(wrong_pixels(true, result, errors, k).sum()) for k in range(planes)]
+    middle = planes // 2
+    return max(range(planes), key=lambda k: (amount[k], -abs(k - middle)))
+
+
+def wrong_pixels(true: Labels, result: Labels, errors: list[ObjectErrors], k: int) -> Array:
+    """Pixels of a plane `(X, Y)` whose class is wrong, or whose object is."""
+    t, r = true[..., k], result[..., k]
+    if errors:
+        return object_codes(t, r, errors[k]) > CORRECT
+    codes = difference_map(t, r, "classes")
+    return codes > list(DIFFERENCES).index("correct")
+
+
+def _draw(
+    case: Case,
+    true: Labels | None,
+    result: Labels | None,
+    errors: list[ObjectErrors],
+    k: int,
+    reading: Reading,
+) -> None:
+    """Overlays of one plane."""
+    t, r = (None if labels is None else labels[..., k] for labels in (true, result))
+    if reading.kind == "classes":
+        t, r = (None if a is None else panels.without_ignored(a) for a in (t, r))
+        colours = class_colours(1 + max(int(a.max(initial=0)) for a in (t, r) if a is not None))
+        case.truth, case.result = (a if a is None else panels.outlines(a, colours) for a in (t, r))
+    elif r is not None:
+        case.truth, case.result = panels.instance_outlines(t, r)
+    if t is not None and r is not None and errors:
+        case.errors = panels.object_errors(t, r, errors[k])
+    elif true is not None and r is not None:
+        case.errors = panels.class_errors(true[..., k], r)
+    if true is not None:
+        case.weight = panels.heat(_weights(true, k, reading))
+
+
+def _weights(true: Labels, k: int, reading: Reading) -> NDArray[np.float32]:
+    """The weight map that training would have used for a plane, `(X, Y)`."""
+    from unet_med.transforms import BorderWeightMap
+    from unet_med.weights import class_weight_map
+
+    flat = reading.by_plane or true.shape[2] == 1
+    labels = true[..., k] if flat else true
+    if reading.kind == "classes":
+        known = labels[(labels >= 0) & (labels != 255)]
+        weights = class_weight_map(labels, int(known.max(initial=1)) + 1)
+    else:
+        weigh = BorderWeightMap(reading.w0, reading.sigma, class_weights=reading.class_weights)
+        weights = weigh(separate(labels))
+    return weights if flat else weights[..., k]
+
+
+def _aspect(entry: Entry, turn: Array | None) -> float:
+    sizes = list(entry.get("pixel_size") or [1.0] * (len(entry["shape"]) - 1))
+    sides = [n * size for n, size in zip(entry["shape"][1:], sizes, strict=True)]
+    if turn is not None:
+        sides = [sides[int(np.flatnonzero(turn[:, 0] == axis)[0])] for axis in range(3)]
+    return round(sides[0] / sides[1], 4)

@@ -1,0 +1,240 @@
+"""One self-contained HTML page of what was segmented, how well, and by what."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_med.report import panels
+from unet_med.report.cases import Case, Reading, load_case, pixel_size_text, size_text
+from unet_med.report.differences import DIFFERENCES
+from unet_med.report.objects import OBJECTS
+from unet_med.report.provenance import RECORD, now, read_record, sha256
+from unet_med.report.scores import headline, score_chips, score_rows, shown_first
+from unet_med.report.training import describe_training, listed_versions, read_settings
+
+Record = Mapping[str, Any]
+
+OBJECT_MEANINGS = {
+    "correct": "found, overlap (IoU) above 0.5",
+    "inexact": "found, but the outline is far off",
+    "split": "one came out as several",
+    "merged": "several came out as one",
+    "missed": "a true object that was not found",
+    "false": "found where there is none",
+}
+CLASS_MEANINGS = {
+    "correct": "the right class",
+    "missed": "an object's pixel that was not found",
+    "false": "found where there is none",
+    "wrong class": "found as another class",
+}
+
+
+def html_report(
+    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    pictures: int = 12,
+) -> Path:
+    """Write one page about a folder of results, or about a trained bundle.
+
+    The page holds its pictures, needs no network and no script, and follows the
+    reader's light or dark mode. Results are what `unet-med predict` left, with scores
+    and errors where `unet-med evaluate` has been there; a folder that has such a folder
+    `results` in it, as that of `unet-med demo`, will do.
+
+    Args:
+        folder: of the results, or of the bundle.
+        path: where the page goes; `report.html` in the folder by default.
+        pictures: images to show, those of the worst first score first.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the folder has neither `record.json` nor `configs/train.json`, or a
+            result does not fit its image.
+    """
+    from unet_med.data.writing import written_beside
+
+    root = Path(folder)
+    results = next((f for f in (root, root / "results") if (f / RECORD).is_file()), None)
+    if results is not None:
+        content = _of_results(results, read_record(results), pictures)
+    elif (root / "configs" / "train.json").is_file():
+        content = _of_bundle(root)
+    else:
+        raise ValueError(
+            f"{root} holds no {RECORD}, which `unet-med predict` leaves beside its results, and "
+            "no configs/train.json, which makes a bundle: name such a folder"
+        )
+    target = Path(path) if path else root / "report.html"
+    with written_beside(target) as beside:
+        beside.write_text(_render(content), encoding="utf-8")
+    return target
+
+
+def _of_results(results: Path, record: Record, pictures: int) -> dict[str, Any]:
+    images, evaluation = record["images"], record.get("evaluation", {})
+    table, truths = evaluation.get("table", {}), evaluation.get("truth", {})
+    bundle = _bundle_of(record)
+    reading = _reading(record, bundle)
+    names = shown_first(images, table)[:pictures]
+    cases = [load_case(n, images[n], results, _file(truths.get(n)), reading) for n in names]
+    classes = reading.kind == "classes"
+    kinds, meanings = (DIFFERENCES, CLASS_MEANINGS) if classes else (OBJECTS, OBJECT_MEANINGS)
+    return {
+        "kind": "Segmentation report",
+        "heading": f"{results.absolute().parent.name} / {results.name}",
+        "lead": _lead(record, reading),
+        "notes": _notes(record),
+        "headline": headline(table),
+        "rows": score_rows(table),
+        "interval": evaluation.get("interval", ""),
+        "chips": score_chips(table),
+        "counts": _total(cases) if len(cases) == len(images) else {},
+        "cases": cases,
+        "shown": _about_shown(len(names), images, table, reading),
+        "legend": [(name, kinds[name]) for name in meanings],
+        "classes": classes,
+        "meanings": meanings if any(case.errors for case in cases) else {},
+        "training": {**describe_training(bundle), "preview": None} if bundle else None,
+        "provenance": _provenance(record),
+        "files": [_file_row(name, entry) for name, entry in images.items()],
+    }
+
+
+def _of_bundle(root: Path) -> dict[str, Any]:
+    training = describe_training(root)
+    return {
+        "kind": "Training report",
+        "heading": root.absolute().name,
+        "lead": "A bundle that was trained; results of it have a page of their own.",
+        "training": training,
+        "provenance": {"bundle": str(root.absolute())},
+    }
+
+
+def _render(content: Mapping[str, Any]) -> str:
+    import jinja2
+
+    from unet_med import __version__
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("unet_med.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    given = {"css": css, "gradient": panels.heat_gradient(), "version": __version__, "made": now()}
+    return environment.get_template("page.html.jinja").render(**given, **content)
+
+
+def _bundle_of(record: Record) -> Path | None:
+    """The bundle whose weights made the results, where it still is."""
+    weights = (record.get("weights") or {}).get("file")
+    bundle = Path(weights).parent.parent if weights else None
+    return bundle if bundle and (bundle / "configs" / "train.json").is_file() else None
+
+
+def _reading(record: Record, bundle: Path | None) -> Reading:
+    settings, evaluation = record["settings"], record.get("evaluation", {})
+    trained = read_settings(bundle) if bundle else {}
+    weigh = [t for t in trained.get("weigh", []) if "BorderWeightMap" in t.get("_target_", "")]
+    weights = weigh[0].get("class_weights") if weigh else None
+    return Reading(
+        kind=evaluation.get("label_kind") or settings.get("label_kind", "instances"),
+        by_plane=settings.get("spatial_dims") == 2,
+        min_size=settings.get("min_size", 0),
+        grow=settings.get("grow", 0),
+        w0=trained.get("w0", 10.0),
+        sigma=trained.get("sigma", 5.0),
+        class_weights=tuple(weights) if weights else None,
+    )
+
+
+def _file(entry: Mapping[str, str] | None) -> str | None:
+    """A truth's file, where it still is."""
+    return entry["file"] if entry and Path(entry["file"]).exists() else None
+
+
+def _lead(record: Record, reading: Reading) -> str:
+    count = len(record["images"])
+    what = {"mask": "a mask", "classes": "classes", "instances": "instances"}[reading.kind]
+    preset = record["settings"].get("preset")
+    by = f" by a U-Net of preset {preset}" if preset else ""
+    return (
+        f"{count} image{'s' * (count != 1)} segmented into {what}{by}, {record['finished'][:10]}."
+    )
+
+
+def _notes(record: Record) -> list[str]:
+    """What a reader must know before believing the page."""
+    notes = []
+    weights = record.get("weights")
+    if weights is None:
+        notes.append("The record names no weights: what made these results is not known.")
+    elif not Path(weights["file"]).is_file():
+        notes.append(f"The weights are no longer at {weights['file']}.")
+    elif sha256(weights["file"]) != weights["sha256"]:
+        notes.append(
+            f"{weights['file']} has changed since: the training below is not that of these results."
+        )
+    truths = record.get("evaluation", {}).get("truth", {})
+    for name, entry in truths.items():
+        if not Path(entry["file"]).exists():
+            notes.append(f"The truth of {name} is no longer at {entry['file']}.")
+        elif sha256(entry["file"]) != entry["sha256"]:
+            notes.append(f"The truth of {name} has changed since it was scored.")
+    if not truths:
+        notes.append("No truth: nothing here says how good the results are.")
+    return notes
+
+
+def _total(cases: Sequence[Case]) -> dict[str, int]:
+    total = {name: 0 for case in cases for name in case.counts}
+    for case in cases:
+        for name, count in case.counts.items():
+            total[name] += count
+    return total
+
+
+def _about_shown(count: int, images: Mapping[str, Any], table: Any, reading: Reading) -> str:
+    order = f", those with the worst {next(iter(table['all']))} first" if table else ""
+    parts = [f"{count} of {len(images)} shown{order}."]
+    volumes = any(len(entry["shape"]) == 4 for entry in images.values())
+    if volumes and reading.by_plane:
+        parts.append("Of a volume the plane with the most errors; objects are those of each plane.")
+    elif volumes and reading.kind == "classes":
+        parts.append("Of a volume the plane with the most errors.")
+    elif volumes:
+        parts.append("Of a volume the plane with the most errors; objects are those of the volume.")
+    return " ".join(parts)
+
+
+def _provenance(record: Record) -> dict[str, str]:
+    weights = record.get("weights") or {}
+    settings = {k: v for k, v in record["settings"].items() if v is not None}
+    facts = {
+        "finished": record["finished"],
+        "took": f"{record['seconds']:.1f} s",
+        "device": record["device"],
+        "versions": listed_versions(record["versions"]),
+        "settings": ", ".join(f"{k} {v}" for k, v in settings.items()),
+        "weights": weights.get("file", "not known"),
+        "weights then, SHA-256": weights.get("sha256", "not known"),
+    }
+    return facts
+
+
+def _file_row(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "name": Path(entry["file"]).name,
+        "size": size_text(entry),
+        "pixel_size": pixel_size_text(entry),
+        "sha256": entry["sha256"],
+    }

@@ -1,0 +1,163 @@
+"""Pictures of one image for a page: a grey image, and crisp overlays to lay over it.
+
+Overlays are palette images with transparency, so that a page holds each image once.
+Everything comes as `data:` addresses: the page needs no other file.
+"""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_med.report.colours import instance_colours, matched_colours, rgb
+from unet_med.report.comparison import _stretched
+from unet_med.report.differences import DIFFERENCES, IGNORED_CLASS, Labels, difference_map
+from unet_med.report.objects import CORRECT, OBJECTS, ObjectErrors, object_codes
+
+FINE, COARSE = 480, 1024  # px: smaller planes are drawn larger, larger ones smaller
+INSIDE, FAINT, SOLID = 0.34, 0.16, 1.0  # opacity of fills and contours
+
+
+def picture(image: NDArray[Any]) -> str:
+    """An image plane `(C, X, Y)` as JPEG; three channels are colours, else the first is shown."""
+    plane = np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
+    values = _reduced(_stretched(plane), zoom(image.shape[1:]))  # (X, Y, 3)
+    return _encoded(np.rint(255 * values).astype(np.uint8), "JPEG", quality=88, subsampling=0)
+
+
+def outlines(labels: Labels, colours: NDArray[np.float64]) -> str:
+    """Labels `(X, Y)` as an overlay: tinted inside, solid along the contour."""
+    large = enlarged(np.maximum(labels, 0))
+    return _overlay(large, colours, np.where(_contours(large), SOLID, INSIDE) * (large > 0))
+
+
+def instance_outlines(truth: Labels | None, result: Labels) -> tuple[str | None, str]:
+    """Overlays of truth and result; what matches wears one colour, what does not is grey."""
+    if truth is None:
+        return None, outlines(result, instance_colours(result))
+    colours = instance_colours(truth)
+    return outlines(truth, colours), outlines(result, matched_colours(truth, result, colours))
+
+
+def object_errors(truth: Labels, result: Labels, errors: ObjectErrors) -> str:
+    """Objects `(X, Y)` filled by what became of them, under the outlines of the true ones."""
+    t, r = enlarged(truth), enlarged(result)
+    codes = object_codes(t, r, errors)
+    contour = _contours(np.maximum(t, 0)) | _contours(np.maximum(r, 0))
+    fill = np.where(codes == CORRECT, FAINT, 0.62)
+    return _overlay(codes, _palette(OBJECTS), np.where(contour, SOLID, fill) * (codes > 0))
+
+
+def class_errors(truth: Labels, result: Labels) -> str:
+    """Pixels `(X, Y)` filled by how a class is right or wrong."""
+    codes = enlarged(difference_map(truth, result, "classes"))
+    fill = np.where(codes == list(DIFFERENCES).index("correct"), FAINT, 0.85)
+    return _overlay(codes, _palette(DIFFERENCES), fill * (codes > 0))
+
+
+def heat(values: NDArray[np.float32]) -> tuple[str, float, float]:
+    """A weight map `(X, Y)` in the colours of `heat_gradient`, and what its ends stand for."""
+    from matplotlib import colormaps
+
+    low, high = float(values.min()), float(values.max())
+    codes = np.rint(255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)
+    colours = colormaps["magma"](np.arange(256))[:, :3]
+    return _indexed(enlarged(codes), colours), low, high
+
+
+def heat_gradient() -> str:
+    """The colours of `heat` as stops of a CSS gradient, low to high."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return ", ".join(to_hex(colormaps["magma"](k / 8)) for k in range(9))
+
+
+def without_ignored(labels: Labels) -> Labels:
+    """Classes `(X, Y)` with ignored pixels as background."""
+    return np.where((labels == IGNORED_CLASS) | (labels < 0), 0, labels)
+
+
+def zoom(shape: tuple[int, ...]) -> int:
+    """Pixels drawn for one of a plane; negative: pixels of the plane for one drawn."""
+    longest = max(shape)
+    return -(-longest // COARSE) * -1 if longest > COARSE else max(1, round(FINE / longest))
+
+
+def enlarged(values: NDArray[Any]) -> NDArray[Any]:
+    """Labels or codes `(X, Y)` at the size at which they are drawn."""
+    factor = zoom(values.shape)
+    if factor < 0:
+        return values[-factor // 2 :: -factor, -factor // 2 :: -factor]
+    return values.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _reduced(values: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
+    """Means over blocks where a plane is drawn smaller, `(x, y, 3)`; a browser enlarges well."""
+    if factor > 0:
+        return values
+    from skimage.transform import downscale_local_mean
+
+    step = -factor
+    x, y = (len(range(step // 2, side, step)) * step for side in values.shape[:2])
+    padded = np.pad(
+        values, ((0, max(0, x - len(values))), (0, max(0, y - values.shape[1])), (0, 0)), "edge"
+    )
+    reduced: NDArray[np.float64] = downscale_local_mean(padded[:x, :y], (step, step, 1))
+    return reduced
+
+
+def _contours(labels: Labels) -> NDArray[np.bool_]:
+    from skimage.segmentation import find_boundaries
+
+    found: NDArray[np.bool_] = find_boundaries(labels, mode="inner", background=0)
+    return found
+
+
+def _palette(kinds: dict[str, str | None]) -> NDArray[np.float64]:
+    return rgb([colour or "#000000" for colour in kinds.values()])
+
+
+def _overlay(codes: Labels, colours: NDArray[np.float64], alpha: NDArray[np.float64]) -> str:
+    """Colours by code with opacity as PNG; equal pairs share one of its palette's entries."""
+    levels = np.rint(255 * alpha).astype(np.int64)
+    shades = np.rint(255 * colours).astype(np.int64)[codes]
+    key = np.where(levels > 0, ((shades @ [1 << 24, 1 << 16, 1 << 8]) + levels), 0)  # RGBA in one
+    entries, index = np.unique(key, return_inverse=True)
+    rgba = np.stack([entries >> shift & 255 for shift in (24, 16, 8, 0)], axis=-1)
+    return _indexed(index.reshape(key.shape).astype(np.uint8), rgba[:, :3] / 255, rgba[:, 3])
+
+
+def _indexed(
+    index: NDArray[np.uint8], colours: NDArray[np.float64], alpha: NDArray[np.int64] | None = None
+) -> str:
+    """Palette positions `(X, Y)` as PNG."""
+    from PIL import Image
+
+    drawn = Image.fromarray(np.ascontiguousarray(index.T), mode=None)
+    drawn.putpalette(np.rint(255 * colours).astype(np.uint8).tobytes())
+    options = {} if alpha is None else {"transparency": bytes(alpha.astype(np.uint8))}
+    return _address(drawn, "PNG", optimize=True, **options)
+
+
+def _encoded(values: NDArray[np.uint8], kind: str, **options: Any) -> str:
+    """Colours `(X, Y, 3)` as a file."""
+    from PIL import Image
+
+    drawn = Image.fromarray(np.ascontiguousarray(values.swapaxes(0, 1)))
+    return _address(drawn.convert("L") if _is_grey(values) else drawn, kind, **options)
+
+
+def _is_grey(values: NDArray[np.uint8]) -> bool:
+    return bool((values == values[..., :1]).all())
+
+
+def _address(drawn: Any, kind: str, **options: Any) -> str:
+    buffer = BytesIO()
+    drawn.save(buffer, kind, **options)
+    text = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f"data:image/{kind.lower()};base64,{text}"

@@ -1,0 +1,103 @@
+"""Leave beside results what is needed to know later what made them of what."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.data.meta_tensor import MetaTensor
+
+from unet_med.data.datalist import stem
+from unet_med.data.writing import known_unit
+from unet_med.report.provenance import (
+    RECORD,
+    device_name,
+    now,
+    read_record,
+    sha256,
+    versions,
+    write_record,
+)
+
+
+class PredictionRecord:
+    """Handler that leaves `record.json` in the folder of the results.
+
+    It holds versions, device, time, the SHA-256 of the weights, and for every image
+    its file, shape, pixel size and SHA-256, under the name that its results carry. A
+    further run of the same weights and settings into the folder adds its images; what
+    other weights left is no longer listed, and scores go with the results they are of.
+
+    Args:
+        folder: where the results go.
+        weights: file of the weights, if any.
+        settings: what else to write down, plain values by name.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        weights: str | os.PathLike[str] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.weights = weights
+        self.settings = dict(settings or {})
+        self._images: dict[str, dict[str, Any]] = {}
+        self._began = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self._images.clear()
+        self._began = time.monotonic()
+
+    def _keep(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        for item in output if isinstance(output, list) else [output]:
+            image = item.get("image")
+            if isinstance(image, MetaTensor) and "filename_or_obj" in image.meta:
+                entry = describe(image)
+                self._images[stem(entry["file"])] = entry
+
+    def _write(self, engine: Engine) -> None:
+        made_by = {"weights": self._weights(), "settings": self.settings}
+        before = read_record(self.folder)
+        state: Any = engine.state
+        same = all(before.get(key) == value for key, value in made_by.items())
+        record = {
+            "finished": now(),
+            "seconds": round(time.monotonic() - self._began, 3),
+            "versions": versions(),
+            "device": device_name(state.device),
+            **made_by,
+            "images": {**(before["images"] if same else {}), **self._images},
+        }
+        write_record(self.folder / RECORD, record)
+
+    def _weights(self) -> dict[str, str] | None:
+        if self.weights is None or not Path(self.weights).is_file():
+            return None
+        return {"file": str(Path(self.weights).absolute()), "sha256": sha256(self.weights)}
+
+
+def describe(image: MetaTensor) -> dict[str, Any]:
+    """File, shape `[C, X, Y[, Z]]`, pixel size and SHA-256 of a loaded image."""
+    source = Path(str(image.meta["filename_or_obj"])).absolute()
+    unit = known_unit(image.meta)
+    dims = image.ndim - 1
+    return {
+        "file": str(source),
+        "sha256": sha256(source),
+        "shape": list(image.shape),
+        "pixel_size": [round(float(p), 6) for p in image.pixdim[:dims]] if unit else None,
+        "unit": unit,
+        "affine": image.affine.tolist() if unit else None,
+    }

@@ -1,0 +1,85 @@
+"""Where results come from: versions, hashes, and the record that lies beside them.
+
+`record.json` in a folder of results says which weights made them of which files;
+`unet-med evaluate` adds its scores. `training.json` beside a network says what
+trained it. Both are plain JSON, for people and for `unet-med report`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from unet_med.data.writing import written_beside
+
+RECORD = "record.json"
+TRAINING = "training.json"
+PACKAGES = ("unet-med", "torch", "monai", "numpy", "scipy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what numbers come out."""
+    from unet_med import __version__
+
+    found = {"Python": platform.python_version(), "system": platform.platform(terse=True)}
+    for name in PACKAGES:
+        known = __version__ if name == "unet-med" else importlib.metadata.version(name)
+        found[name] = known
+    return found
+
+
+def now() -> str:
+    """This moment, UTC, to the second: `2026-11-21T10:15:00+00:00`."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal; of a folder's files one after the other, by name."""
+    root = Path(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def write_record(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write a record in one step; a reader never sees half of it."""
+    with written_beside(path) as beside:
+        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_record(folder: str | os.PathLike[str], name: str = RECORD) -> dict[str, Any]:
+    """The record in a folder; empty where there is none.
+
+    Raises:
+        ValueError: the file is there and is no JSON object.
+    """
+    path = Path(folder) / name
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): delete it and predict again") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object: delete it and predict again")
+    return content
+
+
+def device_name(device: Any) -> str:
+    """`cpu`, or the name of the GPU as well: `cuda (NVIDIA H200)`."""
+    import torch
+
+    chosen = torch.device(device)
+    if chosen.type != "cuda":
+        return str(chosen)
+    return f"{chosen} ({torch.cuda.get_device_name(chosen)})"

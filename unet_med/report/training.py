@@ -1,0 +1,90 @@
+"""What a trained bundle says of its training: settings, curves, and a picture."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_med.report.chart import curve_svg
+from unet_med.report.provenance import TRAINING, read_record, sha256
+
+Row = dict[str, float]
+
+
+def describe_training(bundle: Path) -> dict[str, Any]:
+    """Facts, curves and preview of a bundle, as the page takes them."""
+    settings = read_settings(bundle)
+    history = read_history(bundle / "models" / "learning_curve.csv")
+    preview = bundle / "models" / "preview.png"
+    return {
+        "facts": _facts(bundle, settings, history),
+        "curves": _curves(history),
+        "preview": data_address(preview) if preview.is_file() else None,
+    }
+
+
+def read_settings(bundle: Path) -> dict[str, Any]:
+    """`configs/train.json` of a bundle; empty where there is none."""
+    path = bundle / "configs" / "train.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
+
+
+def read_history(table: Path) -> list[Row]:
+    """Rows of a learning curve; what an epoch did not measure is left out of its row."""
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def data_address(picture: Path) -> str:
+    """A PNG file as a `data:` address."""
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+
+
+def _facts(bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]) -> dict[str, str]:
+    record = read_record(bundle / "models", TRAINING)
+    weights = bundle / "models" / "model.pt"
+    facts = {
+        "preset": settings.get("preset"),
+        "features": _listed(settings.get("features") or "the preset's"),
+        "dimensions": settings.get("spatial_dims"),
+        "labels are": settings.get("label_kind"),
+        "tile, px": _listed(settings.get("tile_size")),
+        "seed": settings.get("seed"),
+        "epochs": f"{history[-1]['epoch']:g}" if history else None,
+        "minutes": f"{history[-1]['minutes']:.1f}" if history else None,
+        "images": settings.get("images"),
+        "labels": settings.get("labels"),
+        "trained with": listed_versions(record.get("versions", {})),
+        "trained on": record.get("device"),
+        "finished": record.get("finished"),
+        "weights now, SHA-256": sha256(weights) if weights.is_file() else None,
+    }
+    return {name: str(fact) for name, fact in facts.items() if fact not in (None, "")}
+
+
+def _curves(history: Sequence[Row]) -> list[dict[str, Any]]:
+    """Losses in one drawing, scores in another: they have no scale in common."""
+    names = [n for n in dict.fromkeys(n for row in history for n in row)]
+    losses = [n for n in names if "loss" in n]
+    scores = [n for n in names if n not in (*losses, "epoch", "minutes")]
+    return [
+        {"svg": curve_svg(history, group), "names": [n.replace("_", " ") for n in group]}
+        for group in (losses, scores)
+        if group
+    ]
+
+
+def listed_versions(versions: Mapping[str, str]) -> str:
+    """`torch 2.13.0, monai 1.6.1`."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")

@@ -1,0 +1,168 @@
+"""Connected components of one block, and where they touch those of the next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_med.data.writing import written_beside
+from unet_med.instances import as_integers, label_components, shifted
+from unet_med.volumes.blocks import Block
+
+__all__ = ["Components", "find_components"]
+
+Integers = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Components:
+    """What the other blocks must know of one block's components, numbered 1..N within it.
+
+    Attributes:
+        classes: class of each, `(N,)`.
+        first: place of its first voxel in the whole volume, in C order, `(N,)`.
+        size: its voxels in this block, `(N,)`.
+        faces: labels of the block's outermost voxels, `2 * grow` thick and at least 1, for each
+            axis and side: `"0-"`, `"0+"`, `"1-"`, ...
+        connectivity: as in `find_components`.
+        grow: as in `find_components`.
+    """
+
+    classes: Integers
+    first: Integers
+    size: Integers
+    faces: Mapping[str, Integers]
+    connectivity: int
+    grow: int
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def towards(self, step: Sequence[int], thickness: int) -> Integers:
+        """Labels that lie at the neighbour in direction `step`: a face, an edge or a corner.
+
+        Args:
+            step: -1, 0 or 1 an axis, not all 0.
+            thickness: px along the axes of the step; less where the block itself is thinner.
+        """
+        axis = next(k for k, s in enumerate(step) if s)
+        ends = {-1: slice(None, thickness), 0: slice(None), 1: slice(-thickness, None)}
+        return self.faces[f"{axis}{'-' if step[axis] < 0 else '+'}"][tuple(ends[s] for s in step)]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a compressed `.npz`; half a file is never seen under its name."""
+        arrays = {name: getattr(self, name) for name in ("classes", "first", "size")}
+        arrays |= {"rules": np.array([self.connectivity, self.grow]), **self.faces}
+        with written_beside(path) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Components:
+        """Read what `save` wrote; each face is read only when it is asked for."""
+        archive = np.load(path, allow_pickle=False)
+        connectivity, grow = archive["rules"].tolist()
+        arrays = {name: archive[name] for name in ("classes", "first", "size")}
+        return cls(**arrays, faces=archive, connectivity=connectivity, grow=grow)
+
+
+def find_components(
+    classes: Any, block: Block, *, connectivity: int = 1, grow: int = 0
+) -> Components:
+    """Step 1 of 3, for each block by itself: its components and its outermost voxels.
+
+    Args:
+        classes: class of every voxel of the whole volume, `(*S)`, 0 is background; an array, a
+            memory map, a Zarr array: only the block is read.
+        block: the block.
+        connectivity: 1 joins voxels that share a face, the number of axes corners too.
+        grow: px by which instances will grow into the background between them; as in
+            `unet_med.transforms.InstancesFromLogits`.
+
+    Returns:
+        The table that `unet_med.volumes.instances.merge_components` asks for.
+    """
+    labels, kinds = number_components(classes[block.slices], connectivity)
+    first, size = _measure(labels, len(kinds))
+    places = np.unravel_index(first, labels.shape)
+    starts = [part.start for part in block.slices]
+    places = tuple(p + start for p, start in zip(places, starts, strict=True))
+    return Components(
+        classes=kinds,
+        first=np.ravel_multi_index(places, classes.shape),
+        size=size,
+        faces=dict(_faces(labels, max(1, 2 * grow))),
+        connectivity=connectivity,
+        grow=grow,
+    )
+
+
+def number_components(classes: Any, connectivity: int) -> tuple[Integers, Integers]:
+    """Components of every class of one block: labels `(*S)` int32, and the class of each `(N,)`.
+
+    The same block gives the same numbers at every call, so labels need not be kept between steps.
+    """
+    values = as_integers(classes)
+    labels = np.zeros(values.shape, np.int32)
+    counts = []
+    present = [kind for kind in np.unique(values).tolist() if kind > 0]
+    for kind in present:
+        found = label_components(values == kind, connectivity)
+        inside = found > 0
+        counts.append(int(found.max(initial=0)))
+        np.add(found, sum(counts[:-1]), out=labels, where=inside)
+    return labels, np.repeat(np.array(present, np.int64), np.array(counts, np.int64))
+
+
+def contacts(here: Components, there: Components, step: Sequence[int]) -> Integers:
+    """Components of two blocks that are one: pairs of their numbers, `(K, 2)`.
+
+    Args:
+        here: components of a block.
+        there: components of the block that lies one further along `step`.
+        step: -1, 0 or 1 an axis, not all 0.
+    """
+    reach = here.connectivity - np.count_nonzero(step)
+    a, b = here.towards(step, 1), there.towards([-s for s in step], 1)  # both (*S), 1 along step
+    found = [np.empty(0, np.int64)]
+    for offset in product(*[(0,) if s else (-1, 0, 1) for s in step]):
+        if np.count_nonzero(offset) <= reach:
+            behind = tuple(-o for o in offset)
+            found.append(_overlaps(a[shifted(offset)], b[shifted(behind)], len(there) + 1))
+    pairs = np.stack(np.divmod(np.unique(np.concatenate(found)), len(there) + 1), axis=1)
+    same = here.classes[pairs[:, 0] - 1] == there.classes[pairs[:, 1] - 1]
+    return pairs[same]
+
+
+def _overlaps(a: Integers, b: Integers, base: int) -> Integers:
+    """`a * base + b` where labels lie over one another; runs of one pair count once."""
+    both = (a > 0) & (b > 0)
+    keys = a[both].astype(np.int64) * base + b[both]
+    fresh = np.ones(len(keys), dtype=bool)
+    np.not_equal(keys[1:], keys[:-1], out=fresh[1:])
+    return keys[fresh]
+
+
+def _measure(labels: Integers, count: int) -> tuple[Integers, Integers]:
+    """First voxel (index into the flat block) and size of each label 1..count, both `(N,)`."""
+    flat = labels.ravel()
+    starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1  # of runs of one label
+    starts = np.concatenate([np.zeros(min(flat.size, 1), np.int64), starts])
+    lengths = np.diff(starts, append=flat.size)
+    of = flat[starts]
+    first = np.full(count + 1, flat.size, np.int64)
+    np.minimum.at(first, of, starts)
+    size = np.zeros(count + 1, np.int64)
+    np.add.at(size, of, lengths)
+    return first[1:], size[1:]
+
+
+def _faces(labels: Integers, thickness: int) -> Iterator[tuple[str, Integers]]:
+    for axis in range(labels.ndim):
+        for side, part in (("-", slice(None, thickness)), ("+", slice(-thickness, None))):
+            yield f"{axis}{side}", labels[(slice(None),) * axis + (part,)].copy()

@@ -1,0 +1,125 @@
+"""The bundle from Python: MONAI workflows whose parts are values, not strings.
+
+`UNetTrainWorkflow` and `UNetInferWorkflow` read the same configs as `python -m monai.bundle
+run`, so that both give the same result. Settings are keyword arguments and may be any Python
+object; MONAI's properties (`network_def`, `train_dataset`, `evaluator`, ...) are attributes that
+can be read and replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import PythonicWorkflow
+from monai.utils import BundlePropertyConfig
+
+from unet_med.bundle import find_bundle, merge_config, override_file
+
+
+class UNetWorkflow(PythonicWorkflow):
+    """What training and inference share: a config, and its parts as attributes.
+
+    Args:
+        bundle: folder of the bundle; None: the one that this installation carries.
+        overrides: names of override files of the bundle (`"modern"`) or paths of others, merged
+            in this order.
+        **settings: ids of the config with new values, any Python objects; nested ids as
+            `**{"train::dataset::cache": False}`.
+
+    Raises:
+        FileNotFoundError: an override file is not there.
+    """
+
+    kind: str
+    """Name of the config: `"train"` or `"inference"`."""
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | None = None,
+        *,
+        overrides: Sequence[str | os.PathLike[str]] = (),
+        **settings: Any,
+    ) -> None:
+        root = find_bundle() if bundle is None else Path(bundle)
+        configs = root / "configs"
+        files = [_override(configs, name) for name in overrides]
+        super().__init__(
+            workflow_type="train" if self.kind == "train" else "infer",
+            config_file=merge_config(configs / f"{self.kind}.json", files, {}),  # type: ignore[arg-type]
+            meta_file=str(configs / "metadata.json"),
+            **{"bundle_root": str(root), **settings},
+        )
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """Fix the random seeds; parts are made when they are asked for."""
+        super().initialize()
+        self.parser.parse(reset=True)  # parts that were made before a change are made anew
+        self.parser.get_parsed_content("initialize")
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, or segment all images; initialises where that was not done yet."""
+        if not self._is_initialized:
+            self.initialize()
+        return self.parser.get_parsed_content("run")
+
+    def finalize(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing is left to be closed."""
+
+    def _get_property(self, name: str, property: dict[Any, Any]) -> Any:
+        if not self._is_initialized:
+            self.initialize()
+        id = property[BundlePropertyConfig.ID]
+        return self.parser.get_parsed_content(id) if id in self.parser else None
+
+    def _set_property(self, name: str, property: dict[Any, Any], value: Any) -> None:
+        self.parser[property[BundlePropertyConfig.ID]] = value
+        self._is_initialized = False
+
+
+class UNetTrainWorkflow(UNetWorkflow):
+    """Training, as `configs/train.json`.
+
+    Args:
+        bundle: folder of the bundle; None: the one that this installation carries.
+        overrides: names of override files of the bundle (`"modern"`), or paths of others.
+        **settings: ids of the config with new values: `images`, `labels`, `label_kind`,
+            `output_dir`, `epochs`, `loss`, ...
+
+    Example::
+
+        workflow = UNetTrainWorkflow(
+            images="images", labels="labels", output_dir="models", overrides=["modern"]
+        )
+        workflow.run()
+        network = workflow.network_def
+    """
+
+    kind = "train"
+
+
+class UNetInferWorkflow(UNetWorkflow):
+    """Segmentation with trained weights, as `configs/inference.json`.
+
+    Args:
+        bundle: folder of a trained bundle.
+        overrides: names of override files of the bundle, those of the training.
+        **settings: ids of the config with new values: `images`, `output_dir`, `checkpoint`, ...
+
+    Example::
+
+        UNetInferWorkflow("my-bundle", images="new", output_dir="results").run()
+    """
+
+    kind = "inference"
+
+
+def _override(configs: Path, name: str | os.PathLike[str]) -> Path:
+    """An override file by its path, or by its name in this bundle or the installation's."""
+    for path in (Path(name), configs / f"{name}.json", override_file(str(name))):
+        if path is not None and path.is_file():
+            return path
+    known = sorted(path.stem for path in configs.glob("*.json"))
+    raise FileNotFoundError(f"no override file {name}: a path, or one of {', '.join(known)}")
