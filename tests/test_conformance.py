@@ -116,6 +116,8 @@ def test_other_readers_are_stopped_or_named(
 
 
 def _die() -> None:
+    import faulthandler
     import os
 
+    faulthandler.disable()  # pytest's would report a crash that is meant
     os.abort()

@@ -106,7 +106,8 @@ def test_seven_bad_of_fifty(
 ) -> None:
     assert predict(night, trained, tmp_path / "results") == 3
     results = {path.name for path in (tmp_path / "results").iterdir()}
-    assert results == {f"image_{k:02}_mask.tif" for k in range(43)} | {"failed.json"}
+    written = {f"image_{k:02}_mask.tif" for k in range(43)}
+    assert results == written | {"failed.json", "record.json"}
     out, err = capsys.readouterr()
     assert "43 of 50 images segmented" in out
     assert "7 set aside" in err
@@ -147,7 +148,8 @@ def test_a_run_without_faults_takes_the_old_report_away(
     assert (results / "failed.json").is_file()
     good(images / "c.tif")
     assert predict(images, trained, results) == 0
-    assert sorted(path.name for path in results.iterdir()) == [f"{n}_mask.tif" for n in "abc"]
+    left = sorted(path.name for path in results.iterdir())
+    assert left == [*(f"{n}_mask.tif" for n in "abc"), "record.json"]
 
 
 def test_fail_fast_ends_with_the_first(
@@ -203,7 +205,7 @@ def test_faults_after_reading_are_set_aside_too(
     monkeypatch.setattr(owner, "__call__" if where == "inferer" else "save_image", second_fails)
     assert predict(images, trained, tmp_path / "results") == 3
     names = sorted(path.name for path in (tmp_path / "results").iterdir())
-    assert names == ["a_mask.tif", "c_mask.tif", "failed.json"]
+    assert names == ["a_mask.tif", "c_mask.tif", "failed.json", "record.json"]
     sentence = "MemoryError: no room for this one" if where == "inferer" else "odd"
     assert f"b.tif: {sentence}" in capsys.readouterr().err
 

@@ -16,10 +16,9 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from unet_med import engines
 from unet_med.cli import main
 from unet_med.data import EpochSampler, SyntheticCells, share_of
-from unet_med.engines import Reproducible
+from unet_med.engines import Reproducible, reproducible
 from unet_med.losses import WeightedCrossEntropyLoss
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -232,7 +231,7 @@ def test_shares_are_all_items_once() -> None:
 
 def test_each_process_has_its_own_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     def first_number(rank: int) -> float:
-        monkeypatch.setattr(engines, "rank", lambda: rank)
+        monkeypatch.setattr(reproducible, "rank", lambda: rank)
         Reproducible(5)._start_iteration(SimpleNamespace(state=SimpleNamespace(iteration=3)))
         return float(torch.rand(1))
 

@@ -10,7 +10,9 @@ import os
 import random
 import shutil
 import signal
+import struct
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -186,7 +188,11 @@ def cut(path: Path) -> None:
 
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda part: part.file_size)
+    names = content[largest.header_offset + 26 :][:4]  # lengths of name and extra field
+    start = largest.header_offset + 30 + sum(struct.unpack("<HH", names))
+    content[start + largest.file_size // 2] ^= 1  # not in the padding between the parts
     path.write_bytes(content)
 
 

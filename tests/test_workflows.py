@@ -41,7 +41,7 @@ def test_scripts_train_and_predict(tmp_path: Path) -> None:
         features=TINY["features"],
     )
     written = sorted(path.name for path in (tmp_path / "results").iterdir())
-    assert written == ["cells_000_instances.tif", "cells_000_mask.tif"]
+    assert written == ["cells_000_instances.tif", "cells_000_mask.tif", "record.json"]
 
 
 def test_demo(

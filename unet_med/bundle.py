@@ -147,8 +147,10 @@ def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
     }
 
 
-def _side(stride: int, first: int) -> str:
-    """Sides `first`, `first + stride`, ... as the metadata writes them, n from 1."""
+def _side(stride: int | None, first: int | None) -> str:
+    """Sides `first`, `first + stride`, ... as the metadata writes them, n from 1; `*` for any."""
+    if stride is None or first is None:  # a foreign network whose config does not say
+        return "*"
     offset = first - stride
     return f"{stride}*n {'+-'[offset < 0]} {abs(offset)}" if offset else f"{stride}*n"
 

@@ -243,21 +243,26 @@ def _check_pages(tif: Any, series: Any, ifds: int, allow_multifile: bool) -> Non
     if not any(page is not None and page.parent is tif for page in series.pages):
         raise ValueError("it holds none of its planes; open the file that does")  # or get noise
     start = series.dataoffset
-    in_one_file = start is not None and not allow_multifile
-    if len(series.pages) > ifds and in_one_file:  # one block of planes without IFDs
+    block = len(series.pages) > ifds and start is not None  # of planes without IFDs
+    if block and not (allow_multifile and any(_elsewhere(tif, page) for page in series.pages)):
         if start + series.nbytes > tif.filehandle.size:
             raise ValueError("it is truncated: its planes end beyond the end of the file")
         return
     for number, page in enumerate(series.pages):
         if page is None:
             raise ValueError(f"plane {number} of {len(series.pages)} is missing")
-        if page.parent is not tif and not allow_multifile:
+        if _elsewhere(tif, page) and not allow_multifile:
             raise ValueError("it continues in other files; use TiffReader(allow_multifile=True)")
         offsets, counts = page.dataoffsets, page.databytecounts
         if not offsets or len(offsets) != len(counts) or min(*offsets, *counts) <= 0:
             raise ValueError(f"plane {number} has strips or tiles without data")
         if max(map(sum, zip(offsets, counts, strict=True))) > page.parent.filehandle.size:
             raise ValueError(f"it is truncated: plane {number} ends beyond the end of the file")
+
+
+def _elsewhere(tif: Any, page: Any) -> bool:
+    """Whether a plane is in another file."""
+    return page is not None and page.parent is not tif
 
 
 def _tile_bytes(tif: Any, series: Any) -> int:

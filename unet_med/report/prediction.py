@@ -68,6 +68,8 @@ class PredictionRecord:
                 self._images[stem(entry["file"])] = entry
 
     def _write(self, engine: Engine) -> None:
+        if not self._images:
+            return  # there are no results that it could be of
         made_by = {"weights": self._weights(), "settings": self.settings}
         before = read_record(self.folder)
         state: Any = engine.state
