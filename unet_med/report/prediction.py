@@ -47,6 +47,7 @@ class PredictionRecord:
         self.weights = weights
         self.settings = dict(settings or {})
         self._images: dict[str, dict[str, Any]] = {}
+        self._results = 0
         self._began = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -57,19 +58,22 @@ class PredictionRecord:
 
     def _start(self, engine: Engine) -> None:
         self._images.clear()
+        self._results = 0
         self._began = time.monotonic()
 
     def _keep(self, engine: Engine) -> None:
         output: Any = engine.state.output
-        for item in output if isinstance(output, list) else [output]:
+        items = output if isinstance(output, list) else [output]
+        self._results += len(items)
+        for item in items:
             image = item.get("image")
             if isinstance(image, MetaTensor) and "filename_or_obj" in image.meta:
                 entry = describe(image)
                 self._images[stem(entry["file"])] = entry
 
     def _write(self, engine: Engine) -> None:
-        if not self._images:
-            return  # there are no results that it could be of
+        if not self._results:
+            return  # every image was set aside: there is nothing that it could be of
         made_by = {"weights": self._weights(), "settings": self.settings}
         before = read_record(self.folder)
         state: Any = engine.state
