@@ -399,3 +399,15 @@ def test_power_law_of_a_learning_curve(script: ModuleType) -> None:
         "V_Rand: error 0.400 n^-0.50; 9 images more than 16 would add +0.0200 "
         "(+0.0200 to +0.0200 with one size left out)."
     )
+
+
+@pytest.mark.parametrize("script", ["experiment"], indirect=True)
+def test_a_training_that_diverges_stops_no_experiment(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = isbi_stack(tmp_path, 1) / "isbi2012"
+    item = {"image": f"{data}/image/0.png", "label": f"{data}/label/0.png"}
+    variant = {"features": [2, 2], "tile_size": 32, "preset": "paper2015", "learning_rate": 1e12}
+    run = tmp_path / "paper2015-0"
+    assert script.train(run, [item], variant, budget=script.Budget.of_steps(20), seed=0) is None
+    assert "paper2015-0 diverged: the loss is" in capsys.readouterr().out

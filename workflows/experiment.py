@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 import unet_med
 from unet_med import bundle
 from unet_med.data.beside import written_beside
+from unet_med.errors import user_error
 from unet_med.inferers.views import views
 
 Item = dict[str, Any]  # of a MONAI data list: paths of image and label
@@ -127,15 +128,23 @@ class Trained:
         return self.logits(image, averaging).softmax(dim=0)[1].numpy().T
 
 
-def train(folder: Path, items: list[Item], variant: Row, *, budget: Budget, seed: int) -> Trained:
-    """Train a variant from scratch and leave its bundle in `folder`."""
+def train(
+    folder: Path, items: list[Item], variant: Row, *, budget: Budget, seed: int
+) -> Trained | None:
+    """Train a variant from scratch and leave its bundle in `folder`; None where it diverges."""
     shutil.rmtree(folder, ignore_errors=True)  # of a training that was interrupted
     root = bundle.copy_bundle(folder.absolute())
     settings = {**COMMON, **budget.settings(), "split": [items, items[:1]], "seed": seed, **variant}
     preset = bundle.override_file(variant.get("preset", ""))
     bundle.write_settings(root, [preset] if preset else [], settings)
     workflow = bundle.load_workflow(root, "train")
-    workflow.run()
+    try:
+        workflow.run()
+    except RuntimeError as error:  # MONAI's, around ours
+        if not isinstance(diverged := user_error(error), FloatingPointError):
+            raise
+        print(f"{folder.name} diverged: {diverged}", flush=True)
+        return None
     part = workflow.parser.get_parsed_content
     return Trained(
         network=part("network"),

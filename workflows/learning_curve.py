@@ -118,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         trained = experiment.train(
             folder, training[: COUNTS[name]], VARIANT, budget=args.budget, seed=key["seed"]
         )
+        if trained is None:
+            continue  # it diverged: it has no row
         items = [trained.load(item) for item in held_out]
         truths = [item["label"][0].numpy().T > 0 for item in items]  # (Y, X)
         found = [trained.foreground(item["image"]) for item in items]

@@ -134,6 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             trained = experiment.train(
                 folder, training, VARIANTS[name], budget=args.budget, seed=seed
             )
+            if trained is None:
+                continue  # it diverged: it has no row
             smallest = SMALLEST * median_area(trained, training)
             cells = InstancesFromLogits(int(smallest), grow=GROW)
             items = [trained.load(item) for item in held_out]

@@ -157,6 +157,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             budget=args.budget,
             seed=key["seed"],
         )
+        if trained is None:
+            continue  # it diverged: it has no row
         items = [trained.load(item) for item in pairs(args.data, HELD_OUT)]
         truths = [item["label"][0].numpy().T > 0 for item in items]  # (Y, X)
         rows = []

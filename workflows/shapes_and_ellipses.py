@@ -123,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = experiment.Table(args.output, "Ellipses among shapes, and six kinds of shape")
     for name, key, folder in experiment.jobs(table, args, VARIANTS):
         trained = experiment.train(folder, [], VARIANTS[name], budget=args.budget, seed=key["seed"])
+        if trained is None:
+            continue  # it diverged: it has no row
         shapes = SyntheticShapes(HELD_OUT, SIZE, noise=NOISE, seed=HELD_OUT_SEED)
         items = [trained.load(shape) for shape in shapes]
         logits = torch.stack([trained.logits(item["image"]) for item in items])  # (N, K, X, Y)
