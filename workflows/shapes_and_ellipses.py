@@ -1,4 +1,4 @@
-"""Two toy experiments on generated shapes, about three minutes on two cores.
+"""Two toy experiments on generated shapes, about ten minutes on two cores.
 
     python workflows/shapes_and_ellipses.py
 
@@ -26,7 +26,7 @@ from unet_med.data import SyntheticShapes
 from unet_med.data.synthetic import SHAPES
 from unet_med.report import comparison_figure
 
-BUDGET, SEEDS = experiment.Budget.of_steps(1000), (0,)
+BUDGET, SEEDS = experiment.Budget.of_steps(1500), (0,)
 FEATURES = [8, 16, 32, 64]
 SIZE, NOISE = 96, 0.1  # px; deviation, shapes being 0.5 to 1 bright
 HELD_OUT = 32  # images
@@ -47,7 +47,7 @@ COMMON: dict[str, Any] = {
     "preset": "modern",
     "features": FEATURES,
     "batch_size": 8,
-    "learning_rate": 0.005,
+    "learning_rate": 0.002,
     "label_kind": "classes",
     "augment": [],
     "weigh": [TENSORS],  # no weight: the loss takes every pixel alike
