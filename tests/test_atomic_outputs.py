@@ -69,7 +69,9 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
         if not shutil.which("mount") or subprocess.run(words, capture_output=True).returncode:
             folder.rmdir()
-            pytest.skip("mounting needs root")
+            pytest.skip(
+                "nothing can be mounted here, which needs root; a limit on file sizes stands in"
+            )
         return folder
 
     yield mount

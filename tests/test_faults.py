@@ -96,6 +96,15 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def three_good(folder: Path) -> Path:
+    """A folder of a.tif, b.tif and c.tif, with nothing wrong."""
+    images = folder / "images"
+    images.mkdir()
+    for name in "abc":
+        good(images / f"{name}.tif")
+    return images
+
+
 def predict(images: Path, folder: Path, output: Path, *words: Any) -> int:
     given = ["--bundle", folder, "--output", output, "--device", "cpu", *words]
     return main([str(word) for word in ["predict", images, *given]])
@@ -188,10 +197,7 @@ def test_faults_after_reading_are_set_aside_too(
     from unet_med.inferers import OverlapTileInferer
     from unet_med.transforms import save
 
-    images = tmp_path / "images"
-    images.mkdir()
-    for name in "abc":
-        good(images / f"{name}.tif")
+    images = three_good(tmp_path)
     whole = {"inferer": OverlapTileInferer.__call__, "writer": save.save_image}[where]
     calls: list[Any] = []
 
@@ -218,10 +224,7 @@ def test_a_full_disk_ends_the_run(
 ) -> None:
     from unet_med.transforms import save
 
-    images = tmp_path / "images"
-    images.mkdir()
-    for name in "abc":
-        good(images / f"{name}.tif")
+    images = three_good(tmp_path)
     calls = []
 
     def full(path: Path, *_: Any, **__: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
-from unet_med.data.writing import written_beside
+from unet_med.data.beside import written_beside
 from unet_med.errors import befalls_all, one_line
 
 REPORT = "failed.json"

@@ -49,10 +49,11 @@ def segment_array(
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms import LoadImaged, SaveImaged
 
+    from unet_med.networks import load_weights
+
     parser = _parser(Path(bundle))
     network = parser.get_parsed_content("network").eval()
-    weights = torch.load(_weights(Path(bundle)), map_location="cpu", weights_only=True)
-    network.load_state_dict(weights)
+    load_weights(network, _weights(Path(bundle)))
     done = iter(range(1, 1 << 62))
     if on_tile is not None:
         network.register_forward_hook(lambda *_: on_tile(next(done)))

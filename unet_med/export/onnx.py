@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unet_med.data.writing import written_beside
+from unet_med.data.beside import written_beside
 from unet_med.export.trained import load_trained
 
 TOLERANCE = 1e-4  # of the largest logit, between torch and onnxruntime

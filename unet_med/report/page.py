@@ -58,7 +58,7 @@ def html_report(
         ValueError: the folder has neither `record.json` nor `configs/train.json`, or a
             result does not fit its image.
     """
-    from unet_med.data.writing import written_beside
+    from unet_med.data.beside import written_beside
 
     root = Path(folder)
     results = next((f for f in (root, root / "results") if (f / RECORD).is_file()), None)

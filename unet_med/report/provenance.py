@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from unet_med.data.writing import written_beside
+from unet_med.data.beside import written_beside
 
 RECORD = "record.json"
 TRAINING = "training.json"

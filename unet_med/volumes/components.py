@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.data.writing import written_beside
+from unet_med.data.beside import written_beside
 from unet_med.instances import as_integers, label_components, shifted
 from unet_med.volumes.blocks import Block
 

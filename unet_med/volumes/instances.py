@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from unet_med.data.writing import written_beside
+from unet_med.data.beside import written_beside
 from unet_med.instances import regrow
 from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.components import Components, contacts, find_components, number_components

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unet_med.data.writing import written_beside
+from unet_med.data.beside import written_beside
 from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.grid import choose_layout, choose_tile
 from unet_med.volumes.model import Model, Statistics, load_model

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from unet_med.data.writing import written_beside
+from unet_med.data.beside import written_beside
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.model import Model, Statistics
 from unet_med.volumes.sources import Source
