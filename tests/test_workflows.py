@@ -229,7 +229,7 @@ def test_folds_of_the_tracking_challenge(script: ModuleType, tmp_path: Path) -> 
 @pytest.mark.parametrize("script", ["reproduce_cells"], indirect=True)
 def test_folds_of_the_real_images(script: ModuleType, shared: Path, tmp_path: Path) -> None:
     [(name, training, held_out)] = script.usiigaci(shared / "data" / "usiigaci-t98g", tmp_path)
-    assert (name, len(training), len(held_out)) == ("test set9", 11, 1)
+    assert (name, len(training), len(held_out)) == ("test every third", 8, 4)
     assert all(Path(path).is_file() for item in training + held_out for path in item.values())
     [(_, training, held_out)] = script.dsb2018(shared / "data" / "dsb2018", tmp_path)
     assert (len(training), len(held_out)) == (30, 8)

@@ -7,7 +7,7 @@ The two trainings differ in w0 alone, 10 or 0: both put background between touch
 their instances grow back into it. Scored are SEG, DET (of the annotated masks) and AP at an
 intersection over union of 0.5.
 
-* `usiigaci-t98g`, phase contrast: the last set is held out.
+* `usiigaci-t98g`, phase contrast: every third set is held out.
 * `dsb2018`, fluorescence: every fifth image is held out; the colour images are left out.
 * `--folder`, a 2-D folder of the Cell Tracking Challenge: trained on one sequence's `01_ST/SEG`
   (or `01_GT/SEG`) and scored on `02_GT/SEG` (or `02_ST/SEG`), then the other way round; of a
@@ -48,10 +48,10 @@ Fold = tuple[str, Items, Items]  # what it is called, training, held out
 
 
 def usiigaci(root: Path, _: Path) -> list[Fold]:
-    """Phase contrast, all sets but the last against the last."""
+    """Phase contrast; every third set is held out, 281 cells of which 89 touch another."""
     sets = sorted((root / "train").iterdir())
     items = [{"image": f"{s}/raw.tif", "label": f"{s}/instances_ids.png"} for s in sets]
-    return [(f"test {sets[-1].name}", items[:-1], items[-1:])]
+    return [_every(3, "third", items)]
 
 
 def dsb2018(root: Path, scratch: Path) -> list[Fold]:
@@ -70,8 +70,11 @@ def dsb2018(root: Path, scratch: Path) -> list[Fold]:
             save_image(item["image"], image[:1].numpy().astype(np.uint8), None, None)
             save_image(item["label"], label[None], None, None)
         items.append(item)
-    held_out = items[::5]
-    return [("test every fifth", [i for i in items if i not in held_out], held_out)]
+    return [_every(5, "fifth", items)]
+
+
+def _every(nth: int, name: str, items: Items) -> Fold:
+    return f"test every {name}", [i for i in items if i not in items[::nth]], items[::nth]
 
 
 def challenge(root: Path, _: Path) -> list[Fold]:
