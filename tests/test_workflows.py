@@ -244,7 +244,7 @@ def test_folds_of_the_real_images(script: ModuleType, shared: Path, tmp_path: Pa
 def test_ablation(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "TRAINING", range(2))
     monkeypatch.setattr(script, "HELD_OUT", range(2, 4))
-    monkeypatch.setattr(script, "FEATURES", [2, 2, 2])
+    monkeypatch.setitem(script.COMMON, "features", [2, 2, 2])
     monkeypatch.setattr(script, "OUTPUT_SIDE", 32)
     data, output = isbi_stack(tmp_path, 4), tmp_path / "out"
     options = ["--data", str(data), "--output", str(output), *STEPS, "--seeds", "0"]
@@ -264,11 +264,20 @@ def test_ablation(script: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_each_change_changes_one_thing(script: ModuleType) -> None:
     from unet_med.bundle import merge_config
 
-    merged = {n: merge_config(script.TRAIN_JSON, [], v) for n, v in script.CHANGES.items()}
-    assert merged.pop("default") == script.DEFAULT
+    variants = {name: {**script.COMMON, **change} for name, change in script.CHANGES.items()}
+    merged = {n: merge_config(script.TRAIN_JSON, [], v) for n, v in variants.items()}
+    default = merged.pop("default")
+    assert {n for n in default if default[n] != script.DEFAULT[n]} == set(script.COMMON)
+    several = {
+        "sgd": {"optimizer", "learning_rate"},
+        "weights-before": {"train", "augment"},
+    }
     for name, config in merged.items():
-        changed = {section for section in config if config[section] != script.DEFAULT[section]}
-        assert len(changed) == 1 or (name, changed) == ("weights-before", {"train", "augment"})
+        changed = {section for section in config if config[section] != default[section]}
+        assert len(changed) == 1 or changed == several[name]
+    assert {n: merged["sgd"][n] for n in several["sgd"]} == {
+        n: script.DEFAULT[n] for n in several["sgd"]
+    }
     assert merged["no-class-weights"]["weigh"][1]["class_weights"] == [1.0, 1.0]
     assert merged["no-elastic"]["augment"][4]["prob"] == 0.0
     assert merged["b-spline"]["augment"][4]["kernel"] == "bspline"
