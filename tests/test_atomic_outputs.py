@@ -230,6 +230,36 @@ def test_two_writers_of_one_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_folder_that_another_writer_removes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, removed = os.mkdir, []
+
+    def beaten(path: Any, *mode: int) -> None:
+        """Another process makes the folder first, and is through before we look at it."""
+        if removed or Path(path).name != ".a.txt.part":
+            return mkdir(path, *mode)
+        removed.append(path)
+        mkdir(path)
+        try:
+            mkdir(path, *mode)
+        finally:
+            os.rmdir(path)
+
+    monkeypatch.setattr(os, "mkdir", beaten)
+    write(tmp_path / "a.txt", "whole")
+    assert removed
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_file_in_the_way_of_the_hidden_folder(tmp_path: Path) -> None:
+    (tmp_path / ".a.txt.part").write_text("of somebody else")
+    write(tmp_path / "a.txt", "whole")
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    assert (tmp_path / ".a.txt.part").read_text() == "of somebody else"
+
+
 def test_errors_of_other_files_keep_their_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="elsewhere"), written_beside(tmp_path / "a"):
         (tmp_path / "elsewhere").read_text()

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from unet_med.data import load_header, load_image, save_image
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
 from unet_med.transforms import InstancesFromLogits, Standardize
-from unet_med.volumes import BlockPlan, Source, open_source, run_blocks, split
+from unet_med.volumes import Block, BlockPlan, Source, open_source, run_blocks, split
 from unet_med.volumes.checking import finish
 from unet_med.volumes.statistics import mean_and_deviation
 from unet_med.volumes.store import open_level
-from unet_med.volumes.work import Worker
+from unet_med.volumes.work import Outcome, Worker
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
@@ -402,9 +403,28 @@ def command(*words: Any, wait: bool = True) -> subprocess.Popen[str]:
     """The real command."""
     process = python("unet_med", *words)
     if wait:
-        output, _ = process.communicate(timeout=240)
+        with ended(process):
+            output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
     return process
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill the whole tree with -9, if any of it is left, and close its pipe."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    if process.stdout and not process.stdout.closed:
+        process.communicate()
+
+
+@contextmanager
+def ended(*processes: subprocess.Popen[str]) -> Iterator[None]:
+    """Whatever fails in between, no process and no open pipe is left to the tests after it."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            kill(process)
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -437,9 +457,10 @@ def test_shards_at_once_agree_to_the_bit(
     words = predict_words(source, model, output)
     # All plan at the same time, and the first two do the same blocks.
     shards = [command(*words, "--shard", shard, wait=False) for shard in ("0/2", "0/2", "1/2")]
-    for shard in shards:
-        text, _ = shard.communicate(timeout=240)
-        assert shard.returncode == 0, text
+    with ended(*shards):
+        for shard in shards:
+            text, _ = shard.communicate(timeout=240)
+            assert shard.returncode == 0, text
     assert contents(output) == expected
     assert len(BlockPlan.load(output).markers()) == 72
 
@@ -453,12 +474,6 @@ def wait_for(output: Path, markers: int) -> None:
         time.sleep(0.002)
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    """Kill the whole tree with -9."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
 def kill_one_worker(process: subprocess.Popen[str]) -> None:
     """Kill a process of the pool, which is a child of the server that all are forked from."""
     import psutil
@@ -469,6 +484,34 @@ def kill_one_worker(process: subprocess.Popen[str]) -> None:
     worker.kill()
 
 
+def test_a_block_that_another_process_did_meanwhile_has_not_failed(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray
+) -> None:
+    plan = small_plan(tmp_path, planes_bundle, noise)
+    quick = Worker.open(plan.output)
+
+    class Slow(Worker):
+        def write(self, block: Block, probabilities: np.ndarray) -> list[np.ndarray]:
+            """The others do all blocks and sweep up what they take for left over."""
+            for number in range(len(plan.blocks)):
+                assert quick.do(number).error == ""
+            finish(plan)
+            raise FileNotFoundError(2, "No such file or directory", "0.0.0.partial")
+
+    assert Slow(plan, quick.model, quick.source).do(0) == Outcome(0, 0)
+    assert plan.failures() == []
+    assert [*(plan.folder / "failed").iterdir()] == []
+
+
+def test_a_note_that_goes_while_notes_are_read(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray
+) -> None:
+    plan = small_plan(tmp_path, planes_bundle, noise)
+    plan.note("failed", plan.blocks[1], error="in work")
+    (plan.folder / "failed" / "0.0.0.json").symlink_to("gone")  # listed, and not there
+    assert [note["block"] for note in plan.failures()] == ["0.0.1"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_and_resumed_is_as_if_undisturbed(
@@ -477,16 +520,16 @@ def test_killed_and_resumed_is_as_if_undisturbed(
     source, model, expected = undisturbed
     output = tmp_path / "out.ome.zarr"
     words = [*predict_words(source, model, output), "--workers", 2]
-    process = command(*words, wait=False)
-    wait_for(output, 7)
-    kill(process)
+    with ended(command(*words, wait=False)):
+        wait_for(output, 7)
     before = contents(output.with_name(output.name + ".plan") / "done")
     assert 7 <= len(before) < 72, "it was killed too late to show anything"
     assert main([*map(str, words)]) == 2  # without --resume nothing is overwritten
     process = command(*words, "--resume", wait=False)
-    wait_for(output, len(before) + 3)
-    kill_one_worker(process)
-    text, _ = process.communicate(timeout=240)
+    with ended(process):
+        wait_for(output, len(before) + 3)
+        kill_one_worker(process)
+        text, _ = process.communicate(timeout=240)
     assert process.returncode == 0, text
     after = contents(output.with_name(output.name + ".plan") / "done")
     assert {name: after[name] for name in before if name in after} == {
@@ -547,20 +590,17 @@ def test_a_dask_cluster_may_die_at_any_time(
     options = ["--scheduler-file", str(address), "--no-dashboard"]
     scheduler = python("distributed.cli.dask_scheduler", "--port", 0, *options)
     workers = python("distributed.cli.dask_worker", "--nworkers", 2, "--nthreads", 1, *options)
-    try:
+    with ended(scheduler, workers):
         while not address.exists():
             time.sleep(0.05)
         url = json.loads(address.read_text())["address"]
         run = command(*predict_words(source, model, output), "--scheduler", url, wait=False)
-        wait_for(output, 3)
-        psutil.Process(workers.pid).children()[0].kill()
-        wait_for(output, 20)
-        kill(scheduler)
-        text, _ = run.communicate(timeout=240)
-    finally:
-        for process in (scheduler, workers):
-            if process.poll() is None:
-                kill(process)
+        with ended(run):
+            wait_for(output, 3)
+            psutil.Process(workers.pid).children()[0].kill()
+            wait_for(output, 20)
+            kill(scheduler)
+            text, _ = run.communicate(timeout=240)
     assert run.returncode == 2, text
     assert "finished blocks are kept: run again with --resume" in text
     plan = BlockPlan.load(output)

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 if sys.platform != "win32":
@@ -57,12 +57,13 @@ def _folder_beside(target: Path) -> Iterator[Path]:
 
 def _lock(folder: Path) -> int | None:
     """Make the folder, or take it over from a dead process; None while a living one has it."""
-    folder.mkdir(exist_ok=True)
     if sys.platform == "win32":
         return None
+    with suppress(FileExistsError):  # `Path.mkdir(exist_ok=True)` fails if it goes meanwhile
+        os.mkdir(folder)
     lock = None
     try:
-        lock = os.open(folder, os.O_RDONLY)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(lock), folder.stat()):  # not removed in the meantime
             return lock

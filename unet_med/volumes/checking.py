@@ -110,9 +110,12 @@ def finish(plan: BlockPlan) -> str:
 def _sweep(plan: BlockPlan) -> None:
     """Take away what processes that were killed left half-written, which nothing ever reads."""
     beside = plan.output.parent.glob(f".{plan.output.name}.*")
-    markers = plan.folder.rglob(".*")
+    markers = plan.folder.glob("*/.*")
     for left in [*beside, *markers, *plan.output.rglob("*.partial")]:
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)  # a process at the same block may be quicker
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _compare(worker: Worker, block: Block, tile: Sequence[int]) -> tuple[float, int]:

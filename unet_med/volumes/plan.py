@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -245,8 +246,11 @@ class BlockPlan:
         return self.folder / kind / (".".join(map(str, block.index)) + ".json")
 
     def _notes(self, kind: str) -> list[dict[str, Any]]:
-        files = sorted((self.folder / kind).glob("[0-9]*.json"))
-        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        notes = []
+        for file in sorted((self.folder / kind).glob("[0-9]*.json")):
+            with suppress(FileNotFoundError):  # of a failure, taken away by who did the block
+                notes.append(json.loads(file.read_text(encoding="utf-8")))
+        return notes
 
     def _parts(self, image: Source, statistics: Statistics) -> dict[str, str]:
         """What decides the result, as hashes."""

@@ -74,17 +74,19 @@ class Worker:
         block = self.plan.blocks[number]
         if self.plan.marker(block):
             return Outcome(number, 0)
-        self.plan.note("failed", block, error="in work, or its process died at it")
         started = time.perf_counter()
         try:
+            self.plan.note("failed", block, error="in work, or its process died at it")
             probabilities, tile = self._patiently(block)
             layers = self.write(block, probabilities)
+            seconds = round(time.perf_counter() - started, 3)
+            self.plan.note("done", block, checksum=checksum(layers), seconds=seconds, tile=tile)
         except Exception as error:
+            if self.plan.marker(block):  # another process was quicker, and has swept up since
+                return Outcome(number, 0)
             text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             self.plan.note("failed", block, error=text)
             return Outcome(number, 0, text)
-        seconds = round(time.perf_counter() - started, 3)
-        self.plan.note("done", block, checksum=checksum(layers), seconds=seconds, tile=tile)
         return Outcome(number, layers[0].size)
 
     def predict(self, block: Block, tile: Sequence[int]) -> np.ndarray:
