@@ -1,20 +1,37 @@
-"""Weights from a file: tensors only, never a program."""
+"""Weights of a bundle: where they lie, and a handler that loads them, tensors only."""
 
 from __future__ import annotations
 
-import pickle
-import re
-from typing import Any
+import os
+from pathlib import Path
 
-import torch
 from ignite.engine import Engine
+from ignite.handlers import Checkpoint
 from monai.handlers import CheckpointLoader
+from torch import nn
+
+from unet_med.networks.weights import read_weights, refusing
+
+
+def find_weights(bundle: str | os.PathLike[str]) -> Path:
+    """File of a bundle's weights: `models/model.pt`, else `models/model.safetensors`.
+
+    Args:
+        bundle: its folder.
+
+    Raises:
+        ValueError: it has neither.
+    """
+    for name in ("model.pt", "model.safetensors"):
+        if (path := Path(bundle) / "models" / name).is_file():
+            return path
+    raise ValueError(f"{bundle} holds no trained weights (models/model.pt): train it first")
 
 
 class WeightsLoader(CheckpointLoader):
-    """MONAI's `CheckpointLoader` for `.safetensors` too; what is wrong is one sentence.
+    """MONAI's `CheckpointLoader` for all that `read_weights` reads; what is wrong is one sentence.
 
-    Both kinds hold tensors alone: `.pt` is read with `weights_only=True`, so that a pickled
+    All kinds hold tensors alone: `.pt` is read with `weights_only=True`, so that a pickled
     program in it is refused before it runs.
 
     Args:
@@ -27,41 +44,20 @@ class WeightsLoader(CheckpointLoader):
 
     def __call__(self, engine: Engine) -> None:
         """Load when a run starts."""
-        try:
-            if str(self.load_path).endswith(".safetensors"):
-                self._load_safetensors()
-            else:
+        with refusing(self.load_path):
+            if not self._wants_weights_alone():
                 super().__call__(engine)
-        except pickle.UnpicklingError as error:
-            named = re.search(r"GLOBAL (\S+)", str(error))
-            what = f" (it calls {named[1]})" if named else ""
-            raise ValueError(
-                f"{self.load_path} holds more than tensors{what}: loading it could run a program, "
-                "so it is refused"
-            ) from error
-        except (EOFError, KeyError, OSError, RuntimeError, TypeError) as error:
-            raise ValueError(
-                f"{self.load_path} cannot be loaded as weights of this network: {_short(error)}"
-            ) from error
+                return
+            state = read_weights(self.load_path)
+            states = dict.fromkeys(self.load_dict, state)
+            Checkpoint.load_objects(self.load_dict, states, strict=self.strict)
+            self.logger.info("Restored all variables from %s", self.load_path)
 
-    def _load_safetensors(self) -> None:
-        try:
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
-        except ImportError:
-            raise ImportError(
-                f"{self.load_path} needs safetensors: pip install 'unet-med[safetensors]'"
-            ) from None
-        try:
-            state: dict[str, Any] = load_file(self.load_path, device="cpu")
-        except SafetensorError as error:
-            raise ValueError(f"{self.load_path} is damaged: {_short(error)}") from error
-        for target in self.load_dict.values():
-            if not isinstance(target, torch.nn.Module):
+    def _wants_weights_alone(self) -> bool:
+        """Whether the file is one state dictionary, not a checkpoint of several things."""
+        modules = all(isinstance(target, nn.Module) for target in self.load_dict.values())
+        if str(self.load_path).endswith(".safetensors"):
+            if not modules:
                 raise TypeError("safetensors hold weights, and load_dict asks for more")
-            target.load_state_dict(state, strict=self.strict)
-
-
-def _short(error: Exception) -> str:
-    """The start of an error's text in one line, and its kind."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return True
+        return modules and len(self.load_dict) == 1 and self.strict_shape

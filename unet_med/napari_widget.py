@@ -49,11 +49,12 @@ def segment_array(
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms import LoadImaged, SaveImaged
 
+    from unet_med.checkpoint import find_weights
     from unet_med.networks import load_weights
 
     parser = _parser(Path(bundle))
     network = parser.get_parsed_content("network").eval()
-    load_weights(network, _weights(Path(bundle)))
+    load_weights(network, find_weights(bundle))
     done = iter(range(1, 1 << 62))
     if on_tile is not None:
         network.register_forward_hook(lambda *_: on_tile(next(done)))
@@ -132,18 +133,13 @@ def segment_widget(
     return worker
 
 
-def _weights(bundle: Path) -> Path:
-    weights = bundle / "models" / "model.pt"
-    if not weights.is_file():
-        raise ValueError(f"{bundle} holds no trained weights (models/model.pt): train it first")
-    return weights
-
-
 def _parser(bundle: Path) -> Any:
     """The inference config of a bundle; nothing of it is built yet."""
     from monai.bundle import ConfigParser
 
-    _weights(bundle)
+    from unet_med.checkpoint import find_weights
+
+    find_weights(bundle)
     parser = ConfigParser(ConfigParser.load_config_file(bundle / "configs" / "inference.json"))
     parser["bundle_root"] = str(bundle)
     return parser

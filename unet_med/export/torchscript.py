@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+import torch
 
 from unet_med.export.trained import load_trained
 
@@ -25,14 +28,18 @@ def export_torchscript(
     """
     from monai.bundle import ckpt_export
 
-    folder = load_trained(bundle).folder
+    trained = load_trained(bundle)
+    folder = trained.folder
     path = folder / "models" / "model.ts" if path is None else Path(path)
-    ckpt_export(
-        net_id="network_def",
-        filepath=str(path),
-        ckpt_file=str(folder / "models" / "model.pt"),
-        meta_file=str(folder / "configs" / "metadata.json"),
-        config_file=str(folder / "configs" / "inference.json"),
-        bundle_root=str(folder),
-    )
+    with tempfile.TemporaryDirectory() as aside:  # MONAI reads `.pt` alone
+        weights = Path(aside) / "model.pt"
+        torch.save(trained.network.state_dict(), weights)
+        ckpt_export(
+            net_id="network_def",
+            filepath=str(path),
+            ckpt_file=str(weights),
+            meta_file=str(folder / "configs" / "metadata.json"),
+            config_file=str(folder / "configs" / "inference.json"),
+            bundle_root=str(folder),
+        )
     return path

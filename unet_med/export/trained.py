@@ -12,6 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+from unet_med.checkpoint import find_weights
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.facts import NetworkFacts, network_facts
 from unet_med.inferers.statistics import batch_norms
@@ -66,7 +67,7 @@ class TrainedBundle:
 
 
 def load_trained(bundle: str | os.PathLike[str]) -> TrainedBundle:
-    """The network of `inference.json` with the weights of `models/model.pt`.
+    """The network of `inference.json` with the bundle's weights.
 
     Args:
         bundle: folder of a trained bundle.
@@ -76,10 +77,10 @@ def load_trained(bundle: str | os.PathLike[str]) -> TrainedBundle:
             an `OverlapTileInferer`.
     """
     folder = Path(bundle)
-    config, weights = folder / "configs" / "inference.json", folder / "models" / "model.pt"
-    for path in (config, weights):
-        if not path.is_file():
-            raise ValueError(f"{folder} is no trained bundle: {path} is missing; train it first")
+    config = folder / "configs" / "inference.json"
+    if not config.is_file():
+        raise ValueError(f"{folder} is no trained bundle: {config} is missing; train it first")
+    weights = find_weights(folder)
     parser = ConfigParser(ConfigParser.load_config_file(config))
     parser["bundle_root"] = str(folder)
     network = parser.get_parsed_content("network_def")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from monai.networks.utils import freeze_layers
@@ -17,12 +20,12 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Args:
         network: takes the weights in place.
-        path: file of a state dictionary, as `models/model.pt` of a bundle.
+        path: what `read_weights` reads, as `models/model.pt` of a bundle.
 
     Raises:
         ValueError: a name or a shape differs; the message has the first one.
     """
-    state = _read(path)
+    state = read_weights(path)
     _refuse(_misfits(network.state_dict(), state), path)
     network.load_state_dict(state)
 
@@ -39,7 +42,7 @@ def start_from(
 
     Args:
         network: takes the weights in place.
-        weights: file of a state dictionary; None: the network stays as it is.
+        weights: what `read_weights` reads; None: the network stays as it is.
         frozen: regular expression of the parameters that do not learn, such as
             `"^contracting"`; running means of a batch normalisation go on. None: all learn.
 
@@ -47,7 +50,7 @@ def start_from(
         ValueError: weights other than the last layer's do not fit, or `frozen` fits none.
     """
     if weights is not None:
-        state, own = _read(weights), network.state_dict()
+        state, own = read_weights(weights), network.state_dict()
         misfits = _misfits(own, state)
         anew = {name for name in misfits if name.startswith(LAST_LAYER) and name in state}
         _refuse([name for name in misfits if name not in anew], weights)
@@ -59,11 +62,71 @@ def start_from(
             raise ValueError(f"frozen={frozen!r} fits no parameter; they begin with {names}")
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """State dictionary of a file, on the CPU: tensors alone, never a program.
+
+    Args:
+        path: `.safetensors`, or what `torch.save` wrote: the dictionary itself, or a checkpoint
+            that holds it as `"model"`, `"network"` or `"state_dict"`.
+
+    Raises:
+        ValueError: the file is missing, damaged, or holds something else.
+        ImportError: safetensors is missing.
+    """
+    with refusing(path):
+        if str(path).endswith(".safetensors"):
+            return _read_safetensors(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(state, Mapping):
+        inner = (state[key] for key in ("model", "network", "state_dict") if key in state)
+        state = next((value for value in inner if isinstance(value, Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path} holds no state dictionary: give the model.pt of a bundle")
     return dict(state)
+
+
+@contextmanager
+def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what goes wrong with a file of weights into one sentence.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: instead of the many that a damaged, foreign or unfit file raises.
+    """
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" (it calls {named[1]})" if named else ""
+        raise ValueError(
+            f"{path} holds more than tensors{what}: loading it could run a program, so it is "
+            "refused"
+        ) from error
+    except (EOFError, KeyError, OSError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"{path} cannot be loaded as weights of this network: {_short(error)}"
+        ) from error
+
+
+def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise ImportError(
+            f"{path} needs safetensors: pip install 'unet-med[safetensors]'"
+        ) from None
+    try:
+        return dict(load_file(path, device="cpu"))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    """The start of an error's text in one line, and its kind."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

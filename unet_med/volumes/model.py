@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unet_med.checkpoint import find_weights
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.facts import NetworkFacts, network_facts
 from unet_med.inferers.part import Read, image_statistics, part_logits
 from unet_med.inferers.statistics import BatchNorm, batch_norms
+from unet_med.networks import load_weights
 from unet_med.transforms import CheckPaird, InstancesFromLogits, InstancesFromLogitsd, Standardized
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.sources import Source
@@ -190,17 +192,14 @@ def load_model(
         device: where the network runs.
 
     Raises:
-        FileNotFoundError: the bundle has no weights.
-        ValueError: a transform, the inferer or the network looks at the whole image in a way
+        ValueError: the bundle has no weights that fit; or a transform, the inferer or the network
+            looks at the whole image in a way
             that blocks cannot follow.
     """
     parser = _parser(folder, settings or {}, device)
     _check_inferer(inferer := parser.get_parsed_content("inferer"))
     network = parser.get_parsed_content("network")
-    state = torch.load(
-        parser.get_parsed_content("checkpoint"), map_location=device, weights_only=True
-    )
-    network.load_state_dict(state.get("model", state))
+    load_weights(network, weights_of(folder, settings or {}))
     network.to(device).eval()
     in_channels = int(parser.get_parsed_content("in_channels"))
     facts = _facts(network, inferer)
@@ -216,12 +215,14 @@ def load_model(
     )
 
 
+def weights_of(folder: Path, settings: Mapping[str, Any]) -> Path:
+    """File of a bundle's weights, unless the settings name another."""
+    return Path(settings["checkpoint"]) if "checkpoint" in settings else find_weights(folder)
+
+
 def _parser(folder: Path, settings: Mapping[str, Any], device: str) -> Any:
     from monai.bundle import ConfigParser
 
-    weights = folder / "models" / "model.pt"
-    if not weights.is_file():
-        raise FileNotFoundError(f"{folder} holds no trained weights (models/model.pt)")
     parser = ConfigParser()
     parser.read_config(folder / "configs" / "inference.json")
     parser.read_meta(folder / "configs" / "metadata.json")

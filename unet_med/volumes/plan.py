@@ -17,7 +17,7 @@ from typing import Any
 from unet_med.data.beside import written_beside
 from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.grid import choose_layout, choose_tile
-from unet_med.volumes.model import Model, Statistics, load_model
+from unet_med.volumes.model import Model, Statistics, load_model, weights_of
 from unet_med.volumes.sources import Source, open_source
 from unet_med.volumes.statistics import (
     fingerprint,
@@ -256,7 +256,7 @@ class BlockPlan:
         """What decides the result, as hashes."""
         configs = [self.bundle / "configs" / f"{n}.json" for n in ("inference", "metadata")]
         return {
-            "weights": _file_hash(self.bundle / "models" / "model.pt"),
+            "weights": _file_hash(weights_of(self.bundle, self.settings)),
             "configs": _hash([[_file_hash(file) for file in configs], self.settings]),
             "source": _hash([image.identity, image.shape, image.channels, str(image.dtype)]),
             "statistics": fingerprint(statistics),
