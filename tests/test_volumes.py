@@ -304,6 +304,36 @@ def test_a_plan_is_refused_when_something_has_changed(tmp_path: Path, noise: np.
         run_blocks(plan, progress=False)
 
 
+def test_sides_other_than_the_plans_are_refused(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = small_plan(tmp_path, planes_bundle, noise, block=(7, 16, 16), tile=20)
+    line = ["predict", plan.source, "--bundle", planes_bundle, "--output", plan.output, "--resume"]
+    line = [*map(str, line), "--workers", "1", "--plan-only"]
+    for same in ([], ["--block", "7", "16", "16"], ["--block", "99", "16", "16", "--tile", "20"]):
+        assert main([*line, *same]) == 0
+    assert main([*line, "--block", "4", "16", "16"]) == 2
+    said = "--block gives 4 x 16 x 16 px, and out.ome.zarr was planned with 7 x 16 x 16 px: leave"
+    assert said in capsys.readouterr().err
+    assert main([*line, "--tile", "28"]) == 2
+    assert "--tile gives 28 x 28 px, and out.ome.zarr was planned with" in capsys.readouterr().err
+
+
+def test_the_file_of_the_weights_is_part_of_the_plan(tmp_path: Path, noise: np.ndarray) -> None:
+    from safetensors.torch import save_file
+
+    folder = make_bundle(tmp_path / "bundle")
+    weights = folder / "models" / "model.pt"
+    state = torch.load(weights, weights_only=True)
+    weights.unlink()
+    save_file(state, weights.with_suffix(".safetensors"))
+    plan = small_plan(tmp_path, folder, noise)
+    run_blocks(plan, shard=(0, 4), progress=False)
+    save_file({k: v + 1 for k, v in state.items()}, weights.with_suffix(".safetensors"))
+    with pytest.raises(ValueError, match=r"the weights changed since out.ome.zarr was planned"):
+        run_blocks(plan, progress=False)
+
+
 def test_an_output_of_another_plan_is_not_written_to(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:

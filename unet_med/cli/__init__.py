@@ -161,7 +161,7 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     predict.add_argument(
         "--output",
         required=True,
-        help="folder for the results; NAME.ome.zarr: one image, block by block",
+        help="folder for the results; NAME.ome.zarr or NAME.ome.tif: one image, block by block",
     )
     predict.add_argument("--instances", action="store_true", help="also write instance labels")
     predict.add_argument(
@@ -186,7 +186,7 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     _add_max_bytes(predict)
     _add_device(predict)
-    blocks = predict.add_argument_group("block by block, into NAME.ome.zarr")
+    blocks = predict.add_argument_group("block by block, into NAME.ome.zarr or NAME.ome.tif")
     blocks.add_argument("--block", type=int, nargs="+", metavar="PX", help="its sides, [Z] Y X")
     blocks.add_argument("--tile", type=int, help="side of the network's input in a block, px")
     blocks.add_argument("--threads", type=int, default=1, help="of each worker (%(default)s)")
@@ -208,9 +208,9 @@ def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
         "action",
         choices=("status", "verify", "finish"),
         help="status: what is done and how long the rest takes; verify: read all blocks back, and "
-        "compute some anew with another tile size; finish: number the instances",
+        "compute some anew with another tile size; finish: number the instances, write the TIFF",
     )
-    plan.add_argument("output", help="the NAME.ome.zarr that it writes")
+    plan.add_argument("output", help="the NAME.ome.zarr or NAME.ome.tif that it writes")
     plan.add_argument(
         "--sample", type=float, default=0.01, help="share of blocks to compute anew (%(default)s)"
     )

@@ -1,25 +1,29 @@
-"""`unet-med predict IMAGE --output NAME.ome.zarr`: one image of any size, block by block."""
+"""`unet-med predict IMAGE --output NAME.ome.zarr|.ome.tif`: any size, block by block."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unet_med.cli.device import choose_device
-from unet_med.volumes import BlockPlan, run_blocks
+from unet_med.volumes import BlockPlan, open_source, run_blocks
 from unet_med.volumes.checking import finish
+from unet_med.volumes.grid import choose_layout, choose_tile
+from unet_med.volumes.model import load_model
+from unet_med.volumes.tiff import store_of, tiff_of
 
 
 def run(args: argparse.Namespace) -> None:
-    """Plan or resume, do the blocks, number the instances."""
+    """Plan or resume, do the blocks, number the instances, write the TIFF."""
     if len(args.images) != 1:
         raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
     shard = _shard(args.shard)
-    plan = _plan(args, resume=args.resume or shard is not None)
+    plan = _plan(args, store_of(args.output.rstrip("/")), resume=args.resume or shard is not None)
     print(
         f"plan {plan.id}: {len(plan.blocks)} blocks of {_sides(plan.layout.block)} px in "
         f"{_sides(plan.layout.shape)}, tiles of {_sides(plan.tile)}, {len(plan.markers())} done"
@@ -28,22 +32,24 @@ def run(args: argparse.Namespace) -> None:
         return
     workers = args.workers or _all_workers(plan)
     done = run_blocks(plan, workers=workers, shard=shard, scheduler=args.scheduler)
-    print(f"{done} blocks segmented, results in {args.output}")
+    print(f"{done} blocks segmented, results in {plan.output}")
     if shard is None:
-        print(finish(plan))
+        print(finish(plan, tiff_of(args.output), progress=True))
     else:
         print(f"when all shards are through: unet-med plan finish {args.output}")
 
 
-def _plan(args: argparse.Namespace, *, resume: bool) -> BlockPlan:
+def _plan(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockPlan:
     """The plan of the output where there is one to resume, else a new one."""
     settings: dict[str, Any] = {}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
     wanted = {"instances": args.instances, "probabilities": args.probabilities}
     outputs = ["mask", *(name for name, yes in wanted.items() if yes)]
-    if resume and Path(f"{args.output.rstrip('/')}.plan").is_dir():
-        plan = BlockPlan.load(args.output)
+    # Looked at before the plan, which another process may be publishing: it is there first.
+    taken = [path for path in (store, Path(args.output)) if path.exists()]
+    if resume and Path(f"{store}.plan").is_dir():
+        plan = BlockPlan.load(store)
         plan = replace(
             plan, source=Path(args.images[0]).absolute(), bundle=Path(args.bundle).absolute()
         )
@@ -51,13 +57,14 @@ def _plan(args: argparse.Namespace, *, resume: bool) -> BlockPlan:
             raise ValueError(
                 f"{args.output} was planned with other options: leave them as they were"
             )
+        _check_sides(plan, args.block, args.tile)
         plan.check()
         return plan
-    if Path(args.output).exists():
-        raise FileExistsError(f"{args.output} exists: go on with --resume, or choose a new name")
+    if taken:
+        raise FileExistsError(f"{taken[0]} exists: go on with --resume, or choose a new name")
     return BlockPlan.create(
         args.images[0],
-        args.output,
+        store,
         args.bundle,
         block=args.block,
         tile=args.tile,
@@ -67,6 +74,24 @@ def _plan(args: argparse.Namespace, *, resume: bool) -> BlockPlan:
         threads=args.threads,
         progress=True,
     )
+
+
+def _check_sides(plan: BlockPlan, block: Sequence[int] | None, tile: int | None) -> None:
+    """Refuse sides that would have planned other ones; sides above the volume's are cut to it."""
+    if (block is None or tuple(block) == plan.layout.block) and tile is None:
+        return
+    model = load_model(plan.bundle, plan.settings)
+    layout = choose_layout(open_source(plan.source), model, block or plan.layout.block)
+    sides = choose_tile(layout, model, plan.tile if tile is None else tile, plan.threads)
+    for name, asked, planned in (
+        ("block", layout.block, plan.layout.block),
+        ("tile", sides, plan.tile),
+    ):
+        if asked != planned:
+            raise ValueError(
+                f"--{name} gives {_sides(asked)} px, and {plan.output.name} was planned with "
+                f"{_sides(planned)} px: leave --{name} out, or choose a new --output"
+            )
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

@@ -26,12 +26,14 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.bundle)
     if not args.trust:
         require_trust(folder)
-    if args.output.rstrip("/").endswith(".zarr"):
+    if args.output.rstrip("/").lower().endswith((".zarr", ".tif", ".tiff")):
         from unet_med.cli import blocks
 
         blocks.run(args)
         return 0
-    weights = _weights(folder)
+    from unet_med.checkpoint import find_weights
+
+    weights = find_weights(folder)
     images = _images(args.images)
     check_folder(args.output)
     settings: dict[str, Any] = {
@@ -55,14 +57,6 @@ def run(args: argparse.Namespace) -> int:
     return _summarize(len(images), getattr(workflow.evaluator, "faults", []), args.output)
 
 
-def _weights(folder: Path) -> Path:
-    """The bundle's weights; `model.safetensors` where there is no `model.pt`."""
-    for name in ("model.pt", "model.safetensors"):
-        if (path := folder / "models" / name).is_file():
-            return path
-    raise ValueError(f"{folder} holds no trained weights (models/model.pt): train it first")
-
-
 def _summarize(count: int, faults: Sequence[Fault], output: str) -> int:
     """Say what was segmented, and of what was set aside the reasons; return the exit code."""
     if not faults:
@@ -81,7 +75,9 @@ def _images(paths: list[str]) -> list[str]:
 
     given: str | list[str] = paths[0] if len(paths) == 1 else paths  # one may be a data list
     if any(path.rstrip("/").endswith(".zarr") for path in paths):
-        raise ValueError("an OME-Zarr is segmented block by block: give --output NAME.ome.zarr")
+        raise ValueError(
+            "an OME-Zarr is segmented block by block: give --output NAME.ome.zarr or NAME.ome.tif"
+        )
     images = [item["image"] for item in data.find_images(given)]
     stems = [data.stem(path) for path in images]
     for path, stem in zip(images, stems, strict=True):

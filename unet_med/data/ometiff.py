@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,23 +60,50 @@ def write_tiff(
     array = array.transpose(0, *range(array.ndim - 1, 0, -1))  # (C, X, Y[, Z]) -> (C, [Z,] Y, X)
     if array.shape[0] == 1:
         array, axes = array[0], axes[1:]
-    metadata: dict[str, Any] = {"axes": axes}
-    options: dict[str, Any] = {}
-    if affine is not None and (sizes := _sizes_of(np.asarray(affine))) and spatial_unit is not None:
-        if spatial_unit not in UNITS:
-            raise ValueError(f"spatial unit {spatial_unit!r} is not one of {UNITS}")
-        x, y, z = (size * MICROMETRES[spatial_unit] for size in sizes)
-        for axis, size in {"X": x, "Y": y, "Z": z}.items():
-            if axis in axes:
-                metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-        options = {"resolution": (1e4 / x, 1e4 / y), "resolutionunit": "CENTIMETER"}
-    if channel_names:
-        metadata["Channel"] = {"Name": list(channel_names)}
+    sizes = None if affine is None else _sizes_of(np.asarray(affine))
+    metadata, options = ome_metadata(
+        axes, sizes or (1.0,) * 3, spatial_unit if sizes else None, channel_names
+    )
     _write(path, np.ascontiguousarray(array), metadata, options)
 
 
+def ome_metadata(
+    axes: str, sizes: Sequence[float], unit: str | None, channel_names: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an OME-TIFF says of its axes, pixel sizes and channels, as tifffile takes it.
+
+    Args:
+        axes: of the array, such as `"CZYX"`.
+        sizes: of a pixel along `([Z,] Y, X)`, in `unit`; of axes that are not there too.
+        unit: `"um"`, `"mm"`, or None where the pixel size is not known.
+        channel_names: one name a channel.
+
+    Returns:
+        `metadata`, and further arguments of `TiffWriter.write`.
+
+    Raises:
+        ValueError: the unit is another.
+    """
+    metadata: dict[str, Any] = {"axes": axes}
+    options: dict[str, Any] = {}
+    if unit is not None:
+        if unit not in UNITS:
+            raise ValueError(f"spatial unit {unit!r} is not one of {UNITS}")
+        micrometres = dict(
+            zip("XYZ", (size * MICROMETRES[unit] for size in sizes[::-1]), strict=False)
+        )
+        for axis, size in micrometres.items():
+            if axis in axes:
+                metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+        per_centimetre = (1e4 / micrometres["X"], 1e4 / micrometres["Y"])
+        options = {"resolution": per_centimetre, "resolutionunit": "CENTIMETER"}
+    if channel_names:
+        metadata["Channel"] = {"Name": list(channel_names)}
+    return metadata, options
+
+
 def _sizes_of(affine: np.ndarray) -> tuple[float, float, float]:
-    """Voxel sizes of an affine that neither rotates nor flips."""
+    """Voxel sizes `(Z, Y, X)` of an affine that neither rotates nor flips."""
     matrix = np.eye(3)
     n = min(affine.shape[0] - 1, 3)
     matrix[:n, :n] = affine[:n, :n]
@@ -85,7 +113,7 @@ def _sizes_of(affine: np.ndarray) -> tuple[float, float, float]:
             f"affine {matrix.tolist()} rotates or flips, which TIFF cannot say; "
             "save as .nii.gz, or bring the image to RAS first (Orientationd)"
         )
-    return float(sizes[0]), float(sizes[1]), float(sizes[2])
+    return float(sizes[2]), float(sizes[1]), float(sizes[0])
 
 
 def _write(
@@ -96,30 +124,34 @@ def _write(
 ) -> None:
     import tifffile
 
-    levels = _reductions(array.shape[-2:])
-    size = array.nbytes * 4 // 3 if levels else array.nbytes
+    levels = reductions(array.shape[-2:])
     layout: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib"}
     layout |= {"tile": (TILE, TILE)} if levels else {}
     with written_beside(path) as part:
         ome = part.with_name("image.ome.tif")  # tifffile writes OME by this name
-        with tifffile.TiffWriter(ome, bigtiff=size > _CLASSIC_LIMIT) as tif:
+        with tifffile.TiffWriter(ome, bigtiff=needs_bigtiff(array.nbytes, levels)) as tif:
             tif.write(array, subifds=levels, metadata=metadata, **layout, **options)
             for _ in range(levels):
-                array = _halved(array)
-                tif.write(array, subfiletype=1, **layout)
+                array = halved(array)
+                tif.write(array, subfiletype=1, metadata=None, **layout)
         ome.rename(part)
 
 
-def _reductions(sides: tuple[int, ...]) -> int:
+def needs_bigtiff(size: int, levels: int) -> bool:
+    """Whether 4 GB might not suffice for so many bytes of pixels with their halved copies."""
+    return (size * 4 // 3 if levels else size) > _CLASSIC_LIMIT
+
+
+def reductions(sides: tuple[int, ...]) -> int:
     """How often a plane is halved until no side is above `PYRAMID_ABOVE`.
 
-    >>> _reductions((2048, 100)), _reductions((2049, 100)), _reductions((100, 9000))
+    >>> reductions((2048, 100)), reductions((2049, 100)), reductions((100, 9000))
     (0, 1, 3)
     """
     return max(0, math.ceil(math.log2(max(sides) / PYRAMID_ABOVE)))
 
 
-def _halved(array: np.ndarray) -> np.ndarray:
+def halved(array: np.ndarray) -> np.ndarray:
     """Every plane at half its size: one of four integers, the mean of four floats."""
     y, x = (max(1, side // 2) for side in array.shape[-2:])
     rows, columns = (slice(0, 2 * n, 2) for n in (y, x))

@@ -86,7 +86,7 @@ class SaveSegmentationd(SaveImaged):
                 _cast(array, dtype or _default_dtype(key)),
                 image.affine if isinstance(image, MetaTensor) else meta.get("affine"),
                 known_unit(meta),
-                channel_names=_class_names(array.shape[0]) if key == "probabilities" else (),
+                channel_names=class_names(array.shape[0]) if key == "probabilities" else (),
                 like=source if Path(source).is_file() else None,
             )
         return item
@@ -118,7 +118,7 @@ def _check_grid(array: np.ndarray, meta: Mapping[str, Any], key: Hashable) -> No
         )
 
 
-def _class_names(channels: int) -> tuple[str, ...]:
+def class_names(channels: int) -> tuple[str, ...]:
     """Names that viewers show beside the channels of probabilities."""
     others = ["foreground"] if channels == 2 else [f"class {k}" for k in range(1, channels)]
     return ("background", *others)

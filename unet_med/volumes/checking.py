@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -75,11 +76,13 @@ def verify(plan: BlockPlan, *, sample: float = 0.01, seed: int = 0) -> str:
     )
 
 
-def finish(plan: BlockPlan) -> str:
-    """Number the instances, where they are wanted, once all blocks are done.
+def finish(plan: BlockPlan, tiff: Path | None = None, *, progress: bool = False) -> str:
+    """Number the instances and write the TIFF, where they are wanted, once all blocks are done.
 
     Args:
         plan: which one.
+        tiff: file to write besides, such as `out.ome.tif`; None: none.
+        progress: whether to show bars of the TIFF's tiles.
 
     Returns:
         What was done, in a sentence.
@@ -94,9 +97,26 @@ def finish(plan: BlockPlan) -> str:
             f"predict again with --resume"
         )
     _sweep(plan)
+    count = _number_instances(plan)
+    said = f"all {len(plan.blocks)} blocks are done"
+    if count is not None:
+        said += f", {count} instances"
+    if tiff is not None:
+        from unet_med.volumes.tiff import write_tiffs
+
+        files = write_tiffs(plan, tiff, instances=count, progress=progress)
+        said += (
+            f", written as {', '.join(file.name for file in files)}; {plan.output} and "
+            f"{plan.folder} hold the same and may be deleted"
+        )
+    return said
+
+
+def _number_instances(plan: BlockPlan) -> int | None:
+    """Write the instances and give their number; None where they are not wanted."""
     layers = {layer.name: layer for layer in plan.layers}
     if "instances" not in layers:
-        return f"all {len(plan.blocks)} blocks are done"
+        return None
     from unet_med.volumes.instances import label_blocks
 
     out = open_level(plan.output, layers["instances"], mode="r+")
@@ -104,7 +124,7 @@ def finish(plan: BlockPlan) -> str:
     count = label_blocks(classes, out, plan.layout.block, **plan.instances)
     for block in plan.blocks:
         write_block(plan.output, layers["instances"], block, out[block.slices], plan.layout)
-    return f"all {len(plan.blocks)} blocks are done, {count} instances"
+    return count
 
 
 def _sweep(plan: BlockPlan) -> None:

@@ -1,0 +1,74 @@
+"""A TIFF as output: its blocks go to an OME-Zarr beside it, from which it is written at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from unet_med.data.tiff import TiffReader
+from unet_med.data.tiledtiff import write_tiled_tiff
+from unet_med.transforms.save import class_names
+from unet_med.volumes.plan import BlockPlan
+from unet_med.volumes.store import Layer, open_level
+
+__all__ = ["store_of", "tiff_of", "write_tiffs"]
+
+
+def tiff_of(output: str | Path) -> Path | None:
+    """The TIFF of an output: itself if it is one by its name, else None."""
+    return Path(output) if str(output).lower().endswith(TiffReader.suffixes) else None
+
+
+def store_of(output: str | Path) -> Path:
+    """The OME-Zarr of an output: itself, or for a TIFF what lies beside it.
+
+    >>> store_of("a/cells.ome.tif").as_posix()
+    'a/cells.ome.zarr'
+    """
+    path = Path(output)
+    return path.with_name(_stem(path) + ".ome.zarr") if tiff_of(path) else path
+
+
+def write_tiffs(
+    plan: BlockPlan, output: Path, *, instances: int | None = None, progress: bool = False
+) -> list[Path]:
+    """Write what a plan made as tiled OME-TIFF with halved copies.
+
+    Args:
+        plan: all of whose blocks are done.
+        output: file of the mask, such as `out.ome.tif`; instances and probabilities go to
+            `out_instances.ome.tif` and `out_probabilities.ome.tif`.
+        instances: how many there are, which decides their samples' size.
+        progress: whether to show bars.
+
+    Returns:
+        The files.
+    """
+    files = []
+    for layer in plan.layers:
+        file = _file_of(output, layer)
+        small = instances is not None and instances <= np.iinfo(np.uint16).max
+        write_tiled_tiff(
+            file,
+            open_level(plan.output, layer),
+            spacing=plan.layout.spacing,
+            unit=plan.layout.unit,
+            dtype="uint16" if layer.name == "instances" and small else layer.dtype,
+            channel_names=class_names(layer.channels) if layer.channels else (),
+            progress=progress,
+        )
+        files.append(file)
+    return files
+
+
+def _file_of(output: Path, layer: Layer) -> Path:
+    if layer.name == "mask":
+        return output
+    return output.with_name(f"{_stem(output)}_{layer.name}{output.name[len(_stem(output)) :]}")
+
+
+def _stem(path: Path) -> str:
+    """Name without `.ome.tif` and the like."""
+    name = path.name[: path.name.lower().rindex(".tif")]
+    return name[: -len(".ome")] if name.lower().endswith(".ome") else name
