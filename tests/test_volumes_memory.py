@@ -23,7 +23,8 @@ def source_of(path: Path, planes: int, channels: int, side: int, dtype: str) -> 
 
     group = zarr.create_group(path, zarr_format=3)
     shape = (channels, planes, side, side)
-    array = group.create_array("0", shape=shape, chunks=(1, 1, 256, 256), dtype=dtype)
+    chunks = (1, 1, 256, 256)
+    array = group.create_array("0", shape=shape, chunks=chunks, dtype=dtype, compressors=None)
     if dtype == "float64":
         noise = np.random.default_rng(0).integers(0, 255, (channels, side, side))
         for z in range(planes):
