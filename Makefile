@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FUZZ := -timeout=20 -rss_limit_mb=3000 -print_final_stats=1
 
-.PHONY: demo test bench conformance fuzz install lint docs napari clean
+.PHONY: demo test bench conformance fuzz install lint docs napari mlflow clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -46,6 +46,11 @@ napari:
 	$(VENV)-napari/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(VENV)-napari/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[napari]" PyQt6 --group test
 	QT_QPA_PLATFORM=offscreen $(VENV)-napari/bin/python -m pytest -W default tests/test_in_napari.py
+
+## a training that MLflow follows, with the least of MLflow that it needs (27 packages)
+mlflow: $(VENV)/tested
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[mlflow]"
+	PYTHONUTF8=1 $(BIN)/python -m pytest tests/test_tracking.py
 
 ## feed damaged files to the readers, guided by coverage, for half an hour of CPU time
 fuzz: $(VENV)/tested

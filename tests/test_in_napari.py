@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -45,14 +43,6 @@ def application() -> Any:
     from qtpy.QtWidgets import QApplication
 
     return QApplication.instance() or QApplication([])
-
-
-def test_npe2_accepts_the_manifest() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "npe2", "validate", str(MANIFEST)],
-        capture_output=True, encoding="utf-8", check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_napari_finds_the_widget() -> None:

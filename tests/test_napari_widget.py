@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +19,7 @@ from unet_med.cli import main
 from unet_med.data import SyntheticCells, load_image
 from unet_med.napari_widget import from_layer, segment_array, segment_steps, to_layer
 
+MANIFEST = Path(unet_med.__file__).with_name("napari.yaml")
 WORLD = {
     "scale": np.array([0.5, 0.25]), "translate": np.array([3.0, 4.0]), "rotate": np.eye(2),
     "units": ("micrometer", "micrometer"), "axis_labels": ("y", "x"),
@@ -99,10 +102,25 @@ def test_what_cannot_be_segmented_is_said(trained: Path, tmp_path: Path) -> None
 
 
 def test_the_manifest_names_what_is_there() -> None:
-    path = Path(unet_med.__file__).with_name("napari.yaml")
-    manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+    manifest = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
     (command,) = manifest["contributions"]["commands"]
     module, _, name = command["python_name"].partition(":")
     assert getattr(importlib.import_module(module), name) is napari_widget.segment_widget
     assert manifest["contributions"]["widgets"][0]["command"] == command["id"]
     assert manifest["name"] == "unet-med"
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_npe2_judges_the_manifest(tmp_path: Path, right: bool) -> None:
+    pytest.importorskip("npe2", reason="it is in the tests' group")
+    text = MANIFEST.read_text(encoding="utf-8")
+    if not right:
+        text = text.replace("id: unet-med.segment", "id: segment")
+    path = tmp_path / "napari.yaml"
+    path.write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "npe2", "validate", str(path)],
+        capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert (done.returncode == 0) == right, done.stdout + done.stderr
+    assert ("identifiers must start with" in done.stdout) != right
