@@ -105,7 +105,7 @@ def test_the_command_writes_the_tracker_into_the_bundle(tmp_path: Path) -> None:
     words = ["--images", f"{tmp_path}/cells/images", "--labels", f"{tmp_path}/cells/labels"]
     words += ["--features", "2", "4", "--epochs", "1", "--device", "cpu"]
     output = tmp_path / "out"
-    assert main(["train", *words, "--tracking", "tensorboard", "--output", str(output)]) == 0
+    assert main(["train", *words, "--config", "tensorboard", "--output", str(output)]) == 0
     train = json.loads((output / "configs/train.json").read_text(encoding="utf-8"))
     assert "TensorBoard" in train["train"]["handlers"][-1]["_target_"]
     assert list((output / "models").glob("events*"))
@@ -115,7 +115,10 @@ def test_a_missing_tracker_is_named_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    words = ["--images", "nowhere", "--output", str(tmp_path / "out"), "--tracking", "mlflow"]
+    words = ["--images", "nowhere", "--output", str(tmp_path / "out"), "--config", "mlflow"]
     assert main(["train", *words]) == 2
-    assert "--tracking mlflow: it is not installed; pip install mlflow" in capsys.readouterr().err
+    assert (
+        "--config mlflow needs mlflow, sqlalchemy, alembic, not installed: "
+        "pip install 'unet-med[mlflow]'"
+    ) in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

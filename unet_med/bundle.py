@@ -8,6 +8,7 @@ configs, so that every later run needs nothing but the folder.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -74,6 +75,36 @@ def override_file(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def override_names() -> list[str]:
+    """Names of the bundle's override files: configs that change a part, and run nothing.
+
+    >>> "tensorboard" in override_names(), "train" in override_names()
+    (True, False)
+    """
+    files = sorted((find_bundle() / "configs").glob("*.json"))
+    contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    programs = {"run", "initialize", "monai_version"}  # the last: metadata.json
+    return [name for name, content in contents.items() if not programs & set(content)]
+
+
+def find_override(name: str | os.PathLike[str], configs: Path | None = None) -> Path:
+    """An override file by its path, or by its name.
+
+    Args:
+        name: path of a JSON file, or name of one in `configs` or of this installation's bundle.
+        configs: folder of a bundle's configs.
+
+    Raises:
+        FileNotFoundError: there is none; lists the names there are.
+    """
+    beside = [] if configs is None else [configs / f"{name}.json"]
+    for path in (Path(name), *beside, override_file(str(name))):
+        if path is not None and path.is_file():
+            return path
+    known = ", ".join(override_names())
+    raise FileNotFoundError(f"no override file {name}: give the path of one, or one of {known}")
+
+
 def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) -> dict[str, Any]:
     """Config file with override files and single settings merged in, as MONAI merges them.
 
@@ -120,14 +151,19 @@ def _write_json(path: Path, content: Any) -> None:
         beside.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
-def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
-    """Set channels and sizes of `network_data_format` to those of a config's network."""
+def network_of(config: dict[str, Any]) -> tuple[Any, Any]:
+    """Parser of a config's content, and its network without memory for weights."""
     import torch
     from monai.bundle import ConfigParser
 
     parser = ConfigParser(json.loads(json.dumps(config)))  # parsing changes what it parses
     with torch.device("meta"):
-        network = parser.get_parsed_content("network_def")
+        return parser, parser.get_parsed_content("network_def")
+
+
+def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
+    """Set channels and sizes of `network_data_format` to those of a config's network."""
+    parser, network = network_of(config)
     ids = ("spatial_dims", "in_channels", "out_channels", "label_kind", "stride")
     dims, inputs, outputs, kind, stride = (parser.get_parsed_content(id) for id in ids)
     side_in = side_out = stride

@@ -16,7 +16,7 @@ from typing import Any
 from monai.bundle import PythonicWorkflow
 from monai.utils import BundlePropertyConfig
 
-from unet_med.bundle import find_bundle, merge_config, override_file
+from unet_med.bundle import find_bundle, find_override, merge_config
 
 
 class UNetWorkflow(PythonicWorkflow):
@@ -45,7 +45,7 @@ class UNetWorkflow(PythonicWorkflow):
     ) -> None:
         root = find_bundle() if bundle is None else Path(bundle)
         configs = root / "configs"
-        files = [_override(configs, name) for name in overrides]
+        files = [find_override(name, configs) for name in overrides]
         super().__init__(
             workflow_type="train" if self.kind == "train" else "infer",
             config_file=merge_config(configs / f"{self.kind}.json", files, {}),  # type: ignore[arg-type]
@@ -114,12 +114,3 @@ class UNetInferWorkflow(UNetWorkflow):
     """
 
     kind = "inference"
-
-
-def _override(configs: Path, name: str | os.PathLike[str]) -> Path:
-    """An override file by its path, or by its name in this bundle or the installation's."""
-    for path in (Path(name), configs / f"{name}.json", override_file(str(name))):
-        if path is not None and path.is_file():
-            return path
-    known = sorted(path.stem for path in configs.glob("*.json"))
-    raise FileNotFoundError(f"no override file {name}: a path, or one of {', '.join(known)}")

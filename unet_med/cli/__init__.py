@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 from unet_med import __version__
+from unet_med.bundle import override_names
 from unet_med.data.limits import budget
 from unet_med.errors import one_line, user_error
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
+CHOICES = ("series", "time", "channel")  # of an image, in files that hold several
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"unet-med: error: {one_line(error)}", file=sys.stderr)
         return 2
     return code or 0
+
+
+def choice_of(args: argparse.Namespace) -> dict[str, int]:
+    """Which image of files that hold several, as arguments of a reader."""
+    chosen = {name: getattr(args, name, None) for name in CHOICES}
+    return {name: index for name, index in chosen.items() if index is not None}
 
 
 @contextmanager
@@ -140,10 +148,13 @@ def _add_train(commands: Commands[argparse.ArgumentParser]) -> None:
     train.add_argument("--seed", type=int, help="of everything random (0)")
     train.add_argument("--validation", type=float, help="share of images held back (0.1)")
     train.add_argument(
-        "--tracking",
-        choices=("tensorboard", "mlflow"),
-        help="also log losses and scores with TensorBoard or MLflow (where installed)",
+        "--config",
+        nargs="+",
+        metavar="NAME|FILE",
+        help="override files to merge in, in this order: paths of your own, or names, of "
+        + ", ".join(override_names()),
     )
+    _add_choice(train)
     train.add_argument(
         "--resume",
         action="store_true",
@@ -167,10 +178,7 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     predict.add_argument(
         "--probabilities", action="store_true", help="also write class probabilities (float32)"
     )
-    for option in ("series", "time", "channel"):
-        predict.add_argument(
-            f"--{option}", type=int, metavar="N", help=f"{option} of TIFFs with several, from 0"
-        )
+    _add_choice(predict)
     predict.add_argument(
         "--trust",
         action="store_true",
@@ -285,6 +293,13 @@ def _add_import_caffe(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     caffe.add_argument("file", help="phseg_v5.caffemodel of the release of October 2015")
     caffe.add_argument("--output", required=True, help="new folder: the bundle")
+
+
+def _add_choice(command: argparse.ArgumentParser) -> None:
+    for option in CHOICES:
+        command.add_argument(
+            f"--{option}", type=int, metavar="N", help=f"{option} of TIFFs with several, from 0"
+        )
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:

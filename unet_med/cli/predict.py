@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_med import bundle
+from unet_med.cli import choice_of
 from unet_med.cli.device import choose_device
 from unet_med.cli.output import check_folder
 from unet_med.cli.trust import require_trust
@@ -42,9 +43,7 @@ def run(args: argparse.Namespace) -> int:
         "outputs": _outputs(args),
         "device": f"$torch.device('{choose_device(args.device)}')",
     }
-    for option in ("series", "time", "channel"):
-        if (index := getattr(args, option)) is not None:
-            settings[f"reader::{option}"] = index
+    settings |= {f"reader::{name}": index for name, index in choice_of(args).items()}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
     if weights.suffix != ".pt":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unet_med import bundle
+from unet_med.cli import CHOICES, choice_of
 
 DEFAULTS = {"preset": "modern", "label_kind": "auto", "seed": 0, "validation": 0.1}
 
@@ -19,15 +21,22 @@ def fill_in(args: argparse.Namespace) -> None:
             setattr(args, name, value)
 
 
-def prepare(args: argparse.Namespace, output: Path) -> None:
+def prepare(args: argparse.Namespace, output: Path, files: Sequence[Path]) -> None:
     """Write a new budget into the bundle that continues, and refuse all other changes.
+
+    Args:
+        args: of the command line.
+        output: folder of the bundle.
+        files: the override files that `args` names.
 
     Raises:
         ValueError: an option differs from what the training was begun with; names both.
     """
     path = output / "configs" / "train.json"
     begun = json.loads(path.read_text(encoding="utf-8"))
-    for option, (key, value) in _asked(args).items():
+    begun |= {f"reader::{name}": begun.get("reader", {}).get(name) for name in CHOICES}
+    named = [str(path.absolute()) for path in files] or None
+    for option, (key, value) in {**_asked(args), "--config": ("overrides", named)}.items():
         if value is not None and begun.get(key) != value:
             raise ValueError(
                 f"{option} {value} does not continue {output}, begun with {begun.get(key)}: leave "
@@ -50,6 +59,7 @@ def _asked(args: argparse.Namespace) -> dict[str, tuple[str, Any]]:
         "--tile-size": ("tile_size", args.tile_size),
         "--seed": ("seed", args.seed),
         "--validation": ("validation_fraction", args.validation),
+        **{f"--{name}": (f"reader::{name}", index) for name, index in choice_of(args).items()},
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unet_med import bundle
-from unet_med.cli import PRESETS, resuming
+from unet_med.cli import PRESETS, choice_of, overrides, resuming
 from unet_med.cli.device import choose_device
 from unet_med.cli.output import check_folder
 
@@ -49,24 +49,30 @@ def run(args: argparse.Namespace) -> None:
             "`unet-med init`, then `torchrun ... -m monai.bundle run --config_file "
             "\"['configs/train.json','configs/multi_gpu_train.json']\"` (how-to/several-gpus.md)"
         )
-    _check_tracking(args.tracking)
+    files = overrides.find(args)
     device = choose_device(args.device)
     output = Path(args.output)
     check_folder(output)
     on_device = {"device": f"$torch.device('{device}')"}
     if args.resume and any((output / "models").glob("checkpoint*.pt")):
-        resuming.prepare(args, output)
+        resuming.prepare(args, output, files)
         _train(output, {"resume": True, **on_device})
         return
+    held = overrides.fill_in(args, files)
     resuming.fill_in(args)
     survey = look(args)
-    settings = choose(args, survey, device)
-    _describe(args, survey, settings)
+    settings = {k: v for k, v in choose(args, survey, device).items() if k not in held}
+    settings["overrides"] = [str(path.absolute()) for path in files]
+    merged = [*_recipes(args.preset, survey), *files]
+    config = bundle.merge_config(bundle.find_bundle() / "configs/train.json", merged, settings)
+    if "tile_size" not in held and not args.tile_size:
+        settings["tile_size"] = config["tile_size"] = _tile_size(survey, config)
+    _describe(args, survey, config)
     begun = args.resume and _begun(output)
     existed = output.exists()
     bundle.copy_bundle(output, over=begun)
     try:
-        bundle.write_settings(output, _overrides(args, survey), settings)
+        bundle.write_settings(output, merged, settings)
         _train(output, on_device)
     except BaseException:
         if not begun and not any((output / "models").glob("*.pt")):
@@ -74,23 +80,17 @@ def run(args: argparse.Namespace) -> None:
         raise
 
 
-def _check_tracking(package: str | None) -> None:
-    from importlib.util import find_spec
-
-    if package and find_spec(package) is None:
-        raise ImportError(f"--tracking {package}: it is not installed; pip install {package}")
-
-
 def look(args: argparse.Namespace) -> Survey:
     """Read headers, the labels where their values matter, and decide what was left open."""
     from unet_med import data
 
     pairs = data.find_pairs(args.images, args.labels)
-    first = data.load_header(pairs[0]["image"])
+    choice = choice_of(args)
+    first = data.load_header(pairs[0]["image"], **choice)
     shapes = [data.load_header(pair["label"]).spatial_shape for pair in pairs]
     zooms = [np.ones(len(shape)) for shape in shapes]
     if args.element_size:
-        zooms = [_zoom(pair["image"], args.element_size) for pair in pairs]
+        zooms = [_zoom(pair["image"], args.element_size, choice) for pair in pairs]
     sides = [np.multiply(shape, zoom) for shape, zoom in zip(shapes, zooms, strict=True)]
     volume = len(first.spatial_shape) == 3
     dims = args.dims or (3 if volume and len(pairs) > 1 else 2)
@@ -110,11 +110,11 @@ def look(args: argparse.Namespace) -> Survey:
     )
 
 
-def _zoom(image: str, element_size: list[float]) -> Array:
+def _zoom(image: str, element_size: list[float], choice: dict[str, int]) -> Array:
     """Pixels of that size that one pixel of the image becomes along each axis."""
     from unet_med import data
 
-    header = data.load_header(image)
+    header = data.load_header(image, **choice)
     if header.spacing_source == "assumed":
         raise ValueError(
             f"{image} does not say its pixel size, so it cannot be brought to --element-size "
@@ -146,8 +146,7 @@ def _min_size(labels: Sequence[Array], zooms: Sequence[Array], dims: int) -> int
 def choose(args: argparse.Namespace, survey: Survey, device: str) -> dict[str, Any]:
     """Settings of the configs: what the user said, and what follows from the images."""
     own_features = None if device.startswith("cuda") else CPU_FEATURES[survey.spatial_dims]
-    features = args.features or own_features  # None: the preset's
-    settings: dict[str, Any] = {
+    return {
         "images": str(Path(args.images).absolute()),
         "labels": str(Path(args.labels).absolute()) if args.labels else None,
         "label_kind": survey.label_kind,
@@ -160,51 +159,53 @@ def choose(args: argparse.Namespace, survey: Survey, device: str) -> dict[str, A
         "out_channels": survey.out_channels,
         "min_size": survey.min_size,
         "preset": args.preset,
-        "features": features,
+        "features": args.features or own_features,  # None: the preset's
         "seed": args.seed,
         "tiles_per_epoch": max(survey.count, TILES_PER_EPOCH),
         "minutes": args.minutes or (None if args.epochs else DEFAULT_MINUTES),
         "epochs": args.epochs or 100_000,
+        **({"tile_size": args.tile_size} if args.tile_size else {}),
+        **{f"reader::{name}": index for name, index in choice_of(args).items()},
     }
-    settings["tile_size"] = args.tile_size or _tile_size(survey, settings)
-    return settings
 
 
-def _tile_size(survey: Survey, settings: dict[str, Any]) -> list[int]:
+def _tile_size(survey: Survey, config: dict[str, Any]) -> list[int]:
     """Input side per axis whose output covers the images, within what one step can take."""
-    import torch
-
-    from unet_med.networks import unet
-
-    keys = ("spatial_dims", "in_channels", "out_channels", "features")
-    with torch.device("meta"):
-        network = unet(settings["preset"], **{key: settings[key] for key in keys})
-    in_plane = 388 if network.padding == "valid" else 192  # 388: the paper's output tile
+    parser, network = bundle.network_of(config)
+    valid = getattr(network, "padding", "same") == "valid"
+    in_plane = 388 if valid else 192  # 388: the paper's output tile
     limit = in_plane if survey.spatial_dims == 2 else 64
     shape = survey.shape
     if survey.spatial_dims == 2:  # square, so that quarter turns keep the size of a batch
         shape = (max(shape),) * 2
-    return [network.input_size_for(min(side, limit)) for side in shape]
+    sides = [min(side, limit) for side in shape]
+    if hasattr(network, "input_size_for"):
+        return [network.input_size_for(side) for side in sides]
+    stride = parser.get_parsed_content("stride") or 1  # a foreign network's config says it
+    return [-(-side // stride) * stride for side in sides]
 
 
-def _overrides(args: argparse.Namespace, survey: Survey) -> list[Path]:
-    names = [args.preset, *(["volume3d", f"{args.preset}3d"] if survey.spatial_dims == 3 else [])]
-    names += [args.tracking] if args.tracking else []
+def _recipes(preset: str, survey: Survey) -> list[Path]:
+    """Override files that the preset and the kind of images bring with them."""
+    names = [preset, *(["volume3d", f"{preset}3d"] if survey.spatial_dims == 3 else [])]
     return [path for path in map(bundle.override_file, names) if path is not None]
 
 
-def _describe(args: argparse.Namespace, survey: Survey, settings: dict[str, Any]) -> None:
+def _describe(args: argparse.Namespace, survey: Survey, config: dict[str, Any]) -> None:
     assumed = " (decided from the values)" if args.label_kind == "auto" else ""
     kind = {"mask": "a mask", "classes": f"{survey.out_channels} classes"}
-    features = settings["features"] or "as the preset"
+    features = config["features"] or "as the preset"
     print(f"images    {survey.count}, {survey.spatial_dims}-D, {survey.in_channels} channel(s)")
     kept = f"instances; smaller than {survey.min_size} px are dropped from results"
     print(f"labels    {kind.get(survey.label_kind, kept)}{assumed}")
     if args.element_size:
         print(f"pixels    brought to {_words(args.element_size)} {survey.spatial_unit}")
-    print(f"network   preset {settings['preset']}, features {features}")
-    print(f"tile      {settings['tile_size']} px")
-    budget = f"{settings['minutes']:g} minutes" if settings["minutes"] else f"{args.epochs} epochs"
+    print(f"network   preset {config['preset']}, features {features}")
+    if config["overrides"]:
+        print(f"config    with {', '.join(Path(name).stem for name in config['overrides'])}")
+    print(f"tile      {config['tile_size']} px")
+    minutes, epochs = config["minutes"], config["epochs"]
+    budget = f"{minutes:g} minutes" if minutes else f"{epochs} epochs"
     print(f"budget    {budget}")
 
 

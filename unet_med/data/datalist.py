@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from unet_med.data.reading import FileReader
 
 Item = dict[str, Any]
 
@@ -30,12 +33,18 @@ def stem(path: str | Path) -> str:
     return Path(path).stem
 
 
-def find_images(images: str | Path | Sequence[str | Path], stacks: bool = False) -> list[Item]:
+def find_images(
+    images: str | Path | Sequence[str | Path],
+    stacks: bool = False,
+    *,
+    reader: FileReader | None = None,
+) -> list[Item]:
     """List the images of a folder, a file, a sequence of either, or a MONAI data list (JSON).
 
     Args:
         images: folder, image file, sequence of them, or a `.json` data list of MONAI.
         stacks: make one item of each plane of a multi-plane file (for 2-D networks).
+        reader: counts those planes; `AutoReader` by default.
 
     Returns:
         Items `{"image": path}`, in the order of their names; with `stacks`
@@ -49,11 +58,15 @@ def find_images(images: str | Path | Sequence[str | Path], stacks: bool = False)
         items = _read_json(Path(images))
     else:
         items = [{"image": str(path)} for path in _image_files(images)]
-    return _split_stacks(items) if stacks else items
+    return _split_stacks(items, reader) if stacks else items
 
 
 def find_pairs(
-    images: str | Path, labels: str | Path | None = None, stacks: bool = False
+    images: str | Path,
+    labels: str | Path | None = None,
+    stacks: bool = False,
+    *,
+    reader: FileReader | None = None,
 ) -> list[Item]:
     """Pair images with labels of the same name.
 
@@ -62,6 +75,7 @@ def find_pairs(
         labels: a folder with labels of matching names, or the one label file;
             not needed for a data list.
         stacks: make one item of each plane of a multi-plane file (for 2-D networks).
+        reader: counts the planes of the images; `AutoReader` by default.
 
     Returns:
         Items `{"image": path, "label": path}`, in the order of their names.
@@ -75,7 +89,7 @@ def find_pairs(
         if labels is None:
             raise ValueError(f"{images} names no labels: give a folder of labels as well")
         _attach_labels(items, Path(labels), single=Path(images).is_file())
-    return _split_stacks(items) if stacks else items
+    return _split_stacks(items, reader) if stacks else items
 
 
 def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list[Item], list[Item]]:
@@ -223,17 +237,18 @@ def _attach_labels(items: list[Item], labels: Path, *, single: bool) -> None:
         item["label"] = str(label)
 
 
-def _split_stacks(items: Sequence[Item]) -> list[Item]:
+def _split_stacks(items: Sequence[Item], reader: FileReader | None) -> list[Item]:
     """One item a plane; files of one plane stay as they are."""
     split: list[Item] = []
     for item in items:
-        planes = _count_planes(item["image"])
+        planes = _count_planes(item["image"], reader)
         split += [item] if planes == 1 else [{**item, "slice": k} for k in range(planes)]
     return split
 
 
-def _count_planes(path: str) -> int:
+def _count_planes(path: str, reader: FileReader | None) -> int:
     """Planes along the last spatial axis of a file, 1 for a 2-D image."""
-    from unet_med.data.files import load_header
+    from unet_med.data.files import AutoReader
 
-    return (*load_header(path).spatial_shape, 1)[2]  # (X, Y[, Z])
+    volume = (reader or AutoReader()).open(Path(path), header_only=True)
+    return (*volume.spatial_shape, 1)[2]  # (X, Y[, Z])

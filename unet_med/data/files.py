@@ -138,11 +138,12 @@ def load_image(path: str | os.PathLike[str], **choice: int) -> MetaTensor:
     return image
 
 
-def load_header(path: str | os.PathLike[str]) -> Volume:
+def load_header(path: str | os.PathLike[str], **choice: int) -> Volume:
     """Read what a file says of its image, without its pixels.
 
     Args:
         path: as for `load_image`; of a folder with a DICOM series the pixels are read too.
+        choice: `series`, `time` or `channel` of a TIFF that holds several.
 
     Returns:
         Shape, affine and unit as `load_image` finds them; the array is a stand-in that
@@ -152,7 +153,7 @@ def load_header(path: str | os.PathLike[str]) -> Volume:
         FileNotFoundError: the file is missing.
         ValueError: its header cannot be read, or is not one image's.
     """
-    return AutoReader().open(Path(path).expanduser(), header_only=True)
+    return AutoReader(**choice).open(Path(path).expanduser(), header_only=True)
 
 
 def save_image(
