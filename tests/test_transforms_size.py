@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd
+from skimage.transform import resize
 
 from unet_med.transforms import ElementSize, ElementSized
 
@@ -46,7 +47,7 @@ def resamplings(draw):
 def test_values_are_scipys_at_the_new_pixels_places(case):
     shape, old, new = case
     img = image_of(shape, old)
-    out = ElementSize(new)(img)
+    out = ElementSize(new, anti_aliasing=False)(img)
     dims = len(shape)
     if out.shape == img.shape:  # MONAI leaves the image where the grid hardly changes
         return
@@ -62,6 +63,35 @@ def warp_by_scipy_at(image: np.ndarray, at: np.ndarray) -> np.ndarray:
     from scipy.ndimage import map_coordinates
 
     return map_coordinates(image.astype(float), at, order=1, mode="nearest")
+
+
+@pytest.mark.parametrize(
+    ("shape", "factors"), [((24, 36), (2, 3)), ((24, 30), (1, 5)), ((8, 12, 10), (2, 4, 1))]
+)
+def test_a_smaller_image_is_scikit_images(shape, factors):
+    img = image_of(shape, [0.2] * len(shape), channels=2)
+    out = ElementSize([0.2 * factor for factor in factors])(img)
+    sides = [side // factor for side, factor in zip(shape, factors, strict=True)]
+    for found, channel in zip(out.numpy(), img.numpy(), strict=True):
+        expected = resize(channel, sides, order=1, mode="edge", anti_aliasing=True)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    size = ElementSize([0.2 * factor for factor in factors])
+    assert size.inverse(size(img)).shape == img.shape
+
+
+def test_fine_stripes_do_not_come_back_as_coarse_ones():
+    rows = torch.arange(240) % 5 < 2  # period 5 px; new pixels of 4 px see a period of 20
+    img = MetaTensor(rows.float()[None, :, None].expand(1, 240, 16), affine=torch.eye(4))
+    kept, aliased = (ElementSize(4.0, anti_aliasing=on)(img)[0, 3:-3] for on in (True, False))
+    assert float(aliased.std()) > 0.3
+    assert float(kept.std()) < 0.2 * float(aliased.std())
+
+
+def test_what_grows_and_what_is_picked_is_not_smoothed():
+    img = image_of((12, 16), (0.4, 0.4))
+    for size, mode in ((0.3, "bilinear"), (1.2, "nearest")):
+        plain = ElementSize(size, mode, anti_aliasing=False)(img)
+        torch.testing.assert_close(ElementSize(size, mode)(img), plain, rtol=0, atol=0)
 
 
 @given(resamplings())

@@ -11,7 +11,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
-from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
+from scipy import ndimage
 
 from unet_med.data.pixelsize import MICROMETRES
 from unet_med.data.writing import UNITS
@@ -29,8 +30,9 @@ class ElementSize(InvertibleTransform):
     rounded to whole pixels. MONAI's `Spacing` does nothing where old and new size
     differ by less than 0.001 of the affine's unit (4 nm pixels in micrometres); the
     grid is computed here, MONAI's `SpatialResample` fills it and remembers the way
-    back. Nothing is blurred first: reduce by more than about 2 only what has no fine
-    texture.
+    back. Before an image becomes smaller by a factor f along an axis, a Gaussian of
+    (f - 1) / 2 px takes away what the new pixels cannot hold, as in scikit-image's
+    `resize`; labels are picked.
 
     Args:
         element_size: pixel size; one, or one an axis.
@@ -39,6 +41,7 @@ class ElementSize(InvertibleTransform):
             (``meta["spatial_unit"]``).
         spatial_dims: of the network; None: of the image. A volume given to a 2-D network
             keeps its third axis.
+        anti_aliasing: smooth images that become smaller.
 
     Raises:
         ValueError: a size that is not positive, or another unit.
@@ -53,6 +56,7 @@ class ElementSize(InvertibleTransform):
         *,
         unit: str | None = None,
         spatial_dims: int | None = None,
+        anti_aliasing: bool = True,
     ) -> None:
         sizes = element_size if isinstance(element_size, Sequence) else (element_size,)
         if not sizes or not all(size > 0 for size in sizes):
@@ -63,6 +67,7 @@ class ElementSize(InvertibleTransform):
         self.mode: Mode = mode
         self.unit = unit
         self.spatial_dims = spatial_dims
+        self.anti_aliasing = anti_aliasing
         self.resample = SpatialResample(
             mode=mode, padding_mode="border", align_corners=False, dtype=np.float32
         )
@@ -91,6 +96,8 @@ class ElementSize(InvertibleTransform):
         if mode == "nearest" and not img.is_floating_point() and img.abs().max() > 2**24:
             raise ValueError(f"label {int(img.max())} exceeds 2**24: number labels from 1 up first")
         affine, shape = self._grid(img)
+        if self.anti_aliasing and mode == "bilinear":
+            img = _smoothed(img, affine)
         out = self.resample(img, dst_affine=affine, spatial_size=shape, mode=mode)
         return _with_dtype_of(img, out, mode)
 
@@ -185,6 +192,19 @@ class ElementSized(MapTransform, InvertibleTransform):
         for key in self.key_iterator(d):
             d[key] = self.sizer.inverse(d[key])
         return d
+
+
+def _smoothed(img: MetaTensor, affine: torch.Tensor) -> MetaTensor:
+    """An image without what pixels of the size of `affine` cannot hold."""
+    dims = img.ndim - 1
+    old, new = (affine_to_spacing(a, dims).tolist() for a in (img.affine, affine))
+    sigmas = [max(0.0, (n / o - 1) / 2) for n, o in zip(new, old, strict=True)]  # px
+    if not any(sigma > 1e-3 for sigma in sigmas):
+        return img
+    pixels = img.detach().cpu().numpy().astype(np.float32, copy=False)
+    smooth = ndimage.gaussian_filter(pixels, [0.0, *sigmas], mode="nearest")
+    out: MetaTensor = convert_to_dst_type(smooth, img, dtype=torch.float32)[0]
+    return out
 
 
 def knows_pixel_size(img: object) -> TypeGuard[MetaTensor]:
