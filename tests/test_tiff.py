@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import re
 import resource
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from xml.etree import ElementTree
 
@@ -578,3 +579,40 @@ def test_real_multifile_dataset_when_trusted(shared):
     planes = [tifffile.imread(folder / f"multifile-Z{k}.ome.tiff") for k in range(2, 6)]
     assert ours.shape == (18, 24, 5)
     np.testing.assert_array_equal(ours[..., 1:], np.stack(planes).transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"ome": True, "compression": "zlib"},
+        {"ome": True, "compression": "zlib", "tile": (64, 64)},
+        {"ome": True},  # pages in a row
+        {"imagej": True, "dtype": ">u2"},  # in a row as well, big-endian
+    ],
+)
+@pytest.mark.parametrize(("choice", "pages"), [({"time": 2}, 6), ({"time": 1, "channel": 1}, 3)])
+def test_only_the_pages_of_a_time_are_decoded(tmp_path, how, choice, pages) -> None:
+    options = dict(how)
+    data = np.arange(8 * 3 * 2 * 64 * 128).reshape(8, 3, 2, 64, 128) % 65521
+    data = data.astype(options.pop("dtype", "u2"))
+    path = tmp_path / "movie.tif"
+    tifffile.imwrite(path, data, metadata={"axes": "TZCYX"}, **options)
+    needed = pages * 64 * 128 * 2  # bytes, of 48 pages
+    TiffReader(**choice).open(path)  # what is imported on first use is not counted
+    tracemalloc.start()
+    try:
+        volume = TiffReader(**choice, max_bytes=needed).open(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert needed <= peak < data.nbytes / 2
+    chosen = data[choice["time"]]  # (Z, C, Y, X)
+    wanted = chosen[:, choice["channel"]].T if "channel" in choice else chosen.transpose(1, 3, 2, 0)
+    np.testing.assert_array_equal(volume.array, wanted)
+    assert volume.array.dtype == np.uint16
+    header = TiffReader(**choice).open(path, header_only=True)
+    assert header.array.shape == volume.array.shape
+    with pytest.raises(ValueError, match="index 8 along 'T' is not in axes"):
+        TiffReader(time=8).open(path)
+    with pytest.raises(ValueError, match="once decoded"):
+        TiffReader(**choice, max_bytes=needed - 1).open(path)

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -72,16 +73,21 @@ class TiffReader(FileReader):
                 opened.enter_context(tif)
                 _check_ome_files(tif.ome_metadata, tif.filename, self.allow_multifile)
             number, series = self._one_series(tif)
-            self.require_memory(max(series.nbytes, _tile_bytes(tif, series)))
+            arrange(stand_in(series.shape, series.dtype), series.axes, self.select)  # or refuse
+            wanted = _Wanted.of(series, self.select)
+            nbytes = math.prod(wanted.shape) * series.dtype.itemsize
+            self.require_memory(max(nbytes, _tile_bytes(tif, series)))
             _check_pages(tif, series, chain.length, self.allow_multifile)
             check_streams(series)
             complaints.raise_first()
-            array = stand_in(series.shape, series.dtype) if header_only else series.asarray()
+            array = stand_in(wanted.shape, series.dtype)
+            if not header_only:
+                array = wanted.decode(tif, number)
             sizes, source = pixel_size_um(tif, number)
         complaints.raise_first()
-        if array.shape != tuple(series.shape):
-            raise ValueError(f"its data has shape {array.shape}, not {tuple(series.shape)}")
-        array, has_channels = arrange(array, series.axes, self.select)
+        if array.shape != wanted.shape:
+            raise ValueError(f"its data has shape {array.shape}, not {wanted.shape}")
+        array, has_channels = arrange(array, wanted.axes, wanted.select)
         dims = array.ndim - has_channels
         affine = np.eye(4)
         affine[range(dims), range(dims)] = [size or 1.0 for size in sizes[:dims]]
@@ -100,6 +106,58 @@ class TiffReader(FileReader):
         if not 0 <= number < len(found):
             raise ValueError(f"series {number} is not among its {len(found)} images")
         return number, tif.series[number]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The part of a series that is decoded: whole pages, of the chosen time or channel alone.
+
+    Attributes:
+        series: of tifffile.
+        shape: of the part.
+        axes: of the part, by tifffile's letters.
+        select: what is left to be selected, within the pages.
+        pages: numbers of the pages; None: all, as they come.
+    """
+
+    series: Any
+    shape: tuple[int, ...]
+    axes: str
+    select: dict[str, int]
+    pages: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, series: Any, select: Mapping[str, int]) -> _Wanted:
+        """What a selection that `arrange` accepts needs of a series."""
+        shape, axes = tuple(series.shape), str(series.axes)
+        lead = len(shape) - len(series.keyframe.shape)  # axes along which pages are counted
+        counted = shape[lead:] == tuple(series.keyframe.shape)
+        chosen = {k: v for k, v in select.items() if axes.find(k) in range(lead)}
+        if not chosen or not counted or math.prod(shape[:lead]) != len(series.pages):
+            return cls(series, shape, axes, dict(select))
+        place = tuple(chosen.get(letter, slice(None)) for letter in axes[:lead])
+        pages = np.arange(len(series.pages)).reshape(shape[:lead])[place]
+        rest = "".join(letter for letter in axes if letter not in chosen)
+        inner = {k: v for k, v in select.items() if k not in chosen}
+        return cls(series, (*pages.shape, *shape[lead:]), rest, inner, pages)
+
+    def decode(self, tif: Any, number: int) -> np.ndarray:
+        """Pixels of the part; `number` is the series' own."""
+        if self.pages is None:
+            array: np.ndarray = self.series.asarray()
+            return array
+        if self.series.dataoffset is not None:  # pages in a row, some perhaps without an IFD
+            return self._read()
+        array = tif.asarray(key=self.pages.ravel().tolist(), series=number)
+        return array.reshape(self.shape)
+
+    def _read(self) -> np.ndarray:
+        """Pages that are stored one after another, as they are."""
+        file = self.series.keyframe.parent.filehandle
+        dtype = self.series.dtype.newbyteorder(self.series.keyframe.parent.byteorder)
+        shape = (len(self.series.pages), *self.series.keyframe.shape)
+        stored = file.memmap_array(dtype, shape, self.series.dataoffset)
+        return np.array(stored[self.pages])
 
 
 def arrange(
