@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_inspect,
         _add_export,
         _add_import_caffe,
+        _add_doctor,
     ):
         add(commands)
     return parser
@@ -293,6 +294,12 @@ def _add_import_caffe(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     caffe.add_argument("file", help="phseg_v5.caffemodel of the release of October 2015")
     caffe.add_argument("--output", required=True, help="new folder: the bundle")
+
+
+def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
+    commands.add_parser(
+        "doctor", help="say what is installed, what this machine offers and what could be added"
+    )
 
 
 def _add_choice(command: argparse.ArgumentParser) -> None:

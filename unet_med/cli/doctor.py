@@ -1,0 +1,59 @@
+"""`unet-med doctor`: what is installed here, and what the machine offers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from unet_med import __version__
+from unet_med.cli.extras import EXTRAS, install_line, missing
+
+PACKAGES = (
+    *("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "SimpleITK", "tifffile"),
+    *("imagecodecs", "pytorch-ignite"),
+)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print versions, machine and optional features, for oneself or for a report of a defect."""
+    print(f"unet-med  {__version__}")
+    print(f"Python    {platform.python_version()} on {platform.platform()}")
+    for name in PACKAGES:
+        print(f"{name:<15} {_version(name)}")
+    for line in (*_machine(), *_features()):
+        print(line)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed: pip install unet-med"
+
+
+def _machine() -> Iterator[str]:
+    import torch
+
+    from unet_med.data.limits import available_bytes, byte_budget
+
+    for k in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(k)
+        yield f"cuda:{k}    {gpu.name}, {gpu.total_memory / 1e9:.1f} GB"
+    if not torch.cuda.is_available():
+        built = (
+            f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
+        )
+        yield f"device    cpu ({built}, no CUDA device is seen)"
+    yield f"threads   {torch.get_num_threads()} of {os.cpu_count()} cores"
+    free, most = (size / 1e9 for size in (available_bytes(), byte_budget()))
+    yield f"memory    {free:.1f} GB free; images up to {most:.1f} GB"
+
+
+def _features() -> Iterator[str]:
+    for extra, (modules, purpose) in EXTRAS.items():
+        lacking = missing(extra)
+        there = f"no; {install_line(extra)}" if lacking else f"yes ({', '.join(modules)})"
+        yield f"{extra:<11} {purpose}: {there}"
