@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FUZZ := -timeout=20 -rss_limit_mb=3000 -print_final_stats=1
+FUZZ := -timeout=20 -rss_limit_mb=3000
 
 .PHONY: demo test bench conformance fuzz install lint docs napari mlflow clean
 
@@ -57,8 +57,8 @@ fuzz: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet atheris==3.0.0
 	mkdir -p fuzz/tiff fuzz/config
 	cp tests/fuzz_corpus/*.tif fuzz/tiff; cp configs/*.json fuzz/config
-	cd fuzz && ../$(BIN)/python ../tests/fuzz.py tiff tiff $(FUZZ) -max_total_time=1500
-	cd fuzz && ../$(BIN)/python ../tests/fuzz.py config config $(FUZZ) -max_total_time=300
+	cd fuzz && $(abspath $(BIN))/python ../tests/fuzz.py tiff 1500 tiff $(FUZZ)
+	cd fuzz && $(abspath $(BIN))/python ../tests/fuzz.py config 300 config $(FUZZ)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
