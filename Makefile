@@ -55,10 +55,10 @@ mlflow: $(VENV)/tested
 ## feed damaged files to the readers, guided by coverage, for half an hour of CPU time
 fuzz: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet atheris==3.0.0
-	mkdir -p fuzz/tiff fuzz/config
-	cp tests/fuzz_corpus/*.tif fuzz/tiff; cp configs/*.json fuzz/config
-	cd fuzz && $(abspath $(BIN))/python ../tests/fuzz.py tiff 1500 tiff $(FUZZ)
-	cd fuzz && $(abspath $(BIN))/python ../tests/fuzz.py config 300 config $(FUZZ)
+	mkdir -p fuzzing/tiff fuzzing/config
+	cp tests/fuzz_corpus/*.tif fuzzing/tiff; cp configs/*.json fuzzing/config
+	cd fuzzing && $(abspath $(BIN))/python ../tests/fuzz.py tiff 1500 tiff $(FUZZ)
+	cd fuzzing && $(abspath $(BIN))/python ../tests/fuzz.py config 300 config $(FUZZ)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -2,10 +2,10 @@
 
 python tests/fuzz.py tiff|config CPU_SECONDS CORPUS -timeout=20 -rss_limit_mb=2048
 
-Needs atheris. libFuzzer's own `-max_total_time` counts the clock; here the processor's time counts,
-since a fuzzer runs beside other work. An input that crashes, hangs or fills the memory is left as `crash-*`, `timeout-*`,
-`oom-*` or `slow-unit-*` in the working directory: mend the reader, then move it to
-`tests/fuzz_corpus/`, which `tests/test_fuzz.py` reads from then on.
+Needs atheris. libFuzzer's own `-max_total_time` counts the clock; here the processor's time
+counts, since a fuzzer runs beside other work. An input that crashes, hangs or fills the memory is
+left as `crash-*`, `timeout-*`, `oom-*` or `slow-unit-*` in the working directory: mend the reader,
+then move it to `tests/fuzz_corpus/`, which `tests/test_fuzz.py` reads from then on.
 """
 
 from __future__ import annotations

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import json
+import os
 import pickle
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +225,200 @@ showpage
 """
 
 
+def element(group: int, number: int, kind: str, value: bytes, claim: int | None = None) -> bytes:
+    """One of DICOM, explicit little endian, padded to even length."""
+    value += b" " * (len(value) % 2) if kind not in ("OB", "OW", "UI") else b"\0" * (len(value) % 2)
+    length = len(value) if claim is None else claim
+    head = struct.pack("<HH2s", group, number, kind.encode())
+    long = kind in ("OB", "OW", "SQ", "UN")
+    return (
+        head + (b"\0\0" + struct.pack("<I", length) if long else struct.pack("<H", length)) + value
+    )
+
+
+def dicom(
+    rows: int, columns: int, *, frames: int = 1, syntax: str = "1.2.840.10008.1.2.1",
+    pixels: bytes = bytes(256), claim: int | None = None, slice_number: int = 0,
+) -> bytes:  # fmt: skip
+    """A secondary capture of 8-bit pixels; with a codec its `pixels` are one fragment."""
+    kind = b"1.2.840.10008.5.1.4.1.1.7.2" if frames > 1 else b"1.2.840.10008.5.1.4.1.1.7"
+    instance = b"1.2.3.%d" % (slice_number + 4)
+    short = struct.Struct("<H").pack
+    meta = element(2, 2, "UI", kind) + element(2, 3, "UI", instance)
+    meta += element(2, 0x10, "UI", syntax.encode())
+    meta = element(2, 0, "UL", struct.pack("<I", len(meta))) + meta
+    body = element(8, 0x16, "UI", kind) + element(8, 0x18, "UI", instance)
+    body += element(0x20, 0xD, "UI", b"1.2.3.1") + element(0x20, 0xE, "UI", b"1.2.3.2")
+    body += element(0x20, 0x32, "DS", b"0\\0\\%d" % slice_number)
+    body += element(0x20, 0x37, "DS", b"1\\0\\0\\0\\1\\0")
+    body += element(0x28, 2, "US", short(1)) + element(0x28, 4, "CS", b"MONOCHROME2")
+    body += element(0x28, 8, "IS", b"%d" % frames) if frames > 1 else b""
+    body += element(0x28, 0x10, "US", short(rows)) + element(0x28, 0x11, "US", short(columns))
+    body += element(0x28, 0x100, "US", short(8)) + element(0x28, 0x101, "US", short(8))
+    body += element(0x28, 0x102, "US", short(7)) + element(0x28, 0x103, "US", short(0))
+    if syntax.startswith(("1.2.840.10008.1.2.4", "1.2.840.10008.1.2.5")):
+        pixels += b"\0" * (len(pixels) % 2)
+        item = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+        item += struct.pack("<HHI", 0xFFFE, 0xE000, len(pixels)) + pixels
+        item += struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+        body += element(0x7FE0, 0x10, "OB", item, 0xFFFFFFFF)
+    else:
+        body += element(0x7FE0, 0x10, "OB", pixels, claim)
+    if syntax.endswith("1.99"):
+        packer = zlib.compressobj(9, wbits=-15)
+        body = packer.compress(body) + packer.flush(zlib.Z_FULL_FLUSH) + zeros_deflated(3 << 30)[2:]
+    return bytes(128) + b"DICM" + meta + body
+
+
+def folder(**files: bytes | Write) -> Write:
+    """A folder with files by name, `__` for `/`."""
+
+    def write(path: Path) -> None:
+        for name, content in files.items():
+            file = path / name.replace("__", "/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            (written(content) if isinstance(content, bytes) else content)(file)
+
+    return write
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link(target: str) -> Write:
+    return lambda path: path.symlink_to(target)
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(3 << 30)
+
+
+def zarr2(chunk: bytes | Write = bytes(256), level: str = "0", attributes: bytes = b"",
+          **changes: Any) -> Write:  # fmt: skip
+    """An OME-Zarr 0.4 image of 16 x 16 bytes in one chunk."""
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    scales = {"multiscales": [{"version": "0.4", "axes": axes, "datasets": [{"path": level}]}]}
+    array = {"zarr_format": 2, "shape": [16, 16], "chunks": [16, 16], "dtype": "|u1", "order": "C",
+             "compressor": None, "filters": None, "fill_value": 0}  # fmt: skip
+    return folder(**{
+        ".zgroup": b'{"zarr_format": 2}', ".zattrs": json.dumps(scales).encode() + attributes,
+        "0__.zarray": json.dumps(array | changes).encode(), "0__0.0": chunk,
+    })  # fmt: skip
+
+
+def zarr3(chunk: bytes, *codecs: Any, **changes: Any) -> Write:
+    """An OME-Zarr 0.5 image of 16 x 16 bytes in one chunk."""
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    scales = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": scales}}
+    array: dict[str, Any] = {
+        "zarr_format": 3, "node_type": "array", "shape": [16, 16], "data_type": "uint8",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [16, 16]}},
+        "chunk_key_encoding": {"name": "default"}, "fill_value": 0, "attributes": {},
+        "codecs": [{"name": "bytes"}, *codecs],
+    }  # fmt: skip
+    return folder(**{
+        "zarr.json": json.dumps(group).encode(), "0__c__0__0": chunk,
+        "0__zarr.json": json.dumps(array | changes).encode(),
+    })  # fmt: skip
+
+
+def zeros_zstd(count: int, *, says_size: bool) -> bytes:
+    """A frame of blocks that each repeat one byte 131,072 times (RFC 8878, 3.1.1.2.2)."""
+    block = struct.pack("<I", (1 << 17) << 3 | 1 << 1)[:3] + b"\0"
+    last = struct.pack("<I", (1 << 17) << 3 | 1 << 1 | 1)[:3] + b"\0"
+    window = b"\x48"  # 2 ** 19
+    head = b"\xc0" + window + struct.pack("<Q", count) if says_size else b"\0" + window
+    return b"\x28\xb5\x2f\xfd" + head + block * ((count >> 17) - 1) + last
+
+
+def sharded(inner: bytes, shard: int, chunk: int, codec: str) -> Write:
+    """A Zarr 3 array of one shard, whose index leads to one chunk."""
+    index = struct.pack("<QQ", 0, len(inner))
+    codecs = [{"name": "bytes"}, {"name": codec, "configuration": {"level": 1, "checksum": False}}]
+    settings = {"chunk_shape": [chunk] * 2, "codecs": codecs, "index_codecs": [{"name": "bytes"}]}
+    grid = {"name": "regular", "configuration": {"chunk_shape": [shard] * 2}}
+    array = {"chunk_grid": grid, "shape": [shard] * 2}
+    array |= {"codecs": [{"name": "sharding_indexed", "configuration": settings}]}
+    return zarr3(inner + index, **array)
+
+
+def hostile_zarrs(marker: Path) -> dict[str, tuple[Write, str]]:
+    """OME-Zarr folders, as `hostile_files`."""
+    side, bomb = 1 << 20, 3 << 30
+    blosc = b"\x02\x01\x21\x01" + struct.pack("<III", 2**31 - 100, 1 << 18, 256) + bytes(240)
+    zstd = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
+    program = [{"id": "pickle", "protocol": 4}]
+    payload = pickle.dumps(Payload(marker))
+    longer = "a chunk of it decodes to more than 66048 bytes"
+    return {
+        "terabyte.zarr": (zarr2(shape=[side, side], chunks=[1024, 1024]), "GB once decoded"),
+        "chunk.zarr": (zarr2(chunks=[side, side]), "GB once decoded"),
+        "chunks.zarr": (zarr2(shape=[20000, 20000], chunks=[1, 1]), "400000000 chunks hold 1 px"),
+        "shards.zarr": (sharded(b"", 1 << 14, 1, "zstd"), "268435456 chunks hold 1 px each"),
+        "blosc.zarr": (zarr2(blosc, compressor={"id": "blosc"}), longer),
+        "lz4.zarr": (zarr2(struct.pack("<I", 2**31 - 1) + bytes(99), compressor={"id": "lz4"}),
+                     longer),
+        "zlib.zarr": (zarr2(zeros_deflated(bomb), chunks=[2048, 2048], compressor={"id": "zlib"}),
+                      "decodes to more than 8454144 bytes"),
+        "gzip.zarr": (zarr2(zeros_gzipped(bomb), compressor={"id": "gzip"}), "has 3228672 bytes"),
+        "members.zarr": (zarr2(gzip.compress(bytes(60_000)) * 9, compressor={"id": "gzip"}),
+                         longer),
+        "bz2.zarr": (zarr2(bz2.compress(bytes(4 << 20)), compressor={"id": "bz2"}), longer),
+        "gzip3.zarr": (zarr3(zeros_gzipped(16 << 20),
+                             {"name": "gzip", "configuration": {"level": 1}}), longer),
+        "zstd.zarr": (zarr3(zeros_zstd(64 << 20, says_size=True), zstd), longer),
+        "stream.zarr": (zarr3(zeros_zstd(1 << 30, says_size=False), zstd), "damaged"),
+        "twice.zarr": (zarr3(zeros_zstd(1 << 30, says_size=False), zstd, zstd), "damaged"),
+        "shard.zarr": (sharded(zeros_zstd(64 << 20, says_size=True), 16, 16, "zstd"), longer),
+        "outside.zarr": (zarr2(level="../blosc.zarr/0"), "'..'|outside its folder"),
+        "absolute.zarr": (zarr2(level="/etc"), "etc|no array"),
+        "link.zarr": (zarr2(link("../../../secret.tif")), "leads outside its folder"),
+        "zero.zarr": (zarr2(link("/dev/zero")), "leads outside its folder"),
+        "fifo.zarr": (zarr2(fifo), "is no regular file"),
+        "sparse.zarr": (zarr2(sparse), "has 3221225472 bytes, the limit is"),
+        "attributes.zarr": (zarr2(attributes=b" " * (17 << 20)), "the limit is 16777216"),
+        "pickle.zarr": (zarr2(payload, filters=program), "pickle"),
+        "object.zarr": (zarr2(payload, filters=program, dtype="|O"), "pickle"),
+        "base64.zarr": (zarr2(filters=[{"id": "base64"}]), "codec 'base64' is not among"),
+        "lzma.zarr": (zarr2(compressor={"id": "lzma"}), "codec 'lzma' is not among"),
+        "group.zarr": (folder(**{".zgroup": b'{"zarr_format": 2}', "0__.zgroup":
+                                 b'{"zarr_format": 2}', ".zattrs": b'{"multiscales": [{"axes": '
+                                 b'["y", "x"], "datasets": [{"path": "0"}]}]}'}),
+                       "level 0 is no array"),
+    }  # fmt: skip
+
+
+def hostile_series(_: Path) -> dict[str, tuple[Write, str]]:
+    """Folders that should hold a DICOM series, as `hostile_files`."""
+    run_length = "1.2.840.10008.1.2.5"  # no bound by the size of the file
+    segment = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0"
+    wide = {
+        f"{k}.dcm": dicom(4000, 4000, syntax=run_length, pixels=segment, slice_number=k)
+        for k in range(70)
+    }
+    nothing = dicom(16, 16, syntax=run_length)  # GDCM divides by its 0 segments
+    codec = "1.2.840.10008.1.2.4."
+    bomb = dicom(16, 16, syntax="1.2.840.10008.1.2.1.99", pixels=b"", claim=3 << 30)
+    return {
+        "frames.dicom": (folder(a=dicom(60000, 60000, frames=100000)), "GB once decoded"),
+        "series.dicom": (folder(**wide), "GB once decoded"),
+        "segments.dicom": (folder(a=nothing), "pixels of 0 segments"),
+        "cut.dicom": (folder(a=dicom(6000, 6000)), "cut short, or its header is wrong"),
+        "claim.dicom": (folder(a=dicom(6000, 6000, claim=36_000_000)), "holds no DICOM series"),
+        "deflated.dicom": (folder(a=bomb), "holds no DICOM series"),
+        "jpeg.dicom": (folder(a=dicom(16, 16, syntax=codec + "50", pixels=jpeg(65500, 65500))),
+                       "GB once decoded"),
+        "jpeg2000.dicom": (folder(a=dicom(16, 16, syntax=codec + "90",
+                                          pixels=jpeg2000(60000, 60000))),
+                           "damaged or not supported"),
+        "fifo.dicom": (folder(a=dicom(16, 16), b=fifo), "is no regular file"),
+        "zero.dicom": (folder(a=dicom(16, 16), b=link("/dev/zero")), "is no regular file"),
+    }  # fmt: skip
+
+
 @cache
 def hostile_files(marker: Path) -> dict[str, tuple[Write, str]]:
     """By file name: what writes it, and what the refusal must say.
@@ -308,4 +506,7 @@ def hostile_files(marker: Path) -> dict[str, tuple[Write, str]]:
     writers["extension.nii.gz"] = (written(head + zeros_gzipped(3 << 30)), "claims")
     whole = gzip.compress(nifti_header() + bytes(4) + np.random.default_rng(0).bytes(512))
     writers["cut.nii.gz"] = (written(whole[:-200]), "NIfTI")
+    writers |= hostile_series(marker)
+    if find_spec("zarr"):
+        writers |= hostile_zarrs(marker)
     return writers

@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ import SimpleITK  # noqa: F401
 import tifffile  # noqa: F401
 
 from unet_med.data import load_image
+
+if find_spec("zarr"):
+    import unet_med.data.zarrguard  # noqa: F401
 
 SECONDS, BYTES = 20, 2 << 30
 

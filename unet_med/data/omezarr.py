@@ -76,7 +76,7 @@ class OmeZarrReader(FileReader):
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one image; see the class."""
-        image = open_ome_zarr(path)
+        image = open_ome_zarr(path, self.max_bytes)
         shape = (image.channels, *image.spatial_shape)
         self.require_memory(math.prod(shape) * image.array.dtype.itemsize)
         if header_only:
@@ -98,23 +98,34 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in _FILES)
 
 
-def open_ome_zarr(path: str | Path) -> OmeZarr:
+def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
     """Open an OME-Zarr image without reading its pixels.
+
+    Only regular files below the folder are read, then and later; a chunk that decodes to more
+    than its shape holds is refused.
 
     Args:
         path: its folder.
+        max_bytes: what the chunks that are decoded at a time may take; see `FileReader`.
 
     Raises:
-        ValueError: it is no image, or has several points in time or unknown axes.
+        ValueError: it is no image, has several points in time or unknown axes, or its chunks
+            would take the machine.
         ImportError: zarr is missing.
     """
-    group = import_zarr().open_group(path, mode="r")
+    zarr = import_zarr()
+    from unet_med.data.zarrguard import GuardedStore, guard_array
+
+    group = zarr.open_group(GuardedStore(path), mode="r")
     attributes = dict(group.attrs)
     ngff = attributes.get("ome", attributes)  # 0.5 keeps its own below "ome"
     if "multiscales" not in ngff:
         raise ValueError(f"{path} is no OME-Zarr image: its group has no 'multiscales'")
     image = ngff["multiscales"][0]
     array = group[image["datasets"][0]["path"]]
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"{path} is no OME-Zarr image: its level 0 is no array")
+    guard_array(array, max_bytes)
     axes = [axis["name"] if isinstance(axis, dict) else axis for axis in image["axes"]]
     times = array.shape[axes.index("t")] if "t" in axes else 1
     if times != 1 or not {"y", "x"} <= set(axes) <= {"t", "c", *_SPACE}:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unet_med.data.headers import check_data_files
+from unet_med.data.headers import UNCOMPRESSED, check_data_files, check_series, transfer_syntax
+from unet_med.data.limits import require_in_file
 from unet_med.data.reading import FileReader, Volume, stand_in
 
+_BITS_ALLOCATED = "0028|0100"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -54,16 +56,14 @@ class SitkReader(FileReader):
 
         check_data_files(path)
         reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
-        samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
-        self.require_memory(samples * pixel.GetSizeOfPixelComponent())
+        self.require_memory(_declared_bytes(reader, path))
         return reader
 
     def _load_series(self, folder: Path) -> Any:
+        """The image of a folder whose files are looked at one by one, since GDCM trusts them."""
         import SimpleITK as sitk
 
+        check_series(folder)
         found = _quietly(sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder))
         if not found:
             raise ValueError("the folder holds no DICOM series")
@@ -73,14 +73,48 @@ class SitkReader(FileReader):
                 f"the folder holds {len(found)} DICOM series ({listed}); "
                 "choose one with SitkReader(series_id=...)"
             )
-        reader = sitk.ImageSeriesReader()
-        reader.SetFileNames(
-            sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), self.series_id or found[0])
+        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(
+            str(folder), self.series_id or found[0]
         )
+        self._check_slices([Path(name) for name in names])
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(names)
         reader.MetaDataDictionaryArrayUpdateOn()
         image = reader.Execute()
         _check_even(reader, len(reader.GetFileNames()))
         return image
+
+    def _check_slices(self, paths: Sequence[Path]) -> None:
+        """What all slices declare must fit the memory, and each of them its file.
+
+        GDCM gives noise for the pixels that a file that was cut short does not have.
+        """
+        import SimpleITK as sitk
+
+        total = 0
+        for path in paths:
+            reader = sitk.ImageFileReader()
+            declared = _declared_bytes(reader, path)
+            total += declared
+            self.require_memory(total)
+            if transfer_syntax(path) in UNCOMPRESSED:
+                stored = int(reader.GetMetaData(_BITS_ALLOCATED))
+                samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+                try:
+                    require_in_file(samples * stored // 8, path)
+                except ValueError as error:
+                    raise ValueError(f"of {path.name}: {error}") from None
+
+
+def _declared_bytes(reader: Any, path: Path) -> int:
+    """Read the header of a file with SimpleITK's reader; how many bytes it decodes to."""
+    import SimpleITK as sitk
+
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
+    samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+    return samples * pixel.GetSizeOfPixelComponent()
 
 
 def _quietly(function: Callable[[str], Any], argument: str) -> Any:
