@@ -8,6 +8,7 @@ import multiprocessing
 import re
 import resource
 import tracemalloc
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from xml.etree import ElementTree
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from hostile import fifo, jpeg, ome, shared_table, tags, tiff, tile, written
 from hypothesis import given
 from monai.transforms import LoadImage, SaveImage, Spacing
 from oracles import by_letter
@@ -252,6 +254,46 @@ def test_ome_xml_must_not_name_other_files(tmp_path, stack, name):
         np.testing.assert_array_equal(ours, stack[:2].T)
         tifffile.tiffcomment(folder / "a.tif", xml.replace(planes[:34], ""))
         refused(folder / "a.tif", "none of its planes", allow_multifile=True)
+
+
+def pair(folder, second):
+    """A sound first file, whose second plane is in the file `second` wrote."""
+    named = '<TiffData IFD="0"/><TiffData FirstZ="1" IFD="0" PlaneCount="1">'
+    named += '<UUID FileName="second.tif">urn:uuid:1</UUID></TiffData>'
+    two = ome('SizeX="16" SizeY="16" SizeZ="2" SizeC="1" SizeT="1"', inside=named)
+    (folder / "first.tif").write_bytes(tiff([tags(description=two)]))
+    second(folder / "second.tif")
+    return folder / "first.tif"
+
+
+SECOND_FILES = {
+    "loop": (written(tiff([tags()] * 300, loop_to=120)), "second.tif.*chain of images is a loop"),
+    "shared": (written(shared_table(10, 100_000)), "second.tif.*its tags name"),
+    "many": (written(tiff([tags(sub=[8] * 70_000)])), "second.tif.*more than 65536 images"),
+    "tile": (written(tile(8, zlib.compress(bytes(256)), tile_width=1 << 17, tile_length=1 << 17)),
+             "GB once decoded"),
+    "jpeg": (written(tile(7, jpeg(65500, 65500))), "holds an image of 4290250000 px"),
+    "shape": (written(tiff([tags(width=1 << 15, length=1 << 15, rows=1 << 15)])), "has shape"),
+    "cut": (written(tiff([tags()])[:-9]), "damaged|plane 1 of 2 is missing"),
+    "short": (written(tiff([tags(offsets=1 << 16)])), "plane 1 ends beyond the end of the file"),
+    "fifo": (fifo, "'second.tif', which is no regular file"),
+    "missing": (lambda path: None, "plane 1 of 2 is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SECOND_FILES)
+def test_other_files_of_a_data_set_are_checked_like_the_first(tmp_path, name):
+    second, match = SECOND_FILES[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNET_MED_MAX_BYTES", "1G")
+        refused(pair(tmp_path, second), match, allow_multifile=True)
+
+
+def test_a_sound_second_file(tmp_path):
+    ours, _ = load(pair(tmp_path, written(tiff([tags()], data=bytes(range(256))))),
+                   allow_multifile=True)  # fmt: skip
+    assert ours.shape == (16, 16, 2)
+    np.testing.assert_array_equal(ours[..., 1].T.ravel(), np.arange(256))
 
 
 def test_a_renamed_file_knows_itself_by_its_uuid(tmp_path, stack):

@@ -17,20 +17,23 @@ _HEAD = 4096  # bytes looked at, but for JPEG, whose size may stand behind long 
 _JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF markers
 
 
-def check_streams(series: Any) -> None:
+def check_streams(series: Any, *, several_files: bool = False) -> None:
     """Refuse tiles that hold larger images than a tile is.
 
     Args:
         series: a `tifffile.TiffPageSeries` whose pages are all there.
+        several_files: its pages may be in files of different codecs.
 
     Raises:
         ValueError: says how much larger.
     """
-    measure = _MEASURES.get(int(series.keyframe.compression))
-    if measure is None:
+    if int(series.keyframe.compression) not in _MEASURES and not several_files:
         return
     for page in series.pages:
         key, file = page.keyframe, page.parent.filehandle
+        measure = _MEASURES.get(int(key.compression))
+        if measure is None:
+            continue
         rows, columns = key.tilelength, key.tilewidth
         sides = (rows, columns) if key.is_tiled else (key.rowsperstrip, key.imagewidth)
         most = max(_AT_LEAST, _PADDED * sides[0] * sides[1])

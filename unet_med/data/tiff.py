@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 import threading
 from collections.abc import Mapping
@@ -72,13 +71,18 @@ class TiffReader(FileReader):
                 tif, chain = _open_companion(path, companion)
                 opened.enter_context(tif)
                 _check_ome_files(tif.ome_metadata, tif.filename, self.allow_multifile)
+            if self.allow_multifile:
+                _check_other_files(tif.ome_metadata, path)
             number, series = self._one_series(tif)
             arrange(stand_in(series.shape, series.dtype), series.axes, self.select)  # or refuse
             wanted = _Wanted.of(series, self.select)
             nbytes = math.prod(wanted.shape) * series.dtype.itemsize
-            self.require_memory(max(nbytes, _tile_bytes(tif, series)))
+            self.require_memory(max(nbytes, _tile_bytes(series.keyframe)))
             _check_pages(tif, series, chain.length, self.allow_multifile)
-            check_streams(series)
+            if self.allow_multifile:  # another file has tiles of its own
+                for page in series.pages:
+                    self.require_memory(_tile_bytes(page.keyframe))
+            check_streams(series, several_files=self.allow_multifile)
             complaints.raise_first()
             array = stand_in(wanted.shape, series.dtype)
             if not header_only:
@@ -268,6 +272,22 @@ def _check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> s
     return None if binary is None else binary.get("MetadataFile")
 
 
+def _check_other_files(xml: str | None, path: Path) -> None:
+    """The directories of every file that OME-XML names, beside `path`, before tifffile opens it."""
+    elements = ElementTree.fromstring(xml or "<OME/>").iter()
+    names = {e.get("FileName", path.name) for e in elements if e.tag.endswith("}UUID")}
+    for name in sorted(names - {path.name}):
+        other = path.with_name(name)
+        if not other.exists():
+            continue  # tifffile says which planes that costs
+        if not other.is_file():
+            raise ValueError(f"its OME-XML refers to {name!r}, which is no regular file")
+        try:
+            check_ifds(other)
+        except ValueError as error:
+            raise ValueError(f"of {name!r}, to which its OME-XML refers: {error}") from None
+
+
 def _open(path: Path) -> tuple[Any, Chain]:
     """A TIFF whose directories and descriptions were looked at before tifffile acts on them."""
     import tifffile
@@ -311,6 +331,9 @@ def _check_pages(tif: Any, series: Any, ifds: int, allow_multifile: bool) -> Non
             raise ValueError(f"plane {number} of {len(series.pages)} is missing")
         if _elsewhere(tif, page) and not allow_multifile:
             raise ValueError("it continues in other files; use TiffReader(allow_multifile=True)")
+        if page.keyframe.shape != series.keyframe.shape:  # of another file
+            shapes = f"{page.keyframe.shape}, plane 0 {series.keyframe.shape}"
+            raise ValueError(f"plane {number} has shape {shapes}")
         offsets, counts = page.dataoffsets, page.databytecounts
         if not offsets or len(offsets) != len(counts) or min(*offsets, *counts) <= 0:
             raise ValueError(f"plane {number} has strips or tiles without data")
@@ -323,8 +346,6 @@ def _elsewhere(tif: Any, page: Any) -> bool:
     return page is not None and page.parent is not tif
 
 
-def _tile_bytes(tif: Any, series: Any) -> int:
+def _tile_bytes(page: Any) -> int:
     """Size of one decoded tile, which may be far larger than the image that it claims to hold."""
-    tags = tif.pages[0].tags
-    sides = [int(tags.valueof(name) or 0) for name in ("TileWidth", "TileLength")]
-    return math.prod(sides) * series.dtype.itemsize
+    return int(page.tilewidth * page.tilelength * page.tiledepth * page.dtype.itemsize)
