@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import resource
@@ -17,6 +18,7 @@ from processes import finish, start, start_command
 
 from unet_med.data import SyntheticCells
 from unet_med.engines import OutOfMemory
+from unet_med.engines.activations import step_bytes
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.out_of_memory import is_out_of_memory
 from unet_med.losses import WeightedCrossEntropyLoss
@@ -124,14 +126,38 @@ def test_largest_tile_of_a_training_step(most: int, side: int | None) -> None:
     assert all(weight.grad is None for weight in network.parameters())
 
 
+def test_bytes_of_a_step_are_those_of_its_tensors() -> None:
+    """Two convolutions of one pixel: what lives when the first one's gradient is made."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 1, bias=False), torch.nn.ReLU(), torch.nn.Conv2d(8, 2, 1, bias=False)
+    )
+    maps = 4 * 2 * 50 * 40  # bytes of one map of the batch
+    needed = step_bytes(network, (2, 1, 50, 40))
+    image_and_target, activations, gradients = 5 * maps, 16 * maps, 16 * maps
+    assert activations + image_and_target < needed <= image_and_target + activations + gradients
+    assert 3.9 < step_bytes(network, (2, 1, 100, 80)) / needed < 4.1
+    assert all(weight.device.type == "cpu" and weight.grad is None for weight in
+               network.parameters())  # fmt: skip
+
+
 @linux
-def test_training_out_of_memory_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("megabytes", [300, 700])
+def test_training_out_of_memory_is_one_sentence(tmp_path: Path, megabytes: int) -> None:
     SyntheticCells(2, (90, 80), num_cells=5).write(tmp_path / "cells")
     words = ["train", "--images", tmp_path / "cells/images", "--labels", tmp_path / "cells/labels"]
-    words += ["--features", 8, 16, "--epochs", 1, "--device", "cpu", "--tile-size", 800]
-    process = start_command([*words, "--output", tmp_path / "out"], tmp_path, leave(300))
-    assert finish(process) == 2
+    words += ["--features", 8, 16, "--epochs", 1, "--device", "cpu"]
+
+    def trained(side: int) -> int | None:
+        words_now = [*words, "--tile-size", side, "--output", tmp_path / f"out{side}"]
+        return finish(start_command(words_now, tmp_path, leave(megabytes)))
+
+    assert trained(1200) == 2
     said = (tmp_path / "stderr").read_text()
     assert "Traceback" not in said
-    assert "out of memory in a training step on 4 tiles of [800, 800] px" in said
-    assert not (tmp_path / "out").exists()
+    assert "out of memory in a training step on 4 tiles of [1200, 1200] px" in said
+    assert not (tmp_path / "out1200").exists()
+    found = re.search(r"the largest tile that fits is (\d+) px \(--tile-size \1\)", said)
+    assert found, said
+    side = int(found[1])
+    assert trained(side) == 0, (tmp_path / "stderr").read_text()
+    assert trained(math.ceil(side * math.sqrt(2) / 2) * 2) == 2  # not half of what fits

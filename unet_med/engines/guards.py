@@ -12,11 +12,19 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from unet_med.data.dataset import EpochSampler
+from unet_med.data.limits import available_bytes
+from unet_med.engines.activations import step_bytes
 from unet_med.engines.batch import last_loss
 from unet_med.engines.checkpoints import Checkpoints
 from unet_med.engines.exceptions import on_exception
 from unet_med.inferers.facts import network_facts
 from unet_med.inferers.out_of_memory import free_memory, is_out_of_memory
+
+STATES = 2  # of each weight in the optimiser, as many as Adam has
+# Address space that glibc takes for a byte of tensors with `KeepMemory`: 1.5 to 1.8 in networks of
+# 8 to 512 features at 200 to 800 px, convolutions' own buffers included.
+HEAP_FACTOR = 1.8
+THREADS_BYTES = 64 << 20  # stacks and heaps of threads that the first step starts
 
 
 class LossGuard:
@@ -62,8 +70,10 @@ class LossGuard:
 class OutOfMemory:
     """Say which tile fits where a training step runs out of memory.
 
-    Steps on empty tiles of the sides that the network takes find the largest one that fits, in
-    the batch as it is. Stands behind the other handlers that listen to exceptions.
+    On a CPU the bytes of a step are counted (`step_bytes`) and compared with what was free when
+    the training began: a process that ran out of memory is no place to measure in, since the
+    heap keeps address space in pieces. On a GPU, and where a network cannot be counted, steps on
+    empty tiles are tried. Stands behind the other handlers that listen to exceptions.
 
     Args:
         network: the network that is trained; one that says its geometry, as
@@ -79,10 +89,16 @@ class OutOfMemory:
         self.network = network
         self.loss = loss
         self.optimizer = optimizer
+        self.free_bytes: int | None = None
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, self._note_free)
         on_exception(engine, self._explain)
+
+    def _note_free(self) -> None:
+        on_cpu = all(weight.device.type == "cpu" for weight in self.network.parameters())
+        self.free_bytes = available_bytes() if on_cpu else None
 
     def _explain(self, engine: Engine, error: BaseException) -> None:
         batch: Any = engine.state.batch
@@ -123,6 +139,8 @@ class OutOfMemory:
 
     def _fits(self, shape: Sequence[int]) -> bool:
         try:
+            if self.free_bytes is not None and (needed := self._counted(shape)):
+                return needed <= self.free_bytes
             self._step(shape)
         except Exception as error:
             if not is_out_of_memory(error):
@@ -133,9 +151,20 @@ class OutOfMemory:
             self.network.zero_grad(set_to_none=True)
         return True
 
+    def _counted(self, shape: Sequence[int]) -> int | None:
+        """Bytes that the process needs for a step; None where it depends on values."""
+        try:
+            step = step_bytes(self.network, shape)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            return None
+        states = sum(p.nbytes for p in self.network.parameters() if p.requires_grad)
+        return int(HEAP_FACTOR * step) + STATES * states + THREADS_BYTES
+
     def _step(self, shape: Sequence[int]) -> None:
         weights = [p for p in self.network.parameters() if p.requires_grad]
-        to_come = 0 if self.optimizer is None or self.optimizer.state else 2  # as many as Adam has
+        to_come = 0 if self.optimizer is None or self.optimizer.state else STATES
         reserve = [torch.empty_like(p) for p in weights for _ in range(to_come)]
         image = torch.zeros(tuple(shape), device=weights[0].device, dtype=weights[0].dtype)
         target = torch.zeros((shape[0], 2, *shape[2:]), device=image.device)  # class 0 ...
