@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FUZZ := -timeout=20 -rss_limit_mb=3000
+FUZZ := -timeout=300 -rss_limit_mb=3000
 
 .PHONY: demo test bench conformance fuzz install lint docs napari mlflow clean
 

@@ -149,7 +149,7 @@ def test_stack_and_its_label_stack(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run("train", *words, *TRAIN, "--output", tmp_path / "out") == 0
     said = capsys.readouterr().out
     assert "images    4, 2-D, 1 channel(s)" in said
-    assert "a mask (decided from the values)" in said
+    assert "a mask, its value besides 0 the foreground (decided from the values)" in said
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,10 @@ def test_labels_are_read_where_their_values_matter(
             array[:, 0] = 0
             tifffile.imwrite(tmp_path / folder / f"{name}.tif", array, photometric="minisblack")
     words = {"images": str(tmp_path / "images"), "labels": str(tmp_path / "labels")}
-    survey = look(argparse.Namespace(**words, dims=None, label_kind=kind, element_size=None))
+    given = {"classes": 4 if kind == "classes" else None}  # no label holds 1 and 2
+    survey = look(
+        argparse.Namespace(**words, dims=None, label_kind=kind, element_size=None, **given)
+    )
     assert len(decoded) == count
     assert survey == Survey(
         count=2, shape=(10, 12, 3), in_channels=1, spatial_dims=3,

@@ -148,9 +148,9 @@ def test_the_planes_of_a_stack_are_left_to_a_2d_network(bundle: Path, tmp_path: 
 
 
 def namespace(folder: Path, **options: object) -> argparse.Namespace:
-    given = {"dims": None, "label_kind": "instances", "element_size": None, **options}
+    given = {"dims": None, "label_kind": "instances", "element_size": None, "classes": None}
     images, labels = str(folder / "images"), str(folder / "labels")
-    return argparse.Namespace(images=images, labels=labels, **given)
+    return argparse.Namespace(images=images, labels=labels, **{**given, **options})
 
 
 def test_sizes_are_counted_in_the_pixels_that_the_network_sees(tmp_path: Path) -> None:

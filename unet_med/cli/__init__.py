@@ -130,6 +130,12 @@ def _add_train(commands: Commands[argparse.ArgumentParser]) -> None:
         choices=("auto", "mask", "classes", "instances"),
         help="what label values mean (auto: decided from the files, and said)",
     )
+    train.add_argument(
+        "--classes",
+        type=int,
+        metavar="K",
+        help="labels are classes 0 to K-1 (counted in the files)",
+    )
     train.add_argument("--features", type=int, nargs="+", help="channels of each level")
     train.add_argument(
         "--dims", type=int, choices=(2, 3), help="2: planes, 3: volumes (decided from the files)"

@@ -54,6 +54,7 @@ def _asked(args: argparse.Namespace) -> dict[str, tuple[str, Any]]:
         "--labels": ("labels", str(Path(args.labels).absolute()) if args.labels else None),
         "--preset": ("preset", args.preset),
         "--label-kind": ("label_kind", None if args.label_kind == "auto" else args.label_kind),
+        "--classes": ("out_channels", args.classes),
         "--features": ("features", args.features),
         "--dims": ("spatial_dims", args.dims),
         "--tile-size": ("tile_size", args.tile_size),

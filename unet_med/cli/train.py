@@ -96,14 +96,17 @@ def look(args: argparse.Namespace) -> Survey:
     dims = args.dims or (3 if volume and len(pairs) > 1 else 2)
     kind = args.label_kind
     labels = [data.load_image(p["label"]).numpy()[0] for p in pairs] if kind != "mask" else []
-    kind = data.guess_label_kind(labels) if kind == "auto" else kind
+    kind = _kind(args, labels) if kind == "auto" or args.classes else kind
+    classes = 2
+    if kind == "classes":
+        classes = data.count_classes(labels, [p["label"] for p in pairs], args.classes)
     return Survey(
         count=sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes),
         shape=tuple(max(map(round, s)) for s in zip(*(s[:dims] for s in sides), strict=True)),
         in_channels=first.array.shape[0] if first.has_channels else 1,
         spatial_dims=dims,
         label_kind=kind,
-        out_channels=_count_classes(labels) if kind == "classes" else 2,
+        out_channels=classes,
         stacks=dims == 2 and volume,
         min_size=_min_size(labels, zooms, dims) if kind == "instances" else 0,
         spatial_unit=first.spatial_unit,
@@ -125,9 +128,13 @@ def _zoom(image: str, element_size: list[float], choice: dict[str, int]) -> Arra
     return np.divide(header.pixel_size, [*sizes, *kept])
 
 
-def _count_classes(labels: Sequence[Array]) -> int:
-    """Classes 0..K-1; 255 is ignored, and a network tells two apart at least."""
-    return max(2, *(int(label[label != 255].max(initial=0)) + 1 for label in labels))
+def _kind(args: argparse.Namespace, labels: Sequence[Array]) -> str:
+    """What label values mean: classes where their number is given, else as they look."""
+    from unet_med import data
+
+    if args.classes and args.label_kind not in ("auto", "classes"):
+        raise ValueError(f"--classes is for labels that are classes, these are {args.label_kind}")
+    return "classes" if args.classes else data.guess_label_kind(labels)
 
 
 def _min_size(labels: Sequence[Array], zooms: Sequence[Array], dims: int) -> int:
@@ -193,7 +200,10 @@ def _recipes(preset: str, survey: Survey) -> list[Path]:
 
 def _describe(args: argparse.Namespace, survey: Survey, config: dict[str, Any]) -> None:
     assumed = " (decided from the values)" if args.label_kind == "auto" else ""
-    kind = {"mask": "a mask", "classes": f"{survey.out_channels} classes"}
+    kind = {
+        "mask": "a mask, its value besides 0 the foreground",
+        "classes": f"{survey.out_channels} classes",
+    }
     features = config["features"] or "as the preset"
     print(f"images    {survey.count}, {survey.spatial_dims}-D, {survey.in_channels} channel(s)")
     kept = f"instances; smaller than {survey.min_size} px are dropped from results"

@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 _MODULE_OF = {
+    "count_classes": "classes",
     "EpochSampler": "dataset",
     "TileDataset": "dataset",
     "find_images": "datalist",
