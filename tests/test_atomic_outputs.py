@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import resource
@@ -190,8 +191,10 @@ def test_prediction_that_is_stopped(
     os.kill(process.pid, number)
     assert finish(process) == code
     assert sentence(tmp_path) == "unet-med: stopped"
-    written = files(output)
+    record = json.loads((output / "record.json").read_text(encoding="utf-8"))
+    written = [name for name in files(output) if name != "record.json"]
     assert len(written) < 400
+    assert {f"{name}_mask.tif" for name in record["images"]} <= set(written)
     for name in written:
         assert not name.startswith(".")
         assert tifffile.imread(output / name).shape[-2:] == (56, 64)

@@ -298,6 +298,30 @@ def test_a_record_grows_only_with_what_the_same_weights_made(tmp_path: Path) -> 
     assert read_record(results)["weights"]["sha256"] == sha256(weights)
 
 
+def test_a_run_that_is_stopped_leaves_no_record_of_what_it_wrote_over(tmp_path: Path) -> None:
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"one")
+    results = predicted(tmp_path, weights)
+    shutil.copy(tmp_path / "images/a.tif", tmp_path / "images/b.tif")
+    assert main(["evaluate", str(results), str(tmp_path / "truth")]) == 0
+    weights.write_bytes(b"two")
+    handler = PredictionRecord(results, weights, {"label_kind": "instances"})
+    engine: Any = Machine()
+    handler._start(engine)
+    engine.state.output = [{"image": load_image(tmp_path / "images/b.tif")}]
+    handler._keep(engine)  # killed here
+    left = read_record(results)
+    assert list(left["images"]) == ["b"]
+    assert left["weights"]["sha256"] == sha256(weights)
+    assert "evaluation" not in left
+    engine.state.output = [{"image": load_image(tmp_path / "images/a.tif")}]
+    handler._keep(engine)
+    assert list(read_record(results)["images"]) == ["b"]  # the next one in ten seconds
+    handler._due = 0.0
+    handler._keep(engine)
+    assert list(read_record(results)["images"]) == ["b", "a"]
+
+
 def test_evaluation_leaves_other_folders_as_they_are(tmp_path: Path) -> None:
     predicted(tmp_path)
     assert main(["evaluate", str(tmp_path / "truth"), str(tmp_path / "truth")]) == 0

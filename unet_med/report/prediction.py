@@ -22,6 +22,8 @@ from unet_med.report.provenance import (
     write_record,
 )
 
+EVERY_SECONDS = 10.0
+
 
 class PredictionRecord:
     """Handler that leaves `record.json` in the folder of the results.
@@ -30,6 +32,8 @@ class PredictionRecord:
     its file, shape, pixel size and SHA-256, under the name that its results carry. A
     further run of the same weights and settings into the folder adds its images; what
     other weights left is no longer listed, and scores go with the results they are of.
+    It is written after the first image and every ten seconds, so that a run that is stopped leaves
+    no record of what it has written over.
 
     Args:
         folder: where the results go.
@@ -48,7 +52,8 @@ class PredictionRecord:
         self.settings = dict(settings or {})
         self._images: dict[str, dict[str, Any]] = {}
         self._results = 0
-        self._began = 0.0
+        self._began = self._due = 0.0  # s
+        self._made_by: dict[str, Any] | None = None
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
@@ -60,6 +65,8 @@ class PredictionRecord:
         self._images.clear()
         self._results = 0
         self._began = time.monotonic()
+        self._due = 0.0
+        self._made_by = None
 
     def _keep(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -70,11 +77,15 @@ class PredictionRecord:
             if isinstance(image, MetaTensor) and "filename_or_obj" in image.meta:
                 entry = describe(image)
                 self._images[stem(entry["file"])] = entry
+        if time.monotonic() >= self._due:
+            self._write(engine)
 
     def _write(self, engine: Engine) -> None:
         if not self._results:
             return  # every image was set aside: there is nothing that it could be of
-        made_by = {"weights": self._weights(), "settings": self.settings}
+        if self._made_by is None:
+            self._made_by = {"weights": self._weights(), "settings": self.settings}
+        made_by = self._made_by
         before = read_record(self.folder)
         state: Any = engine.state
         same = all(before.get(key) == value for key, value in made_by.items())
@@ -87,6 +98,7 @@ class PredictionRecord:
             "images": {**(before["images"] if same else {}), **self._images},
         }
         write_record(self.folder / RECORD, record)
+        self._due = time.monotonic() + EVERY_SECONDS
 
     def _weights(self) -> dict[str, str] | None:
         if self.weights is None or not Path(self.weights).is_file():
