@@ -271,7 +271,10 @@ def test_parts_are_read_and_replaced(cells: Path) -> None:
     workflow.initialize()
     assert workflow.trainer.network is mine
     assert workflow.bundle_root == str(bundle.find_bundle())
-    with pytest.raises(FileNotFoundError, match="no override file modren: a path, or one of"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="no override file modren: give the path of one, or one of attention, ",
+    ):
         UNetTrainWorkflow(overrides=["modren"])
 
 
