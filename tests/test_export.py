@@ -219,7 +219,7 @@ def test_what_is_no_trained_bundle_is_refused(
 ) -> None:
     folder = bundle.copy_bundle(tmp_path / "bundle")
     assert main(["export", str(folder), "--format", "onnx"]) == 2
-    assert "is no trained bundle" in capsys.readouterr().err
+    assert "holds no trained weights (models/model.pt): train it first" in capsys.readouterr().err
     torch.save(unet(features=(2, 4)).state_dict(), folder / "models/model.pt")
     with pytest.raises(ValueError, match=r"model.pt does not fit the network at \S+ and \d+ more"):
         load_trained(folder)
