@@ -141,20 +141,19 @@ def test_bytes_of_a_step_are_those_of_its_tensors() -> None:
 
 
 @linux
-@pytest.mark.parametrize("megabytes", [300, 700])
-def test_training_out_of_memory_is_one_sentence(tmp_path: Path, megabytes: int) -> None:
+def test_training_out_of_memory_is_one_sentence(tmp_path: Path) -> None:
     SyntheticCells(2, (90, 80), num_cells=5).write(tmp_path / "cells")
     words = ["train", "--images", tmp_path / "cells/images", "--labels", tmp_path / "cells/labels"]
     words += ["--features", 8, 16, "--epochs", 1, "--device", "cpu"]
 
     def trained(side: int) -> int | None:
         words_now = [*words, "--tile-size", side, "--output", tmp_path / f"out{side}"]
-        return finish(start_command(words_now, tmp_path, leave(megabytes)))
+        return finish(start_command(words_now, tmp_path, leave(300)))
 
     assert trained(1200) == 2
     said = (tmp_path / "stderr").read_text()
     assert "Traceback" not in said
-    assert "out of memory in a training step on 4 tiles of [1200, 1200] px" in said
+    assert re.search(r"out of memory in a training step on \d tiles of \[1200, 1200\] px", said)
     assert not (tmp_path / "out1200").exists()
     found = re.search(r"the largest tile that fits is (\d+) px \(--tile-size \1\)", said)
     assert found, said
