@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from unittest import mock
 
 import numpy as np
@@ -22,16 +23,18 @@ from unet_med.weights import (
     class_weight_map,
     distances,
     falk_weight_map,
+    keys,
     two_nearest,
 )
 
-METHODS = pytest.mark.parametrize("method", ["cheaper", "boxes", "bits"])
-COSTS = {"cheaper": distances.SHIFTS_LIKE_TRANSFORM, "boxes": np.inf, "bits": 0}
+METHODS = pytest.mark.parametrize("method", ["cheapest", "boxes", "keys", "bits"])
 
 
 def forced(method: str):
-    """Make one of the two exact methods look the cheaper one."""
-    return mock.patch.object(distances, "SHIFTS_LIKE_TRANSFORM", COSTS[method])
+    """Make one of the three exact methods look the cheapest."""
+    if method == "cheapest":
+        return contextlib.nullcontext()
+    return mock.patch.object(distances, "cheapest", return_value=method)
 
 
 def assert_two_nearest(labels, spacing, limit=None):
@@ -177,22 +180,70 @@ def test_instance_in_many_fragments_is_one():
     )
 
 
-def test_many_scattered_instances_cost_a_few_transforms(rng):
-    """Every box is the image: halves of the instances are measured, not each of them."""
-    labels = rng.integers(1, 200, (60, 60)) * (rng.random((60, 60)) < 0.3)
+def test_few_instances_far_apart_cost_a_few_transforms():
+    """Without a limit they would be searched for all over the image: halves are measured."""
+    labels = np.zeros((150, 260), int)
+    labels[[3, 80, 140], [250, 9, 130]] = 1, 2, 3
     transform = distances.distance_transform_edt
     with mock.patch.object(distances, "distance_transform_edt", side_effect=transform) as counted:
         assert_two_nearest(labels, None)
-    assert counted.call_count == 1 + 2 * 8
+    assert counted.call_count == 1 + 2 * 2
 
 
-def test_transforms_of_single_instances_stay_in_their_boxes(rng):
-    labels = np.zeros((400, 400), np.int32)
-    labels[::20, ::20] = np.arange(1, 401).reshape(20, 20)
-    with mock.patch.object(distances, "distance_transform_edt") as image_wide:
+@pytest.mark.parametrize(
+    ("side", "every", "method"), [(192, 6, "keys"), (400, 20, "keys"), (400, 150, "boxes")]
+)
+def test_nearby_instances_need_no_transform_of_the_image(side, every, method):
+    labels = np.zeros((side, side), np.int32)
+    grid = labels[::every, ::every]
+    grid[:] = np.arange(1, grid.size + 1).reshape(grid.shape)
+    choose = distances.cheapest
+    with (
+        mock.patch.object(distances, "distance_transform_edt") as image_wide,
+        mock.patch.object(distances, "cheapest", side_effect=choose) as chosen,
+    ):
         weight = border_weight_map(labels, sigma=3.0)
     image_wide.assert_not_called()
-    np.testing.assert_allclose(weight[10, 0], 10 * np.exp(-(20**2) / (2 * 3**2)), rtol=1e-5)
+    assert choose(*chosen.call_args.args) == method
+    expected = 10 * np.exp(-(every**2) / (2 * 3**2))
+    np.testing.assert_allclose(weight[every // 2, 0], expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("spacing", [None, (2.0, 1.0, 1.0), (3.0, 0.7, 1.3)])
+@pytest.mark.parametrize("reach", [6.0, None])
+def test_many_instances_in_many_blocks(spacing, reach, rng):
+    """Numbers of 11 bits; runs and searches that end with a block."""
+    labels = rng.integers(1, 1500, (20, 30, 64)) * (rng.random((20, 30, 64)) < 0.02)
+    with forced("keys"), mock.patch.object(keys, "BLOCK", 1000):
+        found = two_nearest(labels, spacing, reach)
+    with forced("bits"):
+        expected = two_nearest(labels, spacing, reach)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_keys_of_64_bits():
+    """Squares and numbers that do not fit 32 bits together."""
+    labels = np.zeros((70, 600), np.int32)
+    labels[[0, 60, 69], [0, 590, 3]] = 40_000, 39_999, 40_000 - 2**12
+    with forced("keys"):
+        assert_two_nearest(labels, None)
+
+
+@given(data=st.data(), sigma=st.floats(0.5, 8))
+def test_what_a_large_sum_spares_was_negligible(data, sigma):
+    """Pixels are given up only where `d1 + d2` is so large that the term is not wanted."""
+    labels = data.draw(instance_maps(axes=(2, 3)))
+    pixel = tuple(data.draw(st.sampled_from([1.0, 1.5, 3.0])) for _ in labels.shape)
+    total = 6 * sigma
+    wanted = labels == 0
+    with forced("keys"):
+        d1, d2 = distances.distances(labels, wanted, pixel, total, total)
+    theirs = two_nearest_by_transforms(labels, pixel)
+    sums = theirs[0][wanted] + theirs[1][wanted]
+    sure = sums < total - 1e-4
+    np.testing.assert_allclose((d1 + d2)[sure], sums[sure], rtol=1e-5)
+    assert (d1 + d2 >= total - 1e-3)[~sure].all()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", ">u2", "int64", "float32", "float64"])

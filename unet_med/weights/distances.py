@@ -9,12 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, find_objects
 
+from unet_med.weights.boxes import Box, grown, minima_over_boxes
 from unet_med.weights.containers import Map, Spacing, like, spatial
+from unet_med.weights.keys import minima_over_keys
 
 Floats = NDArray[np.float32]
-Box = tuple[slice, ...]
+Mask = NDArray[np.bool_]
 
-SHIFTS_LIKE_TRANSFORM = 150  # shifting by up to so many px costs like scipy's transform: measured
+# Measured, in units of moving a pixel of a box by one px:
+CALLS = 6000  # the calls that move a box
+SHIFT = 10  # moving the keys of a pixel
+TRANSFORM = 150  # scipy's distance transform, a pixel
 
 
 def two_nearest(
@@ -24,9 +29,9 @@ def two_nearest(
 
     Exact Euclidean distances to the nearest pixel of an instance, whatever its
     number of fragments. Within an instance d1 is 0 and d2 leads to the nearest
-    other one. With a limit the work is in a box around each instance; without
-    one, or with boxes that would cost more, it is `2 log2(N) + 1` distance
-    transforms of the image for N instances.
+    other one. With a limit the cost does not grow with the number of instances,
+    and is less where they are few and small; without one it is at most that of
+    `2 log2(N) + 1` distance transforms of the image for N instances.
 
     Args:
         instances: 1..N are the instances; 0, and -1 for ignored pixels, are not.
@@ -49,106 +54,74 @@ def two_nearest(
     labels, pixel = spatial(instances, spacing)
     if max_distance is not None and not max_distance > 0:
         raise ValueError(f"max_distance {max_distance}; it must be positive, or None for no limit")
-    d1, d2 = distances(labels, pixel, math.inf if max_distance is None else max_distance)
+    everywhere = np.ones(labels.shape, bool)
+    limit = math.inf if max_distance is None else max_distance
+    d1, d2 = distances(labels, everywhere, pixel, limit)
     return like(d1, instances), like(d2, instances)
 
 
 def distances(
-    labels: NDArray[Any], pixel: tuple[float, ...], reach: float
+    labels: NDArray[Any],
+    wanted: Mask,
+    pixel: tuple[float, ...],
+    reach: float,
+    total: float = math.inf,
 ) -> tuple[Floats, Floats]:
-    """d1 and d2 up to `reach`, inf beyond, by the cheaper of two exact methods.
+    """d1 and d2 of some pixels up to `reach`, inf beyond, by the cheapest of three exact methods.
 
     Args:
         labels: instances `(*S)`, positive numbers of about the number of pixels at most.
+        wanted: the pixels, `(*S)`.
         pixel: size of a pixel along each axis.
         reach: the limit, in the unit of `pixel`; inf for none.
+        total: d1 and d2 with a sum above may come back as any with a sum above.
 
     Returns:
-        d1 and d2, float32, `(*S)`.
+        d1 and d2, float32, of the wanted pixels in their order.
     """
     reach = min(reach, math.hypot(*(n * step for n, step in zip(labels.shape, pixel, strict=True))))
-    margin = [math.ceil(reach / step) for step in pixel]
     boxes = {number: box for number, box in enumerate(find_objects(labels), start=1) if box}
-    volume = sum(
-        math.prod(side.stop - side.start for side in _grown(box, margin, labels.shape))
-        for box in boxes.values()
-    )
-    transforms = 1 + 2 * (len(boxes) - 1).bit_length()
-    if volume * max(margin) <= transforms * labels.size * SHIFTS_LIKE_TRANSFORM:
-        d1, d2 = _minima_over_boxes(labels, boxes, pixel, reach)
+    if not boxes:
+        nowhere = np.full(np.count_nonzero(wanted), np.inf, np.float32)
+        return nowhere, nowhere.copy()
+    method = cheapest(wanted, boxes, [math.ceil(reach / step) for step in pixel])
+    if method == "boxes":
+        d1, d2 = minima_over_boxes(labels, wanted, boxes, pixel, reach)
+    elif method == "keys":
+        d1, d2 = minima_over_keys(labels, wanted, pixel, reach, total)
     else:
-        d1, d2 = _minima_over_bits(labels, list(boxes), pixel)
+        d1, d2 = _minima_over_bits(labels, wanted, list(boxes), pixel)
     d1[d1 > reach] = np.inf
     d2[d2 > reach] = np.inf
     return d1, d2
 
 
-def _minima_over_boxes(
-    labels: NDArray[Any], boxes: dict[int, Box], pixel: tuple[float, ...], reach: float
-) -> tuple[Floats, Floats]:
-    """d1 and d2 up to `reach`: the two least distances seen, instance after instance."""
-    margin = [math.ceil(reach / step) for step in pixel]
-    far = math.ceil((reach + max(pixel)) ** 2)  # stands for all squares above reach**2
-    small = set(pixel) == {1.0} and 2 * far <= np.iinfo(np.int16).max
-    first = np.full(labels.shape, far, np.int16 if small else np.float32)
-    second = first.copy()
-    for number, box in boxes.items():
-        around = _grown(box, margin, labels.shape)
-        rows = labels[(*box[:-1], around[-1])] == number
-        square = _squares_along_rows(rows, pixel[-1], far).astype(first.dtype)
-        for axis in reversed(range(labels.ndim - 1)):
-            square = _spread(square, axis, margin[axis], pixel[axis], far)
-            start = around[axis].start - box[axis].start + margin[axis]
-            kept = slice(start, start + around[axis].stop - around[axis].start)
-            square = square[(slice(None),) * axis + (kept,)]
-        nearest, runner_up = first[around], second[around]  # views
-        np.minimum(runner_up, np.maximum(nearest, square), out=runner_up)
-        np.minimum(nearest, square, out=nearest)
-    return np.sqrt(first, dtype=np.float32), np.sqrt(second, dtype=np.float32)
+def cheapest(wanted: Mask, boxes: dict[int, Box], margin: list[int]) -> str:
+    """The method of the least estimated cost, in units of moving a pixel of a box by one px.
 
-
-def _grown(box: Box, margin: list[int], shape: tuple[int, ...]) -> Box:
-    return tuple(
-        slice(max(side.start - m, 0), min(side.stop + m, n))
-        for side, m, n in zip(box, margin, shape, strict=True)
-    )
-
-
-def _squares_along_rows(rows: NDArray[np.bool_], step: float, far: int) -> Floats:
-    """Square of the distance to the nearest True along the last axis, at most `far`."""
-    here = np.arange(rows.shape[-1], dtype=np.int32)
-    none = math.ceil(math.sqrt(far) / step)  # pixels that are far
-    left = np.maximum.accumulate(np.where(rows, here, -none), axis=-1)
-    right = np.where(rows, here, here.size + none)[..., ::-1]
-    right = np.minimum.accumulate(right, axis=-1)[..., ::-1]
-    distance = np.minimum(here - left, right - here).astype(np.float32) * np.float32(step)
-    return np.minimum(np.square(distance), np.float32(far))
-
-
-def _spread(square: Floats, axis: int, margin: int, step: float, far: int) -> Floats:
-    """Let squared distances run along one more axis, `margin` pixels beyond both ends.
-
-    The least of `square[j] + ((i - j) step)^2` over j, for all pixels at once: this
-    needs no lower envelope, and whole blocks of small numbers are fast.
+    Args:
+        wanted: the pixels whose distances are needed.
+        boxes: of the instances, by number.
+        margin: pixels that a distance can reach along each axis.
     """
-    length = square.shape[axis]
-    shape = list(square.shape)
-    shape[axis] += 2 * margin
-    spread = np.full(shape, far, square.dtype)
-    shifted = np.empty_like(square)
-    before = (slice(None),) * axis
-    for shift in range(margin + 1):
-        np.add(square, square.dtype.type((shift * step) ** 2), out=shifted)
-        for start in {margin - shift, margin + shift}:
-            part = spread[(*before, slice(start, start + length))]
-            np.minimum(part, shifted, out=part)
-    return spread
+    volume = sum(
+        math.prod(side.stop - side.start for side in grown(box, margin, wanted.shape))
+        for box in boxes.values()
+    )
+    shifts = [min(m, n - 1) for m, n in zip(margin, wanted.shape, strict=True)][:-1] or [0]
+    moved = np.count_nonzero(wanted) * shifts[0] + wanted.size * (1 + sum(shifts[1:]))
+    costs = {
+        "boxes": volume * max(margin) + CALLS * len(boxes) * sum(shifts),
+        "keys": SHIFT * moved,
+        "bits": TRANSFORM * wanted.size * (1 + 2 * (len(boxes) - 1).bit_length()),
+    }
+    return min(costs, key=costs.__getitem__)
 
 
 def _minima_over_bits(
-    labels: NDArray[Any], numbers: list[int], pixel: tuple[float, ...]
+    labels: NDArray[Any], wanted: Mask, numbers: list[int], pixel: tuple[float, ...]
 ) -> tuple[Floats, Floats]:
-    """d1 and d2 from distances to halves of the instances.
+    """d1 and d2 of the wanted pixels from distances to halves of the instances.
 
     Two instances differ in a bit of their rank, so every instance but the nearest is
     in one of the halves whose bit is not the nearest's: d2 is the least distance to those.
@@ -165,4 +138,4 @@ def _minima_over_bits(
             half = inside & ((ranks >> bit) & 1 == value)
             others = (owner >> bit) & 1 != value
             np.minimum(second, distance_transform_edt(~half, pixel), out=second, where=others)
-    return first.astype(np.float32), second.astype(np.float32)
+    return first[wanted].astype(np.float32), second[wanted].astype(np.float32)

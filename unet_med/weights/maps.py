@@ -16,6 +16,7 @@ from unet_med.weights.containers import Map, Spacing, as_numpy, like, spatial
 from unet_med.weights.distances import distances
 
 Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 NEGLIGIBLE = 2.0**-24  # added to a weight of 1, float32 rounds it away
 
@@ -47,8 +48,9 @@ def border_weight_map(
     array([0.   , 6.065, 0.   ], dtype=float32)
     """
     labels, pixel = spatial(instances, spacing)
-    term = _border_term(labels, pixel, w0, sigma)
-    term[labels != 0] = 0
+    ground = labels == 0
+    term = np.zeros(labels.shape, np.float32)
+    term[ground] = _border_term(labels, ground, pixel, w0, sigma)
     return like(term, instances)
 
 
@@ -89,14 +91,15 @@ def falk_weight_map(
     """
     labels, pixel = spatial(instances, spacing)
     ground = labels == 0
-    weight = np.full(labels.shape, background, np.float32)
-    for members in _of_one_class(labels, classes):
-        weight += _border_term(members, pixel, separation, sigma_separation)
-        nearest = distance_transform_edt(members <= 0, pixel).astype(np.float32)
-        weight += (1 - background) * _gaussian(nearest, sigma_balance)
+    groups = list(_of_one_class(labels, classes))
+    for members in groups:
         ground |= ridge(members, "falk")
-    weight[~ground] = 1
-    weight[labels < 0] = 0
+    weight = np.where(labels < 0, 0, 1).astype(np.float32)
+    weight[ground] = background
+    for members in groups:
+        weight[ground] += _border_term(members, ground, pixel, separation, sigma_separation)
+        nearest = distance_transform_edt(members <= 0, pixel)[ground].astype(np.float32)
+        weight[ground] += (1 - background) * _gaussian(nearest, sigma_balance)
     return like(weight, instances)
 
 
@@ -147,17 +150,23 @@ def class_weight_map(
     return like(weight, label)
 
 
-def _border_term(labels: NDArray[Any], pixel: tuple[float, ...], w0: float, sigma: float) -> Floats:
-    """`w0 exp(-(d1 + d2)^2 / (2 sigma^2))` on every pixel, 0 where it is negligible."""
+def _border_term(
+    labels: NDArray[Any],
+    wanted: NDArray[np.bool_],
+    pixel: tuple[float, ...],
+    w0: float,
+    sigma: float,
+) -> Floats:
+    """`w0 exp(-(d1 + d2)^2 / (2 sigma^2))` of the wanted pixels, about 0 where negligible."""
     if not 0 <= w0 < math.inf:
         raise ValueError(f"border weight {w0}; it must be 0 or more, the paper has 10")
     if not 0 < sigma < math.inf:
         raise ValueError(f"border sigma {sigma}; it must be positive, the paper has 5 px")
     if w0 <= NEGLIGIBLE:
-        return np.zeros(labels.shape, np.float32)
-    # As d1 + d2 >= d2, the term is negligible where d2 is beyond this.
+        return np.zeros(np.count_nonzero(wanted), np.float32)
+    # The term is negligible where d1 + d2 is beyond this, all the more where d2 is.
     reach = sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE))
-    d1, d2 = distances(labels, pixel, reach)
+    d1, d2 = distances(labels, wanted, pixel, reach, total=reach)
     return np.float32(w0) * _gaussian(d1 + d2, sigma)
 
 
