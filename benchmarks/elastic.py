@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Rand2DElasticd, Rand3DElasticd
 from torch.nn import functional as F
 
@@ -55,7 +56,7 @@ def pair(shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
     """An image and its label, as the pipeline has them."""
     rng = torch.Generator().manual_seed(0)
     image = torch.rand((1, *shape), generator=rng)
-    return {"image": image, "label": (image * 100).int()}
+    return {"image": MetaTensor(image), "label": MetaTensor((image * 100).int())}
 
 
 def ours(shape: tuple[int, ...]) -> Callable[[], object]:
@@ -66,7 +67,7 @@ def ours(shape: tuple[int, ...]) -> Callable[[], object]:
 
 def bare(shape: tuple[int, ...]) -> Callable[[], object]:
     """Both samplings with a grid that is there already."""
-    images = [tensor[None].float() for tensor in pair(shape).values()]
+    images = [tensor.as_tensor()[None].float() for tensor in pair(shape).values()]
     field = random_displacement(shape, rng=np.random.default_rng(0))
     axes = torch.meshgrid(*[torch.linspace(-1, 1, side) for side in shape], indexing="ij")
     places = [a + d * (2 / (side - 1)) for a, d, side in zip(axes, field, shape, strict=True)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from oracles import displacement_by_loops, warp_by_scipy
 from torch.nn import functional as F
 
-from unet_med.deformation import draw_nodes, interpolate_nodes, random_displacement, warp
+from unet_med.deformation import Field, draw_nodes, interpolate_nodes, random_displacement, warp
 
 KERNELS = ["bicubic", "bspline"]
 
@@ -277,3 +277,17 @@ def test_gpu_equals_cpu(shape):
     labels = (x * 2**30).long()
     moved = warp(labels.cuda(), field.cuda(), mode="nearest").cpu()
     torch.testing.assert_close(moved, warp(labels, field, mode="nearest"), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(11, 12), (5, 6, 7)])
+def test_a_field_shared_by_images_warps_as_its_displacement(shape):
+    displacement = random_displacement(shape, sigma=4.0, rng=seeded())
+    field = Field(displacement)
+    image = torch.rand(2, *shape)
+    label = (image * 9).int()
+    for x in (image, image.double(), image[None]):  # either dtype first, with or without a batch
+        torch.testing.assert_close(warp(x, field), warp(x, displacement), rtol=0, atol=0)
+    for x in (label, label.long() + 2**40):
+        own = warp(x, displacement, mode="nearest")
+        torch.testing.assert_close(warp(x, field, mode="nearest"), own, rtol=0, atol=0)
+    assert field.reach == displacement.abs().max()

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, Protocol
 
 import torch
 from torch.nn import functional as F
 
-__all__ = ["draw_nodes", "interpolate_nodes", "random_displacement", "warp"]
+__all__ = ["Field", "draw_nodes", "interpolate_nodes", "random_displacement", "warp"]
 
 Kernel = Literal["bicubic", "bspline"]
 Mode = Literal["bilinear", "nearest", "bicubic"]
@@ -155,9 +155,36 @@ def interpolate_nodes(
     return field
 
 
+class Field:
+    """A displacement, and what warps of several images by it share.
+
+    Args:
+        displacement: ``(d, *S)``, or ``(B, d, *S)`` with one field an item, px.
+    """
+
+    def __init__(self, displacement: torch.Tensor) -> None:
+        self.displacement = displacement
+        self._places: dict[torch.dtype, torch.Tensor] = {}
+
+    @cached_property
+    def reach(self) -> float:
+        """The longest component, px."""
+        return max(abs(float(end)) for end in self.displacement.aminmax())
+
+    def places(self, dims: int, dtype: torch.dtype) -> torch.Tensor:
+        """Where every pixel comes from, as `grid_sample` reads it, ``(1 or B, *S, d)``."""
+        if dtype not in self._places:
+            self._places[dtype] = _places(self.items(dims), dtype)
+        return self._places[dtype]
+
+    def items(self, dims: int) -> torch.Tensor:
+        """The displacement ``(1 or B, d, *S)``."""
+        return self.displacement.reshape(-1, *self.displacement.shape[-dims - 1 :])
+
+
 def warp(
     x: torch.Tensor,
-    displacement: torch.Tensor,
+    displacement: torch.Tensor | Field,
     *,
     mode: Mode = "bilinear",
     padding_mode: PaddingMode = "reflection",
@@ -167,7 +194,8 @@ def warp(
     Args:
         x: ``(C, *S)`` or ``(B, C, *S)``, two or three spatial axes.
         displacement: ``(d, *S)``, or ``(B, d, *S)`` with one field an item, px. Both of
-            shape ``(3, 2, H, W)`` are read as a batch of images, not as a volume.
+            shape ``(3, 2, H, W)`` are read as a batch of images, not as a volume. A `Field`
+            of it saves work where several images are warped alike.
         mode: ``"bilinear"`` (trilinear in 3-D); ``"nearest"`` for labels; ``"bicubic"``
             (2-D only; may overshoot the image's range).
         padding_mode: beyond the image: ``"reflection"``, mirrored without repeating the
@@ -181,7 +209,8 @@ def warp(
     Raises:
         ValueError: shapes do not fit, or a mode is unknown or not offered in 3-D.
     """
-    dims = _spatial_dims(x, displacement)
+    field = displacement if isinstance(displacement, Field) else Field(displacement)
+    dims = _spatial_dims(x, field.displacement)
     if mode not in ("bilinear", "nearest", "bicubic"):
         raise ValueError(f"mode {mode!r} is none of 'bilinear', 'nearest', 'bicubic'")
     if mode == "bicubic" and dims == 3:
@@ -190,34 +219,38 @@ def warp(
         raise ValueError(f"padding_mode {padding_mode!r} is neither 'reflection' nor 'border'")
     if mode != "nearest" and not x.is_floating_point():
         x = x.float()
-    reach = max(abs(float(end)) for end in displacement.aminmax())  # px
-    if reach == 0:
+    if field.reach == 0:
         return x
     batch = x.unsqueeze(0) if x.ndim == dims + 1 else x  # (B, C, *S)
-    fields = displacement.unsqueeze(0) if displacement.ndim == dims + 1 else displacement
     if mode == "nearest" and not (dims == 2 and _float32_holds(batch)):
-        out = _copy_nearest(batch, fields, padding_mode, reach)
+        out = _copy_nearest(batch, field, padding_mode)
     else:
-        out = _sample(batch, fields, mode, padding_mode)
+        out = _sample(batch, field, mode, padding_mode)
     return out.view(x.shape)
 
 
-def _sample(
-    x: torch.Tensor, displacement: torch.Tensor, mode: str, padding_mode: str
-) -> torch.Tensor:
-    """`x` (B, C, *S) displaced by (1 or B, d, *S), by one `grid_sample`; its dtype is kept."""
+def _sample(x: torch.Tensor, field: Field, mode: str, padding_mode: str) -> torch.Tensor:
+    """`x` (B, C, *S) displaced by one `grid_sample`; its dtype is kept."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    shape = x.shape[2:]
-    # (d, 1 or B, *S), the last image axis first; a component lies together: faster to write
-    places = torch.empty(len(shape), displacement.shape[0], *shape, dtype=dtype, device=x.device)
+    places = field.places(x.ndim - 2, dtype)
+    grid = places.expand(x.shape[0], *places.shape[1:])  # (B, *S, d)
+    sampled = F.grid_sample(x.to(dtype), grid, mode, padding_mode, align_corners=True)
+    return sampled.to(x.dtype)
+
+
+def _places(displacement: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Displaced positions (N, *S, d) of fields (N, d, *S), -1 to 1 and the last axis first."""
+    shape = displacement.shape[2:]
+    # (d, N, *S); a component lies together: faster to write
+    places = torch.empty(
+        len(shape), displacement.shape[0], *shape, dtype=dtype, device=displacement.device
+    )
     for axis, side in enumerate(shape):
         # align_corners=True: -1 and 1 are the centres of the outermost pixels
         scale = 2 / max(side - 1, 1)
-        line = _along(axis, shape, dtype, x.device) * scale - 1
+        line = _along(axis, shape, dtype, displacement.device) * scale - 1
         torch.add(line, displacement[:, axis], alpha=scale, out=places[-1 - axis])
-    grid = places.movedim(0, -1).expand(x.shape[0], *shape, -1)  # (B, *S, d)
-    sampled = F.grid_sample(x.to(dtype), grid, mode, padding_mode, align_corners=True)
-    return sampled.to(x.dtype)
+    return places.movedim(0, -1)
 
 
 def _float32_holds(x: torch.Tensor) -> bool:
@@ -228,11 +261,10 @@ def _float32_holds(x: torch.Tensor) -> bool:
     return int(low) >= -(2**24) and int(high) <= 2**24
 
 
-def _copy_nearest(
-    x: torch.Tensor, displacement: torch.Tensor, padding_mode: str, reach: float
-) -> torch.Tensor:
+def _copy_nearest(x: torch.Tensor, field: Field, padding_mode: str) -> torch.Tensor:
     """Nearest pixel of `x` (B, C, *S), by index: no value passes through a float."""
     shape = x.shape[2:]
+    displacement = field.items(len(shape))
     exact = torch.float32 if shape.numel() <= 2**24 else torch.float64
     flat = torch.zeros(1, dtype=exact, device=x.device)
     for axis, side in enumerate(shape):
@@ -240,7 +272,7 @@ def _copy_nearest(
         index.round_()  # (1 or B, *S)
         if padding_mode == "reflection":  # a triangle wave of period 2 * (side - 1)
             index.abs_()
-            if reach >= side - 1:  # beyond the first mirror image
+            if field.reach >= side - 1:  # beyond the first mirror image
                 index.remainder_(max(2 * side - 2, 1))
             index.sub_(side - 1).abs_().neg_().add_(side - 1)
         else:

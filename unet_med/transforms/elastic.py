@@ -12,6 +12,7 @@ from monai.transforms import RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
 from unet_med.deformation import (
+    Field,
     Kernel,
     Mode,
     PaddingMode,
@@ -85,7 +86,7 @@ class RandElasticDeform(RandomizableTransform):
         return interpolate_nodes(nodes, img.shape[1:], kernel=self.kernel)
 
     def apply(
-        self, img: torch.Tensor, displacement: torch.Tensor | None, mode: Mode
+        self, img: torch.Tensor, displacement: torch.Tensor | Field | None, mode: Mode
     ) -> torch.Tensor:
         """Warp an image `(C, *S)` and keep its metadata; None leaves it in place."""
         if mode != "nearest" and not img.is_floating_point():
@@ -166,8 +167,9 @@ class RandElasticDeformd(OneDrawTransform):
         if randomize:
             self.randomize(image)
         displacement = self.drawn.displacement(image)
+        field = None if displacement is None else Field(displacement)
         for key, mode in self.key_iterator(d, self.modes):
-            d[key] = self.drawn.apply(images[key], displacement, mode)
+            d[key] = self.drawn.apply(images[key], field, mode)
         return d
 
 
