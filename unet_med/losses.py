@@ -328,12 +328,12 @@ def _weighted_cross_entropy(
     weight = torch.ones_like(likelihood) if weight is None else weight.to(likelihood)
     if counted is not None:
         likelihood, weight = likelihood.where(counted, 0.0), weight.where(counted, 0.0)
-    energy = -weight * likelihood
+    energy = weight * likelihood  # of the other sign until the end: one pass less
     if loss.reduction == "none":
-        return energy
+        return -energy
     if loss.distributed and dist.is_available() and dist.is_initialized():
-        return _over_processes(energy.sum(), weight.sum(), loss.reduction)
-    return energy.sum() / _divisor(weight.sum(), loss.reduction)
+        return _over_processes(-energy.sum(), weight.sum(), loss.reduction)
+    return -energy.sum() / _divisor(weight.sum(), loss.reduction)
 
 
 def _over_processes(energy: Tensor, weight: Tensor, reduction: str) -> Tensor:
