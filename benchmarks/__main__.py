@@ -1,6 +1,6 @@
 """Run the races and write them into docs/reference/benchmarks.md.
 
-python -m benchmarks                    # all, in about six minutes of a quiet machine
+python -m benchmarks                    # all, for which leave a quiet machine half an hour
 python -m benchmarks elastic weights    # some
 """
 
@@ -16,7 +16,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-SUBJECTS = ("elastic", "weights", "loss", "training", "inference", "start")
+SUBJECTS = ("elastic", "weights", "loss", "training", "inference", "memory", "start")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "benchmarks.md"
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 

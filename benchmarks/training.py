@@ -13,6 +13,7 @@ from monai.networks.nets import BasicUNet, DynUNet
 from skimage import io
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Limit, Race, all_cores
 from benchmarks.weights import cells
@@ -27,6 +28,8 @@ FEATURES = [16, 32, 64, 128, 256]
 def races(tiny: bool) -> Iterator[Race]:
     """The step; the pipeline of `modern` and of the default configuration."""
     yield step_race([4, 4, 8, 8, 16] if tiny else FEATURES, 204 if tiny else 572)
+    if not tiny:
+        yield step_race([4 * n for n in FEATURES], 572)
     yield pipeline_race("modern", tiny)
     if not tiny:
         yield pipeline_race(None, tiny)
@@ -45,6 +48,7 @@ def step_race(features: list[int], side: int) -> Race:
         "MONAI DynUNet": step(dyn, same),
         f"unet_med paper2015, {side} px": step(unet("paper2015", features=features), side),
     }
+    tasks["limit of modern: a matrix product of as many operations"] = product(tasks[modern])
     title = f"Training step in float32, features {features[0]}..{features[-1]}, tile {same} px"
     limits = [Limit(modern, peer, at_least=2.5)]
     return Race(title, tasks, limits, threads=all_cores(), seconds=20)
@@ -57,6 +61,21 @@ def step(network: nn.Module, side: int) -> Callable[[], object]:
     with torch.no_grad():
         label = network(image).argmax(dim=1)
     return lambda: optimise(network, optimizer, lambda: F.cross_entropy(network(image), label))
+
+
+def product(task: Callable[[], object]) -> Callable[[], object]:
+    """Products of square matrices, of as many multiplications and additions as a task counts."""
+    with FlopCounterMode(display=False) as counter:
+        task()
+    side = 2048 if counter.get_total_flops() > 1e11 else 256
+    matrix = torch.rand(side, side)
+    times = max(1, round(counter.get_total_flops() / (2 * side**3)))
+
+    def run() -> None:
+        for _ in range(times):
+            matrix @ matrix
+
+    return run
 
 
 def optimise(network: nn.Module, optimizer: Any, loss: Callable[[], torch.Tensor]) -> None:
