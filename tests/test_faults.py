@@ -171,7 +171,8 @@ def test_fail_fast_ends_with_the_first(
     text(images / "b.tif")
     assert predict(images, trained, tmp_path / "results", "--fail-fast") == 2
     assert "b.tif as TIFF" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "results").iterdir()] == ["a_mask.tif"]
+    written = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert written == ["a_mask.tif", "record.json"]
 
 
 def test_none_segmented_is_an_error(

@@ -75,6 +75,8 @@ class TiffReader(FileReader):
             if self.allow_multifile:
                 _check_other_files(tif.ome_metadata, path)
             number, series = self._one_series(tif)
+            if series.keyframe.dtype is None:  # tifffile did not make sense of the tags
+                complaints.raise_first()
             arrange(stand_in(series.shape, series.dtype), series.axes, self.select)  # or refuse
             wanted = _Wanted.of(series, self.select)
             nbytes = math.prod(wanted.shape) * series.dtype.itemsize
