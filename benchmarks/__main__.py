@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from datetime import date
@@ -28,30 +29,30 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="once, at tiny sizes; writes nothing")
     options = parser.parse_args(words)
     subjects = options.subjects or list(SUBJECTS)
-    sections = []
-    for section in run(subjects, options.tiny):
-        print(section, end="\n\n", flush=True)
-        sections.append(section)
-    if not options.tiny:
-        write(sections, subjects)
-
-
-def run(subjects: list[str], tiny: bool) -> Iterator[str]:
-    """One section of Markdown a race."""
     for subject in subjects:
-        module = importlib.import_module(f"benchmarks.{subject}")
-        for race in module.races(tiny):
-            yield race.report(once=tiny)
+        sections = []
+        for section in run(subject, options.tiny):
+            print(section, end="\n\n", flush=True)
+            sections.append(section)
+        if not options.tiny:
+            write(sections, subject)
 
 
-def write(sections: list[str], subjects: list[str], page: Path = PAGE) -> None:
-    """Replace what an earlier run wrote between the markers."""
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    command = f"`make bench` (`python -m benchmarks {' '.join(subjects)}`)"
-    body = "\n\n".join([BEGIN, f"{command}; {machine()}.", *sections, END])
-    page.write_text(before + body + after, encoding="utf-8")
+def run(subject: str, tiny: bool) -> Iterator[str]:
+    """One section of Markdown a race."""
+    module = importlib.import_module(f"benchmarks.{subject}")
+    for race in module.races(tiny):
+        yield race.report(once=tiny)
+
+
+def write(sections: list[str], subject: str, page: Path = PAGE) -> None:
+    """Replace what an earlier run wrote of one subject; the others keep theirs, and their date."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    written, after = rest.split(END)
+    blocks = dict(re.findall(r"<!-- (\w+) -->\s*(.*?)\s*(?=<!-- |\Z)", written, re.DOTALL))
+    blocks[subject] = "\n\n".join([f"`python -m benchmarks {subject}`; {machine()}.", *sections])
+    kept = [f"<!-- {name} -->\n\n{blocks[name]}" for name in SUBJECTS if name in blocks]
+    page.write_text(before + "\n\n".join([BEGIN, *kept, END]) + after, encoding="utf-8")
 
 
 def machine() -> str:

@@ -24,7 +24,7 @@ def figures(*values: float):
 @PEER_WARNINGS
 @pytest.mark.parametrize("subject", command.SUBJECTS)
 def test_every_subject_runs_tiny(subject: str) -> None:
-    sections = list(command.run([subject], tiny=True))
+    sections = list(command.run(subject, tiny=True))
     assert sections
     for section in sections:
         assert section.startswith("### ")
@@ -85,14 +85,18 @@ def test_a_missing_peer_is_named() -> None:
 
 def test_the_page_keeps_what_is_not_measured_here(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{command.BEGIN}\nold\n{command.END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{command.BEGIN}\n\n{command.END}\nafter\n", encoding="utf-8")
+    command.write(["### tiles", "### whole"], "inference", page)
+    command.write(["### old"], "loss", page)
     for _ in range(2):  # twice is once
-        command.write(["### new"], ["loss"], page)
+        command.write(["### new"], "loss", page)
     text = page.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{command.BEGIN}\n\n`make bench`")
-    assert text.endswith(f"### new\n\n{command.END}\nafter\n")
+    assert text.startswith(
+        f"before\n{command.BEGIN}\n\n<!-- loss -->\n\n`python -m benchmarks loss`"
+    )
+    assert text.endswith(f"### tiles\n\n### whole\n\n{command.END}\nafter\n")
     assert text.count("### new") == 1
-    assert "old" not in text
+    assert "### old" not in text
 
 
 def test_the_page_of_this_repository_has_the_markers() -> None:
