@@ -188,7 +188,7 @@ def test_prediction_that_is_stopped(
         shutil.copy(cells / "images/cells_000.tif", tmp_path / f"images/{k:03d}.tif")
     words = ["predict", tmp_path / "images", "--bundle", trained, "--output", output]
     process = start_command([*words, "--probabilities"], tmp_path)
-    while not output.exists() or len(files(output)) < 6:
+    while not output.exists() or len(list(output.glob("[!.]*"))) < 6:
         assert process.is_alive()
         time.sleep(0.002)
     os.kill(process.pid, number)
@@ -201,6 +201,33 @@ def test_prediction_that_is_stopped(
     for name in written:
         assert not name.startswith(".")
         assert tifffile.imread(output / name).shape[-2:] == (56, 64)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_a_library_swallows_comes_again(
+    number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a finaliser does, and a callback from C; what cleans up on the way out is let alone."""
+    swallowed, cleaned_up = [], []
+
+    def command(_: object) -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as stop:
+            swallowed.append(stop)
+        try:
+            time.sleep(20)
+        finally:
+            time.sleep(0.3)
+            cleaned_up.append(True)
+
+    monkeypatch.setattr("unet_med.cli.doctor.run", command)
+    monkeypatch.setattr("unet_med.cli.REPEAT_SECONDS", 0.05)
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
+    assert main(["doctor"]) == code
+    assert len(swallowed) == len(cleaned_up) == 1
+    assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def write(path: Path, text: str) -> None:

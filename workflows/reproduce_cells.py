@@ -37,7 +37,7 @@ AVERAGING = "flips"
 GROW = 2  # px into the background between two cells
 SMALLEST = 0.1  # of the median training cell: what is smaller is no cell
 PICTURED = 3  # held-out images
-COMMON = {"preset": "modern", "batch_size": 4, "features": FEATURES, "label_kind": "instances"}
+COMMON = {"preset": "modern", "features": FEATURES, "label_kind": "instances"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "border-weights": {**COMMON, "w0": 10.0},
     "no-border-weights": {**COMMON, "w0": 0.0},

@@ -22,6 +22,7 @@ from unet_med.data.limits import budget
 from unet_med.errors import one_line, user_error
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
+REPEAT_SECONDS = 1.0  # see `_terminable`
 CHOICES = ("series", "time", "channel")  # of an image, in files that hold several
 
 
@@ -60,19 +61,40 @@ def choice_of(args: argparse.Namespace) -> dict[str, int]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind what runs, as ^C does, so that nothing half-written stays behind."""
+    """Let SIGTERM unwind what runs, as ^C does, so that nothing half-written stays behind.
+
+    What a signal raises is lost where it comes while a finaliser runs, or a callback from C: so
+    it is raised again, every `REPEAT_SECONDS`, until it is on its way out.
+    """
+    stopped_by = signal.SIGINT
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt("stopped", 128 + number)
+        nonlocal stopped_by
+        if number != signal.SIGALRM:
+            stopped_by = signal.Signals(number)
+            signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
+        elif _is_stopping(sys.exc_info()[1]):
+            return
+        raise KeyboardInterrupt("stopped", 128 + stopped_by)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_stopping(error: BaseException | None) -> bool:
+    """Whether an exception that is being dealt with goes back to a signal."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _parser() -> argparse.ArgumentParser:
