@@ -282,12 +282,18 @@ def test_what_changed_since_is_said(tmp_path: Path) -> None:
     assert "image is no longer at" in text
 
 
-def test_a_record_grows_only_with_what_the_same_weights_made(tmp_path: Path) -> None:
+def evaluated(tmp_path: Path) -> tuple[Path, Path]:
+    """Weights, and the scored results of image a by them; an image b lies beside a."""
     weights = tmp_path / "model.pt"
     weights.write_bytes(b"one")
     results = predicted(tmp_path, weights)
     shutil.copy(tmp_path / "images/a.tif", tmp_path / "images/b.tif")
     assert main(["evaluate", str(results), str(tmp_path / "truth")]) == 0
+    return weights, results
+
+
+def test_a_record_grows_only_with_what_the_same_weights_made(tmp_path: Path) -> None:
+    weights, results = evaluated(tmp_path)
     handler = PredictionRecord(results, weights, {"label_kind": "instances"})
     record(handler, tmp_path / "images/b.tif")
     assert list(read_record(results)["images"]) == ["a", "b"]
@@ -299,11 +305,7 @@ def test_a_record_grows_only_with_what_the_same_weights_made(tmp_path: Path) -> 
 
 
 def test_a_run_that_is_stopped_leaves_no_record_of_what_it_wrote_over(tmp_path: Path) -> None:
-    weights = tmp_path / "model.pt"
-    weights.write_bytes(b"one")
-    results = predicted(tmp_path, weights)
-    shutil.copy(tmp_path / "images/a.tif", tmp_path / "images/b.tif")
-    assert main(["evaluate", str(results), str(tmp_path / "truth")]) == 0
+    weights, results = evaluated(tmp_path)
     weights.write_bytes(b"two")
     handler = PredictionRecord(results, weights, {"label_kind": "instances"})
     engine: Any = Machine()

@@ -193,7 +193,8 @@ class _BoundedCodec(BytesBytesCodec):
     is_fixed_size = False
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
-        raise NotImplementedError  # of no use in reading
+        # Asked only of what packs the index of a shard, which must be of a length known before.
+        raise NotImplementedError(f"its index of a shard is compressed by {self.codec}")
 
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
         declared = math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize
