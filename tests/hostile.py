@@ -334,11 +334,12 @@ def zeros_zstd(count: int, *, says_size: bool) -> bytes:
     return b"\x28\xb5\x2f\xfd" + head + block * ((count >> 17) - 1) + last
 
 
-def sharded(inner: bytes, shard: int, chunk: int, codec: str) -> Write:
-    """A Zarr 3 array of one shard, whose index leads to one chunk."""
+def sharded(inner: bytes, shard: int, chunk: int, codec: str, *, packed: bool = False) -> Write:
+    """A Zarr 3 array of one shard, whose index leads to one chunk; it may be said to be packed."""
     index = struct.pack("<QQ", 0, len(inner))
     codecs = [{"name": "bytes"}, {"name": codec, "configuration": {"level": 1, "checksum": False}}]
-    settings = {"chunk_shape": [chunk] * 2, "codecs": codecs, "index_codecs": [{"name": "bytes"}]}
+    settings = {"chunk_shape": [chunk] * 2, "codecs": codecs}
+    settings["index_codecs"] = codecs if packed else codecs[:1]
     grid = {"name": "regular", "configuration": {"chunk_shape": [shard] * 2}}
     array = {"chunk_grid": grid, "shape": [shard] * 2}
     array |= {"codecs": [{"name": "sharding_indexed", "configuration": settings}]}
@@ -372,6 +373,7 @@ def hostile_zarrs(marker: Path) -> dict[str, tuple[Write, str]]:
         "zstd.zarr": (zarr3(zeros_zstd(64 << 20, says_size=True), zstd), longer),
         "stream.zarr": (zarr3(zeros_zstd(1 << 30, says_size=False), zstd), "damaged"),
         "twice.zarr": (zarr3(zeros_zstd(1 << 30, says_size=False), zstd, zstd), "damaged"),
+        "index.zarr": (sharded(b"", 16, 8, "zstd", packed=True), "index of a shard is compressed"),
         "shard.zarr": (sharded(zeros_zstd(64 << 20, says_size=True), 16, 16, "zstd"), longer),
         "outside.zarr": (zarr2(level="../blosc.zarr/0"), "'..'|outside its folder"),
         "absolute.zarr": (zarr2(level="/etc"), "etc|no array"),
