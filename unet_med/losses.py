@@ -129,7 +129,7 @@ class WeightedCrossEntropyLoss(_Loss):
         logits, label, weight = _unpack(logits, target)
         classes = label.long()
         counted: Tensor | None = None  # all pixels
-        if 0 <= self.ignore_index < logits.shape[1] or not _sound(label, classes, logits.shape[1]):
+        if 0 <= self.ignore_index < logits.shape[1] or not _sound(label, logits.shape[1]):
             _check_labels(label, logits.shape[1], self.ignore_index)
             counted = label != self.ignore_index
             classes = classes.where(counted, 0)
@@ -297,12 +297,12 @@ def _check_labels(label: Tensor, num_classes: int, ignore_index: int | None) -> 
         )
 
 
-def _sound(label: Tensor, classes: Tensor, num_classes: int) -> bool:
+def _sound(label: Tensor, num_classes: int) -> bool:
     """Whether every label is a class number; one flag comes back from the device."""
-    low, high = classes.aminmax()
-    sound = (low >= 0) & (high < num_classes)  # NaN becomes a large negative number
+    low, high = label.aminmax()
+    sound = (low >= 0) & (high < num_classes)  # False for NaN
     if label.is_floating_point():
-        least, most = classes.to(label.dtype).sub_(label).aminmax()  # fractions
+        least, most = label.frac().aminmax()
         sound = sound & (least == 0) & (most == 0)
     return bool(sound)
 
