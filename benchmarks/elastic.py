@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import Rand2DElasticd, Rand3DElasticd
 from torch.nn import functional as F
 
-from benchmarks.timing import Limit, Race
+from benchmarks.timing import Limit, Race, all_cores
 from unet_med.deformation import random_displacement
 from unet_med.transforms import RandElasticDeformd
 
@@ -22,13 +22,30 @@ OURS, BARE = "unet_med RandElasticDeformd", "limit: two bare grid_sample"
 
 
 def races(tiny: bool) -> Iterator[Race]:
-    """2-D, the paper's tile; 3-D."""
-    shape = (60, 60) if tiny else (572, 572)
+    """2-D, the paper's tile, on all cores and on one, as a loader's worker has it; 3-D."""
+    for threads in sorted({all_cores(), 1}, reverse=True):
+        yield race_2d((60, 60) if tiny else (572, 572), threads)
+
+    volume = (8, 16, 16) if tiny else (64, 128, 128)
+    peer = "MONAI Rand3DElasticd"
+    race = Race(
+        f"Elastic, image + label (1, {', '.join(map(str, volume))})",
+        {OURS: ours(volume), BARE: bare(volume), peer: monai_3d(volume)},
+        [Limit(OURS, peer, at_least=8)],
+        threads=all_cores(),
+        seconds=10,
+    )
+    race.add_peer("torchio", "torchio", lambda module: torchio(module, volume))
+    yield race
+
+
+def race_2d(shape: tuple[int, int], threads: int) -> Race:
     peer = "MONAI Rand2DElasticd"
     race = Race(
-        f"Elastic, image + label (1, {shape[0]}, {shape[1]}), sigma 10 px",
+        f"Elastic, image + label (1, {shape[0]}, {shape[1]}), sigma 10 px, {threads} thread(s)",
         {OURS: ours(shape), BARE: bare(shape), peer: monai_2d(shape)},
         [Limit(OURS, BARE, at_most=1.5), Limit(OURS, peer, at_least=20)],
+        threads=threads,
         missing=[],
     )
     race.add_peer(
@@ -38,18 +55,7 @@ def races(tiny: bool) -> Iterator[Race]:
     )
     race.add_peer("elasticdeform", "elasticdeform", lambda module: elasticdeform(module, shape))
     race.add_peer("torchio", "torchio", lambda module: torchio(module, (*shape, 1)))
-    yield race
-
-    volume = (8, 16, 16) if tiny else (64, 128, 128)
-    peer = "MONAI Rand3DElasticd"
-    race = Race(
-        f"Elastic, image + label (1, {', '.join(map(str, volume))})",
-        {OURS: ours(volume), BARE: bare(volume), peer: monai_3d(volume)},
-        [Limit(OURS, peer, at_least=8)],
-        seconds=10,
-    )
-    race.add_peer("torchio", "torchio", lambda module: torchio(module, volume))
-    yield race
+    return race
 
 
 def pair(shape: tuple[int, ...]) -> dict[str, torch.Tensor]:

@@ -291,3 +291,15 @@ def test_a_field_shared_by_images_warps_as_its_displacement(shape):
         own = warp(x, displacement, mode="nearest")
         torch.testing.assert_close(warp(x, field, mode="nearest"), own, rtol=0, atol=0)
     assert field.reach == displacement.abs().max()
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("shape", [(12, 11), (6, 5, 7), (13, 4)])
+def test_any_number_of_cores_gives_one_result(mode, shape, monkeypatch):
+    displacement = random_displacement(shape, sigma=4.0, rng=seeded())
+    x = torch.rand(2, *shape)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    whole = warp(x, displacement, mode=mode)
+    for cores in (2, 4, 16):  # 13 px are cut into 13 bands or none
+        monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
+        torch.testing.assert_close(warp(x, displacement, mode=mode), whole, rtol=0, atol=0)

@@ -232,10 +232,25 @@ def warp(
 def _sample(x: torch.Tensor, field: Field, mode: str, padding_mode: str) -> torch.Tensor:
     """`x` (B, C, *S) displaced by one `grid_sample`; its dtype is kept."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    images = x.to(dtype)
     places = field.places(x.ndim - 2, dtype)
-    grid = places.expand(x.shape[0], *places.shape[1:])  # (B, *S, d)
-    sampled = F.grid_sample(x.to(dtype), grid, mode, padding_mode, align_corners=True)
+    bands = _bands(x)
+    if bands == 1:
+        grid = places.expand(x.shape[0], *places.shape[1:])  # (B, *S, d)
+    else:
+        images = images.expand(bands, *x.shape[1:])  # one image, seen as often as there are bands
+        grid = places[0].unflatten(0, (bands, -1))  # (bands, S0 / bands, ..., d)
+    sampled = F.grid_sample(images, grid, mode, padding_mode, align_corners=True)
+    if bands > 1:
+        sampled = sampled.movedim(0, 1).flatten(1, 2).unsqueeze(0)  # (1, C, *S)
     return sampled.to(x.dtype)
+
+
+def _bands(x: torch.Tensor) -> int:
+    """Bands to sample `x` (B, C, *S) in: `grid_sample` shares out items among cores, not pixels."""
+    if x.shape[0] > 1 or x.device.type != "cpu":
+        return 1
+    return max(n for n in range(1, torch.get_num_threads() + 1) if x.shape[2] % n == 0)
 
 
 def _places(displacement: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -9,10 +9,10 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Randomizable, Transform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple
+from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
 from unet_med.geometry import mirror_index
-from unet_med.transforms.one_draw import OneDrawTransform
+from unet_med.transforms.one_draw import OneDrawTransform, with_metadata_of
 
 __all__ = ["RandTileCrop", "RandTileCropD", "RandTileCropDict", "RandTileCropd"]
 
@@ -170,7 +170,7 @@ def _window(img: torch.Tensor, start: Sequence[int], sizes: Sequence[int]) -> to
             mirrored[axis] = torch.tensor(index, device=img.device) - lowest
     for axis, order in mirrored.items():
         out = out.index_select(axis, order)
-    out = convert_to_dst_type(out.contiguous(), img)[0]
+    out = with_metadata_of(img, out.contiguous())
     if isinstance(out, MetaTensor):
         shift = torch.eye(len(out.affine), dtype=out.affine.dtype)
         shift[: len(start), -1] = torch.tensor(start, dtype=shift.dtype)

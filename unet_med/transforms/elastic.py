@@ -9,7 +9,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import get_track_meta
 from monai.transforms import RandomizableTransform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
+from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 
 from unet_med.deformation import (
     Field,
@@ -20,7 +20,7 @@ from unet_med.deformation import (
     interpolate_nodes,
     warp,
 )
-from unet_med.transforms.one_draw import OneDrawTransform
+from unet_med.transforms.one_draw import OneDrawTransform, with_metadata_of
 
 __all__ = [
     "RandElasticDeform",
@@ -95,7 +95,7 @@ class RandElasticDeform(RandomizableTransform):
             return img
         batch = convert_to_tensor(img, track_meta=False).unsqueeze(0)
         out = warp(batch, displacement, mode=mode, padding_mode=self.padding_mode)
-        return convert_to_dst_type(out[0], img)[0]
+        return with_metadata_of(img, out[0])
 
     def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
         """Deform an image.

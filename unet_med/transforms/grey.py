@@ -11,9 +11,9 @@ import torch
 from monai.config import KeysCollection
 from monai.data import get_track_meta
 from monai.transforms import RandomizableTransform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+from monai.utils import TransformBackends, convert_to_tensor
 
-from unet_med.transforms.one_draw import OneDrawTransform
+from unet_med.transforms.one_draw import OneDrawTransform, with_metadata_of
 
 __all__ = ["RandGreyValue", "RandGreyValueD", "RandGreyValueDict", "RandGreyValued"]
 
@@ -116,7 +116,7 @@ class RandGreyValue(RandomizableTransform):
         low, high = self.value_range or (float(end) for end in plain.aminmax())
         if low == high:
             return img
-        return convert_to_dst_type(_follow(self._curve, plain, low, high), img)[0]
+        return with_metadata_of(img, _follow(self._curve, plain, low, high))
 
 
 class RandGreyValued(OneDrawTransform):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import get_track_meta
+from monai.data import MetaTensor, get_track_meta
 from monai.transforms import MapTransform, Randomizable
 from monai.utils import convert_to_tensor
 
@@ -52,3 +52,13 @@ class OneDrawTransform(Randomizable, MapTransform):
             if shape != shapes[first]:
                 raise ValueError(f"{key} is {shape} px, {first} is {shapes[first]} px; {reason}")
         return images
+
+
+def with_metadata_of(img: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """`out` with copies of what `img` says of itself; neither its dtype nor its device changes.
+
+    MONAI's `convert_to_dst_type` makes default metadata first, which costs more than to copy.
+    """
+    if isinstance(img, MetaTensor):
+        return out.as_subclass(MetaTensor).copy_meta_from(img)
+    return out
