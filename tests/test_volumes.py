@@ -319,6 +319,25 @@ def test_sides_other_than_the_plans_are_refused(
     assert "--tile gives 28 x 28 px, and out.ome.zarr was planned with" in capsys.readouterr().err
 
 
+def test_a_machine_other_than_the_plans_is_refused(
+    tmp_path: Path,
+    planes_bundle: Path,
+    noise: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = small_plan(tmp_path, planes_bundle, noise)
+    line = ["predict", plan.source, "--bundle", planes_bundle, "--output", plan.output, "--resume"]
+    line = [*map(str, line), "--workers", "1", "--plan-only"]
+    assert main([*line, "--threads", "1", "--device", "cpu"]) == 0
+    assert main([*line, "--threads", "2"]) == 2
+    said = "--threads gives 2, and out.ome.zarr was planned with 1: leave --threads out"
+    assert said in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert main([*line, "--device", "cuda:0"]) == 2
+    assert "--device gives cuda, and out.ome.zarr was planned with cpu" in capsys.readouterr().err
+
+
 def test_the_file_of_the_weights_is_part_of_the_plan(tmp_path: Path, noise: np.ndarray) -> None:
     from safetensors.torch import save_file
 

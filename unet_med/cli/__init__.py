@@ -226,7 +226,7 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     blocks = predict.add_argument_group("block by block, into NAME.ome.zarr or NAME.ome.tif")
     blocks.add_argument("--block", type=int, nargs="+", metavar="PX", help="its sides, [Z] Y X")
     blocks.add_argument("--tile", type=int, help="side of the network's input in a block, px")
-    blocks.add_argument("--threads", type=int, default=1, help="of each worker (%(default)s)")
+    blocks.add_argument("--threads", type=int, help="of each worker (1)")
     blocks.add_argument("--plan-only", action="store_true", help="plan, and stop before any block")
     blocks.add_argument("--workers", type=int, help="processes (one a core, or one a GPU)")
     engine = blocks.add_mutually_exclusive_group()

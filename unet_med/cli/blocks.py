@@ -58,6 +58,7 @@ def _plan(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockPlan:
                 f"{args.output} was planned with other options: leave them as they were"
             )
         _check_sides(plan, args.block, args.tile)
+        _check_machine(plan, args.device, args.threads)
         plan.check()
         return plan
     if taken:
@@ -71,7 +72,7 @@ def _plan(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockPlan:
         outputs=outputs,
         settings=settings,
         device=choose_device(args.device),
-        threads=args.threads,
+        threads=args.threads or 1,
         progress=True,
     )
 
@@ -88,10 +89,23 @@ def _check_sides(plan: BlockPlan, block: Sequence[int] | None, tile: int | None)
         ("tile", sides, plan.tile),
     ):
         if asked != planned:
-            raise ValueError(
-                f"--{name} gives {_sides(asked)} px, and {plan.output.name} was planned with "
-                f"{_sides(planned)} px: leave --{name} out, or choose a new --output"
-            )
+            raise _otherwise(plan, name, f"{_sides(asked)} px", f"{_sides(planned)} px")
+
+
+def _check_machine(plan: BlockPlan, device: str | None, threads: int | None) -> None:
+    """Refuse a device or a number of threads on which the last digits would differ."""
+    kind = device and choose_device(device).split(":")[0]
+    if kind and kind != plan.device:
+        raise _otherwise(plan, "device", kind, plan.device)
+    if threads and threads != plan.threads:
+        raise _otherwise(plan, "threads", str(threads), str(plan.threads))
+
+
+def _otherwise(plan: BlockPlan, name: str, asked: str, planned: str) -> ValueError:
+    return ValueError(
+        f"--{name} gives {asked}, and {plan.output.name} was planned with {planned}: "
+        f"leave --{name} out, or choose a new --output"
+    )
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
