@@ -30,6 +30,7 @@ _MODULE_OF = {
     "NiftiReader": "nifti",
     "NiftiWriter": "nifti",
     "OmeZarrReader": "omezarr",
+    "OmeZarrWriter": "ngff",
     "SitkReader": "sitk",
     "TiffReader": "tiff",
     "TiffWriter": "ometiff",

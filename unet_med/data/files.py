@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 
+from unet_med.data.ngff import OmeZarrWriter, write_ome_zarr
 from unet_med.data.nifti import NiftiReader, NiftiWriter, write_nifti
 from unet_med.data.ometiff import TiffWriter, write_tiff
 from unet_med.data.omezarr import OmeZarrReader, is_zarr
@@ -166,11 +167,11 @@ def save_image(
     channel_names: tuple[str, ...] = (),
     like: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write a whole image as OME-TIFF or NIfTI, by suffix, in one step.
+    """Write a whole image as OME-TIFF, NIfTI or OME-Zarr, by suffix, in one step.
 
     Args:
-        path: `.tif`, `.tiff`, `.nii` or `.nii.gz`; missing folders are made. A reader never
-            sees half a file.
+        path: `.tif`, `.tiff`, `.nii`, `.nii.gz` or `.zarr`; missing folders are made. A reader
+            never sees half a file.
         array: `(C, X, Y[, Z])`, or without channels `(X, Y)`, or `(X, Y, Z)` with
             `has_channels=False`. The dtype is kept; where the formats do not know it, it
             becomes one that holds the values (see `storable`).
@@ -185,7 +186,7 @@ def save_image(
 
     Raises:
         ValueError: another suffix or unit, a dtype or shape that is no image, or a
-            rotation that TIFF cannot say.
+            rotation that TIFF and OME-Zarr cannot say.
     """
     path = Path(path)
     image = channel_first(array, 0 if has_channels and array.ndim > 2 else None)
@@ -196,8 +197,12 @@ def save_image(
     elif path.name.lower().endswith(NiftiReader.suffixes):
         is_nifti = str(like or "").lower().endswith(NiftiReader.suffixes)
         write_nifti(path, image, world, unit, like=like if is_nifti else None)
+    elif path.name.lower().endswith(OmeZarrReader.suffixes):
+        write_ome_zarr(path, image, world, unit)
     else:
-        raise ValueError(f"cannot write {path}: the suffix must be .tif, .tiff, .nii or .nii.gz")
+        raise ValueError(
+            f"cannot write {path}: the suffix must be .tif, .tiff, .nii, .nii.gz or .zarr"
+        )
     return path
 
 
@@ -212,12 +217,17 @@ def register() -> None:
     from monai.transforms.io.array import SUPPORTED_READERS
 
     SUPPORTED_READERS.update(
-        unetmedsitkreader=SitkReader, unetmedtiffreader=TiffReader, unetmedniftireader=NiftiReader
+        unetmedsitkreader=SitkReader,
+        unetmedtiffreader=TiffReader,
+        unetmedniftireader=NiftiReader,
+        unetmedomezarrreader=OmeZarrReader,
     )
     # MONAI fills its table on the first look-up, but only while the table is empty.
     image_writer.resolve_writer("nii.gz", error_if_not_found=False)
     for suffix in ("tif", "tiff", "ome.tif", "ome.tiff"):
         image_writer.SUPPORTED_WRITERS[suffix] = (TiffWriter,)
+    for suffix in ("zarr", "ome.zarr"):
+        image_writer.SUPPORTED_WRITERS[suffix] = (OmeZarrWriter,)
     for suffix in ("nii", "nii.gz"):
         if NiftiWriter not in image_writer.SUPPORTED_WRITERS[suffix]:
             image_writer.register_writer(suffix, NiftiWriter)

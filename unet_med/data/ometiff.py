@@ -60,7 +60,7 @@ def write_tiff(
     array = array.transpose(0, *range(array.ndim - 1, 0, -1))  # (C, X, Y[, Z]) -> (C, [Z,] Y, X)
     if array.shape[0] == 1:
         array, axes = array[0], axes[1:]
-    sizes = None if affine is None else _sizes_of(np.asarray(affine))
+    sizes = None if affine is None else voxel_sizes(np.asarray(affine), "TIFF")
     metadata, options = ome_metadata(
         axes, sizes or (1.0,) * 3, spatial_unit if sizes else None, channel_names
     )
@@ -102,15 +102,19 @@ def ome_metadata(
     return metadata, options
 
 
-def _sizes_of(affine: np.ndarray) -> tuple[float, float, float]:
-    """Voxel sizes `(Z, Y, X)` of an affine that neither rotates nor flips."""
+def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:
+    """Voxel sizes `(Z, Y, X)` of an affine, for a kind of file that says no more.
+
+    Raises:
+        ValueError: it rotates or flips.
+    """
     matrix = np.eye(3)
     n = min(affine.shape[0] - 1, 3)
     matrix[:n, :n] = affine[:n, :n]
     sizes = np.diag(matrix)
     if (sizes <= 0).any() or np.abs(matrix - np.diag(sizes)).max() > 1e-5 * sizes.max():
         raise ValueError(
-            f"affine {matrix.tolist()} rotates or flips, which TIFF cannot say; "
+            f"affine {matrix.tolist()} rotates or flips, which {kind} cannot say; "
             "save as .nii.gz, or bring the image to RAS first (Orientationd)"
         )
     return float(sizes[2]), float(sizes[1]), float(sizes[0])

@@ -16,19 +16,24 @@ from monai.utils.misc import ensure_tuple_rep
 from unet_med.data.datalist import stem
 from unet_med.data.files import NpyReader, PictureReader, save_image
 from unet_med.data.ometiff import TiffWriter
+from unet_med.data.omezarr import OmeZarrReader
 from unet_med.data.tiff import TiffReader
 from unet_med.data.writing import channel_first, known_unit, smallest_label_dtype
 
-_SAVED_AS_TIFF = (*TiffReader.suffixes, *PictureReader.suffixes, *NpyReader.suffixes)
+_SAVED_AS_TIFF = tuple(
+    suffix
+    for reader in (TiffReader, PictureReader, NpyReader, OmeZarrReader)
+    for suffix in reader.suffixes
+)
 
 
 class SaveSegmentationd(SaveImaged):
     """Write `NAME_mask.tif`, `NAME_instances.tif`, `NAME_probabilities.tif`, one a key.
 
-    NAME is the source's file name without its image suffix. TIFF, PNG and other pictures
-    give OME-TIFF, NIfTI and other medical formats `.nii.gz`, with the source's affine and
-    unit; each file appears in one step. It is a `SaveImaged`, so MONAI's tools that look
-    for one find it.
+    NAME is the source's file name without its image suffix. TIFF, OME-Zarr, PNG and other
+    pictures give OME-TIFF, NIfTI and other medical formats `.nii.gz`, with the source's
+    affine and unit; each file appears in one step. It is a `SaveImaged`, so MONAI's tools
+    that look for one find it.
 
     Args:
         keys: images `(C, X, Y[, Z])` on the grid of their source; their metadata, or that

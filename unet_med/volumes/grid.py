@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 
+from unet_med.data.ngff import levels_above
 from unet_med.inferers.facts import NetworkFacts
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides, requested_sides
 from unet_med.volumes.model import Model
@@ -16,7 +16,6 @@ __all__ = ["choose_layout", "choose_tile", "smaller_tile"]
 
 _SIDE = {2: 2048, 3: 256}  # px of a block: 134 MB of float32 for two classes in 3-D
 _PLANES = 4  # of a block, for a network of planes
-_SMALL = 512  # px: the coarsest level fits a screen
 
 
 def choose_layout(image: Source, model: Model, block: Sequence[int] | None = None) -> Layout:
@@ -106,7 +105,7 @@ def block_needs(block: Sequence[int], facts: NetworkFacts) -> list[int]:
 
 def _levels(shape: Sequence[int], block: Sequence[int], halved: Sequence[bool]) -> int:
     """Levels until the longest side fits a screen, as far as blocks can be halved."""
-    levels = 1 + max(0, math.ceil(math.log2(max(shape) / _SMALL)))
+    levels = levels_above(shape)
     for length, side, half in zip(shape, block, halved, strict=True):
         if half and side < length:
             levels = min(levels, (side & -side).bit_length())

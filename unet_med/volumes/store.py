@@ -21,13 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.ngff import chunk_sides, halve, multiscale
 from unet_med.data.omezarr import import_zarr
 from unet_med.volumes.blocks import Block
 
 __all__ = ["Layer", "Layout", "create_store", "open_level", "write_block"]
-
-_CHUNK = {2: 512, 3: 128}  # px a side at most, by the number of axes that are longer than 1 px
-_UNIT_NAMES = {"um": "micrometer", "mm": "millimeter"}
 
 
 @dataclass(frozen=True)
@@ -135,33 +133,10 @@ def write_block(path: Path, layer: Layer, block: Block, pixels: np.ndarray, layo
         open_level(path, layer, level, mode="r+")[(..., *window)] = pixels
 
 
-def halve(pixels: np.ndarray, halved: Sequence[bool], *, mean: bool) -> np.ndarray:
-    """Half the sides, rounded up: every second pixel, or the mean of what a pixel covers.
-
-    Args:
-        pixels: `([C,] [Z,] Y, X)`.
-        halved: which spatial axes.
-        mean: the mean; a last pixel without a second one stands for itself.
-
-    >>> halve(np.array([1.0, 3.0, 5.0]), [True], mean=True).tolist()
-    [2.0, 5.0]
-    """
-    for axis, half in enumerate(halved, start=pixels.ndim - len(halved)):
-        if not half:
-            continue
-        length = pixels.shape[axis]
-        even = np.take(pixels, range(0, length, 2), axis)
-        if mean:
-            odd = np.take(pixels, [min(i + 1, length - 1) for i in range(0, length, 2)], axis)
-            even = (even + odd) / 2
-        pixels = even
-    return pixels
-
-
 def _create_level(root: Any, layer: Layer, level: int, layout: Layout) -> None:
     shard = layout.sides(layout.block, level)
-    largest = _CHUNK[3 if sum(side > 1 for side in shard) > 2 else 2]
-    chunk = [max(n for n in range(1, min(side, largest) + 1) if side % n == 0) for side in shard]
+    pairs = zip(shard, chunk_sides(shard), strict=True)
+    chunk = [max(n for n in range(1, most + 1) if side % n == 0) for side, most in pairs]
     channels = [layer.channels] if layer.channels else []
     root.create_array(
         layer.path(level),
@@ -191,32 +166,13 @@ def _describe(root: Any, layers: Sequence[Layer], layout: Layout) -> None:
 
 
 def _multiscale(layer: Layer, layout: Layout, prefix: str = "") -> dict[str, Any]:
-    channel = [{"name": "c", "type": "channel"}] if layer.channels else []
-    unit = {"unit": _UNIT_NAMES[layout.unit]} if layout.unit else {}
-    return {
-        "name": layer.name,
-        "axes": [*channel, *({"name": axis, "type": "space", **unit} for axis in layout.axes)],
-        "datasets": [
-            {
-                "path": f"{prefix}{level}",
-                "coordinateTransformations": _transforms(layer, layout, level),
-            }
-            for level in range(layout.levels)
-        ],
-    }
-
-
-def _transforms(layer: Layer, layout: Layout, level: int) -> list[dict[str, Any]]:
-    """Scale, and translation where the middle of a pixel moves.
-
-    A mean lies in the middle of what it covers, a label's pixel where it was taken.
-    """
-    sizes = list(zip(layout.spacing, layout.factors(level), strict=True))
-    scale = [size * factor for size, factor in sizes]
-    if not layer.channels:
-        return [{"type": "scale", "scale": scale}]
-    shift = [size * (factor - 1) / 2 for size, factor in sizes]
-    return [
-        {"type": "scale", "scale": [1.0, *scale]},
-        *([{"type": "translation", "translation": [0.0, *shift]}] if any(shift) else []),
-    ]
+    return multiscale(
+        layer.name,
+        layout.axes,
+        [f"{prefix}{level}" for level in range(layout.levels)],
+        factors=[layout.factors(level) for level in range(layout.levels)],
+        spacing=layout.spacing,
+        unit=layout.unit,
+        has_channels=layer.channels > 0,
+        mean=layer.channels > 0,
+    )
