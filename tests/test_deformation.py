@@ -303,3 +303,22 @@ def test_any_number_of_cores_gives_one_result(mode, shape, monkeypatch):
     for cores in (2, 4, 16):  # 13 px are cut into 13 bands or none
         monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
         torch.testing.assert_close(warp(x, displacement, mode=mode), whole, rtol=0, atol=0)
+
+
+def test_any_integer_of_32_bits_is_copied():
+    # as floats: signalling and quiet not-a-number, the least positive number, minus zero
+    values = torch.tensor([2139095041, -1, 1, -(2**31), 2**31 - 1], dtype=torch.int32)
+    label = values[torch.arange(11 * 12) % 5].reshape(1, 11, 12)
+    displacement = random_displacement((11, 12), sigma=4.0, rng=seeded())
+    wide = warp(label.long(), displacement, mode="nearest")
+    torch.testing.assert_close(warp(label, displacement, mode="nearest").long(), wide)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 2.0, 30.0])  # no mirror, one mirror, many
+def test_a_volume_is_mirrored_as_torch_mirrors_it(sigma):
+    displacement = random_displacement((8, 9, 7), sigma=sigma, rng=seeded()).double()
+    x = torch.rand(1, 8, 9, 7, dtype=torch.float64)
+    places = Field(displacement).places(3, torch.float64)
+    options = {"padding_mode": "reflection", "align_corners": True}
+    expected = F.grid_sample(x[None], places, "bilinear", **options)[0]
+    torch.testing.assert_close(warp(x, displacement), expected, rtol=0, atol=1e-13)
