@@ -29,7 +29,7 @@ def races(tiny: bool) -> Iterator[Race]:
         yield race(preset, shape, [t for t in sweep if t < side + 184 and not tiny], seconds)
     flat, deep = ((96, 96), (16, 32, 32)) if tiny else ((8192, 8192), (128, 512, 512))
     yield tilings("paper2015", FEATURES, flat, (572,) if tiny else (572, 700, 956))
-    yield tilings("modern", FEATURES[:3], deep, (32,) if tiny else (64, 96, 128))
+    yield tilings("modern", FEATURES[:3], deep, (32,) if tiny else (128, 192))
 
 
 def race(preset: str, shape: tuple[int, ...], sweep: list[int], seconds: float) -> Race:
