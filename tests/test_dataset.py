@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader
+from monai.data import DataLoader, MetaTensor
 from monai.transforms import Compose, Lambdad, LoadImaged, RandLambdad, RandShiftIntensityd
 
 from unet_med.data import EpochSampler, TileDataset, find_pairs, save_image
-from unet_med.transforms import SelectSliced
+from unet_med.transforms import RandTileCropd, SelectSliced
 
 
 def make(tiles: int | None = None, seed: int = 0, images: int = 5, **options: Any) -> TileDataset:
@@ -63,6 +63,33 @@ def test_deterministic_head_runs_once_and_stays_untouched() -> None:
     dataset = TileDataset(items, transform)
     assert [float(dataset[k]["image"].max()) for k in range(3)] == [1.0, 1.0, 1.0]
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("tile_size", [4, 8, 12])  # of an image of 8 px: a part, all, mirrored
+def test_an_image_stays_untouched_by_what_follows_the_crop(tile_size: int) -> None:
+    def spoil(x: torch.Tensor) -> torch.Tensor:
+        x.affine.mul_(2)
+        return x.add_(1)
+
+    def spoil_extra(x: list[int]) -> list[int]:
+        x.append(1)
+        return x
+
+    item = {"image": MetaTensor(torch.rand(1, 8, 8)), "extra": [0]}
+    transform = Compose(
+        [
+            RandTileCropd("image", tile_size),
+            Lambdad("image", spoil, track_meta=False),
+            Lambdad("extra", spoil_extra, track_meta=False),
+        ]
+    )
+    dataset = TileDataset([item], transform, tiles_per_epoch=3)
+    first = dataset[0]
+    dataset[1]
+    again = dataset[0]
+    torch.testing.assert_close(again["image"].as_tensor(), first["image"].as_tensor())
+    torch.testing.assert_close(again["image"].affine, first["image"].affine)
+    assert again["extra"] == [0, 1]
 
 
 def test_a_stack_of_planes_is_decoded_once(

@@ -11,7 +11,6 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
-from unet_med.geometry import mirror_index
 from unet_med.transforms.one_draw import OneDrawTransform, with_metadata_of
 
 __all__ = ["RandTileCrop", "RandTileCropD", "RandTileCropDict", "RandTileCropd"]
@@ -66,7 +65,7 @@ class RandTileCrop(Randomizable, Transform):
             size: sides, px, even numbers less than the tile's or equal; None: the tile's.
 
         Returns:
-            `(C, *size)`, dtype kept, the affine moved along.
+            `(C, *size)`, dtype kept, the affine moved along; a copy, whatever its size.
         """
         if self._start is None:
             raise RuntimeError("randomize=False repeats a draw, and there was none yet")
@@ -157,20 +156,30 @@ class RandTileCropd(OneDrawTransform):
         return d
 
 
+def _mirrored(first: int, size: int, side: int) -> torch.Tensor:
+    """`geometry.mirror_index` of `size` positions in a row."""
+    at, period = torch.arange(first, first + size), max(1, 2 * (side - 1))
+    return torch.minimum(at % period, -at % period)
+
+
 def _window(img: torch.Tensor, start: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
     """`img` (C, *S) from `start`, mirrored beyond its border: (C, *sizes)."""
     out = convert_to_tensor(img, track_meta=False)
     mirrored = {}
     for axis, (first, size) in enumerate(zip(start, sizes, strict=True), start=1):
         side = out.shape[axis]
-        index = [mirror_index(i, side) for i in range(first, first + size)]
-        lowest, highest = min(index), max(index)
-        out = out.narrow(axis, lowest, highest - lowest + 1)  # a view: copy little below
-        if index != list(range(first, first + size)):
-            mirrored[axis] = torch.tensor(index, device=img.device) - lowest
+        if 0 <= first <= side - size:
+            out = out.narrow(axis, first, size)  # a view: copy little below
+            continue
+        index = _mirrored(first, size, side)
+        lowest = int(index.min())
+        out = out.narrow(axis, lowest, int(index.max()) - lowest + 1)
+        mirrored[axis] = index.to(img.device) - lowest
     for axis, order in mirrored.items():
         out = out.index_select(axis, order)
-    out = with_metadata_of(img, out.contiguous())
+    if not mirrored:
+        out = out.clone(memory_format=torch.contiguous_format)
+    out = with_metadata_of(img, out)
     if isinstance(out, MetaTensor):
         shift = torch.eye(len(out.affine), dtype=out.affine.dtype)
         shift[: len(start), -1] = torch.tensor(start, dtype=shift.dtype)
