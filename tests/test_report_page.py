@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from ignite.engine import Engine
 from monai.data.meta_tensor import MetaTensor
 from PIL import Image
 
 from unet_med.cli import main
-from unet_med.data import load_image, save_image
+from unet_med.data import AutoReader, load_image, save_image
 from unet_med.report import html_report, panels
 from unet_med.report.cases import Reading, as_viewed, load_case, plane_instances, viewing_turn
 from unet_med.report.chart import curve_svg
@@ -60,11 +61,11 @@ def predicted(folder: Path, weights: Path | None = None) -> Path:
     return folder / "results"
 
 
-def record(handler: PredictionRecord, *images: Path) -> None:
+def record(handler: PredictionRecord, *images: Path, **choice: int) -> None:
     engine: Any = Machine()
     handler._start(engine)
     for image in images:
-        engine.state.output = [{"image": load_image(image)}]
+        engine.state.output = [{"image": load_image(image, **choice)}]
         handler._keep(engine)
     handler._write(engine)
 
@@ -290,6 +291,21 @@ def evaluated(tmp_path: Path) -> tuple[Path, Path]:
     shutil.copy(tmp_path / "images/a.tif", tmp_path / "images/b.tif")
     assert main(["evaluate", str(results), str(tmp_path / "truth")]) == 0
     return weights, results
+
+
+def test_a_page_shows_the_point_in_time_that_was_segmented(tmp_path: Path) -> None:
+    times = np.stack([np.zeros((44, 44)), np.tile(np.arange(44), (44, 1))]).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.ome.tif", times, metadata={"axes": "TYX"})
+    save_image(tmp_path / "results/a_instances.tif", cells()[1][None])
+    handler = PredictionRecord(
+        tmp_path / "results", settings={"label_kind": "instances"}, reader=AutoReader(time=1)
+    )
+    record(handler, tmp_path / "a.ome.tif", time=1)
+    assert read_record(tmp_path / "results")["settings"]["choice"] == {"time": 1}
+    page = html_report(tmp_path / "results").read_text(encoding="utf-8")
+    assert "time 1" in page
+    pictures = [decoded(a) for a in re.findall(r'[("](data:image/(?:png|jpeg);[^")]+)', page)]
+    assert max(len(np.unique(p[..., 0])) for p in pictures) > 20  # the ramp, not the first's black
 
 
 def test_a_record_grows_only_with_what_the_same_weights_made(tmp_path: Path) -> None:

@@ -78,6 +78,9 @@ class AutoReader(FileReader):
         series: of TIFF files, which image of several; see `TiffReader`.
         time: of TIFF files, which time point.
         channel: of TIFF files, which channel.
+
+    Attributes:
+        choice: those of the last three that are given.
     """
 
     suffixes = tuple(
@@ -96,6 +99,8 @@ class AutoReader(FileReader):
     ) -> None:
         super().__init__(max_bytes)
         self.tiff = TiffReader(series, time=time, channel=channel, max_bytes=max_bytes)
+        chosen = {"series": series, "time": time, "channel": channel}
+        self.choice = {name: index for name, index in chosen.items() if index is not None}
 
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file with the reader of its suffix."""

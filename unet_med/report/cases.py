@@ -26,7 +26,7 @@ TIMES = " \N{MULTIPLICATION SIGN} "
 
 @dataclass(frozen=True)
 class Reading:
-    """How labels are to be read, and weighed.
+    """How images and labels are to be read, and weighed.
 
     Attributes:
         kind: `"mask"`, `"classes"` or `"instances"`.
@@ -36,6 +36,7 @@ class Reading:
         w0: of the weight map.
         sigma: of the weight map, px.
         class_weights: of the weight map; None: balanced.
+        choice: which image of files that hold several; see `load_image`.
     """
 
     kind: str = "instances"
@@ -45,6 +46,7 @@ class Reading:
     w0: float = 10.0
     sigma: float = 5.0
     class_weights: tuple[float, ...] | None = None
+    choice: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,13 +75,13 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
         entry: what `record.json` says of it.
         results: folder of the results.
         truth: its label file, if any.
-        reading: how labels are to be read.
+        reading: how images and labels are to be read.
 
     Raises:
         ValueError: result or truth has another shape than the image.
     """
     case = Case(name, size_text(entry), pixel_size_text(entry))
-    image = _image(entry, case)
+    image = _image(entry, case, reading.choice)
     found = _result(case, results, reading, volume=len(entry["shape"]) == 4)
     true = _labels(truth) if truth else None
     for what, labels in (("result", found), ("truth", true)):
@@ -152,7 +154,7 @@ def as_viewed(array: Array, turn: Array | None) -> Array:
     return turned
 
 
-def _image(entry: Entry, case: Case) -> Array | None:
+def _image(entry: Entry, case: Case, choice: Mapping[str, int]) -> Array | None:
     from unet_med import data
 
     source = Path(entry["file"])
@@ -161,7 +163,7 @@ def _image(entry: Entry, case: Case) -> Array | None:
         return None
     if sha256(source) != entry["sha256"]:
         case.notes.append("the image file has changed since it was segmented")
-    array: Array = data.load_image(source).numpy()
+    array: Array = data.load_image(source, **choice).numpy()
     return array
 
 

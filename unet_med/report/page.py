@@ -154,6 +154,7 @@ def _reading(record: Record, bundle: Path | None) -> Reading:
         w0=trained.get("w0", 10.0),
         sigma=trained.get("sigma", 5.0),
         class_weights=tuple(weights) if weights else None,
+        choice=settings.get("choice", {}),
     )
 
 
@@ -219,6 +220,7 @@ def _about_shown(count: int, images: Mapping[str, Any], table: Any, reading: Rea
 def _provenance(record: Record) -> dict[str, str]:
     weights = record.get("weights") or {}
     settings = {k: v for k, v in record["settings"].items() if v is not None}
+    settings |= settings.pop("choice", {})
     facts = {
         "finished": record["finished"],
         "took": f"{record['seconds']:.1f} s",

@@ -39,6 +39,8 @@ class PredictionRecord:
         folder: where the results go.
         weights: file of the weights, if any.
         settings: what else to write down, plain values by name.
+        reader: the reader of the images; what it chooses in files that hold several (`choice` of
+            `AutoReader`) is written down, for the report reads them again.
     """
 
     def __init__(
@@ -46,10 +48,13 @@ class PredictionRecord:
         folder: str | os.PathLike[str],
         weights: str | os.PathLike[str] | None = None,
         settings: dict[str, Any] | None = None,
+        reader: Any = None,
     ) -> None:
         self.folder = Path(folder)
         self.weights = weights
-        self.settings = dict(settings or {})
+        self.settings = {**(settings or {})}
+        if choice := getattr(reader, "choice", None):
+            self.settings["choice"] = choice
         self._images: dict[str, dict[str, Any]] = {}
         self._results = 0
         self._began = self._due = 0.0  # s
