@@ -22,7 +22,14 @@ def write_png(path: Path, shape: tuple[int, int] = (8, 6)) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a.tif", "a"), ("a.ome.tif", "a"), ("b.nii.gz", "b"), ("c.1.png", "c.1"), ("d.xyz", "d")],
+    [
+        ("a.tif", "a"),
+        ("a.ome.tif", "a"),
+        ("b.nii.gz", "b"),
+        ("e.ome.zarr", "e"),
+        ("c.1.png", "c.1"),
+        ("d.xyz", "d"),
+    ],
 )
 def test_stem(name: str, expected: str) -> None:
     assert data.stem(f"folder/{name}") == expected
@@ -38,6 +45,17 @@ def test_pairs_by_name_whatever_the_suffix(tmp_path: Path) -> None:
         ("a.png", "a.bmp"),
         ("b.png", "b.bmp"),
     ]
+
+
+def test_a_folder_of_ome_zarr_is_an_image(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    pixels = np.arange(48, dtype=np.uint8).reshape(1, 8, 6)
+    image = data.save_image(tmp_path / "images" / "a.ome.zarr", pixels)
+    label = data.save_image(tmp_path / "labels" / "a.zarr", pixels)
+    item = {"image": str(image), "label": str(label)}
+    assert data.find_pairs(tmp_path / "images", tmp_path / "labels") == [item]
+    assert data.find_pairs(image, label) == [item]
+    assert data.find_images([image]) == [{"image": str(image)}]
 
 
 def test_missing_label_names_the_image(tmp_path: Path) -> None:

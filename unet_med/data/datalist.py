@@ -19,7 +19,7 @@ Item = dict[str, Any]
 
 SUFFIXES = (
     *(".ome.tif", ".ome.tiff", ".tif", ".tiff", ".nii.gz", ".nii", ".png", ".jpg", ".jpeg"),
-    *(".bmp", ".npy", ".mha", ".mhd", ".nrrd"),
+    *(".bmp", ".npy", ".mha", ".mhd", ".nrrd", ".ome.zarr", ".zarr"),
 )
 MAX_CLASSES = 12  # more distinct values than this are instance numbers
 
@@ -189,7 +189,7 @@ def _image_files(images: str | Path | Sequence[str | Path]) -> list[Path]:
     path = Path(images)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    if path.is_file():
+    if path.is_file() or path.suffix.lower() == ".zarr":  # a folder that is one image
         return [path]
     files = sorted(p for p in path.iterdir() if p.name.lower().endswith(tuple(SUFFIXES)))
     if not files:
