@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
 from unet_med.weights import border_weight_map, class_weight_map
+from unet_med.weights.device import border_terms
 
 __all__ = [
     "BorderWeightedCrossEntropyLoss",
@@ -185,14 +186,17 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
         Raises:
             ValueError: shapes that do not fit, or instances that are not whole numbers.
         """
-        packed = [self._label_and_weight(instances) for instances in target.as_subclass(Tensor)]
-        return super().forward(logits, torch.stack(packed))  # (B, 2, *T)
-
-    def _label_and_weight(self, instances: Tensor) -> Tensor:
-        """`(1, *T)` to `(2, *T)`."""
+        instances = target.as_subclass(Tensor)
         label = (instances > 0).long().masked_fill(instances < 0, self.ignore_index)
-        border = border_weight_map(instances, self.w0, self.sigma, self.spacing)
-        return torch.cat([label.float(), class_weight_map(label) + border])
+        weight = torch.stack([class_weight_map(item) for item in label]) + self._border(instances)
+        return super().forward(logits, torch.cat([label.float(), weight], dim=1))  # (B, 2, *T)
+
+    def _border(self, instances: Tensor) -> Tensor:
+        """The border terms `(B, 1, *T)`, on a GPU of all items at once."""
+        options = self.w0, self.sigma, self.spacing
+        if instances.is_cuda:
+            return border_terms(instances[:, 0], *options).unsqueeze(1)
+        return torch.stack([border_weight_map(item, *options) for item in instances])
 
 
 class OnLabel(nn.Module):

@@ -4,7 +4,8 @@ Ronneberger et al. 2015, section 3, equation 2: `w = w_c + w0 exp(-(d1 + d2)^2 /
 `border_weight_map` is the second term and `class_weight_map` the first.
 
 Every map is an array or a tensor of shape `(*S)` or, channel first, `(1, *S)`; what
-comes back is of the same kind, shape and device. Tensors are computed on the CPU.
+comes back is of the same kind, shape and device. `border_weight_map` and `class_weight_map` of
+a CUDA tensor are computed where it is, the others on the CPU.
 """
 
 from __future__ import annotations

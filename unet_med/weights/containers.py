@@ -20,17 +20,23 @@ def spatial(
 ) -> tuple[NDArray[Any], tuple[float, ...]]:
     """Labels without the channel axis, and the size of a pixel along each axis."""
     labels = as_integers(as_numpy(instances))
+    pixel = pixel_size(labels.shape, spacing)
+    return _compact(labels.reshape(labels.shape[-len(pixel) :])), pixel
+
+
+def pixel_size(shape: Sequence[int], spacing: Spacing) -> tuple[float, ...]:
+    """Size of a pixel along each spatial axis of instances `(*S)` or `(1, *S)`."""
     given = np.ones(1) if spacing is None else np.atleast_1d(np.asarray(spacing, np.float64))
     if not (np.isfinite(given) & (given > 0)).all():
         raise ValueError(f"spacing {given.tolist()}; it must be positive")
-    if labels.ndim > 1 and labels.shape[0] == 1 and given.size in (1, labels.ndim - 1):
-        labels = labels[0]  # (1, *S) -> (*S)
-    if given.size not in (1, labels.ndim):
+    has_channel = len(shape) > 1 and shape[0] == 1 and given.size in (1, len(shape) - 1)
+    dims = len(shape) - has_channel
+    if given.size not in (1, dims):
         raise ValueError(
-            f"spacing {given.tolist()} for instances of shape {tuple(instances.shape)}; "
+            f"spacing {given.tolist()} for instances of shape {tuple(shape)}; "
             "give one number, or one for each spatial axis"
         )
-    return _compact(labels), tuple(np.broadcast_to(given, (labels.ndim,)).tolist())
+    return tuple(np.broadcast_to(given, (dims,)).tolist())
 
 
 def as_numpy(values: NDArray[Any] | torch.Tensor) -> NDArray[Any]:

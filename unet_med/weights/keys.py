@@ -37,14 +37,14 @@ class Keys(NamedTuple):
     dtype: type[np.signedinteger[Any]]
 
     @classmethod
-    def of(cls, labels: Array, pixel: tuple[float, ...], reach: float) -> Keys:
-        """Keys for the numbers of `labels` and distances up to `reach`."""
-        bits, unit = max(1, int(labels.max(initial=0)).bit_length()), min(pixel)
+    def of(cls, largest: int, width: int, pixel: tuple[float, ...], reach: float) -> Keys:
+        """Keys for numbers up to `largest`, rows of `width` pixels, distances up to `reach`."""
+        bits, unit = max(1, largest.bit_length()), min(pixel)
         far = ((reach + max(pixel)) / unit) ** 2
         whole = all(((step / unit) ** 2).is_integer() for step in pixel)
         scale = 1.0 if whole else 2.0 ** (60 - bits - math.ceil(math.log2(far)))
         square = math.ceil(far * scale)
-        across = labels.shape[-1] + math.ceil(reach / pixel[-1]) + 3  # see `_beside`
+        across = width + math.ceil(reach / pixel[-1]) + 3  # see `_beside`
         small = max(2 * square + 2, across) << bits <= np.iinfo(np.int32).max
         return cls(bits, unit, scale, square, np.int32 if small else np.int64)
 
@@ -97,7 +97,7 @@ def minima_over_keys(
     Returns:
         d1 and d2, float32, of the wanted pixels in their order.
     """
-    keys = Keys.of(labels, pixel, reach)
+    keys = Keys.of(int(labels.max(initial=0)), labels.shape[-1], pixel, reach)
     margins = [math.ceil(reach / step) for step in pixel]
     pair = _along_rows(labels, margins[-1], keys.square(pixel[-1]), keys)
     for axis in reversed(range(labels.ndim - 1)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,13 +11,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from unet_med.instances import as_integers, ridge
-from unet_med.weights.containers import Map, Spacing, as_numpy, like, spatial
+from unet_med.weights.containers import Map, Spacing, as_numpy, like, pixel_size, spatial
+from unet_med.weights.device import border_reach, border_terms, class_weights_of
 from unet_med.weights.distances import distances
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-
-NEGLIGIBLE = 2.0**-24  # added to a weight of 1, float32 rounds it away
 
 
 def border_weight_map(
@@ -47,6 +45,9 @@ def border_weight_map(
     >>> border_weight_map(np.array([1, 0, 2]), sigma=2.0).round(3)
     array([0.   , 6.065, 0.   ], dtype=float32)
     """
+    if isinstance(instances, torch.Tensor) and instances.is_cuda:
+        batch = instances.reshape(1, *instances.shape[-len(pixel_size(instances.shape, spacing)) :])
+        return border_terms(batch, w0, sigma, spacing).reshape(instances.shape)
     labels, pixel = spatial(instances, spacing)
     ground = labels == 0
     term = np.zeros(labels.shape, np.float32)
@@ -131,6 +132,9 @@ def class_weight_map(
     >>> class_weight_map(np.array([0, 0, 0, 1])).round(3)
     array([0.667, 0.667, 0.667, 2.   ], dtype=float32)
     """
+    if isinstance(label, torch.Tensor) and label.is_cuda:
+        table = None if class_weights is None else _class_weights(class_weights, num_classes)
+        return class_weights_of(label, num_classes, table, ignore)
     classes = as_integers(as_numpy(label))
     valid = classes != ignore
     members = classes[valid]
@@ -158,14 +162,9 @@ def _border_term(
     sigma: float,
 ) -> Floats:
     """`w0 exp(-(d1 + d2)^2 / (2 sigma^2))` of the wanted pixels, about 0 where negligible."""
-    if not 0 <= w0 < math.inf:
-        raise ValueError(f"border weight {w0}; it must be 0 or more, the paper has 10")
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"border sigma {sigma}; it must be positive, the paper has 5 px")
-    if w0 <= NEGLIGIBLE:
+    reach = border_reach(w0, sigma)
+    if reach == 0:
         return np.zeros(np.count_nonzero(wanted), np.float32)
-    # The term is negligible where d1 + d2 is beyond this, all the more where d2 is.
-    reach = sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE))
     d1, d2 = distances(labels, wanted, pixel, reach, total=reach)
     return np.float32(w0) * _gaussian(d1 + d2, sigma)
 

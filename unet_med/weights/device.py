@@ -1,0 +1,155 @@
+"""The weights of a tensor on its own device, all items of a batch at once.
+
+The border term uses the keys of `keys.py`. Where a CPU looks further only from pixels that may
+still find something, here every pixel looks at every distance: a GPU has the arithmetic, and
+nothing waits for a number on the host but the largest label.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unet_med.weights.containers import Spacing, pixel_size
+from unet_med.weights.keys import Keys
+
+Pair = tuple[Tensor, Tensor]  # keys of the nearest and of the second-nearest instance
+
+NEGLIGIBLE = 2.0**-24  # added to a weight of 1, float32 rounds it away
+
+
+def border_reach(w0: float, sigma: float) -> float:
+    """Distance d1 + d2, and all the more d2, beyond which the border term is negligible.
+
+    Raises:
+        ValueError: `w0` is negative or `sigma` not positive.
+    """
+    if not 0 <= w0 < math.inf:
+        raise ValueError(f"border weight {w0}; it must be 0 or more, the paper has 10")
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"border sigma {sigma}; it must be positive, the paper has 5 px")
+    return sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE)) if w0 > NEGLIGIBLE else 0.0
+
+
+def border_terms(instances: Tensor, w0: float, sigma: float, spacing: Spacing = None) -> Tensor:
+    """`border_weight_map` of every item of a batch.
+
+    Args:
+        instances: `(B, *S)`; 1..N are the instances, 0 is background, -1 ignored.
+        w0: as in `border_weight_map`.
+        sigma: as in `border_weight_map`.
+        spacing: as in `border_weight_map`.
+
+    Returns:
+        `(B, *S)`, float32, on the device of `instances`.
+
+    Raises:
+        ValueError: as `border_weight_map`.
+    """
+    pixel = pixel_size((1, *instances.shape[1:]), spacing)
+    reach = border_reach(w0, sigma)
+    labels = _whole(instances)
+    if reach == 0 or labels.numel() == 0:
+        return torch.zeros(labels.shape, device=labels.device)
+    sides = zip(labels.shape[1:], pixel, strict=True)
+    reach = min(reach, math.hypot(*(n * step for n, step in sides)))
+    largest = max(0, int(labels.max()))
+    if largest > max(labels.numel(), 2**16 - 1):  # keys would have few bits left for distances
+        numbers, ranks = labels.unique(return_inverse=True)
+        labels, largest = torch.where(labels > 0, ranks + 1, labels), len(numbers)
+    keys = Keys.of(largest, labels.shape[-1], pixel, reach)
+    d1, d2 = (_distances(keys, key, reach) for key in _two_nearest(labels, keys, pixel, reach))
+    term = w0 * torch.exp((d1 + d2).square() / (-2 * sigma**2))
+    return term.where(labels == 0, 0.0)
+
+
+def class_weights_of(
+    label: Tensor, num_classes: int, table: NDArray[np.float64] | None, ignore: int
+) -> Tensor:
+    """`class_weight_map` of a tensor.
+
+    Args:
+        label: classes 0..num_classes - 1, any shape.
+        num_classes: number of classes.
+        table: a weight a class; None: the formula.
+        ignore: label of the pixels that weigh nothing.
+
+    Returns:
+        Of the shape of `label`, float32, on its device.
+
+    Raises:
+        ValueError: labels that are not whole numbers, or a class outside the range.
+    """
+    classes = _whole(label)
+    members = torch.stack([classes == k for k in range(num_classes)])  # (K, *S)
+    wrong = ~members.any(dim=0) & (classes != ignore)
+    if wrong.any():
+        raise ValueError(
+            f"class {int(classes[wrong][0])} in a label of {num_classes} classes; classes are "
+            f"0..{num_classes - 1} and {ignore} is ignored: raise num_classes or map the label"
+        )
+    members &= classes != ignore
+    if table is None:
+        counts = members.flatten(1).sum(dim=1)  # (K,)
+        present = (counts > 0).sum().clamp(min=1)
+        weights = counts.sum() / (present * counts.clamp(min=1)).double()
+    else:
+        weights = torch.as_tensor(table, device=label.device)
+    weights = weights.float().view(-1, *[1] * classes.dim())
+    return (members * weights).sum(dim=0)
+
+
+def _two_nearest(labels: Tensor, keys: Keys, pixel: tuple[float, ...], reach: float) -> Pair:
+    """Keys of the two nearest instances of every pixel."""
+    dtype = torch.int32 if keys.dtype is np.int32 else torch.int64
+    far = keys.far << keys.bits
+    first = torch.where(labels > 0, labels, far).to(dtype)
+    pair = first, torch.full_like(first, far)
+    for axis, step in enumerate(pixel, start=1):
+        margin = min(math.ceil(reach / step), labels.shape[axis] - 1)
+        pair = _spread(pair, axis, margin, keys.square(step), keys)
+    return pair
+
+
+def _spread(pair: Pair, axis: int, margin: int, square: int, keys: Keys) -> Pair:
+    """Keys if distances run along one more axis, `margin` pixels to both sides."""
+    shape = list(pair[0].shape)
+    length, shape[axis] = shape[axis], margin
+    nothing = pair[0].new_full(shape, keys.far << keys.bits)
+    padded = [torch.cat([nothing, x, nothing], dim=axis) for x in pair]
+    for shift in range(1, margin + 1):
+        step = square * shift**2 << keys.bits
+        for start in (margin - shift, margin + shift):
+            before, behind = (x.narrow(axis, start, length) + step for x in padded)
+            pair = _nearest(keys, pair, (before, behind))
+    return pair
+
+
+def _nearest(keys: Keys, one: Pair, other: Pair) -> Pair:
+    """`Keys.nearest` on tensors."""
+    same = (one[0] ^ other[0]) & ((1 << keys.bits) - 1) == 0
+    second = torch.maximum(one[0], other[0]).masked_fill(same, keys.far << keys.bits)
+    return torch.minimum(one[0], other[0]), torch.minimum(second, torch.minimum(one[1], other[1]))
+
+
+def _distances(keys: Keys, key: Tensor, reach: float) -> Tensor:
+    """Float32, inf beyond the reach."""
+    squares = (key >> keys.bits).double() * (keys.unit**2 / keys.scale)
+    distance = squares.sqrt().float()
+    return distance.masked_fill(distance > reach, math.inf)
+
+
+def _whole(labels: Tensor) -> Tensor:
+    """The labels as 64-bit integers; refuse fractions."""
+    labels = labels.as_subclass(Tensor)
+    whole = labels.long()
+    if labels.is_floating_point() and bool((wrong := whole != labels).any()):
+        raise ValueError(
+            f"label value {labels[wrong][0].item()} is not a whole number; labels are integers: "
+            "resample them with mode='nearest', or threshold them first"
+        )
+    return whole
