@@ -46,12 +46,17 @@ def as_integers(labels: ArrayLike) -> Integers:
         wrong = values != np.rint(values)  # NaN differs from itself
     wrong |= np.isinf(values)
     if wrong.any():
-        raise ValueError(
-            f"label value {values[wrong].flat[0]} is not a whole number; labels are integers: "
-            "resample them with mode='nearest', or threshold them first"
-        )
+        raise no_integer(values[wrong].flat[0])
     large = bool(values.size) and np.abs(values).max() > np.iinfo(np.int32).max
     return values.astype(np.int64 if large else np.int32)
+
+
+def no_integer(value: float) -> ValueError:
+    """The refusal of a label that is no whole number."""
+    return ValueError(
+        f"label value {value} is not a whole number; labels are integers: "
+        "resample them with mode='nearest', or threshold them first"
+    )
 
 
 def label_components(mask: ArrayLike, connectivity: int = 1) -> Integers:

@@ -65,7 +65,7 @@ class TileDataset(Dataset):
     def __getitem__(self, position: int) -> Any:  # type: ignore[override]
         epoch, k = divmod(int(position), len(self))
         index = self._image_of(epoch, k)
-        item = self._kept(index) if self._cache else self._load(self.data[index])
+        item = self._copied(self._cache[index]) if self._cache else self._load(self.data[index])
         if self.first_random is None:
             return item
         self._reseed(epoch, k)
@@ -85,12 +85,11 @@ class TileDataset(Dataset):
             generator.seed(seed)
             transform.set_random_state(state=generator)
 
-    def _kept(self, index: int) -> Any:
+    def _copied(self, item: dict[str, Any]) -> dict[str, Any]:
         """A kept image for the random transforms, which may change it in place.
 
         What a tile is cut from first of all is not copied: the tile is.
         """
-        item = self._cache[index]  # type: ignore[index]
         first = None if self.first_random is None else self.transform.transforms[self.first_random]
         if not isinstance(first, RandTileCropd):
             return copy.deepcopy(item)

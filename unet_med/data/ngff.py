@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.ometiff import voxel_sizes
+from unet_med.data.ometiff import halvings
 from unet_med.data.omezarr import import_zarr, is_zarr
+from unet_med.data.pixelsize import voxel_sizes
 from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable, written_beside
 
 SMALLEST = 512  # px: the coarsest level fits a screen
@@ -99,7 +99,7 @@ def levels_above(sides: Sequence[int]) -> int:
     >>> levels_above((512, 100)), levels_above((513, 100)), levels_above((100, 4096))
     (1, 2, 4)
     """
-    return 1 + max(0, math.ceil(math.log2(max(sides) / SMALLEST)))
+    return 1 + halvings(sides, SMALLEST)
 
 
 def chunk_sides(sides: Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.pixelsize import MICROMETRES
+from unet_med.data.pixelsize import MICROMETRES, voxel_sizes
 from unet_med.data.writing import UNITS, ArrayWriter, channel_first, storable, written_beside
 
 TILE = 256  # px a side
@@ -102,24 +102,6 @@ def ome_metadata(
     return metadata, options
 
 
-def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:
-    """Voxel sizes `(Z, Y, X)` of an affine, for a kind of file that says no more.
-
-    Raises:
-        ValueError: it rotates or flips.
-    """
-    matrix = np.eye(3)
-    n = min(affine.shape[0] - 1, 3)
-    matrix[:n, :n] = affine[:n, :n]
-    sizes = np.diag(matrix)
-    if (sizes <= 0).any() or np.abs(matrix - np.diag(sizes)).max() > 1e-5 * sizes.max():
-        raise ValueError(
-            f"affine {matrix.tolist()} rotates or flips, which {kind} cannot say; "
-            "save as .nii.gz, or bring the image to RAS first (Orientationd)"
-        )
-    return float(sizes[2]), float(sizes[1]), float(sizes[0])
-
-
 def _write(
     path: str | os.PathLike[str],
     array: np.ndarray,
@@ -146,13 +128,18 @@ def needs_bigtiff(size: int, levels: int) -> bool:
     return (size * 4 // 3 if levels else size) > _CLASSIC_LIMIT
 
 
-def reductions(sides: tuple[int, ...]) -> int:
+def reductions(sides: Sequence[int]) -> int:
     """How often a plane is halved until no side is above `PYRAMID_ABOVE`.
 
     >>> reductions((2048, 100)), reductions((2049, 100)), reductions((100, 9000))
     (0, 1, 3)
     """
-    return max(0, math.ceil(math.log2(max(sides) / PYRAMID_ABOVE)))
+    return halvings(sides, PYRAMID_ABOVE)
+
+
+def halvings(sides: Sequence[int], largest: int) -> int:
+    """How often sides are halved until none is above `largest`, px."""
+    return max(0, math.ceil(math.log2(max(sides) / largest)))
 
 
 def halved(array: np.ndarray) -> np.ndarray:

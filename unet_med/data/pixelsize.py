@@ -6,6 +6,8 @@ import math
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 MICROMETRES = {
     "pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
     "thou": 25.4, "in": 25400.0, "inch": 25400.0, "um": 1.0, "micron": 1.0, "microns": 1.0,
@@ -103,3 +105,21 @@ def _positive(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return size if 0 < size < math.inf else None
+
+
+def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:
+    """Voxel sizes `(Z, Y, X)` of an affine, for a kind of file that says no more.
+
+    Raises:
+        ValueError: it rotates or flips.
+    """
+    matrix = np.eye(3)
+    n = min(affine.shape[0] - 1, 3)
+    matrix[:n, :n] = affine[:n, :n]
+    sizes = np.diag(matrix)
+    if (sizes <= 0).any() or np.abs(matrix - np.diag(sizes)).max() > 1e-5 * sizes.max():
+        raise ValueError(
+            f"affine {matrix.tolist()} rotates or flips, which {kind} cannot say; "
+            "save as .nii.gz, or bring the image to RAS first (Orientationd)"
+        )
+    return float(sizes[2]), float(sizes[1]), float(sizes[0])

@@ -52,7 +52,7 @@ class PredictionRecord:
     ) -> None:
         self.folder = Path(folder)
         self.weights = weights
-        self.settings = {**(settings or {})}
+        self.settings = dict(settings or {})
         if choice := getattr(reader, "choice", None):
             self.settings["choice"] = choice
         self._images: dict[str, dict[str, Any]] = {}

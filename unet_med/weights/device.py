@@ -1,8 +1,8 @@
 """The weights of a tensor on its own device, all items of a batch at once.
 
 The border term uses the keys of `keys.py`. Where a CPU looks further only from pixels that may
-still find something, here every pixel looks at every distance: a GPU has the arithmetic, and
-nothing waits for a number on the host but the largest label.
+still find something, here every pixel looks at every distance: a GPU has the arithmetic. No
+image goes to the host; the largest label does, and whether all labels are sound.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unet_med.instances import no_integer
 from unet_med.weights.containers import Spacing, pixel_size
 from unet_med.weights.keys import Keys
 
@@ -88,10 +89,7 @@ def class_weights_of(
     members = torch.stack([classes == k for k in range(num_classes)])  # (K, *S)
     wrong = ~members.any(dim=0) & (classes != ignore)
     if wrong.any():
-        raise ValueError(
-            f"class {int(classes[wrong][0])} in a label of {num_classes} classes; classes are "
-            f"0..{num_classes - 1} and {ignore} is ignored: raise num_classes or map the label"
-        )
+        raise no_class(int(classes[wrong][0]), num_classes, ignore)
     members &= classes != ignore
     if table is None:
         counts = members.flatten(1).sum(dim=1)  # (K,)
@@ -101,6 +99,14 @@ def class_weights_of(
         weights = torch.as_tensor(table, device=label.device)
     weights = weights.float().view(-1, *[1] * classes.dim())
     return (members * weights).sum(dim=0)
+
+
+def no_class(value: int, num_classes: int, ignore: int) -> ValueError:
+    """The refusal of a class outside the range."""
+    return ValueError(
+        f"class {value} in a label of {num_classes} classes; classes are "
+        f"0..{num_classes - 1} and {ignore} is ignored: raise num_classes or map the label"
+    )
 
 
 def _two_nearest(labels: Tensor, keys: Keys, pixel: tuple[float, ...], reach: float) -> Pair:
@@ -148,8 +154,5 @@ def _whole(labels: Tensor) -> Tensor:
     labels = labels.as_subclass(Tensor)
     whole = labels.long()
     if labels.is_floating_point() and bool((wrong := whole != labels).any()):
-        raise ValueError(
-            f"label value {labels[wrong][0].item()} is not a whole number; labels are integers: "
-            "resample them with mode='nearest', or threshold them first"
-        )
+        raise no_integer(labels[wrong][0].item())
     return whole

@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 
 from unet_med.instances import as_integers, ridge
 from unet_med.weights.containers import Map, Spacing, as_numpy, like, pixel_size, spatial
-from unet_med.weights.device import border_reach, border_terms, class_weights_of
+from unet_med.weights.device import border_reach, border_terms, class_weights_of, no_class
 from unet_med.weights.distances import distances
 
 Floats = NDArray[np.float32]
@@ -140,10 +140,7 @@ def class_weight_map(
     members = classes[valid]
     if members.size and not 0 <= members.min() <= members.max() < num_classes:
         wrong = members.min() if members.min() < 0 else members.max()
-        raise ValueError(
-            f"class {wrong} in a label of {num_classes} classes; classes are "
-            f"0..{num_classes - 1} and {ignore} is ignored: raise num_classes or map the label"
-        )
+        raise no_class(wrong, num_classes, ignore)
     if class_weights is None:
         counts = np.bincount(members, minlength=num_classes)
         table = members.size / (max(np.count_nonzero(counts), 1) * np.maximum(counts, 1))
