@@ -217,6 +217,45 @@ def test_the_header_is_read_without_the_pixels(tmp_path, volume, monkeypatch):
             AutoReader().open(tmp_path / name)
 
 
+def sizes_of(path, pixel_size):
+    """Diagonal of the affine, unit and source that a reader given a pixel size finds."""
+    volume = AutoReader(pixel_size=pixel_size).open(path)
+    np.testing.assert_array_equal(volume.affine, np.diag(np.diag(volume.affine)))
+    return np.diag(volume.affine).tolist(), volume.spatial_unit, volume.spacing_source
+
+
+def test_a_pixel_size_that_the_file_does_not_say_is_given(tmp_path, picture, volume):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    np.save(tmp_path / "a.npy", volume)
+    save_image(tmp_path / "a.tif", volume, has_channels=False)
+    assert sizes_of(tmp_path / "a.png", 0.5) == ([0.5, 0.5, 1, 1], "um", "given")
+    assert sizes_of(tmp_path / "a.png", [0.5, 0.25]) == ([0.5, 0.25, 1, 1], "um", "given")
+    assert sizes_of(tmp_path / "a.npy", 0.5) == ([0.5, 0.5, 0.5, 1], "um", "given")
+    assert sizes_of(tmp_path / "a.tif", [0.5, 0.25, 2]) == ([0.5, 0.25, 2, 1], "um", "given")
+    image = load_image(tmp_path / "a.png", pixel_size=0.5)
+    np.testing.assert_array_equal(image[0], picture.T)
+    np.testing.assert_array_equal(image.affine, np.diag([0.5, 0.5, 1, 1]))
+    assert load_header(tmp_path / "a.png", pixel_size=[0.5, 0.25]).pixel_size == (0.5, 0.25)
+
+
+def test_a_file_that_says_its_pixel_size_keeps_it(tmp_path, volume):
+    for name, unit in (("a.tif", "um"), ("a.nii.gz", "mm")):
+        save_image(tmp_path / name, volume, np.diag([3.0, 3, 7, 1]), unit, has_channels=False)
+        found, own_unit, source = sizes_of(tmp_path / name, 0.5)
+        np.testing.assert_allclose(found, [3, 3, 7, 1])
+        assert own_unit == unit
+        assert source != "given"
+
+
+def test_a_pixel_size_that_is_none_is_refused(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"3 values for the 2 axes of .*a\.png"):
+        AutoReader(pixel_size=[1, 1, 1]).open(tmp_path / "a.png")
+    for wrong in (0, -1.0, [0.5, float("nan")], float("inf")):
+        with pytest.raises(ValueError, match="is not positive"):
+            AutoReader(pixel_size=wrong)
+
+
 def test_npy_is_taken_as_it_is(tmp_path, volume):
     np.save(tmp_path / "a.npy", volume)
     ours, meta = load(tmp_path / "a.npy")

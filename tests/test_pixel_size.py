@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from unet_med.cli import main
 from unet_med.cli.train import look
 from unet_med.data import load_image, save_image
 from unet_med.networks import unet
+from unet_med.report.cases import TIMES
 
 FIELD_UM = (40.0, 32.0)
 TRAINED_UM = 0.5
@@ -172,4 +174,49 @@ def test_a_training_image_without_pixel_size_is_refused(
     assert main(["train", *words]) == 2
     said = capsys.readouterr().err
     assert "a.tif does not say its pixel size" in said
+    assert "--pixel-size" in said
     assert "Image > Properties" in said
+
+
+def as_png(folder: Path, scene: int, pixel: float) -> Path:
+    """Image and label of a scene as PNG, which says no pixel size; the image's path."""
+    for part, array in zip(("images", "labels"), draw(scene, pixel), strict=True):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array.T).save(folder / part / "a.png")  # (Y, X)
+    return folder / "images" / "a.png"
+
+
+def test_a_pixel_size_that_is_told_is_as_good_as_one_in_the_file(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict(bundle, write(tmp_path / "tif", "a", NEW_SCENE, 0.8), tmp_path / "said")
+    image = str(as_png(tmp_path / "png", NEW_SCENE, 0.8))
+    words = ["--tta", "none", "--device", "cpu", "--instances", "--bundle", str(bundle)]
+    assert main(["predict", image, *words, "--output", str(tmp_path / "unsaid")]) == 2
+    assert "--pixel-size" in capsys.readouterr().err
+    told = ["--output", str(tmp_path / "told"), "--pixel-size", "0.8"]
+    assert main(["predict", image, *words, *told]) == 0
+    results = [load_image(tmp_path / name / "a_instances.tif") for name in ("said", "told")]
+    torch.testing.assert_close(results[0], results[1])
+    assert results[1].affine[0, 0] == pytest.approx(0.8)
+    assert main(["report", str(tmp_path / "told")]) == 0
+    assert f"0.8{TIMES}0.8 µm" in (tmp_path / "told" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_training_is_told_the_pixel_size_and_keeps_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_png(tmp_path, 0, 0.25)
+    words = [*arguments(tmp_path), "--output", str(tmp_path / "b"), "--device", "cpu"]
+    size = ["--element-size", "0.5", "--features", "2", "4", "--tile-size", "26"]
+    kind = ["--label-kind", "instances", "--validation", "0"]
+    assert main(["train", *words, *size, *kind, "--epochs", "1", "--pixel-size", "0.25"]) == 0
+    configs = tmp_path / "b" / "configs"
+    trained = json.loads((configs / "train.json").read_text(encoding="utf-8"))
+    assert trained["reader"]["pixel_size"] == [0.25]
+    used = json.loads((configs / "inference.json").read_text(encoding="utf-8"))
+    assert used["min_size"] == pytest.approx(look(namespace(tmp_path)).min_size / 4, abs=1)
+    resumed = [*words, "--resume", "--epochs", "2"]
+    assert main(["train", *resumed, "--pixel-size", "0.3"]) == 2
+    assert "--pixel-size [0.3] does not continue" in capsys.readouterr().err
+    assert main(["train", *resumed, "--pixel-size", "0.25"]) == 0

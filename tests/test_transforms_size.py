@@ -171,7 +171,9 @@ def test_a_png_label_lies_on_its_images_grid():
 
 def test_unknown_pixel_size():
     img = image_of((30, 20), (1.0, 1.0), spacing_source="assumed")
-    with pytest.raises(ValueError, match=r"pixel size is unknown.*save the file with its pixel"):
+    with pytest.raises(
+        ValueError, match=r"is unknown.*give it to the reader.*save the file with it"
+    ):
         ElementSize(0.5)(img)
     with pytest.raises(ValueError, match="pixel size is unknown"):
         ElementSize(0.5)(torch.rand(1, 8, 8))

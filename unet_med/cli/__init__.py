@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from unet_med import __version__
 from unet_med.bundle import override_names
@@ -24,6 +25,7 @@ from unet_med.errors import one_line, user_error
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
 REPEAT_SECONDS = 1.0  # see `_terminable`
 CHOICES = ("series", "time", "channel")  # of an image, in files that hold several
+READING = (*CHOICES, "pixel_size")  # what a user says of the files
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,10 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code or 0
 
 
-def choice_of(args: argparse.Namespace) -> dict[str, int]:
-    """Which image of files that hold several, as arguments of a reader."""
-    chosen = {name: getattr(args, name, None) for name in CHOICES}
-    return {name: index for name, index in chosen.items() if index is not None}
+def choice_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Which image of files that hold several, and its pixel size, as arguments of a reader."""
+    chosen = {name: getattr(args, name, None) for name in READING}
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 @contextmanager
@@ -335,6 +337,13 @@ def _add_choice(command: argparse.ArgumentParser) -> None:
         command.add_argument(
             f"--{option}", type=int, metavar="N", help=f"{option} of TIFFs with several, from 0"
         )
+    command.add_argument(
+        "--pixel-size",
+        type=float,
+        nargs="+",
+        metavar="UM",
+        help="pixel size in um of images whose files do not say it, such as PNG: one, or X Y [Z]",
+    )
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med import bundle
-from unet_med.cli import CHOICES, choice_of
+from unet_med.cli import READING, choice_of
 
 DEFAULTS = {"preset": "modern", "label_kind": "auto", "seed": 0, "validation": 0.1}
 
@@ -34,7 +34,7 @@ def prepare(args: argparse.Namespace, output: Path, files: Sequence[Path]) -> No
     """
     path = output / "configs" / "train.json"
     begun = json.loads(path.read_text(encoding="utf-8"))
-    begun |= {f"reader::{name}": begun.get("reader", {}).get(name) for name in CHOICES}
+    begun |= {f"reader::{name}": begun.get("reader", {}).get(name) for name in READING}
     named = [str(path.absolute()) for path in files] or None
     for option, (key, value) in {**_asked(args), "--config": ("overrides", named)}.items():
         if value is not None and begun.get(key) != value:
@@ -60,7 +60,10 @@ def _asked(args: argparse.Namespace) -> dict[str, tuple[str, Any]]:
         "--tile-size": ("tile_size", args.tile_size),
         "--seed": ("seed", args.seed),
         "--validation": ("validation_fraction", args.validation),
-        **{f"--{name}": (f"reader::{name}", index) for name, index in choice_of(args).items()},
+        **{
+            f"--{name.replace('_', '-')}": (f"reader::{name}", value)
+            for name, value in choice_of(args).items()
+        },
     }
 
 

@@ -121,7 +121,8 @@ def _zoom(image: str, element_size: list[float], choice: dict[str, int]) -> Arra
     if header.spacing_source == "assumed":
         raise ValueError(
             f"{image} does not say its pixel size, so it cannot be brought to --element-size "
-            f"{_words(element_size)}: save it with its pixel size (in Fiji: Image > Properties)"
+            f"{_words(element_size)}: give it with --pixel-size, or save the file with it (in "
+            "Fiji: Image > Properties)"
         )
     sizes = element_size if len(element_size) > 1 else element_size * len(header.pixel_size)
     kept = header.pixel_size[len(sizes) :]  # a 2-D network leaves the planes' distance

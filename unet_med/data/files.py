@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +80,15 @@ class AutoReader(FileReader):
         series: of TIFF files, which image of several; see `TiffReader`.
         time: of TIFF files, which time point.
         channel: of TIFF files, which channel.
+        pixel_size: um, of files that do not say theirs, such as PNG; one, or one an axis.
+            Files that do keep their own.
 
     Attributes:
-        choice: those of the last three that are given.
+        choice: those of the last four that are given.
+
+    Raises:
+        ValueError: a pixel size that is not positive, or, when a file is read, not one
+            for each of its axes.
     """
 
     suffixes = tuple(
@@ -96,14 +104,23 @@ class AutoReader(FileReader):
         series: int | None = None,
         time: int | None = None,
         channel: int | None = None,
+        pixel_size: float | Sequence[float] | None = None,
     ) -> None:
         super().__init__(max_bytes)
         self.tiff = TiffReader(series, time=time, channel=channel, max_bytes=max_bytes)
-        chosen = {"series": series, "time": time, "channel": channel}
-        self.choice = {name: index for name, index in chosen.items() if index is not None}
+        self._sizes = () if pixel_size is None else tuple(np.atleast_1d(pixel_size).tolist())
+        if not all(0 < size < np.inf for size in self._sizes):
+            raise ValueError(f"pixel_size {pixel_size} is not positive")
+        chosen = {"series": series, "time": time, "channel": channel, "pixel_size": pixel_size}
+        self.choice = {name: value for name, value in chosen.items() if value is not None}
 
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file with the reader of its suffix."""
+        volume = self._open(path, header_only)
+        known = volume.spacing_source != "assumed"
+        return volume if known or not self._sizes else _with_pixel_size(volume, self._sizes, path)
+
+    def _open(self, path: Path, header_only: bool) -> Volume:
         if self.tiff.verify_suffix(str(path)):
             return self.tiff.open(path, header_only=header_only)
         for kind in (NiftiReader, PictureReader, NpyReader):
@@ -124,12 +141,23 @@ class AutoReader(FileReader):
         return self.open(path, header_only=header_only)
 
 
-def load_image(path: str | os.PathLike[str], **choice: int) -> MetaTensor:
+def _with_pixel_size(volume: Volume, sizes: tuple[float, ...], path: Path) -> Volume:
+    """A volume of no known pixel size with one, um, of all axes or of each."""
+    dims = len(volume.spatial_shape)
+    if len(sizes) not in (1, dims):
+        raise ValueError(f"pixel_size has {len(sizes)} values for the {dims} axes of {path}")
+    per_axis = [*(sizes * dims if len(sizes) == 1 else sizes), 1.0]  # a plane is 1 thick
+    affine = np.diag([*per_axis[:3], 1.0])
+    return replace(volume, affine=affine, spatial_unit="um", spacing_source="given")
+
+
+def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
     """Read a whole image of any of our formats, chosen by suffix, in one step.
 
     Args:
         path: an image file, or a folder with a DICOM series; see `AutoReader`.
-        choice: `series`, `time` or `channel` of a TIFF that holds several.
+        choice: `series`, `time` or `channel` of a TIFF that holds several, `pixel_size` of a
+            file that does not say it; see `AutoReader`.
 
     Returns:
         `(C, X, Y[, Z])`, float32, with its affine and `meta["spatial_unit"]`.
@@ -144,12 +172,13 @@ def load_image(path: str | os.PathLike[str], **choice: int) -> MetaTensor:
     return image
 
 
-def load_header(path: str | os.PathLike[str], **choice: int) -> Volume:
+def load_header(path: str | os.PathLike[str], **choice: Any) -> Volume:
     """Read what a file says of its image, without its pixels.
 
     Args:
         path: as for `load_image`; of a folder with a DICOM series the pixels are read too.
-        choice: `series`, `time` or `channel` of a TIFF that holds several.
+        choice: `series`, `time` or `channel` of a TIFF that holds several, `pixel_size` of a
+            file that does not say it; see `AutoReader`.
 
     Returns:
         Shape, affine and unit as `load_image` finds them; the array is a stand-in that

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from monai.data.meta_tensor import MetaTensor
+from monai.data.utils import affine_to_spacing
 
 from unet_med.data.datalist import stem
 from unet_med.data.writing import known_unit
@@ -112,15 +114,22 @@ class PredictionRecord:
 
 
 def describe(image: MetaTensor) -> dict[str, Any]:
-    """File, shape `[C, X, Y[, Z]]`, pixel size and SHA-256 of a loaded image."""
+    """File, shape `[C, X, Y[, Z]]`, pixel size and SHA-256 of a loaded image.
+
+    Shape and pixel size are the file's, on which results lie, also where the image was
+    brought to another pixel size for the network.
+    """
     source = Path(str(image.meta["filename_or_obj"])).absolute()
     unit = known_unit(image.meta)
     dims = image.ndim - 1
+    shape = [int(side) for side in image.meta.get("spatial_shape", image.shape[1:])]
+    affine = torch.as_tensor(image.meta.get("original_affine", image.affine))
+    sizes = affine_to_spacing(affine, dims)
     return {
         "file": str(source),
         "sha256": sha256(source),
-        "shape": list(image.shape),
-        "pixel_size": [round(float(p), 6) for p in image.pixdim[:dims]] if unit else None,
+        "shape": [image.shape[0], *shape],
+        "pixel_size": [round(float(size), 6) for size in sizes] if unit else None,
         "unit": unit,
-        "affine": image.affine.tolist() if unit else None,
+        "affine": affine.tolist() if unit else None,
     }

@@ -90,8 +90,8 @@ class ElementSize(InvertibleTransform):
         if not knows_pixel_size(img):
             raise ValueError(
                 "the pixel size is unknown, so the image cannot be resampled to "
-                f"{self.element_size}: save the file with its pixel size (in Fiji: Image > "
-                'Properties), or set the affine and remove meta["spacing_source"]'
+                f"{self.element_size}: give it to the reader (pixel_size of AutoReader, "
+                "--pixel-size of unet-med), or save the file with it (in Fiji: Image > Properties)"
             )
         if mode == "nearest" and not img.is_floating_point() and img.abs().max() > 2**24:
             raise ValueError(f"label {int(img.max())} exceeds 2**24: number labels from 1 up first")
