@@ -13,10 +13,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose, LoadImaged, ScaleIntensityd
+from PIL import Image
+from torch.nn.functional import interpolate
 
 from unet_med.cli import demo, main
 from unet_med.data import SyntheticCells
-from unet_med.data.files import load_image, save_image
+from unet_med.data.files import AutoReader, load_image, save_image
+from unet_med.transforms import ElementSized
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {"features": [2, 4, 8], "tile_size": 84, "epochs": 1, "num_workers": 0, "device": "cpu"}
@@ -142,17 +146,17 @@ def test_isbi2012(script: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
     script.main(options)
     rows = table_of(output)
     assert rows[: len(before)] == before  # finished rows are kept and not made again
-    names = ["paper2015", "falk2019", "release2015", "modern", "BasicUNet"]
+    names = ["paper2015", "falk2019", "release2015", "modern", "BasicUNet", "BasicUNet-8nm"]
     assert [row["name"] for row in rows] == [n for n in names for _ in range(2)]
-    assert [row["averaging"] for row in rows] == ["none", "rotations"] * 5
+    assert [row["averaging"] for row in rows] == ["none", "rotations"] * 6
     for row in rows:
         assert row["features"] == "2-2"
         assert int(row["steps"]) > 0
         scores = [float(row[n]) for n in ("V_Rand", "V_Info", "pixel_error", "rand_error")]
         assert all(0 <= score <= 1 for score in scores)
-    assert len(list((output / "pictures").glob("*.png"))) == 5
-    [peer] = output.glob("trainings/BasicUNet*")
-    assert (peer / "models" / "model.pt").is_file()
+    assert len(list((output / "pictures").glob("*.png"))) == 6
+    peers = list(output.glob("trainings/BasicUNet*"))
+    assert [(peer / "models" / "model.pt").is_file() for peer in peers] == [True, True]
 
 
 @pytest.mark.parametrize("script", ["reproduce_isbi2012"], indirect=True)
@@ -168,6 +172,53 @@ def test_isbi2012_variants_are_what_they_say(script: ModuleType) -> None:
     assert "kernel" not in elastic["paper2015"]  # the default, bicubic
     assert elastic["falk2019"] == {**elastic["paper2015"], "kernel": "bspline", "grid": 5}
     assert elastic["BasicUNet"]["_target_"] == "monai.transforms.RandAffined"
+
+
+@pytest.mark.parametrize("script", ["reproduce_isbi2012"], indirect=True)
+def test_isbi2012_at_8_nm_is_the_same_on_half_the_pixels(script: ModuleType) -> None:
+    here, there = (script.variants([2, 2])[name] for name in ("BasicUNet", "BasicUNet-8nm"))
+    sizes = {"reader::pixel_size": 0.004, "element_size": 0.008, "element_unit": "um"}
+    assert {key: value for key, value in there.items() if key not in here} == sizes
+    assert script.variants([2, 2])["modern"].items() >= sizes.items()
+    assert [v["validate::inferer"]["roi_size"] for v in (here, there)] == [[192] * 2, [96] * 2]
+    found = {}  # px
+    for one, other in zip(here["augment"], there["augment"], strict=True):
+        assert one.keys() == other.keys()
+        found |= {key: (one[key], other[key]) for key in one if one[key] != other[key]}
+    assert found == {
+        "roi_size": (192, 96),
+        "spacing": ([30, 30], [15, 15]),
+        "magnitude_range": ([1, 2], [0.5, 1]),
+    }
+
+
+@pytest.mark.parametrize("script", ["experiment"], indirect=True)
+def test_a_prediction_lies_on_the_pixels_of_the_file(script: ModuleType, tmp_path: Path) -> None:
+    def inferer(x: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+        return torch.cat([torch.zeros_like(x), network(x)], dim=1)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16)).astype(np.uint8)  # (Y, X)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    reader = AutoReader(pixel_size=0.004)
+    load = Compose(
+        [
+            LoadImaged("image", reader=reader, ensure_channel_first=True),
+            ElementSized("image", 0.008),
+            ScaleIntensityd("image"),
+        ]
+    )
+    item = {"image": str(tmp_path / "a.png")}
+    image = load(item)["image"]
+    assert image.shape == (1, 8, 6)
+    found = script.Trained(torch.nn.Identity(), inferer, load, 0, 0.0).foreground(image)
+    probability = torch.sigmoid(image.as_tensor())[None]
+    expected = interpolate(probability, scale_factor=2, mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(found, expected[0, 0].T, rtol=1e-5)
+    np.testing.assert_array_equal(script.pixels(item, "image"), pixels)
+    stack = np.stack([pixels.T, pixels.T + 1], axis=-1)  # (X, Y, Z)
+    save_image(tmp_path / "b.tif", stack, has_channels=False)
+    plane = script.pixels({"label": str(tmp_path / "b.tif"), "slice": 1}, "label")
+    np.testing.assert_array_equal(plane, pixels + 1)
 
 
 def tracking_challenge(folder: Path, sequences: dict[str, int]) -> Path:
@@ -335,7 +386,6 @@ def test_iou_of_channels(script: ModuleType) -> None:
 @pytest.mark.parametrize("script", ["shapes_and_ellipses"], indirect=True)
 def test_ellipses_are_one_channel_of_the_shapes(script: ModuleType) -> None:
     from monai.bundle import ConfigParser
-    from monai.transforms import Compose
 
     from unet_med.data import SyntheticShapes
 
@@ -376,6 +426,7 @@ def test_learning_curve(
 ) -> None:
     monkeypatch.setattr(script, "TRAINING", range(2))
     monkeypatch.setattr(script, "HELD_OUT", range(2, 4))
+    monkeypatch.setattr(script, "FEATURES", [2, 2])
     monkeypatch.setitem(script.VARIANT, "features", [2, 2])
     monkeypatch.setitem(script.VARIANT, "tile_size", 32)
     data, output = isbi_stack(tmp_path, 4), tmp_path / "out"

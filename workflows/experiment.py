@@ -23,14 +23,16 @@ from typing import Any
 import monai
 import numpy as np
 import torch
-from monai.transforms import Compose
+from monai.transforms import Compose, Invertd, LoadImaged
 from numpy.typing import NDArray
 
 import unet_med
 from unet_med import bundle
+from unet_med.data import AutoReader
 from unet_med.data.beside import written_beside
 from unet_med.errors import user_error
 from unet_med.inferers.views import views
+from unet_med.transforms import SelectSliced
 
 Item = dict[str, Any]  # of a MONAI data list: paths of image and label
 Row = dict[str, Any]
@@ -124,8 +126,11 @@ class Trained:
         return torch.stack(seen).mean(dim=0)[0].cpu()
 
     def foreground(self, image: torch.Tensor, averaging: str = "none") -> NDArray[np.float32]:
-        """Probability of foreground, `(Y, X)`: the metrics' order, not MONAI's."""
-        return self.logits(image, averaging).softmax(dim=0)[1].numpy().T
+        """Probability of foreground on the file's own pixels, `(Y, X)`: not MONAI's order."""
+        found = {"image": image, "pred": self.logits(image, averaging).softmax(dim=0)}  # (K, X, Y)
+        if getattr(image, "applied_operations", None):  # it was brought to another pixel size
+            found = Invertd("pred", self.load, "image", nearest_interp=False)(found)
+        return np.asarray(found["pred"][1]).T
 
 
 def train(
@@ -153,6 +158,15 @@ def train(
         steps=part("train::trainer").state.iteration,
         seconds=round(60 * part("budget").elapsed_minutes, 1),
     )
+
+
+def pixels(item: Item, key: str) -> NDArray[np.float32]:
+    """First channel of a file, or of the slice of it that `item` means, `(Y, X)`.
+
+    What a network gets may have other pixels; see `Trained.load`.
+    """
+    load = LoadImaged(key, reader=AutoReader, ensure_channel_first=True)
+    return np.asarray(SelectSliced(key)(load(item))[key][0]).T
 
 
 class Table:

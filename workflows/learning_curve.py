@@ -4,9 +4,10 @@
     python workflows/learning_curve.py --images data/images --labels data/labels
 
 The preset `modern`, equally many steps for each number of images. By default slices 0-19 of
-ISBI 2012 train and slices 20-23 are scored; of images of your own, whose labels must be masks,
-every fifth is scored. Where a score is s, its error 1 - s mostly falls as a power of the number
-of images, a n^-b: a straight line on two logarithmic axes, which is fitted and carried on.
+ISBI 2012 train, as in `reproduce_isbi2012.py`, and slices 20-23 are scored; of images of your
+own, whose labels must be masks, every fifth is scored. Where a score is s, its error 1 - s mostly
+falls as a power of the number of images, a n^-b: a straight line on two logarithmic axes, which
+is fitted and carried on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 import experiment
 import numpy as np
-from reproduce_isbi2012 import HELD_OUT, TRAINING, pairs, scores
+from reproduce_isbi2012 import HELD_OUT, TRAINING, pairs, scores, variants
 
 from unet_med.data import find_pairs, split_validation
 
@@ -112,19 +113,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--labels", help="folder of their masks")
     args = parser.parse_args(argv)
     training, held_out = images(args)
+    variant = VARIANT if args.images else {**VARIANT, **variants(FEATURES)["modern"]}
     table = experiment.Table(args.output, "Score against the number of training images")
     possible = [name for name, count in COUNTS.items() if count <= len(training)]
     for name, key, folder in experiment.jobs(table, args, possible):
         trained = experiment.train(
-            folder, training[: COUNTS[name]], VARIANT, budget=args.budget, seed=key["seed"]
+            folder, training[: COUNTS[name]], variant, budget=args.budget, seed=key["seed"]
         )
         if trained is None:
             continue  # it diverged: it has no row
-        items = [trained.load(item) for item in held_out]
-        truths = [item["label"][0].numpy().T > 0 for item in items]  # (Y, X)
-        found = [trained.foreground(item["image"]) for item in items]
+        truths = [experiment.pixels(item, "label") > 0 for item in held_out]  # (Y, X)
+        found = [trained.foreground(trained.load(item)["image"]) for item in held_out]
         picture = args.output / "pictures" / f"{folder.name}.png"
-        experiment.probability_picture(items[0]["image"][0].numpy().T, truths[0], found[0], picture)
+        image = experiment.pixels(held_out[0], "image")
+        experiment.probability_picture(image, truths[0], found[0], picture)
         table.add(
             [{**key, **scores(found, truths), "steps": trained.steps, "seconds": trained.seconds}]
         )
