@@ -149,7 +149,7 @@ def test_training_leaves_a_bundle(trained: Path) -> None:
 def test_inference_writes_results_on_the_images_grid(
     trained: Path, cells: Path, tmp_path: Path
 ) -> None:
-    settings = {"images": f"{cells}/images", "output_dir": str(tmp_path)}
+    settings: dict[str, Any] = {"images": f"{cells}/images", "output_dir": str(tmp_path)}
     bundle.load_workflow(trained, "inference", settings).run()
     image = load_image(cells / "images" / "cells_000.tif")
     for name in ("mask", "instances"):
@@ -172,15 +172,20 @@ def test_monai_loads_the_trained_network(trained: Path) -> None:
 
 
 def test_monai_command_line_runs_the_config(trained: Path, cells: Path, tmp_path: Path) -> None:
-    line = bundle.command_line(
-        trained, "inference", {"images": f"{cells}/images", "output_dir": str(tmp_path)}
-    )
+    copy = Path(shutil.copytree(trained, tmp_path / "bundle"))
+    bundle.write_settings(copy, [], {"tta": "flips", "fail_fast": True})
+    settings: dict[str, Any] = {"images": f"{cells}/images", "output_dir": str(tmp_path)}
+    settings |= {"outputs": ["mask", "probabilities"], "tta": None, "fail_fast": False}
+    line = bundle.command_line(copy, "inference", settings)
     words = [sys.executable, *shlex.split(line)[1:]]
     done = subprocess.run(
         words, capture_output=True, encoding="utf-8", errors="replace", timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "cells_002_mask.tif").is_file()
+    written = {path.name for path in tmp_path.glob("cells_002_*")}
+    assert written == {"cells_002_mask.tif", "cells_002_probabilities.tif"}
+    record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert record["settings"]["tta"] is None  # not the bundle's own
 
 
 def test_evaluation_scores_all_pairs(trained: Path, cells: Path) -> None:

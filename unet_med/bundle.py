@@ -350,6 +350,7 @@ def command_line(bundle: Path, kind: str, settings: Settings | None = None) -> s
     words += ["--meta_file", str(configs / "metadata.json")]
     words += ["--logging_file", str(configs / "logging.conf")]
     for key, value in {"bundle_root": str(bundle), **(settings or {})}.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        words += [f"--{key}", text.replace("null", "None")]
+        if value is None:
+            value = "$None"  # MONAI drops an option that is None; an expression arrives
+        words += [f"--{key}", value if isinstance(value, str) else repr(value)]
     return " ".join(shlex.quote(word) for word in words)
