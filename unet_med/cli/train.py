@@ -113,7 +113,7 @@ def look(args: argparse.Namespace) -> Survey:
     )
 
 
-def _zoom(image: str, element_size: list[float], choice: dict[str, int]) -> Array:
+def _zoom(image: str, element_size: list[float], choice: dict[str, Any]) -> Array:
     """Pixels of that size that one pixel of the image becomes along each axis."""
     from unet_med import data
 

@@ -36,7 +36,7 @@ class Reading:
         w0: of the weight map.
         sigma: of the weight map, px.
         class_weights: of the weight map; None: balanced.
-        choice: which image of files that hold several; see `load_image`.
+        choice: which image of files that hold several, and a pixel size; see `load_image`.
     """
 
     kind: str = "instances"
@@ -46,7 +46,7 @@ class Reading:
     w0: float = 10.0
     sigma: float = 5.0
     class_weights: tuple[float, ...] | None = None
-    choice: Mapping[str, int] = field(default_factory=dict)
+    choice: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -154,7 +154,7 @@ def as_viewed(array: Array, turn: Array | None) -> Array:
     return turned
 
 
-def _image(entry: Entry, case: Case, choice: Mapping[str, int]) -> Array | None:
+def _image(entry: Entry, case: Case, choice: Mapping[str, Any]) -> Array | None:
     from unet_med import data
 
     source = Path(entry["file"])
