@@ -67,7 +67,7 @@ def start(source: Path, folder: Path, output: Path, *words: Any) -> subprocess.P
 
 
 def markers(output: Path) -> dict[str, str]:
-    done = Path(f"{output}.plan") / "done"
+    done = Path(f"{output}.job") / "done"
     return {p.name: p.read_text() for p in done.glob("[0-9]*.json")}
 
 

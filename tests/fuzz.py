@@ -53,7 +53,7 @@ def require_sentence(error: ValueError) -> None:
 
 
 DOORS: dict[str, tuple[str, Callable[[Path], None], tuple[str, ...]]] = {
-    "tiff": ("input.tif", read_tiff, ("tifffile", "unet_med.data.tiff")),
+    "tiff": ("input.tif", read_tiff, ("tifffile", "unet_med.data.tiff_reader")),
     "config": ("input.json", read_config, ("json.decoder", "unet_med.bundle")),
 }
 

@@ -23,7 +23,7 @@ import tifffile  # noqa: F401
 from unet_med.data import load_image
 
 if find_spec("zarr"):
-    import unet_med.data.zarrguard  # noqa: F401
+    import unet_med.data.protection.zarr_store  # noqa: F401
 
 SECONDS, BYTES = 20, 2 << 30
 

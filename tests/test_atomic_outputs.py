@@ -23,7 +23,7 @@ from processes import finish, start, start_command
 
 from unet_med.cli import main
 from unet_med.data import SyntheticCells
-from unet_med.data.beside import written_beside
+from unet_med.data.atomic import atomic_write
 
 KB = 1 << 10
 
@@ -231,7 +231,7 @@ def test_a_signal_that_a_library_swallows_comes_again(
 
 
 def write(path: Path, text: str) -> None:
-    with written_beside(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text)
 
 
@@ -239,7 +239,7 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> 
     path = tmp_path / "a.txt"
 
     def die() -> None:
-        with written_beside(path) as part:
+        with atomic_write(path) as part:
             part.write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -252,7 +252,7 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> 
 
 def test_two_writers_of_one_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    with written_beside(path) as part:
+    with atomic_write(path) as part:
         part.write_text("first")
         process = multiprocessing.get_context("fork").Process(target=write, args=(path, "second"))
         process.start()
@@ -294,10 +294,10 @@ def test_a_file_in_the_way_of_the_hidden_folder(tmp_path: Path) -> None:
 
 
 def test_errors_of_other_files_keep_their_name(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="elsewhere"), written_beside(tmp_path / "a"):
+    with pytest.raises(FileNotFoundError, match="elsewhere"), atomic_write(tmp_path / "a"):
         (tmp_path / "elsewhere").read_text()
     said = pytest.raises(OSError, match=r"a cannot be written: No space")
-    with said as caught, written_beside(tmp_path / "a"):
+    with said as caught, atomic_write(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.errno == errno.ENOSPC
 

@@ -11,17 +11,17 @@ import torch
 from monai.data import DataLoader, MetaTensor
 from monai.transforms import Compose, Lambdad, LoadImaged, RandLambdad, RandShiftIntensityd
 
-from unet_med.data import EpochSampler, TileDataset, find_pairs, save_image
+from unet_med.data import EpochSampler, SeededDataset, find_pairs, save_image
 from unet_med.transforms import RandTileCropd, SelectSliced
 
 
-def make(tiles: int | None = None, seed: int = 0, images: int = 5, **options: Any) -> TileDataset:
+def make(tiles: int | None = None, seed: int = 0, images: int = 5, **options: Any) -> SeededDataset:
     items = [{"image": torch.full((1, 2, 2), float(10 * k))} for k in range(images)]
     random = RandShiftIntensityd(keys="image", offsets=1.0, prob=1.0)
-    return TileDataset(items, Compose([random]), seed=seed, tiles_per_epoch=tiles, **options)
+    return SeededDataset(items, Compose([random]), seed=seed, tiles_per_epoch=tiles, **options)
 
 
-def epoch(dataset: TileDataset, number: int, workers: int = 0) -> list[float]:
+def epoch(dataset: SeededDataset, number: int, workers: int = 0) -> list[float]:
     sampler = EpochSampler(dataset)
     sampler.set_epoch(number)
     loader = DataLoader(dataset, sampler=sampler, batch_size=1, num_workers=workers)
@@ -60,7 +60,7 @@ def test_deterministic_head_runs_once_and_stays_untouched() -> None:
 
     items = [{"image": torch.zeros(1, 2, 2)}]
     transform = Compose([Lambdad("image", count), RandLambdad("image", spoil, prob=1.0)])
-    dataset = TileDataset(items, transform)
+    dataset = SeededDataset(items, transform)
     assert [float(dataset[k]["image"].max()) for k in range(3)] == [1.0, 1.0, 1.0]
     assert len(calls) == 1
 
@@ -83,7 +83,7 @@ def test_an_image_stays_untouched_by_what_follows_the_crop(tile_size: int) -> No
             Lambdad("extra", spoil_extra, track_meta=False),
         ]
     )
-    dataset = TileDataset([item], transform, tiles_per_epoch=3)
+    dataset = SeededDataset([item], transform, tiles_per_epoch=3)
     first = dataset[0]
     dataset[1]
     again = dataset[0]
@@ -106,7 +106,7 @@ def test_a_stack_of_planes_is_decoded_once(
     transform = Compose([load, SelectSliced(keys), spoil])
     expected = [transform(item) for item in items]
     decoded.clear()
-    dataset = TileDataset(items, transform)
+    dataset = SeededDataset(items, transform)
     assert len(items) == 33
     assert sorted(decoded) == ["a.tif", "a.tif", "b.tif", "b.tif", "c.tif", "c.tif"]
     for item, wanted in zip(dataset._cache or [], expected, strict=True):
@@ -120,7 +120,7 @@ def test_a_stack_of_planes_is_decoded_once(
 def test_in_memory_stacks_are_not_mistaken_for_one() -> None:
     stacks = [torch.rand(1, 3, 3, 4) for _ in range(2)]
     items = [{"image": stack, "slice": k} for k in (0, 3) for stack in stacks]
-    dataset = TileDataset(items, Compose([SelectSliced("image")]))
+    dataset = SeededDataset(items, Compose([SelectSliced("image")]))
     for item, wanted in zip(dataset._cache or [], items, strict=True):
         assert torch.equal(item["image"], wanted["image"][..., wanted["slice"]])
 

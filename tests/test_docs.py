@@ -86,7 +86,7 @@ def test_model_card_links_only_to_what_travels_with_a_bundle() -> None:
     card = ROOT / "docs" / "README.md"
     for link in LINK.findall(ANY_FENCE.sub("", card.read_text(encoding="utf-8"))):
         target = (card.parent / link).resolve().relative_to(ROOT)
-        assert any(target.is_relative_to(part) for part in bundle.PARTS), link
+        assert any(target.is_relative_to(part) for part in bundle.files.PARTS), link
 
 
 @pytest.mark.parametrize("name", ["api.md", "configs.md", "cli.md"])

@@ -23,7 +23,7 @@ from unet_med.export import export_bioimageio, export_onnx, load_trained
 from unet_med.export import onnx as onnx_door
 from unet_med.export.wrapper import MirrorPadded
 from unet_med.inferers import OverlapTileInferer
-from unet_med.inferers.facts import network_facts
+from unet_med.inferers.tiling import tiling_of
 from unet_med.networks import unet
 
 CORE_PYTHON = "UNET_MED_BIOIMAGEIO_PYTHON"  # of an environment with bioimageio.core
@@ -130,7 +130,7 @@ def test_blocks_equal_one_pass(preset: str, shape: tuple[int, ...]) -> None:
     features = (2, 2, 2, 2) if len(shape) == 2 else (2, 2)  # depth 3: margin 44, stride 8
     network = unet(preset, features=features, spatial_dims=len(shape)).double().eval()
     image = torch.rand(1, 1, *shape, dtype=torch.float64)  # (1, 1, [Z,] Y, X)
-    model = MirrorPadded(network, network_facts(network, image, margin=None, stride=None))
+    model = MirrorPadded(network, tiling_of(network, image, margin=None, stride=None))
     assert model.halo % model.stride == 0
     assert network.margin <= model.halo < network.margin + model.stride
     with torch.no_grad():

@@ -33,8 +33,8 @@ from unet_med.data import (
     register,
     save_image,
 )
-from unet_med.data.beside import written_beside
-from unet_med.data.writing import smallest_label_dtype
+from unet_med.data.array_writer import smallest_label_dtype
+from unet_med.data.atomic import atomic_write
 from unet_med.transforms import SaveSegmentationd
 
 META_KEYS = {
@@ -408,7 +408,7 @@ def test_nothing_half_written_is_visible(tmp_path):
     target.write_text("old")
 
     def stop_half_way():
-        with written_beside(target) as part:
+        with atomic_write(target) as part:
             part.write_text("half")
             assert target.read_text() == "old"
             raise RuntimeError("stop")
@@ -417,7 +417,7 @@ def test_nothing_half_written_is_visible(tmp_path):
         stop_half_way()
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-    with written_beside(target) as part:
+    with atomic_write(target) as part:
         part.write_text("new")
     assert target.read_text() == "new"
 

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_med.bundle import targets_of
-from unet_med.data.ifds import check_ifds
-from unet_med.data.limits import check_xml
+from unet_med.data.protection.limits import check_xml
+from unet_med.data.protection.tiff_directories import check_ifds
 
 CORPUS = Path(__file__).parent / "fuzz_corpus"
 FOUND = sorted(CORPUS.iterdir()) if CORPUS.is_dir() else []

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from hostile import hostile_files
 
-from unet_med.data import limits
+from unet_med.data.protection import limits
 
 HERE = Path(__file__).parent
 
@@ -113,7 +113,7 @@ def test_a_container_leaves_less(tmp_path: Path) -> None:
 
 
 def test_a_process_with_a_limit_of_its_own_has_less() -> None:
-    code = "from unet_med.data.limits import available_bytes; print(available_bytes())"
+    code = "from unet_med.data.protection.limits import available_bytes; print(available_bytes())"
     script = f"ulimit -v 500000; exec {sys.executable} -c '{code}'"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert 0 < int(done.stdout) < 500_000 << 10

@@ -19,10 +19,10 @@ from torch import nn
 
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers import tile_size as tile_size_module
-from unet_med.inferers.facts import network_facts
 from unet_med.inferers.stitch import read_window
+from unet_med.inferers.test_time_augmentation import View, views
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides
-from unet_med.inferers.views import View, views
+from unet_med.inferers.tiling import tiling_of
 from unet_med.networks import UNet
 
 UPSAMPLES = ["deconv", "bilinear", "unpool", "pixelshuffle"]
@@ -394,7 +394,7 @@ def test_wrapped_networks_are_asked_inside(options):
         torch.jit.load(buffer),
         torch.compile(net, backend="eager"),
     ):
-        ours, theirs = (network_facts(n, image, margin=None, stride=None) for n in (net, wrapped))
+        ours, theirs = (tiling_of(n, image, margin=None, stride=None) for n in (net, wrapped))
         assert (ours.smallest, ours.margin, ours.stride) == (
             theirs.smallest,
             theirs.margin,
@@ -408,7 +408,7 @@ def test_wrapped_networks_are_asked_inside(options):
 def test_a_compiled_network_is_asked_inside():
     net = unet(features=(4, 8))
     compiled = torch.compile(net, backend="eager")
-    assert network_facts(compiled, torch.zeros(1, 1, 1, 1), margin=None, stride=None).smallest == 18
+    assert tiling_of(compiled, torch.zeros(1, 1, 1, 1), margin=None, stride=None).smallest == 18
 
 
 def basic_unet(**options) -> BasicUNet:
@@ -545,7 +545,7 @@ def test_statistics_are_the_images_mean_and_variance():
 
 
 def test_statistics_of_an_image_of_several_windows_do_not_depend_on_the_tiles(monkeypatch):
-    monkeypatch.setattr("unet_med.inferers.statistics.WINDOW", {2: 48})
+    monkeypatch.setattr("unet_med.inferers.batch_statistics.WINDOW", {2: 48})
     net = unet(norm="batch").double().eval()
     image = torch.randn(1, 1, 100, 60, dtype=torch.float64)
     small, large = (
@@ -623,38 +623,38 @@ def test_it_is_monais_inferer_and_roi_size_is_an_alias():
 
 def facts_of(net) -> object:
     image = torch.zeros(1, 1, *[1] * net.spatial_dims)
-    return network_facts(net, image, margin=None, stride=None)
+    return tiling_of(net, image, margin=None, stride=None)
 
 
 def test_automatic_tiles_on_a_cpu_are_about_700_px():
-    facts = facts_of(unet(features=[2] * 5))
+    tiling = facts_of(unet(features=[2] * 5))
     budget = {"pixels": 10**9, "fast_pixels": 700**2}
-    assert automatic_sides((1024, 1024), facts, **budget) == [700, 700]
-    assert automatic_sides((512, 512), facts, **budget) == [700, 700]  # one tile
-    assert automatic_sides((530, 10), facts, **budget) == [716, 204]
-    assert automatic_sides((700, 700), facts, **budget) == [540, 892]  # 2 x 1, not 2 x 2
-    assert automatic_sides((1100, 1100), facts, **budget) == [556, 748]  # even splits: 3 x 2
-    assert automatic_sides((10, 10), facts, **budget) == [204, 204]
-    assert automatic_sides((10, 4000), facts, **budget) == [204, 2188]  # 2 x 2004 px
+    assert automatic_sides((1024, 1024), tiling, **budget) == [700, 700]
+    assert automatic_sides((512, 512), tiling, **budget) == [700, 700]  # one tile
+    assert automatic_sides((530, 10), tiling, **budget) == [716, 204]
+    assert automatic_sides((700, 700), tiling, **budget) == [540, 892]  # 2 x 1, not 2 x 2
+    assert automatic_sides((1100, 1100), tiling, **budget) == [556, 748]  # even splits: 3 x 2
+    assert automatic_sides((10, 10), tiling, **budget) == [204, 204]
+    assert automatic_sides((10, 4000), tiling, **budget) == [204, 2188]  # 2 x 2004 px
 
 
 def test_automatic_tiles_keep_to_the_memory():
-    facts = facts_of(unet(3, [2] * 4))
+    tiling = facts_of(unet(3, [2] * 4))
     budget = {"pixels": 200**3, "fast_pixels": 200**3}
-    sides = automatic_sides((512, 512, 30), facts, **budget)
+    sides = automatic_sides((512, 512, 30), tiling, **budget)
     assert np.prod(sides) <= 200**3
     assert sides[2] == 124  # the whole short axis; what it leaves goes to the others
     assert min(sides[:2]) > 200
     # Less memory than any tile needs: the smallest that can step.
-    tiny = automatic_sides((512, 512, 512), facts, pixels=1000, fast_pixels=1000)
+    tiny = automatic_sides((512, 512, 512), tiling, pixels=1000, fast_pixels=1000)
     assert tiny == [100, 100, 100]
 
 
 def test_a_network_that_cannot_be_tiled_gets_one_tile_if_memory_allows():
-    facts = facts_of(unet(padding="same", norm="instance"))
-    sides = automatic_sides((2000, 2000), facts, pixels=2000**2, fast_pixels=700**2)
+    tiling = facts_of(unet(padding="same", norm="instance"))
+    sides = automatic_sides((2000, 2000), tiling, pixels=2000**2, fast_pixels=700**2)
     assert sides == [2000, 2000]
-    assert automatic_sides((2000, 2000), facts, pixels=1000**2, fast_pixels=700**2) != sides
+    assert automatic_sides((2000, 2000), tiling, pixels=1000**2, fast_pixels=700**2) != sides
 
 
 def test_affordable_pixels_follow_the_free_memory(monkeypatch):

@@ -18,7 +18,7 @@ from monai.bundle import ConfigWorkflow
 
 from unet_med.cli import main
 from unet_med.data import EpochSampler, SyntheticCells, share_of
-from unet_med.engines import Reproducible, reproducible
+from unet_med.handlers import Reproducible, reproducible
 from unet_med.losses import WeightedCrossEntropyLoss
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,7 +155,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from unet_med.engines import TrainingBudget
+from unet_med.handlers import TrainingBudget
 from unet_med.losses import BorderWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
 
 dist.init_process_group("gloo")

@@ -14,9 +14,9 @@ from monai.transforms import LoadImage, Orientation, SaveImage
 from strategies import images_with_spacing
 
 from unet_med.data import NiftiReader, load_image
-from unet_med.data.nifti import write_nifti
-from unet_med.data.ometiff import write_tiff
-from unet_med.data.tiff import TiffReader
+from unet_med.data.nifti_reader import write_nifti
+from unet_med.data.tiff_reader import TiffReader
+from unet_med.data.tiff_writer import write_tiff
 from unet_med.transforms import SaveSegmentationd
 
 OBLIQUE = np.array([[0, -0.5, 0, 7], [0.25, 0, 0, -3], [0, 0, -2, 11], [0, 0, 0, 1]])

@@ -17,11 +17,11 @@ from ignite.engine import Engine
 from processes import finish, start, start_command
 
 from unet_med.data import SyntheticCells
-from unet_med.engines import OutOfMemory
-from unet_med.engines.activations import step_bytes
+from unet_med.handlers import OutOfMemory
+from unet_med.handlers.step_memory import step_bytes
 from unet_med.inferers import OverlapTileInferer
-from unet_med.inferers.out_of_memory import is_out_of_memory
 from unet_med.losses import WeightedCrossEntropyLoss
+from unet_med.memory import is_out_of_memory
 from unet_med.networks import UNet
 
 MB = 1 << 20

@@ -14,10 +14,10 @@ import pytest
 import tifffile
 import torch
 from hostile import Payload
-from test_faults import SIDE, good, predict, trained
+from test_handlers_skipped_failures import SIDE, good, predict, trained
 
 from unet_med.bundle import config_files, find_bundle
-from unet_med.cli.trust import foreign
+from unet_med.bundle.trust import foreign
 
 __all__ = ["trained"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,9 +101,9 @@ def test_bundles_of_earlier_versions_are_not_foreign(bundle: Path) -> None:
     path = bundle / "configs" / "inference.json"
     text = path.read_text(encoding="utf-8")
     for ours, theirs in {
-        "unet_med.faults.SetAsideDataset": "monai.data.Dataset",
-        "unet_med.faults.SetAsideEvaluator": "monai.engines.SupervisedEvaluator",
-        "unet_med.checkpoint.WeightsLoader": "monai.handlers.CheckpointLoader",
+        "unet_med.handlers.SkipFailuresDataset": "monai.data.Dataset",
+        "unet_med.handlers.SkipFailuresEvaluator": "monai.engines.SupervisedEvaluator",
+        "unet_med.handlers.WeightsLoader": "monai.handlers.CheckpointLoader",
     }.items():
         assert ours in text
         text = text.replace(ours, theirs)

@@ -26,11 +26,11 @@ from unet_med.data import load_header, load_image, save_image
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
 from unet_med.transforms import InstancesFromLogits, Standardize
-from unet_med.volumes import Block, BlockPlan, Source, open_source, run_blocks, split
-from unet_med.volumes.checking import finish
+from unet_med.volumes import Block, BlockJob, Source, open_source, run_blocks, split
+from unet_med.volumes.job_actions import finish
 from unet_med.volumes.statistics import mean_and_deviation
 from unet_med.volumes.store import open_level
-from unet_med.volumes.work import Outcome, Worker
+from unet_med.volumes.worker import Outcome, Worker
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
@@ -115,11 +115,11 @@ def one_pass(
 def blocks_of(
     source: Path, folder: Path, block: Sequence[int], output: Path, **options: Any
 ) -> np.ndarray:
-    plan = BlockPlan.create(
+    job = BlockJob.create(
         source, output, folder, block=block, outputs=("probabilities",), **options
     )
-    run_blocks(plan, progress=False)
-    return np.asarray(open_level(output, plan.layers[1])[:])
+    run_blocks(job, progress=False)
+    return np.asarray(open_level(output, job.layers[1])[:])
 
 
 def assert_equal(
@@ -249,8 +249,8 @@ def test_the_output_is_valid_ngff_with_physical_units(
     source = write_source(tmp_path / "in.ome.zarr", np.tile(noise, (1, 30, 1)))
     for outputs in (("mask",), ("probabilities",)):
         output = tmp_path / f"{outputs[0]}.ome.zarr"
-        plan = BlockPlan.create(source, output, planes_bundle, block=(7, 512, 32), outputs=outputs)
-        run_blocks(plan, progress=False)
+        job = BlockJob.create(source, output, planes_bundle, block=(7, 512, 32), outputs=outputs)
+        run_blocks(job, progress=False)
         validate_zarr_store(output)
         validate_zarr_store(output / "labels" / "mask")
         again = open_source(output)
@@ -267,49 +267,49 @@ def test_the_output_is_valid_ngff_with_physical_units(
     assert scales[1]["translation"] == [0, 0, 0.125, 0.125]
 
 
-def small_plan(tmp_path: Path, folder: Path, array: np.ndarray, **options: Any) -> BlockPlan:
+def small_plan(tmp_path: Path, folder: Path, array: np.ndarray, **options: Any) -> BlockJob:
     source = write_source(tmp_path / "in.ome.zarr", array)
     options = {"block": (4, 16, 16), **options}
-    return BlockPlan.create(source, tmp_path / "out.ome.zarr", folder, **options)
+    return BlockJob.create(source, tmp_path / "out.ome.zarr", folder, **options)
 
 
 def test_a_second_run_does_nothing(tmp_path: Path, planes_bundle: Path, noise: np.ndarray) -> None:
-    plan = small_plan(tmp_path, planes_bundle, noise)
-    assert run_blocks(plan, shard=(1, 2), progress=False) == 4
-    assert run_blocks(plan, progress=False) == 4
-    assert run_blocks(plan, progress=False) == 0
-    assert Worker.open(plan.output).do(3).voxels == 0  # another process was quicker
-    assert BlockPlan.load(plan.output) == plan
-    assert len(plan.markers()) == 8
+    job = small_plan(tmp_path, planes_bundle, noise)
+    assert run_blocks(job, shard=(1, 2), progress=False) == 4
+    assert run_blocks(job, progress=False) == 4
+    assert run_blocks(job, progress=False) == 0
+    assert Worker.open(job.output).do(3).voxels == 0  # another process was quicker
+    assert BlockJob.load(job.output) == job
+    assert len(job.markers()) == 8
 
 
 def test_a_plan_is_refused_when_something_has_changed(tmp_path: Path, noise: np.ndarray) -> None:
     folder = make_bundle(tmp_path / "bundle")
-    plan = small_plan(tmp_path, folder, noise)
-    run_blocks(plan, shard=(0, 4), progress=False)
+    job = small_plan(tmp_path, folder, noise)
+    run_blocks(job, shard=(0, 4), progress=False)
     weights = folder / "models" / "model.pt"
     state = torch.load(weights, weights_only=True)
     torch.save({name: value + 1 for name, value in state.items()}, weights)
     with pytest.raises(ValueError, match=r"the weights changed since out.ome.zarr was planned"):
-        run_blocks(plan, progress=False)
+        run_blocks(job, progress=False)
     torch.save(state, weights)
     config = folder / "configs" / "inference.json"
     config.write_text(config.read_text().replace('"min_size": 0', '"min_size": 1'))
     with pytest.raises(ValueError, match="the configs changed"):
-        run_blocks(plan, progress=False)
+        run_blocks(job, progress=False)
     config.write_text(config.read_text().replace('"min_size": 1', '"min_size": 0'))
-    marker = next((plan.folder / "done").iterdir())
-    marker.write_text(marker.read_text().replace(plan.id, "0123"))
-    with pytest.raises(ValueError, match=f"made by plan 0123, not {plan.id}"):
-        run_blocks(plan, progress=False)
+    marker = next((job.folder / "done").iterdir())
+    marker.write_text(marker.read_text().replace(job.id, "0123"))
+    with pytest.raises(ValueError, match=f"made by job 0123, not {job.id}"):
+        run_blocks(job, progress=False)
 
 
 def test_sides_other_than_the_plans_are_refused(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = small_plan(tmp_path, planes_bundle, noise, block=(7, 16, 16), tile=20)
-    line = ["predict", plan.source, "--bundle", planes_bundle, "--output", plan.output, "--resume"]
-    line = [*map(str, line), "--workers", "1", "--plan-only"]
+    job = small_plan(tmp_path, planes_bundle, noise, block=(7, 16, 16), tile=20)
+    line = ["predict", job.source, "--bundle", planes_bundle, "--output", job.output, "--resume"]
+    line = [*map(str, line), "--workers", "1", "--job-only"]
     for same in ([], ["--block", "7", "16", "16"], ["--block", "99", "16", "16", "--tile", "20"]):
         assert main([*line, *same]) == 0
     assert main([*line, "--block", "4", "16", "16"]) == 2
@@ -326,9 +326,9 @@ def test_a_machine_other_than_the_plans_is_refused(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plan = small_plan(tmp_path, planes_bundle, noise)
-    line = ["predict", plan.source, "--bundle", planes_bundle, "--output", plan.output, "--resume"]
-    line = [*map(str, line), "--workers", "1", "--plan-only"]
+    job = small_plan(tmp_path, planes_bundle, noise)
+    line = ["predict", job.source, "--bundle", planes_bundle, "--output", job.output, "--resume"]
+    line = [*map(str, line), "--workers", "1", "--job-only"]
     assert main([*line, "--threads", "1", "--device", "cpu"]) == 0
     assert main([*line, "--threads", "2"]) == 2
     said = "--threads gives 2, and out.ome.zarr was planned with 1: leave --threads out"
@@ -346,62 +346,62 @@ def test_the_file_of_the_weights_is_part_of_the_plan(tmp_path: Path, noise: np.n
     state = torch.load(weights, weights_only=True)
     weights.unlink()
     save_file(state, weights.with_suffix(".safetensors"))
-    plan = small_plan(tmp_path, folder, noise)
-    run_blocks(plan, shard=(0, 4), progress=False)
+    job = small_plan(tmp_path, folder, noise)
+    run_blocks(job, shard=(0, 4), progress=False)
     save_file({k: v + 1 for k, v in state.items()}, weights.with_suffix(".safetensors"))
     with pytest.raises(ValueError, match=r"the weights changed since out.ome.zarr was planned"):
-        run_blocks(plan, progress=False)
+        run_blocks(job, progress=False)
 
 
 def test_an_output_of_another_plan_is_not_written_to(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:
-    plan = small_plan(tmp_path, planes_bundle, noise)
-    with pytest.raises(FileExistsError, match="belongs to another plan"):
-        BlockPlan.create(plan.source, plan.output, planes_bundle, block=(7, 16, 16))
-    same = BlockPlan.create(plan.source, plan.output, planes_bundle, block=(4, 16, 16))
-    assert same.id == plan.id
-    shutil.rmtree(plan.folder)
-    with pytest.raises(FileExistsError, match="has no plan beside it"):
-        BlockPlan.create(plan.source, plan.output, planes_bundle)
+    job = small_plan(tmp_path, planes_bundle, noise)
+    with pytest.raises(FileExistsError, match="belongs to another job"):
+        BlockJob.create(job.source, job.output, planes_bundle, block=(7, 16, 16))
+    same = BlockJob.create(job.source, job.output, planes_bundle, block=(4, 16, 16))
+    assert same.id == job.id
+    shutil.rmtree(job.folder)
+    with pytest.raises(FileExistsError, match="has no job beside it"):
+        BlockJob.create(job.source, job.output, planes_bundle)
 
 
 def test_a_poisoned_block_is_recorded_and_the_rest_goes_on(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:
-    plan = small_plan(tmp_path, planes_bundle, noise, block=(7, 8, 8))
-    chunk = plan.source / "0" / "c" / "0" / "0" / "1"  # x from 16
+    job = small_plan(tmp_path, planes_bundle, noise, block=(7, 8, 8))
+    chunk = job.source / "0" / "c" / "0" / "0" / "1"  # x from 16
     good = chunk.read_bytes()
     chunk.write_bytes(good[:40])
-    words = ["predict", plan.source, "--bundle", planes_bundle, "--output", plan.output]
+    words = ["predict", job.source, "--bundle", planes_bundle, "--output", job.output]
     words += ["--resume", "--workers", "1"]
     assert main([*map(str, words)]) == 2
-    failed = {note["block"] for note in plan.failures()}
+    failed = {note["block"] for note in job.failures()}
     assert failed
-    assert len(plan.markers()) == len(plan.blocks) - len(failed) > 0
+    assert len(job.markers()) == len(job.blocks) - len(failed) > 0
     chunk.write_bytes(good)
-    assert run_blocks(plan, progress=False) == len(failed)
-    assert plan.failures() == []
+    assert run_blocks(job, progress=False) == len(failed)
+    assert job.failures() == []
 
 
 def test_a_lack_of_memory_means_smaller_tiles(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:
-    plan = small_plan(tmp_path, planes_bundle, noise, outputs=("probabilities",))
-    worker = Worker.open(plan.output)
+    job = small_plan(tmp_path, planes_bundle, noise, outputs=("probabilities",))
+    worker = Worker.open(job.output)
 
     class Cramped(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if x.shape[-1] >= plan.tile[-1]:
+            if x.shape[-1] >= job.tile[-1]:
                 raise torch.OutOfMemoryError("out of memory")
             return worker.model.network(x)
 
-    block = plan.blocks[0]
-    expected = worker.predict(block, plan.tile)
-    cramped = Worker(plan, replace(worker.model, network=Cramped()), worker.source)
+    block = job.blocks[0]
+    expected = worker.predict(block, job.tile)
+    cramped = Worker(job, replace(worker.model, network=Cramped()), worker.source)
     cramped.model.network.weight = torch.nn.Parameter(torch.zeros(()))  # says type and device
     assert cramped.do(0).error == ""
-    assert plan.marker(block)["tile"] < [*plan.tile]
+    assert job.marker(block)["tile"] < [*job.tile]
     np.testing.assert_allclose(cramped.read(block)[1], expected, atol=1e-6)
 
 
@@ -489,9 +489,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, d
     planes = np.random.default_rng(1).integers(0, 255, (12, 40, 50), dtype=np.uint8)
     source = write_source(folder / "in.ome.zarr", planes)
     model = make_bundle(folder / "bundle")
-    plan = BlockPlan.create(source, folder / "out.ome.zarr", model, block=(2, 16, 16))
-    run_blocks(plan, progress=False)
-    return source, model, contents(plan.output)
+    job = BlockJob.create(source, folder / "out.ome.zarr", model, block=(2, 16, 16))
+    run_blocks(job, progress=False)
+    return source, model, contents(job.output)
 
 
 def predict_words(source: Path, model: Path, output: Path) -> list[Any]:
@@ -504,19 +504,19 @@ def test_shards_at_once_agree_to_the_bit(
     source, model, expected = undisturbed
     output = tmp_path / "out.ome.zarr"
     words = predict_words(source, model, output)
-    # All plan at the same time, and the first two do the same blocks.
+    # All job at the same time, and the first two do the same blocks.
     shards = [command(*words, "--shard", shard, wait=False) for shard in ("0/2", "0/2", "1/2")]
     with ended(*shards):
         for shard in shards:
             text, _ = shard.communicate(timeout=240)
             assert shard.returncode == 0, text
     assert contents(output) == expected
-    assert len(BlockPlan.load(output).markers()) == 72
+    assert len(BlockJob.load(output).markers()) == 72
 
 
 def wait_for(output: Path, markers: int) -> None:
     """Until so many blocks are done."""
-    done = Path(f"{output}.plan") / "done"
+    done = Path(f"{output}.job") / "done"
     until = time.monotonic() + 200
     while len([*done.glob("[0-9]*.json")]) < markers:
         assert time.monotonic() < until
@@ -536,29 +536,29 @@ def kill_one_worker(process: subprocess.Popen[str]) -> None:
 def test_a_block_that_another_process_did_meanwhile_has_not_failed(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:
-    plan = small_plan(tmp_path, planes_bundle, noise)
-    quick = Worker.open(plan.output)
+    job = small_plan(tmp_path, planes_bundle, noise)
+    quick = Worker.open(job.output)
 
     class Slow(Worker):
         def write(self, block: Block, probabilities: np.ndarray) -> list[np.ndarray]:
             """The others do all blocks and sweep up what they take for left over."""
-            for number in range(len(plan.blocks)):
+            for number in range(len(job.blocks)):
                 assert quick.do(number).error == ""
-            finish(plan)
+            finish(job)
             raise FileNotFoundError(2, "No such file or directory", "0.0.0.partial")
 
-    assert Slow(plan, quick.model, quick.source).do(0) == Outcome(0, 0)
-    assert plan.failures() == []
-    assert [*(plan.folder / "failed").iterdir()] == []
+    assert Slow(job, quick.model, quick.source).do(0) == Outcome(0, 0)
+    assert job.failures() == []
+    assert [*(job.folder / "failed").iterdir()] == []
 
 
 def test_a_note_that_goes_while_notes_are_read(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:
-    plan = small_plan(tmp_path, planes_bundle, noise)
-    plan.note("failed", plan.blocks[1], error="in work")
-    (plan.folder / "failed" / "0.0.0.json").symlink_to("gone")  # listed, and not there
-    assert [note["block"] for note in plan.failures()] == ["0.0.1"]
+    job = small_plan(tmp_path, planes_bundle, noise)
+    job.note("failed", job.blocks[1], error="in work")
+    (job.folder / "failed" / "0.0.0.json").symlink_to("gone")  # listed, and not there
+    assert [note["block"] for note in job.failures()] == ["0.0.1"]
 
 
 @pytest.mark.slow
@@ -571,7 +571,7 @@ def test_killed_and_resumed_is_as_if_undisturbed(
     words = [*predict_words(source, model, output), "--workers", 2]
     with ended(command(*words, wait=False)):
         wait_for(output, 7)
-    before = contents(output.with_name(output.name + ".plan") / "done")
+    before = contents(output.with_name(output.name + ".job") / "done")
     assert 7 <= len(before) < 72, "it was killed too late to show anything"
     assert main([*map(str, words)]) == 2  # without --resume nothing is overwritten
     process = command(*words, "--resume", wait=False)
@@ -580,7 +580,7 @@ def test_killed_and_resumed_is_as_if_undisturbed(
         kill_one_worker(process)
         text, _ = process.communicate(timeout=240)
     assert process.returncode == 0, text
-    after = contents(output.with_name(output.name + ".plan") / "done")
+    after = contents(output.with_name(output.name + ".job") / "done")
     assert {name: after[name] for name in before if name in after} == {
         name: text for name, text in before.items() if not name.startswith(".")
     }  # finished blocks were not done again: their markers hold the seconds they took
@@ -593,39 +593,39 @@ def test_verify_computes_blocks_anew(
 ) -> None:
     source, _, _ = undisturbed
     output = source.with_name("out.ome.zarr")
-    assert main(["plan", "verify", str(output), "--sample", "0.05"]) == 0
+    assert main(["job", "verify", str(output), "--sample", "0.05"]) == 0
     text = capsys.readouterr().out
     assert "72 blocks hold what was written" in text
     found = re.search(r"4 computed anew with tiles of .* max\|difference\| (\S+), 0 pixels", text)
     assert found is not None
     assert 0 < float(found[1]) < 1e-5
-    assert main(["plan", "status", str(output)]) == 0
+    assert main(["job", "status", str(output)]) == 0
     assert "72 of 72 blocks done, 0 left" in capsys.readouterr().out
 
 
 def test_verify_finds_a_torn_shard(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = small_plan(tmp_path, planes_bundle, noise)
-    run_blocks(plan, progress=False)
-    mask = zarr.open_array(plan.output / "labels/mask/0", mode="r+")
+    job = small_plan(tmp_path, planes_bundle, noise)
+    run_blocks(job, progress=False)
+    mask = zarr.open_array(job.output / "labels/mask/0", mode="r+")
     mask[5, 3, 20] = 3 - mask[5, 3, 20]
-    assert main(["plan", "verify", str(plan.output)]) == 2
+    assert main(["job", "verify", str(job.output)]) == 2
     assert "blocks 1.0.1 of" in capsys.readouterr().err
 
 
 def test_finish_waits_for_all_blocks_and_sweeps(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:
-    plan = small_plan(tmp_path, planes_bundle, noise)
-    run_blocks(plan, shard=(0, 2), progress=False)
+    job = small_plan(tmp_path, planes_bundle, noise)
+    run_blocks(job, shard=(0, 2), progress=False)
     with pytest.raises(ValueError, match=r"4 of 8 blocks of .* are missing"):
-        finish(plan)
-    run_blocks(plan, progress=False)
-    (plan.output / "labels/mask/0/c.partial").touch()
-    (plan.folder / "done" / ".0.0.0.json.x").mkdir()
-    assert finish(plan) == "all 8 blocks are done"
-    assert not [*tmp_path.rglob("*.partial"), *plan.folder.rglob(".*")]
+        finish(job)
+    run_blocks(job, progress=False)
+    (job.output / "labels/mask/0/c.partial").touch()
+    (job.folder / "done" / ".0.0.0.json.x").mkdir()
+    assert finish(job) == "all 8 blocks are done"
+    assert not [*tmp_path.rglob("*.partial"), *job.folder.rglob(".*")]
 
 
 @pytest.mark.slow
@@ -652,11 +652,11 @@ def test_a_dask_cluster_may_die_at_any_time(
             text, _ = run.communicate(timeout=240)
     assert run.returncode == 2, text
     assert "finished blocks are kept: run again with --resume" in text
-    plan = BlockPlan.load(output)
-    assert 20 <= len(plan.markers()) < 72, "the scheduler was killed too late to show anything"
-    left = 72 - len(plan.markers())
-    assert run_blocks(plan, scheduler="local", workers=2, progress=False) == left
-    finish(plan)
+    job = BlockJob.load(output)
+    assert 20 <= len(job.markers()) < 72, "the scheduler was killed too late to show anything"
+    left = 72 - len(job.markers())
+    assert run_blocks(job, scheduler="local", workers=2, progress=False) == left
+    finish(job)
     assert contents(output) == expected
 
 
@@ -712,7 +712,7 @@ def test_a_source_that_cannot_be_read_has_no_mean(
     chunk = source / "0" / "c" / "0" / "0" / "1"
     chunk.write_bytes(chunk.read_bytes()[:40])
     with pytest.raises(ValueError, match=r"in.ome.zarr cannot be read at .* repair it first"):
-        BlockPlan.create(source, tmp_path / "out.ome.zarr", planes_bundle)
+        BlockJob.create(source, tmp_path / "out.ome.zarr", planes_bundle)
     assert not (tmp_path / "out.ome.zarr").exists()
 
 

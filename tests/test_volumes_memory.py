@@ -44,25 +44,25 @@ def peak() -> int:
 def work(folder: Path, planes: int) -> None:
     from test_volumes import make_bundle
 
-    from unet_med.volumes import BlockPlan, run_blocks
+    from unet_med.volumes import BlockJob, run_blocks
 
     folder.mkdir()
     choices = {"features": [2, 2], "in_channels": 16, "tta": None, "statistics": None}
     bundle = make_bundle(folder / "bundle", **choices)
     source_of(folder / "in.ome.zarr", planes, 16, 256, "float64")
-    plan = BlockPlan.create(
+    job = BlockJob.create(
         folder / "in.ome.zarr", folder / "out.ome.zarr", bundle, block=(1, 256, 256)
     )
-    assert run_blocks(plan, progress=False) == planes
+    assert run_blocks(job, progress=False) == planes
 
 
 def write(folder: Path, planes: int) -> None:
-    from unet_med.data import tiledtiff
+    from unet_med.data import tiled_tiff_writer
 
-    tiledtiff._WINDOW = 2**21  # of the same share of these volumes as of large ones
+    tiled_tiff_writer._WINDOW = 2**21  # of the same share of these volumes as of large ones
     array = source_of(folder / "pixels.ome.zarr", planes, 2, 2050, "uint8")
     spacing = (1.0, 1.0, 1.0)
-    tiledtiff.write_tiled_tiff(folder / "a.ome.tif", array, spacing=spacing, unit=None)
+    tiled_tiff_writer.write_tiled_tiff(folder / "a.ome.tif", array, spacing=spacing, unit=None)
 
 
 def main() -> None:

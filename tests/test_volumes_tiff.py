@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from test_volumes import make_bundle, write_source
 
 from unet_med.cli import main
-from unet_med.data import load_image, ometiff, tiledtiff
-from unet_med.data.ometiff import write_tiff
-from unet_med.data.tiledtiff import write_tiled_tiff
-from unet_med.volumes import BlockPlan, open_source
+from unet_med.data import load_image, tiff_writer, tiled_tiff_writer
+from unet_med.data.tiff_writer import write_tiff
+from unet_med.data.tiled_tiff_writer import write_tiled_tiff
+from unet_med.volumes import BlockJob, open_source
 from unet_med.volumes.tiff import store_of, tiff_of
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
@@ -58,9 +58,9 @@ def test_equal_to_a_file_written_at_once(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch,
     axes: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: type,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(ometiff, "PYRAMID_ABOVE", 64)
-    monkeypatch.setattr(tiledtiff, "_WINDOW", 300_000)  # several windows an image
-    monkeypatch.setattr(tiledtiff, "_BATCH", 3)
+    monkeypatch.setattr(tiff_writer, "PYRAMID_ABOVE", 64)
+    monkeypatch.setattr(tiled_tiff_writer, "_WINDOW", 300_000)  # several windows an image
+    monkeypatch.setattr(tiled_tiff_writer, "_BATCH", 3)
     array = (rng.random(shape) * 250).astype(dtype)
     channels = array if "C" in axes else array[None]
     names = ("a", "b", "c")[: shape[0]] if "C" in axes else ()
@@ -92,7 +92,7 @@ def test_windows_hold_whole_chunks_and_tiles_in_bounded_memory(data: st.DataObje
     dims = data.draw(st.integers(2, 4))
     chunks = data.draw(st.tuples(*[sides] * dims))
     itemsize = data.draw(st.sampled_from([1, 2, 4, 8]))
-    steps = tiledtiff._window_sides((10**6,) * dims, chunks, itemsize)
+    steps = tiled_tiff_writer._window_sides((10**6,) * dims, chunks, itemsize)
     for step, chunk in zip(steps[-2:], chunks[-2:], strict=True):
         assert step % 256 == 0
         assert step >= chunk
@@ -106,7 +106,7 @@ def test_bigtiff_where_four_gigabytes_might_not_do(
 ) -> None:
     pixels = in_zarr(tmp_path / "in.zarr", np.ones((100, 100), np.uint8), (50, 50))
     for limit, big in ((10_000, False), (9_999, True)):
-        monkeypatch.setattr(ometiff, "_CLASSIC_LIMIT", limit)
+        monkeypatch.setattr(tiff_writer, "_CLASSIC_LIMIT", limit)
         write_tiled_tiff(tmp_path / "a.tif", pixels, spacing=(1, 1), unit=None)
         with tifffile.TiffFile(tmp_path / "a.tif") as tif:
             assert tif.is_bigtiff == big
@@ -147,7 +147,7 @@ def test_a_tiff_has_what_the_zarr_and_the_whole_image_have(
         capsys.readouterr().out
     )
     store = zarr.open_group(tmp_path / "out.ome.zarr", mode="r")
-    assert len(BlockPlan.load(store_of(output)).markers()) == 12
+    assert len(BlockJob.load(store_of(output)).markers()) == 12
     paths = {"": "labels/mask/0", "_instances": "labels/instances/0", "_probabilities": "0"}
     kinds = {"": "uint8", "_instances": "uint16", "_probabilities": "float32"}
     for kind, path in paths.items():
@@ -190,13 +190,13 @@ def test_shards_are_finished_into_a_tiff(
     )
     output.unlink()
     assert main([*words, "--shard", "0/2"]) == 0
-    assert f"unet-med plan finish {output}" in capsys.readouterr().out
-    assert main(["plan", "finish", str(output)]) == 2
+    assert f"unet-med job finish {output}" in capsys.readouterr().out
+    assert main(["job", "finish", str(output)]) == 2
     assert not output.exists()
-    assert main(["plan", "status", str(output)]) == 0
+    assert main(["job", "status", str(output)]) == 0
     assert "6 of 12 blocks done" in capsys.readouterr().out
     assert main([*words, "--shard", "1/2"]) == 0
-    assert main(["plan", "finish", str(output)]) == 0
+    assert main(["job", "finish", str(output)]) == 0
     mask = zarr.open_array(tmp_path / "out.ome.zarr/labels/mask/0", mode="r")[:]
     np.testing.assert_array_equal(tifffile.imread(output), mask)
     assert main([*words, "--resume"]) == 0  # written anew

@@ -49,7 +49,7 @@ def segment_array(
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms import LoadImaged, SaveImaged
 
-    from unet_med.checkpoint import find_weights
+    from unet_med.bundle import find_weights
     from unet_med.networks import load_weights
 
     parser = _parser(Path(bundle))
@@ -137,7 +137,7 @@ def _parser(bundle: Path) -> Any:
     """The inference config of a bundle; nothing of it is built yet."""
     from monai.bundle import ConfigParser
 
-    from unet_med.checkpoint import find_weights
+    from unet_med.bundle import find_weights
 
     find_weights(bundle)
     parser = ConfigParser(ConfigParser.load_config_file(bundle / "configs" / "inference.json"))

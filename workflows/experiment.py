@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 import unet_med
 from unet_med import bundle
 from unet_med.data import AutoReader
-from unet_med.data.beside import written_beside
+from unet_med.data.atomic import atomic_write
 from unet_med.errors import user_error
-from unet_med.inferers.views import views
+from unet_med.inferers.test_time_augmentation import views
 from unet_med.transforms import SelectSliced
 
 Item = dict[str, Any]  # of a MONAI data list: paths of image and label
@@ -197,7 +197,7 @@ class Table:
         self.rows += new
         _write_csv(self.folder / "table.csv", self.rows)
         _write_csv(self.folder / "summary.csv", self.summary())
-        with written_beside(self.folder / "table.md") as page:
+        with atomic_write(self.folder / "table.md") as page:
             page.write_text(self._markdown(), encoding="utf-8")
         print(_markdown_table(new), flush=True)
 
@@ -273,7 +273,7 @@ def probability_picture(
 
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:
-    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -19,7 +19,7 @@ from typing import Any
 
 from unet_med import __version__
 from unet_med.bundle import override_names
-from unet_med.data.limits import budget
+from unet_med.data.protection.limits import budget
 from unet_med.errors import one_line, user_error
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
@@ -110,13 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         _add_demo,
         _add_train,
         _add_predict,
-        _add_plan,
+        _add_job,
         _add_evaluate,
         _add_report,
         _add_init,
         _add_inspect,
         _add_export,
-        _add_import_caffe,
         _add_doctor,
     ):
         add(commands)
@@ -229,7 +228,7 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     blocks.add_argument("--block", type=int, nargs="+", metavar="PX", help="its sides, [Z] Y X")
     blocks.add_argument("--tile", type=int, help="side of the network's input in a block, px")
     blocks.add_argument("--threads", type=int, help="of each worker (1)")
-    blocks.add_argument("--plan-only", action="store_true", help="plan, and stop before any block")
+    blocks.add_argument("--job-only", action="store_true", help="stop before the first block")
     blocks.add_argument("--workers", type=int, help="processes (one a core, or one a GPU)")
     engine = blocks.add_mutually_exclusive_group()
     engine.add_argument(
@@ -241,19 +240,19 @@ def _add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     blocks.add_argument("--resume", action="store_true", help="do the blocks that are missing")
 
 
-def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
-    plan = commands.add_parser("plan", help="look after a prediction that works block by block")
-    plan.add_argument(
+def _add_job(commands: Commands[argparse.ArgumentParser]) -> None:
+    job = commands.add_parser("job", help="look after a prediction that works block by block")
+    job.add_argument(
         "action",
         choices=("status", "verify", "finish"),
         help="status: what is done and how long the rest takes; verify: read all blocks back, and "
         "compute some anew with another tile size; finish: number the instances, write the TIFF",
     )
-    plan.add_argument("output", help="the NAME.ome.zarr or NAME.ome.tif that it writes")
-    plan.add_argument(
+    job.add_argument("output", help="the NAME.ome.zarr or NAME.ome.tif that it writes")
+    job.add_argument(
         "--sample", type=float, default=0.01, help="share of blocks to compute anew (%(default)s)"
     )
-    plan.add_argument("--seed", type=int, default=0, help="of that choice (%(default)s)")
+    job.add_argument("--seed", type=int, default=0, help="of that choice (%(default)s)")
 
 
 def _add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -316,14 +315,6 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
         "of the BioImage Model Zoo",
     )
     export.add_argument("--output", help="file to write (models/model.* of the bundle)")
-
-
-def _add_import_caffe(commands: Commands[argparse.ArgumentParser]) -> None:
-    caffe = commands.add_parser(
-        "import-caffe", help="make a bundle of the authors' released weights, a file that you have"
-    )
-    caffe.add_argument("file", help="phseg_v5.caffemodel of the release of October 2015")
-    caffe.add_argument("--output", required=True, help="new folder: the bundle")
 
 
 def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:

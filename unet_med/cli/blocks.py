@@ -12,15 +12,15 @@ from typing import Any
 
 from unet_med.cli import choice_of
 from unet_med.cli.device import choose_device
-from unet_med.volumes import BlockPlan, open_source, run_blocks
-from unet_med.volumes.checking import finish
+from unet_med.volumes import BlockJob, open_source, run_blocks
 from unet_med.volumes.grid import choose_layout, choose_tile
+from unet_med.volumes.job_actions import finish
 from unet_med.volumes.model import load_model
 from unet_med.volumes.tiff import store_of, tiff_of
 
 
 def run(args: argparse.Namespace) -> None:
-    """Plan or resume, do the blocks, number the instances, write the TIFF."""
+    """Lay a job out or resume it, do the blocks, number the instances, write the TIFF."""
     if len(args.images) != 1:
         raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
     if chosen := choice_of(args):
@@ -30,47 +30,47 @@ def run(args: argparse.Namespace) -> None:
             "image that you mean in a file of its own"
         )
     shard = _shard(args.shard)
-    plan = _plan(args, store_of(args.output.rstrip("/")), resume=args.resume or shard is not None)
+    job = _job_of(args, store_of(args.output.rstrip("/")), resume=args.resume or shard is not None)
     print(
-        f"plan {plan.id}: {len(plan.blocks)} blocks of {_sides(plan.layout.block)} px in "
-        f"{_sides(plan.layout.shape)}, tiles of {_sides(plan.tile)}, {len(plan.markers())} done"
+        f"job {job.id}: {len(job.blocks)} blocks of {_sides(job.layout.block)} px in "
+        f"{_sides(job.layout.shape)}, tiles of {_sides(job.tile)}, {len(job.markers())} done"
     )
-    if args.plan_only:
+    if args.job_only:
         return
-    workers = args.workers or _all_workers(plan)
-    done = run_blocks(plan, workers=workers, shard=shard, scheduler=args.scheduler)
-    print(f"{done} blocks segmented, results in {plan.output}")
+    workers = args.workers or _all_workers(job)
+    done = run_blocks(job, workers=workers, shard=shard, scheduler=args.scheduler)
+    print(f"{done} blocks segmented, results in {job.output}")
     if shard is None:
-        print(finish(plan, tiff_of(args.output), progress=True))
+        print(finish(job, tiff_of(args.output), progress=True))
     else:
-        print(f"when all shards are through: unet-med plan finish {args.output}")
+        print(f"when all shards are through: unet-med job finish {args.output}")
 
 
-def _plan(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockPlan:
-    """The plan of the output where there is one to resume, else a new one."""
+def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
+    """The job of the output where there is one to resume, else a new one."""
     settings: dict[str, Any] = {}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
     wanted = {"instances": args.instances, "probabilities": args.probabilities}
     outputs = ["mask", *(name for name, yes in wanted.items() if yes)]
-    # Looked at before the plan, which another process may be publishing: it is there first.
+    # Looked at before the job, which another process may be publishing: it is there first.
     taken = [path for path in (store, Path(args.output)) if path.exists()]
-    if resume and Path(f"{store}.plan").is_dir():
-        plan = BlockPlan.load(store)
-        plan = replace(
-            plan, source=Path(args.images[0]).absolute(), bundle=Path(args.bundle).absolute()
+    if resume and Path(f"{store}.job").is_dir():
+        job = BlockJob.load(store)
+        job = replace(
+            job, source=Path(args.images[0]).absolute(), bundle=Path(args.bundle).absolute()
         )
-        if not set(outputs) <= set(plan.outputs) or settings.items() - plan.settings.items():
+        if not set(outputs) <= set(job.outputs) or settings.items() - job.settings.items():
             raise ValueError(
                 f"{args.output} was planned with other options: leave them as they were"
             )
-        _check_sides(plan, args.block, args.tile)
-        _check_machine(plan, args.device, args.threads)
-        plan.check()
-        return plan
+        _check_sides(job, args.block, args.tile)
+        _check_machine(job, args.device, args.threads)
+        job.check()
+        return job
     if taken:
         raise FileExistsError(f"{taken[0]} exists: go on with --resume, or choose a new name")
-    return BlockPlan.create(
+    return BlockJob.create(
         args.images[0],
         store,
         args.bundle,
@@ -84,33 +84,33 @@ def _plan(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockPlan:
     )
 
 
-def _check_sides(plan: BlockPlan, block: Sequence[int] | None, tile: int | None) -> None:
+def _check_sides(job: BlockJob, block: Sequence[int] | None, tile: int | None) -> None:
     """Refuse sides that would have planned other ones; sides above the volume's are cut to it."""
-    if (block is None or tuple(block) == plan.layout.block) and tile is None:
+    if (block is None or tuple(block) == job.layout.block) and tile is None:
         return
-    model = load_model(plan.bundle, plan.settings)
-    layout = choose_layout(open_source(plan.source), model, block or plan.layout.block)
-    sides = choose_tile(layout, model, plan.tile if tile is None else tile, plan.threads)
+    model = load_model(job.bundle, job.settings)
+    layout = choose_layout(open_source(job.source), model, block or job.layout.block)
+    sides = choose_tile(layout, model, job.tile if tile is None else tile, job.threads)
     for name, asked, planned in (
-        ("block", layout.block, plan.layout.block),
-        ("tile", sides, plan.tile),
+        ("block", layout.block, job.layout.block),
+        ("tile", sides, job.tile),
     ):
         if asked != planned:
-            raise _otherwise(plan, name, f"{_sides(asked)} px", f"{_sides(planned)} px")
+            raise _otherwise(job, name, f"{_sides(asked)} px", f"{_sides(planned)} px")
 
 
-def _check_machine(plan: BlockPlan, device: str | None, threads: int | None) -> None:
+def _check_machine(job: BlockJob, device: str | None, threads: int | None) -> None:
     """Refuse a device or a number of threads on which the last digits would differ."""
     kind = device and choose_device(device).split(":")[0]
-    if kind and kind != plan.device:
-        raise _otherwise(plan, "device", kind, plan.device)
-    if threads and threads != plan.threads:
-        raise _otherwise(plan, "threads", str(threads), str(plan.threads))
+    if kind and kind != job.device:
+        raise _otherwise(job, "device", kind, job.device)
+    if threads and threads != job.threads:
+        raise _otherwise(job, "threads", str(threads), str(job.threads))
 
 
-def _otherwise(plan: BlockPlan, name: str, asked: str, planned: str) -> ValueError:
+def _otherwise(job: BlockJob, name: str, asked: str, planned: str) -> ValueError:
     return ValueError(
-        f"--{name} gives {asked}, and {plan.output.name} was planned with {planned}: "
+        f"--{name} gives {asked}, and {job.output.name} was planned with {planned}: "
         f"leave --{name} out, or choose a new --output"
     )
 
@@ -129,14 +129,14 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _all_workers(plan: BlockPlan) -> int:
+def _all_workers(job: BlockJob) -> int:
     """One process a core, as far as its threads go round, or one a GPU."""
-    if plan.device == "cuda":
+    if job.device == "cuda":
         import torch
 
         return torch.cuda.device_count()
-    cores = (os.cpu_count() or 1) // plan.threads
-    return max(1, min(cores, len(plan.blocks)))
+    cores = (os.cpu_count() or 1) // job.threads
+    return max(1, min(cores, len(job.blocks)))
 
 
 def _sides(sides: tuple[int, ...]) -> str:

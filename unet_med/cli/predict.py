@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_med import bundle
+from unet_med.bundle.trust import require_trust
 from unet_med.cli import choice_of
 from unet_med.cli.device import choose_device
 from unet_med.cli.output import check_folder
-from unet_med.cli.trust import require_trust
 
 if TYPE_CHECKING:
-    from unet_med.faults import Fault
+    from unet_med.handlers.skipped_failures import Fault
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
         blocks.run(args)
         return 0
-    from unet_med.checkpoint import find_weights
+    from unet_med.bundle import find_weights
 
     weights = find_weights(folder)
     images = _images(args.images)

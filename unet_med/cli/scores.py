@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.beside import written_beside
+from unet_med.data.atomic import atomic_write
 from unet_med.metrics.bootstrap import bootstrap_interval
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
 from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, precision_score
@@ -132,7 +132,7 @@ def plain(table: Table) -> dict[str, dict[str, float | None]]:
 def write_table(table: Table, path: Path) -> None:
     """JSON `{row: {column: score}}` or CSV, by suffix; null or nothing where not defined."""
     rows = plain(table)
-    with written_beside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         if path.suffix == ".json":
             file.write(json.dumps(rows, indent=2) + "\n")
         else:

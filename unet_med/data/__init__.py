@@ -12,7 +12,7 @@ from typing import Any
 _MODULE_OF = {
     "count_classes": "classes",
     "EpochSampler": "dataset",
-    "TileDataset": "dataset",
+    "SeededDataset": "dataset",
     "find_images": "datalist",
     "find_pairs": "datalist",
     "guess_label_kind": "datalist",
@@ -27,13 +27,13 @@ _MODULE_OF = {
     "load_image": "files",
     "register": "files",
     "save_image": "files",
-    "NiftiReader": "nifti",
-    "NiftiWriter": "nifti",
-    "OmeZarrReader": "omezarr",
-    "OmeZarrWriter": "ngff",
-    "SitkReader": "sitk",
-    "TiffReader": "tiff",
-    "TiffWriter": "ometiff",
+    "NiftiReader": "nifti_reader",
+    "NiftiWriter": "nifti_reader",
+    "OmeZarrReader": "zarr_reader",
+    "OmeZarrWriter": "zarr_writer",
+    "SitkReader": "sitk_reader",
+    "TiffReader": "tiff_reader",
+    "TiffWriter": "tiff_writer",
 }
 
 __all__ = sorted(_MODULE_OF)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from unet_med.data.reading import FileReader
+    from unet_med.data.file_reader import FileReader
 
 Item = dict[str, Any]
 

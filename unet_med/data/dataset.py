@@ -12,18 +12,15 @@ from monai.transforms import Compose, Randomizable, RandomizableTrait
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
-from unet_med.transforms.check import SelectSliced
-from unet_med.transforms.crop import RandTileCropd
 
-
-class TileDataset(Dataset):
+class SeededDataset(Dataset):
     """Random tiles of a list of images, the same on any number of workers.
 
     The deterministic head of the transform runs once for each image and is kept
     in memory; planes of one stack that follow one another share what comes before
-    `SelectSliced`. Before the random rest runs, its transforms are reseeded from
-    `(seed, epoch, position)`. So neither the number of workers nor an
-    interruption changes a tile.
+    the transform that has a `slice_key` (`SelectSliced`). Before the random rest
+    runs, its transforms are reseeded from `(seed, epoch, position)`. So neither the
+    number of workers nor an interruption changes a tile.
 
     Positions count on through the epochs: `dataset[e * len(dataset) + k]` is
     tile `k` of epoch `e`, which is what `EpochSampler` asks for. In each epoch
@@ -88,22 +85,21 @@ class TileDataset(Dataset):
     def _copied(self, item: dict[str, Any]) -> dict[str, Any]:
         """A kept image for the random transforms, which may change it in place.
 
-        What a tile is cut from first of all is not copied: the tile is.
+        What a transform that `returns_copies` (`RandTileCropd`) cuts first of all is not copied.
         """
-        first = None if self.first_random is None else self.transform.transforms[self.first_random]
-        if not isinstance(first, RandTileCropd):
-            return copy.deepcopy(item)
-        return {k: v if k in first.keys else copy.deepcopy(v) for k, v in item.items()}
+        first: Any = self.first_random is not None and self.transform.transforms[self.first_random]
+        cut = first.keys if getattr(first, "returns_copies", False) else ()
+        return {k: v if k in cut else copy.deepcopy(v) for k, v in item.items()}
 
     def _load(self, item: dict[str, Any]) -> Any:
         return self.transform(item, end=self.first_random, threading=True)
 
     def _load_all(self, items: Iterable[dict[str, Any]]) -> Iterator[Any]:
-        """Load items in order; what comes before `SelectSliced` runs once for planes of one stack.
+        """Load items in order; planes of one stack share what comes before their slice is taken.
 
         Each plane would otherwise decode its whole stack again.
         """
-        select = self.transform.get_index_of_first(lambda t: isinstance(t, SelectSliced))
+        select = self.transform.get_index_of_first(lambda t: hasattr(t, "slice_key"))
         end = len(self.transform) if self.first_random is None else self.first_random
         if select is None or select >= end:
             yield from map(self._load, items)
@@ -134,7 +130,7 @@ def _of_one_stack(item: dict[str, Any], other: dict[str, Any], slice_key: str) -
 
 
 class EpochSampler(Sampler[int]):
-    """Positions of one epoch of a `TileDataset`, in order; the order is the data set's own.
+    """Positions of one epoch of a `SeededDataset`, in order; the order is the data set's own.
 
     Processes that train together take turns: `rank` has every `num_replicas`-th position, so that
     one step of all sees what one step of a single process with all their batches would see. Where
@@ -147,7 +143,7 @@ class EpochSampler(Sampler[int]):
         rank: which of them this is, from 0 on.
 
     `set_epoch(e)` chooses the epoch, as with torch's distributed sampler, and
-    `set_epoch(e, first)` the place in it; `unet_med.engines.Reproducible` calls it.
+    `set_epoch(e, first)` the place in it; `unet_med.handlers.Reproducible` calls it.
     The length is always that of a whole epoch.
     """
 

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 
-from unet_med.data.ngff import OmeZarrWriter, write_ome_zarr
-from unet_med.data.nifti import NiftiReader, NiftiWriter, write_nifti
-from unet_med.data.ometiff import TiffWriter, write_tiff
-from unet_med.data.omezarr import OmeZarrReader, is_zarr
-from unet_med.data.reading import FileReader, Volume, stand_in
-from unet_med.data.sitk import SitkReader
-from unet_med.data.tiff import TiffReader
-from unet_med.data.writing import channel_first
+from unet_med.data.array_writer import channel_first
+from unet_med.data.file_reader import FileReader, Volume, stand_in
+from unet_med.data.nifti_reader import NiftiReader, NiftiWriter, write_nifti
+from unet_med.data.sitk_reader import SitkReader
+from unet_med.data.tiff_reader import TiffReader
+from unet_med.data.tiff_writer import TiffWriter, write_tiff
+from unet_med.data.zarr_reader import OmeZarrReader, is_zarr
+from unet_med.data.zarr_writer import OmeZarrWriter, write_ome_zarr
 
 
 class PictureReader(FileReader):

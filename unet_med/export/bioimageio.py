@@ -55,7 +55,7 @@ def export_bioimageio(
     path = trained.folder / "models" / "model.bioimageio.zip" if path is None else Path(path)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        model = MirrorPadded(trained.network, trained.facts).eval()
+        model = MirrorPadded(trained.network, trained.tiling).eval()
         write_parts(folder, trained, model)
         description = _describe(folder, trained, model)
         save_bioimageio_package(description, output_path=path)
@@ -75,7 +75,7 @@ def write_parts(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> No
         trained: what is exported.
         model: its network as the package has it.
     """
-    side, dims = block_side(model), trained.facts.spatial_dims
+    side, dims = block_side(model), trained.tiling.spatial_dims
     test = SyntheticCells(1, [side] * dims, seed=0)[0]["image"].numpy().astype(np.float32)
     axes = (0, *range(dims, 0, -1))
     image = np.repeat(test.transpose(axes), trained.in_channels, axis=0)[None]  # (1, C, [Z,] Y, X)
@@ -130,7 +130,7 @@ own before use, for example with `unet-med evaluate RESULTS TRUTH`.
 
 
 def _at_the_border(trained: TrainedBundle) -> str:
-    if trained.facts.padding == "valid":
+    if trained.tiling.padding == "valid":
         return "; at its border too where the consumer mirrors as the package says (`reflect`)"
     return ", but at its border, where the network expects zeros and consumers mirror"
 
@@ -151,7 +151,7 @@ def _describe(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> Any:
             authors=[v0_5.Author(name=metadata["authors"])],
             cite=[v0_5.CiteEntry(text=PAPER, doi=v0_5.Doi(PAPER_DOI))],
             license=v0_5.LicenseId(LICENCE),
-            tags=["unet", "segmentation", f"{trained.facts.spatial_dims}d", "monai"],
+            tags=["unet", "segmentation", f"{trained.tiling.spatial_dims}d", "monai"],
             documentation=FileDescr(source=folder / "README.md"),
             covers=[FileDescr(source=folder / "cover.png")],
             inputs=inputs,
@@ -181,7 +181,7 @@ def _tensors(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> tuple
     from bioimageio.spec.common import FileDescr
     from bioimageio.spec.model import v0_5
 
-    axes = [v0_5.AxisId(name) for name in "zyx"[-trained.facts.spatial_dims :]]
+    axes = [v0_5.AxisId(name) for name in "zyx"[-trained.tiling.spatial_dims :]]
     size = v0_5.ParameterizedSize(min=block_side(model), step=model.stride)
     standardise = v0_5.ZeroMeanUnitVarianceDescr(
         kwargs=v0_5.ZeroMeanUnitVarianceKwargs(axes=axes)  # every channel by itself

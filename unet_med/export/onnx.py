@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unet_med.data.beside import written_beside
+from unet_med.data.atomic import atomic_write
 from unet_med.export.trained import load_trained
 
 TOLERANCE = 1e-4  # of the largest logit, between torch and onnxruntime
@@ -35,14 +35,14 @@ def export_onnx(bundle: str | os.PathLike[str], path: str | os.PathLike[str] | N
     """
     trained = load_trained(bundle)
     path = trained.folder / "models" / "model.onnx" if path is None else Path(path)
-    facts = trained.facts
+    tiling = trained.tiling
     images = [trained.example(trained.sides(steps), seed=steps) for steps in (3, 2, 5)]
     write_onnx(
         trained.network,
         images,
         path,
-        stride=facts.stride,
-        offset=facts.smallest % facts.stride,
+        stride=tiling.stride,
+        offset=tiling.smallest % tiling.stride,
         output="logits",
     )
     return path
@@ -70,7 +70,7 @@ def write_onnx(
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ImportError:
         raise ImportError("ONNX needs more packages: pip install 'unet-med[export]'") from None
-    with written_beside(path) as beside:
+    with atomic_write(path) as beside:
         _export(module, images[0], beside, stride=stride, offset=offset, output=output)
         session = onnxruntime.InferenceSession(
             beside.read_bytes(), providers=["CPUExecutionProvider"]

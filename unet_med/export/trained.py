@@ -12,10 +12,10 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from unet_med.checkpoint import find_weights
+from unet_med.bundle import find_weights
 from unet_med.inferers import OverlapTileInferer
-from unet_med.inferers.facts import NetworkFacts, network_facts
-from unet_med.inferers.statistics import batch_norms
+from unet_med.inferers.batch_statistics import batch_norms
+from unet_med.inferers.tiling import Tiling, tiling_of
 from unet_med.networks import load_weights
 
 VIEWS = {"flips": "mirrored", "rotations": "rotated"}
@@ -28,7 +28,7 @@ class TrainedBundle:
     Attributes:
         folder: the bundle.
         network: in evaluation, on the CPU.
-        facts: its geometry, px.
+        tiling: its geometry, px.
         in_channels: channels of an image.
         inferer: how the bundle itself predicts.
         metadata: content of `metadata.json`.
@@ -36,7 +36,7 @@ class TrainedBundle:
 
     folder: Path
     network: nn.Module
-    facts: NetworkFacts
+    tiling: Tiling
     in_channels: int
     inferer: OverlapTileInferer
     metadata: dict[str, Any]
@@ -58,11 +58,11 @@ class TrainedBundle:
 
     def sides(self, steps: int) -> int:
         """Input side of the network: the smallest and so many strides more, px."""
-        return self.facts.smallest + steps * self.facts.stride
+        return self.tiling.smallest + steps * self.tiling.stride
 
     def example(self, side: int, seed: int = 0) -> torch.Tensor:
         """Standardised noise `(1, C, *S)`, all sides alike."""
-        shape = (1, self.in_channels, *[side] * self.facts.spatial_dims)
+        shape = (1, self.in_channels, *[side] * self.tiling.spatial_dims)
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -90,12 +90,12 @@ def load_trained(bundle: str | os.PathLike[str]) -> TrainedBundle:
         raise ValueError(f"{config}: inferer is {type(inferer).__name__}, not OverlapTileInferer")
     channels = parser.get_parsed_content("in_channels")
     image = torch.empty(1, channels, *[1] * parser.get_parsed_content("spatial_dims"))
-    facts = network_facts(network, image, margin=inferer.margin, stride=inferer.stride)
+    tiling = tiling_of(network, image, margin=inferer.margin, stride=inferer.stride)
     metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
     return TrainedBundle(
         folder=folder,
         network=network.eval(),
-        facts=facts if facts.padding else facts.assume("same"),  # MONAI's networks
+        tiling=tiling if tiling.padding else tiling.assume("same"),  # MONAI's networks
         in_channels=channels,
         inferer=inferer,
         metadata=metadata,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unet_med.inferers.facts import NetworkFacts
+from unet_med.inferers.tiling import Tiling
 
 
 class MirrorPadded(nn.Module):
@@ -20,17 +20,17 @@ class MirrorPadded(nn.Module):
 
     Args:
         network: maps `(B, C, X, Y[, Z])` to logits; in evaluation.
-        facts: its geometry; `padding` is known.
+        tiling: its geometry; `padding` is known.
     """
 
-    def __init__(self, network: nn.Module, facts: NetworkFacts) -> None:
+    def __init__(self, network: nn.Module, tiling: Tiling) -> None:
         super().__init__()
         self.network = network
-        self.stride = facts.stride
-        self.halo = halo(facts)
-        behind = facts.lost + (facts.smallest - 2 * facts.lost) % facts.stride
-        self.border = [facts.lost, behind] * facts.spatial_dims  # px
-        self.reversed = [0, 1, *range(facts.spatial_dims + 1, 1, -1)]
+        self.stride = tiling.stride
+        self.halo = halo(tiling)
+        behind = tiling.lost + (tiling.smallest - 2 * tiling.lost) % tiling.stride
+        self.border = [tiling.lost, behind] * tiling.spatial_dims  # px
+        self.reversed = [0, 1, *range(tiling.spatial_dims + 1, 1, -1)]
 
     def forward(self, image: Tensor) -> Tensor:
         """`(B, C, [Z,] Y, X)`, sides multiples of the stride, to `(B, K, [Z,] Y, X)`."""
@@ -44,14 +44,14 @@ class MirrorPadded(nn.Module):
         return y
 
 
-def halo(facts: NetworkFacts) -> int:
+def halo(tiling: Tiling) -> int:
     """Pixels a side that a consumer must drop from a block: the margin, up to the stride.
 
-    >>> from unet_med.inferers.facts import network_facts
+    >>> from unet_med.inferers.tiling import tiling_of
     >>> from unet_med.networks import UNet
     >>> import torch
     >>> with torch.device("meta"):
-    ...     halo(network_facts(UNet(), torch.empty(1, 1, 1, 1), margin=None, stride=None))
+    ...     halo(tiling_of(UNet(), torch.empty(1, 1, 1, 1), margin=None, stride=None))
     96
     """
-    return -(-facts.margin // facts.stride) * facts.stride
+    return -(-tiling.margin // tiling.stride) * tiling.stride

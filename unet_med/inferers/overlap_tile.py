@@ -22,11 +22,10 @@ from monai.utils.module import look_up_option
 from torch import Tensor
 
 from unet_med.geometry import Tile, tile_grid
-from unet_med.inferers.facts import NetworkFacts, network_facts
-from unet_med.inferers.out_of_memory import free_memory, is_out_of_memory
-from unet_med.inferers.statistics import KINDS as STATISTICS
-from unet_med.inferers.statistics import BatchNorm, batch_norms, own_statistics, window_sides
+from unet_med.inferers.batch_statistics import KINDS as STATISTICS
+from unet_med.inferers.batch_statistics import BatchNorm, batch_norms, own_statistics, window_sides
 from unet_med.inferers.stitch import BORDERS, Stitcher, WrongSizeError, read_window
+from unet_med.inferers.test_time_augmentation import KINDS, views
 from unet_med.inferers.tile_size import (
     TileSize,
     affordable_pixels,
@@ -34,7 +33,8 @@ from unet_med.inferers.tile_size import (
     requested_sides,
     smaller_sides,
 )
-from unet_med.inferers.views import KINDS, views
+from unet_med.inferers.tiling import Tiling, tiling_of
+from unet_med.memory import free_memory, is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class OverlapTileInferer(SlidingWindowInferer):
             edge pixel, again and again where the border is wider than the image (the
             release); or ``"replicate"``, the edge pixel.
         tta: average of the logits over ``"flips"`` (the release) or ``"rotations"`` (the
-            paper); see `unet_med.inferers.views.views`.
+            paper); see `unet_med.inferers.test_time_augmentation.views`.
         statistics: of batch normalisation: those of the training when None, or those of each
             ``"image"``, which take one more pass. They are the mean over windows of 512 px (96 px
             in 3-D), whatever the `tile_size`, and one window holds most images whole. Other
@@ -145,11 +145,11 @@ class OverlapTileInferer(SlidingWindowInferer):
         """
         device = torch.device(kwargs.pop("device", self.device) or inputs.device)
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        facts = network_facts(network, image, margin=self.margin, stride=self.stride)
-        by_slice = facts.spatial_dims == 2 and image.ndim == 5
-        if (not by_slice and image.ndim != facts.spatial_dims + 2) or image.numel() == 0:
+        tiling = tiling_of(network, image, margin=self.margin, stride=self.stride)
+        by_slice = tiling.spatial_dims == 2 and image.ndim == 5
+        if (not by_slice and image.ndim != tiling.spatial_dims + 2) or image.numel() == 0:
             raise ValueError(
-                f"input of shape {tuple(image.shape)} is no batch of {facts.spatial_dims}-D "
+                f"input of shape {tuple(image.shape)} is no batch of {tiling.spatial_dims}-D "
                 f"images (B, C, *S) for this network"
             )
         slices = image.shape[4:]
@@ -167,10 +167,10 @@ class OverlapTileInferer(SlidingWindowInferer):
         )
         layers = batch_norms(network) if self.statistics == "image" else []
         if layers:
-            by_image = [self._by_itself(one, facts, stitcher, layers) for one in image.split(1)]
+            by_image = [self._by_itself(one, tiling, stitcher, layers) for one in image.split(1)]
             logits = torch.cat(by_image)  # (B, K, *S)
         else:
-            logits = self._average(image, facts, stitcher)
+            logits = self._average(image, tiling, stitcher)
         if by_slice:
             logits = logits.unflatten(0, (-1, *slices)).movedim(1, -1)  # (B, K, X, Y, Z)
         if isinstance(inputs, MetaTensor):
@@ -178,24 +178,24 @@ class OverlapTileInferer(SlidingWindowInferer):
         return logits
 
     def _by_itself(
-        self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher, layers: list[BatchNorm]
+        self, image: Tensor, tiling: Tiling, stitcher: Stitcher, layers: list[BatchNorm]
     ) -> Tensor:
         """Logits of one image `(1, C, *S)` under its own statistics."""
         # At the bottom a channel of a single pixel has no statistics: two at least.
-        large = read_window(image[0], [(0, max(n, 2 * facts.stride)) for n in image.shape[2:]])
-        sides = window_sides(large.shape[1:], facts)
+        large = read_window(image[0], [(0, max(n, 2 * tiling.stride)) for n in image.shape[2:]])
+        sides = window_sides(large.shape[1:], tiling)
         one_by_one = replace(stitcher, batch_size=1)
-        look = partial(self._run, large[None], facts, one_by_one, "statistics", sides)
+        look = partial(self._run, large[None], tiling, one_by_one, "statistics", sides)
         with torch.no_grad(), own_statistics(layers, look):
-            return self._average(image, facts, stitcher)
+            return self._average(image, tiling, stitcher)
 
-    def _average(self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher) -> Tensor:
+    def _average(self, image: Tensor, tiling: Tiling, stitcher: Stitcher) -> Tensor:
         """Mean of the logits over the views of `tta`."""
-        ways = views(self.tta, facts.spatial_dims)
+        ways = views(self.tta, tiling.spatial_dims)
         total: Tensor | None = None
         for number, view in enumerate(ways, start=1):
             note = f"view {number} of {len(ways)}" if len(ways) > 1 else ""
-            logits = view.undo(self._run(view.apply(image), facts, stitcher, note))
+            logits = view.undo(self._run(view.apply(image), tiling, stitcher, note))
             total = logits if total is None else total.add_(logits)
         assert total is not None  # there is at least one view
         return total if len(ways) == 1 else total.div_(len(ways))
@@ -203,7 +203,7 @@ class OverlapTileInferer(SlidingWindowInferer):
     def _run(
         self,
         image: Tensor,
-        facts: NetworkFacts,
+        tiling: Tiling,
         stitcher: Stitcher,
         note: str,
         tile_size: TileSize | None = None,
@@ -211,7 +211,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         """Logits of the image as it is; what a foreign network pads shows in its first tile."""
         size: TileSize = self.roi_size if tile_size is None else tile_size
         tried: WrongSizeError | None = None
-        for known in _assumptions(facts, size):
+        for known in _assumptions(tiling, size):
             tiles = self._plan(image, known, stitcher, size)
             try:
                 if tile_size is not None:  # statistics are those of windows of one size
@@ -220,24 +220,24 @@ class OverlapTileInferer(SlidingWindowInferer):
             except WrongSizeError as error:
                 tried = error
         raise ValueError(
-            f"{tried}; with a margin of {facts.margin} px a valid network loses "
-            f"{2 * facts.margin} px an axis, and a same-padding one keeps its size, in tiles of "
-            f"multiples of {facts.stride} px: correct margin=, stride= or tile_size="
+            f"{tried}; with a margin of {tiling.margin} px a valid network loses "
+            f"{2 * tiling.margin} px an axis, and a same-padding one keeps its size, in tiles of "
+            f"multiples of {tiling.stride} px: correct margin=, stride= or tile_size="
         )
 
     def _fitting(
-        self, image: Tensor, tiles: list[Tile], facts: NetworkFacts, stitcher: Stitcher, note: str
+        self, image: Tensor, tiles: list[Tile], tiling: Tiling, stitcher: Stitcher, note: str
     ) -> Tensor:
         """Logits by the given tiles, or by the largest smaller ones for which memory suffices."""
         while True:
             sides = [stop - start for start, stop in tiles[0].read]
             try:
-                return stitcher.stitch(image, tiles, facts.lost, note)
+                return stitcher.stitch(image, tiles, tiling.lost, note)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 free_memory(error)
-            smaller = smaller_sides(sides, facts)
+            smaller = smaller_sides(sides, tiling)
             if smaller is None:
                 raise MemoryError(
                     f"out of memory even in tiles of {sides} px, the smallest that this network "
@@ -245,50 +245,54 @@ class OverlapTileInferer(SlidingWindowInferer):
                 )
             _log.warning("out of memory in tiles of %s px; going on with %s px", sides, smaller)
             self._most_pixels = prod(smaller)  # for the images to come, where the size is ours
-            tiles = self._plan(image, facts, stitcher, smaller)
+            tiles = self._plan(image, tiling, stitcher, smaller)
 
     def _plan(
-        self, image: Tensor, facts: NetworkFacts, stitcher: Stitcher, size: TileSize
+        self, image: Tensor, tiling: Tiling, stitcher: Stitcher, size: TileSize
     ) -> list[Tile]:
         """The grid for one image; refuses one that cannot be exact."""
         shape = image.shape[2:]
         if size == "auto":
             pixels, fast_pixels = affordable_pixels(
-                facts,
+                tiling,
                 stitcher.run_on,
                 batch_size=self.sw_batch_size,
                 itemsize=stitcher.dtype.itemsize,
             )
             pixels = min(pixels, self._most_pixels or pixels)
-            sides = automatic_sides(shape, facts, pixels=pixels, fast_pixels=fast_pixels)
+            sides = automatic_sides(shape, tiling, pixels=pixels, fast_pixels=fast_pixels)
         else:
-            sides = requested_sides(shape, facts, size)
+            sides = requested_sides(shape, tiling, size)
         try:
             tiles = tile_grid(
-                shape, sides, margin=facts.margin, stride=facts.stride, padding=facts.padding or ""
+                shape,
+                sides,
+                margin=tiling.margin,
+                stride=tiling.stride,
+                padding=tiling.padding or "",
             )
         except ValueError as error:
             raise ValueError(f"tile_size {size}: {error}") from None
-        if len(tiles) > 1 and facts.whole_image_layer:
+        if len(tiles) > 1 and tiling.whole_image_layer:
             raise ValueError(
-                f"{facts.whole_image_layer} computes statistics over the whole image, so "
+                f"{tiling.whole_image_layer} computes statistics over the whole image, so "
                 f"{len(tiles)} tiles of {sides} px cannot equal one pass; use tile_size=-1 for one "
                 f"pass, or a network without normalisation or with batch normalisation after eval()"
             )
         return tiles
 
 
-def _assumptions(facts: NetworkFacts, size: TileSize) -> list[NetworkFacts]:
+def _assumptions(tiling: Tiling, size: TileSize) -> list[Tiling]:
     """What a network's padding may be, likeliest first; one that says so leaves no choice."""
-    if facts.padding is not None:
-        return [facts]
+    if tiling.padding is not None:
+        return [tiling]
     given = [] if isinstance(size, str) else ensure_tuple(size)
     sides = [side for side in given if side is not None and side > 0]
-    if not sides or min(sides) < 2 * facts.margin + facts.stride:
-        return [facts.assume("same")]
-    if any(side % facts.stride for side in sides):
-        return [facts.assume("valid", sides[0])]
-    return [facts.assume("same"), facts.assume("valid", sides[0])]
+    if not sides or min(sides) < 2 * tiling.margin + tiling.stride:
+        return [tiling.assume("same")]
+    if any(side % tiling.stride for side in sides):
+        return [tiling.assume("valid", sides[0])]
+    return [tiling.assume("same"), tiling.assume("valid", sides[0])]
 
 
 def _float_type(network: Any) -> torch.dtype:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from unet_med import geometry
-from unet_med.inferers.facts import NetworkFacts
+from unet_med.inferers.tiling import Tiling
+from unet_med.memory import free_bytes
 
 TileSize = str | int | Sequence[int | None]
 
@@ -21,12 +21,12 @@ CPU_SIDE_2D = 700
 MOST_ELEMENTS = 2**31 - 1
 
 
-def requested_sides(shape: Sequence[int], facts: NetworkFacts, tile_size: TileSize) -> list[int]:
+def requested_sides(shape: Sequence[int], tiling: Tiling, tile_size: TileSize) -> list[int]:
     """Input sides for a tile size that the caller gave, px.
 
     Args:
         shape: sides of the image, px.
-        facts: geometry of the network.
+        tiling: geometry of the network.
         tile_size: one side for all axes or one an axis; a component that is None or not
             positive takes the whole axis, as in MONAI.
 
@@ -40,10 +40,10 @@ def requested_sides(shape: Sequence[int], facts: NetworkFacts, tile_size: TileSi
     sides = []
     for length, side in zip(shape, given, strict=True):
         if not isinstance(side, int) or side < 1:
-            sides.append(facts.whole_side(length))
+            sides.append(tiling.whole_side(length))
             continue
         try:
-            facts.output_size(side)
+            tiling.output_size(side)
         except ValueError as error:
             raise ValueError(f"tile_size {tile_size}: {error}") from None
         sides.append(side)
@@ -51,47 +51,47 @@ def requested_sides(shape: Sequence[int], facts: NetworkFacts, tile_size: TileSi
 
 
 def automatic_sides(
-    shape: Sequence[int], facts: NetworkFacts, *, pixels: int, fast_pixels: int
+    shape: Sequence[int], tiling: Tiling, *, pixels: int, fast_pixels: int
 ) -> list[int]:
     """Input sides that read the fewest pixels in all, within a budget, px.
 
     Args:
         shape: sides of the image, px.
-        facts: geometry of the network.
+        tiling: geometry of the network.
         pixels: most pixels that one tile may have.
         fast_pixels: most pixels that it should have for speed; a network that cannot be
             tiled ignores this.
     """
-    budget = pixels if facts.whole_image_layer else min(pixels, fast_pixels)
+    budget = pixels if tiling.whole_image_layer else min(pixels, fast_pixels)
     sides = [0] * len(shape)
     by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
     for done, axis in enumerate(by_length):  # what a short axis leaves goes to the longer ones
         share = int(budget ** (1 / (len(shape) - done)) + 1e-6)
-        sides[axis] = _cheapest_side(shape[axis], facts, share)
+        sides[axis] = _cheapest_side(shape[axis], tiling, share)
         budget //= sides[axis]
     return sides
 
 
-def smaller_sides(sides: Sequence[int], facts: NetworkFacts) -> list[int] | None:
+def smaller_sides(sides: Sequence[int], tiling: Tiling) -> list[int] | None:
     """Sides of tiles of about half as many pixels, for memory that did not suffice, px.
 
     Args:
         sides: of the tiles that were too large.
-        facts: geometry of the network.
+        tiling: geometry of the network.
 
     Returns:
         The sides with the longest one halved, or None where nothing smaller can be tiled.
     """
-    least = facts.stepping_side()
+    least = tiling.stepping_side()
     longest = max(range(len(sides)), key=lambda axis: sides[axis])
-    if facts.whole_image_layer or sides[longest] <= least:
+    if tiling.whole_image_layer or sides[longest] <= least:
         return None
-    half = least + max(0, (sides[longest] // 2 - least) // facts.stride * facts.stride)
+    half = least + max(0, (sides[longest] // 2 - least) // tiling.stride * tiling.stride)
     return [half if axis == longest else side for axis, side in enumerate(sides)]
 
 
 def affordable_pixels(
-    facts: NetworkFacts, device: torch.device, *, batch_size: int, itemsize: int
+    tiling: Tiling, device: torch.device, *, batch_size: int, itemsize: int
 ) -> tuple[int, int]:
     """Most pixels of one tile for memory, and for speed.
 
@@ -103,42 +103,27 @@ def affordable_pixels(
     alone decides.
 
     Args:
-        facts: geometry of the network.
+        tiling: geometry of the network.
         device: where the network runs.
         batch_size: tiles a pass.
         itemsize: bytes of one number.
     """
-    free = 0.8 * _free_cuda(device) if device.type == "cuda" else 0.5 * _free_main()
+    free = (0.8 if device.type == "cuda" else 0.5) * free_bytes(device)
     free = 2.0 ** (int(free).bit_length() - 1)
-    width = batch_size * facts.channels
+    width = batch_size * tiling.channels
     pixels = int(min(free / (MAPS_AT_PEAK * itemsize), MOST_ELEMENTS / 2) / width)
-    on_cpu = device.type == "cpu" and facts.spatial_dims == 2
+    on_cpu = device.type == "cpu" and tiling.spatial_dims == 2
     return pixels, CPU_SIDE_2D**2 if on_cpu else pixels
 
 
-def _cheapest_side(length: int, facts: NetworkFacts, limit: int) -> int:
+def _cheapest_side(length: int, tiling: Tiling, limit: int) -> int:
     """Cheapest side up to `limit`, or the smallest that can cover the axis."""
-    whole = facts.whole_side(length)
-    least = min(whole, facts.stepping_side())
+    whole = tiling.whole_side(length)
+    least = min(whole, tiling.stepping_side())
     return geometry.cheapest_tile(
         length,
-        range(least, max(least, min(limit, whole)) + 1, facts.stride),
-        margin=facts.margin,
-        stride=facts.stride,
-        padding=facts.padding or "same",
+        range(least, max(least, min(limit, whole)) + 1, tiling.stride),
+        margin=tiling.margin,
+        stride=tiling.stride,
+        padding=tiling.padding or "same",
     )
-
-
-def _free_cuda(device: torch.device) -> int:
-    """Bytes free on a GPU, with those that torch holds and does not use."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-
-
-def _free_main() -> int:
-    """Bytes of main memory that are available; 4 GiB where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) << 10
-    except (OSError, StopIteration):
-        return 4 << 30

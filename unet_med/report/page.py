@@ -58,7 +58,7 @@ def html_report(
         ValueError: the folder has neither `record.json` nor `configs/train.json`, or a
             result does not fit its image.
     """
-    from unet_med.data.beside import written_beside
+    from unet_med.data.atomic import atomic_write
 
     root = Path(folder)
     results = next((f for f in (root, root / "results") if (f / RECORD).is_file()), None)
@@ -72,7 +72,7 @@ def html_report(
             "no configs/train.json, which makes a bundle: name such a folder"
         )
     target = Path(path) if path else root / "report.html"
-    with written_beside(target) as beside:
+    with atomic_write(target) as beside:
         beside.write_text(_render(content), encoding="utf-8")
     return target
 

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from unet_med.data.beside import written_beside
+from unet_med.data.atomic import atomic_write
 
 RECORD = "record.json"
 TRAINING = "training.json"
@@ -53,7 +53,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 def write_record(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write a record in one step; a reader never sees half of it."""
-    with written_beside(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from unet_med.data.beside import written_beside
-from unet_med.engines import last_loss, rank
+from unet_med.data.atomic import atomic_write
+from unet_med.engines import last_loss
+from unet_med.handlers import rank
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
 from unet_med.report.provenance import TRAINING, device_name, now, versions, write_record
@@ -123,7 +124,7 @@ class TrainingRecord:
             return
         columns = list(dict.fromkeys(name for row in self.history for name in row))
         with (
-            written_beside(self.table) as beside,
+            atomic_write(self.table) as beside,
             beside.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.DictWriter(file, columns)

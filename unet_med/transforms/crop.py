@@ -11,7 +11,7 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
-from unet_med.transforms.one_draw import OneDrawTransform, with_metadata_of
+from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 
 __all__ = ["RandTileCrop", "RandTileCropD", "RandTileCropDict", "RandTileCropd"]
 
@@ -90,7 +90,7 @@ class RandTileCrop(Randomizable, Transform):
         return self.cut(img)
 
 
-class RandTileCropd(OneDrawTransform):
+class RandTileCropd(SharedRandomTransform):
     """Cut all keys at one random place; see `RandTileCrop`.
 
     Args:
@@ -109,6 +109,7 @@ class RandTileCropd(OneDrawTransform):
     """
 
     backend = RandTileCrop.backend
+    returns_copies = True  # what it is given stays as it was, and need not be copied before
     drawn: RandTileCrop
 
     def __init__(

@@ -20,7 +20,7 @@ from unet_med.deformation import (
     interpolate_nodes,
     warp,
 )
-from unet_med.transforms.one_draw import OneDrawTransform, with_metadata_of
+from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 
 __all__ = [
     "RandElasticDeform",
@@ -113,7 +113,7 @@ class RandElasticDeform(RandomizableTransform):
         return self.apply(img, self.displacement(img), self.mode)
 
 
-class RandElasticDeformd(OneDrawTransform):
+class RandElasticDeformd(SharedRandomTransform):
     """Deform all keys by one draw of `RandElasticDeform`.
 
     Args:

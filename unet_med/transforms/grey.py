@@ -13,7 +13,7 @@ from monai.data import get_track_meta
 from monai.transforms import RandomizableTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
-from unet_med.transforms.one_draw import OneDrawTransform, with_metadata_of
+from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 
 __all__ = ["RandGreyValue", "RandGreyValueD", "RandGreyValueDict", "RandGreyValued"]
 
@@ -119,7 +119,7 @@ class RandGreyValue(RandomizableTransform):
         return with_metadata_of(img, _follow(self._curve, plain, low, high))
 
 
-class RandGreyValued(OneDrawTransform):
+class RandGreyValued(SharedRandomTransform):
     """Map all keys through one random curve; see `RandGreyValue`.
 
     Args:

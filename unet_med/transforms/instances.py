@@ -20,7 +20,7 @@ from unet_med.instances import (
     regrow,
     separate,
 )
-from unet_med.weights.containers import as_numpy
+from unet_med.weights.arrays import as_numpy
 
 __all__ = [
     "InstancesFromLogits",

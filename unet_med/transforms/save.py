@@ -13,12 +13,12 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.io.dictionary import SaveImaged
 from monai.utils.misc import ensure_tuple_rep
 
+from unet_med.data.array_writer import channel_first, known_unit, smallest_label_dtype
 from unet_med.data.datalist import stem
 from unet_med.data.files import NpyReader, PictureReader, save_image
-from unet_med.data.ometiff import TiffWriter
-from unet_med.data.omezarr import OmeZarrReader
-from unet_med.data.tiff import TiffReader
-from unet_med.data.writing import channel_first, known_unit, smallest_label_dtype
+from unet_med.data.tiff_reader import TiffReader
+from unet_med.data.tiff_writer import TiffWriter
+from unet_med.data.zarr_reader import OmeZarrReader
 
 _SAVED_AS_TIFF = tuple(
     suffix

@@ -14,8 +14,8 @@ from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from scipy import ndimage
 
-from unet_med.data.pixelsize import MICROMETRES
-from unet_med.data.writing import UNITS
+from unet_med.data.array_writer import UNITS
+from unet_med.data.pixel_size import MICROMETRES
 
 __all__ = ["ElementSize", "ElementSizeD", "ElementSizeDict", "ElementSized"]
 

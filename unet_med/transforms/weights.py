@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unet_med.instances import as_integers
 from unet_med.weights import border_weight_map, class_weight_map, falk_weight_map
-from unet_med.weights.containers import as_numpy
+from unet_med.weights.arrays import as_numpy
 
 __all__ = [
     "BorderWeightMap",

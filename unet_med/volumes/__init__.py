@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from unet_med.volumes.blocks import Block, split
-from unet_med.volumes.engines import BlocksFailedError, run_blocks
-from unet_med.volumes.plan import BlockPlan
+from unet_med.volumes.executors import BlocksFailedError, run_blocks
+from unet_med.volumes.job import BlockJob
 from unet_med.volumes.sources import Source, open_source
 
 __all__ = [
     "Block",
-    "BlockPlan",
+    "BlockJob",
     "BlocksFailedError",
     "Source",
     "open_source",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.data.beside import written_beside
+from unet_med.data.atomic import atomic_write
 from unet_med.instances import as_integers, label_components, shifted
 from unet_med.volumes.blocks import Block
 
@@ -59,7 +59,7 @@ class Components:
         """Write a compressed `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ("classes", "first", "size")}
         arrays |= {"rules": np.array([self.connectivity, self.grow]), **self.faces}
-        with written_beside(path) as beside, beside.open("wb") as file:
+        with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod

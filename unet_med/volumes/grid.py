@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from unet_med.data.ngff import levels_above
-from unet_med.inferers.facts import NetworkFacts
+from unet_med.data.zarr_writer import levels_above
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides, requested_sides
+from unet_med.inferers.tiling import Tiling
 from unet_med.volumes.model import Model
 from unet_med.volumes.sources import Source
 from unet_med.volumes.store import Layout
@@ -29,7 +29,7 @@ def choose_layout(image: Source, model: Model, block: Sequence[int] | None = Non
     Raises:
         ValueError: a side is no multiple of the stride; the message has the nearest.
     """
-    dims, stride = model.facts.spatial_dims, model.facts.stride
+    dims, stride = model.tiling.spatial_dims, model.tiling.stride
     strides = [1] * (len(image.shape) - dims) + [stride] * dims
     if block is None:
         wanted = [_PLANES if step == 1 and len(strides) > dims else _SIDE[dims] for step in strides]
@@ -72,35 +72,35 @@ def choose_tile(
     Raises:
         ValueError: a side does not fit the network, with the nearest that do.
     """
-    facts = model.facts
-    lengths = block_needs(layout.block[-facts.spatial_dims :], facts)
+    tiling = model.tiling
+    lengths = block_needs(layout.block[-tiling.spatial_dims :], tiling)
     size = model.inferer.roi_size if tile is None else tile
     if tile is None and isinstance(size, (list, tuple)):
         size = list(size)[::-1]  # of a bundle, so in MONAI's order (X, Y[, Z])
     if isinstance(size, str):
         pixels, fast = affordable_pixels(
-            facts,
+            tiling,
             model.device,
             batch_size=model.inferer.sw_batch_size,
             itemsize=model.dtype.itemsize,
         )
         if model.device.type == "cpu":
             pixels //= max(1, (os.cpu_count() or 1) // threads)
-        return tuple(automatic_sides(lengths, facts, pixels=pixels, fast_pixels=fast))
-    return tuple(requested_sides(lengths, facts, size))
+        return tuple(automatic_sides(lengths, tiling, pixels=pixels, fast_pixels=fast))
+    return tuple(requested_sides(lengths, tiling, size))
 
 
-def smaller_tile(tile: Sequence[int], facts: NetworkFacts) -> tuple[int, ...] | None:
+def smaller_tile(tile: Sequence[int], tiling: Tiling) -> tuple[int, ...] | None:
     """Legal sides of about half the size, px; None where they are the smallest."""
-    least = facts.stepping_side()
-    halves = [max(least, side - -(-side // 2 // facts.stride) * facts.stride) for side in tile]
+    least = tiling.stepping_side()
+    halves = [max(least, side - -(-side // 2 // tiling.stride) * tiling.stride) for side in tile]
     sides = tuple(min(side, half) for side, half in zip(tile, halves, strict=True))
     return None if sides == tuple(tile) else sides
 
 
-def block_needs(block: Sequence[int], facts: NetworkFacts) -> list[int]:
+def block_needs(block: Sequence[int], tiling: Tiling) -> list[int]:
     """Sides of what is stitched for a block, px: a same-padded network needs its halo too."""
-    return [side + 2 * (facts.margin - facts.lost) for side in block]
+    return [side + 2 * (tiling.margin - tiling.lost) for side in block]
 
 
 def _levels(shape: Sequence[int], block: Sequence[int], halved: Sequence[bool]) -> int:

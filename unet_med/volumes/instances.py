@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from unet_med.data.beside import written_beside
+from unet_med.data.atomic import atomic_write
 from unet_med.instances import regrow
 from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.components import Components, contacts, find_components, number_components
@@ -79,7 +79,7 @@ class Numbering:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.npz`; half a file is never seen under its name."""
         rules = np.array([self.connectivity, self.grow])
-        with written_beside(path) as beside, beside.open("wb") as file:
+        with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez(file, grid=self.grid, starts=self.starts, numbers=self.numbers, rules=rules)
 
     @classmethod

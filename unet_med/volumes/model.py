@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unet_med.checkpoint import find_weights
+from unet_med.bundle import find_weights
 from unet_med.inferers import OverlapTileInferer
-from unet_med.inferers.facts import NetworkFacts, network_facts
-from unet_med.inferers.part import Read, image_statistics, part_logits
-from unet_med.inferers.statistics import BatchNorm, batch_norms
+from unet_med.inferers.batch_statistics import BatchNorm, batch_norms
+from unet_med.inferers.region import Read, image_statistics, region_logits
+from unet_med.inferers.tiling import Tiling, tiling_of
 from unet_med.networks import load_weights
 from unet_med.transforms import CheckPaird, InstancesFromLogits, InstancesFromLogitsd, Standardized
 from unet_med.volumes.blocks import Block
@@ -48,7 +48,7 @@ class Model:
     Attributes:
         network: in evaluation, on its device.
         inferer: border, test-time averaging, whose statistics.
-        facts: geometry of the network.
+        tiling: geometry of the network.
         in_channels: of the image.
         out_channels: classes.
         standardize: whether the network wants zero mean and unit deviation.
@@ -58,7 +58,7 @@ class Model:
 
     network: nn.Module
     inferer: OverlapTileInferer
-    facts: NetworkFacts
+    tiling: Tiling
     in_channels: int
     out_channels: int
     standardize: bool
@@ -77,7 +77,7 @@ class Model:
 
     def by_plane(self, source: Source) -> bool:
         """Whether the planes of a volume are images of their own."""
-        return self.facts.spatial_dims == 2 and len(source.shape) == 3
+        return self.tiling.spatial_dims == 2 and len(source.shape) == 3
 
     def probabilities(
         self, source: Source, block: Block, statistics: Statistics, tile: Sequence[int]
@@ -118,13 +118,13 @@ class Model:
         if self.layers:
             self._adopt(statistics, planes.start if planes else 0)
         with torch.inference_mode():
-            return part_logits(
+            return region_logits(
                 self.reader(source, planes, statistics),
                 source.shape[::-1][: len(window)],
                 tuple((side.start, side.stop) for side in window[::-1]),
                 self.network,
                 inferer=self.inferer,
-                facts=self.facts,
+                tiling=self.tiling,
                 tile=list(tile)[::-1],
             )
 
@@ -138,11 +138,11 @@ class Model:
         """Statistics of batch normalisation of one image: `norm.k.NAME` with one row."""
         found = image_statistics(
             self.reader(source, planes, statistics),
-            source.shape[::-1][: self.facts.spatial_dims],
+            source.shape[::-1][: self.tiling.spatial_dims],
             self.network,
             self.layers,
             inferer=self.inferer,
-            facts=self.facts,
+            tiling=self.tiling,
         )
         return {
             f"norm.{k}.{name}": buffer.cpu().numpy()[None]
@@ -202,14 +202,14 @@ def load_model(
     load_weights(network, weights_of(folder, settings or {}))
     network.to(device).eval()
     in_channels = int(parser.get_parsed_content("in_channels"))
-    facts = _facts(network, inferer)
+    tiling = _facts(network, inferer)
     return Model(
         network=network,
         inferer=inferer,
-        facts=facts,
+        tiling=tiling,
         in_channels=in_channels,
         out_channels=int(parser.get_parsed_content("out_channels")),
-        standardize=_standardizes(parser, facts),
+        standardize=_standardizes(parser, tiling),
         instances=_instances(parser),
         layers=batch_norms(network) if inferer.statistics == "image" else [],
     )
@@ -238,24 +238,24 @@ def _check_inferer(inferer: Any) -> None:
         )
 
 
-def _facts(network: nn.Module, inferer: OverlapTileInferer) -> NetworkFacts:
-    facts = network_facts(network, torch.empty(()), margin=inferer.margin, stride=inferer.stride)
-    if facts.whole_image_layer:
+def _facts(network: nn.Module, inferer: OverlapTileInferer) -> Tiling:
+    tiling = tiling_of(network, torch.empty(()), margin=inferer.margin, stride=inferer.stride)
+    if tiling.whole_image_layer:
         raise ValueError(
-            f"{facts.whole_image_layer} computes statistics over the whole image, so blocks cannot "
-            f"equal one pass; use a network with batch normalisation, or with none"
+            f"{tiling.whole_image_layer} computes statistics over the whole image, so blocks "
+            f"cannot equal one pass; use a network with batch normalisation, or with none"
         )
-    return facts if facts.padding else facts.assume("same")
+    return tiling if tiling.padding else tiling.assume("same")
 
 
-def _standardizes(parser: Any, facts: NetworkFacts) -> bool:
+def _standardizes(parser: Any, tiling: Tiling) -> bool:
     """Whether the bundle standardises; refuses preprocessing that needs the whole image."""
     from monai.transforms import LoadImaged
 
     found = False
     for transform in parser.get_parsed_content("preprocessing").transforms:
         if isinstance(transform, Standardized):
-            if (transform.transform.spatial_dims or 3) != facts.spatial_dims:
+            if (transform.transform.spatial_dims or 3) != tiling.spatial_dims:
                 raise ValueError("the bundle standardises over other axes than its network's")
             found = True
         elif not isinstance(transform, (LoadImaged, CheckPaird)):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from unet_med.data.beside import written_beside
+from unet_med.data.atomic import atomic_write
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.model import Model, Statistics
 from unet_med.volumes.sources import Source
@@ -101,7 +101,7 @@ def save_statistics(path: Path, statistics: Statistics) -> None:
     content = io.BytesIO()
     arrays: dict[str, Any] = dict(statistics)
     np.savez(content, **arrays)
-    with written_beside(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(content.getvalue())
 
 

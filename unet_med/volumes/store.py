@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.ngff import chunk_sides, halve, multiscale
-from unet_med.data.omezarr import import_zarr
+from unet_med.data.zarr_reader import import_zarr
+from unet_med.data.zarr_writer import chunk_sides, halve, multiscale
 from unet_med.volumes.blocks import Block
 
 __all__ = ["Layer", "Layout", "create_store", "open_level", "write_block"]

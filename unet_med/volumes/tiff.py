@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_med.data.tiff import TiffReader
-from unet_med.data.tiledtiff import write_tiled_tiff
+from unet_med.data.tiff_reader import TiffReader
+from unet_med.data.tiled_tiff_writer import write_tiled_tiff
 from unet_med.transforms.save import class_names
-from unet_med.volumes.plan import BlockPlan
+from unet_med.volumes.job import BlockJob
 from unet_med.volumes.store import Layer, open_level
 
 __all__ = ["store_of", "tiff_of", "write_tiffs"]
@@ -31,12 +31,12 @@ def store_of(output: str | Path) -> Path:
 
 
 def write_tiffs(
-    plan: BlockPlan, output: Path, *, instances: int | None = None, progress: bool = False
+    job: BlockJob, output: Path, *, instances: int | None = None, progress: bool = False
 ) -> list[Path]:
-    """Write what a plan made as tiled OME-TIFF with halved copies.
+    """Write what a job made as tiled OME-TIFF with halved copies.
 
     Args:
-        plan: all of whose blocks are done.
+        job: all of whose blocks are done.
         output: file of the mask, such as `out.ome.tif`; instances and probabilities go to
             `out_instances.ome.tif` and `out_probabilities.ome.tif`.
         instances: how many there are, which decides their samples' size.
@@ -46,14 +46,14 @@ def write_tiffs(
         The files.
     """
     files = []
-    for layer in plan.layers:
+    for layer in job.layers:
         file = _file_of(output, layer)
         small = instances is not None and instances <= np.iinfo(np.uint16).max
         write_tiled_tiff(
             file,
-            open_level(plan.output, layer),
-            spacing=plan.layout.spacing,
-            unit=plan.layout.unit,
+            open_level(job.output, layer),
+            spacing=job.layout.spacing,
+            unit=job.layout.unit,
             dtype="uint16" if layer.name == "instances" and small else layer.dtype,
             channel_names=class_names(layer.channels) if layer.channels else (),
             progress=progress,

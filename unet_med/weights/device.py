@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unet_med.instances import no_integer
-from unet_med.weights.containers import Spacing, pixel_size
-from unet_med.weights.keys import Keys
+from unet_med.weights.all_at_once import Keys
+from unet_med.weights.arrays import Spacing, pixel_size
 
 Pair = tuple[Tensor, Tensor]  # keys of the nearest and of the second-nearest instance
 

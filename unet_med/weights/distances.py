@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, find_objects
 
-from unet_med.weights.boxes import Box, grown, minima_over_boxes
-from unet_med.weights.containers import Map, Spacing, like, spatial
-from unet_med.weights.keys import minima_over_keys
+from unet_med.weights.all_at_once import minima_over_keys
+from unet_med.weights.arrays import Map, Spacing, like, spatial
+from unet_med.weights.one_by_one import Box, grown, minima_over_boxes
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

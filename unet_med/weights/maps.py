@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from unet_med.instances import as_integers, ridge
-from unet_med.weights.containers import Map, Spacing, as_numpy, like, pixel_size, spatial
+from unet_med.weights.arrays import Map, Spacing, as_numpy, like, pixel_size, spatial
 from unet_med.weights.device import border_reach, border_terms, class_weights_of, no_class
 from unet_med.weights.distances import distances
 

@@ -1,0 +1,315 @@
+"""Handlers, on a MONAI trainer small enough to follow by hand."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import MeanSquaredError, from_engine
+from monai.transforms import Compose
+
+from unet_med.data import EpochSampler, SeededDataset
+from unet_med.engines import PrepareBatchWeighted
+from unet_med.handlers import (
+    Checkpoints,
+    LossGuard,
+    Reproducible,
+    TrainingBudget,
+    Validation,
+    save_atomically,
+)
+from unet_med.handlers.exceptions import on_exception
+from unet_med.handlers.guards import batch_names
+from unet_med.handlers.training_state import random_state, set_random_state
+
+
+class Parts:
+    """A linear network with dropout that learns 3 x, its trainer and its evaluator."""
+
+    def __init__(self, epochs: int = 3, minutes: float | None = None, **checkpoints: Any) -> None:
+        torch.manual_seed(0)
+        x = torch.linspace(-1, 1, 8).reshape(8, 1)
+        items = [{"image": v, "label": 3 * v} for v in x]
+        self.network = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.Dropout(0.5))
+        self.network.append(torch.nn.Linear(4, 1))
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
+        self.budget = TrainingBudget(self.optimizer, minutes)
+        self.losses: list[float] = []
+        loader = DataLoader(items, batch_size=2)  # type: ignore[arg-type]
+        prepare = PrepareBatchWeighted()
+        error = MeanSquaredError(output_transform=from_engine(["pred", "label"]))
+        self.evaluator = SupervisedEvaluator(
+            device=torch.device("cpu"),
+            val_data_loader=loader,
+            network=self.network,
+            prepare_batch=prepare,
+            key_val_metric={"mse": error},
+            metric_cmp_fn=lambda new, old: new < old,
+        )
+        handlers: list[Any] = [Reproducible(0), self.budget, Validation(2, self.evaluator)]
+        if checkpoints:
+            options = {"evaluator": self.evaluator, "parts": {"budget": self.budget}, **checkpoints}
+            folder = options.pop("folder")
+            handlers.append(Checkpoints(folder, self.network, self.optimizer, **options))
+        self.trainer = SupervisedTrainer(
+            device=torch.device("cpu"),
+            max_epochs=epochs,
+            train_data_loader=loader,
+            network=self.network,
+            optimizer=self.optimizer,
+            loss_function=torch.nn.MSELoss(),
+            prepare_batch=prepare,
+            train_handlers=handlers,
+        )
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._record)
+
+    def _record(self, engine: Any) -> None:
+        self.losses.append(float(engine.state.output[0]["loss"]))
+
+    def weights(self) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in self.network.parameters()])
+
+
+def test_target_packs_label_and_weight() -> None:
+    batch = {
+        "image": torch.zeros(2, 1, 4, 4),
+        "label": torch.ones(2, 1, 4, 4, dtype=torch.int64),
+        "weight": torch.full((2, 1, 4, 4), 0.5),
+    }
+    image, target = PrepareBatchWeighted()(batch, "cpu")
+    assert target is not None
+    assert image.shape == (2, 1, 4, 4)
+    assert target.shape == (2, 2, 4, 4)
+    assert torch.equal(target[:, 0], torch.ones(2, 4, 4))
+    assert torch.equal(target[:, 1], torch.full((2, 4, 4), 0.5))
+
+
+def test_target_without_weight_or_label() -> None:
+    label = torch.ones(1, 1, 2, dtype=torch.int64)
+    _, target = PrepareBatchWeighted()({"image": torch.zeros(1, 1, 2), "label": label}, "cpu")
+    assert target is not None
+    assert target.dtype == torch.int64
+    assert PrepareBatchWeighted()({"image": label}, "cpu")[1] is None
+
+
+def test_rate_warms_up_and_decays() -> None:
+    network = torch.nn.Linear(1, 1)
+    budget = TrainingBudget(torch.optim.SGD(network.parameters(), lr=0.2), warmup=0.1, final=0.01)
+    assert budget.rate(0.0) == pytest.approx(0.0099, rel=0.01)
+    assert budget.rate(0.1) == pytest.approx(1.0)
+    assert budget.rate(0.55) == pytest.approx((1 + 0.01) / 2)
+    assert budget.rate(1.0) == pytest.approx(0.01)
+
+
+def test_rate_reaches_the_optimizer() -> None:
+    parts = Parts(epochs=4)
+    parts.trainer.run()
+    last = parts.budget.rate(15 / 16)  # the rate of the last of 16 iterations
+    assert parts.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * last)
+
+
+def test_minutes_end_the_run() -> None:
+    parts = Parts(epochs=10_000_000, minutes=0.02)
+    parts.trainer.run()
+    assert 0.02 <= parts.budget.elapsed_minutes < 0.05
+    assert parts.optimizer.param_groups[0]["lr"] < 0.1 * 0.05
+
+
+def test_validation_also_at_the_end() -> None:
+    parts = Parts(epochs=5)
+    epochs: list[int] = []
+    parts.evaluator.add_event_handler(Events.COMPLETED, lambda e: epochs.append(e.state.epoch))
+    parts.trainer.run()
+    assert epochs == [2, 4, 5]
+
+
+def test_best_network_is_kept(tmp_path: Path) -> None:
+    parts = Parts(epochs=6, folder=tmp_path)
+    scores: dict[float, torch.Tensor] = {}
+
+    def keep(engine: Any) -> None:
+        scores[float(engine.state.metrics["mse"])] = parts.weights()
+
+    parts.evaluator.add_event_handler(Events.COMPLETED, keep)
+    parts.trainer.run()
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    saved = torch.cat([value.flatten() for value in state.values()])
+    assert torch.equal(saved, scores[min(scores)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "model.pt"]
+
+
+def test_last_network_is_kept_without_an_evaluator(tmp_path: Path) -> None:
+    parts = Parts(epochs=3, folder=tmp_path, evaluator=None)
+    parts.trainer.run()
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    saved = torch.cat([value.flatten() for value in state.values()])
+    assert torch.equal(saved, parts.weights())
+
+
+def test_resumed_run_equals_uninterrupted_one(tmp_path: Path) -> None:
+    whole = Parts(epochs=6, folder=tmp_path / "whole")
+    whole.trainer.run()
+
+    first = Parts(epochs=6, folder=tmp_path / "parts")
+    first.trainer.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda e: e.terminate() if e.state.epoch == 3 else None
+    )
+    first.trainer.run()
+    second = Parts(epochs=6, folder=tmp_path / "parts", resume=True)
+    second.trainer.run()
+    assert first.losses + second.losses == whole.losses
+    assert torch.equal(second.weights(), whole.weights())
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    save_atomically({"a": torch.ones(2)}, path)
+    with pytest.raises(Exception, match="pickle"):
+        save_atomically({"a": lambda: None}, path)
+    assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(2))
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+FAULTS = """
+import resource, sys
+import torch
+from ignite.engine import Engine
+from unet_med.handlers import KeepMemory
+
+def step(engine, batch):
+    torch.ones(16_000_000).add(1)  # 2 x 64 MB, taken and freed
+
+trainer = Engine(step)
+if sys.argv[1] == "keep":
+    KeepMemory().attach(trainer)
+trainer.run([0] * 5)  # until every block has found its place
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+trainer.run([0] * 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_kept_memory_is_not_cleared_again() -> None:
+    def faults(how: str) -> int:
+        words = [sys.executable, "-c", FAULTS, how]
+        return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+    pages = 20 * 2 * 64_000_000 // 4096
+    assert faults("keep") < pages / 5
+    assert faults("give back") > pages / 2
+
+
+def test_everything_random_starts_anew_with_an_epoch_and_an_iteration() -> None:
+    def draws(engine: Any) -> None:
+        seen[engine.state.iteration] = (torch.rand(1).item(), np.random.rand(), random.random())  # noqa: NPY002
+
+    runs: list[dict[int, Any]] = []
+    for state in (0, 1):
+        torch.manual_seed(state)
+        np.random.seed(state)  # noqa: NPY002
+        random.seed(state)
+        seen: dict[int, Any] = {}
+        parts = Parts(epochs=2)
+        parts.trainer.add_event_handler(Events.ITERATION_STARTED, draws)
+        parts.trainer.run()
+        runs.append(seen)
+    assert runs[0] == runs[1]
+    assert len(set(runs[0].values())) == 8
+
+
+def test_generators_are_kept_and_restored() -> None:
+    def draw() -> tuple[float, ...]:
+        numpy = np.random.normal()  # noqa: NPY002 - it keeps a second number for the next call
+        return torch.rand(1).item(), numpy, random.random(), random.gauss(0, 1)
+
+    draw()
+    state = random_state()
+    expected = draw(), draw()
+    set_random_state(state)
+    assert (draw(), draw()) == expected
+
+
+class Diverging(Parts):
+    """A trainer whose loss, at iteration 6, is what the test says."""
+
+    def __init__(self, value: float, folder: Path) -> None:
+        super().__init__(epochs=3)
+        self.checkpoints = Checkpoints(folder, self.network, self.optimizer, minutes=0)
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=6), self._spoil, value)
+        for handler in (LossGuard(self.checkpoints, limit=100), self.checkpoints):
+            handler.attach(self.trainer)
+
+    def _spoil(self, engine: Any, value: float) -> None:
+        engine.state.output[0]["loss"] = torch.tensor(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [(float("nan"), "the loss is nan, not finite"), (float("inf"), "inf, not finite"),
+     (5e3, "the loss is 5000, above")],
+)  # fmt: skip
+def test_diverging_training_stops_with_the_reason(value: float, rule: str, tmp_path: Path) -> None:
+    parts = Diverging(value, tmp_path)
+    with pytest.raises(FloatingPointError, match=rule) as caught:
+        parts.trainer.run()
+    said = str(caught.value)
+    assert "at iteration 6 (epoch 2)" in said
+    assert f"last good checkpoint is {tmp_path / 'checkpoint.pt'} (iteration 4)" in said
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == 4
+
+
+def test_a_large_loss_from_the_start_is_no_explosion(tmp_path: Path) -> None:
+    parts = Diverging(90.0, tmp_path)
+    parts.trainer.run()
+    assert parts.trainer.state.iteration == 12
+
+
+def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    parts = Parts(epochs=3)
+    Checkpoints(tmp_path, parts.network, parts.optimizer, minutes=0).attach(parts.trainer)
+
+    def spoil(engine: Any) -> None:
+        next(parts.network.parameters()).data[0] = torch.nan
+
+    parts.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=6), spoil)
+    with pytest.raises(FloatingPointError, match=r"0\.weight holds NaN .*iteration 8") as caught:
+        parts.trainer.run()
+    assert "(iteration 4)" in str(caught.value)
+    for name in ("checkpoint.pt", "model.pt"):
+        state = torch.load(tmp_path / name, weights_only=True)
+        network = state.get("network", state)
+        assert all(bool(torch.isfinite(weight).all()) for weight in network.values())
+
+
+def test_names_of_a_batch() -> None:
+    items = [{"image": f"folder/{name}.tif", "slice": k} for k, name in enumerate("abc")]
+    dataset = SeededDataset(items, Compose([]), cache=False, tiles_per_epoch=4)
+    loader = DataLoader(dataset, sampler=EpochSampler(dataset), batch_size=2)
+    engine = Engine(lambda engine, batch: None)
+    seen: list[str] = []
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.extend(batch_names(e)))
+    Reproducible(0, loader.sampler).attach(engine)
+    engine.run(loader, max_epochs=3)
+    expected = [dataset.source(k) for k in range(12)]
+    assert seen == [f"{Path(i['image']).name} (plane {i['slice']})" for i in expected]
+    assert sorted(seen[:3]) == ["a.tif (plane 0)", "b.tif (plane 1)", "c.tif (plane 2)"]
+
+
+def test_exceptions_are_not_swallowed() -> None:
+    engine = Engine(lambda engine, batch: 1 / 0)
+    seen: list[str] = []
+    for name in "ab":
+        on_exception(engine, lambda e, error, name=name: seen.append(name))
+    with pytest.raises(ZeroDivisionError):
+        engine.run([0])
+    assert seen[:2] == ["a", "b"]

@@ -1,0 +1,90 @@
+"""Weights of every kind of file, through every door."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine
+from safetensors.torch import save_file
+
+from unet_med import bundle
+from unet_med.bundle import find_weights
+from unet_med.export import load_trained
+from unet_med.handlers import WeightsLoader
+from unet_med.networks import load_weights, read_weights, unet
+from unet_med.volumes.model import load_model
+
+CHOICES: dict[str, Any] = {"preset": "modern", "features": [2, 4]}
+State = dict[str, torch.Tensor]
+
+KINDS: dict[str, tuple[str, Callable[[State, Path], None]]] = {
+    "plain": ("model.pt", torch.save),
+    "model": ("model.pt", lambda state, path: torch.save({"model": state, "epoch": 3}, path)),
+    "network": ("model.pt", lambda state, path: torch.save({"network": state}, path)),
+    "lightning": ("model.pt", lambda state, path: torch.save({"state_dict": state}, path)),
+    "safetensors": ("model.safetensors", save_file),
+}
+
+
+@pytest.fixture(params=KINDS)
+def trained(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, State]:
+    """A bundle whose weights lie in one kind of file, and the weights."""
+    folder = tmp_path / "bundle"
+    bundle.copy_bundle(folder)
+    config = folder / "configs" / "inference.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | CHOICES))
+    torch.manual_seed(1)
+    state = unet(**CHOICES).state_dict()
+    name, write = KINDS[request.param]
+    write(state, folder / "models" / name)
+    return folder, state
+
+
+def assert_same(found: State, expected: State) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_every_door_reads_every_kind(trained: tuple[Path, State]) -> None:
+    folder, state = trained
+    path = find_weights(folder)
+    assert_same(read_weights(path), state)
+    by_call, by_handler = unet(**CHOICES), unet(**CHOICES)
+    load_weights(by_call, path)
+    WeightsLoader(str(path), {"model": by_handler})(Engine(lambda *_: None))
+    of_blocks = load_model(folder, {}).network
+    of_export = load_trained(folder).network
+    for network in (by_call, by_handler, of_blocks, of_export):
+        assert_same(network.state_dict(), state)
+
+
+def test_a_checkpoint_of_several_things_is_monais(tmp_path: Path) -> None:
+    network, other = unet(**CHOICES), unet(**CHOICES)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+    content = {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(content, tmp_path / "all.pt")
+    again = torch.optim.SGD(other.parameters(), lr=0.1)
+    targets = {"model": other, "optimizer": again}
+    WeightsLoader(str(tmp_path / "all.pt"), targets)(Engine(lambda *_: None))
+    assert_same(other.state_dict(), network.state_dict())
+    assert again.param_groups[0]["lr"] == 0.5
+    save_file(network.state_dict(), tmp_path / "all.safetensors")
+    loader = WeightsLoader(str(tmp_path / "all.safetensors"), targets)
+    with pytest.raises(ValueError, match="safetensors hold weights, and load_dict asks for more"):
+        loader(Engine(lambda *_: None))
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no trained weights \(models/model.pt\)"):
+        find_weights(tmp_path)
+    with pytest.raises(ValueError, match=r"gone.pt cannot be loaded .* No such file"):
+        read_weights(tmp_path / "gone.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ValueError, match="holds no state dictionary"):
+        read_weights(tmp_path / "list.pt")

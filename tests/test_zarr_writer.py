@@ -1,0 +1,146 @@
+"""OME-Zarr out, against zarr itself and loops over blocks of pixels."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monai.data import image_writer
+from monai.transforms import LoadImage, SaveImage
+from monai.transforms.io import array as monai_io
+
+from unet_med.data import load_image, register, save_image
+from unet_med.data.zarr_writer import write_ome_zarr
+
+zarr = pytest.importorskip("zarr")
+
+AFFINE = np.diag([0.5, 0.25, 2.0, 1.0])  # X, Y, Z
+
+
+def pixels(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return (np.random.default_rng(0).random(shape) * 200).astype(dtype)
+
+
+@pytest.mark.parametrize("unit", ["um", "mm"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("shape", [(1, 20, 30), (3, 20, 30), (1, 9, 8, 7), (2, 9, 8, 7)])
+def test_what_is_written_is_read(tmp_path, shape, dtype, unit):
+    image = pixels(shape, dtype)
+    save_image(tmp_path / "a.ome.zarr", image, AFFINE, unit)
+    read = load_image(tmp_path / "a.ome.zarr")
+    np.testing.assert_array_equal(read.numpy(), image)
+    axes = len(shape) - 1
+    np.testing.assert_allclose(np.diag(read.affine)[:axes], np.diag(AFFINE)[:axes])
+    assert (read.meta["spatial_unit"], read.meta["spacing_source"]) == (unit, "ngff")
+
+
+@pytest.mark.parametrize("save", [save_image, write_ome_zarr])
+def test_an_unknown_pixel_size_is_not_made_up(tmp_path, save):
+    save(tmp_path / "a.zarr", pixels((1, 20, 30), "uint8"))
+    assert load_image(tmp_path / "a.zarr").meta["spacing_source"] == "assumed"
+    axes = zarr.open_group(tmp_path / "a.zarr").attrs["ome"]["multiscales"][0]["axes"]
+    assert axes == [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_levels_pick_labels_and_average_images(tmp_path, dtype):
+    image = pixels((2, 5, 1030), dtype)  # C, X, Y: levels of 1030, 515, 258 px
+    save_image(tmp_path / "a.zarr", image, AFFINE)
+    group = zarr.open_group(tmp_path / "a.zarr")
+    assert [group[str(level)].shape for level in range(3)] == [
+        (2, 1030, 5), (2, 515, 3), (2, 258, 2),
+    ]  # fmt: skip
+    assert "3" not in group
+    level = group["1"][:]
+    for c, y, x in itertools.product(range(2), range(515), range(3)):
+        covered = image[c, 2 * x : 2 * x + 2, 2 * y : 2 * y + 2]
+        expected = covered.mean() if dtype == "float32" else covered[0, 0]
+        assert level[c, y, x] == pytest.approx(expected, rel=1e-6)
+
+
+def test_metadata_is_ngff_0_5(tmp_path):
+    save_image(tmp_path / "cells.ome.zarr", pixels((2, 40, 600), "float32"), AFFINE)
+    group = zarr.open_group(tmp_path / "cells.ome.zarr")
+    scale = {"type": "scale", "scale": [1.0, 0.25, 0.5]}
+    halved = [
+        {"type": "scale", "scale": [1.0, 0.5, 1.0]},
+        {"type": "translation", "translation": [0.0, 0.125, 0.25]},  # a mean lies between pixels
+    ]
+    assert group.metadata.zarr_format == 3
+    assert group.attrs["ome"] == {
+        "version": "0.5",
+        "multiscales": [
+            {
+                "name": "cells",
+                "axes": [
+                    {"name": "c", "type": "channel"},
+                    {"name": "y", "type": "space", "unit": "micrometer"},
+                    {"name": "x", "type": "space", "unit": "micrometer"},
+                ],
+                "datasets": [
+                    {"path": "0", "coordinateTransformations": [scale]},
+                    {"path": "1", "coordinateTransformations": halved},
+                ],
+            }
+        ],
+    }
+    assert group["0"].metadata.dimension_names == ("c", "y", "x")
+
+
+def test_pixel_size_survives_every_format(tmp_path):
+    image, source = pixels((1, 12, 10, 8), "uint16"), tmp_path / "a.tif"
+    save_image(source, image, AFFINE)
+    for name in ("b.nii.gz", "c.tif", "d.ome.zarr", "e.nii.gz"):
+        read = load_image(source)
+        source = save_image(tmp_path / name, read, read.affine, read.meta["spatial_unit"])
+        np.testing.assert_array_equal(load_image(source).numpy(), image)
+        np.testing.assert_allclose(load_image(source).affine, AFFINE, rtol=1e-6)
+        assert load_image(source).meta["spatial_unit"] == "um"
+
+
+def test_monais_saveimage_finds_the_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(monai_io, "SUPPORTED_READERS", dict(monai_io.SUPPORTED_READERS))
+    monkeypatch.setattr(image_writer, "SUPPORTED_WRITERS", {})  # as in a fresh process
+    register()
+    image = pixels((1, 20, 30), "int16")
+    read = LoadImage()(save_image(tmp_path / "a.zarr", image, AFFINE))  # no reader named
+    options = {"separate_folder": False, "print_log": False, "output_dtype": None}
+    SaveImage(tmp_path, output_ext=".ome.zarr", **options)(read[None])
+    again = load_image(tmp_path / "a_trans.ome.zarr")
+    np.testing.assert_array_equal(again.numpy(), image)
+    assert again.meta["spatial_unit"] == "um"
+
+
+def test_a_store_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    old, new = pixels((1, 20, 700), "uint8"), pixels((1, 20, 30), "uint8")
+    path = save_image(tmp_path / "a.zarr", old)
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.Group, "create_array", full_disk)
+        with pytest.raises(OSError, match=r"a\.zarr.*full"):
+            save_image(path, new)
+    np.testing.assert_array_equal(load_image(path).numpy(), old)
+    save_image(path, new)
+    np.testing.assert_array_equal(load_image(path).numpy(), new)
+    assert not (path / "1").exists()  # of the larger one
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(28, "the disk is full")
+
+
+def test_a_folder_that_is_no_zarr_stays(tmp_path):
+    path = Path(tmp_path / "a.zarr")
+    path.mkdir()
+    (path / "thesis.txt").write_text("years of work")
+    with pytest.raises(OSError, match=r"a\.zarr cannot be written"):
+        save_image(path, pixels((1, 20, 30), "uint8"))
+    assert (path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_rotation_is_refused(tmp_path):
+    turned = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
+    with pytest.raises(ValueError, match=r"which OME-Zarr cannot say; save as \.nii\.gz"):
+        save_image(tmp_path / "a.zarr", pixels((1, 20, 30), "uint8"), turned)

@@ -1,0 +1,40 @@
+"""The bundle: where it is, a writable copy of it, its settings, and how it runs.
+
+The repository root is the bundle; a wheel carries a copy. A training's output
+folder is a bundle too, with the settings of that training written into its
+configs, so that every later run needs nothing but the folder.
+"""
+
+from __future__ import annotations
+
+from unet_med.bundle.files import (
+    copy_bundle,
+    find_bundle,
+    find_override,
+    find_weights,
+    override_file,
+    override_names,
+)
+from unet_med.bundle.inspection import ConfigUse, config_files, load_config, targets_of
+from unet_med.bundle.running import command_line, load_workflow
+from unet_med.bundle.trust import require_trust
+from unet_med.bundle.writing import merge_config, network_of, write_settings
+
+__all__ = [
+    "ConfigUse",
+    "command_line",
+    "config_files",
+    "copy_bundle",
+    "find_bundle",
+    "find_override",
+    "find_weights",
+    "load_config",
+    "load_workflow",
+    "merge_config",
+    "network_of",
+    "override_file",
+    "override_names",
+    "require_trust",
+    "targets_of",
+    "write_settings",
+]

@@ -1,0 +1,106 @@
+"""Where the bundle is: the one that this installation carries, copies of it, and their files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+PARTS = ("configs", "workflows", "docs/README.md", "LICENSE")
+
+
+def find_bundle() -> Path:
+    """Folder of the bundle that this installation carries.
+
+    Raises:
+        FileNotFoundError: neither a wheel's copy nor a checkout is there.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for root in (package / "_bundle", package.parent):
+        if (root / "configs" / "metadata.json").is_file():
+            return root
+    raise FileNotFoundError(f"no bundle beside {package}: reinstall unet-med")
+
+
+def copy_bundle(destination: str | Path, *, over: bool = False) -> Path:
+    """Write a fresh bundle, without weights, into a new or empty folder.
+
+    Args:
+        destination: folder to make.
+        over: write over a bundle that is there; other files in it stay.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: it holds something already, and not `over`.
+    """
+    root, destination = find_bundle(), Path(destination)
+    if (
+        not over
+        and destination.exists()
+        and (not destination.is_dir() or any(destination.iterdir()))
+    ):
+        raise FileExistsError(f"{destination} exists and is not empty: choose a new folder")
+    for part in PARTS:
+        source, target = root / part, destination / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=over)
+        elif source.is_file():
+            shutil.copyfile(source, target)
+    (destination / "models").mkdir(exist_ok=True)
+    return destination
+
+
+def override_file(name: str) -> Path | None:
+    """Config file `configs/NAME.json` of the bundle that changes the defaults, if there is one."""
+    path = find_bundle() / "configs" / f"{name}.json"
+    return path if path.is_file() else None
+
+
+def override_names() -> list[str]:
+    """Names of the bundle's override files: configs that change a part, and run nothing.
+
+    >>> "tensorboard" in override_names(), "train" in override_names()
+    (True, False)
+    """
+    files = sorted((find_bundle() / "configs").glob("*.json"))
+    contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    programs = {"run", "initialize", "monai_version"}  # the last: metadata.json
+    return [name for name, content in contents.items() if not programs & set(content)]
+
+
+def find_override(name: str | os.PathLike[str], configs: Path | None = None) -> Path:
+    """An override file by its path, or by its name.
+
+    Args:
+        name: path of a JSON file, or name of one in `configs` or of this installation's bundle.
+        configs: folder of a bundle's configs.
+
+    Raises:
+        FileNotFoundError: there is none; lists the names there are.
+    """
+    beside = [] if configs is None else [configs / f"{name}.json"]
+    for path in (Path(name), *beside, override_file(str(name))):
+        if path is not None and path.is_file():
+            return path
+    known = ", ".join(override_names())
+    raise FileNotFoundError(f"no override file {name}: give the path of one, or one of {known}")
+
+
+def find_weights(bundle: str | os.PathLike[str]) -> Path:
+    """File of a bundle's weights: `models/model.pt`, else `models/model.safetensors`.
+
+    Args:
+        bundle: its folder.
+
+    Raises:
+        ValueError: it has neither.
+    """
+    for name in ("model.pt", "model.safetensors"):
+        if (path := Path(bundle) / "models" / name).is_file():
+            return path
+    raise ValueError(f"{bundle} holds no trained weights (models/model.pt): train it first")

@@ -1,0 +1,71 @@
+"""A bundle is a program: what one names that unet-med's own bundle does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unet_med.bundle.files import find_bundle
+from unet_med.bundle.inspection import config_files, load_config, targets_of
+
+READ_BY_PREDICT = ("inference.json", "metadata.json")
+_EARLIER = {  # named by bundles of earlier versions
+    "monai.data.Dataset",
+    "monai.engines.SupervisedEvaluator",
+    "monai.handlers.CheckpointLoader",
+}
+_SHOWN = 5
+
+
+def require_trust(folder: Path) -> None:
+    """Refuse a bundle that would call anything that unet-med's own bundle does not.
+
+    Nothing of it is imported or evaluated to find out.
+
+    Args:
+        folder: the bundle.
+
+    Raises:
+        ValueError: lists what it names.
+    """
+    found = foreign(folder)
+    if not found:
+        return
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    raise ValueError(
+        f"{folder} names what unet-med's own bundle does not: {', '.join(found[:_SHOWN])}{more}; "
+        f"look at it with `unet-med inspect {folder}`, and if you trust it, add --trust"
+    )
+
+
+def foreign(folder: Path) -> list[str]:
+    """What the configs of a bundle call, evaluate or open beyond unet-med's own, in order.
+
+    Args:
+        folder: the bundle.
+
+    Returns:
+        Dotted names, `$` expressions and `%` macros, each once, as they stand there.
+    """
+    own = _named(config_files(find_bundle()))
+    files = [path for name in READ_BY_PREDICT if (path := folder / "configs" / name).is_file()]
+    return [text for text in dict.fromkeys(_named(files)) if text not in {*own, *_EARLIER}]
+
+
+def _named(files: list[Path]) -> list[str]:
+    uses = [use.text for use in targets_of(files)]
+    contents = (load_config(path) for path in files)
+    return uses + [name for content in contents for name in _by_name(content)]
+
+
+def _by_name(node: Any) -> Iterator[str]:
+    """Classes that MONAI imports by a plain string: readers and writers of images."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("reader", "writer") and isinstance(value, str) and value[:1] not in "@$":
+                yield value
+            yield from _by_name(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _by_name(value)

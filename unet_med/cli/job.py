@@ -1,0 +1,20 @@
+"""`unet-med job`: how far a block-wise prediction is, whether it is right, its last step."""
+
+from __future__ import annotations
+
+import argparse
+
+from unet_med.volumes import BlockJob
+from unet_med.volumes.job_actions import finish, status, verify
+from unet_med.volumes.tiff import store_of, tiff_of
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do one of `status`, `verify`, `finish`."""
+    job = BlockJob.load(store_of(args.output.rstrip("/")))
+    if args.action == "status":
+        print(status(job))
+    elif args.action == "finish":
+        print(finish(job, tiff_of(args.output), progress=True))
+    else:
+        print(verify(job, sample=args.sample, seed=args.seed))

@@ -1,0 +1,157 @@
+"""What all our writers share: whole images, safe dtypes, nothing half-written."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data.image_writer import ImageWriter
+from monai.utils.type_conversion import get_equivalent_dtype
+
+from unet_med.data.atomic import atomic_write as atomic_write
+
+UNITS = ("um", "mm")
+_LABEL_DTYPES = (np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.int32)
+
+
+def smallest_label_dtype(array: np.ndarray) -> np.ndarray:
+    """Cast integers (or floats that are all integers) to the smallest dtype of at most 32 bits.
+
+    Unsigned 8 or 16 bits wherever they do, which every viewer reads.
+
+    Raises:
+        ValueError: a value is no integer or needs more than 32 bits.
+    """
+    if array.dtype.kind == "f" and not (
+        np.isfinite(array).all() and (array == array.round()).all()
+    ):
+        raise ValueError("a label image holds values that are not integers; give a float dtype")
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    for dtype in _LABEL_DTYPES:
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return array.astype(dtype)
+    raise ValueError(f"labels from {low} to {high} need more than 32 bits")
+
+
+def storable(array: np.ndarray) -> np.ndarray:
+    """Keep the dtype where TIFF, NIfTI and their viewers know it, else take the nearest lossless.
+
+    Booleans become 0 and 1 of 8 bits, 64-bit integers the smallest that holds them, half
+    precision single precision.
+    """
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype.kind == "b" or array.dtype in (np.int64, np.uint64):
+        return smallest_label_dtype(array)
+    if array.dtype.kind not in "uif" or array.dtype.itemsize > 8:
+        raise ValueError(f"samples of type {array.dtype} cannot be saved; use real numbers")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def channel_first(array: np.ndarray | torch.Tensor, channel_dim: int | None = 0) -> np.ndarray:
+    """Bring an array to `(C, X, Y[, Z])`, without a copy where it can.
+
+    Args:
+        array: image with 2 or 3 spatial axes.
+        channel_dim: its channel axis, or None.
+
+    Raises:
+        ValueError: not 2 or 3 spatial axes.
+    """
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu().as_subclass(torch.Tensor).numpy()
+    array = np.asarray(array)
+    array = array[None] if channel_dim is None else np.moveaxis(array, channel_dim, 0)
+    if array.ndim not in (3, 4):
+        raise ValueError(f"shape {array.shape} is not channels and 2 or 3 spatial axes")
+    return array
+
+
+class ArrayWriter(ImageWriter):
+    """Base of our MONAI writers, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
+
+    Integers stay integers, in the smallest dtype that holds them: MONAI makes 32 or 64 bits
+    of all of them, and a floating `output_dtype`, `SaveImage`'s default, is meant for
+    floating images.
+
+    Args:
+        output_dtype: dtype to cast to; None keeps the image's.
+        scale: MONAI's rescaling for 8-bit pictures; refused, since it changes values.
+        kwargs: kept as attributes, as in MONAI's `ImageWriter`.
+
+    Raises:
+        ValueError: `scale` is given.
+    """
+
+    data_obj: Any  # (C, X, Y[, Z])
+    affine: np.ndarray | None
+    spatial_unit: str | None
+    output_dtype: Any
+
+    def __init__(self, output_dtype: Any = None, scale: int | None = None, **kwargs: Any) -> None:
+        if scale is not None:
+            raise ValueError(f"scale={scale} would change the values; scale the image beforehand")
+        super().__init__(output_dtype=output_dtype, affine=None, spatial_unit=None, **kwargs)
+
+    def set_data_array(
+        self, data_array: np.ndarray | torch.Tensor, channel_dim: int | None = 0, **kwargs: Any
+    ) -> None:
+        """Take the image, `(C, X, Y[, Z])` unless `channel_dim` says otherwise."""
+        self.data_obj = channel_first(data_array, channel_dim)
+
+    def set_metadata(
+        self, meta_dict: Mapping[str, Any] | None = None, resample: bool = False, **options: Any
+    ) -> None:
+        """Take affine and unit from the metadata; resample to the original grid if asked.
+
+        Args:
+            meta_dict: `affine`, `spatial_unit`, `spacing_source`; for resampling
+                `original_affine` and `spatial_shape`.
+            resample: bring the image to `original_affine` first, as MONAI's writers do.
+            options: of MONAI's `ImageWriter.resample_if_needed`.
+        """
+        original, affine, shape = self.get_meta_info(meta_dict)
+        self.affine = None if affine is None else np.asarray(affine, dtype=np.float64)
+        self.spatial_unit = known_unit(meta_dict or {})
+        if resample and original is not None and not np.allclose(original, affine):
+            self._resample(original, shape, options)
+
+    def _resample(self, original: Any, shape: Any, options: dict[str, Any]) -> None:
+        flat = self.data_obj.ndim == 3
+        data = np.moveaxis(self.data_obj, 0, -1)  # (X, Y[, Z], C)
+        data = data[:, :, None] if flat else data  # (X, Y, Z, C), MONAI's layout here
+        shape = None if shape is None else [int(size) for size in (*shape, 1)[:3]]
+        moved, _ = self.resample_if_needed(data, self.affine, original, shape, **options)
+        moved = np.moveaxis(moved[:, :, 0] if flat else moved, -1, 0)
+        integers = self.data_obj.dtype.kind in "bui"
+        self.data_obj = (np.rint(moved) if integers else moved).astype(self.data_obj.dtype)
+        self.affine = np.asarray(original, dtype=np.float64)
+
+    def write(self, filename: str | os.PathLike[str], verbose: bool = False, **kwargs: Any) -> None:
+        """Write the whole image in one step."""
+        array = self.data_obj
+        dtype: Any = get_equivalent_dtype(self.output_dtype, np.ndarray)
+        if array.dtype.kind in "bui" and (dtype is None or np.dtype(dtype).kind == "f"):
+            array = smallest_label_dtype(array)
+        elif dtype is not None:
+            array = array.astype(dtype)
+        self.save(Path(filename), array, self.affine, self.spatial_unit)
+        if verbose:
+            logging.getLogger(__name__).info("wrote %s", filename)
+
+    @abstractmethod
+    def save(
+        self, path: Path, array: np.ndarray, affine: np.ndarray | None, spatial_unit: str | None
+    ) -> None:
+        """Write `(C, X, Y[, Z])` to a file; no unit means that the pixel size is not known."""
+
+
+def known_unit(meta: Mapping[str, Any]) -> str | None:
+    """Unit of an image's affine, or None where its pixel size was assumed."""
+    return None if meta.get("spacing_source") == "assumed" else meta.get("spatial_unit")

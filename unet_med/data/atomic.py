@@ -1,0 +1,90 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path to write to; move it to `path` when, and only when, all went well.
+
+    The hidden folder `.NAME.part` lies beside the target, so the move is one rename and no
+    reader ever sees half a file. What a killed process left in it goes with the next write of
+    the same file.
+
+    Args:
+        path: where the finished file goes; missing parent folders are made.
+
+    Raises:
+        OSError: the file cannot be written; the message names `path`, and what was there
+            before is untouched.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _folder_beside(target) as folder:
+            part = folder / target.name
+            yield part
+            os.replace(part, target)
+    except OSError as error:
+        raise _naming(target, error) from None
+
+
+@contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    """A folder beside the target, removed in the end with all that is in it."""
+    folder = target.with_name(f".{target.name}.part")
+    lock = _lock(folder)
+    if lock is None:  # another process writes the same file now
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Make the folder, or take it over from a dead process; None while a living one has it."""
+    if sys.platform == "win32":
+        return None
+    with suppress(FileExistsError):  # `Path.mkdir(exist_ok=True)` fails if it goes meanwhile
+        os.mkdir(folder)
+    lock = None
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), folder.stat()):  # not removed in the meantime
+            return lock
+    except OSError:
+        pass
+    if lock is not None:
+        os.close(lock)
+    return None
+
+
+def _naming(target: Path, error: OSError) -> OSError:
+    """The same error with the file that the caller knows, unless it is about another file."""
+    about = error.filename
+    if error.errno is None or (about and not _concerns(target, Path(os.fsdecode(about)))):
+        return error
+    return OSError(error.errno, f"{target} cannot be written: {error.strerror}")
+
+
+def _concerns(target: Path, path: Path) -> bool:
+    """Whether a path is the target's, its part's, or a folder's above it."""
+    hidden = path.name.startswith(f".{target.name}.") or path.parent.name.startswith(
+        f".{target.name}."
+    )
+    return path == target or hidden or path in target.parents

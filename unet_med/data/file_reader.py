@@ -1,0 +1,168 @@
+"""What all our readers share: files opened late, one sentence for what is wrong, plain metadata."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from monai.config.type_definitions import PathLike
+from monai.data.image_reader import ImageReader
+from monai.utils.misc import ensure_tuple
+
+from unet_med.data.protection import limits
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One image file in memory, in MONAI's axis order.
+
+    Args:
+        array: `(X, Y[, Z])`, or `(C, X, Y[, Z])` with channels.
+        has_channels: the first axis is the channels.
+        affine: 4x4, voxel to world in `spatial_unit`; the third axis of a 2-D image has size 1.
+        spatial_unit: `"um"` or `"mm"`.
+        spacing_source: what told the pixel size; `"assumed"` where nothing did.
+    """
+
+    array: np.ndarray
+    has_channels: bool
+    affine: np.ndarray
+    spatial_unit: str
+    spacing_source: str
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """`(X, Y[, Z])` in pixels."""
+        return self.array.shape[1:] if self.has_channels else self.array.shape
+
+    @property
+    def pixel_size(self) -> tuple[float, ...]:
+        """Along `(X, Y[, Z])`, in `spatial_unit`."""
+        sizes = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return tuple(sizes[: len(self.spatial_shape)])
+
+    def meta(self) -> dict[str, Any]:
+        """MONAI's metadata in plain Python and tensors, which its weights-only caches can load."""
+        affine = torch.tensor(self.affine, dtype=torch.float64)
+        return {
+            "affine": affine,
+            "original_affine": affine.clone(),
+            "spatial_shape": list(self.spatial_shape),
+            "original_channel_dim": 0 if self.has_channels else float("nan"),
+            "space": "RAS",
+            "spatial_unit": self.spatial_unit,
+            "spacing_source": self.spacing_source,
+        }
+
+
+class FileReader(ImageReader):
+    """Base of our MONAI readers: `read` only takes names, `get_data` opens and checks.
+
+    MONAI's `LoadImage` answers an exception from `read` by trying its next reader, which
+    may return one page of a stack without a word; an exception from `get_data` reaches
+    the user.
+
+    Args:
+        max_bytes: refuse files that declare more bytes than this once decoded; the environment
+            variable `UNET_MED_MAX_BYTES`, or half of the free memory, by default.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    kind: ClassVar[str] = "image"
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        super().__init__()
+        self.max_bytes = max_bytes
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether every file has a suffix of this reader."""
+        return all(str(name).lower().endswith(self.suffixes) for name in ensure_tuple(filename))
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
+        """Take file names; nothing is opened and nothing fails here."""
+        return tuple(Path(name) for name in ensure_tuple(data))
+
+    def get_data(self, img: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read what `read` returned; several files become the channels of one image.
+
+        Returns:
+            `(X, Y[, Z])` or `(C, X, Y[, Z])` in native byte order, and its metadata.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a file cannot be read in full, or holds more than one image of
+                at most channels and three spatial axes; one sentence naming the file.
+        """
+        volume = _as_channels([self.open(path) for path in ensure_tuple(img)])
+        return volume.array, volume.meta()
+
+    def open(self, path: Path, *, header_only: bool = False) -> Volume:
+        """Read one file; whatever goes wrong becomes one sentence that names it.
+
+        With `header_only` its pixels stay where they are: the volume's array is a `stand_in`.
+        """
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist")
+        try:
+            return _checked(self.load(path, header_only=header_only))
+        except Exception as error:
+            raise ValueError(f"cannot read {path} as {self.kind}: {_reason(error)}") from error
+
+    @abstractmethod
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
+        """Read one existing file; see `open`."""
+
+    def require_memory(self, declared_bytes: int) -> None:
+        """Refuse a file that declares more than the limit, before it is decoded."""
+        limits.require_memory(declared_bytes, self.max_bytes)
+
+
+def stand_in(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """Zeros that take the memory of one, so that axes are decided on them as on the pixels.
+
+    >>> stand_in((2000, 2000, 2000), ">f8").shape
+    (2000, 2000, 2000)
+    """
+    return np.broadcast_to(np.zeros((), np.dtype(dtype).newbyteorder("=")), tuple(shape))
+
+
+def _checked(volume: Volume) -> Volume:
+    """Native byte order; refuse what is not an image of real numbers on a finite grid."""
+    array = np.asarray(volume.array)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"its samples are {array.dtype}, only real numbers make an image")
+    if len(volume.spatial_shape) not in (2, 3) or 0 in array.shape:
+        raise ValueError(f"shape {volume.spatial_shape} is not 2 or 3 spatial axes of 1 px or more")
+    if not np.isfinite(volume.affine).all():
+        raise ValueError("its affine holds values that are not finite")
+    return replace(volume, array=array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def _reason(error: Exception) -> str:
+    """Say an exception in one line of bounded length."""
+    text = " ".join(str(error).split()) or "no reason given"
+    if not isinstance(error, ValueError):
+        text = f"it is damaged or not supported ({type(error).__name__}: {text})"
+    return text if len(text) <= 400 else text[:397] + "..."
+
+
+def _as_channels(volumes: Sequence[Volume]) -> Volume:
+    """Several files of one grid are the channels of one image, as in MONAI's readers."""
+    first = volumes[0]
+    if len(volumes) == 1:
+        return first
+    for other in volumes[1:]:
+        if other.spatial_shape != first.spatial_shape or not np.allclose(
+            other.affine, first.affine
+        ):
+            raise ValueError(
+                f"files of shapes {first.spatial_shape} and {other.spatial_shape} are not channels "
+                "of one image: shapes and affines must be equal"
+            )
+    arrays = [v.array if v.has_channels else v.array[None] for v in volumes]
+    return replace(first, array=np.concatenate(arrays), has_channels=True)  # (C, X, Y[, Z])

@@ -1,0 +1,1 @@
+"""What protects readers from hostile files: sizes, directories and headers looked at first."""

@@ -1,0 +1,86 @@
+"""What a TIFF declares beside its pixels: planes in OME-XML, the sizes inside its codecs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from unet_med.data.protection.limits import check_xml
+from unet_med.data.protection.tiff_directories import Chain
+
+MAX_PLANES = 1 << 20
+_LISTED = 1 << 26  # places that tifffile may list, half a gigabyte
+_XML_TAGS = (270, 700, 65001)  # description, XMP, EER
+
+
+def check_descriptions(tif: Any, chain: Chain) -> None:
+    """Refuse XML that tifffile would choke on, before it parses it.
+
+    Args:
+        tif: an open `tifffile.TiffFile`.
+        chain: what `check_ifds` found.
+
+    Raises:
+        ValueError: too much XML, or OME-XML that lists more planes than can be.
+    """
+    for code in _XML_TAGS:
+        for tag in tif.pages[0].tags.getall(code) or ():
+            value = tag.value
+            text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+            if text.lstrip("\ufeff \t\r\n").startswith("<"):
+                check_ome_xml(text, chain)
+
+
+def check_ome_xml(text: str, chain: Chain) -> None:
+    """Refuse XML that is too large, defines entities, or lists more planes than can be.
+
+    Args:
+        text: the XML.
+        chain: what `check_ifds` found in the file that it describes.
+
+    Raises:
+        ValueError: says which of them.
+    """
+    check_xml(text, _Planes(chain))
+
+
+class _Planes:
+    """Counts the planes that the elements of OME-XML declare, since tifffile lists them all."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.total = 0
+
+    def __call__(self, name: str, attributes: Mapping[str, str]) -> None:
+        if name == "Pixels":
+            sizes = [_whole(attributes.get(f"Size{axis}", "1")) for axis in "XYZCT"]
+            self._require(math.prod(sizes[2:]), MAX_PLANES)
+            self._require(math.prod(sizes) // max(1, self.chain.smallest), _LISTED)
+        elif name == "TiffData":
+            default = "1" if "IFD" in attributes else str(self.chain.length)
+            count = attributes.get("PlaneCount", attributes.get("NumPlanes", default))
+            self.total += _whole(count) or self.chain.length
+            self._require(self.total, MAX_PLANES)
+        elif "Start" in attributes and "End" in attributes:  # tifffile lists these, too
+            start, end, step = (_real(attributes.get(key, "1")) for key in ("Start", "End", "Step"))
+            self._require(int(abs(end - start) / max(abs(step), 1e-300)), MAX_PLANES)
+
+    def _require(self, planes: int, limit: int) -> None:
+        if planes > limit:
+            raise ValueError(f"its OME-XML lists {planes} planes, the limit is {limit}")
+
+
+def _whole(text: str) -> int:
+    """As tifffile reads it, 0 for what it cannot."""
+    try:
+        return abs(int(text))
+    except ValueError:
+        return 0
+
+
+def _real(text: str) -> float:
+    try:
+        return min(max(float(text), -1e300), 1e300)
+    except ValueError:
+        return 0.0

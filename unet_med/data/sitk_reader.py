@@ -1,0 +1,170 @@
+"""MetaImage, NRRD and DICOM series through SimpleITK, imported where a file needs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.data.file_reader import FileReader, Volume, stand_in
+from unet_med.data.protection.limits import require_in_file
+from unet_med.data.protection.medical_headers import (
+    UNCOMPRESSED,
+    check_data_files,
+    check_series,
+    transfer_syntax,
+)
+
+_BITS_ALLOCATED = "0028|0100"
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class SitkReader(FileReader):
+    """MONAI reader for `.mha`, `.mhd`, `.nrrd` and folders with one DICOM series.
+
+    The affine is turned from ITK's LPS to MONAI's RAS. Millimetres, as these formats mean.
+
+    Args:
+        series_id: which DICOM series of a folder that holds several (its UID).
+        max_bytes: see `FileReader`.
+    """
+
+    suffixes = (".mha", ".mhd", ".nrrd")
+    kind = "MetaImage, NRRD or DICOM series"
+
+    def __init__(self, series_id: str | None = None, *, max_bytes: int | None = None) -> None:
+        super().__init__(max_bytes)
+        self.series_id = series_id
+
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
+        """Read one file or folder; see the class. A folder's pixels are read in any case."""
+        import SimpleITK as sitk
+
+        source = self._load_series(path) if path.is_dir() else self._open_file(path)
+        if header_only and not path.is_dir():
+            array = _pixels_to_come(source)
+        else:
+            image = source if path.is_dir() else source.Execute()
+            array = sitk.GetArrayFromImage(image)  # ([Z,] Y, X[, C])
+        has_channels = array.ndim > source.GetDimension()
+        array = np.moveaxis(array, -1, 0) if has_channels else array
+        first = int(has_channels)
+        array = array.transpose(*range(first), *range(array.ndim - 1, first - 1, -1))
+        return Volume(array, has_channels, _affine(source), "mm", "header")
+
+    def _open_file(self, path: Path) -> Any:
+        """SimpleITK's reader of a file that fits into memory, its header read."""
+        import SimpleITK as sitk
+
+        check_data_files(path)
+        reader = sitk.ImageFileReader()
+        self.require_memory(_declared_bytes(reader, path))
+        return reader
+
+    def _load_series(self, folder: Path) -> Any:
+        """The image of a folder whose files are looked at one by one, since GDCM trusts them."""
+        import SimpleITK as sitk
+
+        check_series(folder)
+        found = _quietly(sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder))
+        if not found:
+            raise ValueError("the folder holds no DICOM series")
+        if self.series_id is None and len(found) > 1:
+            listed = ", ".join(found[:3])
+            raise ValueError(
+                f"the folder holds {len(found)} DICOM series ({listed}); "
+                "choose one with SitkReader(series_id=...)"
+            )
+        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(
+            str(folder), self.series_id or found[0]
+        )
+        self._check_slices([Path(name) for name in names])
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(names)
+        reader.MetaDataDictionaryArrayUpdateOn()
+        image = reader.Execute()
+        _check_even(reader, len(reader.GetFileNames()))
+        return image
+
+    def _check_slices(self, paths: Sequence[Path]) -> None:
+        """What all slices declare must fit the memory, and each of them its file.
+
+        GDCM gives noise for the pixels that a file that was cut short does not have.
+        """
+        import SimpleITK as sitk
+
+        total = 0
+        for path in paths:
+            reader = sitk.ImageFileReader()
+            declared = _declared_bytes(reader, path)
+            total += declared
+            self.require_memory(total)
+            if transfer_syntax(path) in UNCOMPRESSED:
+                stored = int(reader.GetMetaData(_BITS_ALLOCATED))
+                samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+                try:
+                    require_in_file(samples * stored // 8, path)
+                except ValueError as error:
+                    raise ValueError(f"of {path.name}: {error}") from None
+
+
+def _declared_bytes(reader: Any, path: Path) -> int:
+    """Read the header of a file with SimpleITK's reader; how many bytes it decodes to."""
+    import SimpleITK as sitk
+
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
+    samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+    return samples * pixel.GetSizeOfPixelComponent()
+
+
+def _quietly(function: Callable[[str], Any], argument: str) -> Any:
+    """Call ITK without its warnings on stderr; what they say is raised instead."""
+    import SimpleITK as sitk
+
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        return function(argument)
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _pixels_to_come(reader: Any) -> np.ndarray:
+    """Stand-in for the array `([Z,] Y, X[, C])` that a reader with a header read will give."""
+    import SimpleITK as sitk
+
+    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
+    channels = reader.GetNumberOfComponents()
+    shape = (*reversed(reader.GetSize()), *([channels] if channels > 1 else []))
+    return stand_in(shape, sitk.GetArrayFromImage(pixel).dtype)
+
+
+def _affine(image: Any) -> np.ndarray:
+    """4x4 voxel to world of a SimpleITK image or of the reader that knows its header, RAS, mm."""
+    n = image.GetDimension()
+    affine = np.eye(4)
+    if n <= 3:
+        affine[:n, :n] = np.reshape(image.GetDirection(), (n, n)) * image.GetSpacing()
+        affine[:n, 3] = image.GetOrigin()
+    return _LPS_TO_RAS @ affine
+
+
+def _check_even(reader: Any, slices: int) -> None:
+    """ITK only prints a warning where slices are missing, and gives the rest a wrong place."""
+    position = "0020|0032"  # image position (patient), mm
+    if slices < 3 or not all(reader.HasMetaDataKey(k, position) for k in range(slices)):
+        return
+    points = np.array(
+        [[float(x) for x in reader.GetMetaData(k, position).split("\\")] for k in range(slices)]
+    )
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    if np.ptp(steps) > 0.01 * np.median(steps):
+        raise ValueError(
+            f"its slices are {steps.min():.4g} to {steps.max():.4g} mm apart: a slice is missing "
+            "or the spacing is not even"
+        )

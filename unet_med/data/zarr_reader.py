@@ -1,0 +1,170 @@
+"""OME-Zarr images, NGFF 0.4 and 0.5, as a whole or window by window."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.data.file_reader import FileReader, Volume, stand_in
+from unet_med.data.pixel_size import MICROMETRES, unit_um
+
+Window = Sequence[slice]  # one a spatial axis, [Z,] Y, X
+
+_FILES = ("zarr.json", ".zgroup", ".zattrs")
+_SPACE = ("z", "y", "x")
+
+
+@dataclass(frozen=True)
+class OmeZarr:
+    """Level 0 of an OME-Zarr image, its pixels on disk.
+
+    Attributes:
+        array: the zarr array, in the order of `axes`.
+        axes: its axes' names, of `t` (one point in time), `c`, `z`, `y`, `x`.
+        spacing: pixel size of the spatial axes, `([Z,] Y, X)`, in `unit`; 1 where it is not known.
+        unit: `"um"`, `"mm"`, or None where the file does not say.
+        attributes: of its group.
+    """
+
+    array: Any
+    axes: tuple[str, ...]
+    spacing: tuple[float, ...]
+    unit: str | None
+    attributes: dict[str, Any]
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """`([Z,] Y, X)`, px."""
+        return tuple(self._length(name) for name in _SPACE if name in self.axes)
+
+    @property
+    def channels(self) -> int:
+        """How many; 1 without an axis of channels."""
+        return self._length("c") if "c" in self.axes else 1
+
+    def read(self, window: Window) -> np.ndarray:
+        """Pixels of a window, `(C, [Z,] Y, X)`."""
+        space = [name for name in _SPACE if name in self.axes]
+        parts = dict(zip(space, window, strict=True))
+        pixels = np.asarray(self.array[tuple(parts.get(axis, slice(None)) for axis in self.axes)])
+        order = [self.axes.index(name) for name in ("t", "c", *space) if name in self.axes]
+        pixels = pixels.transpose(order)
+        return pixels.reshape(-1, *pixels.shape[-len(space) :])
+
+    def _length(self, axis: str) -> int:
+        return int(self.array.shape[self.axes.index(axis)])
+
+
+class OmeZarrReader(FileReader):
+    """MONAI reader of OME-Zarr images, NGFF 0.4 and 0.5: level 0, one point in time.
+
+    The affine is `diag(x, y, z, 1)` in micrometres, or millimetres where the file says so. Needs
+    the extra `[zarr]`.
+
+    Args:
+        max_bytes: see `FileReader`.
+    """
+
+    suffixes = (".zarr",)
+    kind = "OME-Zarr"
+
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
+        """Read one image; see the class."""
+        image = open_ome_zarr(path, self.max_bytes)
+        shape = (image.channels, *image.spatial_shape)
+        self.require_memory(math.prod(shape) * image.array.dtype.itemsize)
+        if header_only:
+            array = stand_in(shape, image.array.dtype)
+        else:
+            array = image.read([slice(None)] * len(image.spatial_shape))
+        dims = range(len(image.spacing))
+        affine = np.eye(4)
+        affine[dims, dims] = image.spacing[::-1]
+        has_channels = "c" in image.axes
+        array = array.transpose(0, *range(array.ndim - 1, 0, -1))  # (C, X, Y[, Z])
+        source = "ngff" if image.unit else "assumed"
+        array = array if has_channels else array[0]
+        return Volume(array, has_channels, affine, image.unit or "um", source)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr group."""
+    return path.is_dir() and any((path / name).is_file() for name in _FILES)
+
+
+def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
+    """Open an OME-Zarr image without reading its pixels.
+
+    Only regular files below the folder are read, then and later; a chunk that decodes to more
+    than its shape holds is refused.
+
+    Args:
+        path: its folder.
+        max_bytes: what the chunks that are decoded at a time may take; see `FileReader`.
+
+    Raises:
+        ValueError: it is no image, has several points in time or unknown axes, or its chunks
+            would take the machine.
+        ImportError: zarr is missing.
+    """
+    zarr = import_zarr()
+    from unet_med.data.protection.zarr_store import GuardedStore, guard_array
+
+    group = zarr.open_group(GuardedStore(path), mode="r")
+    attributes = dict(group.attrs)
+    ngff = attributes.get("ome", attributes)  # 0.5 keeps its own below "ome"
+    if "multiscales" not in ngff:
+        raise ValueError(f"{path} is no OME-Zarr image: its group has no 'multiscales'")
+    image = ngff["multiscales"][0]
+    array = group[image["datasets"][0]["path"]]
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"{path} is no OME-Zarr image: its level 0 is no array")
+    guard_array(array, max_bytes)
+    axes = [axis["name"] if isinstance(axis, dict) else axis for axis in image["axes"]]
+    times = array.shape[axes.index("t")] if "t" in axes else 1
+    if times != 1 or not {"y", "x"} <= set(axes) <= {"t", "c", *_SPACE}:
+        raise ValueError(
+            f"{path} has axes {''.join(axes)} {tuple(array.shape)}; channels, z, y and x of one "
+            f"point in time are read: save the one you want as an image of its own"
+        )
+    spacing, unit = _spacing(image, axes)
+    return OmeZarr(array, tuple(axes), spacing, unit, attributes)
+
+
+def import_zarr() -> Any:
+    """The zarr package, which is an extra.
+
+    Raises:
+        ImportError: it is missing; the message has the command.
+    """
+    try:
+        return importlib.import_module("zarr")
+    except ImportError as error:
+        raise ImportError('OME-Zarr needs zarr: pip install "unet-med[zarr]"') from error
+
+
+def _spacing(image: dict[str, Any], axes: Sequence[str]) -> tuple[tuple[float, ...], str | None]:
+    """Pixel size of level 0, `([Z,] Y, X)`, in micrometres or millimetres."""
+    scale = np.ones(len(axes))
+    for holder in (image["datasets"][0], image):
+        for transform in holder.get("coordinateTransformations", ()):
+            if transform.get("type") == "scale":
+                scale *= transform["scale"]
+    known = {axis["name"]: axis.get("unit") for axis in image["axes"] if isinstance(axis, dict)}
+    space = [name for name in _SPACE if name in axes]
+    units = [known.get(name) for name in space]
+    lengths = [unit_um(unit) for unit in units]
+    if any(length is None for length in lengths):
+        return tuple(1.0 for _ in space), None
+    unit = "mm" if set(units) == {"millimeter"} else "um"
+    sizes = [float(scale[axes.index(name)]) for name in space]
+    return tuple(
+        size * (length or 1.0) / MICROMETRES[unit]
+        for size, length in zip(sizes, lengths, strict=True)
+    ), unit

@@ -1,0 +1,183 @@
+"""OME-Zarr out: NGFF 0.5, what it says of an image and its pyramid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.data.array_writer import UNITS, ArrayWriter, atomic_write, channel_first, storable
+from unet_med.data.pixel_size import voxel_sizes
+from unet_med.data.tiff_writer import halvings
+from unet_med.data.zarr_reader import import_zarr, is_zarr
+
+SMALLEST = 512  # px: the coarsest level fits a screen
+_CHUNK = {2: 512, 3: 128}  # px a side at most, by the number of axes that are longer than 1 px
+_UNIT_NAMES = {"um": "micrometer", "mm": "millimeter"}
+
+
+class OmeZarrWriter(ArrayWriter):
+    """MONAI writer of OME-Zarr, for `SaveImaged(writer="unet_med.data.OmeZarrWriter")`.
+
+    See `write_ome_zarr` for what is written and `ArrayWriter` for the arguments. Needs the
+    extra `[zarr]`.
+    """
+
+    def save(
+        self, path: Path, array: np.ndarray, affine: np.ndarray | None, spatial_unit: str | None
+    ) -> None:
+        """Write `(C, X, Y[, Z])`."""
+        write_ome_zarr(path, array, affine, spatial_unit)
+
+
+def write_ome_zarr(
+    path: str | os.PathLike[str],
+    array: np.ndarray,
+    affine: np.ndarray | None = None,
+    spatial_unit: str | None = "um",
+) -> None:
+    """Write a whole image as OME-Zarr (NGFF 0.5) with its pixel size.
+
+    Levels halve all spatial axes until no side is above 512 px: integers are picked and
+    floats averaged, so labels stay labels.
+
+    Args:
+        path: folder `NAME.zarr` to write, in one step; a Zarr folder that is there is replaced.
+        array: `(C, X, Y[, Z])`; see `storable` for the dtypes. One channel has no axis.
+        affine: voxel to world in `spatial_unit`; its translation is not kept.
+        spatial_unit: `"um"`, `"mm"`, or None where the pixel size is not known, which
+            leaves the unit out.
+
+    Raises:
+        ValueError: the affine rotates or flips, which OME-Zarr cannot say, or another unit.
+        ImportError: zarr is missing.
+    """
+    zarr = import_zarr()
+    if spatial_unit not in (*UNITS, None):
+        raise ValueError(f"spatial unit {spatial_unit!r} is not one of {UNITS}")
+    image = storable(channel_first(array))
+    image = image.transpose(0, *range(image.ndim - 1, 0, -1))  # (C, X, Y[, Z]) -> (C, [Z,] Y, X)
+    space = image.ndim - 1
+    has_channels, mean = image.shape[0] > 1, image.dtype.kind == "f"
+    sizes = (1.0,) * 3 if affine is None else voxel_sizes(np.asarray(affine), "OME-Zarr")
+    image = image if has_channels else image[0]
+    levels = levels_above(image.shape[-space:])
+    with atomic_write(path) as part:
+        group = zarr.create_group(part, zarr_format=3)
+        axes = ("z", "y", "x")[-space:]
+        group.attrs["ome"] = {
+            "version": "0.5",
+            "multiscales": [
+                multiscale(
+                    Path(path).name.partition(".")[0],
+                    axes,
+                    [str(level) for level in range(levels)],
+                    factors=[[2**level] * space for level in range(levels)],
+                    spacing=sizes[-space:],
+                    unit=None if affine is None else spatial_unit,
+                    has_channels=has_channels,
+                    mean=mean,
+                )
+            ],
+        }
+        for level in range(levels):
+            image = halve(image, [True] * space, mean=mean) if level else image
+            chunks = (1,) * has_channels + tuple(chunk_sides(image.shape[-space:]))
+            names = ("c",) * has_channels + axes
+            group.create_array(str(level), data=image, chunks=chunks, dimension_names=names)
+        if is_zarr(Path(path)):
+            shutil.rmtree(path)  # a folder is not replaced by a rename
+
+
+def levels_above(sides: Sequence[int]) -> int:
+    """Levels until the longest side fits a screen.
+
+    >>> levels_above((512, 100)), levels_above((513, 100)), levels_above((100, 4096))
+    (1, 2, 4)
+    """
+    return 1 + halvings(sides, SMALLEST)
+
+
+def chunk_sides(sides: Sequence[int]) -> list[int]:
+    """Sides of the chunks of an array `([Z,] Y, X)`, px."""
+    largest = _CHUNK[3 if sum(side > 1 for side in sides) > 2 else 2]
+    return [min(side, largest) for side in sides]
+
+
+def halve(pixels: np.ndarray, halved: Sequence[bool], *, mean: bool) -> np.ndarray:
+    """Half the sides, rounded up: every second pixel, or the mean of what a pixel covers.
+
+    Args:
+        pixels: `([C,] [Z,] Y, X)`.
+        halved: which spatial axes.
+        mean: the mean; a last pixel without a second one stands for itself.
+
+    >>> halve(np.array([1.0, 3.0, 5.0]), [True], mean=True).tolist()
+    [2.0, 5.0]
+    """
+    for axis, half in enumerate(halved, start=pixels.ndim - len(halved)):
+        if not half:
+            continue
+        length = pixels.shape[axis]
+        even = np.take(pixels, range(0, length, 2), axis)
+        if mean:
+            odd = np.take(pixels, [min(i + 1, length - 1) for i in range(0, length, 2)], axis)
+            even = (even + odd) / 2
+        pixels = even
+    return pixels
+
+
+def multiscale(
+    name: str,
+    axes: Sequence[str],
+    paths: Sequence[str],
+    *,
+    factors: Sequence[Sequence[int]],
+    spacing: Sequence[float],
+    unit: str | None,
+    has_channels: bool,
+    mean: bool,
+) -> dict[str, Any]:
+    """One entry of NGFF's `multiscales`.
+
+    Args:
+        name: of the image.
+        axes: names of the spatial ones.
+        paths: of the levels, within the group.
+        factors: pixels of full resolution along a pixel of each level, by axis.
+        spacing: pixel size of full resolution, by axis.
+        unit: of `spacing`, `"um"`, `"mm"` or None.
+        has_channels: whether an axis of channels goes before the spatial ones.
+        mean: levels are means, which lie in the middle of what they cover; else every second
+            pixel, which lies where it was taken.
+    """
+    channel = [{"name": "c", "type": "channel"}] if has_channels else []
+    length = {"unit": _UNIT_NAMES[unit]} if unit else {}
+    return {
+        "name": name,
+        "axes": [*channel, *({"name": axis, "type": "space", **length} for axis in axes)],
+        "datasets": [
+            {
+                "path": path,
+                "coordinateTransformations": _transforms(spacing, of_level, has_channels, mean),
+            }
+            for path, of_level in zip(paths, factors, strict=True)
+        ],
+    }
+
+
+def _transforms(
+    spacing: Sequence[float], factors: Sequence[int], has_channels: bool, mean: bool
+) -> list[dict[str, Any]]:
+    """Scale, and translation where the middle of a pixel moves."""
+    sizes = list(zip(spacing, factors, strict=True))
+    channel = [1.0] * has_channels
+    scale = {"type": "scale", "scale": [*channel, *(size * factor for size, factor in sizes)]}
+    shift = [size * (factor - 1) / 2 for size, factor in sizes]
+    if not (mean and any(shift)):
+        return [scale]
+    return [scale, {"type": "translation", "translation": [*(0.0 for _ in channel), *shift]}]

@@ -1,0 +1,31 @@
+"""Handlers of MONAI's engines: budget, checkpoints, guards, progress, skipped failures."""
+
+from unet_med.handlers.budget import TrainingBudget
+from unet_med.handlers.checkpoints import Checkpoints
+from unet_med.handlers.guards import LossGuard, OutOfMemory
+from unet_med.handlers.keep_memory import KeepMemory
+from unet_med.handlers.progress import ProgressBar
+from unet_med.handlers.reproducible import Reproducible
+from unet_med.handlers.skipped_failures import SkipFailuresDataset, SkipFailuresEvaluator
+from unet_med.handlers.stopping import StopOnSignal
+from unet_med.handlers.training_state import load_whole, rank, save_atomically
+from unet_med.handlers.validation import Validation
+from unet_med.handlers.weights_loader import WeightsLoader
+
+__all__ = [
+    "Checkpoints",
+    "KeepMemory",
+    "LossGuard",
+    "OutOfMemory",
+    "ProgressBar",
+    "Reproducible",
+    "SkipFailuresDataset",
+    "SkipFailuresEvaluator",
+    "StopOnSignal",
+    "TrainingBudget",
+    "Validation",
+    "WeightsLoader",
+    "load_whole",
+    "rank",
+    "save_atomically",
+]

@@ -1,0 +1,153 @@
+"""One bad image among many is named and set aside; the others are segmented.
+
+What an image does (it cannot be read, it does not fit the network, it needs more memory than
+there is) concerns that image alone. What the machine does (disk full, folder not writable)
+would befall every image and ends the run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai.data import Dataset
+from monai.engines import SupervisedEvaluator
+
+from unet_med.data.atomic import atomic_write
+from unet_med.errors import befalls_all, one_line
+
+REPORT = "failed.json"
+_REASON = "why it was set aside"  # entry of an item that has nothing but its name
+
+
+class Fault(NamedTuple):
+    """An image that was set aside.
+
+    Attributes:
+        image: its file.
+        reason: one sentence.
+    """
+
+    image: str
+    reason: str
+
+
+class SkipFailuresDataset(Dataset):
+    """MONAI's `Dataset`; an item whose transform fails becomes its name and the reason.
+
+    For `SkipFailuresEvaluator`, with batches of one.
+
+    Args:
+        data: MONAI data list.
+        transform: reads and checks one item.
+        name_key: entry with the file's name.
+        fail_fast: raise the first error instead.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Any = None,
+        *,
+        name_key: str = "image",
+        fail_fast: bool = False,
+    ) -> None:
+        super().__init__(data, transform)
+        self.name_key = name_key
+        self.fail_fast = fail_fast
+
+    def _transform(self, index: int) -> Any:
+        try:
+            return super()._transform(index)
+        except Exception as error:
+            if self.fail_fast or befalls_all(error):
+                raise
+            return {self.name_key: str(self.data[index][self.name_key]), _REASON: one_line(error)}
+
+
+class SkipFailuresEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator that goes on after an image that fails, and lists it.
+
+    Args:
+        *args: of `monai.engines.SupervisedEvaluator`.
+        fail_fast: end with the first error instead.
+        report_dir: folder in which `failed.json` appears where images failed.
+        **kwargs: of `monai.engines.SupervisedEvaluator`.
+
+    Attributes:
+        faults: what was set aside in the last run, in the order of the images.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        fail_fast: bool = False,
+        report_dir: str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.fail_fast = fail_fast
+        self.report_dir = None if report_dir is None else Path(report_dir)
+        self.faults: list[Fault] = []
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Run over all images.
+
+        Raises:
+            ValueError: not one image could be segmented.
+        """
+        self.faults.clear()
+        super().run(global_epoch)
+        count = self.state.epoch_length or 0
+        if self.report_dir is not None and count > 1:
+            write_report(self.report_dir / REPORT, self.faults, count)
+        if self.faults and len(self.faults) == count:
+            others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
+            raise ValueError(others + self.faults[0].reason)
+
+    def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
+        if _REASON in batchdata:
+            return self._set_aside(batchdata["image"][0], batchdata[_REASON][0])
+        name = _name_of(batchdata)
+        try:
+            return super()._iteration(engine, batchdata)
+        except Exception as error:
+            if self.fail_fast or befalls_all(error):
+                raise
+            return self._set_aside(name, one_line(error))
+
+    def _set_aside(self, image: str, reason: str) -> list[Any]:
+        self.faults.append(Fault(image, reason))
+        logging.getLogger(__name__).info("set aside %s: %s", image, reason)
+        self.state.batch, self.state.output = [], []  # as decollated items, none
+        return []
+
+
+def write_report(path: Path, faults: Sequence[Fault], count: int) -> None:
+    """Write what was set aside as JSON in one step; without faults an earlier report goes.
+
+    Args:
+        path: file to write.
+        faults: images and reasons.
+        count: images in all.
+    """
+    if not faults:
+        path.unlink(missing_ok=True)
+        return
+    content = {
+        "images": count,
+        "segmented": count - len(faults),
+        "failed": [fault._asdict() for fault in faults],
+    }
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _name_of(batchdata: Mapping[str, Any]) -> str:
+    """File that a batch of one image was read from."""
+    meta = getattr(batchdata.get("image"), "meta", {})
+    names = meta.get("filename_or_obj", "an image")
+    return str(names if isinstance(names, str) else names[0])

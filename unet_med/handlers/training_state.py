@@ -1,0 +1,113 @@
+"""The state of a training as tensors and plain values, and its way to the disk and back.
+
+Everything here loads with `torch.load(weights_only=True)`: a checkpoint is data, not a program.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from unet_med.data.atomic import atomic_write
+
+
+def rank() -> int:
+    """Which of the processes that train together this is; 0 if it is the only one."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def random_state() -> dict[str, Any]:
+    """States of the global generators of torch, CUDA, NumPy and Python."""
+    legacy: Any = np.random  # the generator that other packages draw from
+    _, words, position, has_gauss, gauss = legacy.get_state()
+    version, python_words, python_gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": {
+            "words": torch.from_numpy(np.asarray(words).astype(np.int64)),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "gauss": float(gauss),
+        },
+        "python": {
+            "version": version,
+            "words": torch.tensor(python_words),
+            "gauss": python_gauss,
+        },
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Bring the global generators to what `random_state` saw."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    numpy, python = state["numpy"], state["python"]
+    words = numpy["words"].numpy().astype(np.uint32)
+    legacy: Any = np.random
+    legacy.set_state(("MT19937", words, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
+
+
+def save_atomically(
+    state: Any, path: str | os.PathLike[str], *, previous: Path | None = None
+) -> None:
+    """Save tensors and plain values so that a half-written file is never seen under `path`.
+
+    Of several processes that train together only the first writes.
+
+    Args:
+        state: what `torch.save` takes.
+        path: where the file goes, once it is whole and on the disk.
+        previous: name that the file which is there now gets at that moment.
+
+    Raises:
+        OSError: it cannot be written; what was there is untouched.
+    """
+    if rank() > 0:
+        return
+    target = Path(path)
+    with atomic_write(target) as beside:
+        with beside.open("wb") as file:
+            _save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None and target.exists():
+            os.replace(target, previous)
+
+
+def _save(state: Any, file: IO[bytes]) -> None:
+    """`torch.save`, which hides the system's reason where a disk is full."""
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+
+def load_whole(path: str | os.PathLike[str]) -> Any:
+    """Load what `save_atomically` wrote, on the CPU, after its checksums are verified.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is cut short, damaged, or holds more than tensors and plain values.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        reason = f"its part {damaged} fails its checksum"
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch and zipfile raise a dozen kinds
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+    raise ValueError(f"{path} is cut short or damaged ({reason})")

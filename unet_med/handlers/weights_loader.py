@@ -1,0 +1,45 @@
+"""Weights into a network when a run starts, tensors only."""
+
+from __future__ import annotations
+
+from ignite.engine import Engine
+from ignite.handlers import Checkpoint
+from monai.handlers import CheckpointLoader
+from torch import nn
+
+from unet_med.networks.state_dict import read_weights, refusing
+
+
+class WeightsLoader(CheckpointLoader):
+    """MONAI's `CheckpointLoader` for all that `read_weights` reads; what is wrong is one sentence.
+
+    All kinds hold tensors alone: `.pt` is read with `weights_only=True`, so that a pickled
+    program in it is refused before it runs.
+
+    Args:
+        *args: of `monai.handlers.CheckpointLoader`.
+        **kwargs: of `monai.handlers.CheckpointLoader`.
+
+    Raises:
+        ValueError: the file is missing, damaged, holds more than tensors, or does not fit.
+    """
+
+    def __call__(self, engine: Engine) -> None:
+        """Load when a run starts."""
+        with refusing(self.load_path):
+            if not self._wants_weights_alone():
+                super().__call__(engine)
+                return
+            state = read_weights(self.load_path)
+            states = dict.fromkeys(self.load_dict, state)
+            Checkpoint.load_objects(self.load_dict, states, strict=self.strict)
+            self.logger.info("Restored all variables from %s", self.load_path)
+
+    def _wants_weights_alone(self) -> bool:
+        """Whether the file is one state dictionary, not a checkpoint of several things."""
+        modules = all(isinstance(target, nn.Module) for target in self.load_dict.values())
+        if str(self.load_path).endswith(".safetensors"):
+            if not modules:
+                raise TypeError("safetensors hold weights, and load_dict asks for more")
+            return True
+        return modules and len(self.load_dict) == 1 and self.strict_shape

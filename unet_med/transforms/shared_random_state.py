@@ -1,0 +1,64 @@
+"""What the random dictionary transforms share: all keys follow one draw of an array transform."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor, get_track_meta
+from monai.transforms import MapTransform, Randomizable
+from monai.utils import convert_to_tensor
+
+
+class SharedRandomTransform(Randomizable, MapTransform):
+    """Base of random dictionary transforms that change all keys by one draw.
+
+    Args:
+        keys: entries that change.
+        drawn: the random array transform; subclasses apply its last draw to every key.
+        allow_missing_keys: no error when a key is absent.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, drawn: Randomizable, allow_missing_keys: bool = False
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.drawn = drawn
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> SharedRandomTransform:
+        """Seed the one draw."""
+        super().set_random_state(seed, state)
+        self.drawn.set_random_state(state=self.R)
+        return self
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw for an image `(C, *S)` and all that go with it."""
+        self.drawn.randomize(data)
+
+    def images_of_one_shape(
+        self, data: Mapping[Hashable, Any], reason: str
+    ) -> dict[Hashable, torch.Tensor]:
+        """Entries that change, tensors `(C, *S)`; `reason` says why their shapes may not differ."""
+        track = get_track_meta()
+        images = {k: convert_to_tensor(data[k], track_meta=track) for k in self.key_iterator(data)}
+        shapes = {key: tuple(image.shape[1:]) for key, image in images.items()}
+        first = next(iter(shapes), None)
+        for key, shape in shapes.items():
+            if shape != shapes[first]:
+                raise ValueError(f"{key} is {shape} px, {first} is {shapes[first]} px; {reason}")
+        return images
+
+
+def with_metadata_of(img: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """`out` with copies of what `img` says of itself; neither its dtype nor its device changes.
+
+    MONAI's `convert_to_dst_type` makes default metadata first, which costs more than to copy.
+    """
+    if isinstance(img, MetaTensor):
+        return out.as_subclass(MetaTensor).copy_meta_from(img)
+    return out

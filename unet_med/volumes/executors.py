@@ -1,0 +1,204 @@
+"""Who does the blocks: this process, processes on this machine, or a dask cluster.
+
+The markers are the truth. Whatever dies, and whoever does a block twice, the next run does
+what has no marker yet.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from multiprocessing import connection
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from unet_med.volumes.job import BlockJob
+from unet_med.volumes.worker import Outcome, predict_block
+
+__all__ = ["BlocksFailedError", "run_blocks"]
+
+_DEATHS = 3  # of processes at one block before it is given up
+
+
+class BlocksFailedError(ValueError):
+    """Some blocks could not be done; all others are."""
+
+
+def run_blocks(
+    job: BlockJob,
+    *,
+    workers: int = 1,
+    shard: tuple[int, int] | None = None,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> int:
+    """Do all blocks of a job, or of a shard of it, that have no marker yet.
+
+    Args:
+        job: what is to be done.
+        workers: processes on this machine; 1 works in this one.
+        shard: `(i, n)`: every n-th block from the i-th, counted from 0, in this process.
+        scheduler: address of a dask scheduler, or `"local"` for one made on the spot with
+            `workers` processes.
+        progress: whether to show a bar, with voxels a second and time left.
+
+    Returns:
+        Number of blocks that were done now.
+
+    Raises:
+        BlocksFailedError: some could not be done; the message lists them.
+        ValueError: weights, configs, source or grid have changed since the job was made.
+    """
+    job.check()
+    numbers = range(len(job.blocks))[shard[0] :: shard[1]] if shard else range(len(job.blocks))
+    todo = [number for number in numbers if job.marker(job.blocks[number]) is None]
+    if scheduler:
+        outcomes = _dask(job, todo, scheduler, workers)
+    elif shard or workers == 1:
+        outcomes = (predict_block(_address(job), number) for number in todo)
+    else:
+        outcomes = _processes(job, todo, workers)
+    shown = list(_shown(job, todo, outcomes, progress))
+    failed = [outcome for outcome in shown if outcome.error]
+    if failed:
+        listed = "; ".join(f"{_name(job, bad.number)} ({bad.error})" for bad in failed)
+        raise BlocksFailedError(
+            f"{len(failed)} of {len(numbers)} blocks failed, the others are done: {listed}; "
+            f"run again with --resume to try these once more"
+        )
+    return sum(outcome.voxels > 0 for outcome in shown)
+
+
+def _shown(
+    job: BlockJob, todo: Sequence[int], outcomes: Iterable[Outcome], progress: bool
+) -> Iterator[Outcome]:
+    """The outcomes, with a bar in voxels: its rate and time left are those of the work."""
+    sizes = {number: _voxels(job, number) for number in todo}
+    with tqdm(
+        total=sum(sizes.values()), desc=f"{len(todo)} blocks", unit="voxel", unit_scale=True,
+        disable=not progress,
+    ) as bar:  # fmt: skip
+        for outcome in outcomes:
+            bar.update(sizes[outcome.number])
+            yield outcome
+
+
+def _processes(job: BlockJob, todo: Sequence[int], workers: int) -> Iterator[Outcome]:
+    """Processes on this machine; one that dies takes no other block along."""
+    deaths: Counter[int] = Counter()
+    left = set(todo)
+    while left:
+        context = _context()
+        devices = context.SimpleQueue()
+        for k in range(workers):
+            devices.put(_device(job, k))
+        with ProcessPoolExecutor(workers, context, _start, (devices,)) as pool:
+            futures = [pool.submit(_do, _address(job), number) for number in sorted(left)]
+            try:
+                for future in as_completed(futures):
+                    outcome = future.result()
+                    left.discard(outcome.number)
+                    yield outcome
+            except BrokenProcessPool:
+                pass
+        begun = {note["block"] for note in job.failures()}
+        for number in sorted(left):
+            if job.marker(job.blocks[number]):
+                left.discard(number)
+                yield Outcome(number, _voxels(job, number))
+            elif (name := _name(job, number)) in begun:
+                deaths[number] += 1
+                if deaths[number] == _DEATHS:
+                    left.discard(number)
+                    yield Outcome(number, 0, f"{_DEATHS} processes died at {name}")
+
+
+def _context() -> Any:
+    """Processes that share one import where the system can; never a fork of a used CUDA."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([predict_block.__module__])
+    return context
+
+
+_own_device: str | None = None  # of this process
+
+
+def _start(devices: Any) -> None:
+    """Begin a worker process: its device, and an end when its parent ends."""
+    global _own_device
+    _own_device = devices.get()
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _do(address: tuple[str, str], number: int) -> Outcome:
+    return predict_block(address, number, _own_device)
+
+
+def _device(job: BlockJob, worker: int) -> str | None:
+    """Workers take turns on the GPUs."""
+    if job.device != "cuda":
+        return None
+    import torch
+
+    return f"cuda:{worker % torch.cuda.device_count()}"
+
+
+def _dask(job: BlockJob, todo: Sequence[int], scheduler: str, workers: int) -> Iterator[Outcome]:
+    """A dask cluster, the user's or one made here, with one model a worker process."""
+    try:
+        distributed = importlib.import_module("distributed")
+    except ImportError as error:
+        raise ImportError(
+            'a dask cluster needs distributed: pip install "unet-med[cluster]"'
+        ) from error
+    with ExitStack() as stack:
+        address: Any = scheduler
+        if scheduler == "local":
+            cluster = distributed.LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+            )
+            address = stack.enter_context(cluster)
+        client = stack.enter_context(distributed.Client(address))
+        futures = client.map(
+            predict_block, [_address(job)] * len(todo), todo, pure=False, retries=5
+        )
+        try:
+            for future in distributed.as_completed(futures):
+                yield future.result()
+        except (OSError, distributed.CancelledError, distributed.KilledWorker) as error:
+            raise OSError(
+                f"the cluster at {scheduler} was lost ({type(error).__name__}); finished blocks "
+                f"are kept: run again with --resume"
+            ) from error
+
+
+def _address(job: BlockJob) -> tuple[str, str]:
+    return str(job.output), job.id
+
+
+def _voxels(job: BlockJob, number: int) -> int:
+    voxels = 1
+    for side in job.blocks[number].slices:
+        voxels *= side.stop - side.start
+    return voxels
+
+
+def _name(job: BlockJob, number: int) -> str:
+    return ".".join(map(str, job.blocks[number].index))

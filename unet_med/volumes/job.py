@@ -1,0 +1,356 @@
+"""What is to be done, fixed before the first block, and what has been done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unet_med.data.atomic import atomic_write
+from unet_med.volumes.blocks import Block, split
+from unet_med.volumes.grid import choose_layout, choose_tile
+from unet_med.volumes.model import Model, Statistics, load_model, weights_of
+from unet_med.volumes.sources import Source, open_source
+from unet_med.volumes.statistics import (
+    fingerprint,
+    load_statistics,
+    save_statistics,
+    whole_statistics,
+)
+from unet_med.volumes.store import Layer, Layout, create_store
+
+__all__ = ["BlockJob"]
+
+OUTPUTS = ("mask", "probabilities", "instances")
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """Source, network and grid of one run, and the markers of its finished blocks.
+
+    It lies beside the output as `OUTPUT.job/job.json`, with the source's statistics and a
+    marker a finished block. Its id is hashed from all that decides the result; whoever resumes
+    with other weights, configs, source, grid or versions is refused.
+
+    Attributes:
+        source: image file or folder.
+        output: OME-Zarr to write.
+        bundle: folder of the trained bundle.
+        settings: ids of its `inference.json` that are overridden.
+        outputs: of `mask`, `probabilities`, `instances`.
+        layout: sides of the volume, its blocks and levels, `([Z,] Y, X)`.
+        tile: largest input sides of the network, px, `([Z,] Y, X)`, as many as it has axes.
+        layers: what blocks write.
+        device: `"cpu"` or `"cuda"`; their last digits differ.
+        threads: of a worker on a CPU, on which last digits depend too.
+        instances: how components of the mask become instances: connectivity, and px.
+        parts: hash of each thing that decides the result.
+    """
+
+    source: Path
+    output: Path
+    bundle: Path
+    settings: dict[str, Any]
+    outputs: tuple[str, ...]
+    layout: Layout
+    tile: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    device: str
+    threads: int
+    instances: dict[str, int]
+    parts: dict[str, str]
+
+    @classmethod
+    def create(
+        cls,
+        source: str | Path,
+        output: str | Path,
+        bundle: str | Path,
+        *,
+        block: Sequence[int] | None = None,
+        tile: int | Sequence[int] | None = None,
+        outputs: Sequence[str] = ("mask",),
+        settings: Mapping[str, Any] | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        progress: bool = False,
+    ) -> BlockJob:
+        """Lay out a run, with a first pass over the source where the network needs its statistics.
+
+        Args:
+            source: OME-Zarr folder, TIFF or NIfTI file.
+            output: OME-Zarr to write.
+            bundle: folder of a trained bundle.
+            block: sides of a block, px, `([Z,] Y, X)`; multiples of the network's stride.
+            tile: sides of the network's input inside a block, px, one or one an axis.
+            outputs: of `mask` (always), `probabilities`, `instances`.
+            settings: ids of `inference.json` to override, such as `{"tta": None}`.
+            device: `"cpu"` or `"cuda"`.
+            threads: of each worker on a CPU.
+            progress: whether to show the first pass.
+
+        Returns:
+            The job, written, with the empty output. Of several that create the same at once
+            all get the same.
+
+        Raises:
+            FileExistsError: the output exists and belongs to another job, or to none.
+            ValueError: source, network and sides do not go together, or blocks could not
+                equal one pass.
+        """
+        source, output, bundle = (Path(p).absolute() for p in (source, output, bundle))
+        if output.exists() and not (_folder(output) / "job.json").is_file():
+            raise FileExistsError(f"{output} exists and has no job beside it: choose a new name")
+        image = open_source(source)
+        model = load_model(bundle, settings, device)
+        _check_image(image, model)
+        layout = choose_layout(image, model, block)
+        sides = choose_tile(layout, model, tile, threads)
+        job = cls(
+            source=source,
+            output=output,
+            bundle=bundle,
+            settings=dict(settings or {}),
+            outputs=tuple(name for name in OUTPUTS if name in {"mask", *outputs}),
+            layout=layout,
+            tile=sides,
+            layers=_layers(model, outputs),
+            device=device.split(":")[0],
+            threads=threads,
+            instances=_instance_rules(model, layout, outputs),
+            parts={},
+        )
+        windows = split(layout.shape, layout.block)
+        statistics = whole_statistics(model, image, windows, progress=progress)
+        job = replace(job, parts=job._parts(image, statistics))
+        return job._publish(statistics)
+
+    @classmethod
+    def load(cls, output: str | Path) -> BlockJob:
+        """The job of an output.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: its file is damaged.
+        """
+        file = _folder(Path(output).absolute()) / "job.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"{output} has no job ({file}): start it with predict")
+        content = json.loads(file.read_text(encoding="utf-8"))
+        stored = content.pop("id", None)
+        layout: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in content["layout"].items()
+        }
+        job = cls(
+            **{
+                **content,
+                **{name: Path(content[name]) for name in ("source", "bundle")},
+                "output": Path(output).absolute(),
+                "outputs": tuple(content["outputs"]),
+                "layout": Layout(**layout),
+                "tile": tuple(content["tile"]),
+                "layers": tuple(Layer(**layer) for layer in content["layers"]),
+            }
+        )
+        if job.id != stored:
+            raise ValueError(f"{file} has been changed by hand: delete {file.parent} to begin anew")
+        return job
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of all that decides the result."""
+        return _hash(self.parts)[:16]
+
+    @property
+    def folder(self) -> Path:
+        """Where the job and its markers lie."""
+        return _folder(self.output)
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """All blocks, in C order."""
+        return split(self.layout.shape, self.layout.block)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """What the first pass found."""
+        return load_statistics(self.folder / "statistics.npz")
+
+    def check(self) -> None:
+        """Refuse to go on if anything that decides the result has changed.
+
+        Raises:
+            ValueError: says what has, or that a marker is of another job.
+        """
+        now = self._parts(open_source(self.source), self.statistics)
+        for name, value in now.items():
+            if value != self.parts[name]:
+                raise ValueError(
+                    f"the {name} changed since {self.output.name} was planned, so its blocks would "
+                    f"not fit together: bring it back, or choose a new --output"
+                )
+        for marker in self.markers():
+            if marker["job"] != self.id:
+                raise ValueError(
+                    f"block {marker['block']} of {self.output.name} was made by job "
+                    f"{marker['job']}, not {self.id}: choose a new --output"
+                )
+
+    def marker(self, block: Block) -> dict[str, Any] | None:
+        """What was noted when a block was finished; None before.
+
+        Raises:
+            ValueError: the marker is of another job.
+        """
+        path = self._path("done", block)
+        if not path.is_file():
+            return None
+        marker: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if marker["job"] != self.id:
+            raise ValueError(f"{path} is of job {marker['job']}, not {self.id}")
+        return marker
+
+    def markers(self) -> list[dict[str, Any]]:
+        """What was noted of all finished blocks."""
+        return self._notes("done")
+
+    def failures(self) -> list[dict[str, Any]]:
+        """What was noted of blocks that were begun and not finished."""
+        done = {marker["block"] for marker in self.markers()}
+        return [note for note in self._notes("failed") if note["block"] not in done]
+
+    def note(self, kind: str, block: Block, **details: Any) -> None:
+        """Write a marker, in one step.
+
+        Args:
+            kind: `"done"`, which takes a note of failure away, or `"failed"`.
+            block: what it is about.
+            details: to note.
+        """
+        name = ".".join(map(str, block.index))
+        text = json.dumps({"job": self.id, "block": name, **details})
+        with atomic_write(self._path(kind, block)) as part:
+            part.write_text(text, encoding="utf-8")
+        if kind == "done":
+            self._path("failed", block).unlink(missing_ok=True)
+
+    def _path(self, kind: str, block: Block) -> Path:
+        return self.folder / kind / (".".join(map(str, block.index)) + ".json")
+
+    def _notes(self, kind: str) -> list[dict[str, Any]]:
+        notes = []
+        for file in sorted((self.folder / kind).glob("[0-9]*.json")):
+            with suppress(FileNotFoundError):  # of a failure, taken away by who did the block
+                notes.append(json.loads(file.read_text(encoding="utf-8")))
+        return notes
+
+    def _parts(self, image: Source, statistics: Statistics) -> dict[str, str]:
+        """What decides the result, as hashes."""
+        configs = [self.bundle / "configs" / f"{n}.json" for n in ("inference", "metadata")]
+        return {
+            "weights": _file_hash(weights_of(self.bundle, self.settings)),
+            "configs": _hash([[_file_hash(file) for file in configs], self.settings]),
+            "source": _hash([image.identity, image.shape, image.channels, str(image.dtype)]),
+            "statistics": fingerprint(statistics),
+            "grid": _hash(
+                [asdict(self.layout), self.tile, self.outputs, self.device, self.threads]
+            ),
+            "version of a package": _hash(_versions()),
+        }
+
+    def _publish(self, statistics: Statistics) -> BlockJob:
+        """Write job and output; another's that is there already must be the same."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
+        part = beside / self.folder.name  # the folder around it is ours alone
+        content = {"id": self.id, **asdict(self)}
+        save_statistics(part / "statistics.npz", statistics)
+        (part / "job.json").write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
+        try:
+            os.rename(part, self.folder)
+        except OSError:
+            other = BlockJob.load(self.output)
+            if other.id != self.id:
+                raise FileExistsError(
+                    f"{self.output} belongs to another job: choose a new --output, or resume"
+                ) from None
+        finally:
+            shutil.rmtree(beside)
+        create_store(self.output, self.layers, self.layout)
+        return self
+
+
+def _folder(output: Path) -> Path:
+    return output.with_name(output.name + ".job")
+
+
+def _check_image(image: Source, model: Model) -> None:
+    """Refuse what does not fit the network."""
+    if image.channels != model.in_channels:
+        raise ValueError(
+            f"{image.path} has {image.channels} channels, the network takes {model.in_channels}"
+        )
+    if len(image.shape) < model.tiling.spatial_dims:
+        raise ValueError(f"{image.path} is a plane {image.shape}, the network takes volumes")
+
+
+def _layers(model: Model, outputs: Sequence[str]) -> tuple[Layer, ...]:
+    unknown = set(outputs) - set(OUTPUTS)
+    if unknown:
+        raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
+    classes = "uint8" if model.out_channels <= 256 else "uint16"
+    layers = [Layer("mask", classes)]
+    if "probabilities" in outputs:
+        dtype = str(model.dtype).removeprefix("torch.")
+        layers.append(Layer("probabilities", dtype, model.out_channels))
+    if "instances" in outputs:
+        layers.append(Layer("instances", "uint32"))
+    return tuple(layers)
+
+
+def _instance_rules(model: Model, layout: Layout, outputs: Sequence[str]) -> dict[str, int]:
+    rules = model.instances
+    axes = zip(layout.block, layout.shape, strict=True)
+    thinnest = min((side for side, length in axes if side < length), default=2 * rules.grow)
+    if "instances" in outputs and thinnest < 2 * rules.grow:
+        raise ValueError(
+            f"blocks of {thinnest} px are thinner than the {2 * rules.grow} px within which the "
+            f"bundle's instances grow: use larger blocks"
+        )
+    if "instances" in outputs and rules.threshold is not None:
+        raise ValueError(
+            f"the bundle's instances are where the foreground is above {rules.threshold}; block by "
+            f"block they are made of the mask: set threshold to null in inference.json"
+        )
+    return {name: getattr(rules, name) for name in ("connectivity", "min_size", "grow")}
+
+
+def _versions() -> dict[str, str]:
+    import monai
+    import numpy
+    import torch
+
+    import unet_med
+
+    return {package.__name__: package.__version__ for package in (monai, numpy, torch, unet_med)}
+
+
+def _file_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,158 @@
+"""How far a job is, whether its output is right, and its last step."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unet_med.volumes.blocks import Block
+from unet_med.volumes.grid import block_needs, smaller_tile
+from unet_med.volumes.job import BlockJob
+from unet_med.volumes.store import open_level, write_block
+from unet_med.volumes.worker import Worker, checksum
+
+__all__ = ["finish", "status", "verify"]
+
+
+def status(job: BlockJob) -> str:
+    """What is done, what failed, and how long the rest takes one worker.
+
+    Args:
+        job: which one.
+    """
+    markers, failures = job.markers(), job.failures()
+    left = len(job.blocks) - len(markers)
+    seconds = [marker["seconds"] for marker in markers]
+    lines = [f"{len(markers)} of {len(job.blocks)} blocks done, {left} left"]
+    if left and seconds:
+        mean = sum(seconds) / len(seconds)
+        lines.append(f"{mean:.1f} s a block: {left * mean / 3600:.2f} h of one worker to go")
+    lines += [f"block {note['block']}: {note['error']}" for note in failures]
+    return "\n".join(lines)
+
+
+def verify(job: BlockJob, *, sample: float = 0.01, seed: int = 0) -> str:
+    """Read all finished blocks back, and compute some anew with another tile size.
+
+    Args:
+        job: which one.
+        sample: share of the finished blocks to compute anew; at least one is.
+        seed: of their choice.
+
+    Returns:
+        The largest difference of class probabilities, and by how many pixels the masks differ.
+
+    Raises:
+        ValueError: no block is done, a block does not hold what was written, or what decides
+            the result has changed.
+    """
+    worker = Worker.open(job.output)
+    done = [(block, note) for block in job.blocks if (note := job.marker(block))]
+    if not done:
+        raise ValueError(f"no block of {job.output} is done")
+    torn = [
+        note["block"] for block, note in done if checksum(worker.read(block)) != note["checksum"]
+    ]
+    if torn:
+        raise ValueError(
+            f"blocks {', '.join(torn)} of {job.output} do not hold what was written: delete their "
+            f"markers in {job.folder / 'done'} and run again with --resume"
+        )
+    count = max(1, round(sample * len(done)))
+    chosen = [block for block, _ in random.Random(seed).sample(done, count)]
+    tile = _other_tile(worker)
+    largest, flips = 0.0, 0
+    for block in chosen:
+        difference, changed = _compare(worker, block, tile)
+        largest, flips = max(largest, difference), flips + changed
+    return (
+        f"{len(done)} blocks hold what was written\n"
+        f"{count} computed anew with tiles of {' x '.join(map(str, tile))} px: "
+        f"max|difference| {largest:.3g}, {flips} pixels of another class"
+    )
+
+
+def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -> str:
+    """Number the instances and write the TIFF, where they are wanted, once all blocks are done.
+
+    Args:
+        job: which one.
+        tiff: file to write besides, such as `out.ome.tif`; None: none.
+        progress: whether to show bars of the TIFF's tiles.
+
+    Returns:
+        What was done, in a sentence.
+
+    Raises:
+        ValueError: blocks are missing.
+    """
+    missing = [block for block in job.blocks if job.marker(block) is None]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(job.blocks)} blocks of {job.output} are missing: run "
+            f"predict again with --resume"
+        )
+    _sweep(job)
+    count = _number_instances(job)
+    said = f"all {len(job.blocks)} blocks are done"
+    if count is not None:
+        said += f", {count} instances"
+    if tiff is not None:
+        from unet_med.volumes.tiff import write_tiffs
+
+        files = write_tiffs(job, tiff, instances=count, progress=progress)
+        said += (
+            f", written as {', '.join(file.name for file in files)}; {job.output} and "
+            f"{job.folder} hold the same and may be deleted"
+        )
+    return said
+
+
+def _number_instances(job: BlockJob) -> int | None:
+    """Write the instances and give their number; None where they are not wanted."""
+    layers = {layer.name: layer for layer in job.layers}
+    if "instances" not in layers:
+        return None
+    from unet_med.volumes.instances import label_blocks
+
+    out = open_level(job.output, layers["instances"], mode="r+")
+    classes = open_level(job.output, layers["mask"])
+    count = label_blocks(classes, out, job.layout.block, **job.instances)
+    for block in job.blocks:
+        write_block(job.output, layers["instances"], block, out[block.slices], job.layout)
+    return count
+
+
+def _sweep(job: BlockJob) -> None:
+    """Take away what processes that were killed left half-written, which nothing ever reads."""
+    beside = job.output.parent.glob(f".{job.output.name}.*")
+    markers = job.folder.glob("*/.*")
+    for left in [*beside, *markers, *job.output.rglob("*.partial")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)  # a process at the same block may be quicker
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _compare(worker: Worker, block: Block, tile: Sequence[int]) -> tuple[float, int]:
+    """Largest difference of probabilities, and number of pixels of another class."""
+    layers = {layer.name: layer for layer in worker.job.layers}
+    anew = worker.predict(block, tile)
+    if stored := layers.get("probabilities"):
+        before = np.asarray(open_level(worker.job.output, stored)[(..., *block.slices)])
+    else:
+        before = worker.predict(block, worker.job.tile)
+    mask = np.asarray(open_level(worker.job.output, layers["mask"])[block.slices])
+    return float(np.abs(anew - before).max()), int((anew.argmax(0) != mask).sum())
+
+
+def _other_tile(worker: Worker) -> tuple[int, ...]:
+    """Tiles of about half the size; of the whole block where they are the smallest already."""
+    tiling, job = worker.model.tiling, worker.job
+    lengths = block_needs(job.layout.block[-len(job.tile) :], tiling)
+    whole = tuple(tiling.whole_side(length) for length in lengths)
+    return smaller_tile(job.tile, tiling) or whole

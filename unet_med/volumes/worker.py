@@ -1,0 +1,166 @@
+"""What is done to one block, anywhere: pure, so that doing it twice changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unet_med.memory import free_memory, is_out_of_memory
+from unet_med.volumes.blocks import Block
+from unet_med.volumes.grid import smaller_tile
+from unet_med.volumes.job import BlockJob
+from unet_med.volumes.model import Model, load_model
+from unet_med.volumes.sources import Source, open_source
+from unet_med.volumes.store import open_level, write_block
+
+__all__ = ["Outcome", "Worker", "checksum", "predict_block"]
+
+_READ_TRIES = 3
+_ONE_AT_A_TIME = threading.Lock()  # a worker of a cluster may have several threads, one model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a block.
+
+    Attributes:
+        number: of the block, in C order.
+        voxels: of the block that were worked; 0 if it had been done before.
+        error: why it failed; empty if it did not.
+    """
+
+    number: int
+    voxels: int
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process's model and source, opened once."""
+
+    job: BlockJob
+    model: Model
+    source: Source
+
+    @classmethod
+    def open(cls, output: str | Path, device: str | None = None) -> Worker:
+        """Load job, model and source, and refuse what is not as it was planned.
+
+        Args:
+            output: whose job.
+            device: such as `"cuda:1"`; the job's when None.
+
+        Raises:
+            ValueError: see `BlockJob.check`.
+        """
+        job = BlockJob.load(output)
+        job.check()
+        torch.set_num_threads(job.threads)
+        model = load_model(job.bundle, job.settings, device or job.device)
+        return cls(job, model, open_source(job.source))
+
+    def do(self, number: int) -> Outcome:
+        """Predict a block, write its shards, then its marker; nothing if it is done already.
+
+        A failure is noted and given back, not raised: other blocks go on.
+        """
+        block = self.job.blocks[number]
+        if self.job.marker(block):
+            return Outcome(number, 0)
+        started = time.perf_counter()
+        try:
+            self.job.note("failed", block, error="in work, or its process died at it")
+            probabilities, tile = self._patiently(block)
+            layers = self.write(block, probabilities)
+            seconds = round(time.perf_counter() - started, 3)
+            self.job.note("done", block, checksum=checksum(layers), seconds=seconds, tile=tile)
+        except Exception as error:
+            if self.job.marker(block):  # another process was quicker, and has swept up since
+                return Outcome(number, 0)
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            self.job.note("failed", block, error=text)
+            return Outcome(number, 0, text)
+        return Outcome(number, layers[0].size)
+
+    def predict(self, block: Block, tile: Sequence[int]) -> np.ndarray:
+        """Class probabilities of a block, `(K, [Z,] Y, X)`."""
+        return self.model.probabilities(self.source, block, self.job.statistics, tile)
+
+    def write(self, block: Block, probabilities: np.ndarray) -> list[np.ndarray]:
+        """Write what the job wants of a block; returns its layers at full resolution."""
+        written = []
+        for layer in self.job.layers:
+            if layer.name == "instances":  # numbered when all blocks are there
+                continue
+            pixels = probabilities
+            if not layer.channels:
+                pixels = probabilities.argmax(axis=0).astype(layer.dtype)
+            write_block(self.job.output, layer, block, pixels, self.job.layout)
+            written.append(pixels)
+        return written
+
+    def read(self, block: Block) -> list[np.ndarray]:
+        """What stands in the output for a block, layer by layer, at full resolution."""
+        return [
+            np.asarray(open_level(self.job.output, layer)[(..., *block.slices)])
+            for layer in self.job.layers
+            if layer.name != "instances"
+        ]
+
+    def _patiently(self, block: Block) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Read errors are tried again; a lack of memory, with smaller tiles."""
+        tile, tries = self.job.tile, 0
+        while True:
+            try:
+                return self.predict(block, tile), tile
+            except OSError:
+                tries += 1
+                if tries == _READ_TRIES:
+                    raise
+                time.sleep(0.5 * 4**tries)
+            except (MemoryError, RuntimeError) as error:
+                smaller = smaller_tile(tile, self.model.tiling)
+                if smaller is None or not is_out_of_memory(error):
+                    raise
+                tile = smaller
+                free_memory(error)
+
+
+def predict_block(address: tuple[str, str], number: int, device: str | None = None) -> Outcome:
+    """Do one block of a job; what every executor calls, in any process.
+
+    Args:
+        address: the output and the id of its job.
+        number: of the block, in C order.
+        device: such as `"cuda:1"`; the job's when None.
+
+    Raises:
+        ValueError: the job is another by now, or see `BlockJob.check`.
+    """
+    with _ONE_AT_A_TIME:
+        return _worker(address, device).do(number)
+
+
+def checksum(layers: Sequence[np.ndarray]) -> str:
+    """Hash of a block's pixels, layer after layer."""
+    digest = hashlib.sha256()
+    for pixels in layers:
+        digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _worker(address: tuple[str, str], device: str | None) -> Worker:
+    output, job = address
+    worker = Worker.open(output, device)
+    if worker.job.id != job:
+        raise ValueError(f"the job of {output} is {worker.job.id} by now, no longer {job}")
+    return worker
