@@ -19,11 +19,11 @@ from skimage import io, measure
 from strategies import instance_maps, pixel_sizes
 
 from unet_med.weights import (
+    all_at_once,
     border_weight_map,
     class_weight_map,
     distances,
     falk_weight_map,
-    keys,
     two_nearest,
 )
 
@@ -214,7 +214,7 @@ def test_nearby_instances_need_no_transform_of_the_image(side, every, method):
 def test_many_instances_in_many_blocks(spacing, reach, rng):
     """Numbers of 11 bits; runs and searches that end with a block."""
     labels = rng.integers(1, 1500, (20, 30, 64)) * (rng.random((20, 30, 64)) < 0.02)
-    with forced("keys"), mock.patch.object(keys, "BLOCK", 1000):
+    with forced("keys"), mock.patch.object(all_at_once, "BLOCK", 1000):
         found = two_nearest(labels, spacing, reach)
     with forced("bits"):
         expected = two_nearest(labels, spacing, reach)
