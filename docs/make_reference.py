@@ -10,7 +10,6 @@ Python version, and a test compares it with the files.
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
 from collections.abc import Iterator

@@ -164,13 +164,12 @@ class EpochSampler(Sampler[int]):
         self.first = first
 
     def __iter__(self) -> Iterator[int]:
-        return (
-            self.epoch * self.length + turn % self.length for turn in self.turns()[self.first :]
-        )
+        return iter(self.positions(self.epoch)[self.first :])
 
-    def turns(self) -> range:
-        """This process's part of an epoch; positions beyond the length begin again at 0."""
-        return range(self.rank, len(self) * self.num_replicas, self.num_replicas)
+    def positions(self, epoch: int) -> list[int]:
+        """Positions of one epoch that this process takes, in order."""
+        turns = range(self.rank, len(self) * self.num_replicas, self.num_replicas)
+        return [epoch * self.length + turn % self.length for turn in turns]
 
     def __len__(self) -> int:
         return -(-self.length // self.num_replicas)
