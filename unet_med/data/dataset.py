@@ -164,12 +164,12 @@ class EpochSampler(Sampler[int]):
         self.first = first
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.positions(self.epoch)[self.first :])
+        return self.positions(self.epoch, slice(self.first, None))
 
-    def positions(self, epoch: int) -> list[int]:
-        """Positions of one epoch that this process takes, in order."""
-        turns = range(self.rank, len(self) * self.num_replicas, self.num_replicas)
-        return [epoch * self.length + turn % self.length for turn in turns]
+    def positions(self, epoch: int, part: slice) -> Iterator[int]:
+        """Positions that this process takes in one epoch, in order, from a part of its turns."""
+        turns = range(self.rank, len(self) * self.num_replicas, self.num_replicas)[part]
+        return (epoch * self.length + turn % self.length for turn in turns)
 
     def __len__(self) -> int:
         return -(-self.length // self.num_replicas)

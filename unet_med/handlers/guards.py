@@ -119,7 +119,7 @@ def _names(engine: Engine) -> list[str]:
     if isinstance(sampler, EpochSampler) and hasattr(loader.dataset, "source"):
         epoch, step = divmod(engine.state.iteration - 1, engine.state.epoch_length or 1)
         size = loader.batch_size or 1
-        positions = sampler.positions(epoch)[step * size : (step + 1) * size]
+        positions = sampler.positions(epoch, slice(step * size, (step + 1) * size))
         return [_name(loader.dataset.source(position)) for position in positions]
     batch: Any = engine.state.batch
     meta = getattr(batch.get("image"), "meta", {}) if isinstance(batch, Mapping) else {}
