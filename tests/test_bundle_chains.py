@@ -190,7 +190,7 @@ def test_evaluation_loads_what_inference_loads(suffix: str, tmp_path: Path) -> N
     network = unet("modern", features=(2, 4))
     weights = tmp_path / f"weights.{suffix}"
     if suffix == "pt":
-        torch.save(network.state_dict(), weights)
+        torch.save({"epoch": 3, "network": network.state_dict()}, weights)
     else:
         pytest.importorskip("safetensors.torch").save_file(network.state_dict(), weights)
     workflow = ConfigWorkflow(
