@@ -23,6 +23,6 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     # Each text holds the canvas it was drawn on, megabytes, in a cycle of references that Python
     # collects only after hundreds of steps.
     for text in figure.findobj(Text):
-        text._renderer = None
+        text._renderer = None  # type: ignore[attr-defined]
     figure.clear()
     return Path(path)
