@@ -10,13 +10,13 @@ import importlib
 from typing import Any
 
 _MODULE_OF = {
-    "count_classes": "classes",
+    "count_classes": "labels",
     "EpochSampler": "dataset",
     "SeededDataset": "dataset",
     "find_images": "datalist",
     "find_pairs": "datalist",
-    "guess_label_kind": "datalist",
-    "instance_sizes": "datalist",
+    "guess_label_kind": "labels",
+    "instance_sizes": "labels",
     "share_of": "datalist",
     "split_validation": "datalist",
     "stem": "datalist",
