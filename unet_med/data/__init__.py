@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from unet_med.data.formats import FORMATS
+
 _MODULE_OF = {
     "count_classes": "labels",
     "EpochSampler": "dataset",
@@ -19,21 +21,20 @@ _MODULE_OF = {
     "instance_sizes": "labels",
     "share_of": "datalist",
     "split_validation": "datalist",
-    "stem": "datalist",
+    "stem": "formats",
     "SyntheticCells": "synthetic",
     "SyntheticShapes": "synthetic",
-    "AutoReader": "files",
+    "AutoReader": "auto_reader",
     "load_header": "files",
     "load_image": "files",
     "register": "files",
     "save_image": "files",
-    "NiftiReader": "nifti_reader",
-    "NiftiWriter": "nifti_reader",
-    "OmeZarrReader": "zarr_reader",
-    "OmeZarrWriter": "zarr_writer",
-    "SitkReader": "sitk_reader",
-    "TiffReader": "tiff_reader",
-    "TiffWriter": "tiff_writer",
+}
+_MODULE_OF |= {
+    dotted.partition(".")[2]: dotted.partition(".")[0]
+    for each in FORMATS
+    for dotted in (each.reader, each.writer)
+    if dotted
 }
 
 __all__ = sorted(_MODULE_OF)

@@ -14,8 +14,6 @@ import torch
 from monai.data.image_writer import ImageWriter
 from monai.utils.type_conversion import get_equivalent_dtype
 
-from unet_med.data.atomic import atomic_write as atomic_write
-
 UNITS = ("um", "mm")
 _LABEL_DTYPES = (np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.int32)
 
@@ -147,9 +145,25 @@ class ArrayWriter(ImageWriter):
 
     @abstractmethod
     def save(
-        self, path: Path, array: np.ndarray, affine: np.ndarray | None, spatial_unit: str | None
+        self,
+        path: Path,
+        array: np.ndarray,
+        affine: np.ndarray | None,
+        spatial_unit: str | None,
+        *,
+        channel_names: tuple[str, ...] = (),
+        like: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Write `(C, X, Y[, Z])` to a file; no unit means that the pixel size is not known."""
+        """Write `(C, X, Y[, Z])` to a file in one step.
+
+        Args:
+            path: of the file.
+            array: whole image; see `storable` for the dtypes.
+            affine: voxel to world in `spatial_unit`, 4x4.
+            spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known.
+            channel_names: one a channel, for formats that keep them.
+            like: file on the same grid, for formats that state a place in several ways.
+        """
 
 
 def known_unit(meta: Mapping[str, Any]) -> str | None:

@@ -10,24 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unet_med.data.formats import SUFFIXES, format_of, stem
+
 if TYPE_CHECKING:
     from unet_med.data.file_reader import FileReader
 
 Item = dict[str, Any]
-
-SUFFIXES = (
-    *(".ome.tif", ".ome.tiff", ".tif", ".tiff", ".nii.gz", ".nii", ".png", ".jpg", ".jpeg"),
-    *(".bmp", ".npy", ".mha", ".mhd", ".nrrd", ".ome.zarr", ".zarr"),
-)
-
-
-def stem(path: str | Path) -> str:
-    """File name without its image suffix: `a.ome.tif` -> `a`, `b.nii.gz` -> `b`."""
-    name = Path(path).name
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return Path(path).stem
 
 
 def find_images(
@@ -132,9 +120,10 @@ def _image_files(images: str | Path | Sequence[str | Path]) -> list[Path]:
     path = Path(images)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    if path.is_file() or path.suffix.lower() == ".zarr":  # a folder that is one image
+    found = format_of(path)
+    if path.is_file() or (found and found.is_folder):  # a folder that is one image
         return [path]
-    files = sorted(p for p in path.iterdir() if p.name.lower().endswith(tuple(SUFFIXES)))
+    files = sorted(p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES))
     if not files:
         raise ValueError(f"folder {path} holds no images ({' '.join(SUFFIXES)})")
     return files
@@ -191,7 +180,7 @@ def _split_stacks(items: Sequence[Item], reader: FileReader | None) -> list[Item
 
 def _count_planes(path: str, reader: FileReader | None) -> int:
     """Planes along the last spatial axis of a file, 1 for a 2-D image."""
-    from unet_med.data.files import AutoReader
+    from unet_med.data.auto_reader import AutoReader
 
     volume = (reader or AutoReader()).open(Path(path), header_only=True)
     return (*volume.spatial_shape, 1)[2]  # (X, Y[, Z])

@@ -104,7 +104,7 @@ class FileReader(ImageReader):
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; whatever goes wrong becomes one sentence that names it.
 
-        With `header_only` its pixels stay where they are: the volume's array is a `stand_in`.
+        With `header_only` the pixels are not read: the volume's array is a `placeholder`.
         """
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist")
@@ -122,10 +122,10 @@ class FileReader(ImageReader):
         limits.require_memory(declared_bytes, self.max_bytes)
 
 
-def stand_in(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """Zeros that take the memory of one, so that axes are decided on them as on the pixels.
+def placeholder(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """Zeros of a shape that need no memory; readers check axes on them without the pixels.
 
-    >>> stand_in((2000, 2000, 2000), ">f8").shape
+    >>> placeholder((2000, 2000, 2000), ">f8").shape
     (2000, 2000, 2000)
     """
     return np.broadcast_to(np.zeros((), np.dtype(dtype).newbyteorder("=")), tuple(shape))

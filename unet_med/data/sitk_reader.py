@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.file_reader import FileReader, Volume, stand_in
+from unet_med.data.file_reader import FileReader, Volume, placeholder
+from unet_med.data.formats import ITK
 from unet_med.data.protection.limits import require_in_file
 from unet_med.data.protection.medical_headers import (
     UNCOMPRESSED,
@@ -32,7 +33,7 @@ class SitkReader(FileReader):
         max_bytes: see `FileReader`.
     """
 
-    suffixes = (".mha", ".mhd", ".nrrd")
+    suffixes = ITK.suffixes
     kind = "MetaImage, NRRD or DICOM series"
 
     def __init__(self, series_id: str | None = None, *, max_bytes: int | None = None) -> None:
@@ -45,7 +46,7 @@ class SitkReader(FileReader):
 
         source = self._load_series(path) if path.is_dir() else self._open_file(path)
         if header_only and not path.is_dir():
-            array = _pixels_to_come(source)
+            array = _placeholder_for(source)
         else:
             image = source if path.is_dir() else source.Execute()
             array = sitk.GetArrayFromImage(image)  # ([Z,] Y, X[, C])
@@ -134,14 +135,14 @@ def _quietly(function: Callable[[str], Any], argument: str) -> Any:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
-def _pixels_to_come(reader: Any) -> np.ndarray:
-    """Stand-in for the array `([Z,] Y, X[, C])` that a reader with a header read will give."""
+def _placeholder_for(reader: Any) -> np.ndarray:
+    """Placeholder for the array `([Z,] Y, X[, C])` that a reader with a header read will give."""
     import SimpleITK as sitk
 
     pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
     channels = reader.GetNumberOfComponents()
     shape = (*reversed(reader.GetSize()), *([channels] if channels > 1 else []))
-    return stand_in(shape, sitk.GetArrayFromImage(pixel).dtype)
+    return placeholder(shape, sitk.GetArrayFromImage(pixel).dtype)
 
 
 def _affine(image: Any) -> np.ndarray:

@@ -16,7 +16,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from unet_med.data.file_reader import FileReader, Volume, stand_in
+from unet_med.data.file_reader import FileReader, Volume, placeholder
+from unet_med.data.formats import TIFF
 from unet_med.data.pixel_size import pixel_size_um
 from unet_med.data.protection.limits import MAX_XML_CHARACTERS
 from unet_med.data.protection.tiff_directories import Chain, check_ifds
@@ -44,7 +45,7 @@ class TiffReader(FileReader):
         max_bytes: see `FileReader`.
     """
 
-    suffixes = (".tif", ".tiff")
+    suffixes = TIFF.suffixes
     kind = "TIFF"
 
     def __init__(
@@ -77,7 +78,7 @@ class TiffReader(FileReader):
             number, series = self._one_series(tif)
             if series.keyframe.dtype is None:  # tifffile did not make sense of the tags
                 complaints.raise_first()
-            arrange(stand_in(series.shape, series.dtype), series.axes, self.select)  # or refuse
+            arrange(placeholder(series.shape, series.dtype), series.axes, self.select)  # or refuse
             wanted = _Wanted.of(series, self.select)
             nbytes = math.prod(wanted.shape) * series.dtype.itemsize
             self.require_memory(max(nbytes, _tile_bytes(series.keyframe)))
@@ -87,7 +88,7 @@ class TiffReader(FileReader):
                     self.require_memory(_tile_bytes(page.keyframe))
             check_streams(series, several_files=self.allow_multifile)
             complaints.raise_first()
-            array = stand_in(wanted.shape, series.dtype)
+            array = placeholder(wanted.shape, series.dtype)
             if not header_only:
                 array = wanted.decode(tif, number)
             sizes, source = pixel_size_um(tif, number)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.array_writer import UNITS, ArrayWriter, atomic_write, channel_first, storable
+from unet_med.data.array_writer import UNITS, ArrayWriter, channel_first, storable
+from unet_med.data.atomic import atomic_write
 from unet_med.data.pixel_size import MICROMETRES, voxel_sizes
 
 TILE = 256  # px a side
@@ -25,10 +26,17 @@ class TiffWriter(ArrayWriter):
     """
 
     def save(
-        self, path: Path, array: np.ndarray, affine: np.ndarray | None, spatial_unit: str | None
+        self,
+        path: Path,
+        array: np.ndarray,
+        affine: np.ndarray | None,
+        spatial_unit: str | None,
+        *,
+        channel_names: tuple[str, ...] = (),
+        like: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Write `(C, X, Y[, Z])`."""
-        write_tiff(path, array, affine, spatial_unit)
+        """Write `(C, X, Y[, Z])`; TIFF has no use for `like`."""
+        write_tiff(path, array, affine, spatial_unit, channel_names=channel_names)
 
 
 def write_tiff(

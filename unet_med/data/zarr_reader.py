@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.file_reader import FileReader, Volume, stand_in
+from unet_med.data.file_reader import FileReader, Volume, placeholder
+from unet_med.data.formats import OME_ZARR
 from unet_med.data.pixel_size import MICROMETRES, unit_um
 
 Window = Sequence[slice]  # one a spatial axis, [Z,] Y, X
@@ -71,7 +72,7 @@ class OmeZarrReader(FileReader):
         max_bytes: see `FileReader`.
     """
 
-    suffixes = (".zarr",)
+    suffixes = OME_ZARR.suffixes
     kind = "OME-Zarr"
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
@@ -80,7 +81,7 @@ class OmeZarrReader(FileReader):
         shape = (image.channels, *image.spatial_shape)
         self.require_memory(math.prod(shape) * image.array.dtype.itemsize)
         if header_only:
-            array = stand_in(shape, image.array.dtype)
+            array = placeholder(shape, image.array.dtype)
         else:
             array = image.read([slice(None)] * len(image.spatial_shape))
         dims = range(len(image.spacing))

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.array_writer import UNITS, ArrayWriter, atomic_write, channel_first, storable
+from unet_med.data.array_writer import UNITS, ArrayWriter, channel_first, storable
+from unet_med.data.atomic import atomic_write
 from unet_med.data.pixel_size import voxel_sizes
 from unet_med.data.tiff_writer import halvings
 from unet_med.data.zarr_reader import import_zarr, is_zarr
@@ -28,9 +29,16 @@ class OmeZarrWriter(ArrayWriter):
     """
 
     def save(
-        self, path: Path, array: np.ndarray, affine: np.ndarray | None, spatial_unit: str | None
+        self,
+        path: Path,
+        array: np.ndarray,
+        affine: np.ndarray | None,
+        spatial_unit: str | None,
+        *,
+        channel_names: tuple[str, ...] = (),
+        like: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Write `(C, X, Y[, Z])`."""
+        """Write `(C, X, Y[, Z])`; OME-Zarr has no use for the names and `like`."""
         write_ome_zarr(path, array, affine, spatial_unit)
 
 

@@ -14,17 +14,9 @@ from monai.transforms.io.dictionary import SaveImaged
 from monai.utils.misc import ensure_tuple_rep
 
 from unet_med.data.array_writer import channel_first, known_unit, smallest_label_dtype
-from unet_med.data.datalist import stem
-from unet_med.data.files import NpyReader, PictureReader, save_image
-from unet_med.data.tiff_reader import TiffReader
+from unet_med.data.files import save_image
+from unet_med.data.formats import format_of, stem
 from unet_med.data.tiff_writer import TiffWriter
-from unet_med.data.zarr_reader import OmeZarrReader
-
-_SAVED_AS_TIFF = tuple(
-    suffix
-    for reader in (TiffReader, PictureReader, NpyReader, OmeZarrReader)
-    for suffix in reader.suffixes
-)
 
 
 class SaveSegmentationd(SaveImaged):
@@ -103,7 +95,8 @@ class SaveSegmentationd(SaveImaged):
         raise ValueError(f"neither {key!r} nor {self.image_key!r} has metadata that names its file")
 
     def _path(self, key: Hashable, source: str) -> Path:
-        extension = ".tif" if source.lower().endswith(_SAVED_AS_TIFF) else ".nii.gz"
+        found = format_of(source)
+        extension = found.result_suffix if found else ".nii.gz"  # a folder of DICOM files
         part = self.suffixes.get(str(key), key)
         path = self.output_dir / f"{stem(source)}_{part}{extension}"
         if self._source_of.setdefault(path, source) != source:
