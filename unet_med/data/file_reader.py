@@ -14,7 +14,7 @@ from monai.config.type_definitions import PathLike
 from monai.data.image_reader import ImageReader
 from monai.utils.misc import ensure_tuple
 
-from unet_med.data.protection import limits
+from unet_med.data import protection
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class FileReader(ImageReader):
 
     def require_memory(self, declared_bytes: int) -> None:
         """Refuse a file that declares more than the limit, before it is decoded."""
-        limits.require_memory(declared_bytes, self.max_bytes)
+        protection.require_memory(declared_bytes, self.max_bytes)
 
 
 def placeholder(shape: Sequence[int], dtype: Any) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ from monai.data.image_reader import NibabelReader
 
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import NIFTI
-from unet_med.data.protection.limits import require_in_file
-from unet_med.data.protection.medical_headers import check_nifti_header
+from unet_med.data.protection import check_nifti
 
 _UNITS = {"micron": ("um", 1.0), "mm": ("mm", 1.0), "meter": ("mm", 1e3), "unknown": ("mm", 1.0)}
 
@@ -43,7 +41,7 @@ class NiftiReader(FileReader, NibabelReader):
         """Read one file; see the class."""
         import nibabel as nib
 
-        self._check_header(path)
+        check_nifti(path, self.max_bytes)
         image: Any = NibabelReader.read(self, path)
         image = type(image)(image.dataobj, nib.load(path).affine, image.header)  # type: ignore[attr-defined]
         if header_only:
@@ -56,21 +54,3 @@ class NiftiReader(FileReader, NibabelReader):
         array = np.moveaxis(array, int(channel_dim), 0) if has_channels else array  # (C, X, Y, Z)
         affine = np.diag([factor, factor, factor, 1.0]) @ meta["affine"]
         return Volume(array, has_channels, affine, unit, "nifti")
-
-    def _check_header(self, path: Path) -> None:
-        """Nibabel opens more than images on a grid: connectivity matrices, packed RGB."""
-        import nibabel as nib
-
-        check_nifti_header(path)
-        image: Any = nib.load(path)  # the header alone
-        if not isinstance(image, (nib.Nifti1Image, nib.Nifti2Image)):
-            raise ValueError(f"it holds a {type(image).__name__}, not an image on a grid")
-        if image.get_data_dtype().names:
-            raise ValueError("its samples are packed RGB; convert it to one channel a colour")
-        proxy: Any = image.dataobj
-        scaled = (proxy.slope, proxy.inter) != (1, 0)
-        itemsize = 8 if scaled else image.get_data_dtype().itemsize  # scaled becomes float64
-        samples = math.prod(map(int, image.shape))
-        self.require_memory(samples * itemsize)
-        stored = samples * image.get_data_dtype().itemsize
-        require_in_file(stored, path, deflated=path.name.lower().endswith(".gz"))

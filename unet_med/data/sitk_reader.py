@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,8 @@ import numpy as np
 
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import ITK
-from unet_med.data.protection.limits import require_in_file
-from unet_med.data.protection.medical_headers import (
-    UNCOMPRESSED,
-    check_data_files,
-    check_series,
-    transfer_syntax,
-)
+from unet_med.data.protection import check_dicom_files, check_dicom_folder, open_itk
 
-_BITS_ALLOCATED = "0028|0100"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -44,7 +36,7 @@ class SitkReader(FileReader):
         """Read one file or folder; see the class. A folder's pixels are read in any case."""
         import SimpleITK as sitk
 
-        source = self._load_series(path) if path.is_dir() else self._open_file(path)
+        source = self._load_series(path) if path.is_dir() else open_itk(path, self.max_bytes)
         if header_only and not path.is_dir():
             array = _placeholder_for(source)
         else:
@@ -56,20 +48,11 @@ class SitkReader(FileReader):
         array = array.transpose(*range(first), *range(array.ndim - 1, first - 1, -1))
         return Volume(array, has_channels, _affine(source), "mm", "header")
 
-    def _open_file(self, path: Path) -> Any:
-        """SimpleITK's reader of a file that fits into memory, its header read."""
-        import SimpleITK as sitk
-
-        check_data_files(path)
-        reader = sitk.ImageFileReader()
-        self.require_memory(_declared_bytes(reader, path))
-        return reader
-
     def _load_series(self, folder: Path) -> Any:
-        """The image of a folder whose files are looked at one by one, since GDCM trusts them."""
+        """Image of a folder with DICOM files."""
         import SimpleITK as sitk
 
-        check_series(folder)
+        check_dicom_folder(folder)
         found = _quietly(sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder))
         if not found:
             raise ValueError("the folder holds no DICOM series")
@@ -82,45 +65,13 @@ class SitkReader(FileReader):
         names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(
             str(folder), self.series_id or found[0]
         )
-        self._check_slices([Path(name) for name in names])
+        check_dicom_files([Path(name) for name in names], self.max_bytes)
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames(names)
         reader.MetaDataDictionaryArrayUpdateOn()
         image = reader.Execute()
         _check_even(reader, len(reader.GetFileNames()))
         return image
-
-    def _check_slices(self, paths: Sequence[Path]) -> None:
-        """What all slices declare must fit the memory, and each of them its file.
-
-        GDCM gives noise for the pixels that a file that was cut short does not have.
-        """
-        import SimpleITK as sitk
-
-        total = 0
-        for path in paths:
-            reader = sitk.ImageFileReader()
-            declared = _declared_bytes(reader, path)
-            total += declared
-            self.require_memory(total)
-            if transfer_syntax(path) in UNCOMPRESSED:
-                stored = int(reader.GetMetaData(_BITS_ALLOCATED))
-                samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
-                try:
-                    require_in_file(samples * stored // 8, path)
-                except ValueError as error:
-                    raise ValueError(f"of {path.name}: {error}") from None
-
-
-def _declared_bytes(reader: Any, path: Path) -> int:
-    """Read the header of a file with SimpleITK's reader; how many bytes it decodes to."""
-    import SimpleITK as sitk
-
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
-    samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
-    return samples * pixel.GetSizeOfPixelComponent()
 
 
 def _quietly(function: Callable[[str], Any], argument: str) -> Any:

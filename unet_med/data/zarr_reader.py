@@ -14,6 +14,7 @@ import numpy as np
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import OME_ZARR
 from unet_med.data.pixel_size import MICROMETRES, unit_um
+from unet_med.data.protection import guard_zarr_array, guarded_zarr_store
 
 Window = Sequence[slice]  # one a spatial axis, [Z,] Y, X
 
@@ -115,9 +116,7 @@ def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
         ImportError: zarr is missing.
     """
     zarr = import_zarr()
-    from unet_med.data.protection.zarr_store import GuardedStore, guard_array
-
-    group = zarr.open_group(GuardedStore(path), mode="r")
+    group = zarr.open_group(guarded_zarr_store(path), mode="r")
     attributes = dict(group.attrs)
     ngff = attributes.get("ome", attributes)  # 0.5 keeps its own below "ome"
     if "multiscales" not in ngff:
@@ -126,7 +125,7 @@ def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
     array = group[image["datasets"][0]["path"]]
     if not isinstance(array, zarr.Array):
         raise ValueError(f"{path} is no OME-Zarr image: its level 0 is no array")
-    guard_array(array, max_bytes)
+    guard_zarr_array(array, max_bytes)
     axes = [axis["name"] if isinstance(axis, dict) else axis for axis in image["axes"]]
     times = array.shape[axes.index("t")] if "t" in axes else 1
     if times != 1 or not {"y", "x"} <= set(axes) <= {"t", "c", *_SPACE}:

@@ -1,13 +1,15 @@
-"""What a TIFF declares beside its pixels: planes in OME-XML, the sizes inside its codecs."""
+"""The XML of a TIFF, checked before tifffile parses it: its size, its planes, other files."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from unet_med.data.protection.limits import check_xml
-from unet_med.data.protection.tiff_directories import Chain
+from unet_med.data.protection.tiff_directories import Chain, check_ifds
 
 MAX_PLANES = 1 << 20
 _LISTED = 1 << 26  # places that tifffile may list, half a gigabyte
@@ -43,6 +45,65 @@ def check_ome_xml(text: str, chain: Chain) -> None:
         ValueError: says which of them.
     """
     check_xml(text, _Planes(chain))
+
+
+def check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> str | None:
+    """Refuse OME-XML that names other files, or files outside the folder; tifffile opens them.
+
+    A file that was renamed still knows itself by its UUID.
+
+    Args:
+        xml: OME-XML of a file; None: it has none.
+        own_name: name of that file.
+        allow_multifile: other files in the same folder are fine.
+
+    Returns:
+        Name of the file that holds the OME-XML, where it is not this one.
+
+    Raises:
+        ValueError: names the other file.
+    """
+    if xml is None:
+        return None
+    root = ElementTree.fromstring(xml)
+    for element in root.iter():
+        name = element.get("FileName") if element.tag.endswith("}UUID") else None
+        name = element.get("MetadataFile") if element.tag.endswith("}BinaryOnly") else name
+        if name is None or name == own_name or element.text == root.get("UUID", ""):
+            continue
+        if not allow_multifile:
+            raise ValueError(
+                f"its OME-XML refers to another file, {name!r}; "
+                "if you trust it, use TiffReader(allow_multifile=True)"
+            )
+        if Path(name).name != name or "\\" in name:
+            raise ValueError(f"its OME-XML refers to {name!r}, which is outside its folder")
+    binary = next((e for e in root.iter() if e.tag.endswith("}BinaryOnly")), None)
+    return None if binary is None else binary.get("MetadataFile")
+
+
+def check_other_files(xml: str | None, path: Path) -> None:
+    """Check the directories of the files that OME-XML names, before tifffile opens them.
+
+    Args:
+        xml: OME-XML of `path`; None: it has none.
+        path: the file whose folder holds the others.
+
+    Raises:
+        ValueError: names the file, and says what is wrong with it.
+    """
+    elements = ElementTree.fromstring(xml or "<OME/>").iter()
+    names = {e.get("FileName", path.name) for e in elements if e.tag.endswith("}UUID")}
+    for name in sorted(names - {path.name}):
+        other = path.with_name(name)
+        if not other.exists():
+            continue  # tifffile says which planes that costs
+        if not other.is_file():
+            raise ValueError(f"its OME-XML refers to {name!r}, which is no regular file")
+        try:
+            check_ifds(other)
+        except ValueError as error:
+            raise ValueError(f"of {name!r}, to which its OME-XML refers: {error}") from None
 
 
 class _Planes:

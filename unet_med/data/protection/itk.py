@@ -1,49 +1,91 @@
-"""Headers of medical formats, looked at before nibabel and ITK act on them."""
+"""MetaImage, NRRD and DICOM headers, checked before ITK and GDCM read the pixels."""
 
 from __future__ import annotations
 
-import gzip
+import math
 import struct
+from collections.abc import Sequence
 from itertools import count
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any
 
-MAX_NIFTI_HEADER = 64 << 20  # bytes before the pixels; nibabel reads all of them
-MAX_EXTENSIONS = 10_000
+from unet_med.data.protection.limits import require_in_file, require_memory
+
 MAX_TEXT_HEADER = 1 << 20
-UNCOMPRESSED = {f"1.2.840.10008.1.2{suffix}" for suffix in ("", ".1", ".2")}  # DICOM PS3.5, A
+_UNCOMPRESSED = {f"1.2.840.10008.1.2{suffix}" for suffix in ("", ".1", ".2")}  # DICOM PS3.5, A
 _RUN_LENGTH = "1.2.840.10008.1.2.5"
 _FRAGMENTS = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff"  # pixels, in items
 _ITEM = b"\xfe\xff\0\xe0"
 _DATA_FILE_KEYS = {"elementdatafile", "data file", "datafile"}
+_BITS_ALLOCATED = "0028|0100"
 
 
-def check_nifti_header(path: Path) -> None:
-    """Refuse a NIfTI whose header or extensions are longer than they may be.
+def open_itk(path: Path, max_bytes: int | None = None) -> Any:
+    """Read the header of a MetaImage or NRRD whose pixels fit the memory and are in its folder.
 
-    What is broken otherwise passes: nibabel says so.
+    Args:
+        path: an existing file.
+        max_bytes: see `require_memory`.
+
+    Returns:
+        SimpleITK's `ImageFileReader`, ready to read the pixels.
 
     Raises:
-        ValueError: pixels that begin too far into the file, or an extension beyond them.
+        ValueError: says what is wrong with it.
     """
-    with _opened(path) as file:
-        head = file.read(4)
-        order = next((o for o in "<>" if head in (_int32(o, 348), _int32(o, 540))), None)
-        if order is None:
-            return
-        size = struct.unpack(order + "i", head)[0]
-        head += file.read(size - 4)
-        if len(head) < size:
-            return
-        code, where = ("f", 108) if size == 348 else ("q", 168)
-        begin = struct.unpack_from(order + code, head, where)[0]
-        if not begin <= MAX_NIFTI_HEADER:  # NaN, too
-            raise ValueError(f"its pixels begin at byte {begin:g}, the limit is {MAX_NIFTI_HEADER}")
-        _check_extensions(file, order, int(begin) - size - 4)
+    import SimpleITK as sitk
+
+    _check_data_files(path)
+    reader = sitk.ImageFileReader()
+    require_memory(_declared_bytes(reader, path), max_bytes)
+    return reader
 
 
-def check_data_files(path: Path) -> None:
+def check_dicom_folder(folder: Path) -> None:
+    """Refuse a folder with pipes, devices, or DICOM files that end the process in GDCM.
+
+    Raises:
+        ValueError: names the first.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            if _transfer_syntax(path) == _RUN_LENGTH:
+                _check_run_lengths(path)
+        elif path.exists() and not path.is_dir():
+            raise ValueError(f"its {path.name[:200]} is no regular file")
+
+
+def check_dicom_files(paths: Sequence[Path], max_bytes: int | None = None) -> None:
+    """Refuse slices that declare more than the memory or their files hold.
+
+    GDCM gives noise for the missing pixels of a file that was cut short.
+
+    Args:
+        paths: files of one series.
+        max_bytes: see `require_memory`.
+
+    Raises:
+        ValueError: names the slice.
+    """
+    import SimpleITK as sitk
+
+    total = 0
+    for path in paths:
+        reader = sitk.ImageFileReader()
+        declared = _declared_bytes(reader, path)
+        total += declared
+        require_memory(total, max_bytes)
+        if _transfer_syntax(path) in _UNCOMPRESSED:
+            stored = int(reader.GetMetaData(_BITS_ALLOCATED))
+            samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+            try:
+                require_in_file(samples * stored // 8, path)
+            except ValueError as error:
+                raise ValueError(f"of {path.name}: {error}") from None
+
+
+def _check_data_files(path: Path) -> None:
     """Refuse a MetaImage or NRRD header that takes its pixels from outside its folder.
 
     Raises:
@@ -64,21 +106,18 @@ def check_data_files(path: Path) -> None:
         return
 
 
-def check_series(folder: Path) -> None:
-    """Refuse a folder with pipes, devices, or DICOM files that end the process in GDCM.
+def _declared_bytes(reader: Any, path: Path) -> int:
+    """Read the header of a file with SimpleITK's reader; bytes of its decoded pixels."""
+    import SimpleITK as sitk
 
-    Raises:
-        ValueError: names the first.
-    """
-    for path in sorted(folder.iterdir()):
-        if path.is_file():
-            if transfer_syntax(path) == _RUN_LENGTH:
-                _check_run_lengths(path)
-        elif path.exists() and not path.is_dir():
-            raise ValueError(f"its {path.name[:200]} is no regular file")
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
+    samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+    return samples * pixel.GetSizeOfPixelComponent()
 
 
-def transfer_syntax(path: Path) -> str:
+def _transfer_syntax(path: Path) -> str:
     """How a DICOM file stores its pixels; the default where it does not say (PS3.10, 7.1)."""
     with path.open("rb") as file:
         head = file.read(4096)
@@ -116,30 +155,3 @@ def _require_beside(name: str) -> None:
     """A plain file name, or a pattern with numbers behind it: `slice%03d.raw 1 40 1`."""
     if "/" in name or "\\" in name or name.startswith(".."):
         raise ValueError(f"its pixels are in {name[:200]!r}, which is outside its folder")
-
-
-def _opened(path: Path) -> BinaryIO:
-    if path.name.lower().endswith(".gz"):
-        return cast(BinaryIO, gzip.GzipFile(path))
-    return path.open("rb")
-
-
-def _int32(order: str, value: int) -> bytes:
-    return struct.pack(order + "i", value)
-
-
-def _check_extensions(file: BinaryIO, order: str, left: int) -> None:
-    """An extension says its own length, which nibabel believes."""
-    flag = file.read(4)
-    if left <= 0 or len(flag) < 4 or flag[0] == 0:
-        return
-    for _ in range(MAX_EXTENSIONS):
-        data = file.read(8)
-        if left < 16 or len(data) < 8:  # as nibabel counts
-            return
-        length = struct.unpack(order + "i", data[:4])[0]
-        if not 8 <= length <= left:
-            raise ValueError(f"an extension of its header claims {length} bytes of {left}")
-        file.read(length - 8)
-        left -= length
-    raise ValueError(f"its header has more than {MAX_EXTENSIONS} extensions")
