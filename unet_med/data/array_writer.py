@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -83,9 +82,17 @@ class ArrayWriter(ImageWriter):
         scale: MONAI's rescaling for 8-bit pictures; refused, since it changes values.
         kwargs: kept as attributes, as in MONAI's `ImageWriter`.
 
+    Attributes:
+        save: writes `(path, array, affine, spatial_unit, **options)` in one step, the array
+            `(C, X, Y[, Z])`; without a unit the pixel size is not known.
+        save_options: the options of `save_image` that the format has use for.
+
     Raises:
         ValueError: `scale` is given.
     """
+
+    save: ClassVar[Callable[..., None]]
+    save_options: ClassVar[tuple[str, ...]] = ()
 
     data_obj: Any  # (C, X, Y[, Z])
     affine: np.ndarray | None
@@ -142,28 +149,6 @@ class ArrayWriter(ImageWriter):
         self.save(Path(filename), array, self.affine, self.spatial_unit)
         if verbose:
             logging.getLogger(__name__).info("wrote %s", filename)
-
-    @abstractmethod
-    def save(
-        self,
-        path: Path,
-        array: np.ndarray,
-        affine: np.ndarray | None,
-        spatial_unit: str | None,
-        *,
-        channel_names: tuple[str, ...] = (),
-        like: str | os.PathLike[str] | None = None,
-    ) -> None:
-        """Write `(C, X, Y[, Z])` to a file in one step.
-
-        Args:
-            path: of the file.
-            array: whole image; see `storable` for the dtypes.
-            affine: voxel to world in `spatial_unit`, 4x4.
-            spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known.
-            channel_names: one a channel, for formats that keep them.
-            like: file on the same grid, for formats that state a place in several ways.
-        """
 
 
 def known_unit(meta: Mapping[str, Any]) -> str | None:

@@ -96,7 +96,8 @@ def save_image(
     if writer is None:
         *others, last = [s for each in FORMATS if each.writer for s in each.suffixes]
         raise ValueError(f"cannot write {path}: the suffix must be {', '.join(others)} or {last}")
-    writer().save(path, image, world, unit, channel_names=channel_names, like=like)
+    options: dict[str, Any] = {"channel_names": channel_names, "like": like}
+    writer.save(path, image, world, unit, **{key: options[key] for key in writer.save_options})
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,26 +12,6 @@ from unet_med.data.atomic import atomic_write
 from unet_med.data.formats import NIFTI, format_of
 
 _UNITS = {"um": "micron", "mm": "mm", None: "unknown"}
-
-
-class NiftiWriter(ArrayWriter):
-    """MONAI writer of NIfTI that keeps the unit, affine and orientation.
-
-    See `write_nifti` for what is written and `ArrayWriter` for the arguments.
-    """
-
-    def save(
-        self,
-        path: Path,
-        array: np.ndarray,
-        affine: np.ndarray | None,
-        spatial_unit: str | None,
-        *,
-        channel_names: tuple[str, ...] = (),
-        like: str | os.PathLike[str] | None = None,
-    ) -> None:
-        """Write `(C, X, Y[, Z])`; NIfTI has no place for names of channels."""
-        write_nifti(path, array, affine, spatial_unit, like=like)
 
 
 def write_nifti(
@@ -77,6 +56,16 @@ def write_nifti(
         _place_as(image, nib.load(like))
     with atomic_write(path) as part:
         nib.save(image, part)
+
+
+class NiftiWriter(ArrayWriter):
+    """MONAI writer of NIfTI that keeps the unit, affine and orientation.
+
+    See `write_nifti` for what is written and `ArrayWriter` for the arguments.
+    """
+
+    save = staticmethod(write_nifti)
+    save_options = ("like",)
 
 
 def _place_as(image: Any, source: Any) -> None:

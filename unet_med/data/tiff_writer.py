@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,26 +16,6 @@ from unet_med.data.pixel_size import MICROMETRES, voxel_sizes
 TILE = 256  # px a side
 PYRAMID_ABOVE = 2048  # px a side; larger planes get tiles and halved copies
 _CLASSIC_LIMIT = 2**32 - 2**25  # bytes; above it offsets need BigTIFF
-
-
-class TiffWriter(ArrayWriter):
-    """MONAI writer of OME-TIFF, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
-
-    See `write_tiff` for what is written and `ArrayWriter` for the arguments.
-    """
-
-    def save(
-        self,
-        path: Path,
-        array: np.ndarray,
-        affine: np.ndarray | None,
-        spatial_unit: str | None,
-        *,
-        channel_names: tuple[str, ...] = (),
-        like: str | os.PathLike[str] | None = None,
-    ) -> None:
-        """Write `(C, X, Y[, Z])`; TIFF has no use for `like`."""
-        write_tiff(path, array, affine, spatial_unit, channel_names=channel_names)
 
 
 def write_tiff(
@@ -73,6 +52,16 @@ def write_tiff(
         axes, sizes or (1.0,) * 3, spatial_unit if sizes else None, channel_names
     )
     _write(path, np.ascontiguousarray(array), metadata, options)
+
+
+class TiffWriter(ArrayWriter):
+    """MONAI writer of OME-TIFF, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
+
+    See `write_tiff` for what is written and `ArrayWriter` for the arguments.
+    """
+
+    save = staticmethod(write_tiff)
+    save_options = ("channel_names",)
 
 
 def ome_metadata(

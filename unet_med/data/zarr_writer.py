@@ -21,27 +21,6 @@ _CHUNK = {2: 512, 3: 128}  # px a side at most, by the number of axes that are l
 _UNIT_NAMES = {"um": "micrometer", "mm": "millimeter"}
 
 
-class OmeZarrWriter(ArrayWriter):
-    """MONAI writer of OME-Zarr, for `SaveImaged(writer="unet_med.data.OmeZarrWriter")`.
-
-    See `write_ome_zarr` for what is written and `ArrayWriter` for the arguments. Needs the
-    extra `[zarr]`.
-    """
-
-    def save(
-        self,
-        path: Path,
-        array: np.ndarray,
-        affine: np.ndarray | None,
-        spatial_unit: str | None,
-        *,
-        channel_names: tuple[str, ...] = (),
-        like: str | os.PathLike[str] | None = None,
-    ) -> None:
-        """Write `(C, X, Y[, Z])`; OME-Zarr has no use for the names and `like`."""
-        write_ome_zarr(path, array, affine, spatial_unit)
-
-
 def write_ome_zarr(
     path: str | os.PathLike[str],
     array: np.ndarray,
@@ -99,6 +78,16 @@ def write_ome_zarr(
             group.create_array(str(level), data=image, chunks=chunks, dimension_names=names)
         if is_zarr(Path(path)):
             shutil.rmtree(path)  # a folder is not replaced by a rename
+
+
+class OmeZarrWriter(ArrayWriter):
+    """MONAI writer of OME-Zarr, for `SaveImaged(writer="unet_med.data.OmeZarrWriter")`.
+
+    See `write_ome_zarr` for what is written and `ArrayWriter` for the arguments. Needs the
+    extra `[zarr]`.
+    """
+
+    save = staticmethod(write_ome_zarr)
 
 
 def levels_above(sides: Sequence[int]) -> int:
