@@ -19,7 +19,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from unet_med.data.cells import LIGHT, expose, grow_cells
+from unet_med.data.cell_drawing import LIGHT, expose, grow_cells
 
 
 class SyntheticCells(Dataset[dict[str, MetaTensor]]):

@@ -1,4 +1,4 @@
-"""Segmentations written beside each other under the source's name, on the source's grid."""
+"""Segmentations as files named after their image, on the image's grid."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class SaveSegmentationd(SaveImaged):
 
     NAME is the source's file name without its image suffix. TIFF, OME-Zarr, PNG and other
     pictures give OME-TIFF, NIfTI and other medical formats `.nii.gz`, with the source's
-    affine and unit; each file appears in one step. It is a `SaveImaged`, so MONAI's tools
-    that look for one find it.
+    affine and unit; each file appears in one step. It is a `SaveImaged`, so that MONAI's
+    tools recognise it.
 
     Args:
-        keys: images `(C, X, Y[, Z])` on the grid of their source; their metadata, or that
-            of `image_key`, names it.
+        keys: images `(C, X, Y[, Z])` on the grid of their source; their metadata, or those
+            of `image_key`, name the source.
         output_dir: folder for the files, made if missing.
         suffixes: name part of each key; the key itself by default.
         output_dtype: one, or one a key: a NumPy dtype, `"label"` (the smallest integer
             dtype that holds the values), or None (32-bit floats for `"probabilities"`,
             labels for all else, MONAI's float masks too).
-        image_key: where to look for metadata that a key lacks.
+        image_key: entry whose metadata are used for keys without their own.
         allow_missing_keys: skip keys that an item lacks.
     """
 
