@@ -1,7 +1,7 @@
-"""Files in and out, data sets, and generated images.
+"""Readers and writers of files, data sets, and generated images.
 
-Names load with the module they live in, on first use: reading a TIFF needs no
-SimpleITK, and listing files needs no torch.
+A name imports its module on first use: reading a TIFF needs no SimpleITK, and listing
+files needs no torch.
 """
 
 from __future__ import annotations

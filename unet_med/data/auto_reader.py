@@ -14,7 +14,7 @@ from unet_med.data.zarr_reader import is_zarr
 
 
 class AutoReader(FileReader):
-    """MONAI reader that picks the reader by suffix; what our configs name.
+    """MONAI reader of all formats, which our configs name: the suffix of a file decides.
 
     `LoadImaged(keys, reader="unet_med.data.AutoReader", ensure_channel_first=True)` gives
     `(C, X, Y[, Z])` with the affine in `meta["spatial_unit"]`, whatever the format. A
@@ -25,11 +25,11 @@ class AutoReader(FileReader):
         series: of TIFF files, which image of several; see `TiffReader`.
         time: of TIFF files, which time point.
         channel: of TIFF files, which channel.
-        pixel_size: um, of files that do not say theirs, such as PNG; one, or one an axis.
-            Files that do keep their own.
+        pixel_size: um, of files without one, such as PNG; one, or one an axis. Files with a
+            pixel size keep it.
 
     Attributes:
-        choice: those of the last four that are given.
+        choice: the given ones among the last four arguments.
 
     Raises:
         ValueError: a pixel size that is not positive, or, when a file is read, not one
@@ -80,7 +80,7 @@ class AutoReader(FileReader):
 
 
 def _with_pixel_size(volume: Volume, sizes: tuple[float, ...], path: Path) -> Volume:
-    """A volume of no known pixel size with one, um, of all axes or of each."""
+    """Give a volume a pixel size, um: one for all axes, or one an axis."""
     dims = len(volume.spatial_shape)
     if len(sizes) not in (1, dims):
         raise ValueError(f"pixel_size has {len(sizes)} values for the {dims} axes of {path}")

@@ -1,7 +1,7 @@
 """Lists of images and labels: pairs by name, planes of stacks, training and validation.
 
 A data list is MONAI's: one dictionary an item, `{"image": path, "label": path}`,
-and `"slice": k` where a 2-D network reads one plane of a stack.
+and `"slice": k` if a 2-D network reads one plane of a stack.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def find_images(
     *,
     reader: FileReader | None = None,
 ) -> list[Item]:
-    """List the images of a folder, a file, a sequence of either, or a MONAI data list (JSON).
+    """List images: of a folder, a file, a sequence of these, or a MONAI data list (JSON).
 
     Args:
         images: folder, image file, sequence of them, or a `.json` data list of MONAI.
@@ -80,13 +80,13 @@ def find_pairs(
 def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list[Item], list[Item]]:
     """Hold back an evenly spread share of the items for validation.
 
-    Evenly spread, so that a stack's validation slices are not all neighbours.
-    One item is trained and validated on: there is nothing to hold back.
+    Evenly spread, so that validation does not get neighbouring slices of one stack. A single
+    item serves both training and validation.
 
     Args:
         items: all items, in order.
         fraction: share for validation, 0 to 1; at least one item is held back
-            wherever there are two or more and the fraction is above 0.
+            if there are two or more and the fraction is above 0.
 
     Returns:
         Items for training, items for validation.
@@ -100,15 +100,15 @@ def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list
 
 
 def share_of(items: Sequence[Item], rank: int, ranks: int) -> list[Item]:
-    """What one of several processes validates: every `ranks`-th item.
+    """Share of one process in the validation: every `ranks`-th item.
 
-    Together the shares are all items, each once, and MONAI's metrics gather what every process
-    found. Where there are fewer items than processes, each validates all: a process without any
-    would stop, and a mean over equal copies is the mean.
+    Together the shares are all items, each once, and MONAI's metrics gather the results. With
+    fewer items than processes each process validates all of them: a process without items
+    would stop, and the mean over equal copies is the same.
 
     Args:
         items: all items, in order.
-        rank: which process this is, from 0 on.
+        rank: number of this process, from 0 on.
         ranks: number of processes.
     """
     return list(items[rank::ranks] if len(items) >= ranks else items)

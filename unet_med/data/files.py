@@ -21,8 +21,8 @@ def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
 
     Args:
         path: an image file, or a folder with a DICOM series; see `AutoReader`.
-        choice: `series`, `time` or `channel` of a TIFF that holds several, `pixel_size` of a
-            file that does not say it; see `AutoReader`.
+        choice: `series`, `time` or `channel` of a TIFF with several, `pixel_size` of a file
+            without one; see `AutoReader`.
 
     Returns:
         `(C, X, Y[, Z])`, float32, with its affine and `meta["spatial_unit"]`.
@@ -38,16 +38,16 @@ def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
 
 
 def load_header(path: str | os.PathLike[str], **choice: Any) -> Volume:
-    """Read what a file says of its image, without its pixels.
+    """Read the header of an image without its pixels.
 
     Args:
-        path: as for `load_image`; of a folder with a DICOM series the pixels are read too.
-        choice: `series`, `time` or `channel` of a TIFF that holds several, `pixel_size` of a
-            file that does not say it; see `AutoReader`.
+        path: as for `load_image`; in a folder with a DICOM series the pixels are read too.
+        choice: `series`, `time` or `channel` of a TIFF with several, `pixel_size` of a file
+            without one; see `AutoReader`.
 
     Returns:
-        Shape, affine and unit as `load_image` finds them; the array is a stand-in that
-        takes no memory.
+        Shape, affine and unit as `load_image` finds them; the array is a placeholder without
+        memory.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -72,13 +72,13 @@ def save_image(
         path: `.tif`, `.tiff`, `.nii`, `.nii.gz` or `.zarr`; missing folders are made. A reader
             never sees half a file.
         array: `(C, X, Y[, Z])`, or without channels `(X, Y)`, or `(X, Y, Z)` with
-            `has_channels=False`. The dtype is kept; where the formats do not know it, it
-            becomes one that holds the values (see `storable`).
+            `has_channels=False`. The dtype is kept, or becomes one that the formats know and
+            that holds the values (see `storable`).
         affine: voxel to world in `spatial_unit`; None: the pixel size is not known.
         spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known.
         has_channels: the first of three or four axes is the channels.
-        channel_names: one a channel, which only TIFF keeps.
-        like: file on the same grid; a NIfTI like a NIfTI says its place in the same way.
+        channel_names: one a channel; only TIFF keeps them.
+        like: file on the same grid; a NIfTI states its place in the same way as a NIfTI here.
 
     Returns:
         The path.
@@ -105,8 +105,8 @@ def register() -> None:
     """Make MONAI's `LoadImage` and `SaveImage` use our readers and writers by suffix.
 
     Explicit, process-wide, and harmless to call again. MONAI's own readers and writers
-    stay, but for one: a TIFF that ours refuses to write is not handed to `PILWriter`,
-    which would save one slice of it.
+    stay as alternatives, except `PILWriter` for TIFF: of an image that our writer refuses it
+    would save one slice.
     """
     from monai.data import image_writer
     from monai.transforms.io.array import SUPPORTED_READERS

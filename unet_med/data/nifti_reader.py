@@ -16,14 +16,14 @@ _UNITS = {"micron": ("um", 1.0), "mm": ("mm", 1.0), "meter": ("mm", 1e3), "unkno
 
 
 class NiftiReader(FileReader, NibabelReader):
-    """MONAI's `NibabelReader` that honours the unit in the header and leaves plain metadata.
+    """MONAI's `NibabelReader` with the unit of the header, and plain metadata.
 
-    The affine is in `meta["spatial_unit"]`: `"um"` where the header says micron, else
-    `"mm"`; an unknown unit, which MONAI's own writer leaves, counts as millimetres as in
-    ITK. A fourth axis is channels, as everywhere in MONAI.
+    The affine is in `meta["spatial_unit"]`: `"um"` if the header says micron, else `"mm"`; an
+    unknown unit, as MONAI's own writer leaves it, counts as millimetres, as in ITK. A fourth
+    axis is channels, as everywhere in MONAI.
 
-    The place is nibabel's: the sform's where the header has one, else the qform's. MONAI's
-    reader replaces a sform that disagrees with `pixdim`, and with it the orientation.
+    The affine is nibabel's: that of the sform if the header has one, else of the qform.
+    MONAI's reader replaces a sform that disagrees with `pixdim`, and thus the orientation.
 
     Args:
         max_bytes: see `FileReader`.

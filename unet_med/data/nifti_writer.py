@@ -26,9 +26,9 @@ def write_nifti(
 
     Args:
         path: `.nii` or `.nii.gz` to write, in one step.
-        array: `(C, X, Y[, Z])`; channels go to the fourth axis, where MONAI expects them.
+        array: `(C, X, Y[, Z])`; channels become the fourth axis, as MONAI expects.
         affine: voxel to world in `spatial_unit`, any orientation; identity by default.
-        spatial_unit: `"um"`, `"mm"`, or None where the pixel size is not known.
+        spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known.
         like: file on the same grid. If it is a NIfTI, the new header states the place in the
             same way: a header has two ways, and programs differ in which they trust.
 
@@ -61,7 +61,7 @@ def write_nifti(
 class NiftiWriter(ArrayWriter):
     """MONAI writer of NIfTI that keeps the unit, affine and orientation.
 
-    See `write_nifti` for what is written and `ArrayWriter` for the arguments.
+    See `write_nifti` for the content of the file and `ArrayWriter` for the arguments.
     """
 
     save = staticmethod(write_nifti)
@@ -69,7 +69,7 @@ class NiftiWriter(ArrayWriter):
 
 
 def _place_as(image: Any, source: Any) -> None:
-    """Take qform, sform and `pixdim` of an image whose affine, all in all, is the same."""
+    """Take over qform, sform and `pixdim` of an image with the same affine."""
     if not np.allclose(image.affine, source.affine, rtol=1e-5):
         return  # another unit, or resampled
     for form in ("qform", "sform"):

@@ -14,8 +14,8 @@ from unet_med.data.formats import PICTURE
 class PictureReader(FileReader):
     """MONAI reader for PNG, JPEG and BMP with all their bits and channels, through Pillow.
 
-    A palette image gives its indices, which is what label images in that form mean. These
-    formats know no pixel size: the affine is 1 and `meta["spacing_source"]` is `"assumed"`.
+    A palette image gives its indices, because label images with a palette mean these. The
+    formats have no pixel size: the affine is 1 and `meta["spacing_source"]` is `"assumed"`.
 
     Args:
         max_bytes: see `FileReader`.
@@ -28,7 +28,7 @@ class PictureReader(FileReader):
         """Read one file; see the class."""
         from PIL import Image
 
-        # by these formats alone: others that Pillow knows run programs, such as ghostscript
+        # these formats alone: for others Pillow runs programs, such as ghostscript
         with Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
             if (frames := getattr(picture, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {frames} pictures; save one a file")

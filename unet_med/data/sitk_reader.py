@@ -1,4 +1,4 @@
-"""MetaImage, NRRD and DICOM series through SimpleITK, imported where a file needs it."""
+"""MetaImage, NRRD and DICOM series through SimpleITK, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 class SitkReader(FileReader):
     """MONAI reader for `.mha`, `.mhd`, `.nrrd` and folders with one DICOM series.
 
-    The affine is turned from ITK's LPS to MONAI's RAS. Millimetres, as these formats mean.
+    The affine is turned from ITK's LPS to MONAI's RAS, in millimetres, as these formats
+    define.
 
     Args:
-        series_id: which DICOM series of a folder that holds several (its UID).
+        series_id: UID of the DICOM series to read, in a folder with several.
         max_bytes: see `FileReader`.
     """
 
@@ -75,7 +76,7 @@ class SitkReader(FileReader):
 
 
 def _quietly(function: Callable[[str], Any], argument: str) -> Any:
-    """Call ITK without its warnings on stderr; what they say is raised instead."""
+    """Call ITK without its warnings on stderr; the reader raises errors instead."""
     import SimpleITK as sitk
 
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
@@ -87,7 +88,7 @@ def _quietly(function: Callable[[str], Any], argument: str) -> Any:
 
 
 def _placeholder_for(reader: Any) -> np.ndarray:
-    """Placeholder for the array `([Z,] Y, X[, C])` that a reader with a header read will give."""
+    """Placeholder for the pixels `([Z,] Y, X[, C])` of a reader that has read the header."""
     import SimpleITK as sitk
 
     pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
@@ -97,7 +98,7 @@ def _placeholder_for(reader: Any) -> np.ndarray:
 
 
 def _affine(image: Any) -> np.ndarray:
-    """4x4 voxel to world of a SimpleITK image or of the reader that knows its header, RAS, mm."""
+    """4x4 voxel to world, RAS, mm, of a SimpleITK image or of a reader with its header."""
     n = image.GetDimension()
     affine = np.eye(4)
     if n <= 3:
@@ -107,7 +108,7 @@ def _affine(image: Any) -> np.ndarray:
 
 
 def _check_even(reader: Any, slices: int) -> None:
-    """ITK only prints a warning where slices are missing, and gives the rest a wrong place."""
+    """Refuse missing slices: ITK only prints a warning, and gives the rest a wrong place."""
     position = "0020|0032"  # image position (patient), mm
     if slices < 3 or not all(reader.HasMetaDataKey(k, position) for k in range(slices)):
         return

@@ -47,7 +47,7 @@ def arrange(
 
 
 def _choice(axes: str) -> str:
-    """How to choose along the first axis that is neither channel nor space."""
+    """Advice how to choose along the first axis that is neither channel nor space."""
     extra = next((letter for letter in axes if letter not in "CZYX"), "X")
     if extra == "X" or axes.count(extra) > 1:
         return "save it with named axes"

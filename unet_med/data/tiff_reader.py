@@ -1,4 +1,4 @@
-"""TIFF in every dialect that microscopes and Fiji write, through tifffile."""
+"""TIFF in all dialects of microscopes and Fiji, through tifffile."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class TiffReader(FileReader):
 
     Axes come from the file's own description, never from a guess at sizes: channels and
     RGB samples become channels, pages without a name become z. The affine is
-    `diag(x, y, z, 1)` in micrometres, without flips; where the file does not say the
-    pixel size of every axis the missing ones are 1 and `meta["spacing_source"]` is
-    `"assumed"`. Values are those stored: of a palette the indices, which are the grey values
-    where ImageJ saved a coloured 8-bit image.
+    `diag(x, y, z, 1)` in micrometres, without flips. If the pixel size of an axis is not in
+    the file it is 1, and `meta["spacing_source"]` is `"assumed"`. Values are the stored ones;
+    of a palette these are the indices, which are the grey values of a coloured 8-bit image
+    of ImageJ.
 
     Args:
-        series: which image of a file that holds several.
-        time: which time point of a time series.
-        channel: which channel alone, of several.
+        series: number of the image in a file with several.
+        time: number of the time point in a time series.
+        channel: number of the only channel to read.
         select: index to take along any axis, by tifffile's letter, such as `{"H": 0}`.
         allow_multifile: follow OME-XML to other files of the same folder, and to the
-            `.companion.ome` that holds it.
+            `.companion.ome` with the OME-XML.
         max_bytes: see `FileReader`.
     """
 
@@ -79,7 +79,7 @@ class TiffReader(FileReader):
         return Volume(array, has_channels, affine, "um", source)
 
     def _series_number(self, tif: Any) -> int:
-        """Number of the series to read; the user chooses where there are several."""
+        """Number of the series to read; among several the user must choose."""
         found = [f"{k}: {s.axes} {tuple(s.shape)}" for k, s in enumerate(tif.series)]
         if self.series is None and len(found) > 1:
             listed = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
@@ -94,14 +94,14 @@ class TiffReader(FileReader):
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The part of a series that is decoded: whole pages, of the chosen time or channel alone.
+    """The part of a series to decode: whole pages, of the chosen time or channel alone.
 
     Attributes:
         series: of tifffile.
         shape: of the part.
         axes: of the part, by tifffile's letters.
-        select: what is left to be selected, within the pages.
-        pages: numbers of the pages; None: all, as they come.
+        select: remaining selection, within the pages.
+        pages: numbers of the pages; None: all.
     """
 
     series: Any
@@ -112,12 +112,12 @@ class _Wanted:
 
     @property
     def nbytes(self) -> int:
-        """Of the part once decoded."""
+        """Size of the decoded part."""
         return math.prod(self.shape) * int(self.series.dtype.itemsize)
 
     @classmethod
     def of(cls, series: Any, select: Mapping[str, int]) -> _Wanted:
-        """What a selection that `arrange` accepts needs of a series."""
+        """The part of a series that a selection needs; `arrange` has accepted the selection."""
         shape, axes = tuple(series.shape), str(series.axes)
         lead = len(shape) - len(series.keyframe.shape)  # axes along which pages are counted
         counted = shape[lead:] == tuple(series.keyframe.shape)
@@ -131,7 +131,7 @@ class _Wanted:
         return cls(series, (*pages.shape, *shape[lead:]), rest, inner, pages)
 
     def decode(self, tif: Any, number: int) -> np.ndarray:
-        """Pixels of the part; `number` is the series' own."""
+        """Pixels of the part; `number` is that of the series."""
         if self.pages is None:
             array: np.ndarray = self.series.asarray()
             return array
@@ -141,7 +141,7 @@ class _Wanted:
         return array.reshape(self.shape)
 
     def _read(self) -> np.ndarray:
-        """Pages that are stored one after another, as they are."""
+        """Read pages that are stored one after another, without compression."""
         file = self.series.keyframe.parent.filehandle
         dtype = self.series.dtype.newbyteorder(self.series.keyframe.parent.byteorder)
         shape = (len(self.series.pages), *self.series.keyframe.shape)

@@ -29,8 +29,8 @@ class OmeZarr:
     Attributes:
         array: the zarr array, in the order of `axes`.
         axes: its axes' names, of `t` (one point in time), `c`, `z`, `y`, `x`.
-        spacing: pixel size of the spatial axes, `([Z,] Y, X)`, in `unit`; 1 where it is not known.
-        unit: `"um"`, `"mm"`, or None where the file does not say.
+        spacing: pixel size of the spatial axes, `([Z,] Y, X)`, in `unit`; 1 if unknown.
+        unit: `"um"` or `"mm"`; None: not in the file.
         attributes: of its group.
     """
 
@@ -47,7 +47,7 @@ class OmeZarr:
 
     @property
     def channels(self) -> int:
-        """How many; 1 without an axis of channels."""
+        """Number of channels; 1 without an axis of channels."""
         return self._length("c") if "c" in self.axes else 1
 
     def read(self, window: Window) -> np.ndarray:
@@ -66,8 +66,8 @@ class OmeZarr:
 class OmeZarrReader(FileReader):
     """MONAI reader of OME-Zarr images, NGFF 0.4 and 0.5: level 0, one point in time.
 
-    The affine is `diag(x, y, z, 1)` in micrometres, or millimetres where the file says so. Needs
-    the extra `[zarr]`.
+    The affine is `diag(x, y, z, 1)` in micrometres, or in millimetres if the file is in these.
+    Needs the extra `[zarr]`.
 
     Args:
         max_bytes: see `FileReader`.
@@ -103,16 +103,16 @@ def is_zarr(path: Path) -> bool:
 def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
     """Open an OME-Zarr image without reading its pixels.
 
-    Only regular files below the folder are read, then and later; a chunk that decodes to more
-    than its shape holds is refused.
+    Only regular files in the folder are read, now and later; a chunk with more pixels than its
+    shape is refused.
 
     Args:
         path: its folder.
-        max_bytes: what the chunks that are decoded at a time may take; see `FileReader`.
+        max_bytes: limit for all chunks that are decoded at a time; see `FileReader`.
 
     Raises:
         ValueError: it is no image, has several points in time or unknown axes, or its chunks
-            would take the machine.
+            need too much memory.
         ImportError: zarr is missing.
     """
     zarr = import_zarr()
@@ -138,7 +138,7 @@ def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
 
 
 def import_zarr() -> Any:
-    """The zarr package, which is an extra.
+    """Import the zarr package, which is an extra.
 
     Raises:
         ImportError: it is missing; the message has the command.

@@ -1,4 +1,4 @@
-"""OME-Zarr out: NGFF 0.5, what it says of an image and its pyramid."""
+"""OME-Zarr, NGFF 0.5: the image, its halved copies and its metadata."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def write_ome_zarr(
 ) -> None:
     """Write a whole image as OME-Zarr (NGFF 0.5) with its pixel size.
 
-    Levels halve all spatial axes until no side is above 512 px: integers are picked and
-    floats averaged, so labels stay labels.
+    Levels halve all spatial axes until no side is above 512 px. Integers take every second
+    pixel and floats the mean: labels stay labels.
 
     Args:
-        path: folder `NAME.zarr` to write, in one step; a Zarr folder that is there is replaced.
+        path: folder `NAME.zarr` to write, in one step; it replaces an earlier Zarr folder.
         array: `(C, X, Y[, Z])`; see `storable` for the dtypes. One channel has no axis.
         affine: voxel to world in `spatial_unit`; its translation is not kept.
-        spatial_unit: `"um"`, `"mm"`, or None where the pixel size is not known, which
-            leaves the unit out.
+        spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known, and the file has
+            no unit.
 
     Raises:
-        ValueError: the affine rotates or flips, which OME-Zarr cannot say, or another unit.
+        ValueError: the affine rotates or flips, which OME-Zarr cannot state, or another unit.
         ImportError: zarr is missing.
     """
     zarr = import_zarr()
@@ -83,7 +83,7 @@ def write_ome_zarr(
 class OmeZarrWriter(ArrayWriter):
     """MONAI writer of OME-Zarr, for `SaveImaged(writer="unet_med.data.OmeZarrWriter")`.
 
-    See `write_ome_zarr` for what is written and `ArrayWriter` for the arguments. Needs the
+    See `write_ome_zarr` for the content and `ArrayWriter` for the arguments. Needs the
     extra `[zarr]`.
     """
 
@@ -106,12 +106,12 @@ def chunk_sides(sides: Sequence[int]) -> list[int]:
 
 
 def halve(pixels: np.ndarray, halved: Sequence[bool], *, mean: bool) -> np.ndarray:
-    """Half the sides, rounded up: every second pixel, or the mean of what a pixel covers.
+    """Halve the sides, rounded up: every second pixel, or the mean of two.
 
     Args:
         pixels: `([C,] [Z,] Y, X)`.
-        halved: which spatial axes.
-        mean: the mean; a last pixel without a second one stands for itself.
+        halved: whether to halve, for each spatial axis.
+        mean: take the mean; a last single pixel keeps its value.
 
     >>> halve(np.array([1.0, 3.0, 5.0]), [True], mean=True).tolist()
     [2.0, 5.0]
@@ -149,8 +149,8 @@ def multiscale(
         spacing: pixel size of full resolution, by axis.
         unit: of `spacing`, `"um"`, `"mm"` or None.
         has_channels: whether an axis of channels goes before the spatial ones.
-        mean: levels are means, which lie in the middle of what they cover; else every second
-            pixel, which lies where it was taken.
+        mean: pixels of a level are means, at the centre of the pixels that they cover; else
+            every second pixel, at its own place.
     """
     channel = [{"name": "c", "type": "channel"}] if has_channels else []
     length = {"unit": _UNIT_NAMES[unit]} if unit else {}
@@ -170,7 +170,7 @@ def multiscale(
 def _transforms(
     spacing: Sequence[float], factors: Sequence[int], has_channels: bool, mean: bool
 ) -> list[dict[str, Any]]:
-    """Scale, and translation where the middle of a pixel moves."""
+    """Scale, and translation if the centre of a pixel moves."""
     sizes = list(zip(spacing, factors, strict=True))
     channel = [1.0] * has_channels
     scale = {"type": "scale", "scale": [*channel, *(size * factor for size, factor in sizes)]}

@@ -1,8 +1,8 @@
-"""What protects readers from hostile files: everything outside this package imports it from here.
+"""Protection from hostile files: the only module of this package that others import.
 
-Each function looks at a file before a library decodes it, and raises `ValueError` with one
-sentence, before which the reader puts the file's name. The import is light: libraries for files
-load with the first file.
+Each function checks a file before a library decodes it, and raises `ValueError` with one
+sentence; the reader adds the name of the file. The import is light: libraries such as tifffile
+are imported with the first file.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = [
 
 
 def guarded_zarr_store(path: str | Path) -> Any:
-    """A Zarr store of a folder, of which only regular files inside it are read, up to a size."""
+    """A Zarr store that reads only regular files inside its folder, up to a size."""
     from unet_med.data.protection.zarr_store import GuardedStore
 
     return GuardedStore(path)
 
 
 def guard_zarr_array(array: Any, max_bytes: int | None = None) -> None:
-    """Refuse an array whose chunks need too much memory; bound what its codecs decode to.
+    """Refuse an array whose chunks need too much memory; limit the output of its codecs.
 
     Args:
         array: a `zarr.Array` in a `guarded_zarr_store`.

@@ -43,7 +43,7 @@ def open_itk(path: Path, max_bytes: int | None = None) -> Any:
 
 
 def check_dicom_folder(folder: Path) -> None:
-    """Refuse a folder with pipes, devices, or DICOM files that end the process in GDCM.
+    """Refuse a folder with pipes, devices, or DICOM files that crash GDCM.
 
     Raises:
         ValueError: names the first.
@@ -86,10 +86,10 @@ def check_dicom_files(paths: Sequence[Path], max_bytes: int | None = None) -> No
 
 
 def _check_data_files(path: Path) -> None:
-    """Refuse a MetaImage or NRRD header that takes its pixels from outside its folder.
+    """Refuse a MetaImage or NRRD header that names pixels outside its folder.
 
     Raises:
-        ValueError: names the file that it refers to.
+        ValueError: names the file with the pixels.
     """
     with path.open("rb") as file:
         text = file.read(MAX_TEXT_HEADER).decode("latin-1")
@@ -118,7 +118,7 @@ def _declared_bytes(reader: Any, path: Path) -> int:
 
 
 def _transfer_syntax(path: Path) -> str:
-    """How a DICOM file stores its pixels; the default where it does not say (PS3.10, 7.1)."""
+    """Transfer syntax of a DICOM file: how it stores pixels, or the default (PS3.10, 7.1)."""
     with path.open("rb") as file:
         head = file.read(4096)
     at = 132 if head[128:132] == b"DICM" else len(head)
@@ -133,7 +133,7 @@ def _transfer_syntax(path: Path) -> str:
 
 
 def _check_run_lengths(path: Path) -> None:
-    """A fragment has 1 to 15 segments (PS3.5, G.5); GDCM divides by their number."""
+    """Refuse fragments without 1 to 15 segments (PS3.5, G.5): GDCM divides by their number."""
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         begin = data.find(_FRAGMENTS)
         while begin >= 0:
@@ -152,6 +152,6 @@ def _check_run_lengths(path: Path) -> None:
 
 
 def _require_beside(name: str) -> None:
-    """A plain file name, or a pattern with numbers behind it: `slice%03d.raw 1 40 1`."""
+    """Refuse all but plain names and patterns with numbers: `slice%03d.raw 1 40 1`."""
     if "/" in name or "\\" in name or name.startswith(".."):
         raise ValueError(f"its pixels are in {name[:200]!r}, which is outside its folder")

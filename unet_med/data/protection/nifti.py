@@ -44,9 +44,7 @@ def check_nifti(path: Path, max_bytes: int | None = None) -> None:
 
 
 def _check_header(path: Path) -> None:
-    """Refuse a NIfTI whose header or extensions are longer than they may be.
-
-    What is broken otherwise passes: nibabel says so.
+    """Refuse a NIfTI with too long a header or extension; nibabel finds other damage.
 
     Raises:
         ValueError: pixels that begin too far into the file, or an extension beyond them.
@@ -68,7 +66,7 @@ def _check_header(path: Path) -> None:
 
 
 def _check_extensions(file: BinaryIO, order: str, left: int) -> None:
-    """An extension says its own length, which nibabel believes."""
+    """Refuse extensions that claim too many bytes, because nibabel believes them."""
     flag = file.read(4)
     if left <= 0 or len(flag) < 4 or flag[0] == 0:
         return

@@ -78,7 +78,7 @@ class CheckedTiff:
 
         Args:
             series: of this file.
-            decoded_bytes: of what is to be read of it.
+            decoded_bytes: of the part to read.
             max_bytes: see `require_memory`.
         """
         require_memory(max(decoded_bytes, _tile_bytes(series.keyframe)), max_bytes)

@@ -17,14 +17,14 @@ _XML_TAGS = (270, 700, 65001)  # description, XMP, EER
 
 
 def check_descriptions(tif: Any, chain: Chain) -> None:
-    """Refuse XML that tifffile would choke on, before it parses it.
+    """Refuse XML that would fill the memory, before tifffile parses it.
 
     Args:
         tif: an open `tifffile.TiffFile`.
-        chain: what `check_ifds` found.
+        chain: from `check_ifds`.
 
     Raises:
-        ValueError: too much XML, or OME-XML that lists more planes than can be.
+        ValueError: too much XML, or OME-XML with too many planes.
     """
     for code in _XML_TAGS:
         for tag in tif.pages[0].tags.getall(code) or ():
@@ -35,14 +35,14 @@ def check_descriptions(tif: Any, chain: Chain) -> None:
 
 
 def check_ome_xml(text: str, chain: Chain) -> None:
-    """Refuse XML that is too large, defines entities, or lists more planes than can be.
+    """Refuse XML that is too large, defines entities, or lists too many planes.
 
     Args:
         text: the XML.
-        chain: what `check_ifds` found in the file that it describes.
+        chain: from `check_ifds` of the described file.
 
     Raises:
-        ValueError: says which of them.
+        ValueError: says what is wrong.
     """
     check_xml(text, _Planes(chain))
 
@@ -107,7 +107,7 @@ def check_other_files(xml: str | None, path: Path) -> None:
 
 
 class _Planes:
-    """Counts the planes that the elements of OME-XML declare, since tifffile lists them all."""
+    """Counts the planes that elements of OME-XML declare, because tifffile lists them all."""
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
@@ -133,7 +133,7 @@ class _Planes:
 
 
 def _whole(text: str) -> int:
-    """As tifffile reads it, 0 for what it cannot."""
+    """Read an integer as tifffile does; 0 for other text."""
     try:
         return abs(int(text))
     except ValueError:
