@@ -71,13 +71,20 @@ def write_ome_zarr(
                 )
             ],
         }
-        for level in range(levels):
-            image = halve(image, [True] * space, mean=mean) if level else image
-            chunks = (1,) * has_channels + tuple(chunk_sides(image.shape[-space:]))
-            names = ("c",) * has_channels + axes
-            group.create_array(str(level), data=image, chunks=chunks, dimension_names=names)
+        _put_levels(group, image, axes, levels)
         if is_zarr(Path(path)):
             shutil.rmtree(path)  # a folder is not replaced by a rename
+
+
+def _put_levels(group: Any, image: np.ndarray, axes: Sequence[str], levels: int) -> None:
+    """Add the arrays of all levels; `axes` are the spatial ones of `image`."""
+    space, mean = len(axes), image.dtype.kind == "f"
+    channel = ("c",) * (image.ndim - space)
+    for level in range(levels):
+        image = halve(image, [True] * space, mean=mean) if level else image
+        chunks = (1,) * len(channel) + tuple(chunk_sides(image.shape[-space:]))
+        names = (*channel, *axes)
+        group.create_array(str(level), data=image, chunks=chunks, dimension_names=names)
 
 
 class OmeZarrWriter(ArrayWriter):
