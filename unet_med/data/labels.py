@@ -11,15 +11,16 @@ MAX_CLASSES = 12  # more distinct values than this are instance numbers
 
 
 def guess_label_kind(labels: Sequence[np.ndarray]) -> str:
-    """Guess the meaning of the values in a set of label images.
+    """What the numbers in a set of label images mean.
 
     Args:
         labels: label images, any shape.
 
     Returns:
-        `"mask"`: at most two values in all. `"classes"`: a dozen or fewer integers that
-        repeat from image to image (except 255, the ignore label); but four or more values
-        that are each a single blob in a plane are numbered cells. Else `"instances"`.
+        `"mask"`: at most two values in all. `"classes"`: a dozen or fewer
+        integers that repeat from image to image (255, the ignore label, aside),
+        unless there are four or more and each is a single blob in a plane, as
+        numbered cells are. Else `"instances"`.
     """
     values = [set(np.unique(label).tolist()) for label in labels]
     union = set().union(*values)
@@ -36,11 +37,11 @@ def guess_label_kind(labels: Sequence[np.ndarray]) -> str:
 
 
 def instance_sizes(label: np.ndarray, spatial_dims: int) -> np.ndarray:
-    """Number of pixels of each instance of a label image, in no order.
+    """Pixels of each instance of a label image, in no order.
 
     Args:
         label: instances 1..N, 0 and below elsewhere, `(X, Y)` or `(X, Y, Z)`.
-        spatial_dims: 2 counts in every plane of a volume, 3 in the whole volume.
+        spatial_dims: 2 counts every plane of a volume for itself, 3 the volume as a whole.
 
     >>> instance_sizes(np.array([[1, 1, 0, 7]]), 2).tolist()
     [2, 1]
@@ -54,15 +55,15 @@ def instance_sizes(label: np.ndarray, spatial_dims: int) -> np.ndarray:
 def count_classes(
     labels: Sequence[np.ndarray], names: Sequence[str], given: int | None = None
 ) -> int:
-    """Count the classes 0 to K-1 of labels, at least two; 255 marks ignored pixels.
+    """Classes 0 to K-1 of labels; 255 marks ignored pixels, and there are two at least.
 
-    A stray value would give the network outputs without training data; with 255 as the only
-    foreground it would see no foreground at all.
+    A stray value would make a network with outputs that nothing trains, and 255 as foreground
+    one that sees no foreground.
 
     Args:
         labels: label images of any shape.
         names: their files.
-        given: K, if the caller knows it.
+        given: K, where the caller knows it.
 
     Raises:
         ValueError: a value above K-1, values between 1 and the largest that no label holds,
@@ -98,7 +99,7 @@ def count_classes(
 
 
 def _single_blobs(label: np.ndarray) -> bool:
-    """Whether every value of a plane, except background, is one connected blob."""
+    """Whether every value of a plane, background aside, is one connected blob."""
     from scipy import ndimage
 
     plane = label.squeeze()
