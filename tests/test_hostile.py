@@ -99,3 +99,13 @@ def test_the_budget_is_what_was_said_last(monkeypatch: pytest.MonkeyPatch) -> No
     with limits.budget("2K"):
         assert limits.byte_budget() == 2048
     assert "UNET_MED_MAX_BYTES" not in os.environ
+
+
+# --- the package
+
+
+def test_the_protection_is_light_until_a_file_comes() -> None:
+    code = "import sys, unet_med.data.protection; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "monai", "numpy", "tifffile", "zarr", "nibabel", "SimpleITK", "PIL"}
+    assert not heavy & set(done.stdout.split())
