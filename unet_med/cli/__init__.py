@@ -19,7 +19,7 @@ from typing import Any
 
 from unet_med import __version__
 from unet_med.bundle import override_names
-from unet_med.data.protection.limits import budget
+from unet_med.data.protection import budget
 from unet_med.errors import one_line, user_error
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")

@@ -1,4 +1,4 @@
-"""How many classes a set of labels has, or why that cannot be told."""
+"""What label images hold: masks, classes or instances, and how many of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,49 @@ from collections.abc import Sequence
 import numpy as np
 
 IGNORED = 255
+MAX_CLASSES = 12  # more distinct values than this are instance numbers
+
+
+def guess_label_kind(labels: Sequence[np.ndarray]) -> str:
+    """What the numbers in a set of label images mean.
+
+    Args:
+        labels: label images, any shape.
+
+    Returns:
+        `"mask"`: at most two values in all. `"classes"`: a dozen or fewer
+        integers that repeat from image to image (255, the ignore label, aside),
+        unless there are four or more and each is a single blob in a plane, as
+        numbered cells are. Else `"instances"`.
+    """
+    values = [set(np.unique(label).tolist()) for label in labels]
+    union = set().union(*values)
+    if len(union) <= 2:
+        return "mask"
+    classes = [found - {0, 255} for found in values if found - {0, 255}]
+    shared = set.intersection(*classes) if classes else set()
+    repeated = len(classes) > 1 and len(shared) >= len(set().union(*classes)) / 2
+    integers = all(float(value).is_integer() and value >= 0 for value in union)
+    if not (integers and repeated and len(union) <= MAX_CLASSES):
+        return "instances"
+    numbered = len(union) > 4 and all(map(_single_blobs, labels[:5]))
+    return "instances" if numbered else "classes"
+
+
+def instance_sizes(label: np.ndarray, spatial_dims: int) -> np.ndarray:
+    """Pixels of each instance of a label image, in no order.
+
+    Args:
+        label: instances 1..N, 0 and below elsewhere, `(X, Y)` or `(X, Y, Z)`.
+        spatial_dims: 2 counts every plane of a volume for itself, 3 the volume as a whole.
+
+    >>> instance_sizes(np.array([[1, 1, 0, 7]]), 2).tolist()
+    [2, 1]
+    """
+    if label.ndim == 3 and spatial_dims == 2:
+        planes = np.moveaxis(label, 2, 0)
+        return np.concatenate([instance_sizes(plane, 2) for plane in planes])
+    return np.unique(label[label > 0], return_counts=True)[1]
 
 
 def count_classes(
@@ -53,6 +96,18 @@ def count_classes(
             f"(--classes {largest + 1})"
         )
     return given or max(2, largest + 1)
+
+
+def _single_blobs(label: np.ndarray) -> bool:
+    """Whether every value of a plane, background aside, is one connected blob."""
+    from scipy import ndimage
+
+    plane = label.squeeze()
+    return plane.ndim == 2 and all(
+        ndimage.label(plane == value, np.ones((3, 3)))[1] == 1
+        for value in np.unique(plane)
+        if value not in (0, 255)
+    )
 
 
 def _holder(value: int, found: Sequence[set[int]], names: Sequence[str]) -> str:
