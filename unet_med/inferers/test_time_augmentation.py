@@ -9,8 +9,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from unet_med.inferers.pixels import Box
+
 KINDS = (None, "flips", "rotations")
-Box = tuple[tuple[int, int], ...]  # (start, stop) px a spatial axis; may reach beyond the image
 
 
 @dataclass(frozen=True)
