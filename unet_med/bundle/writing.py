@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unet_med.data.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 Settings = Mapping[str, Any]
 
@@ -32,9 +35,19 @@ def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) ->
     for pairs in [*(json.loads(path.read_text(encoding="utf-8")) for path in overrides), settings]:
         for key, value in pairs.items():
             if key.lstrip("+").split("::")[0] in parser:
+                _check_place(parser, key)
                 merge_kv(parser, key, value)  # "+key" appends
     content = parser.get()
     return dict(content)
+
+
+def _check_place(parser: ConfigParser, key: str) -> None:
+    """Refuse `augment::elastik::prob`: a new value has its place in something that is there."""
+    parts = key.lstrip("+").split("::")
+    for depth in range(1, len(parts)):
+        within, part = "::".join(parts[: depth - 1]), parts[depth - 1]
+        if "::".join(parts[:depth]) not in parser:
+            raise ValueError(f"{key}: {within} has no {part}; it has {', '.join(parser[within])}")
 
 
 def write_settings(bundle: Path, overrides: Sequence[Path], settings: Settings) -> None:
