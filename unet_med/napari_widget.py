@@ -28,6 +28,7 @@ def segment_array(
     bundle: str | Path,
     output: Output = "instances",
     *,
+    trust: bool = False,
     on_tile: Callable[[int], None] | None = None,
 ) -> Array:
     """Segment an array with a trained bundle, as `unet-med predict` would its file.
@@ -36,6 +37,7 @@ def segment_array(
         image: `(C, X, Y[, Z])`, grey values as in the file.
         bundle: folder that `unet-med train` made.
         output: `"instances"`, or the `"mask"` or classes.
+        trust: run also what unet-med's own bundle does not name.
         on_tile: called after each batch of tiles with the number of batches so far.
 
     Returns:
@@ -45,30 +47,14 @@ def segment_array(
         ValueError: the folder holds no trained weights, or the image has other channels
             or axes than the network takes.
     """
-    import torch
-    from monai.data.meta_tensor import MetaTensor
-    from monai.transforms import LoadImaged, SaveImaged
+    from unet_med.segmentation import Segmenter
 
-    from unet_med.bundle import find_weights
-    from unet_med.networks import load_weights
-
-    parser = _parser(Path(bundle))
-    parser["outputs"] = [output]
-    network = parser.get_parsed_content("network").eval()
-    load_weights(network, find_weights(bundle))
+    segment = Segmenter(bundle, trust=trust)
     done = iter(range(1, 1 << 62))
     if on_tile is not None:
-        network.register_forward_hook(lambda *_: on_tile(next(done)))
-    item: Any = {"image": MetaTensor(torch.as_tensor(np.ascontiguousarray(image, np.float32)))}
-    for transform in parser.get_parsed_content("preprocessing").transforms:
-        item = item if isinstance(transform, LoadImaged) else transform(item)
-    device = parser.get_parsed_content("device")
-    with torch.no_grad():
-        logits = parser.get_parsed_content("inferer")(item["image"][None].to(device), network)
-    item["pred"] = logits[0].cpu()  # (K, X, Y[, Z])
-    for transform in parser.get_parsed_content("postprocessing").transforms:
-        item = item if isinstance(transform, SaveImaged) else transform(item)
-    return item[output][0].numpy().astype(np.int32)
+        segment.network.register_forward_hook(lambda *_: on_tile(next(done)))
+    found: Array = getattr(segment(image, axes="CXYZ"[: image.ndim]), output)
+    return found
 
 
 def from_layer(layer: Any) -> Array:
@@ -132,15 +118,3 @@ def segment_widget(
     )
     worker.yielded.connect(lambda count: worker.pbar.set_description(f"segmenting: {count} tiles"))
     return worker
-
-
-def _parser(bundle: Path) -> Any:
-    """The inference config of a bundle; nothing of it is built yet."""
-    from monai.bundle import ConfigParser
-
-    from unet_med.bundle import find_weights
-
-    find_weights(bundle)
-    parser = ConfigParser(ConfigParser.load_config_file(bundle / "configs" / "inference.json"))
-    parser["bundle_root"] = str(bundle)
-    return parser

@@ -16,7 +16,7 @@ from typing import Any
 from monai.bundle import PythonicWorkflow
 from monai.utils import BundlePropertyConfig
 
-from unet_med.bundle import find_bundle, find_override, merge_config
+from unet_med.bundle import find_bundle, find_override, merge_config, require_trust
 
 
 class UNetWorkflow(PythonicWorkflow):
@@ -106,7 +106,11 @@ class UNetInferWorkflow(UNetWorkflow):
     Args:
         bundle: folder of a trained bundle.
         overrides: names of override files of the bundle, those of the training.
+        trust: run also what unet-med's own bundle does not name.
         **settings: ids of the config with new values: `images`, `output_dir`, `checkpoint`, ...
+
+    Raises:
+        ValueError: the bundle names what unet-med's own does not, and is not trusted.
 
     Example::
 
@@ -114,3 +118,15 @@ class UNetInferWorkflow(UNetWorkflow):
     """
 
     kind = "inference"
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | None = None,
+        *,
+        overrides: Sequence[str | os.PathLike[str]] = (),
+        trust: bool = False,
+        **settings: Any,
+    ) -> None:
+        if bundle is not None and not trust:
+            require_trust(Path(bundle))
+        super().__init__(bundle, overrides=overrides, **settings)

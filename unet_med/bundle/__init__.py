@@ -16,7 +16,7 @@ from unet_med.bundle.files import (
     override_names,
 )
 from unet_med.bundle.inspection import ConfigUse, config_files, load_config, targets_of
-from unet_med.bundle.running import command_line, load_workflow
+from unet_med.bundle.running import command_line, inference_parser, load_workflow
 from unet_med.bundle.trust import require_trust
 from unet_med.bundle.writing import merge_config, network_of, write_settings
 
@@ -28,6 +28,7 @@ __all__ = [
     "find_bundle",
     "find_override",
     "find_weights",
+    "inference_parser",
     "load_config",
     "load_workflow",
     "merge_config",

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.fail_fast:
         settings["fail_fast"] = True
     print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
-    workflow = bundle.load_workflow(folder, "inference", settings)
+    workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     workflow.run()
     return _summarize(len(images), getattr(workflow.evaluator, "faults", []), args.output)
 

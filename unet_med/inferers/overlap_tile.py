@@ -185,7 +185,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         box: Box,
         network: Predict,
         *,
-        tile: Sequence[int] | None = None,
+        tile: TileSize | None = None,
     ) -> Tensor:
         """Logits of a box of images that need not be in memory, equal to those of the whole.
 
@@ -207,7 +207,8 @@ class OverlapTileInferer(SlidingWindowInferer):
             ValueError: see a call.
             MemoryError: memory does not suffice for the smallest tiles.
         """
-        return self._logits(read, shape, box, self._net(network, network, len(shape)), tile)
+        net = self._net(network, network, len(shape))
+        return self._logits(read, shape, box, net, self.roi_size if tile is None else tile)
 
     def image_statistics(
         self, read: Read, shape: Sequence[int], network: Predict
@@ -272,7 +273,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         shape: Sequence[int],
         box: Box,
         net: _Net,
-        tile: Sequence[int] | None = None,
+        tile: TileSize | None = None,
     ) -> Tensor:
         """Mean of the logits of a box over the views of `tta`; its pixels are read once."""
         ways = views(self.tta, net.tiling.spatial_dims)
@@ -282,10 +283,11 @@ class OverlapTileInferer(SlidingWindowInferer):
         total: Tensor | None = None
         for number, view in enumerate(ways, start=1):
             note = f"view {number} of {len(ways)}" if len(ways) > 1 else ""
-            size: TileSize = self.roi_size if tile is None else list(view.shape(tile))
-            fitting = partial(
-                self._fitting, _Pass(pixels, box, view, stitcher, size, tile is not None, note)
-            )
+            cut = tile is not None
+            size: TileSize = self.roi_size if tile is None else tile
+            if cut and isinstance(size, Sequence) and not isinstance(size, str):
+                size = list(view.shape(size))  # tiles turn with the image
+            fitting = partial(self._fitting, _Pass(pixels, box, view, stitcher, size, cut, note))
             logits = _assuming(net.tiling, size, fitting)
             total = logits if total is None else total.add_(logits)
         assert total is not None  # there is at least one view

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,7 +75,12 @@ class Pixels:
 
 def in_memory(images: Tensor) -> Read:
     """Reads boxes of images ``(B, C, *S)``, without a copy."""
-    return lambda box: images[(..., *(slice(*side) for side in box))]
+
+    def read(box: Box) -> Tensor:
+        index: tuple[Any, ...] = (..., *(slice(*side) for side in box))
+        return images[index]
+
+    return read
 
 
 def enlarged(border: Border, least: int) -> Border:

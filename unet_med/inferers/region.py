@@ -81,13 +81,14 @@ def _span(length: int, start: int, stop: int, tiling: Tiling) -> tuple[int, int]
 
 
 def _read(span: tuple[int, int], tiling: Tiling) -> tuple[int, int]:
-    """What tiles of a span read; those of a valid network end less than a stride behind it."""
+    """What tiles of a span read: of any legal side they end at the same pixel."""
     start, stop = span
     if tiling.padding == "same":
         return start, stop + -stop % tiling.stride
-    # A foreign network may turn out to be either.
-    before = tiling.margin + (tiling.stride if tiling.padding is None else 0)
-    return start - before, stop + tiling.margin + tiling.stride
+    if tiling.padding == "valid":
+        return start - tiling.lost, start - tiling.lost + tiling.whole_side(stop - start)
+    margin = tiling.margin + tiling.stride  # a foreign network may turn out to be either
+    return start - margin, stop + margin
 
 
 def _moved(box: Box, spans: Box) -> Box:

@@ -103,7 +103,7 @@ class SaveSegmentationd(SaveImaged):
         raise ValueError(f"neither {key!r} nor {self.image_key!r} has metadata that names its file")
 
     def _path(self, key: Hashable, source: str) -> Path:
-        extension = ".tif" if source.lower().endswith(_SAVED_AS_TIFF) else ".nii.gz"
+        extension = ".tif" if saved_as_tiff(source) else ".nii.gz"
         part = self.suffixes.get(str(key), key)
         path = self.output_dir / f"{stem(source)}_{part}{extension}"
         if self._source_of.setdefault(path, source) != source:
@@ -112,6 +112,11 @@ class SaveSegmentationd(SaveImaged):
                 "give the sources different names or different output folders"
             )
         return path
+
+
+def saved_as_tiff(source: str) -> bool:
+    """Whether the results of a file are TIFFs; else they are NIfTI, as the file is medical."""
+    return source.lower().endswith(_SAVED_AS_TIFF)
 
 
 def _check_grid(array: np.ndarray, meta: Mapping[str, Any], key: Hashable) -> None:
