@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from monai.data import MetaTensor
 from test_volumes import make_bundle, write_source
 
@@ -40,12 +41,28 @@ def with_rules(folder: Path, **rules: Any) -> Path:
     return folder
 
 
+def with_foreground(folder: Path, image: Any, share: float = 0.3, **options: Any) -> Path:
+    """The bundle with a last bias that leaves a share of an image to the foreground."""
+    scores = Segmenter(folder)(image, **options).probabilities
+    rule = json.loads((folder / "configs/inference.json").read_text())["finish"]["instances"]
+    if least := rule.get("threshold"):
+        ahead = np.log((1 - scores[0]) / scores[0]) - np.log(least / (1 - least))
+    else:
+        ahead = np.log(scores[1:].max(0) / scores[0])
+    weights = folder / "models" / "model.pt"
+    state = torch.load(weights, weights_only=True)
+    state[[*state][-1]][0] += float(np.quantile(ahead, 1 - share))
+    torch.save(state, weights)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def planes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for planes with all that can be chosen: pixel size, averaging, statistics, rules."""
     choices = {"preset": "modern", "tta": "flips", "statistics": "image", "min_size": 4, "grow": 1}
     folder = make_bundle(tmp_path_factory.mktemp("planes") / "bundle", **choices, **PIXEL)
-    return with_rules(folder, threshold=0.6)
+    pixels = blobs(np.random.default_rng(3), (61, 53))
+    return with_foreground(with_rules(folder, threshold=0.6), pixels, spacing=(0.3, 0.25))
 
 
 def by_monai(folder: Path, image: Path, output: Path) -> dict[str, np.ndarray]:
@@ -223,16 +240,12 @@ def in_blocks(folder: Path, image: Path, output: Path, block: Any) -> dict[str, 
     finish(job)
     assert len(job.blocks) > 3
     found = {
-        name: zarr.open_array(output / f"labels/{name}/0", mode="r")[:] for name in OUTPUTS[:2]
+        name: np.asarray(zarr.open_array(output / f"labels/{name}/0", mode="r")[:]).T
+        for name in OUTPUTS[:2]
     }
-    found["probabilities"] = zarr.open_array(output / "0", mode="r")[:]
-    return {
-        name: x.transpose(
-            *range(x.ndim - x.ndim, x.ndim - len(job.layout.shape)),
-            *range(x.ndim - 1, x.ndim - len(job.layout.shape) - 1, -1),
-        )
-        for name, x in found.items()
-    }
+    scores = np.asarray(zarr.open_array(output / "0", mode="r")[:])
+    found["probabilities"] = np.moveaxis(scores.T, -1, 0)
+    return found
 
 
 def check(found: dict[str, np.ndarray], whole: dict[str, np.ndarray]) -> None:
@@ -268,8 +281,8 @@ def test_a_volume_by_blocks_is_the_whole_volume(
     folder = make_bundle(
         tmp_path / "bundle", spatial_dims=3, preset="modern", min_size=3, grow=1, **choices
     )
-    with_rules(folder, **rules)
     image = write_source(tmp_path / "in.ome.zarr", blobs(rng, (14, 34, 40)))
+    with_foreground(with_rules(folder, **rules), image, 0.15)
     whole = by_monai(folder, image, tmp_path / "whole")
     check(in_blocks(folder, image, tmp_path / "out.ome.zarr", (8, 16, 16)), whole)
 
