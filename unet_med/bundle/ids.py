@@ -1,0 +1,103 @@
+"""Ids of configs: whether there are such, and what several sets of them come to."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from unet_med.bundle.files import find_bundle
+from unet_med.bundle.inspection import load_config
+
+PLANNED = ("train", "inference", "evaluate")  # configs that a plan is written into
+Entry = Mapping[str, Any]  # {"value": ..., "reason": ...}
+
+
+def combine(*sets: Mapping[str, Entry]) -> dict[str, dict[str, Any]]:
+    """Several sets of ids as one, which merges into a config as they do one after the other.
+
+    A later value replaces an earlier one and all that was said of its parts; what is appended
+    (`+id`) several times is appended in that order.
+
+    Args:
+        sets: `{"value": ..., "reason": ...}` by id.
+
+    >>> old, new = ({"value": v, "reason": ""} for v in (1, 2))
+    >>> list(combine({"a::b": old, "c": old}, {"a": new}))
+    ['c', 'a']
+    """
+    combined: dict[str, dict[str, Any]] = {}
+    for id, entry in (pair for ids in sets for pair in ids.items()):
+        value, before = entry["value"], combined.pop(id, None)
+        if id.startswith("+") and before is not None:
+            value = _joined(before["value"], value)
+        elif not id.startswith("+"):
+            for part in [p for p in combined if p == f"+{id}" or _is_part(p.lstrip("+"), id)]:
+                del combined[part]
+        combined[id] = {**entry, "value": value}
+    return combined
+
+
+def require_ids(ids: Iterable[str], *, source: str, config: Mapping[str, Any] | None = None) -> None:
+    """Refuse ids that there are none of.
+
+    Args:
+        ids: as in an override file: `epochs`, `+train::handlers`, `network_def::dropout`.
+        source: who says them, for the message.
+        config: content of the config that must have them; None: any that a plan is written
+            into.
+
+    Raises:
+        ValueError: the first id that is not there, with the nearest one that is.
+    """
+    known = _planned_ids() if config is None else set(config)
+    for id in ids:
+        first = first_of(id)
+        if first not in known:
+            near = difflib.get_close_matches(first, sorted(known), 1)
+            advice = f"did you mean {near[0]}?" if near else "docs/reference/configs.md lists them"
+            raise ValueError(f"{source}: no config has an id {id}; {advice}")
+        if config is not None:
+            _require_part(id.lstrip("+"), source, config)
+
+
+def first_of(id: str) -> str:
+    """The id of a config that an id lies in.
+
+    >>> first_of("+train::handlers")
+    'train'
+    """
+    return re.split("::|#", id.lstrip("+"))[0]
+
+
+def _require_part(id: str, source: str, config: Mapping[str, Any]) -> None:
+    """Refuse a misspelt name within a group; a component may be given any argument."""
+    node: Any = config
+    *groups, last = re.split("::|#", id)
+    for name in [*groups, last]:
+        if isinstance(node, list):
+            node = dict(enumerate(node)) | {str(k): part for k, part in enumerate(node)}
+        if not isinstance(node, dict) or (name is last and "_target_" in node):
+            return  # an expression, or an argument of a component
+        if name not in node:
+            near = difflib.get_close_matches(name, [str(key) for key in node], 1)
+            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(map(str, node))}"
+            raise ValueError(f"{source}: {id} leads nowhere at {name!r}; {advice}")
+        node = node[name]
+
+
+def _planned_ids() -> set[str]:
+    configs = find_bundle() / "configs"
+    return {id for name in PLANNED for id in load_config(configs / f"{name}.json")}
+
+
+def _is_part(id: str, whole: str) -> bool:
+    return id.startswith((f"{whole}::", f"{whole}#"))
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """Two values that are appended one after the other, as MONAI does."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {**one, **other}
+    return [*one, *other]
