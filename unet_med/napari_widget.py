@@ -53,6 +53,7 @@ def segment_array(
     from unet_med.networks import load_weights
 
     parser = _parser(Path(bundle))
+    parser["outputs"] = [output]
     network = parser.get_parsed_content("network").eval()
     load_weights(network, find_weights(bundle))
     done = iter(range(1, 1 << 62))

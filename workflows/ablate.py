@@ -36,15 +36,9 @@ TRAIN_JSON = find_bundle() / "configs" / "train.json"
 DEFAULT = json.loads(TRAIN_JSON.read_text(encoding="utf-8"))
 
 
-def within(section: str, transform: str, **changes: Any) -> dict[str, Any]:
-    """Changed arguments of one transform in a list of the config."""
-    names = [entry["_target_"].split(".")[-1] for entry in DEFAULT[section]]
-    return {f"{section}::{names.index(transform)}::{k}": v for k, v in changes.items()}
-
-
 def with_weight(transform: dict[str, Any]) -> dict[str, Any]:
     """A transform of the labels that moves the weights as well."""
-    if "label" not in transform["keys"]:
+    if "label" not in transform.get("keys", []):
         return transform
     modes = {"mode": [*transform["mode"], "bilinear"]} if "mode" in transform else {}
     return {**transform, "keys": [*transform["keys"], "weight"], **modes}
@@ -54,18 +48,21 @@ CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
     "sgd": {name: DEFAULT[name] for name in ("optimizer", "learning_rate")},
     "no-border-weights": {"w0": 0.0},
-    "no-class-weights": within("weigh", "BorderWeightMapd", class_weights=[1.0, 1.0]),
-    "no-elastic": within("augment", "RandElasticDeformd", prob=0.0),
-    "b-spline": within("augment", "RandElasticDeformd", kernel="bspline"),
+    "no-class-weights": {"weigh::border::class_weights": [1.0, 1.0]},
+    "no-elastic": {"augment::elastic::prob": 0.0},
+    "b-spline": {"augment::elastic::kernel": "bspline"},
     "same-padding": {"network_def::padding": "same"},  # with zeros, in every convolution
     "no-skip": {"network_def::skip": "none"},
     "up-bilinear": {"network_def::upsample": "bilinear"},
     "up-unpool": {"network_def::upsample": "unpool"},
     "up-pixelshuffle": {"network_def::upsample": "pixelshuffle"},
     "no-dropout": {"network_def::dropout": 0.0},
-    "weights-before": {  # of the whole image, then deformed; the last entry drops the metadata
-        "train::preprocessing::transforms": "$@load + @weigh + @augment + @weigh[-1:]",
-        "augment": [with_weight(transform) for transform in DEFAULT["augment"]],
+    "weights-before": {  # of the whole image, then deformed
+        "train::preprocessing::chains": ["@load", "@weigh", "@augment"],
+        "augment": {
+            **{name: with_weight(transform) for name, transform in DEFAULT["augment"].items()},
+            "drop_metadata": DEFAULT["weigh"]["tensors"],
+        },
     },
 }
 

@@ -32,7 +32,7 @@ from unet_med.data import AutoReader
 from unet_med.data.atomic import atomic_write
 from unet_med.errors import user_error
 from unet_med.inferers.test_time_augmentation import views
-from unet_med.transforms import SelectSliced
+from unet_med.transforms import SelectSliced, compose
 
 Item = dict[str, Any]  # of a MONAI data list: paths of image and label
 Row = dict[str, Any]
@@ -154,7 +154,7 @@ def train(
     return Trained(
         network=part("network"),
         inferer=part("validate::inferer"),
-        load=Compose(part("load")),
+        load=compose([part("load")]),
         steps=part("train::trainer").state.iteration,
         seconds=round(60 * part("budget").elapsed_minutes, 1),
     )

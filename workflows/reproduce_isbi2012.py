@@ -38,35 +38,32 @@ AT_8_NM = {  # membranes are still 4 px wide, and a step on as much tissue costs
 }
 TILE_8_NM = 96  # px
 BOTH = ["image", "label"]
-FALK_WEIGHTS = [  # Falk et al. 2019: weights of the annotation, then the ridge
-    {"_target_": "unet_med.transforms.FalkWeightMapd", "keys": "label", "weight_key": "weight"},
-    {"_target_": "unet_med.transforms.SeparateInstancesd", "keys": "label", "kind": "falk"},
-    {"_target_": "monai.transforms.AsDiscreted", "keys": "label", "threshold": 0.5},
-    {"_target_": "monai.transforms.SelectItemsd", "keys": [*BOTH, "weight"]},
-    {"_target_": "monai.transforms.EnsureTyped", "keys": [*BOTH, "weight"], "track_meta": False},
-]
+FOREGROUND = {"_target_": "monai.transforms.AsDiscreted", "keys": "label", "threshold": 0.5}
+FALK_WEIGHTS = {  # Falk et al. 2019: weights of the annotation, then the ridge
+    "weigh::border": {"_target_": "unet_med.transforms.FalkWeightMapd", "keys": "label"},
+    "weigh::separate::kind": "falk",
+    "weigh::_after_": {"separate": "border"},
+}
 MONAI_CROP = 192  # px
 
 
-def monai_augment(crop: int) -> list[dict[str, Any]]:
+def monai_augment(crop: int) -> dict[str, dict[str, Any]]:
     """MONAI's augmentation for crops of so many pixels, in which it is as strong as in 192."""
     zoom = crop / MONAI_CROP
     elastic = {"spacing": [30 * zoom] * 2, "magnitude_range": [zoom, 2 * zoom]}  # px
     ways = {"mode": ["bilinear", "nearest"], "padding_mode": "reflection"}
-    names_and_arguments: list[tuple[str, dict[str, Any]]] = [
-        ("RandSpatialCropd", {"keys": BOTH, "roi_size": crop, "random_size": False}),
-        ("RandFlipd", {"keys": BOTH, "prob": 0.5, "spatial_axis": 0}),
-        ("RandFlipd", {"keys": BOTH, "prob": 0.5, "spatial_axis": 1}),
-        ("RandRotate90d", {"keys": BOTH, "prob": 0.5}),
-        (
-            "RandAffined",
-            {"keys": BOTH, "prob": 0.3, "rotate_range": 0.785, "scale_range": 0.1, **ways},
-        ),
-        ("Rand2DElasticd", {"keys": BOTH, "prob": 0.1, **elastic, **ways}),
-        ("RandAdjustContrastd", {"keys": "image", "prob": 0.3}),
-        ("RandScaleIntensityd", {"keys": "image", "factors": 0.1}),
-    ]
-    return [{"_target_": f"monai.transforms.{name}", **more} for name, more in names_and_arguments]
+    affine = {"rotate_range": 0.785, "scale_range": 0.1}
+    chain: dict[str, tuple[str, dict[str, Any]]] = {
+        "crop": ("RandSpatialCropd", {"keys": BOTH, "roi_size": crop, "random_size": False}),
+        "flip_x": ("RandFlipd", {"keys": BOTH, "prob": 0.5, "spatial_axis": 0}),
+        "flip_y": ("RandFlipd", {"keys": BOTH, "prob": 0.5, "spatial_axis": 1}),
+        "quarter_turn": ("RandRotate90d", {"keys": BOTH, "prob": 0.5}),
+        "affine": ("RandAffined", {"keys": BOTH, "prob": 0.3, **affine, **ways}),
+        "elastic": ("Rand2DElasticd", {"keys": BOTH, "prob": 0.1, **elastic, **ways}),
+        "contrast": ("RandAdjustContrastd", {"keys": "image", "prob": 0.3}),
+        "intensity": ("RandScaleIntensityd", {"keys": "image", "factors": 0.1}),
+    }
+    return {k: {"_target_": f"monai.transforms.{name}", **v} for k, (name, v) in chain.items()}
 
 
 def basic_unet(features: list[int], crop: int = MONAI_CROP) -> dict[str, Any]:
@@ -87,11 +84,15 @@ def basic_unet(features: list[int], crop: int = MONAI_CROP) -> dict[str, Any]:
         },
         "batch_size": 4,
         "augment": monai_augment(crop),
-        "weigh": [
-            {"_target_": "monai.transforms.AsDiscreted", "keys": "label", "threshold": 0.5},
-            {"_target_": "monai.transforms.SelectItemsd", "keys": BOTH},
-            {"_target_": "monai.transforms.EnsureTyped", "keys": BOTH, "track_meta": False},
-        ],
+        "weigh": {
+            "foreground": FOREGROUND,
+            "select": {"_target_": "monai.transforms.SelectItemsd", "keys": BOTH},
+            "tensors": {
+                "_target_": "monai.transforms.EnsureTyped",
+                "keys": BOTH,
+                "track_meta": False,
+            },
+        },
         "validate::inferer": {
             "_target_": "monai.inferers.SlidingWindowInferer",
             "roi_size": [crop, crop],
@@ -111,9 +112,9 @@ def variants(features: list[int]) -> dict[str, dict[str, Any]]:
         "falk2019": {
             **paper,
             "preset": "falk2019",
-            "weigh": FALK_WEIGHTS,
-            "augment::4::kernel": "bspline",
-            "augment::4::grid": 5,  # nodes about 150 px apart
+            **FALK_WEIGHTS,
+            "augment::elastic::kernel": "bspline",
+            "augment::elastic::grid": 5,  # nodes about 150 px apart
         },
         "modern": {
             "features": features,

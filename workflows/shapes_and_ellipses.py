@@ -49,8 +49,8 @@ COMMON: dict[str, Any] = {
     "batch_size": 8,
     "learning_rate": 0.002,
     "label_kind": "classes",
-    "augment": [],
-    "weigh": [TENSORS],  # no weight: the loss takes every pixel alike
+    "augment": {},
+    "weigh": {"tensors": TENSORS},  # no weight: the loss takes every pixel alike
     "train::dataset": {
         "_target_": "monai.data.Dataset",
         "data": {**SHAPES_DATA, "num_images": 1_000_000, "seed": "@seed"},
@@ -70,15 +70,15 @@ ELLIPSES = {
         "to_onehot_y": True,
         "include_background": False,  # an ellipse covers one pixel of thirty
     },
-    "load": [
-        STANDARDIZE,
-        {
+    "load": {
+        "standardize": STANDARDIZE,
+        "ellipse": {
             "_target_": "monai.transforms.LabelToMaskd",
             "keys": "label",
             "select_labels": [ELLIPSE],
         },
-        TENSORS,
-    ],
+        "tensors": TENSORS,
+    },
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "ellipses": ELLIPSES,
@@ -86,11 +86,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "six-channels": {
         **COMMON,
         "out_channels": len(SHAPES),
-        "load": [STANDARDIZE, TENSORS],
+        "load": {"standardize": STANDARDIZE, "tensors": TENSORS},
         "loss": {"_target_": "monai.losses.DiceCELoss", "sigmoid": True},
-        "validate::postprocessing::transforms": [
-            {"_target_": "monai.transforms.AsDiscreted", "keys": "pred", "threshold": 0.0}
-        ],
+        "validate::finish": {
+            "threshold": {
+                "_target_": "monai.transforms.AsDiscreted",
+                "keys": "pred",
+                "threshold": 0.0,
+            }
+        },
     },
 }
 

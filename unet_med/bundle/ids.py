@@ -58,8 +58,8 @@ def require_ids(ids: Iterable[str], *, source: str, config: Mapping[str, Any] | 
             near = difflib.get_close_matches(first, sorted(known), 1)
             advice = f"did you mean {near[0]}?" if near else "docs/reference/configs.md lists them"
             raise ValueError(f"{source}: no config has an id {id}; {advice}")
-        if config is not None:
-            _require_part(id.lstrip("+"), source, config)
+        if config is not None and (problem := misplaced(id, config)):
+            raise ValueError(f"{source}: {problem}")
 
 
 def first_of(id: str) -> str:
@@ -71,20 +71,22 @@ def first_of(id: str) -> str:
     return re.split("::|#", id.lstrip("+"))[0]
 
 
-def _require_part(id: str, source: str, config: Mapping[str, Any]) -> None:
-    """Refuse a misspelt name within a group; a component may be given any argument."""
+def misplaced(id: str, config: Mapping[str, Any]) -> str | None:
+    """Why an id such as `augment::elastik::prob` has no place in a config; None where it has.
+
+    Its last part may be new: an argument of a component, a transform of a chain.
+    """
+    parts = re.split("::|#", id.lstrip("+"))
     node: Any = config
-    *groups, last = re.split("::|#", id)
-    for name in [*groups, last]:
-        if isinstance(node, list):
-            node = dict(enumerate(node)) | {str(k): part for k, part in enumerate(node)}
-        if not isinstance(node, dict) or (name is last and "_target_" in node):
-            return  # an expression, or an argument of a component
-        if name not in node:
-            near = difflib.get_close_matches(name, [str(key) for key in node], 1)
-            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(map(str, node))}"
-            raise ValueError(f"{source}: {id} leads nowhere at {name!r}; {advice}")
-        node = node[name]
+    for depth, part in enumerate(parts[:-1]):
+        names = [str(name) for name in (node if isinstance(node, dict) else range(len(node)))]
+        if part not in names:
+            within = "::".join(parts[:depth])
+            return f"{id}: {within} has no {part}; it has {', '.join(names)}"
+        node = node[part] if isinstance(node, dict) else node[int(part)]
+        if not isinstance(node, dict | list):
+            break  # an expression, or another id
+    return None
 
 
 def _planned_ids() -> set[str]:

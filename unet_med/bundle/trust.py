@@ -15,6 +15,7 @@ _EARLIER = {  # named by bundles of earlier versions
     "monai.data.Dataset",
     "monai.engines.SupervisedEvaluator",
     "monai.handlers.CheckpointLoader",
+    "monai.transforms.Compose",
 }
 _SHOWN = 5
 

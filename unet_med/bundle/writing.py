@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unet_med.bundle.ids import PLANNED, combine
+from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_ids
 from unet_med.bundle.inspection import load_config
 from unet_med.data.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 LABELLED = ("train", "evaluate")  # configs that read images and labels
 Settings = Mapping[str, Any]
@@ -34,10 +37,16 @@ def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) ->
     parser = ConfigParser(ConfigParser.load_config_file(config))
     for pairs in [*(json.loads(path.read_text(encoding="utf-8")) for path in overrides), settings]:
         for key, value in pairs.items():
-            if key.lstrip("+").split("::")[0] in parser:
+            if _concerns(key, parser):
+                require_ids([key], source=config.name, config=parser.get())
                 merge_kv(parser, key, value)  # "+key" appends
     content = parser.get()
     return dict(content)
+
+
+def _concerns(id: str, parser: ConfigParser) -> bool:
+    """Whether a config has what an id sets, or appends to."""
+    return (id[1:] if id.startswith("+") else first_of(id)) in parser
 
 
 def write_settings(
@@ -92,13 +101,18 @@ def _write_ids(bundle: Path, ids: Settings) -> None:
     What goes into its network and comes out is written into `metadata.json`, where MONAI Label
     and the model zoo's checks look for it.
     """
-    for name in PLANNED:
-        path = bundle / "configs" / f"{name}.json"
-        content = merge_config(path, [], ids)
-        _write_json(path, content)
+    paths = [bundle / "configs" / f"{name}.json" for name in PLANNED]
+    contents = {path: load_config(path) for path in paths}
+    for id in ids:  # one that has its place in no config is misspelt
+        having = {path: content for path, content in contents.items() if first_of(id) in content}
+        if having and all(misplaced(id, content) for content in having.values()):
+            require_ids([id], source=next(iter(having)).name, config=next(iter(having.values())))
+    for path, content in contents.items():
+        own = {id: value for id, value in ids.items() if not misplaced(id, content)}
+        _write_json(path, merge_config(path, [], own))
     path = bundle / "configs" / "metadata.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
-    _describe(metadata["network_data_format"], content)
+    _describe(metadata["network_data_format"], load_config(paths[0]))
     _write_json(path, metadata)
 
 

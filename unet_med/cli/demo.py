@@ -24,9 +24,9 @@ SETTINGS: dict[str, Any] = {
     "tile_size": 300,  # -> 260 px out at depth 3 with transposed convolutions
     "network_def::padding": "valid",
     "network_def::norm": None,
-    "augment::3::prob": 0.5,
-    "augment::4::prob": 1.0,
-    "weigh::1::class_weights": None,
+    "augment::rotate::prob": 0.5,
+    "augment::elastic::prob": 1.0,
+    "weigh::border::class_weights": None,
     "batch_size": 1,
     "learning_rate": 0.001,
     "tiles_per_epoch": 24,

@@ -144,8 +144,7 @@ def _bundle_of(record: Record) -> Path | None:
 def _reading(record: Record, bundle: Path | None) -> Reading:
     settings, evaluation = record["settings"], record.get("evaluation", {})
     trained = read_settings(bundle) if bundle else {}
-    weigh = [t for t in trained.get("weigh", []) if "BorderWeightMap" in t.get("_target_", "")]
-    weights = weigh[0].get("class_weights") if weigh else None
+    weights = trained.get("weigh", {}).get("border", {}).get("class_weights")
     return Reading(
         kind=evaluation.get("label_kind") or settings.get("label_kind", "instances"),
         by_plane=settings.get("spatial_dims") == 2,

@@ -1,5 +1,6 @@
 """MONAI transforms, array and dictionary doors of the layers below."""
 
+from unet_med.transforms.chains import compose
 from unet_med.transforms.check import CheckPaird, DropIgnoredd, SelectSliced
 from unet_med.transforms.crop import (
     RandTileCrop,
@@ -104,4 +105,5 @@ __all__ = [
     "SeparateInstancesd",
     "Standardize",
     "Standardized",
+    "compose",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.transforms import Activationsd, AsDiscreted, CopyItemsd, Invertd, LoadImaged, SaveImaged
 from torch import Tensor, nn
 
 from unet_med.bundle import find_weights
@@ -31,13 +32,12 @@ batch normalisation that looks at the image, its statistics as `norm.k.NAME`.
 """
 
 _POSTPROCESSING = (
-    "monai.transforms.Activationsd",
-    "monai.transforms.CopyItemsd",
-    "monai.transforms.Invertd",  # of the preprocessing, in which nothing is left to invert
-    "monai.transforms.AsDiscreted",
-    "unet_med.transforms.InstancesFromLogitsd",
-    "unet_med.transforms.SaveSegmentationd",
-    "monai.transforms.SaveImaged",
+    Activationsd,
+    CopyItemsd,
+    Invertd,  # of the preprocessing, in which nothing is left to invert
+    AsDiscreted,
+    InstancesFromLogitsd,
+    SaveImaged,
 )
 
 
@@ -227,6 +227,7 @@ def _parser(folder: Path, settings: Mapping[str, Any], device: str) -> Any:
     parser.read_config(folder / "configs" / "inference.json")
     parser.read_meta(folder / "configs" / "metadata.json")
     parser.update({"bundle_root": str(folder), "device": f"$torch.device('{device}')", **settings})
+    parser.update({"outputs": ["mask", "instances"]})  # the rules of instances are always read
     return parser
 
 
@@ -250,8 +251,6 @@ def _facts(network: nn.Module, inferer: OverlapTileInferer) -> Tiling:
 
 def _standardizes(parser: Any, tiling: Tiling) -> bool:
     """Whether the bundle standardises; refuses preprocessing that needs the whole image."""
-    from monai.transforms import LoadImaged
-
     found = False
     for transform in parser.get_parsed_content("preprocessing").transforms:
         if isinstance(transform, Standardized):
@@ -268,18 +267,15 @@ def _standardizes(parser: Any, tiling: Tiling) -> bool:
 
 def _instances(parser: Any) -> InstancesFromLogits:
     """The bundle's step from probabilities to instances; refuses what is not known."""
-    steps = parser["postprocessing"]["transforms"]
-    unknown = [step["_target_"] for step in steps if step["_target_"] not in _POSTPROCESSING]
-    if unknown:
-        raise ValueError(
-            f"the bundle's postprocessing has {unknown[0]}, which is not known to work block by "
-            f"block; take it out of inference.json and apply it to the result"
-        )
-    for number, step in enumerate(steps):
-        if step["_target_"].endswith(InstancesFromLogitsd.__name__):
-            door = parser.get_parsed_content(f"postprocessing::transforms::{number}")
-            return door.transform
-    return InstancesFromLogits()
+    steps = parser.get_parsed_content("postprocessing").transforms
+    for step in steps:
+        if not isinstance(step, _POSTPROCESSING):
+            raise ValueError(
+                f"the bundle's postprocessing has {type(step).__name__}, which is not known to "
+                f"work block by block; take it out of inference.json and apply it to the result"
+            )
+    found = (step.transform for step in steps if isinstance(step, InstancesFromLogitsd))
+    return next(found, InstancesFromLogits())
 
 
 def _native(pixels: np.ndarray) -> np.ndarray:
