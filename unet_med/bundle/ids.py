@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unet_med.bundle.files import find_bundle
@@ -39,27 +39,32 @@ def combine(*sets: Mapping[str, Entry]) -> dict[str, dict[str, Any]]:
     return combined
 
 
-def require_ids(ids: Iterable[str], *, source: str, config: Mapping[str, Any] | None = None) -> None:
+def require_ids(
+    ids: Iterable[str], *, source: str, configs: Sequence[Mapping[str, Any]] | None = None
+) -> None:
     """Refuse ids that there are none of.
 
     Args:
         ids: as in an override file: `epochs`, `+train::handlers`, `network_def::dropout`.
         source: who says them, for the message.
-        config: content of the config that must have them; None: any that a plan is written
-            into.
+        configs: contents of configs, of which one must have each id; None: those of this
+            installation that a plan is written into.
 
     Raises:
         ValueError: the first id that is not there, with the nearest one that is.
     """
-    known = _planned_ids() if config is None else set(config)
+    ids = list(ids)
+    contents = _planned_configs() if configs is None else configs
+    known = {id for content in contents for id in content}
     for id in ids:
-        first = first_of(id)
-        if first not in known:
-            near = difflib.get_close_matches(first, sorted(known), 1)
+        having = [content for content in contents if first_of(id) in content]
+        if not having:
+            near = difflib.get_close_matches(first_of(id), sorted(known), 1)
             advice = f"did you mean {near[0]}?" if near else "docs/reference/configs.md lists them"
             raise ValueError(f"{source}: no config has an id {id}; {advice}")
-        if config is not None and (problem := misplaced(id, config)):
-            raise ValueError(f"{source}: {problem}")
+        problems = [misplaced(id, content, ids) for content in having]
+        if all(problems):
+            raise ValueError(f"{source}: {problems[0]}")
 
 
 def first_of(id: str) -> str:
@@ -71,12 +76,19 @@ def first_of(id: str) -> str:
     return re.split("::|#", id.lstrip("+"))[0]
 
 
-def misplaced(id: str, config: Mapping[str, Any]) -> str | None:
+def misplaced(id: str, config: Mapping[str, Any], others: Iterable[str] = ()) -> str | None:
     """Why an id such as `augment::elastik::prob` has no place in a config; None where it has.
 
     Its last part may be new: an argument of a component, a transform of a chain.
+
+    Args:
+        id: the id.
+        config: content of the config.
+        others: ids that are set with it, and may make the place.
     """
     parts = re.split("::|#", id.lstrip("+"))
+    if any("::".join(parts[:depth]) in others for depth in range(2, len(parts))):
+        return None
     node: Any = config
     for depth, part in enumerate(parts[:-1]):
         names = [str(name) for name in (node if isinstance(node, dict) else range(len(node)))]
@@ -89,9 +101,9 @@ def misplaced(id: str, config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _planned_ids() -> set[str]:
+def _planned_configs() -> list[dict[str, Any]]:
     configs = find_bundle() / "configs"
-    return {id for name in PLANNED for id in load_config(configs / f"{name}.json")}
+    return [load_config(configs / f"{name}.json") for name in PLANNED]
 
 
 def _is_part(id: str, whole: str) -> bool:

@@ -57,9 +57,7 @@ def targets_of(configs: Iterable[str | Path]) -> list[ConfigUse]:
     >>> sorted({use.text.split(".")[0] for use in uses if use.kind == "target"})
     ['ignite', 'monai', 'torch', 'unet_med']
     """
-    return [
-        use for path in map(Path, configs) for use in uses_in(path.as_posix(), _content(path))
-    ]
+    return [use for path in map(Path, configs) for use in uses_in(path.as_posix(), _content(path))]
 
 
 def load_config(path: Path) -> Any:

@@ -8,7 +8,13 @@ from typing import Any
 
 from unet_med.bundle.files import find_bundle
 from unet_med.bundle.ids import first_of
-from unet_med.bundle.inspection import config_files, load_config, planned_values, targets_of, uses_in
+from unet_med.bundle.inspection import (
+    config_files,
+    load_config,
+    planned_values,
+    targets_of,
+    uses_in,
+)
 
 READ_BY_PREDICT = ("inference.json", "metadata.json")
 _EARLIER = {  # named by bundles of earlier versions

@@ -18,7 +18,9 @@ LABELLED = ("train", "evaluate")  # configs that read images and labels
 Settings = Mapping[str, Any]
 
 
-def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) -> dict[str, Any]:
+def merge_config(
+    config: Path, overrides: Sequence[Path], settings: Settings, *, skip: bool = False
+) -> dict[str, Any]:
     """Config file with override files and single settings merged in, as MONAI merges them.
 
     Args:
@@ -27,9 +29,13 @@ def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) ->
             append to them; ids that the config does not know are left out (an
             override serves training and inference alike).
         settings: single ids, likewise.
+        skip: also leave out ids of parts that this config does not have.
 
     Returns:
         The content of the config file.
+
+    Raises:
+        ValueError: an id leads to a part that is not there, unless `skip`.
     """
     from monai.bundle import ConfigParser
     from monai.bundle.utils import merge_kv
@@ -37,8 +43,8 @@ def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) ->
     parser = ConfigParser(ConfigParser.load_config_file(config))
     for pairs in [*(json.loads(path.read_text(encoding="utf-8")) for path in overrides), settings]:
         for key, value in pairs.items():
-            if _concerns(key, parser):
-                require_ids([key], source=config.name, config=parser.get())
+            if _concerns(key, parser) and not (skip and misplaced(key, parser.get())):
+                require_ids([key], source=config.name, configs=[parser.get()])
                 merge_kv(parser, key, value)  # "+key" appends
     content = parser.get()
     return dict(content)
@@ -102,14 +108,11 @@ def _write_ids(bundle: Path, ids: Settings) -> None:
     and the model zoo's checks look for it.
     """
     paths = [bundle / "configs" / f"{name}.json" for name in PLANNED]
-    contents = {path: load_config(path) for path in paths}
-    for id in ids:  # one that has its place in no config is misspelt
-        having = {path: content for path, content in contents.items() if first_of(id) in content}
-        if having and all(misplaced(id, content) for content in having.values()):
-            require_ids([id], source=next(iter(having)).name, config=next(iter(having.values())))
-    for path, content in contents.items():
-        own = {id: value for id, value in ids.items() if not misplaced(id, content)}
-        _write_json(path, merge_config(path, [], own))
+    contents = {path: load_config(path) for path in paths if path.is_file()}
+    known = [id for id in ids if any(first_of(id) in content for content in contents.values())]
+    require_ids(known, source=str(bundle), configs=list(contents.values()))
+    for path in contents:
+        _write_json(path, merge_config(path, [], ids, skip=True))
     path = bundle / "configs" / "metadata.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
     _describe(metadata["network_data_format"], load_config(paths[0]))

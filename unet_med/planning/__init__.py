@@ -13,7 +13,7 @@ from typing import Any
 _MODULE_OF = {
     "DataFolder": "folders",
     "Decision": "plan",
-    "Fingerprint": "fingerprint",
+    "Fingerprint": "fingerprints",
     "Plan": "plan",
     "describe": "words",
     "fingerprint": "looking",

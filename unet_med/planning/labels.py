@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unet_med import data
-from unet_med.planning.fingerprint import PERCENTILES, Fingerprint
+from unet_med.planning.fingerprints import PERCENTILES, Fingerprint
 from unet_med.planning.plan import Decision
 
 LOOK_LIKE = {

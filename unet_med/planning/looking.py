@@ -12,7 +12,7 @@ import numpy as np
 
 from unet_med import data
 from unet_med.data.labels import LOOKED_AT, LabelSummary
-from unet_med.planning.fingerprint import PERCENTILES, Case, FileFacts, Fingerprint, Instances
+from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.folders import DataFolder
 from unet_med.planning.ranges import as_ranges
 
@@ -49,14 +49,13 @@ def fingerprint(
     folder = DataFolder.of(images, labels)
     pairs = data.find_pairs(str(folder.images), folder.labels and str(folder.labels))
     heads = [
-        (_facts(pair["image"], folder, choice), _facts(pair["label"], folder, {}))
-        for pair in pairs
+        (_facts(pair["image"], folder, choice), _facts(pair["label"], folder, {})) for pair in pairs
     ]
     looks = [_look(pair["label"], k) for k, pair in enumerate(pairs)]
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     return Fingerprint(
         images=folder.name(folder.images),
-        labels=folder.labels and folder.name(folder.labels),
+        labels=folder.name(folder.labels) if folder.labels else None,
         cases=tuple(
             Case(image, label, as_ranges(look.values.tolist()))
             for (image, label), look in zip(heads, looks, strict=True)
@@ -146,7 +145,8 @@ def _sample(
     clock: Callable[[], float] = time.monotonic,
 ) -> list[np.ndarray]:
     """Pixels `(C, N)` of as many images as there is time for, spread over the set."""
-    end, samples = clock() + seconds, []
+    end = clock() + seconds
+    samples: list[np.ndarray] = []
     for k in _spread_out(len(paths)):
         if samples and clock() >= end:
             break

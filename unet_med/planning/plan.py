@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unet_med.planning.fingerprint import Fingerprint
+from unet_med.planning.fingerprints import Fingerprint
 
 
 @dataclass(frozen=True)

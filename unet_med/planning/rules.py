@@ -10,10 +10,10 @@ from typing import Any
 
 from unet_med import bundle
 from unet_med.data.checksum import sha256
-from unet_med.planning.fingerprint import Fingerprint
+from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import decide_labels, min_size
 from unet_med.planning.plan import Decision, Plan
-from unet_med.planning.sizes import decide_pixel_size, tile_size
+from unet_med.planning.sizes import as_list, decide_pixel_size, tile_size
 
 CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
 DEFAULT_MINUTES = 10.0
@@ -81,6 +81,7 @@ def _decide(
     labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"))
     pixels = decide_pixel_size(found, steering.get("element_size"))
     size = pixels["element_size"].value
+    size = None if size is None else as_list(size)
     stack = dims.value == 2 and len(found.cases[0].image.shape) == 3
     return {
         "preset": _asked_or(steering, "preset", "modern", "trains fast and well on most images"),
@@ -101,9 +102,7 @@ def _decide(
     }
 
 
-def _asked_or(
-    steering: Mapping[str, Any], id: str, default: Any, reason: str
-) -> Decision:
+def _asked_or(steering: Mapping[str, Any], id: str, default: Any, reason: str) -> Decision:
     if steering.get(id) is not None:
         return Decision(steering[id], ASKED)
     return Decision(default, reason)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unet_med import bundle
-from unet_med.planning.fingerprint import FileFacts, Fingerprint
+from unet_med.planning.fingerprints import FileFacts, Fingerprint
 from unet_med.planning.plan import Decision
 
 IN_PLANE = {"valid": 388, "same": 192}  # output of a 2-D tile at most, px; 388: the paper's
@@ -26,7 +26,7 @@ def decide_pixel_size(
     if asked is None:
         reason = "images keep their own pixels"
         return {"element_size": Decision(None, reason), "element_unit": Decision(None, reason)}
-    sizes = _listed(asked)
+    sizes = as_list(asked)
     for case in found.cases:
         if case.image.pixel_size_source == "assumed":
             words = " x ".join(f"{size:g}" for size in sizes)
@@ -78,11 +78,12 @@ def _zoom(image: FileFacts, asked: Any, axes: int) -> np.ndarray[Any, Any]:
     """Pixels of the asked size that one pixel of the image becomes along each axis."""
     if asked is None:
         return np.ones(axes)
-    sizes = _listed(asked)
+    sizes = as_list(asked)
     sizes = sizes if len(sizes) > 1 else sizes * len(image.pixel_size)
     kept = image.pixel_size[len(sizes) :]  # a 2-D network leaves the planes' distance
     return np.divide(image.pixel_size, [*sizes, *kept])
 
 
-def _listed(sizes: Sequence[float] | float) -> list[float]:
+def as_list(sizes: Sequence[float] | float) -> list[float]:
+    """One size, or one an axis, as a list."""
     return [float(sizes)] if isinstance(sizes, int | float) else [float(size) for size in sizes]

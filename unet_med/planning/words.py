@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from unet_med.planning.fingerprint import Fingerprint
+from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import MEDIAN
 from unet_med.planning.plan import Plan
 from unet_med.planning.rules import image_count
+from unet_med.planning.sizes import as_list
 
 LABELS = {
     "mask": "a mask, its value besides 0 the foreground",
@@ -84,8 +85,7 @@ def _sizes(found: Fingerprint) -> str:
 def _pixels(plan: Plan) -> str:
     asked = plan.value("element_size")
     if asked is not None:
-        sizes = asked if isinstance(asked, list) else [asked]
-        return f"brought to {_times(sizes)} {plan.value('element_unit')}"
+        return f"brought to {_times(as_list(asked))} {plan.value('element_unit')}"
     first = plan.data.cases[0].image
     if first.pixel_size_source == "assumed":
         return "of a size that the files do not say"

@@ -254,7 +254,9 @@ class BlockJob:
 
     def _parts(self, image: Source, statistics: Statistics) -> dict[str, str]:
         """What decides the result, as hashes."""
-        configs = [self.bundle / "configs" / f"{n}.json" for n in ("inference", "metadata")]
+        names = ("inference", "metadata", "plan")
+        configs = [self.bundle / "configs" / f"{name}.json" for name in names]
+        configs = [path for path in configs if path.is_file()]  # a bundle may have no plan
         return {
             "weights": _file_hash(weights_of(self.bundle, self.settings)),
             "configs": _hash([[_file_hash(file) for file in configs], self.settings]),
