@@ -211,8 +211,10 @@ def test_a_training_is_told_the_pixel_size_and_keeps_it(
     configs = tmp_path / "b" / "configs"
     trained = json.loads((configs / "train.json").read_text(encoding="utf-8"))
     assert trained["reader"]["pixel_size"] == [0.25]
+    found = fingerprint(tmp_path / "images", tmp_path / "labels")
+    own = make_plan(found, {"label_kind": "instances"})
     used = json.loads((configs / "inference.json").read_text(encoding="utf-8"))
-    assert used["min_size"] == pytest.approx(look(namespace(tmp_path)).min_size / 4, abs=1)
+    assert used["min_size"] == pytest.approx(own.value("min_size") / 4, abs=1)
     resumed = [*words, "--resume", "--epochs", "2"]
     assert main(["train", *resumed, "--pixel-size", "0.3"]) == 2
     assert "--pixel-size [0.3] does not continue" in capsys.readouterr().err
