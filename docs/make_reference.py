@@ -204,7 +204,8 @@ def _default(value: Any) -> str:
     if component := _component(value):
         return component
     if isinstance(value, dict):  # components by name
-        return ", ".join(_component(part) for part in value.values())
+        parts = {name: _component(part) for name, part in value.items()}
+        return ", ".join(f"{name}: {part}" for name, part in parts.items() if part)
     text = value if isinstance(value, str) else json.dumps(value)
     return "`" + text.replace("|", "\\|") + "`"
 
@@ -214,11 +215,8 @@ def _component(value: Any) -> str:
         return f"`{value}`"
     if not isinstance(value, dict) or "_target_" not in value:
         return ""
-    transforms = value.get("transforms")
-    if isinstance(transforms, str):
-        return f"`{transforms}`"
-    if isinstance(transforms, list):
-        return ", ".join(_component(transform) for transform in transforms)
+    if "chains" in value:
+        return ", ".join(_component(chain) for chain in value["chains"])
     return "`" + value["_target_"].rpartition(".")[2] + "`"
 
 

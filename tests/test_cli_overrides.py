@@ -103,7 +103,7 @@ def test_what_a_label_means_is_the_files_to_say(
     config = config_of(tmp_path / "out")
     assert config["label_kind"] == "classes"
     assert config["out_channels"] == 5  # as classes, four cells are four
-    assert config["augment"][0]["ignore"].startswith("$255")
+    assert config["augment"]["crop"]["ignore"].startswith("$255")
 
 
 def test_a_presets_name_chooses_the_preset(

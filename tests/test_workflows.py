@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 from unet_med.cli import demo, main
 from unet_med.data import SyntheticCells
 from unet_med.data.files import AutoReader, load_image, save_image
-from unet_med.transforms import ElementSized
+from unet_med.transforms import ElementSized, compose
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {"features": [2, 4, 8], "tile_size": 84, "epochs": 1, "num_workers": 0, "device": "cpu"}
@@ -165,13 +165,13 @@ def test_isbi2012_variants_are_what_they_say(script: ModuleType) -> None:
 
     default = find_bundle() / "configs" / "train.json"
     elastic = {
-        name: merge_config(default, [], variant)["augment"][4]
+        name: merge_config(default, [], variant)["augment"]["elastic"]
         for name, variant in script.variants([2, 2, 2, 2, 2]).items()
     }
     assert elastic["paper2015"]["_target_"] == "unet_med.transforms.RandElasticDeformd"
     assert "kernel" not in elastic["paper2015"]  # the default, bicubic
     assert elastic["falk2019"] == {**elastic["paper2015"], "kernel": "bspline", "grid": 5}
-    assert elastic["BasicUNet"]["_target_"] == "monai.transforms.RandAffined"
+    assert elastic["BasicUNet"]["_target_"] == "monai.transforms.Rand2DElasticd"
 
 
 @pytest.mark.parametrize("script", ["reproduce_isbi2012"], indirect=True)
@@ -182,7 +182,9 @@ def test_isbi2012_at_8_nm_is_the_same_on_half_the_pixels(script: ModuleType) -> 
     assert script.variants([2, 2])["modern"].items() >= sizes.items()
     assert [v["validate::inferer"]["roi_size"] for v in (here, there)] == [[192] * 2, [96] * 2]
     found = {}  # px
-    for one, other in zip(here["augment"], there["augment"], strict=True):
+    assert list(here["augment"]) == list(there["augment"])
+    for name, one in here["augment"].items():
+        other = there["augment"][name]
         assert one.keys() == other.keys()
         found |= {key: (one[key], other[key]) for key in one if one[key] != other[key]}
     assert found == {
@@ -329,13 +331,14 @@ def test_each_change_changes_one_thing(script: ModuleType) -> None:
     assert {n: merged["sgd"][n] for n in several["sgd"]} == {
         n: script.DEFAULT[n] for n in several["sgd"]
     }
-    assert merged["no-class-weights"]["weigh"][1]["class_weights"] == [1.0, 1.0]
-    assert merged["no-elastic"]["augment"][4]["prob"] == 0.0
-    assert merged["b-spline"]["augment"][4]["kernel"] == "bspline"
-    for step in merged["weights-before"]["augment"][:-1]:
-        assert step["keys"] == ["image", "label", "weight"]
-        assert step.get("mode", ["bilinear", "nearest", "bilinear"])[2] == "bilinear"
-    assert merged["weights-before"]["augment"][-1]["keys"] == "image"  # grey values
+    assert merged["no-class-weights"]["weigh"]["border"]["class_weights"] == [1.0, 1.0]
+    assert merged["no-elastic"]["augment"]["elastic"]["prob"] == 0.0
+    assert merged["b-spline"]["augment"]["elastic"]["kernel"] == "bspline"
+    before = merged["weights-before"]["augment"]
+    for name in ("crop", "flip", "quarter_turn", "rotate", "elastic", "drop_metadata"):
+        assert before[name]["keys"] == ["image", "label", "weight"]
+        assert before[name].get("mode", ["bilinear", "nearest", "bilinear"])[2] == "bilinear"
+    assert before["grey"]["keys"] == "image"
     sides = {
         name: script.tile_size({"features": [2] * 5, **script.CHANGES[name]}) for name in merged
     }
@@ -390,7 +393,7 @@ def test_ellipses_are_one_channel_of_the_shapes(script: ModuleType) -> None:
     from unet_med.data import SyntheticShapes
 
     def load(name: str) -> Compose:
-        return Compose(ConfigParser(script.VARIANTS[name]).get_parsed_content("load"))
+        return compose([ConfigParser(script.VARIANTS[name]).get_parsed_content("load")])
 
     shapes = SyntheticShapes(1, 48)[0]
     ellipse = load("ellipses")(dict(shapes))["label"]

@@ -274,8 +274,9 @@ def _instances(parser: Any) -> InstancesFromLogits:
                 f"the bundle's postprocessing has {type(step).__name__}, which is not known to "
                 f"work block by block; take it out of inference.json and apply it to the result"
             )
-    found = (step.transform for step in steps if isinstance(step, InstancesFromLogitsd))
-    return next(found, InstancesFromLogits())
+    wrapped = (getattr(step, "transform", None) for step in steps)
+    rules = (transform for transform in wrapped if isinstance(transform, InstancesFromLogits))
+    return next(rules, InstancesFromLogits())
 
 
 def _native(pixels: np.ndarray) -> np.ndarray:
