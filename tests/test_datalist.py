@@ -20,21 +20,6 @@ def write_png(path: Path, shape: tuple[int, int] = (8, 6)) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("a.tif", "a"),
-        ("a.ome.tif", "a"),
-        ("b.nii.gz", "b"),
-        ("e.ome.zarr", "e"),
-        ("c.1.png", "c.1"),
-        ("d.xyz", "d"),
-    ],
-)
-def test_stem(name: str, expected: str) -> None:
-    assert data.stem(f"folder/{name}") == expected
-
-
 def test_pairs_by_name_whatever_the_suffix(tmp_path: Path) -> None:
     for name in ("b", "a"):
         write_png(tmp_path / "images" / f"{name}.png")

@@ -18,8 +18,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from unet_med.cli import demo, main
-from unet_med.data import SyntheticCells
-from unet_med.data.files import AutoReader, load_image, save_image
+from unet_med.data import AutoReader, SyntheticCells, load_image, save_image
 from unet_med.transforms import ElementSized, compose
 
 ROOT = Path(__file__).resolve().parents[1]

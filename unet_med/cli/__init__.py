@@ -17,7 +17,7 @@ from types import FrameType
 
 from unet_med.cli.option import build_parser
 from unet_med.cli.options import COMMANDS
-from unet_med.data.protection.limits import budget
+from unet_med.data.protection import budget
 from unet_med.errors import one_line, user_error
 
 REPEAT_SECONDS = 1.0  # see `_terminable`

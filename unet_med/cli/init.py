@@ -31,7 +31,7 @@ def _lay_planned(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     from unet_med.planning import DataFolder, describe, lay_bundle
 
     plan = plan_for(args, overrides.find(args), choose_device(args.device))
-    print(describe(plan, assumed=args.label_kind in (None, "auto")))
+    print(describe(plan))
     lay_bundle(plan, folder)
     settings = DataFolder.of(args.images, args.labels).settings(plan.data.images, plan.data.labels)
     return settings | ({"device": f"$torch.device('{args.device}')"} if args.device else {})

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         print(explain(plan))
         return
     assert output is not None
-    print(describe(plan, assumed=args.label_kind in (None, "auto")))
+    print(describe(plan))
     settings = {**place.settings(plan.data.images, plan.data.labels), **settings}
     _lay_and_train(plan, output, settings, begun=args.resume and _begun(output))
 

@@ -1,7 +1,7 @@
 """Lists of images and labels: pairs by name, planes of stacks, training and validation.
 
 A data list is MONAI's: one dictionary an item, `{"image": path, "label": path}`,
-and `"slice": k` where a 2-D network reads one plane of a stack.
+and `"slice": k` if a 2-D network reads one plane of a stack.
 """
 
 from __future__ import annotations
@@ -10,24 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unet_med.data.formats import SUFFIXES, format_of, stem
+
 if TYPE_CHECKING:
     from unet_med.data.file_reader import FileReader
 
 Item = dict[str, Any]
-
-SUFFIXES = (
-    *(".ome.tif", ".ome.tiff", ".tif", ".tiff", ".nii.gz", ".nii", ".png", ".jpg", ".jpeg"),
-    *(".bmp", ".npy", ".mha", ".mhd", ".nrrd", ".ome.zarr", ".zarr"),
-)
-
-
-def stem(path: str | Path) -> str:
-    """File name without its image suffix: `a.ome.tif` -> `a`, `b.nii.gz` -> `b`."""
-    name = Path(path).name
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return Path(path).stem
 
 
 def find_images(
@@ -36,7 +24,7 @@ def find_images(
     *,
     reader: FileReader | None = None,
 ) -> list[Item]:
-    """List the images of a folder, a file, a sequence of either, or a MONAI data list (JSON).
+    """List images: of a folder, a file, a sequence of these, or a MONAI data list (JSON).
 
     Args:
         images: folder, image file, sequence of them, or a `.json` data list of MONAI.
@@ -92,13 +80,13 @@ def find_pairs(
 def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list[Item], list[Item]]:
     """Hold back an evenly spread share of the items for validation.
 
-    Evenly spread, so that a stack's validation slices are not all neighbours.
-    One item is trained and validated on: there is nothing to hold back.
+    Evenly spread, so that validation does not get neighbouring slices of one stack. A single
+    item serves both training and validation.
 
     Args:
         items: all items, in order.
         fraction: share for validation, 0 to 1; at least one item is held back
-            wherever there are two or more and the fraction is above 0.
+            if there are two or more and the fraction is above 0.
 
     Returns:
         Items for training, items for validation.
@@ -112,15 +100,15 @@ def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list
 
 
 def share_of(items: Sequence[Item], rank: int, ranks: int) -> list[Item]:
-    """What one of several processes validates: every `ranks`-th item.
+    """Share of one process in the validation: every `ranks`-th item.
 
-    Together the shares are all items, each once, and MONAI's metrics gather what every process
-    found. Where there are fewer items than processes, each validates all: a process without any
-    would stop, and a mean over equal copies is the mean.
+    Together the shares are all items, each once, and MONAI's metrics gather the results. With
+    fewer items than processes each process validates all of them: a process without items
+    would stop, and the mean over equal copies is the same.
 
     Args:
         items: all items, in order.
-        rank: which process this is, from 0 on.
+        rank: number of this process, from 0 on.
         ranks: number of processes.
     """
     return list(items[rank::ranks] if len(items) >= ranks else items)
@@ -132,9 +120,10 @@ def _image_files(images: str | Path | Sequence[str | Path]) -> list[Path]:
     path = Path(images)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    if path.is_file() or path.suffix.lower() == ".zarr":  # a folder that is one image
+    found = format_of(path)
+    if path.is_file() or (found and found.is_folder):  # a folder that is one image
         return [path]
-    files = sorted(p for p in path.iterdir() if p.name.lower().endswith(tuple(SUFFIXES)))
+    files = sorted(p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES))
     if not files:
         raise ValueError(f"folder {path} holds no images ({' '.join(SUFFIXES)})")
     return files
@@ -191,7 +180,7 @@ def _split_stacks(items: Sequence[Item], reader: FileReader | None) -> list[Item
 
 def _count_planes(path: str, reader: FileReader | None) -> int:
     """Planes along the last spatial axis of a file, 1 for a 2-D image."""
-    from unet_med.data.files import AutoReader
+    from unet_med.data.auto_reader import AutoReader
 
     volume = (reader or AutoReader()).open(Path(path), header_only=True)
     return (*volume.spatial_shape, 1)[2]  # (X, Y[, Z])

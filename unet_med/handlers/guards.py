@@ -12,13 +12,12 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from unet_med.data.dataset import EpochSampler
-from unet_med.data.protection.limits import available_bytes
 from unet_med.engines.batch import last_loss
 from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.exceptions import on_exception
 from unet_med.handlers.step_memory import step_bytes
 from unet_med.inferers.tiling import tiling_of
-from unet_med.memory import free_memory, is_out_of_memory
+from unet_med.memory import available_bytes, free_memory, is_out_of_memory
 
 STATES = 2  # of each weight in the optimiser, as many as Adam has
 # Address space that glibc takes for a byte of tensors with `KeepMemory`: 1.5 to 1.8 in networks of

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.labels import MEDIAN
+from unet_med.planning.labels import LOOK_LIKE, MEDIAN
 from unet_med.planning.plan import Plan
 from unet_med.planning.rules import image_count
 from unet_med.planning.sizes import as_list
@@ -17,18 +17,15 @@ LABELS = {
     "classes": "{out_channels} classes",
     "instances": "instances; smaller than {min_size} px are dropped from results",
 }
+RECIPE = "the recipe "
 LONGEST = 40  # characters of a value
 
 
-def describe(plan: Plan, *, assumed: bool = False) -> str:
-    """A few lines for the terminal: data, labels, network, tile, budget.
-
-    Args:
-        plan: what was decided.
-        assumed: nobody said what label values mean.
-    """
+def describe(plan: Plan) -> str:
+    """A few lines for the terminal: data, labels, network, tile, budget."""
     value = {id: decision.value for id, decision in plan.ids.items()}
     labels = LABELS[value["label_kind"]].format(**value)
+    assumed = plan.ids["label_kind"].reason in LOOK_LIKE.values()
     features = value["features"] or "as the preset"
     lines = {
         "images": f"{image_count(plan.data, value['spatial_dims'])}, {value['spatial_dims']}-D, "
@@ -50,6 +47,7 @@ def describe(plan: Plan, *, assumed: bool = False) -> str:
 def explain(plan: Plan) -> str:
     """What was found, and a line for each decision, with its reason."""
     rows = [(id, _short(why.value), why.reason) for id, why in plan.ids.items()]
+    rows.sort(key=lambda row: row[2].startswith(RECIPE))  # what is the recipe's own comes last
     widths = [max(len(row[k]) for row in rows) for k in (0, 1)]
     table = [f"  {id:{widths[0]}}  {value:{widths[1]}}  {why}" for id, value, why in rows]
     return "\n".join(["found", *_found(plan.data), "decided", *table])

@@ -1,13 +1,12 @@
-"""Zero mean and unit deviation, of the whole image, before any tile is cut."""
+"""Zero mean and unit standard deviation, by the statistics of the whole image."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
-
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
+from monai.transforms import Transform
+
+from unet_med.transforms.keywise import KeywiseTransform
 
 
 class Standardize(Transform):
@@ -36,8 +35,8 @@ class Standardize(Transform):
         return (image - mean) / torch.where(std > 0, std, torch.ones_like(std))
 
 
-class Standardized(MapTransform):
-    """Dictionary door of `Standardize`.
+class Standardized(KeywiseTransform):
+    """Dictionary version of `Standardize`.
 
     Args:
         keys: images `(C, *S)`.
@@ -45,21 +44,15 @@ class Standardized(MapTransform):
         allow_missing_keys: no error when a key is absent.
     """
 
+    transform: Standardize
+
     def __init__(
         self,
         keys: KeysCollection,
         spatial_dims: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.transform = Standardize(spatial_dims)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Standardise every key."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.transform(d[key])
-        return d
+        super().__init__(keys, Standardize(spatial_dims), allow_missing_keys=allow_missing_keys)
 
 
 StandardizeD = StandardizeDict = Standardized
