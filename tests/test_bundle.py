@@ -209,6 +209,11 @@ def test_copy_refuses_a_folder_in_use(tmp_path: Path) -> None:
         bundle.copy_bundle(tmp_path)
 
 
+def test_copy_has_the_two_workflows_and_no_experiment(trained: Path) -> None:
+    names = {path.name for path in (trained / "workflows").iterdir()}
+    assert names == {"train.py", "predict.py"}
+
+
 def test_override_files_change_ids_that_exist() -> None:
     train = json.loads((ROOT / "configs/train.json").read_text(encoding="utf-8"))
     inference = json.loads((ROOT / "configs/inference.json").read_text(encoding="utf-8"))

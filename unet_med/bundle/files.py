@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-PARTS = ("configs", "workflows", "docs/README.md", "LICENSE")
+PARTS = ("configs", "workflows/train.py", "workflows/predict.py", "docs/README.md", "LICENSE")
 
 
 def find_bundle() -> Path:

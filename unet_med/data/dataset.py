@@ -164,13 +164,12 @@ class EpochSampler(Sampler[int]):
         self.first = first
 
     def __iter__(self) -> Iterator[int]:
-        return (
-            self.epoch * self.length + turn % self.length for turn in self.turns()[self.first :]
-        )
+        return self.positions(self.epoch, slice(self.first, None))
 
-    def turns(self) -> range:
-        """Share of this process in an epoch; positions beyond the length begin again at 0."""
-        return range(self.rank, len(self) * self.num_replicas, self.num_replicas)
+    def positions(self, epoch: int, part: slice) -> Iterator[int]:
+        """Positions that this process takes in one epoch, in order, from a part of its turns."""
+        turns = range(self.rank, len(self) * self.num_replicas, self.num_replicas)[part]
+        return (epoch * self.length + turn % self.length for turn in turns)
 
     def __len__(self) -> int:
         return -(-self.length // self.num_replicas)
