@@ -27,8 +27,8 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
+from unet_med.data.auto_reader import AutoReader
 from unet_med.data.file_reader import Volume
-from unet_med.data.files import AutoReader
 
 PAGE = Path(__file__).resolve().parent / "reference" / "conformance.md"
 COMMAND = "python -m docs.make_conformance ../shared/data"

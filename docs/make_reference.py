@@ -2,15 +2,14 @@
 
     python -m docs.make_reference
 
-Only the standard library reads the code: `inspect` for signatures and docstrings,
-`json` for the configs, `argparse` for the options. The output is the same on every
+Only the standard library reads the code: `inspect` for docstrings, `json` for the configs,
+`argparse` for the options. The output is the same on every
 Python version, and a test compares it with the files.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
 from collections.abc import Iterator
@@ -25,7 +24,6 @@ DOCS = Path(__file__).resolve().parent
 CONFIGS = DOCS.parent / "configs"
 MEANINGS = DOCS / "config_ids.json"
 COMMAND = "python -m docs.make_reference"
-WIDTH = 100  # characters of a signature's line
 GENERATED = f"<!-- Made by `{COMMAND}`; edit the source, not this page. -->"
 
 
@@ -38,20 +36,23 @@ def pages() -> dict[str, str]:
 
 
 def api_page() -> str:
-    """All public names, grouped by module."""
-    parts = ["# API", GENERATED, "Signatures and docstrings of every public name."]
-    parts.append("\n".join(f"- [`{m.__name__}`](#{_anchor(m)})" for m in modules()))
+    """Each public name with the first line of its docstring, grouped by module."""
+    parts = ["# Python", GENERATED]
+    parts.append(
+        "The public names. `help(unet_med.networks.UNet)` has arguments and errors; so has the\n"
+        "site that `make docs` builds."
+    )
     for module in modules():
-        parts += [f"## {module.__name__}", _text(module)]
-        for name, value, aliases in public_names(module):
-            parts += list(_entry(name, value, aliases))
+        parts += [f"## {module.__name__}", _first_line(module.__name__, module)]
+        parts.append("\n".join(entry(*found) for found in public_names(module)))
     return "\n\n".join(parts) + "\n"
 
 
 def modules() -> list[ModuleType]:
-    """The public modules of the package."""
-    names = [name for name in dir(unet_med) if not name.startswith("_")]
-    return [importlib.import_module(f"unet_med.{name}") for name in names]
+    """The package, where it offers names of its own, and its public modules."""
+    parts = [getattr(unet_med, name) for name in dir(unet_med) if not name.startswith("_")]
+    found = [part for part in parts if isinstance(part, ModuleType)]
+    return [unet_med, *found] if len(found) < len(parts) else found
 
 
 def public_names(module: ModuleType) -> Iterator[tuple[str, Any, list[str]]]:
@@ -59,95 +60,35 @@ def public_names(module: ModuleType) -> Iterator[tuple[str, Any, list[str]]]:
 
     MONAI's dictionary transforms have three names; `Food` is the one to show.
     """
-    own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__]
-    listed = getattr(module, "__all__", [name for name in own if not name.startswith("_")])
     names_of: dict[int, list[str]] = {}
-    for name in sorted(listed):
+    for name in sorted(getattr(module, "__all__", None) or _own_names(module)):
         names_of.setdefault(id(getattr(module, name)), []).append(name)
-    for name in sorted(listed):
-        value = getattr(module, name)
-        names = names_of[id(value)]
+    for names in names_of.values():
+        value = getattr(module, names[0])
         shown = getattr(value, "__name__", names[0])
-        if name == (shown if shown in names else names[0]):
-            yield name, value, [other for other in names if other != name]
+        name = shown if shown in names else names[0]
+        yield name, value, [other for other in names if other != name]
 
 
-def _entry(name: str, value: Any, aliases: list[str]) -> Iterator[str]:
-    """A heading, the signature, the docstring, and the public methods of a class."""
-    yield f"### {name}"
-    if aliases:
-        yield "Also " + ", ".join(f"`{alias}`" for alias in aliases) + "."
-    if not callable(value):
-        yield "A constant of type `" + type(value).__name__ + "`."
-        return
-    yield signature(name, value)
-    yield _text(value)
-    for method, function in _methods(value):
-        yield f"#### {name}.{method}"
-        yield _code(method, function)
-        yield _text(function)
+def _own_names(module: ModuleType) -> Iterator[str]:
+    for name in dir(module):
+        source = getattr(getattr(module, name), "__module__", None) or ""
+        if not name.startswith("_") and source.startswith(module.__name__):
+            yield name
 
 
-def _methods(value: Any) -> Iterator[tuple[str, Any]]:
-    if not inspect.isclass(value):
-        return
-    for name, member in vars(value).items():
-        function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
-        public = name == "__call__" or not name.startswith("_")
-        if public and inspect.isfunction(function) and function.__doc__:
-            yield name, function
+def entry(name: str, value: Any, aliases: list[str]) -> str:
+    """One line, with an anchor for the links of other pages."""
+    names = ", ".join(f"`{each}`" for each in [name, *aliases])
+    about = _first_line(name, value) if callable(value) else f"A {type(value).__name__}."
+    return f'* <a id="{name}"></a>{names}: {about}'
 
 
-def signature(name: str, value: Any) -> str:
-    """The signature of a function or class in a fence."""
-    return _code(f"class {name}" if inspect.isclass(value) else name, value)
-
-
-class _Plain(str):
-    """An annotation that prints without quotes."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def _code(name: str, value: Any) -> str:
-    """The signature in a fence, one parameter a line where it is long."""
-    try:
-        signature = inspect.signature(value)
-    except ValueError:  # a class without a constructor of its own
-        return f"```text\n{name}\n```"
-    parameters = [
-        p.replace(annotation=_plain(p.annotation))
-        for p in signature.parameters.values()
-        if p.name != "self"
-    ]
-    returned = inspect.Signature.empty if inspect.isclass(value) else signature.return_annotation
-    signature = inspect.Signature(parameters, return_annotation=_plain(returned))
-    text = f"{name}{signature}"
-    if len(text) > WIDTH:
-        text = f"{name}(\n" + "".join(_lines(parameters)) + ")" + str(signature).rpartition(")")[2]
-    return f"```text\n{text}\n```"
-
-
-def _lines(parameters: list[inspect.Parameter]) -> Iterator[str]:
-    starred = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
-    for parameter in parameters:
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not starred:
-            starred = True
-            yield "    *,\n"
-        yield f"    {parameter},\n"
-
-
-def _plain(annotation: Any) -> Any:
-    return _Plain(annotation) if isinstance(annotation, str) else annotation
-
-
-def _text(value: Any) -> str:
-    return "```text\n" + (inspect.getdoc(value) or "").strip() + "\n```"
-
-
-def _anchor(module: ModuleType) -> str:
-    return module.__name__.replace(".", "")
+def _first_line(name: str, value: Any) -> str:
+    lines = (inspect.getdoc(value) or "").strip().splitlines()
+    if not lines:
+        raise ValueError(f"{name} is public and has no docstring: say in a line what it is")
+    return lines[0]
 
 
 # --- configs.md -------------------------------------------------------------------------------
@@ -204,7 +145,8 @@ def _default(value: Any) -> str:
     if component := _component(value):
         return component
     if isinstance(value, dict):  # components by name
-        return ", ".join(_component(part) for part in value.values())
+        parts = {name: _component(part) for name, part in value.items()}
+        return ", ".join(f"{name}: {part}" for name, part in parts.items() if part)
     text = value if isinstance(value, str) else json.dumps(value)
     return "`" + text.replace("|", "\\|") + "`"
 
@@ -214,11 +156,8 @@ def _component(value: Any) -> str:
         return f"`{value}`"
     if not isinstance(value, dict) or "_target_" not in value:
         return ""
-    transforms = value.get("transforms")
-    if isinstance(transforms, str):
-        return f"`{transforms}`"
-    if isinstance(transforms, list):
-        return ", ".join(_component(transform) for transform in transforms)
+    if "chains" in value:
+        return ", ".join(_component(chain) for chain in value["chains"])
     return "`" + value["_target_"].rpartition(".")[2] + "`"
 
 

@@ -22,6 +22,11 @@ ADDED = {  # page of the site: file of the repository
     "changes.md": ROOT / "CHANGELOG.md",
     "contributing.md": ROOT / "CONTRIBUTING.md",
 }
+SHOWN = """    options:
+      heading_level: 3
+      show_root_heading: true
+      show_root_full_path: false
+      show_root_toc_entry: true"""
 LICENCE = "https://www.apache.org/licenses/LICENSE-2.0"
 MOVED = {  # links of those files: where they lead on the site
     "docs/README.md": "model-card.md",
@@ -79,17 +84,16 @@ def _generator() -> Any:
 
 
 def _reference(generator: Any) -> Iterator[str]:
-    """The headings of the plain page, so that its links hold, with rendered docstrings."""
-    yield "# API"
+    """The names and anchors of the plain page, with signatures and whole docstrings."""
+    yield "# Python"
     for module in generator.modules():
         yield f"## {module.__name__}"
         yield f"::: {module.__name__}\n    options:\n      members: false"
         for name, value, aliases in generator.public_names(module):
-            yield f"### {name}"
+            if not callable(value):
+                yield generator.entry(name, value, aliases)
+                continue
+            yield f'<a id="{name}"></a>'
+            yield f"::: {value.__module__}.{value.__qualname__}\n{SHOWN}"
             if aliases:
                 yield "Also " + ", ".join(f"`{alias}`" for alias in aliases) + "."
-            if callable(value):
-                yield generator.signature(name, value).replace("```text", "```python", 1)
-                yield f"::: {value.__module__}.{value.__qualname__}"
-            else:
-                yield f"A constant of type `{type(value).__name__}`."

@@ -43,6 +43,16 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
+def volume(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 4000, (5, 6, 4)).astype(np.int16)  # X, Y, Z
+
+
+@pytest.fixture
+def picture(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 256, (7, 9)).astype(np.uint8)  # Y, X
+
+
+@pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the TIFF files whose pixels were decoded, as it happens."""
     import tifffile

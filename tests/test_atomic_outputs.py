@@ -235,6 +235,25 @@ def write(path: Path, text: str) -> None:
         part.write_text(text)
 
 
+def test_nothing_half_written_is_visible(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def stop_half_way() -> None:
+        with atomic_write(target) as part:
+            part.write_text("half")
+            assert target.read_text() == "old"
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stop_half_way()
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    with atomic_write(target) as part:
+        part.write_text("new")
+    assert target.read_text() == "new"
+
+
 def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
 

@@ -188,13 +188,14 @@ def test_monai_command_line_runs_the_config(trained: Path, cells: Path, tmp_path
     assert record["settings"]["tta"] is None  # not the bundle's own
 
 
-def test_evaluation_scores_all_pairs(trained: Path, cells: Path) -> None:
+def test_evaluation_scores_all_pairs(trained: Path) -> None:
     workflow = ConfigWorkflow(
-        config_file=[str(trained / f"configs/{name}.json") for name in ("train", "evaluate")],
+        config_file=str(trained / "configs/evaluate.json"),
         meta_file=str(trained / "configs/metadata.json"),
         logging_file=False,
-        workflow_type="train",
+        workflow_type="infer",
         bundle_root=str(trained),
+        scored="@pairs",
     )
     workflow.initialize()
     workflow.run()
@@ -206,6 +207,11 @@ def test_copy_refuses_a_folder_in_use(tmp_path: Path) -> None:
     (tmp_path / "something").touch()
     with pytest.raises(FileExistsError, match="not empty: choose a new folder"):
         bundle.copy_bundle(tmp_path)
+
+
+def test_copy_has_the_two_workflows_and_no_experiment(trained: Path) -> None:
+    names = {path.name for path in (trained / "workflows").iterdir()}
+    assert names == {"train.py", "predict.py"}
 
 
 def test_override_files_change_ids_that_exist() -> None:

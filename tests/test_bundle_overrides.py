@@ -204,7 +204,7 @@ def test_every_tile_of_sparse_images_has_annotation(cells: Path, sparse: Path) -
         **{**TINY, "label_kind": "classes", "tile_size": 24, "features": [2, 2]},
     )
     workflow.parser["tiles_per_epoch"] = 40
-    workflow.parser["augment"] = workflow.parser["augment"][:1]
+    workflow.parser["augment"] = {"crop": workflow.parser["augment"]["crop"]}
     dataset = workflow.train_dataset
     tiles = [dataset[index]["weight"] for index in range(40)]
     assert all(float(tile.sum()) > 0 for tile in tiles)
@@ -285,8 +285,10 @@ def test_ten_lines_are_enough(pretrained: Path, cells: Path, tmp_path: Path) -> 
 
 def test_appended_lists_are_merged(tmp_path: Path) -> None:
     more = tmp_path / "more.json"
-    more.write_text(json.dumps({"+augment": [{"_target_": "monai.transforms.Identityd"}]}))
+    same = {"_target_": "monai.transforms.Identityd", "keys": "image"}
+    more.write_text(json.dumps({"+augment": {"same": same}, "+run": ["$print()"]}))
     train = bundle.find_bundle() / "configs" / "train.json"
-    before = json.loads(train.read_text(encoding="utf-8"))["augment"]
-    merged = bundle.merge_config(train, [more], {})["augment"]
-    assert merged == [*before, {"_target_": "monai.transforms.Identityd"}]
+    before = json.loads(train.read_text(encoding="utf-8"))
+    merged = bundle.merge_config(train, [more], {})
+    assert list(merged["augment"].items()) == [*before["augment"].items(), ("same", same)]
+    assert merged["run"] == [*before["run"], "$print()"]

@@ -1,4 +1,4 @@
-"""Pairs, stacks, splits and what labels mean."""
+"""Pairs, stacks and splits."""
 
 from __future__ import annotations
 
@@ -18,21 +18,6 @@ def write_png(path: Path, shape: tuple[int, int] = (8, 6)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros(shape, np.uint8)).save(path)
     return path
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("a.tif", "a"),
-        ("a.ome.tif", "a"),
-        ("b.nii.gz", "b"),
-        ("e.ome.zarr", "e"),
-        ("c.1.png", "c.1"),
-        ("d.xyz", "d"),
-    ],
-)
-def test_stem(name: str, expected: str) -> None:
-    assert data.stem(f"folder/{name}") == expected
 
 
 def test_pairs_by_name_whatever_the_suffix(tmp_path: Path) -> None:
@@ -129,52 +114,3 @@ def test_split_is_spread_evenly() -> None:
 def test_split_of_a_single_image_uses_it_twice() -> None:
     items = [{"image": "only"}]
     assert data.split_validation(items, 0.5) == (items, items)
-
-
-@pytest.mark.parametrize(
-    ("values", "kind"),
-    [
-        ([[0, 255], [0, 255]], "mask"),
-        ([[0, 1]], "mask"),
-        ([[0], [7]], "mask"),
-        ([[0, 1, 2], [0, 1, 2]], "classes"),
-        ([[0, 1, 2, 255], [0, 1, 2]], "classes"),
-        ([[0, 1, 2, 3]], "instances"),
-        ([list(range(40)), list(range(30))], "instances"),
-        ([[0, 1, 2], [-1, 0, 1, 2]], "instances"),
-    ],
-)
-def test_label_kind(values: list[list[int]], kind: str) -> None:
-    assert data.guess_label_kind([np.array(v) for v in values]) == kind
-
-
-def test_few_numbered_cells_are_instances() -> None:
-    cells = data.SyntheticCells(3, (96, 96), num_cells=6)
-    labels = [cells[k]["label"].numpy() for k in range(3)]
-    assert max(label.max() for label in labels) < 12
-    assert data.guess_label_kind(labels) == "instances"
-    grain = [np.random.default_rng(k).integers(0, 6, (6, 6)) for k in (0, 1)]
-    tissue = [np.kron(g, np.ones((9, 9))) for g in grain]
-    assert data.guess_label_kind(tissue) == "classes"
-
-
-@pytest.mark.data
-def test_label_kind_of_real_labels(shared: Path) -> None:
-    load = data.load_image
-    hippocampus = sorted((shared / "data/msd-hippocampus/labels").iterdir())[:5]
-    assert data.guess_label_kind([load(p).numpy() for p in hippocampus]) == "classes"
-    cells = sorted((shared / "data/usiigaci-t98g/train").glob("*/instances_ids.png"))[:3]
-    assert data.guess_label_kind([load(p).numpy() for p in cells]) == "instances"
-    membranes = sorted((shared / "data/isbi2012/label").iterdir())[:3]
-    assert data.guess_label_kind([load(p).numpy() for p in membranes]) == "mask"
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_instance_sizes_are_counted_one_by_one(seed: int) -> None:
-    label = np.random.default_rng(seed).integers(-1, 4, (5, 4, 3)) * 70_000
-    whole = [np.sum(label == k) for k in np.unique(label) if k > 0]
-    planes = [
-        np.sum(plane == k) for plane in label.transpose(2, 0, 1) for k in np.unique(plane) if k > 0
-    ]
-    assert sorted(data.instance_sizes(label, 3)) == sorted(whole)
-    assert sorted(data.instance_sizes(label, 2)) == sorted(planes)

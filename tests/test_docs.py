@@ -80,6 +80,17 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     local = [link for link in links if not re.match(r"[a-z]+:|#", link)]
     missing = [link for link in local if not (page.parent / link.split("#")[0]).exists()]
     assert missing == []
+    lost = [link for link in local if ".md#" in link and not has_anchor(page.parent, link)]
+    assert lost == []
+
+
+def has_anchor(folder: Path, link: str) -> bool:
+    """Whether `PAGE.md#ANCHOR` names a heading or an `<a id="ANCHOR">` of that page."""
+    name, anchor = link.split("#")
+    text = (folder / name).read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return anchor in slugs or f'<a id="{anchor}">' in text
 
 
 def test_model_card_links_only_to_what_travels_with_a_bundle() -> None:
@@ -103,3 +114,15 @@ def test_config_ids_without_a_meaning_are_refused(
     monkeypatch.setattr(generator, "CONFIGS", tmp_path)
     with pytest.raises(ValueError, match=r"'unheard_of' has no meaning yet: add a sentence to"):
         generator.configs_page()
+
+
+def test_every_public_name_is_documented(
+    generator: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = generator.api_page()
+    found = [name for m in generator.modules() for name, _, _ in generator.public_names(m)]
+    assert len(found) > 100
+    assert [name for name in found if f'<a id="{name}"></a>`{name}`' not in page] == []
+    monkeypatch.setattr(unet_med.geometry.margin, "__doc__", None)
+    with pytest.raises(ValueError, match="margin is public and has no docstring: say in a line"):
+        generator.api_page()

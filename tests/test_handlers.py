@@ -28,7 +28,7 @@ from unet_med.handlers import (
     save_atomically,
 )
 from unet_med.handlers.exceptions import on_exception
-from unet_med.handlers.guards import batch_names
+from unet_med.handlers.guards import _names
 from unet_med.handlers.training_state import random_state, set_random_state
 
 
@@ -297,7 +297,7 @@ def test_names_of_a_batch() -> None:
     loader = DataLoader(dataset, sampler=EpochSampler(dataset), batch_size=2)
     engine = Engine(lambda engine, batch: None)
     seen: list[str] = []
-    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.extend(batch_names(e)))
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.extend(_names(e)))
     Reproducible(0, loader.sampler).attach(engine)
     engine.run(loader, max_epochs=3)
     expected = [dataset.source(k) for k in range(12)]

@@ -101,19 +101,11 @@ def test_the_budget_is_what_was_said_last(monkeypatch: pytest.MonkeyPatch) -> No
     assert "UNET_MED_MAX_BYTES" not in os.environ
 
 
-def test_a_container_leaves_less(tmp_path: Path) -> None:
-    assert list(limits._free_in_container(tmp_path)) == []
-    for name, text in {"memory.max": "1000\n", "memory.current": "900\n"}.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    stat = "anon 500\nactive_file 30\ninactive_file 20\n"
-    (tmp_path / "memory.stat").write_text(stat, encoding="utf-8")
-    assert list(limits._free_in_container(tmp_path)) == [1000 - 900 + 50]
-    (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
-    assert list(limits._free_in_container(tmp_path)) == []
+# --- the package
 
 
-def test_a_process_with_a_limit_of_its_own_has_less() -> None:
-    code = "from unet_med.data.protection.limits import available_bytes; print(available_bytes())"
-    script = f"ulimit -v 500000; exec {sys.executable} -c '{code}'"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert 0 < int(done.stdout) < 500_000 << 10
+def test_the_protection_is_light_until_a_file_comes() -> None:
+    code = "import sys, unet_med.data.protection; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "monai", "numpy", "tifffile", "zarr", "nibabel", "SimpleITK", "PIL"}
+    assert not heavy & set(done.stdout.split())

@@ -17,8 +17,8 @@ from monai.networks.nets import BasicUNet
 from oracles import whole_pass
 from torch import nn
 
+from unet_med import memory
 from unet_med.inferers import OverlapTileInferer
-from unet_med.inferers import tile_size as tile_size_module
 from unet_med.inferers.pixels import BORDERS, Pixels, in_memory
 from unet_med.inferers.test_time_augmentation import View, views
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides
@@ -662,7 +662,7 @@ def test_a_network_that_cannot_be_tiled_gets_one_tile_if_memory_allows():
 def test_affordable_pixels_follow_the_free_memory(monkeypatch):
     flat, deep = facts_of(unet(features=[64, 2])), facts_of(unet(3, [64, 2]))
     cpu = torch.device("cpu")
-    monkeypatch.setattr(tile_size_module, "_free_main", lambda: 20 << 30)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 20 << 30)
     by_memory = (8 << 30) // (10 * 64 * 4)
     assert affordable_pixels(flat, cpu, batch_size=1, itemsize=4) == (by_memory, 700**2)
     assert affordable_pixels(deep, cpu, batch_size=1, itemsize=4) == (by_memory, by_memory)
@@ -676,12 +676,6 @@ def test_affordable_pixels_follow_the_free_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (139 << 30, 140 << 30))
     pixels, _ = affordable_pixels(flat, gpu, batch_size=1, itemsize=4)
     assert pixels * 128 < 2**31 <= (pixels + 1) * 128
-
-
-def test_free_memory_is_known_or_assumed(monkeypatch, tmp_path):
-    assert tile_size_module._free_main() > 1 << 20
-    monkeypatch.setattr(tile_size_module, "Path", lambda _: tmp_path / "nothing")
-    assert tile_size_module._free_main() == 4 << 30
 
 
 @pytest.mark.gpu

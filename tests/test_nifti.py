@@ -14,7 +14,7 @@ from monai.transforms import LoadImage, Orientation, SaveImage
 from strategies import images_with_spacing
 
 from unet_med.data import NiftiReader, load_image
-from unet_med.data.nifti_reader import write_nifti
+from unet_med.data.nifti_writer import write_nifti
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.tiff_writer import write_tiff
 from unet_med.transforms import SaveSegmentationd

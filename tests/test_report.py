@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +308,23 @@ def test_nothing_global_is_touched(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_written_figure_frees_its_canvas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Megabytes, at once: Python's collector may not come by for hundreds of steps."""
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    canvases = []
+    draw = RendererAgg.__init__
+
+    def note(self: RendererAgg, *words: Any) -> None:
+        draw(self, *words)
+        canvases.append(weakref.ref(self))
+
+    monkeypatch.setattr(RendererAgg, "__init__", note)
+    gc.disable()
+    try:
+        learning_curve_figure([{"epoch": 1, "loss": 0.5, "SEG": 0.7}], tmp_path / "curve.png")
+        assert [canvas() for canvas in canvases] == [None] * len(canvases) != []
+    finally:
+        gc.enable()

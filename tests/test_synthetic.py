@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from tests.oracles import deepest_cell
 from unet_med.data import AutoReader, SyntheticCells, SyntheticShapes
-from unet_med.data.cells import _place, _share_out, _tidy, grow_cells
+from unet_med.data.cell_drawing import _place, _share_out, _tidy, grow_cells
 from unet_med.data.synthetic import SHAPES
 from unet_med.instances import ridge
 

@@ -24,7 +24,7 @@ from strategies import images_with_spacing
 
 from unet_med.data import TiffReader, load_image
 from unet_med.data.pixel_size import unit_um
-from unet_med.data.tiff_reader import arrange
+from unet_med.data.tiff_axes import arrange
 from unet_med.data.tiff_writer import write_tiff
 
 GREY = {"photometric": "minisblack"}

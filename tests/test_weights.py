@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from unittest import mock
 
 import numpy as np
@@ -30,16 +29,9 @@ from unet_med.weights import (
 METHODS = pytest.mark.parametrize("method", ["cheapest", "boxes", "keys", "bits"])
 
 
-def forced(method: str):
-    """Make one of the three exact methods look the cheapest."""
-    if method == "cheapest":
-        return contextlib.nullcontext()
-    return mock.patch.object(distances, "cheapest", return_value=method)
-
-
-def assert_two_nearest(labels, spacing, limit=None):
+def assert_two_nearest(labels, spacing, limit=None, method="cheapest"):
     for ours, theirs in zip(
-        two_nearest(labels, spacing, limit),
+        two_nearest(labels, spacing, limit, method=method),
         two_nearest_by_transforms(labels, spacing),
         strict=True,
     ):
@@ -54,22 +46,19 @@ def assert_two_nearest(labels, spacing, limit=None):
 @given(data=st.data())
 def test_distances_are_exact(method, data):
     labels = data.draw(instance_maps())
-    with forced(method):
-        assert_two_nearest(labels, data.draw(pixel_sizes(labels.ndim)))
+    assert_two_nearest(labels, data.draw(pixel_sizes(labels.ndim)), method=method)
 
 
 @METHODS
 @given(data=st.data(), limit=st.floats(0.3, 30))
 def test_distances_are_exact_up_to_the_limit(method, data, limit):
     labels = data.draw(instance_maps())
-    with forced(method):
-        assert_two_nearest(labels, data.draw(pixel_sizes(labels.ndim)), limit)
+    assert_two_nearest(labels, data.draw(pixel_sizes(labels.ndim)), limit, method)
 
 
 @METHODS
 def test_limit_itself_is_within(method):
-    with forced(method):
-        d1, d2 = two_nearest(np.array([[1], [0], [0], [0], [0], [2]]), None, 3)
+    d1, d2 = two_nearest(np.array([[1], [0], [0], [0], [0], [2]]), None, 3, method=method)
     np.testing.assert_array_equal(d1.T, [[0, 1, 2, 2, 1, 0]])
     np.testing.assert_array_equal(d2.T, [[np.inf, np.inf, 3, 3, np.inf, np.inf]])
 
@@ -79,8 +68,7 @@ def test_limit_itself_is_within(method):
 def test_long_distances(method, limit):
     labels = np.zeros((260, 4), int)
     labels[[0, 150, 255], [0, 3, 1]] = 1, 2, 3
-    with forced(method):
-        assert_two_nearest(labels, None, limit)
+    assert_two_nearest(labels, None, limit, method)
 
 
 @METHODS
@@ -88,8 +76,7 @@ def test_long_distances(method, limit):
 def test_border_weights_are_equation_2(method, data, w0, sigma):
     labels = data.draw(instance_maps())
     spacing = data.draw(pixel_sizes(labels.ndim))
-    with forced(method):
-        weight = border_weight_map(labels, w0, sigma, spacing)
+    weight = border_weight_map(labels, w0, sigma, spacing, method=method)
     assert weight.dtype == np.float32
     expected = border_weights_by_transforms(labels, w0, sigma, spacing)
     np.testing.assert_allclose(weight, expected, atol=1e-5)
@@ -141,9 +128,8 @@ def test_anisotropic_volume(rng):
 @METHODS
 @pytest.mark.parametrize("labels", [np.zeros((5, 6), int), np.full((5, 6), -1)])
 def test_no_instance(method, labels):
-    with forced(method):
-        assert all(np.isinf(d).all() for d in two_nearest(labels))
-        np.testing.assert_array_equal(border_weight_map(labels), np.zeros((5, 6)))
+    assert all(np.isinf(d).all() for d in two_nearest(labels, method=method))
+    np.testing.assert_array_equal(border_weight_map(labels, method=method), np.zeros((5, 6)))
     expected = np.full((5, 6), 0.1, np.float32) * (labels == 0)
     np.testing.assert_array_equal(falk_weight_map(labels), expected)
 
@@ -152,9 +138,8 @@ def test_no_instance(method, labels):
 def test_one_instance_of_one_pixel(method):
     labels = np.zeros((5, 6), int)
     labels[2, 3] = 7
-    with forced(method):
-        d1, d2 = two_nearest(labels)
-        assert not border_weight_map(labels).any()
+    d1, d2 = two_nearest(labels, method=method)
+    assert not border_weight_map(labels, method=method).any()
     y, x = np.indices(labels.shape)
     np.testing.assert_allclose(d1, np.hypot(y - 2, x - 3), rtol=1e-6)
     assert np.isinf(d2).all()
@@ -163,9 +148,8 @@ def test_one_instance_of_one_pixel(method):
 @METHODS
 def test_all_foreground(method):
     labels = np.repeat([[1, 1, 2, 2]], 3, axis=0)
-    with forced(method):
-        d1, d2 = two_nearest(labels)
-        assert not border_weight_map(labels).any()
+    d1, d2 = two_nearest(labels, method=method)
+    assert not border_weight_map(labels, method=method).any()
     assert not d1.any()
     np.testing.assert_array_equal(d2, np.repeat([[2, 1, 1, 2]], 3, axis=0))
 
@@ -214,20 +198,20 @@ def test_nearby_instances_need_no_transform_of_the_image(side, every, method):
 def test_many_instances_in_many_blocks(spacing, reach, rng):
     """Numbers of 11 bits; runs and searches that end with a block."""
     labels = rng.integers(1, 1500, (20, 30, 64)) * (rng.random((20, 30, 64)) < 0.02)
-    with forced("keys"), mock.patch.object(all_at_once, "BLOCK", 1000):
-        found = two_nearest(labels, spacing, reach)
-    with forced("bits"):
-        expected = two_nearest(labels, spacing, reach)
+    everywhere, pixel = np.ones(labels.shape, bool), spacing or (1.0, 1.0, 1.0)
+    limit = reach or np.linalg.norm(np.multiply(labels.shape, pixel))
+    found = all_at_once.minima_over_keys(labels, everywhere, pixel, limit, block=1000)
+    expected = two_nearest(labels, spacing, reach, method="bits")
     for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        ours[ours > limit] = np.inf
+        np.testing.assert_allclose(ours.reshape(labels.shape), theirs, rtol=1e-6)
 
 
 def test_keys_of_64_bits():
     """Squares and numbers that do not fit 32 bits together."""
     labels = np.zeros((70, 600), np.int32)
     labels[[0, 60, 69], [0, 590, 3]] = 40_000, 39_999, 40_000 - 2**12
-    with forced("keys"):
-        assert_two_nearest(labels, None)
+    assert_two_nearest(labels, None, method="keys")
 
 
 @given(data=st.data(), sigma=st.floats(0.5, 8))
@@ -237,8 +221,7 @@ def test_what_a_large_sum_spares_was_negligible(data, sigma):
     pixel = tuple(data.draw(st.sampled_from([1.0, 1.5, 3.0])) for _ in labels.shape)
     total = 6 * sigma
     wanted = labels == 0
-    with forced("keys"):
-        d1, d2 = distances.distances(labels, wanted, pixel, total, total)
+    d1, d2 = distances.distances(labels, wanted, pixel, total, total=total, method="keys")
     theirs = two_nearest_by_transforms(labels, pixel)
     sums = theirs[0][wanted] + theirs[1][wanted]
     sure = sums < total - 1e-4

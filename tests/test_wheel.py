@@ -45,7 +45,8 @@ def test_wheel_carries_the_bundle(site: Path) -> None:
     bundle = site / "unet_med" / "_bundle"
     ours = {path.name for path in (ROOT / "configs").iterdir()}
     assert {path.name for path in (bundle / "configs").iterdir()} == ours
-    for name in ("LICENSE", "docs/README.md", "workflows/train.py"):
+    assert {path.name for path in (bundle / "workflows").iterdir()} == {"train.py", "predict.py"}
+    for name in ("LICENSE", "docs/README.md", "workflows/train.py", "workflows/predict.py"):
         assert (bundle / name).read_bytes() == (ROOT / name).read_bytes()
     assert (site / "unet_med" / "py.typed").is_file()
     for name in ("napari.yaml", "report/page.css", "report/page.html.jinja"):

@@ -26,6 +26,7 @@ _SUBMODULES = (
     "metrics",
     "napari_widget",
     "networks",
+    "planning",
     "report",
     "segmentation",
     "transforms",

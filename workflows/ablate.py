@@ -25,11 +25,10 @@ from reproduce_isbi2012 import pairs, scores
 
 from unet_med.bundle import find_bundle, merge_config
 
-FEATURES = [16, 32, 64, 128, 256]
 TRAINING, HELD_OUT = range(16), range(16, 20)  # slices
 BUDGET, SEEDS = experiment.Budget.of_steps(300), (0, 1, 2)
 ADAM = {"_target_": "torch.optim.Adam", "params": "$@network.parameters()", "lr": "@learning_rate"}
-COMMON = {"features": FEATURES, "optimizer": ADAM, "learning_rate": 1e-3}
+COMMON = {"features": experiment.FEATURES, "optimizer": ADAM, "learning_rate": 1e-3}
 OUTPUT_SIDE = 196  # px of a tile's output; the paper's is 388
 
 TRAIN_JSON = find_bundle() / "configs" / "train.json"
@@ -67,11 +66,11 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-def tile_size(variant: dict[str, Any]) -> int:
-    """Input side of a variant's network for an output of `OUTPUT_SIDE`, px."""
+def tile_size(variant: dict[str, Any], output: int = OUTPUT_SIDE) -> int:
+    """Input side of a variant's network for so large an output, px."""
     with torch.device("meta"):
         parser = ConfigParser(merge_config(TRAIN_JSON, [], variant))
-        return int(parser.get_parsed_content("network_def").input_size_for(OUTPUT_SIDE))
+        return int(parser.get_parsed_content("network_def").input_size_for(output))
 
 
 def zero_border(inferer: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -85,22 +84,25 @@ def zero_border(inferer: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
     return infer
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    training: Sequence[int] = TRAINING,
+    held_out: Sequence[int] = HELD_OUT,
+    output_side: int = OUTPUT_SIDE,
+) -> None:
+    """Run the experiment; slices and the side of a tile's output are arguments for a small test."""
     parser = experiment.parser(__doc__, CHANGES, output="runs/ablation", budget=BUDGET, seeds=SEEDS)
     args = parser.parse_args(argv)
     table = experiment.Table(args.output, "One change at a time, ISBI 2012, slices 16-19")
     for name, key, folder in experiment.jobs(table, args, CHANGES):
-        variant = {**COMMON, **CHANGES[name]}
-        trained = experiment.train(
-            folder,
-            pairs(args.data, TRAINING),
-            {**variant, "tile_size": tile_size(variant)},
-            budget=args.budget,
-            seed=key["seed"],
-        )
+        variant = {**COMMON, **CHANGES[name], "features": args.features}
+        variant["tile_size"] = tile_size(variant, output_side)
+        items = pairs(args.data, training)
+        trained = experiment.train(folder, items, variant, args=args, seed=key["seed"])
         if trained is None:
             continue  # it diverged: it has no row
-        items = [trained.load(item) for item in pairs(args.data, HELD_OUT)]
+        items = [trained.load(item) for item in pairs(args.data, held_out)]
         truths = [item["label"][0].numpy().T > 0 for item in items]  # (Y, X)
         ways = {name: trained}
         if name == "default":

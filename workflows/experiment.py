@@ -38,7 +38,7 @@ Item = dict[str, Any]  # of a MONAI data list: paths of image and label
 Row = dict[str, Any]
 
 COMMON: dict[str, Any] = {"val_interval": 1_000_000}  # no time for validation
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+FEATURES = [16, 32, 64, 128, 256]  # of the small networks that learn on two cores
 
 
 def parser(
@@ -56,6 +56,10 @@ def parser(
     options.set_defaults(budget=budget)
     options.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
     options.add_argument("--only", nargs="+", metavar="NAME", choices=list(names))
+    options.add_argument("--features", type=int, nargs="+", default=FEATURES, help="channels")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    options.add_argument("--device", choices=["cpu", "cuda"], default=device)
+    options.add_argument("--num-workers", type=int, default=None, help="that load the tiles")
     return options
 
 
@@ -108,6 +112,7 @@ class Trained:
         load: the variant's own reading, id `load`: paths to `{"image": (C, X, Y), "label"}`.
         steps: of the optimiser.
         seconds: of training, on the wall clock.
+        device: where the network is.
     """
 
     network: torch.nn.Module
@@ -115,11 +120,12 @@ class Trained:
     load: Compose
     steps: int
     seconds: float
+    device: str = "cpu"
 
     def logits(self, image: torch.Tensor, averaging: str = "none") -> torch.Tensor:
         """Logits `(K, X, Y)` of an image `(C, X, Y)`, averaged over its flips or rotations."""
         ways = views(None if averaging == "none" else averaging, image.ndim - 1)
-        batch = torch.as_tensor(image)[None].to(DEVICE)  # (1, C, X, Y)
+        batch = torch.as_tensor(image)[None].to(self.device)  # (1, C, X, Y)
         self.network.eval()
         with torch.no_grad():
             seen = [view.undo(self.inferer(view.apply(batch), self.network)) for view in ways]
@@ -134,12 +140,26 @@ class Trained:
 
 
 def train(
-    folder: Path, items: list[Item], variant: Row, *, budget: Budget, seed: int
+    folder: Path, items: list[Item], variant: Row, *, args: argparse.Namespace, seed: int
 ) -> Trained | None:
-    """Train a variant from scratch and leave its bundle in `folder`; None where it diverges."""
+    """Train a variant from scratch and leave its bundle in `folder`.
+
+    Args:
+        folder: what is in it is removed.
+        items: images and labels to train on.
+        variant: ids of `configs/train.json`.
+        args: of `parser`; budget, device and workers.
+        seed: of the training.
+
+    Returns:
+        The trained network, or None where the training diverged.
+    """
     shutil.rmtree(folder, ignore_errors=True)  # of a training that was interrupted
     root = bundle.copy_bundle(folder.absolute())
-    settings = {**COMMON, **budget.settings(), "split": [items, items[:1]], "seed": seed, **variant}
+    settings = {**COMMON, **args.budget.settings(), "device": f"$torch.device('{args.device}')"}
+    if args.num_workers is not None:
+        settings["num_workers"] = args.num_workers
+    settings |= {"split": [items, items[:1]], "seed": seed, **variant}
     preset = bundle.override_file(variant.get("preset", ""))
     bundle.write_settings(root, [preset] if preset else [], settings)
     workflow = bundle.load_workflow(root, "train")
@@ -157,6 +177,7 @@ def train(
         load=compose([part("load")]),
         steps=part("train::trainer").state.iteration,
         seconds=round(60 * part("budget").elapsed_minutes, 1),
+        device=args.device,
     )
 
 
@@ -238,7 +259,7 @@ def jobs(
     """
     for seed in args.seeds:
         for name in names:
-            key = {"name": name, **more, "device": DEVICE, "budget": args.budget, "seed": seed}
+            key = {"name": name, **more, "device": args.device, "budget": args.budget, "seed": seed}
             if (not args.only or name in args.only) and not table.has(key):
                 folder = "-".join(map(str, key.values())).replace(" ", "_")
                 yield name, key, args.output / "trainings" / folder
@@ -246,7 +267,7 @@ def jobs(
 
 def provenance() -> str:
     """One line: date, machine, versions, command."""
-    gpu = torch.cuda.get_device_name() if DEVICE == "cuda" else "no GPU"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     packages = [f"{p.__name__} {p.__version__}" for p in (unet_med, monai, torch, np)]
     machine = f"{os.cpu_count()} cores ({platform.machine()}), {gpu}"
     command = " ".join(["python", *sys.argv])

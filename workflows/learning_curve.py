@@ -12,9 +12,9 @@ is fitted and carried on.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import experiment
@@ -25,10 +25,9 @@ from unet_med.data import find_pairs, split_validation
 
 COUNTS = {"1 image": 1, "2 images": 2, "5 images": 5, "10 images": 10, "20 images": 20}
 MORE = 5  # images that one thinks of annotating
-FEATURES = [16, 32, 64, 128, 256]
 BUDGET, SEEDS = experiment.Budget.of_steps(300), (0, 1, 2)
 SCORES = ("V_Rand", "V_Info")
-VARIANT: dict[str, Any] = {"preset": "modern", "features": FEATURES, "label_kind": "mask"}
+VARIANT: dict[str, Any] = {"preset": "modern", "label_kind": "mask"}
 
 
 class PowerLaw(NamedTuple):
@@ -101,32 +100,34 @@ def curve_picture(table: experiment.Table, path: Path) -> Path:
     return save(figure, path)
 
 
-def images(args: argparse.Namespace) -> tuple[list[experiment.Item], list[experiment.Item]]:
-    """Training and held-out pairs."""
-    if args.images:
-        return split_validation(find_pairs(args.images, args.labels, stacks=True), 0.2)
-    return pairs(args.data, TRAINING), pairs(args.data, HELD_OUT)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    training: Sequence[int] = TRAINING,
+    held_out: Sequence[int] = HELD_OUT,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Run the experiment; slices and changes of the training are arguments for a small test."""
     parser = experiment.parser(__doc__, COUNTS, output="runs/curve", budget=BUDGET, seeds=SEEDS)
     parser.add_argument("--images", help="folder of images of your own")
     parser.add_argument("--labels", help="folder of their masks")
     args = parser.parse_args(argv)
-    training, held_out = images(args)
-    variant = VARIANT if args.images else {**VARIANT, **variants(FEATURES)["modern"]}
+    items, scored = pairs(args.data, training), pairs(args.data, held_out)
+    variant = {**VARIANT, **variants(args.features)["modern"], **changes}
+    if args.images:
+        items, scored = split_validation(find_pairs(args.images, args.labels, stacks=True), 0.2)
+        variant = {**VARIANT, "features": args.features, **changes}
     table = experiment.Table(args.output, "Score against the number of training images")
-    possible = [name for name, count in COUNTS.items() if count <= len(training)]
+    possible = [name for name, count in COUNTS.items() if count <= len(items)]
     for name, key, folder in experiment.jobs(table, args, possible):
-        trained = experiment.train(
-            folder, training[: COUNTS[name]], variant, budget=args.budget, seed=key["seed"]
-        )
+        some = items[: COUNTS[name]]
+        trained = experiment.train(folder, some, variant, args=args, seed=key["seed"])
         if trained is None:
             continue  # it diverged: it has no row
-        truths = [experiment.pixels(item, "label") > 0 for item in held_out]  # (Y, X)
-        found = [trained.foreground(trained.load(item)["image"]) for item in held_out]
+        truths = [experiment.pixels(item, "label") > 0 for item in scored]  # (Y, X)
+        found = [trained.foreground(trained.load(item)["image"]) for item in scored]
         picture = args.output / "pictures" / f"{folder.name}.png"
-        image = experiment.pixels(held_out[0], "image")
+        image = experiment.pixels(scored[0], "image")
         experiment.probability_picture(image, truths[0], found[0], picture)
         table.add(
             [{**key, **scores(found, truths), "steps": trained.steps, "seconds": trained.seconds}]

@@ -31,13 +31,12 @@ from unet_med.metrics import average_precision, det, seg
 from unet_med.report import comparison_figure
 from unet_med.transforms import InstancesFromLogits
 
-FEATURES = [16, 32, 64, 128, 256]
 BUDGET, SEEDS = experiment.Budget.of_steps(300), (0, 1, 2)
 AVERAGING = "flips"
 GROW = 2  # px into the background between two cells
 SMALLEST = 0.1  # of the median training cell: what is smaller is no cell
 PICTURED = 3  # held-out images
-COMMON = {"preset": "modern", "features": FEATURES, "label_kind": "instances"}
+COMMON = {"preset": "modern", "label_kind": "instances"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "border-weights": {**COMMON, "w0": 10.0},
     "no-border-weights": {**COMMON, "w0": 0.0},
@@ -133,10 +132,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = experiment.Table(args.output, "Instances with and without border weights")
     for data, (fold, training, held_out) in folds(args):
         for name, key, folder in experiment.jobs(table, args, VARIANTS, data=data, fold=fold):
-            seed = key["seed"]
-            trained = experiment.train(
-                folder, training, VARIANTS[name], budget=args.budget, seed=seed
-            )
+            variant = {**VARIANTS[name], "features": args.features}
+            trained = experiment.train(folder, training, variant, args=args, seed=key["seed"])
             if trained is None:
                 continue  # it diverged: it has no row
             smallest = SMALLEST * median_area(trained, training)

@@ -26,7 +26,7 @@ from unet_med.metrics import pixel_error, rand_error
 from unet_med.metrics.isbi import v_scores
 
 TRAINING, HELD_OUT = range(20), range(20, 24)  # slices
-SMALL, FULL = [16, 32, 64, 128, 256], [64, 128, 256, 512, 1024]
+FULL = [64, 128, 256, 512, 1024]
 BUDGET, SEEDS = experiment.Budget.of_minutes(8), (0,)
 AVERAGING = ("none", "flips", "rotations")
 TILE = 572  # px, of the valid networks
@@ -103,9 +103,9 @@ def basic_unet(features: list[int], crop: int = MONAI_CROP) -> dict[str, Any]:
     }
 
 
-def variants(features: list[int]) -> dict[str, dict[str, Any]]:
-    """What each training changes in `configs/train.json`."""
-    paper = {"features": features, "tile_size": TILE}
+def variants(features: list[int], tile: int = TILE) -> dict[str, dict[str, Any]]:
+    """What each training changes in `configs/train.json`; `tile` is of the valid networks, px."""
+    paper = {"features": features, "tile_size": tile}
     return {
         "paper2015": {**paper, "preset": "paper2015"},
         "release2015": {**paper, "preset": "release2015"},
@@ -147,35 +147,37 @@ def scores(probabilities: Sequence[Any], truths: Sequence[Any]) -> dict[str, flo
     }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = experiment.parser(
-        __doc__, variants(SMALL), output="runs/isbi2012", budget=BUDGET, seeds=SEEDS
-    )
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    training: Sequence[int] = TRAINING,
+    held_out: Sequence[int] = HELD_OUT,
+    tile: int = TILE,
+    averaging: Sequence[str] = AVERAGING,
+) -> None:
+    """Run the experiment; slices, tile and averaging are arguments, so that a test can be small."""
+    names = variants(experiment.FEATURES)
+    parser = experiment.parser(__doc__, names, output="runs/isbi2012", budget=BUDGET, seeds=SEEDS)
     parser.add_argument("--full", action="store_true", help="the paper's channels, 64 to 1024")
     args = parser.parse_args(argv)
-    features = FULL if args.full else SMALL
+    features = FULL if args.full else args.features
+    changes, pictured = variants(features, tile), pairs(args.data, held_out)
+    truths = [experiment.pixels(item, "label") > 0 for item in pictured]  # (Y, X)
     table = experiment.Table(args.output, "ISBI 2012, slices 20-23")
     channels = f"{features[0]}-{features[-1]}"
-    for name, key, folder in experiment.jobs(table, args, variants(features), features=channels):
-        trained = experiment.train(
-            folder,
-            pairs(args.data, TRAINING),
-            variants(features)[name],
-            budget=args.budget,
-            seed=key["seed"],
-        )
+    for name, key, folder in experiment.jobs(table, args, changes, features=channels):
+        items = pairs(args.data, training)
+        trained = experiment.train(folder, items, changes[name], args=args, seed=key["seed"])
         if trained is None:
             continue  # it diverged: it has no row
-        held_out = pairs(args.data, HELD_OUT)
-        items = [trained.load(item) for item in held_out]
-        truths = [experiment.pixels(item, "label") > 0 for item in held_out]  # (Y, X)
+        items = [trained.load(item) for item in pictured]
         rows = []
-        for averaging in AVERAGING:
-            found = [trained.foreground(item["image"], averaging) for item in items]
-            row = {"name": name, "averaging": averaging, **key, **scores(found, truths)}
+        for way in averaging:
+            found = [trained.foreground(item["image"], way) for item in items]
+            row = {"name": name, "averaging": way, **key, **scores(found, truths)}
             rows.append({**row, "steps": trained.steps, "seconds": trained.seconds})
         picture = args.output / "pictures" / f"{folder.name}.png"
-        image = experiment.pixels(held_out[0], "image")
+        image = experiment.pixels(pictured[0], "image")
         experiment.probability_picture(image, truths[0], found[0], picture)
         table.add(rows)
 

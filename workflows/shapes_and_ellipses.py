@@ -121,15 +121,18 @@ def picture(items: list[Any], found: torch.Tensor, path: Path) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, *, held_out: int = HELD_OUT) -> None:
+    """Run the experiment, and score it on so many images."""
     parser = experiment.parser(__doc__, VARIANTS, output="runs/shapes", budget=BUDGET, seeds=SEEDS)
+    parser.set_defaults(features=FEATURES)
     args = parser.parse_args(argv)
     table = experiment.Table(args.output, "Ellipses among shapes, and six kinds of shape")
     for name, key, folder in experiment.jobs(table, args, VARIANTS):
-        trained = experiment.train(folder, [], VARIANTS[name], budget=args.budget, seed=key["seed"])
+        variant = {**VARIANTS[name], "features": args.features}
+        trained = experiment.train(folder, [], variant, args=args, seed=key["seed"])
         if trained is None:
             continue  # it diverged: it has no row
-        shapes = SyntheticShapes(HELD_OUT, SIZE, noise=NOISE, seed=HELD_OUT_SEED)
+        shapes = SyntheticShapes(held_out, SIZE, noise=NOISE, seed=HELD_OUT_SEED)
         items = [trained.load(shape) for shape in shapes]
         logits = torch.stack([trained.logits(item["image"]) for item in items])  # (N, K, X, Y)
         exclusive = logits.shape[1] == 2  # background and ellipse

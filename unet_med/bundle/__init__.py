@@ -15,13 +15,22 @@ from unet_med.bundle.files import (
     override_file,
     override_names,
 )
+from unet_med.bundle.ids import combine, require_ids
 from unet_med.bundle.inspection import ConfigUse, config_files, load_config, targets_of
 from unet_med.bundle.running import command_line, inference_parser, load_workflow
 from unet_med.bundle.trust import require_trust
-from unet_med.bundle.writing import merge_config, network_of, write_settings
+from unet_med.bundle.writing import (
+    merge_config,
+    network_of,
+    plan_file,
+    read_plan,
+    write_plan,
+    write_settings,
+)
 
 __all__ = [
     "ConfigUse",
+    "combine",
     "command_line",
     "config_files",
     "copy_bundle",
@@ -35,7 +44,11 @@ __all__ = [
     "network_of",
     "override_file",
     "override_names",
+    "plan_file",
+    "read_plan",
+    "require_ids",
     "require_trust",
     "targets_of",
+    "write_plan",
     "write_settings",
 ]

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-PARTS = ("configs", "workflows", "docs/README.md", "LICENSE")
+PARTS = ("configs", "workflows/train.py", "workflows/predict.py", "docs/README.md", "LICENSE")
 
 
 def find_bundle() -> Path:
@@ -69,7 +69,7 @@ def override_names() -> list[str]:
     """
     files = sorted((find_bundle() / "configs").glob("*.json"))
     contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
-    programs = {"run", "initialize", "monai_version"}  # the last: metadata.json
+    programs = {"run", "initialize", "monai_version", "ids"}  # the last two: metadata, plan
     return [name for name, content in contents.items() if not programs & set(content)]
 
 

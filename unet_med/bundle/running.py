@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from unet_med.bundle.ids import require_ids
 from unet_med.bundle.trust import require_trust
 from unet_med.bundle.writing import Settings
 
@@ -25,10 +26,8 @@ def inference_parser(bundle: Path, ids: Settings) -> Any:
     if not config.is_file():
         raise ValueError(f"{bundle} is no trained bundle: {config} is missing; train it first")
     parser = ConfigParser(ConfigParser.load_config_file(config))
-    parser["bundle_root"] = str(bundle)
-    for name, value in ids.items():
-        if name not in parser:
-            raise ValueError(f"{name} is no id of {config}; look at them with `unet-med inspect`")
+    require_ids(ids, source=str(bundle), configs=[parser.get()])
+    for name, value in {"bundle_root": str(bundle), **ids}.items():
         parser[name] = value
     return parser
 

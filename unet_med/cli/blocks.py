@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unet_med.cli import choice_of
 from unet_med.cli.device import choose_device
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
@@ -23,12 +22,6 @@ def run(args: argparse.Namespace) -> None:
     """Lay a job out or resume it, do the blocks, number the instances, write the TIFF."""
     if len(args.images) != 1:
         raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
-    if chosen := choice_of(args):
-        option = next(iter(chosen)).replace("_", "-")
-        raise ValueError(
-            f"--{option} has no effect block by block, where a file is taken as it is: save the "
-            "image that you mean in a file of its own"
-        )
     shard = _shard(args.shard)
     job = _job_of(args, store_of(args.output.rstrip("/")), resume=args.resume or shard is not None)
     print(

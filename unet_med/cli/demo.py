@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,8 @@ from unet_med.cli.scores import format_table
 
 Pair = tuple[Path, Path]  # files of an image and of its instance labels
 
-TRAIN_IMAGES, TEST_IMAGES = 20, 4
-IMAGE_SIZE, VOLUME_SIZE = (256, 256), (192, 192, 16)  # px
 SETTINGS: dict[str, Any] = {
     "label_kind": "instances",
-    "features": [16, 32, 64, 128],
     "tile_size": 300,  # -> 260 px out at depth 3 with transposed convolutions
     "network_def::padding": "valid",
     "network_def::norm": None,
@@ -36,38 +34,54 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def run(args: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Scale:
+    """How large the demo is: images, sides in px, and channels of the network."""
+
+    train_images: int = 20
+    test_images: int = 4
+    image_size: tuple[int, ...] = (256, 256)
+    volume_size: tuple[int, ...] = (192, 192, 16)
+    features: tuple[int, ...] = (16, 32, 64, 128)
+
+
+FULL = Scale()
+
+
+def run(args: argparse.Namespace, scale: Scale = FULL) -> None:
     """Generate, train, segment, score, and show."""
     output = Path(args.output)
     folder = bundle.copy_bundle(output / "bundle")
     print("1/4  generating touching cells, in 2-D and 3-D")
-    test = generate(output / "data", args.seed)
+    test = generate(output / "data", args.seed, scale)
     print(f"2/4  training a small valid U-Net for {args.minutes:g} minutes", flush=True)
-    train(folder, output / "data", {"minutes": args.minutes, "seed": args.seed})
+    settings = {"minutes": args.minutes, "seed": args.seed, "features": list(scale.features)}
+    train(folder, output / "data", settings)
     print("3/4  segmenting images and a volume that it has not seen", flush=True)
     predict(folder, [image for image, _ in test], output / "results")
     print("4/4  scores on the held-out images")
     _report(test, output)
 
 
-def generate(folder: Path, seed: int) -> list[Pair]:
+def generate(folder: Path, seed: int, scale: Scale = FULL) -> list[Pair]:
     """Write training images, and return the held-out images and, last, a volume."""
-    data.SyntheticCells(TRAIN_IMAGES, IMAGE_SIZE, seed=seed).write(folder / "train")
-    _write_planes(_volume(seed), folder / "train")
-    test = data.SyntheticCells(TEST_IMAGES, IMAGE_SIZE, seed=seed + 1).write(folder / "test")
-    [(image, label)] = _volume(seed + 1).write(folder / "volume")
+    size = scale.image_size
+    data.SyntheticCells(scale.train_images, size, seed=seed).write(folder / "train")
+    _write_planes(_volume(seed, scale), folder / "train")
+    test = data.SyntheticCells(scale.test_images, size, seed=seed + 1).write(folder / "test")
+    [(image, label)] = _volume(seed + 1, scale).write(folder / "volume")
     volume = [path.rename(path.with_name("volume.nii.gz")) for path in (image, label)]
     return [*test, (volume[0], volume[1])]
 
 
-def _volume(seed: int) -> data.SyntheticCells:
-    return data.SyntheticCells(1, VOLUME_SIZE, spacing=(1, 1, 2), num_cells=60, seed=seed)
+def _volume(seed: int, scale: Scale) -> data.SyntheticCells:
+    return data.SyntheticCells(1, scale.volume_size, spacing=(1, 1, 2), num_cells=60, seed=seed)
 
 
 def _write_planes(volume: data.SyntheticCells, folder: Path) -> None:
     """Every other plane of a volume as a training image of its own."""
     item = volume[0]
-    for k in range(0, VOLUME_SIZE[2], 2):
+    for k in range(0, item["image"].shape[-1], 2):
         for part, key in (("images", "image"), ("labels", "label")):
             plane = item[key].numpy()[..., k].astype(np.uint16)  # (1, X, Y)
             data.save_image(folder / part / f"plane_{k:03d}.tif", plane)
@@ -76,14 +90,10 @@ def _write_planes(volume: data.SyntheticCells, folder: Path) -> None:
 def train(folder: Path, images: Path, settings: dict[str, Any]) -> None:
     """Train the bundle in `folder` on generated cells, with some settings changed."""
     modern = bundle.override_file("modern")
-    chosen = {
-        **SETTINGS,
-        "images": str((images / "train" / "images").absolute()),
-        "labels": str((images / "train" / "labels").absolute()),
-        **settings,
-    }
-    bundle.write_settings(folder, [modern] if modern else [], chosen)
-    bundle.load_workflow(folder, "train").run()
+    chosen = {**SETTINGS, "features": list(FULL.features), **settings}
+    files = [modern] if modern else []
+    bundle.write_settings(folder, files, chosen, reason="right for these cells")
+    bundle.load_workflow(folder, "train", {"dataset_dir": str(images / "train")}).run()
 
 
 def predict(folder: Path, images: Sequence[Path], results: Path) -> None:

@@ -37,7 +37,8 @@ def _version(name: str) -> str:
 def _machine() -> Iterator[str]:
     import torch
 
-    from unet_med.data.protection.limits import available_bytes, byte_budget
+    from unet_med.data.protection import byte_budget
+    from unet_med.memory import available_bytes
 
     for k in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(k)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from unet_med import bundle
 from unet_med.bundle.trust import require_trust
-from unet_med.cli import choice_of
 from unet_med.cli.device import choose_device
+from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.bundle)
     if not args.trust:
         require_trust(folder)
-    if args.output.rstrip("/").lower().endswith((".zarr", ".tif", ".tiff")):
+    by_blocks = args.output.rstrip("/").lower().endswith((".zarr", ".tif", ".tiff"))
+    refuse_without_effect(args, by_blocks=by_blocks)
+    if by_blocks:
         from unet_med.cli import blocks
 
         blocks.run(args)

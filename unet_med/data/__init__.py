@@ -1,7 +1,7 @@
-"""Files in and out, data sets, and generated images.
+"""Readers and writers of files, data sets, and generated images.
 
-Names load with the module they live in, on first use: reading a TIFF needs no
-SimpleITK, and listing files needs no torch.
+A name imports its module on first use: reading a TIFF needs no SimpleITK, and listing
+files needs no torch.
 """
 
 from __future__ import annotations
@@ -9,31 +9,35 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from unet_med.data.formats import FORMATS
+
 _MODULE_OF = {
-    "count_classes": "classes",
+    "count_classes": "labels",
     "EpochSampler": "dataset",
     "SeededDataset": "dataset",
     "find_images": "datalist",
     "find_pairs": "datalist",
-    "guess_label_kind": "datalist",
-    "instance_sizes": "datalist",
+    "guess_label_kind": "labels",
+    "instance_sizes": "labels",
+    "LabelSummary": "labels",
+    "summarize_label": "labels",
     "share_of": "datalist",
     "split_validation": "datalist",
-    "stem": "datalist",
+    "stem": "formats",
     "SyntheticCells": "synthetic",
     "SyntheticShapes": "synthetic",
-    "AutoReader": "files",
+    "AutoReader": "auto_reader",
     "load_header": "files",
     "load_image": "files",
     "register": "files",
     "save_image": "files",
-    "NiftiReader": "nifti_reader",
-    "NiftiWriter": "nifti_reader",
-    "OmeZarrReader": "zarr_reader",
-    "OmeZarrWriter": "zarr_writer",
-    "SitkReader": "sitk_reader",
-    "TiffReader": "tiff_reader",
-    "TiffWriter": "tiff_writer",
+    "sha256": "checksum",
+}
+_MODULE_OF |= {
+    dotted.partition(".")[2]: dotted.partition(".")[0]
+    for each in FORMATS
+    for dotted in (each.reader, each.writer)
+    if dotted
 }
 
 __all__ = sorted(_MODULE_OF)

@@ -1,20 +1,17 @@
-"""What all our writers share: whole images, safe dtypes, nothing half-written."""
+"""Base of all writers: whole images, lossless dtypes, metadata of MONAI."""
 
 from __future__ import annotations
 
 import logging
 import os
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from monai.data.image_writer import ImageWriter
 from monai.utils.type_conversion import get_equivalent_dtype
-
-from unet_med.data.atomic import atomic_write as atomic_write
 
 UNITS = ("um", "mm")
 _LABEL_DTYPES = (np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.int32)
@@ -23,7 +20,7 @@ _LABEL_DTYPES = (np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.int32)
 def smallest_label_dtype(array: np.ndarray) -> np.ndarray:
     """Cast integers (or floats that are all integers) to the smallest dtype of at most 32 bits.
 
-    Unsigned 8 or 16 bits wherever they do, which every viewer reads.
+    Unsigned 8 or 16 bits if they suffice, which every viewer reads.
 
     Raises:
         ValueError: a value is no integer or needs more than 32 bits.
@@ -40,10 +37,13 @@ def smallest_label_dtype(array: np.ndarray) -> np.ndarray:
 
 
 def storable(array: np.ndarray) -> np.ndarray:
-    """Keep the dtype where TIFF, NIfTI and their viewers know it, else take the nearest lossless.
+    """Give an array a dtype that TIFF, NIfTI and their viewers know, without loss.
 
-    Booleans become 0 and 1 of 8 bits, 64-bit integers the smallest that holds them, half
-    precision single precision.
+    Booleans become 0 and 1 of 8 bits, 64-bit integers the smallest dtype that holds them, and
+    half precision single precision; other dtypes stay.
+
+    Raises:
+        ValueError: samples that are no real numbers, or do not fit.
     """
     if array.dtype == np.float16:
         return array.astype(np.float32)
@@ -55,7 +55,7 @@ def storable(array: np.ndarray) -> np.ndarray:
 
 
 def channel_first(array: np.ndarray | torch.Tensor, channel_dim: int | None = 0) -> np.ndarray:
-    """Bring an array to `(C, X, Y[, Z])`, without a copy where it can.
+    """Bring an array to `(C, X, Y[, Z])`, if possible without a copy.
 
     Args:
         array: image with 2 or 3 spatial axes.
@@ -76,18 +76,26 @@ def channel_first(array: np.ndarray | torch.Tensor, channel_dim: int | None = 0)
 class ArrayWriter(ImageWriter):
     """Base of our MONAI writers, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
 
-    Integers stay integers, in the smallest dtype that holds them: MONAI makes 32 or 64 bits
-    of all of them, and a floating `output_dtype`, `SaveImage`'s default, is meant for
-    floating images.
+    Integers stay integers, in the smallest dtype that holds them: MONAI gives all of them 32
+    or 64 bits. A floating `output_dtype`, the default of `SaveImage`, applies to floating
+    images alone.
 
     Args:
         output_dtype: dtype to cast to; None keeps the image's.
-        scale: MONAI's rescaling for 8-bit pictures; refused, since it changes values.
-        kwargs: kept as attributes, as in MONAI's `ImageWriter`.
+        scale: MONAI's rescaling to 8-bit pictures; refused, because it changes values.
+        kwargs: attributes, as in MONAI's `ImageWriter`.
+
+    Attributes:
+        save: writes `(path, array, affine, spatial_unit, **options)` in one step, the array
+            `(C, X, Y[, Z])`; without a unit the pixel size is not known.
+        save_options: options of `save_image` that `save` takes.
 
     Raises:
         ValueError: `scale` is given.
     """
+
+    save: ClassVar[Callable[..., None]]
+    save_options: ClassVar[tuple[str, ...]] = ()
 
     data_obj: Any  # (C, X, Y[, Z])
     affine: np.ndarray | None
@@ -145,13 +153,7 @@ class ArrayWriter(ImageWriter):
         if verbose:
             logging.getLogger(__name__).info("wrote %s", filename)
 
-    @abstractmethod
-    def save(
-        self, path: Path, array: np.ndarray, affine: np.ndarray | None, spatial_unit: str | None
-    ) -> None:
-        """Write `(C, X, Y[, Z])` to a file; no unit means that the pixel size is not known."""
-
 
 def known_unit(meta: Mapping[str, Any]) -> str | None:
-    """Unit of an image's affine, or None where its pixel size was assumed."""
+    """Unit of the affine of an image; None if its pixel size is an assumption."""
     return None if meta.get("spacing_source") == "assumed" else meta.get("spatial_unit")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file is complete, or it is not there."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if sys.platform != "win32":
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path to write to; move it to `path` when, and only when, all went well.
+    """Give a temporary path to write to; move it to `path` if the block succeeds.
 
-    The hidden folder `.NAME.part` lies beside the target, so the move is one rename and no
-    reader ever sees half a file. What a killed process left in it goes with the next write of
-    the same file.
+    The temporary path is in a hidden folder `.NAME.part` beside the target: the move is one
+    rename, and no reader ever sees half a file. The next write of the same file removes the
+    remains of a killed process.
 
     Args:
-        path: where the finished file goes; missing parent folders are made.
+        path: of the finished file; missing parent folders are made.
 
     Raises:
-        OSError: the file cannot be written; the message names `path`, and what was there
-            before is untouched.
+        OSError: the file cannot be written; the message names `path`, and an earlier file
+            there stays untouched.
     """
     target = Path(path)
     try:
@@ -42,7 +42,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def _folder_beside(target: Path) -> Iterator[Path]:
-    """A folder beside the target, removed in the end with all that is in it."""
+    """A folder beside the target, removed with its content at the end."""
     folder = target.with_name(f".{target.name}.part")
     lock = _lock(folder)
     if lock is None:  # another process writes the same file now
@@ -56,7 +56,7 @@ def _folder_beside(target: Path) -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> int | None:
-    """Make the folder, or take it over from a dead process; None while a living one has it."""
+    """Make the folder or take it over from a dead process; None: a living process has it."""
     if sys.platform == "win32":
         return None
     with suppress(FileExistsError):  # `Path.mkdir(exist_ok=True)` fails if it goes meanwhile
@@ -75,7 +75,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def _naming(target: Path, error: OSError) -> OSError:
-    """The same error with the file that the caller knows, unless it is about another file."""
+    """The same error with the name of the target, unless it is about another file."""
     about = error.filename
     if error.errno is None or (about and not _concerns(target, Path(os.fsdecode(about)))):
         return error
@@ -83,7 +83,7 @@ def _naming(target: Path, error: OSError) -> OSError:
 
 
 def _concerns(target: Path, path: Path) -> bool:
-    """Whether a path is the target's, its part's, or a folder's above it."""
+    """Whether a path is the target, its temporary path, or a folder above them."""
     hidden = path.name.startswith(f".{target.name}.") or path.parent.name.startswith(
         f".{target.name}."
     )

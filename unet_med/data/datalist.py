@@ -1,7 +1,7 @@
-"""Which image belongs to which label, and what the label means.
+"""Lists of images and labels: pairs by name, planes of stacks, training and validation.
 
 A data list is MONAI's: one dictionary an item, `{"image": path, "label": path}`,
-and `"slice": k` where a 2-D network reads one plane of a stack.
+and `"slice": k` if a 2-D network reads one plane of a stack.
 """
 
 from __future__ import annotations
@@ -10,27 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from unet_med.data.formats import SUFFIXES, format_of, stem
 
 if TYPE_CHECKING:
     from unet_med.data.file_reader import FileReader
 
 Item = dict[str, Any]
-
-SUFFIXES = (
-    *(".ome.tif", ".ome.tiff", ".tif", ".tiff", ".nii.gz", ".nii", ".png", ".jpg", ".jpeg"),
-    *(".bmp", ".npy", ".mha", ".mhd", ".nrrd", ".ome.zarr", ".zarr"),
-)
-MAX_CLASSES = 12  # more distinct values than this are instance numbers
-
-
-def stem(path: str | Path) -> str:
-    """File name without its image suffix: `a.ome.tif` -> `a`, `b.nii.gz` -> `b`."""
-    name = Path(path).name
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return Path(path).stem
 
 
 def find_images(
@@ -39,7 +24,7 @@ def find_images(
     *,
     reader: FileReader | None = None,
 ) -> list[Item]:
-    """List the images of a folder, a file, a sequence of either, or a MONAI data list (JSON).
+    """List images: of a folder, a file, a sequence of these, or a MONAI data list (JSON).
 
     Args:
         images: folder, image file, sequence of them, or a `.json` data list of MONAI.
@@ -95,13 +80,13 @@ def find_pairs(
 def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list[Item], list[Item]]:
     """Hold back an evenly spread share of the items for validation.
 
-    Evenly spread, so that a stack's validation slices are not all neighbours.
-    One item is trained and validated on: there is nothing to hold back.
+    Evenly spread, so that validation does not get neighbouring slices of one stack. A single
+    item serves both training and validation.
 
     Args:
         items: all items, in order.
         fraction: share for validation, 0 to 1; at least one item is held back
-            wherever there are two or more and the fraction is above 0.
+            if there are two or more and the fraction is above 0.
 
     Returns:
         Items for training, items for validation.
@@ -115,72 +100,18 @@ def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list
 
 
 def share_of(items: Sequence[Item], rank: int, ranks: int) -> list[Item]:
-    """What one of several processes validates: every `ranks`-th item.
+    """Share of one process in the validation: every `ranks`-th item.
 
-    Together the shares are all items, each once, and MONAI's metrics gather what every process
-    found. Where there are fewer items than processes, each validates all: a process without any
-    would stop, and a mean over equal copies is the mean.
+    Together the shares are all items, each once, and MONAI's metrics gather the results. With
+    fewer items than processes each process validates all of them: a process without items
+    would stop, and the mean over equal copies is the same.
 
     Args:
         items: all items, in order.
-        rank: which process this is, from 0 on.
+        rank: number of this process, from 0 on.
         ranks: number of processes.
     """
     return list(items[rank::ranks] if len(items) >= ranks else items)
-
-
-def guess_label_kind(labels: Sequence[np.ndarray]) -> str:
-    """What the numbers in a set of label images mean.
-
-    Args:
-        labels: label images, any shape.
-
-    Returns:
-        `"mask"`: at most two values in all. `"classes"`: a dozen or fewer
-        integers that repeat from image to image (255, the ignore label, aside),
-        unless there are four or more and each is a single blob in a plane, as
-        numbered cells are. Else `"instances"`.
-    """
-    values = [set(np.unique(label).tolist()) for label in labels]
-    union = set().union(*values)
-    if len(union) <= 2:
-        return "mask"
-    classes = [found - {0, 255} for found in values if found - {0, 255}]
-    shared = set.intersection(*classes) if classes else set()
-    repeated = len(classes) > 1 and len(shared) >= len(set().union(*classes)) / 2
-    integers = all(float(value).is_integer() and value >= 0 for value in union)
-    if not (integers and repeated and len(union) <= MAX_CLASSES):
-        return "instances"
-    numbered = len(union) > 4 and all(map(_single_blobs, labels[:5]))
-    return "instances" if numbered else "classes"
-
-
-def instance_sizes(label: np.ndarray, spatial_dims: int) -> np.ndarray:
-    """Pixels of each instance of a label image, in no order.
-
-    Args:
-        label: instances 1..N, 0 and below elsewhere, `(X, Y)` or `(X, Y, Z)`.
-        spatial_dims: 2 counts every plane of a volume for itself, 3 the volume as a whole.
-
-    >>> instance_sizes(np.array([[1, 1, 0, 7]]), 2).tolist()
-    [2, 1]
-    """
-    if label.ndim == 3 and spatial_dims == 2:
-        planes = np.moveaxis(label, 2, 0)
-        return np.concatenate([instance_sizes(plane, 2) for plane in planes])
-    return np.unique(label[label > 0], return_counts=True)[1]
-
-
-def _single_blobs(label: np.ndarray) -> bool:
-    """Whether every value of a plane, background aside, is one connected blob."""
-    from scipy import ndimage
-
-    plane = label.squeeze()
-    return plane.ndim == 2 and all(
-        ndimage.label(plane == value, np.ones((3, 3)))[1] == 1
-        for value in np.unique(plane)
-        if value not in (0, 255)
-    )
 
 
 def _image_files(images: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -189,9 +120,10 @@ def _image_files(images: str | Path | Sequence[str | Path]) -> list[Path]:
     path = Path(images)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    if path.is_file() or path.suffix.lower() == ".zarr":  # a folder that is one image
+    found = format_of(path)
+    if path.is_file() or (found and found.is_folder):  # a folder that is one image
         return [path]
-    files = sorted(p for p in path.iterdir() if p.name.lower().endswith(tuple(SUFFIXES)))
+    files = sorted(p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES))
     if not files:
         raise ValueError(f"folder {path} holds no images ({' '.join(SUFFIXES)})")
     return files
@@ -248,7 +180,7 @@ def _split_stacks(items: Sequence[Item], reader: FileReader | None) -> list[Item
 
 def _count_planes(path: str, reader: FileReader | None) -> int:
     """Planes along the last spatial axis of a file, 1 for a 2-D image."""
-    from unet_med.data.files import AutoReader
+    from unet_med.data.auto_reader import AutoReader
 
     volume = (reader or AutoReader()).open(Path(path), header_only=True)
     return (*volume.spatial_shape, 1)[2]  # (X, Y[, Z])

@@ -1,4 +1,4 @@
-"""A data set whose item is a function of seed, epoch and position, and of nothing else."""
+"""A data set whose items depend on seed, epoch and position alone."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tqdm import tqdm
 class SeededDataset(Dataset):
     """Random tiles of a list of images, the same on any number of workers.
 
-    The deterministic head of the transform runs once for each image and is kept
-    in memory; planes of one stack that follow one another share what comes before
-    the transform that has a `slice_key` (`SelectSliced`). Before the random rest
-    runs, its transforms are reseeded from `(seed, epoch, position)`. So neither the
-    number of workers nor an interruption changes a tile.
+    The deterministic transforms at the start run once for each image, and their result
+    stays in memory; successive planes of one stack share the result before the transform
+    with a `slice_key` (`SelectSliced`). The random transforms after them are reseeded from
+    `(seed, epoch, position)` for every tile, so neither the number of workers nor an
+    interruption changes a tile.
 
-    Positions count on through the epochs: `dataset[e * len(dataset) + k]` is
-    tile `k` of epoch `e`, which is what `EpochSampler` asks for. In each epoch
-    images come in a new random order and equally often (to one).
+    Positions count on through the epochs: `dataset[e * len(dataset) + k]` is tile `k` of
+    epoch `e`, as `EpochSampler` asks for it. Each epoch has a new random order of the images,
+    each equally often (plus or minus one).
 
     Args:
         data: MONAI data list.
@@ -32,7 +32,7 @@ class SeededDataset(Dataset):
         seed: of the order of the images and of all random transforms.
         tiles_per_epoch: length of the data set; the number of images by default.
         cache: keep the images after the deterministic transforms in memory.
-        progress: show a bar while they are loaded.
+        progress: show a bar while images load.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class SeededDataset(Dataset):
         return self.transform(item, start=self.first_random)
 
     def source(self, position: int) -> dict[str, Any]:
-        """Item of the data list behind a position, as it was given."""
+        """Item of the data list at a position."""
         return dict(self.data[self._image_of(*divmod(int(position), len(self)))])
 
     def _reseed(self, epoch: int, k: int) -> None:
-        """As `Compose.set_random_state`, with generators that are there already.
+        """Do what `Compose.set_random_state` does, with existing generators.
 
-        It makes new ones, of 0.2 ms each, which is as much as some of the transforms take.
+        New generators take 0.2 ms each, as much as some of the transforms.
         """
         seeds = np.random.SeedSequence((self.seed, epoch, k)).generate_state(len(self._random))
         for transform, generator, seed in zip(self._random, self._generators, seeds, strict=True):
@@ -83,9 +83,9 @@ class SeededDataset(Dataset):
             transform.set_random_state(state=generator)
 
     def _copied(self, item: dict[str, Any]) -> dict[str, Any]:
-        """A kept image for the random transforms, which may change it in place.
+        """Copy a cached image, because random transforms may change it in place.
 
-        What a transform that `returns_copies` (`RandTileCropd`) cuts first of all is not copied.
+        If the first of them `returns_copies` (`RandTileCropd`), its keys need no copy.
         """
         first: Any = self.first_random is not None and self.transform.transforms[self.first_random]
         cut = first.keys if getattr(first, "returns_copies", False) else ()
@@ -95,9 +95,9 @@ class SeededDataset(Dataset):
         return self.transform(item, end=self.first_random, threading=True)
 
     def _load_all(self, items: Iterable[dict[str, Any]]) -> Iterator[Any]:
-        """Load items in order; planes of one stack share what comes before their slice is taken.
+        """Load items in order; planes of one stack share the transforms before the selection.
 
-        Each plane would otherwise decode its whole stack again.
+        Otherwise each plane would decode its whole stack again.
         """
         select = self.transform.get_index_of_first(lambda t: hasattr(t, "slice_key"))
         end = len(self.transform) if self.first_random is None else self.first_random
@@ -115,14 +115,14 @@ class SeededDataset(Dataset):
             previous = item
 
     def _image_of(self, epoch: int, k: int) -> int:
-        """Index of the image behind tile `k`: shuffled lists of all images, one after another."""
+        """Index of the image of tile `k`, from shuffled lists of all images in a row."""
         lap, index = divmod(epoch * len(self) + k, len(self.data))
         order = np.random.default_rng((self.seed, lap)).permutation(len(self.data))
         return int(order[index])
 
 
 def _of_one_stack(item: dict[str, Any], other: dict[str, Any], slice_key: str) -> bool:
-    """Whether items name planes of the same files; entries other than names must be identical."""
+    """Whether items are planes of the same files; their other entries must be identical."""
     if item.get(slice_key) is None or item.keys() != other.keys():
         return False
     pairs = [(item[key], other[key]) for key in item if key != slice_key]
@@ -130,17 +130,17 @@ def _of_one_stack(item: dict[str, Any], other: dict[str, Any], slice_key: str) -
 
 
 class EpochSampler(Sampler[int]):
-    """Positions of one epoch of a `SeededDataset`, in order; the order is the data set's own.
+    """Positions of one epoch of a `SeededDataset`, in order; the data set shuffles by itself.
 
-    Processes that train together take turns: `rank` has every `num_replicas`-th position, so that
-    one step of all sees what one step of a single process with all their batches would see. Where
-    they do not come out even, the epoch's first positions are taken again (fewer than
-    `num_replicas`), for all must take equally many steps.
+    Processes that train together take turns: `rank` has every `num_replicas`-th position, so one
+    step of all processes sees the tiles of one step of a single process with all their batches.
+    All must take equally many steps: if the positions do not divide evenly, the first ones of the
+    epoch (fewer than `num_replicas`) come twice.
 
     Args:
         dataset: anything with a length.
         num_replicas: processes that train together.
-        rank: which of them this is, from 0 on.
+        rank: number of this process, from 0 on.
 
     `set_epoch(e)` chooses the epoch, as with torch's distributed sampler, and
     `set_epoch(e, first)` the place in it; `unet_med.handlers.Reproducible` calls it.
@@ -164,13 +164,12 @@ class EpochSampler(Sampler[int]):
         self.first = first
 
     def __iter__(self) -> Iterator[int]:
-        return (
-            self.epoch * self.length + turn % self.length for turn in self.turns()[self.first :]
-        )
+        return self.positions(self.epoch, slice(self.first, None))
 
-    def turns(self) -> range:
-        """This process's part of an epoch; positions beyond the length begin again at 0."""
-        return range(self.rank, len(self) * self.num_replicas, self.num_replicas)
+    def positions(self, epoch: int, part: slice) -> Iterator[int]:
+        """Positions that this process takes in one epoch, in order, from a part of its turns."""
+        turns = range(self.rank, len(self) * self.num_replicas, self.num_replicas)[part]
+        return (epoch * self.length + turn % self.length for turn in turns)
 
     def __len__(self) -> int:
         return -(-self.length // self.num_replicas)

@@ -1,4 +1,4 @@
-"""What all our readers share: files opened late, one sentence for what is wrong, plain metadata."""
+"""Base of all readers: one sentence for every error, plain metadata, a limit of memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monai.config.type_definitions import PathLike
 from monai.data.image_reader import ImageReader
 from monai.utils.misc import ensure_tuple
 
-from unet_med.data.protection import limits
+from unet_med.data import protection
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Volume:
         has_channels: the first axis is the channels.
         affine: 4x4, voxel to world in `spatial_unit`; the third axis of a 2-D image has size 1.
         spatial_unit: `"um"` or `"mm"`.
-        spacing_source: what told the pixel size; `"assumed"` where nothing did.
+        spacing_source: origin of the pixel size; `"assumed"` if the file has none.
     """
 
     array: np.ndarray
@@ -47,7 +47,7 @@ class Volume:
         return tuple(sizes[: len(self.spatial_shape)])
 
     def meta(self) -> dict[str, Any]:
-        """MONAI's metadata in plain Python and tensors, which its weights-only caches can load."""
+        """MONAI's metadata in plain Python and tensors, for its weights-only caches."""
         affine = torch.tensor(self.affine, dtype=torch.float64)
         return {
             "affine": affine,
@@ -61,11 +61,10 @@ class Volume:
 
 
 class FileReader(ImageReader):
-    """Base of our MONAI readers: `read` only takes names, `get_data` opens and checks.
+    """Base of our MONAI readers: `read` only takes names, `get_data` opens and checks files.
 
-    MONAI's `LoadImage` answers an exception from `read` by trying its next reader, which
-    may return one page of a stack without a word; an exception from `get_data` reaches
-    the user.
+    After an exception in `read`, MONAI's `LoadImage` tries its next reader, which may return
+    one page of a stack without a word; an exception in `get_data` reaches the user.
 
     Args:
         max_bytes: refuse files that declare more bytes than this once decoded; the environment
@@ -102,9 +101,9 @@ class FileReader(ImageReader):
         return volume.array, volume.meta()
 
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
-        """Read one file; whatever goes wrong becomes one sentence that names it.
+        """Read one file; every error becomes one sentence with its name.
 
-        With `header_only` its pixels stay where they are: the volume's array is a `stand_in`.
+        With `header_only` the pixels are not read: the volume's array is a `placeholder`.
         """
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist")
@@ -119,20 +118,20 @@ class FileReader(ImageReader):
 
     def require_memory(self, declared_bytes: int) -> None:
         """Refuse a file that declares more than the limit, before it is decoded."""
-        limits.require_memory(declared_bytes, self.max_bytes)
+        protection.require_memory(declared_bytes, self.max_bytes)
 
 
-def stand_in(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """Zeros that take the memory of one, so that axes are decided on them as on the pixels.
+def placeholder(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """Zeros of a shape that need no memory; readers check axes on them without the pixels.
 
-    >>> stand_in((2000, 2000, 2000), ">f8").shape
+    >>> placeholder((2000, 2000, 2000), ">f8").shape
     (2000, 2000, 2000)
     """
     return np.broadcast_to(np.zeros((), np.dtype(dtype).newbyteorder("=")), tuple(shape))
 
 
 def _checked(volume: Volume) -> Volume:
-    """Native byte order; refuse what is not an image of real numbers on a finite grid."""
+    """Refuse volumes that are no image of real numbers on a finite grid; native byte order."""
     array = np.asarray(volume.array)
     if array.dtype.kind not in "buif":
         raise ValueError(f"its samples are {array.dtype}, only real numbers make an image")
@@ -144,7 +143,7 @@ def _checked(volume: Volume) -> Volume:
 
 
 def _reason(error: Exception) -> str:
-    """Say an exception in one line of bounded length."""
+    """Text of an exception in one line of bounded length."""
     text = " ".join(str(error).split()) or "no reason given"
     if not isinstance(error, ValueError):
         text = f"it is damaged or not supported ({type(error).__name__}: {text})"
@@ -152,7 +151,7 @@ def _reason(error: Exception) -> str:
 
 
 def _as_channels(volumes: Sequence[Volume]) -> Volume:
-    """Several files of one grid are the channels of one image, as in MONAI's readers."""
+    """Join several files on one grid as channels of one image, as MONAI's readers do."""
     first = volumes[0]
     if len(volumes) == 1:
         return first

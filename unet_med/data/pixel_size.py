@@ -1,4 +1,4 @@
-"""Pixel size of a TIFF in micrometres, from OME-XML, ImageJ's description or resolution tags."""
+"""Pixel sizes: units of length, the pixel size of a TIFF, voxel sizes of an affine."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ MICROMETRES = {
     "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6, "picometer": 1e-6, "angstrom": 1e-4,
 }  # fmt: skip
 _RESOLUTION_UNIT_UM = {2: 25400.0, 3: 1e4}  # TIFF tag 296: inch, centimetre
-_PRINT_DPI = (72, 96, 300)  # what programs write that know no pixel size
+_PRINT_DPI = (72, 96, 300)  # written by programs without a pixel size
 _UNKNOWN = (None, None, None)
 Sizes = tuple[float | None, float | None, float | None]
 
 
 def pixel_size_um(tif: Any, number: int) -> tuple[Sizes, str]:
-    """Pixel size of one series, the first source that knows x and y.
+    """Pixel size of one series of a TIFF: OME-XML, else ImageJ's description, else tags.
 
     Args:
         tif: an open `tifffile.TiffFile`.
         number: position of the series in the file.
 
     Returns:
-        `(x, y, z)` in micrometres, None where the file does not say, and the source:
+        `(x, y, z)` in micrometres, None for unknown ones, and the source:
         `"ome"`, `"imagej"`, `"resolution"` or `"assumed"`.
     """
     sources = {
@@ -44,7 +44,7 @@ def pixel_size_um(tif: Any, number: int) -> tuple[Sizes, str]:
 
 
 def unit_um(unit: str | None) -> float | None:
-    """Length of a unit in micrometres, None for `pixel`, `reference frame` and the unknown.
+    """Length of a unit in micrometres; None for `pixel`, `reference frame` and unknown units.
 
     >>> unit_um("nm"), unit_um("pixel")
     (0.001, None)
@@ -81,7 +81,7 @@ def _from_imagej(metadata: dict[str, Any], tags: Any) -> Sizes:
 
 
 def _from_resolution(tags: Any) -> Sizes:
-    """Resolution tags in inch or centimetre, but not the values of screens and printers."""
+    """Resolution tags in inch or centimetre, except the values of screens and printers."""
     unit = _RESOLUTION_UNIT_UM.get(int(tags.valueof("ResolutionUnit") or 0))
     if not unit:
         return _UNKNOWN
@@ -99,7 +99,7 @@ def _per_pixel(tags: Any, name: str, unit: float) -> float | None:
 
 
 def _positive(value: Any) -> float | None:
-    """Magnitude of a number, None for what is no size."""
+    """Magnitude of a number; None if it is no size."""
     try:
         size = abs(float(value))
     except (TypeError, ValueError):
@@ -108,7 +108,7 @@ def _positive(value: Any) -> float | None:
 
 
 def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:
-    """Voxel sizes `(Z, Y, X)` of an affine, for a kind of file that says no more.
+    """Voxel sizes `(Z, Y, X)` of an affine, for formats without rotations and flips.
 
     Raises:
         ValueError: it rotates or flips.

@@ -1,38 +1,32 @@
-"""MetaImage, NRRD and DICOM series through SimpleITK, imported where a file needs it."""
+"""MetaImage, NRRD and DICOM series through SimpleITK, which is imported on first use."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unet_med.data.file_reader import FileReader, Volume, stand_in
-from unet_med.data.protection.limits import require_in_file
-from unet_med.data.protection.medical_headers import (
-    UNCOMPRESSED,
-    check_data_files,
-    check_series,
-    transfer_syntax,
-)
+from unet_med.data.file_reader import FileReader, Volume, placeholder
+from unet_med.data.formats import ITK
+from unet_med.data.protection import check_dicom_files, check_dicom_folder, open_itk
 
-_BITS_ALLOCATED = "0028|0100"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class SitkReader(FileReader):
     """MONAI reader for `.mha`, `.mhd`, `.nrrd` and folders with one DICOM series.
 
-    The affine is turned from ITK's LPS to MONAI's RAS. Millimetres, as these formats mean.
+    The affine is turned from ITK's LPS to MONAI's RAS, in millimetres, as these formats
+    define.
 
     Args:
-        series_id: which DICOM series of a folder that holds several (its UID).
+        series_id: UID of the DICOM series to read, in a folder with several.
         max_bytes: see `FileReader`.
     """
 
-    suffixes = (".mha", ".mhd", ".nrrd")
+    suffixes = ITK.suffixes
     kind = "MetaImage, NRRD or DICOM series"
 
     def __init__(self, series_id: str | None = None, *, max_bytes: int | None = None) -> None:
@@ -43,9 +37,9 @@ class SitkReader(FileReader):
         """Read one file or folder; see the class. A folder's pixels are read in any case."""
         import SimpleITK as sitk
 
-        source = self._load_series(path) if path.is_dir() else self._open_file(path)
+        source = self._load_series(path) if path.is_dir() else open_itk(path, self.max_bytes)
         if header_only and not path.is_dir():
-            array = _pixels_to_come(source)
+            array = _placeholder_for(source)
         else:
             image = source if path.is_dir() else source.Execute()
             array = sitk.GetArrayFromImage(image)  # ([Z,] Y, X[, C])
@@ -55,20 +49,11 @@ class SitkReader(FileReader):
         array = array.transpose(*range(first), *range(array.ndim - 1, first - 1, -1))
         return Volume(array, has_channels, _affine(source), "mm", "header")
 
-    def _open_file(self, path: Path) -> Any:
-        """SimpleITK's reader of a file that fits into memory, its header read."""
-        import SimpleITK as sitk
-
-        check_data_files(path)
-        reader = sitk.ImageFileReader()
-        self.require_memory(_declared_bytes(reader, path))
-        return reader
-
     def _load_series(self, folder: Path) -> Any:
-        """The image of a folder whose files are looked at one by one, since GDCM trusts them."""
+        """Image of a folder with DICOM files."""
         import SimpleITK as sitk
 
-        check_series(folder)
+        check_dicom_folder(folder)
         found = _quietly(sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder))
         if not found:
             raise ValueError("the folder holds no DICOM series")
@@ -81,7 +66,7 @@ class SitkReader(FileReader):
         names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(
             str(folder), self.series_id or found[0]
         )
-        self._check_slices([Path(name) for name in names])
+        check_dicom_files([Path(name) for name in names], self.max_bytes)
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames(names)
         reader.MetaDataDictionaryArrayUpdateOn()
@@ -89,41 +74,9 @@ class SitkReader(FileReader):
         _check_even(reader, len(reader.GetFileNames()))
         return image
 
-    def _check_slices(self, paths: Sequence[Path]) -> None:
-        """What all slices declare must fit the memory, and each of them its file.
-
-        GDCM gives noise for the pixels that a file that was cut short does not have.
-        """
-        import SimpleITK as sitk
-
-        total = 0
-        for path in paths:
-            reader = sitk.ImageFileReader()
-            declared = _declared_bytes(reader, path)
-            total += declared
-            self.require_memory(total)
-            if transfer_syntax(path) in UNCOMPRESSED:
-                stored = int(reader.GetMetaData(_BITS_ALLOCATED))
-                samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
-                try:
-                    require_in_file(samples * stored // 8, path)
-                except ValueError as error:
-                    raise ValueError(f"of {path.name}: {error}") from None
-
-
-def _declared_bytes(reader: Any, path: Path) -> int:
-    """Read the header of a file with SimpleITK's reader; how many bytes it decodes to."""
-    import SimpleITK as sitk
-
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
-    samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
-    return samples * pixel.GetSizeOfPixelComponent()
-
 
 def _quietly(function: Callable[[str], Any], argument: str) -> Any:
-    """Call ITK without its warnings on stderr; what they say is raised instead."""
+    """Call ITK without its warnings on stderr; the reader raises errors instead."""
     import SimpleITK as sitk
 
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
@@ -134,18 +87,18 @@ def _quietly(function: Callable[[str], Any], argument: str) -> Any:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
-def _pixels_to_come(reader: Any) -> np.ndarray:
-    """Stand-in for the array `([Z,] Y, X[, C])` that a reader with a header read will give."""
+def _placeholder_for(reader: Any) -> np.ndarray:
+    """Placeholder for the pixels `([Z,] Y, X[, C])` of a reader that has read the header."""
     import SimpleITK as sitk
 
     pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
     channels = reader.GetNumberOfComponents()
     shape = (*reversed(reader.GetSize()), *([channels] if channels > 1 else []))
-    return stand_in(shape, sitk.GetArrayFromImage(pixel).dtype)
+    return placeholder(shape, sitk.GetArrayFromImage(pixel).dtype)
 
 
 def _affine(image: Any) -> np.ndarray:
-    """4x4 voxel to world of a SimpleITK image or of the reader that knows its header, RAS, mm."""
+    """4x4 voxel to world, RAS, mm, of a SimpleITK image or of a reader with its header."""
     n = image.GetDimension()
     affine = np.eye(4)
     if n <= 3:
@@ -155,7 +108,7 @@ def _affine(image: Any) -> np.ndarray:
 
 
 def _check_even(reader: Any, slices: int) -> None:
-    """ITK only prints a warning where slices are missing, and gives the rest a wrong place."""
+    """Refuse missing slices: ITK only prints a warning, and gives the rest a wrong place."""
     position = "0020|0032"  # image position (patient), mm
     if slices < 3 or not all(reader.HasMetaDataKey(k, position) for k in range(slices)):
         return

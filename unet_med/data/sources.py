@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.auto_reader import AutoReader
 from unet_med.data.file_reader import Volume
-from unet_med.data.files import AutoReader
 from unet_med.data.nifti_reader import NiftiReader
-from unet_med.data.tiff_reader import TiffReader, arrange
+from unet_med.data.tiff_axes import arrange
+from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.zarr_reader import Window, import_zarr, is_zarr, open_ome_zarr
 
 __all__ = ["Source", "open_source"]

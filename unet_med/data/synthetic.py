@@ -1,9 +1,8 @@
-"""Generated data sets whose truth is known: crowded cells, and simple shapes.
+"""Generated data sets with known truth: crowded cells, and simple shapes.
 
-Every item is a function of `(seed, index)` alone, so any number of workers, in
-any order, sees the same images. Nothing is stored: `monai.data.CacheDataset`
-keeps items where making them again costs too much, and `monai.data.Dataset`
-adds transforms.
+Every item depends on `(seed, index)` alone: any number of workers, in any order,
+sees the same images. Nothing is stored; `monai.data.CacheDataset` keeps items, and
+`monai.data.Dataset` adds transforms.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from unet_med.data.cells import LIGHT, expose, grow_cells
+from unet_med.data.cell_drawing import LIGHT, expose, grow_cells
 
 
 class SyntheticCells(Dataset[dict[str, MetaTensor]]):
     """Touching, noisy cells whose instances are known, in 2-D or 3-D.
 
-    Groups of deformed ellipses press against each other along long contacts; all
-    that tells two neighbours apart is a faint membrane, two pixels wide. A network
-    that spends no extra weight on these pixels merges the cells (Ronneberger et
-    al. 2015, section 3, figure 3).
+    Groups of deformed ellipses press against each other along long contacts; only a
+    faint membrane, two pixels wide, separates two neighbours. Without extra weight on
+    these pixels a network merges the cells (Ronneberger et al. 2015, section 3,
+    figure 3).
 
     Args:
         num_images: length of the data set.
@@ -141,10 +140,9 @@ SHAPES: dict[str, _Inside] = {
 class SyntheticShapes(Dataset[dict[str, MetaTensor]]):
     """Six kinds of shape, a label channel each, added up in one noisy image.
 
-    The first thing to try a multi-channel network on: shapes overlap, so that a
-    pixel can belong to several channels at once, and are turned and scaled at
-    random. Channels are those of `SHAPES`: triangle, circle, square, cross,
-    ellipse, ring.
+    A first test for a multi-channel network: shapes of random place, turn and size
+    overlap, so that a pixel can belong to several channels. The channels are those of
+    `SHAPES`: triangle, circle, square, cross, ellipse, ring.
 
     Args:
         num_images: length of the data set.

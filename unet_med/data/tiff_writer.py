@@ -1,34 +1,21 @@
-"""OME-TIFF that Fiji, QuPath and napari open at the right size, through tifffile."""
+"""OME-TIFF with the right pixel size for Fiji, QuPath and napari, through tifffile."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unet_med.data.array_writer import UNITS, ArrayWriter, atomic_write, channel_first, storable
+from unet_med.data.array_writer import UNITS, ArrayWriter, channel_first, storable
+from unet_med.data.atomic import atomic_write
 from unet_med.data.pixel_size import MICROMETRES, voxel_sizes
 
 TILE = 256  # px a side
 PYRAMID_ABOVE = 2048  # px a side; larger planes get tiles and halved copies
 _CLASSIC_LIMIT = 2**32 - 2**25  # bytes; above it offsets need BigTIFF
-
-
-class TiffWriter(ArrayWriter):
-    """MONAI writer of OME-TIFF, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
-
-    See `write_tiff` for what is written and `ArrayWriter` for the arguments.
-    """
-
-    def save(
-        self, path: Path, array: np.ndarray, affine: np.ndarray | None, spatial_unit: str | None
-    ) -> None:
-        """Write `(C, X, Y[, Z])`."""
-        write_tiff(path, array, affine, spatial_unit)
 
 
 def write_tiff(
@@ -41,19 +28,20 @@ def write_tiff(
 ) -> None:
     """Write a whole image as deflated OME-TIFF with its pixel size in micrometres.
 
-    Planes with a side above 2048 px are tiled and come with halved copies down to that
-    size (SubIFDs), in which integers are picked and floats averaged: labels stay labels.
+    Planes with a side above 2048 px are tiled and have halved copies down to that size
+    (SubIFDs). Copies of integers take every second pixel, those of floats the mean: labels
+    stay labels.
 
     Args:
-        path: file to write, in one step; BigTIFF where 4 GB might not suffice.
+        path: file to write, in one step; a BigTIFF if 4 GB might not suffice.
         array: `(C, X, Y[, Z])`; see `storable` for the dtypes.
         affine: voxel to world in `spatial_unit`; its translation is not kept.
-        spatial_unit: `"um"`, `"mm"`, or None where the pixel size is not known, which
-            leaves it out of the file.
+        spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known, and the file has
+            none.
         channel_names: one name a channel.
 
     Raises:
-        ValueError: the affine rotates or flips, which TIFF cannot say.
+        ValueError: the affine rotates or flips, which a TIFF cannot state.
     """
     array = storable(channel_first(array))
     axes = "CYX" if array.ndim == 3 else "CZYX"
@@ -67,22 +55,32 @@ def write_tiff(
     _write(path, np.ascontiguousarray(array), metadata, options)
 
 
+class TiffWriter(ArrayWriter):
+    """MONAI writer of OME-TIFF, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
+
+    See `write_tiff` for the content of the file and `ArrayWriter` for the arguments.
+    """
+
+    save = staticmethod(write_tiff)
+    save_options = ("channel_names",)
+
+
 def ome_metadata(
     axes: str, sizes: Sequence[float], unit: str | None, channel_names: tuple[str, ...] = ()
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an OME-TIFF says of its axes, pixel sizes and channels, as tifffile takes it.
+    """Metadata of an OME-TIFF for tifffile: axes, pixel sizes and channels.
 
     Args:
         axes: of the array, such as `"CZYX"`.
-        sizes: of a pixel along `([Z,] Y, X)`, in `unit`; of axes that are not there too.
-        unit: `"um"`, `"mm"`, or None where the pixel size is not known.
+        sizes: of a pixel along `(Z, Y, X)`, in `unit`; missing axes may have one, too.
+        unit: `"um"` or `"mm"`; None: the pixel size is not known.
         channel_names: one name a channel.
 
     Returns:
         `metadata`, and further arguments of `TiffWriter.write`.
 
     Raises:
-        ValueError: the unit is another.
+        ValueError: another unit.
     """
     metadata: dict[str, Any] = {"axes": axes}
     options: dict[str, Any] = {}
@@ -124,7 +122,7 @@ def _write(
 
 
 def needs_bigtiff(size: int, levels: int) -> bool:
-    """Whether 4 GB might not suffice for so many bytes of pixels with their halved copies."""
+    """Whether so many bytes of pixels, with their halved copies, might exceed 4 GB."""
     return (size * 4 // 3 if levels else size) > _CLASSIC_LIMIT
 
 
@@ -143,7 +141,7 @@ def halvings(sides: Sequence[int], largest: int) -> int:
 
 
 def halved(array: np.ndarray) -> np.ndarray:
-    """Every plane at half its size: one of four integers, the mean of four floats."""
+    """Halve the sides of every plane: one of four integers, the mean of four floats."""
     y, x = (max(1, side // 2) for side in array.shape[-2:])
     rows, columns = (slice(0, 2 * n, 2) for n in (y, x))
     first: np.ndarray = array[..., rows, columns]

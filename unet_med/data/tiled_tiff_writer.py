@@ -1,9 +1,8 @@
-"""OME-TIFF of an image that no memory holds: tiled, deflated, with halved copies.
+"""OME-TIFF of images larger than memory: tiled, deflated, with halved copies.
 
-TIFF wants the tiles of one plane after another, and a chunk of what blocks were written into
-holds many planes. So tiles are deflated in the order in which chunks are read, each chunk once,
-into a file beside, and copied from there in TIFF's order. Halved copies are made of the tiles of
-the level above.
+A TIFF holds the tiles of one plane after another, but a chunk of the source spans many planes.
+So each chunk is read once, its tiles are deflated into a temporary file, and from there they are
+copied in the order of TIFF. Each halved copy is made from the tiles of the level before.
 """
 
 from __future__ import annotations
@@ -45,17 +44,17 @@ def write_tiled_tiff(
 ) -> None:
     """Write an image of any size as tiled OME-TIFF with halved copies, plane by plane.
 
-    Held in memory are a window of chunks, about 64 MB of pixels unless one chunk has more, and 12
-    bytes for each tile of 256 x 256 px. Values, halved copies and metadata are those of
+    Memory holds a window of chunks, about 64 MB of pixels or one larger chunk, and 12 bytes for
+    each tile of 256 x 256 px. Values, halved copies and metadata equal those of
     `unet_med.data.tiff_writer.write_tiff`; planes of all sizes are tiled.
 
     Args:
-        path: file to write, in one step; BigTIFF where 4 GB might not suffice. While it is
-            written its folder needs room for it twice.
-        pixels: `([C,] [Z,] Y, X)`; a Zarr array, or whatever has `shape`, `dtype` and `chunks`
-            and takes slices.
-        spacing: pixel size of each spatial axis, `([Z,] Y, X)`; further axes are channels.
-        unit: of the spacing, `"um"`, `"mm"`, or None where it is not known.
+        path: file to write, in one step; a BigTIFF if 4 GB might not suffice. Meanwhile its
+            folder needs twice the room.
+        pixels: `([C,] [Z,] Y, X)`; a Zarr array, or an object with `shape`, `dtype`, `chunks`
+            and slices.
+        spacing: pixel size of each spatial axis, `([Z,] Y, X)`; other axes are channels.
+        unit: of the spacing, `"um"` or `"mm"`; None: not known.
         dtype: of the samples; None: that of the pixels.
         channel_names: one name a channel.
         progress: whether to show bars.
@@ -86,7 +85,7 @@ def write_tiled_tiff(
 
 
 class _Level:
-    """Deflated tiles of one level, put into a file in any order and given back in TIFF's.
+    """Deflated tiles of one level, written to a file in any order, read back in TIFF's order.
 
     Args:
         file: to write.
@@ -126,7 +125,7 @@ class _Level:
                 yield file.read(int(self.sizes[place]))
 
     def halved_tile(self, place: Place) -> np.ndarray:
-        """Pixels of the next level's tile at `place`, made of up to four of this one's."""
+        """Pixels of a tile of the next level, made from up to four tiles of this one."""
         *plane, row, column = place
         window = np.zeros((2 * TILE, 2 * TILE), self.dtype)
         with self.file.open("rb") as file:
@@ -175,7 +174,7 @@ def _of_level(level: _Level) -> Iterator[list[tuple[Place, Make]]]:
 
 
 def _window_sides(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Whole chunks and whole tiles, as wide as memory allows; of thick chunks a few planes.
+    """Sides of a window: whole chunks and tiles, as wide as memory allows; few planes if thick.
 
     >>> _window_sides((300, 9000, 9000), (128, 128, 128), 1)
     (128, 256, 2048)

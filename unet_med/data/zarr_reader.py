@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.file_reader import FileReader, Volume, stand_in
+from unet_med.data.file_reader import FileReader, Volume, placeholder
+from unet_med.data.formats import OME_ZARR
 from unet_med.data.pixel_size import MICROMETRES, unit_um
+from unet_med.data.protection import guard_zarr_array, guarded_zarr_store
 
 Window = Sequence[slice]  # one a spatial axis, [Z,] Y, X
 
@@ -27,8 +29,8 @@ class OmeZarr:
     Attributes:
         array: the zarr array, in the order of `axes`.
         axes: its axes' names, of `t` (one point in time), `c`, `z`, `y`, `x`.
-        spacing: pixel size of the spatial axes, `([Z,] Y, X)`, in `unit`; 1 where it is not known.
-        unit: `"um"`, `"mm"`, or None where the file does not say.
+        spacing: pixel size of the spatial axes, `([Z,] Y, X)`, in `unit`; 1 if unknown.
+        unit: `"um"` or `"mm"`; None: not in the file.
         attributes: of its group.
     """
 
@@ -45,7 +47,7 @@ class OmeZarr:
 
     @property
     def channels(self) -> int:
-        """How many; 1 without an axis of channels."""
+        """Number of channels; 1 without an axis of channels."""
         return self._length("c") if "c" in self.axes else 1
 
     def read(self, window: Window) -> np.ndarray:
@@ -64,14 +66,14 @@ class OmeZarr:
 class OmeZarrReader(FileReader):
     """MONAI reader of OME-Zarr images, NGFF 0.4 and 0.5: level 0, one point in time.
 
-    The affine is `diag(x, y, z, 1)` in micrometres, or millimetres where the file says so. Needs
-    the extra `[zarr]`.
+    The affine is `diag(x, y, z, 1)` in micrometres, or in millimetres if the file is in these.
+    Needs the extra `[zarr]`.
 
     Args:
         max_bytes: see `FileReader`.
     """
 
-    suffixes = (".zarr",)
+    suffixes = OME_ZARR.suffixes
     kind = "OME-Zarr"
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
@@ -80,7 +82,7 @@ class OmeZarrReader(FileReader):
         shape = (image.channels, *image.spatial_shape)
         self.require_memory(math.prod(shape) * image.array.dtype.itemsize)
         if header_only:
-            array = stand_in(shape, image.array.dtype)
+            array = placeholder(shape, image.array.dtype)
         else:
             array = image.read([slice(None)] * len(image.spatial_shape))
         dims = range(len(image.spacing))
@@ -101,22 +103,20 @@ def is_zarr(path: Path) -> bool:
 def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
     """Open an OME-Zarr image without reading its pixels.
 
-    Only regular files below the folder are read, then and later; a chunk that decodes to more
-    than its shape holds is refused.
+    Only regular files in the folder are read, now and later; a chunk with more pixels than its
+    shape is refused.
 
     Args:
         path: its folder.
-        max_bytes: what the chunks that are decoded at a time may take; see `FileReader`.
+        max_bytes: limit for all chunks that are decoded at a time; see `FileReader`.
 
     Raises:
         ValueError: it is no image, has several points in time or unknown axes, or its chunks
-            would take the machine.
+            need too much memory.
         ImportError: zarr is missing.
     """
     zarr = import_zarr()
-    from unet_med.data.protection.zarr_store import GuardedStore, guard_array
-
-    group = zarr.open_group(GuardedStore(path), mode="r")
+    group = zarr.open_group(guarded_zarr_store(path), mode="r")
     attributes = dict(group.attrs)
     ngff = attributes.get("ome", attributes)  # 0.5 keeps its own below "ome"
     if "multiscales" not in ngff:
@@ -125,7 +125,7 @@ def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
     array = group[image["datasets"][0]["path"]]
     if not isinstance(array, zarr.Array):
         raise ValueError(f"{path} is no OME-Zarr image: its level 0 is no array")
-    guard_array(array, max_bytes)
+    guard_zarr_array(array, max_bytes)
     axes = [axis["name"] if isinstance(axis, dict) else axis for axis in image["axes"]]
     times = array.shape[axes.index("t")] if "t" in axes else 1
     if times != 1 or not {"y", "x"} <= set(axes) <= {"t", "c", *_SPACE}:
@@ -138,7 +138,7 @@ def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
 
 
 def import_zarr() -> Any:
-    """The zarr package, which is an extra.
+    """Import the zarr package, which is an extra.
 
     Raises:
         ImportError: it is missing; the message has the command.

@@ -1,4 +1,4 @@
-"""OME-Zarr out: NGFF 0.5, what it says of an image and its pyramid."""
+"""OME-Zarr, NGFF 0.5: the image, its halved copies and its metadata."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.array_writer import UNITS, ArrayWriter, atomic_write, channel_first, storable
+from unet_med.data.array_writer import UNITS, ArrayWriter, channel_first, storable
+from unet_med.data.atomic import atomic_write
 from unet_med.data.pixel_size import voxel_sizes
 from unet_med.data.tiff_writer import halvings
 from unet_med.data.zarr_reader import import_zarr, is_zarr
@@ -18,20 +19,6 @@ from unet_med.data.zarr_reader import import_zarr, is_zarr
 SMALLEST = 512  # px: the coarsest level fits a screen
 _CHUNK = {2: 512, 3: 128}  # px a side at most, by the number of axes that are longer than 1 px
 _UNIT_NAMES = {"um": "micrometer", "mm": "millimeter"}
-
-
-class OmeZarrWriter(ArrayWriter):
-    """MONAI writer of OME-Zarr, for `SaveImaged(writer="unet_med.data.OmeZarrWriter")`.
-
-    See `write_ome_zarr` for what is written and `ArrayWriter` for the arguments. Needs the
-    extra `[zarr]`.
-    """
-
-    def save(
-        self, path: Path, array: np.ndarray, affine: np.ndarray | None, spatial_unit: str | None
-    ) -> None:
-        """Write `(C, X, Y[, Z])`."""
-        write_ome_zarr(path, array, affine, spatial_unit)
 
 
 def write_ome_zarr(
@@ -42,18 +29,18 @@ def write_ome_zarr(
 ) -> None:
     """Write a whole image as OME-Zarr (NGFF 0.5) with its pixel size.
 
-    Levels halve all spatial axes until no side is above 512 px: integers are picked and
-    floats averaged, so labels stay labels.
+    Levels halve all spatial axes until no side is above 512 px. Integers take every second
+    pixel and floats the mean: labels stay labels.
 
     Args:
-        path: folder `NAME.zarr` to write, in one step; a Zarr folder that is there is replaced.
+        path: folder `NAME.zarr` to write, in one step; it replaces an earlier Zarr folder.
         array: `(C, X, Y[, Z])`; see `storable` for the dtypes. One channel has no axis.
         affine: voxel to world in `spatial_unit`; its translation is not kept.
-        spatial_unit: `"um"`, `"mm"`, or None where the pixel size is not known, which
-            leaves the unit out.
+        spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known, and the file has
+            no unit.
 
     Raises:
-        ValueError: the affine rotates or flips, which OME-Zarr cannot say, or another unit.
+        ValueError: the affine rotates or flips, which OME-Zarr cannot state, or another unit.
         ImportError: zarr is missing.
     """
     zarr = import_zarr()
@@ -84,13 +71,30 @@ def write_ome_zarr(
                 )
             ],
         }
-        for level in range(levels):
-            image = halve(image, [True] * space, mean=mean) if level else image
-            chunks = (1,) * has_channels + tuple(chunk_sides(image.shape[-space:]))
-            names = ("c",) * has_channels + axes
-            group.create_array(str(level), data=image, chunks=chunks, dimension_names=names)
+        _put_levels(group, image, axes, levels)
         if is_zarr(Path(path)):
             shutil.rmtree(path)  # a folder is not replaced by a rename
+
+
+def _put_levels(group: Any, image: np.ndarray, axes: Sequence[str], levels: int) -> None:
+    """Add the arrays of all levels; `axes` are the spatial ones of `image`."""
+    space, mean = len(axes), image.dtype.kind == "f"
+    channel = ("c",) * (image.ndim - space)
+    for level in range(levels):
+        image = halve(image, [True] * space, mean=mean) if level else image
+        chunks = (1,) * len(channel) + tuple(chunk_sides(image.shape[-space:]))
+        names = (*channel, *axes)
+        group.create_array(str(level), data=image, chunks=chunks, dimension_names=names)
+
+
+class OmeZarrWriter(ArrayWriter):
+    """MONAI writer of OME-Zarr, for `SaveImaged(writer="unet_med.data.OmeZarrWriter")`.
+
+    See `write_ome_zarr` for the content and `ArrayWriter` for the arguments. Needs the
+    extra `[zarr]`.
+    """
+
+    save = staticmethod(write_ome_zarr)
 
 
 def levels_above(sides: Sequence[int]) -> int:
@@ -109,12 +113,12 @@ def chunk_sides(sides: Sequence[int]) -> list[int]:
 
 
 def halve(pixels: np.ndarray, halved: Sequence[bool], *, mean: bool) -> np.ndarray:
-    """Half the sides, rounded up: every second pixel, or the mean of what a pixel covers.
+    """Halve the sides, rounded up: every second pixel, or the mean of two.
 
     Args:
         pixels: `([C,] [Z,] Y, X)`.
-        halved: which spatial axes.
-        mean: the mean; a last pixel without a second one stands for itself.
+        halved: whether to halve, for each spatial axis.
+        mean: take the mean; a last single pixel keeps its value.
 
     >>> halve(np.array([1.0, 3.0, 5.0]), [True], mean=True).tolist()
     [2.0, 5.0]
@@ -152,8 +156,8 @@ def multiscale(
         spacing: pixel size of full resolution, by axis.
         unit: of `spacing`, `"um"`, `"mm"` or None.
         has_channels: whether an axis of channels goes before the spatial ones.
-        mean: levels are means, which lie in the middle of what they cover; else every second
-            pixel, which lies where it was taken.
+        mean: pixels of a level are means, at the centre of the pixels that they cover; else
+            every second pixel, at its own place.
     """
     channel = [{"name": "c", "type": "channel"}] if has_channels else []
     length = {"unit": _UNIT_NAMES[unit]} if unit else {}
@@ -173,7 +177,7 @@ def multiscale(
 def _transforms(
     spacing: Sequence[float], factors: Sequence[int], has_channels: bool, mean: bool
 ) -> list[dict[str, Any]]:
-    """Scale, and translation where the middle of a pixel moves."""
+    """Scale, and translation if the centre of a pixel moves."""
     sizes = list(zip(spacing, factors, strict=True))
     channel = [1.0] * has_channels
     scale = {"type": "scale", "scale": [*channel, *(size * factor for size, factor in sizes)]}

@@ -11,14 +11,10 @@ from unet_med.networks.state_dict import read_weights, refusing
 
 
 class WeightsLoader(CheckpointLoader):
-    """MONAI's `CheckpointLoader` for all that `read_weights` reads; what is wrong is one sentence.
+    """MONAI's `CheckpointLoader` for every file that `read_weights` reads.
 
-    All kinds hold tensors alone: `.pt` is read with `weights_only=True`, so that a pickled
-    program in it is refused before it runs.
-
-    Args:
-        *args: of `monai.handlers.CheckpointLoader`.
-        **kwargs: of `monai.handlers.CheckpointLoader`.
+    The arguments are those of `monai.handlers.CheckpointLoader`. Only tensors are read: a `.pt`
+    file is opened with `weights_only=True`, and a pickled program in it never runs.
 
     Raises:
         ValueError: the file is missing, damaged, holds more than tensors, or does not fit.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -88,6 +89,23 @@ def smaller_sides(sides: Sequence[int], tiling: Tiling) -> list[int] | None:
         return None
     half = least + max(0, (sides[longest] // 2 - least) // tiling.stride * tiling.stride)
     return [half if axis == longest else side for axis, side in enumerate(sides)]
+
+
+def half_side(sides: Sequence[int], tiling: Tiling) -> int | None:
+    """Side of the largest legal cube with at most half the pixels of a tile, px.
+
+    Training needs no context, so this may be smaller than any tile that can be stitched.
+
+    Args:
+        sides: of the tile.
+        tiling: geometry of the network.
+
+    Returns:
+        The side, or None where the network takes nothing so small.
+    """
+    limit = int((math.prod(sides) / 2) ** (1 / len(sides)) + 1e-6)
+    steps = (limit - tiling.smallest) // tiling.stride
+    return tiling.smallest + steps * tiling.stride if steps >= 0 else None
 
 
 def affordable_pixels(

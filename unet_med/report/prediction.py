@@ -13,7 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import affine_to_spacing
 
 from unet_med.data.array_writer import known_unit
-from unet_med.data.datalist import stem
+from unet_med.data.formats import stem
 from unet_med.report.provenance import (
     RECORD,
     device_name,

@@ -22,14 +22,14 @@ PREVIEW_IMAGES = 3
 
 
 class TrainingRecord:
-    """Handler that leaves a table, a curve, a picture and a record of a training.
+    """Handler that writes a table, a curve, a picture and a record of a training.
 
-    `learning_curve.csv` has a row an epoch: epoch, minutes, mean training loss and, where
-    the epoch was validated, the validation scores. Table and `learning_curve.png` are
-    renewed after every validation, `preview.png` (image, truth, result, differences of the
-    first validation images) and `training.json` (versions, device, epochs) at the end.
-    A resumed training continues its table where `Checkpoints` keeps this handler among its
-    `parts`. Of several processes that train together the first writes.
+    `learning_curve.csv` has a row an epoch: epoch, minutes, mean training loss and, if the
+    epoch was validated, the validation scores. The table and `learning_curve.png` are written
+    anew after every validation. `preview.png` (image, truth, result and differences of the
+    first validation images) and `training.json` (versions, device, epochs) are written at the
+    end. If `Checkpoints` has this handler among its `parts`, a resumed training continues the
+    table. If several processes train together, only the first writes.
 
     Args:
         folder: where the files go.
@@ -42,6 +42,7 @@ class TrainingRecord:
         self.table = self.folder / "learning_curve.csv"
         self.evaluator = evaluator
         self.history: list[dict[str, float]] = []
+        self._written: list[dict[str, float]] = []
         self._losses: list[float] = []
         self._items: list[dict[str, Any]] = []
         self._began = 0.0
@@ -120,8 +121,9 @@ class TrainingRecord:
         }
 
     def _write(self) -> None:
-        if rank() > 0:
+        if rank() > 0 or self.history == self._written:
             return
+        self._written = [dict(row) for row in self.history]
         columns = list(dict.fromkeys(name for row in self.history for name in row))
         with (
             atomic_write(self.table) as beside,

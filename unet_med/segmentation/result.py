@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_med.data.formats import format_of
 from unet_med.segmentation.arrays import to_axes
-from unet_med.transforms.save import saved_as_tiff
 
 if TYPE_CHECKING:
     from unet_med.segmentation.segmenter import Segmenter
@@ -67,4 +67,5 @@ class Segmentation:
 
 def _axes_of_file(image: Any) -> str:
     order = "XYZ"[: image.ndim - 1]
-    return order[::-1] if saved_as_tiff(str(image.meta["filename_or_obj"])) else order
+    found = format_of(str(image.meta["filename_or_obj"]))
+    return order[::-1] if found and found.result_suffix == ".tif" else order

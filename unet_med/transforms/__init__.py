@@ -1,4 +1,4 @@
-"""MONAI transforms, array and dictionary doors of the layers below."""
+"""MONAI transforms for arrays and for dictionaries."""
 
 from unet_med.transforms.chains import compose
 from unet_med.transforms.check import CheckPaird, DropIgnoredd, SelectSliced

@@ -1,4 +1,4 @@
-"""What goes into training and prediction is looked at once, where it comes in."""
+"""Checks of images and labels before they reach the network."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
+from unet_med.data.labels import IGNORED
 from unet_med.transforms.windowed import Box, Found, Windowed
-
-IGNORED_CLASS = 255
 
 
 class SelectSliced(MapTransform):
-    """Take one plane of a volume for a 2-D network, where the item names one.
+    """Take one plane of a volume for a 2-D network, if the item names one.
 
     Args:
         keys: entries `(C, X, Y, Z)`; they become `(C, X, Y)`.
-        slice_key: item entry with the plane's index along Z; absent or None:
-            the image stays as it is.
+        slice_key: entry of the item with the plane's index along Z; without it, or with
+            None, the image stays as it is.
         allow_missing_keys: no error when a key is absent.
 
     Raises:
@@ -149,12 +148,10 @@ class CheckPaird(Transform):
             raise ValueError(f"label {name} holds the value {float(strangers[0]):g}: {rule}")
 
     def _strangers(self, label: torch.Tensor) -> tuple[torch.Tensor, str]:
-        """Values that a label of its kind cannot hold, and the rule that they break."""
+        """Values that labels of this kind cannot hold, and the broken rule."""
         if self.label_kind == "classes" and self.num_classes is not None:
-            wrong = (label < 0) | ((label >= self.num_classes) & (label != IGNORED_CLASS))
-            rule = (
-                f"classes are 0 to {self.num_classes - 1}, and {IGNORED_CLASS} for ignored pixels"
-            )
+            wrong = (label < 0) | ((label >= self.num_classes) & (label != IGNORED))
+            rule = f"classes are 0 to {self.num_classes - 1}, and {IGNORED} for ignored pixels"
             return label[wrong], f"{rule}; correct it, or set out_channels"
         if self.label_kind == "mask":
             foreground = label[label != 0]
@@ -168,12 +165,12 @@ class CheckPaird(Transform):
 class DropIgnoredd(MapTransform):
     """Turn ignored pixels into background in label and prediction alike.
 
-    So that a metric that knows no ignore label neither rewards nor punishes
-    them: they are in no foreground class on either side.
+    Metrics that know no ignore label then neither reward nor punish them: these pixels
+    belong to no foreground class, in the label or in the prediction.
 
     Args:
         keys: entries `(1, *S)` of class numbers, the label among them.
-        label_key: the entry that says which pixels are ignored.
+        label_key: the entry that marks ignored pixels.
         ignore: the label of ignored pixels: 255 for classes, -1 for instances.
         allow_missing_keys: no error when a key is absent.
     """
@@ -209,7 +206,7 @@ def _first(values: torch.Tensor) -> str:
 
 
 def _name(image: Any, default: str) -> str:
-    """File name that a loaded image remembers."""
+    """File name in the metadata of an image."""
     path = getattr(image, "meta", {}).get("filename_or_obj")
     return Path(str(path)).name if path else default
 

@@ -1,4 +1,4 @@
-"""Random tiles of the network's input size, mirrored beyond the image's border."""
+"""Random tiles of the network's input size; the image is mirrored beyond its border."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RandTileCrop", "RandTileCropD", "RandTileCropDict", "RandTileCropd"]
 
 
 class RandTileCrop(Randomizable, Transform):
-    """Cut a tile at a random place; what lies beyond the image is mirrored.
+    """Cut a tile at a random place; the image is mirrored beyond its border.
 
     The tile's centre is uniform over the image, whatever the tile's size. With
     mirrored borders (Ronneberger et al. 2015, section 2) every pixel of the image
@@ -58,7 +58,7 @@ class RandTileCrop(Randomizable, Transform):
         self._start = tuple(c - size // 2 for c, size in zip(centre, sizes, strict=True))
 
     def cut(self, img: torch.Tensor, size: int | Sequence[int] | None = None) -> torch.Tensor:
-        """Window about the centre of the last draw.
+        """Cut a window around the centre of the last draw.
 
         Args:
             img: `(C, *S)`.
@@ -99,17 +99,17 @@ class RandTileCropd(SharedRandomTransform):
         label_keys: those of `keys` that are cut to `label_size` instead.
         label_size: sides of the network's output, px; with the same centre, so
             ``tile_size - label_size`` is even.
-        ignore: label of pixels without annotation, which are no tile's centre; for images that
-            are annotated in part (Çiçek et al. 2016). None: the centre is anywhere.
-        annotated_key: the label `(1, *S)` that says so.
+        ignore: label of pixels without annotation, for partly annotated images (Çiçek et al.
+            2016): the centre of a tile is annotated. None: the centre is anywhere.
+        annotated_key: the label `(1, *S)` with these pixels.
         allow_missing_keys: no error when a key is absent.
 
-    Leave the labels at the tile's size while a deformation follows: it needs what
-    lies around the output. The losses crop by themselves.
+    Leave the labels at the tile's size if a deformation follows: it needs the surroundings
+    of the output. The losses crop by themselves.
     """
 
     backend = RandTileCrop.backend
-    returns_copies = True  # what it is given stays as it was, and need not be copied before
+    returns_copies = True  # its input stays unchanged, so callers need not copy it
     drawn: RandTileCrop
 
     def __init__(
@@ -196,14 +196,14 @@ def _checked_size(name: str, size: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _per_axis(size: Sequence[int], dims: int) -> tuple[int, ...]:
-    """One number serves all axes; else their numbers must agree."""
+    """One size for each axis; a single one serves all axes."""
     if len(size) not in (1, dims):
         raise ValueError(f"size {tuple(size)} px has {len(size)} sides for {dims} image axes")
     return tuple(size) * (dims if len(size) == 1 else 1)
 
 
 def _check_centred(tile: Sequence[int], label: Sequence[int]) -> None:
-    """A smaller window shares the tile's centre."""
+    """Refuse a label window that does not share the tile's centre."""
     dims = max(len(tile), len(label))
     for t, n in zip(_per_axis(tile, dims), _per_axis(label, dims), strict=True):
         if n > t or (t - n) % 2:

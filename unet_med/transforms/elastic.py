@@ -1,4 +1,4 @@
-"""Random elastic deformation of image, label and weight by one coarse-grid draw."""
+"""Random elastic deformation of image, label and weight by one random coarse grid."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class RandElasticDeform(RandomizableTransform):
     """Deform an image by Gaussian displacement vectors on a coarse grid.
 
     Ronneberger et al. 2015, section 3.1: a 3x3 grid, 10 px, bicubic. The
-    displacements are interpolated, not the coordinates, so the paper's own
-    strength is what comes out and ``sigma=0`` is the identity to the last bit.
+    displacements are interpolated, not the coordinates: the deformation has the paper's
+    strength, and ``sigma=0`` is the identity to the last bit.
 
     Args:
         sigma: standard deviation of the vectors, px; one, or one an axis.
@@ -43,7 +43,7 @@ class RandElasticDeform(RandomizableTransform):
         kernel: ``"bicubic"`` (the paper) or ``"bspline"`` (the authors' caffe_unet:
             about 0.6 times the displacement at the same sigma).
         mode: ``"bilinear"``, ``"nearest"`` for labels, or ``"bicubic"`` (2-D only).
-        prob: of a deformation; otherwise the image is returned as it came.
+        prob: of a deformation; otherwise the image stays unchanged.
         padding_mode: ``"reflection"``, mirrored without repeating the edge pixel, or
             ``"border"``.
     """

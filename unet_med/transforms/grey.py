@@ -1,4 +1,4 @@
-"""Random grey-value curves: stain, exposure and gain differ, the order of brightness does not."""
+"""Random grey-value curves: they change stain, exposure and gain, not the order of brightness."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Range = Sequence[float]  # (least, greatest)
 class RandGreyValue(RandomizableTransform):
     """Map grey values through a random, strictly increasing curve.
 
-    The paper varies grey values (Ronneberger et al. 2015, section 3.1); how is the
-    authors' caffe_unet: with the image's range scaled to 0..1, black and white move
-    to random levels, and the curve between them is bent at points found by
-    bisection, each drawn so that every piece keeps its slope within limits.
+    The paper varies grey values (Ronneberger et al. 2015, section 3.1); the method is that
+    of the authors' caffe_unet. The image's range is scaled to 0..1; black and white move to
+    random levels; the curve between them is bent at points found by bisection, and every
+    piece keeps its slope within limits.
 
     Args:
         prob: of a change.
@@ -101,7 +101,7 @@ class RandGreyValue(RandomizableTransform):
 
         Returns:
             `(C, *S)` in the image's own units, floating (float32 for integers), not
-            clipped; an image of one grey value as it came.
+            clipped; an image of one grey value stays unchanged.
         """
         img = convert_to_tensor(img, track_meta=get_track_meta())
         if randomize:
@@ -169,7 +169,7 @@ class RandGreyValued(SharedRandomTransform):
 
 
 def _follow(curve: torch.Tensor, values: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """`values` through the curve, its outermost pieces continued beyond `low` and `high`."""
+    """Map `values` through the curve; beyond `low` and `high` its outermost pieces continue."""
     pieces = len(curve) - 1
     heights = low + (high - low) * curve
     rises = heights.diff()

@@ -1,14 +1,13 @@
-"""Doors of `unet_med.instances`: what a label file means, borders, and logits to instances."""
+"""Instances as MONAI transforms: of label files, separated by borders, and of predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
+from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from unet_med.instances import (
     regrow,
     separate,
 )
+from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.weights.arrays import as_numpy
 
 __all__ = [
@@ -44,7 +44,7 @@ LABEL_KINDS = ("mask", "classes", "instances")
 
 
 class LabelInstances(Transform):
-    """Turn a label file into checked integers: a mask into its components, the rest as it is.
+    """Check the integers of a label; number the connected components of a mask.
 
     Args:
         label_kind: ``"mask"`` has two values, and the non-zero one is foreground:
@@ -81,7 +81,7 @@ class LabelInstances(Transform):
         values = as_integers(as_numpy(label))
         if self.label_kind == "mask":
             values = label_components(_checked_mask(values), self.connectivity)
-        return _keep(values, label)
+        return _like(values, label)
 
 
 class SeparateInstances(Transform):
@@ -106,20 +106,20 @@ class SeparateInstances(Transform):
         Returns:
             As `label`, integer.
         """
-        return _keep(separate(as_numpy(label), self.kind), label)
+        return _like(separate(as_numpy(label), self.kind), label)
 
 
 class InstancesFromLogits(Transform):
-    """The objects of a prediction: connected components of each foreground class.
+    """Objects of a prediction: connected components of each foreground class.
 
     Args:
         min_size: smallest object kept, px; the 2015 release drops 500 px and less.
         threshold: least foreground probability (1 minus the background's);
             None: the class with the highest score wins.
-        softmax: the input is logits, of which `threshold` needs the softmax;
-            False: probabilities. Without a threshold either will do.
+        softmax: the input is logits, and `threshold` applies to their softmax; False: the
+            input is probabilities. Without a threshold both give the same.
         grow: px by which objects grow into the background *between* them, never
-            outwards. 1 gives back what `SeparateInstances` took for training.
+            outwards. 1 restores the pixels that `SeparateInstances` removed for training.
         connectivity: 1 joins pixels that share a face, the number of dimensions
             corners too.
     """
@@ -165,7 +165,7 @@ class InstancesFromLogits(Transform):
                 classes == number, self.min_size, connectivity=self.connectivity
             )
             found += np.where(objects > 0, objects + found.max(initial=0), 0).astype(np.int32)
-        return _keep(regrow(found, self.grow)[None], logits)  # (1, *S)
+        return _like(regrow(found, self.grow)[None], logits)  # (1, *S)
 
     def classes(self, scores: torch.Tensor) -> torch.Tensor:
         """Class of every pixel `(*S)`, of which the objects are made, by scores `(C, *S)`."""
@@ -176,21 +176,8 @@ class InstancesFromLogits(Transform):
         return torch.where(foreground, probabilities[1:].argmax(dim=0) + 1, 0)
 
 
-class _Door(MapTransform):
-    """A dictionary transform that applies one array transform to every key."""
-
-    transform: Transform
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Transform every key."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.transform(d[key])
-        return d
-
-
-class LabelInstancesd(_Door):
-    """Dictionary door of `LabelInstances`.
+class LabelInstancesd(KeywiseTransform):
+    """Dictionary version of `LabelInstances`.
 
     Args:
         keys: labels, `(1, *S)`.
@@ -209,12 +196,12 @@ class LabelInstancesd(_Door):
         connectivity: int = 1,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.transform = LabelInstances(label_kind, connectivity)
+        transform = LabelInstances(label_kind, connectivity)
+        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
 
 
-class SeparateInstancesd(_Door):
-    """Dictionary door of `SeparateInstances`.
+class SeparateInstancesd(KeywiseTransform):
+    """Dictionary version of `SeparateInstances`.
 
     Args:
         keys: instances, `(1, *S)`.
@@ -231,12 +218,11 @@ class SeparateInstancesd(_Door):
         *,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.transform = SeparateInstances(kind)
+        super().__init__(keys, SeparateInstances(kind), allow_missing_keys=allow_missing_keys)
 
 
-class InstancesFromLogitsd(_Door):
-    """Dictionary door of `InstancesFromLogits`; the instances replace the scores.
+class InstancesFromLogitsd(KeywiseTransform):
+    """Dictionary version of `InstancesFromLogits`; the instances replace the scores.
 
     Args:
         keys: scores, `(C, *S)`.
@@ -261,10 +247,10 @@ class InstancesFromLogitsd(_Door):
         connectivity: int = 1,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.rule = self.transform = InstancesFromLogits(
+        self.rule = InstancesFromLogits(
             min_size, threshold, softmax=softmax, grow=grow, connectivity=connectivity
         )
+        super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
 
 
 def _checked_mask(values: NDArray[Any]) -> NDArray[Any]:
@@ -277,8 +263,8 @@ def _checked_mask(values: NDArray[Any]) -> NDArray[Any]:
     return values
 
 
-def _keep(labels: NDArray[Any], source: Label) -> Label:
-    """Labels in the container of `source`, with its metadata, as int32 where they fit."""
+def _like(labels: NDArray[Any], source: Label) -> Label:
+    """Labels as array or tensor like `source`, with its metadata, as int32 where they fit."""
     dtype = np.int64 if labels.dtype.itemsize > 4 else np.int32
     if labels.dtype.itemsize > 4 and np.array_equal(labels, labels.astype(np.int32)):
         dtype = np.int32

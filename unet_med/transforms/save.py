@@ -1,4 +1,4 @@
-"""Segmentations written beside each other under the source's name, on the source's grid."""
+"""Segmentations as files named after their image, on the image's grid."""
 
 from __future__ import annotations
 
@@ -14,17 +14,9 @@ from monai.transforms.io.dictionary import SaveImaged
 from monai.utils.misc import ensure_tuple_rep
 
 from unet_med.data.array_writer import channel_first, known_unit, smallest_label_dtype
-from unet_med.data.datalist import stem
-from unet_med.data.files import NpyReader, PictureReader, save_image
-from unet_med.data.tiff_reader import TiffReader
+from unet_med.data.files import save_image
+from unet_med.data.formats import format_of, stem
 from unet_med.data.tiff_writer import TiffWriter
-from unet_med.data.zarr_reader import OmeZarrReader
-
-_SAVED_AS_TIFF = tuple(
-    suffix
-    for reader in (TiffReader, PictureReader, NpyReader, OmeZarrReader)
-    for suffix in reader.suffixes
-)
 
 
 class SaveSegmentationd(SaveImaged):
@@ -32,18 +24,18 @@ class SaveSegmentationd(SaveImaged):
 
     NAME is the source's file name without its image suffix. TIFF, OME-Zarr, PNG and other
     pictures give OME-TIFF, NIfTI and other medical formats `.nii.gz`, with the source's
-    affine and unit; each file appears in one step. It is a `SaveImaged`, so MONAI's tools
-    that look for one find it.
+    affine and unit; each file appears in one step. It is a `SaveImaged`, so that MONAI's
+    tools recognise it.
 
     Args:
-        keys: images `(C, X, Y[, Z])` on the grid of their source; their metadata, or that
-            of `image_key`, names it.
+        keys: images `(C, X, Y[, Z])` on the grid of their source; their metadata, or those
+            of `image_key`, name the source.
         output_dir: folder for the files, made if missing.
         suffixes: name part of each key; the key itself by default.
         output_dtype: one, or one a key: a NumPy dtype, `"label"` (the smallest integer
             dtype that holds the values), or None (32-bit floats for `"probabilities"`,
             labels for all else, MONAI's float masks too).
-        image_key: where to look for metadata that a key lacks.
+        image_key: entry whose metadata are used for keys without their own.
         allow_missing_keys: skip keys that an item lacks.
     """
 
@@ -103,7 +95,8 @@ class SaveSegmentationd(SaveImaged):
         raise ValueError(f"neither {key!r} nor {self.image_key!r} has metadata that names its file")
 
     def _path(self, key: Hashable, source: str) -> Path:
-        extension = ".tif" if saved_as_tiff(source) else ".nii.gz"
+        found = format_of(source)
+        extension = found.result_suffix if found else ".nii.gz"  # a folder of DICOM files
         part = self.suffixes.get(str(key), key)
         path = self.output_dir / f"{stem(source)}_{part}{extension}"
         if self._source_of.setdefault(path, source) != source:
@@ -112,11 +105,6 @@ class SaveSegmentationd(SaveImaged):
                 "give the sources different names or different output folders"
             )
         return path
-
-
-def saved_as_tiff(source: str) -> bool:
-    """Whether the results of a file are TIFFs; else they are NIfTI, as the file is medical."""
-    return source.lower().endswith(_SAVED_AS_TIFF)
 
 
 def _check_grid(array: np.ndarray, meta: Mapping[str, Any], key: Hashable) -> None:

@@ -1,4 +1,4 @@
-"""What the random dictionary transforms share: all keys follow one draw of an array transform."""
+"""Base of random dictionary transforms: one random draw serves all keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monai.utils import convert_to_tensor
 
 
 class SharedRandomTransform(Randomizable, MapTransform):
-    """Base of random dictionary transforms that change all keys by one draw.
+    """Base of random dictionary transforms: one random draw serves all keys.
 
     Args:
         keys: entries that change.
@@ -37,13 +37,13 @@ class SharedRandomTransform(Randomizable, MapTransform):
         return self
 
     def randomize(self, data: Any = None) -> None:
-        """Draw for an image `(C, *S)` and all that go with it."""
+        """Draw for all keys; `data` is one of the images, `(C, *S)`."""
         self.drawn.randomize(data)
 
     def images_of_one_shape(
         self, data: Mapping[Hashable, Any], reason: str
     ) -> dict[Hashable, torch.Tensor]:
-        """Entries that change, tensors `(C, *S)`; `reason` says why their shapes may not differ."""
+        """The images `(C, *S)` by key; `reason` tells the user why their shapes must be equal."""
         track = get_track_meta()
         images = {k: convert_to_tensor(data[k], track_meta=track) for k in self.key_iterator(data)}
         shapes = {key: tuple(image.shape[1:]) for key, image in images.items()}
@@ -55,9 +55,9 @@ class SharedRandomTransform(Randomizable, MapTransform):
 
 
 def with_metadata_of(img: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """`out` with copies of what `img` says of itself; neither its dtype nor its device changes.
+    """`out` with a copy of the metadata of `img`, on its own device and with its own dtype.
 
-    MONAI's `convert_to_dst_type` makes default metadata first, which costs more than to copy.
+    MONAI's `convert_to_dst_type` creates default metadata first, which costs more than the copy.
     """
     if isinstance(img, MetaTensor):
         return out.as_subclass(MetaTensor).copy_meta_from(img)

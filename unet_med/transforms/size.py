@@ -1,4 +1,4 @@
-"""Resampling to the pixel size that a network was trained with, and back."""
+"""Resampling to the working pixel size of a network, and back."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class ElementSize(InvertibleTransform):
     differ by less than 0.001 of the affine's unit (4 nm pixels in micrometres); the
     grid is computed here, MONAI's `SpatialResample` fills it and remembers the way
     back. Before an image becomes smaller by a factor f along an axis, a Gaussian of
-    (f - 1) / 2 px takes away what the new pixels cannot hold, as in scikit-image's
-    `resize`; labels are picked.
+    (f - 1) / 2 px smooths it against aliasing, as in scikit-image's `resize`; labels take
+    the nearest pixel.
 
     Args:
         element_size: pixel size; one, or one an axis.
@@ -275,12 +275,12 @@ def _smooth(img: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
 
 
 def knows_pixel_size(img: object) -> TypeGuard[MetaTensor]:
-    """Whether an image's affine was read, not assumed."""
+    """Whether the affine of an image comes from its file, not from an assumption."""
     return isinstance(img, MetaTensor) and img.meta.get("spacing_source") != "assumed"
 
 
 def _with_dtype_of(img: torch.Tensor, out: torch.Tensor, mode: str) -> torch.Tensor:
-    """Resampled labels (MONAI returns float32) as the integers they were."""
+    """Give resampled labels their integer dtype back (MONAI returns float32)."""
     return out.to(img.dtype) if mode == "nearest" and not img.is_floating_point() else out
 
 

@@ -1,16 +1,16 @@
-"""Zero mean and unit deviation, of the whole image, before any tile is cut."""
+"""Zero mean and unit standard deviation, by the statistics of the whole image."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
+from monai.transforms import Transform
 
+from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 
@@ -71,8 +71,8 @@ class Standardize(Transform):
         return replace(image, read=read)
 
 
-class Standardized(MapTransform):
-    """Dictionary door of `Standardize`.
+class Standardized(KeywiseTransform):
+    """Dictionary version of `Standardize`.
 
     Args:
         keys: images `(C, *S)`.
@@ -80,29 +80,24 @@ class Standardized(MapTransform):
         allow_missing_keys: no error when a key is absent.
     """
 
+    transform: Standardize
+
     def __init__(
         self,
         keys: KeysCollection,
         spatial_dims: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.transform = Standardize(spatial_dims)
+        self.rule = Standardize(spatial_dims)
+        super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
 
     def first_pass(self, image: Windowed, boxes: Iterable[Box]) -> dict[str, np.ndarray]:
         """See `Standardize.first_pass`."""
-        return self.transform.first_pass(image, boxes)
+        return self.rule.first_pass(image, boxes)
 
     def by_window(self, image: Windowed, found: Found) -> Windowed:
         """See `Standardize.by_window`."""
-        return self.transform.by_window(image, found)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Standardise every key."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.transform(d[key])
-        return d
+        return self.rule.by_window(image, found)
 
 
 def mean_and_deviation(

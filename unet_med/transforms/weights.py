@@ -1,18 +1,20 @@
-"""Doors of `unet_med.weights`: labels in, one-channel weight maps for the loss out."""
+"""Weight maps as MONAI transforms: labels in, one channel of weights for the loss out."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends, convert_to_dst_type, ensure_tuple_rep
+from monai.transforms import Transform
+from monai.utils import TransformBackends, convert_to_dst_type
 from numpy.typing import NDArray
 
+from unet_med.data.labels import IGNORED
 from unet_med.instances import as_integers
+from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.weights import border_weight_map, class_weight_map, falk_weight_map
 from unet_med.weights.arrays import as_numpy
 
@@ -33,23 +35,21 @@ __all__ = [
 
 Label = TypeVar("Label", NDArray[Any], torch.Tensor)
 
-IGNORED = 255
-
 
 class BorderWeightMap(Transform):
     """The paper's weight map, `w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2))` of instances.
 
     Ronneberger et al. 2015, equation 2. The border term lies on background
-    only; `w_c` balances background against all instances. To be called after
-    the augmentation, and after `SeparateInstances` where instances touch.
+    only; `w_c` balances background against all instances. Call it after the
+    augmentation, and after `SeparateInstances` where instances touch.
 
     Args:
         w0: weight of the border term where two instances meet; 10 in the paper.
         sigma: its width, px, or in the unit of `spacing`; about 5 px in the paper.
         spacing: size of a pixel, one number or one an axis; None: 1, whatever
             the image's affine says.
-        class_weights: w_c of background and of instances; None: what makes both
-            weigh alike, see `unet_med.weights.class_weight_map`.
+        class_weights: w_c of background and of instances; None: both have the same
+            total weight, see `unet_med.weights.class_weight_map`.
     """
 
     backend = [TransformBackends.NUMPY]  # noqa: RUF012 - MONAI's own convention
@@ -81,7 +81,7 @@ class BorderWeightMap(Transform):
         classes = np.where(instances < 0, IGNORED, instances > 0)
         weight = class_weight_map(classes, 2, self.class_weights, IGNORED)
         weight += border_weight_map(instances, self.w0, self.sigma, self.spacing)
-        return _keep(weight, label)
+        return _like(weight, label)
 
 
 class FalkWeightMap(Transform):
@@ -125,16 +125,16 @@ class FalkWeightMap(Transform):
             sigma_balance=self.sigma_balance,
             spacing=self.spacing,
         )
-        return _keep(weight, label)
+        return _like(weight, label)
 
 
 class ClassWeightMap(Transform):
-    """The paper's `w_c` of class labels: classes weigh alike, see `class_weight_map`.
+    """The paper's `w_c`: all classes have the same total weight, see `class_weight_map`.
 
     Args:
         num_classes: background included.
         class_weights: one a class, used as they are; None: balanced.
-        ignore: label of the pixels that weigh nothing.
+        ignore: label of the pixels of weight 0.
     """
 
     backend = BorderWeightMap.backend
@@ -155,39 +155,33 @@ class ClassWeightMap(Transform):
         weight = class_weight_map(
             as_numpy(label), self.num_classes, self.class_weights, self.ignore
         )
-        return _keep(weight, label)
+        return _like(weight, label)
 
 
-class _WeightDoor(MapTransform):
-    """A dictionary transform that writes the weight map of every key beside it."""
+class _WeightMapTransform(KeywiseTransform):
+    """Base of dictionary transforms that add the weight map of every key to the item."""
 
-    transform: Transform
     backend = BorderWeightMap.backend
 
     def __init__(
         self,
         keys: KeysCollection,
         weight_key: str | Sequence[str],
+        transform: Transform,
         allow_missing_keys: bool,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.weight_keys = ensure_tuple_rep(weight_key, len(self.keys))
-        if len(set(self.weight_keys)) < len(self.weight_keys):
+        super().__init__(
+            keys, transform, allow_missing_keys=allow_missing_keys, output_keys=weight_key
+        )
+        if len(set(self.output_keys)) < len(self.output_keys):
             raise ValueError(
-                f"{len(self.keys)} keys write the weights {', '.join(self.weight_keys)}; "
+                f"{len(self.keys)} keys write the weights {', '.join(map(str, self.output_keys))}; "
                 "name one weight_key for each key"
             )
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add a weight map for every key."""
-        d = dict(data)
-        for key, weight_key in self.key_iterator(d, self.weight_keys):
-            d[weight_key] = self.transform(d[key])
-        return d
 
-
-class BorderWeightMapd(_WeightDoor):
-    """Dictionary door of `BorderWeightMap`.
+class BorderWeightMapd(_WeightMapTransform):
+    """Dictionary version of `BorderWeightMap`.
 
     Args:
         keys: instances, `(1, *S)`.
@@ -210,12 +204,12 @@ class BorderWeightMapd(_WeightDoor):
         class_weights: Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, weight_key, allow_missing_keys)
-        self.transform = BorderWeightMap(w0, sigma, spacing=spacing, class_weights=class_weights)
+        transform = BorderWeightMap(w0, sigma, spacing=spacing, class_weights=class_weights)
+        super().__init__(keys, weight_key, transform, allow_missing_keys)
 
 
-class FalkWeightMapd(_WeightDoor):
-    """Dictionary door of `FalkWeightMap`.
+class FalkWeightMapd(_WeightMapTransform):
+    """Dictionary version of `FalkWeightMap`.
 
     Args:
         keys: instances as annotated, `(1, *S)`.
@@ -240,25 +234,25 @@ class FalkWeightMapd(_WeightDoor):
         spacing: float | Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, weight_key, allow_missing_keys)
-        self.transform = FalkWeightMap(
+        transform = FalkWeightMap(
             separation,
             sigma_separation,
             background=background,
             sigma_balance=sigma_balance,
             spacing=spacing,
         )
+        super().__init__(keys, weight_key, transform, allow_missing_keys)
 
 
-class ClassWeightMapd(_WeightDoor):
-    """Dictionary door of `ClassWeightMap`.
+class ClassWeightMapd(_WeightMapTransform):
+    """Dictionary version of `ClassWeightMap`.
 
     Args:
         keys: class labels, `(1, *S)`.
         weight_key: where the weights go; one, or one a key.
         num_classes: background included.
         class_weights: one a class, used as they are; None: balanced.
-        ignore: label of the pixels that weigh nothing.
+        ignore: label of the pixels of weight 0.
         allow_missing_keys: no error when a key is absent.
     """
 
@@ -272,12 +266,12 @@ class ClassWeightMapd(_WeightDoor):
         ignore: int = IGNORED,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, weight_key, allow_missing_keys)
-        self.transform = ClassWeightMap(num_classes, class_weights, ignore=ignore)
+        transform = ClassWeightMap(num_classes, class_weights, ignore=ignore)
+        super().__init__(keys, weight_key, transform, allow_missing_keys)
 
 
-def _keep(weight: NDArray[Any], label: Label) -> Label:
-    """The weights in the container of `label`, with its metadata."""
+def _like(weight: NDArray[Any], label: Label) -> Label:
+    """The weights as array or tensor like `label`, with its metadata."""
     return convert_to_dst_type(weight, label, dtype=np.float32)[0]
 
 

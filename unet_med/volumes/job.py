@@ -28,7 +28,6 @@ from unet_med.volumes.store import Layer, Layout, create_store
 __all__ = ["BlockJob"]
 
 OUTPUTS = ("mask", "probabilities", "instances")
-_CONFIGS = ("inference", "metadata", "plan")
 
 
 @dataclass(frozen=True)
@@ -265,8 +264,9 @@ class BlockJob:
 
     def _parts(self, image: Source, statistics: Found) -> dict[str, str]:
         """What decides the result, as hashes."""
-        named = [self.bundle / "configs" / f"{name}.json" for name in _CONFIGS]
-        configs = [file for file in named if file.is_file()]
+        names = ("inference", "metadata", "plan")
+        configs = [self.bundle / "configs" / f"{name}.json" for name in names]
+        configs = [path for path in configs if path.is_file()]  # a bundle may have no plan
         return {
             "weights": _file_hash(_weights_of(self.bundle, self.settings)),
             "configs": _hash([[_file_hash(file) for file in configs], self.settings]),

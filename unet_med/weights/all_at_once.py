@@ -1,8 +1,8 @@
-"""The two nearest instances of chosen pixels, all instances at once.
+"""Find the two nearest instances of chosen pixels, for all instances at once.
 
-Instances spread along one axis after the other, as integers that hold the square of a distance
-and, in the lower bits, the number of the instance: the least key is the nearest instance's.
-The cost does not grow with the number of instances.
+An integer, the key, holds the square of a distance in its upper bits and the number of an
+instance in its lower bits: the least key belongs to the nearest instance. Keys spread along
+one axis after the other. The cost does not grow with the number of instances.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 Pair = tuple[Array, Array]  # keys of the nearest and of the second-nearest instance
 
-BLOCK = 2**16  # pixels at a time: what is computed for them stays in the cache
-FEW = 0.7  # of the pixels still searched: then it pays to leave the others out
+BLOCK = 2**16  # pixels at a time: their keys stay in the cache
+FEW = 0.7  # share of pixels that still search; below it the others are left out
 
 
 class Keys(NamedTuple):
-    """How a square and the number of an instance share one integer.
+    """How a squared distance and the number of an instance share one integer.
 
-    Squares are in units of `unit**2 / scale`: whole numbers without rounding where those of a
-    pixel's sides are multiples of the shortest's, else as fine as 64 bits allow.
+    The unit of squares is `unit**2 / scale`. Where the square of each side of a pixel is a
+    multiple of the shortest side's, squares are whole numbers and nothing is rounded; else they
+    are as fine as 64 bits allow.
     """
 
     bits: int  # of the number, the lower ones
@@ -62,7 +63,7 @@ class Keys(NamedTuple):
         return keys & self.dtype((1 << self.bits) - 1)
 
     def nothing(self, shape: tuple[int, ...] | int) -> Array:
-        """Keys of no instance, which is far."""
+        """Keys that stand for no instance: beyond the reach."""
         return np.full(shape, self.far << self.bits, self.dtype)
 
     def distances(self, keys: Array) -> Floats:
@@ -70,7 +71,7 @@ class Keys(NamedTuple):
         return np.sqrt((keys >> self.bits) * (self.unit**2 / self.scale)).astype(np.float32)
 
     def nearest(self, one: Pair, other: Pair) -> Pair:
-        """The two nearest of the instances of two pairs, each of two different ones."""
+        """The two nearest among the instances of two pairs; those of one pair differ."""
         same = self.number(one[0] ^ other[0]) == 0
         second = np.maximum(one[0], other[0])
         np.maximum(second, same * self.dtype((self.far + 1) << self.bits), out=second)
@@ -80,58 +81,67 @@ class Keys(NamedTuple):
 
 
 def minima_over_keys(
-    labels: Array, wanted: Mask, pixel: tuple[float, ...], reach: float, total: float = math.inf
+    labels: Array,
+    wanted: Mask,
+    pixel: tuple[float, ...],
+    reach: float,
+    *,
+    total: float = math.inf,
+    block: int = BLOCK,
 ) -> tuple[Floats, Floats]:
-    """d1 and d2 of the wanted pixels.
+    """Distances d1 and d2 of the wanted pixels.
 
-    What is among the two nearest instances of a pixel is so on every line that its distance
-    runs along, because what is nearer there is nearer here: two keys a pixel are enough.
+    Two keys a pixel are enough. A distance runs along one axis and then the next. Where it turns,
+    an instance that is nearer than this one is nearer to the pixel, too: so an instance that is
+    among the pixel's two nearest is among the two nearest at every turn.
 
     Args:
         labels: instances `(*S)`, positive numbers.
         wanted: the pixels, `(*S)`.
         pixel: size of a pixel along each axis.
         reach: distances above may come back as any that are above.
-        total: so may pairs of distances with a sum above.
+        total: where d1 + d2 is larger than this, any larger sum may come back.
+        block: pixels that are computed at a time.
 
     Returns:
         d1 and d2, float32, of the wanted pixels in their order.
     """
     keys = Keys.of(int(labels.max(initial=0)), labels.shape[-1], pixel, reach)
     margins = [math.ceil(reach / step) for step in pixel]
-    pair = _along_rows(labels, margins[-1], keys.square(pixel[-1]), keys)
+    pair = _along_rows(labels, margins[-1], keys.square(pixel[-1]), keys, block)
     for axis in reversed(range(labels.ndim - 1)):
         here = wanted
         for other in range(axis):  # pixels that the wanted ones will look at
             here = maximum_filter1d(here, 2 * margins[other] + 1, other)
         margin = min(margins[axis], labels.shape[axis] - 1)
-        line = _Line(keys, pixel[axis], margin, total if axis == 0 else math.inf)
+        line = _Line(keys, pixel[axis], margin, total if axis == 0 else math.inf, block)
         pair = line.spread(pair, axis, here)
     return keys.distances(pair[0][wanted]), keys.distances(pair[1][wanted])
 
 
-def _along_rows(labels: Array, margin: int, square: int, keys: Keys) -> Pair:
+def _along_rows(labels: Array, margin: int, square: int, keys: Keys, block: int) -> Pair:
     """Keys of the two nearest instances within each row, the last axis."""
     rows = labels.reshape(-1, labels.shape[-1])
     pair = np.empty(rows.shape, keys.dtype), np.empty(rows.shape, keys.dtype)
-    height = max(1, BLOCK // rows.shape[1])
+    height = max(1, block // rows.shape[1])
     for start in range(0, len(rows), height):
-        block = slice(start, start + height)
-        for found, near in zip(pair, _within_rows(rows[block], margin, keys), strict=True):
+        part = slice(start, start + height)
+        for found, near in zip(pair, _within_rows(rows[part], margin, keys), strict=True):
             squares = np.minimum(near >> keys.bits, margin + 1)
             squares *= squares
             squares *= square
             np.minimum(squares, keys.far, out=squares)
             squares <<= keys.bits
-            np.bitwise_or(squares, keys.number(near), out=found[block])
+            np.bitwise_or(squares, keys.number(near), out=found[part])
     return pair[0].reshape(labels.shape), pair[1].reshape(labels.shape)
 
 
 def _within_rows(rows: Array, margin: int, keys: Keys) -> Pair:
-    """The two nearest instances in each row, as keys of pixels instead of squares.
+    """The two nearest instances in each row; these keys hold pixels instead of squares.
 
-    A row is a sequence of runs, one of nothing at its beginning. From where a run begins to
-    where the next one does, the instances on both sides are the same.
+    A row is a sequence of runs of one instance each, with an empty run at its beginning. From
+    the beginning of one run to the beginning of the next, the neighbours on both sides stay the
+    same.
     """
     height, width = rows.shape
     padded = np.zeros((height + 1, width + 1), keys.dtype)
@@ -159,15 +169,15 @@ def _within_rows(rows: Array, margin: int, keys: Keys) -> Pair:
 def _beside(
     columns: tuple[Array, Array], number: Array, far: tuple[int, int], bits: int
 ) -> tuple[Array, Array, Array, Array]:
-    """Columns and numbers of the runs beside each stretch, and of the next of other instances.
+    """Columns and numbers of the runs on both sides, and of the next runs of other instances.
 
-    The number is subtracted on the left and added on the right, so that a key of pixels is
+    On the left the number is subtracted, on the right it is added. So the key of a pixel is
     `column - left` or `right - column`.
 
     Args:
         columns: the first and the last one of each run.
-        number: its instance, or 0 for the nothing between two rows.
-        far: columns for nothing on the left and on the right.
+        number: its instance, or 0 for the empty run between two rows.
+        far: columns that stand for no instance on the left and on the right.
         bits: of a number.
     """
     nothing, order, last = number == 0, np.arange(len(number)), len(number) - 1
@@ -189,18 +199,19 @@ class _Line(NamedTuple):
     step: float
     margin: int
     total: float
+    block: int
 
     def spread(self, pair: Pair, axis: int, wanted: Mask) -> Pair:
-        """Keys of the wanted pixels if distances run along one more axis; no others."""
+        """Keys of the wanted pixels after distances ran along one more axis."""
         length, inner = wanted.shape[axis], math.prod(wanted.shape[axis + 1 :])
         first, second = (self._padded(x.reshape(-1, length, inner)) for x in pair)
         found = self.keys.nothing(wanted.size), self.keys.nothing(wanted.size)
         views = [(first[k * inner :], second[k * inner :]) for k in range(2 * self.margin + 1)]
         pixels = np.flatnonzero(wanted)
-        for start in range(0, len(pixels), BLOCK):
-            block = pixels[start : start + BLOCK]
-            places = block + block // (length * inner) * (2 * self.margin * inner)
-            self._search(views, places, block, found)
+        for start in range(0, len(pixels), self.block):
+            here = pixels[start : start + self.block]
+            places = here + here // (length * inner) * (2 * self.margin * inner)
+            self._search(views, places, here, found)
         return found[0].reshape(wanted.shape), found[1].reshape(wanted.shape)
 
     def _padded(self, keys: Array) -> Array:
@@ -210,7 +221,7 @@ class _Line(NamedTuple):
         return padded.ravel()
 
     def _search(self, views: list[Pair], places: Array, pixels: Array, found: Pair) -> None:
-        """Look further and further along the axis, from pixels that may still find something.
+        """Look further and further along the axis, while a pixel may find a nearer instance.
 
         Args:
             views: keys of both instances by shift, `-margin` to `margin`.
@@ -237,7 +248,7 @@ class _Line(NamedTuple):
         found[0][pixels], found[1][pixels] = pair
 
     def _alive(self, pair: Pair, shift: int, step: int) -> Mask:
-        """Whether what is `shift` pixels away may be among the two nearest."""
+        """Whether an instance `shift` pixels away may be among the two nearest."""
         alive = pair[1] > step
         distance = shift * self.step
         if 2 * distance > self.total:  # d1 is found, or d1 and d2 are both too large

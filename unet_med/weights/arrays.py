@@ -1,4 +1,4 @@
-"""From arrays and tensors, with or without a channel axis, to NumPy and back."""
+"""Convert label arrays and tensors, with or without a channel axis, to NumPy and back."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def like(result: NDArray[Any], source: Map) -> Map:
 
 
 def _compact(labels: NDArray[Any]) -> NDArray[Any]:
-    """The labels as int32, renumbered if a table over their numbers would be too large."""
+    """The labels as int32. Large numbers are replaced by ranks, to keep tables over them small."""
     largest = max(labels.size, 2**16 - 1)
     if labels.size == 0 or (labels.min() >= -1 and labels.max() <= largest):
         return labels.astype(np.int32, copy=False)

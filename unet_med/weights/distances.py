@@ -1,9 +1,9 @@
-"""Exact distances to the two nearest instances, without an image-wide transform for each."""
+"""Exact distances to the two nearest instances, by the cheapest of three methods."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,20 @@ from unet_med.weights.one_by_one import Box, grown, minima_over_boxes
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Method = Literal["cheapest", "boxes", "keys", "bits"]
 
-# Measured, in units of moving a pixel of a box by one px:
+# Costs that were measured; the unit is to move a pixel of a box by one px:
 CALLS = 6000  # the calls that move a box
 SHIFT = 10  # moving the keys of a pixel
 TRANSFORM = 150  # scipy's distance transform, a pixel
 
 
 def two_nearest(
-    instances: Map, spacing: Spacing = None, max_distance: float | None = None
+    instances: Map,
+    spacing: Spacing = None,
+    max_distance: float | None = None,
+    *,
+    method: Method = "cheapest",
 ) -> tuple[Map, Map]:
     """Distances to the nearest and to the second-nearest instance, from every pixel.
 
@@ -39,6 +44,8 @@ def two_nearest(
             unit. None: in pixels.
         max_distance: distances above are not wanted and come back as inf; the
             smaller, the faster. None: no limit.
+        method: ``"boxes"`` goes through the instances one by one, ``"keys"`` takes all at
+            once, ``"bits"`` measures distances to halves of them. All are exact.
 
     Returns:
         d1 and d2, float32; inf where there are fewer than one, or two, instances.
@@ -56,7 +63,7 @@ def two_nearest(
         raise ValueError(f"max_distance {max_distance}; it must be positive, or None for no limit")
     everywhere = np.ones(labels.shape, bool)
     limit = math.inf if max_distance is None else max_distance
-    d1, d2 = distances(labels, everywhere, pixel, limit)
+    d1, d2 = distances(labels, everywhere, pixel, limit, method=method)
     return like(d1, instances), like(d2, instances)
 
 
@@ -65,16 +72,19 @@ def distances(
     wanted: Mask,
     pixel: tuple[float, ...],
     reach: float,
+    *,
     total: float = math.inf,
+    method: Method = "cheapest",
 ) -> tuple[Floats, Floats]:
-    """d1 and d2 of some pixels up to `reach`, inf beyond, by the cheapest of three exact methods.
+    """Distances d1 and d2 of some pixels up to `reach`, and inf beyond.
 
     Args:
         labels: instances `(*S)`, positive numbers of about the number of pixels at most.
         wanted: the pixels, `(*S)`.
         pixel: size of a pixel along each axis.
         reach: the limit, in the unit of `pixel`; inf for none.
-        total: d1 and d2 with a sum above may come back as any with a sum above.
+        total: where d1 + d2 is larger than this, any two numbers with a larger sum may come back.
+        method: as for `two_nearest`.
 
     Returns:
         d1 and d2, float32, of the wanted pixels in their order.
@@ -84,11 +94,12 @@ def distances(
     if not boxes:
         nowhere = np.full(np.count_nonzero(wanted), np.inf, np.float32)
         return nowhere, nowhere.copy()
-    method = cheapest(wanted, boxes, [math.ceil(reach / step) for step in pixel])
+    if method == "cheapest":
+        method = cheapest(wanted, boxes, [math.ceil(reach / step) for step in pixel])
     if method == "boxes":
         d1, d2 = minima_over_boxes(labels, wanted, boxes, pixel, reach)
     elif method == "keys":
-        d1, d2 = minima_over_keys(labels, wanted, pixel, reach, total)
+        d1, d2 = minima_over_keys(labels, wanted, pixel, reach, total=total)
     else:
         d1, d2 = _minima_over_bits(labels, wanted, list(boxes), pixel)
     d1[d1 > reach] = np.inf
@@ -96,8 +107,8 @@ def distances(
     return d1, d2
 
 
-def cheapest(wanted: Mask, boxes: dict[int, Box], margin: list[int]) -> str:
-    """The method of the least estimated cost, in units of moving a pixel of a box by one px.
+def cheapest(wanted: Mask, boxes: dict[int, Box], margin: list[int]) -> Method:
+    """Choose the method that is estimated to cost least.
 
     Args:
         wanted: the pixels whose distances are needed.
@@ -110,7 +121,7 @@ def cheapest(wanted: Mask, boxes: dict[int, Box], margin: list[int]) -> str:
     )
     shifts = [min(m, n - 1) for m, n in zip(margin, wanted.shape, strict=True)][:-1] or [0]
     moved = np.count_nonzero(wanted) * shifts[0] + wanted.size * (1 + sum(shifts[1:]))
-    costs = {
+    costs: dict[Method, float] = {
         "boxes": volume * max(margin) + CALLS * len(boxes) * sum(shifts),
         "keys": SHIFT * moved,
         "bits": TRANSFORM * wanted.size * (1 + 2 * (len(boxes) - 1).bit_length()),
@@ -121,10 +132,11 @@ def cheapest(wanted: Mask, boxes: dict[int, Box], margin: list[int]) -> str:
 def _minima_over_bits(
     labels: NDArray[Any], wanted: Mask, numbers: list[int], pixel: tuple[float, ...]
 ) -> tuple[Floats, Floats]:
-    """d1 and d2 of the wanted pixels from distances to halves of the instances.
+    """Distances d1 and d2 of the wanted pixels, from distances to halves of the instances.
 
-    Two instances differ in a bit of their rank, so every instance but the nearest is
-    in one of the halves whose bit is not the nearest's: d2 is the least distance to those.
+    Each bit of an instance's rank divides the instances into two halves. Any other instance
+    differs from the nearest one in some bit, so it lies in the half across that bit: d2 is the
+    least of the distances to these halves.
     """
     rank = np.zeros(max(numbers) + 1, np.int32)
     rank[numbers] = np.arange(len(numbers))

@@ -13,14 +13,19 @@ from scipy.ndimage import distance_transform_edt
 from unet_med.instances import as_integers, ridge
 from unet_med.weights.arrays import Map, Spacing, as_numpy, like, pixel_size, spatial
 from unet_med.weights.device import border_reach, border_terms, class_weights_of, no_class
-from unet_med.weights.distances import distances
+from unet_med.weights.distances import Method, distances
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
 def border_weight_map(
-    instances: Map, w0: float = 10.0, sigma: float = 5.0, spacing: Spacing = None
+    instances: Map,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    spacing: Spacing = None,
+    *,
+    method: Method = "cheapest",
 ) -> Map:
     """The border term of the paper's weight map, `w0 exp(-(d1 + d2)^2 / (2 sigma^2))`.
 
@@ -34,6 +39,7 @@ def border_weight_map(
         sigma: width of the border, in pixels or in the unit of `spacing`; about
             5 px in the paper.
         spacing: size of a pixel, one number or one an axis; None: 1.
+        method: how distances are found, as for `two_nearest`; a GPU has its own.
 
     Returns:
         The term on background, float32; 0 inside instances, on ignored pixels
@@ -51,7 +57,7 @@ def border_weight_map(
     labels, pixel = spatial(instances, spacing)
     ground = labels == 0
     term = np.zeros(labels.shape, np.float32)
-    term[ground] = _border_term(labels, ground, pixel, w0, sigma)
+    term[ground] = _border_term(labels, ground, pixel, w0, sigma, method)
     return like(term, instances)
 
 
@@ -157,12 +163,13 @@ def _border_term(
     pixel: tuple[float, ...],
     w0: float,
     sigma: float,
+    method: Method = "cheapest",
 ) -> Floats:
     """`w0 exp(-(d1 + d2)^2 / (2 sigma^2))` of the wanted pixels, about 0 where negligible."""
     reach = border_reach(w0, sigma)
     if reach == 0:
         return np.zeros(np.count_nonzero(wanted), np.float32)
-    d1, d2 = distances(labels, wanted, pixel, reach, total=reach)
+    d1, d2 = distances(labels, wanted, pixel, reach, total=reach, method=method)
     return np.float32(w0) * _gaussian(d1 + d2, sigma)
 
 

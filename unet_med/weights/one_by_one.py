@@ -1,4 +1,4 @@
-"""The two nearest instances, one instance after the other, each in the box that it reaches."""
+"""Find the two nearest instances: one instance after the other, in a box around each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def minima_over_boxes(
     pixel: tuple[float, ...],
     reach: float,
 ) -> tuple[Floats, Floats]:
-    """d1 and d2 of the wanted pixels: the two least distances seen, instance after instance.
+    """Distances d1 and d2 of the wanted pixels: the two least over all instances.
 
     Args:
         labels: instances `(*S)`.
@@ -52,7 +52,7 @@ def minima_over_boxes(
 
 
 def grown(box: Box, margin: list[int], shape: tuple[int, ...]) -> Box:
-    """A box with a margin, as far as the image goes."""
+    """A box with a margin on each side, cut at the edge of the image."""
     return tuple(
         slice(max(side.start - m, 0), min(side.stop + m, n))
         for side, m, n in zip(box, margin, shape, strict=True)
@@ -62,7 +62,7 @@ def grown(box: Box, margin: list[int], shape: tuple[int, ...]) -> Box:
 def _squares_along_rows(rows: NDArray[np.bool_], step: float, far: int) -> Floats:
     """Square of the distance to the nearest True along the last axis, at most `far`."""
     here = np.arange(rows.shape[-1], dtype=np.int32)
-    none = math.ceil(math.sqrt(far) / step)  # pixels that are far
+    none = math.ceil(math.sqrt(far) / step)  # as many pixels are beyond the reach
     left = np.maximum.accumulate(np.where(rows, here, -none), axis=-1)
     right = np.where(rows, here, here.size + none)[..., ::-1]
     right = np.minimum.accumulate(right, axis=-1)[..., ::-1]
@@ -71,10 +71,10 @@ def _squares_along_rows(rows: NDArray[np.bool_], step: float, far: int) -> Float
 
 
 def _spread(square: Floats, axis: int, margin: int, step: float, far: int) -> Floats:
-    """Let squared distances run along one more axis, `margin` pixels beyond both ends.
+    """Extend squared distances along one more axis, `margin` pixels beyond both ends.
 
-    The least of `square[j] + ((i - j) step)^2` over j, for all pixels at once: this
-    needs no lower envelope, and whole blocks of small numbers are fast.
+    Pixel i gets the least of `square[j] + ((i - j) step)^2` over j. All pixels are computed at
+    once, shift by shift: for small numbers that is faster than a lower envelope.
     """
     length = square.shape[axis]
     shape = list(square.shape)

@@ -1,8 +1,4 @@
-"""What a file may ask of the machine: bytes once decoded, length of its XML, size of its header.
-
-Everything here looks before anything is decoded, and raises ValueError with one sentence that
-the readers put the file's name before.
-"""
+"""Limits of a file: decoded bytes, size on disk, length of its XML."""
 
 from __future__ import annotations
 
@@ -42,11 +38,11 @@ def parse_bytes(text: str) -> int:
 
 
 def byte_budget(max_bytes: int | None = None) -> int:
-    """Bytes that one file may take once decoded.
+    """Limit of the decoded bytes of one file.
 
     Args:
-        max_bytes: what the caller allows; None: the environment variable
-            `UNET_MED_MAX_BYTES`, else half of the memory that is free.
+        max_bytes: limit of the caller; None: the environment variable
+            `UNET_MED_MAX_BYTES`, else half of the free memory.
     """
     if max_bytes:
         return max_bytes
@@ -56,7 +52,7 @@ def byte_budget(max_bytes: int | None = None) -> int:
 
 @contextmanager
 def budget(text: str | None) -> Iterator[None]:
-    """Set the budget of this process and its workers for a while; None leaves it as it is."""
+    """Set the byte budget of this process and its workers for a block; None changes nothing."""
     if text is None:
         yield
         return
@@ -71,7 +67,12 @@ def budget(text: str | None) -> Iterator[None]:
 
 
 def require_memory(declared_bytes: int, max_bytes: int | None = None) -> None:
-    """Refuse what declares more bytes than the budget, before it is decoded."""
+    """Refuse a file that declares more bytes than the budget, before it is decoded.
+
+    Args:
+        declared_bytes: of the decoded pixels.
+        max_bytes: see `byte_budget`.
+    """
     limit = byte_budget(max_bytes)
     if declared_bytes > limit:
         raise ValueError(
@@ -92,9 +93,9 @@ def require_in_file(declared_bytes: int, path: Path, *, deflated: bool = False) 
 
 
 def check_xml(text: str, each: Callable[[str, Mapping[str, str]], None] | None = None) -> None:
-    """Refuse XML that would fill the memory once parsed, and entities, which no image needs.
+    """Refuse XML that would fill the memory, and entities, which no image needs.
 
-    What is not well-formed passes: its reader says so.
+    Malformed XML passes: its parser refuses it.
 
     Args:
         text: the document.

@@ -1,8 +1,7 @@
-"""The chain of image file directories (IFDs) of a TIFF, walked before tifffile builds on it.
+"""The chain of image file directories (IFDs) of a TIFF, checked before tifffile follows it.
 
-tifffile follows a chain that bites its own tail for ever where the loop is longer than a
-hundred, loads a table that many IFDs share once for each of them, and looks for doubles by
-comparing all with all.
+tifffile follows a loop of more than a hundred IFDs for ever, loads a table once for each IFD
+that shares it, and compares all IFDs with all others to find duplicates.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ _SIZE_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11
                  13: 4, 16: 8, 17: 8, 18: 8}  # fmt: skip
 _SUBIFDS = 330
 _SIDES = (256, 257)  # width and length
-_SHARED = 4  # a byte of the file may be named this often by tags
+_SHARED = 4  # tags may name a byte of the file this often
 
 
 class Layout(NamedTuple):
-    """How numbers are stored: how many entries, an entry, an offset."""
+    """Layout of numbers: count of entries, an entry, an offset."""
 
     how_many: struct.Struct
     entry: struct.Struct
     offset: struct.Struct
 
     def number(self, kind: int, value: int) -> int:
-        """A single value that stands in the entry itself, at the front of the offset's bytes."""
+        """A single value inside the entry itself, in the first bytes of the offset."""
         order = "<" if self.offset.format[0] == "<" else ">"
         code = {1: "B", 3: "H", 4: "I"}.get(kind)
         front = self.offset.pack(value)
@@ -36,7 +35,7 @@ class Layout(NamedTuple):
 
 
 class Ifd(NamedTuple):
-    """Where the next IFD is, its sub-IFDs, bytes its tags name, and width times length, px."""
+    """An IFD: offsets of the next one and of sub-IFDs, bytes that tags name, width x length."""
 
     next_offset: int = 0
     sub_offsets: tuple[int, ...] = ()
@@ -45,7 +44,7 @@ class Ifd(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """IFDs of a file, and the pixels of the smallest."""
+    """Number of IFDs of a file, and the pixels of the smallest."""
 
     length: int
     smallest: int
@@ -54,10 +53,10 @@ class Chain(NamedTuple):
 def check_ifds(path: Path) -> Chain:
     """Refuse a TIFF whose directories form a loop or claim more than the file holds.
 
-    What is broken otherwise passes: tifffile says so.
+    Other damage passes: tifffile finds it.
 
     Returns:
-        What was found up to where the chain ends or breaks.
+        The IFDs up to the end of the chain, or to its break.
 
     Raises:
         ValueError: a loop, too many IFDs, or tags that name the same bytes again and again.
@@ -91,7 +90,7 @@ def _layout(head: bytes) -> Layout | None:
 
 
 def _walk(file: BinaryIO, layout: Layout, size: int) -> Iterator[Ifd]:
-    """The IFDs of the chain, each followed by its sub-IFDs; ends where something is broken."""
+    """The IFDs of the chain, each followed by its sub-IFDs, up to a break."""
     seen: set[int] = set()
     offset = _read_offset(file, layout)
     while 8 <= offset < size:
@@ -124,7 +123,7 @@ def _read_ifd(file: BinaryIO, layout: Layout, offset: int, size: int) -> Ifd | N
     sub_offsets: tuple[int, ...] = ()
     for code, kind, count, value in _records(layout.entry, data):
         length = count * _SIZE_OF_TYPE.get(kind, 1)
-        if layout.offset.size < length <= size - value:  # else in the entry, or not loaded
+        if layout.offset.size < length <= size - value:  # else inside the entry, or not loaded
             tag_bytes += length
         if code == _SUBIFDS:
             sub_offsets = _sub_offsets(file, layout, count, value)

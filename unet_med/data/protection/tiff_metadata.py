@@ -1,13 +1,15 @@
-"""What a TIFF declares beside its pixels: planes in OME-XML, the sizes inside its codecs."""
+"""The XML of a TIFF, checked before tifffile parses it: its size, its planes, other files."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from unet_med.data.protection.limits import check_xml
-from unet_med.data.protection.tiff_directories import Chain
+from unet_med.data.protection.tiff_directories import Chain, check_ifds
 
 MAX_PLANES = 1 << 20
 _LISTED = 1 << 26  # places that tifffile may list, half a gigabyte
@@ -15,14 +17,14 @@ _XML_TAGS = (270, 700, 65001)  # description, XMP, EER
 
 
 def check_descriptions(tif: Any, chain: Chain) -> None:
-    """Refuse XML that tifffile would choke on, before it parses it.
+    """Refuse XML that would fill the memory, before tifffile parses it.
 
     Args:
         tif: an open `tifffile.TiffFile`.
-        chain: what `check_ifds` found.
+        chain: from `check_ifds`.
 
     Raises:
-        ValueError: too much XML, or OME-XML that lists more planes than can be.
+        ValueError: too much XML, or OME-XML with too many planes.
     """
     for code in _XML_TAGS:
         for tag in tif.pages[0].tags.getall(code) or ():
@@ -33,20 +35,79 @@ def check_descriptions(tif: Any, chain: Chain) -> None:
 
 
 def check_ome_xml(text: str, chain: Chain) -> None:
-    """Refuse XML that is too large, defines entities, or lists more planes than can be.
+    """Refuse XML that is too large, defines entities, or lists too many planes.
 
     Args:
         text: the XML.
-        chain: what `check_ifds` found in the file that it describes.
+        chain: from `check_ifds` of the described file.
 
     Raises:
-        ValueError: says which of them.
+        ValueError: says what is wrong.
     """
     check_xml(text, _Planes(chain))
 
 
+def check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> str | None:
+    """Refuse OME-XML that names other files, or files outside the folder; tifffile opens them.
+
+    A file that was renamed still knows itself by its UUID.
+
+    Args:
+        xml: OME-XML of a file; None: it has none.
+        own_name: name of that file.
+        allow_multifile: other files in the same folder are fine.
+
+    Returns:
+        Name of the file that holds the OME-XML, where it is not this one.
+
+    Raises:
+        ValueError: names the other file.
+    """
+    if xml is None:
+        return None
+    root = ElementTree.fromstring(xml)
+    for element in root.iter():
+        name = element.get("FileName") if element.tag.endswith("}UUID") else None
+        name = element.get("MetadataFile") if element.tag.endswith("}BinaryOnly") else name
+        if name is None or name == own_name or element.text == root.get("UUID", ""):
+            continue
+        if not allow_multifile:
+            raise ValueError(
+                f"its OME-XML refers to another file, {name!r}; "
+                "if you trust it, use TiffReader(allow_multifile=True)"
+            )
+        if Path(name).name != name or "\\" in name:
+            raise ValueError(f"its OME-XML refers to {name!r}, which is outside its folder")
+    binary = next((e for e in root.iter() if e.tag.endswith("}BinaryOnly")), None)
+    return None if binary is None else binary.get("MetadataFile")
+
+
+def check_other_files(xml: str | None, path: Path) -> None:
+    """Check the directories of the files that OME-XML names, before tifffile opens them.
+
+    Args:
+        xml: OME-XML of `path`; None: it has none.
+        path: the file whose folder holds the others.
+
+    Raises:
+        ValueError: names the file, and says what is wrong with it.
+    """
+    elements = ElementTree.fromstring(xml or "<OME/>").iter()
+    names = {e.get("FileName", path.name) for e in elements if e.tag.endswith("}UUID")}
+    for name in sorted(names - {path.name}):
+        other = path.with_name(name)
+        if not other.exists():
+            continue  # tifffile says which planes that costs
+        if not other.is_file():
+            raise ValueError(f"its OME-XML refers to {name!r}, which is no regular file")
+        try:
+            check_ifds(other)
+        except ValueError as error:
+            raise ValueError(f"of {name!r}, to which its OME-XML refers: {error}") from None
+
+
 class _Planes:
-    """Counts the planes that the elements of OME-XML declare, since tifffile lists them all."""
+    """Counts the planes that elements of OME-XML declare, because tifffile lists them all."""
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
@@ -72,7 +133,7 @@ class _Planes:
 
 
 def _whole(text: str) -> int:
-    """As tifffile reads it, 0 for what it cannot."""
+    """Read an integer as tifffile does; 0 for other text."""
     try:
         return abs(int(text))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Images inside the tiles of a TIFF: their own headers may claim far more than the tile.
+"""Compressed tiles of a TIFF, whose own headers may claim far more pixels than a tile has.
 
-JPEG, JPEG 2000, JPEG XL, JPEG XR and PNG decode to the size that their stream says; the codecs
-that know no size of their own (deflate, LZW, ...) are bounded by tifffile.
+JPEG, JPEG 2000, JPEG XL, JPEG XR and PNG decode to the size in their stream. Codecs without a
+size of their own (deflate, LZW, ...) are limited by tifffile.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-_AT_LEAST = 1 << 20  # px; a smaller stream does no harm, whatever its tile
-_PADDED = 4  # times its tile's pixels: a last strip may be written as a full one
-_HEAD = 4096  # bytes looked at, but for JPEG, whose size may stand behind long comments
+_AT_LEAST = 1 << 20  # px; smaller streams are always harmless
+_PADDED = 4  # times the pixels of a tile: the last strip may be a full one
+_HEAD = 4096  # bytes to read, except for JPEG: its size may follow long comments
 _JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF markers
 
 
 def check_streams(series: Any, *, several_files: bool = False) -> None:
-    """Refuse tiles that hold larger images than a tile is.
+    """Refuse tiles whose streams hold larger images than a tile.
 
     Args:
-        series: a `tifffile.TiffPageSeries` whose pages are all there.
+        series: a `tifffile.TiffPageSeries` without missing pages.
         several_files: its pages may be in files of different codecs.
 
     Raises:
@@ -49,7 +49,7 @@ def check_streams(series: Any, *, several_files: bool = False) -> None:
 
 @contextmanager
 def _opened(file: Any) -> Iterator[None]:
-    """Other files of a data set are closed until their pixels are read."""
+    """Open other files of a data set, which tifffile closes until it reads their pixels."""
     was_closed = file.closed
     if was_closed:
         file.open()
@@ -61,7 +61,7 @@ def _opened(file: Any) -> Iterator[None]:
 
 
 def _jpeg(file: BinaryIO, count: int) -> int:
-    """Pixels by the frame header, past any number of other segments."""
+    """Pixels by the frame header, after any number of other segments."""
     end = file.tell() + count
     if file.read(2) != b"\xff\xd8":
         return 0
@@ -107,7 +107,7 @@ def _jpegxr(file: BinaryIO, count: int) -> int:
 
 
 def _jpegxl(file: BinaryIO, count: int) -> int:
-    """Pixels by the size header, bits from the low end of each byte (ISO 18181-1, D.2)."""
+    """Pixels by the size header; bits begin at the low end of a byte (ISO 18181-1, D.2)."""
     data = file.read(min(count, _HEAD))
     if data[4:8] == b"JXL ":  # in boxes
         data = data[data.find(b"\xff\x0a", 12) :]

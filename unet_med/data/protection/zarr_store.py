@@ -1,7 +1,7 @@
-"""What a Zarr folder may ask of the machine: files of its own only, chunks of the declared size.
+"""Zarr folders: a store limited to the folder's own files, chunks limited to the declared size.
 
-Imported where zarr is there. zarr itself follows links and `..`, reads devices, unpickles where
-the metadata names numcodecs' `pickle`, and decodes a chunk to whatever its stream holds.
+zarr itself follows links and `..`, reads devices, unpickles if the metadata names numcodecs'
+`pickle`, and decodes any amount of data from the stream of a chunk. Needs zarr.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MAX_METADATA = 16 << 20  # bytes of one JSON file
 MAX_PARTS = 1 << 20  # chunks of an array, or of a shard, where they are small
 _SMALL_PART = 4096  # samples
 _AT_ONCE = 10  # chunks that zarr decodes at a time
-_SLACK = 1 << 16  # bytes that a codec may add to what does not compress
+_SLACK = 1 << 16  # bytes that a codec may add to incompressible data
 
-_PLAIN = {"bytes", "transpose", "crc32c"}  # of Zarr 3: as long as what they are given
+_PLAIN = {"bytes", "transpose", "crc32c"}  # of Zarr 3: they keep the length
 _FILTERS = {"delta", "fixedscaleoffset", "shuffle"}  # of Zarr 2: at most eight times as long
 
 
 class GuardedStore(LocalStore):
-    """A folder of which only regular files inside it are read, up to a size.
+    """A store that reads only regular files inside its folder, up to a size.
 
     Args:
         root: the folder, or a link to it.
@@ -79,14 +79,14 @@ class GuardedStore(LocalStore):
 
 
 def guard_array(array: Any, max_bytes: int | None = None) -> None:
-    """Refuse an array whose chunks would take the machine; bound what its codecs decode to.
+    """Refuse an array whose chunks need too much memory; limit the output of its codecs.
 
     Args:
-        array: a `zarr.Array` in a `GuardedStore`; its codecs are replaced by bounded ones.
+        array: a `zarr.Array` in a `GuardedStore`; its codecs are replaced by limited ones.
         max_bytes: see `unet_med.data.protection.limits.byte_budget`.
 
     Raises:
-        ValueError: samples that are no real numbers, a codec that is not known to be harmless,
+        ValueError: samples that are no real numbers, a codec that is not known as harmless,
             chunks that are too large or too many.
     """
     if array.dtype.kind not in "buif":
@@ -105,7 +105,7 @@ def guard_array(array: Any, max_bytes: int | None = None) -> None:
 
 
 def decode_at_most(codec: str, data: bytes, most: int) -> bytes:
-    """Decode one stream, unless it holds more than so many bytes.
+    """Decode one stream of at most so many bytes.
 
     Args:
         codec: its name in the metadata.
@@ -128,7 +128,7 @@ def decode_at_most(codec: str, data: bytes, most: int) -> bytes:
 
 
 def _inflate(start: Callable[[], Any], data: bytes, most: int) -> bytes:
-    """All members of a stream, one after another, within a limit."""
+    """Decode all members of a stream, one after another, within a limit."""
     found, left = [], most
     while data:
         decoder = start()
@@ -151,7 +151,7 @@ def _lz4_claim(data: bytes) -> int | None:
 
 
 def _zstd_claim(data: bytes) -> int | None:
-    """Content size of the first frame (RFC 8878, 3.1.1.1), None where it is not said."""
+    """Content size of the first frame (RFC 8878, 3.1.1.1); None if it is missing."""
     flags = data[4] if len(data) > 4 else 0
     single, code = bool(flags & 32), flags >> 6
     length = (int(single), 2, 4, 8)[code]
@@ -193,7 +193,7 @@ class _BoundedCodec(BytesBytesCodec):
     is_fixed_size = False
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
-        # Asked only of what packs the index of a shard, which must be of a length known before.
+        # Called only for codecs of the index of a shard, whose length must be fixed.
         raise NotImplementedError(f"its index of a shard is compressed by {self.codec}")
 
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
@@ -204,7 +204,7 @@ class _BoundedCodec(BytesBytesCodec):
 
 
 def _guarded(codec: Any, part_bytes: int) -> Any:
-    """A codec that cannot decode to more than a chunk is long, for one of an array."""
+    """The same codec with output limited to the length of a chunk."""
     if hasattr(codec, "compressor"):  # all of Zarr 2
         names = [found.codec_id for found in codec.filters or ()]
         _require_known(set(names) - _FILTERS)
@@ -233,7 +233,7 @@ def _require_known(others: set[str]) -> None:
 
 
 def _most(declared_bytes: int) -> int:
-    """What does not compress grows a little, and a filter may have made it longer."""
+    """Limit of a stored chunk: incompressible data grow a little, and filters lengthen them."""
     return 2 * declared_bytes + _SLACK
 
 

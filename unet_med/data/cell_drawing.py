@@ -1,8 +1,8 @@
-"""How a field of crowded cells is drawn: placed, grown into each other, lit.
+"""Drawing a field of crowded cells: place them, grow them into each other, light them.
 
-Everything works in one, two or three dimensions on whole arrays; the only loop
-is the one over cells, each in its own window. Lengths are physical (the unit of
-`spacing`), so that anisotropic voxels show the same cells.
+All functions work on whole arrays of one, two or three dimensions; the only loop is over
+cells, each in its own window. Lengths are physical (the unit of `spacing`), so that
+anisotropic voxels show the same cells.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from unet_med.instances import ridge
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
 
-COVERAGE = 0.45  # share of the field that the cells would fill if none overlapped
+COVERAGE = 0.45  # total area of the cells as a share of the field, overlaps counted twice
 TRIES = 64  # places looked at for each new cell
-BEND = 0.12  # how far an outline strays from its ellipse, in radii
-SMALLEST = 0.1  # a cell that keeps less of its area (cut by the edge) is left out
+BEND = 0.12  # deviation of an outline from its ellipse, in radii
+SMALLEST = 0.1  # least area of a cell at the edge of the field, as a share of a whole one
 BLUR = 0.7  # of the microscope, in pixels along the finest axis
 PHOTONS = 150.0  # at light 1
 GAIN, OFFSET, READ_NOISE = 20.0, 400.0, 4.0  # counts a photon, dark counts, photons
 
 
 class Scene(NamedTuple):
-    """Cells of known truth, before any light falls on them.
+    """Cells with known truth, before any light.
 
     Attributes:
         instances: `(*S)`, 0 background, 1..N.
@@ -53,15 +53,14 @@ def grow_cells(
 ) -> Scene:
     """Place deformed ellipses in groups and let neighbours share their overlap.
 
-    Where two cells overlap, each pixel goes to the one in which it lies deeper:
-    the contact is a long, slightly curved line, as between real cells that press
-    against each other.
+    If two cells overlap, a pixel belongs to the cell in which it lies deeper: the
+    contact is a long, slightly curved line, as between real cells under pressure.
 
     Args:
         rng: the only source of randomness.
         size: pixels along each axis.
         spacing: size of a pixel along each axis, physical.
-        num_cells: cells to place; fewer fit where it gets too crowded.
+        num_cells: cells to place; in a full field fewer fit.
         touching: share of the cells that are placed against another one, 0..1.
 
     Returns:
@@ -89,7 +88,7 @@ def _radius_for(extent: NDArray[np.float64], num_cells: int) -> float:
 def _place(
     rng: Generator, extent: NDArray[np.float64], radii: NDArray[np.float64], touching: float
 ) -> NDArray[np.float64]:
-    """Centres `(n, D)`: groups that grow cell by cell, and loners, n <= len(radii)."""
+    """Centres `(n, D)` of groups, grown cell by cell, and of single cells; n <= len(radii)."""
     centres = rng.uniform(0, extent)[None]
     for r in radii[1:]:
         placed = radii[: len(centres)]
@@ -124,7 +123,7 @@ def _warped_positions(
 
 
 def smooth_noise(rng: Generator, size: Sequence[int], sigma_px: NDArray[np.float64]) -> Floats:
-    """Gaussian random field of unit variance, `(*S)`; its grain is `sigma_px` per axis."""
+    """Gaussian random field of unit variance, `(*S)`, with grains of `sigma_px` per axis."""
     noise = ndimage.gaussian_filter(
         rng.standard_normal(tuple(size), np.float32), sigma_px, mode="wrap", truncate=3
     )
@@ -198,7 +197,7 @@ def light_dic(rng: Generator, scene: Scene) -> Floats:
 
 
 def light_fluorescence(rng: Generator, scene: Scene) -> Floats:
-    """Stained nuclei: bright, each as much as it took up, with a fine dark gap between two."""
+    """Stained nuclei, each bright by its own uptake, with a fine dark gap between two."""
     uptake = np.append(0, rng.lognormal(0, 0.25, scene.instances.max()))
     chromatin = smooth_noise(rng, scene.instances.shape, 0.12 * scene.radius / scene.spacing)
     body = 0.7 + 0.3 * np.sqrt(1 - scene.level**2) + 0.10 * chromatin
@@ -212,11 +211,11 @@ LIGHT: dict[str, Callable[[Generator, Scene], Floats]] = {
 
 
 def expose(rng: Generator, light: Floats, scene: Scene, noise: float) -> Floats:
-    """What the camera counts: uneven light, blur, photons and read-out.
+    """Counts of a camera: uneven light, blur, photons and read-out.
 
     Args:
         rng: the only source of randomness.
-        light: `(*S)`, about 1 where it is bright.
+        light: `(*S)`, about 1 in bright places.
         scene: gives the pixel size for the blur.
         noise: 0 none, 1 as usual; the noise's standard deviation is proportional to it.
 

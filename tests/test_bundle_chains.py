@@ -1,0 +1,212 @@
+"""The transforms of the configs have names, and override files hit what they name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.transforms import Compose
+
+from unet_med import bundle
+from unet_med.data import SyntheticCells
+from unet_med.networks import load_weights, unet
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
+CHAINS = ("load", "augment", "weigh")
+PROGRAMS = ("train", "inference", "metadata")
+OVERRIDES = [p.stem for p in sorted(CONFIGS.glob("*.json")) if p.stem not in PROGRAMS]
+INSERTED = {
+    "augment::noise": {"_target_": "monai.transforms.RandGaussianNoised", "keys": "image"},
+    "augment::_after_::noise": "flip",
+}
+AUGMENT = ["RandTileCropd", "RandFlipd", "RandRotate90d", "RandRotated", "RandElasticDeformd"]
+AUGMENT += ["RandGreyValued"]
+
+
+def parsed(files: Sequence[Path], **settings: Any) -> ConfigParser:
+    """What MONAI makes of `--config_file "['configs/train.json', ...]"`, no code of ours."""
+    parser = ConfigParser(ConfigParser.load_config_files(files))  # type: ignore[arg-type]
+    parser.update(settings)
+    return parser
+
+
+def transforms_of(parser: ConfigParser, id: str = "train::preprocessing") -> list[Any]:
+    composed = parser.get_parsed_content(id)
+    assert isinstance(composed, Compose)
+    return list(composed.transforms)
+
+
+def names_of(transforms: Sequence[Any]) -> list[str]:
+    return [type(transform).__name__ for transform in transforms]
+
+
+def held(transform: Any, name: str) -> Any:
+    """The attribute of that name, of a transform or of what it wraps."""
+    for owner in (transform, *vars(transform).values()):
+        if hasattr(owner, name):
+            return getattr(owner, name)
+    raise AssertionError(f"{type(transform).__name__} keeps no {name}")
+
+
+def check_target(parser: ConfigParser, id: str, value: Any) -> None:
+    """That what a training runs has the value which an override file gives an id."""
+    chain, name, *rest = id.split("::")
+    if rest == ["_disabled_"]:
+        assert value is True
+        assert name not in parser.get_parsed_content(chain)
+        return
+    [argument] = rest
+    transform = parser.get_parsed_content(chain)[name]
+    assert any(transform is step for step in transforms_of(parser))
+    found = held(transform, argument)
+    wanted = parser.get_parsed_content(id)
+    if argument.startswith("range_"):  # MONAI keeps both ends
+        wanted = (-wanted, wanted)
+    assert np.array_equal(found, wanted), id
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_an_insertion_leaves_every_override_on_its_target(name: str, tmp_path: Path) -> None:
+    inserted = tmp_path / "inserted.json"
+    inserted.write_text(json.dumps(INSERTED), encoding="utf-8")
+    override = CONFIGS / f"{name}.json"
+    content = json.loads(override.read_text(encoding="utf-8"))
+    for files in ([inserted, override], [override, inserted]):
+        parser = parsed([CONFIGS / "train.json", *files])
+        names = names_of(transforms_of(parser))
+        assert names.index("RandGaussianNoised") == names.index("RandFlipd") + 1
+        for id, value in content.items():
+            if id.split("::")[0] in CHAINS:
+                check_target(parser, id, value)
+            elif not id.startswith("+"):
+                assert parser[id] == value, id
+
+
+def test_there_are_overrides_of_transforms() -> None:
+    assert {"modern", "modern3d", "volume3d", "sparse", "evaluate"} <= set(OVERRIDES)
+    contents = [json.loads((CONFIGS / f"{name}.json").read_text()) for name in OVERRIDES]
+    ids = {id for content in contents for id in content if id.split("::")[0] in CHAINS}
+    assert {"augment::rotate::prob", "weigh::border::class_weights"} < ids
+    assert len(ids) >= 8
+
+
+@pytest.mark.parametrize("names", [[], ["modern"]])
+def test_volumes_are_not_turned_by_quarters(names: list[str]) -> None:
+    files = [CONFIGS / f"{name}.json" for name in ("train", *names)]
+    assert names_of(parsed(files).get_parsed_content("augment").values())[1:] == AUGMENT
+    volume = transforms_of(parsed([*files, CONFIGS / "volume3d.json"], spatial_dims=3))
+    start = names_of(volume).index("RandTileCropd")
+    assert names_of(volume)[start : start + 5] == [n for n in AUGMENT if n != "RandRotate90d"]
+    rotate, elastic = volume[start + 2 : start + 4]
+    assert (rotate.prob, held(rotate, "range_x")) == (0.5, (0.0, 0.0))
+    assert held(rotate, "range_z") == (-0.262, 0.262)
+    assert (held(elastic, "prob"), held(elastic, "sigma")) == (1.0, 2.0)
+
+
+def test_an_override_of_what_is_not_there_is_refused() -> None:
+    words = "augment::elastik::prob: augment has no elastik; it has _after_, crop, flip, quarter_tu"
+    with pytest.raises(ValueError, match=words):
+        bundle.merge_config(CONFIGS / "train.json", [], {"augment::elastik::prob": 0.5})
+    merged = bundle.merge_config(CONFIGS / "inference.json", [], {"augment::elastik::prob": 0.5})
+    assert "augment" not in merged  # training's alone
+
+
+def json_blocks(page: str) -> list[dict[str, Any]]:
+    text = (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [json.loads(block) for block in blocks]
+
+
+def test_the_inserted_transform_of_the_how_to_page() -> None:
+    [example] = [b for b in json_blocks("change-the-recipe.md") if "augment::noise" in b]
+    parser = ConfigParser(bundle.merge_config(CONFIGS / "train.json", [], example))
+    steps = transforms_of(parser)
+    place = names_of(steps).index("RandGaussianNoised")
+    assert names_of(steps)[place - 1 : place + 2] == [
+        "RandRotated",
+        "RandGaussianNoised",
+        "RandElasticDeformd",
+    ]
+    assert (steps[place - 1].prob, steps[place].prob) == (0.2, 0.3)
+
+
+def test_falks_weights_of_the_how_to_page() -> None:
+    [example] = json_blocks("scripted-pipelines.md")
+    parser = ConfigParser(bundle.merge_config(CONFIGS / "train.json", [], example))
+    weigh = names_of(transforms_of(parser))[-5:]
+    assert weigh[:3] == ["FalkWeightMapd", "SeparateInstancesd", "AsDiscreted"]
+    assert parser["weigh::separate::kind"] == "falk"
+
+
+# --- the chain after the network --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outputs", "made"),
+    [
+        (["mask"], {"mask"}),
+        (["probabilities", "mask"], {"mask", "probabilities"}),
+        (["instances"], {"instances"}),
+        (["mask", "instances", "probabilities"], {"mask", "instances", "probabilities"}),
+    ],
+)
+def test_only_what_is_asked_for_is_made(outputs: list[str], made: set[str]) -> None:
+    parser = parsed([CONFIGS / "inference.json"], outputs=outputs)
+    steps = transforms_of(parser, "postprocessing")
+    logits = torch.tensor([[[4.0, 0.0, 0.0]], [[0.0, 1.0, 2.0]]])  # (K, X, Y)
+    item: dict[str, Any] = {"pred": logits}
+    for step in steps[:-1]:  # the last one saves
+        item = step(item)
+    assert set(item) == {"pred", *made}
+    assert ("InstancesFromLogitsd" in names_of(steps)) == ("instances" in made)
+    assert item["pred"].tolist() == [[[0, 1, 1]]]
+    if "probabilities" in made:
+        torch.testing.assert_close(item["probabilities"], logits.softmax(dim=0))
+    for key in made - {"probabilities"}:
+        assert item[key].tolist() == [[[0, 1, 1]]]
+
+
+def test_a_threshold_of_instances_is_of_the_probability() -> None:
+    """0.7 against 0.3 is above 0.6; with a second softmax it would be 0.599."""
+    logits = torch.tensor([[[0.3, 0.5]], [[0.7, 0.5]]]).log()
+    parser = parsed([CONFIGS / "inference.json"], **{"finish::instances::threshold": 0.6})
+    item: dict[str, Any] = {"pred": logits}
+    for step in transforms_of(parser, "postprocessing")[:3]:
+        item = step(item)
+    assert item["instances"].tolist() == [[[1, 0]]]
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_evaluation_loads_what_inference_loads(suffix: str, tmp_path: Path) -> None:
+    SyntheticCells(1, (40, 40), num_cells=3).write(tmp_path / "data")
+    network = unet("modern", features=(2, 4))
+    weights = tmp_path / f"weights.{suffix}"
+    if suffix == "pt":
+        torch.save({"epoch": 3, "network": network.state_dict()}, weights)
+    else:
+        pytest.importorskip("safetensors.torch").save_file(network.state_dict(), weights)
+    workflow = ConfigWorkflow(
+        config_file=[str(CONFIGS / f"{name}.json") for name in ("train", "modern", "evaluate")],
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(tmp_path),
+        features=[2, 4],
+        label_kind="instances",
+        checkpoint=str(weights),
+        device="$torch.device('cpu')",
+    )
+    workflow.initialize()
+    workflow.run()
+    expected = unet("modern", features=(2, 4))
+    load_weights(expected, weights)
+    for name, value in workflow.network_def.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[name]), name

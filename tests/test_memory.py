@@ -1,0 +1,60 @@
+"""Memory: how much is free in a machine, a container and a process; how a lack of it shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from unet_med import memory
+
+
+def test_a_container_leaves_less(tmp_path: Path) -> None:
+    assert list(memory._free_in_container(tmp_path)) == []
+    for name, text in {"memory.max": "1000\n", "memory.current": "900\n"}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    stat = "anon 500\nactive_file 30\ninactive_file 20\n"
+    (tmp_path / "memory.stat").write_text(stat, encoding="utf-8")
+    assert list(memory._free_in_container(tmp_path)) == [1000 - 900 + 50]
+    (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
+    assert list(memory._free_in_container(tmp_path)) == []
+
+
+def test_a_process_with_a_limit_of_its_own_has_less() -> None:
+    code = "from unet_med.memory import available_bytes; print(available_bytes())"
+    script = f"ulimit -v 500000; exec {sys.executable} -c '{code}'"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert 0 < int(done.stdout) < 500_000 << 10
+
+
+def test_without_the_kernels_word_all_that_is_built_in_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    free = memory._free_on_machine()
+    assert free > 1 << 20
+    monkeypatch.setattr(memory, "Path", lambda _: tmp_path / "nothing")
+    assert memory._free_on_machine() > free
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes",
+        "std::bad_alloc",
+        "could not create a primitive",
+    ],
+)
+def test_signs_of_a_lack_of_memory(text: str) -> None:
+    assert memory.is_out_of_memory(RuntimeError(text))
+    assert not memory.is_out_of_memory(ValueError(text))
+
+
+def test_other_errors_are_no_lack_of_memory() -> None:
+    assert memory.is_out_of_memory(MemoryError())
+    assert memory.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not memory.is_out_of_memory(RuntimeError("shapes do not match"))

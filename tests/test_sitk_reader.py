@@ -1,0 +1,73 @@
+"""Medical formats through SimpleITK: axes, affine, channels, DICOM series."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from image_files import META_KEYS, load, write_by_itk
+
+from unet_med.data import SitkReader
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nii", ".nii.gz"])
+def test_medical_formats_agree(tmp_path, volume, suffix):
+    affine = np.diag([0.5, 0.25, 2.0, 1.0])
+    write_by_itk(tmp_path / f"a{suffix}", volume, affine)
+    ours, meta = load(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(ours, volume)
+    assert ours.dtype == volume.dtype
+    np.testing.assert_allclose(meta["affine"], np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)  # RAS
+    assert meta["spatial_unit"] == "mm"
+    assert set(meta) == META_KEYS
+
+
+def test_vector_images_give_channels(tmp_path, rng):
+    import SimpleITK as sitk
+
+    array = rng.integers(0, 99, (4, 6, 5, 3)).astype(np.uint8)  # Z, Y, X, C
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=True), str(tmp_path / "a.mha"))
+    ours, meta = load(tmp_path / "a.mha")
+    np.testing.assert_array_equal(ours, array.transpose(3, 2, 1, 0))
+    assert meta["original_channel_dim"] == 0
+    sitk.WriteImage(sitk.GetImageFromArray(array[0], isVector=True), str(tmp_path / "b.mha"))
+    np.testing.assert_array_equal(load(tmp_path / "b.mha")[0], array[0].transpose(2, 1, 0))
+
+
+def write_dicom(folder, volume, series="1.2.3", step=2.0, skip=()):
+    import SimpleITK as sitk
+
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    folder.mkdir(exist_ok=True)
+    for k in range(volume.shape[2]):
+        if k in skip:
+            continue
+        image = sitk.GetImageFromArray(volume[:, :, k].T[None])
+        image.SetSpacing([0.5, 0.25, step])
+        tags = {
+            "0008|0060": "CT", "0020|000e": series, "0020|0032": f"0\\0\\{k * step}",
+            "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0013": str(k), "0008|0018": f"{series}.{k + 1}",
+        }  # fmt: skip
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{series}.{k}.dcm"))
+        writer.Execute(image)
+
+
+def test_a_dicom_series_is_one_volume(tmp_path, volume):
+    write_dicom(tmp_path / "one", volume)
+    ours, meta = load(tmp_path / "one")
+    np.testing.assert_array_equal(ours, volume)
+    np.testing.assert_allclose(meta["affine"], np.diag([-0.5, -0.25, 2.0, 1.0]))
+    write_dicom(tmp_path / "one", volume + 1, series="1.2.4")
+    with pytest.raises(ValueError, match=r"holds 2 DICOM series .*series_id"):
+        load(tmp_path / "one")
+    np.testing.assert_array_equal(SitkReader("1.2.4").get_data([tmp_path / "one"])[0], volume + 1)
+    with pytest.raises(ValueError, match="no DICOM series"):
+        load(tmp_path)
+
+
+def test_a_dicom_series_with_a_hole_is_refused(tmp_path, volume):
+    write_dicom(tmp_path / "hole", volume, skip=[1])
+    with pytest.raises(ValueError, match="2 to 4 mm apart"):
+        load(tmp_path / "hole")

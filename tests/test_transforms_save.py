@@ -1,0 +1,98 @@
+"""Segmentations as files: names, dtypes, grids, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from image_files import load
+from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
+from monai.transforms import LoadImaged, SaveImaged, Spacingd
+from PIL import Image
+
+from unet_med.data import save_image
+from unet_med.transforms import SaveSegmentationd
+
+
+def segmented(path, **extra):
+    """An item as it leaves an evaluator: mask of floats, instances, probabilities."""
+    item = LoadImaged("image", reader="unet_med.data.AutoReader", ensure_channel_first=True)(
+        {"image": str(path)}
+    )
+    image = item["image"]
+    item["mask"] = (image > image.mean()).float()
+    item["instances"] = MetaTensor(image.long() * 0 + 300, meta=image.meta)
+    item["probabilities"] = torch.cat([image, 1 - image])
+    return item | extra
+
+
+KEYS = ["mask", "instances", "probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("source", "extension"),
+    [("a.b.ome.tif", ".tif"), ("a.b.png", ".tif"), ("a.b.nii.gz", ".nii.gz")],
+)
+def test_segmentations_lie_beside_each_other(tmp_path, picture, source, extension):
+    path = tmp_path / source
+    affine = np.diag([0.25, 0.5, 1, 1])
+    if source.endswith("png"):
+        Image.fromarray(picture).save(path)
+    else:
+        save_image(path, picture.T, affine)
+    save = SaveSegmentationd(KEYS, tmp_path / "out")
+    assert isinstance(save, SaveImaged)
+    item = segmented(path)
+    assert save(item).keys() == item.keys()
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert written == {f"a.b_{key}{extension}" for key in KEYS}
+    dtypes = {"mask": "uint8", "instances": "uint16", "probabilities": "float32"}
+    for key, dtype in dtypes.items():
+        ours, meta = load(tmp_path / "out" / f"a.b_{key}{extension}")
+        np.testing.assert_array_equal(ours.reshape(item[key].shape), item[key].numpy())
+        assert ours.dtype == dtype
+        known = not source.endswith("png")
+        torch.testing.assert_close(
+            meta["affine"], torch.from_numpy(affine if known else np.eye(4)), check_dtype=False
+        )
+        assert (meta["spacing_source"] != "assumed") == known
+
+
+def test_volumes_keep_grid_orientation_and_unit(tmp_path, volume):
+    affine = np.array([[0, -0.5, 0, 7], [0.25, 0, 0, -3], [0, 0, -2, 11], [0, 0, 0, 1]])
+    save_image(tmp_path / "a.nii.gz", volume, affine, "mm", has_channels=False)
+    data = Dataset([{"image": str(tmp_path / "a.nii.gz")}], lambda item: segmented(item["image"]))
+    for batch in DataLoader(data, batch_size=1):  # metadata survives collation
+        for item in decollate_batch(batch):
+            SaveSegmentationd(KEYS, tmp_path)(item)
+    ours, meta = load(tmp_path / "a_instances.nii.gz")
+    np.testing.assert_array_equal(ours, np.full(volume.shape, 300))
+    np.testing.assert_allclose(meta["affine"], affine)
+    assert meta["spatial_unit"] == "mm"
+
+
+def test_name_parts_dtypes_and_missing_keys(tmp_path, picture):
+    save_image(tmp_path / "a.tif", picture.T)
+    save = SaveSegmentationd(
+        ["mask", "logits", "none"], tmp_path, suffixes={"mask": "classes"},
+        output_dtype=[np.uint16, "float32", None], allow_missing_keys=True,
+    )  # fmt: skip
+    save(segmented(tmp_path / "a.tif", logits=torch.full((2, 9, 7), 0.5)))  # a plain tensor
+    assert load(tmp_path / "a_classes.tif")[0].dtype == np.uint16
+    np.testing.assert_array_equal(load(tmp_path / "a_logits.tif")[0], np.full((2, 9, 7), 0.5))
+
+
+def test_what_cannot_be_saved_is_refused(tmp_path, picture):
+    for folder in ("x", "y"):
+        save_image(tmp_path / folder / "a.tif", picture.T, np.eye(4))
+    save = SaveSegmentationd("mask", tmp_path / "out")
+    save(segmented(tmp_path / "x" / "a.tif"))
+    with pytest.raises(ValueError, match=r"a_mask\.tif would be written for"):
+        save(segmented(tmp_path / "y" / "a.tif"))
+    moved = Spacingd("image", pixdim=(2.0, 2.0))(segmented(tmp_path / "x" / "a.tif"))
+    with pytest.raises(ValueError, match=r"\(5, 4\), its source \(9, 7\); undo .*Invertd"):
+        SaveSegmentationd("image", tmp_path / "out")(moved)
+    with pytest.raises(ValueError, match="names its file"):
+        save({"mask": torch.zeros(1, 9, 7)})
+    with pytest.raises(ValueError, match="not integers; give a float dtype"):
+        save(segmented(tmp_path / "x" / "a.tif", mask=torch.full((1, 9, 7), 0.5)))

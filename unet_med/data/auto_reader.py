@@ -1,0 +1,89 @@
+"""One reader of all formats; the suffix chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from unet_med.data.file_reader import FileReader, Volume
+from unet_med.data.formats import FORMATS, ITK, OME_ZARR, TIFF, format_of
+from unet_med.data.zarr_reader import is_zarr
+
+
+class AutoReader(FileReader):
+    """MONAI reader of all formats, which our configs name: the suffix of a file decides.
+
+    `LoadImaged(keys, reader="unet_med.data.AutoReader", ensure_channel_first=True)` gives
+    `(C, X, Y[, Z])` with the affine in `meta["spatial_unit"]`, whatever the format. A
+    folder is read as OME-Zarr where it is one, else as a DICOM series.
+
+    Args:
+        max_bytes: see `FileReader`.
+        series: of TIFF files, which image of several; see `TiffReader`.
+        time: of TIFF files, which time point.
+        channel: of TIFF files, which channel.
+        pixel_size: um, of files without one, such as PNG; one, or one an axis. Files with a
+            pixel size keep it.
+
+    Attributes:
+        choice: the given ones among the last four arguments.
+
+    Raises:
+        ValueError: a pixel size that is not positive, or, when a file is read, not one
+            for each of its axes.
+    """
+
+    suffixes = tuple(s for each in FORMATS if not each.is_folder for s in each.suffixes)
+
+    def __init__(
+        self,
+        max_bytes: int | None = None,
+        *,
+        series: int | None = None,
+        time: int | None = None,
+        channel: int | None = None,
+        pixel_size: float | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(max_bytes)
+        self._tiff_options = {"series": series, "time": time, "channel": channel}
+        self._sizes = () if pixel_size is None else tuple(np.atleast_1d(pixel_size).tolist())
+        if not all(0 < size < np.inf for size in self._sizes):
+            raise ValueError(f"pixel_size {pixel_size} is not positive")
+        chosen = {**self._tiff_options, "pixel_size": pixel_size}
+        self.choice = {name: value for name, value in chosen.items() if value is not None}
+
+    def open(self, path: Path, *, header_only: bool = False) -> Volume:
+        """Read one file with the reader of its suffix."""
+        volume = self._reader_of(path).open(path, header_only=header_only)
+        known = volume.spacing_source != "assumed"
+        return volume if known or not self._sizes else _with_pixel_size(volume, self._sizes, path)
+
+    def _reader_of(self, path: Path) -> FileReader:
+        """The reader of a file's suffix; of a folder, that of OME-Zarr or DICOM."""
+        found = format_of(path)
+        if found is None or found.is_folder:
+            if not path.is_dir():
+                raise ValueError(
+                    f"{path} has no suffix of an image; supported are {' '.join(self.suffixes)} "
+                    "and folders with a DICOM series"
+                )
+            found = OME_ZARR if is_zarr(path) else ITK
+        options = self._tiff_options if found is TIFF else {}
+        return found.reader_class()(max_bytes=self.max_bytes, **options)
+
+    def load(self, path: Path, *, header_only: bool = False) -> Volume:
+        """Read one file; see the class."""
+        return self.open(path, header_only=header_only)
+
+
+def _with_pixel_size(volume: Volume, sizes: tuple[float, ...], path: Path) -> Volume:
+    """Give a volume a pixel size, um: one for all axes, or one an axis."""
+    dims = len(volume.spatial_shape)
+    if len(sizes) not in (1, dims):
+        raise ValueError(f"pixel_size has {len(sizes)} values for the {dims} axes of {path}")
+    per_axis = [*(sizes * dims if len(sizes) == 1 else sizes), 1.0]  # a plane is 1 thick
+    affine = np.diag([*per_axis[:3], 1.0])
+    return replace(volume, affine=affine, spatial_unit="um", spacing_source="given")

@@ -1,0 +1,93 @@
+"""The table of file formats: suffixes, reader and writer of each.
+
+A new format is one entry here, a reader and, where it can be written, a writer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unet_med.data.array_writer import ArrayWriter
+    from unet_med.data.file_reader import FileReader
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format.
+
+    Attributes:
+        suffixes: of its files, lower case.
+        reader: `"module.Class"` within `unet_med.data`, a `FileReader`.
+        writer: `"module.Class"` within `unet_med.data`, an `ArrayWriter`; None: read only.
+        result_suffix: of the segmentations of its images.
+        is_folder: an image is a folder, not a file.
+        has_ome: names such as `a.ome.tif` are usual; their stem is `a`.
+        registered: `register` makes its reader known to MONAI.
+    """
+
+    suffixes: tuple[str, ...]
+    reader: str
+    writer: str | None = None
+    result_suffix: str = ".tif"
+    is_folder: bool = False
+    has_ome: bool = False
+    registered: bool = True
+
+    def reader_class(self) -> type[FileReader]:
+        """Import the reader."""
+        found: type[FileReader] = _import(self.reader)
+        return found
+
+    def writer_class(self) -> type[ArrayWriter] | None:
+        """Import the writer; None: the format is only read."""
+        return _import(self.writer) if self.writer else None
+
+
+TIFF = Format((".tif", ".tiff"), "tiff_reader.TiffReader", "tiff_writer.TiffWriter", has_ome=True)
+NIFTI = Format(
+    (".nii", ".nii.gz"),
+    "nifti_reader.NiftiReader",
+    "nifti_writer.NiftiWriter",
+    result_suffix=".nii.gz",
+)
+PICTURE = Format(
+    (".png", ".jpg", ".jpeg", ".bmp"), "picture_reader.PictureReader", registered=False
+)
+NPY = Format((".npy",), "npy_reader.NpyReader", registered=False)
+ITK = Format((".mha", ".mhd", ".nrrd"), "sitk_reader.SitkReader", result_suffix=".nii.gz")
+OME_ZARR = Format(
+    (".zarr",),
+    "zarr_reader.OmeZarrReader",
+    "zarr_writer.OmeZarrWriter",
+    is_folder=True,
+    has_ome=True,
+)
+FORMATS = (TIFF, NIFTI, PICTURE, NPY, ITK, OME_ZARR)
+
+SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)
+
+
+def format_of(path: str | Path) -> Format | None:
+    """Format of a file by its suffix, upper or lower case; None: none of ours."""
+    name = str(path).lower()
+    return next((each for each in FORMATS if name.endswith(each.suffixes)), None)
+
+
+def stem(path: str | Path) -> str:
+    """File name without its image suffix: `a.ome.tif` -> `a`, `b.nii.gz` -> `b`."""
+    name = Path(path).name
+    found = format_of(name)
+    if found is None:
+        return Path(path).stem
+    endings = [suffix for suffix in found.suffixes if name.lower().endswith(suffix)]
+    name = name[: -len(max(endings, key=len))]
+    return name[: -len(".ome")] if found.has_ome and name.lower().endswith(".ome") else name
+
+
+def _import(dotted: str) -> Any:
+    module, name = dotted.split(".")
+    return getattr(importlib.import_module(f"unet_med.data.{module}"), name)

@@ -1,0 +1,56 @@
+"""Axes of a TIFF by tifffile's letters, brought into MONAI's order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def arrange(
+    array: np.ndarray, axes: str, select: Mapping[str, int] | None = None
+) -> tuple[np.ndarray, bool]:
+    """Bring tifffile's axes into MONAI's order, without a copy.
+
+    Args:
+        array: data of one series.
+        axes: its axes by tifffile's letters.
+        select: index to take along an axis.
+
+    Returns:
+        `(X, Y[, Z])` or `(C, X, Y[, Z])`, and whether there are channels.
+
+    Raises:
+        ValueError: an axis that is neither channel nor space is left, or an index is out
+            of range; the message says what to select.
+
+    >>> arrange(np.zeros((5, 3, 7, 9)), "ZCYX")[0].shape
+    (3, 9, 7, 5)
+    """
+    shape = array.shape
+    for wanted, index in (select or {}).items():
+        letter = "S" if wanted == "C" and "C" not in axes else wanted  # RGB
+        size = array.shape[axes.index(letter)] if axes.count(letter) == 1 else 1 - (letter in axes)
+        if not 0 <= index < size:  # an axis that is not listed has length 1
+            raise ValueError(f"index {index} along {wanted!r} is not in axes {axes} {shape}")
+        if letter in axes:
+            array = np.moveaxis(array, axes.index(letter), 0)[index]
+            axes = axes.replace(letter, "")
+    if "C" not in axes:
+        axes = axes.replace("S", "C")  # samples of a pixel: RGB
+    if "Z" not in axes and sum(map(axes.count, "IQ")) == 1:
+        axes = axes.replace("I", "Z").replace("Q", "Z")  # pages in a row
+    order = [letter for letter in "CXYZ" if letter in axes]
+    if sorted(axes) != sorted(order) or not {"X", "Y"} <= set(axes):
+        raise ValueError(f"its axes {axes} {shape} are not channels, z, y and x; {_choice(axes)}")
+    return array.transpose([axes.index(letter) for letter in order]), "C" in axes
+
+
+def _choice(axes: str) -> str:
+    """Advice how to choose along the first axis that is neither channel nor space."""
+    extra = next((letter for letter in axes if letter not in "CZYX"), "X")
+    if extra == "X" or axes.count(extra) > 1:
+        return "save it with named axes"
+    extra = "C" if extra == "S" else extra  # its samples are the channels then
+    option = {"T": "time=0", "C": "channel=0"}.get(extra, f"select={{{extra!r}: 0}}")
+    return f"take one of {extra} with TiffReader({option})"
