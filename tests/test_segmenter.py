@@ -190,7 +190,7 @@ def test_arrays_that_do_not_fit_are_refused(planes: Path, options: Any, words: s
 
 
 def test_a_misspelt_id_is_refused(planes: Path) -> None:
-    with pytest.raises(ValueError, match="min_sise is no id of"):
+    with pytest.raises(ValueError, match="no config has an id min_sise; did you mean min_size"):
         Segmenter(planes, min_sise=3)
 
 
@@ -293,3 +293,26 @@ def test_planes_of_a_volume_by_blocks(
     image = write_source(tmp_path / "in.ome.zarr", blobs(rng, (5, 44, 52)))
     whole = by_monai(planes, image, tmp_path / "whole")
     check(in_blocks(planes, image, tmp_path / "out.ome.zarr", (2, 20, 16)), whole)
+
+
+def test_predict_decides_by_kind_and_size(
+    planes: Path,
+    expected: tuple[Path, dict[str, np.ndarray]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, want = expected
+    small = load_image(path).numpy()
+    twin = save_image(tmp_path / "twin.ome.zarr", small, np.diag([0.25, 0.3, 1, 1]), "um")
+    words = ["predict", path, twin, "--bundle", planes, "--output", tmp_path / "out"]
+    words += ["--instances", "--workers", 1]
+    assert main([*map(str, words)]) == 0  # a TIFF that fits, whole; an OME-Zarr in blocks
+    files = {f.name for f in (tmp_path / "out").iterdir()} - {"record.json"}
+    stores = {"twin_mask.ome.zarr", "twin_mask.ome.zarr.job"}
+    assert files == {"cells_mask.tif", "cells_instances.tif"} | stores
+    monkeypatch.setattr("unet_med.memory.available_bytes", lambda: 61 * 53 * 32)
+    words = ["predict", path, "--bundle", planes, "--output", tmp_path / "large", "--instances"]
+    assert main([*map(str, words), "--workers", "1"]) == 0
+    for name in ("mask", "instances"):
+        found = load_image(tmp_path / "large" / f"cells_{name}.tif").numpy()[0]
+        np.testing.assert_array_equal(found, want[name])

@@ -691,7 +691,8 @@ def test_instances_are_those_of_the_whole_volume(
 @pytest.mark.parametrize(
     ("images", "output", "more", "words"),
     [
-        (["in.ome.zarr"], "results", [], "give --output NAME.ome.zarr"),
+        (["in.ome.zarr"], "results", [], "in.ome.zarr does not exist"),
+        (["a/in.ome.zarr", "b/in.ome.zarr"], "results", [], "two images are named in"),
         (["a.tif", "b.tif"], "out.ome.zarr", [], "2 images given; out.ome.zarr is made of one"),
         (["in.ome.zarr"], "out.ome.zarr", ["--shard", "4/4"], "'4/4' is not I/N with I from 0"),
         (["missing.tif"], "out.ome.zarr", [], "missing.tif does not exist"),

@@ -20,8 +20,6 @@ from unet_med.volumes.tiff import store_of, tiff_of
 
 def run(args: argparse.Namespace) -> None:
     """Lay a job out or resume it, do the blocks, number the instances, write the TIFF."""
-    if len(args.images) != 1:
-        raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
     shard = _shard(args.shard)
     job = _job_of(args, store_of(args.output.rstrip("/")), resume=args.resume or shard is not None)
     print(
