@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from unet_med.bundle import require_trust
 from unet_med.cli.options import refuse_without_effect
 from unet_med.volumes import BlockJob
 from unet_med.volumes.job_actions import finish, status, verify
@@ -16,6 +17,8 @@ def run(args: argparse.Namespace) -> None:
     """Do one of `status`, `verify`, `finish`."""
     refuse_without_effect(args)
     job = BlockJob.load(store_of(args.output.rstrip("/")))
+    if args.action != "status" and not args.trust:
+        require_trust(job.bundle)  # which the job names, whoever wrote it
     if args.action == "status":
         print(status(job))
     elif args.action == "finish":

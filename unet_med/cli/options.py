@@ -156,23 +156,24 @@ TRAIN = (
         **_FLAG,
     ),
 )
+_TRUST = option(
+    "--trust",
+    "run a bundle that names what unet-med's own does not (see unet-med inspect)",
+    **_FLAG,
+)
 _BLOCKS: dict[str, Any] = {"blocks": True, "group": "block by block"}
 PREDICT = (
     option("images", "images, or folders of them", nargs="+"),
     option("--bundle", "folder that `unet-med train` made", required=True),
     option(
         "--output",
-        "folder for the results; NAME.ome.zarr or NAME.ome.tif: one image, block by block",
+        "folder for the results, or NAME.ome.zarr or NAME.ome.tif: one image, block by block",
         required=True,
     ),
     option("--instances", "also write instance labels", **_FLAG),
     option("--probabilities", "also write class probabilities (float32)", **_FLAG),
     *_CHOICE,
-    option(
-        "--trust",
-        "run a bundle that names what unet-med's own does not (see unet-med inspect)",
-        **_FLAG,
-    ),
+    _TRUST,
     option("--fail-fast", "end with the first image that fails", blocks=False, **_FLAG),
     option(
         "--tta",
@@ -234,6 +235,7 @@ COMMANDS = (
                 type=float,
             ),
             option("--seed", "of that choice (0)", needs=("action", "verify"), type=int),
+            _TRUST,
         ),
     ),
     Command(
@@ -296,6 +298,7 @@ COMMANDS = (
                 choices=("torchscript", "onnx", "bioimageio"),
             ),
             option("--output", "file to write (models/model.* of the bundle)"),
+            _TRUST,
         ),
     ),
     Command(

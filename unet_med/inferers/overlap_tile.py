@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.inferers.inferer import SlidingWindowInferer
-from monai.utils.misc import ensure_tuple
 from monai.utils.module import look_up_option
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from unet_med.geometry import Tile
 from unet_med.inferers.batch_statistics import KINDS as STATISTICS
 from unet_med.inferers.batch_statistics import (
     BatchNorm,
@@ -32,9 +29,18 @@ from unet_med.inferers.batch_statistics import (
     use_statistics,
     window_sides,
 )
+from unet_med.inferers.passes import (
+    Net,
+    Pass,
+    Predict,
+    assuming,
+    call,
+    float_type,
+    tiles_for,
+)
 from unet_med.inferers.pixels import BORDERS, Box, Pixels, Read, enlarged, in_memory
-from unet_med.inferers.region import needed_for, spans_of, tiles_of
-from unet_med.inferers.stitch import Stitcher, WrongSizeError
+from unet_med.inferers.region import needed_for, spans_of
+from unet_med.inferers.stitch import Stitcher
 from unet_med.inferers.test_time_augmentation import KINDS, View, views
 from unet_med.inferers.tile_size import (
     TileSize,
@@ -47,8 +53,6 @@ from unet_med.inferers.tiling import Tiling, tiling_of
 from unet_med.memory import free_memory, is_out_of_memory
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
-Predict = Callable[..., Any]
 
 
 class OverlapTileInferer(SlidingWindowInferer):
@@ -156,7 +160,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         """
         device = kwargs.pop("device", None)
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        net = self._net(partial(_call, network, args, kwargs), network, image.ndim - 2, device)
+        net = self._net(partial(call, network, args, kwargs), network, image.ndim - 2, device)
         by_slice = net.tiling.spatial_dims == 2 and image.ndim == 5
         if (not by_slice and image.ndim != net.tiling.spatial_dims + 2) or image.numel() == 0:
             raise ValueError(
@@ -233,23 +237,23 @@ class OverlapTileInferer(SlidingWindowInferer):
         network: Predict,
         dims: int,
         device: Any = None,
-    ) -> _Net:
+    ) -> Net:
         image = torch.empty([1] * (2 + dims))
         tiling = tiling_of(network, image, margin=self.margin, stride=self.stride)
-        return _Net(predict, tiling, _float_type(network), device or self.device)
+        return Net(predict, tiling, float_type(network), device or self.device)
 
-    def _whole(self, image: Tensor, net: _Net) -> Tensor:
+    def _whole(self, image: Tensor, net: Net) -> Tensor:
         """Logits of images in memory `(B, C, *S)`: of the box that is the image."""
         shape = tuple(image.shape[2:])
         return self._logits(in_memory(image), shape, tuple((0, n) for n in shape), net)
 
-    def _by_itself(self, image: Tensor, net: _Net, layers: list[BatchNorm]) -> Tensor:
+    def _by_itself(self, image: Tensor, net: Net, layers: list[BatchNorm]) -> Tensor:
         """Logits of one image `(1, C, *S)` under its own statistics."""
         look = partial(self._look, in_memory(image), tuple(image.shape[2:]), net)
         with use_statistics(layers, find_statistics(layers, look)):
             return self._whole(image, net)
 
-    def _look(self, read: Read, shape: Sequence[int], net: _Net) -> None:
+    def _look(self, read: Read, shape: Sequence[int], net: Net) -> None:
         """Run the network over an image for its statistics alone, in windows of one size."""
         least = 2 * net.tiling.stride  # at the bottom a single pixel a channel has no statistics
         large = [max(length, least) for length in shape]
@@ -258,21 +262,21 @@ class OverlapTileInferer(SlidingWindowInferer):
 
         def look(tiling: Tiling) -> None:
             whole = tuple((0, length) for length in large)
-            tiles = _tiles(spans_of(large, whole, tiling), whole, sides, tiling, sides)
+            tiles = tiles_for(spans_of(large, whole, tiling), whole, sides, tiling, sides)
             hidden = not self.progress
             for tile in tqdm(tiles, "statistics", unit="tile", disable=hidden, leave=None):
                 pixels = Pixels.load(read, shape, tile.read, border)
                 stitcher = self._stitcher(pixels, net)
                 stitcher.run(pixels, View(), [(0, tile)], tiling.lost)
 
-        _assuming(net.tiling, sides, look)
+        assuming(net.tiling, sides, look)
 
     def _logits(
         self,
         read: Read,
         shape: Sequence[int],
         box: Box,
-        net: _Net,
+        net: Net,
         tile: TileSize | None = None,
     ) -> Tensor:
         """Mean of the logits of a box over the views of `tta`; its pixels are read once."""
@@ -287,13 +291,13 @@ class OverlapTileInferer(SlidingWindowInferer):
             size: TileSize = self.roi_size if tile is None else tile
             if cut and isinstance(size, Sequence) and not isinstance(size, str):
                 size = list(view.shape(size))  # tiles turn with the image
-            fitting = partial(self._fitting, _Pass(pixels, box, view, stitcher, size, cut, note))
-            logits = _assuming(net.tiling, size, fitting)
+            fitting = partial(self._fitting, Pass(pixels, box, view, stitcher, size, cut, note))
+            logits = assuming(net.tiling, size, fitting)
             total = logits if total is None else total.add_(logits)
         assert total is not None  # there is at least one view
         return total if len(ways) == 1 else total.div_(len(ways))
 
-    def _fitting(self, work: _Pass, tiling: Tiling) -> Tensor:
+    def _fitting(self, work: Pass, tiling: Tiling) -> Tensor:
         """Logits by the tiles of the size, or by the largest smaller ones that memory allows."""
         shape = work.view.shape(work.pixels.shape)
         box = work.view.find(work.box, work.pixels.shape)
@@ -301,7 +305,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         lengths = [stop - start for start, stop in spans]
         asked, sides = work.size, self._sides(work, lengths, tiling)
         while True:
-            tiles = _tiles(spans, box, sides, tiling, asked)
+            tiles = tiles_for(spans, box, sides, tiling, asked)
             self.sides = sides = [stop - start for start, stop in tiles[0].read]
             try:
                 return work.stitcher.stitch(
@@ -321,7 +325,7 @@ class OverlapTileInferer(SlidingWindowInferer):
             self._most_pixels = prod(smaller)  # for the images to come, where the size is ours
             asked = sides = smaller
 
-    def _sides(self, work: _Pass, lengths: Sequence[int], tiling: Tiling) -> list[int]:
+    def _sides(self, work: Pass, lengths: Sequence[int], tiling: Tiling) -> list[int]:
         """Input sides of the network: what was asked for, or the cheapest within the memory."""
         if work.size != "auto":
             sides = requested_sides(lengths, tiling, work.size)
@@ -339,7 +343,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         pixels = min(pixels, self._most_pixels or pixels)
         return automatic_sides(lengths, tiling, pixels=pixels, fast_pixels=fast_pixels)
 
-    def _stitcher(self, pixels: Pixels, net: _Net) -> Stitcher:
+    def _stitcher(self, pixels: Pixels, net: Net) -> Stitcher:
         here, dtype = pixels.values.device, pixels.values.dtype
         return Stitcher(
             predict=net.predict,
@@ -349,81 +353,3 @@ class OverlapTileInferer(SlidingWindowInferer):
             device=torch.device(net.device or here),
             progress=self.progress,
         )
-
-
-@dataclass(frozen=True)
-class _Net:
-    """A network as the inferer runs it: with its geometry, type and where results go."""
-
-    predict: Predict
-    tiling: Tiling
-    dtype: torch.dtype  # for images of integers
-    device: Any
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """A box of images, seen one way, and the size of tiles that was asked for."""
-
-    pixels: Pixels
-    box: Box
-    view: View
-    stitcher: Stitcher
-    size: TileSize
-    cut: bool  # the size, to what the box needs
-    note: str
-
-
-def _call(network: Predict, args: Any, kwargs: Any, tiles: Tensor) -> Any:
-    return network(tiles, *args, **kwargs)
-
-
-def _tiles(
-    spans: Box, box: Box, sides: Sequence[int], tiling: Tiling, asked: TileSize
-) -> list[Tile]:
-    """The grid for a box; refuses one that cannot be exact."""
-    try:
-        tiles = tiles_of(spans, box, sides, tiling)
-    except ValueError as error:
-        raise ValueError(f"tile_size {asked}: {error}") from None
-    if len(tiles) > 1 and tiling.whole_image_layer:
-        raise ValueError(
-            f"{tiling.whole_image_layer} computes statistics over the whole image, so "
-            f"{len(tiles)} tiles of {sides} px cannot equal one pass; use tile_size=-1 for one "
-            f"pass, or a network without normalisation or with batch normalisation after eval()"
-        )
-    return tiles
-
-
-def _assuming(tiling: Tiling, size: TileSize, run: Callable[[Tiling], T]) -> T:
-    """What runs under the likeliest padding; a foreign network shows its own in the first tile."""
-    tried: WrongSizeError | None = None
-    for known in _assumptions(tiling, size):
-        try:
-            return run(known)
-        except WrongSizeError as error:
-            tried = error
-    raise ValueError(
-        f"{tried}; with a margin of {tiling.margin} px a valid network loses "
-        f"{2 * tiling.margin} px an axis, and a same-padding one keeps its size, in tiles of "
-        f"multiples of {tiling.stride} px: correct margin=, stride= or tile_size="
-    )
-
-
-def _assumptions(tiling: Tiling, size: TileSize) -> list[Tiling]:
-    """What a network's padding may be, likeliest first; one that says so leaves no choice."""
-    if tiling.padding is not None:
-        return [tiling]
-    given = [] if isinstance(size, str) else ensure_tuple(size)
-    sides = [side for side in given if side is not None and side > 0]
-    if not sides or min(sides) < 2 * tiling.margin + tiling.stride:
-        return [tiling.assume("same")]
-    if any(side % tiling.stride for side in sides):
-        return [tiling.assume("valid", sides[0])]
-    return [tiling.assume("same"), tiling.assume("valid", sides[0])]
-
-
-def _float_type(network: Any) -> torch.dtype:
-    """Type of a network's weights, for images of integers."""
-    weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
-    return next((w.dtype for w in weights if w.is_floating_point()), torch.get_default_dtype())
