@@ -28,6 +28,7 @@ def segment_array(
     bundle: str | Path,
     output: Output = "instances",
     *,
+    spacing: tuple[float, ...] | None = None,
     trust: bool = False,
     on_tile: Callable[[int], None] | None = None,
 ) -> Array:
@@ -37,6 +38,7 @@ def segment_array(
         image: `(C, X, Y[, Z])`, grey values as in the file.
         bundle: folder that `unet-med train` made.
         output: `"instances"`, or the `"mask"` or classes.
+        spacing: pixel size, um, `(X, Y[, Z])`; a bundle with a working pixel size needs it.
         trust: run also what unet-med's own bundle does not name.
         on_tile: called after each batch of tiles with the number of batches so far.
 
@@ -47,13 +49,16 @@ def segment_array(
         ValueError: the folder holds no trained weights, or the image has other channels
             or axes than the network takes.
     """
+    from unet_med.data.pixel_size import MICROMETRES
     from unet_med.segmentation import Segmenter
 
     segment = Segmenter(bundle, trust=trust)
     done = iter(range(1, 1 << 62))
     if on_tile is not None:
         segment.network.register_forward_hook(lambda *_: on_tile(next(done)))
-    found: Array = getattr(segment(image, axes="CXYZ"[: image.ndim]), output)
+    if spacing is not None:
+        spacing = tuple(size / MICROMETRES[segment.unit] for size in spacing)
+    found: Array = getattr(segment(image, "CXYZ"[: image.ndim], spacing), output)
     return found
 
 
@@ -76,6 +81,17 @@ def from_layer(layer: Any) -> Array:
     return channels.transpose(0, *range(channels.ndim - 1, 0, -1))
 
 
+def spacing_of(layer: Any, dims: int) -> tuple[float, ...] | None:
+    """Pixel size of a layer, um, `(X, Y[, Z])`; None where its units are no lengths."""
+    from unet_med.data.pixel_size import unit_um
+
+    units = [unit_um(str(unit)) for unit in getattr(layer, "units", ())][-dims:]
+    if len(units) != dims or None in units:
+        return None
+    pairs = zip(list(layer.scale)[-dims:], units, strict=True)
+    return tuple(abs(float(size)) * (unit or 1.0) for size, unit in pairs)[::-1]
+
+
 def to_layer(labels: Array, layer: Any, output: Output) -> LayerData:
     """Labels `(X, Y[, Z])` as the data of a Labels layer that lies where the image lies."""
     place = {key: getattr(layer, key) for key in PLACE if hasattr(layer, key)}
@@ -89,7 +105,8 @@ def segment_steps(
     tiles: SimpleQueue[int | None] = SimpleQueue()
     image = from_layer(layer)
     with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(segment_array, image, bundle, output, on_tile=tiles.put)
+        spacing = spacing_of(layer, image.ndim - 1)
+        job = pool.submit(segment_array, image, bundle, output, spacing=spacing, on_tile=tiles.put)
         job.add_done_callback(lambda _: tiles.put(None))
         while (count := tiles.get()) is not None:
             yield count

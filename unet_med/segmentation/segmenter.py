@@ -43,6 +43,7 @@ class Segmenter:
         network: in evaluation, on its device.
         inferer: as the bundle has it.
         preprocessing: MONAI's `Compose`, as the bundle has it.
+        unit: of `spacing`, that of the bundle's element size.
 
     Raises:
         ValueError: it is no trained bundle, its weights do not fit, it names what unet-med's own
@@ -89,7 +90,7 @@ class Segmenter:
         self.in_channels: int = number("in_channels")
         self.out_channels: int = number("out_channels")
         self.outputs: Sequence[str] = number("outputs")
-        self._unit = number("element_unit") if "element_unit" in parser else None
+        self.unit: str = (number("element_unit") if "element_unit" in parser else None) or "um"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -144,7 +145,7 @@ class Segmenter:
         elif isinstance(image, MetaTensor) and axes is None:
             item, axes = {"image": image.to(torch.float32)}, "CXYZ"[: image.ndim]
         else:
-            tensor, axes = from_array(image, axes, spacing, self._unit or "um")
+            tensor, axes = from_array(image, axes, spacing, self.unit)
             item = {"image": tensor}
         return Segmentation(self, self._segment(item), axes)
 
