@@ -47,6 +47,8 @@ def fingerprint(
         ValueError: an image without a label, a file that cannot be read; names the file.
     """
     folder = DataFolder.of(images, labels)
+    if labels is not None and all("label" in item for item in data.find_images(str(folder.images))):
+        raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
     pairs = data.find_pairs(str(folder.images), folder.labels and str(folder.labels))
     heads = [
         (_facts(pair["image"], folder, choice), _facts(pair["label"], folder, {})) for pair in pairs
