@@ -16,7 +16,7 @@ from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.exceptions import on_exception
 from unet_med.inferers.tile_size import half_side
 from unet_med.inferers.tiling import tiling_of
-from unet_med.memory import available_bytes, free_memory, is_out_of_memory
+from unet_med.memory import free_memory, is_out_of_memory
 
 
 class LossGuard:
