@@ -94,6 +94,13 @@ def test_the_plan_names_and_hashes_every_file(trained: Path, cells: Path) -> Non
         assert config["labels"] == "$@dataset_dir + '/labels'"
 
 
+def test_dataset_dir_acts_in_prediction_too(trained: Path, cells: Path, tmp_path: Path) -> None:
+    assert config_of(trained, "inference")["images"] == "@dataset_dir"
+    settings = {"dataset_dir": f"{cells}/images", "output_dir": str(tmp_path), "device": CPU}
+    bundle.load_workflow(trained, "inference", settings).run()
+    assert len(list(tmp_path.glob("*_mask.tif"))) == 3
+
+
 def test_no_path_of_the_machine_stays(trained: Path, cells: Path, own: Path) -> None:
     files = [path for path in trained.rglob("*") if path.is_file()]
     assert len(files) > 20

@@ -7,7 +7,17 @@ import pytest
 from unet_med import data
 from unet_med.data.array_writer import ArrayWriter
 from unet_med.data.file_reader import FileReader
-from unet_med.data.formats import FORMATS, NIFTI, OME_ZARR, SUFFIXES, TIFF, Format, format_of, stem
+from unet_med.data.formats import (
+    FORMATS,
+    NIFTI,
+    OME_ZARR,
+    SUFFIXES,
+    TIFF,
+    Format,
+    format_of,
+    result_suffix,
+    stem,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +43,14 @@ def test_stem(name: str, expected: str) -> None:
 )
 def test_format_by_suffix(name: str, expected: Format | None) -> None:
     assert format_of(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.ome.zarr", ".tif"), ("b.PNG", ".tif"), ("c.nrrd", ".nii.gz"), ("series", ".nii.gz")],
+)
+def test_suffix_of_results(name: str, expected: str) -> None:
+    assert result_suffix(name) == expected
 
 
 def test_suffixes_are_of_one_format_each() -> None:

@@ -152,6 +152,14 @@ def test_touching_by_every_pair_of_neighbours(label: np.ndarray) -> None:
     assert data.summarize_label(label).touching == len(touching)
 
 
+def test_labels_beside_a_list_that_names_them_are_refused(folder: Path) -> None:
+    pairs = [{"image": f"images/{k}.tif", "label": f"labels/{k}.tif"} for k in (0, 1)]
+    (folder / "list.json").write_text(json.dumps({"training": pairs}))
+    assert len(fingerprint(folder / "list.json").cases) == 2
+    with pytest.raises(ValueError, match=r"list\.json names its labels, so .* has no effect"):
+        fingerprint(folder / "list.json", folder / "labels")
+
+
 # --- what follows
 
 

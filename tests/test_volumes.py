@@ -6,18 +6,17 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from processes import ended, kill, start_command, start_module
+from processes import finish as exit_code
 
 from unet_med import bundle
 from unet_med.cli import main
@@ -439,43 +438,15 @@ def test_blocks_off_the_networks_grid_are_refused(
         small_plan(tmp_path, planes_bundle, noise, block=(3, 15, 16))
 
 
-def python(module: str, *words: Any) -> subprocess.Popen[str]:
-    """`python -m module` in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def command(words: list[Any], folder: Path) -> BaseProcess:
+    """The command, in a process group of its own; what it says is in the folder."""
+    folder.mkdir(exist_ok=True)
+    return start_command(words, folder, os.setsid)
 
 
-def command(*words: Any, wait: bool = True) -> subprocess.Popen[str]:
-    """The real command."""
-    process = python("unet_med", *words)
-    if wait:
-        with ended(process):
-            output, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, output
-    return process
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    """Kill the whole tree with -9, if any of it is left, and close its pipe."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    if process.stdout and not process.stdout.closed:
-        process.communicate()
-
-
-@contextmanager
-def ended(*processes: subprocess.Popen[str]) -> Iterator[None]:
-    """Whatever fails in between, no process and no open pipe is left to the tests after it."""
-    try:
-        yield
-    finally:
-        for process in processes:
-            kill(process)
+def said(folder: Path) -> str:
+    """What a command said."""
+    return (folder / "stdout").read_text() + (folder / "stderr").read_text()
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -507,11 +478,12 @@ def test_shards_at_once_agree_to_the_bit(
     output = tmp_path / "out.ome.zarr"
     words = predict_words(source, model, output)
     # All job at the same time, and the first two do the same blocks.
-    shards = [command(*words, "--shard", shard, wait=False) for shard in ("0/2", "0/2", "1/2")]
+    folders = [tmp_path / name for name in "abc"]
+    parts = zip(folders, ("0/2", "0/2", "1/2"), strict=True)
+    shards = [command([*words, "--shard", part], folder) for folder, part in parts]
     with ended(*shards):
-        for shard in shards:
-            text, _ = shard.communicate(timeout=240)
-            assert shard.returncode == 0, text
+        for shard, folder in zip(shards, folders, strict=True):
+            assert exit_code(shard) == 0, said(folder)
     assert contents(output) == expected
     assert len(BlockJob.load(output).markers()) == 72
 
@@ -525,7 +497,7 @@ def wait_for(output: Path, markers: int) -> None:
         time.sleep(0.002)
 
 
-def kill_one_worker(process: subprocess.Popen[str]) -> None:
+def kill_one_worker(process: BaseProcess) -> None:
     """Kill a process of the pool, which is a child of the server that all are forked from."""
     import psutil
 
@@ -571,17 +543,16 @@ def test_killed_and_resumed_is_as_if_undisturbed(
     source, model, expected = undisturbed
     output = tmp_path / "out.ome.zarr"
     words = [*predict_words(source, model, output), "--workers", 2]
-    with ended(command(*words, wait=False)):
+    with ended(command(words, tmp_path / "first")):
         wait_for(output, 7)
     before = contents(output.with_name(output.name + ".job") / "done")
     assert 7 <= len(before) < 72, "it was killed too late to show anything"
     assert main([*map(str, words)]) == 2  # without --resume nothing is overwritten
-    process = command(*words, "--resume", wait=False)
+    process = command([*words, "--resume"], tmp_path / "second")
     with ended(process):
         wait_for(output, len(before) + 3)
         kill_one_worker(process)
-        text, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, text
+        assert exit_code(process) == 0, said(tmp_path / "second")
     after = contents(output.with_name(output.name + ".job") / "done")
     assert {name: after[name] for name in before if name in after} == {
         name: text for name, text in before.items() if not name.startswith(".")
@@ -630,8 +601,23 @@ def test_finish_waits_for_all_blocks_and_sweeps(
     assert not [*tmp_path.rglob("*.partial"), *job.folder.rglob(".*")]
 
 
+def dask(part: str, words: list[Any], folder: Path) -> BaseProcess:
+    """A scheduler, or the parent of workers, in a process group of its own."""
+    (folder / part).mkdir()
+    return start_module(f"distributed.cli.dask_{part}", words, folder / part, os.setsid)
+
+
+@pytest.fixture
+def forking() -> Iterator[None]:
+    """Dask forks its workers, which then need not import torch again."""
+    config = pytest.importorskip("dask").config
+    with config.set({"distributed.worker.multiprocessing-method": "fork"}):
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("forking")
 def test_a_dask_cluster_may_die_at_any_time(
     tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
 ) -> None:
@@ -639,21 +625,21 @@ def test_a_dask_cluster_may_die_at_any_time(
     source, model, expected = undisturbed
     output, address = tmp_path / "out.ome.zarr", tmp_path / "scheduler.json"
     options = ["--scheduler-file", str(address), "--no-dashboard"]
-    scheduler = python("distributed.cli.dask_scheduler", "--port", 0, *options)
-    workers = python("distributed.cli.dask_worker", "--nworkers", 2, "--nthreads", 1, *options)
+    scheduler = dask("scheduler", ["--port", 0, *options], tmp_path)
+    workers = dask("worker", ["--nworkers", 2, "--nthreads", 1, *options], tmp_path)
     with ended(scheduler, workers):
         while not address.exists():
             time.sleep(0.05)
         url = json.loads(address.read_text())["address"]
-        run = command(*predict_words(source, model, output), "--scheduler", url, wait=False)
+        words = [*predict_words(source, model, output), "--scheduler", url]
+        run = command(words, tmp_path / "run")
         with ended(run):
             wait_for(output, 3)
             psutil.Process(workers.pid).children()[0].kill()
             wait_for(output, 20)
             kill(scheduler)
-            text, _ = run.communicate(timeout=240)
-    assert run.returncode == 2, text
-    assert "finished blocks are kept: run again with --resume" in text
+            assert exit_code(run) == 2, said(tmp_path / "run")
+    assert "finished blocks are kept: run again with --resume" in said(tmp_path / "run")
     job = BlockJob.load(output)
     assert 20 <= len(job.markers()) < 72, "the scheduler was killed too late to show anything"
     left = 72 - len(job.markers())

@@ -88,6 +88,12 @@ def stem(path: str | Path) -> str:
     return name[: -len(".ome")] if found.has_ome and name.lower().endswith(".ome") else name
 
 
+def result_suffix(path: str | Path) -> str:
+    """Suffix of the segmentations of an image; a path without suffix is a DICOM series."""
+    found = format_of(path)
+    return found.result_suffix if found else ".nii.gz"
+
+
 def _import(dotted: str) -> Any:
     module, name = dotted.split(".")
     return getattr(importlib.import_module(f"unet_med.data.{module}"), name)

@@ -17,7 +17,8 @@ from unet_med.planning.folders import DataFolder
 from unet_med.planning.ranges import as_ranges
 
 SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
-SAMPLES = 100_000  # pixels of an image and channel
+SAMPLES = 100_000  # pixels of an image and channel at most,
+ALL_SAMPLES = 10_000_000  # and of all images: 40 MB a channel
 FEW_VALUES = 256  # label values whose frequencies are worth a line each
 _ORIENTED = ("nifti", "header")  # sources of pixel sizes that state an orientation as well
 
@@ -47,6 +48,8 @@ def fingerprint(
         ValueError: an image without a label, a file that cannot be read; names the file.
     """
     folder = DataFolder.of(images, labels)
+    if labels is not None and all("label" in item for item in data.find_images(str(folder.images))):
+        raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
     pairs = data.find_pairs(str(folder.images), folder.labels and str(folder.labels))
     heads = [
         (_facts(pair["image"], folder, choice), _facts(pair["label"], folder, {})) for pair in pairs
@@ -146,13 +149,14 @@ def _sample(
 ) -> list[np.ndarray]:
     """Pixels `(C, N)` of as many images as there is time for, spread over the set."""
     end = clock() + seconds
+    most = max(1, min(SAMPLES, ALL_SAMPLES // len(paths)))
     samples: list[np.ndarray] = []
     for k in _spread_out(len(paths)):
         if samples and clock() >= end:
             break
         image = data.load_image(paths[k], **choice).numpy()
         pixels = image.reshape(image.shape[0], -1)
-        samples.append(pixels[:, :: -(-pixels.shape[1] // SAMPLES)].copy())
+        samples.append(pixels[:, :: -(-pixels.shape[1] // most)].copy())
     return samples
 
 

@@ -54,8 +54,8 @@ def explain(plan: Plan) -> str:
 
 
 def _found(found: Fingerprint) -> Iterator[str]:
-    first = found.cases[0].image
-    yield f"  {len(found.cases)} image file(s) in {found.images}, {first.dtype}, {_sizes(found)}"
+    kinds = ", ".join(sorted({case.image.dtype for case in found.cases}))
+    yield f"  {len(found.cases)} image file(s) in {found.images}, {kinds}, {_sizes(found)}"
     if found.intensities and found.intensities[0]:
         low, high = (found.intensities[0][k] for k in (0, -1))
         yield (

@@ -15,7 +15,7 @@ from monai.utils.misc import ensure_tuple_rep
 
 from unet_med.data.array_writer import channel_first, known_unit, smallest_label_dtype
 from unet_med.data.files import save_image
-from unet_med.data.formats import format_of, stem
+from unet_med.data.formats import result_suffix, stem
 from unet_med.data.tiff_writer import TiffWriter
 
 
@@ -95,8 +95,7 @@ class SaveSegmentationd(SaveImaged):
         raise ValueError(f"neither {key!r} nor {self.image_key!r} has metadata that names its file")
 
     def _path(self, key: Hashable, source: str) -> Path:
-        found = format_of(source)
-        extension = found.result_suffix if found else ".nii.gz"  # a folder of DICOM files
+        extension = result_suffix(source)
         part = self.suffixes.get(str(key), key)
         path = self.output_dir / f"{stem(source)}_{part}{extension}"
         if self._source_of.setdefault(path, source) != source:
