@@ -95,7 +95,7 @@ class Volume:
         for number, step in enumerate(_local_steps(segmenter)):
             if found is None and hasattr(step, "first_pass"):
                 boxes = tqdm(
-                    _boxes(self.working.shape), desc=f"first pass for {type(step).__name__}",
+                    _boxes(self.working.shape, self.by_plane), desc=f"first pass for {type(step).__name__}",
                     unit="block", disable=not progress,
                 )  # fmt: skip
                 own = self._first_pass(step, boxes)
@@ -313,12 +313,12 @@ def _rules(segmenter: Segmenter) -> InstancesFromLogits:
     return InstancesFromLogits(softmax=False)
 
 
-def _boxes(shape: Sequence[int], side: int = 256) -> list[Box]:
-    """Boxes that together are an image, of about as many pixels whatever its axes."""
-    sides = [side if len(shape) > 2 else 2048] * len(shape)
+def _boxes(shape: Sequence[int], by_plane: bool) -> list[Box]:
+    """Boxes that together are an image, as blocks are: whole planes where planes are images."""
+    sides = (2048, 2048, 4) if by_plane or len(shape) < 3 else (256, 256, 256)
     axes = [
         [(start, min(start + step, length)) for start in range(0, length, step)]
-        for length, step in zip(shape, sides, strict=True)
+        for length, step in zip(shape, sides, strict=False)
     ]
     return list(product(*axes))
 
