@@ -94,10 +94,9 @@ class Volume:
         collected: dict[str, np.ndarray] = {}
         for number, step in enumerate(_local_steps(segmenter)):
             if found is None and hasattr(step, "first_pass"):
-                boxes = tqdm(
-                    _boxes(self.working.shape, self.by_plane), desc=f"first pass for {type(step).__name__}",
-                    unit="block", disable=not progress,
-                )  # fmt: skip
+                parts = _boxes(self.working.shape, self.by_plane)
+                name = f"first pass for {type(step).__name__}"
+                boxes = tqdm(parts, desc=name, unit="block", disable=not progress)
                 own = self._first_pass(step, boxes)
                 collected |= {f"{number}.{name}": value for name, value in own.items()}
             else:
