@@ -3,13 +3,12 @@
     python -m docs.make_reference
 
 Only the standard library reads the code: `inspect` for docstrings, `json` for the configs,
-`argparse` for the options. The output is the same on every
+`unet_med.cli.options` for the options. The output is the same on every
 Python version, and a test compares it with the files.
 """
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
 from collections.abc import Iterator
@@ -18,12 +17,19 @@ from types import ModuleType
 from typing import Any
 
 import unet_med
-from unet_med import cli
+from unet_med.cli.option import Command, Option, build_parser, help_of
+from unet_med.cli.options import COMMANDS, TRAIN
 
 DOCS = Path(__file__).resolve().parent
 CONFIGS = DOCS.parent / "configs"
 MEANINGS = DOCS / "config_ids.json"
 COMMAND = "python -m docs.make_reference"
+_SAME = ", ".join(f"`{option.name}`" for option in TRAIN if option.resumed == "same")
+ABOUT = {  # what follows the table of a command
+    "train": "With `--resume` these must be left out, or be what the training was begun with: "
+    + _SAME
+    + ". `--images` and `--labels` must lead to the same files, wherever they lie.",
+}
 GENERATED = f"<!-- Made by `{COMMAND}`; edit the source, not this page. -->"
 
 
@@ -165,14 +171,14 @@ def _component(value: Any) -> str:
 
 
 def cli_page() -> str:
-    """Commands and options of `unet-med`."""
-    parser = cli._parser()
-    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    parts = ["# Command line", GENERATED, f"`unet-med COMMAND ...`: {parser.description}"]
+    """Commands and options of `unet-med`, from its table of them."""
+    about = build_parser(COMMANDS).description
+    parts = ["# Command line", GENERATED, f"`unet-med COMMAND ...`: {about}"]
     parts.append("`python -m unet_med` is the same command.")
-    for choice in commands._choices_actions:
-        parts += [f"## unet-med {choice.dest}", f"{_sentence(choice.help)}"]
-        parts.append("\n".join(_options(commands.choices[choice.dest])))
+    for command in COMMANDS:
+        parts += [f"## unet-med {command.name}", _sentence(command.help)]
+        parts.append("\n".join(_rows(command)))
+        parts += [ABOUT[command.name]] if command.name in ABOUT else []
     parts.append(
         "Exit code: 0 done, 2 wrong input (one sentence says what and the fix), 3 done but for "
         "images that were set aside, 130 ^C."
@@ -180,23 +186,26 @@ def cli_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    yield "| argument | default | meaning |"
-    yield "|---|---|---|"
-    for action in parser._actions:
-        if isinstance(action, argparse._HelpAction):
-            continue
-        name = action.option_strings[-1] if action.option_strings else action.dest.upper()
-        choices = ", ".join(map(str, action.choices)) if action.choices else action.metavar or ""
-        values = f" ({choices})".replace("|", ", ") if choices else ""
-        meaning = (action.help or "") % {**vars(action), "prog": parser.prog}
-        yield f"| `{name}`{values} | {_given(action)} | {meaning} |"
+def _rows(command: Command) -> Iterator[str]:
+    """A table of a command's options; with the config ids that they set, where there are any."""
+    ids = any(option.id for option in command.options)
+    yield "| argument | default |" + (" config id |" if ids else "") + " meaning |"
+    yield "|---|---|" + ("---|" if ids else "") + "---|"
+    for option in command.options:
+        choices = option.keywords.get("choices") or ()
+        values = ", ".join(map(str, choices)) or option.keywords.get("metavar") or ""
+        values = f" ({values})".replace("|", ", ") if values else ""
+        name = option.name if option.name.startswith("-") else option.name.upper()
+        meaning = help_of(option) % {**option.keywords, "prog": "unet-med"}
+        sets = (f" `{option.id}` |" if option.id else " |") if ids else ""
+        yield f"| `{name}`{values} | {_given(option)} |{sets} {meaning} |"
 
 
-def _given(action: argparse.Action) -> str:
-    if action.required or not action.option_strings:
+def _given(option: Option) -> str:
+    if option.keywords.get("required") or not option.name.startswith("-"):
         return "required"
-    return "" if action.default is None or action.default is False else f"`{action.default}`"
+    default = option.keywords.get("default")
+    return "" if default is None else f"`{default}`"
 
 
 def _sentence(text: str | None) -> str:

@@ -177,13 +177,14 @@ def test_monai_command_line_runs_the_config(trained: Path, cells: Path, tmp_path
     assert record["settings"]["tta"] is None  # not the bundle's own
 
 
-def test_evaluation_scores_all_pairs(trained: Path, cells: Path) -> None:
+def test_evaluation_scores_all_pairs(trained: Path) -> None:
     workflow = ConfigWorkflow(
-        config_file=[str(trained / f"configs/{name}.json") for name in ("train", "evaluate")],
+        config_file=str(trained / "configs/evaluate.json"),
         meta_file=str(trained / "configs/metadata.json"),
         logging_file=False,
-        workflow_type="train",
+        workflow_type="infer",
         bundle_root=str(trained),
+        scored="@pairs",
     )
     workflow.initialize()
     workflow.run()

@@ -21,7 +21,7 @@ from unet_med.networks import load_weights, unet
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 CHAINS = ("load", "augment", "weigh")
-PROGRAMS = ("train", "inference", "metadata")
+PROGRAMS = ("train", "inference", "evaluate", "metadata")
 OVERRIDES = [p.stem for p in sorted(CONFIGS.glob("*.json")) if p.stem not in PROGRAMS]
 INSERTED = {
     "augment::noise": {"_target_": "monai.transforms.RandGaussianNoised", "keys": "image"},
@@ -91,7 +91,7 @@ def test_an_insertion_leaves_every_override_on_its_target(name: str, tmp_path: P
 
 
 def test_there_are_overrides_of_transforms() -> None:
-    assert {"modern", "modern3d", "volume3d", "sparse", "evaluate"} <= set(OVERRIDES)
+    assert {"modern", "modern3d", "volume3d", "sparse"} <= set(OVERRIDES)
     contents = [json.loads((CONFIGS / f"{name}.json").read_text()) for name in OVERRIDES]
     ids = {id for content in contents for id in content if id.split("::")[0] in CHAINS}
     assert {"augment::rotate::prob", "weigh::border::class_weights"} < ids
@@ -194,11 +194,13 @@ def test_evaluation_loads_what_inference_loads(suffix: str, tmp_path: Path) -> N
     else:
         pytest.importorskip("safetensors.torch").save_file(network.state_dict(), weights)
     workflow = ConfigWorkflow(
-        config_file=[str(CONFIGS / f"{name}.json") for name in ("train", "modern", "evaluate")],
+        config_file=str(CONFIGS / "evaluate.json"),
         meta_file=str(CONFIGS / "metadata.json"),
         logging_file=False,
         workflow_type="train",
         bundle_root=str(tmp_path),
+        preset="modern",
+        statistics="image",
         features=[2, 4],
         label_kind="instances",
         checkpoint=str(weights),

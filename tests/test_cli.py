@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -19,7 +18,6 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from unet_med.cli import main
-from unet_med.cli.train import Survey, look
 from unet_med.data import SyntheticCells, save_image
 
 TRAIN = ["--features", "2", "4", "8", "--epochs", "1", "--device", "cpu"]
@@ -47,7 +45,7 @@ def test_training_writes_its_choices_into_the_bundle(trained: Path, cells: Path)
     assert inference["min_size"] == int(np.median(np.concatenate(sizes)) / 10) > 0
     assert train["features"] == inference["features"] == [2, 4, 8]
     assert train["preset"] == inference["preset"] == "modern"
-    assert Path(train["images"]).is_absolute()
+    assert train["images"] == "$@dataset_dir + '/images'"
     assert torch.load(trained / "models/model.pt", weights_only=True)
 
 
@@ -135,32 +133,6 @@ def test_stack_and_its_label_stack(tmp_path: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert "images    4, 2-D, 1 channel(s)" in said
     assert "a mask, its value besides 0 the foreground (decided from the values)" in said
-
-
-@pytest.mark.parametrize(
-    ("kind", "count"), [("mask", 0), ("instances", 2), ("classes", 2), ("auto", 2)]
-)
-def test_labels_are_read_where_their_values_matter(
-    tmp_path: Path, decoded: list[str], kind: str, count: int
-) -> None:
-    for name in ("a", "b"):
-        for folder, value in (("images", 9), ("labels", 3)):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            array = np.full((3, 12, 10), value, np.uint8)
-            array[:, 0] = 0
-            tifffile.imwrite(tmp_path / folder / f"{name}.tif", array, photometric="minisblack")
-    words = {"images": str(tmp_path / "images"), "labels": str(tmp_path / "labels")}
-    given = {"classes": 4 if kind == "classes" else None}  # no label holds 1 and 2
-    survey = look(
-        argparse.Namespace(**words, dims=None, label_kind=kind, element_size=None, **given)
-    )
-    assert len(decoded) == count
-    assert survey == Survey(
-        count=2, shape=(10, 12, 3), in_channels=1, spatial_dims=3,
-        label_kind="mask" if kind == "auto" else kind,
-        out_channels=4 if kind == "classes" else 2, stacks=False,
-        min_size=330 // 10 if kind == "instances" else 0, spatial_unit="um",
-    )  # fmt: skip
 
 
 def test_resumed_training_goes_on(trained: Path, cells: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from unet_med.bundle import find_weights
 from unet_med.export import load_trained
 from unet_med.handlers import WeightsLoader
 from unet_med.networks import load_weights, read_weights, unet
-from unet_med.volumes.model import load_model
+from unet_med.segmentation import Segmenter
 
 CHOICES: dict[str, Any] = {"preset": "modern", "features": [2, 4]}
 State = dict[str, torch.Tensor]
@@ -58,7 +58,7 @@ def test_every_door_reads_every_kind(trained: tuple[Path, State]) -> None:
     by_call, by_handler = unet(**CHOICES), unet(**CHOICES)
     load_weights(by_call, path)
     WeightsLoader(str(path), {"model": by_handler})(Engine(lambda *_: None))
-    of_blocks = load_model(folder, {}).network
+    of_blocks = Segmenter(folder).network
     of_export = load_trained(folder).network
     for network in (by_call, by_handler, of_blocks, of_export):
         assert_same(network.state_dict(), state)

@@ -19,7 +19,7 @@ from torch import nn
 
 from unet_med import memory
 from unet_med.inferers import OverlapTileInferer
-from unet_med.inferers.stitch import read_window
+from unet_med.inferers.pixels import BORDERS, Pixels, in_memory
 from unet_med.inferers.test_time_augmentation import View, views
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides
 from unet_med.inferers.tiling import tiling_of
@@ -235,14 +235,16 @@ def test_windows_are_numpys_padding(length, start, side, border):
     row = np.arange(length)
     padded = np.pad(row, (30, 60), mode={"reflect": "reflect", "replicate": "edge"}[border])
     image = torch.from_numpy(np.stack([row] * 2))[None]  # (1, 2, length)
-    window = read_window(image, [(0, 2), (start, start + side)], border)
+    box = ((0, 2), (start, start + side))
+    window = Pixels.load(in_memory(image[None]), (2, length), box, BORDERS[border]).window(0, box)
     np.testing.assert_array_equal(window[0, 0].numpy(), padded[30 + start : 30 + start + side])
     np.testing.assert_array_equal(window[0, 0].numpy(), window[0, 1].numpy())
 
 
 def test_a_window_inside_the_image_copies_nothing():
     image = torch.randn(1, 20, 20)
-    window = read_window(image, [(3, 9), (5, 12)])
+    box = ((3, 9), (5, 12))
+    window = Pixels.load(in_memory(image[None]), (20, 20), box, BORDERS["reflect"]).window(0, box)
     assert window.data_ptr() == image[:, 3:9, 5:12].data_ptr()
 
 

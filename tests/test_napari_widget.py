@@ -17,7 +17,7 @@ import unet_med
 from unet_med import napari_widget
 from unet_med.cli import main
 from unet_med.data import load_image
-from unet_med.napari_widget import from_layer, segment_array, segment_steps, to_layer
+from unet_med.napari_widget import from_layer, segment_array, segment_steps, spacing_of, to_layer
 
 MANIFEST = Path(unet_med.__file__).with_name("napari.yaml")
 WORLD = {
@@ -118,3 +118,10 @@ def test_npe2_judges_the_manifest(tmp_path: Path, right: bool) -> None:
     )  # fmt: skip
     assert (done.returncode == 0) == right, done.stdout + done.stderr
     assert ("identifiers must start with" in done.stdout) != right
+
+
+def test_the_scale_of_a_layer_is_its_pixel_size() -> None:
+    stack = layer(np.zeros((2, 3, 4)), scale=(2, 0.5, 0.25), units=("nm", "micrometer", "mm"))
+    assert spacing_of(stack, 3) == (250.0, 0.5, 0.002)
+    assert spacing_of(layer(None), 2) == (0.25, 0.5)
+    assert spacing_of(layer(None, units=("pixel", "pixel")), 2) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import torch
 from PIL import Image
 
 from unet_med.cli import main
-from unet_med.cli.train import look
 from unet_med.data import load_image, save_image
 from unet_med.networks import unet
+from unet_med.planning import fingerprint, make_plan
+from unet_med.planning.sizes import largest_shape
 from unet_med.report.cases import TIMES
 
 FIELD_UM = (40.0, 32.0)
@@ -149,20 +149,17 @@ def test_the_planes_of_a_stack_are_left_to_a_2d_network(bundle: Path, tmp_path: 
     check_aligned(instances[::-1, :, 1], truth, 0.8)
 
 
-def namespace(folder: Path, **options: object) -> argparse.Namespace:
-    given = {"dims": None, "label_kind": "instances", "element_size": None, "classes": None}
-    images, labels = str(folder / "images"), str(folder / "labels")
-    return argparse.Namespace(images=images, labels=labels, **{**given, **options})
-
-
 def test_sizes_are_counted_in_the_pixels_that_the_network_sees(tmp_path: Path) -> None:
     write(tmp_path, "fine", 0, 0.25)
-    own, even = (look(namespace(tmp_path, element_size=size)) for size in (None, [0.5]))
-    assert own.shape == (160, 128)
-    assert even.shape == (80, 64)
-    assert even.min_size == pytest.approx(own.min_size / 4, abs=1)
-    wide = look(namespace(tmp_path, element_size=[0.5, 0.25]))
-    assert wide.shape == (80, 128)
+    found = fingerprint(tmp_path / "images", tmp_path / "labels")
+    own, even = (
+        make_plan(found, {"label_kind": "instances", "element_size": size})
+        for size in (None, [0.5])
+    )
+    assert largest_shape(found, 2, None) == (160, 128)
+    assert largest_shape(found, 2, [0.5]) == (80, 64)
+    assert even.value("min_size") == pytest.approx(own.value("min_size") / 4, abs=1)
+    assert largest_shape(found, 2, [0.5, 0.25]) == (80, 128)
 
 
 def test_a_training_image_without_pixel_size_is_refused(
@@ -214,8 +211,10 @@ def test_a_training_is_told_the_pixel_size_and_keeps_it(
     configs = tmp_path / "b" / "configs"
     trained = json.loads((configs / "train.json").read_text(encoding="utf-8"))
     assert trained["reader"]["pixel_size"] == [0.25]
+    found = fingerprint(tmp_path / "images", tmp_path / "labels")
+    own = make_plan(found, {"label_kind": "instances"})
     used = json.loads((configs / "inference.json").read_text(encoding="utf-8"))
-    assert used["min_size"] == pytest.approx(look(namespace(tmp_path)).min_size / 4, abs=1)
+    assert used["min_size"] == pytest.approx(own.value("min_size") / 4, abs=1)
     resumed = [*words, "--resume", "--epochs", "2"]
     assert main(["train", *resumed, "--pixel-size", "0.3"]) == 2
     assert "--pixel-size [0.3] does not continue" in capsys.readouterr().err

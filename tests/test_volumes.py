@@ -8,7 +8,6 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,10 @@ from unet_med.data import load_header, load_image, save_image
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
 from unet_med.transforms import InstancesFromLogits, Standardize
-from unet_med.volumes import Block, BlockJob, Source, open_source, run_blocks, split
+from unet_med.transforms.standardize import mean_and_deviation
+from unet_med.transforms.windowed import Windowed
+from unet_med.volumes import Block, BlockJob, open_source, run_blocks, split
 from unet_med.volumes.job_actions import finish
-from unet_med.volumes.statistics import mean_and_deviation
 from unet_med.volumes.store import open_level
 from unet_med.volumes.worker import Outcome, Worker
 
@@ -180,7 +180,7 @@ def test_in_float64_nothing_but_rounding_is_left(
     )
     source = write_source(tmp_path / "in.ome.zarr", noise)
     output = tmp_path / "out.ome.zarr"
-    found = blocks_of(source, folder, (4, 8, 12), output)
+    found = blocks_of(source, folder, (4, 8, 12), output, trust=True)
     assert found.dtype == np.float64
     assert_equal(found, one_pass(noise, folder, dims, torch.float64), output, 1e-12)
 
@@ -393,12 +393,14 @@ def test_a_lack_of_memory_means_smaller_tiles(
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             if x.shape[-1] >= job.tile[-1]:
                 raise torch.OutOfMemoryError("out of memory")
-            return worker.model.network(x)
+            return network(x)
 
+    network = worker.volume.segmenter.network
     block = job.blocks[0]
     expected = worker.predict(block, job.tile)
-    cramped = Worker(job, replace(worker.model, network=Cramped()), worker.source)
-    cramped.model.network.weight = torch.nn.Parameter(torch.zeros(()))  # says type and device
+    cramped = Worker.open(job.output)
+    cramped.volume.segmenter.network = Cramped()
+    cramped.volume.segmenter.network.module = network  # says its geometry, type and device
     assert cramped.do(0).error == ""
     assert job.marker(block)["tile"] < [*job.tile]
     np.testing.assert_allclose(cramped.read(block)[1], expected, atol=1e-6)
@@ -426,7 +428,7 @@ def test_what_blocks_cannot_do_is_refused(
         torch.save(unet(in_channels=2, out_channels=3, features=(4, 8)).state_dict(),
                    folder / "models" / "model.pt")  # fmt: skip
     with pytest.raises(ValueError, match=words):
-        small_plan(tmp_path, folder, noise)
+        small_plan(tmp_path, folder, noise, trust=True)
 
 
 def test_blocks_off_the_networks_grid_are_refused(
@@ -519,7 +521,7 @@ def test_a_block_that_another_process_did_meanwhile_has_not_failed(
             finish(job)
             raise FileNotFoundError(2, "No such file or directory", "0.0.0.partial")
 
-    assert Slow(job, quick.model, quick.source).do(0) == Outcome(0, 0)
+    assert Slow(job, quick.volume).do(0) == Outcome(0, 0)
     assert job.failures() == []
     assert [*(job.folder / "failed").iterdir()] == []
 
@@ -666,15 +668,17 @@ def test_instances_are_those_of_the_whole_volume(
     labels = zarr.open_group(output / "labels", mode="r")
     assert labels.attrs["ome"]["labels"] == ["mask", "instances"]
     scores = zarr.open_array(output / "0", mode="r")[:]
-    whole = InstancesFromLogits(3, grow=1)(torch.from_numpy(scores))[0].numpy()
+    turned = torch.from_numpy(scores).permute(0, 3, 2, 1)  # numbered in the order X, Y, Z
+    whole = InstancesFromLogits(3, grow=1)(turned)[0].numpy()
     assert whole.max() > 5
-    np.testing.assert_array_equal(labels["instances/0"][:], whole)
+    np.testing.assert_array_equal(labels["instances/0"][:], whole.T)
 
 
 @pytest.mark.parametrize(
     ("images", "output", "more", "words"),
     [
-        (["in.ome.zarr"], "results", [], "give --output NAME.ome.zarr"),
+        (["in.ome.zarr"], "results", [], "in.ome.zarr does not exist"),
+        (["a/in.ome.zarr", "b/in.ome.zarr"], "results", [], "two images are named in"),
         (["a.tif", "b.tif"], "out.ome.zarr", [], "2 images given; out.ome.zarr is made of one"),
         (["in.ome.zarr"], "out.ome.zarr", ["--shard", "4/4"], "'4/4' is not I/N with I from 0"),
         (["missing.tif"], "out.ome.zarr", [], "missing.tif does not exist"),
@@ -703,14 +707,15 @@ def test_a_source_that_cannot_be_read_has_no_mean(
 
 
 def test_whole_statistics_do_not_depend_on_the_windows(rng: np.random.Generator) -> None:
-    array = rng.normal(1e6, 1, (2, 5, 9, 8))  # (C, Z, Y, X); a naive sum of squares cancels
-    source = Source(
-        Path("memory"), (5, 9, 8), 2, array.dtype, (1.0,) * 3, None, {},
-        lambda window: array[(slice(None), *window)],
-    )  # fmt: skip
-    for by_plane, axes in ((False, (1, 2, 3)), (True, (2, 3))):
-        for block in ((5, 9, 8), (2, 4, 3)):
-            windows = split(source.shape, block)
-            mean, std = mean_and_deviation(source, windows, by_plane=by_plane)
+    array = rng.normal(1e6, 1, (2, 8, 9, 5))  # (C, X, Y, Z); a naive sum of squares cancels
+
+    def read(box: Any) -> torch.Tensor:
+        return torch.from_numpy(array[(slice(None), *(slice(*side) for side in box))])
+
+    image = Windowed(read, 2, (8, 9, 5), torch.eye(4), {})
+    for by_plane, axes in ((False, (1, 2, 3)), (True, (1, 2))):
+        for block in ((8, 9, 5), (3, 4, 2)):
+            boxes = [[(s.start, s.stop) for s in b.slices] for b in split(image.shape, block)]
+            mean, std = mean_and_deviation(image, boxes, by_plane=by_plane)
             np.testing.assert_allclose(mean.T.squeeze(), array.mean(axes).squeeze(), rtol=1e-12)
             np.testing.assert_allclose(std.T.squeeze(), array.std(axes).squeeze(), rtol=1e-9)

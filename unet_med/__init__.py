@@ -7,7 +7,7 @@ submodules load on first use (PEP 562).
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -26,19 +26,24 @@ _SUBMODULES = (
     "metrics",
     "napari_widget",
     "networks",
+    "planning",
     "report",
+    "segmentation",
     "transforms",
     "volumes",
     "weights",
     "workflows",
 )
+_NAMES = {"Segmenter": "segmentation"}  # name: its module
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*_SUBMODULES, "__version__"])
+    return sorted([*_SUBMODULES, *_NAMES, "__version__"])

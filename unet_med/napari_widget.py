@@ -28,6 +28,8 @@ def segment_array(
     bundle: str | Path,
     output: Output = "instances",
     *,
+    spacing: tuple[float, ...] | None = None,
+    trust: bool = False,
     on_tile: Callable[[int], None] | None = None,
 ) -> Array:
     """Segment an array with a trained bundle, as `unet-med predict` would its file.
@@ -36,6 +38,8 @@ def segment_array(
         image: `(C, X, Y[, Z])`, grey values as in the file.
         bundle: folder that `unet-med train` made.
         output: `"instances"`, or the `"mask"` or classes.
+        spacing: pixel size, um, `(X, Y[, Z])`; a bundle with a working pixel size needs it.
+        trust: run also what unet-med's own bundle does not name.
         on_tile: called after each batch of tiles with the number of batches so far.
 
     Returns:
@@ -45,30 +49,17 @@ def segment_array(
         ValueError: the folder holds no trained weights, or the image has other channels
             or axes than the network takes.
     """
-    import torch
-    from monai.data.meta_tensor import MetaTensor
-    from monai.transforms import LoadImaged, SaveImaged
+    from unet_med.data.pixel_size import MICROMETRES
+    from unet_med.segmentation import Segmenter
 
-    from unet_med.bundle import find_weights
-    from unet_med.networks import load_weights
-
-    parser = _parser(Path(bundle))
-    parser["outputs"] = [output]
-    network = parser.get_parsed_content("network").eval()
-    load_weights(network, find_weights(bundle))
+    segment = Segmenter(bundle, trust=trust)
     done = iter(range(1, 1 << 62))
     if on_tile is not None:
-        network.register_forward_hook(lambda *_: on_tile(next(done)))
-    item: Any = {"image": MetaTensor(torch.as_tensor(np.ascontiguousarray(image, np.float32)))}
-    for transform in parser.get_parsed_content("preprocessing").transforms:
-        item = item if isinstance(transform, LoadImaged) else transform(item)
-    device = parser.get_parsed_content("device")
-    with torch.no_grad():
-        logits = parser.get_parsed_content("inferer")(item["image"][None].to(device), network)
-    item["pred"] = logits[0].cpu()  # (K, X, Y[, Z])
-    for transform in parser.get_parsed_content("postprocessing").transforms:
-        item = item if isinstance(transform, SaveImaged) else transform(item)
-    return item[output][0].numpy().astype(np.int32)
+        segment.network.register_forward_hook(lambda *_: on_tile(next(done)))
+    if spacing is not None:
+        spacing = tuple(size / MICROMETRES[segment.unit] for size in spacing)
+    found: Array = getattr(segment(image, "CXYZ"[: image.ndim], spacing), output)
+    return found
 
 
 def from_layer(layer: Any) -> Array:
@@ -90,6 +81,17 @@ def from_layer(layer: Any) -> Array:
     return channels.transpose(0, *range(channels.ndim - 1, 0, -1))
 
 
+def spacing_of(layer: Any, dims: int) -> tuple[float, ...] | None:
+    """Pixel size of a layer, um, `(X, Y[, Z])`; None where its units are no lengths."""
+    from unet_med.data.pixel_size import unit_um
+
+    units = [unit_um(str(unit)) for unit in getattr(layer, "units", ())][-dims:]
+    if len(units) != dims or None in units:
+        return None
+    pairs = zip(list(layer.scale)[-dims:], units, strict=True)
+    return tuple(abs(float(size)) * (unit or 1.0) for size, unit in pairs)[::-1]
+
+
 def to_layer(labels: Array, layer: Any, output: Output) -> LayerData:
     """Labels `(X, Y[, Z])` as the data of a Labels layer that lies where the image lies."""
     place = {key: getattr(layer, key) for key in PLACE if hasattr(layer, key)}
@@ -103,7 +105,8 @@ def segment_steps(
     tiles: SimpleQueue[int | None] = SimpleQueue()
     image = from_layer(layer)
     with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(segment_array, image, bundle, output, on_tile=tiles.put)
+        spacing = spacing_of(layer, image.ndim - 1)
+        job = pool.submit(segment_array, image, bundle, output, spacing=spacing, on_tile=tiles.put)
         job.add_done_callback(lambda _: tiles.put(None))
         while (count := tiles.get()) is not None:
             yield count
@@ -132,15 +135,3 @@ def segment_widget(
     )
     worker.yielded.connect(lambda count: worker.pbar.set_description(f"segmenting: {count} tiles"))
     return worker
-
-
-def _parser(bundle: Path) -> Any:
-    """The inference config of a bundle; nothing of it is built yet."""
-    from monai.bundle import ConfigParser
-
-    from unet_med.bundle import find_weights
-
-    find_weights(bundle)
-    parser = ConfigParser(ConfigParser.load_config_file(bundle / "configs" / "inference.json"))
-    parser["bundle_root"] = str(bundle)
-    return parser

@@ -16,7 +16,13 @@ from typing import Any
 from monai.bundle import PythonicWorkflow
 from monai.utils import BundlePropertyConfig
 
-from unet_med.bundle import find_bundle, find_override, merge_config
+from unet_med.bundle import (
+    find_bundle,
+    find_override,
+    merge_config,
+    require_ids,
+    require_trust,
+)
 
 
 class UNetWorkflow(PythonicWorkflow):
@@ -31,6 +37,7 @@ class UNetWorkflow(PythonicWorkflow):
 
     Raises:
         FileNotFoundError: an override file is not there.
+        ValueError: a setting that the config does not have, with the nearest that it has.
     """
 
     kind: str
@@ -46,9 +53,11 @@ class UNetWorkflow(PythonicWorkflow):
         root = find_bundle() if bundle is None else Path(bundle)
         configs = root / "configs"
         files = [find_override(name, configs) for name in overrides]
+        config = merge_config(configs / f"{self.kind}.json", files, {})
+        require_ids(settings, source=type(self).__name__, configs=[config])
         super().__init__(
             workflow_type="train" if self.kind == "train" else "infer",
-            config_file=merge_config(configs / f"{self.kind}.json", files, {}),  # type: ignore[arg-type]
+            config_file=config,  # type: ignore[arg-type]
             meta_file=str(configs / "metadata.json"),
             **{"bundle_root": str(root), **settings},
         )
@@ -106,7 +115,11 @@ class UNetInferWorkflow(UNetWorkflow):
     Args:
         bundle: folder of a trained bundle.
         overrides: names of override files of the bundle, those of the training.
+        trust: run also what unet-med's own bundle does not name.
         **settings: ids of the config with new values: `images`, `output_dir`, `checkpoint`, ...
+
+    Raises:
+        ValueError: the bundle names what unet-med's own does not, and is not trusted.
 
     Example::
 
@@ -114,3 +127,15 @@ class UNetInferWorkflow(UNetWorkflow):
     """
 
     kind = "inference"
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | None = None,
+        *,
+        overrides: Sequence[str | os.PathLike[str]] = (),
+        trust: bool = False,
+        **settings: Any,
+    ) -> None:
+        if bundle is not None and not trust:
+            require_trust(Path(bundle))
+        super().__init__(bundle, overrides=overrides, **settings)

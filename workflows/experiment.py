@@ -8,6 +8,7 @@ alone: what is held out decides nothing but the scores.
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import os
 import platform
@@ -31,7 +32,6 @@ from unet_med import bundle
 from unet_med.data import AutoReader
 from unet_med.data.atomic import atomic_write
 from unet_med.errors import user_error
-from unet_med.inferers.test_time_augmentation import views
 from unet_med.transforms import SelectSliced, compose
 
 Item = dict[str, Any]  # of a MONAI data list: paths of image and label
@@ -124,12 +124,12 @@ class Trained:
 
     def logits(self, image: torch.Tensor, averaging: str = "none") -> torch.Tensor:
         """Logits `(K, X, Y)` of an image `(C, X, Y)`, averaged over its flips or rotations."""
-        ways = views(None if averaging == "none" else averaging, image.ndim - 1)
+        inferer = copy.copy(self.inferer)
+        inferer.tta = None if averaging == "none" else averaging
         batch = torch.as_tensor(image)[None].to(self.device)  # (1, C, X, Y)
         self.network.eval()
         with torch.no_grad():
-            seen = [view.undo(self.inferer(view.apply(batch), self.network)) for view in ways]
-        return torch.stack(seen).mean(dim=0)[0].cpu()
+            return inferer(batch, self.network)[0].cpu()
 
     def foreground(self, image: torch.Tensor, averaging: str = "none") -> NDArray[np.float32]:
         """Probability of foreground on the file's own pixels, `(Y, X)`: not MONAI's order."""

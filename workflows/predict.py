@@ -11,6 +11,8 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from unet_med.bundle import load_workflow
+
 
 def predict(bundle: str, output: str, images: list[str], **settings: Any) -> ConfigWorkflow:
     """Write a mask and instance labels of every image.
@@ -25,15 +27,8 @@ def predict(bundle: str, output: str, images: list[str], **settings: Any) -> Con
     Returns:
         The workflow after its run.
     """
-    configs = Path(bundle) / "configs"
-    workflow = ConfigWorkflow(
-        config_file=str(configs / "inference.json"),
-        meta_file=str(configs / "metadata.json"),
-        logging_file=False,
-        workflow_type="infer",
-        **{"bundle_root": bundle, "images": images, "output_dir": output, **settings},
-    )
-    workflow.initialize()
+    settings = {"images": images, "output_dir": output, **settings}
+    workflow = load_workflow(Path(bundle), "inference", settings, trust=False)
     workflow.run()
     return workflow
 

@@ -15,26 +15,40 @@ from unet_med.bundle.files import (
     override_file,
     override_names,
 )
+from unet_med.bundle.ids import combine, require_ids
 from unet_med.bundle.inspection import ConfigUse, config_files, load_config, targets_of
-from unet_med.bundle.running import command_line, load_workflow
+from unet_med.bundle.running import command_line, inference_parser, load_workflow
 from unet_med.bundle.trust import require_trust
-from unet_med.bundle.writing import merge_config, network_of, write_settings
+from unet_med.bundle.writing import (
+    merge_config,
+    network_of,
+    plan_file,
+    read_plan,
+    write_plan,
+    write_settings,
+)
 
 __all__ = [
     "ConfigUse",
+    "combine",
     "command_line",
     "config_files",
     "copy_bundle",
     "find_bundle",
     "find_override",
     "find_weights",
+    "inference_parser",
     "load_config",
     "load_workflow",
     "merge_config",
     "network_of",
     "override_file",
     "override_names",
+    "plan_file",
+    "read_plan",
+    "require_ids",
     "require_trust",
     "targets_of",
+    "write_plan",
     "write_settings",
 ]

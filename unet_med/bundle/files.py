@@ -69,7 +69,7 @@ def override_names() -> list[str]:
     """
     files = sorted((find_bundle() / "configs").glob("*.json"))
     contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
-    programs = {"run", "initialize", "monai_version"}  # the last: metadata.json
+    programs = {"run", "initialize", "monai_version", "ids"}  # the last two: metadata, plan
     return [name for name, content in contents.items() if not programs & set(content)]
 
 

@@ -57,9 +57,7 @@ def targets_of(configs: Iterable[str | Path]) -> list[ConfigUse]:
     >>> sorted({use.text.split(".")[0] for use in uses if use.kind == "target"})
     ['ignite', 'monai', 'torch', 'unet_med']
     """
-    return [
-        use for path in map(Path, configs) for use in _uses(path.as_posix(), "", load_config(path))
-    ]
+    return [use for path in map(Path, configs) for use in uses_in(path.as_posix(), _content(path))]
 
 
 def load_config(path: Path) -> Any:
@@ -81,6 +79,21 @@ def load_config(path: Path) -> Any:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} cannot be read as a config: {reason}") from error
     _check_tree(path, content)
+    return content
+
+
+def planned_values(plan: Any) -> dict[str, Any]:
+    """Ids and values of a `plan.json` that anybody may have written."""
+    ids = plan.get("ids") if isinstance(plan, dict) else None
+    entries = ids if isinstance(ids, dict) else {}
+    return {id: e.get("value") if isinstance(e, dict) else e for id, e in entries.items()}
+
+
+def _content(path: Path) -> Any:
+    """A config as it acts: the values of a plan are written into the configs as they are."""
+    content = load_config(path)
+    if path.name == "plan.json" and isinstance(content, dict):
+        return {**content, "ids": planned_values(content)}
     return content
 
 
@@ -120,11 +133,11 @@ def _all_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _uses(file: str, id: str, node: Any) -> Iterator[ConfigUse]:
-    """Walk through one value of a config, at `id`."""
+def uses_in(file: str, node: Any, id: str = "") -> Iterator[ConfigUse]:
+    """What one value of a config would import, evaluate or open; the value stands at `id`."""
     if isinstance(node, dict | list):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _uses(file, f"{id}::{key}" if id else str(key), value)
+            yield from uses_in(file, value, f"{id}::{key}" if id else str(key))
     elif isinstance(node, str):
         last = re.split("::|#", id)[-1].split(" ")[0]
         if node.startswith("$"):

@@ -5,21 +5,54 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from unet_med.bundle.ids import require_ids
+from unet_med.bundle.trust import require_trust
 from unet_med.bundle.writing import Settings
 
 
-def load_workflow(bundle: Path, kind: str, settings: Settings | None = None) -> Any:
+def inference_parser(bundle: Path, ids: Settings) -> Any:
+    """MONAI's parser of how a bundle predicts; nothing of it is built yet.
+
+    Args:
+        bundle: folder of the bundle.
+        ids: ids of its `inference.json` with new values, any Python objects.
+
+    Raises:
+        ValueError: it is no bundle, or an id is none of its own.
+    """
+    from monai.bundle import ConfigParser
+
+    config = bundle / "configs" / "inference.json"
+    if not config.is_file():
+        raise ValueError(f"{bundle} is no trained bundle: {config} is missing; train it first")
+    parser = ConfigParser(ConfigParser.load_config_file(config))
+    require_ids(ids, source=str(bundle), configs=[parser.get()])
+    for name, value in {"bundle_root": str(bundle), **ids}.items():
+        parser[name] = value
+    return parser
+
+
+def load_workflow(
+    bundle: Path, kind: str, settings: Settings | None = None, *, trust: bool = True
+) -> Any:
     """MONAI `ConfigWorkflow` of a bundle, initialised, not yet run.
 
     Args:
         bundle: folder of the bundle.
         kind: `"train"` or `"inference"`.
         settings: ids to override for this run.
+        trust: run also what unet-med's own bundle does not name.
 
     Returns:
         The workflow; `.run()` runs it.
+
+    Raises:
+        ValueError: the bundle is not trusted, and names what unet-med's own does not.
     """
     from monai.bundle import ConfigWorkflow
+
+    if not trust:
+        require_trust(bundle)
 
     configs = bundle / "configs"
     workflow = ConfigWorkflow(

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.bundle.files import find_bundle
-from unet_med.bundle.inspection import config_files, load_config, targets_of
+from unet_med.bundle.ids import first_of
+from unet_med.bundle.inspection import (
+    config_files,
+    load_config,
+    planned_values,
+    targets_of,
+    uses_in,
+)
 
 READ_BY_PREDICT = ("inference.json", "metadata.json")
 _EARLIER = {  # named by bundles of earlier versions
@@ -51,7 +58,19 @@ def foreign(folder: Path) -> list[str]:
     """
     own = _named(config_files(find_bundle()))
     files = [path for name in READ_BY_PREDICT if (path := folder / "configs" / name).is_file()]
-    return [text for text in dict.fromkeys(_named(files)) if text not in {*own, *_EARLIER}]
+    named = [*_named(files), *_planned(folder)]
+    return [text for text in dict.fromkeys(named) if text not in {*own, *_EARLIER}]
+
+
+def _planned(folder: Path) -> list[str]:
+    """What the plan names for a prediction; a loss of the user's own is training's alone."""
+    plan, inference = (folder / "configs" / f"{name}.json" for name in ("plan", "inference"))
+    if not plan.is_file() or not inference.is_file():
+        return []
+    known = load_config(inference)
+    values = planned_values(load_config(plan))
+    values = {id: value for id, value in values.items() if first_of(id) in known}
+    return [use.text for use in uses_in(plan.as_posix(), values)] + list(_by_name(values))
 
 
 def _named(files: list[Path]) -> list[str]:

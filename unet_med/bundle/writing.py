@@ -1,4 +1,4 @@
-"""Settings merged into a bundle's configs, as MONAI merges them, and written."""
+"""Ids merged into a bundle's configs, as MONAI merges them, and written."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_ids
+from unet_med.bundle.inspection import load_config
 from unet_med.data.atomic import atomic_write
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
+LABELLED = ("train", "evaluate")  # configs that read images and labels
 Settings = Mapping[str, Any]
 
 
-def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) -> dict[str, Any]:
+def merge_config(
+    config: Path, overrides: Sequence[Path], settings: Settings, *, skip: bool = False
+) -> dict[str, Any]:
     """Config file with override files and single settings merged in, as MONAI merges them.
 
     Args:
@@ -24,9 +29,13 @@ def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) ->
             append to them; ids that the config does not know are left out (an
             override serves training and inference alike).
         settings: single ids, likewise.
+        skip: also leave out ids of parts that this config does not have.
 
     Returns:
         The content of the config file.
+
+    Raises:
+        ValueError: an id leads to a part that is not there, unless `skip`.
     """
     from monai.bundle import ConfigParser
     from monai.bundle.utils import merge_kv
@@ -34,36 +43,96 @@ def merge_config(config: Path, overrides: Sequence[Path], settings: Settings) ->
     parser = ConfigParser(ConfigParser.load_config_file(config))
     for pairs in [*(json.loads(path.read_text(encoding="utf-8")) for path in overrides), settings]:
         for key, value in pairs.items():
-            if key.lstrip("+").split("::")[0] in parser:
-                _check_place(parser, key)
+            if _concerns(key, parser) and not (skip and misplaced(key, parser.get())):
+                require_ids([key], source=config.name, configs=[parser.get()])
                 merge_kv(parser, key, value)  # "+key" appends
     content = parser.get()
     return dict(content)
 
 
-def _check_place(parser: ConfigParser, key: str) -> None:
-    """Refuse `augment::elastik::prob`: a new value has its place in something that is there."""
-    parts = key.lstrip("+").split("::")
-    for depth in range(1, len(parts)):
-        within, part = "::".join(parts[: depth - 1]), parts[depth - 1]
-        if "::".join(parts[:depth]) not in parser:
-            raise ValueError(f"{key}: {within} has no {part}; it has {', '.join(parser[within])}")
+def _concerns(id: str, parser: ConfigParser) -> bool:
+    """Whether a config has what an id sets, or appends to."""
+    return (id[1:] if id.startswith("+") else first_of(id)) in parser
 
 
-def write_settings(bundle: Path, overrides: Sequence[Path], settings: Settings) -> None:
-    """Write a training's choices into `train.json` and `inference.json` of a bundle.
+def write_settings(
+    bundle: Path, overrides: Sequence[Path], settings: Settings, *, reason: str = "set by hand"
+) -> None:
+    """Write override files and single settings into a bundle, and into its plan.
+
+    Args:
+        bundle: its folder.
+        overrides: files of ids, merged in this order.
+        settings: single ids, merged after them.
+        reason: of the settings, for the plan.
+    """
+    files = [(json.loads(path.read_text(encoding="utf-8")), path.name) for path in overrides]
+    more = combine(*(_entries(ids, f"{name} says so") for ids, name in files))
+    more = combine(more, _entries(settings, reason))
+    plan = read_plan(bundle)
+    _write_json(plan_file(bundle), {**plan, "ids": combine(plan.get("ids", {}), more)})
+    _write_ids(bundle, {id: entry["value"] for id, entry in more.items()})
+
+
+def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
+    """Write a plan into a fresh bundle, and its ids into the configs: each of them runs alone.
+
+    Args:
+        bundle: its folder.
+        plan: `{"ids": {id: {"value": ..., "reason": ...}}, "data": ..., ...}`, where `data`
+            names `images` and `labels` in the folder of the data (`dataset_dir`).
+    """
+    _write_json(plan_file(bundle), plan)
+    _write_ids(bundle, {id: entry["value"] for id, entry in plan["ids"].items()})
+    places = {id: _in_dataset_dir(plan["data"][id]) for id in ("images", "labels")}
+    for name in LABELLED:
+        path = bundle / "configs" / f"{name}.json"
+        _write_json(path, merge_config(path, [], places))
+
+
+def read_plan(bundle: Path) -> dict[str, Any]:
+    """Content of `configs/plan.json`; empty where nothing was planned."""
+    path = plan_file(bundle)
+    return dict(load_config(path)) if path.is_file() else {}
+
+
+def plan_file(bundle: Path) -> Path:
+    """Where a bundle keeps its plan."""
+    return bundle / "configs" / "plan.json"
+
+
+def _write_ids(bundle: Path, ids: Settings) -> None:
+    """The one place that writes ids into the configs that a plan holds for.
 
     What goes into its network and comes out is written into `metadata.json`, where MONAI Label
     and the model zoo's checks look for it.
     """
-    for name in ("train", "inference"):
-        path = bundle / "configs" / f"{name}.json"
-        content = merge_config(path, overrides, settings)
-        _write_json(path, content)
+    paths = [bundle / "configs" / f"{name}.json" for name in PLANNED]
+    contents = {path: load_config(path) for path in paths if path.is_file()}
+    known = [id for id in ids if any(first_of(id) in content for content in contents.values())]
+    require_ids(known, source=str(bundle), configs=list(contents.values()))
+    for path in contents:
+        _write_json(path, merge_config(path, [], ids, skip=True))
     path = bundle / "configs" / "metadata.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
-    _describe(metadata["network_data_format"], content)
+    _describe(metadata["network_data_format"], load_config(paths[0]))
     _write_json(path, metadata)
+
+
+def _in_dataset_dir(name: str | None) -> str | None:
+    """Expression for a name in the folder of the data; MONAI's own signs cannot act in it."""
+    if name is None:
+        return None
+    plain = "".join(c if c.isalnum() or c in " /._-+" else _escaped(c) for c in name)
+    return f"$@dataset_dir + '/{plain}'"
+
+
+def _escaped(character: str) -> str:
+    return f"\\U{ord(character):08x}"
+
+
+def _entries(ids: Settings, reason: str) -> dict[str, dict[str, Any]]:
+    return {id: {"value": value, "reason": reason} for id, value in ids.items()}
 
 
 def _write_json(path: Path, content: Any) -> None:

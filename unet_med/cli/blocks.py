@@ -10,25 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unet_med.cli import choice_of
 from unet_med.cli.device import choose_device
+from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
 from unet_med.volumes.grid import choose_layout, choose_tile
 from unet_med.volumes.job_actions import finish
-from unet_med.volumes.model import load_model
 from unet_med.volumes.tiff import store_of, tiff_of
 
 
 def run(args: argparse.Namespace) -> None:
     """Lay a job out or resume it, do the blocks, number the instances, write the TIFF."""
-    if len(args.images) != 1:
-        raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
-    if chosen := choice_of(args):
-        option = next(iter(chosen)).replace("_", "-")
-        raise ValueError(
-            f"--{option} has no effect block by block, where a file is taken as it is: save the "
-            "image that you mean in a file of its own"
-        )
     shard = _shard(args.shard)
     job = _job_of(args, store_of(args.output.rstrip("/")), resume=args.resume or shard is not None)
     print(
@@ -80,6 +71,7 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
         settings=settings,
         device=choose_device(args.device),
         threads=args.threads or 1,
+        trust=args.trust,
         progress=True,
     )
 
@@ -88,9 +80,10 @@ def _check_sides(job: BlockJob, block: Sequence[int] | None, tile: int | None) -
     """Refuse sides that would have planned other ones; sides above the volume's are cut to it."""
     if (block is None or tuple(block) == job.layout.block) and tile is None:
         return
-    model = load_model(job.bundle, job.settings)
-    layout = choose_layout(open_source(job.source), model, block or job.layout.block)
-    sides = choose_tile(layout, model, job.tile if tile is None else tile, job.threads)
+    segmenter = Segmenter(job.bundle, device=job.device, trust=job.trust, **job.settings)
+    volume = Volume(segmenter, open_source(job.source), job.statistics)
+    layout = choose_layout(volume, block or job.layout.block)
+    sides = choose_tile(layout, volume, job.tile if tile is None else tile, job.threads)
     for name, asked, planned in (
         ("block", layout.block, job.layout.block),
         ("tile", sides, job.tile),

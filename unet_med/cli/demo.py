@@ -90,15 +90,10 @@ def _write_planes(volume: data.SyntheticCells, folder: Path) -> None:
 def train(folder: Path, images: Path, settings: dict[str, Any]) -> None:
     """Train the bundle in `folder` on generated cells, with some settings changed."""
     modern = bundle.override_file("modern")
-    chosen = {
-        **SETTINGS,
-        "features": list(FULL.features),
-        "images": str((images / "train" / "images").absolute()),
-        "labels": str((images / "train" / "labels").absolute()),
-        **settings,
-    }
-    bundle.write_settings(folder, [modern] if modern else [], chosen)
-    bundle.load_workflow(folder, "train").run()
+    chosen = {**SETTINGS, "features": list(FULL.features), **settings}
+    files = [modern] if modern else []
+    bundle.write_settings(folder, files, chosen, reason="right for these cells")
+    bundle.load_workflow(folder, "train", {"dataset_dir": str(images / "train")}).run()
 
 
 def predict(folder: Path, images: Sequence[Path], results: Path) -> None:

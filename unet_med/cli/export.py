@@ -14,8 +14,8 @@ def run(args: argparse.Namespace) -> None:
         "onnx": export.export_onnx,
         "bioimageio": export.export_bioimageio,
     }
-    left_behind = export.load_trained(args.bundle).left_behind()
-    path = writers[args.format](args.bundle, args.output)
+    left_behind = export.load_trained(args.bundle, trust=args.trust).left_behind()
+    path = writers[args.format](args.bundle, args.output, trust=args.trust)
     print(f"written   {path}")
     if left_behind:
         print(f"note      {left_behind}")

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import argparse
 
+from unet_med.bundle import require_trust
+from unet_med.cli.options import refuse_without_effect
 from unet_med.volumes import BlockJob
 from unet_med.volumes.job_actions import finish, status, verify
 from unet_med.volumes.tiff import store_of, tiff_of
 
+SAMPLE = 0.01  # share of the blocks that `verify` computes anew
+
 
 def run(args: argparse.Namespace) -> None:
     """Do one of `status`, `verify`, `finish`."""
+    refuse_without_effect(args)
     job = BlockJob.load(store_of(args.output.rstrip("/")))
+    if args.action != "status" and not args.trust:
+        require_trust(job.bundle)  # which the job names, whoever wrote it
     if args.action == "status":
         print(status(job))
     elif args.action == "finish":
         print(finish(job, tiff_of(args.output), progress=True))
     else:
-        print(verify(job, sample=args.sample, seed=args.seed))
+        print(
+            verify(job, sample=SAMPLE if args.sample is None else args.sample, seed=args.seed or 0)
+        )

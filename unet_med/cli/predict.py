@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_med import bundle
 from unet_med.bundle.trust import require_trust
-from unet_med.cli import choice_of
 from unet_med.cli.device import choose_device
+from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
+from unet_med.data.formats import OME_ZARR, TIFF, format_of
+from unet_med.data.formats import stem as data_stem
+
+BYTES_A_PIXEL = 32  # of a whole image: as read, standardised, logits, probabilities, labels
 
 if TYPE_CHECKING:
     from unet_med.handlers.skipped_failures import Fault
@@ -27,15 +32,42 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.bundle)
     if not args.trust:
         require_trust(folder)
-    if args.output.rstrip("/").lower().endswith((".zarr", ".tif", ".tiff")):
+    whole, in_blocks = split_by_size(args)
+    refuse_without_effect(args, by_blocks=bool(in_blocks))
+    for image, output in in_blocks:
         from unet_med.cli import blocks
 
-        blocks.run(args)
-        return 0
-    from unet_med.bundle import find_weights
+        blocks.run(argparse.Namespace(**{**vars(args), "images": [image], "output": output}))
+    return _whole(args, folder, whole) if whole else 0
 
-    weights = find_weights(folder)
+
+def split_by_size(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, str]]]:
+    """Which images are segmented whole, and which block by block, each with its output.
+
+    Block by block go: the image of an output that is a file or an OME-Zarr; every OME-Zarr; and
+    a TIFF that takes more than half of the free memory, if none of several images in it is chosen.
+
+    Args:
+        args: of the command line.
+
+    Raises:
+        ValueError: several images for one file, or two of one name.
+    """
+    if args.output.rstrip("/").lower().endswith((".zarr", ".tif", ".tiff")):
+        if len(args.images) != 1:
+            raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
+        return [], [(args.images[0], args.output)]
     images = _images(args.images)
+    large = [path for path in images if _is_zarr(path) or (not choice_of(args) and _is_large(path))]
+    names = {path: data_stem(path) + "_mask" for path in large}
+    suffixes = {path: ".ome.zarr" if _is_zarr(path) else ".tif" for path in large}
+    outputs = [str(Path(args.output) / f"{names[path]}{suffixes[path]}") for path in large]
+    return [path for path in images if path not in large], list(zip(large, outputs, strict=True))
+
+
+def _whole(args: argparse.Namespace, folder: Path, images: list[str]) -> int:
+    """Segment images that fit into memory, with MONAI's evaluator."""
+    weights = bundle.find_weights(folder)
     check_folder(args.output)
     settings: dict[str, Any] = {
         "images": [str(Path(path).absolute()) for path in images],
@@ -51,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if args.fail_fast:
         settings["fail_fast"] = True
     print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
-    workflow = bundle.load_workflow(folder, "inference", settings)
+    workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     workflow.run()
     return _summarize(len(images), getattr(workflow.evaluator, "faults", []), args.output)
 
@@ -72,17 +104,35 @@ def _images(paths: list[str]) -> list[str]:
     """Files to segment; results are named after them, so no two may share a name."""
     from unet_med import data
 
-    given: str | list[str] = paths[0] if len(paths) == 1 else paths  # one may be a data list
-    if any(path.rstrip("/").endswith(".zarr") for path in paths):
-        raise ValueError(
-            "an OME-Zarr is segmented block by block: give --output NAME.ome.zarr or NAME.ome.tif"
-        )
-    images = [item["image"] for item in data.find_images(given)]
-    stems = [data.stem(path) for path in images]
+    volumes = [path.rstrip("/") for path in paths if _is_zarr(path)]
+    others = [path for path in paths if not _is_zarr(path)]
+    images = list(volumes)
+    if others:  # one may be a data list
+        found = data.find_images(others[0] if len(others) == 1 else others)
+        images += [item["image"] for item in found]
+    stems = [data_stem(path) for path in images]
     for path, stem in zip(images, stems, strict=True):
         if stems.count(stem) > 1:
             raise ValueError(f"two images are named {stem}, one of them {path}: rename one")
     return images
+
+
+def _is_zarr(path: str) -> bool:
+    return format_of(path.rstrip("/")) is OME_ZARR
+
+
+def _is_large(path: str) -> bool:
+    """Whether a TIFF would take more than half of the free memory; reads its header."""
+    if format_of(path) is not TIFF or find_spec("zarr") is None:
+        return False
+    from unet_med.data import load_header
+    from unet_med.memory import available_bytes
+
+    try:
+        header = load_header(path)
+    except (OSError, ValueError):
+        return False  # it is set aside with its reason, where all images are read
+    return header.array.size * BYTES_A_PIXEL > available_bytes() / 2
 
 
 def _outputs(args: argparse.Namespace) -> list[str]:

@@ -1,73 +1,97 @@
-"""What may change when `unet-med train --resume` continues a training: its length."""
+"""What may change when `unet-med train --resume` continues a training: see `Option.resumed`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unet_med import bundle
-from unet_med.cli import READING, choice_of
-
-DEFAULTS = {"preset": "modern", "label_kind": "auto", "seed": 0, "validation": 0.1}
-
-
-def fill_in(args: argparse.Namespace) -> None:
-    """Defaults of a new training; a resumed one has its own, in its bundle."""
-    for name, value in DEFAULTS.items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+from unet_med.cli.options import TRAIN
+from unet_med.data import find_pairs, sha256
 
 
-def prepare(args: argparse.Namespace, output: Path, files: Sequence[Path]) -> None:
+def prepare(
+    args: argparse.Namespace, output: Path, files: Sequence[Path], *, write: bool = True
+) -> tuple[str, str | None]:
     """Write a new budget into the bundle that continues, and refuse all other changes.
 
     Args:
         args: of the command line.
         output: folder of the bundle.
         files: the override files that `args` names.
+        write: False: only look.
+
+    Returns:
+        Names that the bundle has for images and labels, relative to `dataset_dir`.
 
     Raises:
-        ValueError: an option differs from what the training was begun with; names both.
+        ValueError: an option, or a file of the data, differs from what the training was begun
+            with; names both.
     """
-    path = output / "configs" / "train.json"
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    begun |= {f"reader::{name}": begun.get("reader", {}).get(name) for name in READING}
-    named = [str(path.absolute()) for path in files] or None
-    for option, (key, value) in {**_asked(args), "--config": ("overrides", named)}.items():
-        if value is not None and begun.get(key) != value:
+    begun = json.loads((output / "configs" / "train.json").read_text(encoding="utf-8"))
+    plan = bundle.read_plan(output)
+    for option in TRAIN:
+        value = option.given(args)
+        if option.resumed != "same" or value is None:
+            continue
+        asked = [path.name for path in files] if option.id == "overrides" else value
+        known = _value(begun, option.id or "")
+        if asked != known and not (option.id == "overrides" and not asked):
+            raise _otherwise(option.name, asked, known, output)
+    _check_files(files, plan.get("overrides", {}), output)
+    _check_data(args, plan.get("data", {}).get("cases", []), output)
+    if (budget := _budget(args)) and write:
+        bundle.write_settings(output, [], budget, reason="asked for when it was resumed")
+    return plan.get("data", {}).get("images", ""), plan.get("data", {}).get("labels")
+
+
+def _value(config: Any, id: str) -> Any:
+    """Value of an id such as `reader::series`; None where there is none."""
+    for name in id.split("::"):
+        config = config.get(name) if isinstance(config, dict) else None
+    return config
+
+
+def _check_files(files: Sequence[Path], begun: Mapping[str, str], output: Path) -> None:
+    """Refuse override files of the same names and other content."""
+    for path in files:
+        if begun.get(path.name, sha256(path)) != sha256(path):
             raise ValueError(
-                f"{option} {value} does not continue {output}, begun with {begun.get(key)}: leave "
-                f"{option} out, or train into another folder"
+                f"{path} is not what {output} was begun with: leave --config out, or train into "
+                "another folder"
             )
-    budget = _budget(args)
-    if budget:
-        bundle.write_settings(output, [], budget)
 
 
-def _asked(args: argparse.Namespace) -> dict[str, tuple[str, Any]]:
-    """Options that must stay as they were: id in the config, and value where given."""
-    return {
-        "--images": ("images", str(Path(args.images).absolute())),
-        "--labels": ("labels", str(Path(args.labels).absolute()) if args.labels else None),
-        "--preset": ("preset", args.preset),
-        "--label-kind": ("label_kind", None if args.label_kind == "auto" else args.label_kind),
-        "--classes": ("out_channels", args.classes),
-        "--features": ("features", args.features),
-        "--dims": ("spatial_dims", args.dims),
-        "--tile-size": ("tile_size", args.tile_size),
-        "--seed": ("seed", args.seed),
-        "--validation": ("validation_fraction", args.validation),
-        **{
-            f"--{name.replace('_', '-')}": (f"reader::{name}", value)
-            for name, value in choice_of(args).items()
-        },
-    }
+def _check_data(args: argparse.Namespace, begun: Sequence[Mapping[str, Any]], output: Path) -> None:
+    """Refuse other images or labels, wherever those that are given lie."""
+    if not begun:  # nothing is known of the data: the bundle was not planned
+        return
+    pairs = find_pairs(args.images, args.labels)
+    if len(pairs) != len(begun):
+        raise ValueError(
+            f"{len(pairs)} image(s) in {args.images} do not continue {output}, begun with "
+            f"{len(begun)}: train into another folder"
+        )
+    for pair, case in zip(pairs, begun, strict=True):
+        for part in ("image", "label"):
+            if sha256(pair[part]) != case[part]["sha256"]:
+                raise ValueError(
+                    f"{pair[part]} is not the file {case[part]['name']} that {output} was begun "
+                    "with: bring that back, or train into another folder"
+                )
 
 
 def _budget(args: argparse.Namespace) -> dict[str, Any]:
     if args.epochs:
         return {"epochs": args.epochs, "minutes": None}
     return {"minutes": args.minutes} if args.minutes else {}
+
+
+def _otherwise(name: str, asked: Any, known: Any, output: Path) -> ValueError:
+    return ValueError(
+        f"{name} {asked} does not continue {output}, begun with {known}: leave {name} out, or "
+        "train into another folder"
+    )

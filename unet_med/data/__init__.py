@@ -19,6 +19,8 @@ _MODULE_OF = {
     "find_pairs": "datalist",
     "guess_label_kind": "labels",
     "instance_sizes": "labels",
+    "LabelSummary": "labels",
+    "summarize_label": "labels",
     "share_of": "datalist",
     "split_validation": "datalist",
     "stem": "formats",
@@ -29,6 +31,7 @@ _MODULE_OF = {
     "load_image": "files",
     "register": "files",
     "save_image": "files",
+    "sha256": "checksum",
 }
 _MODULE_OF |= {
     dotted.partition(".")[2]: dotted.partition(".")[0]

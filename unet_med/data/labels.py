@@ -2,19 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 IGNORED = 255
+LOOKED_AT = 5  # label images of which every value must be one blob to be a number
 MAX_CLASSES = 12  # more distinct values than this are instance numbers
 
 
-def guess_label_kind(labels: Sequence[np.ndarray]) -> str:
+@dataclass(frozen=True)
+class LabelSummary:
+    """What one label image holds, in the memory of its distinct values.
+
+    Attributes:
+        values: distinct values, ascending.
+        counts: pixels of each of them.
+        plane_sizes: pixels of each positive value in each plane of a volume by itself.
+        touching: positive values that lie beside another positive one.
+        single_blobs: every value of a plane, background aside, is one connected blob; None:
+            nobody looked.
+    """
+
+    values: np.ndarray
+    counts: np.ndarray
+    plane_sizes: np.ndarray
+    touching: int
+    single_blobs: bool | None = None
+
+
+def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
+    """Look at one label image; the summaries of a set decide what its values mean.
+
+    Args:
+        label: any shape; `(X, Y, Z)` is taken plane by plane.
+        blobs: also look whether few values are one blob each, which takes longest.
+
+    >>> summary = summarize_label(np.array([[1, 1, 0, 7]]))
+    >>> summary.values.tolist(), summary.counts.tolist(), summary.touching
+    ([0, 1, 7], [1, 2, 1], 0)
+    """
+    planes = np.moveaxis(label, 2, 0) if label.ndim == 3 else label[None]
+    found = [np.unique(plane, return_counts=True) for plane in planes]
+    values, where = np.unique(np.concatenate([v for v, _ in found]), return_inverse=True)
+    counts = np.zeros(len(values), np.int64)
+    np.add.at(counts, where.ravel(), np.concatenate([n for _, n in found]))
+    few = blobs and len(values) <= MAX_CLASSES
+    return LabelSummary(
+        values=values,
+        counts=counts,
+        plane_sizes=np.concatenate([n[v > 0] for v, n in found]),
+        touching=_touching(label),
+        single_blobs=_single_blobs(label) if few else None,
+    )
+
+
+def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
     """What the numbers in a set of label images mean.
 
     Args:
-        labels: label images, any shape.
+        labels: label images, any shape, or their summaries; taken one at a time.
 
     Returns:
         `"mask"`: at most two values in all. `"classes"`: a dozen or fewer
@@ -22,7 +70,8 @@ def guess_label_kind(labels: Sequence[np.ndarray]) -> str:
         unless there are four or more and each is a single blob in a plane, as
         numbered cells are. Else `"instances"`.
     """
-    values = [set(np.unique(label).tolist()) for label in labels]
+    found = [_summary(label, blobs=k < LOOKED_AT) for k, label in enumerate(labels)]
+    values = [set(label.values.tolist()) for label in found]
     union = set().union(*values)
     if len(union) <= 2:
         return "mask"
@@ -32,28 +81,26 @@ def guess_label_kind(labels: Sequence[np.ndarray]) -> str:
     integers = all(float(value).is_integer() and value >= 0 for value in union)
     if not (integers and repeated and len(union) <= MAX_CLASSES):
         return "instances"
-    numbered = len(union) > 4 and all(map(_single_blobs, labels[:5]))
+    numbered = len(union) > 4 and all(label.single_blobs for label in found[:LOOKED_AT])
     return "instances" if numbered else "classes"
 
 
-def instance_sizes(label: np.ndarray, spatial_dims: int) -> np.ndarray:
+def instance_sizes(label: np.ndarray | LabelSummary, spatial_dims: int) -> np.ndarray:
     """Pixels of each instance of a label image, in no order.
 
     Args:
-        label: instances 1..N, 0 and below elsewhere, `(X, Y)` or `(X, Y, Z)`.
+        label: instances 1..N, 0 and below elsewhere, `(X, Y)` or `(X, Y, Z)`; or its summary.
         spatial_dims: 2 counts every plane of a volume for itself, 3 the volume as a whole.
 
     >>> instance_sizes(np.array([[1, 1, 0, 7]]), 2).tolist()
     [2, 1]
     """
-    if label.ndim == 3 and spatial_dims == 2:
-        planes = np.moveaxis(label, 2, 0)
-        return np.concatenate([instance_sizes(plane, 2) for plane in planes])
-    return np.unique(label[label > 0], return_counts=True)[1]
+    summary = _summary(label)
+    return summary.plane_sizes if spatial_dims == 2 else summary.counts[summary.values > 0]
 
 
 def count_classes(
-    labels: Sequence[np.ndarray], names: Sequence[str], given: int | None = None
+    labels: Iterable[np.ndarray | set[int]], names: Sequence[str], given: int | None = None
 ) -> int:
     """Classes 0 to K-1 of labels; 255 marks ignored pixels, and there are two at least.
 
@@ -61,7 +108,7 @@ def count_classes(
     one that sees no foreground.
 
     Args:
-        labels: label images of any shape.
+        labels: label images of any shape, or the values of each; taken one at a time.
         names: their files.
         given: K, where the caller knows it.
 
@@ -72,7 +119,10 @@ def count_classes(
     >>> count_classes([np.array([0, 1, 255]), np.array([0, 2])], ["a.tif", "b.tif"])
     3
     """
-    found = [set(np.unique(label).astype(int).tolist()) for label in labels]
+    found = [
+        label if isinstance(label, set) else set(np.unique(label).astype(int).tolist())
+        for label in labels
+    ]
     union = set().union(*found)
     if union - {0} == {IGNORED}:
         raise ValueError(
@@ -96,6 +146,23 @@ def count_classes(
             f"(--classes {largest + 1})"
         )
     return given or max(2, largest + 1)
+
+
+def _summary(label: np.ndarray | LabelSummary, *, blobs: bool = False) -> LabelSummary:
+    if isinstance(label, LabelSummary):
+        return label
+    return summarize_label(label, blobs=blobs)
+
+
+def _touching(label: np.ndarray) -> int:
+    """Number of positive values that have another positive value beside them along an axis."""
+    beside: set[float] = set()
+    for axis in range(label.ndim):
+        moved = np.moveaxis(label, axis, 0)
+        one, other = moved[1:], moved[:-1]
+        touch = (one != other) & (one > 0) & (other > 0)
+        beside |= {*np.unique(one[touch]).tolist(), *np.unique(other[touch]).tolist()}
+    return len(beside)
 
 
 def _single_blobs(label: np.ndarray) -> bool:

@@ -26,7 +26,10 @@ Array = NDArray[np.float32]
 
 
 def export_bioimageio(
-    bundle: str | os.PathLike[str], path: str | os.PathLike[str] | None = None
+    bundle: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    trust: bool = False,
 ) -> Path:
     """Write a trained bundle as a package of the BioImage Model Zoo, format 0.5.
 
@@ -37,6 +40,7 @@ def export_bioimageio(
     Args:
         bundle: folder of a trained bundle.
         path: zip file to write; None: `models/model.bioimageio.zip` of the bundle.
+        trust: run also what unet-med's own bundle does not name.
 
     Returns:
         The file: TorchScript and ONNX weights, test tensors, cover picture, documentation.
@@ -51,7 +55,7 @@ def export_bioimageio(
         raise ImportError(
             "a BioImage Model Zoo package needs bioimageio.spec: pip install 'unet-med[export]'"
         ) from None
-    trained = load_trained(bundle)
+    trained = load_trained(bundle, trust=trust)
     path = trained.folder / "models" / "model.bioimageio.zip" if path is None else Path(path)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

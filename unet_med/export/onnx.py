@@ -18,12 +18,18 @@ from unet_med.export.trained import load_trained
 TOLERANCE = 1e-4  # of the largest logit, between torch and onnxruntime
 
 
-def export_onnx(bundle: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
+def export_onnx(
+    bundle: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    trust: bool = False,
+) -> Path:
     """Write the network of a trained bundle, and compare it with torch in onnxruntime.
 
     Args:
         bundle: folder of a trained bundle.
         path: file to write; None: `models/model.onnx` of the bundle.
+        trust: run also what unet-med's own bundle does not name.
 
     Returns:
         The file. Its input `image` `(B, C, X, Y[, Z])`, standardised, with sides that the network
@@ -33,7 +39,7 @@ def export_onnx(bundle: str | os.PathLike[str], path: str | os.PathLike[str] | N
         ImportError: onnxruntime or torch's ONNX exporter is not installed.
         ValueError: it is no trained bundle, or the exported network computes something else.
     """
-    trained = load_trained(bundle)
+    trained = load_trained(bundle, trust=trust)
     path = trained.folder / "models" / "model.onnx" if path is None else Path(path)
     tiling = trained.tiling
     images = [trained.example(trained.sides(steps), seed=steps) for steps in (3, 2, 5)]

@@ -12,13 +12,17 @@ from unet_med.export.trained import load_trained
 
 
 def export_torchscript(
-    bundle: str | os.PathLike[str], path: str | os.PathLike[str] | None = None
+    bundle: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    trust: bool = False,
 ) -> Path:
     """Write the network of a trained bundle, with the bundle's configs inside, as MONAI does.
 
     Args:
         bundle: folder of a trained bundle.
         path: file to write; None: `models/model.ts` of the bundle.
+        trust: run also what unet-med's own bundle does not name.
 
     Returns:
         The file. It maps standardised images `(B, C, X, Y[, Z])` to logits, as the network does.
@@ -28,7 +32,7 @@ def export_torchscript(
     """
     from monai.bundle import ckpt_export
 
-    trained = load_trained(bundle)
+    trained = load_trained(bundle, trust=trust)
     folder = trained.folder
     path = folder / "models" / "model.ts" if path is None else Path(path)
     with tempfile.TemporaryDirectory() as aside:  # MONAI reads `.pt` alone

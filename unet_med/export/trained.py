@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from torch import nn
 
-from unet_med.bundle import find_weights
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.batch_statistics import batch_norms
-from unet_med.inferers.tiling import Tiling, tiling_of
-from unet_med.networks import load_weights
+from unet_med.inferers.tiling import Tiling
+from unet_med.segmentation import Segmenter
 
 VIEWS = {"flips": "mirrored", "rotations": "rotated"}
 
@@ -66,37 +64,24 @@ class TrainedBundle:
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def load_trained(bundle: str | os.PathLike[str]) -> TrainedBundle:
-    """The network of `inference.json` with the bundle's weights.
+def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> TrainedBundle:
+    """The network of a trained bundle, on the CPU.
 
     Args:
         bundle: folder of a trained bundle.
+        trust: run also what unet-med's own bundle does not name.
 
     Raises:
-        ValueError: it is no trained bundle, its weights do not fit, or it does not predict with
-            an `OverlapTileInferer`.
+        ValueError: it is no trained bundle, its weights do not fit, it is not trusted, or it does
+            not predict with an `OverlapTileInferer`.
     """
-    folder = Path(bundle)
-    config = folder / "configs" / "inference.json"
-    if not config.is_file():
-        raise ValueError(f"{folder} is no trained bundle: {config} is missing; train it first")
-    weights = find_weights(folder)
-    parser = ConfigParser(ConfigParser.load_config_file(config))
-    parser["bundle_root"] = str(folder)
-    network = parser.get_parsed_content("network_def")
-    load_weights(network, weights)
-    inferer = parser.get_parsed_content("inferer")
-    if not isinstance(inferer, OverlapTileInferer):
-        raise ValueError(f"{config}: inferer is {type(inferer).__name__}, not OverlapTileInferer")
-    channels = parser.get_parsed_content("in_channels")
-    image = torch.empty(1, channels, *[1] * parser.get_parsed_content("spatial_dims"))
-    tiling = tiling_of(network, image, margin=inferer.margin, stride=inferer.stride)
-    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    segmenter = Segmenter(bundle, device="cpu", trust=trust)
+    metadata = segmenter.folder / "configs" / "metadata.json"
     return TrainedBundle(
-        folder=folder,
-        network=network.eval(),
-        tiling=tiling if tiling.padding else tiling.assume("same"),  # MONAI's networks
-        in_channels=channels,
-        inferer=inferer,
-        metadata=metadata,
+        folder=segmenter.folder,
+        network=segmenter.network,
+        tiling=segmenter.tiling,
+        in_channels=segmenter.in_channels,
+        inferer=segmenter.inferer,
+        metadata=json.loads(metadata.read_text(encoding="utf-8")),
     )

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from unet_med.inferers.tiling import Tiling
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 KINDS = (None, "image")
+Statistics = dict[str, Tensor]  # of one layer, its buffers by name
 WINDOW = {2: 512, 3: 96}  # px by spatial dims: a whole image, mostly, and never much memory
 
 
@@ -34,24 +36,41 @@ def batch_norms(network: Callable[..., Any]) -> list[BatchNorm]:
     return [m for m in modules if isinstance(m, BatchNorm) and m.track_running_stats]
 
 
-@contextmanager
-def own_statistics(layers: Sequence[BatchNorm], look: Callable[[], Any]) -> Iterator[None]:
-    """Within the context, batch normalisation has the statistics of what `look` runs.
+def find_statistics(layers: Sequence[BatchNorm], look: Callable[[], Any]) -> list[Statistics]:
+    """Statistics that layers of batch normalisation have of what `look` runs.
 
     Args:
         layers: of `batch_norms`; they are given back as they were.
         look: runs the network over the image, in one pass or several; of several the mean of
             their statistics counts.
+
+    Returns:
+        The buffers of each layer by name.
     """
-    before = [(layer.training, layer.momentum, _copy(layer)) for layer in layers]
-    try:
+    with torch.no_grad(), _kept(layers):
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # the mean over all passes
             layer.train()
         look()
-        for layer in layers:
+        return [_copy(layer) for layer in layers]
+
+
+@contextmanager
+def use_statistics(layers: Sequence[BatchNorm], found: Sequence[Statistics]) -> Iterator[None]:
+    """Within the context, batch normalisation has the statistics of `find_statistics`."""
+    with torch.no_grad(), _kept(layers):
+        for layer, statistics in zip(layers, found, strict=True):
+            layer.load_state_dict(statistics, strict=False)
             layer.eval()
+        yield
+
+
+@contextmanager
+def _kept(layers: Sequence[BatchNorm]) -> Iterator[None]:
+    """Give the layers back as they were."""
+    before = [(layer.training, layer.momentum, _copy(layer)) for layer in layers]
+    try:
         yield
     finally:
         for layer, (training, momentum, statistics) in zip(layers, before, strict=True):
@@ -60,5 +79,5 @@ def own_statistics(layers: Sequence[BatchNorm], look: Callable[[], Any]) -> Iter
             layer.load_state_dict(statistics, strict=False)
 
 
-def _copy(layer: BatchNorm) -> dict[str, Any]:
+def _copy(layer: BatchNorm) -> Statistics:
     return {name: buffer.clone() for name, buffer in layer.named_buffers()}

@@ -8,8 +8,7 @@ stride, so that the stitched logits are those of one pass over the whole image.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from typing import Any
@@ -17,15 +16,32 @@ from typing import Any
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.inferers.inferer import SlidingWindowInferer
-from monai.utils.misc import ensure_tuple
 from monai.utils.module import look_up_option
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from unet_med.geometry import Tile, tile_grid
 from unet_med.inferers.batch_statistics import KINDS as STATISTICS
-from unet_med.inferers.batch_statistics import BatchNorm, batch_norms, own_statistics, window_sides
-from unet_med.inferers.stitch import BORDERS, Stitcher, WrongSizeError, read_window
-from unet_med.inferers.test_time_augmentation import KINDS, views
+from unet_med.inferers.batch_statistics import (
+    BatchNorm,
+    Statistics,
+    batch_norms,
+    find_statistics,
+    use_statistics,
+    window_sides,
+)
+from unet_med.inferers.passes import (
+    Net,
+    Pass,
+    Predict,
+    assuming,
+    call,
+    float_type,
+    tiles_for,
+)
+from unet_med.inferers.pixels import BORDERS, Box, Pixels, Read, enlarged, in_memory
+from unet_med.inferers.region import needed_for, spans_of
+from unet_med.inferers.stitch import Stitcher
+from unet_med.inferers.test_time_augmentation import KINDS, View, views
 from unet_med.inferers.tile_size import (
     TileSize,
     affordable_pixels,
@@ -118,11 +134,10 @@ class OverlapTileInferer(SlidingWindowInferer):
         self.stride = stride
         self.tta = look_up_option(tta, KINDS)
         self.statistics = look_up_option(statistics, STATISTICS)
+        self.sides: list[int] = []  # of the tiles of the last run, px
         self._most_pixels: int | None = None  # of a tile, once memory did not suffice
 
-    def __call__(
-        self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Tensor:
+    def __call__(self, inputs: Tensor, network: Predict, *args: Any, **kwargs: Any) -> Tensor:
         """Logits of a whole image.
 
         Args:
@@ -143,96 +158,159 @@ class OverlapTileInferer(SlidingWindowInferer):
             TypeError: the network returns something else than one tensor.
             MemoryError: memory does not suffice for the smallest tiles.
         """
-        device = torch.device(kwargs.pop("device", self.device) or inputs.device)
+        device = kwargs.pop("device", None)
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        tiling = tiling_of(network, image, margin=self.margin, stride=self.stride)
-        by_slice = tiling.spatial_dims == 2 and image.ndim == 5
-        if (not by_slice and image.ndim != tiling.spatial_dims + 2) or image.numel() == 0:
+        net = self._net(partial(call, network, args, kwargs), network, image.ndim - 2, device)
+        by_slice = net.tiling.spatial_dims == 2 and image.ndim == 5
+        if (not by_slice and image.ndim != net.tiling.spatial_dims + 2) or image.numel() == 0:
             raise ValueError(
-                f"input of shape {tuple(image.shape)} is no batch of {tiling.spatial_dims}-D "
+                f"input of shape {tuple(image.shape)} is no batch of {net.tiling.spatial_dims}-D "
                 f"images (B, C, *S) for this network"
             )
         slices = image.shape[4:]
         if by_slice:
             image = image.movedim(-1, 1).flatten(0, 1)  # (B * Z, C, X, Y)
-
-        stitcher = Stitcher(
-            predict=lambda tiles: network(tiles, *args, **kwargs),
-            batch_size=self.sw_batch_size,
-            border=str(self.padding_mode),
-            dtype=image.dtype if image.is_floating_point() else _float_type(network),
-            run_on=torch.device(self.sw_device or image.device),
-            device=device,
-            progress=self.progress,
-        )
         layers = batch_norms(network) if self.statistics == "image" else []
         if layers:
-            by_image = [self._by_itself(one, tiling, stitcher, layers) for one in image.split(1)]
-            logits = torch.cat(by_image)  # (B, K, *S)
+            ones = image.split(1)
+            logits = torch.cat([self._by_itself(one, net, layers) for one in ones])
         else:
-            logits = self._average(image, tiling, stitcher)
+            logits = self._whole(image, net)  # (B, K, *S)
         if by_slice:
             logits = logits.unflatten(0, (-1, *slices)).movedim(1, -1)  # (B, K, X, Y, Z)
         if isinstance(inputs, MetaTensor):
             return MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)
         return logits
 
-    def _by_itself(
-        self, image: Tensor, tiling: Tiling, stitcher: Stitcher, layers: list[BatchNorm]
+    def region(
+        self,
+        read: Read,
+        shape: Sequence[int],
+        box: Box,
+        network: Predict,
+        *,
+        tile: TileSize | None = None,
     ) -> Tensor:
-        """Logits of one image `(1, C, *S)` under its own statistics."""
-        # At the bottom a channel of a single pixel has no statistics: two at least.
-        large = read_window(image[0], [(0, max(n, 2 * tiling.stride)) for n in image.shape[2:]])
-        sides = window_sides(large.shape[1:], tiling)
-        one_by_one = replace(stitcher, batch_size=1)
-        look = partial(self._run, large[None], tiling, one_by_one, "statistics", sides)
-        with torch.no_grad(), own_statistics(layers, look):
-            return self._average(image, tiling, stitcher)
+        """Logits of a box of images that need not be in memory, equal to those of the whole.
 
-    def _average(self, image: Tensor, tiling: Tiling, stitcher: Stitcher) -> Tensor:
-        """Mean of the logits over the views of `tta`."""
-        ways = views(self.tta, tiling.spatial_dims)
+        Batch normalisation keeps the statistics that it has: for those of the image, find them
+        with `image_statistics` and run this within `use_statistics`.
+
+        Args:
+            read: gives the pixels of a box inside the images, ``(B, C, *sides)``; asked once.
+            shape: sides of the whole images, px.
+            box: the box, ``(start, stop)`` an axis, px, inside the images.
+            network: as in a call.
+            tile: largest input sides of the network, px, turned with the image and cut to what
+                the box needs; None: the inferer's `tile_size`.
+
+        Returns:
+            ``(B, K, *sides of the box)``.
+
+        Raises:
+            ValueError: see a call.
+            MemoryError: memory does not suffice for the smallest tiles.
+        """
+        net = self._net(network, network, len(shape))
+        return self._logits(read, shape, box, net, self.roi_size if tile is None else tile)
+
+    def image_statistics(
+        self, read: Read, shape: Sequence[int], network: Predict
+    ) -> list[Statistics]:
+        """Statistics of one image in the network's layers of batch normalisation.
+
+        Args:
+            read: as in `region`, of one image; asked once a window.
+            shape: sides of the image, px.
+            network: as in a call.
+
+        Returns:
+            For `use_statistics`; empty where the inferer takes those of the training.
+        """
+        layers = batch_norms(network) if self.statistics == "image" else []
+        net = self._net(network, network, len(shape))
+        return find_statistics(layers, partial(self._look, read, shape, net)) if layers else []
+
+    def _net(
+        self,
+        predict: Callable[..., Any],
+        network: Predict,
+        dims: int,
+        device: Any = None,
+    ) -> Net:
+        image = torch.empty([1] * (2 + dims))
+        tiling = tiling_of(network, image, margin=self.margin, stride=self.stride)
+        return Net(predict, tiling, float_type(network), device or self.device)
+
+    def _whole(self, image: Tensor, net: Net) -> Tensor:
+        """Logits of images in memory `(B, C, *S)`: of the box that is the image."""
+        shape = tuple(image.shape[2:])
+        return self._logits(in_memory(image), shape, tuple((0, n) for n in shape), net)
+
+    def _by_itself(self, image: Tensor, net: Net, layers: list[BatchNorm]) -> Tensor:
+        """Logits of one image `(1, C, *S)` under its own statistics."""
+        look = partial(self._look, in_memory(image), tuple(image.shape[2:]), net)
+        with use_statistics(layers, find_statistics(layers, look)):
+            return self._whole(image, net)
+
+    def _look(self, read: Read, shape: Sequence[int], net: Net) -> None:
+        """Run the network over an image for its statistics alone, in windows of one size."""
+        least = 2 * net.tiling.stride  # at the bottom a single pixel a channel has no statistics
+        large = [max(length, least) for length in shape]
+        sides = window_sides(large, net.tiling)
+        border = enlarged(BORDERS[str(self.padding_mode)], least)
+
+        def look(tiling: Tiling) -> None:
+            whole = tuple((0, length) for length in large)
+            tiles = tiles_for(spans_of(large, whole, tiling), whole, sides, tiling, sides)
+            hidden = not self.progress
+            for tile in tqdm(tiles, "statistics", unit="tile", disable=hidden, leave=None):
+                pixels = Pixels.load(read, shape, tile.read, border)
+                stitcher = self._stitcher(pixels, net)
+                stitcher.run(pixels, View(), [(0, tile)], tiling.lost)
+
+        assuming(net.tiling, sides, look)
+
+    def _logits(
+        self,
+        read: Read,
+        shape: Sequence[int],
+        box: Box,
+        net: Net,
+        tile: TileSize | None = None,
+    ) -> Tensor:
+        """Mean of the logits of a box over the views of `tta`; its pixels are read once."""
+        ways = views(self.tta, net.tiling.spatial_dims)
+        needed = needed_for(shape, box, net.tiling, ways)
+        pixels = Pixels.load(read, shape, needed, BORDERS[str(self.padding_mode)])
+        stitcher = self._stitcher(pixels, net)
         total: Tensor | None = None
         for number, view in enumerate(ways, start=1):
             note = f"view {number} of {len(ways)}" if len(ways) > 1 else ""
-            logits = view.undo(self._run(view.apply(image), tiling, stitcher, note))
+            cut = tile is not None
+            size: TileSize = self.roi_size if tile is None else tile
+            if cut and isinstance(size, Sequence) and not isinstance(size, str):
+                size = list(view.shape(size))  # tiles turn with the image
+            fitting = partial(self._fitting, Pass(pixels, box, view, stitcher, size, cut, note))
+            logits = assuming(net.tiling, size, fitting)
             total = logits if total is None else total.add_(logits)
         assert total is not None  # there is at least one view
         return total if len(ways) == 1 else total.div_(len(ways))
 
-    def _run(
-        self,
-        image: Tensor,
-        tiling: Tiling,
-        stitcher: Stitcher,
-        note: str,
-        tile_size: TileSize | None = None,
-    ) -> Tensor:
-        """Logits of the image as it is; what a foreign network pads shows in its first tile."""
-        size: TileSize = self.roi_size if tile_size is None else tile_size
-        tried: WrongSizeError | None = None
-        for known in _assumptions(tiling, size):
-            tiles = self._plan(image, known, stitcher, size)
-            try:
-                if tile_size is not None:  # statistics are those of windows of one size
-                    return stitcher.stitch(image, tiles, known.lost, note)
-                return self._fitting(image, tiles, known, stitcher, note)
-            except WrongSizeError as error:
-                tried = error
-        raise ValueError(
-            f"{tried}; with a margin of {tiling.margin} px a valid network loses "
-            f"{2 * tiling.margin} px an axis, and a same-padding one keeps its size, in tiles of "
-            f"multiples of {tiling.stride} px: correct margin=, stride= or tile_size="
-        )
-
-    def _fitting(
-        self, image: Tensor, tiles: list[Tile], tiling: Tiling, stitcher: Stitcher, note: str
-    ) -> Tensor:
-        """Logits by the given tiles, or by the largest smaller ones for which memory suffices."""
+    def _fitting(self, work: Pass, tiling: Tiling) -> Tensor:
+        """Logits by the tiles of the size, or by the largest smaller ones that memory allows."""
+        shape = work.view.shape(work.pixels.shape)
+        box = work.view.find(work.box, work.pixels.shape)
+        spans = spans_of(shape, box, tiling)
+        lengths = [stop - start for start, stop in spans]
+        asked, sides = work.size, self._sides(work, lengths, tiling)
         while True:
-            sides = [stop - start for start, stop in tiles[0].read]
+            tiles = tiles_for(spans, box, sides, tiling, asked)
+            self.sides = sides = [stop - start for start, stop in tiles[0].read]
             try:
-                return stitcher.stitch(image, tiles, tiling.lost, note)
+                return work.stitcher.stitch(
+                    work.pixels, work.box, work.view, tiles, tiling.lost, work.note
+                )
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -245,57 +323,33 @@ class OverlapTileInferer(SlidingWindowInferer):
                 )
             _log.warning("out of memory in tiles of %s px; going on with %s px", sides, smaller)
             self._most_pixels = prod(smaller)  # for the images to come, where the size is ours
-            tiles = self._plan(image, tiling, stitcher, smaller)
+            asked = sides = smaller
 
-    def _plan(
-        self, image: Tensor, tiling: Tiling, stitcher: Stitcher, size: TileSize
-    ) -> list[Tile]:
-        """The grid for one image; refuses one that cannot be exact."""
-        shape = image.shape[2:]
-        if size == "auto":
-            pixels, fast_pixels = affordable_pixels(
-                tiling,
-                stitcher.run_on,
-                batch_size=self.sw_batch_size,
-                itemsize=stitcher.dtype.itemsize,
-            )
-            pixels = min(pixels, self._most_pixels or pixels)
-            sides = automatic_sides(shape, tiling, pixels=pixels, fast_pixels=fast_pixels)
-        else:
-            sides = requested_sides(shape, tiling, size)
-        try:
-            tiles = tile_grid(
-                shape,
-                sides,
-                margin=tiling.margin,
-                stride=tiling.stride,
-                padding=tiling.padding or "",
-            )
-        except ValueError as error:
-            raise ValueError(f"tile_size {size}: {error}") from None
-        if len(tiles) > 1 and tiling.whole_image_layer:
-            raise ValueError(
-                f"{tiling.whole_image_layer} computes statistics over the whole image, so "
-                f"{len(tiles)} tiles of {sides} px cannot equal one pass; use tile_size=-1 for one "
-                f"pass, or a network without normalisation or with batch normalisation after eval()"
-            )
-        return tiles
+    def _sides(self, work: Pass, lengths: Sequence[int], tiling: Tiling) -> list[int]:
+        """Input sides of the network: what was asked for, or the cheapest within the memory."""
+        if work.size != "auto":
+            sides = requested_sides(lengths, tiling, work.size)
+            if work.cut:
+                whole = [tiling.whole_side(length) for length in lengths]
+                sides = [min(pair) for pair in zip(sides, whole, strict=True)]
+            return sides
+        stitcher = work.stitcher
+        pixels, fast_pixels = affordable_pixels(
+            tiling,
+            stitcher.run_on,
+            batch_size=self.sw_batch_size,
+            itemsize=stitcher.dtype.itemsize,
+        )
+        pixels = min(pixels, self._most_pixels or pixels)
+        return automatic_sides(lengths, tiling, pixels=pixels, fast_pixels=fast_pixels)
 
-
-def _assumptions(tiling: Tiling, size: TileSize) -> list[Tiling]:
-    """What a network's padding may be, likeliest first; one that says so leaves no choice."""
-    if tiling.padding is not None:
-        return [tiling]
-    given = [] if isinstance(size, str) else ensure_tuple(size)
-    sides = [side for side in given if side is not None and side > 0]
-    if not sides or min(sides) < 2 * tiling.margin + tiling.stride:
-        return [tiling.assume("same")]
-    if any(side % tiling.stride for side in sides):
-        return [tiling.assume("valid", sides[0])]
-    return [tiling.assume("same"), tiling.assume("valid", sides[0])]
-
-
-def _float_type(network: Any) -> torch.dtype:
-    """Type of a network's weights, for images of integers."""
-    weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
-    return next((w.dtype for w in weights if w.is_floating_point()), torch.get_default_dtype())
+    def _stitcher(self, pixels: Pixels, net: Net) -> Stitcher:
+        here, dtype = pixels.values.device, pixels.values.dtype
+        return Stitcher(
+            predict=net.predict,
+            batch_size=self.sw_batch_size,
+            dtype=dtype if dtype.is_floating_point else net.dtype,
+            run_on=torch.device(self.sw_device or here),
+            device=torch.device(net.device or here),
+            progress=self.progress,
+        )

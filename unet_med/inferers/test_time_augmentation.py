@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from unet_med.inferers.pixels import Box
+
+T = TypeVar("T")
 KINDS = (None, "flips", "rotations")
-Box = tuple[tuple[int, int], ...]  # (start, stop) px a spatial axis; may reach beyond the image
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class View:
         x = x.flip(self.flips) if self.flips else x
         return torch.rot90(x, -self.turns, (2, 3)) if self.turns else x
 
-    def shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+    def shape(self, shape: Sequence[T]) -> tuple[T, ...]:
         """Spatial sides of an image of `shape` seen this way."""
         return (shape[1], shape[0], *shape[2:]) if self.turns % 2 else tuple(shape)
 

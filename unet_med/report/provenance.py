@@ -7,7 +7,6 @@ trained it. Both are plain JSON, for people and for `unet-med report`.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -18,6 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.data.atomic import atomic_write
+from unet_med.data.checksum import sha256
+
+__all__ = [
+    "PACKAGES",
+    "RECORD",
+    "TRAINING",
+    "device_name",
+    "now",
+    "read_record",
+    "sha256",
+    "versions",
+    "write_record",
+]
 
 RECORD = "record.json"
 TRAINING = "training.json"
@@ -38,17 +50,6 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """This moment, UTC, to the second: `2026-11-21T10:15:00+00:00`."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal; of a folder's files one after the other, by name."""
-    root = Path(path)
-    digest = hashlib.sha256()
-    for file in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def write_record(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

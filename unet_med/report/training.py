@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unet_med.bundle import read_plan
 from unet_med.report.chart import curve_svg
 from unet_med.report.provenance import TRAINING, read_record, sha256
 
@@ -59,14 +60,21 @@ def _facts(bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]) ->
         "seed": settings.get("seed"),
         "epochs": f"{history[-1]['epoch']:g}" if history else None,
         "minutes": f"{history[-1]['minutes']:.1f}" if history else None,
-        "images": settings.get("images"),
-        "labels": settings.get("labels"),
+        **_data(bundle, settings),
         "trained with": listed_versions(record.get("versions", {})),
         "trained on": record.get("device"),
         "finished": record.get("finished"),
         "weights now, SHA-256": sha256(weights) if weights.is_file() else None,
     }
     return {name: str(fact) for name, fact in facts.items() if fact not in (None, "")}
+
+
+def _data(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the network was trained on: by the plan, else as the config says."""
+    data = read_plan(bundle).get("data")
+    if not data:
+        return {"images": settings.get("images"), "labels": settings.get("labels")}
+    return {"images": f"{len(data['cases'])} file(s) in {data['images']}", "labels": data["labels"]}
 
 
 def _curves(history: Sequence[Row]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
 from unet_med.data.labels import IGNORED
+from unet_med.transforms.windowed import Box, Found, Windowed
 
 
 class SelectSliced(MapTransform):
@@ -87,21 +89,40 @@ class CheckPaird(Transform):
             self._check_label(d[self.label_key], d[self.image_key])
         return d
 
+    def by_window(self, image: Windowed, found: Found) -> Windowed:
+        """The image unchanged; its pixels are looked at when they are read.
+
+        Raises:
+            ValueError: see the class.
+        """
+        name = _name(image, self.image_key)
+        self._check_shape((image.channels, *image.shape), name)
+
+        def read(box: Box) -> torch.Tensor:
+            pixels = image.read(box)
+            _check_finite(pixels, f"{name} at {box}")
+            return pixels
+
+        return replace(image, read=read)
+
     def _check_image(self, image: torch.Tensor) -> None:
         name = _name(image, self.image_key)
-        if image.shape[0] != self.in_channels:
-            kind = " (RGB or RGBA)" if image.shape[0] in (3, 4) else ""
+        self._check_shape(tuple(image.shape), name)
+        _check_finite(image, name)
+
+    def _check_shape(self, shape: tuple[int, ...], name: str) -> None:
+        channels, *sides = shape
+        if channels != self.in_channels:
+            kind = " (RGB or RGBA)" if channels in (3, 4) else ""
             raise ValueError(
-                f"image {name} has {image.shape[0]} channels{kind}, the network takes "
+                f"image {name} has {channels} channels{kind}, the network takes "
                 f"{self.in_channels}: convert it, or train with images like it"
             )
-        if self.spatial_dims is not None and image.ndim - 1 != self.spatial_dims:
+        if self.spatial_dims is not None and len(sides) != self.spatial_dims:
             raise ValueError(
-                f"image {name} has {image.ndim - 1} spatial axes {tuple(image.shape[1:])}, "
+                f"image {name} has {len(sides)} spatial axes {tuple(sides)}, "
                 f"the network takes {self.spatial_dims}: give images of one kind"
             )
-        if not bool(torch.isfinite(image).all()):
-            raise ValueError(f"image {name} holds NaN or infinite pixels: replace them first")
 
     def _check_label(self, label: torch.Tensor, image: torch.Tensor) -> None:
         name = _name(label, self.label_key)
@@ -173,6 +194,11 @@ class DropIgnoredd(MapTransform):
         for key in self.key_iterator(d):
             d[key] = d[key].masked_fill(ignored.to(d[key].device), 0)
         return d
+
+
+def _check_finite(image: torch.Tensor, name: str) -> None:
+    if not bool(torch.isfinite(image).all()):
+        raise ValueError(f"image {name} holds NaN or infinite pixels: replace them first")
 
 
 def _first(values: torch.Tensor) -> str:

@@ -158,7 +158,7 @@ class InstancesFromLogits(Transform):
                 f"a prediction of shape {tuple(logits.shape)}; instances need (C, *spatial) with "
                 "channel 0 as background and at least one foreground channel"
             )
-        classes = as_numpy(self._classes(convert_to_tensor(logits, track_meta=False)))  # (*S)
+        classes = as_numpy(self.classes(convert_to_tensor(logits, track_meta=False)))  # (*S)
         found = np.zeros(classes.shape, np.int32)
         for number in range(1, logits.shape[0]):
             objects = instances_from_mask(
@@ -167,8 +167,8 @@ class InstancesFromLogits(Transform):
             found += np.where(objects > 0, objects + found.max(initial=0), 0).astype(np.int32)
         return _like(regrow(found, self.grow)[None], logits)  # (1, *S)
 
-    def _classes(self, scores: torch.Tensor) -> torch.Tensor:
-        """Class of every pixel, `(*S)`."""
+    def classes(self, scores: torch.Tensor) -> torch.Tensor:
+        """Class of every pixel `(*S)`, of which the objects are made, by scores `(C, *S)`."""
         if self.threshold is None:
             return scores.argmax(dim=0)
         probabilities = scores.float().softmax(dim=0) if self.softmax else scores
@@ -247,10 +247,10 @@ class InstancesFromLogitsd(KeywiseTransform):
         connectivity: int = 1,
         allow_missing_keys: bool = False,
     ) -> None:
-        transform = InstancesFromLogits(
+        self.rule = InstancesFromLogits(
             min_size, threshold, softmax=softmax, grow=grow, connectivity=connectivity
         )
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+        super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
 
 
 def _checked_mask(values: NDArray[Any]) -> NDArray[Any]:

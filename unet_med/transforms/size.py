@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
@@ -16,10 +17,17 @@ from scipy import ndimage
 
 from unet_med.data.array_writer import UNITS
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.transforms.resampling import resample_window, taps_of
+from unet_med.transforms.windowed import Box, Found, Windowed
 
 __all__ = ["ElementSize", "ElementSizeD", "ElementSizeDict", "ElementSized"]
 
 Mode = Literal["bilinear", "nearest"]
+_UNKNOWN = (
+    "the pixel size is unknown, so the image cannot be resampled to {}: give it to the reader "
+    "(pixel_size of AutoReader, --pixel-size of unet-med), or save the file with it (in Fiji: "
+    "Image > Properties)"
+)
 
 
 class ElementSize(InvertibleTransform):
@@ -88,11 +96,7 @@ class ElementSize(InvertibleTransform):
         """
         mode = mode or self.mode
         if not knows_pixel_size(img):
-            raise ValueError(
-                "the pixel size is unknown, so the image cannot be resampled to "
-                f"{self.element_size}: give it to the reader (pixel_size of AutoReader, "
-                "--pixel-size of unet-med), or save the file with it (in Fiji: Image > Properties)"
-            )
+            raise ValueError(_UNKNOWN.format(self.element_size))
         if mode == "nearest" and not img.is_floating_point() and img.abs().max() > 2**24:
             raise ValueError(f"label {int(img.max())} exceeds 2**24: number labels from 1 up first")
         affine, shape = self._grid(img)
@@ -106,30 +110,74 @@ class ElementSize(InvertibleTransform):
         mode = self.resample.get_most_recent_transform(data)["extra_info"]["mode"]
         return _with_dtype_of(data, self.resample.inverse(data), mode)
 
+    def by_window(self, image: Windowed, found: Found) -> Windowed:
+        """The resampled image, window by window, equal to the whole to rounding.
+
+        Raises:
+            ValueError: see a call.
+        """
+        if image.meta.get("spacing_source") == "assumed":
+            raise ValueError(_UNKNOWN.format(self.element_size))
+        affine, shape = self._grid_of(image.affine, image.shape, image.meta)
+        taps = taps_of(image.affine, affine, image.shape, shape, "bilinear")
+        sigmas = _sigmas(image.affine, affine, len(shape)) if self.anti_aliasing else []
+        reaches = [int(4 * sigma + 0.5) for sigma in sigmas or [0.0] * len(shape)]  # scipy's
+
+        def read(box: Box) -> torch.Tensor:
+            needed = []
+            for tap, side, reach, length in zip(taps, box, reaches, image.shape, strict=True):
+                start, stop = tap.needed(*side)
+                needed.append((max(0, start - reach), min(length, stop + reach)))
+            pixels = _smooth(image.read(tuple(needed)), sigmas)
+            return resample_window(pixels, taps, box, [start for start, _ in needed])
+
+        return replace(image, read=read, shape=tuple(shape), affine=affine)
+
+    def back_by_window(self, image: Windowed, to: Windowed, mode: Mode) -> Windowed:
+        """A result on the new grid, brought back to the old one window by window.
+
+        Args:
+            image: the result, on the grid of `by_window`.
+            to: the image that `by_window` was given.
+            mode: ``"bilinear"``, or ``"nearest"`` for labels.
+        """
+        taps = taps_of(image.affine, to.affine, image.shape, to.shape, mode)
+
+        def read(box: Box) -> torch.Tensor:
+            needed = tuple(tap.needed(*side) for tap, side in zip(taps, box, strict=True))
+            values = image.read(needed)
+            return resample_window(values, taps, box, [start for start, _ in needed])
+
+        return replace(image, read=read, shape=to.shape, affine=to.affine)
+
     def _grid(self, img: MetaTensor) -> tuple[torch.Tensor, list[int]]:
+        return self._grid_of(img.affine, img.shape[1:], img.meta)
+
+    def _grid_of(
+        self, affine: torch.Tensor, shape: Sequence[int], meta: Mapping[str, Any]
+    ) -> tuple[torch.Tensor, list[int]]:
         """Affine and sides of the new pixel grid, centred on the old one."""
-        shape = img.shape[1:]
-        old = affine_to_spacing(img.affine, len(shape)).tolist()
-        new = self._sizes(img)
+        old = affine_to_spacing(affine, len(shape)).tolist()
+        new = self._sizes(len(shape), meta)
         new += old[len(new) :]  # axes that the network does not see
-        to_old = torch.eye(len(img.affine), dtype=img.affine.dtype)  # new index -> old index
+        to_old = torch.eye(len(affine), dtype=affine.dtype)  # new index -> old index
         sides = []
         for axis, side in enumerate(shape):
             ratio = new[axis] / old[axis]
             sides.append(max(1, round(side / ratio)))
             to_old[axis, axis] = ratio
             to_old[axis, -1] = ((side - 1) - (sides[-1] - 1) * ratio) / 2
-        return img.affine @ to_old, sides
+        return affine @ to_old, sides
 
-    def _sizes(self, img: MetaTensor) -> list[float]:
+    def _sizes(self, axes: int, meta: Mapping[str, Any]) -> list[float]:
         """New pixel size of the network's axes, in the unit of the image's affine."""
-        dims = min(self.spatial_dims or 3, img.ndim - 1)
+        dims = min(self.spatial_dims or 3, axes)
         if len(self.element_size) not in (1, dims):
             raise ValueError(
                 f"element_size {self.element_size} has {len(self.element_size)} values for "
                 f"{dims} image axes"
             )
-        own = img.meta.get("spatial_unit") or self.unit
+        own = meta.get("spatial_unit") or self.unit
         factor = MICROMETRES[self.unit] / MICROMETRES[own] if self.unit and own else 1.0
         sizes = self.element_size * (dims if len(self.element_size) == 1 else 1)
         return [size * factor for size in sizes]
@@ -186,6 +234,14 @@ class ElementSized(MapTransform, InvertibleTransform):
                 raise ValueError(f"{key}: {error}") from None
         return d
 
+    def by_window(self, image: Windowed, found: Found) -> Windowed:
+        """See `ElementSize.by_window`."""
+        return self.sizer.by_window(image, found)
+
+    def back_by_window(self, image: Windowed, to: Windowed, mode: Mode) -> Windowed:
+        """See `ElementSize.back_by_window`."""
+        return self.sizer.back_by_window(image, to, mode)
+
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Every key back to its shape and affine before the transform."""
         d = dict(data)
@@ -195,16 +251,27 @@ class ElementSized(MapTransform, InvertibleTransform):
 
 
 def _smoothed(img: MetaTensor, affine: torch.Tensor) -> MetaTensor:
-    """Smooth an image against aliasing at the pixel size of `affine`."""
-    dims = img.ndim - 1
-    old, new = (affine_to_spacing(a, dims).tolist() for a in (img.affine, affine))
-    sigmas = [max(0.0, (n / o - 1) / 2) for n, o in zip(new, old, strict=True)]  # px
-    if not any(sigma > 1e-3 for sigma in sigmas):
+    """An image without what pixels of the size of `affine` cannot hold."""
+    sigmas = _sigmas(img.affine, affine, img.ndim - 1)
+    if not sigmas:
         return img
-    pixels = img.detach().cpu().numpy().astype(np.float32, copy=False)
-    smooth = ndimage.gaussian_filter(pixels, [0.0, *sigmas], mode="nearest")
-    out: MetaTensor = convert_to_dst_type(smooth, img, dtype=torch.float32)[0]
+    out: MetaTensor = convert_to_dst_type(_smooth(img, sigmas), img, dtype=torch.float32)[0]
     return out
+
+
+def _sigmas(affine: torch.Tensor, new_affine: torch.Tensor, dims: int) -> list[float]:
+    """Gaussian of each axis, px; none where the pixels do not become larger."""
+    old, new = (affine_to_spacing(a, dims).tolist() for a in (affine, new_affine))
+    sigmas = [max(0.0, (n / o - 1) / 2) for n, o in zip(new, old, strict=True)]
+    return sigmas if any(sigma > 1e-3 for sigma in sigmas) else []
+
+
+def _smooth(img: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
+    """Pixels `(C, *S)` in float32, smoothed where there are `sigmas`."""
+    pixels = img.detach().cpu().numpy().astype(np.float32, copy=False)
+    if sigmas:
+        pixels = ndimage.gaussian_filter(pixels, [0.0, *sigmas], mode="nearest")
+    return torch.from_numpy(pixels)
 
 
 def knows_pixel_size(img: object) -> TypeGuard[MetaTensor]:

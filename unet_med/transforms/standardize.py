@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import Transform
 
 from unet_med.transforms.keywise import KeywiseTransform
+from unet_med.transforms.windowed import Box, Found, Windowed
 
 
 class Standardize(Transform):
@@ -32,7 +37,38 @@ class Standardize(Transform):
         axes = list(range(1, 1 + (self.spatial_dims or image.ndim - 1)))
         mean = image.mean(dim=axes, keepdim=True)
         std = image.std(dim=axes, keepdim=True, correction=0)
-        return (image - mean) / torch.where(std > 0, std, torch.ones_like(std))
+        return _scaled(image, mean, std)
+
+    def first_pass(self, image: Windowed, boxes: Iterable[Box]) -> dict[str, np.ndarray]:
+        """Mean and deviation of an image that is never in memory as a whole, see the module.
+
+        Args:
+            image: the image.
+            boxes: that together are the image.
+
+        Returns:
+            `mean` and `std`, both `(planes, C)`; one row for the whole.
+        """
+        by_plane = (self.spatial_dims or len(image.shape)) < len(image.shape)
+        mean, std = mean_and_deviation(image, boxes, by_plane=by_plane)
+        return {"mean": mean, "std": std}
+
+    def by_window(self, image: Windowed, found: Found) -> Windowed:
+        """The standardised image, window by window, in the type of the windows that come.
+
+        Args:
+            image: the image.
+            found: of `first_pass`.
+        """
+
+        def read(box: Box) -> torch.Tensor:
+            pixels = image.read(box)
+            pixels = pixels if pixels.is_floating_point() else pixels.to(torch.float32)
+            planes = slice(*box[-1]) if len(found["mean"]) > 1 else slice(None)
+            mean, std = (_row(found[name][planes], pixels) for name in ("mean", "std"))
+            return _scaled(pixels, mean, std)
+
+        return replace(image, read=read)
 
 
 class Standardized(KeywiseTransform):
@@ -52,7 +88,60 @@ class Standardized(KeywiseTransform):
         spatial_dims: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, Standardize(spatial_dims), allow_missing_keys=allow_missing_keys)
+        self.rule = Standardize(spatial_dims)
+        super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
+
+    def first_pass(self, image: Windowed, boxes: Iterable[Box]) -> dict[str, np.ndarray]:
+        """See `Standardize.first_pass`."""
+        return self.rule.first_pass(image, boxes)
+
+    def by_window(self, image: Windowed, found: Found) -> Windowed:
+        """See `Standardize.by_window`."""
+        return self.rule.by_window(image, found)
+
+
+def mean_and_deviation(
+    image: Windowed, boxes: Iterable[Box], *, by_plane: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, in float64.
+
+    Planes are merged as Chan, Golub and LeVeque (1983) do, without cancellation.
+
+    Args:
+        image: the image.
+        boxes: that together are the image.
+        by_plane: of each plane of a volume, its last axis; else of the whole.
+
+    Returns:
+        Both `(planes, C)`, one row for the whole; a deviation of 0 stays 0.
+    """
+    rows = image.shape[-1] if by_plane else 1
+    count = np.zeros((rows, 1))
+    mean, squares = np.zeros((2, rows, image.channels))
+    for box in boxes:
+        pixels = image.read(box)  # (C, X, Y[, Z])
+        planes = pixels.movedim(-1, 0) if pixels.ndim > 3 else pixels[None]  # (Z, C, X, Y)
+        for depth, plane in enumerate(planes):
+            row = box[-1][0] + depth if by_plane else 0
+            flat = plane.flatten(1).double().numpy()  # (C, pixels), one plane at a time
+            here, n = flat.mean(-1), flat.shape[-1]  # (C,)
+            total, step = count[row] + n, here - mean[row]
+            spread = ((flat - here[:, None]) ** 2).sum(-1)
+            squares[row] += spread + step**2 * count[row] * n / total
+            mean[row] += step * n / total
+            count[row] = total
+    return mean, np.sqrt(squares / count)
+
+
+def _scaled(image: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """The one place where an image is standardised."""
+    return (image - mean) / torch.where(std > 0, std, torch.ones_like(std))
+
+
+def _row(values: np.ndarray, pixels: torch.Tensor) -> torch.Tensor:
+    """A number a channel and plane, `(planes, C)`, as `(C, 1, 1, planes)` or `(C, 1, ...)`."""
+    rows = torch.from_numpy(values).to(pixels).T  # (C, planes)
+    return rows.reshape(rows.shape[0], *[1] * (pixels.ndim - 2), rows.shape[1])
 
 
 StandardizeD = StandardizeDict = Standardized

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from unet_med.data.sources import Source, open_source
 from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.executors import BlocksFailedError, run_blocks
 from unet_med.volumes.job import BlockJob
-from unet_med.volumes.sources import Source, open_source
 
 __all__ = [
     "Block",

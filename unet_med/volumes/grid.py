@@ -7,32 +7,31 @@ from collections.abc import Sequence
 
 from unet_med.data.zarr_writer import levels_above
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides, requested_sides
-from unet_med.inferers.tiling import Tiling
-from unet_med.volumes.model import Model
-from unet_med.volumes.sources import Source
+from unet_med.segmentation import Volume
 from unet_med.volumes.store import Layout
 
-__all__ = ["choose_layout", "choose_tile", "smaller_tile"]
+__all__ = ["block_needs", "choose_layout", "choose_tile"]
 
 _SIDE = {2: 2048, 3: 256}  # px of a block: 134 MB of float32 for two classes in 3-D
 _PLANES = 4  # of a block, for a network of planes
 
 
-def choose_layout(image: Source, model: Model, block: Sequence[int] | None = None) -> Layout:
+def choose_layout(volume: Volume, block: Sequence[int] | None = None) -> Layout:
     """Sides of the volume, its blocks and levels.
 
     Args:
-        image: the source.
-        model: whose stride decides which sides are legal.
+        volume: whose network's stride decides which sides are legal; any are where it works on
+            pixels of another size.
         block: sides, px, `([Z,] Y, X)`; None: 2048 px in 2-D and 256 px in 3-D.
 
     Raises:
         ValueError: a side is no multiple of the stride; the message has the nearest.
     """
-    dims, stride = model.tiling.spatial_dims, model.tiling.stride
+    image, dims = volume.source, volume.tiling.spatial_dims
+    stride = volume.tiling.stride if volume.same_grid else 1
     strides = [1] * (len(image.shape) - dims) + [stride] * dims
     if block is None:
-        wanted = [_PLANES if step == 1 and len(strides) > dims else _SIDE[dims] for step in strides]
+        wanted = [_PLANES] * (len(strides) - dims) + [_SIDE[dims]] * dims
         block = [_up_to(step, side) for side, step in zip(wanted, strides, strict=True)]
     elif len(block) != len(strides):
         raise ValueError(
@@ -58,13 +57,13 @@ def choose_layout(image: Source, model: Model, block: Sequence[int] | None = Non
 
 
 def choose_tile(
-    layout: Layout, model: Model, tile: int | Sequence[int] | None = None, threads: int = 1
+    layout: Layout, volume: Volume, tile: int | Sequence[int] | None = None, threads: int = 1
 ) -> tuple[int, ...]:
     """Input sides of the network inside a block, px, `([Z,] Y, X)`, as many as it has axes.
 
     Args:
         layout: whose blocks.
-        model: the network; its inferer's `tile_size` counts unless it is `"auto"`.
+        volume: whose network; its inferer's `tile_size` counts unless it is `"auto"`.
         tile: sides, px; None: the cheapest that fit the memory, of which each worker has an
             equal share.
         threads: of a worker on a CPU.
@@ -72,35 +71,29 @@ def choose_tile(
     Raises:
         ValueError: a side does not fit the network, with the nearest that do.
     """
-    tiling = model.tiling
-    lengths = block_needs(layout.block[-tiling.spatial_dims :], tiling)
-    size = model.inferer.roi_size if tile is None else tile
+    tiling, segmenter = volume.tiling, volume.segmenter
+    lengths = block_needs(layout, volume)
+    size = segmenter.inferer.roi_size if tile is None else tile
     if tile is None and isinstance(size, (list, tuple)):
         size = list(size)[::-1]  # of a bundle, so in MONAI's order (X, Y[, Z])
     if isinstance(size, str):
         pixels, fast = affordable_pixels(
             tiling,
-            model.device,
-            batch_size=model.inferer.sw_batch_size,
-            itemsize=model.dtype.itemsize,
+            segmenter.device,
+            batch_size=segmenter.inferer.sw_batch_size,
+            itemsize=segmenter.dtype.itemsize,
         )
-        if model.device.type == "cpu":
+        if segmenter.device.type == "cpu":
             pixels //= max(1, (os.cpu_count() or 1) // threads)
         return tuple(automatic_sides(lengths, tiling, pixels=pixels, fast_pixels=fast))
     return tuple(requested_sides(lengths, tiling, size))
 
 
-def smaller_tile(tile: Sequence[int], tiling: Tiling) -> tuple[int, ...] | None:
-    """Legal sides of about half the size, px; None where they are the smallest."""
-    least = tiling.stepping_side()
-    halves = [max(least, side - -(-side // 2 // tiling.stride) * tiling.stride) for side in tile]
-    sides = tuple(min(side, half) for side, half in zip(tile, halves, strict=True))
-    return None if sides == tuple(tile) else sides
-
-
-def block_needs(block: Sequence[int], tiling: Tiling) -> list[int]:
+def block_needs(layout: Layout, volume: Volume) -> list[int]:
     """Sides of what is stitched for a block, px: a same-padded network needs its halo too."""
-    return [side + 2 * (tiling.margin - tiling.lost) for side in block]
+    tiling = volume.tiling
+    sides = volume.working_sides(layout.block[::-1])[::-1][-tiling.spatial_dims :]
+    return [side + 2 * (tiling.margin - tiling.lost) for side in sides]
 
 
 def _levels(shape: Sequence[int], block: Sequence[int], halved: Sequence[bool]) -> int:

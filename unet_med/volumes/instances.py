@@ -117,7 +117,7 @@ def merge_components(blocks: Sequence[Block], load: Load, *, min_size: int = 0) 
             "find those of all blocks with one"
         )
     connectivity, grow = rules.pop()
-    _check_thickness(blocks[0], grid, grow)
+    _check_thickness(blocks, grid, grow)
     kinds, first, size = (np.concatenate([part[k] for part in parts]) for k in range(3))
     starts = np.cumsum([0, *(len(part[0]) for part in parts)])
     numbers = _number(_join(blocks, load, starts, connectivity), kinds, first, size, min_size)
@@ -156,7 +156,7 @@ def instances_of_block(classes: Any, block: Block, numbering: Numbering, load: L
 def label_blocks(
     classes: Any,
     out: Any,
-    block: Sequence[int],
+    block: Sequence[int] | Sequence[Block],
     *,
     connectivity: int = 1,
     min_size: int = 0,
@@ -168,7 +168,8 @@ def label_blocks(
         classes: class of every voxel, `(*S)`, 0 is background; whatever has a `shape` and takes
             slices: an array, a memory map, a Zarr array.
         out: receives the instances; of the same shape, an integer dtype that holds their number.
-        block: sides of a block, px; for a Zarr array a multiple of its shards.
+        block: sides of a block, px, for a Zarr array a multiple of its shards; or all blocks, in
+            C order of a whole grid.
         connectivity: 1 joins voxels that share a face, the number of axes corners too.
         min_size: smallest instance kept, px.
         grow: px by which instances grow into the background between them.
@@ -190,7 +191,8 @@ def label_blocks(
             f"instances of shape {tuple(out.shape)} for classes of shape {tuple(classes.shape)}: "
             "both need the same"
         )
-    blocks = split(classes.shape, block)
+    blocks = [part for part in block if isinstance(part, Block)]
+    blocks = blocks or split(classes.shape, [side for side in block if isinstance(side, int)])
     with tempfile.TemporaryDirectory(prefix="unet-med-") as folder:
 
         def table(index: tuple[int, ...]) -> Path:
@@ -225,15 +227,18 @@ def _summary(part: Components) -> tuple[Integers, Integers, Integers, int, int]:
     return part.classes, part.first, part.size, part.connectivity, part.grow
 
 
-def _check_thickness(block: Block, grid: Sequence[int], grow: int) -> None:
+def _check_thickness(blocks: Sequence[Block], grid: Sequence[int], grow: int) -> None:
     """What grows into a block must come from its next neighbours alone."""
-    for axis, (part, count) in enumerate(zip(block.slices, grid, strict=True)):
-        side = part.stop - part.start
-        if count > 1 and side < 2 * grow:
-            raise ValueError(
-                f"blocks of {side} px along axis {axis} and grow={grow}: the side must be at least "
-                f"{2 * grow} px; use larger blocks or grow={side // 2}"
-            )
+    for block in blocks:
+        for axis, (part, place, count) in enumerate(
+            zip(block.slices, block.index, grid, strict=True)
+        ):
+            side = part.stop - part.start
+            if place < count - 1 and side < 2 * grow:
+                raise ValueError(
+                    f"blocks of {side} px along axis {axis} and grow={grow}: the side must be at "
+                    f"least {2 * grow} px; use larger blocks or grow={side // 2}"
+                )
 
 
 def _join(blocks: Sequence[Block], load: Load, starts: Integers, connectivity: int) -> Integers:

@@ -14,17 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from unet_med.bundle import find_weights
 from unet_med.data.atomic import atomic_write
+from unet_med.data.sources import Source, open_source
+from unet_med.segmentation import Segmenter, Volume
+from unet_med.segmentation.volume import Found
 from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.grid import choose_layout, choose_tile
-from unet_med.volumes.model import Model, Statistics, load_model, weights_of
-from unet_med.volumes.sources import Source, open_source
-from unet_med.volumes.statistics import (
-    fingerprint,
-    load_statistics,
-    save_statistics,
-    whole_statistics,
-)
+from unet_med.volumes.objects import working_blocks
+from unet_med.volumes.statistics import fingerprint, load_statistics, save_statistics
 from unet_med.volumes.store import Layer, Layout, create_store
 
 __all__ = ["BlockJob"]
@@ -51,7 +49,10 @@ class BlockJob:
         layers: what blocks write.
         device: `"cpu"` or `"cuda"`; their last digits differ.
         threads: of a worker on a CPU, on which last digits depend too.
-        instances: how components of the mask become instances: connectivity, and px.
+        instances: how components become instances: connectivity, and px.
+        objects: whether blocks store the classes of which instances are made; else those of
+            the mask are.
+        trust: whether the bundle may run what unet-med's own does not name.
         parts: hash of each thing that decides the result.
     """
 
@@ -66,6 +67,8 @@ class BlockJob:
     device: str
     threads: int
     instances: dict[str, int]
+    objects: bool
+    trust: bool
     parts: dict[str, str]
 
     @classmethod
@@ -81,9 +84,10 @@ class BlockJob:
         settings: Mapping[str, Any] | None = None,
         device: str = "cpu",
         threads: int = 1,
+        trust: bool = False,
         progress: bool = False,
     ) -> BlockJob:
-        """Lay out a run, with a first pass over the source where the network needs its statistics.
+        """Lay out a run, with a first pass over the source for what the network needs of it all.
 
         Args:
             source: OME-Zarr folder, TIFF or NIfTI file.
@@ -95,6 +99,7 @@ class BlockJob:
             settings: ids of `inference.json` to override, such as `{"tta": None}`.
             device: `"cpu"` or `"cuda"`.
             threads: of each worker on a CPU.
+            trust: run also what unet-med's own bundle does not name.
             progress: whether to show the first pass.
 
         Returns:
@@ -109,11 +114,14 @@ class BlockJob:
         source, output, bundle = (Path(p).absolute() for p in (source, output, bundle))
         if output.exists() and not (_folder(output) / "job.json").is_file():
             raise FileExistsError(f"{output} exists and has no job beside it: choose a new name")
+        if unknown := set(outputs) - set(OUTPUTS):
+            raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
         image = open_source(source)
-        model = load_model(bundle, settings, device)
-        _check_image(image, model)
-        layout = choose_layout(image, model, block)
-        sides = choose_tile(layout, model, tile, threads)
+        segmenter = Segmenter(bundle, device=device, trust=trust, **(settings or {}))
+        volume = Volume(segmenter, image, progress=progress)
+        layout = choose_layout(volume, block)
+        rules = volume.rules
+        elsewhere = not volume.same_grid or rules.threshold is not None
         job = cls(
             source=source,
             output=output,
@@ -121,17 +129,19 @@ class BlockJob:
             settings=dict(settings or {}),
             outputs=tuple(name for name in OUTPUTS if name in {"mask", *outputs}),
             layout=layout,
-            tile=sides,
-            layers=_layers(model, outputs),
+            tile=choose_tile(layout, volume, tile, threads),
+            layers=_layers(segmenter, outputs),
             device=device.split(":")[0],
             threads=threads,
-            instances=_instance_rules(model, layout, outputs),
+            instances={name: getattr(rules, name) for name in ("connectivity", "min_size", "grow")},
+            objects="instances" in outputs and elsewhere,
+            trust=trust,
             parts={},
         )
-        windows = split(layout.shape, layout.block)
-        statistics = whole_statistics(model, image, windows, progress=progress)
-        job = replace(job, parts=job._parts(image, statistics))
-        return job._publish(statistics)
+        if "instances" in outputs:
+            _check_thickness(job, volume)
+        job = replace(job, parts=job._parts(image, volume.found))
+        return job._publish(volume.found)
 
     @classmethod
     def load(cls, output: str | Path) -> BlockJob:
@@ -180,7 +190,7 @@ class BlockJob:
         return split(self.layout.shape, self.layout.block)
 
     @cached_property
-    def statistics(self) -> Statistics:
+    def statistics(self) -> Found:
         """What the first pass found."""
         return load_statistics(self.folder / "statistics.npz")
 
@@ -252,11 +262,13 @@ class BlockJob:
                 notes.append(json.loads(file.read_text(encoding="utf-8")))
         return notes
 
-    def _parts(self, image: Source, statistics: Statistics) -> dict[str, str]:
+    def _parts(self, image: Source, statistics: Found) -> dict[str, str]:
         """What decides the result, as hashes."""
-        configs = [self.bundle / "configs" / f"{n}.json" for n in ("inference", "metadata")]
+        names = ("inference", "metadata", "plan")
+        configs = [self.bundle / "configs" / f"{name}.json" for name in names]
+        configs = [path for path in configs if path.is_file()]  # a bundle may have no plan
         return {
-            "weights": _file_hash(weights_of(self.bundle, self.settings)),
+            "weights": _file_hash(_weights_of(self.bundle, self.settings)),
             "configs": _hash([[_file_hash(file) for file in configs], self.settings]),
             "source": _hash([image.identity, image.shape, image.channels, str(image.dtype)]),
             "statistics": fingerprint(statistics),
@@ -266,7 +278,7 @@ class BlockJob:
             "version of a package": _hash(_versions()),
         }
 
-    def _publish(self, statistics: Statistics) -> BlockJob:
+    def _publish(self, statistics: Found) -> BlockJob:
         """Write job and output; another's that is there already must be the same."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
@@ -292,45 +304,36 @@ def _folder(output: Path) -> Path:
     return output.with_name(output.name + ".job")
 
 
-def _check_image(image: Source, model: Model) -> None:
-    """Refuse what does not fit the network."""
-    if image.channels != model.in_channels:
-        raise ValueError(
-            f"{image.path} has {image.channels} channels, the network takes {model.in_channels}"
-        )
-    if len(image.shape) < model.tiling.spatial_dims:
-        raise ValueError(f"{image.path} is a plane {image.shape}, the network takes volumes")
-
-
-def _layers(model: Model, outputs: Sequence[str]) -> tuple[Layer, ...]:
-    unknown = set(outputs) - set(OUTPUTS)
-    if unknown:
-        raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
-    classes = "uint8" if model.out_channels <= 256 else "uint16"
+def _layers(segmenter: Segmenter, outputs: Sequence[str]) -> tuple[Layer, ...]:
+    classes = "uint8" if segmenter.out_channels <= 256 else "uint16"
     layers = [Layer("mask", classes)]
     if "probabilities" in outputs:
-        dtype = str(model.dtype).removeprefix("torch.")
-        layers.append(Layer("probabilities", dtype, model.out_channels))
+        dtype = str(segmenter.dtype).removeprefix("torch.")
+        layers.append(Layer("probabilities", dtype, segmenter.out_channels))
     if "instances" in outputs:
         layers.append(Layer("instances", "uint32"))
     return tuple(layers)
 
 
-def _instance_rules(model: Model, layout: Layout, outputs: Sequence[str]) -> dict[str, int]:
-    rules = model.instances
-    axes = zip(layout.block, layout.shape, strict=True)
-    thinnest = min((side for side, length in axes if side < length), default=2 * rules.grow)
-    if "instances" in outputs and thinnest < 2 * rules.grow:
+def _check_thickness(job: BlockJob, volume: Volume) -> None:
+    """What grows into a block must come from its next neighbours alone."""
+    grow = job.instances["grow"]
+    blocks = working_blocks(volume, job.blocks)
+    sides = [
+        part.stop - part.start
+        for block in blocks
+        for part, length in zip(block.slices, volume.working.shape, strict=True)
+        if part.stop < length
+    ]
+    if (thinnest := min(sides, default=2 * grow)) < 2 * grow:
         raise ValueError(
-            f"blocks of {thinnest} px are thinner than the {2 * rules.grow} px within which the "
+            f"blocks of {thinnest} px are thinner than the {2 * grow} px within which the "
             f"bundle's instances grow: use larger blocks"
         )
-    if "instances" in outputs and rules.threshold is not None:
-        raise ValueError(
-            f"the bundle's instances are where the foreground is above {rules.threshold}; block by "
-            f"block they are made of the mask: set threshold to null in inference.json"
-        )
-    return {name: getattr(rules, name) for name in ("connectivity", "min_size", "grow")}
+
+
+def _weights_of(bundle: Path, settings: Mapping[str, Any]) -> Path:
+    return Path(settings["checkpoint"]) if "checkpoint" in settings else find_weights(bundle)
 
 
 def _versions() -> dict[str, str]:

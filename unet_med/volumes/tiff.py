@@ -37,8 +37,8 @@ def write_tiffs(
 
     Args:
         job: all of whose blocks are done.
-        output: file of the mask, such as `out.ome.tif`; instances and probabilities go to
-            `out_instances.ome.tif` and `out_probabilities.ome.tif`.
+        output: file of the mask, such as `out.ome.tif` or `out_mask.ome.tif`; instances and
+            probabilities go to `out_instances.ome.tif` and `out_probabilities.ome.tif`.
         instances: how many there are, which decides their samples' size.
         progress: whether to show bars.
 
@@ -65,7 +65,8 @@ def write_tiffs(
 def _file_of(output: Path, layer: Layer) -> Path:
     if layer.name == "mask":
         return output
-    return output.with_name(f"{_stem(output)}_{layer.name}{output.name[len(_stem(output)) :]}")
+    stem, suffix = _stem(output), output.name[len(_stem(output)) :]
+    return output.with_name(f"{stem.removesuffix('_mask')}_{layer.name}{suffix}")
 
 
 def _stem(path: Path) -> str:

@@ -7,18 +7,17 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from unet_med.memory import free_memory, is_out_of_memory
+from unet_med.data.sources import open_source
+from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes.blocks import Block
-from unet_med.volumes.grid import smaller_tile
 from unet_med.volumes.job import BlockJob
-from unet_med.volumes.model import Model, load_model
-from unet_med.volumes.sources import Source, open_source
+from unet_med.volumes.objects import box_of, save_objects, working_blocks
 from unet_med.volumes.store import open_level, write_block
 
 __all__ = ["Outcome", "Worker", "checksum", "predict_block"]
@@ -44,15 +43,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Worker:
-    """A process's model and source, opened once."""
+    """A process's job and volume, opened once."""
 
     job: BlockJob
-    model: Model
-    source: Source
+    volume: Volume
 
     @classmethod
     def open(cls, output: str | Path, device: str | None = None) -> Worker:
-        """Load job, model and source, and refuse what is not as it was planned.
+        """Load job, bundle and source, and refuse what is not as it was planned.
 
         Args:
             output: whose job.
@@ -64,8 +62,10 @@ class Worker:
         job = BlockJob.load(output)
         job.check()
         torch.set_num_threads(job.threads)
-        model = load_model(job.bundle, job.settings, device or job.device)
-        return cls(job, model, open_source(job.source))
+        segmenter = Segmenter(
+            job.bundle, device=device or job.device, trust=job.trust, **job.settings
+        )
+        return cls(job, Volume(segmenter, open_source(job.source), job.statistics))
 
     def do(self, number: int) -> Outcome:
         """Predict a block, write its shards, then its marker; nothing if it is done already.
@@ -78,9 +78,9 @@ class Worker:
         started = time.perf_counter()
         try:
             self.job.note("failed", block, error="in work, or its process died at it")
-            probabilities, tile = self._patiently(block)
-            layers = self.write(block, probabilities)
+            layers = self.write(block, self._patiently(block))
             seconds = round(time.perf_counter() - started, 3)
+            tile = self.volume.segmenter.inferer.sides[::-1]  # smaller where memory was short
             self.job.note("done", block, checksum=checksum(layers), seconds=seconds, tile=tile)
         except Exception as error:
             if self.job.marker(block):  # another process was quicker, and has swept up since
@@ -90,9 +90,31 @@ class Worker:
             return Outcome(number, 0, text)
         return Outcome(number, layers[0].size)
 
-    def predict(self, block: Block, tile: Sequence[int]) -> np.ndarray:
-        """Class probabilities of a block, `(K, [Z,] Y, X)`."""
-        return self.model.probabilities(self.source, block, self.job.statistics, tile)
+    @cached_property
+    def objects(self) -> dict[tuple[int, ...], Block]:
+        """By index of a block, the part of the working grid of which it stores the classes."""
+        if not self.job.objects:
+            return {}
+        blocks = working_blocks(self.volume, self.job.blocks)
+        return {block.index[::-1]: block for block in blocks}
+
+    def predict(self, block: Block, tile: Sequence[int], *, store: bool = False) -> np.ndarray:
+        """Class probabilities of a block, `(K, [Z,] Y, X)`.
+
+        Args:
+            block: which one.
+            tile: largest input sides of the network, px, `([Z,] Y, X)`.
+            store: keep the classes of which instances are made, where the job wants them.
+        """
+        own = self.objects.get(block.index) if store else None
+        found = self.volume.predict(
+            box_of(block, turned=True), tile[::-1], None if own is None else box_of(own)
+        )
+        if own is not None and found.objects is not None:
+            save_objects(self.job.folder, own, found.objects)
+        values = found.probabilities
+        values = values.permute(0, *range(values.ndim - 1, 0, -1))
+        return np.ascontiguousarray(values.cpu().numpy())
 
     def write(self, block: Block, probabilities: np.ndarray) -> list[np.ndarray]:
         """Write what the job wants of a block; returns its layers at full resolution."""
@@ -115,23 +137,14 @@ class Worker:
             if layer.name != "instances"
         ]
 
-    def _patiently(self, block: Block) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Read errors are tried again; a lack of memory, with smaller tiles."""
-        tile, tries = self.job.tile, 0
-        while True:
+    def _patiently(self, block: Block) -> np.ndarray:
+        """Read errors are tried again."""
+        for tries in range(1, _READ_TRIES):
             try:
-                return self.predict(block, tile), tile
+                return self.predict(block, self.job.tile, store=True)
             except OSError:
-                tries += 1
-                if tries == _READ_TRIES:
-                    raise
                 time.sleep(0.5 * 4**tries)
-            except (MemoryError, RuntimeError) as error:
-                smaller = smaller_tile(tile, self.model.tiling)
-                if smaller is None or not is_out_of_memory(error):
-                    raise
-                tile = smaller
-                free_memory(error)
+        return self.predict(block, self.job.tile, store=True)
 
 
 def predict_block(address: tuple[str, str], number: int, device: str | None = None) -> Outcome:

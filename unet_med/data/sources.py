@@ -38,6 +38,8 @@ class Source:
         unit: `"um"`, `"mm"`, or None where the file does not say.
         identity: what changes when the content does: sizes, times, or metadata and their hash.
         read: gives the pixels of a window inside the image, `(C, [Z,] Y, X)`.
+        affine: voxel to world, `(4, 4)`, for indices in the order X, Y, Z; None where it holds
+            nothing but `spacing`.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Source:
     unit: str | None
     identity: dict[str, Any]
     read: Callable[[Window], np.ndarray]
+    affine: np.ndarray | None = None
 
 
 def open_source(path: str | Path) -> Source:
@@ -159,6 +162,7 @@ def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray
         unit=None if header.spacing_source == "assumed" else header.spatial_unit,
         identity={"bytes": status.st_size, "mtime_ns": status.st_mtime_ns},
         read=read,
+        affine=np.asarray(header.affine, dtype=np.float64),
     )
 
 

@@ -1,0 +1,156 @@
+"""The table of options: each acts on what is asked, or is refused."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unet_med.cli import main
+from unet_med.cli.option import build_parser
+from unet_med.cli.options import COMMANDS, PLAN, PREDICT, TRAIN, Option, config_ids
+from unet_med.data import SyntheticCells
+
+OTHER: dict[str, list[str]] = {  # values that a training was not begun with
+    "--preset": ["paper2015"],
+    "--label-kind": ["mask"],
+    "--classes": ["3"],
+    "--features": ["3", "5"],
+    "--dims": ["3"],
+    "--element-size": ["0.5"],
+    "--tile-size": ["64"],
+    "--seed": ["5"],
+    "--validation": ["0.5"],
+    "--config": ["sparse"],
+    "--series": ["0"],
+    "--time": ["0"],
+    "--channel": ["0"],
+    "--pixel-size": ["0.5"],
+    "--minutes": ["3"],
+    "--epochs": ["7"],
+    "--device": ["cpu"],
+    "--max-bytes": ["1G"],
+    "--images": ["other/images"],
+    "--labels": ["other/labels"],
+    "--output": ["elsewhere"],
+    "--resume": [],
+    "--plan-only": [],
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    SyntheticCells(2, (40, 36), num_cells=4).write(folder)
+    SyntheticCells(2, (40, 36), num_cells=4, seed=1).write(folder / "other")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A bundle with a checkpoint; that it is no real one is never looked at here."""
+    output = tmp_path_factory.mktemp("begun") / "out"
+    assert main(["init", str(output), *files(data)]) == 0
+    (output / "models/checkpoint.pt").touch()
+    return output
+
+
+def files(data: Path, part: str = ".") -> list[str]:
+    return ["--images", f"{data}/{part}/images", "--labels", f"{data}/{part}/labels"]
+
+
+@pytest.mark.parametrize("option", TRAIN, ids=lambda option: option.name)
+def test_every_option_is_applied_or_refused_when_resumed(
+    option: Option,
+    data: Path,
+    begun: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runs: list[dict[str, Any]] = []
+    monkeypatch.setattr("unet_med.cli.train._train", lambda _, settings: runs.append(settings))
+    monkeypatch.chdir(data)
+    configs = {path: path.read_text() for path in (begun / "configs").glob("*.json")}
+    words = ["train", *files(data), "--output", str(begun), "--resume"]
+    code = main([*words, option.name, *OTHER[option.name]])
+    said = capsys.readouterr()
+    changed = {path.name for path, text in configs.items() if path.read_text() != text}
+    for path, text in configs.items():
+        path.write_text(text)
+    if option.resumed in ("same", "data"):
+        assert (code, runs, changed) == (2, [], set())
+        assert "begun with" in said.err
+        assert option.resumed == "data" or option.name in said.err
+    elif option.id:
+        assert code == 0
+        assert changed >= {"plan.json", "train.json"}
+        assert runs[0]["resume"] is True
+    elif option.name == "--plan-only":
+        assert (code, runs, changed) == (0, [], set())
+        assert "label_kind" in said.out
+    elif option.name == "--output":  # another folder, in which nothing was begun
+        assert (code, "resume" in runs[0], changed) == (0, False, set())
+    else:
+        assert (code, runs[0]["resume"], changed) == (0, True, set())
+        assert option.name in ("--device", "--max-bytes", "--resume")
+
+
+def test_what_it_was_begun_with_may_be_said_again(
+    data: Path, begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[dict[str, Any]] = []
+    monkeypatch.setattr("unet_med.cli.train._train", lambda _, settings: runs.append(settings))
+    same = ["--preset", "modern", "--label-kind", "instances", "--dims", "2", "--seed", "0"]
+    same += ["--features", "16", "32", "64", "128", "256", "--validation", "0.1"]
+    words = ["train", *files(data), "--output", str(begun), "--resume", "--label-kind", "auto"]
+    assert main([*words, *same, "--classes", "2"]) == 0
+    assert len(runs) == 1
+
+
+def test_every_option_of_a_plan_says_what_it_sets() -> None:
+    configs = Path(__file__).resolve().parents[1] / "configs"
+    train = json.loads((configs / "train.json").read_text(encoding="utf-8"))
+    for option in PLAN:
+        elsewhere = option.name in ("--images", "--labels", "--device", "--max-bytes")
+        assert elsewhere == (option.id is None), option.name
+        assert option.id is None or option.id.split("::")[0] in train
+        assert option.resumed is not None
+    given = argparse.Namespace(epochs=3, label_kind="auto", channel=1, config=["sparse"])
+    assert config_ids(given) == {"epochs": 3}
+
+
+@pytest.mark.parametrize("option", [o for o in PREDICT if o.blocks is not None], ids=str)
+def test_options_of_predict_without_effect_are_refused(
+    option: Option, begun: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = [] if "action" in option.keywords else ["1/2"] if option.name == "--shard" else ["1"]
+    output = tmp_path / ("results" if option.blocks else "out.ome.zarr")
+    words = ["predict", f"{data}/images/cells_000.tif", "--bundle", str(begun)]
+    assert main([*words, "--output", str(output), option.name, *value]) == 2
+    assert f"{option.name} has no effect" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("words", [["--sample", "0.5"], ["--seed", "1"]])
+def test_options_of_verify_alone(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["job", "status", str(tmp_path / "out.ome.zarr"), *words]) == 2
+    assert f"{words[0]} has no effect without verify" in capsys.readouterr().err
+
+
+def test_init_without_images_plans_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "out"), "--epochs", "3"]) == 2
+    assert "--epochs has no effect without --images" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_command_has_an_option_twice() -> None:
+    build_parser(COMMANDS)  # argparse refuses it
+    names = [command.name for command in COMMANDS]
+    assert len(names) == len(set(names)) == 10

@@ -1,0 +1,284 @@
+"""What the files say, what follows, and that both survive a journey through JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import ndimage
+
+from unet_med import bundle, data
+from unet_med.planning import DataFolder, Fingerprint, Plan, fingerprint, make_plan
+from unet_med.planning.fingerprints import PERCENTILES
+from unet_med.planning.looking import _sample
+from unet_med.planning.words import explain
+
+IMAGE = np.arange(12 * 10, dtype=np.uint16).reshape(12, 10) * 7  # (Y, X)
+LABELS = np.zeros((2, 12, 10), np.uint8)
+LABELS[0, 1:4, 1:4], LABELS[0, 1:4, 4:6], LABELS[0, 8:10, 8:10] = 1, 2, 5  # 9, 6 and 4 px
+LABELS[1, 0:5, 0:4] = 30  # 20 px
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for k, label in enumerate(LABELS):
+        for part, array in (("images", IMAGE + k), ("labels", label)):
+            affine = np.diag([0.5, 0.25, 1.0, 1.0])
+            data.save_image(tmp_path / part / f"{k}.tif", array.T, affine, has_channels=False)
+    return tmp_path
+
+
+def look(folder: Path, **choice: Any) -> Fingerprint:
+    return fingerprint(folder / "images", folder / "labels", **choice)
+
+
+# --- what the files say
+
+
+def test_each_file_is_described(folder: Path) -> None:
+    found = look(folder)
+    assert (found.images, found.labels) == ("images", "labels")
+    assert [case.image.name for case in found.cases] == ["images/0.tif", "images/1.tif"]
+    image, label = found.cases[1].image, found.cases[1].label
+    content = (folder / "labels/1.tif").read_bytes()
+    assert label.sha256 == hashlib.sha256(content).hexdigest()
+    assert (image.shape, image.channels, image.dtype) == ((10, 12), 1, "uint16")
+    assert image.pixel_size == pytest.approx((0.5, 0.25))
+    assert (image.unit, image.pixel_size_source, image.orientation) == ("um", "ome", None)
+    assert [case.label_values for case in found.cases] == [{0, 1, 2, 5}, {0, 30}]
+
+
+def test_the_set_is_described_by_its_pixels(folder: Path) -> None:
+    found = look(folder)
+    assert found.label_kind == "instances"
+    values, counts = np.unique(LABELS, return_counts=True)
+    assert found.frequencies == {
+        str(v): pytest.approx(n / LABELS.size) for v, n in zip(values, counts, strict=True)
+    }
+    assert found.instances is not None
+    assert found.instances.count == 4
+    assert found.instances.touching == 2 / 4  # 1 and 2 are neighbours
+    assert found.instances.plane_px == pytest.approx(np.percentile([9, 6, 4, 20], PERCENTILES))
+    assert found.instances.volume_px == found.instances.plane_px
+    assert found.instances.plane_area == pytest.approx((9 + 6) / 2 * 0.5 * 0.25)
+    pixels = np.stack([IMAGE, IMAGE + 1]).ravel()
+    assert found.intensities == (pytest.approx(np.percentile(pixels, PERCENTILES)),)
+    assert found.intensities_of == 2
+
+
+def test_planes_and_volumes_are_counted_apart(tmp_path: Path) -> None:
+    label = np.zeros((3, 6, 5), np.uint8)  # (Z, Y, X)
+    label[:, 1:3, 1:3] = 1
+    for part, array in (("images", label), ("labels", label)):
+        affine = np.diag([1.0, 1.0, 4.0, 1.0])
+        data.save_image(tmp_path / part / "v.tif", array.T, affine, has_channels=False)
+    found = look(tmp_path).instances
+    assert found is not None
+    assert set(found.plane_px) == {4.0}
+    assert set(found.volume_px) == {12.0}
+    assert found.volume == pytest.approx(12 * 4)
+
+
+def test_orientation_is_that_of_the_affine(tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        affine = np.array([[0, -2, 0, 0], [1.0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+        pixels = np.ones((1, 4, 5, 6), np.uint8)
+        data.save_image(tmp_path / part / "v.nii.gz", pixels, affine, "mm")
+    image = look(tmp_path).cases[0].image
+    assert image.orientation == "ALS"  # the first axis runs along +y, the second along -x
+    assert (image.pixel_size, image.unit) == (pytest.approx((1.0, 2.0, 3.0)), "mm")
+
+
+def test_every_label_is_decoded_once(folder: Path, decoded: list[str]) -> None:
+    fingerprint(folder / "images", folder / "labels", seconds=0)
+    assert sorted(decoded) == ["0.tif", "0.tif", "1.tif"]  # and one image, for its intensities
+
+
+def test_time_decides_how_many_images_are_sampled(folder: Path) -> None:
+    path = str(folder / "images/0.tif")
+    clock = iter(range(100))
+    assert len(_sample([path] * 9, 3.0, {}, clock=lambda: float(next(clock)))) == 3
+
+
+def old_guess(labels: list[np.ndarray]) -> str:
+    """What label values mean, with all labels in memory at once: the rule in one piece."""
+    values = [set(np.unique(label).tolist()) for label in labels]
+    union = set().union(*values)
+    if len(union) <= 2:
+        return "mask"
+    classes = [found - {0, 255} for found in values if found - {0, 255}]
+    shared = set.intersection(*classes) if classes else set()
+    repeated = len(classes) > 1 and len(shared) >= len(set().union(*classes)) / 2
+    if not repeated or len(union) > 12 or min(union) < 0:
+        return "instances"
+    blobs = [
+        ndimage.label(label == value, np.ones((3, 3)))[1] == 1
+        for label in labels[:5]
+        for value in np.unique(label)
+        if value not in (0, 255)
+    ]
+    return "instances" if len(union) > 4 and all(blobs) else "classes"
+
+
+@given(
+    st.lists(
+        arrays.arrays(np.int64, (4, 5), elements=st.sampled_from([0, 1, 2, 3, 4, 255, -1, 40])),
+        min_size=1,
+        max_size=7,
+    )
+)
+def test_one_at_a_time_decides_as_all_at_once(labels: list[np.ndarray]) -> None:
+    assert data.guess_label_kind(labels) == old_guess(labels)
+    assert data.guess_label_kind(map(data.summarize_label, labels)) == old_guess(labels)
+
+
+@given(arrays.arrays(np.int64, (3, 4, 3), elements=st.integers(-1, 4)))
+def test_touching_by_every_pair_of_neighbours(label: np.ndarray) -> None:
+    touching = set()
+    for place in np.ndindex(*label.shape):
+        for axis in range(3):
+            beside = tuple(p + (k == axis) for k, p in enumerate(place))
+            if beside[axis] < label.shape[axis]:
+                one, other = label[place], label[beside]
+                touching |= {one, other} if one > 0 and other > 0 and one != other else set()
+    assert data.summarize_label(label).touching == len(touching)
+
+
+def test_labels_beside_a_list_that_names_them_are_refused(folder: Path) -> None:
+    pairs = [{"image": f"images/{k}.tif", "label": f"labels/{k}.tif"} for k in (0, 1)]
+    (folder / "list.json").write_text(json.dumps({"training": pairs}))
+    assert len(fingerprint(folder / "list.json").cases) == 2
+    with pytest.raises(ValueError, match=r"list\.json names its labels, so .* has no effect"):
+        fingerprint(folder / "list.json", folder / "labels")
+
+
+# --- what follows
+
+
+def test_both_survive_json(folder: Path) -> None:
+    found = look(folder, pixel_size=[0.5])
+    plan = make_plan(found, {"epochs": 3}, overrides=["tensorboard"])
+    assert Fingerprint.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_every_decision_has_its_reason(folder: Path) -> None:
+    plan = make_plan(look(folder), {"epochs": 3, "learning_rate": 0.5}, overrides=["tensorboard"])
+    said = explain(plan)
+    for id, decision in plan.ids.items():
+        assert decision.reason, id
+        assert id in said
+    assert plan.ids["epochs"].reason == plan.ids["learning_rate"].reason == "as asked"
+    assert plan.ids["min_size"].reason == "a tenth of the median object, 7.5 px"
+    assert plan.ids["+train::handlers"].reason == "tensorboard.json says so"
+    assert plan.ids["batch_size"].reason == "the recipe modern"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("mask", {"label_kind": "mask", "out_channels": 2, "min_size": 0}),
+        ("instances", {"label_kind": "instances", "out_channels": 2, "min_size": 330 // 10}),
+        ("classes", {"label_kind": "classes", "out_channels": 4, "min_size": 0}),
+        ("auto", {"label_kind": "mask", "out_channels": 2, "min_size": 0}),
+    ],
+)
+def test_volumes_of_two_values(tmp_path: Path, kind: str, expected: dict[str, Any]) -> None:
+    for name in ("a", "b"):
+        for part, value in (("images", 9), ("labels", 3)):
+            (tmp_path / part).mkdir(exist_ok=True)
+            array = np.full((3, 12, 10), value, np.uint8)
+            array[:, 0] = 0
+            tifffile.imwrite(tmp_path / part / f"{name}.tif", array, photometric="minisblack")
+    choices = {"label_kind": kind, "out_channels": 4 if kind == "classes" else None}
+    plan = make_plan(look(tmp_path), choices)
+    assert {id: plan.value(id) for id in expected} == expected
+    decided = {"spatial_dims": 3, "in_channels": 1, "slice_stacks": False, "tiles_per_epoch": 64}
+    assert {id: plan.value(id) for id in decided} == decided
+    assert plan.value("tile_size") == [16, 16, 8]  # 10 x 12 x 3 px, in steps of 8
+
+
+def test_a_gpu_takes_the_presets_features(folder: Path) -> None:
+    found = look(folder)
+    assert make_plan(found, device="cpu").value("features") == [16, 32, 64, 128, 256]
+    assert make_plan(found, device="cuda").value("features") is None
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"featurs": [2, 4]}, r"no config has an id featurs; did you mean features\?"),
+        ({"augment::elastik::prob": 1}, "augment has no elastik; it has _after_, crop, flip"),
+        ({"xyzzy": 1}, r"no config has an id xyzzy; docs/reference/configs.md lists them"),
+    ],
+)
+def test_misspelt_ids_are_refused(
+    folder: Path, tmp_path: Path, choices: dict[str, Any], said: str
+) -> None:
+    found = look(folder)
+    with pytest.raises(ValueError, match=said):
+        make_plan(found, choices)
+    (tmp_path / "mine.json").write_text(json.dumps(choices))
+    with pytest.raises(ValueError, match=r"mine\.json: .*" + said):
+        make_plan(found, overrides=[tmp_path / "mine.json"])
+
+
+def test_labels_with_fractions_are_no_classes(folder: Path) -> None:
+    tifffile.imwrite(folder / "labels/1.tif", np.full((12, 10), 0.5, np.float32))
+    with pytest.raises(ValueError, match=r"label labels/1\.tif holds fractions"):
+        make_plan(look(folder), {"label_kind": "classes"})
+
+
+# --- folders
+
+
+def test_names_are_relative_to_the_common_folder() -> None:
+    folder = DataFolder.of("/data/cells/images", "/data/cells/truth/labels")
+    assert folder.root == Path("/data/cells")
+    assert folder.name("/data/cells/truth/labels/a.tif") == "truth/labels/a.tif"
+    assert folder.settings("images", "truth/labels") == {"dataset_dir": "/data/cells"}
+
+
+def test_without_a_common_folder_both_are_given() -> None:
+    folder = DataFolder.of("/one/images", "/two/labels")
+    assert folder.root is None
+    assert folder.name("/one/images") == "images"
+    assert folder.name("/two/labels/a.tif") == "labels/a.tif"
+    assert folder.settings("images", "labels") == {"images": "/one/images", "labels": "/two/labels"}
+
+
+def test_a_data_list_lies_in_its_own_folder() -> None:
+    folder = DataFolder.of("/data/dataset.json")
+    assert (folder.root, folder.name(folder.images)) == (Path("/data"), "dataset.json")
+
+
+def test_a_folder_within_the_other() -> None:
+    assert DataFolder.of("/data/a", "/data/a/labels").root == Path("/data")
+    assert DataFolder.of("/data/a/images", "/data/a").root == Path("/data")
+
+
+# --- ids
+
+
+def test_combined_ids_merge_as_one_after_the_other(tmp_path: Path) -> None:
+    more: list[dict[str, Any]] = [
+        {"+train::handlers": [{"_target_": "a.A"}], "augment::flip::prob": 0.1, "seed": 1},
+        {"+train::handlers": [{"_target_": "b.B"}], "seed": 2},
+        {"augment": {"_after_": {}, "x": {"_target_": "c.C"}}, "optimizer::lr": 3},
+        {"augment::x::prob": 0.3, "optimizer": {"_target_": "d.D"}},
+    ]
+    paths = [tmp_path / f"{k}.json" for k in range(len(more))]
+    for path, content in zip(paths, more, strict=True):
+        path.write_text(json.dumps(content))
+    train = bundle.find_bundle() / "configs/train.json"
+    sets = ({id: {"value": v, "reason": ""} for id, v in ids.items()} for ids in more)
+    ids = {id: entry["value"] for id, entry in bundle.combine(*sets).items()}
+    assert bundle.merge_config(train, [], ids) == bundle.merge_config(train, paths, {})

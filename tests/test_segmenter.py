@@ -1,0 +1,318 @@
+"""Three lines of Python: what MONAI gives with the same bundle, whole or block by block."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from test_volumes import make_bundle, write_source
+
+from unet_med import Segmenter, bundle
+from unet_med.cli import main
+from unet_med.data import load_image, save_image
+from unet_med.volumes import BlockJob, open_source, run_blocks
+from unet_med.volumes.job_actions import finish
+
+OUTPUTS = ("mask", "instances", "probabilities")
+PIXEL = {"element_size": [0.4, 0.35], "element_unit": "um"}
+
+
+def blobs(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Smooth noise, of which networks make objects of many pixels, in 16 bits."""
+    from scipy import ndimage
+
+    noise = ndimage.gaussian_filter(rng.normal(size=shape), 1.2)
+    return (1000 + 900 * noise / np.abs(noise).max()).astype(np.uint16)
+
+
+def with_rules(folder: Path, **rules: Any) -> Path:
+    """The bundle with ids of its own, and arguments of its step to instances."""
+    path = folder / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["finish"]["instances"] |= rules
+    path.write_text(json.dumps(config))
+    return folder
+
+
+def with_foreground(folder: Path, image: Any, share: float = 0.3, **options: Any) -> Path:
+    """The bundle with a last bias that leaves a share of an image to the foreground."""
+    scores = Segmenter(folder)(image, **options).probabilities
+    rule = json.loads((folder / "configs/inference.json").read_text())["finish"]["instances"]
+    if least := rule.get("threshold"):
+        ahead = np.log((1 - scores[0]) / scores[0]) - np.log(least / (1 - least))
+    else:
+        ahead = np.log(scores[1:].max(0) / scores[0])
+    weights = folder / "models" / "model.pt"
+    state = torch.load(weights, weights_only=True)
+    state[[*state][-1]][0] += float(np.quantile(ahead, 1 - share))
+    torch.save(state, weights)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def planes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for planes with all that can be chosen: pixel size, averaging, statistics, rules."""
+    choices = {"preset": "modern", "tta": "flips", "statistics": "image", "min_size": 4, "grow": 1}
+    folder = make_bundle(tmp_path_factory.mktemp("planes") / "bundle", **choices, **PIXEL)
+    pixels = blobs(np.random.default_rng(3), (61, 53))
+    return with_foreground(with_rules(folder, threshold=0.6), pixels, spacing=(0.3, 0.25))
+
+
+def by_monai(folder: Path, image: Path, output: Path) -> dict[str, np.ndarray]:
+    """Results of MONAI's own workflow, as read back from its files, `(X, Y[, Z])`."""
+    settings = {"images": [str(image)], "output_dir": str(output), "outputs": list(OUTPUTS)}
+    bundle.load_workflow(folder, "inference", settings).run()
+    stem = image.name.split(".")[0]
+    files = {name: next(output.glob(f"{stem}_{name}.*")) for name in OUTPUTS}
+    found = {name: load_image(path).numpy() for name, path in files.items()}
+    return {name: x if name == "probabilities" else x[0] for name, x in found.items()}
+
+
+@pytest.fixture(scope="module")
+def expected(
+    planes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, np.ndarray]]:
+    """A TIFF of a plane, and what MONAI's workflow makes of it."""
+    folder = tmp_path_factory.mktemp("expected")
+    pixels = blobs(np.random.default_rng(3), (61, 53))  # (X, Y)
+    path = save_image(folder / "cells.tif", pixels[None], np.diag([0.25, 0.3, 1, 1]), "um")
+    return path, by_monai(planes, path, folder / "results")
+
+
+@pytest.mark.parametrize("door", ["path", "source", "tensor", "YX", "CYX", "YXC", "XY"])
+def test_every_door_gives_what_monai_gives_to_the_bit(
+    planes: Path, expected: tuple[Path, dict[str, np.ndarray]], door: str
+) -> None:
+    path, want = expected
+    image = load_image(path)  # (1, X, Y)
+    pixels = image.numpy()[0].astype(np.uint16)
+    spacing: Any = {"XY": (0.25, 0.3)}.get(door, (0.3, 0.25))
+    segment = Segmenter(planes, device="cpu")
+    if door == "path":
+        result = segment(path)
+    elif door == "source":
+        result = segment(open_source(path))
+    elif door == "tensor":
+        result = segment(image)
+    else:
+        array = {"XY": pixels, "YX": pixels.T, "CYX": pixels.T[None], "YXC": pixels.T[..., None]}
+        result = segment(array[door], axes=None if door == "YX" else door, spacing=spacing)
+    plain = door in ("tensor", "XY")
+    assert result.axes == ("XY" if plain else "YX")
+    assert want["instances"].max() > 3
+    for name in ("mask", "instances"):
+        found = getattr(result, name)
+        np.testing.assert_array_equal(found if plain else found.T, want[name])
+    order = {"YXC": (2, 1, 0)}.get(door, (0, 1, 2) if plain else (0, 2, 1))
+    np.testing.assert_array_equal(result.probabilities.transpose(order), want["probabilities"])
+
+
+def test_a_volume_in_the_callers_axes(tmp_path: Path, rng: np.random.Generator) -> None:
+    folder = make_bundle(tmp_path / "bundle", spatial_dims=3, in_channels=2)
+    array = rng.normal(size=(2, 9, 20, 17)).astype(np.float32)  # (C, X, Y, Z)
+    segment = Segmenter(folder)
+    result = segment(np.moveaxis(array, 0, -1).transpose(2, 1, 0, 3), axes="ZYXC")
+    other = segment(MetaTensor(array))
+    assert result.axes == "ZYX"
+    assert result.mask.shape == (17, 20, 9)
+    assert result.probabilities.shape == (17, 20, 9, 3)
+    np.testing.assert_array_equal(result.mask.T, other.mask)
+    np.testing.assert_array_equal(result.probabilities.T, other.probabilities.transpose(0, 1, 2, 3))
+    assert other.mask.max() > 0
+
+
+def test_it_writes_what_predict_writes(
+    planes: Path, expected: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    path, _ = expected
+    Segmenter(planes)(path).save(tmp_path / "a", outputs=OUTPUTS)
+    words = ["--bundle", planes, "--output", tmp_path / "b", "--instances", "--probabilities"]
+    assert main(["predict", str(path), *map(str, words)]) == 0
+    names = [f"cells_{name}.tif" for name in OUTPUTS]
+    assert {f.name for f in (tmp_path / "a").iterdir()} == set(names)
+    for name in names:
+        ours, theirs = (load_image(tmp_path / folder / name) for folder in "ab")
+        np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_array_equal(ours.affine, theirs.affine)
+    Segmenter(planes)(np.zeros((40, 40)), spacing=0.3).save(tmp_path / "c")
+    assert {f.name for f in (tmp_path / "c").iterdir()} == {"image_mask.tif", "image_instances.tif"}
+
+
+def test_what_is_not_asked_for_is_not_computed(
+    planes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    from unet_med.transforms import InstancesFromLogits
+
+    rule = InstancesFromLogits.__call__
+    monkeypatch.setattr(
+        InstancesFromLogits, "__call__", lambda self, x: called.append("rule") or rule(self, x)
+    )
+    result = Segmenter(planes)(np.random.default_rng(0).normal(size=(40, 44)), spacing=0.3)
+    assert result.mask.shape == result.probabilities.shape[1:]
+    assert called == []
+    assert result.instances is result.instances
+    assert called == ["rule"]
+
+
+def test_choices_of_the_call(planes: Path, expected: tuple[Path, Any]) -> None:
+    path, _ = expected
+    plain = Segmenter(planes, tta=None)
+    assert plain.inferer.tta is None
+    assert Segmenter(planes).inferer.tta == "flips"
+    assert Segmenter(planes, tta="rotations").inferer.tta == "rotations"
+    assert np.abs(plain(path).probabilities - Segmenter(planes)(path).probabilities).max() > 1e-4
+    assert Segmenter(planes, min_size=10**6)(path).instances.max() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, r'an array of 3 axes could be a volume or several channels: say which, .* axes="ZYX"'),
+        ({"axes": "TYX"}, "axes 'TYX' do not name the 3 axes"),
+        ({"axes": "YX"}, "axes 'YX' do not name the 3 axes"),
+        ({"axes": "ZYX", "spacing": (1, 2)}, r"spacing \(1, 2\) is not one positive size for each"),
+        ({"axes": "CYX", "spacing": -1}, "spacing -1 is not one positive size"),
+        ({"axes": "CYX", "spacing": 1}, "has 3 channels .*, the network takes 1"),
+        ({"axes": "ZYX"}, "the pixel size is unknown"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(planes: Path, options: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Segmenter(planes)(np.zeros((3, 30, 30)), **options)
+
+
+def test_a_misspelt_id_is_refused(planes: Path) -> None:
+    with pytest.raises(ValueError, match="no config has an id min_sise; did you mean min_size"):
+        Segmenter(planes, min_sise=3)
+
+
+def test_every_door_asks_for_trust(tmp_path: Path) -> None:
+    from unet_med.export import load_trained
+    from unet_med.napari_widget import segment_array
+    from unet_med.workflows import UNetInferWorkflow
+
+    folder = make_bundle(tmp_path / "bundle", network="$@network_def.to(@device).double()")
+    doors = {
+        "segmenter": lambda **kw: Segmenter(folder, **kw),
+        "export": lambda **kw: load_trained(folder, **kw),
+        "napari": lambda **kw: segment_array(np.zeros((1, 9, 9)), folder, **kw),
+        "workflow": lambda **kw: UNetInferWorkflow(folder, **kw),
+        "blocks": lambda **kw: BlockJob.create(
+            write_source(tmp_path / f"{len(kw)}.ome.zarr", np.zeros((20, 20), np.uint8)),
+            tmp_path / f"out{len(kw)}.ome.zarr", folder, **kw,
+        ),
+        "MONAI": lambda trust=False: bundle.load_workflow(
+            folder, "inference", {"images": []}, trust=trust
+        ),
+    }  # fmt: skip
+    for name, door in doors.items():
+        with pytest.raises(ValueError, match="names what unet-med's own bundle does not"):
+            door()
+        if name not in ("napari", "MONAI"):  # of which the one wants float32, the other images
+            door(trust=True)
+
+
+def test_the_name_is_lazy() -> None:
+    code = (
+        "import sys, unet_med; assert 'torch' not in sys.modules; unet_med.Segmenter;"
+        "assert 'torch' in sys.modules and 'Segmenter' in dir(unet_med)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- block by block ---------------------------------------------------------------------
+
+
+def in_blocks(folder: Path, image: Path, output: Path, block: Any) -> dict[str, np.ndarray]:
+    """Results block by block, `(X, Y[, Z])`."""
+    import zarr
+
+    job = BlockJob.create(image, output, folder, block=block, outputs=OUTPUTS)
+    run_blocks(job, progress=False)
+    finish(job)
+    assert len(job.blocks) > 3
+    found = {
+        name: np.asarray(zarr.open_array(output / f"labels/{name}/0", mode="r")[:]).T
+        for name in OUTPUTS[:2]
+    }
+    scores = np.asarray(zarr.open_array(output / "0", mode="r")[:])
+    found["probabilities"] = np.moveaxis(scores.T, -1, 0)
+    return found
+
+
+def check(found: dict[str, np.ndarray], whole: dict[str, np.ndarray]) -> None:
+    """The same labels, numbers included; probabilities to rounding."""
+    assert whole["instances"].max() > 5
+    spread = np.abs(found["probabilities"] - whole["probabilities"]).max()
+    assert spread <= 5e-5 * whole["probabilities"].std()
+    np.testing.assert_array_equal(found["mask"], whole["mask"])
+    np.testing.assert_array_equal(found["instances"], whole["instances"])
+
+
+@pytest.mark.parametrize("kind", ["tif", "ome.zarr"])
+def test_a_plane_by_blocks_is_the_whole_plane(
+    planes: Path, tmp_path: Path, rng: np.random.Generator, kind: str
+) -> None:
+    image = tmp_path / f"in.{kind}"
+    save_image(image, blobs(rng, (97, 83))[None], np.diag([0.25, 0.3, 1, 1]), "um")
+    whole = by_monai(planes, image, tmp_path / "whole")
+    check(in_blocks(planes, image, tmp_path / "out.ome.zarr", (24, 30)), whole)
+
+
+@pytest.mark.parametrize(
+    ("choices", "rules"),
+    [
+        ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, {"threshold": 0.4}),
+        ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, {"connectivity": 3}),
+        ({}, {"threshold": 0.6, "connectivity": 2}),
+    ],
+)
+def test_a_volume_by_blocks_is_the_whole_volume(
+    tmp_path: Path, rng: np.random.Generator, choices: Any, rules: Any
+) -> None:
+    folder = make_bundle(
+        tmp_path / "bundle", spatial_dims=3, preset="modern", min_size=3, grow=1, **choices
+    )
+    image = write_source(tmp_path / "in.ome.zarr", blobs(rng, (14, 34, 40)))
+    with_foreground(with_rules(folder, **rules), image, 0.15)
+    whole = by_monai(folder, image, tmp_path / "whole")
+    check(in_blocks(folder, image, tmp_path / "out.ome.zarr", (8, 16, 16)), whole)
+
+
+def test_planes_of_a_volume_by_blocks(
+    planes: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    image = write_source(tmp_path / "in.ome.zarr", blobs(rng, (5, 44, 52)))
+    whole = by_monai(planes, image, tmp_path / "whole")
+    check(in_blocks(planes, image, tmp_path / "out.ome.zarr", (2, 20, 16)), whole)
+
+
+def test_predict_decides_by_kind_and_size(
+    planes: Path,
+    expected: tuple[Path, dict[str, np.ndarray]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, want = expected
+    small = load_image(path).numpy()
+    twin = save_image(tmp_path / "twin.ome.zarr", small, np.diag([0.25, 0.3, 1, 1]), "um")
+    words = ["predict", path, twin, "--bundle", planes, "--output", tmp_path / "out"]
+    words += ["--instances", "--workers", 1]
+    assert main([*map(str, words)]) == 0  # a TIFF that fits, whole; an OME-Zarr in blocks
+    files = {f.name for f in (tmp_path / "out").iterdir()} - {"record.json"}
+    stores = {"twin_mask.ome.zarr", "twin_mask.ome.zarr.job"}
+    assert files == {"cells_mask.tif", "cells_instances.tif"} | stores
+    monkeypatch.setattr("unet_med.memory.available_bytes", lambda: 61 * 53 * 32)
+    words = ["predict", path, "--bundle", planes, "--output", tmp_path / "large", "--instances"]
+    assert main([*map(str, words), "--workers", "1"]) == 0
+    for name in ("mask", "instances"):
+        found = load_image(tmp_path / "large" / f"cells_{name}.tif").numpy()[0]
+        np.testing.assert_array_equal(found, want[name])

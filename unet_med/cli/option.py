@@ -1,0 +1,100 @@
+"""What an option of `unet-med` is, and how a parser is made of a table of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from unet_med import __version__
+from unet_med.bundle import override_names
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option or argument of a command.
+
+    Attributes:
+        name: `--features`, or `bundle` for an argument without dashes.
+        help: what it is for; a default stands in brackets at its end.
+        id: the id of the configs that it sets.
+        resumed: when a training is resumed: `"new"` acts anew; `"same"` must be what the
+            training was begun with; `"data"` must be the same files, wherever they lie.
+        blocks: of `predict`: True, it acts block by block alone; False, on whole images alone.
+        needs: it acts only where this other option has this value.
+        exclusive: options of one such name exclude each other.
+        group: heading under which `--help` lists it.
+        keywords: what else `argparse` takes: type, nargs, choices, metavar, action, ...
+    """
+
+    name: str
+    help: str
+    id: str | None = None
+    resumed: Literal["new", "same", "data"] | None = None
+    blocks: bool | None = None
+    needs: tuple[str, str] | None = None
+    exclusive: str | None = None
+    group: str | None = None
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dest(self) -> str:
+        """Its name among the parsed arguments."""
+        return self.name.lstrip("-").replace("-", "_")
+
+    def given(self, args: argparse.Namespace) -> Any:
+        """Its value; None where it was not given, also for `auto`, which leaves it open."""
+        value = getattr(args, self.dest, None)
+        return None if value is False or value == "auto" else value
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command and its options, in the order of its help."""
+
+    name: str
+    help: str
+    options: tuple[Option, ...]
+
+
+def option(name: str, help: str, **facts: Any) -> Option:
+    """An option; facts that are no fields of `Option` are `argparse`'s."""
+    own = {key: facts.pop(key) for key in [*facts] if key in Option.__dataclass_fields__}
+    return Option(name, help, **own, keywords=facts)
+
+
+def build_parser(table: Sequence[Command]) -> argparse.ArgumentParser:
+    """The parser of a table of commands."""
+    parser = argparse.ArgumentParser(
+        prog="unet-med",
+        description="The 2015 U-Net for microscopy and medical images, as a MONAI bundle.",
+    )
+    parser.add_argument("--version", action="version", version=f"unet-med {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in table:
+        _fill(commands.add_parser(command.name, help=command.help), command)
+    return parser
+
+
+def help_of(option: Option) -> str:
+    """Its help, with the names of the bundle's override files where it lists them."""
+    if "{overrides}" not in option.help:
+        return option.help
+    return option.help.replace("{overrides}", ", ".join(override_names()))
+
+
+def _fill(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Add the options of a command to its parser, in their order and groups."""
+    groups: dict[str, Any] = {}
+    for option in command.options:
+        place: Any = parser
+        if option.group:
+            if option.group not in groups:
+                groups[option.group] = parser.add_argument_group(option.group)
+            place = groups[option.group]
+        if option.exclusive:
+            if option.exclusive not in groups:
+                groups[option.exclusive] = place.add_mutually_exclusive_group()
+            place = groups[option.exclusive]
+        place.add_argument(option.name, help=help_of(option), **option.keywords)

@@ -1,0 +1,357 @@
+"""Every option of `unet-med`, once: the parser, the plan, `--resume` and the docs read this table.
+
+Nothing here needs torch or MONAI, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from unet_med.cli.option import Command, Option, option
+
+PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
+LABEL_KINDS = ("auto", "mask", "classes", "instances")
+
+
+_FLAG: dict[str, Any] = {"action": "store_true"}
+_NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
+_DEVICE = option(
+    "--device", "cpu, cuda or cuda:N (cuda where there is one, else cpu)", resumed="new"
+)
+_MAX_BYTES = option(
+    "--max-bytes",
+    "refuse files that take more memory once decoded, such as 500M or 2G (half of what is free)",
+    resumed="new",
+    metavar="N",
+)
+_CHOICE = (
+    *(
+        option(
+            f"--{name}",
+            f"{name} of TIFFs with several, from 0",
+            id=f"reader::{name}",
+            resumed="same",
+            blocks=False,
+            **_NUMBER,
+        )
+        for name in ("series", "time", "channel")
+    ),
+    option(
+        "--pixel-size",
+        "pixel size in um of images whose files do not say it, such as PNG: one, or X Y [Z]",
+        id="reader::pixel_size",
+        resumed="same",
+        blocks=False,
+        type=float,
+        nargs="+",
+        metavar="UM",
+    ),
+)
+PLAN = (
+    option(
+        "--images",
+        "folder of images (TIFF, PNG, NIfTI, ...), one stack, or a MONAI data list (.json)",
+        resumed="data",
+    ),
+    option("--labels", "folder of labels with the same names, or one stack", resumed="data"),
+    option(
+        "--preset",
+        "network and training recipe (modern); paper2015 is the paper to the letter",
+        id="preset",
+        resumed="same",
+        metavar="|".join(PRESETS),
+    ),
+    option(
+        "--label-kind",
+        "what label values mean (auto: decided from the files, and said)",
+        id="label_kind",
+        resumed="same",
+        choices=LABEL_KINDS,
+    ),
+    option(
+        "--classes",
+        "labels are classes 0 to K-1 (counted in the files)",
+        id="out_channels",
+        resumed="same",
+        type=int,
+        metavar="K",
+    ),
+    option(
+        "--features", "channels of each level", id="features", resumed="same", type=int, nargs="+"
+    ),
+    option(
+        "--dims",
+        "2: planes, 3: volumes (decided from the files)",
+        id="spatial_dims",
+        resumed="same",
+        type=int,
+        choices=(2, 3),
+    ),
+    option(
+        "--element-size",
+        "bring every image to this pixel size, in training and prediction: one number, or one an "
+        "axis, in the images' unit (um for TIFF)",
+        id="element_size",
+        resumed="same",
+        type=float,
+        nargs="+",
+        metavar="SIZE",
+    ),
+    option("--tile-size", "side of a training tile, px", id="tile_size", resumed="same", type=int),
+    option(
+        "--minutes",
+        "training time (10, unless --epochs)",
+        id="minutes",
+        resumed="new",
+        exclusive="budget",
+        type=float,
+    ),
+    option(
+        "--epochs",
+        "passes over the images",
+        id="epochs",
+        resumed="new",
+        exclusive="budget",
+        type=int,
+    ),
+    option("--seed", "of everything random (0)", id="seed", resumed="same", type=int),
+    option(
+        "--validation",
+        "share of images held back (0.1)",
+        id="validation_fraction",
+        resumed="same",
+        type=float,
+    ),
+    option(
+        "--config",
+        "override files to merge in, in this order: paths of your own, or names, of {overrides}",
+        id="overrides",
+        resumed="same",
+        nargs="+",
+        metavar="NAME|FILE",
+    ),
+    *_CHOICE,
+    _MAX_BYTES,
+    _DEVICE,
+)
+TRAIN = (
+    replace(PLAN[0], keywords={"required": True}),
+    PLAN[1],
+    option("--output", "new folder: the trained bundle (not with --plan-only)", resumed="new"),
+    *PLAN[2:],
+    option(
+        "--resume",
+        "continue what is in --output, exactly where it stopped; with a new --minutes or "
+        "--epochs, to that",
+        resumed="new",
+        **_FLAG,
+    ),
+    option(
+        "--plan-only",
+        "print what is decided for these images, each choice with its reason; write nothing",
+        resumed="new",
+        **_FLAG,
+    ),
+)
+_TRUST = option(
+    "--trust",
+    "run a bundle that names what unet-med's own does not (see unet-med inspect)",
+    **_FLAG,
+)
+_BLOCKS: dict[str, Any] = {"blocks": True, "group": "block by block"}
+PREDICT = (
+    option("images", "images, or folders of them", nargs="+"),
+    option("--bundle", "folder that `unet-med train` made", required=True),
+    option(
+        "--output",
+        "folder for the results, or NAME.ome.zarr or NAME.ome.tif: one image, block by block",
+        required=True,
+    ),
+    option("--instances", "also write instance labels", **_FLAG),
+    option("--probabilities", "also write class probabilities (float32)", **_FLAG),
+    *_CHOICE,
+    _TRUST,
+    option("--fail-fast", "end with the first image that fails", blocks=False, **_FLAG),
+    option(
+        "--tta",
+        "average over mirrored or rotated copies (the bundle's own choice)",
+        id="tta",
+        choices=("none", "flips", "rotations"),
+    ),
+    _MAX_BYTES,
+    _DEVICE,
+    option("--block", "its sides, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS),
+    option("--tile", "side of the network's input in a block, px", type=int, **_BLOCKS),
+    option("--threads", "of each worker (1)", type=int, **_BLOCKS),
+    option("--job-only", "stop before the first block", **_FLAG, **_BLOCKS),
+    option("--workers", "processes (one a core, or one a GPU)", type=int, **_BLOCKS),
+    option(
+        "--shard",
+        "every N-th block from the I-th, counted from 0",
+        exclusive="engine",
+        metavar="I/N",
+        **_BLOCKS,
+    ),
+    option(
+        "--scheduler",
+        "tcp://HOST:PORT of a dask cluster, or local",
+        exclusive="engine",
+        metavar="URL",
+        **_BLOCKS,
+    ),
+    option("--resume", "do the blocks that are missing", **_FLAG, **_BLOCKS),
+)
+COMMANDS = (
+    Command(
+        "demo",
+        "train on generated cells and segment an image and a volume, in minutes",
+        (
+            option("--output", "new folder for everything (%(default)s)", default="demo"),
+            option("--minutes", "training time (%(default)s)", type=float, default=2.0),
+            option("--seed", "of data and training (%(default)s)", type=int, default=0),
+        ),
+    ),
+    Command("train", "train on your own annotated images", TRAIN),
+    Command("predict", "segment images with a trained bundle", PREDICT),
+    Command(
+        "job",
+        "look after a prediction that works block by block",
+        (
+            option(
+                "action",
+                "status: what is done and how long the rest takes; verify: read all blocks back, "
+                "and compute some anew with another tile size; finish: number the instances, "
+                "write the TIFF",
+                choices=("status", "verify", "finish"),
+            ),
+            option("output", "the NAME.ome.zarr or NAME.ome.tif that it writes"),
+            option(
+                "--sample",
+                "share of blocks to compute anew (0.01)",
+                needs=("action", "verify"),
+                type=float,
+            ),
+            option("--seed", "of that choice (0)", needs=("action", "verify"), type=int),
+            _TRUST,
+        ),
+    ),
+    Command(
+        "evaluate",
+        "score results against the truth",
+        (
+            option("results", "folder of results, or one file"),
+            option("truth", "folder of labels of the same names, or one file"),
+            option(
+                "--label-kind",
+                "what the truth's values mean (%(default)s)",
+                default="auto",
+                choices=LABEL_KINDS,
+            ),
+            option(
+                "--metrics",
+                "isbi: pixel, Rand and warping error, V_Rand, V_Info; ctc: SEG and DET; ap: "
+                "average precision (decided by what the truth's values mean)",
+                choices=("isbi", "ctc", "ap"),
+            ),
+            option("--output", "also write the table here, FILE.json or FILE.csv"),
+            _MAX_BYTES,
+        ),
+    ),
+    Command(
+        "report",
+        "write one HTML page about results, or about a training",
+        (
+            option("folder", "folder that predict, demo or train left (results, or a bundle)"),
+            option("--truth", "score the results first: labels of the same names"),
+            option("--output", "the page, FILE.html (report.html in the folder)"),
+            option(
+                "--pictures", "images to show, the worst first (%(default)s)", type=int, default=12
+            ),
+        ),
+    ),
+    Command(
+        "init",
+        "write a fresh bundle to edit and run with MONAI; with --images planned for them",
+        (option("destination", "new folder"), *PLAN),
+    ),
+    Command(
+        "inspect",
+        "list what a bundle's configs import and evaluate, without doing it",
+        (
+            option("bundle", "folder of the bundle, anybody's"),
+            option("--json", "as a JSON list, every place by itself", **_FLAG),
+        ),
+    ),
+    Command(
+        "export",
+        "write a trained bundle's network for others",
+        (
+            option("bundle", "folder that `unet-med train` made"),
+            option(
+                "--format",
+                "torchscript: MONAI Deploy and Java readers; onnx: any runtime; bioimageio: a "
+                "package of the BioImage Model Zoo",
+                required=True,
+                choices=("torchscript", "onnx", "bioimageio"),
+            ),
+            option("--output", "file to write (models/model.* of the bundle)"),
+            _TRUST,
+        ),
+    ),
+    Command(
+        "doctor", "say what is installed, what this machine offers and what could be added", ()
+    ),
+)
+
+
+def config_ids(args: argparse.Namespace) -> dict[str, Any]:
+    """What the user chose for a training, by the ids of the configs; files are chosen elsewhere."""
+    found = ((each.id, each.given(args)) for each in PLAN)
+    return {
+        id: value
+        for id, value in found
+        if id and value is not None and id != "overrides" and not id.startswith("reader::")
+    }
+
+
+def choice_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Which image of files that hold several, and its pixel size, as arguments of a reader."""
+    found = {each.dest: each.given(args) for each in _CHOICE}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def refuse_without_effect(args: argparse.Namespace, *, by_blocks: bool = False) -> None:
+    """Refuse options that do nothing for what is asked.
+
+    Args:
+        args: of the command line.
+        by_blocks: whether `predict` works block by block.
+
+    Raises:
+        ValueError: names the first such option.
+    """
+    for each in _options_of(args):
+        if each.given(args) is None:
+            continue
+        if each.blocks is True and not by_blocks:
+            raise ValueError(
+                f"{each.name} has no effect on images that are segmented whole: leave it out, or "
+                "give --output NAME.ome.zarr or NAME.ome.tif"
+            )
+        if each.blocks is False and by_blocks:
+            raise ValueError(f"{each.name} has no effect block by block, {_instead(each)}")
+        if each.needs and getattr(args, each.needs[0]) != each.needs[1]:
+            raise ValueError(f"{each.name} has no effect without {each.needs[1]}: leave it out")
+
+
+def _instead(each: Option) -> str:
+    if each in _CHOICE:
+        return "where a file is taken as it is: save the image that you mean in a file of its own"
+    return "where there is one image and every failure ends the run: leave it out"
+
+
+def _options_of(args: argparse.Namespace) -> Iterator[Option]:
+    return (o for command in COMMANDS if command.name == args.command for o in command.options)

@@ -1,0 +1,101 @@
+"""What the inferer runs at a time: a network, a box of an image seen one way, and its tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from monai.utils.misc import ensure_tuple
+from torch import Tensor
+
+from unet_med.geometry import Tile
+from unet_med.inferers.pixels import Box, Pixels
+from unet_med.inferers.region import tiles_of
+from unet_med.inferers.stitch import Stitcher, WrongSizeError
+from unet_med.inferers.test_time_augmentation import View
+from unet_med.inferers.tile_size import TileSize
+from unet_med.inferers.tiling import Tiling
+
+T = TypeVar("T")
+Predict = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network as the inferer runs it: with its geometry, type and where results go."""
+
+    predict: Predict
+    tiling: Tiling
+    dtype: torch.dtype  # for images of integers
+    device: Any
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A box of images, seen one way, and the size of tiles that was asked for."""
+
+    pixels: Pixels
+    box: Box
+    view: View
+    stitcher: Stitcher
+    size: TileSize
+    cut: bool  # the size, to what the box needs
+    note: str
+
+
+def call(network: Predict, args: Any, kwargs: Any, tiles: Tensor) -> Any:
+    """The network with its further arguments."""
+    return network(tiles, *args, **kwargs)
+
+
+def tiles_for(
+    spans: Box, box: Box, sides: Sequence[int], tiling: Tiling, asked: TileSize
+) -> list[Tile]:
+    """The grid for a box; refuses one that cannot be exact."""
+    try:
+        tiles = tiles_of(spans, box, sides, tiling)
+    except ValueError as error:
+        raise ValueError(f"tile_size {asked}: {error}") from None
+    if len(tiles) > 1 and tiling.whole_image_layer:
+        raise ValueError(
+            f"{tiling.whole_image_layer} computes statistics over the whole image, so "
+            f"{len(tiles)} tiles of {sides} px cannot equal one pass; use tile_size=-1 for one "
+            f"pass, or a network without normalisation or with batch normalisation after eval()"
+        )
+    return tiles
+
+
+def assuming(tiling: Tiling, size: TileSize, run: Callable[[Tiling], T]) -> T:
+    """What runs under the likeliest padding; a foreign network shows its own in the first tile."""
+    tried: WrongSizeError | None = None
+    for known in _assumptions(tiling, size):
+        try:
+            return run(known)
+        except WrongSizeError as error:
+            tried = error
+    raise ValueError(
+        f"{tried}; with a margin of {tiling.margin} px a valid network loses "
+        f"{2 * tiling.margin} px an axis, and a same-padding one keeps its size, in tiles of "
+        f"multiples of {tiling.stride} px: correct margin=, stride= or tile_size="
+    )
+
+
+def _assumptions(tiling: Tiling, size: TileSize) -> list[Tiling]:
+    """What a network's padding may be, likeliest first; one that says so leaves no choice."""
+    if tiling.padding is not None:
+        return [tiling]
+    given = [] if isinstance(size, str) else ensure_tuple(size)
+    sides = [side for side in given if side is not None and side > 0]
+    if not sides or min(sides) < 2 * tiling.margin + tiling.stride:
+        return [tiling.assume("same")]
+    if any(side % tiling.stride for side in sides):
+        return [tiling.assume("valid", sides[0])]
+    return [tiling.assume("same"), tiling.assume("valid", sides[0])]
+
+
+def float_type(network: Any) -> torch.dtype:
+    """Type of a network's weights, for images of integers."""
+    weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
+    return next((w.dtype for w in weights if w.is_floating_point()), torch.get_default_dtype())

@@ -1,0 +1,30 @@
+"""What the files say, and what follows for a training: decided here, once, with reasons.
+
+`fingerprint` looks at the images and labels, `make_plan` decides, and `lay_bundle` hands the
+plan to `unet_med.bundle`, which writes it: `configs/plan.json`, and its ids in every config.
+Names load on first use, so that reading a plan needs neither torch nor MONAI.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_MODULE_OF = {
+    "DataFolder": "folders",
+    "Decision": "plan",
+    "Fingerprint": "fingerprints",
+    "Plan": "plan",
+    "describe": "words",
+    "fingerprint": "looking",
+    "lay_bundle": "laying",
+    "make_plan": "rules",
+}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

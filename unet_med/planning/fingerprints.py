@@ -1,0 +1,142 @@
+"""What the files of a training say, as plain values that go to and from JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from unet_med.planning.ranges import as_ranges, from_ranges
+
+PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What the header of one file says.
+
+    Attributes:
+        name: relative to the folder of the data.
+        sha256: of the whole file.
+        shape: `(X, Y[, Z])`, px.
+        channels: 1 where the file has none.
+        dtype: of its samples.
+        pixel_size: along `(X, Y[, Z])`, in `unit`.
+        pixel_size_source: what told it; `"assumed"` where nothing did.
+        unit: `"um"` or `"mm"`.
+        orientation: such as `"RAS"`, where the affine states one.
+    """
+
+    name: str
+    sha256: str
+    shape: tuple[int, ...]
+    channels: int
+    dtype: str
+    pixel_size: tuple[float, ...]
+    pixel_size_source: str
+    unit: str
+    orientation: str | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image and its label.
+
+    Attributes:
+        image: its file.
+        label: its file.
+        values: the label's distinct values, as `as_ranges` writes them; None: they are no
+            integers, or too many to be anything but instance numbers.
+    """
+
+    image: FileFacts
+    label: FileFacts
+    values: str | None
+
+    @property
+    def label_values(self) -> set[int] | None:
+        """The label's distinct values."""
+        return None if self.values is None else from_ranges(self.values)
+
+
+@dataclass(frozen=True)
+class Instances:
+    """How large the positive values of the labels are, each taken for an object.
+
+    Attributes:
+        count: objects in all files.
+        touching: share of them that have another one beside them.
+        plane_px: percentiles of their size within one plane, px.
+        plane_area: median of that, in the square of the images' unit.
+        volume_px: percentiles of their size in a volume, px; of images that of a plane.
+        volume: median of that, in the unit of the images to the power of their axes.
+    """
+
+    count: int
+    touching: float
+    plane_px: tuple[float, ...]
+    plane_area: float
+    volume_px: tuple[float, ...]
+    volume: float
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the files say, of each and of all; nothing is decided yet.
+
+    Attributes:
+        images: name of the folder, file or data list of the images.
+        labels: name of that of the labels; None with a data list.
+        cases: each image with its label, in order.
+        label_kind: what the labels' values look like: `mask`, `classes` or `instances`.
+        frequencies: share of the pixels of each label value; empty where there are many.
+        instances: sizes of the objects; None where no label has any.
+        intensities: for each channel the percentiles `PERCENTILES` of the images' pixels.
+        intensities_of: number of images that were looked at for them.
+        reader: which image of files that hold several, and the pixel size that was told.
+    """
+
+    images: str
+    labels: str | None
+    cases: tuple[Case, ...]
+    label_kind: str
+    frequencies: Mapping[str, float]
+    instances: Instances | None
+    intensities: tuple[tuple[float, ...], ...]
+    intensities_of: int
+    reader: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, dictionaries and numbers."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Fingerprint:
+        """What `to_json` gave, after any journey through a file."""
+        found = dict(content)
+        objects = found["instances"]
+        found["cases"] = tuple(
+            Case(_file(case["image"]), _file(case["label"]), case["values"])
+            for case in found["cases"]
+        )
+        found["instances"] = objects and Instances(**_tuples(objects))
+        found["intensities"] = tuple(tuple(channel) for channel in found["intensities"])
+        return cls(**found)
+
+
+def _file(content: Mapping[str, Any]) -> FileFacts:
+    return FileFacts(**_tuples(content))
+
+
+def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Lists for tuples, as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+__all__ = ["PERCENTILES", "Case", "FileFacts", "Fingerprint", "Instances", "as_ranges"]

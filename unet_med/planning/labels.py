@@ -1,0 +1,86 @@
+"""What label values mean, how many classes there are, and the smallest object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unet_med import data
+from unet_med.planning.fingerprints import PERCENTILES, Fingerprint
+from unet_med.planning.plan import Decision
+
+LOOK_LIKE = {
+    "mask": "the labels hold at most two values",
+    "classes": "the labels hold few integers, which repeat from image to image",
+    "instances": "the labels hold a number for each object",
+}
+MEDIAN = PERCENTILES.index(50.0)
+
+
+def decide_labels(
+    found: Fingerprint, kind: str | None = None, classes: int | None = None
+) -> dict[str, Decision]:
+    """`label_kind` and `out_channels`.
+
+    Args:
+        found: what the files say.
+        kind: what the user says; None or `"auto"`: as the values look.
+        classes: number of classes, where the user says it.
+
+    Raises:
+        ValueError: labels that are no classes, or values that leave some out.
+    """
+    asked = kind not in (None, "auto")
+    if classes and asked and kind != "classes":
+        raise ValueError(f"--classes is for labels that are classes, these are {kind}")
+    if asked:
+        decided = Decision(kind, "as asked")
+    elif classes:
+        decided = Decision("classes", "as their number was given")
+    else:
+        decided = Decision(found.label_kind, LOOK_LIKE[found.label_kind])
+    count = Decision(2, "background and foreground")
+    if decided.value == "classes":
+        why = "as asked" if classes else "counted in the labels, background included"
+        count = Decision(data.count_classes(_values(found), _names(found), classes), why)
+    return {"label_kind": decided, "out_channels": count}
+
+
+def min_size(
+    found: Fingerprint, kind: str, dims: int, element_size: Sequence[float] | None
+) -> Decision:
+    """Smallest instance that a prediction keeps, px: a tenth of the median one."""
+    if kind != "instances":
+        return Decision(0, "no result is dropped for being small")
+    if found.instances is None:
+        return Decision(0, "no label holds an object")
+    objects = found.instances
+    median = (objects.plane_px if dims == 2 else objects.volume_px)[MEDIAN]
+    if element_size is not None:
+        median = _resized(found, dims, element_size)
+    return Decision(int(median / 10), f"a tenth of the median object, {median:g} px")
+
+
+def _resized(found: Fingerprint, dims: int, element_size: Sequence[float]) -> float:
+    """Median object in pixels of the size that images are brought to, px."""
+    assert found.instances is not None
+    first = found.cases[0].image.pixel_size
+    sizes = element_size if len(element_size) > 1 else [*element_size] * len(first)
+    sizes = [*sizes, *first[len(sizes) :]][:dims]
+    whole = found.instances.plane_area if dims == 2 else found.instances.volume
+    return whole / float(np.prod(sizes))
+
+
+def _values(found: Fingerprint) -> list[set[int]]:
+    for case in found.cases:
+        if case.label_values is None:
+            raise ValueError(
+                f"label {case.label.name} holds fractions, or more values than there are "
+                "classes: say --label-kind instances, or correct it"
+            )
+    return [case.label_values or set() for case in found.cases]
+
+
+def _names(found: Fingerprint) -> list[str]:
+    return [case.label.name for case in found.cases]

@@ -1,0 +1,185 @@
+"""From what the files say, and what the user asks for, to a plan."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_med import bundle
+from unet_med.data.checksum import sha256
+from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.labels import decide_labels, min_size
+from unet_med.planning.plan import Decision, Plan
+from unet_med.planning.sizes import as_list, decide_pixel_size, tile_size
+
+CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
+DEFAULT_MINUTES = 10.0
+ENDLESS = 100_000  # epochs: the minutes end the training
+TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small sets
+STEERING = (  # ids on which further decisions depend, whoever sets them
+    *("preset", "label_kind", "features", "spatial_dims", "element_size", "tile_size"),
+    *("minutes", "epochs", "seed", "validation_fraction"),
+)
+ASKED = "as asked"
+
+Decisions = dict[str, Decision]
+
+
+def make_plan(
+    found: Fingerprint,
+    choices: Mapping[str, Any] | None = None,
+    *,
+    overrides: Sequence[str | os.PathLike[str]] = (),
+    device: str = "cpu",
+) -> Plan:
+    """Decide all that a training needs: what is asked for holds, the rest follows from the files.
+
+    Args:
+        found: what the files say.
+        choices: ids of the configs with values that hold, such as `{"epochs": 20}`;
+            `out_channels` is the number of classes.
+        overrides: override files, by path or by name, merged in this order before `choices`.
+        device: where the network will train, `"cpu"` or `"cuda"`.
+
+    Raises:
+        FileNotFoundError: an override file is not there.
+        ValueError: an id that no config has, with the nearest; labels or pixel sizes that do
+            not go with what is asked for.
+    """
+    asked = {id: value for id, value in (choices or {}).items() if value is not None}
+    files = [bundle.find_override(name) for name in overrides]
+    contents = {path: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    bundle.require_ids(asked, source="the choices")
+    for path, content in contents.items():
+        bundle.require_ids(content, source=path.name)
+    said = {id: value for path, ids in contents.items() for id, value in _held(path, ids).items()}
+    decided = _decide(found, {**_steering(said), **asked}, asked, device)
+    rest = {id: why for id, why in decided.items() if id in asked or id not in said}
+    rest |= {id: Decision(v, ASKED) for id, v in asked.items() if id not in decided}
+    dims = decided["spatial_dims"].value
+    recipes = _recipes(decided["preset"].value, dims)
+    ids = bundle.combine(
+        *(_of_file(path, f"the recipe {path.stem}") for path in recipes),
+        *(_of_file(path, f"{path.name} says so") for path in files),
+        _entries(rest),
+        {"overrides": {"value": [p.name for p in files], "reason": "files that were merged in"}},
+    )
+    if "tile_size" not in {*said, *asked}:
+        ids |= _entries({"tile_size": tile_size(found, {i: e["value"] for i, e in ids.items()})})
+    plan = {id: Decision(**entry) for id, entry in ids.items()}
+    return Plan(plan, found, {path.name: sha256(path) for path in files})
+
+
+def _decide(
+    found: Fingerprint, steering: Mapping[str, Any], asked: Mapping[str, Any], device: str
+) -> Decisions:
+    """What the rules say; `steering` overrules them."""
+    dims = _dims(found, steering.get("spatial_dims"))
+    labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"))
+    pixels = decide_pixel_size(found, steering.get("element_size"))
+    size = pixels["element_size"].value
+    size = None if size is None else as_list(size)
+    stack = dims.value == 2 and len(found.cases[0].image.shape) == 3
+    return {
+        "preset": _asked_or(steering, "preset", "modern", "trains fast and well on most images"),
+        **labels,
+        "slice_stacks": Decision(stack, _about_stacks(found, stack)),
+        "validation_fraction": _asked_or(
+            steering, "validation_fraction", 0.1, "enough to see how the training goes"
+        ),
+        "spatial_dims": dims,
+        **pixels,
+        "in_channels": Decision(found.cases[0].image.channels, "channels of the first image"),
+        "min_size": min_size(found, labels["label_kind"].value, dims.value, size),
+        "features": _features(steering.get("features"), dims.value, device),
+        "seed": _asked_or(steering, "seed", 0, "the usual one"),
+        "tiles_per_epoch": _tiles(found, dims.value),
+        **_budget(steering.get("minutes"), steering.get("epochs")),
+        **{f"reader::{name}": Decision(value, ASKED) for name, value in found.reader.items()},
+    }
+
+
+def _asked_or(steering: Mapping[str, Any], id: str, default: Any, reason: str) -> Decision:
+    if steering.get(id) is not None:
+        return Decision(steering[id], ASKED)
+    return Decision(default, reason)
+
+
+def _dims(found: Fingerprint, asked: int | None) -> Decision:
+    if asked:
+        return Decision(asked, ASKED)
+    if len(found.cases[0].image.shape) == 2:
+        return Decision(2, "the images are planes")
+    if len(found.cases) == 1:
+        return Decision(2, "a single stack is learned plane by plane")
+    return Decision(3, "the images are volumes")
+
+
+def _about_stacks(found: Fingerprint, stack: bool) -> str:
+    if stack:
+        return "each plane of a volume is an image of its own"
+    return "the network takes the images as they are"
+
+
+def _features(asked: Any, dims: int, device: str) -> Decision:
+    if asked:
+        return Decision(asked, ASKED)
+    if device.startswith("cuda"):
+        return Decision(None, "those of the preset, which a GPU can train")
+    return Decision(CPU_FEATURES[dims], "few enough for a CPU: minutes, not days")
+
+
+def _tiles(found: Fingerprint, dims: int) -> Decision:
+    count = image_count(found, dims)
+    if count >= TILES_PER_EPOCH:
+        return Decision(count, "as many as there are images")
+    return Decision(TILES_PER_EPOCH, "at least, so that validation takes little of the time")
+
+
+def image_count(found: Fingerprint, dims: int) -> int:
+    """Images as the network sees them: planes for a 2-D one."""
+    shapes = [case.label.shape for case in found.cases]
+    return sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes)
+
+
+def _budget(minutes: float | None, epochs: int | None) -> Decisions:
+    if epochs and not minutes:
+        minutes_why = Decision(None, "the epochs end the training")
+    else:
+        why = ASKED if minutes else "enough for a first look"
+        minutes_why = Decision(minutes or DEFAULT_MINUTES, why)
+    epochs_why = Decision(epochs or ENDLESS, ASKED if epochs else "the minutes end the training")
+    return {"minutes": minutes_why, "epochs": epochs_why}
+
+
+def _steering(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what override files say, the plain values on which decisions depend."""
+    return {
+        id: said[id]
+        for id in STEERING
+        if said.get(id) is not None and not str(said[id]).startswith(("$", "@"))
+    }
+
+
+def _held(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Ids that a file sets for good; the bundle's own leave the size of a tile to the images."""
+    own = path.parent == bundle.find_bundle() / "configs"
+    return {id: value for id, value in content.items() if not (own and id == "tile_size")}
+
+
+def _recipes(preset: str, dims: int) -> list[Path]:
+    """Override files that the preset and the kind of images bring with them."""
+    names = [preset, *(["volume3d", f"{preset}3d"] if dims == 3 else [])]
+    return [path for path in map(bundle.override_file, names) if path is not None]
+
+
+def _of_file(path: Path, reason: str) -> dict[str, dict[str, Any]]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {id: {"value": value, "reason": reason} for id, value in content.items()}
+
+
+def _entries(decisions: Mapping[str, Decision]) -> dict[str, dict[str, Any]]:
+    return {id: {"value": why.value, "reason": why.reason} for id, why in decisions.items()}

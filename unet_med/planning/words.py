@@ -1,0 +1,102 @@
+"""A plan in words: what was found, what was decided, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.labels import LOOK_LIKE, MEDIAN
+from unet_med.planning.plan import Plan
+from unet_med.planning.rules import image_count
+from unet_med.planning.sizes import as_list
+
+LABELS = {
+    "mask": "a mask, its value besides 0 the foreground",
+    "classes": "{out_channels} classes",
+    "instances": "instances; smaller than {min_size} px are dropped from results",
+}
+RECIPE = "the recipe "
+LONGEST = 40  # characters of a value
+
+
+def describe(plan: Plan) -> str:
+    """A few lines for the terminal: data, labels, network, tile, budget."""
+    value = {id: decision.value for id, decision in plan.ids.items()}
+    labels = LABELS[value["label_kind"]].format(**value)
+    assumed = plan.ids["label_kind"].reason in LOOK_LIKE.values()
+    features = value["features"] or "as the preset"
+    lines = {
+        "images": f"{image_count(plan.data, value['spatial_dims'])}, {value['spatial_dims']}-D, "
+        f"{value['in_channels']} channel(s)",
+        "labels": labels + (" (decided from the values)" if assumed else ""),
+        "pixels": _pixels(plan),
+        "network": f"preset {value['preset']}, features {features}",
+        "config": "with " + ", ".join(name.rpartition(".")[0] for name in value["overrides"]),
+        "tile": f"{value['tile_size']} px",
+        "budget": f"{value['minutes']:g} minutes"
+        if value["minutes"]
+        else f"{value['epochs']} epochs",
+    }
+    if not value["overrides"]:
+        del lines["config"]
+    return "\n".join(f"{name:9} {text}" for name, text in lines.items())
+
+
+def explain(plan: Plan) -> str:
+    """What was found, and a line for each decision, with its reason."""
+    rows = [(id, _short(why.value), why.reason) for id, why in plan.ids.items()]
+    rows.sort(key=lambda row: row[2].startswith(RECIPE))  # what is the recipe's own comes last
+    widths = [max(len(row[k]) for row in rows) for k in (0, 1)]
+    table = [f"  {id:{widths[0]}}  {value:{widths[1]}}  {why}" for id, value, why in rows]
+    return "\n".join(["found", *_found(plan.data), "decided", *table])
+
+
+def _found(found: Fingerprint) -> Iterator[str]:
+    kinds = ", ".join(sorted({case.image.dtype for case in found.cases}))
+    yield f"  {len(found.cases)} image file(s) in {found.images}, {kinds}, {_sizes(found)}"
+    if found.intensities and found.intensities[0]:
+        low, high = (found.intensities[0][k] for k in (0, -1))
+        yield (
+            f"  intensities of the first channel: {low:g} to {high:g} without the extremes "
+            f"({found.intensities_of} file(s) looked at)"
+        )
+    objects = found.instances
+    yield f"  labels look like {found.label_kind}"
+    if found.label_kind == "instances" and objects is not None:
+        yield (
+            f"  {objects.count} objects, median {objects.volume_px[MEDIAN]:g} px, "
+            f"{objects.touching:.0%} touch another"
+        )
+    elif found.frequencies:
+        shares = (f"{value}: {share:.1%}" for value, share in found.frequencies.items())
+        yield "  pixels by label value: " + ", ".join(shares)
+
+
+def _sizes(found: Fingerprint) -> str:
+    shapes = {case.image.shape for case in found.cases}
+    one = _times(found.cases[0].image.shape)
+    return f"{one} px" if len(shapes) == 1 else f"{one} px and {len(shapes) - 1} other size(s)"
+
+
+def _pixels(plan: Plan) -> str:
+    asked = plan.value("element_size")
+    if asked is not None:
+        return f"brought to {_times(as_list(asked))} {plan.value('element_unit')}"
+    first = plan.data.cases[0].image
+    if first.pixel_size_source == "assumed":
+        return "of a size that the files do not say"
+    sizes = {case.image.pixel_size for case in plan.data.cases}
+    if len(sizes) > 1:
+        return f"of {len(sizes)} sizes, taken as they are; --element-size brings them to one"
+    return f"{_times(first.pixel_size)} {first.unit}"
+
+
+def _times(numbers: Sequence[Any]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

@@ -1,0 +1,127 @@
+"""Arrays of any order of axes as MONAI's images, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from numpy.typing import NDArray
+
+from unet_med.data.sources import Source
+
+__all__ = ["from_array", "from_source", "native", "to_axes"]
+
+_ORDER = "CXYZ"  # MONAI's
+
+
+def from_array(
+    array: NDArray[np.generic] | torch.Tensor,
+    axes: str | None,
+    spacing: float | Sequence[float] | None,
+    unit: str,
+) -> tuple[MetaTensor, str]:
+    """An array as `(C, X, Y[, Z])`, float32, and its axes as letters.
+
+    Args:
+        array: grey values.
+        axes: letters of X, Y, Z and C, one an axis; None: ``"YX"``.
+        spacing: pixel size, one, or one a spatial axis in the order of `axes`; None: not known.
+        unit: of `spacing`.
+
+    Raises:
+        ValueError: axes or spacing do not fit the array.
+    """
+    values = torch.as_tensor(array if isinstance(array, torch.Tensor) else native(array))
+    axes = _checked_axes(axes, values.ndim)
+    space = [axis for axis in axes if axis != "C"]
+    order = [axis for axis in _ORDER if axis in axes]
+    image = values.permute([axes.index(axis) for axis in order]).to(torch.float32)
+    image = image if "C" in axes else image[None]
+    sizes = [1.0] * len(space) if spacing is None else list(np.atleast_1d(spacing).tolist())
+    sizes = sizes * len(space) if len(sizes) == 1 else sizes
+    if len(sizes) != len(space) or not all(0 < size < np.inf for size in sizes):
+        raise ValueError(
+            f"spacing {spacing} is not one positive size for each of the spatial axes "
+            f"{''.join(space)}"
+        )
+    affine = np.eye(4)
+    for axis, size in zip(space, sizes, strict=True):
+        affine["XYZ".index(axis), "XYZ".index(axis)] = size
+    meta = {
+        "filename_or_obj": "image.tif",  # results are named after it
+        "spatial_unit": unit,
+        "spacing_source": "assumed" if spacing is None else "given",
+        "spatial_shape": tuple(image.shape[1:]),
+        "original_affine": torch.from_numpy(affine),
+    }
+    return MetaTensor(image.contiguous(), affine=torch.from_numpy(affine), meta=meta), axes
+
+
+def from_source(source: Source) -> MetaTensor:
+    """All pixels of an opened volume, as `unet_med.data.load_image` reads its file."""
+    pixels = source.read([slice(None, side) for side in source.shape])  # (C, [Z,] Y, X)
+    image = torch.as_tensor(native(pixels)).to(torch.float32)
+    image = image.permute(0, *range(image.ndim - 1, 0, -1)).contiguous()  # (C, X, Y[, Z])
+    affine = affine_of(source)
+    meta = {**meta_of(source), "spatial_shape": tuple(image.shape[1:]), "original_affine": affine}
+    return MetaTensor(image, affine=affine, meta=meta)
+
+
+def affine_of(source: Source) -> torch.Tensor:
+    """Voxel to world of an opened volume, `(4, 4)`, for indices in the order X, Y, Z."""
+    if source.affine is not None:
+        return torch.from_numpy(source.affine)
+    sizes = [*source.spacing[::-1], 1.0, 1.0][:3]
+    return torch.diag(torch.tensor([*sizes, 1.0], dtype=torch.float64))
+
+
+def meta_of(source: Source) -> dict[str, str]:
+    """Name and unit of an opened volume, as a `MetaTensor` has them."""
+    return {
+        "filename_or_obj": str(source.path),
+        "spatial_unit": source.unit or "um",
+        "spacing_source": "header" if source.unit else "assumed",
+    }
+
+
+def to_axes(values: torch.Tensor, axes: str) -> NDArray[np.generic]:
+    """A result `(K, X, Y[, Z])` in the caller's axes; without "C" in them K comes first.
+
+    Args:
+        values: the result.
+        axes: of the caller's image.
+    """
+    wanted = axes if "C" in axes else f"C{axes}"
+    order = [axis for axis in _ORDER if axis in wanted]
+    array = np.asarray(values.detach().cpu())
+    return np.ascontiguousarray(array.transpose([order.index(axis) for axis in wanted]))
+
+
+def native(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+    """In a type that torch knows: native byte order, no unsigned integers above 8 bits."""
+    pixels = np.asarray(pixels)
+    if pixels.dtype.kind == "u" and pixels.dtype.itemsize > 1:
+        wider = {2: np.int32, 4: np.int64, 8: np.float64}
+        return pixels.astype(wider[pixels.dtype.itemsize])
+    return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+
+
+def _checked_axes(axes: str | None, count: int) -> str:
+    """The letters of all axes, which must be given where there are more than two."""
+    if axes is None:
+        if count != 2:
+            raise ValueError(
+                f"an array of {count} axes could be a volume or several channels: say which, such "
+                f'as axes="ZYX" or axes="CYX"'
+            )
+        return "YX"
+    letters = axes.upper()
+    known = set(letters) <= set(_ORDER) and len(set(letters)) == len(letters)
+    if len(letters) != count or not known or not {"X", "Y"} <= set(letters):
+        raise ValueError(
+            f"axes {axes!r} do not name the {count} axes of the array: X and Y, Z and C where "
+            f"there are any, each once"
+        )
+    return letters

@@ -1,0 +1,71 @@
+"""What a segmenter finds in an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_med.data.formats import format_of
+from unet_med.segmentation.arrays import to_axes
+
+if TYPE_CHECKING:
+    from unet_med.segmentation.segmenter import Segmenter
+
+Array = NDArray[Any]
+
+
+class Segmentation:
+    """The result of an image; what is not asked for is not computed.
+
+    Attributes:
+        axes: letters of the axes of `mask` and `instances`: the caller's; of a file, its own
+            order: Z, Y, X of microscopy formats, X, Y, Z of medical ones.
+    """
+
+    def __init__(self, segmenter: Segmenter, item: dict[str, Any], axes: str | None) -> None:
+        self._segmenter = segmenter
+        self._item = item
+        self._axes = axes or _axes_of_file(item["image"])
+        self.axes = self._axes.replace("C", "")
+
+    @cached_property
+    def mask(self) -> Array:
+        """Class of every pixel, 0 is background."""
+        return self._labels("mask")
+
+    @cached_property
+    def instances(self) -> Array:
+        """Number of the object of every pixel, 0 is background."""
+        return self._labels("instances")
+
+    @cached_property
+    def probabilities(self) -> Array:
+        """Probability of every class, where the caller's image has its channels, else first."""
+        return to_axes(self._finished("probabilities"), self._axes)
+
+    def save(self, folder: str | Path, outputs: Sequence[str] | None = None) -> None:
+        """Write what `unet-med predict` writes, under the name of the image.
+
+        Args:
+            folder: for `NAME_mask.tif` and so on; made if missing. An array's name is `image`.
+            outputs: of `mask`, `instances` and `probabilities`; None: as the bundle says.
+        """
+        self._segmenter.finish(self._item, outputs or self._segmenter.outputs, folder)
+
+    def _labels(self, name: str) -> Array:
+        found = to_axes(self._finished(name), self._axes)
+        return np.take(found, 0, axis=max(0, self._axes.find("C"))).astype(np.int32)
+
+    def _finished(self, name: str) -> Any:
+        return self._segmenter.finish(self._item, [name])[name]
+
+
+def _axes_of_file(image: Any) -> str:
+    order = "XYZ"[: image.ndim - 1]
+    found = format_of(str(image.meta["filename_or_obj"]))
+    return order[::-1] if found and found.result_suffix == ".tif" else order

@@ -1,0 +1,193 @@
+"""The one runner: whatever predicts with a bundle loads it here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import LoadImaged, SaveImaged
+
+from unet_med.bundle import find_weights, inference_parser, require_trust
+from unet_med.data.sources import Source
+from unet_med.inferers import OverlapTileInferer
+from unet_med.inferers.tiling import Tiling, tiling_of
+from unet_med.networks import load_weights
+from unet_med.segmentation.arrays import from_array, from_source
+from unet_med.segmentation.result import Segmentation
+
+OUTPUTS = ("mask", "instances", "probabilities")
+
+
+class Segmenter:
+    """A trained bundle as a function of images.
+
+    Network, inferer, pre- and postprocessing are those of the bundle's `inference.json`, built
+    by MONAI's parser, so that the result is that of `python -m monai.bundle run` to the bit.
+
+    Args:
+        bundle: folder of a trained bundle.
+        device: where the network runs; None: as the bundle says, a GPU where there is one.
+        tta: test-time averaging: ``"bundle"`` as the bundle says, None for none, ``"flips"`` or
+            ``"rotations"``.
+        trust: run also what unet-med's own bundle does not name; see `unet-med inspect`.
+        **ids: ids of `inference.json` with new values, any Python objects.
+
+    Attributes:
+        folder: the bundle.
+        network: in evaluation, on its device.
+        inferer: as the bundle has it.
+        preprocessing: MONAI's `Compose`, as the bundle has it.
+        unit: of `spacing`, that of the bundle's element size.
+
+    Raises:
+        ValueError: it is no trained bundle, its weights do not fit, it names what unet-med's own
+            bundle does not, or an id is none of its `inference.json`.
+
+    Example::
+
+        segment = Segmenter("my-bundle")
+        result = segment("image.tif")
+        result = segment(array, axes="ZYX", spacing=(2, 0.5, 0.5))
+        result.instances, result.mask, result.probabilities
+        result.save("results")
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str],
+        *,
+        device: torch.device | str | None = None,
+        tta: str | None = "bundle",
+        trust: bool = False,
+        **ids: Any,
+    ) -> None:
+        self.folder = Path(bundle)
+        if not trust:
+            require_trust(self.folder)
+        self.weights = Path(ids["checkpoint"]) if "checkpoint" in ids else find_weights(bundle)
+        if tta != "bundle":
+            ids["tta"] = tta
+        if device is not None:
+            ids["device"] = torch.device(device)
+        self._ids = {"checkpoint": str(self.weights), **ids}
+        parser = self._parser()
+        self.device: torch.device = parser.get_parsed_content("device")
+        self.network: torch.nn.Module = parser.get_parsed_content("network")
+        load_weights(self.network, self.weights)
+        self.network.eval()
+        self.inferer = parser.get_parsed_content("inferer")
+        if isinstance(self.inferer, OverlapTileInferer):
+            self.inferer.progress = False
+        self.preprocessing = parser.get_parsed_content("preprocessing")
+        number = parser.get_parsed_content
+        self.spatial_dims: int = number("spatial_dims")
+        self.in_channels: int = number("in_channels")
+        self.out_channels: int = number("out_channels")
+        self.outputs: Sequence[str] = number("outputs")
+        self.unit: str = (number("element_unit") if "element_unit" in parser else None) or "um"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the network's weights."""
+        return next(self.network.parameters()).dtype
+
+    @property
+    def tiling(self) -> Tiling:
+        """Geometry of the network, px.
+
+        Raises:
+            ValueError: the bundle does not predict with an `OverlapTileInferer`.
+        """
+        inferer = self.inferer
+        if not isinstance(inferer, OverlapTileInferer):
+            raise ValueError(
+                f"the bundle's inferer is {type(inferer).__name__}; only OverlapTileInferer gives "
+                f"blocks that equal one pass, and knows what a network loses"
+            )
+        image = torch.empty([1] * (2 + self.spatial_dims))
+        tiling = tiling_of(self.network, image, margin=inferer.margin, stride=inferer.stride)
+        return tiling if tiling.padding else tiling.assume("same")  # MONAI's networks
+
+    def __call__(
+        self,
+        image: str | os.PathLike[str] | Source | torch.Tensor | np.ndarray,
+        axes: str | None = None,
+        spacing: float | Sequence[float] | None = None,
+    ) -> Segmentation:
+        """Segment an image.
+
+        Args:
+            image: a file or folder that the bundle's reader knows; an opened volume
+                (`unet_med.volumes.open_source`); a `MetaTensor` `(C, X, Y[, Z])`; or an array
+                or tensor of grey values as in the file.
+            axes: of an array, letters of X, Y, Z and C, such as ``"ZYX"`` or ``"CYX"``; needed
+                beyond two axes, of which two are ``"YX"``.
+            spacing: pixel size of an array, one, or one a spatial axis in the order of `axes`,
+                in micrometres, or in the unit of the bundle's element size.
+
+        Returns:
+            The result; what is not asked of it is not computed.
+
+        Raises:
+            ValueError: the image does not fit the network, or axes or spacing the array.
+        """
+        if isinstance(image, (str, os.PathLike)):
+            item: Any = {"image": os.fspath(image)}
+            axes = None
+        elif isinstance(image, Source):
+            item, axes = {"image": from_source(image)}, None
+        elif isinstance(image, MetaTensor) and axes is None:
+            item, axes = {"image": image.to(torch.float32)}, "CXYZ"[: image.ndim]
+        else:
+            tensor, axes = from_array(image, axes, spacing, self.unit)
+            item = {"image": tensor}
+        return Segmentation(self, self._segment(item), axes)
+
+    def finish(
+        self, item: dict[str, Any], outputs: Sequence[str], folder: str | Path | None = None
+    ) -> dict[str, Any]:
+        """Postprocess a prediction, as the bundle does.
+
+        Args:
+            item: `image`, and the logits as `pred`, both `(C, X, Y[, Z])`.
+            outputs: what is wanted, of `mask`, `instances` and `probabilities`.
+            folder: where to write them; None: nowhere.
+
+        Raises:
+            ValueError: an output is unknown.
+        """
+        if unknown := set(outputs) - set(OUTPUTS):
+            raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
+        for transform in self.postprocessing(outputs, folder):
+            if folder is not None or not isinstance(transform, SaveImaged):
+                item = transform(item)
+        return item
+
+    def postprocessing(
+        self, outputs: Sequence[str], folder: str | Path | None = None
+    ) -> Sequence[Any]:
+        """The bundle's transforms of a prediction, those that the outputs take."""
+        parser = self._parser(outputs=list(outputs), preprocessing=self.preprocessing)
+        if folder is not None:
+            parser["output_dir"] = str(folder)
+        return list(parser.get_parsed_content("postprocessing").transforms)
+
+    def _segment(self, item: dict[str, Any]) -> dict[str, Any]:
+        """The item after the network: the image, and its logits as `pred`."""
+        loaded = not isinstance(item["image"], str)
+        for transform in self.preprocessing.transforms:
+            if not (loaded and isinstance(transform, LoadImaged)):
+                item = transform(item)
+        batch = item["image"][None].to(self.device)  # (1, C, X, Y[, Z])
+        with torch.no_grad():
+            logits = self.inferer(batch, self.network)
+        return {**item, "image": batch[0], "pred": logits[0]}
+
+    def _parser(self, **more: Any) -> ConfigParser:
+        return inference_parser(self.folder, {**self._ids, **more})
