@@ -126,3 +126,18 @@ def test_every_public_name_is_documented(
     monkeypatch.setattr(unet_med.geometry.margin, "__doc__", None)
     with pytest.raises(ValueError, match="margin is public and has no docstring: say in a line"):
         generator.api_page()
+
+
+def test_the_layers_are_those_of_import_linter() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = project["tool"]["importlinter"]["contracts"][0]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.split("## Layers")[1].split("\n## ")[0]
+    rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")][1:]
+    layers = [set(re.findall(r"`(\w+)`", row)) for row in rows]
+    assert layers == [set(re.findall(r"\w+", layer)) for layer in contract["layers"]][1:]
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
