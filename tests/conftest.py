@@ -1,4 +1,4 @@
-"""Shared fixtures: real data where present, the GPU switch, one seed."""
+"""Shared fixtures: generated cells, a trained bundle, real data where present, one seed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,34 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the shared data folder is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of three generated images of 72 x 64 px, `images`, and their instances, `labels`.
+
+    Every test sees the same folder: copy it before you change it.
+    """
+    from unet_med.data import SyntheticCells
+
+    folder = tmp_path_factory.mktemp("cells")
+    SyntheticCells(3, (72, 64), num_cells=6).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Path:
+    """A bundle as `unet-med train` leaves it: `modern`, tiny, one epoch on `cells`.
+
+    Every test sees the same folder: copy it before you change it.
+    """
+    from unet_med.cli import main
+
+    output = tmp_path_factory.mktemp("trained") / "out"
+    words = ["--images", f"{cells}/images", "--labels", f"{cells}/labels", "--device", "cpu"]
+    words += ["--features", "2", "4", "8", "--epochs", "1"]
+    assert main(["train", *words, "--output", str(output)]) == 0
+    return output
 
 
 @pytest.fixture

@@ -22,24 +22,9 @@ import tifffile
 from processes import finish, start, start_command
 
 from unet_med.cli import main
-from unet_med.data import SyntheticCells
 from unet_med.data.atomic import atomic_write
 
 KB = 1 << 10
-
-
-@pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cells")
-    SyntheticCells(3, (64, 56), num_cells=5).write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Path:
-    output = tmp_path_factory.mktemp("trained") / "out"
-    assert main([str(word) for word in training(cells, output)]) == 0
-    return output
 
 
 def training(cells: Path, output: Path, *more: Any) -> list[Any]:
@@ -200,7 +185,7 @@ def test_prediction_that_is_stopped(
     assert {f"{name}_mask.tif" for name in record["images"]} <= set(written)
     for name in written:
         assert not name.startswith(".")
-        assert tifffile.imread(output / name).shape[-2:] == (56, 64)
+        assert tifffile.imread(output / name).shape[-2:] == (64, 72)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

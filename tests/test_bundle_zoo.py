@@ -17,7 +17,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.transforms import Compose, LoadImaged, SaveImaged
 
 from unet_med import bundle
-from unet_med.data import SyntheticCells, load_image
+from unet_med.data import load_image
 
 NAME = "unet_biomedical_segmentation"
 TINY: dict[str, Any] = {"features": [2, 2, 4], "epochs": 1, "num_workers": 0}
@@ -25,13 +25,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {**TINY, "tile_size": 84, "label_kind": "instances"},
     "modern": {**TINY, "preset": "modern", "tile_size": 64, "label_kind": "instances"},
 }
-
-
-@pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cells")
-    SyntheticCells(2, (72, 60), num_cells=5).write(folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=list(VARIANTS))

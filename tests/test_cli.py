@@ -23,21 +23,6 @@ from unet_med.data import SyntheticCells, save_image
 TRAIN = ["--features", "2", "4", "8", "--epochs", "1", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cells")
-    SyntheticCells(3, (72, 64), num_cells=6).write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Path:
-    output = tmp_path_factory.mktemp("trained") / "out"
-    words = ["--images", f"{cells}/images", "--labels", f"{cells}/labels", *TRAIN]
-    assert main(["train", *words, "--output", str(output)]) == 0
-    return output
-
-
 def run(*words: Any) -> int:
     return main([str(word) for word in words])
 

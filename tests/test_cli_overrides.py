@@ -13,16 +13,9 @@ from monai.bundle import ConfigParser
 
 from unet_med import bundle
 from unet_med.cli import main
-from unet_med.data import SyntheticCells, load_image
+from unet_med.data import load_image
 
 TRAIN = ["--epochs", "1", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cells")
-    SyntheticCells(2, (40, 36), num_cells=4).write(folder)
-    return folder
 
 
 @pytest.fixture
@@ -78,11 +71,11 @@ def test_another_network_gets_tiles_of_its_stride(
 ) -> None:
     output = tmp_path / "out"
     assert train(cells, output, "--config", name, few, "--features", *[2] * levels) == 0
-    assert config_of(output)["tile_size"] == [48, 48]  # 40 px, in steps of 16
+    assert config_of(output)["tile_size"] == [80, 80]  # 72 px, in steps of 16
     words = ["--bundle", str(output), "--output", str(tmp_path / "results"), "--device", "cpu"]
     assert main(["predict", f"{cells}/images", *words]) == 0
     result = load_image(tmp_path / "results/cells_000_mask.tif")
-    assert result.shape == (1, 40, 36)
+    assert result.shape == (1, 72, 64)
 
 
 def test_its_own_features_stay_where_none_are_given(
@@ -102,7 +95,7 @@ def test_what_a_label_means_is_the_files_to_say(
     assert train(cells, tmp_path / "out", "--config", "sparse") == 0
     config = config_of(tmp_path / "out")
     assert config["label_kind"] == "classes"
-    assert config["out_channels"] == 5  # as classes, four cells are four
+    assert config["out_channels"] == 7  # as classes, six cells are six
     assert config["augment"]["crop"]["ignore"].startswith("$255")
 
 

@@ -12,27 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-import torch
 
-from unet_med import bundle
 from unet_med.cli import main
 from unet_med.data import save_image
 from unet_med.errors import befalls_all, one_line
-from unet_med.networks import unet
 
 SIDE = 24
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle as a training leaves it, with random weights."""
-    folder = bundle.copy_bundle(tmp_path_factory.mktemp("bundle") / "out")
-    modern = bundle.override_file("modern")
-    assert modern is not None
-    bundle.write_settings(folder, [modern], {"features": [2, 4]})
-    torch.manual_seed(0)
-    torch.save(unet("modern", features=[2, 4]).state_dict(), folder / "models" / "model.pt")
-    return folder
 
 
 def good(path: Path, seed: int = 0) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from monai.bundle import ConfigWorkflow
+from processes import finish, start
 
 from unet_med.cli import main
 from unet_med.data import EpochSampler, SyntheticCells, share_of
-from unet_med.handlers import Reproducible, reproducible
-from unet_med.losses import WeightedCrossEntropyLoss
+from unet_med.handlers import Reproducible, TrainingBudget, reproducible
+from unet_med.losses import BorderWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -149,59 +152,51 @@ def test_one_log(two: tuple[Path, str]) -> None:
     assert two[1].count("loading images: 100%") <= 2  # a bar may print its end twice
 
 
-SCRIPT = """
-import types
-from pathlib import Path
+def check_loss_and_clock(rank: int, folder: Path) -> None:
+    """One of two processes: its share of a batch gives the loss and gradient of the whole."""
+    os.environ["LOCAL_RANK"] = str(rank)
+    rendezvous = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
+    torch.manual_seed(0)
+    logits = torch.randn(5, 3, 6, 6, dtype=torch.float64)
+    label = torch.randint(0, 3, (5, 1, 6, 6)).double()
+    target = torch.cat([label, 5 * torch.rand(5, 1, 6, 6).double() ** 3], dim=1)
+    own = slice(0, 2) if rank == 0 else slice(2, 5)  # uneven batches
 
-import torch
-import torch.distributed as dist
-from unet_med.handlers import TrainingBudget
-from unet_med.losses import BorderWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
+    def check(loss: Any, whole: Any, logits: torch.Tensor, target: torch.Tensor) -> None:
+        x = logits.clone().requires_grad_()
+        expected = whole(x, target)
+        expected.backward()
+        part = logits[own].clone().requires_grad_()
+        value = loss(part, target[own])
+        value.backward()
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+        # DDP takes the average of the gradients
+        torch.testing.assert_close(part.grad / 2, x.grad[own], rtol=1e-12, atol=1e-15)
 
-dist.init_process_group("gloo")
-rank = dist.get_rank()
-torch.manual_seed(0)
-logits = torch.randn(5, 3, 6, 6, dtype=torch.float64)
-label = torch.randint(0, 3, (5, 1, 6, 6)).double()
-target = torch.cat([label, 5 * torch.rand(5, 1, 6, 6).double() ** 3], dim=1)
-own = slice(0, 2) if rank == 0 else slice(2, 5)  # uneven batches
+    for reduction in ("mean", "sum"):
+        rules: dict[str, Any] = {"reduction": reduction, "ignore_index": 1}
+        loss = WeightedCrossEntropyLoss(**rules, distributed=True)
+        check(loss, WeightedCrossEntropyLoss(**rules), logits, target)
+        nothing = target.clone()
+        nothing[:2, 1] = 0  # the first process has only pixels that weigh nothing
+        check(loss, WeightedCrossEntropyLoss(**rules), logits, nothing)
+    instances = torch.zeros(5, 1, 6, 6, dtype=torch.int64)
+    instances[..., :2], instances[1:, :, :3, 4:] = 1, 2
+    border = BorderWeightedCrossEntropyLoss(distributed=True)
+    check(border, BorderWeightedCrossEntropyLoss(), logits[:, :2], instances)
 
-def check(loss, whole, logits, target):
-    x = logits.clone().requires_grad_()
-    expected = whole(x, target)
-    expected.backward()
-    part = logits[own].clone().requires_grad_()
-    value = loss(part, target[own])
-    value.backward()
-    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(part.grad / 2, x.grad[own], rtol=1e-12, atol=1e-15)  # DDP's average
-
-for reduction in ("mean", "sum"):
-    rules = {"reduction": reduction, "ignore_index": 1}
-    loss = WeightedCrossEntropyLoss(**rules, distributed=True)
-    check(loss, WeightedCrossEntropyLoss(**rules), logits, target)
-    nothing = target.clone()
-    nothing[:2, 1] = 0  # the first process has only pixels that weigh nothing
-    check(loss, WeightedCrossEntropyLoss(**rules), logits, nothing)
-instances = torch.zeros(5, 1, 6, 6, dtype=torch.int64)
-instances[..., :2], instances[1:, :, :3, 4:] = 1, 2
-border = BorderWeightedCrossEntropyLoss(distributed=True)
-check(border, BorderWeightedCrossEntropyLoss(), logits[:, :2], instances)
-
-optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-budget = TrainingBudget(optimizer, minutes=60.0)
-budget.elapsed_minutes, budget._tick = 10.0 * (rank + 1), __import__("time").monotonic()
-budget._stop_in_time(types.SimpleNamespace(terminate=None))
-assert 10.0 <= budget.elapsed_minutes < 11.0, budget.elapsed_minutes  # the first one's clock
-dist.destroy_process_group()
-Path(f"well.{rank}").touch()  # lines of two processes mix where both print
-"""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    budget = TrainingBudget(optimizer, minutes=60.0)
+    budget.elapsed_minutes, budget._tick = 10.0 * (rank + 1), time.monotonic()
+    budget._stop_in_time(SimpleNamespace(terminate=None))
+    assert 10.0 <= budget.elapsed_minutes < 11.0, budget.elapsed_minutes  # the first one's clock
+    dist.destroy_process_group()
 
 
 def test_loss_and_clock_of_two_processes(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
-    torchrun(["script.py"], tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("well.*")) == ["well.0", "well.1"]
+    pair = [start(check_loss_and_clock, rank, tmp_path) for rank in (0, 1)]
+    assert [finish(process) for process in pair] == [0, 0]
 
 
 @pytest.mark.parametrize(("length", "ranks"), [(8, 2), (7, 2), (3, 4), (10, 3)])

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 import unet_med
-from unet_med import bundle, napari_widget
+from unet_med import napari_widget
 from unet_med.cli import main
-from unet_med.data import SyntheticCells, load_image
+from unet_med.data import load_image
 from unet_med.napari_widget import from_layer, segment_array, segment_steps, spacing_of, to_layer
 
 MANIFEST = Path(unet_med.__file__).with_name("napari.yaml")
@@ -33,26 +33,20 @@ def layer(data: Any, **more: Any) -> SimpleNamespace:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle trained for one epoch, beside the images and results of `predict`."""
-    root = tmp_path_factory.mktemp("napari")
-    SyntheticCells(2, (72, 60), num_cells=6).write(root)
-    folder = bundle.copy_bundle(root / "bundle")
-    settings = {"images": f"{root}/images", "labels": f"{root}/labels", "features": [4, 8, 16]}
-    settings |= {"label_kind": "instances", "tile_size": 60, "epochs": 3, "num_workers": 0}
-    modern = bundle.override_file("modern")
-    assert modern is not None
-    bundle.write_settings(folder, [modern], {**settings, "tiles_per_epoch": 8, "batch_size": 4})
-    bundle.load_workflow(folder, "train").run()
-    words = ["--bundle", str(folder), "--output", str(root / "results"), "--instances"]
-    assert main(["predict", str(root / "images"), *words]) == 0
-    return root
+def results(tmp_path_factory: pytest.TempPathFactory, trained: Path, cells: Path) -> Path:
+    """What `predict` makes of the cells."""
+    output = tmp_path_factory.mktemp("results")
+    words = ["--bundle", str(trained), "--output", str(output), "--instances"]
+    assert main(["predict", str(cells / "images"), *words]) == 0
+    return output
 
 
 @pytest.mark.parametrize("output", ["instances", "mask"])
-def test_the_layer_is_what_predict_writes(trained: Path, output: Any) -> None:
-    image = load_image(trained / "images/cells_000.tif").numpy()[0]  # (X, Y)
-    steps = segment_steps(layer(image.T), trained / "bundle", output)
+def test_the_layer_is_what_predict_writes(
+    trained: Path, cells: Path, results: Path, output: Any
+) -> None:
+    image = load_image(cells / "images/cells_000.tif").numpy()[0]  # (X, Y)
+    steps = segment_steps(layer(image.T), trained, output)
     counts = []
     while True:
         try:
@@ -60,7 +54,7 @@ def test_the_layer_is_what_predict_writes(trained: Path, output: Any) -> None:
         except StopIteration as end:
             data, meta, kind = end.value
             break
-    want = load_image(trained / f"results/cells_000_{output}.tif").numpy()[0]
+    want = load_image(results / f"cells_000_{output}.tif").numpy()[0]
     assert want.any()
     np.testing.assert_array_equal(data, want.T)
     assert data.dtype == np.int32
@@ -96,7 +90,7 @@ def test_what_cannot_be_segmented_is_said(trained: Path, tmp_path: Path) -> None
         from_layer(layer(np.zeros((2, 2, 2, 2))))
     with pytest.raises(ValueError, match=r"holds no trained weights \(models/model.pt\)"):
         segment_array(np.zeros((1, 8, 8)), tmp_path)
-    steps = segment_steps(layer(np.zeros((9, 9, 3)), rgb=True), trained / "bundle")
+    steps = segment_steps(layer(np.zeros((9, 9, 3)), rgb=True), trained)
     with pytest.raises(Exception, match="3 channels"):
         next(steps)
 

@@ -25,7 +25,6 @@ from processes import finish, start
 
 from unet_med import bundle
 from unet_med.cli import main
-from unet_med.data import SyntheticCells
 
 KILLS = int(os.environ.get("UNET_MED_KILLS", "3"))
 SETTINGS: dict[str, Any] = {
@@ -41,13 +40,6 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
 }
 Log = dict[int, str]  # iteration: its loss, to the bit
-
-
-@pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cells")
-    SyntheticCells(3, (40, 36), num_cells=4).write(folder)
-    return folder
 
 
 def lay(folder: Path, cells: Path, **settings: Any) -> Path:

@@ -14,12 +14,11 @@ import pytest
 import tifffile
 import torch
 from hostile import Payload
-from test_handlers_skipped_failures import SIDE, good, predict, trained
+from test_handlers_skipped_failures import SIDE, good, predict
 
 from unet_med.bundle import config_files, find_bundle
 from unet_med.bundle.trust import foreign
 
-__all__ = ["trained"]
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from unet_med.data import SyntheticCells
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -56,11 +58,7 @@ def test_wheel_carries_the_bundle(site: Path) -> None:
 
 
 def test_monai_trains_and_predicts_with_an_initialised_copy(site: Path, tmp_path: Path) -> None:
-    make = (
-        "from unet_med.data import SyntheticCells as S; S(2, (64, 64), num_cells=4).write('data')"
-    )
-    (tmp_path / "make.py").write_text(make)
-    run(site, tmp_path, "make")
+    SyntheticCells(2, (64, 64), num_cells=4).write(tmp_path / "data")
     run(site, tmp_path, "unet_med", "init", "mine")
     small = ["--bundle_root", "mine", "--features", "[2,4,8]", "--images", "data/images"]
     configs = ["--meta_file", "mine/configs/metadata.json"]
