@@ -96,6 +96,13 @@ def test_our_own_bundles_are_not_foreign(trained: Path) -> None:
     assert len(config_files(trained)) > 5
 
 
+def test_a_device_is_not_foreign(bundle: Path) -> None:
+    edit(bundle, device="$torch.device('cuda:1')")
+    assert foreign(bundle) == []
+    edit(bundle, device="$torch.device('cpu') or print()")
+    assert foreign(bundle) == ["$torch.device('cpu') or print()"]
+
+
 def test_bundles_of_earlier_versions_are_not_foreign(bundle: Path) -> None:
     path = bundle / "configs" / "inference.json"
     text = path.read_text(encoding="utf-8")

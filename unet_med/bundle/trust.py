@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ _EARLIER = {  # named by bundles of earlier versions
     "monai.handlers.CheckpointLoader",
     "monai.transforms.Compose",
 }
+_DEVICE = re.compile(r"\$torch\.device\('(cpu|cuda(:\d+)?)'\)\Z")  # where a training ran
 _SHOWN = 5
 
 
@@ -59,7 +61,8 @@ def foreign(folder: Path) -> list[str]:
     own = _named(config_files(find_bundle()))
     files = [path for name in READ_BY_PREDICT if (path := folder / "configs" / name).is_file()]
     named = [*_named(files), *_planned(folder)]
-    return [text for text in dict.fromkeys(named) if text not in {*own, *_EARLIER}]
+    known = {*own, *_EARLIER}
+    return [text for text in dict.fromkeys(named) if text not in known and not _DEVICE.match(text)]
 
 
 def _planned(folder: Path) -> list[str]:

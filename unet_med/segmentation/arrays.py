@@ -100,12 +100,13 @@ def to_axes(values: torch.Tensor, axes: str) -> NDArray[np.generic]:
 
 
 def native(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
-    """In a type that torch knows: native byte order, no unsigned integers above 8 bits."""
+    """As torch takes it: writable, in native byte order, no unsigned integers above 8 bits."""
     pixels = np.asarray(pixels)
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize > 1:
         wider = {2: np.int32, 4: np.int64, 8: np.float64}
         return pixels.astype(wider[pixels.dtype.itemsize])
-    return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+    pixels = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+    return pixels if pixels.flags.writeable else pixels.copy()  # a memory map is not
 
 
 def _checked_axes(axes: str | None, count: int) -> str:
