@@ -2,8 +2,8 @@
 
 Ronneberger et al. 2015, section 3.1: displacement vectors on a coarse 3x3 grid,
 Gaussian with 10 px standard deviation, and from them a displacement for every
-pixel by bicubic interpolation. What is interpolated here are the displacements,
-never coordinates, so no draw means no deformation.
+pixel by bicubic interpolation. Displacements are interpolated, never coordinates, so zero vectors
+mean no deformation.
 
 Axes and sign: component `k` of a displacement moves along tensor axis `k` of the
 image, in px, and ``output(x) = input(x + displacement(x))``.
@@ -32,7 +32,7 @@ _KEYS_A = -0.75  # torch's bicubic
 
 
 class RandomSource(Protocol):
-    """What is asked of numpy's `RandomState` and `Generator`."""
+    """The part of numpy's `RandomState` and `Generator` that is used here."""
 
     def normal(self, loc: float, scale: float, size: Sequence[int]) -> object:
         """Array of Gaussian numbers."""
@@ -156,7 +156,7 @@ def interpolate_nodes(
 
 
 class Field:
-    """A displacement, and what warps of several images by it share.
+    """A displacement with the sampling places that several warps by it share.
 
     Args:
         displacement: ``(d, *S)``, or ``(B, d, *S)`` with one field an item, px.

@@ -1,4 +1,4 @@
-"""Which error in a chain is the user's to read, and how it is said in one line."""
+"""Find the error in a chain that is meant for the user, and write it in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def user_error(error: BaseException | None) -> BaseException | None:
         error: what was caught.
 
     Returns:
-        That error, or None where there is none: a defect of ours.
+        That error, or None if there is none: then it is a defect of this package.
     """
     while error is not None:
         if isinstance(error, (ValueError, OSError, ImportError, FloatingPointError)):
@@ -23,7 +23,7 @@ def user_error(error: BaseException | None) -> BaseException | None:
 
 
 def one_line(error: BaseException) -> str:
-    r"""Say an error in one line; of one that is not the user's, the innermost, with its kind.
+    r"""Write an error in one line: the user's error, else the innermost one with its class.
 
     >>> one_line(ValueError("no such\naxis")), one_line(KeyError("x"))
     ('no such axis', "KeyError: 'x'")
@@ -44,6 +44,6 @@ def _text(error: BaseException) -> str:
 
 
 def befalls_all(error: BaseException) -> bool:
-    """Whether an error would befall every image: nothing can be written, a package is missing."""
+    """Whether an error would occur with every image: no file can be written, no package found."""
     found = user_error(error)
     return isinstance(found, (OSError, ImportError)) and not isinstance(found, FileNotFoundError)

@@ -52,7 +52,7 @@ def as_integers(labels: ArrayLike) -> Integers:
 
 
 def no_integer(value: float) -> ValueError:
-    """The refusal of a label that is no whole number."""
+    """Error for a label that is not a whole number."""
     return ValueError(
         f"label value {value} is not a whole number; labels are integers: "
         "resample them with mode='nearest', or threshold them first"
@@ -140,7 +140,7 @@ def ridge(instances: ArrayLike, kind: RidgeKind = "symmetric") -> NDArray[np.boo
 
 
 def separate(instances: ArrayLike, kind: RidgeKind = "symmetric") -> Integers:
-    """The instances with background between all that touched; numbers are kept.
+    """Put background between instances that touch; numbers are kept.
 
     This is the border that the paper makes "using morphological operations"
     before it computes the weights (Ronneberger et al. 2015, section 3).

@@ -35,7 +35,7 @@ __all__ = [
 
 
 def center_crop(target: Tensor, size: Sequence[int]) -> Tensor:
-    """The centred window of a target, the part that a valid network's logits speak of.
+    """The centred window of a target, for which a valid network returns logits.
 
     Args:
         target: `(B, C, *T)`.
@@ -200,7 +200,7 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
 
 
 class OnLabel(nn.Module):
-    """Lets a stock loss take the targets of this module.
+    """Let a loss of MONAI or torch take the targets of this module.
 
     Drops the weight channel, centre-crops the label to the logits, and calls
     `loss(logits, label)` with both in float32 (float64 for float64 logits).
@@ -286,7 +286,7 @@ def _unpack(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | No
 
 
 def _check_labels(label: Tensor, num_classes: int, ignore_index: int | None) -> None:
-    """Refuse what is no class number; one flag comes back from the device."""
+    """Refuse labels that are not class numbers; one flag comes back from the device."""
     bad = (label < 0) | (label >= num_classes)
     if label.is_floating_point():
         bad |= label != label.trunc()  # NaN too
@@ -341,7 +341,7 @@ def _weighted_cross_entropy(
 
 
 def _over_processes(energy: Tensor, weight: Tensor, reduction: str) -> Tensor:
-    """Value of all processes together; the gradient of this one's part, for an average of all."""
+    """Value of all processes together; the gradient is this process's share of an average."""
     both = torch.stack([energy.detach(), weight])
     dist.all_reduce(both)
     divisor = _divisor(both[1], reduction)

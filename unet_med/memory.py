@@ -1,4 +1,4 @@
-"""Main memory and GPU memory: how much is free, how a lack of it shows, how to make room."""
+"""Main memory and GPU memory: measure what is free, recognise a lack, make room."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def available_bytes() -> int:
 
 
 def _free_on_machine() -> int:
-    """Free and reclaimable where Linux says so, else all that is built in."""
+    """Free and reclaimable memory on Linux; elsewhere all memory of the machine."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))

@@ -1,4 +1,4 @@
-"""Batches for MONAI's engines: what goes into a step, and what comes out."""
+"""Prepare the batches of MONAI's engines, and read the loss of a step."""
 
 from unet_med.engines.batch import PrepareBatchWeighted, last_loss
 

@@ -1,4 +1,4 @@
-"""What goes into a training step, and what comes out."""
+"""Prepare the batch of a training step, and read its loss."""
 
 from __future__ import annotations
 

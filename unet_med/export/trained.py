@@ -1,4 +1,4 @@
-"""What an export needs of a trained bundle: its network, its geometry, what is left behind."""
+"""The parts of a trained bundle that an export needs: network, geometry, metadata."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TrainedBundle:
     metadata: dict[str, Any]
 
     def left_behind(self) -> str:
-        """What the bundle does at prediction and an exported network does not, one sentence."""
+        """One sentence: what the bundle does at prediction and an exported network does not."""
         parts = []
         if self.inferer.statistics == "image" and batch_norms(self.network):
             parts.append(

@@ -1,4 +1,4 @@
-"""A network as its consumers want it: output as large as the input, probabilities, (Y, X)."""
+"""Wrap a network for its consumers: output as large as the input, probabilities, (Y, X)."""
 
 from __future__ import annotations
 

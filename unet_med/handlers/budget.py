@@ -1,4 +1,4 @@
-"""How long a training lasts, and the learning rate over that time."""
+"""End a training after its budget, and set the learning rate over that time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from ignite.engine import Engine, Events
 class TrainingBudget:
     """Learning rate over a budget of epochs or minutes, whichever ends first.
 
-    The rate rises linearly during `warmup`, then follows half a cosine to
-    `final` times its value; what an optimiser's parameter groups hold when the
-    training starts is the peak. With `minutes` the run ends when they are over,
-    validation included, and the rate has come down by then. Processes that train
-    together go by the clock of the first: all must end at the same step.
+    The rate rises linearly during `warmup`, then falls along half a cosine to `final` times its
+    peak. The peak is the rate that the optimiser has when the training starts. With `minutes` the
+    run ends when they are over, validation included, and the rate is low by then. Processes that
+    train together use the clock of the first, because all must end at the same step.
 
     Args:
         optimizer: whose rates are set, each iteration.
@@ -85,7 +84,7 @@ class TrainingBudget:
             engine.terminate()
 
     def state_dict(self) -> dict[str, float]:
-        """What a resumed run must know: the minutes already spent."""
+        """The minutes already spent, for a resumed run."""
         return {"elapsed_minutes": self.elapsed_minutes}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""What a training leaves: the network to use, and everything needed to continue exactly."""
+"""Write the network to use, and a checkpoint from which a training continues exactly."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Checkpoints:
     merges cells: see `docs/explanation/departures.md`.)
 
     `checkpoint.pt` holds network, optimiser, gradient scaler, epoch, iteration, the states of
-    `parts`, and those of the random generators of torch, CUDA, NumPy and Python. What
-    transforms and workers draw, and where the sampler stands, follows from seed, epoch and
-    iteration (`SeededDataset`, `Reproducible`). It is written beside and renamed; the one
-    before stays as `checkpoint_previous.pt`. Both load with `weights_only=True`.
+    `parts`, and those of the random generators of torch, CUDA, NumPy and Python. The draws of
+    transforms and workers, and the position of the sampler, follow from seed, epoch and iteration
+    (`SeededDataset`, `Reproducible`). The file is written under another name and renamed; the
+    previous one stays as `checkpoint_previous.pt`. Both load with `weights_only=True`.
 
-    Of several processes that train together the first writes, without the prefix of
+    If several processes train together, the first writes, without the prefix of
     DistributedDataParallel, and all read.
 
     Attach it behind all handlers whose state it keeps. In the middle of an epoch it writes
@@ -51,7 +51,7 @@ class Checkpoints:
         network: the network that is trained.
         optimizer: its optimiser.
         evaluator: whose key metric decides; None: the last network counts.
-        parts: what else has `state_dict` and `load_state_dict`: budget, scheduler, record.
+        parts: other objects with `state_dict` and `load_state_dict`: budget, scheduler, record.
         settings: plain values that a resumed run must share; a difference is refused.
         minutes: time between two checkpoints; 0 writes one after every iteration. The end of
             the training writes one in any case.
@@ -170,7 +170,7 @@ class Checkpoints:
 
     @property
     def kept(self) -> str:
-        """Which checkpoint is there, for messages."""
+        """Name the last checkpoint, for messages."""
         if self.saved_iteration is None:
             return "there is no checkpoint yet"
         return f"the last good checkpoint is {self.last} (iteration {self.saved_iteration})"
@@ -228,7 +228,7 @@ class Checkpoints:
         self._random = state["random"] if state["iteration"] % length else None
 
     def _restore_random(self, engine: Engine) -> None:
-        """The generators as they were after the last iteration: the epoch's begin reseeds them."""
+        """Restore the generators, which the begin of the epoch has reseeded."""
         if self._random is not None:
             set_random_state(self._random)
             self._random = None
@@ -244,7 +244,7 @@ def _shapes(network: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _differing(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is not the same, in words."""
+    """Name the settings that differ, with both values."""
     return [
         f"{name} is {saved.get(name, 'missing')} there and {now.get(name, 'missing')} here"
         for name in {**saved, **now}
@@ -253,7 +253,7 @@ def _differing(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _check_finite(network: torch.nn.Module, engine: Engine, kept: str) -> None:
-    """Nothing but finite weights becomes a checkpoint."""
+    """Refuse to write weights that hold NaN or infinity."""
     for name, weight in network.state_dict().items():
         if not bool(torch.isfinite(weight).all()):
             raise FloatingPointError(

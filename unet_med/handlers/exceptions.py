@@ -1,4 +1,4 @@
-"""What handlers do when a run fails."""
+"""Call a handler when a run fails."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ignite.engine import Engine, Events
 def on_exception(engine: Engine, handler: Callable[[Engine, BaseException], None]) -> None:
     """Call a handler when a run fails, and let the exception go on.
 
-    Ignite holds an exception to be dealt with as soon as one handler listens. It may call the
-    handler twice for one failure.
+    As soon as one handler listens, Ignite treats an exception as handled. It may call the handler
+    twice for one failure.
 
     Args:
         engine: the trainer.

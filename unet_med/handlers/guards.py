@@ -22,13 +22,13 @@ from unet_med.memory import free_memory, is_out_of_memory
 class LossGuard:
     """Stop a training whose loss is NaN or infinite, or has exploded.
 
-    The message names the iteration, the images of the batch and the last checkpoint. Stands
-    before `Checkpoints`, so that what led there is not kept.
+    The message names the iteration, the images of the batch and the last checkpoint. Attach it
+    before `Checkpoints`, so that no checkpoint keeps the spoilt weights.
 
     Args:
         checkpoints: whose last checkpoint is named; may be None.
-        limit: a loss above this multiple of the run's first one (of 1, where that is more)
-            has exploded.
+        limit: a loss has exploded if it is above this multiple of the run's first loss, or of 1 if
+            that is larger.
 
     Raises:
         FloatingPointError: within a run, as described.

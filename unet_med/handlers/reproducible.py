@@ -1,4 +1,4 @@
-"""Every random number of a training as a function of seed, epoch and iteration."""
+"""Make every random number of a training a function of seed, epoch and iteration."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Reproducible:
     When an epoch begins, the generators of torch, NumPy and Python and all random transforms
     of the data set are reseeded from (seed, epoch): a shuffling loader draws its order from
     them, and the seeds of its workers. Before every iteration the generators are reseeded
-    from (seed, iteration), for dropout; of several processes that train together each has its
-    own seeds, from (seed, iteration, rank). A `SeededDataset` reseeds its transforms for each tile,
+    from (seed, iteration), for dropout. If several processes train together, each has its own
+    seeds, from (seed, iteration, rank). A `SeededDataset` reseeds its transforms for each tile,
     and its sampler is told the epoch and, after a resume, how far the epoch had come.
 
     Args:

@@ -1,8 +1,8 @@
-"""One bad image among many is named and set aside; the others are segmented.
+"""Set aside an image that fails, with its reason, and segment the others.
 
-What an image does (it cannot be read, it does not fit the network, it needs more memory than
-there is) concerns that image alone. What the machine does (disk full, folder not writable)
-would befall every image and ends the run.
+An error of one image (it cannot be read, it does not fit the network, it needs too much memory)
+sets that image aside. An error of the machine (the disk is full, the folder is not writable) would
+occur with every image and ends the run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Fault(NamedTuple):
 
 
 class SkipFailuresDataset(Dataset):
-    """MONAI's `Dataset`; an item whose transform fails becomes its name and the reason.
+    """MONAI's `Dataset`; if the transform of an item fails, the item holds name and reason.
 
     For `SkipFailuresEvaluator`, with batches of one.
 
@@ -127,7 +127,7 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
 
 
 def write_report(path: Path, faults: Sequence[Fault], count: int) -> None:
-    """Write what was set aside as JSON in one step; without faults an earlier report goes.
+    """Write what was set aside as JSON, atomically; without faults, remove an earlier report.
 
     Args:
         path: file to write.

@@ -1,4 +1,4 @@
-"""^C and SIGTERM: a training stops after the iteration at hand, and keeps it."""
+"""Stop a training on ^C or SIGTERM after the current iteration, and keep that iteration."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class StopOnSignal:
     A second signal stops at once, with the last checkpoint that is there. Signals that come
     during a validation wait for its end. The exception's arguments are a sentence and the
     exit code by convention: 130 for ^C, 143 for SIGTERM. Only the main thread can listen;
-    elsewhere nothing changes. Stands behind all handlers whose state is in the checkpoint.
+    elsewhere nothing changes. Attach it behind all handlers whose state is in the checkpoint.
 
     Args:
-        checkpoints: what writes the checkpoint.
+        checkpoints: handler that writes the checkpoint.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:

@@ -1,4 +1,4 @@
-"""The state of a training as tensors and plain values, and its way to the disk and back.
+"""Save and load the state of a training as tensors and plain values.
 
 Everything here loads with `torch.load(weights_only=True)`: a checkpoint is data, not a program.
 """
@@ -20,7 +20,7 @@ from unet_med.data.atomic import atomic_write
 
 
 def rank() -> int:
-    """Which of the processes that train together this is; 0 if it is the only one."""
+    """Number of this process among those that train together; 0 if it is the only one."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
@@ -47,7 +47,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Bring the global generators to what `random_state` saw."""
+    """Set the global generators to the states that `random_state` returned."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -61,14 +61,14 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 def save_atomically(
     state: Any, path: str | os.PathLike[str], *, previous: Path | None = None
 ) -> None:
-    """Save tensors and plain values so that a half-written file is never seen under `path`.
+    """Save tensors and plain values; `path` never holds a half-written file.
 
-    Of several processes that train together only the first writes.
+    If several processes train together, only the first writes.
 
     Args:
         state: what `torch.save` takes.
         path: where the file goes, once it is whole and on the disk.
-        previous: name that the file which is there now gets at that moment.
+        previous: new name of the file that `path` held before.
 
     Raises:
         OSError: it cannot be written; what was there is untouched.

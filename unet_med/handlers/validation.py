@@ -1,4 +1,4 @@
-"""When a training validates."""
+"""Validate during a training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from monai.handlers import ValidationHandler
 
 
 class Validation(ValidationHandler):
-    """MONAI's validation every few epochs, and once more where the training ends.
+    """Validate every few epochs, and once more at the end of the training.
 
-    A budget of minutes ends in the middle of an epoch, with the learning rate
-    at its lowest: that last network is often the best one.
+    A budget of minutes ends in the middle of an epoch, when the learning rate is lowest, and the
+    last network is often the best one.
 
     Args:
         interval: epochs between validations.

@@ -1,4 +1,4 @@
-"""Weights into a network when a run starts, tensors only."""
+"""Load weights into a network when a run starts."""
 
 from __future__ import annotations
 

@@ -23,9 +23,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of a pooled score over images (Efron 1979).
 
-    Images are drawn with replacement, as many as there are, and the score of what was counted in
-    them is pooled anew. So it tells what the choice of images does to the score; not what another
-    training would.
+    As many images as there are are drawn with replacement, and their counts are pooled anew. So
+    the interval shows how the score depends on the choice of images, not on the training.
 
     Args:
         counts: rows counted in each image, as a `Score` counts them, `(N, ...)`.

@@ -12,7 +12,7 @@ __all__ = ["contingency_table"]
 
 
 def contingency_table(rows: NDArray[Any], columns: NDArray[Any]) -> csr_array:
-    """Number of pixels for every pair of labels, sparse: there are far fewer pairs than products.
+    """Count the pixels of every pair of labels, as a sparse matrix.
 
     Args:
         rows: label of every pixel, >= 0; any shape.

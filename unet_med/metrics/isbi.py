@@ -114,7 +114,7 @@ def v_info(prediction: ArrayLike, truth: ArrayLike) -> float:
 
 
 def v_scores(prediction: ArrayLike, truth: ArrayLike) -> tuple[float, float]:
-    """`(v_rand, v_info)` for the price of one, as nearly all time goes into the thinning."""
+    """`(v_rand, v_info)` in the time of one: thinning takes nearly all of it."""
     scores = _v_rows(prediction, truth)
     return _best_v_rand(scores), _best_v_info(scores)
 

@@ -1,4 +1,4 @@
-"""How a proposed segmentation overlaps the true one: Rand and information scores of one slice."""
+"""Overlap of a proposed and a true segmentation: Rand and information scores of one slice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A score in two steps: what is counted in each image, and the score of all that was counted."""
+"""A score in two steps: count in each image, then pool the counts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Counts = NDArray[Any]
 class Score:
     """How to count images, and how to pool the counts of any number of them.
 
-    Functions, MONAI metrics and bootstrap intervals all go through it, so that each pools as the
-    challenge does: pixels, objects or means over slices, never scores of images.
+    Functions, MONAI metrics and bootstrap intervals all use it. So each pools as the challenge
+    does: pixels, objects or means over slices, but never scores of images.
 
     Attributes:
         count: from `(prediction, truth)` to one row a slice or frame, `(N, ...)`.
         pool: from rows to the score; NaN where that is not defined.
-        undefined: what to tell then.
+        undefined: message if the score is not defined.
     """
 
     count: Callable[[Any, Any], Counts]

@@ -1,4 +1,4 @@
-"""What the ISBI 2012 scores read: slices of probability and truth, thresholds, components."""
+"""Input of the ISBI 2012 scores: slices of probability and truth, thresholds, components."""
 
 from __future__ import annotations
 

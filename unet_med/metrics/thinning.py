@@ -1,4 +1,4 @@
-"""Borders of a binary map thinned to one pixel, in the order of the ISBI 2012 organisers."""
+"""Thin the borders of a binary map to one pixel, in the order of the ISBI 2012 organisers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def thinned_segments(interior: NDArray[np.bool_]) -> NDArray[np.int32]:
 
     The watershed of Vincent and Soille (1990) on a map of two levels: the 4-connected components
     of the interior are the basins, and the background is flooded from them through one queue.
-    What joins the queue first decides where the lines run, hence the order is part of the metric
+    The order of the queue decides where the lines run, so it is part of the metric
     (Arganda-Carreras et al. 2015): first the background pixels beside a basin, column by column,
     then the neighbours of what leaves, left, up, right, down. A pixel that leaves joins the one
     basin among its 4 neighbours, or becomes line where there are several, or none.

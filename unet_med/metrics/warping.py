@@ -1,7 +1,7 @@
-"""Warping error of the ISBI 2012 challenge: splits and mergers that no deformation explains.
+"""Warping error of the ISBI 2012 challenge: splits and mergers that a deformation cannot explain.
 
 Jain et al. (CVPR 2010): the truth is deformed towards the proposal, pixel by pixel, without
-changing its topology. What then still differs is counted where it splits or merges objects.
+changing its topology. The pixels that still differ are counted if they split or merge objects.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a U-Net is made of, each block exactly local.
+"""The blocks of a U-Net, each exactly local.
 
 No block looks further than its own convolution windows (no global statistics, no padding inside
 a valid net), because tiles can equal the whole image only if every block is local. Tensors are
@@ -30,7 +30,7 @@ def centre_crop(x: Tensor, size: list[int]) -> Tensor:
 
 
 def max_unpool(x: Tensor, skip: Tensor, factor: int) -> Tensor:
-    """Puts each value where the maximum of its pooling window was; zeros elsewhere.
+    """Put each value where the maximum of its pooling window was; zeros elsewhere.
 
     The windows are those of the pooling that made the level below, so a crop by whole windows
     keeps them in step (Badrinarayanan et al. 2017, SegNet, section 3).

@@ -1,4 +1,4 @@
-"""Published settings of the U-Net, each as its departures from `UNet`'s defaults."""
+"""Published settings of the U-Net, written as differences from `UNet`'s defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of an earlier training, loaded strictly or to start a new one from."""
+"""Load the weights of a training: strictly, or to start a new training from."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 @contextmanager
 def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what goes wrong with a file of weights into one sentence.
+    """Turn any error that a file of weights causes into one sentence.
 
     Args:
         path: the file.
 
     Raises:
-        ValueError: instead of the many that a damaged, foreign or unfit file raises.
+        ValueError: in place of the many errors of a damaged, foreign or unfit file.
     """
     try:
         yield

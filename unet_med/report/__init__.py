@@ -1,9 +1,8 @@
 """Pictures and pages of results: image, truth, result, errors; and the learning curve.
 
-matplotlib is imported where it draws, without pyplot: nothing global changes, no
-window opens, and threads may draw at once. Every file is written beside its
-place and renamed, so that half a picture is never seen. `TrainingRecord` and
-`PredictionRecord` load ignite on first use; the pictures need neither it nor torch.
+matplotlib is imported by the functions that draw, without pyplot: nothing global changes, no
+window opens, and several threads may draw. Files are written atomically. `TrainingRecord` and
+`PredictionRecord` load ignite on first use; the pictures need neither ignite nor torch.
 """
 
 from __future__ import annotations

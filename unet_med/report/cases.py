@@ -1,4 +1,4 @@
-"""One image of a report: what went in, what came out, the truth, and what is wrong."""
+"""One image of a report: image, result, truth and errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIMES = " \N{MULTIPLICATION SIGN} "
 
 @dataclass(frozen=True)
 class Reading:
-    """How images and labels are to be read, and weighed.
+    """How to read images and labels, and how to weigh them.
 
     Attributes:
         kind: `"mask"`, `"classes"` or `"instances"`.
@@ -51,7 +51,7 @@ class Reading:
 
 @dataclass
 class Case:
-    """What a page shows of one image; pictures are `data:` addresses."""
+    """All that a page shows of one image; pictures are `data:` addresses."""
 
     name: str
     size: str
@@ -68,7 +68,7 @@ class Case:
 
 
 def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading: Reading) -> Case:
-    """Read the files of one image and draw what there is.
+    """Read the files of one image and draw them.
 
     Args:
         name: the image's name, without suffix.
@@ -109,7 +109,7 @@ def size_text(entry: Entry) -> str:
 
 
 def pixel_size_text(entry: Entry) -> str:
-    """`0.5 × 0.5 µm`; where the file does not say, that."""
+    """`0.5 × 0.5 µm`, or that the file does not say it."""
     if not entry.get("pixel_size"):
         return "not stated"
     unit = {"um": "µm"}.get(entry["unit"], entry["unit"])
@@ -201,7 +201,7 @@ def _true_objects(labels: Labels, reading: Reading) -> Labels:
 
 
 def _errors(true: Labels, result: Labels, reading: Reading, case: Case) -> list[ObjectErrors]:
-    """What became of the objects of each plane, or of the volume; adds up the counts."""
+    """Classify the objects of each plane, or of the volume, and add up the counts."""
     if reading.kind == "classes":
         return []
     if reading.by_plane:
@@ -219,7 +219,7 @@ def _errors(true: Labels, result: Labels, reading: Reading, case: Case) -> list[
 def _judge_and_draw(
     case: Case, channels: list[Array], true: Labels | None, result: Labels | None, reading: Reading
 ) -> None:
-    """Fates of the objects, and the pictures of one plane; all arrays are `(X, Y, Z)`."""
+    """Classify the objects, and draw one plane; all arrays are `(X, Y, Z)`."""
     errors = [] if result is None or true is None else _errors(true, result, reading, case)
     known = [a for a in (result, true, *channels) if a is not None]
     if not known:
@@ -247,7 +247,7 @@ def _worst_plane(
 
 
 def wrong_pixels(true: Labels, result: Labels, errors: list[ObjectErrors], k: int) -> Array:
-    """Pixels of a plane `(X, Y)` whose class is wrong, or whose object is."""
+    """Pixels of a plane `(X, Y)` that have a wrong class or belong to a wrong object."""
     t, r = true[..., k], result[..., k]
     if errors:
         return object_codes(t, r, errors[k]) > CORRECT

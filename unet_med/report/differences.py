@@ -1,4 +1,4 @@
-"""Which pixels and which borders of a result are right, missed, false, merged or split."""
+"""Classify pixels and borders of a result: right, missed, false, merged or split."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DIFFERENCES = {
 def difference_map(
     truth: ArrayLike, result: ArrayLike, kind: Kind = "instances"
 ) -> NDArray[np.uint8]:
-    """Which way each pixel is right or wrong, as the position in `DIFFERENCES`.
+    """Class of each pixel, right or wrong, as position in `DIFFERENCES`.
 
     A *merged border* runs between two true instances that lie mostly in one
     instance of the result; a *split border* between two instances of the result

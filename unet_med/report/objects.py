@@ -1,4 +1,4 @@
-"""Which objects of a result are right, outlined badly, split, merged, missed or false."""
+"""Classify objects: right, outlined badly, split, merged, missed or false."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CORRECT, INEXACT, SPLIT, MERGED, MISSED, FALSE = range(1, len(OBJECTS))
 
 
 class ObjectErrors(NamedTuple):
-    """What became of each object, as positions in `OBJECTS`; 0 for numbers that do not occur.
+    """Class of each object, as position in `OBJECTS`; 0 for numbers that do not occur.
 
     Attributes:
         truth: of the true objects, by number, `(N + 1)`.
@@ -38,14 +38,14 @@ class ObjectErrors(NamedTuple):
     result: Codes
 
     def counts(self) -> dict[str, int]:
-        """True objects of each fate, and the false ones of the result."""
+        """Number of objects of each class: the true ones, and the false ones of the result."""
         fates = Counter(self.truth.tolist())
         fates[FALSE] = int((self.result == FALSE).sum())
         return {name: fates[code] for code, name in enumerate(OBJECTS) if code}
 
 
 def classify_objects(truth: ArrayLike, result: ArrayLike) -> ObjectErrors:
-    """What became of each true object, and what each object of the result is.
+    """Classify each true object, and each object of the result.
 
     An object *lies in* another if more than half of its pixels do. Several true
     objects that lie in one of the result are merged in it; several of the result
@@ -88,7 +88,7 @@ def classify_objects(truth: ArrayLike, result: ArrayLike) -> ObjectErrors:
 
 
 def object_codes(truth: Labels, result: Labels, errors: ObjectErrors) -> Codes:
-    """What became of the object of each pixel, `(*S)`; of the true one where both have one."""
+    """Class of the object at each pixel, `(*S)`; where both have one, of the true object."""
     of_truth = errors.truth[np.maximum(truth, 0)]
     of_result = errors.result[np.maximum(result, 0)]
     codes: Codes = np.where(truth > 0, of_truth, np.where(truth == 0, of_result, 0))

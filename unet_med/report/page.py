@@ -1,4 +1,4 @@
-"""One self-contained HTML page of what was segmented, how well, and by what."""
+"""One self-contained HTML page about a segmentation: images, scores and origin."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def html_report(
     """Write one page about a folder of results, or about a trained bundle.
 
     The page holds its pictures, needs no network and no script, and follows the
-    reader's light or dark mode. Results are what `unet-med predict` left, with scores
-    and errors where `unet-med evaluate` has been there; a folder that has such a folder
-    `results` in it, as that of `unet-med demo`, will do.
+    reader's light or dark mode. The folder holds what `unet-med predict` wrote; if `unet-med
+    evaluate` scored it, the page has scores and errors. A folder with such a folder `results` in
+    it, as `unet-med demo` makes, works too.
 
     Args:
         folder: of the results, or of the bundle.
@@ -135,7 +135,7 @@ def _render(content: Mapping[str, Any]) -> str:
 
 
 def _bundle_of(record: Record) -> Path | None:
-    """The bundle whose weights made the results, where it still is."""
+    """The bundle that made the results, if it is still there."""
     weights = (record.get("weights") or {}).get("file")
     bundle = Path(weights).parent.parent if weights else None
     return bundle if bundle and (bundle / "configs" / "train.json").is_file() else None
@@ -158,7 +158,7 @@ def _reading(record: Record, bundle: Path | None) -> Reading:
 
 
 def _file(entry: Mapping[str, str] | None) -> str | None:
-    """A truth's file, where it still is."""
+    """File of the truth, if it is still there."""
     return entry["file"] if entry and Path(entry["file"]).exists() else None
 
 

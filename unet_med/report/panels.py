@@ -36,7 +36,7 @@ def outlines(labels: Labels, colours: NDArray[np.float64]) -> str:
 
 
 def instance_outlines(truth: Labels | None, result: Labels) -> tuple[str | None, str]:
-    """Overlays of truth and result; what matches wears one colour, what does not is grey."""
+    """Overlays of truth and result; matching objects have one colour, others are grey."""
     if truth is None:
         return None, outlines(result, instance_colours(result))
     colours = instance_colours(truth)
@@ -44,7 +44,7 @@ def instance_outlines(truth: Labels | None, result: Labels) -> tuple[str | None,
 
 
 def object_errors(truth: Labels, result: Labels, errors: ObjectErrors) -> str:
-    """Objects `(X, Y)` filled by what became of them, under the outlines of the true ones."""
+    """Objects `(X, Y)` in the colour of their class, under the outlines of the true ones."""
     t, r = enlarged(truth), enlarged(result)
     codes = object_codes(t, r, errors)
     contour = _contours(np.maximum(t, 0)) | _contours(np.maximum(r, 0))
@@ -53,7 +53,7 @@ def object_errors(truth: Labels, result: Labels, errors: ObjectErrors) -> str:
 
 
 def class_errors(truth: Labels, result: Labels) -> str:
-    """Pixels `(X, Y)` filled by how a class is right or wrong."""
+    """Pixels `(X, Y)` in the colour of right or wrong."""
     codes = enlarged(difference_map(truth, result, "classes"))
     fill = np.where(codes == list(DIFFERENCES).index("correct"), FAINT, 0.85)
     return _overlay(codes, _palette(DIFFERENCES), fill * (codes > 0))

@@ -1,4 +1,4 @@
-"""Leave beside results what is needed to know later what made them of what."""
+"""Record beside results which weights made them from which images."""
 
 from __future__ import annotations
 
@@ -28,19 +28,18 @@ EVERY_SECONDS = 10.0
 
 
 class PredictionRecord:
-    """Handler that leaves `record.json` in the folder of the results.
+    """Handler that writes `record.json` into the folder of the results.
 
     It holds versions, device, time, the SHA-256 of the weights, and for every image
-    its file, shape, pixel size and SHA-256, under the name that its results carry. A
-    further run of the same weights and settings into the folder adds its images; what
-    other weights left is no longer listed, and scores go with the results they are of.
-    It is written after the first image and every ten seconds, so that a run that is stopped leaves
-    no record of what it has written over.
+    its file, shape, pixel size and SHA-256, under the name that its results carry. A further run
+    with the same weights and settings adds its images. A run with others starts a new list, and
+    drops the scores of results that it replaces. The file is written after the first image and
+    every ten seconds, so that a stopped run leaves no record of results that it has replaced.
 
     Args:
         folder: where the results go.
         weights: file of the weights, if any.
-        settings: what else to write down, plain values by name.
+        settings: further plain values to record, by name.
         reader: the reader of the images; what it chooses in files that hold several (`choice` of
             `AutoReader`) is written down, for the report reads them again.
     """
@@ -116,8 +115,8 @@ class PredictionRecord:
 def describe(image: MetaTensor) -> dict[str, Any]:
     """File, shape `[C, X, Y[, Z]]`, pixel size and SHA-256 of a loaded image.
 
-    Shape and pixel size are the file's, on which results lie, also where the image was
-    brought to another pixel size for the network.
+    Shape and pixel size are those of the file, as are those of the results, even if the network
+    saw another pixel size.
     """
     source = Path(str(image.meta["filename_or_obj"])).absolute()
     unit = known_unit(image.meta)

@@ -1,8 +1,8 @@
-"""Where results come from: versions, hashes, and the record that lies beside them.
+"""Origin of results: versions, hashes, and the record beside them.
 
-`record.json` in a folder of results says which weights made them of which files;
-`unet-med evaluate` adds its scores. `training.json` beside a network says what
-trained it. Both are plain JSON, for people and for `unet-med report`.
+`record.json` in a folder of results names the weights and the files that made them; `unet-med
+evaluate` adds its scores. `training.json` beside a network names what trained it. Both are plain
+JSON, for people and for `unet-med report`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PACKAGES = ("unet-med", "torch", "monai", "numpy", "scipy")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what numbers come out."""
+    """Versions of Python and of the packages that the numbers depend on."""
     from unet_med import __version__
 
     found = {"Python": platform.python_version(), "system": platform.platform(terse=True)}
@@ -53,7 +53,7 @@ def now() -> str:
 
 
 def write_record(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write a record in one step; a reader never sees half of it."""
+    """Write a record atomically."""
     with atomic_write(path) as beside:
         beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

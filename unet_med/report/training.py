@@ -1,4 +1,4 @@
-"""What a trained bundle says of its training: settings, curves, and a picture."""
+"""Describe the training of a bundle: settings, curves, and a picture."""
 
 from __future__ import annotations
 

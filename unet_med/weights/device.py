@@ -1,8 +1,8 @@
-"""The weights of a tensor on its own device, all items of a batch at once.
+"""Compute the weights of a tensor on its own device, for all items of a batch at once.
 
-The border term uses the keys of `keys.py`. Where a CPU looks further only from pixels that may
-still find something, here every pixel looks at every distance: a GPU has the arithmetic. No
-image goes to the host; the largest label does, and whether all labels are sound.
+The border term uses the keys of `all_at_once.py`. On a CPU only pixels that may find a nearer
+instance search on; here every pixel searches every distance, because a GPU is fast enough. Only
+the largest label, and whether all labels are valid, go to the host.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEGLIGIBLE = 2.0**-24  # added to a weight of 1, float32 rounds it away
 
 
 def border_reach(w0: float, sigma: float) -> float:
-    """Distance d1 + d2, and all the more d2, beyond which the border term is negligible.
+    """Distance d1 + d2 beyond which the border term is negligible; it bounds d2 as well.
 
     Raises:
         ValueError: `w0` is negative or `sigma` not positive.
@@ -102,7 +102,7 @@ def class_weights_of(
 
 
 def no_class(value: int, num_classes: int, ignore: int) -> ValueError:
-    """The refusal of a class outside the range."""
+    """Error for a class outside the range."""
     return ValueError(
         f"class {value} in a label of {num_classes} classes; classes are "
         f"0..{num_classes - 1} and {ignore} is ignored: raise num_classes or map the label"
