@@ -10,6 +10,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,11 +23,23 @@ from typing import Any
 def start(function: Callable[..., Any], *args: Any, **options: Any) -> BaseProcess:
     """A forked process that calls a function."""
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=function, args=args, kwargs=options)
+    process = context.Process(target=_alone, args=(function, *args), kwargs=options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside pytest's threads
         process.start()
     return process
+
+
+def _alone(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call a function under a lock of its own for progress bars.
+
+    Forked processes share the one of tqdm: one that is killed while it holds it would stop the
+    tests and all processes after it.
+    """
+    from tqdm.std import tqdm
+
+    tqdm.set_lock(threading.RLock())
+    return function(*args, **options)
 
 
 def finish(process: BaseProcess) -> int | None:

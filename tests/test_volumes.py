@@ -610,6 +610,7 @@ def dask(part: str, words: list[Any], folder: Path) -> BaseProcess:
 @pytest.fixture
 def forking() -> Iterator[None]:
     """Dask forks its workers, which then need not import torch again."""
+    pytest.importorskip("distributed")  # whose defaults go into the config when it is imported
     config = pytest.importorskip("dask").config
     with config.set({"distributed.worker.multiprocessing-method": "fork"}):
         yield
