@@ -186,7 +186,15 @@ def test_what_labels_look_like_passes(disks: np.ndarray) -> None:
     dots = np.zeros((40, 40), int)
     dots[::4, ::4] = np.arange(1, 101).reshape(10, 10)
     seen = 85 * (disks % 4)  # classes as viewers scale them, 0 to 255
-    for label in (disks, disks + 2**40, (disks > 0) * 255, squares, dots, dots + 150, seen):
+    for label in (
+        disks,
+        disks + 2**40,
+        (disks > 0) * 255,
+        squares,
+        dots,
+        dots + 150 * (dots > 0),
+        seen,
+    ):
         looked_at(label)
 
 

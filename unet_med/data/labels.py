@@ -10,7 +10,7 @@ import numpy as np
 IGNORED = 255
 LOOKED_AT = 5  # label images of which every value must be one blob to be a number
 MAX_CLASSES = 12  # more distinct values than this are instance numbers
-PICTURE = 0.4  # share of neighbouring pixels that differ: squares of 3 px, side by side, have 0.33
+PICTURE = 0.4  # share of neighbours that differ: squares of 3 px, side by side, have 0.33
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class LabelSummary:
         counts: pixels of each of them.
         plane_sizes: pixels of each positive value in each plane of a volume by itself.
         touching: positive values that lie beside another positive one.
-        unlike: share of the neighbouring positive pixels that differ.
+        unlike: share of the positive pixels beside a value that differ from it; of the median
+            positive value.
         smeared: it looks like a mask of 0 and 255 that was compressed or resampled.
         blobs: of few values, where they lie; None: nobody looked.
     """
@@ -71,7 +72,7 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
     counts = np.zeros(len(values), np.int64)
     np.add.at(counts, where.ravel(), np.concatenate([n for _, n in found]))
     few = blobs and len(values) <= MAX_CLASSES
-    touching, unlike = _neighbours(label)
+    touching, unlike = _neighbours(label, values)
     return LabelSummary(
         values=values,
         counts=counts,
@@ -155,9 +156,9 @@ def check_labels(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
             )
         if count > MAX_CLASSES and label.unlike > PICTURE:
             raise ValueError(
-                f"label {name} looks like a picture: it holds {count} values, and "
-                f"{label.unlike:.0%} of its neighbouring pixels differ; are images and labels "
-                "swapped, or one folder?"
+                f"label {name} looks like a picture: it holds {count} values, most of them in "
+                f"scattered pixels ({label.unlike:.0%} of whose neighbours differ); are images "
+                "and labels swapped, or one folder?"
             )
 
 
@@ -276,18 +277,20 @@ def _summary(label: np.ndarray | LabelSummary, *, blobs: bool = False) -> LabelS
     return summarize_label(label, blobs=blobs)
 
 
-def _neighbours(label: np.ndarray) -> tuple[int, float]:
-    """Positive values beside another one; share of neighbouring positive pixels that differ."""
-    beside: list[np.ndarray] = []
-    differ = pairs = 0
+def _neighbours(label: np.ndarray, values: np.ndarray) -> tuple[int, float]:
+    """Positive values beside another one; share of its positive neighbours that differ, median."""
+    place = np.searchsorted(values, label)
+    pairs, differ = np.zeros((2, len(values)), np.int64)
     for axis in range(label.ndim):
-        moved = np.moveaxis(label, axis, 0)
+        moved = np.moveaxis(place, axis, 0)
         one, other = moved[1:], moved[:-1]
-        both = (one > 0) & (other > 0)
+        both = (values[one] > 0) & (values[other] > 0)
         touch = both & (one != other)
-        beside += [np.unique(one[touch]), np.unique(other[touch])]
-        differ, pairs = differ + int(touch.sum()), pairs + int(both.sum())
-    return len(np.unique(np.concatenate(beside))), differ / max(pairs, 1)
+        for side in (one, other):
+            pairs += np.bincount(side[both], minlength=len(values))
+            differ += np.bincount(side[touch], minlength=len(values))
+    share = (differ / np.maximum(pairs, 1))[values > 0]
+    return int((differ > 0).sum()), float(np.median(share)) if share.size else 0.0
 
 
 def _blobs(label: np.ndarray) -> Blobs:
