@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,83 @@ def test_refuses(tmp_path: Path, capsys, words, message) -> None:
     folders = write(tmp_path / "results", a=label), write(tmp_path / "truth", a=label)
     assert evaluate(*folders, *words) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+# --- truths as they come
+
+
+def all_of(tmp_path: Path, *words: Any) -> dict[str, float]:
+    return table_of(tmp_path, *words)["all"]
+
+
+def volume(rng, objects: int) -> np.ndarray:
+    """64 voxels a side, in cubes of 16 with numbers up to `objects`."""
+    return np.kron(rng.integers(0, objects, (4, 4, 4)), np.ones((16, 16, 16), int))
+
+
+def test_large_numbers_score_as_small_ones(tmp_path: Path, rng) -> None:
+    truth = volume(rng, 40)
+    found = np.roll(truth, 3, axis=0)
+    for folder in ("results", "truth", "small"):
+        (tmp_path / folder).mkdir()
+    rename = np.append(0, 2**40 - rng.permutation(2**20)[:39] * 2**19)
+    np.save(tmp_path / "truth/v.npy", rename[truth])
+    np.save(tmp_path / "small/v.npy", truth)
+    np.save(tmp_path / "results/v_instances.npy", found)
+    started = time.perf_counter()
+    scores = all_of(tmp_path)
+    assert time.perf_counter() - started < 20
+    assert scores["SEG"] == metrics.seg(found, truth)
+    assert scores["DET"] == metrics.det(found, truth)
+
+
+def test_large_numbers_are_no_classes(tmp_path: Path, rng, capsys) -> None:
+    for folder in ("results", "truth"):
+        (tmp_path / folder).mkdir()
+    many = np.kron(np.arange(512).reshape(8, 8, 8), np.ones((8, 8, 8), int))
+    np.save(tmp_path / "truth/v.npy", 2**40 - many)
+    np.save(tmp_path / "results/v_mask.npy", volume(rng, 4))
+    words = (tmp_path / "results", tmp_path / "truth", "--label-kind", "classes")
+    assert evaluate(*words) == 2
+    assert "more than 256 values, too many to be classes: use --label-kind instances" in (
+        capsys.readouterr().err
+    )
+
+
+def test_dice_has_a_column_for_each_value(tmp_path: Path) -> None:
+    truth = np.array([[0, 1, 1, 40_000_000]], np.uint32)
+    write(tmp_path / "truth", a=truth)
+    write(tmp_path / "results", a=np.array([[0, 1, 4, 4]], np.uint32))
+    assert all_of(tmp_path, "--label-kind", "classes") == pytest.approx(
+        {"Dice 1": 2 / 3, "Dice 4": 0, "Dice 40000000": 0, "mean Dice": 2 / 9}
+    )
+
+
+def test_a_truth_named_mask_finds_the_instances(tmp_path: Path, cells) -> None:
+    found, truth = cells
+    for k, frame in enumerate(truth):
+        (tmp_path / f"truth/f{k}.tif").rename(tmp_path / f"truth/f{k}_mask.tif")
+        tifffile.imwrite(tmp_path / f"results/f{k}_mask.tif", (frame > 0).astype(np.uint8))
+    scores = all_of(tmp_path, "--label-kind", "instances")
+    assert scores["SEG"] == metrics.seg(found, truth)
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (np.zeros((3, 12, 12), np.uint8), r"label a\.tif has 3 channels, a label has one"),
+        (np.full((12, 12), 0.4, np.float32), r"label a\.tif holds the value 0\.4: labels are"),
+        (np.arange(144, dtype=np.uint8).reshape(12, 12), r"label a\.tif looks like a picture"),
+    ],
+)
+def test_refuses_truths_that_train_refuses(tmp_path: Path, capsys, truth, message) -> None:
+    write(tmp_path / "truth", a=truth)
+    write(tmp_path / "results", a=np.eye(12, dtype=np.uint8))
+    assert evaluate(tmp_path / "results", tmp_path / "truth", "--label-kind", "instances") == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_scaled_classes_are_rounded(tmp_path: Path) -> None:
+    write(tmp_path / "truth", a=np.array([[0, 0.99997, 2.0003]], np.float32))
+    write(tmp_path / "results", a=np.array([[0, 1, 2]], np.uint8))
+    assert all_of(tmp_path, "--label-kind", "classes")["mean Dice"] == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from unet_med.cli.scores import (
 )
 
 if TYPE_CHECKING:
+    from unet_med.data.labels import LabelSummary
     from unet_med.metrics.score import Score
 
 Array = np.ndarray[Any, Any]
@@ -31,6 +32,8 @@ SUFFIX_OF_METRICS = {
     "ctc": ("_instances", ""),
     "ap": ("_instances", ""),
 }
+LABEL_SUFFIXES = ("_mask", "_masks", "_label", "_labels", "_seg", "_instances")
+MOST_CLASSES = 256
 METRICS_OF_KIND: dict[str, dict[str | None, str]] = {
     "mask": {None: "isbi", "isbi": "isbi"},
     "classes": {None: "classes"},
@@ -81,21 +84,20 @@ def evaluate(
         metrics: `"isbi"`, `"ctc"`, `"ap"`; None: those of the kind.
 
     Raises:
-        ValueError: a result is missing or of another shape, or the metrics do not fit.
+        ValueError: a result is missing or of another shape, a file is no label, or the metrics
+            do not fit.
     """
     from unet_med import data
 
     truths = {data.stem(item["image"]): item["image"] for item in data.find_images(truth)}
-    labels = {name: _read(path)[0] for name, path in truths.items()}
-    kind = data.guess_label_kind(list(labels.values())) if kind == "auto" else kind
+    looks = [_look(path) for path in truths.values()]
+    kind = data.guess_label_kind(looks) if kind == "auto" else kind
     family = _choose(metrics, kind)
     found = {data.stem(item["image"]): item["image"] for item in data.find_images(results)}
-    read = {name: _read(_match(name, family, found, results)) for name in labels}
-    for name, label in labels.items():
-        _check_shape(name, read[name], label)
-    pairs = {name: _pair(read[name], labels[name], family) for name in labels}
-    table = score_table(pairs, _columns(family, pairs))
-    return Evaluation(kind, truths, table, _about_interval(len(labels)))
+    files = {name: (_match(name, family, found, results), truths[name]) for name in truths}
+    columns = _columns(family, files, looks)
+    table = score_table(((name, _pair(name, files[name], family)) for name in files), columns)
+    return Evaluation(kind, truths, table, _about_interval(len(files)))
 
 
 def keep(evaluation: Evaluation, results: Path) -> None:
@@ -129,21 +131,54 @@ def _choose(metrics: str | None, kind: str) -> str:
     return METRICS_OF_KIND[kind][metrics]
 
 
-def _columns(metrics: str, pairs: Mapping[str, tuple[Array, Array]]) -> Mapping[str, Score]:
+def _look(path: str) -> LabelSummary:
+    """What a truth holds; refuses what train refuses."""
+    from unet_med import data
+
+    look = data.summarize_label(data.load_label(path))
+    data.check_labels([look], [Path(path).name])
+    return look
+
+
+def _columns(
+    metrics: str, files: Mapping[str, tuple[str, str]], looks: Sequence[LabelSummary]
+) -> Mapping[str, Score]:
     from unet_med.cli import scores
 
     if metrics == "classes":
-        highest = max(int(np.max([f, t], where=t != 255, initial=0)) for f, t in pairs.values())
-        return scores.dice_columns(highest + 1)
+        return scores.dice_columns(_classes([result for result, _ in files.values()], looks))
     families = {"isbi": scores.ISBI, "ctc": scores.CTC, "ap": scores.AP}
     return families.get(metrics, scores.INSTANCES)
 
 
-def _pair(result: Array, label: Array, metrics: str) -> tuple[Array, Array]:
+def _classes(results: Iterable[str], looks: Iterable[LabelSummary]) -> list[int]:
+    """Classes that truths or results hold, without background and what is ignored."""
+    from unet_med import data
+
+    values = set().union(*(look.values.tolist() for look in looks))
+    for path in results:
+        values |= set(np.unique(data.load_label(path)).tolist())
+        if len(values) > MOST_CLASSES:
+            raise ValueError(
+                f"the labels hold more than {MOST_CLASSES} values, too many to be classes: "
+                "use --label-kind instances"
+            )
+    return sorted(value for value in values - {255} if value > 0)
+
+
+def _pair(name: str, files: tuple[str, str], metrics: str) -> tuple[Array, Array]:
     """Result and truth as the scores take them, `([Z,] Y, X)`."""
+    from unet_med import data
+
+    kind = "classes" if metrics == "classes" else "instances"
+    truth = data.load_label(files[1], kind).T
     if metrics == "isbi":
-        return _foreground(result), _interior(label)
-    return result[0].astype(np.int64), label.astype(np.int64)
+        result = _foreground(files[0])
+        _check_shape(name, result, truth)
+        return result, _interior(truth)
+    result = data.load_label(files[0], kind).T
+    _check_shape(name, result, truth)
+    return result, truth
 
 
 def _interior(label: Array) -> Array:
@@ -151,7 +186,7 @@ def _interior(label: Array) -> Array:
     from unet_med.instances import separate
 
     planes = label if label.ndim == 3 else label[None]
-    apart = [separate(np.maximum(plane, 0).astype(np.int64)) > 0 for plane in planes]
+    apart = [separate(np.maximum(plane, 0)) > 0 for plane in planes]
     return np.stack(apart).reshape(label.shape)
 
 
@@ -161,34 +196,32 @@ def _about_interval(images: int) -> str:
     return f"2.5 % and 97.5 %: bootstrap over the {images} images, 1000 draws, seed 0"
 
 
-def _read(path: str) -> Array:
-    """Array `(C, [Z,] Y, X)`: the metrics' order, in which images are looked at."""
-    from unet_med import data
-
-    array: Array = data.load_image(path).numpy()  # (C, X, Y[, Z])
-    return array.transpose(0, *range(array.ndim - 1, 0, -1))
-
-
 def _match(name: str, metrics: str, found: Mapping[str, str], results: str) -> str:
     if len(found) == 1 and Path(results).is_file():
         return next(iter(found.values()))
+    plain = next((name.removesuffix(s) for s in LABEL_SUFFIXES if name.endswith(s)), name)
     for suffix in SUFFIX_OF_METRICS[metrics]:
-        if name + suffix in found:
-            return found[name + suffix]
+        for wanted in (name + suffix, plain + suffix):
+            if wanted in found:
+                return found[wanted]
     wanted = name + SUFFIX_OF_METRICS[metrics][-2]
     raise ValueError(f"no result for {name} in {results}: expected a file named {wanted}")
 
 
 def _check_shape(name: str, result: Array, label: Array) -> None:
-    if result.shape[1:] != label.shape:
+    if result.shape != label.shape:
         raise ValueError(
-            f"result for {name} has shape {result.shape[1:]}, its truth {label.shape}: "
+            f"result for {name} has shape {result.shape}, its truth {label.shape}: "
             "they must be equal"
         )
 
 
-def _foreground(array: Array) -> Array:
+def _foreground(path: str) -> Array:
     """Probability of foreground: the last of several channels, or a mask or instances."""
-    if array.shape[0] > 1:
-        return array[-1]
-    return _interior(array[0]).astype(np.float32)
+    from unet_med import data
+
+    if data.load_header(path).has_channels:
+        array: Array = data.load_image(path).numpy()  # (C, X, Y[, Z])
+        if len(array) > 1:
+            return array[-1].T
+    return _interior(data.load_label(path, "instances").T).astype(np.float32)

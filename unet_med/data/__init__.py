@@ -12,7 +12,8 @@ from typing import Any
 from unet_med.data.formats import FORMATS
 
 _MODULE_OF = {
-    "count_classes": "labels",
+    "check_labels": "labels",
+    "class_values": "labels",
     "EpochSampler": "dataset",
     "SeededDataset": "dataset",
     "find_images": "datalist",
@@ -21,6 +22,7 @@ _MODULE_OF = {
     "instance_sizes": "labels",
     "LabelSummary": "labels",
     "summarize_label": "labels",
+    "require_objects": "labels",
     "share_of": "datalist",
     "split_validation": "datalist",
     "stem": "formats",
@@ -29,6 +31,8 @@ _MODULE_OF = {
     "AutoReader": "auto_reader",
     "load_header": "files",
     "load_image": "files",
+    "load_label": "label_reader",
+    "LabelReader": "label_reader",
     "register": "files",
     "save_image": "files",
     "sha256": "checksum",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from unet_med.data.array_writer import channel_first
 from unet_med.data.auto_reader import AutoReader
 from unet_med.data.file_reader import Volume
 from unet_med.data.formats import FORMATS, format_of
+from unet_med.data.label_reader import exact_floats
 
 
 def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
@@ -25,7 +27,8 @@ def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
             without one; see `AutoReader`.
 
     Returns:
-        `(C, X, Y[, Z])`, float32, with its affine and `meta["spatial_unit"]`.
+        `(C, X, Y[, Z])`, float32, with its affine and `meta["spatial_unit"]`; int64 where
+        whole numbers above 2**24 would merge as float32.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -33,8 +36,15 @@ def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
     """
     from monai.transforms import LoadImage
 
-    image: MetaTensor = LoadImage(reader=AutoReader(**choice), ensure_channel_first=True)(path)
+    reader = _ExactReader(**choice)
+    image: MetaTensor = LoadImage(reader=reader, ensure_channel_first=True, dtype=None)(path)
     return image
+
+
+class _ExactReader(AutoReader):
+    def get_data(self, img: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+        array, meta = super().get_data(img)
+        return exact_floats(array), meta
 
 
 def load_header(path: str | os.PathLike[str], **choice: Any) -> Volume:
