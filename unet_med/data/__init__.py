@@ -29,6 +29,7 @@ _MODULE_OF = {
     "AutoReader": "auto_reader",
     "load_header": "files",
     "load_image": "files",
+    "load_onto": "files",
     "register": "files",
     "save_image": "files",
     "sha256": "checksum",

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from unet_med import data
+from unet_med.data.file_reader import Volume
+from unet_med.data.grids import ORIENTED, Grid, turn_onto
 from unet_med.data.labels import LOOKED_AT, LabelSummary
 from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.folders import DataFolder
@@ -20,7 +22,6 @@ SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
 SAMPLES = 100_000  # pixels of an image and channel at most,
 ALL_SAMPLES = 10_000_000  # and of all images: 40 MB a channel
 FEW_VALUES = 256  # label values whose frequencies are worth a line each
-_ORIENTED = ("nifti", "header")  # sources of pixel sizes that state an orientation as well
 
 Item = dict[str, Any]
 
@@ -51,9 +52,7 @@ def fingerprint(
     if labels is not None and all("label" in item for item in data.find_images(str(folder.images))):
         raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
     pairs = data.find_pairs(str(folder.images), folder.labels and str(folder.labels))
-    heads = [
-        (_facts(pair["image"], folder, choice), _facts(pair["label"], folder, {})) for pair in pairs
-    ]
+    heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
     looks = [_look(pair["label"], k) for k, pair in enumerate(pairs)]
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     return Fingerprint(
@@ -72,11 +71,20 @@ def fingerprint(
     )
 
 
-def _facts(path: str, folder: DataFolder, choice: Mapping[str, Any]) -> FileFacts:
-    header = data.load_header(path, **choice)
+def _heads(
+    image: str, label: str, folder: DataFolder, choice: Mapping[str, Any]
+) -> tuple[FileFacts, FileFacts]:
+    """Of an image and its label, which lie on one grid, or can be turned onto it."""
+    heads = data.load_header(image, **choice), data.load_header(label)
+    names = [folder.name(path) for path in (image, label)]
+    turn_onto(Grid.of(heads[1], f"label {names[1]}"), Grid.of(heads[0], f"its image {names[0]}"))
+    return _facts(image, names[0], heads[0]), _facts(label, names[1], heads[1])
+
+
+def _facts(path: str, name: str, header: Volume) -> FileFacts:
     sizes = header.pixel_size
     return FileFacts(
-        name=folder.name(path),
+        name=name,
         sha256=data.sha256(Path(path).expanduser()),
         shape=tuple(map(int, header.spatial_shape)),
         channels=header.array.shape[0] if header.has_channels else 1,
@@ -84,7 +92,7 @@ def _facts(path: str, folder: DataFolder, choice: Mapping[str, Any]) -> FileFact
         pixel_size=tuple(map(float, sizes)),
         pixel_size_source=header.spacing_source,
         unit=header.spatial_unit,
-        orientation=_orientation(header.affine) if header.spacing_source in _ORIENTED else None,
+        orientation=_orientation(header.affine) if header.spacing_source in ORIENTED else None,
     )
 
 

@@ -141,7 +141,7 @@ def _tiles(found: Fingerprint, dims: int) -> Decision:
 
 def image_count(found: Fingerprint, dims: int) -> int:
     """Images as the network sees them: planes for a 2-D one."""
-    shapes = [case.label.shape for case in found.cases]
+    shapes = [case.image.shape for case in found.cases]
     return sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes)
 
 

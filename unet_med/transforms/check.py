@@ -43,7 +43,7 @@ class SelectSliced(MapTransform):
         for key in self.key_iterator(d):
             if d[key].ndim != 4 or index >= d[key].shape[-1]:
                 raise ValueError(
-                    f"{_name(d[key], str(key))} has shape {tuple(d[key].shape)}: no plane {index}"
+                    f"{name_of(d[key], str(key))} has shape {tuple(d[key].shape)}: no plane {index}"
                 )
             d[key] = d[key][..., index].clone()  # (C, X, Y); a view would keep the whole stack
         return d
@@ -95,7 +95,7 @@ class CheckPaird(Transform):
         Raises:
             ValueError: see the class.
         """
-        name = _name(image, self.image_key)
+        name = name_of(image, self.image_key)
         self._check_shape((image.channels, *image.shape), name)
 
         def read(box: Box) -> torch.Tensor:
@@ -106,7 +106,7 @@ class CheckPaird(Transform):
         return replace(image, read=read)
 
     def _check_image(self, image: torch.Tensor) -> None:
-        name = _name(image, self.image_key)
+        name = name_of(image, self.image_key)
         self._check_shape(tuple(image.shape), name)
         _check_finite(image, name)
 
@@ -125,7 +125,7 @@ class CheckPaird(Transform):
             )
 
     def _check_label(self, label: torch.Tensor, image: torch.Tensor) -> None:
-        name = _name(label, self.label_key)
+        name = name_of(label, self.label_key)
         if label.shape[0] != 1:
             raise ValueError(
                 f"label {name} has {label.shape[0]} channels, a label has one: "
@@ -134,7 +134,7 @@ class CheckPaird(Transform):
         if label.shape[1:] != image.shape[1:]:
             raise ValueError(
                 f"label {name} has shape {tuple(label.shape[1:])}, its image "
-                f"{_name(image, self.image_key)} {tuple(image.shape[1:])}: they must be equal"
+                f"{name_of(image, self.image_key)} {tuple(image.shape[1:])}: they must be equal"
             )
         if not bool(torch.isfinite(label).all()):
             raise ValueError(f"label {name} holds NaN or infinite pixels: replace them first")
@@ -205,7 +205,7 @@ def _first(values: torch.Tensor) -> str:
     return f"{float(values[0]):g}" if values.numel() else "none"
 
 
-def _name(image: Any, default: str) -> str:
+def name_of(image: Any, default: str) -> str:
     """File name in the metadata of an image."""
     path = getattr(image, "meta", {}).get("filename_or_obj")
     return Path(str(path)).name if path else default
