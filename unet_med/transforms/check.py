@@ -16,31 +16,40 @@ from unet_med.transforms.windowed import Box, Found, Windowed
 
 
 class SelectSliced(MapTransform):
-    """Take one plane of a volume for a 2-D network, if the item names one.
+    """Take one plane of a volume for a 2-D network, if the item names one, or there is but one.
 
     Args:
         keys: entries `(C, X, Y, Z)`; they become `(C, X, Y)`.
         slice_key: entry of the item with the plane's index along Z; without it, or with
             None, the image stays as it is.
         allow_missing_keys: no error when a key is absent.
+        spatial_dims: of the network; with 2, volumes of one slice are planes.
 
     Raises:
         ValueError: the volume has fewer planes than the item asks for.
     """
 
     def __init__(
-        self, keys: KeysCollection, slice_key: str = "slice", allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        slice_key: str = "slice",
+        allow_missing_keys: bool = False,
+        *,
+        spatial_dims: int | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.slice_key = slice_key
+        self.spatial_dims = spatial_dims
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with the chosen plane of every key."""
         d = dict(data)
         index = d.pop(self.slice_key, None)
-        if index is None:
-            return d
         for key in self.key_iterator(d):
+            if index is None:
+                if self.spatial_dims == 2 and d[key].ndim == 4 and d[key].shape[-1] == 1:
+                    d[key] = d[key][..., 0]  # (C, X, Y)
+                continue
             if d[key].ndim != 4 or index >= d[key].shape[-1]:
                 raise ValueError(
                     f"{name_of(d[key], str(key))} has shape {tuple(d[key].shape)}: no plane {index}"
@@ -55,6 +64,7 @@ class CheckPaird(Transform):
     Args:
         in_channels: channels the network takes.
         spatial_dims: 2 or 3; None: not checked.
+        slices: a 2-D network takes volumes too, slice by slice.
         label_kind: ``"mask"``, ``"classes"`` or ``"instances"``; None: values are not checked.
         num_classes: of labels that are classes.
         image_key: entry of the image, `(C, *S)`.
@@ -69,6 +79,7 @@ class CheckPaird(Transform):
         in_channels: int = 1,
         spatial_dims: int | None = None,
         *,
+        slices: bool = False,
         label_kind: str | None = None,
         num_classes: int | None = None,
         image_key: str = "image",
@@ -76,6 +87,7 @@ class CheckPaird(Transform):
     ) -> None:
         self.in_channels = in_channels
         self.spatial_dims = spatial_dims
+        self.slices = slices
         self.label_kind = label_kind
         self.num_classes = num_classes
         self.image_key = image_key
@@ -118,7 +130,8 @@ class CheckPaird(Transform):
                 f"image {name} has {channels} channels{kind}, the network takes "
                 f"{self.in_channels}: convert it, or train with images like it"
             )
-        if self.spatial_dims is not None and len(sides) != self.spatial_dims:
+        allowed = {2: (2, 3) if self.slices else (2,), 3: (3,), None: (2, 3)}[self.spatial_dims]
+        if len(sides) not in allowed:
             raise ValueError(
                 f"image {name} has {len(sides)} spatial axes {tuple(sides)}, "
                 f"the network takes {self.spatial_dims}: give images of one kind"
