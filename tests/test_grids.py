@@ -122,3 +122,16 @@ def test_a_label_of_another_pixel_size_gets_that_of_its_image(tmp_path: Path) ->
     item = {key: data.load_image(tmp_path / f"{key}.tif") for key in ("image", "label")}
     label = ReorientToMatchd("label")(item)["label"]
     np.testing.assert_allclose(label.affine, np.diag([0.2, 0.2, 1, 1]))
+
+
+def test_pages_that_may_be_channels_are_spoken_of(tmp_path: Path) -> None:
+    for part, array in (("images", IMAGE), ("labels", IMAGE[0] > 50)):
+        (tmp_path / part).mkdir()
+        tifffile.imwrite(tmp_path / part / "a.tif", np.asarray(array, np.uint8))
+    folders = tmp_path / "images", tmp_path / "labels"
+    with pytest.raises(
+        ValueError, match=r"images/a\.tif \(3, 4, 5\).*if they are channels.*--axes"
+    ):
+        fingerprint(*folders)
+    found = fingerprint(*folders, axes="CYX").cases[0]
+    assert (found.image.channels, found.image.shape, found.label.shape) == (5, (3, 4), (3, 4))

@@ -27,6 +27,8 @@ _MODULE_OF = {
     "SyntheticCells": "synthetic",
     "SyntheticShapes": "synthetic",
     "AutoReader": "auto_reader",
+    "label_choice": "auto_reader",
+    "label_reader": "auto_reader",
     "load_header": "files",
     "load_image": "files",
     "load_onto": "files",

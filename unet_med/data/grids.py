@@ -211,7 +211,7 @@ def _about_shapes(moving: Grid, fixed: Grid) -> str:
     text = f"{moving.name} has shape {moving.shape}, {fixed.name} {fixed.shape}: they must be equal"
     if len(fixed.shape) == 3 and len(moving.shape) == 2 and not fixed.oriented:
         text += (
-            f"; of {fixed.shape[2]} pages, taken for z. If these are channels, say so with "
-            "--axes, such as CYX or YXC"
+            f"; the {fixed.shape[2]} pages of that are taken for z: if they are channels, say so "
+            "with --axes, such as CYX or YXC"
         )
     return text

@@ -62,7 +62,7 @@ class SitkReader(FileReader):
             listed = ", ".join(found[:3])
             raise ValueError(
                 f"the folder holds {len(found)} DICOM series ({listed}); "
-                "choose one with SitkReader(series_id=...)"
+                "keep one a folder, or choose it in Python with series_id"
             )
         names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(
             str(folder), self.series_id or found[0]

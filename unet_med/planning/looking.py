@@ -53,7 +53,7 @@ def fingerprint(
         raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
     pairs = data.find_pairs(str(folder.images), folder.labels and str(folder.labels))
     heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
-    looks = [_look(pair["label"], k) for k, pair in enumerate(pairs)]
+    looks = [_look(pair["label"], k, choice) for k, pair in enumerate(pairs)]
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     return Fingerprint(
         images=folder.name(folder.images),
@@ -75,7 +75,7 @@ def _heads(
     image: str, label: str, folder: DataFolder, choice: Mapping[str, Any]
 ) -> tuple[FileFacts, FileFacts]:
     """Of an image and its label, which lie on one grid, or can be turned onto it."""
-    heads = data.load_header(image, **choice), data.load_header(label)
+    heads = data.load_header(image, **choice), data.load_header(label, **data.label_choice(choice))
     names = [folder.name(path) for path in (image, label)]
     turn_onto(Grid.of(heads[1], f"label {names[1]}"), Grid.of(heads[0], f"its image {names[0]}"))
     return _facts(image, names[0], heads[0]), _facts(label, names[1], heads[1])
@@ -103,8 +103,8 @@ def _orientation(affine: np.ndarray) -> str | None:
     return None if None in letters else "".join(map(str, letters))
 
 
-def _look(path: str, number: int) -> LabelSummary:
-    label = data.load_image(path).numpy()[0]  # (X, Y[, Z])
+def _look(path: str, number: int, choice: Mapping[str, Any]) -> LabelSummary:
+    label = data.load_image(path, **data.label_choice(choice)).numpy()[0]  # (X, Y[, Z])
     return data.summarize_label(label, blobs=number < LOOKED_AT)
 
 

@@ -126,9 +126,11 @@ class CheckPaird(Transform):
         channels, *sides = shape
         if channels != self.in_channels:
             kind = " (RGB or RGBA)" if channels in (3, 4) else ""
+            pages = channels == 1 and sides[2:] == [self.in_channels]
+            hint = ", or say with --axes CYX that its pages are channels" if pages else ""
             raise ValueError(
                 f"image {name} has {channels} channels{kind}, the network takes "
-                f"{self.in_channels}: convert it, or train with images like it"
+                f"{self.in_channels}: convert it, or train with images like it{hint}"
             )
         allowed = {2: (2, 3) if self.slices else (2,), 3: (3,), None: (2, 3)}[self.spatial_dims]
         if len(sides) not in allowed:
