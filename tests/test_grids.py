@@ -42,8 +42,8 @@ def test_what_nibabel_turned_comes_back(tmp_path: Path, order, signs) -> None:
     assert torch.equal(torch.as_tensor(found), torch.as_tensor(IMAGE[None]).float())
     assert found.is_contiguous()
     np.testing.assert_allclose(found.affine, AFFINE, atol=1e-6)
-    onto = data.load_onto(label, image, ("label", "image"))
-    np.testing.assert_array_equal(onto.numpy()[0], IMAGE)
+    onto = data.turned_onto(turned, label, image, ("label", "image"))
+    np.testing.assert_array_equal(onto, IMAGE)
 
 
 def moved(by: float, axis: int = 0) -> np.ndarray:
@@ -127,10 +127,12 @@ def test_a_label_of_another_pixel_size_gets_that_of_its_image(tmp_path: Path) ->
 def test_pages_that_may_be_channels_are_spoken_of(tmp_path: Path) -> None:
     for part, array in (("images", IMAGE), ("labels", IMAGE[0] > 50)):
         (tmp_path / part).mkdir()
-        tifffile.imwrite(tmp_path / part / "a.tif", np.asarray(array, np.uint8))
+        tifffile.imwrite(
+            tmp_path / part / "a.tif", np.asarray(array, np.uint8), photometric="minisblack"
+        )
     folders = tmp_path / "images", tmp_path / "labels"
     with pytest.raises(
-        ValueError, match=r"images/a\.tif \(3, 4, 5\).*if they are channels.*--axes"
+        ValueError, match=r"images/a\.tif \(3, 4, 5\).*the 5 pages.*if they are channels.*--axes"
     ):
         fingerprint(*folders)
     found = fingerprint(*folders, axes="CYX").cases[0]

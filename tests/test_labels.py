@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.transforms import LoadImaged
+from PIL import Image
+from scipy import ndimage
 
 from unet_med import data
 from unet_med.cli import main
-from unet_med.data import count_classes
+from unet_med.data import class_values
+from unet_med.data.label_reader import renumber
 
 
 @pytest.mark.parametrize(
@@ -69,37 +75,44 @@ def labels(*values: tuple[int, ...]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("values", "given", "count"),
+    ("values", "given", "expected"),
     [
-        ([(0, 1, 2), (0, 1)], None, 3),
-        ([(0, 1, 255), (0, 255)], None, 2),
-        ([(1, 2), (2, 3)], None, 4),  # no background
-        ([(0,)], None, 2),
-        ([(0, 1, 2), (0, 1)], 5, 5),
-        ([(0, 1, 2, 7)], 8, 8),
+        ([(0, 1, 2), (0, 1)], None, [0, 1, 2]),
+        ([(0, 1, 255), (0, 255)], None, [0, 1]),
+        ([(1, 2), (2, 3)], None, [0, 1, 2, 3]),  # no background
+        ([(0,)], None, [0, 1]),
+        ([(0, 1, 2), (0, 1)], 5, [0, 1, 2, 3, 4]),
+        ([(0, 1, 2, 7)], 8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        ([(0, 1, 2, 4), (0, 1, 4)], None, [0, 1, 2, 4]),  # as of BraTS
+        ([(0, 2), (0, 2, 255)], None, [0, 2]),
+        ([(0, 1, 2), (0, 1, 2, 7)], 4, [0, 1, 2, 7]),  # the user has counted
+        ([(0, 85, 170), (85, 170, 255)], None, [0, 85, 170]),
     ],
 )
-def test_number_of_classes(values: list[tuple[int, ...]], given: int | None, count: int) -> None:
+def test_values_of_classes(
+    values: list[tuple[int, ...]], given: int | None, expected: list[int]
+) -> None:
     names = [f"{k}.tif" for k in range(len(values))]
-    assert count_classes(labels(*values), names, given) == count
+    assert class_values(labels(*values), names, given) == expected
 
 
 @pytest.mark.parametrize(
     ("values", "given", "match"),
     [
         ([(0, 1, 2), (0, 1, 2, 7)], None, r"1.tif holds the value 7, and no label holds 3 to 6: .*"
-         r"\(--classes 8\)"),
-        ([(0, 2), (0, 2)], None, r"0.tif holds the value 2, and no label holds 1: .*--classes 3"),
+         r"\(--classes 4 for these values\)"),
+        ([(0, 2), (0, 1, 2, 9), (0, 2)], None, "1.tif holds the value 9, .* holds 3 to 8: "),
         ([(0, 1, 2), (0, 5)], 3, r"1.tif holds the value 5: classes are 0 to 2, .*--classes"),
         ([(0,), (0, 255)], None, r"1.tif holds no class besides 0: .*use --label-kind mask"),
         ([(0, 255)], 2, "use --label-kind mask"),
+        ([(0, 1), (0, 255)], None, r"1.tif holds no class besides 0: .*use --label-kind mask"),
     ],
 )  # fmt: skip
 def test_values_that_are_no_class(
     values: list[tuple[int, ...]], given: int | None, match: str
 ) -> None:
     with pytest.raises(ValueError, match=match):
-        count_classes(labels(*values), [f"{k}.tif" for k in range(len(values))], given)
+        class_values(labels(*values), [f"{k}.tif" for k in range(len(values))], given)
 
 
 @pytest.mark.parametrize(
@@ -126,3 +139,183 @@ def test_train_refuses_them_before_anything_is_written(
     assert main(["train", *given, "--output", f"{tmp_path}/out", *words]) == 2
     assert match in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# --- what the look refuses
+
+
+def looked_at(label: np.ndarray) -> None:
+    data.check_labels([data.summarize_label(label)], ["a.png"])
+
+
+@pytest.fixture
+def disks(rng) -> np.ndarray:
+    """Six numbered disks of 96 x 80 px, in the order in which a scan meets them."""
+    yy, xx = np.mgrid[:96, :80]
+    centres = [(y, x) for y in (20, 50, 80) for x in (20, 58)]
+    return sum(
+        k * ((yy - y) ** 2 + (xx - x) ** 2 < rng.uniform(7, 11) ** 2)
+        for k, (y, x) in enumerate(centres, 1)
+    ).astype(np.int64)
+
+
+@pytest.mark.parametrize("smooth", [0.0, 1.0, 2.0])
+def test_a_picture_is_no_label(disks: np.ndarray, rng, smooth: float) -> None:
+    grey = ndimage.gaussian_filter(60 + 120 * (disks > 0) + rng.normal(0, 25, disks.shape), smooth)
+    with pytest.raises(ValueError, match=r"label a\.png looks like a picture: it holds \d+ values"):
+        looked_at(np.clip(grey, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95, 100])
+def test_a_mask_with_smeared_edges_is_refused(disks: np.ndarray, quality: int) -> None:
+    file = io.BytesIO()
+    Image.fromarray(((disks > 0) * 255).astype(np.uint8)).save(file, "JPEG", quality=quality)
+    with pytest.raises(ValueError, match=r"smeared edges: .* near 0 or near 2\d\d"):
+        looked_at(np.asarray(Image.open(file)))
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_a_mask_of_another_size_is_refused(disks: np.ndarray, order: int) -> None:
+    wide = ndimage.zoom((disks > 0) * 255.0, 1.5, order=order)
+    with pytest.raises(ValueError, match="JPEG or resampling does that"):
+        looked_at(np.clip(np.rint(wide), 0, 255).astype(np.uint8))
+
+
+def test_what_labels_look_like_passes(disks: np.ndarray) -> None:
+    squares = np.kron(np.arange(1, 901).reshape(30, 30), np.ones((3, 3), int))  # 3 px, touching
+    dots = np.zeros((40, 40), int)
+    dots[::4, ::4] = np.arange(1, 101).reshape(10, 10)
+    seen = 85 * (disks % 4)  # classes as viewers scale them, 0 to 255
+    for label in (disks, disks + 2**40, (disks > 0) * 255, squares, dots, dots + 150, seen):
+        looked_at(label)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_numbers_of_few_objects(rng, dims: int, count: int) -> None:
+    labels = []
+    for _ in range(6):
+        label = np.zeros((48, 48, 24)[:dims], int)
+        cells = rng.permutation(16)[:count]  # of a grid, so that they do not touch
+        for number, cell in enumerate(cells, 1):
+            corner = (12 * (cell // 4) + 1, 12 * (cell % 4) + 1, 8)[:dims]
+            side = rng.integers(5, 10, dims)
+            label[tuple(slice(c, c + s) for c, s in zip(corner, side, strict=True))] = number
+        labels.append(label)
+    assert data.guess_label_kind(labels) == "instances"
+
+
+def organs(rng, count: int, *, same_size: bool) -> np.ndarray:
+    """Organs of one patient: each value at its place, and of its size, give or take."""
+    label = np.zeros((40, 60, 20), int)
+    for value in range(1, count + 1):
+        x, y, z = np.array([10, 15 * value, 10]) + rng.integers(-2, 3, 3)
+        side = 5 if same_size else 2 + value
+        label[x - side : x + side, y - 5 : y + 5, z - side : z + side] = value
+    return label
+
+
+def test_values_with_their_own_size_and_place_are_classes(rng) -> None:
+    assert data.guess_label_kind([organs(rng, 3, same_size=False) for _ in range(5)]) == "classes"
+
+
+def test_what_may_be_both_is_asked_for(rng) -> None:
+    kidneys = [organs(rng, 2, same_size=True) for _ in range(5)]
+    with pytest.raises(
+        ValueError, match=r"values 1, 2, .*say --label-kind classes or --label-kind"
+    ):
+        data.guess_label_kind(kidneys)
+
+
+def test_one_and_255_in_different_files_are_a_mask(disks: np.ndarray) -> None:
+    mask = disks > 0
+    assert data.guess_label_kind([mask * 1, mask * 255, mask * 1]) == "mask"
+    assert data.guess_label_kind([mask * 1, mask * 255 - (disks == 2) * 254]) != "mask"
+
+
+# --- whole numbers, whatever their size
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.uint64, np.float64])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_large_numbers_stay_apart(tmp_path: Path, disks: np.ndarray, dtype: Any, dims: int) -> None:
+    first = 2**31 if dtype == np.uint32 else 2**52 if dtype == np.float64 else 2**62
+    label = np.where(disks > 0, disks + first, 0).astype(dtype)
+    label = label if dims == 2 else np.stack([label] * 4, axis=-1)
+    np.save(tmp_path / "a.npy", label)
+    np.testing.assert_array_equal(data.load_label(tmp_path / "a.npy"), label)
+    item = LoadImaged("label", reader=data.LabelReader("instances"), ensure_channel_first=True)(
+        {"label": tmp_path / "a.npy"}
+    )
+    expected = disks if dims == 2 else np.stack([disks] * 4, axis=-1)
+    np.testing.assert_array_equal(item["label"].numpy()[0], expected)
+    if dtype != np.float64:
+        np.testing.assert_array_equal(data.load_image(tmp_path / "a.npy").numpy()[0], label)
+
+
+def test_ignored_pixels_stay_ignored() -> None:
+    numbers = renumber(np.array([-1, 0, 2**40, 5, 2**40 + 1]), "a.tif")
+    assert numbers.tolist() == [-1, 0, 2, 1, 3]
+    assert renumber(np.array([-1, 0, 70_000]), "a.tif").tolist() == [-1, 0, 70_000]
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        (np.array([[0.0, 0.5]]), r"a\.npy holds the value 0\.5: labels are whole numbers"),
+        (np.array([[0.0, np.nan]]), r"a\.npy holds NaN"),
+        (np.array([[0, 40_000_000]], np.float32), "value 40000000 as float32, in which such"),
+    ],
+)
+def test_values_that_are_no_numbers(tmp_path: Path, values: np.ndarray, match: str) -> None:
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(ValueError, match=match):
+        data.load_label(tmp_path / "a.npy")
+
+
+def test_scaled_numbers_are_rounded(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[0, 2.99997, 1.0004]], np.float32))
+    assert data.load_label(tmp_path / "a.npy").tolist() == [[0, 3, 1]]
+
+
+def test_a_jpeg_of_classes_is_refused(tmp_path: Path, disks: np.ndarray) -> None:
+    Image.fromarray((60 * (disks % 3)).astype(np.uint8)).save(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg is a JPEG of \d+ values: its compression"):
+        data.load_label(tmp_path / "a.jpg")
+
+
+def test_classes_are_read_by_their_values(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[0, 4, 2, 255]], np.uint8))
+    volume = data.LabelReader("classes", [0, 1, 2, 4]).open(tmp_path / "a.npy")
+    assert volume.array.tolist() == [[0, 3, 2, 255]]
+    with pytest.raises(ValueError, match=r"a\.npy holds the value 4: the classes are \[0, 2\]"):
+        data.LabelReader("classes", [0, 2]).open(tmp_path / "a.npy")
+
+
+def trained(tmp_path: Path, images: list[np.ndarray], labels: list[np.ndarray], *words: str) -> int:
+    for folder, arrays in (("images", images), ("labels", labels)):
+        (tmp_path / folder).mkdir()
+        for k, array in enumerate(arrays):
+            tifffile.imwrite(tmp_path / folder / f"{k}.tif", array)
+    given = ["--images", f"{tmp_path}/images", "--labels", f"{tmp_path}/labels"]
+    return main(["train", *given, "--output", f"{tmp_path}/b", *words])
+
+
+def test_nothing_but_background(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = [np.zeros((24, 24), np.uint8)] * 2
+    assert trained(tmp_path, empty, empty) == 2
+    assert "no label holds anything besides 0 (labels/0.tif, labels/1.tif)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_image_is_not_its_own_label(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], disks: np.ndarray
+) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", disks.astype(np.uint8))
+    (tmp_path / "same").symlink_to(tmp_path)
+    words = ["--images", f"{tmp_path}", "--labels", f"{tmp_path}/same"]
+    assert main(["train", *words, "--output", f"{tmp_path}/b"]) == 2
+    assert "x.tif is image and label at once: keep images and labels in two" in (
+        capsys.readouterr().err
+    )

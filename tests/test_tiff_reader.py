@@ -23,7 +23,7 @@ from monai.transforms import LoadImage, SaveImage, Spacing
 from oracles import by_letter
 from strategies import images_with_spacing
 
-from unet_med.data import AutoReader, TiffReader, label_reader, load_image
+from unet_med.data import AutoReader, LabelReader, TiffReader, load_image
 from unet_med.data.pixel_size import unit_um
 from unet_med.data.tiff_axes import arrange
 from unet_med.data.tiff_writer import write_tiff
@@ -615,14 +615,17 @@ def test_a_label_follows_the_choice_of_its_image(tmp_path):
     tifffile.imwrite(tmp_path / "movie.tif", movie, imagej=True, metadata={"axes": "TYX"})
     tifffile.imwrite(tmp_path / "plane.tif", movie[1])
     PIL.Image.fromarray(movie[1]).save(tmp_path / "plane.png")
-    label = label_reader(AutoReader(time=2, channel=1, series=0))
+    label = LabelReader(images=AutoReader(time=2, channel=1, series=0))
     np.testing.assert_array_equal(label.open(tmp_path / "movie.tif").array, movie[2].T)
     for name in ("plane.tif", "plane.png"):
         np.testing.assert_array_equal(label.open(tmp_path / name).array, movie[1].T)
-    stack = label_reader(AutoReader(axes="ZCYX"))
+    stack = LabelReader(images=AutoReader(axes="ZCYX"))
     np.testing.assert_array_equal(stack.open(tmp_path / "movie.tif").array, movie.T)
-    assert label_reader(AutoReader(axes="CYX")).open(tmp_path / "plane.tif").array.shape == (5, 4)
-    assert label_reader().choice == label_reader(object()).choice == {}
+    assert LabelReader(images=AutoReader(axes="CYX")).open(tmp_path / "plane.tif").array.shape == (
+        5,
+        4,
+    )
+    assert LabelReader(images=object()).choice == {}
 
 
 # --- real files, good and broken

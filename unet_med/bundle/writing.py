@@ -159,7 +159,8 @@ def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
     if hasattr(network, "input_size_for"):
         stride, side_in = network.stride, network.input_size_for(1)
         side_out = network.output_size(side_in)
-    classes = [f"class {k}" for k in range(1, outputs)] if kind == "classes" else ["foreground"]
+    values = config.get("class_values") or range(outputs)
+    classes = [f"class {v}" for v in values[1:]] if kind == "classes" else ["foreground"]
     data_format["inputs"]["image"] |= {
         "num_channels": inputs,
         "spatial_shape": [_side(stride, side_in)] * dims,

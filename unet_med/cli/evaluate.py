@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from unet_med.cli.scores import (
 )
 
 if TYPE_CHECKING:
+    from unet_med.data.labels import LabelSummary
     from unet_med.metrics.score import Score
 
 Array = np.ndarray[Any, Any]
@@ -31,6 +33,8 @@ SUFFIX_OF_METRICS = {
     "ctc": ("_instances", ""),
     "ap": ("_instances", ""),
 }
+LABEL_SUFFIXES = ("_mask", "_masks", "_label", "_labels", "_seg", "_instances")
+MOST_CLASSES = 256
 METRICS_OF_KIND: dict[str, dict[str | None, str]] = {
     "mask": {None: "isbi", "isbi": "isbi"},
     "classes": {None: "classes"},
@@ -81,20 +85,20 @@ def evaluate(
         metrics: `"isbi"`, `"ctc"`, `"ap"`; None: those of the kind.
 
     Raises:
-        ValueError: a result is missing or of another shape, or the metrics do not fit.
+        ValueError: a result is missing or of another shape, a file is no label, or the metrics
+            do not fit.
     """
     from unet_med import data
 
     truths = {data.stem(item["image"]): item["image"] for item in data.find_images(truth)}
-    labels = {name: _read(path)[0] for name, path in truths.items()}
-    kind = data.guess_label_kind(list(labels.values())) if kind == "auto" else kind
+    looks = [_look(path) for path in truths.values()]
+    kind = data.guess_label_kind(looks) if kind == "auto" else kind
     family = _choose(metrics, kind)
     found = {data.stem(item["image"]): item["image"] for item in data.find_images(results)}
-    results_of = {name: _match(name, family, found, results) for name in labels}
-    read = {name: _read(path, truths[name]) for name, path in results_of.items()}
-    pairs = {name: _pair(read[name], labels[name], family) for name in labels}
-    table = score_table(pairs, _columns(family, pairs))
-    return Evaluation(kind, truths, table, _about_interval(len(labels)))
+    files = {name: (_match(name, family, found, results), truths[name]) for name in truths}
+    columns = _columns(family, files, looks)
+    table = score_table(((name, _pair(name, files[name], family)) for name in files), columns)
+    return Evaluation(kind, truths, table, _about_interval(len(files)))
 
 
 def keep(evaluation: Evaluation, results: Path) -> None:
@@ -128,21 +132,52 @@ def _choose(metrics: str | None, kind: str) -> str:
     return METRICS_OF_KIND[kind][metrics]
 
 
-def _columns(metrics: str, pairs: Mapping[str, tuple[Array, Array]]) -> Mapping[str, Score]:
+def _look(path: str) -> LabelSummary:
+    """What a truth holds; refuses what train refuses."""
+    from unet_med import data
+
+    look = data.summarize_label(data.load_label(path))
+    data.check_labels([look], [Path(path).name])
+    return look
+
+
+def _columns(
+    metrics: str, files: Mapping[str, tuple[str, str]], looks: Sequence[LabelSummary]
+) -> Mapping[str, Score]:
     from unet_med.cli import scores
 
     if metrics == "classes":
-        highest = max(int(np.max([f, t], where=t != 255, initial=0)) for f, t in pairs.values())
-        return scores.dice_columns(highest + 1)
+        return scores.dice_columns(_classes([result for result, _ in files.values()], looks))
     families = {"isbi": scores.ISBI, "ctc": scores.CTC, "ap": scores.AP}
     return families.get(metrics, scores.INSTANCES)
 
 
-def _pair(result: Array, label: Array, metrics: str) -> tuple[Array, Array]:
-    """Result and truth as the scores take them, `([Z,] Y, X)`."""
+def _classes(results: Iterable[str], looks: Iterable[LabelSummary]) -> list[int]:
+    """Classes that truths or results hold, without background and what is ignored."""
+    from unet_med import data
+
+    values = set().union(*(look.values.tolist() for look in looks))
+    for path in results:
+        values |= set(np.unique(data.load_label(path)).tolist())
+        if len(values) > MOST_CLASSES:
+            raise ValueError(
+                f"the labels hold more than {MOST_CLASSES} values, too many to be classes: "
+                "use --label-kind instances"
+            )
+    return sorted(value for value in values - {255} if value > 0)
+
+
+def _pair(name: str, files: tuple[str, str], metrics: str) -> tuple[Array, Array]:
+    """Result, on the grid of its truth, and truth as the scores take them, `([Z,] Y, X)`."""
+    from unet_med import data
+
+    kind = "classes" if metrics == "classes" else "instances"
+    names = f"result {Path(files[0]).name}", f"its truth {Path(files[1]).name}"
+    turn = partial(data.turned_onto, path=files[0], other=files[1], names=names)
+    truth = data.load_label(files[1], kind).T
     if metrics == "isbi":
-        return _foreground(result), _interior(label)
-    return result[0].astype(np.int64), label.astype(np.int64)
+        return _foreground(files[0], turn), _interior(truth)
+    return turn(data.load_label(files[0], kind)).T, truth
 
 
 def _interior(label: Array) -> Array:
@@ -150,7 +185,7 @@ def _interior(label: Array) -> Array:
     from unet_med.instances import separate
 
     planes = label if label.ndim == 3 else label[None]
-    apart = [separate(np.maximum(plane, 0).astype(np.int64)) > 0 for plane in planes]
+    apart = [separate(np.maximum(plane, 0)) > 0 for plane in planes]
     return np.stack(apart).reshape(label.shape)
 
 
@@ -160,28 +195,24 @@ def _about_interval(images: int) -> str:
     return f"2.5 % and 97.5 %: bootstrap over the {images} images, 1000 draws, seed 0"
 
 
-def _read(path: str, truth: str | None = None) -> Array:
-    """Array `(C, [Z,] Y, X)`, the metrics' order; a result on the grid of its truth."""
-    from unet_med import data
-
-    names = f"result {Path(path).name}", f"its truth {Path(truth or path).name}"
-    image = data.load_onto(path, truth, names) if truth else data.load_image(path)
-    array: Array = image.numpy()  # (C, X, Y[, Z])
-    return array.transpose(0, *range(array.ndim - 1, 0, -1))
-
-
 def _match(name: str, metrics: str, found: Mapping[str, str], results: str) -> str:
     if len(found) == 1 and Path(results).is_file():
         return next(iter(found.values()))
+    plain = next((name.removesuffix(s) for s in LABEL_SUFFIXES if name.endswith(s)), name)
     for suffix in SUFFIX_OF_METRICS[metrics]:
-        if name + suffix in found:
-            return found[name + suffix]
+        for wanted in (name + suffix, plain + suffix):
+            if wanted in found:
+                return found[wanted]
     wanted = name + SUFFIX_OF_METRICS[metrics][-2]
     raise ValueError(f"no result for {name} in {results}: expected a file named {wanted}")
 
 
-def _foreground(array: Array) -> Array:
+def _foreground(path: str, turn: Callable[[Array], Array]) -> Array:
     """Probability of foreground: the last of several channels, or a mask or instances."""
-    if array.shape[0] > 1:
-        return array[-1]
-    return _interior(array[0]).astype(np.float32)
+    from unet_med import data
+
+    if data.load_header(path).has_channels:
+        array: Array = data.load_image(path).numpy()  # (C, X, Y[, Z])
+        if len(array) > 1:
+            return turn(array[-1]).T
+    return _interior(turn(data.load_label(path, "instances")).T).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -22,7 +22,7 @@ from unet_med.metrics.warping import WARPING_ERROR
 Array = np.ndarray[Any, Any]
 Scores = dict[str, float]
 Table = dict[str, Scores]
-Pairs = Mapping[str, tuple[Array, Array]]
+Pairs = Iterable[tuple[str, tuple[Array, Array]]]
 
 ISBI = {
     "pixel error": PIXEL_ERROR,
@@ -44,21 +44,22 @@ def score_table(pairs: Pairs, columns: Mapping[str, Score]) -> Table:
     """Scores of every image, of all together, and the ends of their 95 % interval.
 
     Args:
-        pairs: result and truth by image name, as the scores' functions take them.
+        pairs: image names with result and truth, as the scores' functions take them; one pair
+            is held at a time.
         columns: scores by name.
 
     Returns:
         A row an image; `"all"`, pooled; with two images or more also `"all 2.5 %"` and
         `"all 97.5 %"`, of a bootstrap over images. NaN where a score is not defined.
     """
-    counts = {name: _count(pair, columns) for name, pair in pairs.items()}
+    counts = {name: _count(pair, columns) for name, pair in pairs}
     table = {
         name: {column: score.pool(row[column]) for column, score in columns.items()}
         for name, row in counts.items()
     }
     of_all = {column: [row[column] for row in counts.values()] for column in columns}
     table["all"] = {c: score.pool(np.concatenate(of_all[c])) for c, score in columns.items()}
-    if len(pairs) > 1:
+    if len(counts) > 1:
         ends = {c: bootstrap_interval(of_all[c], score.pool) for c, score in columns.items()}
         table["all 2.5 %"] = {column: low for column, (low, _) in ends.items()}
         table["all 97.5 %"] = {column: high for column, (_, high) in ends.items()}
@@ -74,24 +75,32 @@ def _count(pair: tuple[Array, Array], columns: Mapping[str, Score]) -> dict[str,
     return {column: counted[score.count] for column, score in columns.items()}
 
 
-def dice_columns(num_classes: int) -> dict[str, Score]:
-    """Dice of each class but background, and their mean; pixels of label 255 do not count."""
-    count = partial(_class_counts, num_classes=num_classes)
-    one = {f"Dice {c}": Score(count, partial(_dice, index=c)) for c in range(1, num_classes)}
+def dice_columns(classes: Sequence[int]) -> dict[str, Score]:
+    """Dice of each class but background, and their mean; pixels of label 255 do not count.
+
+    Args:
+        classes: values of the classes, ascending, without background and 255.
+    """
+    count = partial(_class_counts, classes=np.asarray(classes))
+    one = {f"Dice {c}": Score(count, partial(_dice, index=k)) for k, c in enumerate(classes)}
     return {**one, "mean Dice": Score(count, _mean_dice)}
 
 
-def _class_counts(result: Array, truth: Array, num_classes: int) -> Array:
+def _class_counts(result: Array, truth: Array, classes: Array) -> Array:
     """Pixels in both, and in the one plus in the other, of every class, `(1, K, 2)`."""
     found, true = result[truth != 255], truth[truth != 255]
-    return np.array(
-        [
-            [
-                (((found == c) & (true == c)).sum(), (found == c).sum() + (true == c).sum())
-                for c in range(num_classes)
-            ]
-        ]
-    )
+    both = _pixels_of(true[found == true], classes)
+    return np.stack([both, _pixels_of(found, classes) + _pixels_of(true, classes)], axis=-1)[None]
+
+
+def _pixels_of(label: Array, classes: Array) -> Array:
+    """Pixels of each class, `(K,)`."""
+    values, counts = np.unique(label, return_counts=True)
+    place = np.searchsorted(classes, values)
+    known = (place < len(classes)) & (classes[np.minimum(place, len(classes) - 1)] == values)
+    pixels = np.zeros(len(classes), np.int64)
+    pixels[place[known]] = counts[known]
+    return pixels
 
 
 def _dice(counts: Array, index: int) -> float:
@@ -100,7 +109,7 @@ def _dice(counts: Array, index: int) -> float:
 
 
 def _mean_dice(counts: Array) -> float:
-    dice = [_dice(counts, c) for c in range(1, counts.shape[1])]
+    dice = [_dice(counts, c) for c in range(counts.shape[1])]
     present = [value for value in dice if not isnan(value)]
     return float(np.mean(present)) if present else np.nan
 

@@ -12,7 +12,8 @@ from typing import Any
 from unet_med.data.formats import FORMATS
 
 _MODULE_OF = {
-    "count_classes": "labels",
+    "check_labels": "labels",
+    "class_values": "labels",
     "EpochSampler": "dataset",
     "SeededDataset": "dataset",
     "find_images": "datalist",
@@ -21,6 +22,7 @@ _MODULE_OF = {
     "instance_sizes": "labels",
     "LabelSummary": "labels",
     "summarize_label": "labels",
+    "require_objects": "labels",
     "share_of": "datalist",
     "split_validation": "datalist",
     "stem": "formats",
@@ -28,10 +30,11 @@ _MODULE_OF = {
     "SyntheticShapes": "synthetic",
     "AutoReader": "auto_reader",
     "label_choice": "auto_reader",
-    "label_reader": "auto_reader",
     "load_header": "files",
     "load_image": "files",
-    "load_onto": "files",
+    "turned_onto": "files",
+    "load_label": "label_reader",
+    "LabelReader": "label_reader",
     "register": "files",
     "save_image": "files",
     "sha256": "checksum",

@@ -121,8 +121,3 @@ def label_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
     """
     shared = {name: choice[name] for name in ("time", "axes") if choice.get(name) is not None}
     return {**shared, "for_label": True} if shared else {}
-
-
-def label_reader(reader: Any = None) -> AutoReader:
-    """Reader of the labels of images that another reads, such as an `AutoReader(time=3)`."""
-    return AutoReader(**label_choice(getattr(reader, "choice", {})))

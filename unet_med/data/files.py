@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from unet_med.data.array_writer import channel_first
 from unet_med.data.auto_reader import AutoReader
 from unet_med.data.file_reader import Volume
 from unet_med.data.formats import FORMATS, format_of
-from unet_med.data.grids import Grid, bring_onto
+from unet_med.data.grids import Grid, turn_onto
+from unet_med.data.label_reader import exact_floats
 
 
 def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
@@ -26,7 +28,8 @@ def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
             without one; see `AutoReader`.
 
     Returns:
-        `(C, X, Y[, Z])`, float32, with its affine and `meta["spatial_unit"]`.
+        `(C, X, Y[, Z])`, float32, with its affine and `meta["spatial_unit"]`; int64 where
+        whole numbers above 2**24 would merge as float32.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -34,31 +37,38 @@ def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
     """
     from monai.transforms import LoadImage
 
-    image: MetaTensor = LoadImage(reader=AutoReader(**choice), ensure_channel_first=True)(path)
+    reader = _ExactReader(**choice)
+    image: MetaTensor = LoadImage(reader=reader, ensure_channel_first=True, dtype=None)(path)
     return image
 
 
-def load_onto(
+class _ExactReader(AutoReader):
+    def get_data(self, img: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+        array, meta = super().get_data(img)
+        return exact_floats(array), meta
+
+
+def turned_onto(
+    array: np.ndarray,
     path: str | os.PathLike[str],
     other: str | os.PathLike[str],
     names: tuple[str, str],
     **choice: Any,
-) -> MetaTensor:
-    """Read an image, turned onto the grid of another, as `load_image` reads it otherwise.
+) -> np.ndarray:
+    """An array that was read from one file, turned onto the grid of another.
 
     Args:
-        path: as for `load_image`.
-        other: the image on whose grid it is to lie; its header is read.
+        array: `(X, Y[, Z])`.
+        path: where it is from; the headers of both files are read.
+        other: the file on whose grid it is to lie.
         names: of both in errors, such as `("result a.nii", "its truth a.nii")`.
-        choice: see `load_image`; of both.
+        choice: of the other; see `load_header`.
 
     Raises:
         ValueError: shape or place differ, and no turn of the axes mends that.
     """
-    image = load_image(path, **choice)
-    fixed = Grid.of(load_header(other, **choice), names[1])
-    turned: Any = bring_onto(image, Grid.of_image(image, names[0]), fixed)
-    return turned
+    grid = Grid.of(load_header(path), names[0])
+    return turn_onto(grid, Grid.of(load_header(other, **choice), names[1])).of_array(array)
 
 
 def load_header(path: str | os.PathLike[str], **choice: Any) -> Volume:

@@ -99,6 +99,13 @@ class Turn:
         turned = turned.flip([axis + 1 for axis, flip in enumerate(self.flips) if flip])
         return (turned if self.dims == 3 else turned[..., 0]).contiguous()
 
+    def of_array(self, array: np.ndarray) -> np.ndarray:
+        """The turned array, `(X, Y[, Z])`."""
+        whole = array if array.ndim == 3 else array[..., None]
+        axes = tuple(axis for axis, flip in enumerate(self.flips) if flip)
+        turned = np.flip(whole.transpose(self.order), axes)
+        return np.ascontiguousarray(turned if self.dims == 3 else turned[..., 0])
+
     def sides(self, sides: Sequence[int]) -> tuple[int, ...]:
         """Sides of the outcome."""
         return tuple(sides[axis] for axis in self.order)

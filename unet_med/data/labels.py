@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 IGNORED = 255
 LOOKED_AT = 5  # label images of which every value must be one blob to be a number
 MAX_CLASSES = 12  # more distinct values than this are instance numbers
+PICTURE = 0.4  # share of neighbouring pixels that differ: squares of 3 px, side by side, have 0.33
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,36 @@ class LabelSummary:
         counts: pixels of each of them.
         plane_sizes: pixels of each positive value in each plane of a volume by itself.
         touching: positive values that lie beside another positive one.
-        single_blobs: every value of a plane, background aside, is one connected blob; None:
-            nobody looked.
+        unlike: share of the neighbouring positive pixels that differ.
+        smeared: it looks like a mask of 0 and 255 that was compressed or resampled.
+        blobs: of few values, where they lie; None: nobody looked.
     """
 
     values: np.ndarray
     counts: np.ndarray
     plane_sizes: np.ndarray
     touching: int
-    single_blobs: bool | None = None
+    unlike: float = 0.0
+    smeared: bool = False
+    blobs: Blobs | None = None
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """Few positive values of one label image, 255 aside.
+
+    Attributes:
+        single: each is one connected blob.
+        flat: the image is a plane, no volume.
+        places: of each value, its size in pixels (logarithm) and its centre, as a share of the
+            image along each axis.
+        neighbours: pairs of values that lie beside each other.
+    """
+
+    single: bool
+    flat: bool
+    places: Mapping[int, tuple[float, ...]]
+    neighbours: frozenset[tuple[int, ...]]
 
 
 def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
@@ -37,7 +59,7 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
 
     Args:
         label: any shape; `(X, Y, Z)` is taken plane by plane.
-        blobs: also look whether few values are one blob each, which takes longest.
+        blobs: also look where few values lie, which takes longest.
 
     >>> summary = summarize_label(np.array([[1, 1, 0, 7]]))
     >>> summary.values.tolist(), summary.counts.tolist(), summary.touching
@@ -49,31 +71,39 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
     counts = np.zeros(len(values), np.int64)
     np.add.at(counts, where.ravel(), np.concatenate([n for _, n in found]))
     few = blobs and len(values) <= MAX_CLASSES
+    touching, unlike = _neighbours(label)
     return LabelSummary(
         values=values,
         counts=counts,
         plane_sizes=np.concatenate([n[v > 0] for v, n in found]),
-        touching=_touching(label),
-        single_blobs=_single_blobs(label) if few else None,
+        touching=touching,
+        unlike=unlike,
+        smeared=_smeared(label, values, counts),
+        blobs=_blobs(label.squeeze()) if few and label.squeeze().ndim > 1 else None,
     )
 
 
 def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
     """What the numbers in a set of label images mean.
 
+    Values that are one connected blob each are numbers of objects, unless they are the same over
+    the files: the same values touch, or they have their own size and place.
+
     Args:
         labels: label images, any shape, or their summaries; taken one at a time.
 
     Returns:
-        `"mask"`: at most two values in all. `"classes"`: a dozen or fewer
-        integers that repeat from image to image (255, the ignore label, aside),
-        unless there are four or more and each is a single blob in a plane, as
-        numbered cells are. Else `"instances"`.
+        `"mask"`: at most two values in all, or 1 in some images and 255 in others. `"classes"`:
+        a dozen or fewer integers that repeat from image to image (255, the ignore label, aside)
+        and are no numbers of objects. Else `"instances"`.
+
+    Raises:
+        ValueError: both is possible; says how to decide it.
     """
     found = [_summary(label, blobs=k < LOOKED_AT) for k, label in enumerate(labels)]
     values = [set(label.values.tolist()) for label in found]
     union = set().union(*values)
-    if len(union) <= 2:
+    if len(union) <= 2 or (union <= {0, 1, 255} and not any({1, 255} <= one for one in values)):
         return "mask"
     classes = [found - {0, 255} for found in values if found - {0, 255}]
     shared = set.intersection(*classes) if classes else set()
@@ -81,8 +111,71 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
     integers = all(float(value).is_integer() and value >= 0 for value in union)
     if not (integers and repeated and len(union) <= MAX_CLASSES):
         return "instances"
-    numbered = len(union) > 4 and all(label.single_blobs for label in found[:LOOKED_AT])
-    return "instances" if numbered else "classes"
+    looked = [one.blobs for one in found[:LOOKED_AT] if one.blobs]
+    single = len(looked) == len(found[:LOOKED_AT]) and all(blobs.single for blobs in looked)
+    return _kind_of_blobs(looked, shared, few=len(union) <= 4) if single else "classes"
+
+
+def _kind_of_blobs(found: Sequence[Blobs], shared: set[int], *, few: bool) -> str:
+    """Classes or numbers of objects, where each value is one blob and most repeat."""
+    if not few and all(blobs.flat for blobs in found):
+        return "instances"
+    found = [blobs for blobs in found if shared <= blobs.places.keys()]  # some have none at all
+    if not found or frozenset.intersection(*(blobs.neighbours for blobs in found)):
+        return "classes"
+    own = _own_places([[blobs.places[value] for value in sorted(shared)] for blobs in found])
+    if own > 1 or len(shared) < 2:
+        return "classes"
+    if own and few:
+        raise ValueError(
+            f"each label holds the values {_listed(sorted(shared))}, each one connected piece: "
+            "they may be classes or numbers of objects; say --label-kind classes or "
+            "--label-kind instances"
+        )
+    return "instances"
+
+
+def check_labels(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
+    """Refuse what cannot be a label: pictures, masks with smeared edges.
+
+    Args:
+        labels: summaries of label images.
+        names: their files.
+
+    Raises:
+        ValueError: names the file, and what it looks like.
+    """
+    for label, name in zip(labels, names, strict=True):
+        count = len(label.values)
+        if label.smeared:
+            raise ValueError(
+                f"label {name} looks like a mask with smeared edges: most of its pixels are near "
+                f"0 or near {label.values[-1]}, with {count} values in all; JPEG or resampling "
+                "does that: export it anew as PNG or TIFF (resample with nearest), or threshold it"
+            )
+        if count > MAX_CLASSES and label.unlike > PICTURE:
+            raise ValueError(
+                f"label {name} looks like a picture: it holds {count} values, and "
+                f"{label.unlike:.0%} of its neighbouring pixels differ; are images and labels "
+                "swapped, or one folder?"
+            )
+
+
+def require_objects(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
+    """Refuse a set of labels from which nothing can be learned.
+
+    Args:
+        labels: summaries of label images.
+        names: their files.
+
+    Raises:
+        ValueError: no label holds anything besides 0.
+    """
+    if not any((label.values > 0).any() for label in labels):
+        raise ValueError(
+            f"no label holds anything besides 0 ({_listed(list(names))}): nothing can be learned "
+            "from them; export them anew, or name the right folder"
+        )
 
 
 def instance_sizes(label: np.ndarray | LabelSummary, spatial_dims: int) -> np.ndarray:
@@ -99,53 +192,82 @@ def instance_sizes(label: np.ndarray | LabelSummary, spatial_dims: int) -> np.nd
     return summary.plane_sizes if spatial_dims == 2 else summary.counts[summary.values > 0]
 
 
-def count_classes(
+def class_values(
     labels: Iterable[np.ndarray | set[int]], names: Sequence[str], given: int | None = None
-) -> int:
-    """Classes 0 to K-1 of labels; 255 marks ignored pixels, and there are two at least.
+) -> list[int]:
+    """The value of each class in the labels, background first; 255 marks ignored pixels.
 
-    A stray value would make a network with outputs that nothing trains, and 255 as foreground
-    one that sees no foreground.
+    They are 0 to K-1 where the labels leave none out. Values with gaps, such as 0, 1, 2, 4, are
+    classes if more than one file holds each of them: one alone is rather a stray value, which
+    would make an output that nothing trains.
 
     Args:
         labels: label images of any shape, or the values of each; taken one at a time.
         names: their files.
         given: K, where the caller knows it.
 
-    Raises:
-        ValueError: a value above K-1, values between 1 and the largest that no label holds,
-            or 255 alone beside 0; names the file and the value.
+    Returns:
+        K values, two at least.
 
-    >>> count_classes([np.array([0, 1, 255]), np.array([0, 2])], ["a.tif", "b.tif"])
-    3
+    Raises:
+        ValueError: a value above K-1, a stray value, or 255 as the only foreground of a label;
+            names the file and the value.
+
+    >>> class_values([np.array([0, 1, 255]), np.array([0, 2])], ["a.tif", "b.tif"])
+    [0, 1, 2]
+    >>> class_values([np.array([0, 2, 4]), np.array([0, 2, 4])], ["a.tif", "b.tif"])
+    [0, 2, 4]
     """
     found = [
         label if isinstance(label, set) else set(np.unique(label).astype(int).tolist())
         for label in labels
     ]
     union = set().union(*found)
-    if union - {0} == {IGNORED}:
-        raise ValueError(
-            f"label {_holder(IGNORED, found, names)} holds no class besides 0: among classes "
-            f"{IGNORED} marks ignored pixels; where it is the foreground use --label-kind mask"
-        )
+    _check_ignored(found, names)
     classes = sorted(value for value in union - {IGNORED} if value > 0)
+    if given is not None and len(classes) + 1 == given:
+        return [0, *classes]
     largest = classes[-1] if classes else 1
     if given is not None and largest >= given:
         raise ValueError(
             f"label {_holder(largest, found, names)} holds the value {largest}: classes are 0 to "
             f"{given - 1}, and {IGNORED} for ignored pixels; correct it, or raise --classes"
         )
-    gaps = sorted(set(range(1, largest)) - union)
-    if given is None and gaps and classes:
-        stray = next(value for value in classes if value > gaps[0])
+    gaps = [] if given or len(classes) in (0, largest) else _gaps(classes)
+    stray = [v for v in classes if gaps and v > gaps[0] and _rare(v, found)]
+    if stray:
         missing = f"{gaps[0]}" if len(gaps) == 1 else f"{gaps[0]} to {gaps[-1]}"
         raise ValueError(
-            f"label {_holder(stray, found, names)} holds the value {stray}, and no label holds "
-            f"{missing}: correct it, number the classes 0, 1, 2, ..., or say how many there are "
-            f"(--classes {largest + 1})"
+            f"label {_holder(stray[0], found, names)} holds the value {stray[0]}, and no label "
+            f"holds {missing}: correct it, number the classes 0, 1, 2, ..., or say how many there "
+            f"are (--classes {len(classes) + 1} for these values)"
         )
-    return given or max(2, largest + 1)
+    return [0, *classes] if gaps else list(range(given or max(2, largest + 1)))
+
+
+def _check_ignored(found: Sequence[set[int]], names: Sequence[str]) -> None:
+    """Refuse 255 as foreground: alone in all labels, or in some in place of a class."""
+    if any({IGNORED} < values - {0} for values in found):
+        return  # it lies beside a class
+    for values, name in zip(found, names, strict=True):
+        if values - {0} == {IGNORED}:
+            raise ValueError(
+                f"label {name} holds no class besides 0: among classes "
+                f"{IGNORED} marks ignored pixels; where it is the foreground use --label-kind mask"
+            )
+
+
+def _gaps(classes: Sequence[int]) -> list[int]:
+    """First and last whole number that the values of classes leave out, or the only one."""
+    last = classes[-1]
+    while last in classes:
+        last -= 1
+    return sorted({next(k for k, value in enumerate(classes, 1) if value != k), last})
+
+
+def _rare(value: int, found: Sequence[set[int]]) -> bool:
+    """Whether one label of several holds a value."""
+    return len(found) > 1 and sum(value in values for values in found) == 1
 
 
 def _summary(label: np.ndarray | LabelSummary, *, blobs: bool = False) -> LabelSummary:
@@ -154,27 +276,94 @@ def _summary(label: np.ndarray | LabelSummary, *, blobs: bool = False) -> LabelS
     return summarize_label(label, blobs=blobs)
 
 
-def _touching(label: np.ndarray) -> int:
-    """Number of positive values that have another positive value beside them along an axis."""
-    beside: set[float] = set()
+def _neighbours(label: np.ndarray) -> tuple[int, float]:
+    """Positive values beside another one; share of neighbouring positive pixels that differ."""
+    beside: list[np.ndarray] = []
+    differ = pairs = 0
     for axis in range(label.ndim):
         moved = np.moveaxis(label, axis, 0)
         one, other = moved[1:], moved[:-1]
-        touch = (one != other) & (one > 0) & (other > 0)
-        beside |= {*np.unique(one[touch]).tolist(), *np.unique(other[touch]).tolist()}
-    return len(beside)
+        both = (one > 0) & (other > 0)
+        touch = both & (one != other)
+        beside += [np.unique(one[touch]), np.unique(other[touch])]
+        differ, pairs = differ + int(touch.sum()), pairs + int(both.sum())
+    return len(np.unique(np.concatenate(beside))), differ / max(pairs, 1)
 
 
-def _single_blobs(label: np.ndarray) -> bool:
-    """Whether every value of a plane, background aside, is one connected blob."""
+def _blobs(label: np.ndarray) -> Blobs:
+    """Few values of a label, looked at one by one."""
     from scipy import ndimage
 
-    plane = label.squeeze()
-    return plane.ndim == 2 and all(
-        ndimage.label(plane == value, np.ones((3, 3)))[1] == 1
-        for value in np.unique(plane)
-        if value not in (0, 255)
-    )
+    full = np.ones((3,) * label.ndim)
+    places, neighbours, single = {}, set(), True
+    values = [v for v in np.unique(label).tolist() if v > 0 and v != IGNORED]
+    for value in values:
+        own = label == value
+        single = single and ndimage.label(own, full)[1] == 1
+        centre = (np.mean(axis) / side for axis, side in zip(own.nonzero(), own.shape, strict=True))
+        places[value] = (float(np.log(own.sum())), *map(float, centre))
+        beside = np.unique(label[ndimage.binary_dilation(own, full)]).tolist()
+        neighbours |= {(value, other) for other in beside if other > value}
+    return Blobs(single, label.ndim == 2, places, frozenset(neighbours))
+
+
+def _own_places(places: Sequence[Sequence[Sequence[float]]]) -> int:
+    """Of size and centre along each axis, how many belong to a value, whatever the file.
+
+    Args:
+        places: features of each value of each file.
+
+    Returns:
+        Features that differ between the values by more than between files (F-test, 1 %).
+    """
+    from scipy.special import fdtrc  # probability above, of Fisher's F
+
+    table = np.asarray(places)  # (files, values, features)
+    files, values, _ = table.shape
+    if files < 2:
+        return 0
+    between = files * table.mean(axis=0).var(axis=0, ddof=1)
+    within = table.var(axis=0, ddof=1).mean(axis=0)
+    ratio = between / np.maximum(within, 1e-9)
+    return int((fdtrc(values - 1, values * (files - 1), ratio) < 0.01).sum())
+
+
+def _smeared(label: np.ndarray, values: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether most of the foreground is near the largest value, and what lies between is thin."""
+    largest = values[-1]
+    if len(values) < 3 or not 200 <= largest <= 255:  # as masks are saved
+        return False
+    if 2 * counts[values >= 0.9 * largest].sum() < counts[values > 0.1 * largest].sum():
+        return False
+    low, high = values < 0.05 * largest, values > 0.95 * largest
+    if len(values) > MAX_CLASSES:  # all but the two values of the mask
+        ends = [values[part][counts[part].argmax()] for part in (low, high) if part.any()]
+        between = ~np.isin(label, ends)
+    elif low.sum() > 1 and high.sum() > 1:  # such as 0, 1, 254, 255
+        return True
+    else:
+        between = np.isin(label, values[~(low | high)])
+    return _share_at_edges(label, between) > PICTURE
+
+
+def _share_at_edges(label: np.ndarray, inside: np.ndarray) -> float:
+    """Share of the neighbours, one of them `inside`, that differ."""
+    differ = pairs = 0
+    for axis in range(label.ndim):
+        values, own = np.moveaxis(label, axis, 0), np.moveaxis(inside, axis, 0)
+        edge = own[1:] | own[:-1]
+        pairs += int(edge.sum())
+        differ += int((edge & (values[1:] != values[:-1])).sum())
+    return differ / max(pairs, 1)
+
+
+def _listed(items: Sequence[object]) -> str:
+    """The first few items.
+
+    >>> _listed([1, 2]), _listed(range(9))
+    ('1, 2', '0, 1, 2, ...')
+    """
+    return ", ".join(map(str, items[:3])) + (", ..." if len(items) > 3 else "")
 
 
 def _holder(value: int, found: Sequence[set[int]], names: Sequence[str]) -> str:

@@ -15,13 +15,14 @@ LOOK_LIKE = {
     "classes": "the labels hold few integers, which repeat from image to image",
     "instances": "the labels hold a number for each object",
 }
+ASKED = "as asked"
 MEDIAN = PERCENTILES.index(50.0)
 
 
 def decide_labels(
     found: Fingerprint, kind: str | None = None, classes: int | None = None
 ) -> dict[str, Decision]:
-    """`label_kind` and `out_channels`.
+    """`label_kind`, `out_channels` and `class_values`.
 
     Args:
         found: what the files say.
@@ -35,16 +36,20 @@ def decide_labels(
     if classes and asked and kind != "classes":
         raise ValueError(f"--classes is for labels that are classes, these are {kind}")
     if asked:
-        decided = Decision(kind, "as asked")
+        decided = Decision(kind, ASKED)
     elif classes:
         decided = Decision("classes", "as their number was given")
     else:
         decided = Decision(found.label_kind, LOOK_LIKE[found.label_kind])
-    count = Decision(2, "background and foreground")
+    count, own = Decision(2, "background and foreground"), None
     if decided.value == "classes":
-        why = "as asked" if classes else "counted in the labels, background included"
-        count = Decision(data.count_classes(_values(found), _names(found), classes), why)
-    return {"label_kind": decided, "out_channels": count}
+        own = data.class_values(_values(found), _names(found), classes)
+        why = ASKED if classes else "counted in the labels, background included"
+        count = Decision(len(own), why)
+    gaps = own is not None and own != list(range(len(own)))
+    why = "values of the labels, which results carry too" if gaps else "0 to out_channels - 1"
+    mapped = Decision(own if gaps else None, why)
+    return {"label_kind": decided, "out_channels": count, "class_values": mapped}
 
 
 def min_size(

@@ -52,8 +52,10 @@ def fingerprint(
     if labels is not None and all("label" in item for item in data.find_images(str(folder.images))):
         raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
     pairs = data.find_pairs(str(folder.images), folder.labels and str(folder.labels))
+    _check_files(pairs)
     heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
     looks = [_look(pair["label"], k, choice) for k, pair in enumerate(pairs)]
+    data.require_objects(looks, [label.name for _, label in heads])
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     return Fingerprint(
         images=folder.name(folder.images),
@@ -104,21 +106,32 @@ def _orientation(affine: np.ndarray) -> str | None:
 
 
 def _look(path: str, number: int, choice: Mapping[str, Any]) -> LabelSummary:
-    label = data.load_image(path, **data.label_choice(choice)).numpy()[0]  # (X, Y[, Z])
-    return data.summarize_label(label, blobs=number < LOOKED_AT)
+    look = data.summarize_label(data.load_label(path, **choice), blobs=number < LOOKED_AT)
+    data.check_labels([look], [Path(path).name])
+    return look
+
+
+def _check_files(pairs: Sequence[Item]) -> None:
+    """Refuse an image that is its own label, before the labels are looked at."""
+    for pair in pairs:
+        if os.path.realpath(pair["image"]) == os.path.realpath(pair["label"]):
+            raise ValueError(
+                f"{pair['image']} is image and label at once: keep images and labels in two "
+                "folders, files of one pair under one name, or list the pairs in a data list"
+            )
 
 
 def _frequencies(looks: Sequence[LabelSummary]) -> dict[str, float]:
     """Share of all pixels that have each value, by the value."""
-    values = np.unique(np.concatenate([look.values for look in looks]))
+    values = set().union(*(look.values.tolist() for look in looks))
     if len(values) > FEW_VALUES:
         return {}
-    counts = {float(value): 0 for value in values}
+    counts = dict.fromkeys(sorted(values), 0)
     for look in looks:
         for value, count in zip(look.values.tolist(), look.counts.tolist(), strict=True):
-            counts[float(value)] += count
+            counts[value] += count
     total = sum(counts.values())
-    return {f"{value:g}": count / total for value, count in counts.items()}
+    return {str(value): count / total for value, count in counts.items()}
 
 
 def _instances(looks: Sequence[LabelSummary], images: Sequence[FileFacts]) -> Instances | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.instances import as_integers, instances_from_mask, regrow, separate
+from unet_med.instances import instances_from_mask, regrow, separate
 from unet_med.report import panels
 from unet_med.report.colours import class_colours
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map
@@ -83,7 +83,7 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
     case = Case(name, size_text(entry), pixel_size_text(entry))
     image = _image(entry, case, reading.choice)
     found = _result(case, results, reading, volume=len(entry["shape"]) == 4)
-    true = _labels(truth) if truth else None
+    true = _labels(truth, reading) if truth else None
     for what, labels in (("result", found), ("truth", true)):
         if labels is not None and labels.shape != tuple(entry["shape"][1:]):
             raise ValueError(
@@ -167,10 +167,10 @@ def _image(entry: Entry, case: Case, choice: Mapping[str, Any]) -> Array | None:
     return array
 
 
-def _labels(path: str | Path) -> Labels:
+def _labels(path: str | Path, reading: Reading) -> Labels:
     from unet_med import data
 
-    return as_integers(data.load_image(path).numpy()[0])
+    return data.load_label(path, reading.kind)
 
 
 def _result(case: Case, results: Path, reading: Reading, *, volume: bool) -> Labels | None:
@@ -180,11 +180,11 @@ def _result(case: Case, results: Path, reading: Reading, *, volume: bool) -> Lab
     if reading.kind == "classes":
         instances = None
     if instances is not None and (mask is None or not by_plane):
-        return _labels(instances)
+        return _labels(instances, reading)
     if mask is None:
         case.notes.append(f"no {case.name}_mask or {case.name}_instances in {results}")
         return None
-    labels = _labels(mask)
+    labels = _labels(mask, reading)
     if reading.kind == "classes":
         return labels
     if by_plane:

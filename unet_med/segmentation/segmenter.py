@@ -43,6 +43,7 @@ class Segmenter:
         network: in evaluation, on its device.
         inferer: as the bundle has it.
         preprocessing: MONAI's `Compose`, as the bundle has it.
+        class_values: of each class in masks; None: 0 to K-1.
         unit: of `spacing`, that of the bundle's element size.
 
     Raises:
@@ -89,6 +90,7 @@ class Segmenter:
         self.spatial_dims: int = number("spatial_dims")
         self.in_channels: int = number("in_channels")
         self.out_channels: int = number("out_channels")
+        self.class_values = number("class_values") if "class_values" in parser else None
         self.outputs: Sequence[str] = number("outputs")
         self.unit: str = (number("element_unit") if "element_unit" in parser else None) or "um"
 
@@ -148,6 +150,12 @@ class Segmenter:
             tensor, axes = from_array(image, axes, spacing, self.unit)
             item = {"image": tensor}
         return Segmentation(self, self._segment(item), axes)
+
+    def values_of(self, classes: np.ndarray) -> np.ndarray:
+        """Values that masks hold, of class numbers 0 to K-1."""
+        if self.class_values is None:
+            return classes
+        return np.asarray(self.class_values)[classes]
 
     def finish(
         self, item: dict[str, Any], outputs: Sequence[str], folder: str | Path | None = None

@@ -17,7 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Activationsd, AsDiscreted, CopyItemsd, Invertd, LoadImaged, SaveImaged
+from monai.transforms import (
+    Activationsd,
+    AsDiscreted,
+    CopyItemsd,
+    Invertd,
+    LoadImaged,
+    MapLabelValued,
+    SaveImaged,
+)
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -38,7 +46,10 @@ Found = Mapping[str, np.ndarray]
 K-th layer of batch normalisation that looks at the image, one row a plane or one for all.
 """
 
-_KNOWN = (Activationsd, CopyItemsd, Invertd, AsDiscreted, InstancesFromLogitsd, SaveImaged)
+_KNOWN = (
+    *(Activationsd, CopyItemsd, Invertd, AsDiscreted, MapLabelValued),
+    *(InstancesFromLogitsd, SaveImaged),
+)
 
 
 @dataclass(frozen=True)

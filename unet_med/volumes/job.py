@@ -305,8 +305,10 @@ def _folder(output: Path) -> Path:
 
 
 def _layers(segmenter: Segmenter, outputs: Sequence[str]) -> tuple[Layer, ...]:
-    classes = "uint8" if segmenter.out_channels <= 256 else "uint16"
-    layers = [Layer("mask", classes)]
+    largest = max(segmenter.class_values or [segmenter.out_channels - 1])
+    layers = [
+        Layer("mask", "uint8" if largest < 256 else "uint16" if largest < 65536 else "uint32")
+    ]
     if "probabilities" in outputs:
         dtype = str(segmenter.dtype).removeprefix("torch.")
         layers.append(Layer("probabilities", dtype, segmenter.out_channels))

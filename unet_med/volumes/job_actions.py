@@ -172,7 +172,8 @@ def _compare(worker: Worker, block: Block, tile: Sequence[int]) -> tuple[float, 
     else:
         before = worker.predict(block, worker.job.tile)
     mask = np.asarray(open_level(worker.job.output, layers["mask"])[block.slices])
-    return float(np.abs(anew - before).max()), int((anew.argmax(0) != mask).sum())
+    classes = worker.volume.segmenter.values_of(anew.argmax(0))
+    return float(np.abs(anew - before).max()), int((classes != mask).sum())
 
 
 def _other_tile(worker: Worker) -> tuple[int, ...]:

@@ -124,7 +124,8 @@ class Worker:
                 continue
             pixels = probabilities
             if not layer.channels:
-                pixels = probabilities.argmax(axis=0).astype(layer.dtype)
+                classes = probabilities.argmax(axis=0)
+                pixels = self.volume.segmenter.values_of(classes).astype(layer.dtype)
             write_block(self.job.output, layer, block, pixels, self.job.layout)
             written.append(pixels)
         return written

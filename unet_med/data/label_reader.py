@@ -1,0 +1,180 @@
+"""Labels as whole numbers: of one channel, however large, renumbered where floats would merge."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.data.auto_reader import AutoReader, label_choice
+from unet_med.data.file_reader import Volume
+from unet_med.data.labels import IGNORED
+
+EXACT = 2**24  # whole numbers up to here are exact as 32-bit floats
+TOLERANCE = 1e-3  # scaled integers of NIfTI come out as 2.99997
+LOSSY = (".jpg", ".jpeg")
+
+
+class LabelReader(AutoReader):
+    """MONAI reader of labels, which our configs name: `AutoReader`, and values that hold.
+
+    Samples are whole numbers; floats within 0.001 of them are rounded. MONAI makes 32-bit floats
+    of what it reads, in which numbers above 2**24 merge: instances beyond are renumbered 1 to N.
+
+    Args:
+        label_kind: ``"mask"``, ``"classes"`` or ``"instances"``; classes keep their numbers.
+        values: of labels that are classes, the file's value of each class in order, such as
+            `[0, 1, 2, 4]`; they become 0 to K-1, and 255 stays. None: the values are 0 to K-1.
+        images: reader of the images, such as an `AutoReader(time=3)`: its time and its names of
+            axes hold for labels that have these as well.
+        max_bytes: see `FileReader`.
+
+    Raises:
+        ValueError: when a file is read: several channels, values that are no whole numbers,
+            a JPEG of more than two values, a value that is no class; names the file.
+    """
+
+    def __init__(
+        self,
+        label_kind: str | None = None,
+        values: Sequence[int] | None = None,
+        *,
+        images: object = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        super().__init__(max_bytes, **label_choice(getattr(images, "choice", {})))
+        self.label_kind = label_kind
+        self.values = values
+
+    def open(self, path: Path, *, header_only: bool = False) -> Volume:
+        """Read one file with the reader of its suffix, as integers."""
+        volume = super().open(path, header_only=header_only)
+        return volume if header_only else replace(volume, array=self._numbers(volume, path))
+
+    def _numbers(self, volume: Volume, path: Path) -> np.ndarray:
+        if volume.has_channels and volume.array.shape[0] != 1:
+            raise ValueError(
+                f"label {path.name} has {volume.array.shape[0]} channels, a label has one: "
+                "save it as single-channel integers"
+            )
+        array = whole_numbers(volume.array, f"label {path.name}")
+        if path.suffix.lower() in LOSSY and (count := len(np.unique(array))) > 2:
+            raise ValueError(
+                f"label {path.name} is a JPEG of {count} values: its compression smears them; "
+                "export it anew as PNG or TIFF, or threshold it there"
+            )
+        if self.values is not None:
+            return _classes(array, self.values, path.name)
+        return array if self.label_kind == "classes" else renumber(array, path.name)
+
+
+def load_label(
+    path: str | os.PathLike[str], label_kind: str | None = "classes", **choice: Any
+) -> np.ndarray:
+    """Read a label of any of our formats as integers.
+
+    Args:
+        path: as for `load_image`.
+        label_kind: as for `LabelReader`; classes keep the values of the file, whatever they are.
+        choice: that of its image; see `AutoReader`.
+
+    Returns:
+        `(X, Y[, Z])`, any integer dtype.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it cannot be read in full as one label; one sentence naming the file.
+    """
+    volume = LabelReader(label_kind, images=AutoReader(**choice)).open(Path(path).expanduser())
+    return volume.array[0] if volume.has_channels else volume.array
+
+
+def whole_numbers(array: np.ndarray, name: str) -> np.ndarray:
+    """The same values with an integer dtype; floats within 0.001 of whole numbers are rounded.
+
+    Args:
+        array: any shape and real dtype.
+        name: for messages, such as `"label a.tif"`.
+
+    Raises:
+        ValueError: NaN, infinity, fractions, or floats that are too large to tell numbers apart.
+
+    >>> whole_numbers(np.array([0, 2.99997]), "label").tolist()
+    [0, 3]
+    """
+    if array.dtype.kind in "iu":
+        return array
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinite pixels: replace them first")
+    rounded = np.rint(array)
+    wrong = np.abs(array - rounded) > TOLERANCE
+    if wrong.any():
+        raise ValueError(
+            f"{name} holds the value {float(array[wrong].flat[0]):g}: labels are whole numbers"
+        )
+    largest = np.abs(rounded).max(initial=0)
+    if largest > 2 ** (np.finfo(array.dtype).nmant + 1):
+        raise ValueError(
+            f"{name} holds the value {float(largest):.0f} as {array.dtype}, in which such numbers "
+            "merge: save it as integers"
+        )
+    return rounded.astype(np.int64 if largest > np.iinfo(np.int32).max else np.int32)
+
+
+def renumber(label: np.ndarray, name: str = "label") -> np.ndarray:
+    """Instances as they are, or numbered 1 to N in their order where one is above 2**24.
+
+    Args:
+        label: integers of any shape; 0 and below stay.
+        name: of its file.
+
+    Raises:
+        ValueError: there are more than 2**24 instances.
+
+    >>> renumber(np.array([0, 7, 2**40])).tolist(), renumber(np.array([-1, 7])).tolist()
+    ([0, 1, 2], [-1, 7])
+    """
+    if label.max(initial=0) <= EXACT:
+        return label
+    values, where = np.unique(label, return_inverse=True)
+    numbers = np.where(values > 0, np.cumsum(values > 0), np.minimum(values, 0).astype(np.int64))
+    if numbers[-1] > EXACT:
+        raise ValueError(f"label {name} holds {numbers[-1]} instances, more than {EXACT}: cut it")
+    return numbers.astype(np.int32)[where].reshape(label.shape)
+
+
+def exact_floats(array: np.ndarray) -> np.ndarray:
+    """Grey values as float32; whole numbers that would merge in it as int64.
+
+    Raises:
+        ValueError: a value beyond 64 bits with sign.
+    """
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 4 or not array.size:
+        return array.astype(np.float32)
+    low, high = int(array.min()), int(array.max())
+    if low >= -EXACT and high <= EXACT:
+        return array.astype(np.float32)
+    if high > np.iinfo(np.int64).max:
+        raise ValueError(f"it holds the value {high}, which needs more than 63 bits: renumber it")
+    return array.astype(np.int64)
+
+
+def _classes(array: np.ndarray, values: Sequence[Any], name: str) -> np.ndarray:
+    """Class 0 to K-1 of each value; 255 stays unless it is one of them."""
+    known = {int(value): number for number, value in enumerate(values)}
+    known.setdefault(IGNORED, IGNORED)
+    found, where = np.unique(array, return_inverse=True)
+    for value in found.tolist():
+        if value not in known:
+            raise ValueError(
+                f"label {name} holds the value {value}: the classes are {list(values)}, and "
+                f"{IGNORED} for ignored pixels; correct it, or set class_values"
+            )
+    numbers = np.array([known[value] for value in found.tolist()], np.int32)
+    return numbers[where].reshape(array.shape)
