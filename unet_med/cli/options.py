@@ -264,6 +264,11 @@ COMMANDS = (
                 "average precision (decided by what the truth's values mean)",
                 choices=("isbi", "ctc", "ap"),
             ),
+            *(
+                replace(each, help=f"{each.help}, as the images were read", blocks=None)
+                for each in _CHOICE
+                if each.dest in ("time", "axes")
+            ),
             option("--output", "also write the table here, FILE.json or FILE.csv"),
             _MAX_BYTES,
         ),
