@@ -97,7 +97,9 @@ def test_training_refuses_another_place_before_it_starts(tmp_path: Path) -> None
     for k in range(2):
         write(tmp_path / f"images/{k}.nii.gz", IMAGE, AFFINE)
         write(tmp_path / f"labels/{k}.nii.gz", (IMAGE > 50).astype(np.uint8), moved(2.0 * k))
-    with pytest.raises(ValueError, match=r"labels/1\.nii\.gz does not .*images/1\.nii\.gz: origin"):
+    with pytest.raises(
+        ValueError, match=r"label 1\.nii\.gz does not .*its image 1\.nii\.gz: origin"
+    ):
         fingerprint(tmp_path / "images", tmp_path / "labels")
 
 
@@ -132,7 +134,7 @@ def test_pages_that_may_be_channels_are_spoken_of(tmp_path: Path) -> None:
         )
     folders = tmp_path / "images", tmp_path / "labels"
     with pytest.raises(
-        ValueError, match=r"images/a\.tif \(3, 4, 5\).*the 5 pages.*if they are channels.*--axes"
+        ValueError, match=r"its image a\.tif \(3, 4, 5\).*the 5 pages.*if they are channels.*--axes"
     ):
         fingerprint(*folders)
     found = fingerprint(*folders, axes="CYX").cases[0]

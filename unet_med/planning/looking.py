@@ -79,7 +79,11 @@ def _heads(
     """Of an image and its label, which lie on one grid, or can be turned onto it."""
     heads = data.load_header(image, **choice), data.load_header(label, **data.label_choice(choice))
     names = [folder.name(path) for path in (image, label)]
-    turn_onto(Grid.of(heads[1], f"label {names[1]}"), Grid.of(heads[0], f"its image {names[0]}"))
+    said = [
+        f"{what} {Path(name).name}"
+        for what, name in zip(("its image", "label"), names, strict=True)
+    ]
+    turn_onto(Grid.of(heads[1], said[1]), Grid.of(heads[0], said[0]))
     return _facts(image, names[0], heads[0]), _facts(label, names[1], heads[1])
 
 
