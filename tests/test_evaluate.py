@@ -252,3 +252,18 @@ def test_scaled_classes_are_rounded(tmp_path: Path) -> None:
     write(tmp_path / "truth", a=np.array([[0, 0.99997, 2.0003]], np.float32))
     write(tmp_path / "results", a=np.array([[0, 1, 2]], np.uint8))
     assert all_of(tmp_path, "--label-kind", "classes")["mean Dice"] == 1
+def test_a_movie_is_scored_as_it_was_read(tmp_path: Path, capsys) -> None:
+    movie = np.random.default_rng(0).integers(0, 2, (3, 8, 9)).astype(np.uint8)
+    (tmp_path / "truth").mkdir()
+    tifffile.imwrite(tmp_path / "truth/m.tif", movie, imagej=True, metadata={"axes": "TYX"})
+    one = write(tmp_path / "one", m_mask=movie[2])
+    all_planes = tmp_path / "all"
+    all_planes.mkdir()
+    tifffile.imwrite(all_planes / "m_mask.tif", movie, photometric="minisblack")
+    for results, words in ((one, ["--time", 2]), (all_planes, ["--axes", "ZYX"])):
+        assert evaluate(results, tmp_path / "truth", "--label-kind", "mask", *words) == 0
+        assert re.search(r"^m +0\.0000", capsys.readouterr().out, re.MULTILINE)
+    assert evaluate(one, tmp_path / "truth", "--label-kind", "mask", "--time", 1) == 0
+    assert not re.search(r"^m +0\.0000", capsys.readouterr().out, re.MULTILINE)
+    assert evaluate(one, tmp_path / "truth") == 2
+    assert "take one of T with --time 0" in capsys.readouterr().err

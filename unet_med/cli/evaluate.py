@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_med.cli.options import choice_of
 from unet_med.cli.scores import (
     Table,
     check_suffix,
@@ -62,7 +64,9 @@ def run(args: argparse.Namespace) -> None:
     """Print one row an image and one for all, with its interval; write them where asked."""
     if args.output:
         check_suffix(Path(args.output))
-    evaluation = evaluate(args.results, args.truth, args.label_kind, args.metrics)
+    evaluation = evaluate(
+        args.results, args.truth, args.label_kind, args.metrics, **choice_of(args)
+    )
     table = evaluation.table
     print(f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)")
     print(format_table(table, list(table["all"])))
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def evaluate(
-    results: str, truth: str, kind: str = "auto", metrics: str | None = None
+    results: str, truth: str, kind: str = "auto", metrics: str | None = None, **choice: Any
 ) -> Evaluation:
     """Score results against the truth.
 
@@ -82,6 +86,7 @@ def evaluate(
         truth: folder of labels of the same names, or one file.
         kind: what the truth's values mean; `"auto"`: decided from them.
         metrics: `"isbi"`, `"ctc"`, `"ap"`; None: those of the kind.
+        choice: `time` and `axes` with which the images were read; see `LabelReader`.
 
     Raises:
         ValueError: a result is missing or of another shape, a file is no label, or the metrics
@@ -90,13 +95,14 @@ def evaluate(
     from unet_med import data
 
     truths = {data.stem(item["image"]): item["image"] for item in data.find_images(truth)}
-    looks = [_look(path) for path in truths.values()]
+    looks = [_look(path, choice) for path in truths.values()]
     kind = data.guess_label_kind(looks) if kind == "auto" else kind
     family = _choose(metrics, kind)
     found = {data.stem(item["image"]): item["image"] for item in data.find_images(results)}
     files = {name: (_match(name, family, found, results), truths[name]) for name in truths}
     columns = _columns(family, files, looks)
-    table = score_table(((name, _pair(name, files[name], family)) for name in files), columns)
+    pairs = ((name, _pair(files[name], family, choice)) for name in files)
+    table = score_table(pairs, columns)
     return Evaluation(kind, truths, table, _about_interval(len(files)))
 
 
@@ -131,11 +137,11 @@ def _choose(metrics: str | None, kind: str) -> str:
     return METRICS_OF_KIND[kind][metrics]
 
 
-def _look(path: str) -> LabelSummary:
+def _look(path: str, choice: Mapping[str, Any]) -> LabelSummary:
     """What a truth holds; refuses what train refuses."""
     from unet_med import data
 
-    look = data.summarize_label(data.load_label(path))
+    look = data.summarize_label(data.load_label(path, **choice))
     data.check_labels([look], [Path(path).name])
     return look
 
@@ -166,19 +172,18 @@ def _classes(results: Iterable[str], looks: Iterable[LabelSummary]) -> list[int]
     return sorted(value for value in values - {255} if value > 0)
 
 
-def _pair(name: str, files: tuple[str, str], metrics: str) -> tuple[Array, Array]:
-    """Result and truth as the scores take them, `([Z,] Y, X)`."""
+def _pair(files: tuple[str, str], metrics: str, choice: Mapping[str, Any]) -> tuple[Array, Array]:
+    """Result, on the grid of its truth, and truth as the scores take them, `([Z,] Y, X)`."""
     from unet_med import data
 
     kind = "classes" if metrics == "classes" else "instances"
-    truth = data.load_label(files[1], kind).T
+    names = f"result {Path(files[0]).name}", f"its truth {Path(files[1]).name}"
+    turn = partial(data.turned_onto, path=files[0], other=files[1], names=names)
+    turn = partial(turn, **data.label_choice(choice))
+    truth = data.load_label(files[1], kind, **choice).T
     if metrics == "isbi":
-        result = _foreground(files[0])
-        _check_shape(name, result, truth)
-        return result, _interior(truth)
-    result = data.load_label(files[0], kind).T
-    _check_shape(name, result, truth)
-    return result, truth
+        return _foreground(files[0], turn), _interior(truth)
+    return turn(data.load_label(files[0], kind)).T, truth
 
 
 def _interior(label: Array) -> Array:
@@ -208,20 +213,12 @@ def _match(name: str, metrics: str, found: Mapping[str, str], results: str) -> s
     raise ValueError(f"no result for {name} in {results}: expected a file named {wanted}")
 
 
-def _check_shape(name: str, result: Array, label: Array) -> None:
-    if result.shape != label.shape:
-        raise ValueError(
-            f"result for {name} has shape {result.shape}, its truth {label.shape}: "
-            "they must be equal"
-        )
-
-
-def _foreground(path: str) -> Array:
+def _foreground(path: str, turn: Callable[[Array], Array]) -> Array:
     """Probability of foreground: the last of several channels, or a mask or instances."""
     from unet_med import data
 
     if data.load_header(path).has_channels:
         array: Array = data.load_image(path).numpy()  # (C, X, Y[, Z])
         if len(array) > 1:
-            return array[-1].T
-    return _interior(data.load_label(path, "instances").T).astype(np.float32)
+            return turn(array[-1]).T
+    return _interior(turn(data.load_label(path, "instances")).T).astype(np.float32)

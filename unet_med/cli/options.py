@@ -40,6 +40,14 @@ _CHOICE = (
         for name in ("series", "time", "channel")
     ),
     option(
+        "--axes",
+        "names of the axes of TIFFs that do not say them, such as CYX for channels, YXC, or ZYX",
+        id="reader::axes",
+        resumed="same",
+        blocks=False,
+        metavar="AXES",
+    ),
+    option(
         "--pixel-size",
         "pixel size in um of images whose files do not say it, such as PNG: one, or X Y [Z]",
         id="reader::pixel_size",
@@ -255,6 +263,11 @@ COMMANDS = (
                 "isbi: pixel, Rand and warping error, V_Rand, V_Info; ctc: SEG and DET; ap: "
                 "average precision (decided by what the truth's values mean)",
                 choices=("isbi", "ctc", "ap"),
+            ),
+            *(
+                replace(each, help=f"{each.help}, as the images were read", blocks=None)
+                for each in _CHOICE
+                if each.dest in ("time", "axes")
             ),
             option("--output", "also write the table here, FILE.json or FILE.csv"),
             _MAX_BYTES,

@@ -15,6 +15,7 @@ from monai.data.image_reader import ImageReader
 from monai.utils.misc import ensure_tuple
 
 from unet_med.data import protection
+from unet_med.data.grids import Grid, same_grid
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class FileReader(ImageReader):
             ValueError: a file cannot be read in full, or holds more than one image of
                 at most channels and three spatial axes; one sentence naming the file.
         """
-        volume = _as_channels([self.open(path) for path in ensure_tuple(img)])
+        paths = ensure_tuple(img)
+        volume = _as_channels([self.open(path) for path in paths], paths)
         return volume.array, volume.meta()
 
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
@@ -150,18 +152,17 @@ def _reason(error: Exception) -> str:
     return text if len(text) <= 400 else text[:397] + "..."
 
 
-def _as_channels(volumes: Sequence[Volume]) -> Volume:
+def _as_channels(volumes: Sequence[Volume], paths: Sequence[Path]) -> Volume:
     """Join several files on one grid as channels of one image, as MONAI's readers do."""
     first = volumes[0]
     if len(volumes) == 1:
         return first
-    for other in volumes[1:]:
-        if other.spatial_shape != first.spatial_shape or not np.allclose(
-            other.affine, first.affine
-        ):
+    grids = [Grid.of(each, path.name) for each, path in zip(volumes, paths, strict=True)]
+    for grid in grids[1:]:
+        if not same_grid(grid, grids[0]):
             raise ValueError(
-                f"files of shapes {first.spatial_shape} and {other.spatial_shape} are not channels "
-                "of one image: shapes and affines must be equal"
+                f"{grid.name} and {grids[0].name} are not channels of one image: their shapes are "
+                f"{grid.shape} and {grids[0].shape}, and shapes and affines must be equal"
             )
     arrays = [v.array if v.has_channels else v.array[None] for v in volumes]
     return replace(first, array=np.concatenate(arrays), has_channels=True)  # (C, X, Y[, Z])

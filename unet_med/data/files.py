@@ -15,6 +15,7 @@ from unet_med.data.array_writer import channel_first
 from unet_med.data.auto_reader import AutoReader
 from unet_med.data.file_reader import Volume
 from unet_med.data.formats import FORMATS, format_of
+from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.label_reader import exact_floats
 
 
@@ -45,6 +46,29 @@ class _ExactReader(AutoReader):
     def get_data(self, img: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
         array, meta = super().get_data(img)
         return exact_floats(array), meta
+
+
+def turned_onto(
+    array: np.ndarray,
+    path: str | os.PathLike[str],
+    other: str | os.PathLike[str],
+    names: tuple[str, str],
+    **choice: Any,
+) -> np.ndarray:
+    """An array that was read from one file, turned onto the grid of another.
+
+    Args:
+        array: `(X, Y[, Z])`.
+        path: where it is from; the headers of both files are read.
+        other: the file on whose grid it is to lie.
+        names: of both in errors, such as `("result a.nii", "its truth a.nii")`.
+        choice: of the other; see `load_header`.
+
+    Raises:
+        ValueError: shape or place differ, and no turn of the axes mends that.
+    """
+    grid = Grid.of(load_header(path), names[0])
+    return turn_onto(grid, Grid.of(load_header(other, **choice), names[1])).of_array(array)
 
 
 def load_header(path: str | os.PathLike[str], **choice: Any) -> Volume:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.auto_reader import AutoReader
+from unet_med.data.auto_reader import AutoReader, label_choice
 from unet_med.data.file_reader import Volume
 from unet_med.data.labels import IGNORED
 
@@ -29,6 +29,8 @@ class LabelReader(AutoReader):
         label_kind: ``"mask"``, ``"classes"`` or ``"instances"``; classes keep their numbers.
         values: of labels that are classes, the file's value of each class in order, such as
             `[0, 1, 2, 4]`; they become 0 to K-1, and 255 stays. None: the values are 0 to K-1.
+        images: reader of the images, such as an `AutoReader(time=3)`: its time and its names of
+            axes hold for labels that have these as well.
         max_bytes: see `FileReader`.
 
     Raises:
@@ -41,9 +43,10 @@ class LabelReader(AutoReader):
         label_kind: str | None = None,
         values: Sequence[int] | None = None,
         *,
+        images: object = None,
         max_bytes: int | None = None,
     ) -> None:
-        super().__init__(max_bytes)
+        super().__init__(max_bytes, **label_choice(getattr(images, "choice", {})))
         self.label_kind = label_kind
         self.values = values
 
@@ -69,12 +72,15 @@ class LabelReader(AutoReader):
         return array if self.label_kind == "classes" else renumber(array, path.name)
 
 
-def load_label(path: str | os.PathLike[str], label_kind: str | None = "classes") -> np.ndarray:
+def load_label(
+    path: str | os.PathLike[str], label_kind: str | None = "classes", **choice: Any
+) -> np.ndarray:
     """Read a label of any of our formats as integers.
 
     Args:
         path: as for `load_image`.
         label_kind: as for `LabelReader`; classes keep the values of the file, whatever they are.
+        choice: that of its image; see `AutoReader`.
 
     Returns:
         `(X, Y[, Z])`, any integer dtype.
@@ -83,7 +89,7 @@ def load_label(path: str | os.PathLike[str], label_kind: str | None = "classes")
         FileNotFoundError: the file is missing.
         ValueError: it cannot be read in full as one label; one sentence naming the file.
     """
-    volume = LabelReader(label_kind).open(Path(path).expanduser())
+    volume = LabelReader(label_kind, images=AutoReader(**choice)).open(Path(path).expanduser())
     return volume.array[0] if volume.has_channels else volume.array
 
 

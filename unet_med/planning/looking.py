@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from unet_med import data
+from unet_med.data.file_reader import Volume
+from unet_med.data.grids import ORIENTED, Grid, turn_onto
 from unet_med.data.labels import LOOKED_AT, LabelSummary
 from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.folders import DataFolder
@@ -20,7 +22,6 @@ SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
 SAMPLES = 100_000  # pixels of an image and channel at most,
 ALL_SAMPLES = 10_000_000  # and of all images: 40 MB a channel
 FEW_VALUES = 256  # label values whose frequencies are worth a line each
-_ORIENTED = ("nifti", "header")  # sources of pixel sizes that state an orientation as well
 
 Item = dict[str, Any]
 
@@ -51,11 +52,9 @@ def fingerprint(
     if labels is not None and all("label" in item for item in data.find_images(str(folder.images))):
         raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
     pairs = data.find_pairs(str(folder.images), folder.labels and str(folder.labels))
-    heads = [
-        (_facts(pair["image"], folder, choice), _facts(pair["label"], folder, {})) for pair in pairs
-    ]
     _check_files(pairs)
-    looks = [_look(pair["label"], k) for k, pair in enumerate(pairs)]
+    heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
+    looks = [_look(pair["label"], k, choice) for k, pair in enumerate(pairs)]
     data.require_objects(looks, [label.name for _, label in heads])
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     return Fingerprint(
@@ -74,11 +73,24 @@ def fingerprint(
     )
 
 
-def _facts(path: str, folder: DataFolder, choice: Mapping[str, Any]) -> FileFacts:
-    header = data.load_header(path, **choice)
+def _heads(
+    image: str, label: str, folder: DataFolder, choice: Mapping[str, Any]
+) -> tuple[FileFacts, FileFacts]:
+    """Of an image and its label, which lie on one grid, or can be turned onto it."""
+    heads = data.load_header(image, **choice), data.load_header(label, **data.label_choice(choice))
+    names = [folder.name(path) for path in (image, label)]
+    said = [
+        f"{what} {Path(name).name}"
+        for what, name in zip(("its image", "label"), names, strict=True)
+    ]
+    turn_onto(Grid.of(heads[1], said[1]), Grid.of(heads[0], said[0]))
+    return _facts(image, names[0], heads[0]), _facts(label, names[1], heads[1])
+
+
+def _facts(path: str, name: str, header: Volume) -> FileFacts:
     sizes = header.pixel_size
     return FileFacts(
-        name=folder.name(path),
+        name=name,
         sha256=data.sha256(Path(path).expanduser()),
         shape=tuple(map(int, header.spatial_shape)),
         channels=header.array.shape[0] if header.has_channels else 1,
@@ -86,7 +98,7 @@ def _facts(path: str, folder: DataFolder, choice: Mapping[str, Any]) -> FileFact
         pixel_size=tuple(map(float, sizes)),
         pixel_size_source=header.spacing_source,
         unit=header.spatial_unit,
-        orientation=_orientation(header.affine) if header.spacing_source in _ORIENTED else None,
+        orientation=_orientation(header.affine) if header.spacing_source in ORIENTED else None,
     )
 
 
@@ -97,8 +109,8 @@ def _orientation(affine: np.ndarray) -> str | None:
     return None if None in letters else "".join(map(str, letters))
 
 
-def _look(path: str, number: int) -> LabelSummary:
-    look = data.summarize_label(data.load_label(path), blobs=number < LOOKED_AT)
+def _look(path: str, number: int, choice: Mapping[str, Any]) -> LabelSummary:
+    look = data.summarize_label(data.load_label(path, **choice), blobs=number < LOOKED_AT)
     data.check_labels([look], [Path(path).name])
     return look
 
