@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_med.cli.matching import find_results, find_truths, match
 from unet_med.cli.scores import (
     Table,
     check_suffix,
@@ -47,12 +48,14 @@ class Evaluation:
         truths: label files by image name.
         table: as `score_table` returns it.
         interval: how its interval came about.
+        said: where the truths come from, where that is not plain.
     """
 
     label_kind: str
     truths: Mapping[str, str]
     table: Table
     interval: str
+    said: str | None = None
 
 
 def run(args: argparse.Namespace) -> None:
@@ -61,6 +64,8 @@ def run(args: argparse.Namespace) -> None:
         check_suffix(Path(args.output))
     evaluation = evaluate(args.results, args.truth, args.label_kind, args.metrics)
     table = evaluation.table
+    if evaluation.said:
+        print(evaluation.said)
     print(f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)")
     print(format_table(table, list(table["all"])))
     print(evaluation.interval)
@@ -76,7 +81,7 @@ def evaluate(
 
     Args:
         results: folder of results, or one file.
-        truth: folder of labels of the same names, or one file.
+        truth: folder of labels of the same names, one file, or a data list (JSON).
         kind: what the truth's values mean; `"auto"`: decided from them.
         metrics: `"isbi"`, `"ctc"`, `"ap"`; None: those of the kind.
 
@@ -85,17 +90,18 @@ def evaluate(
     """
     from unet_med import data
 
-    truths = {data.stem(item["image"]): item["image"] for item in data.find_images(truth)}
+    found = find_results(results)
+    truths, said = find_truths(truth, found)
     labels = {name: _read(path)[0] for name, path in truths.items()}
     kind = data.guess_label_kind(list(labels.values())) if kind == "auto" else kind
     family = _choose(metrics, kind)
-    found = {data.stem(item["image"]): item["image"] for item in data.find_images(results)}
-    read = {name: _read(_match(name, family, found, results)) for name in labels}
+    suffixes = SUFFIX_OF_METRICS[family]
+    read = {name: _read(match(name, found, results, suffixes)) for name in labels}
     for name, label in labels.items():
         _check_shape(name, read[name], label)
     pairs = {name: _pair(read[name], labels[name], family) for name in labels}
     table = score_table(pairs, _columns(family, pairs))
-    return Evaluation(kind, truths, table, _about_interval(len(labels)))
+    return Evaluation(kind, truths, table, _about_interval(len(labels)), said)
 
 
 def keep(evaluation: Evaluation, results: Path) -> None:
@@ -167,16 +173,6 @@ def _read(path: str) -> Array:
 
     array: Array = data.load_image(path).numpy()  # (C, X, Y[, Z])
     return array.transpose(0, *range(array.ndim - 1, 0, -1))
-
-
-def _match(name: str, metrics: str, found: Mapping[str, str], results: str) -> str:
-    if len(found) == 1 and Path(results).is_file():
-        return next(iter(found.values()))
-    for suffix in SUFFIX_OF_METRICS[metrics]:
-        if name + suffix in found:
-            return found[name + suffix]
-    wanted = name + SUFFIX_OF_METRICS[metrics][-2]
-    raise ValueError(f"no result for {name} in {results}: expected a file named {wanted}")
 
 
 def _check_shape(name: str, result: Array, label: Array) -> None:

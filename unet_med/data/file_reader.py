@@ -16,6 +16,8 @@ from monai.utils.misc import ensure_tuple
 
 from unet_med.data import protection
 
+ONE_GRID = 0.05  # px that the files of one image may lie apart, as rounding does
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -97,8 +99,29 @@ class FileReader(ImageReader):
             ValueError: a file cannot be read in full, or holds more than one image of
                 at most channels and three spatial axes; one sentence naming the file.
         """
-        volume = _as_channels([self.open(path) for path in ensure_tuple(img)])
-        return volume.array, volume.meta()
+        files = [Path(path) for path in ensure_tuple(img)]
+        volume = self.open_channels(files)
+        several = {"files": [str(path) for path in files]} if len(files) > 1 else {}
+        return volume.array, {**volume.meta(), **several}
+
+    def open_channels(self, paths: Sequence[Path], *, header_only: bool = False) -> Volume:
+        """Read the files of one image, whose channels they hold; see `open`.
+
+        Raises:
+            ValueError: a file cannot be read, or lies on another grid than the first.
+        """
+        volumes = [self.open(path, header_only=header_only) for path in paths]
+        for path, volume in zip(paths[1:], volumes[1:], strict=True):
+            _check_one_grid(volumes[0], volume, f"{paths[0]} and {path}")
+        if len(volumes) == 1:
+            return volumes[0]
+        arrays = [v.array if v.has_channels else v.array[None] for v in volumes]  # (C, X, Y[, Z])
+        if header_only:
+            shape = (sum(map(len, arrays)), *volumes[0].spatial_shape)
+            joined = placeholder(shape, np.result_type(*arrays))
+        else:
+            joined = np.concatenate(arrays)
+        return replace(volumes[0], array=joined, has_channels=True)
 
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; every error becomes one sentence with its name.
@@ -150,18 +173,17 @@ def _reason(error: Exception) -> str:
     return text if len(text) <= 400 else text[:397] + "..."
 
 
-def _as_channels(volumes: Sequence[Volume]) -> Volume:
-    """Join several files on one grid as channels of one image, as MONAI's readers do."""
-    first = volumes[0]
-    if len(volumes) == 1:
-        return first
-    for other in volumes[1:]:
-        if other.spatial_shape != first.spatial_shape or not np.allclose(
-            other.affine, first.affine
-        ):
-            raise ValueError(
-                f"files of shapes {first.spatial_shape} and {other.spatial_shape} are not channels "
-                "of one image: shapes and affines must be equal"
-            )
-    arrays = [v.array if v.has_channels else v.array[None] for v in volumes]
-    return replace(first, array=np.concatenate(arrays), has_channels=True)  # (C, X, Y[, Z])
+def _check_one_grid(first: Volume, other: Volume, names: str) -> None:
+    """Refuse files of one image on two grids, which may differ by a twentieth of a pixel."""
+    if other.spatial_shape != first.spatial_shape:
+        raise ValueError(
+            f"{names} are not channels of one image: their shapes are {first.spatial_shape} and "
+            f"{other.spatial_shape}, and must be equal"
+        )
+    reach = [*[*first.spatial_shape, 0][:3], 1]
+    apart = np.abs(other.affine - first.affine)[:3] @ reach  # of the far corners, at most
+    if (apart > ONE_GRID * min(first.pixel_size)).any():
+        raise ValueError(
+            f"{names} are not channels of one image: they lie up to {apart.max():.3g} "
+            f"{first.spatial_unit} apart, and must lie on one grid"
+        )

@@ -12,15 +12,17 @@ from monai.data.meta_tensor import MetaTensor
 
 from unet_med.data.array_writer import channel_first
 from unet_med.data.auto_reader import AutoReader
+from unet_med.data.cases import Files, files_of
 from unet_med.data.file_reader import Volume
 from unet_med.data.formats import FORMATS, format_of
 
 
-def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
+def load_image(path: Files, **choice: Any) -> MetaTensor:
     """Read a whole image of any of our formats, chosen by suffix, in one step.
 
     Args:
-        path: an image file, or a folder with a DICOM series; see `AutoReader`.
+        path: an image file, or a folder with a DICOM series; see `AutoReader`. Several files
+            are the channels of one image.
         choice: `series`, `time` or `channel` of a TIFF with several, `pixel_size` of a file
             without one; see `AutoReader`.
 
@@ -37,7 +39,7 @@ def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
     return image
 
 
-def load_header(path: str | os.PathLike[str], **choice: Any) -> Volume:
+def load_header(path: Files, **choice: Any) -> Volume:
     """Read the header of an image without its pixels.
 
     Args:
@@ -53,7 +55,8 @@ def load_header(path: str | os.PathLike[str], **choice: Any) -> Volume:
         FileNotFoundError: the file is missing.
         ValueError: its header cannot be read, or is not one image's.
     """
-    return AutoReader(**choice).open(Path(path).expanduser(), header_only=True)
+    files = [Path(file).expanduser() for file in files_of(path)]
+    return AutoReader(**choice).open_channels(files, header_only=True)
 
 
 def save_image(

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from unet_med import data
+from unet_med.data.cases import Files, files_of
+from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.labels import LOOKED_AT, LabelSummary
 from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.folders import DataFolder
@@ -48,9 +50,10 @@ def fingerprint(
         ValueError: an image without a label, a file that cannot be read; names the file.
     """
     folder = DataFolder.of(images, labels)
-    if labels is not None and all("label" in item for item in data.find_images(str(folder.images))):
+    if labels is not None and names_labels(folder.images):
         raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
-    pairs = data.find_pairs(str(folder.images), folder.labels and str(folder.labels))
+    listing = look_for_pairs(folder.images, folder.labels)
+    pairs = listing.items
     heads = [
         (_facts(pair["image"], folder, choice), _facts(pair["label"], folder, {})) for pair in pairs
     ]
@@ -69,15 +72,16 @@ def fingerprint(
         intensities=_percentiles(sampled),
         intensities_of=len(sampled),
         reader=dict(choice),
+        found_by=listing.notes,
     )
 
 
-def _facts(path: str, folder: DataFolder, choice: Mapping[str, Any]) -> FileFacts:
+def _facts(path: Files, folder: DataFolder, choice: Mapping[str, Any]) -> FileFacts:
     header = data.load_header(path, **choice)
     sizes = header.pixel_size
     return FileFacts(
         name=folder.name(path),
-        sha256=data.sha256(Path(path).expanduser()),
+        sha256=data.sha256([Path(file).expanduser() for file in files_of(path)]),
         shape=tuple(map(int, header.spatial_shape)),
         channels=header.array.shape[0] if header.has_channels else 1,
         dtype=str(header.array.dtype),
@@ -142,7 +146,7 @@ def _median(sizes: Sequence[np.ndarray], pixels: Sequence[Any]) -> float:
 
 
 def _sample(
-    paths: Sequence[str],
+    paths: Sequence[Files],
     seconds: float,
     choice: Mapping[str, Any],
     clock: Callable[[], float] = time.monotonic,
