@@ -109,7 +109,8 @@ def look_for_images(images: Images, channels: int = 1) -> Listing:
         path = Path(images)  # type: ignore[arg-type]
         sections = read_list(path)
         section = next(name for name in ("test", "validation", "training") if name in sections)
-        return Listing(sections[section], (_about(path, section, sections),))
+        items = [{k: v for k, v in item.items() if k != "label"} for item in sections[section]]
+        return Listing(items, (_about(path, section, sections),))
     files = _cases(images)
     single = [case for case in files if isinstance(case, str)]
     cases = group_channels(single, channels) if len(single) == len(files) else files
