@@ -65,6 +65,14 @@ def test_the_plan_names_and_hashes_every_file(cohort: Path) -> None:
     ]
 
 
+def test_a_share_to_validate_on_is_refused_where_the_list_says_which(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--validation", 0.5, "--output", tmp_path / "b", "--plan-only"]
+    assert run("train", "--images", cohort / "list.json", *words) == 2
+    assert "(1 of its 'validation' held out), so a share" in capsys.readouterr().err
+
+
 def test_prediction_and_scores_of_a_list(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

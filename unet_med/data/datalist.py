@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Item = dict[str, Any]
 Images = str | Path | Sequence[Any]
 
+HELD_OUT = "held out"  # ends the note on what a data list itself validates on
 LABEL_ENDINGS = tuple(f"_{word}" for word in ("masks", "seg", "label", "labels", "gt"))
 
 
@@ -211,9 +212,9 @@ def _of_list(path: Path) -> Listing:
     held = [{**item, "section": "validation"} for item in sections.get("validation", [])]
     notes = [_about(path, "training", sections)]
     if held:
-        notes.append(f"{len(held)} of its 'validation' held out")
+        notes.append(f"{len(held)} of its 'validation' {HELD_OUT}")
     elif _folds(training, 0)[1]:
-        notes.append("fold 0 of the list held out")
+        notes.append(f"its fold 0 {HELD_OUT}")
     return Listing(training + held, tuple(notes))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from unet_med.data.datalist import HELD_OUT
 from unet_med.planning.ranges import as_ranges, from_ranges
 
 PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
@@ -107,6 +108,11 @@ class Fingerprint:
     intensities_of: int
     reader: Mapping[str, Any]
     found_by: tuple[str, ...] = ()
+
+    @property
+    def held_out(self) -> str | None:
+        """What the data list itself validates on, in words; None: it does not say."""
+        return next((note for note in self.found_by if note.endswith(HELD_OUT)), None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dictionaries and numbers."""
