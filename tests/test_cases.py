@@ -132,7 +132,7 @@ def test_a_case_on_two_grids_or_without_a_file_is_set_aside(
     assert run("predict", tmp_path / "list.json", *words) == 3
     said = capsys.readouterr()
     assert "1 of 3 images segmented" in said.out
-    assert "p1_t1ce.nii.gz are not channels of one image" in said.err
+    assert "p1_t1ce.nii.gz and p1_flair.nii.gz are not channels of one image" in said.err
     assert "p2_t2.nii.gz does not exist" in said.err
 
 
@@ -152,7 +152,7 @@ def test_channels_are_read_in_the_order_of_the_list(tmp_path: Path) -> None:
     assert data.load_header(files).array.shape == (3, *SIDES)
     moved[0, 3] = 0.5
     nibabel.save(nibabel.Nifti1Image(np.zeros(SIDES, np.int16), moved), files[1])
-    with pytest.raises(ValueError, match=r"a_3\.nii and .*a_1\.nii are not channels"):
+    with pytest.raises(ValueError, match=r"a_1\.nii and a_3\.nii are not channels of .* affines"):
         data.load_header(files)
 
 

@@ -28,6 +28,7 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--series": ["0"],
     "--time": ["0"],
     "--channel": ["0"],
+    "--axes": ["YX"],
     "--pixel-size": ["0.5"],
     "--minutes": ["3"],
     "--epochs": ["7"],

@@ -168,4 +168,4 @@ def test_one_image_of_several_is_trained_on(
     assert main(["predict", str(tmp_path / "images"), *words, "--device", "cpu"]) == 0
     if option == "time":
         assert train(tmp_path, tmp_path / "none", "--features", 2, 4) == 2
-        assert "time=0" in capsys.readouterr().err
+        assert "--time 0" in capsys.readouterr().err

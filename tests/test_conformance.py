@@ -16,7 +16,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-CHOICE = re.compile(r"TiffReader\((series=0|time=0|channel=0|allow_multifile=True)\)$")
+CHOICE = re.compile(
+    r"--(series 0|channel 0|time 0(, or .* --axes ZC?YX --dims 2)?)$"
+    r"|TiffReader\(allow_multifile=True\)$"
+)
 
 
 @pytest.fixture(scope="module")

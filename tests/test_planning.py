@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from unet_med import bundle, data
-from unet_med.planning import DataFolder, Fingerprint, Plan, fingerprint, make_plan
+from unet_med.planning import DataFolder, Fingerprint, Plan, describe, fingerprint, make_plan
 from unet_med.planning.fingerprints import PERCENTILES
 from unet_med.planning.looking import _sample
 from unet_med.planning.words import explain
@@ -282,3 +282,39 @@ def test_combined_ids_merge_as_one_after_the_other(tmp_path: Path) -> None:
     sets = ({id: {"value": v, "reason": ""} for id, v in ids.items()} for ids in more)
     ids = {id: entry["value"] for id, entry in bundle.combine(*sets).items()}
     assert bundle.merge_config(train, [], ids) == bundle.merge_config(train, paths, {})
+
+
+# --- planes and volumes
+
+
+def cohort(folder: Path, *shapes: tuple[int, ...]) -> Fingerprint:
+    for k, shape in enumerate(shapes):
+        for part in ("images", "labels"):
+            array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape) % 2
+            data.save_image(folder / part / f"{k}.nii", array, np.eye(4), "mm", has_channels=False)
+    return look(folder)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "asked", "dims", "stack", "images"),
+    [
+        ([(9, 8, 1), (9, 8, 1)], None, 2, False, 2),
+        ([(9, 8, 1), (9, 8)], None, 2, False, 2),
+        ([(9, 8, 1), (9, 8, 4)], None, 3, False, 2),
+        ([(9, 8, 1), (9, 8, 4)], 2, 2, True, 5),
+        ([(9, 8, 4)], None, 2, True, 4),
+    ],
+)
+def test_a_volume_of_one_slice_is_an_image(
+    tmp_path: Path, shapes: Any, asked: int | None, dims: int, stack: bool, images: int
+) -> None:
+    plan = make_plan(cohort(tmp_path, *shapes), {"spatial_dims": asked, "preset": "modern"})
+    decided = [plan.ids[id].value for id in ("spatial_dims", "slice_stacks")]
+    assert decided == [dims, stack]
+    assert f"{images}, {dims}-D" in describe(plan)
+
+
+def test_a_plane_among_volumes_is_refused_by_name(tmp_path: Path) -> None:
+    found = cohort(tmp_path, (9, 8, 4), (9, 8))
+    with pytest.raises(ValueError, match=r"images/1\.nii is a plane of \(9, 8\) px.*--dims 2"):
+        make_plan(found)

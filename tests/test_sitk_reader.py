@@ -33,7 +33,7 @@ def test_vector_images_give_channels(tmp_path, rng):
     np.testing.assert_array_equal(load(tmp_path / "b.mha")[0], array[0].transpose(2, 1, 0))
 
 
-def write_dicom(folder, volume, series="1.2.3", step=2.0, skip=()):
+def write_dicom(folder, volume, series="1.2.3", step=2.0, skip=(), shift=(0.0, 0.0), first=0.0):
     import SimpleITK as sitk
 
     writer = sitk.ImageFileWriter()
@@ -45,7 +45,8 @@ def write_dicom(folder, volume, series="1.2.3", step=2.0, skip=()):
         image = sitk.GetImageFromArray(volume[:, :, k].T[None])
         image.SetSpacing([0.5, 0.25, step])
         tags = {
-            "0008|0060": "CT", "0020|000e": series, "0020|0032": f"0\\0\\{k * step}",
+            "0008|0060": "CT", "0020|000e": series,
+            "0020|0032": f"{k * shift[0]}\\{k * shift[1]}\\{k * step + first * (k == 0)}",
             "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0013": str(k), "0008|0018": f"{series}.{k + 1}",
         }  # fmt: skip
         for tag, value in tags.items():
@@ -71,3 +72,23 @@ def test_a_dicom_series_with_a_hole_is_refused(tmp_path, volume):
     write_dicom(tmp_path / "hole", volume, skip=[1])
     with pytest.raises(ValueError, match="2 to 4 mm apart"):
         load(tmp_path / "hole")
+
+
+@pytest.mark.parametrize("slices", [2, 4])
+@pytest.mark.parametrize("shift", [(0.5, 0.0), (0.0, -0.5)])
+def test_slices_that_shift_sideways_are_refused(tmp_path, volume, slices, shift):
+    write_dicom(tmp_path / "tilt", np.tile(volume, 2)[..., :slices], shift=shift)
+    off = 0.5 * (slices - 1)  # mm; the tilt is arctan(0.5 / 2)
+    with pytest.raises(ValueError, match=rf"tilt.* shift .* to {off:g} mm.*of 14 deg.*dcm2niix"):
+        load(tmp_path / "tilt")
+
+
+def test_a_shift_that_headers_round_is_none(tmp_path, volume):
+    write_dicom(tmp_path / "straight", volume, shift=(0.004, -0.004))
+    np.testing.assert_array_equal(load(tmp_path / "straight")[0], volume)
+
+
+def test_uneven_steps_are_refused(tmp_path, volume):
+    write_dicom(tmp_path / "uneven", volume, first=-0.5)
+    with pytest.raises(ValueError, match=r"2 to 2\.5 mm apart"):
+        load(tmp_path / "uneven")

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from xml.etree import ElementTree
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 import torch
@@ -22,7 +23,7 @@ from monai.transforms import LoadImage, SaveImage, Spacing
 from oracles import by_letter
 from strategies import images_with_spacing
 
-from unet_med.data import TiffReader, load_image
+from unet_med.data import AutoReader, TiffReader, label_reader, load_image
 from unet_med.data.pixel_size import unit_um
 from unet_med.data.tiff_axes import arrange
 from unet_med.data.tiff_writer import write_tiff
@@ -84,11 +85,17 @@ def test_one_channel_alone_is_no_channel_axis():
 
 @pytest.mark.parametrize(
     ("axes", "option"),
-    [("TYX", "time=0"), ("TCZYX", "time=0"), ("CYXS", "channel=0"), ("IZYX", "select={'I': 0}"),
-     ("HYX", "select={'H': 0}")],
+    [("TYX", "--time 0, or all as planes with --axes ZYX --dims 2"), ("TCZYX", "--time 0"),
+     ("CYXS", "--channel 0"), ("TCYX", "--time 0, or all as planes with --axes ZCYX --dims 2")],
 )  # fmt: skip
 def test_axes_that_are_neither_channel_nor_space_are_refused(axes, option):
-    with pytest.raises(ValueError, match=rf"axes {axes} .*TiffReader\({re.escape(option)}\)"):
+    with pytest.raises(ValueError, match=rf"axes {axes} .*take one of . with {re.escape(option)}$"):
+        arrange(np.zeros([2] * len(axes)), axes)
+
+
+@pytest.mark.parametrize("axes", ["IZYX", "HYX"])
+def test_axes_without_an_option_are_for_a_file_of_their_own(axes):
+    with pytest.raises(ValueError, match=rf"axes {axes} .*save one of {axes[0]} in a file of"):
         arrange(np.zeros([2] * len(axes)), axes)
 
 
@@ -221,14 +228,14 @@ def refused(path, match, **options):
 
 def test_time_and_several_images_need_a_choice(tmp_path, stack):
     tifffile.imwrite(tmp_path / "t.tif", stack, imagej=True, metadata={"axes": "TYX"})
-    refused(tmp_path / "t.tif", r"take one of T with TiffReader\(time=0\)")
+    refused(tmp_path / "t.tif", r"take one of T with --time 0")
     for choice in ({"time": 2}, {"select": {"T": 2}}):
         np.testing.assert_array_equal(load(tmp_path / "t.tif", **choice)[0], stack[2].T)
     np.testing.assert_array_equal(load_image(tmp_path / "t.tif", time=2)[0], stack[2].T)
     with tifffile.TiffWriter(tmp_path / "s.tif") as tif:
         tif.write(stack[0])
         tif.write(stack[1, :3])
-    refused(tmp_path / "s.tif", r"holds 2 images .* TiffReader\(series=0\)")
+    refused(tmp_path / "s.tif", r"holds 2 images .*choose one with --series 0")
     np.testing.assert_array_equal(load(tmp_path / "s.tif", series=1)[0], stack[1, :3].T)
     refused(tmp_path / "s.tif", "series 2 is not among its 2 images", series=2)
 
@@ -547,7 +554,7 @@ def test_monai_resampling_sees_micrometres(tmp_path):
 
 def test_the_error_reaches_the_user_of_load_image(tmp_path, stack):
     tifffile.imwrite(tmp_path / "t.tif", stack, imagej=True, metadata={"axes": "TYX"})
-    with pytest.raises(ValueError, match="time=0"):
+    with pytest.raises(ValueError, match="--time 0"):
         LoadImage(reader="unet_med.data.TiffReader")(tmp_path / "t.tif")
 
 
@@ -560,6 +567,62 @@ def test_several_files_become_channels(tmp_path, stack):
     np.testing.assert_array_equal(both.numpy(), stack[:2])
     with pytest.raises(ValueError, match="not channels of one image"):
         reader([tmp_path / "0.tif", tmp_path / "2.tif"])
+
+
+# --- names of the axes, said by the user
+
+
+@pytest.mark.parametrize(
+    ("axes", "order"),
+    [
+        ("CYX", (0, 2, 1)),
+        ("cyx", (0, 2, 1)),
+        ("ZYX", (2, 1, 0)),
+        ("YXC", (2, 1, 0)),
+        ("XYC", (2, 0, 1)),
+    ],
+)
+def test_plain_files_have_the_axes_that_are_said(tmp_path, axes, order):
+    array = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    for header_only in (False, True):
+        found = TiffReader(axes=axes).open(tmp_path / "a.tif", header_only=header_only)
+        assert found.has_channels == ("C" in axes.upper())
+        assert found.array.shape == array.transpose(order).shape
+    again = AutoReader(axes=axes).open(tmp_path / "a.tif")
+    np.testing.assert_array_equal(again.array, array.transpose(order))
+
+
+def test_axes_that_cannot_be_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8))
+    for axes in ("CZ", "YXX", "YXQ", ""):
+        with pytest.raises(ValueError, match=r"--axes .*is not Y, X and some of C, Z and T"):
+            AutoReader(axes=axes)
+    with pytest.raises(ValueError, match=r"a\.tif as TIFF: --axes CYX names 3 axes, and it has 2"):
+        TiffReader(axes="CYX").open(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("choice", [{"axes": "CYX"}, {"time": 0}, {"series": 0}, {"channel": 1}])
+def test_what_is_for_tiff_is_not_ignored_for_others(tmp_path, choice):
+    PIL.Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "a.png")
+    ((name, value),) = choice.items()
+    with pytest.raises(ValueError, match=rf"--{name} {value} is for TIFF files, and a\.png is no"):
+        AutoReader(**choice).open(tmp_path / "a.png")
+
+
+def test_a_label_follows_the_choice_of_its_image(tmp_path):
+    movie = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    tifffile.imwrite(tmp_path / "movie.tif", movie, imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(tmp_path / "plane.tif", movie[1])
+    PIL.Image.fromarray(movie[1]).save(tmp_path / "plane.png")
+    label = label_reader(AutoReader(time=2, channel=1, series=0))
+    np.testing.assert_array_equal(label.open(tmp_path / "movie.tif").array, movie[2].T)
+    for name in ("plane.tif", "plane.png"):
+        np.testing.assert_array_equal(label.open(tmp_path / name).array, movie[1].T)
+    stack = label_reader(AutoReader(axes="ZCYX"))
+    np.testing.assert_array_equal(stack.open(tmp_path / "movie.tif").array, movie.T)
+    assert label_reader(AutoReader(axes="CYX")).open(tmp_path / "plane.tif").array.shape == (5, 4)
+    assert label_reader().choice == label_reader(object()).choice == {}
 
 
 # --- real files, good and broken

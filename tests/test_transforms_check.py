@@ -55,6 +55,29 @@ def test_what_does_not_fit_is_named(image: Any, label: Any, message: str) -> Non
         CheckPaird(in_channels=1, spatial_dims=2)(item)
 
 
+def test_a_volume_of_one_slice_is_a_plane_for_a_2d_network() -> None:
+    volume = torch.arange(6.0).reshape(1, 2, 3, 1)
+    item = SelectSliced(["image", "label"], spatial_dims=2)(
+        {"image": volume, "label": volume[..., 0]}
+    )
+    for key in ("image", "label"):
+        assert torch.equal(item[key], torch.arange(6.0).reshape(1, 2, 3))
+    assert SelectSliced("image", spatial_dims=3)({"image": volume})["image"] is volume
+    stack = torch.zeros(1, 2, 3, 2)
+    assert SelectSliced("image", spatial_dims=2)({"image": stack})["image"] is stack
+
+
+def test_slices_of_volumes_go_through_a_2d_network_and_planes_through_no_3d_one() -> None:
+    plane, volume = named(torch.zeros(1, 4, 4)), named(torch.zeros(1, 4, 4, 4))
+    for image in (plane, volume):
+        CheckPaird(spatial_dims=2, slices=True)({"image": image})
+    CheckPaird(spatial_dims=3, slices=True)({"image": volume})
+    with pytest.raises(
+        ValueError, match=r"cell\.tif has 2 spatial axes \(4, 4\), the network takes 3"
+    ):
+        CheckPaird(spatial_dims=3, slices=True)({"image": plane})
+
+
 def test_what_fits_passes_unchanged() -> None:
     item = {"image": named(torch.zeros(2, 4, 4)), "label": named(torch.zeros(1, 4, 4))}
     checked = CheckPaird(in_channels=2, spatial_dims=2)(item)

@@ -96,9 +96,8 @@ def evaluate(
     kind = data.guess_label_kind(list(labels.values())) if kind == "auto" else kind
     family = _choose(metrics, kind)
     suffixes = SUFFIX_OF_METRICS[family]
-    read = {name: _read(match(name, found, results, suffixes)) for name in labels}
-    for name, label in labels.items():
-        _check_shape(name, read[name], label)
+    results_of = {name: match(name, found, results, suffixes) for name in labels}
+    read = {name: _read(path, truths[name]) for name, path in results_of.items()}
     pairs = {name: _pair(read[name], labels[name], family) for name in labels}
     table = score_table(pairs, _columns(family, pairs))
     return Evaluation(kind, truths, table, _about_interval(len(labels)), said)
@@ -167,20 +166,14 @@ def _about_interval(images: int) -> str:
     return f"2.5 % and 97.5 %: bootstrap over the {images} images, 1000 draws, seed 0"
 
 
-def _read(path: str) -> Array:
-    """Array `(C, [Z,] Y, X)`: the metrics' order, in which images are looked at."""
+def _read(path: str, truth: str | None = None) -> Array:
+    """Array `(C, [Z,] Y, X)`, the metrics' order; a result on the grid of its truth."""
     from unet_med import data
 
-    array: Array = data.load_image(path).numpy()  # (C, X, Y[, Z])
+    names = f"result {Path(path).name}", f"its truth {Path(truth or path).name}"
+    image = data.load_onto(path, truth, names) if truth else data.load_image(path)
+    array: Array = image.numpy()  # (C, X, Y[, Z])
     return array.transpose(0, *range(array.ndim - 1, 0, -1))
-
-
-def _check_shape(name: str, result: Array, label: Array) -> None:
-    if result.shape[1:] != label.shape:
-        raise ValueError(
-            f"result for {name} has shape {result.shape[1:]}, its truth {label.shape}: "
-            "they must be equal"
-        )
 
 
 def _foreground(array: Array) -> Array:

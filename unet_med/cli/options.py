@@ -40,6 +40,14 @@ _CHOICE = (
         for name in ("series", "time", "channel")
     ),
     option(
+        "--axes",
+        "names of the axes of TIFFs that do not say them, such as CYX for channels, YXC, or ZYX",
+        id="reader::axes",
+        resumed="same",
+        blocks=False,
+        metavar="AXES",
+    ),
+    option(
         "--pixel-size",
         "pixel size in um of images whose files do not say it, such as PNG: one, or X Y [Z]",
         id="reader::pixel_size",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from unet_med.data.file_reader import FileReader, Volume
 from unet_med.data.formats import FORMATS, ITK, OME_ZARR, TIFF, format_of
+from unet_med.data.tiff_axes import checked
+from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.zarr_reader import is_zarr
 
 
@@ -25,11 +28,14 @@ class AutoReader(FileReader):
         series: of TIFF files, which image of several; see `TiffReader`.
         time: of TIFF files, which time point.
         channel: of TIFF files, which channel.
+        axes: of TIFF files, names of the axes in place of their own; see `TiffReader`.
         pixel_size: um, of files without one, such as PNG; one, or one an axis. Files with a
             pixel size keep it.
+        for_label: the choice is that of a label's image, and holds where the label has the same
+            axes; see `TiffReader`.
 
     Attributes:
-        choice: the given ones among the last four arguments.
+        choice: the given ones of all these arguments but `max_bytes` and `for_label`.
 
     Raises:
         ValueError: a pixel size that is not positive, or, when a file is read, not one
@@ -45,10 +51,19 @@ class AutoReader(FileReader):
         series: int | None = None,
         time: int | None = None,
         channel: int | None = None,
+        axes: str | None = None,
         pixel_size: float | Sequence[float] | None = None,
+        for_label: bool = False,
     ) -> None:
         super().__init__(max_bytes)
-        self._tiff_options = {"series": series, "time": time, "channel": channel}
+        self._tiff_options: dict[str, Any] = {
+            "series": series,
+            "time": time,
+            "channel": channel,
+            "axes": axes,
+        }
+        self._for_label = for_label
+        checked(axes)
         self._sizes = () if pixel_size is None else tuple(np.atleast_1d(pixel_size).tolist())
         if not all(0 < size < np.inf for size in self._sizes):
             raise ValueError(f"pixel_size {pixel_size} is not positive")
@@ -71,8 +86,17 @@ class AutoReader(FileReader):
                     "and folders with a DICOM series"
                 )
             found = OME_ZARR if is_zarr(path) else ITK
-        options = self._tiff_options if found is TIFF else {}
-        return found.reader_class()(max_bytes=self.max_bytes, **options)
+        if found is TIFF:
+            return TiffReader(
+                max_bytes=self.max_bytes, **self._tiff_options, for_label=self._for_label
+            )
+        given = [f"--{k} {v}" for k, v in self._tiff_options.items() if v is not None]
+        if given and not self._for_label:
+            raise ValueError(
+                f"{given[0]} is for TIFF files, and {path.name} is none: leave it out, or give "
+                "TIFF files alone"
+            )
+        return found.reader_class()(max_bytes=self.max_bytes)
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
@@ -87,3 +111,18 @@ def _with_pixel_size(volume: Volume, sizes: tuple[float, ...], path: Path) -> Vo
     per_axis = [*(sizes * dims if len(sizes) == 1 else sizes), 1.0]  # a plane is 1 thick
     affine = np.diag([*per_axis[:3], 1.0])
     return replace(volume, affine=affine, spatial_unit="um", spacing_source="given")
+
+
+def label_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the reader of labels whose images are read with a choice.
+
+    A label has one channel and one series, so only the time and the names of the axes are its
+    as well.
+    """
+    shared = {name: choice[name] for name in ("time", "axes") if choice.get(name) is not None}
+    return {**shared, "for_label": True} if shared else {}
+
+
+def label_reader(reader: Any = None) -> AutoReader:
+    """Reader of the labels of images that another reads, such as an `AutoReader(time=3)`."""
+    return AutoReader(**label_choice(getattr(reader, "choice", {})))

@@ -254,11 +254,13 @@ def _folds(items: Sequence[Item], fold: int) -> tuple[list[Item], list[Item]]:
 
 def _split_stacks(items: Sequence[Item], reader: FileReader | None) -> list[Item]:
     """One item a plane; files of one plane stay as they are."""
+    from unet_med.data.auto_reader import label_reader
+
     split: list[Item] = []
     for item in items:
         shape = _shape(item["image"], reader)
         if "label" in item:
-            _require_same_planes(item, shape, _shape(item["label"], None))
+            _require_same_planes(item, shape, _shape(item["label"], label_reader(reader)))
         planes = (*shape, 1)[2]
         split += [item] if planes == 1 else [{**item, "slice": k} for k in range(planes)]
     return split
@@ -266,7 +268,7 @@ def _split_stacks(items: Sequence[Item], reader: FileReader | None) -> list[Item
 
 def _require_same_planes(item: Item, image: Sequence[int], label: Sequence[int]) -> None:
     planes, others = ((*shape, 1)[2] for shape in (image, label))
-    if planes != others:
+    if planes != others and sorted(image) != sorted(label):  # axes in another order are turned
         raise ValueError(
             f"image {shown(item['image'])} has {planes} plane(s), its label "
             f"{shown(item['label'])} has {others}: each plane needs its own"

@@ -15,8 +15,7 @@ from monai.data.image_reader import ImageReader
 from monai.utils.misc import ensure_tuple
 
 from unet_med.data import protection
-
-ONE_GRID = 0.05  # px that the files of one image may lie apart, as rounding does
+from unet_med.data.grids import Grid, same_grid
 
 
 @dataclass(frozen=True)
@@ -111,17 +110,7 @@ class FileReader(ImageReader):
             ValueError: a file cannot be read, or lies on another grid than the first.
         """
         volumes = [self.open(path, header_only=header_only) for path in paths]
-        for path, volume in zip(paths[1:], volumes[1:], strict=True):
-            _check_one_grid(volumes[0], volume, f"{paths[0]} and {path}")
-        if len(volumes) == 1:
-            return volumes[0]
-        arrays = [v.array if v.has_channels else v.array[None] for v in volumes]  # (C, X, Y[, Z])
-        if header_only:
-            shape = (sum(map(len, arrays)), *volumes[0].spatial_shape)
-            joined = placeholder(shape, np.result_type(*arrays))
-        else:
-            joined = np.concatenate(arrays)
-        return replace(volumes[0], array=joined, has_channels=True)
+        return _as_channels(volumes, paths, header_only=header_only)
 
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; every error becomes one sentence with its name.
@@ -173,17 +162,24 @@ def _reason(error: Exception) -> str:
     return text if len(text) <= 400 else text[:397] + "..."
 
 
-def _check_one_grid(first: Volume, other: Volume, names: str) -> None:
-    """Refuse files of one image on two grids, which may differ by a twentieth of a pixel."""
-    if other.spatial_shape != first.spatial_shape:
-        raise ValueError(
-            f"{names} are not channels of one image: their shapes are {first.spatial_shape} and "
-            f"{other.spatial_shape}, and must be equal"
-        )
-    reach = [*[*first.spatial_shape, 0][:3], 1]
-    apart = np.abs(other.affine - first.affine)[:3] @ reach  # of the far corners, at most
-    if (apart > ONE_GRID * min(first.pixel_size)).any():
-        raise ValueError(
-            f"{names} are not channels of one image: they lie up to {apart.max():.3g} "
-            f"{first.spatial_unit} apart, and must lie on one grid"
-        )
+def _as_channels(volumes: Sequence[Volume], paths: Sequence[Path], *, header_only: bool) -> Volume:
+    """Join several files on one grid as channels of one image, as MONAI's readers do."""
+    first = volumes[0]
+    if len(volumes) == 1:
+        return first
+    grids = [Grid.of(each, path.name) for each, path in zip(volumes, paths, strict=True)]
+    for grid in grids[1:]:
+        if not same_grid(grid, grids[0]):
+            places = f"affines {grid.affine.tolist()} and {grids[0].affine.tolist()}"
+            shapes = f"shapes {grid.shape} and {grids[0].shape}"
+            raise ValueError(
+                f"{grid.name} and {grids[0].name} are not channels of one image: they have "
+                f"{places if grid.shape == grids[0].shape else shapes}, which must be equal"
+            )
+    arrays = [v.array if v.has_channels else v.array[None] for v in volumes]  # (C, X, Y[, Z])
+    if header_only:
+        shape = (sum(map(len, arrays)), *first.spatial_shape)
+        joined = placeholder(shape, np.result_type(*arrays))
+    else:
+        joined = np.concatenate(arrays)
+    return replace(first, array=joined, has_channels=True)

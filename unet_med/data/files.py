@@ -15,6 +15,7 @@ from unet_med.data.auto_reader import AutoReader
 from unet_med.data.cases import Files, files_of
 from unet_med.data.file_reader import Volume
 from unet_med.data.formats import FORMATS, format_of
+from unet_med.data.grids import Grid, bring_onto
 
 
 def load_image(path: Files, **choice: Any) -> MetaTensor:
@@ -37,6 +38,29 @@ def load_image(path: Files, **choice: Any) -> MetaTensor:
 
     image: MetaTensor = LoadImage(reader=AutoReader(**choice), ensure_channel_first=True)(path)
     return image
+
+
+def load_onto(
+    path: Files,
+    other: Files,
+    names: tuple[str, str],
+    **choice: Any,
+) -> MetaTensor:
+    """Read an image, turned onto the grid of another, as `load_image` reads it otherwise.
+
+    Args:
+        path: as for `load_image`.
+        other: the image on whose grid it is to lie; its header is read.
+        names: of both in errors, such as `("result a.nii", "its truth a.nii")`.
+        choice: see `load_image`; of both.
+
+    Raises:
+        ValueError: shape or place differ, and no turn of the axes mends that.
+    """
+    image = load_image(path, **choice)
+    fixed = Grid.of(load_header(other, **choice), names[1])
+    turned: Any = bring_onto(image, Grid.of_image(image, names[0]), fixed)
+    return turned
 
 
 def load_header(path: Files, **choice: Any) -> Volume:

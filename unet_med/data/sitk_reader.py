@@ -10,6 +10,7 @@ import numpy as np
 
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import ITK
+from unet_med.data.grids import TOLERANCE
 from unet_med.data.protection import check_dicom_files, check_dicom_folder, open_itk
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -61,7 +62,7 @@ class SitkReader(FileReader):
             listed = ", ".join(found[:3])
             raise ValueError(
                 f"the folder holds {len(found)} DICOM series ({listed}); "
-                "choose one with SitkReader(series_id=...)"
+                "keep one a folder, or choose it in Python with series_id"
             )
         names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(
             str(folder), self.series_id or found[0]
@@ -71,7 +72,7 @@ class SitkReader(FileReader):
         reader.SetFileNames(names)
         reader.MetaDataDictionaryArrayUpdateOn()
         image = reader.Execute()
-        _check_even(reader, len(reader.GetFileNames()))
+        _check_slices(reader, image)
         return image
 
 
@@ -107,17 +108,41 @@ def _affine(image: Any) -> np.ndarray:
     return _LPS_TO_RAS @ affine
 
 
-def _check_even(reader: Any, slices: int) -> None:
-    """Refuse missing slices: ITK only prints a warning, and gives the rest a wrong place."""
-    position = "0020|0032"  # image position (patient), mm
-    if slices < 3 or not all(reader.HasMetaDataKey(k, position) for k in range(slices)):
+def _check_slices(reader: Any, image: Any) -> None:
+    """Refuse slices that do not lie where the affine says: ITK keeps the first and the last.
+
+    Missing ones and uneven steps make it print a warning at most, and of a tilted gantry it
+    drops the sideways shift.
+    """
+    slices = len(reader.GetFileNames())
+    points = _numbers(reader, slices, "0020|0032")  # image position (patient), mm
+    cosines = _numbers(reader, slices, "0020|0037")  # image orientation (patient)
+    if points is None or slices < 2:
         return
-    points = np.array(
-        [[float(x) for x in reader.GetMetaData(k, position).split("\\")] for k in range(slices)]
-    )
+    if cosines is not None and np.ptp(cosines, axis=0).max() > 1e-3:
+        raise ValueError("its slices do not have one orientation: save each stack as a series")
     steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    if np.ptp(steps) > 0.01 * np.median(steps):
+    places = [image.TransformIndexToPhysicalPoint((0, 0, k)) for k in range(slices)]
+    off = np.abs((points - places) @ np.reshape(image.GetDirection(), (3, 3))).max(axis=0)
+    far = off > TOLERANCE * np.array(image.GetSpacing())
+    if np.ptp(steps) > 0.01 * np.median(steps) or (far[2] and not far[:2].any()):
         raise ValueError(
             f"its slices are {steps.min():.4g} to {steps.max():.4g} mm apart: a slice is missing "
             "or the spacing is not even"
         )
+    if far.any():
+        normal = np.reshape(image.GetDirection(), (3, 3))[:, 2]
+        cosine = abs((points[-1] - points[0]) @ normal) / steps.sum()
+        raise ValueError(
+            f"its slices shift sideways by up to {np.linalg.norm(off[:2]):.3g} mm, by a gantry "
+            f"tilt of {np.degrees(np.arccos(min(1.0, cosine))):.3g} degrees, which a straight "
+            "stack cannot say: resample it first (dcm2niix does, and writes NIfTI)"
+        )
+
+
+def _numbers(reader: Any, slices: int, tag: str) -> np.ndarray | None:
+    """Values of a tag, one row a slice; None where one lacks it."""
+    if not all(reader.HasMetaDataKey(k, tag) for k in range(slices)):
+        return None
+    texts = [reader.GetMetaData(k, tag).split("\\") for k in range(slices)]
+    return np.array([[float(number) for number in text] for text in texts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -46,11 +46,56 @@ def arrange(
     return array.transpose([axes.index(letter) for letter in order]), "C" in axes
 
 
+def checked(axes: str | None) -> str | None:
+    """Names of axes as a user wrote them, in capitals.
+
+    Raises:
+        ValueError: a letter twice, no x or y, or one that is not of C, S, T, Z, Y, X.
+
+    >>> checked("cyx")
+    'CYX'
+    """
+    if axes is None:
+        return None
+    letters = axes.upper()
+    if len(set(letters)) != len(letters) or not {"Y", "X"} <= set(letters) <= set("CSTZYX"):
+        raise ValueError(f"--axes {axes} is not Y, X and some of C, Z and T, each once")
+    return letters
+
+
+def named(axes: str, shape: Sequence[int], by_user: str | None) -> str:
+    """Axes of a series, or what the user calls them.
+
+    Raises:
+        ValueError: another number of axes.
+
+    >>> named("IYX", (2, 9, 9), "CYX")
+    'CYX'
+    """
+    if by_user is None:
+        return axes
+    if len(by_user) != len(shape):
+        raise ValueError(
+            f"--axes {by_user} names {len(by_user)} axes, and it has {len(shape)}: {axes} "
+            f"{tuple(shape)}"
+        )
+    return by_user
+
+
+def without_channels(axes: str) -> str:
+    """Axes of a label, of an image with these."""
+    return "".join(letter for letter in axes if letter not in "CS")
+
+
 def _choice(axes: str) -> str:
     """Advice how to choose along the first axis that is neither channel nor space."""
     extra = next((letter for letter in axes if letter not in "CZYX"), "X")
     if extra == "X" or axes.count(extra) > 1:
         return "save it with named axes"
     extra = "C" if extra == "S" else extra  # its samples are the channels then
-    option = {"T": "time=0", "C": "channel=0"}.get(extra, f"select={{{extra!r}: 0}}")
-    return f"take one of {extra} with TiffReader({option})"
+    option = {"T": "--time 0", "C": "--channel 0"}.get(extra)
+    if option is None:
+        return f"save one of {extra} in a file of its own"
+    planes = axes.replace("T", "Z") if extra == "T" and "Z" not in axes else None
+    also = f", or all as planes with --axes {planes} --dims 2" if planes else ""
+    return f"take one of {extra} with {option}{also}"

@@ -14,7 +14,7 @@ from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import TIFF
 from unet_med.data.pixel_size import pixel_size_um
 from unet_med.data.protection import open_tiff
-from unet_med.data.tiff_axes import arrange
+from unet_med.data.tiff_axes import arrange, checked, named, without_channels
 
 
 class TiffReader(FileReader):
@@ -32,6 +32,9 @@ class TiffReader(FileReader):
         time: number of the time point in a time series.
         channel: number of the only channel to read.
         select: index to take along any axis, by tifffile's letter, such as `{"H": 0}`.
+        axes: names of the axes, in place of the file's own, such as `"CYX"` or `"YXC"`.
+        for_label: the choice is that of a label's image: `time` holds where there is a movie,
+            `axes`, without channels, where there are as many.
         allow_multifile: follow OME-XML to other files of the same folder, and to the
             `.companion.ome` with the OME-XML.
         max_bytes: see `FileReader`.
@@ -47,11 +50,15 @@ class TiffReader(FileReader):
         time: int | None = None,
         channel: int | None = None,
         select: Mapping[str, int] | None = None,
+        axes: str | None = None,
+        for_label: bool = False,
         allow_multifile: bool = False,
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(max_bytes)
         self.series = series
+        self.axes = checked(axes)
+        self.for_label = for_label
         named = {"T": time, "C": channel}
         self.select = {k: v for k, v in named.items() if v is not None} | dict(select or {})
         self.allow_multifile = allow_multifile
@@ -61,8 +68,9 @@ class TiffReader(FileReader):
         with open_tiff(path, allow_multifile=self.allow_multifile) as file:
             number = self._series_number(file.tif)
             series = file.series(number)
-            arrange(placeholder(series.shape, series.dtype), series.axes, self.select)  # or refuse
-            wanted = _Wanted.of(series, self.select)
+            axes, select = self._choice_for(series)
+            arrange(placeholder(series.shape, series.dtype), axes, select)  # or refuse
+            wanted = _Wanted.of(series, axes, select)
             file.check_pixels(series, wanted.nbytes, self.max_bytes)
             if header_only:
                 array = placeholder(wanted.shape, series.dtype)
@@ -78,14 +86,20 @@ class TiffReader(FileReader):
         source = source if all(sizes[:dims]) else "assumed"
         return Volume(array, has_channels, affine, "um", source)
 
+    def _choice_for(self, series: Any) -> tuple[str, Mapping[str, int]]:
+        """Axes of a series, and what to select along them."""
+        if not self.for_label:
+            return named(series.axes, series.shape, self.axes), self.select
+        axes = without_channels(self.axes or "")
+        axes = axes if len(axes) == len(series.shape) else series.axes
+        return axes, {k: v for k, v in self.select.items() if k in axes}
+
     def _series_number(self, tif: Any) -> int:
         """Number of the series to read; among several the user must choose."""
         found = [f"{k}: {s.axes} {tuple(s.shape)}" for k, s in enumerate(tif.series)]
         if self.series is None and len(found) > 1:
             listed = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
-            raise ValueError(
-                f"it holds {len(found)} images ({listed}); choose one with TiffReader(series=0)"
-            )
+            raise ValueError(f"it holds {len(found)} images ({listed}); choose one with --series 0")
         number = self.series or 0
         if not 0 <= number < len(found):
             raise ValueError(f"series {number} is not among its {len(found)} images")
@@ -116,9 +130,9 @@ class _Wanted:
         return math.prod(self.shape) * int(self.series.dtype.itemsize)
 
     @classmethod
-    def of(cls, series: Any, select: Mapping[str, int]) -> _Wanted:
+    def of(cls, series: Any, axes: str, select: Mapping[str, int]) -> _Wanted:
         """The part of a series that a selection needs; `arrange` has accepted the selection."""
-        shape, axes = tuple(series.shape), str(series.axes)
+        shape = tuple(series.shape)
         lead = len(shape) - len(series.keyframe.shape)  # axes along which pages are counted
         counted = shape[lead:] == tuple(series.keyframe.shape)
         chosen = {k: v for k, v in select.items() if axes.find(k) in range(lead)}

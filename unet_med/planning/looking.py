@@ -13,6 +13,8 @@ import numpy as np
 from unet_med import data
 from unet_med.data.cases import Files, files_of
 from unet_med.data.datalist import look_for_pairs, names_labels
+from unet_med.data.file_reader import Volume
+from unet_med.data.grids import ORIENTED, Grid, turn_onto
 from unet_med.data.labels import LOOKED_AT, LabelSummary
 from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.folders import DataFolder
@@ -22,7 +24,6 @@ SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
 SAMPLES = 100_000  # pixels of an image and channel at most,
 ALL_SAMPLES = 10_000_000  # and of all images: 40 MB a channel
 FEW_VALUES = 256  # label values whose frequencies are worth a line each
-_ORIENTED = ("nifti", "header")  # sources of pixel sizes that state an orientation as well
 
 Item = dict[str, Any]
 
@@ -54,10 +55,8 @@ def fingerprint(
         raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
     listing = look_for_pairs(folder.images, folder.labels)
     pairs = listing.items
-    heads = [
-        (_facts(pair["image"], folder, choice), _facts(pair["label"], folder, {})) for pair in pairs
-    ]
-    looks = [_look(pair["label"], k) for k, pair in enumerate(pairs)]
+    heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
+    looks = [_look(pair["label"], k, choice) for k, pair in enumerate(pairs)]
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     return Fingerprint(
         images=folder.name(folder.images),
@@ -76,11 +75,20 @@ def fingerprint(
     )
 
 
-def _facts(path: Files, folder: DataFolder, choice: Mapping[str, Any]) -> FileFacts:
-    header = data.load_header(path, **choice)
+def _heads(
+    image: Files, label: str, folder: DataFolder, choice: Mapping[str, Any]
+) -> tuple[FileFacts, FileFacts]:
+    """Of an image and its label, which lie on one grid, or can be turned onto it."""
+    heads = data.load_header(image, **choice), data.load_header(label, **data.label_choice(choice))
+    names = [folder.name(path) for path in (image, label)]
+    turn_onto(Grid.of(heads[1], f"label {names[1]}"), Grid.of(heads[0], f"its image {names[0]}"))
+    return _facts(image, names[0], heads[0]), _facts(label, names[1], heads[1])
+
+
+def _facts(path: Files, name: str, header: Volume) -> FileFacts:
     sizes = header.pixel_size
     return FileFacts(
-        name=folder.name(path),
+        name=name,
         sha256=data.sha256([Path(file).expanduser() for file in files_of(path)]),
         shape=tuple(map(int, header.spatial_shape)),
         channels=header.array.shape[0] if header.has_channels else 1,
@@ -88,7 +96,7 @@ def _facts(path: Files, folder: DataFolder, choice: Mapping[str, Any]) -> FileFa
         pixel_size=tuple(map(float, sizes)),
         pixel_size_source=header.spacing_source,
         unit=header.spatial_unit,
-        orientation=_orientation(header.affine) if header.spacing_source in _ORIENTED else None,
+        orientation=_orientation(header.affine) if header.spacing_source in ORIENTED else None,
     )
 
 
@@ -99,8 +107,8 @@ def _orientation(affine: np.ndarray) -> str | None:
     return None if None in letters else "".join(map(str, letters))
 
 
-def _look(path: str, number: int) -> LabelSummary:
-    label = data.load_image(path).numpy()[0]  # (X, Y[, Z])
+def _look(path: str, number: int, choice: Mapping[str, Any]) -> LabelSummary:
+    label = data.load_image(path, **data.label_choice(choice)).numpy()[0]  # (X, Y[, Z])
     return data.summarize_label(label, blobs=number < LOOKED_AT)
 
 

@@ -82,7 +82,7 @@ def _decide(
     pixels = decide_pixel_size(found, steering.get("element_size"))
     size = pixels["element_size"].value
     size = None if size is None else as_list(size)
-    stack = dims.value == 2 and len(found.cases[0].image.shape) == 3
+    stack = dims.value == 2 and max(_planes(found)) > 1
     return {
         "preset": _asked_or(steering, "preset", "modern", "trains fast and well on most images"),
         **labels,
@@ -121,13 +121,24 @@ def _validation(
 
 
 def _dims(found: Fingerprint, asked: int | None) -> Decision:
-    if asked:
+    if asked == 2:
         return Decision(asked, ASKED)
-    if len(found.cases[0].image.shape) == 2:
+    if asked is None and (max(_planes(found)) == 1 or len(found.cases[0].image.shape) == 2):
         return Decision(2, "the images are planes")
-    if len(found.cases) == 1:
+    if asked is None and len(found.cases) == 1:
         return Decision(2, "a single stack is learned plane by plane")
-    return Decision(3, "the images are volumes")
+    for case in found.cases:
+        if len(case.image.shape) == 2:
+            raise ValueError(
+                f"{case.image.name} is a plane of {case.image.shape} px, a 3-D network takes "
+                "volumes: leave it out, or train on planes with --dims 2"
+            )
+    return Decision(3, ASKED if asked else "the images are volumes")
+
+
+def _planes(found: Fingerprint) -> list[int]:
+    """Planes of each image; 1 for a volume of one slice too."""
+    return [(*case.image.shape, 1)[2] for case in found.cases]
 
 
 def _about_stacks(found: Fingerprint, stack: bool) -> str:
@@ -153,7 +164,7 @@ def _tiles(found: Fingerprint, dims: int) -> Decision:
 
 def image_count(found: Fingerprint, dims: int) -> int:
     """Images as the network sees them: planes for a 2-D one."""
-    shapes = [case.label.shape for case in found.cases]
+    shapes = [case.image.shape for case in found.cases]
     return sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes)
 
 

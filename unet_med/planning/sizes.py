@@ -45,7 +45,7 @@ def decide_pixel_size(
 def largest_shape(found: Fingerprint, dims: int, asked: Any) -> tuple[int, ...]:
     """Sides of the largest image as the network sees it, `(X, Y[, Z])`, px."""
     sides = [
-        np.multiply(case.label.shape, _zoom(case.image, asked, len(case.label.shape)))[:dims]
+        np.multiply(case.image.shape, _zoom(case.image, asked, len(case.image.shape)))[:dims]
         for case in found.cases
     ]
     return tuple(max(map(round, axis)) for axis in zip(*sides, strict=True))

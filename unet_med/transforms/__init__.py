@@ -20,6 +20,11 @@ from unet_med.transforms.grey import (
     RandGreyValued,
     RandGreyValueDict,
 )
+from unet_med.transforms.grid import (
+    ReorientToMatchD,
+    ReorientToMatchd,
+    ReorientToMatchDict,
+)
 from unet_med.transforms.instances import (
     InstancesFromLogits,
     InstancesFromLogitsD,
@@ -95,6 +100,9 @@ __all__ = [
     "RandTileCropD",
     "RandTileCropDict",
     "RandTileCropd",
+    "ReorientToMatchD",
+    "ReorientToMatchDict",
+    "ReorientToMatchd",
     "SaveSegmentationD",
     "SaveSegmentationDict",
     "SaveSegmentationd",

@@ -16,34 +16,43 @@ from unet_med.transforms.windowed import Box, Found, Windowed
 
 
 class SelectSliced(MapTransform):
-    """Take one plane of a volume for a 2-D network, if the item names one.
+    """Take one plane of a volume for a 2-D network, if the item names one, or there is but one.
 
     Args:
         keys: entries `(C, X, Y, Z)`; they become `(C, X, Y)`.
         slice_key: entry of the item with the plane's index along Z; without it, or with
             None, the image stays as it is.
         allow_missing_keys: no error when a key is absent.
+        spatial_dims: of the network; with 2, volumes of one slice are planes.
 
     Raises:
         ValueError: the volume has fewer planes than the item asks for.
     """
 
     def __init__(
-        self, keys: KeysCollection, slice_key: str = "slice", allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        slice_key: str = "slice",
+        allow_missing_keys: bool = False,
+        *,
+        spatial_dims: int | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.slice_key = slice_key
+        self.spatial_dims = spatial_dims
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with the chosen plane of every key."""
         d = dict(data)
         index = d.pop(self.slice_key, None)
-        if index is None:
-            return d
         for key in self.key_iterator(d):
+            if index is None:
+                if self.spatial_dims == 2 and d[key].ndim == 4 and d[key].shape[-1] == 1:
+                    d[key] = d[key][..., 0]  # (C, X, Y)
+                continue
             if d[key].ndim != 4 or index >= d[key].shape[-1]:
                 raise ValueError(
-                    f"{_name(d[key], str(key))} has shape {tuple(d[key].shape)}: no plane {index}"
+                    f"{name_of(d[key], str(key))} has shape {tuple(d[key].shape)}: no plane {index}"
                 )
             d[key] = d[key][..., index].clone()  # (C, X, Y); a view would keep the whole stack
         return d
@@ -55,6 +64,7 @@ class CheckPaird(Transform):
     Args:
         in_channels: channels the network takes.
         spatial_dims: 2 or 3; None: not checked.
+        slices: a 2-D network takes volumes too, slice by slice.
         label_kind: ``"mask"``, ``"classes"`` or ``"instances"``; None: values are not checked.
         num_classes: of labels that are classes.
         image_key: entry of the image, `(C, *S)`.
@@ -69,6 +79,7 @@ class CheckPaird(Transform):
         in_channels: int = 1,
         spatial_dims: int | None = None,
         *,
+        slices: bool = False,
         label_kind: str | None = None,
         num_classes: int | None = None,
         image_key: str = "image",
@@ -76,6 +87,7 @@ class CheckPaird(Transform):
     ) -> None:
         self.in_channels = in_channels
         self.spatial_dims = spatial_dims
+        self.slices = slices
         self.label_kind = label_kind
         self.num_classes = num_classes
         self.image_key = image_key
@@ -95,7 +107,7 @@ class CheckPaird(Transform):
         Raises:
             ValueError: see the class.
         """
-        name = _name(image, self.image_key)
+        name = name_of(image, self.image_key)
         self._check_shape((image.channels, *image.shape), name)
 
         def read(box: Box) -> torch.Tensor:
@@ -106,7 +118,7 @@ class CheckPaird(Transform):
         return replace(image, read=read)
 
     def _check_image(self, image: torch.Tensor) -> None:
-        name = _name(image, self.image_key)
+        name = name_of(image, self.image_key)
         self._check_shape(tuple(image.shape), name)
         _check_finite(image, name)
 
@@ -114,18 +126,21 @@ class CheckPaird(Transform):
         channels, *sides = shape
         if channels != self.in_channels:
             kind = " (RGB or RGBA)" if channels in (3, 4) else ""
+            pages = channels == 1 and sides[2:] == [self.in_channels]
+            hint = ", or say with --axes CYX that its pages are channels" if pages else ""
             raise ValueError(
                 f"image {name} has {channels} channels{kind}, the network takes "
-                f"{self.in_channels}: convert it, or train with images like it"
+                f"{self.in_channels}: convert it, or train with images like it{hint}"
             )
-        if self.spatial_dims is not None and len(sides) != self.spatial_dims:
+        allowed = {2: (2, 3) if self.slices else (2,), 3: (3,), None: (2, 3)}[self.spatial_dims]
+        if len(sides) not in allowed:
             raise ValueError(
                 f"image {name} has {len(sides)} spatial axes {tuple(sides)}, "
                 f"the network takes {self.spatial_dims}: give images of one kind"
             )
 
     def _check_label(self, label: torch.Tensor, image: torch.Tensor) -> None:
-        name = _name(label, self.label_key)
+        name = name_of(label, self.label_key)
         if label.shape[0] != 1:
             raise ValueError(
                 f"label {name} has {label.shape[0]} channels, a label has one: "
@@ -134,7 +149,7 @@ class CheckPaird(Transform):
         if label.shape[1:] != image.shape[1:]:
             raise ValueError(
                 f"label {name} has shape {tuple(label.shape[1:])}, its image "
-                f"{_name(image, self.image_key)} {tuple(image.shape[1:])}: they must be equal"
+                f"{name_of(image, self.image_key)} {tuple(image.shape[1:])}: they must be equal"
             )
         if not bool(torch.isfinite(label).all()):
             raise ValueError(f"label {name} holds NaN or infinite pixels: replace them first")
@@ -205,7 +220,7 @@ def _first(values: torch.Tensor) -> str:
     return f"{float(values[0]):g}" if values.numel() else "none"
 
 
-def _name(image: Any, default: str) -> str:
+def name_of(image: Any, default: str) -> str:
     """File name in the metadata of an image."""
     path = getattr(image, "meta", {}).get("filename_or_obj")
     return Path(str(path)).name if path else default

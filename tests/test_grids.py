@@ -1,0 +1,137 @@
+"""Two files share a grid, can be turned onto it, or are refused with what differs."""
+
+from __future__ import annotations
+
+import re
+from itertools import permutations
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+import torch
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+
+from unet_med import data
+from unet_med.cli import main
+from unet_med.data.grids import Grid, turn_onto
+from unet_med.planning import fingerprint
+from unet_med.transforms import ReorientToMatchd
+
+AFFINE = np.array([[-0.7, 0, 0, 40.5], [0, 0.69, -0.2, -3], [0, 0.12, 2.4, 7], [0, 0, 0, 1]])
+IMAGE = np.random.default_rng(0).integers(0, 99, (5, 4, 3)).astype(np.int16)
+
+
+def write(path: Path, array: np.ndarray, affine: np.ndarray) -> str:
+    path.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, -1)])
+def test_what_nibabel_turned_comes_back(tmp_path: Path, order, signs) -> None:
+    turn = np.array(list(zip(order, signs, strict=True)))
+    turned = apply_orientation(IMAGE, turn)
+    affine = AFFINE @ inv_ornt_aff(turn, IMAGE.shape)
+    image = write(tmp_path / "image.nii", IMAGE, AFFINE)
+    label = write(tmp_path / "label.nii", turned, affine)
+    loaded = {"image": data.load_image(image), "label": data.load_image(label)}
+    found = ReorientToMatchd("label")(loaded)["label"]
+    assert torch.equal(torch.as_tensor(found), torch.as_tensor(IMAGE[None]).float())
+    assert found.is_contiguous()
+    np.testing.assert_allclose(found.affine, AFFINE, atol=1e-6)
+    onto = data.load_onto(label, image, ("label", "image"))
+    np.testing.assert_array_equal(onto.numpy()[0], IMAGE)
+
+
+def moved(by: float, axis: int = 0) -> np.ndarray:
+    """The affine, its origin moved by a part of a voxel."""
+    affine = AFFINE.copy()
+    affine[:3, 3] += by * AFFINE[:3, axis]
+    return affine
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_what_headers_round_is_one_grid_and_half_a_voxel_is_another(axis: int) -> None:
+    image = Grid("image a.nii", (5, 4, 3), AFFINE, "mm", True)
+    for by, fits in ((0.02, True), (0.5, False), (-0.5, False)):
+        label = Grid("label a.nii", (5, 4, 3), moved(by, axis), "mm", True)
+        if fits:
+            assert turn_onto(label, image).order == (0, 1, 2)
+        else:
+            with pytest.raises(ValueError, match=r"label a\.nii does not lie .* image a\.nii: ori"):
+                turn_onto(label, image)
+
+
+@pytest.mark.parametrize(
+    ("affine", "said"),
+    [
+        (np.diag([1, 1, 2.5, 1.0]), r"voxel size \(1, 1, 2\.5\) mm, not \(1, 1, 2\) mm;"),
+        (np.diag([-1, 1, 2, 1.0]), r"directions LAS, not RAS;"),
+    ],
+)
+def test_what_differs_is_said(affine: np.ndarray, said: str) -> None:
+    image = Grid("its image", (5, 4, 3), np.diag([1, 1, 2, 1.0]), "mm", True)
+    label = Grid("label", (5, 4, 3), affine, "mm", True)
+    with pytest.raises(ValueError, match=said):
+        turn_onto(label, image)
+
+
+def test_units_and_lost_units() -> None:
+    image = Grid("image", (5, 4, 3), np.diag([0.5, 0.5, 2, 1]), "um", True)
+    for affine in (np.diag([5e-4, 5e-4, 2e-3, 1]), image.affine):
+        turn_onto(Grid("label", (5, 4, 3), affine, "mm", True), image)
+
+
+def test_a_pixel_size_alone_is_no_place() -> None:
+    image = Grid("image", (5, 4), np.diag([0.5, 0.5, 1, 1]), "um", False)
+    turn_onto(Grid("label", (5, 4), np.diag([9, 9, 1, 1.0]), "um", False), image)
+    turn_onto(Grid("label", (5, 4, 1), np.eye(4), "um", False), image)
+    with pytest.raises(ValueError, match=r"label has shape \(4, 5\), image \(5, 4\)"):
+        turn_onto(Grid("label", (4, 5), np.eye(4), "um", False), image)
+
+
+def test_training_refuses_another_place_before_it_starts(tmp_path: Path) -> None:
+    for k in range(2):
+        write(tmp_path / f"images/{k}.nii.gz", IMAGE, AFFINE)
+        write(tmp_path / f"labels/{k}.nii.gz", (IMAGE > 50).astype(np.uint8), moved(2.0 * k))
+    with pytest.raises(ValueError, match=r"labels/1\.nii\.gz does not .*images/1\.nii\.gz: origin"):
+        fingerprint(tmp_path / "images", tmp_path / "labels")
+
+
+def test_a_flipped_truth_scores_as_it_lies_and_a_moved_one_is_refused(tmp_path: Path, capsys):
+    mask = (IMAGE > 50).astype(np.uint8)
+    result = write(tmp_path / "r/a_mask.nii.gz", mask, AFFINE)
+    flip = np.array([[0, -1], [1, 1], [2, 1]])
+    affine = AFFINE @ inv_ornt_aff(flip, mask.shape)
+    truth = write(tmp_path / "t/a.nii.gz", mask[::-1], affine)
+    assert main(["evaluate", result, truth]) == 0
+    assert re.search(r"^a +0\.0000 +0\.0000", capsys.readouterr().out, re.MULTILINE)
+    write(tmp_path / "t/a.nii.gz", mask, moved(1.0))
+    assert main(["evaluate", result, truth]) == 2
+    assert "result a_mask.nii.gz does not lie on the grid of its truth" in capsys.readouterr().err
+
+
+def test_a_label_of_another_pixel_size_gets_that_of_its_image(tmp_path: Path) -> None:
+    pixels = np.eye(6, dtype=np.uint8)
+    for name, per_um in (("image", 5), ("label", 2.5)):
+        resolution = {"resolution": (per_um, per_um), "metadata": {"unit": "um"}}
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, imagej=True, **resolution)
+    item = {key: data.load_image(tmp_path / f"{key}.tif") for key in ("image", "label")}
+    label = ReorientToMatchd("label")(item)["label"]
+    np.testing.assert_allclose(label.affine, np.diag([0.2, 0.2, 1, 1]))
+
+
+def test_pages_that_may_be_channels_are_spoken_of(tmp_path: Path) -> None:
+    for part, array in (("images", IMAGE), ("labels", IMAGE[0] > 50)):
+        (tmp_path / part).mkdir()
+        tifffile.imwrite(tmp_path / part / "a.tif", np.asarray(array, np.uint8))
+    folders = tmp_path / "images", tmp_path / "labels"
+    with pytest.raises(
+        ValueError, match=r"images/a\.tif \(3, 4, 5\).*if they are channels.*--axes"
+    ):
+        fingerprint(*folders)
+    found = fingerprint(*folders, axes="CYX").cases[0]
+    assert (found.image.channels, found.image.shape, found.label.shape) == (5, (3, 4), (3, 4))
