@@ -214,11 +214,15 @@ def test_endings_that_do_not_decide_are_refused(tmp_path: Path) -> None:
 
 def test_labels_beside_their_images(tmp_path: Path) -> None:
     folder = touch(tmp_path, "a.png", "a_masks.png", "b.png", "b_masks.png")
-    pairs = data.find_pairs(folder, folder)
+    pairs = data.find_pairs(folder)
     assert names(pairs) == [("a.png", "a_masks.png"), ("b.png", "b_masks.png")]
     plain = touch(tmp_path / "plain", "a.png", "b.png")
-    with pytest.raises(ValueError, match=r"are one folder.*such as a_mask\.png"):
-        data.find_pairs(plain, plain)
+    with pytest.raises(ValueError, match="names no labels"):
+        data.find_pairs(plain)
+    with pytest.raises(ValueError, match=r"a\.png is image and label at once: .* without --labels"):
+        data.find_pairs(folder, folder)
+    with pytest.raises(ValueError, match=r"a\.png is image and label at once"):
+        data.find_pairs(folder / "a.png", folder / "a.png")
 
 
 def test_names_in_two_unicode_forms(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ for an image whose channels are files, and `"slice": k` if a 2-D network reads o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def find_pairs(
     Args:
         images: a folder, one file, or a MONAI data list (JSON) with `image` and `label`.
         labels: a folder with labels of matching names, or the one label file;
-            not needed for a data list.
+            not needed for a data list, nor where labels lie beside their images.
         stacks: make one item of each plane of a multi-plane file (for 2-D networks).
         reader: counts the planes of the images; `AutoReader` by default.
 
@@ -120,15 +121,27 @@ def look_for_images(images: Images, channels: int = 1) -> Listing:
 
 def look_for_pairs(images: str | Path, labels: str | Path | None = None) -> Listing:
     """What `find_pairs` finds, and how."""
-    found = _of_list(Path(images)) if is_list(images) else None
+    found = _look_for_pairs(Path(images), None if labels is None else Path(labels))
+    for item in found.items:
+        if os.path.realpath(item["label"]) in map(os.path.realpath, files_of(item["image"])):
+            raise ValueError(
+                f"{item['label']} is image and label at once: keep images and labels in two "
+                "folders, files of one pair under one name, or list the pairs in a data list; "
+                "labels beside their images, such as a_mask.tif, are found without --labels"
+            )
+    return found
+
+
+def _look_for_pairs(images: Path, labels: Path | None) -> Listing:
+    found = _of_list(images) if is_list(images) else None
     if found and all("label" in item for item in found.items):
         return found
+    if labels is None and found is None and (beside := _of_one_folder(images)):
+        return beside
     if labels is None:
         raise ValueError(f"{images} names no labels: give a folder of labels as well")
-    if found is None and Path(images).is_file() and Path(labels).is_file():
+    if found is None and images.is_file() and labels.is_file():
         return Listing([{"image": str(images), "label": str(labels)}])
-    if found is None and Path(labels).is_dir() and Path(images).samefile(labels):
-        return _of_one_folder(Path(images))
     items = found.items if found else [{"image": case} for case in _cases(images)]
     return _paired(items, image_files(labels), found.notes if found else ())
 
@@ -222,15 +235,12 @@ def _about(path: Path, section: str, sections: dict[str, list[Item]]) -> str:
     return f"{len(sections[section])} image(s) of {section!r} of {path.name}"
 
 
-def _of_one_folder(folder: Path) -> Listing:
-    """Labels beside the images, named after them: `a.tif` and `a_mask.tif`."""
+def _of_one_folder(folder: Path) -> Listing | None:
+    """Labels beside the images, named after them: `a.tif`, `a_mask.tif`; None: there are none."""
     files = image_files(folder)
     images = without_endings(files, (*RESULTS, *LABEL_ENDINGS))
     if len(images) == len(files):
-        raise ValueError(
-            f"images and labels are one folder, {folder}: name labels after their images, such as "
-            f"{files[0].stem}_mask{files[0].suffix}, or give another folder"
-        )
+        return None
     items = [{"image": str(path)} for path in images]
     return _paired(items, [path for path in files if path not in images])
 
