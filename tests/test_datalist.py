@@ -114,3 +114,205 @@ def test_split_is_spread_evenly() -> None:
 def test_split_of_a_single_image_uses_it_twice() -> None:
     items = [{"image": "only"}]
     assert data.split_validation(items, 0.5) == (items, items)
+
+
+def names(pairs: list[dict]) -> list[tuple]:
+    """Names of image and label of each pair; of an image of several files all of them."""
+    listed = [p["image"] if isinstance(p["image"], list) else [p["image"]] for p in pairs]
+    return [
+        (*(Path(file).name for file in files), Path(p["label"]).name)
+        for files, p in zip(listed, pairs, strict=True)
+    ]
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def test_what_systems_leave_in_a_folder_is_no_image(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "a", "x.png", "._x.png", ".DS_Store", "Thumbs.db", ".hidden.tif")
+    (folder / "folder.png").mkdir()
+    assert data.find_images(folder) == [{"image": str(folder / "x.png")}]
+    labels = touch(tmp_path / "b", "x.tif", "._x.tif")
+    assert names(data.find_pairs(folder, labels)) == [("x.png", "x.tif")]
+
+
+def test_a_link_without_target_is_an_image_that_fails_later(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "a", "x.png")
+    (folder / "y.png").symlink_to(tmp_path / "gone.png")
+    found = [item["image"] for item in data.find_images(folder)]
+    assert found == [str(folder / "x.png"), str(folder / "y.png")]
+    assert [item["image"] for item in data.find_images(found)] == found
+    with pytest.raises(FileNotFoundError, match=r"z\.png does not exist"):
+        data.find_images([folder / "z.png"])
+
+
+def test_results_of_a_prediction_are_no_images(tmp_path: Path) -> None:
+    folder = touch(
+        tmp_path / "a",
+        "x.png",
+        "x_mask.tif",
+        "x_instances.tif",
+        "x_probabilities.tif",
+        "y_mask.tif",
+    )
+    assert [Path(i["image"]).name for i in data.find_images(folder)] == ["x.png", "y_mask.tif"]
+    (folder / "record.json").write_text(json.dumps({"images": {"y": {}}}))
+    assert [Path(i["image"]).name for i in data.find_images(folder)] == ["x.png"]
+    (folder / "x.png").unlink()
+    (folder / "record.json").write_text(json.dumps({"images": {"x": {}, "y": {}}}))
+    with pytest.raises(ValueError, match="holds results of a prediction, and no images"):
+        data.find_images(folder)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "how"),
+    [
+        (["a.png", "b.png"], ["a_mask.png", "b_mask.png"], "the labels' names end in _mask"),
+        (["a.png"], ["a-cp_masks.png"], "the labels' names end in -cp_masks"),
+        (["a.png"], ["a_seg.png", "b_seg.png"], "the labels' names end in _seg"),
+        (["a.png", "b.png"], ["a_l.tif", "b_l.tif"], "the labels' names end in _l"),
+        (
+            ["a_img.png", "b_img.png"],
+            ["a_gt.png", "b_gt.png"],
+            "the images' names end in _img; the labels' names end in _gt",
+        ),
+        (
+            ["a_0000.nii.gz", "b_0000.nii.gz"],
+            ["a.nii.gz", "b.nii.gz"],
+            "images' names end in _0000",
+        ),
+    ],
+)
+def test_labels_with_a_common_ending(
+    tmp_path: Path, images: list[str], labels: list[str], how: str
+) -> None:
+    from unet_med.data.datalist import look_for_pairs
+
+    folders = touch(tmp_path / "images", *images), touch(tmp_path / "labels", *labels)
+    found = look_for_pairs(*folders)
+    assert names(found.items) == list(zip(images, labels, strict=False))
+    assert found.notes[0].endswith(how)
+
+
+def test_endings_that_do_not_decide_are_refused(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "a.png", "b.png")
+    labels = touch(tmp_path / "labels", "a_mask.png", "b_seg.png")
+    with pytest.raises(ValueError, match=r"image a\.png has no label .* nearest is a_\w+"):
+        data.find_pairs(images, labels)
+    touch(labels, "a_seg.png", "b_mask.png")
+    with pytest.raises(ValueError, match="end in _mask or _seg: leave those of one ending"):
+        data.find_pairs(images, labels)
+    assert not (tmp_path / "labels" / "a.png").exists()
+    lone = touch(tmp_path / "lone", "cell_1.png"), touch(tmp_path / "other", "cell_1_b.png")
+    with pytest.raises(ValueError, match="no label of the same name"):
+        data.find_pairs(*lone)
+
+
+def test_labels_beside_their_images(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "a.png", "a_masks.png", "b.png", "b_masks.png")
+    pairs = data.find_pairs(folder)
+    assert names(pairs) == [("a.png", "a_masks.png"), ("b.png", "b_masks.png")]
+    plain = touch(tmp_path / "plain", "a.png", "b.png")
+    with pytest.raises(ValueError, match="names no labels"):
+        data.find_pairs(plain)
+    with pytest.raises(ValueError, match=r"a\.png is image and label at once: .* without --labels"):
+        data.find_pairs(folder, folder)
+    with pytest.raises(ValueError, match=r"a\.png is image and label at once"):
+        data.find_pairs(folder / "a.png", folder / "a.png")
+
+
+def test_names_in_two_unicode_forms(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "Zu\u0308rich.png")  # as macOS writes it
+    labels = touch(tmp_path / "labels", "Z\u00fcrich.png")
+    assert len(data.find_pairs(images, labels)) == 1
+
+
+def test_a_label_with_other_pages(tmp_path: Path) -> None:
+    import tifffile
+
+    for name, pages in (("image", 3), ("label", 4)):
+        planes = np.zeros((pages, 8, 6), np.uint8)
+        tifffile.imwrite(tmp_path / f"{name}.tif", planes, photometric="minisblack")
+    with pytest.raises(ValueError, match=r"image\.tif has 3 plane.*label\.tif has 4: each plane"):
+        data.find_pairs(tmp_path / "image.tif", tmp_path / "label.tif", stacks=True)
+
+
+def test_channels_in_files_of_a_case(tmp_path: Path) -> None:
+    channels = ["A_1_0000.nii.gz", "A_1_0001.nii.gz", "A_2_0000.nii.gz", "A_2_0001.nii.gz"]
+    images = touch(tmp_path / "imagesTr", *channels)
+    labels = touch(tmp_path / "labelsTr", "A_1.nii.gz", "A_2.nii.gz")
+    expected = [(*channels[:2], "A_1.nii.gz"), (*channels[2:], "A_2.nii.gz")]
+    assert names(data.find_pairs(images, labels)) == expected
+    listing = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "x": 1}}
+    (tmp_path / "dataset.json").write_text(json.dumps(listing))
+    assert names(data.find_pairs(tmp_path / "dataset.json")) == expected
+    grouped = [item["image"] for item in data.find_images(images, channels=2)]
+    assert [[Path(file).name for file in files] for files in grouped] == [
+        channels[:2],
+        channels[2:],
+    ]
+    assert [item["image"] for item in data.find_images(grouped, channels=2)] == grouped
+    assert len(data.find_images(images)) == 4  # one channel each: frames, say
+    (images / channels[3]).unlink()
+    with pytest.raises(ValueError, match=r"case A_2 has A_2_0000\.nii\.gz and lacks .* _0001"):
+        data.find_pairs(images, labels)
+    (labels / "A_2.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"image A_2_0000\.nii\.gz has no label .* A_2\.nii\.gz"):
+        data.find_pairs(images, labels)
+
+
+def test_first_nnunet_lists_name_cases_that_are_no_files(tmp_path: Path) -> None:
+    touch(tmp_path / "imagesTr", "a_0000.nii.gz", "a_0001.nii.gz")
+    touch(tmp_path / "labelsTr", "a.nii.gz")
+    item = {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": [item]}))
+    pairs = data.find_pairs(tmp_path / "dataset.json")
+    assert names(pairs) == [("a_0000.nii.gz", "a_0001.nii.gz", "a.nii.gz")]
+
+
+def test_sections_of_a_list(tmp_path: Path) -> None:
+    from unet_med.data.datalist import look_for_images, look_for_pairs
+
+    def item(k: int) -> dict[str, str]:
+        return {"image": f"{k}.png", "label": f"{k}_l.png"}
+
+    listing = {"training": [item(0), item(1)], "validation": [item(2)], "test": ["3.png"]}
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(listing))
+    found = look_for_pairs(path)
+    assert found.notes == (
+        "2 image(s) of 'training' of list.json",
+        "1 of its 'validation' held out",
+    )
+    training, held = data.split_validation(found.items, 0.5)
+    assert (names(training), names(held)) == (
+        [("0.png", "0_l.png"), ("1.png", "1_l.png")],
+        [("2.png", "2_l.png")],
+    )
+    images = look_for_images(path)
+    assert images.items == [{"image": str(tmp_path / "3.png")}]
+    assert images.notes == ("1 image(s) of 'test' of list.json",)
+    path.write_text(json.dumps([{**item(k), "fold": k % 2} for k in range(4)]))
+    training, held = data.split_validation(data.find_pairs(path), 0.5)
+    assert [i["fold"] for i in training] == [1, 1]
+    assert [i["fold"] for i in held] == [0, 0]
+    assert [i["fold"] for i in data.split_validation(data.find_pairs(path), fold=1)[1]] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"training": [', r"list\.json is no JSON"),
+        ('{"train_data": []}', r"list\.json holds no items under 'training'"),
+        ('{"training": [{"label": "a.png"}]}', r"list\.json: the image of .* is no file"),
+        ('{"training": [{"image": "a", "label": ["b", "c"]}]}', r"list\.json: .* has 2 labels"),
+    ],
+)
+def test_broken_lists_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "list.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        data.find_pairs(tmp_path / "list.json")

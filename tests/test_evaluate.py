@@ -267,3 +267,38 @@ def test_a_movie_is_scored_as_it_was_read(tmp_path: Path, capsys) -> None:
     assert not re.search(r"^m +0\.0000", capsys.readouterr().out, re.MULTILINE)
     assert evaluate(one, tmp_path / "truth") == 2
     assert "take one of T with --time 0" in capsys.readouterr().err
+
+
+def test_truths_with_an_ending_find_the_results_of_their_kind(tmp_path: Path, cells) -> None:
+    expected = table_of(tmp_path, "--label-kind", "instances")
+    assert expected["all"]["AP50"] > 0
+    for file in list((tmp_path / "truth").iterdir()):
+        file.rename(file.with_name(f"{file.stem}_mask.tif"))
+    for i, frame in enumerate(cells[0]):  # of the name that a truth now has
+        tifffile.imwrite(tmp_path / "results" / f"f{i}_mask.tif", np.zeros_like(frame))
+    assert table_of(tmp_path, "--label-kind", "instances") == expected
+
+
+def test_results_of_cases_of_one_channel_and_in_another_unicode_form(tmp_path: Path, rng) -> None:
+    first, second = rng.integers(0, 2, (2, 12, 14)).astype(np.uint8)
+    write(tmp_path / "truth", **{"X_1": first, "\u00fc": second})
+    write(tmp_path / "results", **{"X_1_0000_mask": first, "u\u0308_mask": second})
+    assert table_of(tmp_path, "--label-kind", "classes")["all"]["Dice 1"] == 1.0
+
+
+def test_the_truth_may_be_a_data_list(tmp_path: Path, rng, capsys) -> None:
+    images, labels = rng.integers(0, 9, (3, 12, 14)), rng.integers(0, 2, (3, 12, 14))
+    write(tmp_path / "i", **{f"a{k}": image.astype(np.uint8) for k, image in enumerate(images)})
+    write(tmp_path / "l", **{f"b{k}": label.astype(np.uint8) for k, label in enumerate(labels)})
+    write(tmp_path / "r", a0_mask=labels[0].astype(np.uint8), a1_mask=labels[1].astype(np.uint8))
+    items = [{"image": f"i/a{k}.tif", "label": f"l/b{k}.tif"} for k in range(3)]
+    listing = {"training": items[:2], "test": items[2:]}
+    (tmp_path / "list.json").write_text(json.dumps(listing))
+    words = ["--label-kind", "classes", "--output", tmp_path / "t.json"]
+    assert evaluate(tmp_path / "r", tmp_path / "list.json", *words) == 0
+    assert "truth: the labels of 'training' of list.json" in capsys.readouterr().out
+    table = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert table["a0"]["Dice 1"] == table["a1"]["Dice 1"] == 1.0
+    (tmp_path / "list.json").write_text(json.dumps({"test": ["i/a0.tif"]}))
+    assert evaluate(tmp_path / "r", tmp_path / "list.json") == 2
+    assert "list.json names no labels" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_med.cli.matching import find_results, find_truths, match
 from unet_med.cli.options import choice_of
 from unet_med.cli.scores import (
     Table,
@@ -52,12 +53,14 @@ class Evaluation:
         truths: label files by image name.
         table: as `score_table` returns it.
         interval: how its interval came about.
+        said: where the truths come from, where that is not plain.
     """
 
     label_kind: str
     truths: Mapping[str, str]
     table: Table
     interval: str
+    said: str | None = None
 
 
 def run(args: argparse.Namespace) -> None:
@@ -68,6 +71,8 @@ def run(args: argparse.Namespace) -> None:
         args.results, args.truth, args.label_kind, args.metrics, **choice_of(args)
     )
     table = evaluation.table
+    if evaluation.said:
+        print(evaluation.said)
     print(f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)")
     print(format_table(table, list(table["all"])))
     print(evaluation.interval)
@@ -83,7 +88,7 @@ def evaluate(
 
     Args:
         results: folder of results, or one file.
-        truth: folder of labels of the same names, or one file.
+        truth: folder of labels of the same names, one file, or a data list (JSON).
         kind: what the truth's values mean; `"auto"`: decided from them.
         metrics: `"isbi"`, `"ctc"`, `"ap"`; None: those of the kind.
         choice: `time` and `axes` with which the images were read; see `LabelReader`.
@@ -94,16 +99,17 @@ def evaluate(
     """
     from unet_med import data
 
-    truths = {data.stem(item["image"]): item["image"] for item in data.find_images(truth)}
+    found = find_results(results)
+    truths, said = find_truths(truth, found)
     looks = [_look(path, choice) for path in truths.values()]
     kind = data.guess_label_kind(looks) if kind == "auto" else kind
     family = _choose(metrics, kind)
-    found = {data.stem(item["image"]): item["image"] for item in data.find_images(results)}
-    files = {name: (_match(name, family, found, results), truths[name]) for name in truths}
+    suffixes = SUFFIX_OF_METRICS[family]
+    files = {name: (match(name, found, results, suffixes), truths[name]) for name in truths}
     columns = _columns(family, files, looks)
     pairs = ((name, _pair(files[name], family, choice)) for name in files)
     table = score_table(pairs, columns)
-    return Evaluation(kind, truths, table, _about_interval(len(files)))
+    return Evaluation(kind, truths, table, _about_interval(len(files)), said)
 
 
 def keep(evaluation: Evaluation, results: Path) -> None:
@@ -199,18 +205,6 @@ def _about_interval(images: int) -> str:
     if images < 2:
         return "no interval: it takes more than one image"
     return f"2.5 % and 97.5 %: bootstrap over the {images} images, 1000 draws, seed 0"
-
-
-def _match(name: str, metrics: str, found: Mapping[str, str], results: str) -> str:
-    if len(found) == 1 and Path(results).is_file():
-        return next(iter(found.values()))
-    plain = next((name.removesuffix(s) for s in LABEL_SUFFIXES if name.endswith(s)), name)
-    for suffix in SUFFIX_OF_METRICS[metrics]:
-        for wanted in (name + suffix, plain + suffix):
-            if wanted in found:
-                return found[wanted]
-    wanted = name + SUFFIX_OF_METRICS[metrics][-2]
-    raise ValueError(f"no result for {name} in {results}: expected a file named {wanted}")
 
 
 def _foreground(path: str, turn: Callable[[Array], Array]) -> Array:

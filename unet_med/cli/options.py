@@ -61,10 +61,14 @@ _CHOICE = (
 PLAN = (
     option(
         "--images",
-        "folder of images (TIFF, PNG, NIfTI, ...), one stack, or a MONAI data list (.json)",
+        "folder of images (TIFF, PNG, NIfTI, ...), one stack, or a data list (.json)",
         resumed="data",
     ),
-    option("--labels", "folder of labels with the same names, or one stack", resumed="data"),
+    option(
+        "--labels",
+        "folder of labels with the same names, or names and an ending (_mask); or one stack",
+        resumed="data",
+    ),
     option(
         "--preset",
         "network and training recipe (modern); paper2015 is the paper to the letter",
@@ -251,7 +255,7 @@ COMMANDS = (
         "score results against the truth",
         (
             option("results", "folder of results, or one file"),
-            option("truth", "folder of labels of the same names, or one file"),
+            option("truth", "folder of labels of the same names, one file, or a data list (.json)"),
             option(
                 "--label-kind",
                 "what the truth's values mean (%(default)s)",

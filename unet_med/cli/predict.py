@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +16,9 @@ from unet_med.bundle.trust import require_trust
 from unet_med.cli.device import choose_device
 from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
+from unet_med.data.cases import Files, case_name, files_of, same_name, shown
+from unet_med.data.datalist import look_for_images
 from unet_med.data.formats import OME_ZARR, TIFF, format_of
-from unet_med.data.formats import stem as data_stem
 
 BYTES_A_PIXEL = 32  # of a whole image: as read, standardised, logits, probabilities, labels
 
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     return _whole(args, folder, whole) if whole else 0
 
 
-def split_by_size(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, str]]]:
+def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str, str]]]:
     """Which images are segmented whole, and which block by block, each with its output.
 
     Block by block go: the image of an output that is a file or an OME-Zarr; every OME-Zarr; and
@@ -57,20 +60,21 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[str], list[tuple[str, 
         if len(args.images) != 1:
             raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
         return [], [(args.images[0], args.output)]
-    images = _images(args.images)
-    large = [path for path in images if _is_zarr(path) or (not choice_of(args) and _is_large(path))]
-    names = {path: data_stem(path) + "_mask" for path in large}
+    images = _images(args.images, Path(args.bundle))
+    single = [path for path in images if isinstance(path, str)]
+    large = [path for path in single if _is_zarr(path) or (not choice_of(args) and _is_large(path))]
+    names = {path: case_name(path) + "_mask" for path in large}
     suffixes = {path: ".ome.zarr" if _is_zarr(path) else ".tif" for path in large}
     outputs = [str(Path(args.output) / f"{names[path]}{suffixes[path]}") for path in large]
     return [path for path in images if path not in large], list(zip(large, outputs, strict=True))
 
 
-def _whole(args: argparse.Namespace, folder: Path, images: list[str]) -> int:
+def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     """Segment images that fit into memory, with MONAI's evaluator."""
     weights = bundle.find_weights(folder)
     check_folder(args.output)
     settings: dict[str, Any] = {
-        "images": [str(Path(path).absolute()) for path in images],
+        "images": [_absolute(image) for image in images],
         "output_dir": str(Path(args.output).absolute()),
         "outputs": _outputs(args),
         "device": f"$torch.device('{choose_device(args.device)}')",
@@ -100,21 +104,34 @@ def _summarize(count: int, faults: Sequence[Fault], output: str) -> int:
     return 3
 
 
-def _images(paths: list[str]) -> list[str]:
-    """Files to segment; results are named after them, so no two may share a name."""
-    from unet_med import data
+def _absolute(image: Files) -> Files:
+    files = [str(Path(file).absolute()) for file in files_of(image)]
+    return files[0] if isinstance(image, str) else files
 
+
+def _images(paths: list[str], bundle: Path) -> list[Files]:
+    """Files to segment; results are named after them, so no two may share a name."""
     volumes = [path.rstrip("/") for path in paths if _is_zarr(path)]
     others = [path for path in paths if not _is_zarr(path)]
-    images = list(volumes)
+    images: list[Files] = list(volumes)
     if others:  # one may be a data list
-        found = data.find_images(others[0] if len(others) == 1 else others)
-        images += [item["image"] for item in found]
-    stems = [data_stem(path) for path in images]
-    for path, stem in zip(images, stems, strict=True):
-        if stems.count(stem) > 1:
-            raise ValueError(f"two images are named {stem}, one of them {path}: rename one")
+        found = look_for_images(others[0] if len(others) == 1 else others, _channels(bundle))
+        for note in found.notes:
+            print(note)
+        images += [item["image"] for item in found.items]
+    names = Counter(same_name(case_name(image)) for image in images)
+    for image in images:
+        if names[name := same_name(case_name(image))] > 1:
+            raise ValueError(f"two images are named {name}, one of them {shown(image)}: rename one")
     return images
+
+
+def _channels(folder: Path) -> int:
+    """How many the network of a bundle takes; 1 where it does not say so plainly."""
+    path = folder / "configs" / "inference.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = content.get("in_channels")
+    return found if isinstance(found, int) else 1
 
 
 def _is_zarr(path: str) -> bool:

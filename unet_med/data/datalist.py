@@ -1,35 +1,64 @@
 """Lists of images and labels: pairs by name, planes of stacks, training and validation.
 
-A data list is MONAI's: one dictionary an item, `{"image": path, "label": path}`,
-and `"slice": k` if a 2-D network reads one plane of a stack.
+A data list is MONAI's: one dictionary an item, `{"image": path, "label": path}`, a list of paths
+for an image whose channels are files, and `"slice": k` if a 2-D network reads one plane of a stack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_med.data.formats import SUFFIXES, format_of, stem
+from unet_med.data.cases import Case, files_of, shown
+from unet_med.data.channels import group_channels
+from unet_med.data.folder_files import RESULTS, image_files, without_endings, without_results
+from unet_med.data.list_file import is_list, read_list
+from unet_med.data.pairing import pair_by_name
 
 if TYPE_CHECKING:
     from unet_med.data.file_reader import FileReader
 
 Item = dict[str, Any]
+Images = str | Path | Sequence[Any]
+
+HELD_OUT = "held out"  # ends the note on what a data list itself validates on
+LABEL_ENDINGS = tuple(f"_{word}" for word in ("masks", "seg", "label", "labels", "gt"))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found, and how.
+
+    Attributes:
+        items: a data list.
+        notes: in words, what a user may want to know: the section of a list, endings of names.
+    """
+
+    items: list[Item]
+    notes: tuple[str, ...] = ()
 
 
 def find_images(
-    images: str | Path | Sequence[str | Path],
+    images: Images,
     stacks: bool = False,
     *,
     reader: FileReader | None = None,
+    channels: int = 1,
 ) -> list[Item]:
     """List images: of a folder, a file, a sequence of these, or a MONAI data list (JSON).
 
+    In a folder, hidden files and results of a prediction are passed over. Of a data list, `test`
+    is taken, else `validation`, else `training`.
+
     Args:
-        images: folder, image file, sequence of them, or a `.json` data list of MONAI.
+        images: folder, image file, sequence of them, or a `.json` data list; a sequence within
+            a sequence is one image, its files the channels.
         stacks: make one item of each plane of a multi-plane file (for 2-D networks).
         reader: counts those planes; `AutoReader` by default.
+        channels: of an image; files `x_0000`, `x_0001` are those of one, if all names say so.
 
     Returns:
         Items `{"image": path}`, in the order of their names; with `stacks`
@@ -37,12 +66,9 @@ def find_images(
 
     Raises:
         FileNotFoundError: a path is missing.
-        ValueError: a folder without images.
+        ValueError: a folder without images, or a data list that cannot be read.
     """
-    if isinstance(images, (str, Path)) and Path(images).suffix == ".json":
-        items = _read_json(Path(images))
-    else:
-        items = [{"image": str(path)} for path in _image_files(images)]
+    items = look_for_images(images, channels).items
     return _split_stacks(items, reader) if stacks else items
 
 
@@ -55,42 +81,100 @@ def find_pairs(
 ) -> list[Item]:
     """Pair images with labels of the same name.
 
+    Where no names are equal, names such as `case_0000` are channels of a label's `case`, and
+    labels may have one ending more, such as `_mask`. Of a data list, `training` and `validation`
+    are taken, or `test` where there is nothing else.
+
     Args:
         images: a folder, one file, or a MONAI data list (JSON) with `image` and `label`.
         labels: a folder with labels of matching names, or the one label file;
-            not needed for a data list.
+            not needed for a data list, nor where labels lie beside their images.
         stacks: make one item of each plane of a multi-plane file (for 2-D networks).
         reader: counts the planes of the images; `AutoReader` by default.
 
     Returns:
-        Items `{"image": path, "label": path}`, in the order of their names.
+        Items `{"image": path, "label": path}`, in the order of their names; those of a list's
+        `validation` have `"section": "validation"` too.
 
     Raises:
         FileNotFoundError: a path is missing.
-        ValueError: an image without a label, or two labels of one name; names the file.
+        ValueError: an image without a label, two labels of one name, or with `stacks` a label
+            of more or fewer planes; names the file.
     """
-    items = find_images(images)
-    if not all("label" in item for item in items):
-        if labels is None:
-            raise ValueError(f"{images} names no labels: give a folder of labels as well")
-        _attach_labels(items, Path(labels), single=Path(images).is_file())
+    items = look_for_pairs(images, labels).items
     return _split_stacks(items, reader) if stacks else items
 
 
-def split_validation(items: Sequence[Item], fraction: float = 0.1) -> tuple[list[Item], list[Item]]:
-    """Hold back an evenly spread share of the items for validation.
+def look_for_images(images: Images, channels: int = 1) -> Listing:
+    """What `find_images` finds, and how."""
+    if is_list(images):
+        path = Path(images)  # type: ignore[arg-type]
+        sections = read_list(path)
+        section = next(name for name in ("test", "validation", "training") if name in sections)
+        items = [{k: v for k, v in item.items() if k != "label"} for item in sections[section]]
+        return Listing(items, (_about(path, section, sections),))
+    files = _cases(images)
+    single = [case for case in files if isinstance(case, str)]
+    cases = group_channels(single, channels) if len(single) == len(files) else files
+    return Listing([{"image": case} for case in cases])
 
-    Evenly spread, so that validation does not get neighbouring slices of one stack. A single
+
+def look_for_pairs(images: str | Path, labels: str | Path | None = None) -> Listing:
+    """What `find_pairs` finds, and how."""
+    found = _look_for_pairs(Path(images), None if labels is None else Path(labels))
+    for item in found.items:
+        if os.path.realpath(item["label"]) in map(os.path.realpath, files_of(item["image"])):
+            raise ValueError(
+                f"{item['label']} is image and label at once: keep images and labels in two "
+                "folders, files of one pair under one name, or list the pairs in a data list; "
+                "labels beside their images, such as a_mask.tif, are found without --labels"
+            )
+    return found
+
+
+def _look_for_pairs(images: Path, labels: Path | None) -> Listing:
+    found = _of_list(images) if is_list(images) else None
+    if found and all("label" in item for item in found.items):
+        return found
+    if labels is None and found is None and (beside := _of_one_folder(images)):
+        return beside
+    if labels is None:
+        raise ValueError(f"{images} names no labels: give a folder of labels as well")
+    if found is None and images.is_file() and labels.is_file():
+        return Listing([{"image": str(images), "label": str(labels)}])
+    items = found.items if found else [{"image": case} for case in _cases(images)]
+    return _paired(items, image_files(labels), found.notes if found else ())
+
+
+def names_labels(images: str | Path) -> bool:
+    """Whether these are a data list whose items name their labels."""
+    return is_list(images) and all("label" in item for item in _of_list(Path(images)).items)
+
+
+def split_validation(
+    items: Sequence[Item], fraction: float = 0.1, fold: int = 0
+) -> tuple[list[Item], list[Item]]:
+    """Hold back for validation what a data list says, or an evenly spread share of the items.
+
+    A list says it by its section `validation`, or by a `fold` of its items. Else the share is
+    evenly spread, so that validation does not get neighbouring slices of one stack. A single
     item serves both training and validation.
 
     Args:
         items: all items, in order.
         fraction: share for validation, 0 to 1; at least one item is held back
             if there are two or more and the fraction is above 0.
+        fold: of items that have a `fold`, the one that is held back.
 
     Returns:
         Items for training, items for validation.
     """
+    held_back = [item for item in items if item.get("section") == "validation"]
+    if held_back:
+        return [item for item in items if item.get("section") != "validation"], held_back
+    rest, held_back = _folds(items, fold)
+    if held_back:
+        return rest, held_back
     if len(items) < 2 or fraction <= 0:
         return list(items), list(items)
     count = min(len(items) - 1, max(1, round(len(items) * fraction)))
@@ -114,73 +198,96 @@ def share_of(items: Sequence[Item], rank: int, ranks: int) -> list[Item]:
     return list(items[rank::ranks] if len(items) >= ranks else items)
 
 
-def _image_files(images: str | Path | Sequence[str | Path]) -> list[Path]:
-    if not isinstance(images, (str, Path)):
-        return [path for entry in images for path in _image_files(entry)]
-    path = Path(images)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
-    found = format_of(path)
-    if path.is_file() or (found and found.is_folder):  # a folder that is one image
-        return [path]
-    files = sorted(p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES))
-    if not files:
-        raise ValueError(f"folder {path} holds no images ({' '.join(SUFFIXES)})")
-    return files
+def _cases(images: Images) -> list[Case]:
+    """Case of each image of a folder, a file, or a sequence of these and of files of one image."""
+    if isinstance(images, (str, Path)):
+        return [str(path) for path in _images_in(Path(images))]
+    cases: list[Case] = []
+    for entry in images:
+        if isinstance(entry, (str, Path)):
+            cases += _cases(entry)
+        else:
+            cases.append(files_of(entry))
+    return cases
 
 
-def _read_json(path: Path) -> list[Item]:
-    """MONAI's data list: a list of items, or its `training`/`testing` sections."""
-    import json
+def _images_in(path: Path) -> list[Path]:
+    files = image_files(path)
+    return files if files == [path] else without_results(files, path)
 
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(content, dict):
-        content = content.get("training") or content.get("testing") or content.get("test") or []
-    items = [item if isinstance(item, dict) else {"image": item} for item in content]
-    if not items:
-        raise ValueError(f"data list {path} holds no items under 'training' or 'testing'")
 
-    def absolute(entry: str) -> str:
-        return str(path.parent / entry)  # an absolute entry stays as it is
+def _of_list(path: Path) -> Listing:
+    """Training and validation of a data list."""
+    sections = read_list(path)
+    if not (training := sections.get("training", [])):
+        section = next(iter(sections))
+        return Listing(sections[section], (_about(path, section, sections),))
+    held = [{**item, "section": "validation"} for item in sections.get("validation", [])]
+    notes = [_about(path, "training", sections)]
+    if held:
+        notes.append(f"{len(held)} of its 'validation' {HELD_OUT}")
+    elif _folds(training, 0)[1]:
+        notes.append(f"its fold 0 {HELD_OUT}")
+    return Listing(training + held, tuple(notes))
 
-    return [
-        {k: absolute(v) if k in ("image", "label") else v for k, v in item.items()}
-        for item in items
+
+def _about(path: Path, section: str, sections: dict[str, list[Item]]) -> str:
+    return f"{len(sections[section])} image(s) of {section!r} of {path.name}"
+
+
+def _of_one_folder(folder: Path) -> Listing | None:
+    """Labels beside the images, named after them: `a.tif`, `a_mask.tif`; None: there are none."""
+    files = image_files(folder)
+    images = without_endings(files, (*RESULTS, *LABEL_ENDINGS))
+    if len(images) == len(files):
+        return None
+    items = [{"image": str(path)} for path in images]
+    return _paired(items, [path for path in files if path not in images])
+
+
+def _paired(items: Sequence[Item], labels: Iterable[Path], notes: Sequence[str] = ()) -> Listing:
+    found = pair_by_name([item["image"] for item in items], [str(path) for path in labels])
+    more = items if len(found.pairs) == len(items) else [{}] * len(found.pairs)
+    paired = [
+        {**item, "image": image, "label": label}
+        for item, (image, label) in zip(more, found.pairs, strict=True)
     ]
+    return Listing(paired, (*notes, *([found.how] if found.how else [])))
 
 
-def _attach_labels(items: list[Item], labels: Path, *, single: bool) -> None:
-    if single and labels.is_file():
-        items[0]["label"] = str(labels)
-        return
-    by_stem: dict[str, Path] = {}
-    for path in _image_files(labels):
-        if stem(path) in by_stem:
-            raise ValueError(f"two labels of one name: {by_stem[stem(path)]} and {path}")
-        by_stem[stem(path)] = path
-    for item in items:
-        label = by_stem.get(stem(item["image"]))
-        if label is None:
-            name = Path(item["image"]).name
-            raise ValueError(
-                f"image {name} has no label of the same name in {labels}: "
-                f"expected {stem(name)}{Path(name).suffix}, for example"
-            )
-        item["label"] = str(label)
+def _folds(items: Sequence[Item], fold: int) -> tuple[list[Item], list[Item]]:
+    """Items of the other folds, and those of this one; all and none where that is all."""
+    held = [item for item in items if item.get("fold") == fold]
+    rest = [item for item in items if item.get("fold") != fold]
+    return (rest, held) if rest else (list(items), [])
 
 
 def _split_stacks(items: Sequence[Item], reader: FileReader | None) -> list[Item]:
     """One item a plane; files of one plane stay as they are."""
+    from unet_med.data.label_reader import LabelReader
+
     split: list[Item] = []
     for item in items:
-        planes = _count_planes(item["image"], reader)
+        shape = _shape(item["image"], reader)
+        if "label" in item:
+            _require_same_planes(item, shape, _shape(item["label"], LabelReader(images=reader)))
+        planes = (*shape, 1)[2]
         split += [item] if planes == 1 else [{**item, "slice": k} for k in range(planes)]
     return split
 
 
-def _count_planes(path: str, reader: FileReader | None) -> int:
-    """Planes along the last spatial axis of a file, 1 for a 2-D image."""
+def _require_same_planes(item: Item, image: Sequence[int], label: Sequence[int]) -> None:
+    planes, others = ((*shape, 1)[2] for shape in (image, label))
+    if planes != others and sorted(image) != sorted(label):  # axes in another order are turned
+        raise ValueError(
+            f"image {shown(item['image'])} has {planes} plane(s), its label "
+            f"{shown(item['label'])} has {others}: each plane needs its own"
+        )
+
+
+def _shape(case: Case, reader: FileReader | None) -> tuple[int, ...]:
+    """`(X, Y[, Z])`, px, from the headers of an image's files."""
     from unet_med.data.auto_reader import AutoReader
 
-    volume = (reader or AutoReader()).open(Path(path), header_only=True)
-    return (*volume.spatial_shape, 1)[2]  # (X, Y[, Z])
+    files = [Path(file) for file in files_of(case)]
+    return (reader or AutoReader()).open_channels(files, header_only=True).spatial_shape

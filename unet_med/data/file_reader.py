@@ -98,9 +98,19 @@ class FileReader(ImageReader):
             ValueError: a file cannot be read in full, or holds more than one image of
                 at most channels and three spatial axes; one sentence naming the file.
         """
-        paths = ensure_tuple(img)
-        volume = _as_channels([self.open(path) for path in paths], paths)
-        return volume.array, volume.meta()
+        files = [Path(path) for path in ensure_tuple(img)]
+        volume = self.open_channels(files)
+        several = {"files": [str(path) for path in files]} if len(files) > 1 else {}
+        return volume.array, {**volume.meta(), **several}
+
+    def open_channels(self, paths: Sequence[Path], *, header_only: bool = False) -> Volume:
+        """Read the files of one image, whose channels they hold; see `open`.
+
+        Raises:
+            ValueError: a file cannot be read, or lies on another grid than the first.
+        """
+        volumes = [self.open(path, header_only=header_only) for path in paths]
+        return _as_channels(volumes, paths, header_only=header_only)
 
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; every error becomes one sentence with its name.
@@ -152,7 +162,7 @@ def _reason(error: Exception) -> str:
     return text if len(text) <= 400 else text[:397] + "..."
 
 
-def _as_channels(volumes: Sequence[Volume], paths: Sequence[Path]) -> Volume:
+def _as_channels(volumes: Sequence[Volume], paths: Sequence[Path], *, header_only: bool) -> Volume:
     """Join several files on one grid as channels of one image, as MONAI's readers do."""
     first = volumes[0]
     if len(volumes) == 1:
@@ -160,9 +170,16 @@ def _as_channels(volumes: Sequence[Volume], paths: Sequence[Path]) -> Volume:
     grids = [Grid.of(each, path.name) for each, path in zip(volumes, paths, strict=True)]
     for grid in grids[1:]:
         if not same_grid(grid, grids[0]):
+            places = f"affines {grid.affine.tolist()} and {grids[0].affine.tolist()}"
+            shapes = f"shapes {grid.shape} and {grids[0].shape}"
             raise ValueError(
-                f"{grid.name} and {grids[0].name} are not channels of one image: their shapes are "
-                f"{grid.shape} and {grids[0].shape}, and shapes and affines must be equal"
+                f"{grid.name} and {grids[0].name} are not channels of one image: they have "
+                f"{places if grid.shape == grids[0].shape else shapes}, which must be equal"
             )
-    arrays = [v.array if v.has_channels else v.array[None] for v in volumes]
-    return replace(first, array=np.concatenate(arrays), has_channels=True)  # (C, X, Y[, Z])
+    arrays = [v.array if v.has_channels else v.array[None] for v in volumes]  # (C, X, Y[, Z])
+    if header_only:
+        shape = (sum(map(len, arrays)), *first.spatial_shape)
+        joined = placeholder(shape, np.result_type(*arrays))
+    else:
+        joined = np.concatenate(arrays)
+    return replace(first, array=joined, has_channels=True)

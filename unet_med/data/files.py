@@ -13,17 +13,19 @@ from monai.data.meta_tensor import MetaTensor
 
 from unet_med.data.array_writer import channel_first
 from unet_med.data.auto_reader import AutoReader
+from unet_med.data.cases import Files, files_of
 from unet_med.data.file_reader import Volume
 from unet_med.data.formats import FORMATS, format_of
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.label_reader import exact_floats
 
 
-def load_image(path: str | os.PathLike[str], **choice: Any) -> MetaTensor:
+def load_image(path: Files, **choice: Any) -> MetaTensor:
     """Read a whole image of any of our formats, chosen by suffix, in one step.
 
     Args:
-        path: an image file, or a folder with a DICOM series; see `AutoReader`.
+        path: an image file, or a folder with a DICOM series; see `AutoReader`. Several files
+            are the channels of one image.
         choice: `series`, `time` or `channel` of a TIFF with several, `pixel_size` of a file
             without one; see `AutoReader`.
 
@@ -50,8 +52,8 @@ class _ExactReader(AutoReader):
 
 def turned_onto(
     array: np.ndarray,
-    path: str | os.PathLike[str],
-    other: str | os.PathLike[str],
+    path: Files,
+    other: Files,
     names: tuple[str, str],
     **choice: Any,
 ) -> np.ndarray:
@@ -71,7 +73,7 @@ def turned_onto(
     return turn_onto(grid, Grid.of(load_header(other, **choice), names[1])).of_array(array)
 
 
-def load_header(path: str | os.PathLike[str], **choice: Any) -> Volume:
+def load_header(path: Files, **choice: Any) -> Volume:
     """Read the header of an image without its pixels.
 
     Args:
@@ -87,7 +89,8 @@ def load_header(path: str | os.PathLike[str], **choice: Any) -> Volume:
         FileNotFoundError: the file is missing.
         ValueError: its header cannot be read, or is not one image's.
     """
-    return AutoReader(**choice).open(Path(path).expanduser(), header_only=True)
+    files = [Path(file).expanduser() for file in files_of(path)]
+    return AutoReader(**choice).open_channels(files, header_only=True)
 
 
 def save_image(

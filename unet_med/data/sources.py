@@ -9,14 +9,17 @@ import hashlib
 import json
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unet_med.data.auto_reader import AutoReader
+from unet_med.data.cases import files_of
+from unet_med.data.datalist import look_for_images
 from unet_med.data.file_reader import Volume
+from unet_med.data.list_file import is_list
 from unet_med.data.nifti_reader import NiftiReader
 from unet_med.data.tiff_axes import arrange
 from unet_med.data.tiff_reader import TiffReader
@@ -61,7 +64,8 @@ def open_source(path: str | Path) -> Source:
     `.nii.gz` is decompressed from its start for every window: convert such files first.
 
     Args:
-        path: an OME-Zarr folder, or a `.tif`, `.tiff`, `.nii` or `.nii.gz` file.
+        path: an OME-Zarr folder, or a `.tif`, `.tiff`, `.nii` or `.nii.gz` file; or a data list
+            (JSON) whose one image to predict has its channels in several of these.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -71,6 +75,8 @@ def open_source(path: str | Path) -> Source:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    if is_list(path):
+        return _open_list(path)
     name = path.name.lower()
     if is_zarr(path):
         return _open_zarr(path)
@@ -81,6 +87,30 @@ def open_source(path: str | Path) -> Source:
     raise ValueError(
         f"{path} cannot be read window by window; give an OME-Zarr folder, .tif, .tiff, .nii or "
         f".nii.gz"
+    )
+
+
+def _open_list(path: Path) -> Source:
+    """The one image of a data list, whose files hold its channels."""
+    items = look_for_images(path).items
+    if len(items) != 1:
+        raise ValueError(
+            f"{path} lists {len(items)} images, and block by block takes one: list that alone"
+        )
+    files = files_of(items[0]["image"])
+    sources = [open_source(file) for file in files]
+    AutoReader(max_bytes=1 << 62).open_channels(list(map(Path, files)), header_only=True)
+
+    def read(window: Window) -> np.ndarray:
+        return np.concatenate([source.read(window) for source in sources])
+
+    return replace(
+        sources[0],
+        path=path,
+        channels=sum(source.channels for source in sources),
+        dtype=np.result_type(*(source.dtype for source in sources)),
+        identity={"files": files, "identities": [source.identity for source in sources]},
+        read=read,
     )
 
 

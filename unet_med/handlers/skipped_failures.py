@@ -17,6 +17,7 @@ from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
 from unet_med.data.atomic import atomic_write
+from unet_med.data.cases import files_of
 from unet_med.errors import befalls_all, one_line
 
 REPORT = "failed.json"
@@ -27,7 +28,7 @@ class Fault(NamedTuple):
     """An image that was set aside.
 
     Attributes:
-        image: its file.
+        image: its file, the first of several.
         reason: one sentence.
     """
 
@@ -65,7 +66,8 @@ class SkipFailuresDataset(Dataset):
         except Exception as error:
             if self.fail_fast or befalls_all(error):
                 raise
-            return {self.name_key: str(self.data[index][self.name_key]), _REASON: one_line(error)}
+            name = files_of(self.data[index][self.name_key])[0]
+            return {self.name_key: name, _REASON: one_line(error)}
 
 
 class SkipFailuresEvaluator(SupervisedEvaluator):

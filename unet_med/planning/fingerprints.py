@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from unet_med.data.datalist import HELD_OUT
 from unet_med.planning.ranges import as_ranges, from_ranges
 
 PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
@@ -16,8 +17,8 @@ class FileFacts:
     """What the header of one file says.
 
     Attributes:
-        name: relative to the folder of the data.
-        sha256: of the whole file.
+        name: relative to the folder of the data; of several files all names, with commas between.
+        sha256: of the whole file, or of the files one after the other.
         shape: `(X, Y[, Z])`, px.
         channels: 1 where the file has none.
         dtype: of its samples.
@@ -94,6 +95,7 @@ class Fingerprint:
         intensities: for each channel the percentiles `PERCENTILES` of the images' pixels.
         intensities_of: number of images that were looked at for them.
         reader: which image of files that hold several, and the pixel size that was told.
+        found_by: in words, how images and labels were found, where not by equal names.
     """
 
     images: str
@@ -105,6 +107,12 @@ class Fingerprint:
     intensities: tuple[tuple[float, ...], ...]
     intensities_of: int
     reader: Mapping[str, Any]
+    found_by: tuple[str, ...] = ()
+
+    @property
+    def held_out(self) -> str | None:
+        """What the data list itself validates on, in words; None: it does not say."""
+        return next((note for note in self.found_by if note.endswith(HELD_OUT)), None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dictionaries and numbers."""
@@ -120,6 +128,7 @@ class Fingerprint:
             for case in found["cases"]
         )
         found["instances"] = objects and Instances(**_tuples(objects))
+        found["found_by"] = tuple(found.get("found_by", ()))
         found["intensities"] = tuple(tuple(channel) for channel in found["intensities"])
         return cls(**found)
 

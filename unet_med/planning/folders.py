@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from unet_med.data.cases import Files
+
 PathLike = str | os.PathLike[str]
 
 
@@ -47,8 +49,13 @@ class DataFolder:
             root = None
         return cls(places[0], places[1] if len(places) == 2 else None, root)
 
-    def name(self, path: PathLike) -> str:
-        """Name of a file or folder of the data: relative to `root`, else its last two parts."""
+    def name(self, path: Files) -> str:
+        """Name of a file or folder of the data: relative to `root`, else its last two parts.
+
+        Of several files their names, with commas between.
+        """
+        if not isinstance(path, str | os.PathLike):
+            return ", ".join(map(self.name, path))
         place = Path(os.path.abspath(path))
         if self.root is not None and place.is_relative_to(self.root):
             return place.relative_to(self.root).as_posix()

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from unet_med import data
+from unet_med.data.cases import Files, files_of
+from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.file_reader import Volume
 from unet_med.data.grids import ORIENTED, Grid, turn_onto
 from unet_med.data.labels import LOOKED_AT, LabelSummary
@@ -49,9 +51,10 @@ def fingerprint(
         ValueError: an image without a label, a file that cannot be read; names the file.
     """
     folder = DataFolder.of(images, labels)
-    if labels is not None and all("label" in item for item in data.find_images(str(folder.images))):
+    if labels is not None and names_labels(folder.images):
         raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
-    pairs = data.find_pairs(str(folder.images), folder.labels and str(folder.labels))
+    listing = look_for_pairs(folder.images, folder.labels)
+    pairs = listing.items
     _check_files(pairs)
     heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
     looks = [_look(pair["label"], k, choice) for k, pair in enumerate(pairs)]
@@ -70,11 +73,12 @@ def fingerprint(
         intensities=_percentiles(sampled),
         intensities_of=len(sampled),
         reader=dict(choice),
+        found_by=listing.notes,
     )
 
 
 def _heads(
-    image: str, label: str, folder: DataFolder, choice: Mapping[str, Any]
+    image: Files, label: str, folder: DataFolder, choice: Mapping[str, Any]
 ) -> tuple[FileFacts, FileFacts]:
     """Of an image and its label, which lie on one grid, or can be turned onto it."""
     heads = data.load_header(image, **choice), data.load_header(label, **data.label_choice(choice))
@@ -87,11 +91,11 @@ def _heads(
     return _facts(image, names[0], heads[0]), _facts(label, names[1], heads[1])
 
 
-def _facts(path: str, name: str, header: Volume) -> FileFacts:
+def _facts(path: Files, name: str, header: Volume) -> FileFacts:
     sizes = header.pixel_size
     return FileFacts(
         name=name,
-        sha256=data.sha256(Path(path).expanduser()),
+        sha256=data.sha256([Path(file).expanduser() for file in files_of(path)]),
         shape=tuple(map(int, header.spatial_shape)),
         channels=header.array.shape[0] if header.has_channels else 1,
         dtype=str(header.array.dtype),
@@ -167,7 +171,7 @@ def _median(sizes: Sequence[np.ndarray], pixels: Sequence[Any]) -> float:
 
 
 def _sample(
-    paths: Sequence[str],
+    paths: Sequence[Files],
     seconds: float,
     choice: Mapping[str, Any],
     clock: Callable[[], float] = time.monotonic,

@@ -87,9 +87,7 @@ def _decide(
         "preset": _asked_or(steering, "preset", "modern", "trains fast and well on most images"),
         **labels,
         "slice_stacks": Decision(stack, _about_stacks(found, stack)),
-        "validation_fraction": _asked_or(
-            steering, "validation_fraction", 0.1, "enough to see how the training goes"
-        ),
+        "validation_fraction": _validation(found, steering, asked),
         "spatial_dims": dims,
         **pixels,
         "in_channels": Decision(found.cases[0].image.channels, "channels of the first image"),
@@ -106,6 +104,20 @@ def _asked_or(steering: Mapping[str, Any], id: str, default: Any, reason: str) -
     if steering.get(id) is not None:
         return Decision(steering[id], ASKED)
     return Decision(default, reason)
+
+
+def _validation(
+    found: Fingerprint, steering: Mapping[str, Any], asked: Mapping[str, Any]
+) -> Decision:
+    if found.held_out is None:
+        reason = "enough to see how the training goes"
+        return _asked_or(steering, "validation_fraction", 0.1, reason)
+    if "validation_fraction" in asked:
+        raise ValueError(
+            f"{found.images} says what to validate on ({found.held_out}), so a share of images "
+            "held back (--validation) has no effect: leave it out"
+        )
+    return Decision(0.1, f"not used: {found.held_out}")
 
 
 def _dims(found: Fingerprint, asked: int | None) -> Decision:

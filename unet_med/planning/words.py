@@ -41,6 +41,8 @@ def describe(plan: Plan) -> str:
     }
     if not value["overrides"]:
         del lines["config"]
+    if plan.data.found_by:
+        lines = {"found": "; ".join(plan.data.found_by), **lines}
     return "\n".join(f"{name:9} {text}" for name, text in lines.items())
 
 
@@ -56,6 +58,8 @@ def explain(plan: Plan) -> str:
 def _found(found: Fingerprint) -> Iterator[str]:
     kinds = ", ".join(sorted({case.image.dtype for case in found.cases}))
     yield f"  {len(found.cases)} image file(s) in {found.images}, {kinds}, {_sizes(found)}"
+    for note in found.found_by:
+        yield f"  {note}"
     if found.intensities and found.intensities[0]:
         low, high = (found.intensities[0][k] for k in (0, -1))
         yield (

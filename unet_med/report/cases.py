@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_med.data.cases import files_of
 from unet_med.instances import instances_from_mask, regrow, separate
 from unet_med.report import panels
 from unet_med.report.colours import class_colours
@@ -157,9 +158,9 @@ def as_viewed(array: Array, turn: Array | None) -> Array:
 def _image(entry: Entry, case: Case, choice: Mapping[str, Any]) -> Array | None:
     from unet_med import data
 
-    source = Path(entry["file"])
-    if not source.exists():
-        case.notes.append(f"the image is no longer at {source}")
+    source = entry.get("files", entry["file"])
+    if gone := [file for file in files_of(source) if not Path(file).exists()]:
+        case.notes.append(f"the image is no longer at {gone[0]}")
         return None
     if sha256(source) != entry["sha256"]:
         case.notes.append("the image file has changed since it was segmented")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unet_med.data.cases import shown
 from unet_med.report import panels
 from unet_med.report.cases import Case, Reading, load_case, pixel_size_text, size_text
 from unet_med.report.differences import DIFFERENCES
@@ -234,7 +235,7 @@ def _provenance(record: Record) -> dict[str, str]:
 
 def _file_row(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "name": Path(entry["file"]).name,
+        "name": shown(entry.get("files", entry["file"])),
         "size": size_text(entry),
         "pixel_size": pixel_size_text(entry),
         "sha256": entry["sha256"],

@@ -13,7 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import affine_to_spacing
 
 from unet_med.data.array_writer import known_unit
-from unet_med.data.formats import stem
+from unet_med.data.cases import case_name, files_in
 from unet_med.report.provenance import (
     RECORD,
     device_name,
@@ -82,7 +82,7 @@ class PredictionRecord:
             image = item.get("image")
             if isinstance(image, MetaTensor) and "filename_or_obj" in image.meta:
                 entry = describe(image)
-                self._images[stem(entry["file"])] = entry
+                self._images[case_name(files_in(image.meta))] = entry
         if time.monotonic() >= self._due:
             self._write(engine)
 
@@ -118,15 +118,16 @@ def describe(image: MetaTensor) -> dict[str, Any]:
     Shape and pixel size are those of the file, as are those of the results, even if the network
     saw another pixel size.
     """
-    source = Path(str(image.meta["filename_or_obj"])).absolute()
+    files = [str(Path(file).absolute()) for file in files_in(image.meta)]
     unit = known_unit(image.meta)
     dims = image.ndim - 1
     shape = [int(side) for side in image.meta.get("spatial_shape", image.shape[1:])]
     affine = torch.as_tensor(image.meta.get("original_affine", image.affine))
     sizes = affine_to_spacing(affine, dims)
     return {
-        "file": str(source),
-        "sha256": sha256(source),
+        "file": files[0],
+        **({"files": files} if len(files) > 1 else {}),
+        "sha256": sha256(files),
         "shape": [image.shape[0], *shape],
         "pixel_size": [round(float(size), 6) for size in sizes] if unit else None,
         "unit": unit,

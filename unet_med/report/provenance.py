@@ -18,6 +18,7 @@ from typing import Any
 
 from unet_med.data.atomic import atomic_write
 from unet_med.data.checksum import sha256
+from unet_med.data.folder_files import RECORD
 
 __all__ = [
     "PACKAGES",
@@ -31,7 +32,6 @@ __all__ = [
     "write_record",
 ]
 
-RECORD = "record.json"
 TRAINING = "training.json"
 PACKAGES = ("unet-med", "torch", "monai", "numpy", "scipy")
 

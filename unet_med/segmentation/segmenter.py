@@ -14,6 +14,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import LoadImaged, SaveImaged
 
 from unet_med.bundle import find_weights, inference_parser, require_trust
+from unet_med.data.cases import files_of
 from unet_med.data.sources import Source
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tiling import Tiling, tiling_of
@@ -118,14 +119,21 @@ class Segmenter:
 
     def __call__(
         self,
-        image: str | os.PathLike[str] | Source | torch.Tensor | np.ndarray,
+        image: str
+        | os.PathLike[str]
+        | list[str]
+        | tuple[str, ...]
+        | Source
+        | torch.Tensor
+        | np.ndarray,
         axes: str | None = None,
         spacing: float | Sequence[float] | None = None,
     ) -> Segmentation:
         """Segment an image.
 
         Args:
-            image: a file or folder that the bundle's reader knows; an opened volume
+            image: a file or folder that the bundle's reader knows, or a list of files, each a
+                channel; an opened volume
                 (`unet_med.volumes.open_source`); a `MetaTensor` `(C, X, Y[, Z])`; or an array
                 or tensor of grey values as in the file.
             axes: of an array, letters of X, Y, Z and C, such as ``"ZYX"`` or ``"CYX"``; needed
@@ -139,8 +147,8 @@ class Segmenter:
         Raises:
             ValueError: the image does not fit the network, or axes or spacing the array.
         """
-        if isinstance(image, (str, os.PathLike)):
-            item: Any = {"image": os.fspath(image)}
+        if isinstance(image, str | os.PathLike | list | tuple):
+            item: Any = {"image": files_of(image)}
             axes = None
         elif isinstance(image, Source):
             item, axes = {"image": from_source(image)}, None
@@ -188,7 +196,7 @@ class Segmenter:
 
     def _segment(self, item: dict[str, Any]) -> dict[str, Any]:
         """The item after the network: the image, and its logits as `pred`."""
-        loaded = not isinstance(item["image"], str)
+        loaded = not isinstance(item["image"], list)
         for transform in self.preprocessing.transforms:
             if not (loaded and isinstance(transform, LoadImaged)):
                 item = transform(item)

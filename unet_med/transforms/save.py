@@ -14,15 +14,17 @@ from monai.transforms.io.dictionary import SaveImaged
 from monai.utils.misc import ensure_tuple_rep
 
 from unet_med.data.array_writer import channel_first, known_unit, smallest_label_dtype
+from unet_med.data.cases import case_name, files_in
 from unet_med.data.files import save_image
-from unet_med.data.formats import result_suffix, stem
+from unet_med.data.formats import result_suffix
 from unet_med.data.tiff_writer import TiffWriter
 
 
 class SaveSegmentationd(SaveImaged):
     """Write `NAME_mask.tif`, `NAME_instances.tif`, `NAME_probabilities.tif`, one a key.
 
-    NAME is the source's file name without its image suffix. TIFF, OME-Zarr, PNG and other
+    NAME is the source's file name without its image suffix; of an image in several files, what
+    their names share. TIFF, OME-Zarr, PNG and other
     pictures give OME-TIFF, NIfTI and other medical formats `.nii.gz`, with the source's
     affine and unit; each file appears in one step. It is a `SaveImaged`, so that MONAI's
     tools recognise it.
@@ -77,9 +79,9 @@ class SaveSegmentationd(SaveImaged):
             meta = self._meta(item, key)
             array = channel_first(image)
             _check_grid(array, meta, key)
-            source = str(meta["filename_or_obj"])
+            source = files_in(meta)[0]
             save_image(
-                self._path(key, source),
+                self._path(key, files_in(meta)),
                 _cast(array, dtype or _default_dtype(key)),
                 image.affine if isinstance(image, MetaTensor) else meta.get("affine"),
                 known_unit(meta),
@@ -94,10 +96,11 @@ class SaveSegmentationd(SaveImaged):
                 return candidate.meta
         raise ValueError(f"neither {key!r} nor {self.image_key!r} has metadata that names its file")
 
-    def _path(self, key: Hashable, source: str) -> Path:
+    def _path(self, key: Hashable, files: list[str]) -> Path:
+        source = files[0]
         extension = result_suffix(source)
         part = self.suffixes.get(str(key), key)
-        path = self.output_dir / f"{stem(source)}_{part}{extension}"
+        path = self.output_dir / f"{case_name(files)}_{part}{extension}"
         if self._source_of.setdefault(path, source) != source:
             raise ValueError(
                 f"{path} would be written for {source} and for {self._source_of[path]}; "

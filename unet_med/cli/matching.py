@@ -1,0 +1,93 @@
+"""Which file is the result of which truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from unet_med.data.cases import case_name, same_name
+from unet_med.data.folder_files import RESULTS, image_files
+from unet_med.data.formats import stem
+from unet_med.data.list_file import is_list, read_list
+from unet_med.data.pairing import label_base
+
+SECTIONS = ("test", "validation", "training")  # of a data list, in the order they are tried
+CHANNEL = "_0000"  # which nnU-Net adds to an image's name, and not to its label's
+
+
+class Truths(NamedTuple):
+    """What results are scored against.
+
+    Attributes:
+        files: label files by the name of their image.
+        said: where they come from, where that is not plain.
+    """
+
+    files: Mapping[str, str]
+    said: str | None = None
+
+
+def find_results(results: str) -> dict[str, str]:
+    """Files of a folder of results, or the one file, by name."""
+    return {same_name(stem(path)): str(path) for path in image_files(results)}
+
+
+def find_truths(truth: str, found: Mapping[str, str]) -> Truths:
+    """Labels of a folder, a file, or a data list, by the names of their images.
+
+    Of a data list, the first section of test, validation and training that names labels and
+    has a result. In a folder, labels may share an ending, such as `_mask`, that results lack.
+
+    Args:
+        truth: folder, file or data list (JSON).
+        found: the results.
+
+    Raises:
+        ValueError: a data list without labels, or two truths of one name.
+    """
+    if is_list(truth):
+        return _of_list(Path(truth), found)
+    files: dict[str, str] = {}
+    for path in image_files(truth):
+        if (other := files.setdefault(same_name(stem(path)), str(path))) != str(path):
+            raise ValueError(f"two truths of one name: {other} and {path}")
+    bases = {base: files[name] for name in files if (base := label_base(name))}
+    if len(bases) == len(files) and any(_found(base, found, RESULTS) for base in bases):
+        return Truths(bases)
+    return Truths(files)
+
+
+def match(name: str, found: Mapping[str, str], results: str, suffixes: Sequence[str]) -> str:
+    """The result of an image.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if len(found) == 1 and Path(results).is_file():
+        return next(iter(found.values()))
+    if file := _found(name, found, suffixes):
+        return file
+    raise ValueError(
+        f"no result for {name} in {results}: expected a file named {name}{suffixes[-2]}"
+    )
+
+
+def _found(name: str, found: Mapping[str, str], suffixes: Sequence[str]) -> str | None:
+    names = (name + channel + suffix for suffix in suffixes for channel in ("", CHANNEL))
+    return next((found[each] for each in names if each in found), None)
+
+
+def _of_list(path: Path, found: Mapping[str, str]) -> Truths:
+    sections = {
+        section: {same_name(case_name(i["image"])): i["label"] for i in items if "label" in i}
+        for section, items in read_list(path).items()
+    }
+    labelled = [section for section in SECTIONS if sections.get(section)]
+    if not labelled:
+        raise ValueError(f"data list {path} names no labels: give a folder of labels as truth")
+    scored = [
+        s for s in labelled if any(_found(name, found, (*RESULTS, "")) for name in sections[s])
+    ]
+    section = (scored or labelled)[0]
+    return Truths(sections[section], f"truth: the labels of {section!r} of {path.name}")

@@ -1,0 +1,58 @@
+"""A case: one image in one file, or in several that hold a channel each."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from unet_med.data.formats import stem
+
+Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Case = str | list[str]  # as an item of a data list has it
+
+SEPARATORS = "_-. "
+
+
+def files_of(case: Files) -> list[str]:
+    """The files of a case, in the order of its channels."""
+    return [str(file) for file in ([case] if isinstance(case, str | os.PathLike) else case)]
+
+
+def case_name(case: Files) -> str:
+    """Name of a case and of its results: of one file its stem, of several what they share.
+
+    That are whole words; files that share none are named after their folder.
+
+    >>> case_name("a/x_0000.nii.gz")
+    'x_0000'
+    >>> case_name(["a/x_0000.nii.gz", "a/x_0001.nii.gz"]), case_name(["p1/t1.nii", "p1/t2.nii"])
+    ('x', 'p1')
+    """
+    files = files_of(case)
+    stems = [stem(file) for file in files]
+    if len(files) == 1:
+        return stems[0]
+    words = zip(*(re.split(f"([{re.escape(SEPARATORS)}])", name) for name in stems), strict=False)
+    same = takewhile(lambda word: len(set(word)) == 1, words)
+    shared = "".join(word[0] for word in same).rstrip(SEPARATORS)
+    return shared or Path(files[0]).absolute().parent.name or stems[0]
+
+
+def same_name(name: str) -> str:
+    """A name in one Unicode form: macOS writes an umlaut as two characters, Linux as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def files_in(meta: Mapping[str, Any]) -> list[str]:
+    """Files that the metadata of an image name."""
+    return files_of(meta.get("files") or str(meta["filename_or_obj"]))
+
+
+def shown(case: Files) -> str:
+    """File names of a case for a message."""
+    return ", ".join(Path(file).name for file in files_of(case))

@@ -1,0 +1,74 @@
+"""nnU-Net's names: `case_0000.nii.gz`, `case_0001.nii.gz` are the channels of one case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from unet_med.data.cases import Case, files_of, same_name, shown
+from unet_med.data.formats import stem
+
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+
+
+def channel_of(name: str) -> tuple[str, int] | None:
+    """Case and channel that a file's stem names; None where it names none.
+
+    >>> channel_of("BRATS_001_0003")
+    ('BRATS_001', 3)
+    """
+    found = _CHANNEL.fullmatch(name)
+    return (found[1], int(found[2])) if found else None
+
+
+def channel_cases(files: Sequence[str]) -> dict[str, Case] | None:
+    """The files of each case, in the order of their channels; None where a name has no channel.
+
+    A case of one file is that file.
+
+    Raises:
+        ValueError: two files of one case and channel.
+    """
+    cases: dict[str, dict[int, str]] = {}
+    for file in files:
+        split = channel_of(same_name(stem(file)))
+        if split is None:
+            return None
+        case, channel = split
+        if (other := cases.setdefault(case, {}).setdefault(channel, file)) != file:
+            raise ValueError(f"{other} and {file} are one channel of one case: remove one")
+    ordered = {case: [found[k] for k in sorted(found)] for case, found in cases.items()}
+    return {case: found[0] if len(found) == 1 else found for case, found in ordered.items()}
+
+
+def require_complete(cases: dict[str, Case], count: int | None = None) -> None:
+    """Refuse cases that lack a channel that another one has.
+
+    Args:
+        cases: of `channel_cases`.
+        count: of channels; None: as many as the case with the most.
+
+    Raises:
+        ValueError: names the case, what it has and what it lacks.
+    """
+    channels = {case: _numbers(files) for case, files in cases.items()}
+    wanted = set(range(count)) if count else set().union(*channels.values())
+    for case, found in channels.items():
+        if missing := sorted(wanted - found):
+            raise ValueError(
+                f"case {case} has {shown(cases[case])} and lacks channel _{missing[0]:04}: "
+                "add that file, or remove the case"
+            )
+
+
+def group_channels(files: Sequence[str], channels: int) -> list[Case]:
+    """Cases of so many channels, where the names of all files say so; else the files."""
+    cases = channel_cases(files) if channels > 1 else None
+    wanted = set(range(channels))
+    if not cases or any(_numbers(found) != wanted for found in cases.values()):
+        return list(files)
+    return list(cases.values())
+
+
+def _numbers(case: Case) -> set[int]:
+    return {split[1] for file in files_of(case) if (split := channel_of(same_name(stem(file))))}

@@ -1,0 +1,74 @@
+"""Images in a folder: what people put there, without what systems and this package leave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from unet_med.data.cases import same_name
+from unet_med.data.channels import channel_of
+from unet_med.data.formats import SUFFIXES, format_of, stem
+
+RECORD = "record.json"  # what a prediction leaves beside its results
+RESULTS = ("_mask", "_instances", "_probabilities")  # endings of the results' names
+
+
+def image_files(images: str | Path) -> list[Path]:
+    """Image files of a folder, in the order of their names, or the one file.
+
+    Hidden files are passed over: `._a.tif` holds what macOS knows of `a.tif`.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: a folder without images.
+    """
+    path = Path(images)
+    if not path.exists() and not path.is_symlink():  # a link without target fails when it is read
+        raise FileNotFoundError(f"{path} does not exist")
+    found = format_of(path)
+    if not path.is_dir() or (found and found.is_folder):  # a folder that is one image
+        return [path]
+    files = sorted(file for file in path.iterdir() if _is_image(file))
+    if not files:
+        raise ValueError(f"folder {path} holds no images ({' '.join(SUFFIXES)})")
+    return files
+
+
+def without_results(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Leave out results of a prediction: those of the other files, or of `record.json`'s.
+
+    Raises:
+        ValueError: nothing else is there.
+    """
+    left = without_endings(files, RESULTS, others=_predicted(folder))
+    if not left:
+        raise ValueError(f"folder {folder} holds results of a prediction, and no images")
+    return left
+
+
+def without_endings(
+    files: Sequence[Path], endings: Sequence[str], *, others: Sequence[str] = ()
+) -> list[Path]:
+    """Leave out files whose name is that of another file, or of `others`, and an ending."""
+    names = {file: same_name(stem(file)) for file in files}
+    cases = {split[0] for name in names.values() if (split := channel_of(name))}
+    known = {*names.values(), *cases, *map(same_name, others)}
+    marked = {name + end for name in known for end in endings}
+    return [file for file in files if names[file] not in marked]
+
+
+def _is_image(file: Path) -> bool:
+    if file.name.startswith(".") or not file.name.lower().endswith(SUFFIXES):
+        return False
+    found = format_of(file)
+    return not file.is_dir() or bool(found and found.is_folder)
+
+
+def _predicted(folder: Path) -> list[str]:
+    """Names of the images whose results lie in a folder."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return list(record["images"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or of somebody else
+        return []

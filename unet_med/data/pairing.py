@@ -1,0 +1,165 @@
+"""Which label belongs to which image, by the names of their files."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from unet_med.data.cases import SEPARATORS, Case, case_name, same_name, shown
+from unet_med.data.channels import channel_cases, require_complete
+from unet_med.data.formats import stem
+
+LABEL_WORDS = re.compile("(cp_)?masks?|segs?|segmentations?|labels?|gt|truth|instances?")
+IMAGE_WORDS = re.compile(r"\d{4}|ima?ge?s?|raw")
+
+
+class Pairs(NamedTuple):
+    """Images with their labels.
+
+    Attributes:
+        pairs: files of each image, and its label.
+        how: in words, where the names are not equal; else None.
+    """
+
+    pairs: list[tuple[Case, str]]
+    how: str | None
+
+
+def pair_by_name(images: Sequence[Case], labels: Sequence[str]) -> Pairs:
+    """Find the label of each image: of its name; of its case's name; of its name and an ending.
+
+    Names like `case_0000` are channels of a case where the labels are named after the case, and
+    else the images' names alone. An ending is one that all labels share, such as `_mask`.
+
+    Args:
+        images: files of each image.
+        labels: candidates; those of no image are left out.
+
+    Raises:
+        ValueError: an image without a label, two labels of one name, two endings that fit, or a
+            case that lacks a channel.
+    """
+    by_name = _by_name(labels)
+    for way in (_equal, _by_case, _by_endings):
+        if found := way(images, by_name):
+            return found
+    raise _no_label(images, by_name)
+
+
+def label_base(name: str) -> str | None:
+    """A label's name without an ending that says so: `a_mask` -> `a`; None: it has none.
+
+    >>> label_base("cell_1_masks"), label_base("cell_1")
+    ('cell_1', None)
+    """
+    found = re.fullmatch(f"(.+?)[{re.escape(SEPARATORS)}]({LABEL_WORDS.pattern})", name, re.I)
+    return found[1] if found else None
+
+
+def _by_name(labels: Sequence[str]) -> dict[str, str]:
+    by_name: dict[str, str] = {}
+    for path in labels:
+        if (other := by_name.setdefault(same_name(stem(path)), path)) != path:
+            raise ValueError(f"two labels of one name: {other} and {path}")
+    return by_name
+
+
+def _equal(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
+    names = [same_name(case_name(image)) for image in images]
+    if not all(name in by_name for name in names):
+        return None
+    return Pairs([(image, by_name[n]) for image, n in zip(images, names, strict=True)], None)
+
+
+def _by_case(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
+    """Images that are channels of the cases that the labels are named after."""
+    cases = _cases(images)
+    ending = _label_ending(list(cases), by_name) if cases else None
+    if ending is None:
+        return None
+    require_complete(cases)
+    last = max(1 if isinstance(case, str) else len(case) for case in cases.values()) - 1
+    how = ["the images' names end in _0000"]
+    how = [f"_0000 to _{last:04} of the images' names are the channels of a case"] if last else how
+    how += [f"the labels' names end in {ending}"] if ending else []
+    return Pairs([(case, by_name[name + ending]) for name, case in cases.items()], "; ".join(how))
+
+
+def _cases(images: Sequence[Case]) -> dict[str, Case]:
+    files = [image for image in images if isinstance(image, str)]
+    return (len(files) == len(images) and channel_cases(files)) or {}
+
+
+def _by_endings(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
+    """Names that differ in their endings alone: `a_img` and `a_mask`."""
+    names = [same_name(case_name(image)) for image in images]
+    for image_ending in ("", _image_ending(names)):
+        bases = [name.removesuffix(image_ending) for name in names]
+        ending = _label_ending(bases, by_name)
+        if ending is None or len(set(bases)) < len(bases):
+            continue
+        ends = {"images": image_ending, "labels": ending}
+        how = "; ".join(f"the {what}' names end in {end}" for what, end in ends.items() if end)
+        found = [(image, by_name[b + ending]) for image, b in zip(images, bases, strict=True)]
+        return Pairs(found, how)
+    return None
+
+
+def _image_ending(names: Sequence[str]) -> str:
+    """The last word of every name, with what is before it; empty where they differ."""
+    word = _last_word(names[0])
+    same = word and all(_last_word(name) == word for name in names)
+    several = len(names) > 1 and any(map(str.isalpha, word))
+    return word if same and (several or IMAGE_WORDS.fullmatch(word[1:].lower())) else ""
+
+
+def _last_word(name: str) -> str:
+    found = re.search(f"(?<=.)[{re.escape(SEPARATORS)}][^{re.escape(SEPARATORS)}]+$", name)
+    return found[0] if found else ""
+
+
+def _label_ending(bases: Sequence[str], by_name: Mapping[str, str]) -> str | None:
+    """What follows the image's name in every label's; empty: nothing; None: there is no such.
+
+    Raises:
+        ValueError: several fit.
+    """
+    if all(base in by_name for base in bases):
+        return ""
+    first = bases[0]
+    ends = [name[len(first) :] for name in by_name if name.startswith(first)]
+    fits = [end for end in ends if _is_ending(end, len(bases))]
+    fits = [end for end in fits if all(base + end in by_name for base in bases)]
+    if len(fits) > 1:
+        raise ValueError(
+            f"labels of {first} may end in {' or '.join(sorted(fits))}: leave those of one ending"
+        )
+    return fits[0] if fits else None
+
+
+def _is_ending(end: str, count: int) -> bool:
+    """Whether something is said by an ending; one pair alone takes a word that means labels."""
+    if not end or end[0] not in SEPARATORS:
+        return False
+    return bool(LABEL_WORDS.fullmatch(end[1:].lower())) or (
+        count > 1 and any(map(str.isalpha, end))
+    )
+
+
+def _no_label(images: Sequence[Case], by_name: Mapping[str, str]) -> ValueError:
+    named = {same_name(case_name(image)): image for image in images}
+    cases = _cases(images)
+    named = cases if cases.keys() & by_name.keys() else named
+    name = next((name for name in named if name not in by_name), next(iter(named)))
+    near = [other for other in by_name if other.startswith(name)]
+    near = near or difflib.get_close_matches(name, by_name, 1)
+    folder = Path(next(iter(by_name.values()))).parent
+    first = shown(named[name])
+    return ValueError(
+        f"image {first} has no label of the same name in {folder}: "
+        f"expected {name}{first[len(stem(first)) :] if ', ' not in first else '.tif'}, for example"
+        + (f"; the nearest is {Path(by_name[near[0]]).name}" if near else "")
+    )
