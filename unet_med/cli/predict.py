@@ -70,8 +70,8 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[str]) -> int:
     weights = bundle.find_weights(folder)
     check_folder(args.output)
     settings: dict[str, Any] = {
-        "images": [str(Path(path).absolute()) for path in images],
-        "output_dir": str(Path(args.output).absolute()),
+        "images": [Path(path).absolute() for path in images],
+        "output_dir": Path(args.output).absolute(),
         "outputs": _outputs(args),
         "device": f"$torch.device('{choose_device(args.device)}')",
     }
@@ -79,7 +79,7 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[str]) -> int:
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
     if weights.suffix != ".pt":
-        settings["checkpoint"] = str(weights.absolute())
+        settings["checkpoint"] = weights.absolute()
     if args.fail_fast:
         settings["fail_fast"] = True
     print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
