@@ -33,7 +33,8 @@ class PredictionRecord:
     It holds versions, device, time, the SHA-256 of the weights, and for every image
     its file, shape, pixel size and SHA-256, under the name that its results carry. A
     further run of the same weights and settings into the folder adds its images; what
-    other weights left is no longer listed, and scores go with the results they are of.
+    other weights left is listed as `earlier`, and scores go with the results they are of. A run
+    that would write over the results of another image of the same name is refused.
     It is written after the first image and every ten seconds, so that a run that is stopped leaves
     no record of what it has written over.
 
@@ -74,6 +75,27 @@ class PredictionRecord:
         self._began = time.monotonic()
         self._due = 0.0
         self._made_by = None
+        self._refuse_to_replace(engine)
+
+    def _refuse_to_replace(self, engine: Engine) -> None:
+        """Refuse to write over the results of another image of the same name."""
+        record = read_record(self.folder)
+        known = {**record.get("earlier", {}), **record.get("images", {})}
+        loader: Any = engine.state.dataloader
+        for item in getattr(getattr(loader, "dataset", None), "data", None) or ():
+            source = item.get("image") if isinstance(item, dict) else None
+            if not isinstance(source, (str, Path)):
+                continue
+            name = stem(source)
+            before = known.get(name)
+            if before and _is_other(Path(source), before) and self._has_results(name):
+                raise ValueError(
+                    f"{self.folder} holds the results of {before['file']}, and those of {source} "
+                    f"would replace them: give another output folder"
+                )
+
+    def _has_results(self, name: str) -> bool:
+        return any(path.name.startswith(f"{name}_") for path in self.folder.iterdir())
 
     def _keep(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -96,13 +118,21 @@ class PredictionRecord:
         before = read_record(self.folder)
         state: Any = engine.state
         same = all(before.get(key) == value for key, value in made_by.items())
+        listed = {**(before.get("images", {}) if same else {}), **self._images}
+        earlier = {**before.get("earlier", {}), **before.get("images", {})}
+        earlier = {
+            name: {key: entry[key] for key in ("file", "sha256")}
+            for name, entry in earlier.items()
+            if name not in listed
+        }
         record = {
             "finished": now(),
             "seconds": round(time.monotonic() - self._began, 3),
             "versions": versions(),
             "device": device_name(state.device),
             **made_by,
-            "images": {**(before["images"] if same else {}), **self._images},
+            "images": listed,
+            **({"earlier": earlier} if earlier else {}),
         }
         write_record(self.folder / RECORD, record)
         self._due = time.monotonic() + EVERY_SECONDS
@@ -111,6 +141,13 @@ class PredictionRecord:
         if self.weights is None or not Path(self.weights).is_file():
             return None
         return {"file": str(Path(self.weights).absolute()), "sha256": sha256(self.weights)}
+
+
+def _is_other(source: Path, before: dict[str, Any]) -> bool:
+    """Whether an image is not the one that was recorded, which may have moved or changed."""
+    if not source.exists() or str(source.absolute()) == before["file"]:
+        return False
+    return bool(sha256(source) != before["sha256"])
 
 
 def describe(image: MetaTensor) -> dict[str, Any]:
