@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import SaveImage
 
+from unet_med.data import load_image
 from unet_med.data.array_writer import smallest_label_dtype
 
 
@@ -23,3 +27,29 @@ def test_labels_take_the_smallest_dtype(values, dtype):
 def test_what_is_no_label_is_refused(values):
     with pytest.raises(ValueError, match=r"not integers|32 bits"):
         smallest_label_dtype(np.array(values))
+
+
+WRITERS = {"Tiff": [".tif", ".tiff", ".TIF"], "Nifti": [".nii", ".nii.gz"], "OmeZarr": [".zarr"]}
+
+
+def saved(writer, folder, **options) -> str:
+    """Name of what MONAI's transform writes."""
+    image = MetaTensor(torch.ones(1, 8, 9, dtype=torch.uint8), meta={"filename_or_obj": "/x/im.a"})
+    save = SaveImage(folder, writer=writer, separate_folder=False, print_log=False, **options)
+    save(image)
+    [path] = folder.iterdir()
+    assert load_image(path).shape == (1, 8, 9)  # the suffix says what is inside
+    return path.name
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_names_say_what_is_inside(writer, tmp_path):
+    dotted = f"unet_med.data.{writer}Writer"
+    for number, suffix in enumerate(WRITERS[writer]):
+        name = saved(dotted, tmp_path / str(number), output_ext=suffix)
+        assert name == f"im_trans{suffix}"
+    if writer != "Nifti":  # MONAI's suffix, where none is given
+        with pytest.warns(UserWarning, match=r"not im_trans\.nii\.gz: give SaveImage output_ext="):
+            assert saved(dotted, tmp_path / "default") == f"im_trans{WRITERS[writer][0]}"
+    with pytest.raises(RuntimeError, match=r"im_trans\.png is no name for .*output_ext="):
+        saved(dotted, tmp_path / "png", output_ext=".png")

@@ -19,6 +19,7 @@ from processes import finish, start_module
 import unet_med
 from unet_med import bundle
 from unet_med.data import load_image
+from unet_med.workflows import UNetInferWorkflow
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"features": [2, 4, 8], "tile_size": 84, "epochs": 1, "num_workers": 0}
@@ -154,6 +155,29 @@ def test_inference_writes_results_on_the_images_grid(
     assert record["weights"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert list(record["images"]) == ["cells_000", "cells_001", "cells_002"]
     assert record["settings"]["label_kind"] == "instances"
+
+
+@pytest.mark.parametrize("door", ["inference", "evaluate", "python"])
+def test_initialize_loads_the_trained_weights(door: str, trained: Path, cells: Path) -> None:
+    saved = torch.load(trained / "models/model.pt", weights_only=True)
+    ids = {"images": f"{cells}/images", "device": "$torch.device('cpu')"}
+    workflow: Any
+    if door == "python":
+        workflow = UNetInferWorkflow(trained, **ids)
+    else:
+        config = str(trained / f"configs/{door}.json")
+        root = str(trained)
+        workflow = ConfigWorkflow(config, workflow_type="infer", bundle_root=root, **ids)
+    workflow.initialize()
+    network = workflow.network_def
+    assert all(torch.equal(value, saved[name]) for name, value in network.state_dict().items())
+    assert not network.training
+
+
+def test_initialize_of_an_untrained_bundle_leaves_the_network(tmp_path: Path) -> None:
+    workflow = UNetInferWorkflow(bundle.copy_bundle(tmp_path / "copy"), features=[2, 4])
+    workflow.initialize()
+    assert workflow.network_def.depth == 1
 
 
 def test_monai_loads_the_trained_network(trained: Path) -> None:

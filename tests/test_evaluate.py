@@ -252,6 +252,8 @@ def test_scaled_classes_are_rounded(tmp_path: Path) -> None:
     write(tmp_path / "truth", a=np.array([[0, 0.99997, 2.0003]], np.float32))
     write(tmp_path / "results", a=np.array([[0, 1, 2]], np.uint8))
     assert all_of(tmp_path, "--label-kind", "classes")["mean Dice"] == 1
+
+
 def test_a_movie_is_scored_as_it_was_read(tmp_path: Path, capsys) -> None:
     movie = np.random.default_rng(0).integers(0, 2, (3, 8, 9)).astype(np.uint8)
     (tmp_path / "truth").mkdir()

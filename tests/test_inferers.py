@@ -19,6 +19,7 @@ from torch import nn
 
 from unet_med import memory
 from unet_med.inferers import OverlapTileInferer
+from unet_med.inferers.batch_statistics import batch_norms
 from unet_med.inferers.pixels import BORDERS, Pixels, in_memory
 from unet_med.inferers.test_time_augmentation import View, views
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides
@@ -571,6 +572,68 @@ def test_networks_that_keep_no_statistics_are_left_alone(norm):
     net, image = unet(norm=norm, padding="same"), torch.randn(1, 1, 40, 40)
     expected = run(OverlapTileInferer(-1), image, net)
     assert torch.equal(run(OverlapTileInferer(-1, statistics="image"), image, net), expected)
+
+
+# --- gradients --------------------------------------------------------------------------
+
+
+def mirrored_pass(image: torch.Tensor, net: UNet) -> torch.Tensor:
+    """One pass over an image that torch mirrored; whole strides, so that nothing is cut off."""
+    return net(nn.functional.pad(image, [net.margin] * 4, mode="reflect"))
+
+
+@pytest.mark.parametrize("tta", [None, "rotations"])
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_gradients_are_those_of_one_pass(norm, tta):
+    net = unet(norm=norm, dropout=0.0).double()
+    side = 2 * smallest_tile(net) - 2 * net.margin  # what a valid pass gives back whole
+    side = net.output_size(net.input_size_for(side))
+    image = torch.randn(2, 1, side, side, dtype=torch.float64)
+    pull = torch.randn(2, 3, side, side, dtype=torch.float64)
+
+    def gradients(run):
+        x = image.clone().requires_grad_()
+        loss = (run(x) * pull).sum()
+        return torch.autograd.grad(loss, [x, *net.parameters()])
+
+    inferer = OverlapTileInferer(smallest_tile(net, 2), 2, tta=tta)
+    ways = [View()] if tta is None else views(tta, 2)
+    found = gradients(lambda x: inferer(x, net))
+    expected = gradients(
+        lambda x: sum(way.undo(mirrored_pass(way.apply(x), net)) for way in ways) / len(ways)
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_flow_where_only_one_side_requires_them():
+    net, image = unet(), torch.rand(1, 1, 60, 60)
+    frozen = copy.deepcopy(net).requires_grad_(False)
+    wanted = MetaTensor(image.clone().requires_grad_(), meta={"a": 1})
+    assert OverlapTileInferer()(wanted, frozen).requires_grad
+    assert OverlapTileInferer()(image, net).requires_grad
+    assert not OverlapTileInferer()(image, frozen).requires_grad
+    volume = torch.rand(1, 1, 60, 60, 2, requires_grad=True)
+    [slope] = torch.autograd.grad(OverlapTileInferer()(volume, frozen).sum(), volume)
+    assert slope.abs().amin(dim=(0, 1, 2, 3)).shape == (2,)
+    assert slope.any()
+
+
+def test_gradients_under_statistics_of_the_image():
+    """The statistics are constants: as with a network that keeps them."""
+    net = unet(norm="batch", padding="same", dropout=0.0).double().eval()
+    image = torch.randn(1, 1, 64, 48, dtype=torch.float64, requires_grad=True)
+    inferer = OverlapTileInferer(smallest_tile(net, 3), statistics="image")
+    found = inferer(image, net)
+    again = inferer(image, net)  # before the first one's gradient is asked for
+    fixed = copy.deepcopy(net)
+    statistics = inferer.image_statistics(in_memory(image.detach()), image.shape[2:], net)
+    for layer, own in zip(batch_norms(fixed), statistics, strict=True):
+        layer.load_state_dict(own, strict=False)
+    expected = fixed(image)
+    [one, two, three] = (torch.autograd.grad(y.sum(), image)[0] for y in (found, again, expected))
+    torch.testing.assert_close(one, three, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(two, three, rtol=1e-9, atol=1e-9)
 
 
 # --- tile sizes -------------------------------------------------------------------------

@@ -147,7 +147,9 @@ def test_damaged_weights(name: str, bundle: Path, capsys: pytest.CaptureFixture[
         assert name in refusal(bundle, capsys)
     other = {key: value.repeat_interleave(2, 0) for key, value in state.items() if value.ndim}
     save_file(other, path) if name.endswith("tensors") else torch.save(other, path)
-    assert f"{name} cannot be loaded as weights of this network" in refusal(bundle, capsys)
+    said = refusal(bundle, capsys)
+    assert f"{name} does not fit the network at contracting.0.0.convs.0.conv.weight" in said
+    assert "give the preset, features and channels of the training that made it" in said
 
 
 def test_safetensors_give_the_same_result(bundle: Path, tmp_path: Path) -> None:

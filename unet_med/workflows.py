@@ -23,6 +23,7 @@ from unet_med.bundle import (
     require_ids,
     require_trust,
 )
+from unet_med.bundle.literal import literal
 
 
 class UNetWorkflow(PythonicWorkflow):
@@ -33,7 +34,8 @@ class UNetWorkflow(PythonicWorkflow):
         overrides: names of override files of the bundle (`"modern"`) or paths of others, merged
             in this order.
         **settings: ids of the config with new values, any Python objects; nested ids as
-            `**{"train::dataset::cache": False}`.
+            `**{"train::dataset::cache": False}`. A string that begins with `$`, `@` or `%` is
+            MONAI's syntax; a path that does so is given as a `Path`.
 
     Raises:
         FileNotFoundError: an override file is not there.
@@ -59,7 +61,7 @@ class UNetWorkflow(PythonicWorkflow):
             workflow_type="train" if self.kind == "train" else "infer",
             config_file=config,  # type: ignore[arg-type]
             meta_file=str(configs / "metadata.json"),
-            **{"bundle_root": str(root), **settings},
+            **literal({"bundle_root": root, **settings}),
         )
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
@@ -84,7 +86,7 @@ class UNetWorkflow(PythonicWorkflow):
         return self.parser.get_parsed_content(id) if id in self.parser else None
 
     def _set_property(self, name: str, property: dict[Any, Any], value: Any) -> None:
-        self.parser[property[BundlePropertyConfig.ID]] = value
+        self.parser[property[BundlePropertyConfig.ID]] = literal(value)
         self._is_initialized = False
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from unet_med.bundle import literal
+
 BUNDLE = Path(__file__).resolve().parents[1]
 SETTINGS: dict[str, Any] = {
     "bundle_root": str(BUNDLE),
@@ -38,7 +40,7 @@ def train(images: str, labels: str, **settings: Any) -> ConfigWorkflow:
         meta_file=str(BUNDLE / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="train",
-        **{**SETTINGS, "images": images, "labels": labels, **settings},
+        **literal({**SETTINGS, "images": images, "labels": labels, **settings}),
     )
     workflow.initialize()
     workflow.run()

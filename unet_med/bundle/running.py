@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.bundle.ids import require_ids
+from unet_med.bundle.literal import literal
 from unet_med.bundle.trust import require_trust
 from unet_med.bundle.writing import Settings
 
@@ -27,8 +28,8 @@ def inference_parser(bundle: Path, ids: Settings) -> Any:
         raise ValueError(f"{bundle} is no trained bundle: {config} is missing; train it first")
     parser = ConfigParser(ConfigParser.load_config_file(config))
     require_ids(ids, source=str(bundle), configs=[parser.get()])
-    for name, value in {"bundle_root": str(bundle), **ids}.items():
-        parser[name] = value
+    for name, value in {"bundle_root": bundle, **ids}.items():
+        parser[name] = literal(value)
     return parser
 
 
@@ -40,7 +41,7 @@ def load_workflow(
     Args:
         bundle: folder of the bundle.
         kind: `"train"` or `"inference"`.
-        settings: ids to override for this run.
+        settings: ids to override for this run; see `unet_med.bundle.literal` for strings.
         trust: run also what unet-med's own bundle does not name.
 
     Returns:
@@ -60,8 +61,7 @@ def load_workflow(
         meta_file=str(configs / "metadata.json"),
         logging_file=False,
         workflow_type="train" if kind == "train" else "infer",
-        bundle_root=str(bundle),
-        **(settings or {}),
+        **literal({"bundle_root": bundle, **(settings or {})}),
     )
     workflow.initialize()
     return workflow
@@ -73,10 +73,14 @@ def command_line(bundle: Path, kind: str, settings: Settings | None = None) -> s
 
     configs = bundle / "configs"
     words = ["python", "-m", "monai.bundle", "run"]
-    words += ["--config_file", str(configs / f"{kind}.json")]
-    words += ["--meta_file", str(configs / "metadata.json")]
-    words += ["--logging_file", str(configs / "logging.conf")]
-    for key, value in {"bundle_root": str(bundle), **(settings or {})}.items():
+    for option, name in (
+        ("config_file", f"{kind}.json"),
+        ("meta_file", "metadata.json"),
+        ("logging_file", "logging.conf"),
+    ):
+        text = str(configs / name)
+        words += [f"--{option}", repr(text) if "#" in text else text]  # Fire takes it for a comment
+    for key, value in literal({"bundle_root": bundle, **(settings or {})}).items():
         if value is None:
             value = "$None"  # MONAI drops an option that is None; an expression arrives
         words += [f"--{key}", value if isinstance(value, str) else repr(value)]

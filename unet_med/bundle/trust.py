@@ -16,6 +16,7 @@ from unet_med.bundle.inspection import (
     targets_of,
     uses_in,
 )
+from unet_med.bundle.literal import is_literal
 
 READ_BY_PREDICT = ("inference.json", "metadata.json")
 _EARLIER = {  # named by bundles of earlier versions
@@ -62,7 +63,12 @@ def foreign(folder: Path) -> list[str]:
     files = [path for name in READ_BY_PREDICT if (path := folder / "configs" / name).is_file()]
     named = [*_named(files), *_planned(folder)]
     known = {*own, *_EARLIER}
-    return [text for text in dict.fromkeys(named) if text not in known and not _DEVICE.match(text)]
+    return [text for text in dict.fromkeys(named) if text not in known and not _is_harmless(text)]
+
+
+def _is_harmless(text: str) -> bool:
+    """Whether an expression names a device, or is a string."""
+    return _DEVICE.match(text) is not None or is_literal(text)
 
 
 def _planned(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_ids
 from unet_med.bundle.inspection import load_config
+from unet_med.bundle.literal import literal, quoted
 from unet_med.data.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def merge_config(
         for key, value in pairs.items():
             if _concerns(key, parser) and not (skip and misplaced(key, parser.get())):
                 require_ids([key], source=config.name, configs=[parser.get()])
-                merge_kv(parser, key, value)  # "+key" appends
+                merge_kv(parser, key, literal(value))  # "+key" appends
     content = parser.get()
     return dict(content)
 
@@ -123,12 +124,7 @@ def _in_dataset_dir(name: str | None) -> str | None:
     """Expression for a name in the folder of the data; MONAI's own signs cannot act in it."""
     if name is None:
         return None
-    plain = "".join(c if c.isalnum() or c in " /._-+" else _escaped(c) for c in name)
-    return f"$@dataset_dir + '/{plain}'"
-
-
-def _escaped(character: str) -> str:
-    return f"\\U{ord(character):08x}"
+    return f"$@dataset_dir + {quoted('/' + name)}"
 
 
 def _entries(ids: Settings, reason: str) -> dict[str, dict[str, Any]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unet_med.cli.device import choose_device
+from unet_med.cli.shard import shard_of
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
 from unet_med.volumes.grid import choose_layout, choose_tile
@@ -20,7 +20,7 @@ from unet_med.volumes.tiff import store_of, tiff_of
 
 def run(args: argparse.Namespace) -> None:
     """Lay a job out or resume it, do the blocks, number the instances, write the TIFF."""
-    shard = _shard(args.shard)
+    shard = shard_of(args.shard)
     job = _job_of(args, store_of(args.output.rstrip("/")), resume=args.resume or shard is not None)
     print(
         f"job {job.id}: {len(job.blocks)} blocks of {_sides(job.layout.block)} px in "
@@ -106,20 +106,6 @@ def _otherwise(job: BlockJob, name: str, asked: str, planned: str) -> ValueError
         f"--{name} gives {asked}, and {job.output.name} was planned with {planned}: "
         f"leave --{name} out, or choose a new --output"
     )
-
-
-def _shard(text: str | None) -> tuple[int, int] | None:
-    """`I/N` as numbers.
-
-    >>> _shard("3/16")
-    (3, 16)
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not int(found[1]) < int(found[2]):
-        raise ValueError(f"--shard {text!r} is not I/N with I from 0 to N - 1, such as 0/16")
-    return int(found[1]), int(found[2])
 
 
 def _all_workers(job: BlockJob) -> int:

@@ -202,10 +202,11 @@ PREDICT = (
     option("--workers", "processes (one a core, or one a GPU)", type=int, **_BLOCKS),
     option(
         "--shard",
-        "every N-th block from the I-th, counted from 0",
+        "every N-th image from the I-th, counted from 0; of an output that is a file, every N-th "
+        "block",
         exclusive="engine",
         metavar="I/N",
-        **_BLOCKS,
+        group="block by block",
     ),
     option(
         "--scheduler",

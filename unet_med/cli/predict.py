@@ -16,6 +16,7 @@ from unet_med.bundle.trust import require_trust
 from unet_med.cli.device import choose_device
 from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
+from unet_med.cli.shard import images_of, shard_of
 from unet_med.data.cases import Files, case_name, files_of, same_name, shown
 from unet_med.data.datalist import look_for_images
 from unet_med.data.formats import OME_ZARR, TIFF, format_of
@@ -35,12 +36,21 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.bundle)
     if not args.trust:
         require_trust(folder)
+    shard = shard_of(args.shard)
     whole, in_blocks = split_by_size(args)
     refuse_without_effect(args, by_blocks=bool(in_blocks))
+    options = vars(args)
+    if not _is_file(args.output):  # a shard is one of images
+        mine = images_of(shard, [*whole, *(image for image, _ in in_blocks)])
+        whole = [image for image in whole if image in mine]
+        in_blocks = [pair for pair in in_blocks if pair[0] in mine]
+        options = {**options, "shard": None}
+        if not mine:
+            print(f"no image is left for --shard {args.shard}")
     for image, output in in_blocks:
         from unet_med.cli import blocks
 
-        blocks.run(argparse.Namespace(**{**vars(args), "images": [image], "output": output}))
+        blocks.run(argparse.Namespace(**{**options, "images": [image], "output": output}))
     return _whole(args, folder, whole) if whole else 0
 
 
@@ -56,7 +66,7 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
     Raises:
         ValueError: several images for one file, or two of one name.
     """
-    if args.output.rstrip("/").lower().endswith((".zarr", ".tif", ".tiff")):
+    if _is_file(args.output):
         if len(args.images) != 1:
             raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
         return [], [(args.images[0], args.output)]
@@ -75,7 +85,7 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     check_folder(args.output)
     settings: dict[str, Any] = {
         "images": [_absolute(image) for image in images],
-        "output_dir": str(Path(args.output).absolute()),
+        "output_dir": Path(args.output).absolute(),
         "outputs": _outputs(args),
         "device": f"$torch.device('{choose_device(args.device)}')",
     }
@@ -83,7 +93,7 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
     if weights.suffix != ".pt":
-        settings["checkpoint"] = str(weights.absolute())
+        settings["checkpoint"] = weights.absolute()
     if args.fail_fast:
         settings["fail_fast"] = True
     print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
@@ -132,6 +142,11 @@ def _channels(folder: Path) -> int:
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     found = content.get("in_channels")
     return found if isinstance(found, int) else 1
+
+
+def _is_file(output: str) -> bool:
+    """Whether an output is one result, not a folder of results."""
+    return output.rstrip("/").lower().endswith((".zarr", ".tif", ".tiff"))
 
 
 def _is_zarr(path: str) -> bool:

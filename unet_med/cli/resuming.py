@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med import bundle
+from unet_med.bundle.literal import literal
 from unet_med.cli.options import TRAIN
 from unet_med.data import find_pairs, sha256
 
@@ -39,7 +40,7 @@ def prepare(
             continue
         asked = [path.name for path in files] if option.id == "overrides" else value
         known = _value(begun, option.id or "")
-        if asked != known and not (option.id == "overrides" and not asked):
+        if literal(asked) != known and not (option.id == "overrides" and not asked):
             raise _otherwise(option.name, asked, known, output)
     _check_files(files, plan.get("overrides", {}), output)
     _check_data(args, plan.get("data", {}).get("cases", []), output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,10 @@ import torch
 from monai.data.image_writer import ImageWriter
 from monai.utils.type_conversion import get_equivalent_dtype
 
+from unet_med.data.formats import FORMATS
+
 UNITS = ("um", "mm")
+MONAI_SUFFIX = ".nii.gz"  # of `SaveImage` where no other is given
 _LABEL_DTYPES = (np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.int32)
 
 
@@ -74,7 +78,7 @@ def channel_first(array: np.ndarray | torch.Tensor, channel_dim: int | None = 0)
 
 
 class ArrayWriter(ImageWriter):
-    """Base of our MONAI writers, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
+    """Base of our MONAI writers, for `SaveImaged` with a `writer` and an `output_ext`.
 
     Integers stay integers, in the smallest dtype that holds them: MONAI gives all of them 32
     or 64 bits. A floating `output_dtype`, the default of `SaveImage`, applies to floating
@@ -142,16 +146,40 @@ class ArrayWriter(ImageWriter):
         self.affine = np.asarray(original, dtype=np.float64)
 
     def write(self, filename: str | os.PathLike[str], verbose: bool = False, **kwargs: Any) -> None:
-        """Write the whole image in one step."""
+        """Write the whole image in one step.
+
+        Args:
+            filename: with a suffix of the writer's format. In place of `.nii.gz`, which MONAI
+                adds where no `output_ext` is given, stands the writer's own, with a warning.
+            verbose: log what was written.
+            kwargs: of MONAI's writers; not used.
+
+        Raises:
+            ValueError: another format's suffix.
+        """
+        filename = self._own_path(Path(filename))
         array = self.data_obj
         dtype: Any = get_equivalent_dtype(self.output_dtype, np.ndarray)
         if array.dtype.kind in "bui" and (dtype is None or np.dtype(dtype).kind == "f"):
             array = smallest_label_dtype(array)
         elif dtype is not None:
             array = array.astype(dtype)
-        self.save(Path(filename), array, self.affine, self.spatial_unit)
+        self.save(filename, array, self.affine, self.spatial_unit)
         if verbose:
             logging.getLogger(__name__).info("wrote %s", filename)
+
+    def _own_path(self, path: Path) -> Path:
+        """The path with a suffix of the writer's format, so that the name says what is inside."""
+        suffixes = next((f.suffixes for f in FORMATS if f.writes_with(type(self))), ())
+        name = path.name
+        if not suffixes or name.lower().endswith(suffixes):
+            return path
+        advice = f'give SaveImage output_ext="{suffixes[0]}"'
+        if not name.lower().endswith(MONAI_SUFFIX):
+            raise ValueError(f"{path} is no name for {' or '.join(suffixes)}: {advice}")
+        own = path.with_name(name[: -len(MONAI_SUFFIX)] + suffixes[0])
+        warnings.warn(f"written as {own}, not {name}: {advice}", stacklevel=3)
+        return own
 
 
 def known_unit(meta: Mapping[str, Any]) -> str | None:

@@ -46,6 +46,11 @@ class Format:
         """Import the writer; None: the format is only read."""
         return _import(self.writer) if self.writer else None
 
+    def writes_with(self, writer: type) -> bool:
+        """Whether a class is the writer of this format, or made from it."""
+        own = self.writer_class()
+        return own is not None and issubclass(writer, own)
+
 
 TIFF = Format((".tif", ".tiff"), "tiff_reader.TiffReader", "tiff_writer.TiffWriter", has_ome=True)
 NIFTI = Format(

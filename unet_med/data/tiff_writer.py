@@ -56,7 +56,7 @@ def write_tiff(
 
 
 class TiffWriter(ArrayWriter):
-    """MONAI writer of OME-TIFF, for `SaveImaged(writer="unet_med.data.TiffWriter")`.
+    """MONAI writer of OME-TIFF, for `SaveImaged` with this `writer` and `output_ext=".tif"`.
 
     See `write_tiff` for the content of the file and `ArrayWriter` for the arguments.
     """

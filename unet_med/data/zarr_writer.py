@@ -88,7 +88,7 @@ def _put_levels(group: Any, image: np.ndarray, axes: Sequence[str], levels: int)
 
 
 class OmeZarrWriter(ArrayWriter):
-    """MONAI writer of OME-Zarr, for `SaveImaged(writer="unet_med.data.OmeZarrWriter")`.
+    """MONAI writer of OME-Zarr, for `SaveImaged` with this `writer` and `output_ext=".zarr"`.
 
     See `write_ome_zarr` for the content and `ArrayWriter` for the arguments. Needs the
     extra `[zarr]`.

@@ -76,7 +76,8 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
     Args:
         *args: of `monai.engines.SupervisedEvaluator`.
         fail_fast: end with the first error instead.
-        report_dir: folder in which `failed.json` appears where images failed.
+        report_dir: folder in which `failed.json` appears where images failed; those of other
+            images that an earlier run reported there stay listed.
         **kwargs: of `monai.engines.SupervisedEvaluator`.
 
     Attributes:
@@ -105,10 +106,23 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
         super().run(global_epoch)
         count = self.state.epoch_length or 0
         if self.report_dir is not None and count > 1:
-            write_report(self.report_dir / REPORT, self.faults, count)
+            path = self.report_dir / REPORT
+            earlier = self._of_others(path)
+            write_report(path, [*earlier, *self.faults], count + len(earlier))
         if self.faults and len(self.faults) == count:
             others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
             raise ValueError(others + self.faults[0].reason)
+
+    def _of_others(self, path: Path) -> list[Fault]:
+        """What an earlier run reported of images that are there and that this run does not see."""
+        try:
+            listed = json.loads(path.read_text(encoding="utf-8"))["failed"]
+            faults = [Fault(**entry) for entry in listed]
+        except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
+            return []
+        data = getattr(getattr(self.data_loader, "dataset", None), "data", None) or ()
+        seen = {str(item.get("image")) for item in data if isinstance(item, Mapping)}
+        return [f for f in faults if f.image not in seen and Path(f.image).exists()]
 
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
         if _REASON in batchdata:

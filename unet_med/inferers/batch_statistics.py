@@ -58,8 +58,11 @@ def find_statistics(layers: Sequence[BatchNorm], look: Callable[[], Any]) -> lis
 
 @contextmanager
 def use_statistics(layers: Sequence[BatchNorm], found: Sequence[Statistics]) -> Iterator[None]:
-    """Within the context, batch normalisation has the statistics of `find_statistics`."""
-    with torch.no_grad(), _kept(layers):
+    """Within the context, batch normalisation has the statistics of `find_statistics`.
+
+    Gradients flow through the layers; the statistics count as constants.
+    """
+    with _kept(layers):
         for layer, statistics in zip(layers, found, strict=True):
             layer.load_state_dict(statistics, strict=False)
             layer.eval()
@@ -68,15 +71,26 @@ def use_statistics(layers: Sequence[BatchNorm], found: Sequence[Statistics]) -> 
 
 @contextmanager
 def _kept(layers: Sequence[BatchNorm]) -> Iterator[None]:
-    """Give the layers back as they were."""
-    before = [(layer.training, layer.momentum, _copy(layer)) for layer in layers]
+    """Give the layers back as they were.
+
+    Within they have buffers of their own: a gradient that is asked for later needs both as they
+    were when the network ran.
+    """
+    before = [(layer.training, layer.momentum, dict(layer.named_buffers())) for layer in layers]
     try:
+        for layer in layers:
+            _set_buffers(layer, _copy(layer))
         yield
     finally:
-        for layer, (training, momentum, statistics) in zip(layers, before, strict=True):
+        for layer, (training, momentum, buffers) in zip(layers, before, strict=True):
             layer.train(training)
             layer.momentum = momentum
-            layer.load_state_dict(statistics, strict=False)
+            _set_buffers(layer, buffers)
+
+
+def _set_buffers(layer: BatchNorm, buffers: Statistics) -> None:
+    for name, buffer in buffers.items():
+        setattr(layer, name, buffer)
 
 
 def _copy(layer: BatchNorm) -> Statistics:

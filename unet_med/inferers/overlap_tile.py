@@ -69,6 +69,9 @@ class OverlapTileInferer(SlidingWindowInferer):
     Where memory does not suffice for a tile, on a GPU or in main memory, a warning says so and
     smaller tiles take its place: the result is the same, to rounding.
 
+    Gradients flow to the images and to the network's weights where they require them, at the
+    memory of all tiles: use `torch.no_grad()` where none are asked for.
+
     A 2-D network given a volume ``(B, C, X, Y, Z)`` runs slice by slice over the last axis,
     `sw_batch_size` slices at a time.
 

@@ -104,9 +104,10 @@ class Stitcher:
             device=self.run_on,
             memory_format=torch.channels_last if fast else torch.contiguous_format,
         )
-        for window, (item, tile) in zip(windows, batch, strict=True):
+        for place, (item, tile) in enumerate(batch):
             seen = pixels.window(item, view.find_back(tile.read, pixels.shape))
-            window.copy_(view.apply(seen[None])[0])
+            # By index: gradients do not flow into what iterating over a tensor gives.
+            windows[place].copy_(view.apply(seen[None])[0])
         return windows
 
 

@@ -15,16 +15,21 @@ from torch import Tensor, nn
 LAST_LAYER = "logits."
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
+def load_weights(
+    network: nn.Module, path: str | os.PathLike[str], *, missing_ok: bool = False
+) -> None:
     """Load a state dictionary into a network, all of it.
 
     Args:
         network: takes the weights in place.
         path: what `read_weights` reads, as `models/model.pt` of a bundle.
+        missing_ok: leave the network as it is where there is no such file.
 
     Raises:
         ValueError: a name or a shape differs; the message has the first one.
     """
+    if missing_ok and not os.path.exists(path):
+        return
     state = read_weights(path)
     _refuse(_misfits(network.state_dict(), state), path)
     network.load_state_dict(state)

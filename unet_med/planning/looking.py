@@ -55,7 +55,6 @@ def fingerprint(
         raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
     listing = look_for_pairs(folder.images, folder.labels)
     pairs = listing.items
-    _check_files(pairs)
     heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
     looks = [_look(pair["label"], k, choice) for k, pair in enumerate(pairs)]
     data.require_objects(looks, [label.name for _, label in heads])
@@ -117,16 +116,6 @@ def _look(path: str, number: int, choice: Mapping[str, Any]) -> LabelSummary:
     look = data.summarize_label(data.load_label(path, **choice), blobs=number < LOOKED_AT)
     data.check_labels([look], [Path(path).name])
     return look
-
-
-def _check_files(pairs: Sequence[Item]) -> None:
-    """Refuse an image that is its own label, before the labels are looked at."""
-    for pair in pairs:
-        if os.path.realpath(pair["image"]) == os.path.realpath(pair["label"]):
-            raise ValueError(
-                f"{pair['image']} is image and label at once: keep images and labels in two "
-                "folders, files of one pair under one name, or list the pairs in a data list"
-            )
 
 
 def _frequencies(looks: Sequence[LabelSummary]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import affine_to_spacing
 
 from unet_med.data.array_writer import known_unit
-from unet_med.data.cases import case_name, files_in
+from unet_med.data.cases import case_name, files_in, files_of
 from unet_med.report.provenance import (
     RECORD,
     device_name,
@@ -31,10 +31,12 @@ class PredictionRecord:
     """Handler that writes `record.json` into the folder of the results.
 
     It holds versions, device, time, the SHA-256 of the weights, and for every image
-    its file, shape, pixel size and SHA-256, under the name that its results carry. A further run
-    with the same weights and settings adds its images. A run with others starts a new list, and
-    drops the scores of results that it replaces. The file is written after the first image and
-    every ten seconds, so that a stopped run leaves no record of results that it has replaced.
+    its file, shape, pixel size and SHA-256, under the name that its results carry. A
+    further run of the same weights and settings into the folder adds its images; what
+    other weights left is listed as `earlier`, and scores go with the results they are of. A run
+    that would write over the results of another image of the same name is refused.
+    It is written after the first image and every ten seconds, so that a run that is stopped leaves
+    no record of what it has written over.
 
     Args:
         folder: where the results go.
@@ -73,6 +75,27 @@ class PredictionRecord:
         self._began = time.monotonic()
         self._due = 0.0
         self._made_by = None
+        self._refuse_to_replace(engine)
+
+    def _refuse_to_replace(self, engine: Engine) -> None:
+        """Refuse to write over the results of another image of the same name."""
+        record = read_record(self.folder)
+        known = {**record.get("earlier", {}), **record.get("images", {})}
+        loader: Any = engine.state.dataloader
+        for item in getattr(getattr(loader, "dataset", None), "data", None) or ():
+            source = item.get("image") if isinstance(item, dict) else None
+            if not isinstance(source, (str, Path, list)):
+                continue
+            name, file = case_name(source), Path(files_of(source)[0])
+            before = known.get(name)
+            if before and _is_other(file, before) and self._has_results(name):
+                raise ValueError(
+                    f"{self.folder} holds the results of {before['file']}, and those of {file} "
+                    f"would replace them: give another output folder"
+                )
+
+    def _has_results(self, name: str) -> bool:
+        return any(path.name.startswith(f"{name}_") for path in self.folder.iterdir())
 
     def _keep(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -95,13 +118,21 @@ class PredictionRecord:
         before = read_record(self.folder)
         state: Any = engine.state
         same = all(before.get(key) == value for key, value in made_by.items())
+        listed = {**(before.get("images", {}) if same else {}), **self._images}
+        earlier = {**before.get("earlier", {}), **before.get("images", {})}
+        earlier = {
+            name: {key: entry[key] for key in ("file", "sha256")}
+            for name, entry in earlier.items()
+            if name not in listed
+        }
         record = {
             "finished": now(),
             "seconds": round(time.monotonic() - self._began, 3),
             "versions": versions(),
             "device": device_name(state.device),
             **made_by,
-            "images": {**(before["images"] if same else {}), **self._images},
+            "images": listed,
+            **({"earlier": earlier} if earlier else {}),
         }
         write_record(self.folder / RECORD, record)
         self._due = time.monotonic() + EVERY_SECONDS
@@ -110,6 +141,13 @@ class PredictionRecord:
         if self.weights is None or not Path(self.weights).is_file():
             return None
         return {"file": str(Path(self.weights).absolute()), "sha256": sha256(self.weights)}
+
+
+def _is_other(source: Path, before: dict[str, Any]) -> bool:
+    """Whether an image is not the one that was recorded, which may have moved or changed."""
+    if not source.exists() or str(source.absolute()) == before["file"]:
+        return False
+    return bool(sha256(source) != before["sha256"])
 
 
 def describe(image: MetaTensor) -> dict[str, Any]:

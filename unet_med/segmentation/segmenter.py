@@ -77,7 +77,7 @@ class Segmenter:
             ids["tta"] = tta
         if device is not None:
             ids["device"] = torch.device(device)
-        self._ids = {"checkpoint": str(self.weights), **ids}
+        self._ids = {**ids, "checkpoint": self.weights}
         parser = self._parser()
         self.device: torch.device = parser.get_parsed_content("device")
         self.network: torch.nn.Module = parser.get_parsed_content("network")
@@ -189,9 +189,8 @@ class Segmenter:
         self, outputs: Sequence[str], folder: str | Path | None = None
     ) -> Sequence[Any]:
         """The bundle's transforms of a prediction, those that the outputs take."""
-        parser = self._parser(outputs=list(outputs), preprocessing=self.preprocessing)
-        if folder is not None:
-            parser["output_dir"] = str(folder)
+        place = {} if folder is None else {"output_dir": Path(folder)}
+        parser = self._parser(outputs=list(outputs), preprocessing=self.preprocessing, **place)
         return list(parser.get_parsed_content("postprocessing").transforms)
 
     def _segment(self, item: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
 from unet_med.data.labels import IGNORED
+from unet_med.transforms.tensors import labels_of, tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 
@@ -54,7 +55,8 @@ class SelectSliced(MapTransform):
                 raise ValueError(
                     f"{name_of(d[key], str(key))} has shape {tuple(d[key].shape)}: no plane {index}"
                 )
-            d[key] = d[key][..., index].clone()  # (C, X, Y); a view would keep the whole stack
+            plane = tensor_of(d[key])[..., index]  # (C, X, Y)
+            d[key] = plane.clone()  # a view would keep the whole stack
         return d
 
 
@@ -151,6 +153,7 @@ class CheckPaird(Transform):
                 f"label {name} has shape {tuple(label.shape[1:])}, its image "
                 f"{name_of(image, self.image_key)} {tuple(image.shape[1:])}: they must be equal"
             )
+        label = labels_of(label)
         if not bool(torch.isfinite(label).all()):
             raise ValueError(f"label {name} holds NaN or infinite pixels: replace them first")
         fractions = label[label != label.round()]
@@ -204,15 +207,15 @@ class DropIgnoredd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with ignored pixels set to 0."""
         d = dict(data)
-        label = d[self.label_key]
-        ignored = label == self.ignore
+        ignored = labels_of(d[self.label_key]) == self.ignore
         for key in self.key_iterator(d):
+            d[key] = tensor_of(d[key])
             d[key] = d[key].masked_fill(ignored.to(d[key].device), 0)
         return d
 
 
 def _check_finite(image: torch.Tensor, name: str) -> None:
-    if not bool(torch.isfinite(image).all()):
+    if not bool(torch.isfinite(tensor_of(image)).all()):
         raise ValueError(f"image {name} holds NaN or infinite pixels: replace them first")
 
 

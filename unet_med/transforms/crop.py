@@ -12,6 +12,7 @@ from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
+from unet_med.transforms.tensors import labels_of
 
 __all__ = ["RandTileCrop", "RandTileCropD", "RandTileCropDict", "RandTileCropd"]
 
@@ -150,7 +151,9 @@ class RandTileCropd(SharedRandomTransform):
         d = dict(data)
         images = self.images_of_one_shape(d, "one place is cut from images of one shape")
         if images and randomize:
-            where = None if self.ignore is None else (d[self.annotated_key] != self.ignore)[0]
+            where = None
+            if self.ignore is not None:
+                where = (labels_of(d[self.annotated_key]) != self.ignore)[0]
             self.drawn.randomize(next(iter(images.values())), where)
         for key, img in images.items():
             d[key] = self.drawn.cut(img, self.label_size if key in self.label_keys else None)

@@ -20,6 +20,7 @@ from unet_med.instances import (
     separate,
 )
 from unet_med.transforms.keywise import KeywiseTransform
+from unet_med.transforms.tensors import tensor_of
 from unet_med.weights.arrays import as_numpy
 
 __all__ = [
@@ -158,7 +159,8 @@ class InstancesFromLogits(Transform):
                 f"a prediction of shape {tuple(logits.shape)}; instances need (C, *spatial) with "
                 "channel 0 as background and at least one foreground channel"
             )
-        classes = as_numpy(self.classes(convert_to_tensor(logits, track_meta=False)))  # (*S)
+        scores = convert_to_tensor(tensor_of(logits), track_meta=False)
+        classes = as_numpy(self.classes(scores))  # (*S)
         found = np.zeros(classes.shape, np.int32)
         for number in range(1, logits.shape[0]):
             objects = instances_from_mask(

@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import Transform
 
 from unet_med.transforms.keywise import KeywiseTransform
+from unet_med.transforms.tensors import tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 
@@ -33,7 +34,7 @@ class Standardize(Transform):
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Standardise `(C, *S)`; float32 out."""
-        image = image.to(torch.float32)
+        image = tensor_of(image).to(torch.float32)
         axes = list(range(1, 1 + (self.spatial_dims or image.ndim - 1)))
         mean = image.mean(dim=axes, keepdim=True)
         std = image.std(dim=axes, keepdim=True, correction=0)

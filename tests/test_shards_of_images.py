@@ -1,0 +1,88 @@
+"""Several machines share a folder of images; results are never taken for others'."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from unet_med.cli import main
+from unet_med.workflows import UNetInferWorkflow
+
+
+def predict(*words: Any) -> int:
+    return main([str(word) for word in ["predict", *words, "--device", "cpu"]])
+
+
+def image(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 255, (40, 40), dtype=np.uint8)
+    tifffile.imwrite(path, values)
+    return path
+
+
+def masks(folder: Path) -> set[str]:
+    return {path.name[0] for path in folder.glob("*_mask.*")}
+
+
+def test_shards_are_all_images_each_once(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of images in memory and of one that goes block by block; what failed stays listed."""
+    for number, name in enumerate("abcef"):
+        image(tmp_path / f"in/{name}.tif", number)
+    (tmp_path / "in/c.tif").write_text("no image")
+    options = ["--bundle", trained, "--output", tmp_path / "out"]
+    first = predict(tmp_path / "in", *options, "--shard", "0/2")
+    assert masks(tmp_path / "out") == {"a", "f"}
+    second = predict(tmp_path / "in", *options, "--shard", "1/2")
+    assert (first, second) == (3, 0)
+    assert masks(tmp_path / "out") == set("abef")
+    record = json.loads((tmp_path / "out/record.json").read_text(encoding="utf-8"))
+    assert sorted(record["images"]) == list("abef")
+    failed = json.loads((tmp_path / "out/failed.json").read_text(encoding="utf-8"))
+    assert [Path(fault["image"]).name for fault in failed["failed"]] == ["c.tif"]
+    assert predict(tmp_path / "in", *options, "--shard", "7/8") == 0
+    assert "no image is left for --shard 7/8" in capsys.readouterr().out
+    assert predict(tmp_path / "in", *options, "--shard", "2/2") == 2
+    assert "--shard '2/2' is not I/N" in capsys.readouterr().err
+
+
+def test_an_image_of_the_same_name_does_not_replace_a_result(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (image(tmp_path / f"{who}/T1w.tif", k) for k, who in enumerate("AB"))
+    out = tmp_path / "out"
+    assert predict(first, "--bundle", trained, "--output", out) == 0
+    kept = (out / "T1w_mask.tif").read_bytes()
+    assert predict(second, "--bundle", trained, "--output", out) == 2
+    assert f"{out} holds the results of {first}, and those of {second}" in capsys.readouterr().err
+    with pytest.raises(RuntimeError) as refused:  # MONAI's, around ours
+        UNetInferWorkflow(trained, images=str(second), output_dir=str(out)).run()
+    assert "would replace them: give another output folder" in str(refused.value.__cause__)
+    assert (out / "T1w_mask.tif").read_bytes() == kept
+
+    moved = tmp_path / "moved/T1w.tif"  # the same image elsewhere, and a new state of the same file
+    shutil.copytree(first.parent, moved.parent)
+    assert predict(moved, "--bundle", trained, "--output", out) == 0
+    image(moved, 5)
+    assert predict(moved, "--bundle", trained, "--output", out) == 0
+    (out / "T1w_mask.tif").unlink()  # nothing is left to be replaced
+    assert predict(second, "--bundle", trained, "--output", out) == 0
+
+
+def test_results_of_other_weights_are_known_too(trained: Path, tmp_path: Path) -> None:
+    first, second = (image(tmp_path / f"{who}/T1w.tif", k) for k, who in enumerate("AB"))
+    out = tmp_path / "out"
+    assert predict(first, "--bundle", trained, "--output", out) == 0
+    other = image(tmp_path / "other.tif", 2)
+    assert predict(other, "--bundle", trained, "--output", out, "--tta", "flips") == 0
+    record = json.loads((out / "record.json").read_text(encoding="utf-8"))
+    assert list(record["images"]) == ["other"]
+    assert record["earlier"]["T1w"]["file"] == str(first)
+    assert predict(second, "--bundle", trained, "--output", out, "--tta", "flips") == 2

@@ -1,0 +1,111 @@
+"""Every transform takes NumPy arrays and tensors alike, as MONAI's own do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable, Transform
+
+from unet_med import transforms
+
+CLASSES = {
+    found.__name__: found
+    for found in vars(transforms).values()
+    if isinstance(found, type) and issubclass(found, Transform)
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "CheckPaird": {"spatial_dims": 2, "label_kind": "instances"},
+    "ClassWeightMap": {"num_classes": 6},
+    "ClassWeightMapd": {"keys": "label", "num_classes": 6},
+    "ElementSize": {"element_size": 2.0},
+    "ElementSized": {"keys": ["image", "label"], "element_size": 2.0},
+    "LabelInstances": {"label_kind": "instances"},
+    "LabelInstancesd": {"keys": "label", "label_kind": "instances"},
+    "RandTileCrop": {"tile_size": 12},
+    "RandTileCropd": {"keys": ["image", "label"], "tile_size": 12, "ignore": 0},
+    "SelectSliced": {"keys": "volume"},
+}
+KEYS = {"InstancesFromLogitsd": "logits", "RandGreyValued": "image", "Standardized": "image"}
+ARRAYS = {"ElementSize": "image", "InstancesFromLogits": "logits", "RandElasticDeform": "image"}
+ARRAYS |= {"RandGreyValue": "image", "RandTileCrop": "image", "Standardize": "image"}
+
+
+def item(dtype: str) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    label = np.kron(rng.integers(0, 6, (4, 5)), np.ones((5, 5)))  # (20, 25)
+    found = {"image": rng.integers(0, 200, (1, 20, 25)), "label": label[None]}
+    found |= {"volume": rng.integers(0, 200, (1, 6, 5, 4)), "logits": rng.integers(0, 9, (3, 9, 8))}
+    return {key: value.astype(dtype) for key, value in found.items()}
+
+
+def plain(array: np.ndarray) -> Any:
+    return torch.from_numpy(array)
+
+
+def tracked(array: np.ndarray) -> Any:
+    """With metadata, as `LoadImage` leaves it."""
+    values = array.astype({"uint16": "int32"}.get(array.dtype.name, array.dtype))
+    return MetaTensor(values, affine=torch.eye(4), meta={"filename_or_obj": "cell.tif"})
+
+
+def made(name: str, folder: Path) -> Any:
+    options = dict(OPTIONS.get(name, {}))
+    if name == "SaveSegmentationd":
+        options = {"keys": "label", "output_dir": folder}
+    elif issubclass(CLASSES[name], MapTransform) and "keys" not in options:
+        options["keys"] = KEYS.get(name, "label")
+    transform = CLASSES[name](**options)
+    return transform.set_random_state(seed=3) if isinstance(transform, Randomizable) else transform
+
+
+def outcome(name: str, values: dict[str, Any], folder: Path) -> Any:
+    """What the transform makes of an item, or why it refuses it, in arrays."""
+    transform = made(name, folder)
+    try:
+        if isinstance(transform, MapTransform) or name == "CheckPaird":
+            found = transform({**values, "slice": 1} if name == "SelectSliced" else dict(values))
+        else:
+            found = {"result": transform(values[ARRAYS.get(name, "label")])}
+    except ValueError as error:
+        return str(error)
+    return {key: np.asarray(value) for key, value in found.items()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "int64", "uint16"])
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_arrays_and_tensors_give_the_same(name: str, dtype: str, tmp_path: Path) -> None:
+    """A transform that joins the package is tested without being named here."""
+    values = item(dtype)
+    kinds: dict[str, Callable[[np.ndarray], Any]] = {"NumPy": np.copy, "torch": plain}
+    if name in ("ElementSize", "ElementSized", "SaveSegmentationd"):  # need a file's metadata
+        sizes = outcome(name, {k: np.copy(v) for k, v in values.items()}, tmp_path)
+        assert "pixel size is unknown" in sizes or "metadata that names its file" in sizes
+        values["image"] = tracked(values["image"])
+        kinds = {"NumPy": lambda a: a, "torch": lambda a: a if torch.is_tensor(a) else plain(a)}
+    expected, *others = (
+        outcome(name, {key: kind(value) for key, value in values.items()}, tmp_path)
+        for kind in [*kinds.values(), *([tracked] if len(kinds) == 2 else [])]
+        if kind is not tracked or not torch.is_tensor(values["image"])
+    )
+    assert isinstance(expected, dict), expected
+    for other in others:
+        assert isinstance(other, dict), other
+        assert other.keys() == expected.keys()
+        for key, value in expected.items():
+            np.testing.assert_array_equal(other[key], value)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_eight_bits_hold_no_ignored_instance(kind: Callable[[Any], Any]) -> None:
+    """-1 marks ignored pixels; 255 instances in 8 bits are instances, the last one too."""
+    label = np.full((1, 4, 4), 255, np.uint8)
+    values = {"image": kind(np.ones((1, 4, 4), np.float32)), "label": kind(label)}
+    transforms.CheckPaird(label_kind="instances")(values)
+    kept = transforms.DropIgnoredd("label", ignore=-1)(values)["label"]
+    np.testing.assert_array_equal(np.asarray(kept), label)

@@ -1,0 +1,34 @@
+"""Images that come as NumPy arrays, as tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from monai.data import get_track_meta
+from monai.utils import convert_to_tensor
+
+__all__ = ["labels_of", "tensor_of"]
+
+
+def tensor_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
+    """The image itself if it is a tensor, else one; a MetaTensor where MONAI tracks metadata.
+
+    Unsigned integers that torch hardly knows become signed ones that hold their values.
+
+    Args:
+        image: of any shape.
+    """
+    if isinstance(image, torch.Tensor):
+        wider = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
+        return image.to(wider[image.dtype]) if image.dtype in wider else image
+    return convert_to_tensor(image, track_meta=get_track_meta())
+
+
+def labels_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
+    """Labels in a type that has negative numbers: in torch a uint8 of 255 equals -1.
+
+    Args:
+        image: labels of any shape.
+    """
+    labels = tensor_of(image)
+    return labels.to(torch.int16) if labels.dtype == torch.uint8 else labels
