@@ -65,6 +65,17 @@ def test_the_plan_names_and_hashes_every_file(cohort: Path) -> None:
     ]
 
 
+def test_a_bundle_trains_and_validates_as_its_list_says(cohort: Path) -> None:
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(str(cohort / "b/configs/train.json"))
+    parser["bundle_root"], parser["dataset_dir"] = str(cohort / "b"), str(cohort)
+    training, held = parser.get_parsed_content("split")
+    assert [case_name(item["image"]) for item in training] == ["p0", "p1"]
+    assert [case_name(item["image"]) for item in held] == ["p2"]
+
+
 def test_a_share_to_validate_on_is_refused_where_the_list_says_which(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
