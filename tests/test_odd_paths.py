@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from processes import finish, start_module
 
 from unet_med import Segmenter, bundle
-from unet_med.bundle.literal import is_literal, literal
+from unet_med.bundle.literals import is_literal, literal
 from unet_med.cli import main
 from unet_med.workflows import UNetInferWorkflow, UNetTrainWorkflow
 

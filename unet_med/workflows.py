@@ -23,7 +23,7 @@ from unet_med.bundle import (
     require_ids,
     require_trust,
 )
-from unet_med.bundle.literal import literal
+from unet_med.bundle.literals import literal
 
 
 class UNetWorkflow(PythonicWorkflow):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.bundle.ids import require_ids
-from unet_med.bundle.literal import literal
+from unet_med.bundle.literals import literal
 from unet_med.bundle.trust import require_trust
 from unet_med.bundle.writing import Settings
 

@@ -16,7 +16,7 @@ from unet_med.bundle.inspection import (
     targets_of,
     uses_in,
 )
-from unet_med.bundle.literal import is_literal
+from unet_med.bundle.literals import is_literal
 
 READ_BY_PREDICT = ("inference.json", "metadata.json")
 _EARLIER = {  # named by bundles of earlier versions

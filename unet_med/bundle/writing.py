@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_ids
 from unet_med.bundle.inspection import load_config
-from unet_med.bundle.literal import literal, quoted
+from unet_med.bundle.literals import literal, quoted
 from unet_med.data.atomic import atomic_write
 
 if TYPE_CHECKING:

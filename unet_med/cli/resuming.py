@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med import bundle
-from unet_med.bundle.literal import literal
+from unet_med.bundle.literals import literal
 from unet_med.cli.options import TRAIN
 from unet_med.data import find_pairs, sha256
 
