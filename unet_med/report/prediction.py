@@ -81,7 +81,7 @@ class PredictionRecord:
         """Refuse to write over the results of another image of the same name."""
         record = read_record(self.folder)
         known = {**record.get("earlier", {}), **record.get("images", {})}
-        loader: Any = engine.state.dataloader
+        loader: Any = getattr(engine.state, "dataloader", None)
         for item in getattr(getattr(loader, "dataset", None), "data", None) or ():
             source = item.get("image") if isinstance(item, dict) else None
             if not isinstance(source, (str, Path, list)):
