@@ -35,7 +35,6 @@ SUFFIX_OF_METRICS = {
     "ctc": ("_instances", ""),
     "ap": ("_instances", ""),
 }
-LABEL_SUFFIXES = ("_mask", "_masks", "_label", "_labels", "_seg", "_instances")
 MOST_CLASSES = 256
 METRICS_OF_KIND: dict[str, dict[str | None, str]] = {
     "mask": {None: "isbi", "isbi": "isbi"},
@@ -98,10 +97,11 @@ def evaluate(
             do not fit.
     """
     from unet_med import data
+    from unet_med.data.label_reader import look_at_label
 
     found = find_results(results)
     truths, said = find_truths(truth, found)
-    looks = [_look(path, choice) for path in truths.values()]
+    looks = [look_at_label(path, **choice) for path in truths.values()]
     kind = data.guess_label_kind(looks) if kind == "auto" else kind
     family = _choose(metrics, kind)
     suffixes = SUFFIX_OF_METRICS[family]
@@ -141,15 +141,6 @@ def _choose(metrics: str | None, kind: str) -> str:
             + "say what they are with --label-kind"
         )
     return METRICS_OF_KIND[kind][metrics]
-
-
-def _look(path: str, choice: Mapping[str, Any]) -> LabelSummary:
-    """What a truth holds; refuses what train refuses."""
-    from unet_med import data
-
-    look = data.summarize_label(data.load_label(path, **choice))
-    data.check_labels([look], [Path(path).name])
-    return look
 
 
 def _columns(

@@ -12,7 +12,7 @@ import numpy as np
 
 from unet_med.data.auto_reader import AutoReader, label_choice
 from unet_med.data.file_reader import Volume
-from unet_med.data.labels import IGNORED
+from unet_med.data.labels import IGNORED, LabelSummary, check_labels, summarize_label
 
 EXACT = 2**24  # whole numbers up to here are exact as 32-bit floats
 TOLERANCE = 1e-3  # scaled integers of NIfTI come out as 2.99997
@@ -91,6 +91,24 @@ def load_label(
     """
     volume = LabelReader(label_kind, images=AutoReader(**choice)).open(Path(path).expanduser())
     return volume.array[0] if volume.has_channels else volume.array
+
+
+def look_at_label(
+    path: str | os.PathLike[str], *, blobs: bool = True, **choice: Any
+) -> LabelSummary:
+    """What one label holds; what cannot be a label is refused, in training as in evaluation.
+
+    Args:
+        path: as for `load_label`.
+        blobs: as for `summarize_label`.
+        choice: that of its image; see `AutoReader`.
+
+    Raises:
+        ValueError: it cannot be read, or cannot be a label; names the file.
+    """
+    look = summarize_label(load_label(path, **choice), blobs=blobs)
+    check_labels([look], [Path(path).name])
+    return look
 
 
 def whole_numbers(array: np.ndarray, name: str) -> np.ndarray:

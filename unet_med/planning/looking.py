@@ -15,6 +15,7 @@ from unet_med.data.cases import Files, files_of
 from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.file_reader import Volume
 from unet_med.data.grids import ORIENTED, Grid, turn_onto
+from unet_med.data.label_reader import look_at_label
 from unet_med.data.labels import LOOKED_AT, LabelSummary
 from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.folders import DataFolder
@@ -56,7 +57,9 @@ def fingerprint(
     listing = look_for_pairs(folder.images, folder.labels)
     pairs = listing.items
     heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
-    looks = [_look(pair["label"], k, choice) for k, pair in enumerate(pairs)]
+    looks = [
+        look_at_label(pair["label"], blobs=k < LOOKED_AT, **choice) for k, pair in enumerate(pairs)
+    ]
     data.require_objects(looks, [label.name for _, label in heads])
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     return Fingerprint(
@@ -110,12 +113,6 @@ def _orientation(affine: np.ndarray) -> str | None:
 
     letters = aff2axcodes(affine)
     return None if None in letters else "".join(map(str, letters))
-
-
-def _look(path: str, number: int, choice: Mapping[str, Any]) -> LabelSummary:
-    look = data.summarize_label(data.load_label(path, **choice), blobs=number < LOOKED_AT)
-    data.check_labels([look], [Path(path).name])
-    return look
 
 
 def _frequencies(looks: Sequence[LabelSummary]) -> dict[str, float]:
