@@ -12,6 +12,7 @@ import numpy as np
 
 from unet_med.data.auto_reader import AutoReader, label_choice
 from unet_med.data.file_reader import Volume
+from unet_med.data.grids import Turn
 from unet_med.data.labels import IGNORED, LabelSummary, check_labels, summarize_label
 
 EXACT = 2**24  # whole numbers up to here are exact as 32-bit floats
@@ -94,19 +95,22 @@ def load_label(
 
 
 def look_at_label(
-    path: str | os.PathLike[str], *, blobs: bool = True, **choice: Any
+    path: str | os.PathLike[str], *, blobs: bool = True, turn: Turn | None = None, **choice: Any
 ) -> LabelSummary:
     """What one label holds; what cannot be a label is refused, in training as in evaluation.
 
     Args:
         path: as for `load_label`.
         blobs: as for `summarize_label`.
+        turn: of its axes, so that planes and places are those of other labels too.
         choice: that of its image; see `AutoReader`.
 
     Raises:
         ValueError: it cannot be read, or cannot be a label; names the file.
     """
-    look = summarize_label(load_label(path, **choice), blobs=blobs)
+    label = load_label(path, **choice)
+    label = label if turn is None or turn.keeps else turn.of_array(label)
+    look = summarize_label(label, blobs=blobs)
     check_labels([look], [Path(path).name])
     return look
 

@@ -59,6 +59,18 @@ def read_list(path: Path) -> dict[str, list[Item]]:
     return {name: items for name, items in found.items() if items}
 
 
+def class_names(path: Path) -> dict[str, str]:
+    """Names of label values that a data list has: `{"1": "left lung"}`, or the other way round.
+
+    Empty for what is no list, or has none; regions of several values are left out.
+    """
+    content = json.loads(path.read_text(encoding="utf-8-sig")) if is_list(path) else {}
+    labels = content.get("labels") if isinstance(content, dict) else None
+    pairs = labels.items() if isinstance(labels, dict) else ()
+    both = [pair if str(pair[0]).isdigit() else pair[::-1] for pair in pairs]
+    return {str(value): str(name) for value, name in both if str(value).isdigit()}
+
+
 def _sections(content: Any) -> dict[str, list[Any]]:
     if isinstance(content, list):
         return {"training": content}
