@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from test_volumes import make_bundle, write_source
 
 from unet_med import Segmenter, bundle
@@ -293,6 +295,32 @@ def test_planes_of_a_volume_by_blocks(
     image = write_source(tmp_path / "in.ome.zarr", blobs(rng, (5, 44, 52)))
     whole = by_monai(planes, image, tmp_path / "whole")
     check(in_blocks(planes, image, tmp_path / "out.ome.zarr", (2, 20, 16)), whole)
+
+
+@pytest.mark.parametrize("turn", ["LPS", "SAL", "PIR", "IRP"])
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("resampled", [False, True])
+def test_a_turned_volume_by_blocks_is_the_whole_volume(
+    tmp_path: Path, rng: np.random.Generator, turn: str, dims: int, resampled: bool
+) -> None:
+    choices: dict[str, Any] = {"orientation": "RAS", "min_size": 3, "grow": 1, "spatial_dims": dims}
+    if resampled:
+        choices |= {"element_size": [0.3, 0.2, 0.45][:dims], "element_unit": "mm"}
+    folder = make_bundle(tmp_path / "bundle", preset="modern", **choices)
+    pixels, affine = blobs(rng, (34, 40, 14)), np.diag([0.25, 0.25, 0.5, 1])  # RAS
+    there = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(turn))
+    turned = apply_orientation(pixels, there).astype(np.int16)
+    image = tmp_path / "in.nii"
+    nibabel.save(nibabel.Nifti1Image(turned, affine @ inv_ornt_aff(there, pixels.shape)), image)
+    with_foreground(folder, image, 0.15)
+    whole = by_monai(folder, image, tmp_path / "whole")
+    back = ornt_transform(axcodes2ornt(turn), axcodes2ornt("RAS"))
+    straight = tmp_path / "straight.nii"
+    nibabel.save(nibabel.Nifti1Image(pixels.astype(np.int16), affine), straight)
+    mask = Segmenter(folder)(straight).mask
+    np.testing.assert_array_equal(apply_orientation(whole["mask"], back), mask)
+    block = [{14: 6, 34: 18, 40: 14}[side] for side in turned.shape[::-1]]
+    check(in_blocks(folder, image, tmp_path / "out.ome.zarr", block), whole)
 
 
 def test_predict_decides_by_kind_and_size(

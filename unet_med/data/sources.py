@@ -19,7 +19,7 @@ from unet_med.data.auto_reader import AutoReader
 from unet_med.data.cases import files_of
 from unet_med.data.datalist import look_for_images
 from unet_med.data.file_reader import Volume
-from unet_med.data.grids import ORIENTED, Grid, Turn, turn_of_channel
+from unet_med.data.grids import Grid, Turn, turn_of_channel
 from unet_med.data.list_file import is_list
 from unet_med.data.nifti_reader import NiftiReader
 from unet_med.data.tiff_axes import arrange
@@ -44,7 +44,7 @@ class Source:
         read: gives the pixels of a window inside the image, `(C, [Z,] Y, X)`.
         affine: voxel to world, `(4, 4)`, for indices in the order X, Y, Z; None where it holds
             nothing but `spacing`.
-        oriented: the affine states place and orientation too.
+        spacing_source: what told the pixel size; see `Volume`.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Source:
     identity: dict[str, Any]
     read: Callable[[Window], np.ndarray]
     affine: np.ndarray | None = None
-    oriented: bool = False
+    spacing_source: str | None = None
 
 
 def open_source(path: str | Path) -> Source:
@@ -148,6 +148,7 @@ def _open_zarr(path: Path) -> Source:
             "array": _hash(json.dumps(metadata, sort_keys=True, default=str)),
         },
         read=image.read,
+        spacing_source="ngff" if image.unit else "assumed",
     )
 
 
@@ -210,7 +211,7 @@ def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray
         identity={"bytes": status.st_size, "mtime_ns": status.st_mtime_ns},
         read=read,
         affine=np.asarray(header.affine, dtype=np.float64),
-        oriented=header.spacing_source in ORIENTED,
+        spacing_source=header.spacing_source,
     )
 
 

@@ -126,7 +126,8 @@ class Fingerprint:
         images: name of the folder, file or data list of the images.
         labels: name of that of the labels; None with a data list.
         cases: each image with its label, in order.
-        label_kind: what the labels' values look like: `mask`, `classes` or `instances`.
+        label_kind: what the labels' values look like: `mask`, `classes` or `instances`; None:
+            they may be several of these.
         frequencies: share of the pixels of each label value; empty where there are many.
         instances: sizes of the objects; None where no label has any.
         intensities: for each channel the percentiles `PERCENTILES` of the images' pixels.
@@ -135,12 +136,13 @@ class Fingerprint:
         found_by: in words, how images and labels were found, where not by equal names.
         apart: values that may be the two sides of a body, where files state an orientation.
         class_names: of label values, where a data list has them.
+        doubt: why `label_kind` is None, and what to say.
     """
 
     images: str
     labels: str | None
     cases: tuple[Case, ...]
-    label_kind: str
+    label_kind: str | None
     frequencies: Mapping[str, float]
     instances: Instances | None
     intensities: tuple[tuple[float, ...], ...]
@@ -149,6 +151,7 @@ class Fingerprint:
     found_by: tuple[str, ...] = ()
     apart: tuple[Apart, ...] = ()
     class_names: Mapping[str, str] = field(default_factory=dict)
+    doubt: str | None = None
 
     @property
     def held_out(self) -> str | None:

@@ -76,6 +76,7 @@ def fingerprint(
     ]
     seen = [image.turned(word) if word else image for image, _ in heads]
     data.require_objects(looks, [label.name for _, label in heads])
+    kind, doubt = _kind(looks)
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     return Fingerprint(
         images=folder.name(folder.images),
@@ -84,7 +85,7 @@ def fingerprint(
             Case(image, label, as_ranges(look.values.tolist()))
             for (image, label), look in zip(heads, looks, strict=True)
         ),
-        label_kind=data.guess_label_kind(looks),
+        label_kind=kind,
         frequencies=_frequencies(looks),
         instances=_instances(looks, seen),
         intensities=_percentiles(sampled),
@@ -93,7 +94,16 @@ def fingerprint(
         found_by=listing.notes,
         apart=_apart(looks, seen, word) if word else (),
         class_names=class_names(folder.images),
+        doubt=doubt,
     )
+
+
+def _kind(looks: Sequence[LabelSummary]) -> tuple[str | None, str | None]:
+    """What the labels look like, or why that cannot be told; what the user says then holds."""
+    try:
+        return data.guess_label_kind(looks), None
+    except ValueError as doubt:
+        return None, str(doubt)
 
 
 def _heads(

@@ -70,7 +70,7 @@ def _found(found: Fingerprint) -> Iterator[str]:
             f"({found.intensities_of} file(s) looked at)"
         )
     objects = found.instances
-    yield f"  labels look like {found.label_kind}"
+    yield f"  labels look like {found.label_kind or 'classes or instances'}"
     if found.label_kind == "instances" and objects is not None:
         yield (
             f"  {objects.count} objects, median {objects.volume_px[MEDIAN]:g} px, "

@@ -79,11 +79,10 @@ def affine_of(source: Source) -> torch.Tensor:
 
 def meta_of(source: Source) -> dict[str, str]:
     """Name and unit of an opened volume, as a `MetaTensor` has them."""
-    known = "header" if source.oriented else "given"
     return {
         "filename_or_obj": str(source.path),
         "spatial_unit": source.unit or "um",
-        "spacing_source": known if source.unit else "assumed",
+        "spacing_source": source.spacing_source or ("header" if source.unit else "assumed"),
     }
 
 
