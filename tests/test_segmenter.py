@@ -297,9 +297,10 @@ def test_planes_of_a_volume_by_blocks(
     check(in_blocks(planes, image, tmp_path / "out.ome.zarr", (2, 20, 16)), whole)
 
 
-@pytest.mark.parametrize("turn", ["LPS", "SAL", "PIR", "IRP"])
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("resampled", [False, True])
+@pytest.mark.parametrize(
+    ("turn", "dims", "resampled"),
+    [("LPS", 2, False), ("SAL", 2, True), ("PIR", 3, False), ("IRP", 3, True)],
+)
 def test_a_turned_volume_by_blocks_is_the_whole_volume(
     tmp_path: Path, rng: np.random.Generator, turn: str, dims: int, resampled: bool
 ) -> None:
