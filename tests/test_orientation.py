@@ -364,6 +364,54 @@ def test_sides_are_found_by_name(tmp_path: Path, names: Any, axes: Any, reason: 
     assert reason in decided["mirror_axes"][1]
 
 
+def test_names_beside_a_folder_count(tmp_path: Path) -> None:
+    for k in range(2):
+        for name in ("imagesTr", "labelsTr"):
+            label = np.zeros((9, 8, 7), np.uint8)
+            label[2:6, 2:6, 2:5], label[3, 3 + k, 3] = 1, 2
+            write(tmp_path / name / f"p{k}.nii.gz", label, THICK_FRONT)
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "L": 1, "R": 2}}')
+    found = fingerprint(tmp_path / "imagesTr", tmp_path / "labelsTr")
+    assert found.class_names == {"0": "background", "1": "L", "2": "R"}
+    plan = make_plan(found, {"label_kind": "classes"}).ids
+    assert plan["mirror_axes"].value == [1, 2]
+    assert make_plan(found, {"label_kind": "instances"}).ids["mirror_axes"].value is None
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("kind", ["classes", "instances"])
+def test_a_mixed_cohort_is_planned_as_in_one_orientation(
+    cohorts: dict[str, Path], dims: int, kind: str
+) -> None:
+    choices = {"label_kind": kind, "spatial_dims": dims, "element_size": [0.8, 0.7, 3][:dims]}
+    plans = {}
+    for name, folder in cohorts.items():
+        found = fingerprint(folder / "images", folder / "labels")
+        plans[name] = make_plan(found, choices)
+        assert make_plan(found, choices).from_json(plans[name].to_json()) == plans[name]
+    for id, decided in plans["one"].ids.items():
+        other = plans["mixed"].ids[id]
+        assert decided.value == other.value, id
+        assert decided.reason == other.reason or id == "orientation"
+    assert plans["one"].value("tile_size") == ([32, 32] if dims == 2 else [24, 24, 16])
+    assert {case.image.shape for case in plans["mixed"].seen.cases} == {(22, 18, 9)}
+
+
+def test_an_override_decides_the_orientation(cohorts: dict[str, Path], tmp_path: Path) -> None:
+    found = fingerprint(cohorts["one"] / "images", cohorts["one"] / "labels")
+    choices = {"label_kind": "classes"}
+    (tmp_path / "own.json").write_text('{"orientation": null, "mirror_axes": null}')
+    own = make_plan(found, choices, overrides=[tmp_path / "own.json"])
+    assert own.value("orientation") is None
+    assert own.value("mirror_axes") is None
+    assert own.seen.cases[0].image.shape == (22, 9, 18)
+    said = make_plan(found, {**choices, "orientation": "SPL"})
+    assert said.value("mirror_axes") == [0, 1]
+    assert said.seen.cases[0].image.shape == (18, 9, 22)
+    with pytest.raises(ValueError, match="orientation 'RAZ' is not one letter of each"):
+        make_plan(found, {**choices, "orientation": "RAZ"})
+
+
 def place(x: float, y: float = 0, z: float = 0, size: float = 1000) -> Any:
     return size, (size * 3 / (4 * np.pi)) ** (1 / 3), (x, y, z)  # radius 6.2
 

@@ -318,7 +318,10 @@ def test_a_turned_volume_by_blocks_is_the_whole_volume(
     back = ornt_transform(axcodes2ornt(turn), axcodes2ornt("RAS"))
     straight = tmp_path / "straight.nii"
     nibabel.save(nibabel.Nifti1Image(pixels.astype(np.int16), affine), straight)
-    mask = Segmenter(folder)(straight).mask
+    segment = Segmenter(folder)
+    for door in (open_source(image), load_image(image)):
+        np.testing.assert_array_equal(segment(door).mask, whole["mask"])
+    mask = segment(straight).mask
     np.testing.assert_array_equal(apply_orientation(whole["mask"], back), mask)
     block = [{14: 6, 34: 18, 40: 14}[side] for side in turned.shape[::-1]]
     check(in_blocks(folder, image, tmp_path / "out.ome.zarr", block), whole)

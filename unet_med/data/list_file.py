@@ -60,11 +60,16 @@ def read_list(path: Path) -> dict[str, list[Item]]:
 
 
 def class_names(path: Path) -> dict[str, str]:
-    """Names of label values that a data list has: `{"1": "left lung"}`, or the other way round.
+    """Names of label values: `{"1": "left lung"}` in a data list, or the other way round.
 
-    Empty for what is no list, or has none; regions of several values are left out.
+    Of a folder, those of `dataset.json` beside it, as MSD and nnU-Net lay it. Empty where there
+    are none; regions of several values are left out.
     """
-    content = json.loads(path.read_text(encoding="utf-8-sig")) if is_list(path) else {}
+    file = path if is_list(path) else path.parent / "dataset.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):  # there is none, or it is something else
+        return {}
     labels = content.get("labels") if isinstance(content, dict) else None
     pairs = labels.items() if isinstance(labels, dict) else ()
     both = [pair if str(pair[0]).isdigit() else pair[::-1] for pair in pairs]
