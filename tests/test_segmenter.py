@@ -19,8 +19,11 @@ from test_volumes import make_bundle, write_source
 from unet_med import Segmenter, bundle
 from unet_med.cli import main
 from unet_med.data import load_image, save_image
+from unet_med.segmentation import Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
+from unet_med.volumes.blocks import split
 from unet_med.volumes.job_actions import finish
+from unet_med.volumes.objects import working_blocks
 
 OUTPUTS = ("mask", "instances", "probabilities")
 PIXEL = {"element_size": [0.4, 0.35], "element_unit": "um"}
@@ -325,6 +328,21 @@ def test_a_turned_volume_by_blocks_is_the_whole_volume(
     np.testing.assert_array_equal(apply_orientation(whole["mask"], back), mask)
     block = [{14: 6, 34: 18, 40: 14}[side] for side in turned.shape[::-1]]
     check(in_blocks(folder, image, tmp_path / "out.ome.zarr", block), whole)
+
+
+def test_a_block_stores_its_own_part_of_the_turned_grid(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle", spatial_dims=3, preset="modern", orientation="ASR")
+    image = tmp_path / "in.nii"
+    sides = (18, 34, 21)
+    nibabel.save(nibabel.Nifti1Image(np.zeros(sides, np.int16), np.diag([-1, 1, -1, 1])), image)
+    volume = Volume(Segmenter(folder), open_source(image))
+    blocks = split(sides[::-1], (8, 13, 7))
+    parts = working_blocks(volume, blocks)  # (X, Y, Z) of LAI become Z, X and Y of ASR
+    for block in blocks:
+        z, y, x = block.slices
+        mirrored = [slice(n - s.stop, n - s.start) for n, s in ((sides[2], z), (sides[0], x))]
+        assert parts[block.index].slices == (y, *mirrored)
+    assert sorted(part.index for part in parts.values()) == sorted(np.ndindex(3, 3, 3))
 
 
 def test_predict_decides_by_kind_and_size(

@@ -233,8 +233,9 @@ def bring_onto(image: torch.Tensor, grid: Grid, fixed: Grid) -> torch.Tensor:
 def axes_of(affine: np.ndarray) -> str:
     """Orientation of a grid, the closest one where its axes lie askew.
 
-    Of all assignments of file axes to those of the world the one with the largest cosines, so
-    that it does not depend on the order in which a file keeps its axes.
+    Of all assignments of file axes to those of the world the one with the largest cosines; of
+    two alike (slices tilted by 45 degrees) one that the world's axes decide. Thus it does not
+    depend on the order in which a file keeps its axes.
 
     Args:
         affine: voxel to world, not singular; 4x4.
@@ -243,11 +244,17 @@ def axes_of(affine: np.ndarray) -> str:
     'LPS'
     """
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    best = max(
-        permutations(range(3)),
-        key=lambda world: round(sum(abs(cosines[w, k]) for k, w in enumerate(world)), DIGITS),
-    )
-    return "".join(ENDS[w][int(cosines[w, k] > 0)] for k, w in enumerate(best))
+
+    def fit(axes: tuple[int, ...]) -> tuple[float, ...]:
+        """Of file axes that become R, A and S, each in its better direction."""
+        found = np.array(
+            [cosines[:, k] * np.copysign(1, cosines[w, k]) for w, k in enumerate(axes)]
+        )
+        return tuple(np.round([found.trace(), *found.ravel()], DIGITS).tolist())
+
+    best = max(permutations(range(3)), key=fit)
+    letters = {k: ENDS[w][int(cosines[w, k] > 0)] for w, k in enumerate(best)}
+    return "".join(letters[k] for k in range(3))
 
 
 def _turns(dims: int) -> Iterator[Turn]:
