@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,29 @@ def test_every_door_gives_the_same_mask(cohort: Path, tmp_path: Path) -> None:
     words = ["--bundle", cohort / "b", "--output", zarr, "--device", "cpu", "--block", 4, 8, 8]
     assert run("predict", cohort / "list.json", *words) == 0
     np.testing.assert_array_equal(data.load_image(zarr / "labels/mask").numpy()[0], mask)
+
+
+def test_monai_trains_and_scores_the_list(cohort: Path, tmp_path: Path) -> None:
+    import monai.bundle
+    import torch
+
+    bundle = tmp_path / "b"
+    shutil.copytree(cohort / "b", bundle, ignore=shutil.ignore_patterns("models"))
+    (bundle / "models").mkdir()
+    for name in ("train", "evaluate"):
+        monai.bundle.run(
+            config_file=str(bundle / f"configs/{name}.json"),
+            meta_file=str(bundle / "configs/metadata.json"),
+            bundle_root=str(bundle),
+            dataset_dir=str(cohort),
+            device="$torch.device('cpu')",
+        )
+    weights = [
+        torch.load(path / "models/model.pt", weights_only=True) for path in (cohort / "b", bundle)
+    ]
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    scores = (bundle / "eval/val_mean_dice_raw.csv").read_text().splitlines()
+    assert len(scores) == 2  # a head, and the one case that was held out
 
 
 def test_a_case_on_two_grids_or_without_a_file_is_set_aside(

@@ -8,17 +8,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from test_volumes import make_bundle, write_source
 
 from unet_med import Segmenter, bundle
 from unet_med.cli import main
 from unet_med.data import load_image, save_image
+from unet_med.segmentation import Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
+from unet_med.volumes.blocks import split
 from unet_med.volumes.job_actions import finish
+from unet_med.volumes.objects import working_blocks
 
 OUTPUTS = ("mask", "instances", "probabilities")
 PIXEL = {"element_size": [0.4, 0.35], "element_unit": "um"}
@@ -293,6 +298,51 @@ def test_planes_of_a_volume_by_blocks(
     image = write_source(tmp_path / "in.ome.zarr", blobs(rng, (5, 44, 52)))
     whole = by_monai(planes, image, tmp_path / "whole")
     check(in_blocks(planes, image, tmp_path / "out.ome.zarr", (2, 20, 16)), whole)
+
+
+@pytest.mark.parametrize(
+    ("turn", "dims", "resampled"),
+    [("LPS", 2, False), ("SAL", 2, True), ("PIR", 3, False), ("IRP", 3, True)],
+)
+def test_a_turned_volume_by_blocks_is_the_whole_volume(
+    tmp_path: Path, rng: np.random.Generator, turn: str, dims: int, resampled: bool
+) -> None:
+    choices: dict[str, Any] = {"orientation": "RAS", "min_size": 3, "grow": 1, "spatial_dims": dims}
+    if resampled:
+        choices |= {"element_size": [0.3, 0.2, 0.45][:dims], "element_unit": "mm"}
+    folder = make_bundle(tmp_path / "bundle", preset="modern", **choices)
+    pixels, affine = blobs(rng, (34, 40, 14)), np.diag([0.25, 0.25, 0.5, 1])  # RAS
+    there = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(turn))
+    turned = apply_orientation(pixels, there).astype(np.int16)
+    image = tmp_path / "in.nii"
+    nibabel.save(nibabel.Nifti1Image(turned, affine @ inv_ornt_aff(there, pixels.shape)), image)
+    with_foreground(folder, image, 0.15)
+    whole = by_monai(folder, image, tmp_path / "whole")
+    back = ornt_transform(axcodes2ornt(turn), axcodes2ornt("RAS"))
+    straight = tmp_path / "straight.nii"
+    nibabel.save(nibabel.Nifti1Image(pixels.astype(np.int16), affine), straight)
+    segment = Segmenter(folder)
+    for door in (open_source(image), load_image(image)):
+        np.testing.assert_array_equal(segment(door).mask, whole["mask"])
+    mask = segment(straight).mask
+    np.testing.assert_array_equal(apply_orientation(whole["mask"], back), mask)
+    block = [{14: 6, 34: 18, 40: 14}[side] for side in turned.shape[::-1]]
+    check(in_blocks(folder, image, tmp_path / "out.ome.zarr", block), whole)
+
+
+def test_a_block_stores_its_own_part_of_the_turned_grid(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle", spatial_dims=3, preset="modern", orientation="ASR")
+    image = tmp_path / "in.nii"
+    sides = (18, 34, 21)
+    nibabel.save(nibabel.Nifti1Image(np.zeros(sides, np.int16), np.diag([-1, 1, -1, 1])), image)
+    volume = Volume(Segmenter(folder), open_source(image))
+    blocks = split(sides[::-1], (8, 13, 7))
+    parts = working_blocks(volume, blocks)  # (X, Y, Z) of LAI become Z, X and Y of ASR
+    for block in blocks:
+        z, y, x = block.slices
+        mirrored = [slice(n - s.stop, n - s.start) for n, s in ((sides[2], z), (sides[0], x))]
+        assert parts[block.index].slices == (y, *mirrored)
+    assert sorted(part.index for part in parts.values()) == sorted(np.ndindex(3, 3, 3))
 
 
 def test_predict_decides_by_kind_and_size(

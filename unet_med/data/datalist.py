@@ -20,6 +20,7 @@ from unet_med.data.pairing import pair_by_name
 
 if TYPE_CHECKING:
     from unet_med.data.file_reader import FileReader
+    from unet_med.data.grids import Grid
 
 Item = dict[str, Any]
 Images = str | Path | Sequence[Any]
@@ -47,6 +48,7 @@ def find_images(
     *,
     reader: FileReader | None = None,
     channels: int = 1,
+    orientation: str | None = None,
 ) -> list[Item]:
     """List images: of a folder, a file, a sequence of these, or a MONAI data list (JSON).
 
@@ -59,6 +61,7 @@ def find_images(
         stacks: make one item of each plane of a multi-plane file (for 2-D networks).
         reader: counts those planes; `AutoReader` by default.
         channels: of an image; files `x_0000`, `x_0001` are those of one, if all names say so.
+        orientation: in which the planes of a volume are counted; None: in its file's own.
 
     Returns:
         Items `{"image": path}`, in the order of their names; with `stacks`
@@ -69,7 +72,7 @@ def find_images(
         ValueError: a folder without images, or a data list that cannot be read.
     """
     items = look_for_images(images, channels).items
-    return _split_stacks(items, reader) if stacks else items
+    return _split_stacks(items, reader, orientation) if stacks else items
 
 
 def find_pairs(
@@ -78,6 +81,7 @@ def find_pairs(
     stacks: bool = False,
     *,
     reader: FileReader | None = None,
+    orientation: str | None = None,
 ) -> list[Item]:
     """Pair images with labels of the same name.
 
@@ -91,6 +95,7 @@ def find_pairs(
             not needed for a data list, nor where labels lie beside their images.
         stacks: make one item of each plane of a multi-plane file (for 2-D networks).
         reader: counts the planes of the images; `AutoReader` by default.
+        orientation: in which the planes of a volume are counted; None: in its file's own.
 
     Returns:
         Items `{"image": path, "label": path}`, in the order of their names; those of a list's
@@ -102,7 +107,7 @@ def find_pairs(
             of more or fewer planes; names the file.
     """
     items = look_for_pairs(images, labels).items
-    return _split_stacks(items, reader) if stacks else items
+    return _split_stacks(items, reader, orientation) if stacks else items
 
 
 def look_for_images(images: Images, channels: int = 1) -> Listing:
@@ -262,16 +267,20 @@ def _folds(items: Sequence[Item], fold: int) -> tuple[list[Item], list[Item]]:
     return (rest, held) if rest else (list(items), [])
 
 
-def _split_stacks(items: Sequence[Item], reader: FileReader | None) -> list[Item]:
-    """One item a plane; files of one plane stay as they are."""
+def _split_stacks(
+    items: Sequence[Item], reader: FileReader | None, orientation: str | None
+) -> list[Item]:
+    """One item a plane, as `SelectSliced` takes it; files of one plane stay as they are."""
     from unet_med.data.label_reader import LabelReader
+    from unet_med.data.orientation import turn_towards
 
     split: list[Item] = []
     for item in items:
-        shape = _shape(item["image"], reader)
+        grid = _grid(item["image"], reader)
         if "label" in item:
-            _require_same_planes(item, shape, _shape(item["label"], LabelReader(images=reader)))
-        planes = (*shape, 1)[2]
+            label = _grid(item["label"], LabelReader(images=reader))
+            _require_same_planes(item, grid.shape, label.shape)
+        planes = turn_towards(grid, orientation).sides(grid.sides)[2]
         split += [item] if planes == 1 else [{**item, "slice": k} for k in range(planes)]
     return split
 
@@ -285,9 +294,11 @@ def _require_same_planes(item: Item, image: Sequence[int], label: Sequence[int])
         )
 
 
-def _shape(case: Case, reader: FileReader | None) -> tuple[int, ...]:
-    """`(X, Y[, Z])`, px, from the headers of an image's files."""
+def _grid(case: Case, reader: FileReader | None) -> Grid:
+    """From the headers of an image's files."""
     from unet_med.data.auto_reader import AutoReader
+    from unet_med.data.grids import Grid
 
     files = [Path(file) for file in files_of(case)]
-    return (reader or AutoReader()).open_channels(files, header_only=True).spatial_shape
+    volume = (reader or AutoReader()).open_channels(files, header_only=True)
+    return Grid.of(volume, shown(case))

@@ -15,7 +15,7 @@ from monai.data.image_reader import ImageReader
 from monai.utils.misc import ensure_tuple
 
 from unet_med.data import protection
-from unet_med.data.grids import Grid, same_grid
+from unet_med.data.grids import Grid, turn_of_channel
 
 
 @dataclass(frozen=True)
@@ -163,23 +163,20 @@ def _reason(error: Exception) -> str:
 
 
 def _as_channels(volumes: Sequence[Volume], paths: Sequence[Path], *, header_only: bool) -> Volume:
-    """Join several files on one grid as channels of one image, as MONAI's readers do."""
+    """Join several files as channels of one image, on the grid of the first."""
     first = volumes[0]
     if len(volumes) == 1:
         return first
     grids = [Grid.of(each, path.name) for each, path in zip(volumes, paths, strict=True)]
-    for grid in grids[1:]:
-        if not same_grid(grid, grids[0]):
-            places = f"affines {grid.affine.tolist()} and {grids[0].affine.tolist()}"
-            shapes = f"shapes {grid.shape} and {grids[0].shape}"
-            raise ValueError(
-                f"{grid.name} and {grids[0].name} are not channels of one image: they have "
-                f"{places if grid.shape == grids[0].shape else shapes}, which must be equal"
-            )
+    turns = [turn_of_channel(grid, grids[0]) for grid in grids]
     arrays = [v.array if v.has_channels else v.array[None] for v in volumes]  # (C, X, Y[, Z])
     if header_only:
         shape = (sum(map(len, arrays)), *first.spatial_shape)
         joined = placeholder(shape, np.result_type(*arrays))
     else:
-        joined = np.concatenate(arrays)
+        turned = (
+            array if turn.keeps else np.stack([turn.of_array(channel) for channel in array])
+            for array, turn in zip(arrays, turns, strict=True)
+        )
+        joined = np.concatenate(list(turned))
     return replace(first, array=joined, has_channels=True)

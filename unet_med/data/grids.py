@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import permutations, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,8 +18,14 @@ if TYPE_CHECKING:
 
     from unet_med.data.file_reader import Volume
 
+T = TypeVar("T")
+Box = tuple[tuple[int, int], ...]
+
 ORIENTED = ("nifti", "header")  # sources of pixel sizes that state place and orientation as well
+ENDS = ("LR", "PA", "IS")  # where axes of the world begin and end, as in nibabel and MONAI
 TOLERANCE = 0.1  # voxels at any corner: headers round to less, and other grids differ by more
+RAS = "RAS"
+DIGITS = 6  # of cosines: those that agree so far were rounded by a header
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Grid:
     @classmethod
     def of(cls, volume: Volume, name: str) -> Grid:
         """The grid of a file that a reader opened."""
-        return cls._of(name, volume.spatial_shape, volume.affine, volume.meta())
+        return cls.stated(name, volume.spatial_shape, volume.affine, volume.meta())
 
     @classmethod
     def of_image(cls, image: torch.Tensor, name: str) -> Grid:
@@ -53,11 +60,14 @@ class Grid:
             whole[: len(affine) - 1, : len(affine) - 1] = affine[:-1, :-1]
             whole[: len(affine) - 1, 3] = affine[:-1, -1]
             affine = whole
-        return cls._of(name, image.shape[1:], affine, getattr(image, "meta", {}))
+        return cls.stated(name, image.shape[1:], affine, getattr(image, "meta", {}))
 
     @classmethod
-    def _of(cls, name: str, shape: Sequence[int], affine: np.ndarray, meta: Any) -> Grid:
-        """Readers other than ours state no source; their affines count as stated."""
+    def stated(cls, name: str, shape: Sequence[int], affine: np.ndarray, meta: Any) -> Grid:
+        """The grid of a 4x4 affine, and of what metadata say of it.
+
+        Readers other than ours state no source; their affines count as stated.
+        """
         source = meta.get("spacing_source", "header" if "original_affine" in meta else "assumed")
         known = source in ORIENTED and bool(np.linalg.det(affine[:3, :3]))
         unit = meta.get("spatial_unit") or "mm"
@@ -90,9 +100,20 @@ class Turn:
     flips: tuple[bool, ...]
     dims: int
 
+    @property
+    def keeps(self) -> bool:
+        """Whether all stays as it is."""
+        return self.order == (0, 1, 2) and not any(self.flips)
+
+    @property
+    def inverse(self) -> Turn:
+        """The turn back."""
+        places = [self.order.index(axis) for axis in range(3)]
+        return Turn(tuple(places), tuple(self.flips[place] for place in places), self.dims)
+
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """The turned image, `(C, *S)`; the same object where there is nothing to do."""
-        if self.order == (0, 1, 2) and not any(self.flips) and image.ndim == self.dims + 1:
+        if self.keeps and image.ndim == self.dims + 1:
             return image
         whole = image if image.ndim == 4 else image[..., None]
         turned = whole.permute(0, *(axis + 1 for axis in self.order))
@@ -106,18 +127,37 @@ class Turn:
         turned = np.flip(whole.transpose(self.order), axes)
         return np.ascontiguousarray(turned if self.dims == 3 else turned[..., 0])
 
-    def sides(self, sides: Sequence[int]) -> tuple[int, ...]:
-        """Sides of the outcome."""
-        return tuple(sides[axis] for axis in self.order)
+    def sides(self, sides: Sequence[T]) -> tuple[T, ...]:
+        """Sides of the outcome, as many as are given: `(X, Y[, Z])`."""
+        return tuple(sides[axis] for axis in self.order[: len(sides)])
+
+    def source(self, box: Box, sides: Sequence[int]) -> Box:
+        """The box of what is turned that becomes a box of the outcome.
+
+        Args:
+            box: start and stop along `(X, Y[, Z])`, px.
+            sides: of what is turned, px.
+        """
+        parts = [
+            (sides[old] - stop, sides[old] - start) if flip else (start, stop)
+            for (start, stop), old, flip in zip(box, self.order, self.flips, strict=False)
+        ]
+        return tuple(parts[self.order.index(axis)] for axis in range(len(parts)))
 
     def matrix(self, sides: Sequence[int]) -> np.ndarray:
         """4x4, voxel of the outcome to voxel of what was turned."""
+        sides = (*sides, 1)[:3]
         matrix = np.zeros((4, 4))
         matrix[3, 3] = 1.0
         for new, (old, flip) in enumerate(zip(self.order, self.flips, strict=True)):
             matrix[old, new] = -1.0 if flip else 1.0
             matrix[old, 3] = sides[old] - 1 if flip else 0.0
         return matrix
+
+
+def no_turn(dims: int) -> Turn:
+    """The turn that keeps all as it is."""
+    return Turn((0, 1, 2), (False, False, False), dims)
 
 
 def turn_onto(moving: Grid, fixed: Grid) -> Turn:
@@ -129,7 +169,7 @@ def turn_onto(moving: Grid, fixed: Grid) -> Turn:
     Raises:
         ValueError: no turn does; names both files and what differs.
     """
-    keep = next(_turns(len(fixed.shape)))
+    keep = no_turn(len(fixed.shape))
     if not (moving.oriented and fixed.oriented):
         if moving.sides != fixed.sides:
             raise ValueError(_about_shapes(moving, fixed))
@@ -153,7 +193,27 @@ def same_grid(grid: Grid, other: Grid) -> bool:
     """Whether two files share every voxel as they are stored, pixel sizes included."""
     if grid.shape != other.shape:
         return False
-    return _off(_in_unit(grid, other.unit), other, next(_turns(3))) <= TOLERANCE
+    return _off(_in_unit(grid, other.unit), other, no_turn(3)) <= TOLERANCE
+
+
+def turn_of_channel(grid: Grid, first: Grid) -> Turn:
+    """The turn that brings one file of an image onto the grid of its first file.
+
+    Raises:
+        ValueError: there is none; names both files, and their affines or shapes.
+    """
+    if same_grid(grid, first):
+        return no_turn(len(first.shape))
+    if grid.oriented and first.oriented and len(grid.shape) == len(first.shape):
+        with suppress(ValueError):
+            return turn_onto(grid, first)
+    places = f"affines {grid.affine.tolist()} and {first.affine.tolist()}"
+    shapes = f"shapes {grid.shape} and {first.shape}"
+    raise ValueError(
+        f"{grid.name} and {first.name} are not channels of one image: they have "
+        f"{places if grid.shape == first.shape else shapes}, which must be equal, or differ by "
+        "the order and direction of their axes alone"
+    )
 
 
 def bring_onto(image: torch.Tensor, grid: Grid, fixed: Grid) -> torch.Tensor:
@@ -168,6 +228,33 @@ def bring_onto(image: torch.Tensor, grid: Grid, fixed: Grid) -> torch.Tensor:
 
         turned.affine = torch.as_tensor(fixed.affine)
     return turned
+
+
+def axes_of(affine: np.ndarray) -> str:
+    """Orientation of a grid, the closest one where its axes lie askew.
+
+    Of all assignments of file axes to those of the world the one with the largest cosines; of
+    two alike (slices tilted by 45 degrees) one that the world's axes decide. Thus it does not
+    depend on the order in which a file keeps its axes.
+
+    Args:
+        affine: voxel to world, not singular; 4x4.
+
+    >>> axes_of(np.diag([-1.0, -1.0, 3.0, 1.0]))
+    'LPS'
+    """
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+
+    def fit(axes: tuple[int, ...]) -> tuple[float, ...]:
+        """Of file axes that become R, A and S, each in its better direction."""
+        found = np.array(
+            [cosines[:, k] * np.copysign(1, cosines[w, k]) for w, k in enumerate(axes)]
+        )
+        return tuple(np.round([found.trace(), *found.ravel()], DIGITS).tolist())
+
+    best = max(permutations(range(3)), key=fit)
+    letters = {k: ENDS[w][int(cosines[w, k] > 0)] for w, k in enumerate(best)}
+    return "".join(letters[k] for k in range(3))
 
 
 def _turns(dims: int) -> Iterator[Turn]:
@@ -202,10 +289,8 @@ def _difference(moving: Grid, fixed: Grid) -> str:
 
 def _directions(grid: Grid) -> str:
     """`RAS` and the like, with the cosines where the axes lie askew."""
-    from nibabel.orientations import aff2axcodes
-
     cosines = grid.affine[:3, :3] / grid.sizes
-    letters = "".join(map(str, aff2axcodes(grid.affine)))
+    letters = axes_of(grid.affine)
     straight = np.abs(np.abs(cosines).max(axis=0) - 1).max() < 1e-6
     return letters if straight else f"{letters} {np.round(cosines.T, 4).tolist()}"
 

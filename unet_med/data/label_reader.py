@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ import numpy as np
 
 from unet_med.data.auto_reader import AutoReader, label_choice
 from unet_med.data.file_reader import Volume
+from unet_med.data.grids import RAS, Grid, Turn
 from unet_med.data.labels import IGNORED, LabelSummary, check_labels, summarize_label
+from unet_med.data.orientation import turn_towards
 
 EXACT = 2**24  # whole numbers up to here are exact as 32-bit floats
 TOLERANCE = 1e-3  # scaled integers of NIfTI come out as 2.99997
@@ -89,26 +91,40 @@ def load_label(
         FileNotFoundError: the file is missing.
         ValueError: it cannot be read in full as one label; one sentence naming the file.
     """
-    volume = LabelReader(label_kind, images=AutoReader(**choice)).open(Path(path).expanduser())
-    return volume.array[0] if volume.has_channels else volume.array
+    return _one_channel(_open(path, label_kind, choice))
 
 
 def look_at_label(
-    path: str | os.PathLike[str], *, blobs: bool = True, **choice: Any
+    path: str | os.PathLike[str], *, blobs: bool = True, turn: Turn | None = None, **choice: Any
 ) -> LabelSummary:
     """What one label holds; what cannot be a label is refused, in training as in evaluation.
 
     Args:
         path: as for `load_label`.
         blobs: as for `summarize_label`.
+        turn: of its axes, so that planes and places are those of other labels too; None: to RAS,
+            where it states an orientation.
         choice: that of its image; see `AutoReader`.
 
     Raises:
         ValueError: it cannot be read, or cannot be a label; names the file.
     """
-    look = summarize_label(load_label(path, **choice), blobs=blobs)
+    volume = _open(path, "classes", choice)
+    turn = turn or turn_towards(Grid.of(volume, Path(path).name), RAS)
+    label = _one_channel(volume)
+    look = summarize_label(label if turn.keeps else turn.of_array(label), blobs=blobs)
     check_labels([look], [Path(path).name])
     return look
+
+
+def _open(
+    path: str | os.PathLike[str], label_kind: str | None, choice: Mapping[str, Any]
+) -> Volume:
+    return LabelReader(label_kind, images=AutoReader(**choice)).open(Path(path).expanduser())
+
+
+def _one_channel(volume: Volume) -> np.ndarray:
+    return volume.array[0] if volume.has_channels else volume.array
 
 
 def whole_numbers(array: np.ndarray, name: str) -> np.ndarray:

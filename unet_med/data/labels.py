@@ -9,6 +9,7 @@ import numpy as np
 
 IGNORED = 255
 LOOKED_AT = 5  # label images of which every value must be one blob to be a number
+MOST_CLASSES = 256  # that a user may say there are
 MAX_CLASSES = 12  # more distinct values than this are instance numbers
 PICTURE = 0.4  # share of neighbours that differ: squares of 3 px, side by side, have 0.33
 
@@ -26,6 +27,8 @@ class LabelSummary:
             positive value.
         smeared: it looks like a mask of 0 and 255 that was compressed or resampled.
         blobs: of few values, where they lie; None: nobody looked.
+        centres: of each value its mean place along `(X, Y[, Z])`, px, `(values, 3)`; None: they
+            are more than classes can be.
     """
 
     values: np.ndarray
@@ -35,6 +38,7 @@ class LabelSummary:
     unlike: float = 0.0
     smeared: bool = False
     blobs: Blobs | None = None
+    centres: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
     values, where = np.unique(np.concatenate([v for v, _ in found]), return_inverse=True)
     counts = np.zeros(len(values), np.int64)
     np.add.at(counts, where.ravel(), np.concatenate([n for _, n in found]))
-    few = blobs and len(values) <= MAX_CLASSES
+    few, classes = blobs and len(values) <= MAX_CLASSES, len(values) <= MOST_CLASSES
     touching, unlike = _neighbours(label, values)
     return LabelSummary(
         values=values,
@@ -81,7 +85,21 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
         unlike=unlike,
         smeared=_smeared(label, values, counts),
         blobs=_blobs(label.squeeze()) if few and label.squeeze().ndim > 1 else None,
+        centres=_centres(label, values) if classes and label.ndim in (2, 3) else None,
     )
+
+
+def _centres(label: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean place of each positive value, `(values, 3)`; NaN of others. Plane by plane."""
+    sums, counts = np.zeros((3, len(values))), np.zeros(len(values))
+    planes = np.moveaxis(label, 2, 0) if label.ndim == 3 else label[None]
+    for z, plane in enumerate(planes):
+        places = np.nonzero(plane > 0)
+        which = np.searchsorted(values, plane[places])
+        for axis, place in enumerate((*places, np.full(len(which), z))):
+            sums[axis] += np.bincount(which, place, len(values))
+        counts += np.bincount(which, minlength=len(values))
+    return np.divide(sums, counts, where=counts > 0, out=np.full_like(sums, np.nan)).T
 
 
 def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:

@@ -23,7 +23,8 @@ class NiftiReader(FileReader, NibabelReader):
     axis is channels, as everywhere in MONAI.
 
     The affine is nibabel's: that of the sform if the header has one, else of the qform.
-    MONAI's reader replaces a sform that disagrees with `pixdim`, and thus the orientation.
+    MONAI's reader replaces a sform that disagrees with `pixdim`, and thus the orientation. A
+    header that has neither states pixel sizes alone (`meta["spacing_source"]` is `"pixdim"`).
 
     Args:
         max_bytes: see `FileReader`.
@@ -53,4 +54,6 @@ class NiftiReader(FileReader, NibabelReader):
         has_channels = not np.isnan(channel_dim)
         array = np.moveaxis(array, int(channel_dim), 0) if has_channels else array  # (C, X, Y, Z)
         affine = np.diag([factor, factor, factor, 1.0]) @ meta["affine"]
-        return Volume(array, has_channels, affine, unit, "nifti")
+        # Without a code nibabel supposes that X runs to the left: a habit, which no file states.
+        placed = any(int(image.header[f"{form}_code"]) for form in ("sform", "qform"))
+        return Volume(array, has_channels, affine, unit, "nifti" if placed else "pixdim")

@@ -19,6 +19,7 @@ from unet_med.data.auto_reader import AutoReader
 from unet_med.data.cases import files_of
 from unet_med.data.datalist import look_for_images
 from unet_med.data.file_reader import Volume
+from unet_med.data.grids import Grid, Turn, turn_of_channel
 from unet_med.data.list_file import is_list
 from unet_med.data.nifti_reader import NiftiReader
 from unet_med.data.tiff_axes import arrange
@@ -43,6 +44,7 @@ class Source:
         read: gives the pixels of a window inside the image, `(C, [Z,] Y, X)`.
         affine: voxel to world, `(4, 4)`, for indices in the order X, Y, Z; None where it holds
             nothing but `spacing`.
+        spacing_source: what told the pixel size; see `Volume`.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Source:
     identity: dict[str, Any]
     read: Callable[[Window], np.ndarray]
     affine: np.ndarray | None = None
+    spacing_source: str | None = None
 
 
 def open_source(path: str | Path) -> Source:
@@ -99,10 +102,14 @@ def _open_list(path: Path) -> Source:
         )
     files = files_of(items[0]["image"])
     sources = [open_source(file) for file in files]
-    AutoReader(max_bytes=1 << 62).open_channels(list(map(Path, files)), header_only=True)
+    heads = [_header(Path(file)) for file in files]
+    grids = [Grid.of(head, Path(file).name) for head, file in zip(heads, files, strict=True)]
+    turns = [turn_of_channel(grid, grids[0]) for grid in grids]
 
     def read(window: Window) -> np.ndarray:
-        return np.concatenate([source.read(window) for source in sources])
+        return np.concatenate(
+            [_turned(*part, window) for part in zip(sources, turns, grids, strict=True)]
+        )
 
     return replace(
         sources[0],
@@ -112,6 +119,16 @@ def _open_list(path: Path) -> Source:
         identity={"files": files, "identities": [source.identity for source in sources]},
         read=read,
     )
+
+
+def _turned(source: Source, turn: Turn, grid: Grid, window: Window) -> np.ndarray:
+    """A window of what becomes of a source by a turn, `(C, [Z,] Y, X)`."""
+    if turn.keeps:
+        return source.read(window)
+    box = tuple((part.start or 0, part.stop) for part in window[::-1])
+    wanted = [slice(*side) for side in turn.source(box, grid.shape)][::-1]
+    channels = [turn.of_array(channel.T).T for channel in source.read(wanted)]
+    return np.stack(channels)
 
 
 def _open_zarr(path: Path) -> Source:
@@ -131,6 +148,7 @@ def _open_zarr(path: Path) -> Source:
             "array": _hash(json.dumps(metadata, sort_keys=True, default=str)),
         },
         read=image.read,
+        spacing_source="ngff" if image.unit else "assumed",
     )
 
 
@@ -193,6 +211,7 @@ def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray
         identity={"bytes": status.st_size, "mtime_ns": status.st_mtime_ns},
         read=read,
         affine=np.asarray(header.affine, dtype=np.float64),
+        spacing_source=header.spacing_source,
     )
 
 

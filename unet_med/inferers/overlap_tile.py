@@ -88,6 +88,7 @@ class OverlapTileInferer(SlidingWindowInferer):
             release); or ``"replicate"``, the edge pixel.
         tta: average of the logits over ``"flips"`` (the release) or ``"rotations"`` (the
             paper); see `unet_med.inferers.test_time_augmentation.views`.
+        mirror_axes: spatial axes, from 0 on, that `tta` may mirror or turn away; None: all.
         statistics: of batch normalisation: those of the training when None, or those of each
             ``"image"``, which take one more pass. They are the mean over windows of 512 px (96 px
             in 3-D), whatever the `tile_size`, and one window holds most images whole. Other
@@ -115,6 +116,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         stride: int | None = None,
         mode: str = "reflect",
         tta: str | None = None,
+        mirror_axes: Sequence[int] | None = None,
         statistics: str | None = None,
         sw_device: torch.device | str | None = None,
         device: torch.device | str | None = None,
@@ -136,6 +138,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         self.margin = margin
         self.stride = stride
         self.tta = look_up_option(tta, KINDS)
+        self.mirror_axes = mirror_axes
         self.statistics = look_up_option(statistics, STATISTICS)
         self.sides: list[int] = []  # of the tiles of the last run, px
         self._most_pixels: int | None = None  # of a tile, once memory did not suffice
@@ -283,7 +286,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         tile: TileSize | None = None,
     ) -> Tensor:
         """Mean of the logits of a box over the views of `tta`; its pixels are read once."""
-        ways = views(self.tta, net.tiling.spatial_dims)
+        ways = views(self.tta, net.tiling.spatial_dims, self.mirror_axes)
         needed = needed_for(shape, box, net.tiling, ways)
         pixels = Pixels.load(read, shape, needed, BORDERS[str(self.padding_mode)])
         stitcher = self._stitcher(pixels, net)

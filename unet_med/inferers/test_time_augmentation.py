@@ -42,6 +42,11 @@ class View:
         """Spatial sides of an image of `shape` seen this way."""
         return (shape[1], shape[0], *shape[2:]) if self.turns % 2 else tuple(shape)
 
+    def keeps(self, axis: int) -> bool:
+        """Whether a spatial axis, from 0 on, stays where it is and runs the same way."""
+        half = tuple((1, 2) if k == axis else (0, 2) for k in range(3))  # of a cube of 2 px
+        return self.find(half, (2, 2, 2)) == half
+
     def find(self, box: Box, shape: Sequence[int]) -> Box:
         """Where a part of an image of `shape` lies in the image seen this way."""
         box = _turn(box, shape, self.turns)
@@ -70,7 +75,9 @@ def _turn(box: Box, shape: Sequence[int], turns: int) -> Box:
     return box
 
 
-def views(kind: str | None, spatial_dims: int) -> list[View]:
+def views(
+    kind: str | None, spatial_dims: int, mirror_axes: Sequence[int] | None = None
+) -> list[View]:
     """The ways of looking at an image that test-time averaging uses, the plain one first.
 
     Args:
@@ -81,10 +88,14 @@ def views(kind: str | None, spatial_dims: int) -> list[View]:
             leaves the plane. The paper averages "7 rotated versions" (section 4, of the EM
             data) without saying which 7; the whole group has no odd one out.
         spatial_dims: 2 or 3.
+        mirror_axes: spatial axes, from 0 on, that may be mirrored or turned away; None: all. A
+            view that moves or flips another one is left out: in it left would be right.
 
     Returns:
         Views without repetition.
     """
+    kept = range(spatial_dims) if mirror_axes is None else mirror_axes
+    fixed = [axis for axis in range(spatial_dims) if axis not in kept]
     axes = range(2, 2 + spatial_dims)
     if kind == "flips":
         flipped, turns = axes, range(1)
@@ -94,4 +105,5 @@ def views(kind: str | None, spatial_dims: int) -> list[View]:
         flipped, turns = range(0), range(1)
     choices = product(*((False, True) for _ in flipped))
     subsets = [tuple(a for a, chosen in zip(flipped, c, strict=True) if chosen) for c in choices]
-    return [View(turn, flips) for flips in subsets for turn in turns]
+    found = [View(turn, flips) for flips in subsets for turn in turns]
+    return [view for view in found if all(view.keeps(axis) for axis in fixed)]

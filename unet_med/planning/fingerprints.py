@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from unet_med.data.datalist import HELD_OUT
+from unet_med.data.grids import Turn, no_turn
+from unet_med.data.orientation import outcome, turn_between
 from unet_med.planning.ranges import as_ranges, from_ranges
 
 PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
@@ -37,6 +39,26 @@ class FileFacts:
     pixel_size_source: str
     unit: str
     orientation: str | None
+
+    def turn(self, word: str | None, own: str | None = None) -> Turn:
+        """The turn that brings the file into an orientation; none where it states no own.
+
+        Args:
+            word: the orientation that is wanted; None: the file's.
+            own: that of the file where it states none: of a label that of its image.
+        """
+        own = self.orientation or own
+        if word is None or own is None:
+            return no_turn(len(self.shape))
+        return turn_between(own, self.shape, word)
+
+    def turned(self, word: str) -> FileFacts:
+        """What the header would say in another orientation."""
+        if self.orientation is None:
+            return self
+        turn, orientation = self.turn(word), outcome(self.orientation, self.shape, word)
+        shape, pixel_size = turn.sides(self.shape), turn.sides(self.pixel_size)
+        return replace(self, shape=shape, pixel_size=pixel_size, orientation=orientation)
 
 
 @dataclass(frozen=True)
@@ -82,6 +104,21 @@ class Instances:
 
 
 @dataclass(frozen=True)
+class Apart:
+    """Two label values of like size that lie apart along one axis, the same way in all files.
+
+    Attributes:
+        axis: `R`, `A` or `S`.
+        values: the first lies to the right, the front or the head of the second.
+        files: that hold both.
+    """
+
+    axis: str
+    values: tuple[int, int]
+    files: int
+
+
+@dataclass(frozen=True)
 class Fingerprint:
     """What the files say, of each and of all; nothing is decided yet.
 
@@ -89,30 +126,47 @@ class Fingerprint:
         images: name of the folder, file or data list of the images.
         labels: name of that of the labels; None with a data list.
         cases: each image with its label, in order.
-        label_kind: what the labels' values look like: `mask`, `classes` or `instances`.
+        label_kind: what the labels' values look like: `mask`, `classes` or `instances`; None:
+            they may be several of these.
         frequencies: share of the pixels of each label value; empty where there are many.
         instances: sizes of the objects; None where no label has any.
         intensities: for each channel the percentiles `PERCENTILES` of the images' pixels.
         intensities_of: number of images that were looked at for them.
         reader: which image of files that hold several, and the pixel size that was told.
         found_by: in words, how images and labels were found, where not by equal names.
+        apart: values that may be the two sides of a body, where files state an orientation.
+        class_names: of label values, where a data list has them.
+        doubt: why `label_kind` is None, and what to say.
     """
 
     images: str
     labels: str | None
     cases: tuple[Case, ...]
-    label_kind: str
+    label_kind: str | None
     frequencies: Mapping[str, float]
     instances: Instances | None
     intensities: tuple[tuple[float, ...], ...]
     intensities_of: int
     reader: Mapping[str, Any]
     found_by: tuple[str, ...] = ()
+    apart: tuple[Apart, ...] = ()
+    class_names: Mapping[str, str] = field(default_factory=dict)
+    doubt: str | None = None
 
     @property
     def held_out(self) -> str | None:
         """What the data list itself validates on, in words; None: it does not say."""
         return next((note for note in self.found_by if note.endswith(HELD_OUT)), None)
+
+    def turned(self, word: str | None) -> Fingerprint:
+        """The same files as a network sees them, in one orientation; None: as they are."""
+        if word is None:
+            return self
+        cases = (
+            replace(case, image=case.image.turned(word), label=case.label.turned(word))
+            for case in self.cases
+        )
+        return replace(self, cases=tuple(cases))
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dictionaries and numbers."""
@@ -129,6 +183,7 @@ class Fingerprint:
         )
         found["instances"] = objects and Instances(**_tuples(objects))
         found["found_by"] = tuple(found.get("found_by", ()))
+        found["apart"] = tuple(Apart(**_tuples(apart)) for apart in found.get("apart", ()))
         found["intensities"] = tuple(tuple(channel) for channel in found["intensities"])
         return cls(**found)
 
@@ -148,4 +203,4 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-__all__ = ["PERCENTILES", "Case", "FileFacts", "Fingerprint", "Instances", "as_ranges"]
+__all__ = ["PERCENTILES", "Apart", "Case", "FileFacts", "Fingerprint", "Instances", "as_ranges"]

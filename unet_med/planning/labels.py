@@ -30,7 +30,8 @@ def decide_labels(
         classes: number of classes, where the user says it.
 
     Raises:
-        ValueError: labels that are no classes, or values that leave some out.
+        ValueError: labels that are no classes, or values that leave some out; or these may be
+            several things, and nobody says which.
     """
     asked = kind not in (None, "auto")
     if classes and asked and kind != "classes":
@@ -39,6 +40,8 @@ def decide_labels(
         decided = Decision(kind, ASKED)
     elif classes:
         decided = Decision("classes", "as their number was given")
+    elif found.label_kind is None:
+        raise ValueError(found.doubt)
     else:
         decided = Decision(found.label_kind, LOOK_LIKE[found.label_kind])
     count, own = Decision(2, "background and foreground"), None

@@ -14,12 +14,23 @@ from unet_med import data
 from unet_med.data.cases import Files, files_of
 from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.file_reader import Volume
-from unet_med.data.grids import ORIENTED, Grid, turn_onto
+from unet_med.data.grids import Grid, axes_of, turn_onto
 from unet_med.data.label_reader import look_at_label
 from unet_med.data.labels import LOOKED_AT, LabelSummary
-from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
+from unet_med.data.list_file import class_names
+from unet_med.data.pixel_size import MICROMETRES
+from unet_med.planning.fingerprints import (
+    PERCENTILES,
+    Apart,
+    Case,
+    FileFacts,
+    Fingerprint,
+    Instances,
+)
 from unet_med.planning.folders import DataFolder
+from unet_med.planning.orientation import decide_orientation
 from unet_med.planning.ranges import as_ranges
+from unet_med.planning.sides import lie_apart, places_of
 
 SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
 SAMPLES = 100_000  # pixels of an image and channel at most,
@@ -57,10 +68,15 @@ def fingerprint(
     listing = look_for_pairs(folder.images, folder.labels)
     pairs = listing.items
     heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
+    word = decide_orientation([image for image, _ in heads]).value
+    turns = [label.turn(word, image.orientation) for image, label in heads]
     looks = [
-        look_at_label(pair["label"], blobs=k < LOOKED_AT, **choice) for k, pair in enumerate(pairs)
+        look_at_label(pair["label"], blobs=k < LOOKED_AT, turn=turn, **choice)
+        for k, (pair, turn) in enumerate(zip(pairs, turns, strict=True))
     ]
+    seen = [image.turned(word) if word else image for image, _ in heads]
     data.require_objects(looks, [label.name for _, label in heads])
+    kind, doubt = _kind(looks)
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     return Fingerprint(
         images=folder.name(folder.images),
@@ -69,14 +85,25 @@ def fingerprint(
             Case(image, label, as_ranges(look.values.tolist()))
             for (image, label), look in zip(heads, looks, strict=True)
         ),
-        label_kind=data.guess_label_kind(looks),
+        label_kind=kind,
         frequencies=_frequencies(looks),
-        instances=_instances(looks, [image for image, _ in heads]),
+        instances=_instances(looks, seen),
         intensities=_percentiles(sampled),
         intensities_of=len(sampled),
         reader=dict(choice),
         found_by=listing.notes,
+        apart=_apart(looks, seen, word) if word else (),
+        class_names=class_names(folder.images),
+        doubt=doubt,
     )
+
+
+def _kind(looks: Sequence[LabelSummary]) -> tuple[str | None, str | None]:
+    """What the labels look like, or why that cannot be told; what the user says then holds."""
+    try:
+        return data.guess_label_kind(looks), None
+    except ValueError as doubt:
+        return None, str(doubt)
 
 
 def _heads(
@@ -104,15 +131,19 @@ def _facts(path: Files, name: str, header: Volume) -> FileFacts:
         pixel_size=tuple(map(float, sizes)),
         pixel_size_source=header.spacing_source,
         unit=header.spatial_unit,
-        orientation=_orientation(header.affine) if header.spacing_source in ORIENTED else None,
+        orientation=axes_of(header.affine) if Grid.of(header, name).oriented else None,
     )
 
 
-def _orientation(affine: np.ndarray) -> str | None:
-    from nibabel.orientations import aff2axcodes
-
-    letters = aff2axcodes(affine)
-    return None if None in letters else "".join(map(str, letters))
+def _apart(
+    looks: Sequence[LabelSummary], images: Sequence[FileFacts], word: str
+) -> tuple[Apart, ...]:
+    stated = [
+        places_of(look, [size * MICROMETRES[image.unit] for size in image.pixel_size])
+        for look, image in zip(looks, images, strict=True)
+        if image.orientation == word  # planes of other directions have other axes
+    ]
+    return lie_apart(stated, word)
 
 
 def _frequencies(looks: Sequence[LabelSummary]) -> dict[str, float]:

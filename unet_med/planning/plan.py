@@ -40,6 +40,11 @@ class Plan:
         """What was decided for one id; None where nothing was."""
         return self.ids[id].value if id in self.ids else None
 
+    @property
+    def seen(self) -> Fingerprint:
+        """What the files say, as the network sees them."""
+        return self.data.turned(self.value("orientation"))
+
     def to_json(self) -> dict[str, Any]:
         """Content of `configs/plan.json`."""
         return {

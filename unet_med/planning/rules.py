@@ -10,8 +10,10 @@ from typing import Any
 
 from unet_med import bundle
 from unet_med.data.checksum import sha256
+from unet_med.data.orientation import require_orientation
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import decide_labels, min_size
+from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import as_list, decide_pixel_size, tile_size
 
@@ -56,7 +58,11 @@ def make_plan(
     for path, content in contents.items():
         bundle.require_ids(content, source=path.name)
     said = {id: value for path, ids in contents.items() for id, value in _held(path, ids).items()}
-    decided = _decide(found, {**_steering(said), **asked}, asked, device)
+    orientation = _orientation(found, {**said, **asked})
+    seen = found.turned(orientation.value)
+    decided = _decide(seen, {**_steering(said), **asked}, asked, device)
+    mirroring = _mirroring(seen, decided, orientation.value, asked)
+    decided |= {"orientation": orientation, "mirror_axes": mirroring}
     rest = {id: why for id, why in decided.items() if id in asked or id not in said}
     rest |= {id: Decision(v, ASKED) for id, v in asked.items() if id not in decided}
     dims = decided["spatial_dims"].value
@@ -68,7 +74,7 @@ def make_plan(
         {"overrides": {"value": [p.name for p in files], "reason": "files that were merged in"}},
     )
     if "tile_size" not in {*said, *asked}:
-        ids |= _entries({"tile_size": tile_size(found, {i: e["value"] for i, e in ids.items()})})
+        ids |= _entries({"tile_size": tile_size(seen, {i: e["value"] for i, e in ids.items()})})
     plan = {id: Decision(**entry) for id, entry in ids.items()}
     return Plan(plan, found, {path.name: sha256(path) for path in files})
 
@@ -98,6 +104,21 @@ def _decide(
         **_budget(steering.get("minutes"), steering.get("epochs")),
         **{f"reader::{name}": Decision(value, ASKED) for name, value in found.reader.items()},
     }
+
+
+def _orientation(found: Fingerprint, said: Mapping[str, Any]) -> Decision:
+    if "orientation" in said:  # null too: axes stay as they are
+        return Decision(said["orientation"] and require_orientation(said["orientation"]), ASKED)
+    return decide_orientation([case.image for case in found.cases])
+
+
+def _mirroring(
+    found: Fingerprint, decided: Decisions, word: str | None, asked: Mapping[str, Any]
+) -> Decision:
+    if "mirror_axes" in asked:
+        return Decision(asked["mirror_axes"], ASKED)
+    kind, dims = (decided[id].value for id in ("label_kind", "spatial_dims"))
+    return decide_mirroring(found, kind, word, dims)
 
 
 def _asked_or(steering: Mapping[str, Any], id: str, default: Any, reason: str) -> Decision:

@@ -28,10 +28,12 @@ def describe(plan: Plan) -> str:
     assumed = plan.ids["label_kind"].reason in LOOK_LIKE.values()
     features = value["features"] or "as the preset"
     lines = {
-        "images": f"{image_count(plan.data, value['spatial_dims'])}, {value['spatial_dims']}-D, "
+        "images": f"{image_count(plan.seen, value['spatial_dims'])}, {value['spatial_dims']}-D, "
         f"{value['in_channels']} channel(s)",
         "labels": labels + (" (decided from the values)" if assumed else ""),
         "pixels": _pixels(plan),
+        "axes": f"{value['orientation']}, {plan.ids['orientation'].reason}",
+        "mirrored": f"along axes {value['mirror_axes']}: {plan.ids['mirror_axes'].reason}",
         "network": f"preset {value['preset']}, features {features}",
         "config": "with " + ", ".join(name.rpartition(".")[0] for name in value["overrides"]),
         "tile": f"{value['tile_size']} px",
@@ -39,8 +41,9 @@ def describe(plan: Plan) -> str:
         if value["minutes"]
         else f"{value['epochs']} epochs",
     }
-    if not value["overrides"]:
-        del lines["config"]
+    unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
+    unsaid["mirrored"] = value["mirror_axes"] is None
+    lines = {name: text for name, text in lines.items() if not unsaid.get(name)}
     if plan.data.found_by:
         lines = {"found": "; ".join(plan.data.found_by), **lines}
     return "\n".join(f"{name:9} {text}" for name, text in lines.items())
@@ -67,7 +70,7 @@ def _found(found: Fingerprint) -> Iterator[str]:
             f"({found.intensities_of} file(s) looked at)"
         )
     objects = found.instances
-    yield f"  labels look like {found.label_kind}"
+    yield f"  labels look like {found.label_kind or 'classes or instances'}"
     if found.label_kind == "instances" and objects is not None:
         yield (
             f"  {objects.count} objects, median {objects.volume_px[MEDIAN]:g} px, "
@@ -88,10 +91,10 @@ def _pixels(plan: Plan) -> str:
     asked = plan.value("element_size")
     if asked is not None:
         return f"brought to {_times(as_list(asked))} {plan.value('element_unit')}"
-    first = plan.data.cases[0].image
+    first = plan.seen.cases[0].image
     if first.pixel_size_source == "assumed":
         return "of a size that the files do not say"
-    sizes = {case.image.pixel_size for case in plan.data.cases}
+    sizes = {case.image.pixel_size for case in plan.seen.cases}
     if len(sizes) > 1:
         return f"of {len(sizes)} sizes, taken as they are; --element-size brings them to one"
     return f"{_times(first.pixel_size)} {first.unit}"

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ from unet_med.transforms.windowed import Box, Windowed
 
 __all__ = ["Found", "Prediction", "Volume"]
 
+T = TypeVar("T")
 Found = Mapping[str, np.ndarray]
 """What was found out about a whole volume by name.
 
@@ -112,9 +114,10 @@ class Volume:
                 collected |= {f"{number}.{name}": value for name, value in own.items()}
             else:
                 own = _with_prefix(found or {}, f"{number}.")
-            if hasattr(step, "back_by_window"):
+            after = step.by_window(self.working, own)
+            if hasattr(step, "back_by_window") and after is not self.working:
                 self._regridded.append((step, self.working))
-            self.working = step.by_window(self.working, own)
+            self.working = after
         self._layers = (
             batch_norms(segmenter.network) if segmenter.inferer.statistics == "image" else []
         )
@@ -173,30 +176,62 @@ class Volume:
             result = step.back_by_window(result, before, "nearest")
         return result
 
+    def working_axis(self, axis: int) -> int:
+        """The axis of the working grid that an axis of the own grid has become."""
+        return int(np.abs(self._to_own[axis, :3]).argmax())
+
+    def to_own_axes(self, values: Sequence[T]) -> list[T]:
+        """A value for each axis of the working grid, in the order of the own grid's axes."""
+        return [values[self.working_axis(axis)] for axis in range(len(self.own.shape))]
+
     def working_edges(self, axis: int, edges: Sequence[int]) -> list[int]:
         """Where the pixels begin that lie behind edges of the own grid: both grids are split alike.
 
         Args:
-            axis: of `(X, Y[, Z])`.
-            edges: px of the own grid.
+            axis: of the own grid, `(X, Y[, Z])`.
+            edges: px of the own grid, ascending.
+
+        Returns:
+            px along `working_axis(axis)`; descending where that runs the other way, and then
+            where these pixels end.
         """
-        to_own = np.linalg.solve(self.own.affine.numpy(), self.working.affine.numpy())
-        ratio, offset, last = to_own[axis, axis], to_own[axis, -1], self.working.shape[axis]
-        places = (int(np.ceil((edge - 0.5 - offset) / ratio - 1e-6)) for edge in edges)
-        inner = [min(max(place, 0), last) for place in places]
+        way = self.working_axis(axis)
+        ratio, offset = self._to_own[axis, way], self._to_own[axis, -1]
+        last = self.working.shape[way]
+        exact = [(edge - 0.5 - offset) / ratio for edge in edges]
+        if ratio > 0:
+            ends, places = (0, last), [np.ceil(place - 1e-6) for place in exact]
+        else:
+            ends, places = (last, 0), [np.floor(place + 1e-6) + 1 for place in exact]
+        inner = [min(max(int(place), 0), last) for place in places]
         whole = zip(edges, inner, strict=True)
         return [
-            0 if edge == 0 else last if edge == self.own.shape[axis] else place
+            ends[0] if edge == 0 else ends[1] if edge == self.own.shape[axis] else place
             for edge, place in whole
         ]
 
     def working_sides(self, sides: Sequence[int]) -> list[int]:
-        """Sides that the network must see for a box of such sides, `(X, Y[, Z])`, px."""
-        to_own = np.linalg.solve(self.own.affine.numpy(), self.working.affine.numpy())
-        return [
-            side if self.same_grid else min(whole, int(np.ceil(side / to_own[axis, axis])) + 2)
-            for axis, (side, whole) in enumerate(zip(sides, self.working.shape, strict=True))
-        ]
+        """Sides that the network must see for a box of such sides, `(X, Y[, Z])`, px.
+
+        Args:
+            sides: along the own grid's axes.
+
+        Returns:
+            Sides along the working grid's axes.
+        """
+        needed = list(self.working.shape)
+        ratios = [abs(self._to_own[axis, self.working_axis(axis)]) for axis in range(len(sides))]
+        resampled = not np.allclose(ratios, 1)
+        for axis, (side, ratio) in enumerate(zip(sides, ratios, strict=True)):
+            way = self.working_axis(axis)
+            seen = int(np.ceil(side / ratio)) + 2 if resampled else side
+            needed[way] = side if self.same_grid else min(needed[way], seen)
+        return needed
+
+    @cached_property
+    def _to_own(self) -> np.ndarray:
+        """4x4, index of the working grid to index of the own one."""
+        return np.linalg.solve(self.own.affine.numpy(), self.working.affine.numpy())
 
     def _probabilities(self, box: Box, tile: Sequence[int] | None) -> Tensor:
         """Class probabilities of a box of the working grid, `(K, X, Y[, Z])`."""

@@ -39,6 +39,7 @@ from unet_med.transforms.instances import (
     SeparateInstancesd,
     SeparateInstancesDict,
 )
+from unet_med.transforms.orientation import OrientD, Orientd, OrientDict
 from unet_med.transforms.save import (
     SaveSegmentationD,
     SaveSegmentationd,
@@ -88,6 +89,9 @@ __all__ = [
     "LabelInstancesD",
     "LabelInstancesDict",
     "LabelInstancesd",
+    "OrientD",
+    "OrientDict",
+    "Orientd",
     "RandElasticDeform",
     "RandElasticDeformD",
     "RandElasticDeformDict",

@@ -29,9 +29,12 @@ def choose_layout(volume: Volume, block: Sequence[int] | None = None) -> Layout:
     """
     image, dims = volume.source, volume.tiling.spatial_dims
     stride = volume.tiling.stride if volume.same_grid else 1
-    strides = [1] * (len(image.shape) - dims) + [stride] * dims
+    # The network's planes may lie along any axis of the file.
+    within = [True] * dims + [False] * (len(image.shape) - dims)  # (X, Y[, Z])
+    halved = tuple(volume.to_own_axes(within)[::-1])
+    strides = [stride if half else 1 for half in halved]
     if block is None:
-        wanted = [_PLANES] * (len(strides) - dims) + [_SIDE[dims]] * dims
+        wanted = [_SIDE[dims] if half else _PLANES for half in halved]
         block = [_up_to(step, side) for side, step in zip(wanted, strides, strict=True)]
     elif len(block) != len(strides):
         raise ValueError(
@@ -45,7 +48,6 @@ def choose_layout(volume: Volume, block: Sequence[int] | None = None) -> Layout:
                 f"{', '.join(str(n) for n in sorted(set(near)))}"
             )
     cut = [min(b, _up_to(s, n)) for b, s, n in zip(block, strides, image.shape, strict=True)]
-    halved = tuple(axis >= len(strides) - dims for axis in range(len(strides)))
     return Layout(
         shape=image.shape,
         block=tuple(cut),

@@ -320,7 +320,7 @@ def _layers(segmenter: Segmenter, outputs: Sequence[str]) -> tuple[Layer, ...]:
 def _check_thickness(job: BlockJob, volume: Volume) -> None:
     """What grows into a block must come from its next neighbours alone."""
     grow = job.instances["grow"]
-    blocks = working_blocks(volume, job.blocks)
+    blocks = working_blocks(volume, job.blocks).values()
     sides = [
         part.stop - part.start
         for block in blocks

@@ -76,7 +76,7 @@ def save_objects(folder: Path, block: Block, classes: Array) -> None:
         part.write_bytes(content.getvalue())
 
 
-def working_blocks(volume: Volume, blocks: Sequence[Block]) -> list[Block]:
+def working_blocks(volume: Volume, blocks: Sequence[Block]) -> dict[tuple[int, ...], Block]:
     """The blocks in the grid on which instances are found: each pixel of it in one.
 
     Args:
@@ -84,26 +84,36 @@ def working_blocks(volume: Volume, blocks: Sequence[Block]) -> list[Block]:
         blocks: of the output, `([Z,] Y, X)`, a whole grid.
 
     Returns:
-        Blocks `(X, Y[, Z])` in C order of their index.
+        By index of the output's block its part `(X, Y[, Z])` of that grid.
 
     Raises:
         ValueError: a block holds no pixel of the working grid.
     """
-    axes = []
-    for axis in range(len(volume.own.shape)):
+    parts: list[list[tuple[int, int]]] = [[] for _ in volume.own.shape]
+    own_axes = [(axis, volume.working_axis(axis)) for axis in range(len(volume.own.shape))]
+    turned = set()
+    for axis, way in own_axes:
         starts = {b.index[-1 - axis]: b.slices[-1 - axis].start for b in blocks}
         edges = [starts[k] for k in sorted(starts)] + [volume.own.shape[axis]]
         places = volume.working_edges(axis, edges)
+        if places[0] > places[-1]:
+            turned.add(axis)
+            places = places[::-1]
         if any(a >= b for a, b in pairwise(places)):
             raise ValueError(
                 f"blocks of {edges[1]} px hold no whole pixel of the size that the network "
                 f"works on: use larger blocks"
             )
-        axes.append([slice(a, b) for a, b in pairwise(places)])
-    return [
-        Block(tuple(place for place, _ in parts), tuple(part for _, part in parts))
-        for parts in product(*(enumerate(axis) for axis in axes))
-    ]
+        parts[way] = list(pairwise(places))
+    found = {}
+    for index in product(*(range(len(part)) for part in parts)):
+        own = [
+            len(parts[way]) - 1 - index[way] if axis in turned else index[way]
+            for axis, way in own_axes
+        ]
+        slices = tuple(slice(*part[place]) for part, place in zip(parts, index, strict=True))
+        found[tuple(own[::-1])] = Block(index, slices)
+    return found
 
 
 def box_of(block: Block, *, turned: bool = False) -> Box:

@@ -95,8 +95,7 @@ class Worker:
         """By index of a block, the part of the working grid of which it stores the classes."""
         if not self.job.objects:
             return {}
-        blocks = working_blocks(self.volume, self.job.blocks)
-        return {block.index[::-1]: block for block in blocks}
+        return working_blocks(self.volume, self.job.blocks)
 
     def predict(self, block: Block, tile: Sequence[int], *, store: bool = False) -> np.ndarray:
         """Class probabilities of a block, `(K, [Z,] Y, X)`.
