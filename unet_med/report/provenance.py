@@ -1,8 +1,8 @@
 """Origin of results: versions, hashes, and the record beside them.
 
-`record.json` in a folder of results names the weights and the files that made them; `unet-med
-evaluate` adds its scores. `training.json` beside a network names what trained it. Both are plain
-JSON, for people and for `unet-med report`.
+`record.json` in a folder of results names the weights and the files that made them.
+`training.json` beside a network names what trained it. Both are plain JSON, for people and for
+`unet-med report`.
 """
 
 from __future__ import annotations
