@@ -330,6 +330,10 @@ def test_names_of_classes(tmp_path: Path, cohort: Any, capsys: Any) -> None:
         found, truth = cohort["b"]
         assert table["case", "b", "spleen"]["Dice"] == metrics.dice(found == 2, truth == 2)
         assert {label for _, _, label in table} == {"liver", "spleen", ""}
+    settings = {"class_names": ["liver", "spleen"], "class_values": None}  # of a prediction
+    (tmp_path / "results/record.json").write_text(json.dumps({"settings": settings}))
+    assert evaluate(tmp_path / "results", tmp_path / "truth", *output) == 0
+    assert ("case", "b", "spleen") in rows(tmp_path / "s.json")
     capsys.readouterr()
     assert evaluate(tmp_path / "results", tmp_path / "truth", "--class-names", "liver") == 3
     said = capsys.readouterr().err
@@ -341,7 +345,7 @@ def test_told_names() -> None:
     for words, message in (
         (["a", "1=b"], "two names for the value 1"),
         (["a", "a"], "both called a"),
-        (["1="], "empty name"),
+        (["1="], "choose one that is not empty"),
     ):
         with pytest.raises(ValueError, match=message):
             told_names(words)

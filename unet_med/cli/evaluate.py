@@ -21,6 +21,7 @@ from unet_med.data.file_reader import Volume
 from unet_med.data.labels import LOOKED_AT
 from unet_med.data.list_file import is_list
 from unet_med.errors import one_line, user_error
+from unet_med.report.provenance import read_record, recorded_names
 from unet_med.report.table import FAILED, MISSING, ScoreRow, ScoreTable, write_long, write_scores
 
 LEFT = 3  # exit code: done but for some cases
@@ -153,7 +154,7 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
     kind = _kind(truths, asked)
     matched = Results(results, found, truths.results)
     names = _names(results, truth, asked)
-    family = _family(truths, matched, kind, replace(asked, names=names))
+    family = _family(truths, matched, kind, names, asked)
     failures: list[Exception] = []
     cases = _counted(truths, matched, family, failures, asked.choice)
     table = score_table(cases, family.columns, family.classes)
@@ -206,7 +207,7 @@ def _kind(truths: Truths, asked: Asked) -> str:
     return asked.kind
 
 
-def _family(truths: Truths, results: Results, kind: str, asked: Asked) -> Family:
+def _family(truths: Truths, results: Results, kind: str, names: ClassNames, asked: Asked) -> Family:
     from unet_med import data
 
     choice = data.label_choice(asked.choice)
@@ -217,7 +218,7 @@ def _family(truths: Truths, results: Results, kind: str, asked: Asked) -> Family
         return families.challenge(name)
     unit = unit_of(heads) or unit_of(results.headers(truths.files, name)) or PIXELS
     rules = Clinical(unit, len(heads[0].spatial_shape), asked.tolerance)
-    return families.clinical(rules, kind, asked.names or {})
+    return families.clinical(rules, kind, names, strict=asked.names is not None)
 
 
 def _names(results: str, truth: str | None, asked: Asked) -> ClassNames:
@@ -226,6 +227,8 @@ def _names(results: str, truth: str | None, asked: Asked) -> ClassNames:
         return asked.names
     if truth is not None and is_list(truth) and (names := listed_names(Path(truth))):
         return names
+    with suppress(ValueError):  # a record that is none says nothing
+        return recorded_names(read_record(results))
     return {}
 
 

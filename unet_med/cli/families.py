@@ -120,13 +120,21 @@ def challenge(name: str) -> Family:
     )
 
 
-def clinical(rules: Clinical, kind: str, names: ClassNames) -> Family:
-    """The family of scores in physical units, for each class."""
+def clinical(rules: Clinical, kind: str, names: ClassNames, *, strict: bool = False) -> Family:
+    """The family of scores in physical units, for each class.
+
+    Args:
+        rules: what is measured.
+        kind: what the truth's values mean.
+        names: of the classes.
+        strict: every class must have one.
+    """
     name_of = partial(_name_of, kind=kind, names=names)
+    needed = names if strict else None
     return Family(
         CLINICAL,
         rules.columns,
-        partial(_count_clinical, rules=rules, kind=kind, names=names),
+        partial(_count_clinical, rules=rules, kind=kind, needed=needed),
         Classes(name_of, rules.absent),
     )
 
@@ -137,7 +145,7 @@ def _name_of(value: int, kind: str, names: ClassNames) -> str:
     return "foreground" if kind == "mask" else str(value)
 
 
-def _count_clinical(files: Files, rules: Clinical, kind: str, names: ClassNames) -> Counted:
+def _count_clinical(files: Files, rules: Clinical, kind: str, needed: ClassNames | None) -> Counted:
     from unet_med import data
 
     headers = (
@@ -155,10 +163,10 @@ def _count_clinical(files: Files, rules: Clinical, kind: str, names: ClassNames)
     if kind == "mask":
         result, truth = ((label > 0).astype(np.uint8) for label in (result, truth))
     counted = rules.count(result, truth, sizes)
-    if names and (unnamed := sorted(set(counted) - set(names))):
+    if needed is not None and (unnamed := sorted(set(counted) - set(needed))):
         raise ValueError(
             f"the value {unnamed[0]} of {Path(files.truth).name} or its result has no name: the "
-            f"classes are {', '.join(f'{v}={n}' for v, n in names.items())}; add it to "
+            f"classes are {', '.join(f'{v}={n}' for v, n in needed.items())}; add it to "
             "--class-names"
         )
     return counted

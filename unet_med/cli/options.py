@@ -61,6 +61,8 @@ _CHOICE = (
 _CLASS_NAMES = option(
     "--class-names",
     "names of the classes 1, 2, ..., or VALUE=NAME each, or a dataset.json (as the data list says)",
+    id="class_names",
+    resumed="same",
     nargs="+",
     metavar="NAME",
 )
@@ -97,6 +99,7 @@ PLAN = (
         type=int,
         metavar="K",
     ),
+    _CLASS_NAMES,
     option(
         "--features", "channels of each level", id="features", resumed="same", type=int, nargs="+"
     ),
@@ -293,7 +296,7 @@ COMMANDS = (
                 default=1.0,
                 metavar="MM",
             ),
-            _CLASS_NAMES,
+            replace(_CLASS_NAMES, id=None, resumed=None),
             *(
                 replace(each, help=f"{each.help}, as the images were read", blocks=None)
                 for each in _CHOICE

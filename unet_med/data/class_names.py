@@ -10,6 +10,7 @@ from typing import Any
 from unet_med.data.labels import IGNORED
 
 MOST_CLASSES = 256
+SIGNS = ("$", "@", "%")  # of MONAI's configs, which act on what follows
 ClassNames = Mapping[int, str]  # by the value in the files
 
 
@@ -17,7 +18,8 @@ def told_names(words: Sequence[str]) -> dict[int, str]:
     """Names as a user tells them.
 
     Args:
-        words: names of the values 1, 2, ...; or `VALUE=NAME`; or one `dataset.json`.
+        words: names of the values 1, 2, ...; or `VALUE=NAME`; or one `dataset.json`. A first word
+            `background` is passed over.
 
     Raises:
         ValueError: two names for one value, one name for two, or a file without names.
@@ -28,7 +30,10 @@ def told_names(words: Sequence[str]) -> dict[int, str]:
     if len(words) == 1 and words[0].lower().endswith(".json"):
         return _of_file(Path(words[0]))
     names: dict[int, str] = {}
-    for place, word in enumerate(words, 1):
+    first = 0 if words[0].lower() == "background" else 1
+    for place, word in enumerate(words, first):
+        if not place:
+            continue
         value, _, name = word.partition("=")
         number, name = (int(value), name) if value.strip().isdecimal() else (place, word)
         if number in names:
@@ -63,8 +68,11 @@ def checked_names(names: ClassNames, source: str) -> dict[int, str]:
         ValueError: an empty name, or two classes of one name.
     """
     for value, name in names.items():
-        if not name:
-            raise ValueError(f"{source}: the class {value} has an empty name")
+        if not name or name.startswith(SIGNS):
+            raise ValueError(
+                f"{source}: {name!r} cannot be the name of class {value}: choose one that is not "
+                f"empty and does not begin with {' '.join(SIGNS)}"
+            )
         if (other := next(v for v, n in names.items() if n == name)) != value:
             raise ValueError(f"{source}: the classes {other} and {value} are both called {name}")
     return dict(names)

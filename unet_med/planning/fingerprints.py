@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from unet_med.data.datalist import HELD_OUT
@@ -96,6 +96,7 @@ class Fingerprint:
         intensities_of: number of images that were looked at for them.
         reader: which image of files that hold several, and the pixel size that was told.
         found_by: in words, how images and labels were found, where not by equal names.
+        class_names: of label values, where the data list says them; keys are digits, for JSON.
     """
 
     images: str
@@ -108,6 +109,7 @@ class Fingerprint:
     intensities_of: int
     reader: Mapping[str, Any]
     found_by: tuple[str, ...] = ()
+    class_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def held_out(self) -> str | None:

@@ -12,11 +12,13 @@ import numpy as np
 
 from unet_med import data
 from unet_med.data.cases import Files, files_of
+from unet_med.data.class_names import listed_names
 from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.file_reader import Volume
 from unet_med.data.grids import ORIENTED, Grid, turn_onto
 from unet_med.data.label_reader import look_at_label
 from unet_med.data.labels import LOOKED_AT, LabelSummary
+from unet_med.data.list_file import is_list
 from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.folders import DataFolder
 from unet_med.planning.ranges import as_ranges
@@ -76,7 +78,14 @@ def fingerprint(
         intensities_of=len(sampled),
         reader=dict(choice),
         found_by=listing.notes,
+        class_names=_class_names(folder.images),
     )
+
+
+def _class_names(images: Path) -> dict[str, str]:
+    """Names that a data list gives to label values."""
+    names = listed_names(images) if is_list(images) else {}
+    return {str(value): name for value, name in names.items()}
 
 
 def _heads(

@@ -27,6 +27,7 @@ __all__ = [
     "device_name",
     "now",
     "read_record",
+    "recorded_names",
     "sha256",
     "versions",
     "write_record",
@@ -74,6 +75,14 @@ def read_record(folder: str | os.PathLike[str], name: str = RECORD) -> dict[str,
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no JSON object: delete it and predict again")
     return content
+
+
+def recorded_names(record: Mapping[str, Any]) -> dict[int, str]:
+    """Names of the classes by their values, as the bundle that made the results has them."""
+    settings = record.get("settings") or {}
+    names = settings.get("class_names") or []
+    values = (settings.get("class_values") or range(len(names) + 1))[1:]
+    return dict(zip(values, names, strict=False))
 
 
 def device_name(device: Any) -> str:
