@@ -312,6 +312,27 @@ COMMANDS = (
         ),
     ),
     Command(
+        "measure",
+        "sizes, counts and intensities of results, without truth",
+        (
+            option("results", "folder of results, or one file"),
+            option(
+                "--images",
+                "their images, for intensities: a folder, one file, or a data list (.json)",
+            ),
+            option("--objects", "a row an object of the instances, not a row a class", **_FLAG),
+            replace(_CLASS_NAMES, id=None, resumed=None),
+            *(replace(each, id=None, resumed=None, blocks=None) for each in _CHOICE),
+            option("--output", "also write the table here, FILE.json or FILE.csv"),
+            option(
+                "--long",
+                "also write it as case, class, metric and value, FILE.json or FILE.csv",
+                metavar="FILE",
+            ),
+            _MAX_BYTES,
+        ),
+    ),
+    Command(
         "report",
         "write one HTML page about results, or about a training",
         (

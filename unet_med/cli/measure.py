@@ -1,0 +1,258 @@
+"""`unet-med measure`: sizes, counts and intensities of results, without truth."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.cli.clinical import PIXELS, size_factor, size_of, size_unit, states_size
+from unet_med.cli.evaluate import say_left
+from unet_med.cli.matching import case_of, find_results
+from unet_med.cli.options import choice_of
+from unet_med.cli.scores import check_suffix, format_table
+from unet_med.data.cases import Case, case_name, same_name, shown
+from unet_med.data.class_names import ClassNames, require_few, told_names
+from unet_med.data.grids import Grid, turn_onto
+from unet_med.data.labels import IGNORED
+from unet_med.errors import one_line, user_error
+from unet_med.report.provenance import read_record, recorded_names
+from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable, write_long, write_scores
+
+Array = np.ndarray[Any, Any]
+Scores = dict[str, float | None]
+
+MASK, INSTANCES = "_mask", "_instances"
+STATISTICS: Mapping[str, Callable[[Array], Any]] = {
+    "mean": np.mean,
+    "deviation": np.std,
+    "lowest": np.min,
+    "median": np.median,
+    "highest": np.max,
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Results of one case.
+
+    Attributes:
+        mask: file of its classes, or of its foreground.
+        instances: file of its objects.
+        image: its image, where one was named.
+    """
+
+    mask: str | None = None
+    instances: str | None = None
+    image: Case | None = None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is to be measured.
+
+    Attributes:
+        names: of the classes.
+        objects: a row an object in place of a row a class.
+        choice: which image of files that hold several; see `load_image`.
+    """
+
+    names: ClassNames
+    objects: bool
+    choice: Mapping[str, Any]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a row a case and class; write the tables where asked."""
+    check_suffix("--output", args.output)
+    check_suffix("--long", args.long)
+    names = told_names(args.class_names) if args.class_names else None
+    table = measure(args.results, args.images, names, objects=args.objects, choice=choice_of(args))
+    print(format_table(table))
+    if args.output:
+        write_scores(table, Path(args.output))
+    if args.long:
+        write_long(table, Path(args.long))
+    return say_left(table)
+
+
+def measure(
+    results: str,
+    images: str | None = None,
+    names: ClassNames | None = None,
+    *,
+    objects: bool = False,
+    choice: Mapping[str, Any] | None = None,
+) -> ScoreTable:
+    """Measure the classes and objects of results, one case at a time.
+
+    Args:
+        results: folder of results, or one file.
+        images: folder of their images, one file, or a data list, for intensities.
+        names: of the classes; None: as the record of the results says.
+        objects: a row an object in place of a row a class.
+        choice: which image of files that hold several; see `load_image`.
+
+    Raises:
+        ValueError: no case can be measured; names the first and why.
+    """
+    cases = find_cases(results, images)
+    known = recorded_names(read_record(results)) if names is None else names
+    ask = Ask(known, objects, choice or {})
+    rows: list[ScoreRow] = []
+    failures: list[Exception] = []
+    for name, found in cases.items():
+        try:
+            rows += [ScoreRow(CASE, name, label, scores) for label, scores in _measure(found, ask)]
+        except Exception as error:
+            if user_error(error) is None:
+                raise
+            failures.append(error)
+            rows.append(ScoreRow(FAILED, name, note=one_line(error)))
+    if len(failures) == len(cases):
+        raise failures[0]
+    columns = dict.fromkeys(column for row in rows for column in row.scores)
+    return ScoreTable(tuple(columns), tuple(rows))
+
+
+def find_cases(results: str, images: str | None) -> dict[str, Found]:
+    """Results by the names of their cases, with the image of each where images are named.
+
+    Raises:
+        ValueError: a folder without results, or a result without an image.
+    """
+    files = find_results(results)
+    parts: dict[str, dict[str, Any]] = {}
+    for name, path in files.items():
+        case = case_of(path)
+        kind = INSTANCES if name.endswith(INSTANCES) else MASK
+        if not name.endswith("_probabilities"):
+            parts.setdefault(same_name(case), {})[kind[1:]] = path
+    if not parts:
+        raise ValueError(f"{results} holds no masks and no instances: nothing can be measured")
+    if images is None:
+        return {case: Found(**found) for case, found in parts.items()}
+    from unet_med import data
+
+    known = {same_name(case_name(i["image"])): i["image"] for i in data.find_images(images)}
+    if len(parts) == 1 and len(known) == 1:  # one file each, whatever their names
+        known = dict(zip(parts, known.values(), strict=True))
+    return {
+        case: Found(**found, image=_image(case, known, images)) for case, found in parts.items()
+    }
+
+
+def _image(case: str, known: Mapping[str, Case], images: str) -> Case:
+    for name in (case, f"{case}_0000"):
+        if name in known:
+            return known[name]
+    raise ValueError(f"no image for the result {case} in {images}: leave --images out, or add it")
+
+
+def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, Scores]]:
+    """Rows of one case: the name of the class or the number of the object, and its scores."""
+    from unet_med import data
+
+    path = found.instances if ask.objects or not found.mask else found.mask
+    if path is None:
+        raise ValueError(f"{found.mask} has no {INSTANCES[1:]} beside it: predict with --instances")
+    kind = "instances" if path == found.instances else "classes"
+    label = data.load_label(path, kind)
+    header = data.load_header(path, pixel_size=ask.choice.get("pixel_size"))
+    unit = header.spatial_unit if states_size(header) else PIXELS
+    pixel = float(np.prod(size_of([header], unit))) * size_factor(unit, label.ndim)
+    size = Size(size_unit(unit, label.ndim), pixel)
+    grey = None if found.image is None else _grey(found.image, path, ask.choice)
+    if ask.objects:
+        yield from _object_rows(label, size, grey)
+    elif kind == "instances":
+        yield "", _scores(label > 0, size, _sizes(label), grey)
+    else:
+        pieces = None if found.instances is None else data.load_label(found.instances, "instances")
+        yield from _class_rows(label, size, grey, ask.names, pieces)
+
+
+@dataclass(frozen=True)
+class Size:
+    """What sizes are called, and the size of a pixel."""
+
+    name: str
+    pixel: float
+
+
+def _class_rows(
+    label: Array, size: Size, grey: Array | None, names: ClassNames, pieces: Array | None
+) -> Iterator[tuple[str, Scores]]:
+    """A row a class; of a single one the objects are the instances, else connected pieces."""
+    values = np.unique(label)
+    require_few(values)
+    classes = [int(value) for value in values if value > 0 and value != IGNORED]
+    if set(values.tolist()) <= {0, IGNORED}:  # a mask of 0 and 255
+        classes = [int(value) for value in values if value > 0]
+    for value in sorted({*classes, *names}):
+        inside = label == value
+        objects = _components(inside) if pieces is None or len(classes) > 1 else pieces
+        single = "foreground" if len(classes) == 1 and value in (1, IGNORED) else str(value)
+        yield names.get(value, single), _scores(inside, size, _sizes(objects), grey)
+    if not classes and not names:
+        yield "", _scores(label > 0, size, np.empty(0, np.int64), grey)
+
+
+def _object_rows(label: Array, size: Size, grey: Array | None) -> Iterator[tuple[str, Scores]]:
+    """A row an object, in the order of their numbers."""
+    values, where, counts = np.unique(label, return_inverse=True, return_counts=True)
+    order = np.argsort(where.ravel(), kind="stable")
+    ends = np.cumsum(counts)
+    pixels = None if grey is None else grey.reshape(len(grey), -1)[:, order]
+    for value, end, count in zip(values.tolist(), ends.tolist(), counts.tolist(), strict=True):
+        if value > 0:
+            own = None if pixels is None else pixels[:, end - count : end]
+            yield str(value), {size.name: count * size.pixel, **_intensities(own)}
+
+
+def _scores(inside: Array, size: Size, sizes: Array, grey: Array | None) -> Scores:
+    """Size of a class, number and sizes of its objects, and its intensities."""
+    what = size.name.partition(" ")[2]
+    scores: Scores = {size.name: float(inside.sum()) * size.pixel, "objects": float(len(sizes))}
+    for name, share in (("smallest", 0.0), ("median", 0.5), ("largest", 1.0)):
+        known = float(np.quantile(sizes, share)) * size.pixel if len(sizes) else None
+        scores[f"{name} object {what}"] = known
+    return {**scores, **_intensities(None if grey is None else grey[:, inside])}
+
+
+def _intensities(pixels: Array | None) -> Scores:
+    """`STATISTICS` of each channel, `(C, N)`; NaN left out."""
+    scores: Scores = {}
+    for channel, values in enumerate(() if pixels is None else pixels):
+        known = values[np.isfinite(values)].astype(np.float64)
+        of = f" {channel}" if pixels is not None and len(pixels) > 1 else ""
+        for name, compute in STATISTICS.items():
+            scores[f"{name} intensity{of}"] = float(compute(known)) if len(known) else None
+    return scores
+
+
+def _sizes(label: Array) -> Array:
+    """Pixels of each object."""
+    values, counts = np.unique(label, return_counts=True)
+    return counts[values > 0]
+
+
+def _components(inside: Array) -> Array:
+    from scipy import ndimage
+
+    pieces: Array = ndimage.label(inside, np.ones((3,) * inside.ndim))[0]
+    return pieces
+
+
+def _grey(image: Case, path: str, choice: Mapping[str, Any]) -> Array:
+    """The image `(C, X, Y[, Z])`, on the grid of its result."""
+    from unet_med import data
+
+    array: Array = data.load_image(image, **choice).numpy()
+    own = Grid.of(data.load_header(image, **choice), f"image {shown(image)}")
+    turn = turn_onto(own, Grid.of(data.load_header(path), f"its result {Path(path).name}"))
+    return np.stack([turn.of_array(channel) for channel in array])
