@@ -138,6 +138,8 @@ def test_what_cannot_be_measured(tmp_path: Path, organs: Any, capsys: Any) -> No
     assert measure(tmp_path / "r", "--images", tmp_path / "i") == 2
     assert "no image for the result p2 in" in capsys.readouterr().err
     broken.unlink()
+    assert measure(tmp_path / "r", "--time", 1) == 2
+    assert "--time has no effect without --images" in capsys.readouterr().err
     assert measure(tmp_path / "r", "--objects") == 2
     assert "has no instances beside it: predict with --instances" in capsys.readouterr().err
     nifti(tmp_path / "i/p1.nii.gz", np.zeros((3, 4, 5), np.float32))

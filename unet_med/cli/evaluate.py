@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from unet_med import __version__
 from unet_med.cli import families
 from unet_med.cli.clinical import PIXELS, Clinical, states_size, unit_of
 from unet_med.cli.families import CLINICAL, Family, Files
@@ -34,14 +35,14 @@ class Asked:
     Attributes:
         kind: what the truth's values mean; `"auto"`: decided from them.
         metrics: a family; None: that of the kind.
-        tolerance: of NSD, in the files' unit.
+        tolerance: of NSD, in the files' unit; None: 1.
         names: of the classes; None: as the data list or the record of the results says.
         choice: `time` and `axes` with which the images were read; see `LabelReader`.
     """
 
     kind: str = "auto"
     metrics: str | None = None
-    tolerance: float = 1.0
+    tolerance: float | None = None
     names: ClassNames | None = None
     choice: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,7 +107,8 @@ class Evaluation:
             name: {"file": str(Path(path).absolute()), "sha256": sha256(path)}
             for name, path in self.truths.items()
         }
-        return replace(self.table, about={"finished": now(), **self.table.about, "truth": truth})
+        about = {"finished": now(), "unet-med": __version__, **self.table.about, "truth": truth}
+        return replace(self.table, about=about)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
     check_suffix("--long", args.long)
     if bool(args.pairs) == bool(args.truth) or (args.pairs and args.results):
         raise ValueError("name RESULTS and TRUTH, or --pairs FILE with both, and not the other")
+    if args.tolerance is not None and not 0 <= args.tolerance < float("inf"):
+        raise ValueError(f"--tolerance {args.tolerance}: give a distance, such as 2")
     names = told_names(args.class_names) if args.class_names else None
     asked = Asked(args.label_kind, args.metrics, args.tolerance, names, choice_of(args))
     evaluation = evaluate(args.results or args.pairs, args.truth, asked)
@@ -215,9 +219,13 @@ def _family(truths: Truths, results: Results, kind: str, names: ClassNames, aske
     millimetres = all(states_size(head) and head.spatial_unit == "mm" for head in heads)
     name = families.choose(asked.metrics, kind, millimetres=millimetres)
     if name != CLINICAL:
+        for option, value in (("--tolerance", asked.tolerance), ("--class-names", asked.names)):
+            if value is not None:
+                raise ValueError(f"{option} has no effect on the scores of {name}: leave it out")
         return families.challenge(name)
     unit = unit_of(heads) or unit_of(results.headers(truths.files, name)) or PIXELS
-    rules = Clinical(unit, len(heads[0].spatial_shape), asked.tolerance)
+    tolerance = 1.0 if asked.tolerance is None else asked.tolerance
+    rules = Clinical(unit, len(heads[0].spatial_shape), tolerance)
     return families.clinical(rules, kind, names, strict=asked.names is not None)
 
 

@@ -71,7 +71,10 @@ def run(args: argparse.Namespace) -> int:
     check_suffix("--output", args.output)
     check_suffix("--long", args.long)
     names = told_names(args.class_names) if args.class_names else None
-    table = measure(args.results, args.images, names, objects=args.objects, choice=choice_of(args))
+    choice = choice_of(args)
+    if args.images is None and (idle := [name for name in choice if name != "pixel_size"]):
+        raise ValueError(f"--{idle[0]} has no effect without --images: leave it out")
+    table = measure(args.results, args.images, names, objects=args.objects, choice=choice)
     print(format_table(table))
     if args.output:
         write_scores(table, Path(args.output))

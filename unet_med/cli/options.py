@@ -293,7 +293,6 @@ COMMANDS = (
                 "--tolerance",
                 "distance that NSD takes for right, in mm, or in the unit of the files (1)",
                 type=float,
-                default=1.0,
                 metavar="MM",
             ),
             replace(_CLASS_NAMES, id=None, resumed=None),
