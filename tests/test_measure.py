@@ -107,6 +107,15 @@ def test_cells_of_a_microscope(tmp_path: Path) -> None:
         assert row[f"mean intensity {channel}"] == pytest.approx(own.mean())
 
 
+def test_instances_are_those_of_the_only_class(tmp_path: Path) -> None:
+    cells(tmp_path)
+    settings = {"class_names": ["cell", "debris"]}
+    (tmp_path / "r/record.json").write_text(json.dumps({"settings": settings}))
+    assert measure(tmp_path / "r", "--output", tmp_path / "m.json") == 0
+    table = rows(tmp_path / "m.json")
+    assert {name: row["objects"] for (_, name), row in table.items()} == {"cell": 3, "debris": 0}
+
+
 def test_a_row_an_object(tmp_path: Path) -> None:
     image, label = cells(tmp_path)
     words = ["--images", tmp_path / "i", "--objects", "--output", tmp_path / "m.json"]
@@ -135,8 +144,10 @@ def test_what_cannot_be_measured(tmp_path: Path, organs: Any, capsys: Any) -> No
     assert measure(tmp_path / "r", "--output", tmp_path / "m.csv") == 3
     assert "unet-med: failed: p2: cannot read" in capsys.readouterr().err
     assert "\nfailed,p2," in (tmp_path / "m.csv").read_text().replace("\r", "")
-    assert measure(tmp_path / "r", "--images", tmp_path / "i") == 2
-    assert "no image for the result p2 in" in capsys.readouterr().err
+    (tmp_path / "i/p3.nii.gz").write_bytes((tmp_path / "i/p1.nii.gz").read_bytes())
+    assert measure(tmp_path / "r", "--images", tmp_path / "i") == 3
+    assert "failed: p2: no image for the result p2 in" in capsys.readouterr().err
+    (tmp_path / "i/p3.nii.gz").unlink()
     broken.unlink()
     assert measure(tmp_path / "r", "--time", 1) == 2
     assert "--time has no effect without --images" in capsys.readouterr().err

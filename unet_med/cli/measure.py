@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,19 @@ import numpy as np
 from unet_med.cli.clinical import PIXELS, size_factor, size_of, size_unit, states_size
 from unet_med.cli.evaluate import say_left
 from unet_med.cli.matching import case_of, find_results
+from unet_med.cli.measuring import Scores, Size, class_rows, object_rows, object_sizes, whole_scores
 from unet_med.cli.options import choice_of
 from unet_med.cli.scores import check_suffix, format_table
 from unet_med.data.cases import Case, case_name, same_name, shown
-from unet_med.data.class_names import ClassNames, require_few, told_names
+from unet_med.data.class_names import ClassNames, told_names
 from unet_med.data.grids import Grid, turn_onto
-from unet_med.data.labels import IGNORED
 from unet_med.errors import one_line, user_error
 from unet_med.report.provenance import read_record, recorded_names
 from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable, write_long, write_scores
 
 Array = np.ndarray[Any, Any]
-Scores = dict[str, float | None]
 
 MASK, INSTANCES = "_mask", "_instances"
-STATISTICS: Mapping[str, Callable[[Array], Any]] = {
-    "mean": np.mean,
-    "deviation": np.std,
-    "lowest": np.min,
-    "median": np.median,
-    "highest": np.max,
-}
 
 
 @dataclass(frozen=True)
@@ -103,14 +96,16 @@ def measure(
     Raises:
         ValueError: no case can be measured; names the first and why.
     """
-    cases = find_cases(results, images)
-    known = recorded_names(read_record(results)) if names is None else names
-    ask = Ask(known, objects, choice or {})
+    cases = find_cases(results)
+    known = _images(images, cases)
+    ask = Ask(_names(results) if names is None else names, objects, choice or {})
     rows: list[ScoreRow] = []
     failures: list[Exception] = []
     for name, found in cases.items():
         try:
-            rows += [ScoreRow(CASE, name, label, scores) for label, scores in _measure(found, ask)]
+            image = None if known is None else _image(name, known, images)
+            measured = _measure(replace(found, image=image), ask)
+            rows += [ScoreRow(CASE, name, label, scores) for label, scores in measured]
         except Exception as error:
             if user_error(error) is None:
                 raise
@@ -122,11 +117,11 @@ def measure(
     return ScoreTable(tuple(columns), tuple(rows))
 
 
-def find_cases(results: str, images: str | None) -> dict[str, Found]:
-    """Results by the names of their cases, with the image of each where images are named.
+def find_cases(results: str) -> dict[str, Found]:
+    """Results by the names of their cases.
 
     Raises:
-        ValueError: a folder without results, or a result without an image.
+        ValueError: a folder without results.
     """
     files = find_results(results)
     parts: dict[str, dict[str, Any]] = {}
@@ -137,19 +132,28 @@ def find_cases(results: str, images: str | None) -> dict[str, Found]:
             parts.setdefault(same_name(case), {})[kind[1:]] = path
     if not parts:
         raise ValueError(f"{results} holds no masks and no instances: nothing can be measured")
-    if images is None:
-        return {case: Found(**found) for case, found in parts.items()}
+    return {case: Found(**found) for case, found in parts.items()}
+
+
+def _names(results: str) -> ClassNames:
+    with suppress(ValueError):  # a record that is none says nothing
+        return recorded_names(read_record(results))
+    return {}
+
+
+def _images(images: str | None, cases: Mapping[str, Found]) -> dict[str, Case] | None:
+    """Images by name; of one case and one image, whatever their names."""
     from unet_med import data
 
+    if images is None:
+        return None
     known = {same_name(case_name(i["image"])): i["image"] for i in data.find_images(images)}
-    if len(parts) == 1 and len(known) == 1:  # one file each, whatever their names
-        known = dict(zip(parts, known.values(), strict=True))
-    return {
-        case: Found(**found, image=_image(case, known, images)) for case, found in parts.items()
-    }
+    if len(cases) == 1 and len(known) == 1:
+        return dict(zip(cases, known.values(), strict=True))
+    return known
 
 
-def _image(case: str, known: Mapping[str, Case], images: str) -> Case:
+def _image(case: str, known: Mapping[str, Case], images: str | None) -> Case:
     for name in (case, f"{case}_0000"):
         if name in known:
             return known[name]
@@ -171,84 +175,12 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, Scores]]:
     size = Size(size_unit(unit, label.ndim), pixel)
     grey = None if found.image is None else _grey(found.image, path, ask.choice)
     if ask.objects:
-        yield from _object_rows(label, size, grey)
+        yield from object_rows(label, size, grey)
     elif kind == "instances":
-        yield "", _scores(label > 0, size, _sizes(label), grey)
+        yield "", whole_scores(label > 0, size, object_sizes(label), grey)
     else:
         pieces = None if found.instances is None else data.load_label(found.instances, "instances")
-        yield from _class_rows(label, size, grey, ask.names, pieces)
-
-
-@dataclass(frozen=True)
-class Size:
-    """What sizes are called, and the size of a pixel."""
-
-    name: str
-    pixel: float
-
-
-def _class_rows(
-    label: Array, size: Size, grey: Array | None, names: ClassNames, pieces: Array | None
-) -> Iterator[tuple[str, Scores]]:
-    """A row a class; of a single one the objects are the instances, else connected pieces."""
-    values = np.unique(label)
-    require_few(values)
-    classes = [int(value) for value in values if value > 0 and value != IGNORED]
-    if set(values.tolist()) <= {0, IGNORED}:  # a mask of 0 and 255
-        classes = [int(value) for value in values if value > 0]
-    for value in sorted({*classes, *names}):
-        inside = label == value
-        objects = _components(inside) if pieces is None or len(classes) > 1 else pieces
-        single = "foreground" if len(classes) == 1 and value in (1, IGNORED) else str(value)
-        yield names.get(value, single), _scores(inside, size, _sizes(objects), grey)
-    if not classes and not names:
-        yield "", _scores(label > 0, size, np.empty(0, np.int64), grey)
-
-
-def _object_rows(label: Array, size: Size, grey: Array | None) -> Iterator[tuple[str, Scores]]:
-    """A row an object, in the order of their numbers."""
-    values, where, counts = np.unique(label, return_inverse=True, return_counts=True)
-    order = np.argsort(where.ravel(), kind="stable")
-    ends = np.cumsum(counts)
-    pixels = None if grey is None else grey.reshape(len(grey), -1)[:, order]
-    for value, end, count in zip(values.tolist(), ends.tolist(), counts.tolist(), strict=True):
-        if value > 0:
-            own = None if pixels is None else pixels[:, end - count : end]
-            yield str(value), {size.name: count * size.pixel, **_intensities(own)}
-
-
-def _scores(inside: Array, size: Size, sizes: Array, grey: Array | None) -> Scores:
-    """Size of a class, number and sizes of its objects, and its intensities."""
-    what = size.name.partition(" ")[2]
-    scores: Scores = {size.name: float(inside.sum()) * size.pixel, "objects": float(len(sizes))}
-    for name, share in (("smallest", 0.0), ("median", 0.5), ("largest", 1.0)):
-        known = float(np.quantile(sizes, share)) * size.pixel if len(sizes) else None
-        scores[f"{name} object {what}"] = known
-    return {**scores, **_intensities(None if grey is None else grey[:, inside])}
-
-
-def _intensities(pixels: Array | None) -> Scores:
-    """`STATISTICS` of each channel, `(C, N)`; NaN left out."""
-    scores: Scores = {}
-    for channel, values in enumerate(() if pixels is None else pixels):
-        known = values[np.isfinite(values)].astype(np.float64)
-        of = f" {channel}" if pixels is not None and len(pixels) > 1 else ""
-        for name, compute in STATISTICS.items():
-            scores[f"{name} intensity{of}"] = float(compute(known)) if len(known) else None
-    return scores
-
-
-def _sizes(label: Array) -> Array:
-    """Pixels of each object."""
-    values, counts = np.unique(label, return_counts=True)
-    return counts[values > 0]
-
-
-def _components(inside: Array) -> Array:
-    from scipy import ndimage
-
-    pieces: Array = ndimage.label(inside, np.ones((3,) * inside.ndim))[0]
-    return pieces
+        yield from class_rows(label, size, grey, ask.names, pieces)
 
 
 def _grey(image: Case, path: str, choice: Mapping[str, Any]) -> Array:
