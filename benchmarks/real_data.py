@@ -83,7 +83,7 @@ def predict(pairs: list[dict[str, str]], output: Path, options: list[str]) -> No
 def evaluate(pairs: list[dict[str, str]], output: Path) -> None:
     """Run `unet-med evaluate` against the labels."""
     truth = output / "truth.json"
-    truth.write_text(json.dumps({"testing": [{"image": pair["label"]} for pair in pairs]}))
+    truth.write_text(json.dumps({"testing": pairs}))
     run("evaluate", str(output / "results"), str(truth), "--output", str(output / "scores.json"))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from unet_med import data
-from unet_med.cli.evaluate import evaluate, keep
+from unet_med.cli.evaluate import evaluate
 from unet_med.instances import ridge
 from unet_med.report import html_report
 from unet_med.report.prediction import PredictionRecord
@@ -60,7 +60,6 @@ def make_results(folder: Path) -> Path:
         state.output = [{"image": data.load_image(image)}]
         record._keep(engine)
     record._write(engine)
-    keep(evaluate(str(results), str(folder / "cells" / "labels")), results)
     return results
 
 
@@ -78,7 +77,9 @@ def screenshot(page: Path, picture: Path, size: tuple[int, int]) -> None:
 def main() -> None:
     """Write the pictures and name them."""
     with tempfile.TemporaryDirectory() as folder:
-        page = html_report(make_results(Path(folder)))
+        results = make_results(Path(folder))
+        scores = evaluate(str(results), f"{folder}/cells/labels").documented()
+        page = html_report(results, scores=scores)
         for name, size in SIZES.items():
             screenshot(page, IMAGES / name, size)
             print(f"written  docs/images/{name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from monai.bundle import ConfigParser
 from unet_med import Segmenter, bundle
 from unet_med.cli import main
 from unet_med.networks import unet
-from unet_med.planning import fingerprint, lay_bundle, make_plan
+from unet_med.planning import Fingerprint, fingerprint, lay_bundle, make_plan
+from unet_med.report.provenance import recorded_names
 
 VALUES = [0, 1, 2, 4]
 TINY = {"preset": "paper2015", "features": [4, 8], "spatial_dims": 2, "out_channels": 4}
@@ -39,6 +41,71 @@ def test_the_plan_maps_them(tmp_path: Path, rng: np.random.Generator) -> None:
     described = json.loads((tmp_path / "bundle/configs/metadata.json").read_text())
     names = described["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert names == {"0": "background", "1": "class 1", "2": "class 2", "3": "class 4"}
+
+
+def named(folder: Path, labels: dict[str, object], values: list[int]) -> Path:
+    """A data list of two images whose labels hold these values."""
+    label = np.kron(np.resize(values, (4, 4)), np.ones((8, 8), int)).astype(np.uint8)
+    for name in "ab":
+        tifffile.imwrite(folder / f"{name}.tif", np.arange(1024, dtype=np.uint16).reshape(32, 32))
+        tifffile.imwrite(folder / f"{name}_label.tif", label)
+    items = [{"image": f"{name}.tif", "label": f"{name}_label.tif"} for name in "ab"]
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels, "training": items}))
+    return folder / "dataset.json"
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "told", "expected"),
+    [
+        ({"0": "background", "1": "tumour #1", "2": "rim"}, [0, 1, 2], None, ["tumour #1", "rim"]),
+        ({"background": 0, "core": 1, "rim": 4, "all": [1, 4]}, [0, 1, 2, 4], None,
+         ["core", "class 2", "rim"]),
+        ({"1": "a"}, [0, 1, 2, 4], ["1=x", "2=y", "4=z"], ["x", "y", "z"]),
+        ({"1": "cell"}, [0, 1], None, ["cell"]),
+        ({}, [0, 1, 2], ["background", "x", "y"], ["x", "y"]),
+    ],
+)  # fmt: skip
+def test_names_reach_the_bundle(
+    tmp_path: Path, labels: dict[str, object], values: list[int], told: Any, expected: list[str]
+) -> None:
+    found = Fingerprint.from_json(json.loads(json.dumps(
+        fingerprint(named(tmp_path, labels, values)).to_json()
+    )))  # fmt: skip
+    kind = "mask" if len(values) == 2 else "classes"
+    plan = make_plan(found, {"class_names": told, "label_kind": kind})
+    lay_bundle(plan, tmp_path / "bundle")
+    described = json.loads((tmp_path / "bundle/configs/metadata.json").read_text())
+    names = described["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert list(names.values()) == ["background", *expected]
+    parser = ConfigParser(json.loads((tmp_path / "bundle/configs/inference.json").read_text()))
+    settings = parser.get("handlers")[1]["settings"]
+    kept = {
+        id: parser.get_parsed_content(settings[id][1:]) for id in ("class_values", "class_names")
+    }
+    assert recorded_names({"settings": kept}) == dict(zip(values[1:], expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (["x"], "no name for 2; the classes of the labels are 1, 2: write VALUE=NAME"),
+        (
+            ["x", "y", "z"],
+            "3=z names no class; the classes of the labels are 1, 2: .* say --classes",
+        ),
+        (["x", "$print(1)"], r"'\$print\(1\)' cannot be the name of class 2"),
+    ],
+)
+def test_refuses_names(tmp_path: Path, told: list[str], message: str) -> None:
+    found = fingerprint(named(tmp_path, {}, [0, 1, 2]))
+    with pytest.raises(ValueError, match=message):
+        make_plan(found, {"class_names": told, "label_kind": "classes"})
+
+
+def test_a_list_cannot_name_an_expression(tmp_path: Path) -> None:
+    """MONAI's configs act on what begins with a sign, and a list may be a stranger's."""
+    with pytest.raises(ValueError, match="cannot be the name of class 1: choose one that is not"):
+        fingerprint(named(tmp_path, {"1": "$__import__('os').system('true')"}, [0, 1, 2]))
 
 
 @pytest.fixture

@@ -67,16 +67,18 @@ def test_prediction_and_scores(
     scores = tmp_path / "scores.json"
     assert run("evaluate", results, f"{cells}/labels", "--output", scores) == 0
     table = json.loads(scores.read_text())
-    images, ends = ["cells_000", "cells_001", "cells_002"], ["all 2.5 %", "all 97.5 %"]
-    assert list(table) == [*images, "all", *ends]
-    assert set(table["all"]) == {"SEG", "DET", "AP50"}
+    assert table["columns"] == ["SEG", "DET", "AP50"]
+    cases = [row["case"] for row in table["rows"] if row["row"] == "case"]
+    assert cases == ["cells_000", "cells_001", "cells_002"]
+    over = [row["row"] for row in table["rows"] if not row["case"]]
+    assert over == [kind + end for kind in ("mean", "pooled") for end in ("", " 2.5 %", " 97.5 %")]
 
 
 def test_truth_against_itself_is_perfect(cells: Path, tmp_path: Path) -> None:
     scores = tmp_path / "scores.json"
     assert run("evaluate", f"{cells}/labels", f"{cells}/labels", "--output", scores) == 0
-    for row in json.loads(scores.read_text()).values():
-        assert row == {"SEG": 1.0, "DET": 1.0, "AP50": 1.0}
+    for row in json.loads(scores.read_text())["rows"]:
+        assert (row["SEG"], row["DET"], row["AP50"]) == (1, 1, 1)
 
 
 def test_class_scores_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,9 +90,12 @@ def test_class_scores_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     scores = tmp_path / "scores.json"
     words = ["--label-kind", "classes", "--output", scores]
     assert run("evaluate", tmp_path / "results", tmp_path / "truth", *words) == 0
-    row = json.loads(scores.read_text())["all"]
-    assert row["Dice 1"] == pytest.approx(2 * 1 / (1 + 2))
-    assert row["Dice 2"] == pytest.approx(2 * 2 / (3 + 2))
+    dice = {
+        (row["row"], row["class"]): row["Dice"] for row in json.loads(scores.read_text())["rows"]
+    }
+    for kind in ("case", "mean", "pooled"):
+        assert dice[kind, "1"] == pytest.approx(2 * 1 / (1 + 2))
+        assert dice[kind, "2"] == pytest.approx(2 * 2 / (3 + 2))
 
 
 def test_mask_scores_match_the_metrics(tmp_path: Path) -> None:
@@ -105,7 +110,7 @@ def test_mask_scores_match_the_metrics(tmp_path: Path) -> None:
         Image.fromarray(array).save(tmp_path / folder / "a.png")
     scores = tmp_path / "scores.json"
     assert run("evaluate", tmp_path / "results", tmp_path / "truth", "--output", scores) == 0
-    row = json.loads(scores.read_text())["all"]
+    row = json.loads(scores.read_text())["rows"][0]
     assert row["V_Rand"] == metrics.v_rand((result > 0).astype(np.float32), truth > 0)
     assert row["V_Rand"] != metrics.v_rand((result.T > 0).astype(np.float32), truth.T > 0)
 
@@ -260,9 +265,9 @@ def test_evaluation_refuses(
     cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "results").mkdir()
-    shutil.copy(cells / "labels/cells_000.tif", tmp_path / "results")
+    shutil.copy(cells / "labels/cells_000.tif", tmp_path / "results/other.tif")
     said = refused(capsys, "evaluate", tmp_path / "results", cells / "labels")
-    assert "no result for cells_001" in said
+    assert "no result for cells_000" in said
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

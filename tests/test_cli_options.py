@@ -18,6 +18,7 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--preset": ["paper2015"],
     "--label-kind": ["mask"],
     "--classes": ["3"],
+    "--class-names": ["cell"],
     "--features": ["3", "5"],
     "--dims": ["3"],
     "--element-size": ["0.5"],

@@ -40,12 +40,23 @@ def evaluate(*words: Any) -> int:
     return main(["evaluate", *(str(word) for word in words)])
 
 
-def table_of(tmp_path: Path, *words: Any) -> dict[str, dict[str, float]]:
-    assert (
-        evaluate(tmp_path / "results", tmp_path / "truth", "--output", tmp_path / "t.json", *words)
-        == 0
-    )
-    return json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+def table_of(tmp_path: Path, *words: Any, code: int = 0) -> dict[Any, dict[str, float]]:
+    """Scores by case, or by case and class; and those of all, by what they are, and class."""
+    file = tmp_path / "t.json"
+    folders = tmp_path / "results", tmp_path / "truth"
+    assert evaluate(*folders, "--output", file, *words) == code
+    return rows_of(file)
+
+
+def rows_of(file: Path) -> dict[Any, dict[str, float]]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    rows = {}
+    for row in content["rows"]:
+        name = row["case"] or row["row"]
+        key = (name, row["class"]) if row["class"] else name
+        assert key not in rows
+        rows[key] = {column: row[column] for column in content["columns"]}
+    return rows
 
 
 @pytest.fixture
@@ -83,11 +94,12 @@ def test_isbi_is_the_default_for_masks(tmp_path: Path, walls) -> None:
         expected = {k: f(found[f"{name}_probabilities"][1], label) for k, f in ISBI.items()}
         assert table[name] == expected
     assert table == table_of(tmp_path, "--metrics", "isbi")
-    for column, low in table["all 2.5 %"].items():
+    for column, low in table["pooled 2.5 %"].items():
         ends = sorted([table["a"][column], table["b"][column]])
-        assert low <= table["all"][column] <= table["all 97.5 %"][column]
+        assert low <= table["pooled"][column] <= table["pooled 97.5 %"][column]
+        assert table["mean"][column] == pytest.approx(np.mean(ends))
         if column in ("V_Rand", "V_Info"):  # at one threshold for both, hence never above the mean
-            assert table["all"][column] <= np.mean(ends)
+            assert table["pooled"][column] <= np.mean(ends)
 
 
 def test_isbi_parts_instances_that_touch(tmp_path: Path) -> None:
@@ -97,9 +109,9 @@ def test_isbi_parts_instances_that_touch(tmp_path: Path) -> None:
     write(tmp_path / "results", a=truth)
     words = ("--label-kind", "instances", "--metrics", "isbi")
     perfect = {"pixel error": 0, "Rand error": 0, "warping error": 0, "V_Rand": 1, "V_Info": 1}
-    assert table_of(tmp_path, *words)["all"] == pytest.approx(perfect)
+    assert table_of(tmp_path, *words)["pooled"] == pytest.approx(perfect)
     tifffile.imwrite(tmp_path / "results" / "a.tif", (truth > 0) * np.uint8(1))
-    merged = table_of(tmp_path, *words)["all"]
+    merged = table_of(tmp_path, *words)["pooled"]
     assert merged["V_Rand"] == metrics.v_rand(truth > 0, separate(truth) > 0) < 0.9
     assert merged["warping error"] > 0
 
@@ -109,14 +121,16 @@ def test_ctc_and_ap_are_pooled_over_frames(tmp_path: Path, cells) -> None:
     kind = ("--label-kind", "instances")
     seg, det = metrics.seg(found, truth), metrics.det(found, truth)
     table = table_of(tmp_path, *kind, "--metrics", "ctc")
-    assert table["all"] == pytest.approx({"SEG": seg, "DET": det, "(SEG+DET)/2": (seg + det) / 2})
+    assert table["pooled"] == pytest.approx(
+        {"SEG": seg, "DET": det, "(SEG+DET)/2": (seg + det) / 2}
+    )
     assert table["f2"] == {"SEG": None, "DET": None, "(SEG+DET)/2": None}
     precision = [metrics.average_precision(found, truth, t / 100) for t in range(50, 100, 5)]
     expected = {"AP50": precision[0], "AP75": precision[5], "AP50:95": np.mean(precision)}
     table = table_of(tmp_path, *kind, "--metrics", "ap")
-    assert table["all"] == pytest.approx(expected)
+    assert table["pooled"] == pytest.approx(expected)
     assert table["f2"] == {"AP50": 0, "AP75": 0, "AP50:95": 0}
-    assert set(table_of(tmp_path, *kind)["all"]) == {"SEG", "DET", "AP50"}
+    assert set(table_of(tmp_path, *kind)["pooled"]) == {"SEG", "DET", "AP50"}
 
 
 def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,11 +139,16 @@ def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(tmp_path / "results", tmp_path / "truth", *words) == 0
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["image", "SEG", "DET", "AP50"]
-    assert [row[0] for row in rows[1:]] == ["f0", "f1", "f2", "all", "all 2.5 %", "all 97.5 %"]
-    for name, *values in rows[1:]:
-        assert [float(v) if v else None for v in values] == list(table[name].values())
+    assert rows[0] == ["row", "case", "class", "SEG", "DET", "AP50", "note"]
+    over = ["mean", "mean 2.5 %", "mean 97.5 %", "pooled", "pooled 2.5 %", "pooled 97.5 %"]
+    assert [row[0] for row in rows[1:]] == ["case"] * 3 + over
+    assert [row[1] for row in rows[1:]] == ["f0", "f1", "f2"] + [""] * 6
+    for kind, name, _, *values, _ in rows[1:]:
+        assert [float(v) if v else None for v in values] == list(table[name or kind].values())
     said = capsys.readouterr().out
+    said = said[said.rindex("labels are") :]
+    printed = [line[:10].rstrip() for line in said.splitlines() if line.startswith(("all", "mean"))]
+    assert printed == ["all", "all 2.5 %", "all 97.5 %", "mean"]
     assert "bootstrap over the 3 images" in said
     assert next(line.split()[1:] for line in said.splitlines() if line.startswith("f2")) == [
         "-",
@@ -142,7 +161,7 @@ def test_one_image_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture
     label = np.eye(6, dtype=np.uint8) * 255
     write(tmp_path / "truth", a=label)
     write(tmp_path / "results", a_mask=label)
-    assert list(table_of(tmp_path)) == ["a", "all"]
+    assert list(table_of(tmp_path)) == ["a", "mean", "pooled"]
     assert "no interval: it takes more than one image" in capsys.readouterr().out
 
 
@@ -150,10 +169,13 @@ def test_class_that_an_image_lacks(tmp_path: Path) -> None:
     write(tmp_path / "truth", a=np.uint8([[0, 1, 1, 2]]), b=np.uint8([[0, 1, 1, 255]]))
     write(tmp_path / "results", a=np.uint8([[0, 1, 2, 2]]), b=np.uint8([[0, 1, 1, 2]]))
     table = table_of(tmp_path, "--label-kind", "classes")
-    assert table["b"] == {"Dice 1": 1.0, "Dice 2": None, "mean Dice": 1.0}
-    assert table["all"] == pytest.approx(
-        {"Dice 1": 6 / 7, "Dice 2": 2 / 3, "mean Dice": (6 / 7 + 2 / 3) / 2}
-    )
+    dice = {key: row["Dice"] for key, row in table.items()}
+    assert (dice["a", "1"], dice["a", "2"]) == pytest.approx((2 / 3, 2 / 3))
+    assert (dice["b", "1"], dice["b", "2"], dice["b"]) == (1, None, 1)
+    pooled = dice["pooled", "1"], dice["pooled", "2"], dice["pooled"]
+    assert pooled == pytest.approx((6 / 7, 2 / 3, (6 / 7 + 2 / 3) / 2))
+    means = dice["mean", "1"], dice["mean", "2"], dice["mean"]
+    assert means == pytest.approx((5 / 6, 2 / 3, 5 / 6))
 
 
 @pytest.mark.parametrize(
@@ -164,6 +186,10 @@ def test_class_that_an_image_lacks(tmp_path: Path) -> None:
             "ctc does not fit labels that are mask: use isbi",
         ),
         (("--metrics", "isbi", "--label-kind", "classes"), "isbi does not fit .* leave it out, or"),
+        (("--tolerance", "2"), "--tolerance has no effect on the scores of isbi: leave it out"),
+        (("--class-names", "a"), "--class-names has no effect on the scores of isbi"),
+        (("--metrics", "clinical", "--tolerance", "-1"), "--tolerance -1.0: give a distance"),
+        (("--long", "t.xls"), r"--long t\.xls ends in '\.xls': name a \.json or \.csv file"),
         (("--output", "t.txt"), r"t\.txt ends in '\.txt': name a \.json or \.csv file"),
     ],
 )
@@ -178,7 +204,7 @@ def test_refuses(tmp_path: Path, capsys, words, message) -> None:
 
 
 def all_of(tmp_path: Path, *words: Any) -> dict[str, float]:
-    return table_of(tmp_path, *words)["all"]
+    return table_of(tmp_path, *words)["pooled"]
 
 
 def volume(rng, objects: int) -> np.ndarray:
@@ -215,13 +241,14 @@ def test_large_numbers_are_no_classes(tmp_path: Path, rng, capsys) -> None:
     )
 
 
-def test_dice_has_a_column_for_each_value(tmp_path: Path) -> None:
+def test_dice_has_a_row_for_each_value(tmp_path: Path) -> None:
     truth = np.array([[0, 1, 1, 40_000_000]], np.uint32)
     write(tmp_path / "truth", a=truth)
     write(tmp_path / "results", a=np.array([[0, 1, 4, 4]], np.uint32))
-    assert all_of(tmp_path, "--label-kind", "classes") == pytest.approx(
-        {"Dice 1": 2 / 3, "Dice 4": 0, "Dice 40000000": 0, "mean Dice": 2 / 9}
-    )
+    table = table_of(tmp_path, "--label-kind", "classes")
+    dice = {label: table["a", label]["Dice"] for label in ("1", "4", "40000000")}
+    assert dice == pytest.approx({"1": 2 / 3, "4": 0, "40000000": 0})
+    assert table["a"]["Dice"] == pytest.approx(2 / 9)
 
 
 def test_a_truth_named_mask_finds_the_instances(tmp_path: Path, cells) -> None:
@@ -251,7 +278,7 @@ def test_refuses_truths_that_train_refuses(tmp_path: Path, capsys, truth, messag
 def test_scaled_classes_are_rounded(tmp_path: Path) -> None:
     write(tmp_path / "truth", a=np.array([[0, 0.99997, 2.0003]], np.float32))
     write(tmp_path / "results", a=np.array([[0, 1, 2]], np.uint8))
-    assert all_of(tmp_path, "--label-kind", "classes")["mean Dice"] == 1
+    assert all_of(tmp_path, "--label-kind", "classes")["Dice"] == 1
 
 
 def test_a_movie_is_scored_as_it_was_read(tmp_path: Path, capsys) -> None:
@@ -273,7 +300,7 @@ def test_a_movie_is_scored_as_it_was_read(tmp_path: Path, capsys) -> None:
 
 def test_truths_with_an_ending_find_the_results_of_their_kind(tmp_path: Path, cells) -> None:
     expected = table_of(tmp_path, "--label-kind", "instances")
-    assert expected["all"]["AP50"] > 0
+    assert expected["pooled"]["AP50"] > 0
     for file in list((tmp_path / "truth").iterdir()):
         file.rename(file.with_name(f"{file.stem}_mask.tif"))
     for i, frame in enumerate(cells[0]):  # of the name that a truth now has
@@ -285,7 +312,7 @@ def test_results_of_cases_of_one_channel_and_in_another_unicode_form(tmp_path: P
     first, second = rng.integers(0, 2, (2, 12, 14)).astype(np.uint8)
     write(tmp_path / "truth", **{"X_1": first, "\u00fc": second})
     write(tmp_path / "results", **{"X_1_0000_mask": first, "u\u0308_mask": second})
-    assert table_of(tmp_path, "--label-kind", "classes")["all"]["Dice 1"] == 1.0
+    assert table_of(tmp_path, "--label-kind", "classes")["pooled", "1"]["Dice"] == 1.0
 
 
 def test_the_truth_may_be_a_data_list(tmp_path: Path, rng, capsys) -> None:
@@ -299,8 +326,8 @@ def test_the_truth_may_be_a_data_list(tmp_path: Path, rng, capsys) -> None:
     words = ["--label-kind", "classes", "--output", tmp_path / "t.json"]
     assert evaluate(tmp_path / "r", tmp_path / "list.json", *words) == 0
     assert "truth: the labels of 'training' of list.json" in capsys.readouterr().out
-    table = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
-    assert table["a0"]["Dice 1"] == table["a1"]["Dice 1"] == 1.0
+    table = rows_of(tmp_path / "t.json")
+    assert table["a0", "1"]["Dice"] == table["a1", "1"]["Dice"] == 1.0
     (tmp_path / "list.json").write_text(json.dumps({"test": ["i/a0.tif"]}))
     assert evaluate(tmp_path / "r", tmp_path / "list.json") == 2
     assert "list.json names no labels" in capsys.readouterr().err

@@ -110,7 +110,9 @@ def test_a_flipped_truth_scores_as_it_lies_and_a_moved_one_is_refused(tmp_path: 
     affine = AFFINE @ inv_ornt_aff(flip, mask.shape)
     truth = write(tmp_path / "t/a.nii.gz", mask[::-1], affine)
     assert main(["evaluate", result, truth]) == 0
-    assert re.search(r"^a +0\.0000 +0\.0000", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(
+        r"^a +1\.0000 +0\.0000 +0\.0000 +1\.0000", capsys.readouterr().out, re.MULTILINE
+    )
     write(tmp_path / "t/a.nii.gz", mask, moved(1.0))
     assert main(["evaluate", result, truth]) == 2
     assert "result a_mask.nii.gz does not lie on the grid of its truth" in capsys.readouterr().err

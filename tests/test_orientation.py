@@ -398,7 +398,7 @@ def test_names_beside_a_folder_count(tmp_path: Path) -> None:
             write(tmp_path / name / f"p{k}.nii.gz", label, THICK_FRONT)
     (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "L": 1, "R": 2}}')
     found = fingerprint(tmp_path / "imagesTr", tmp_path / "labelsTr")
-    assert found.class_names == {"0": "background", "1": "L", "2": "R"}
+    assert found.class_names == {"1": "L", "2": "R"}
     plan = make_plan(found, {"label_kind": "classes"}).ids
     assert plan["mirror_axes"].value == [1, 2]
     assert make_plan(found, {"label_kind": "instances"}).ids["mirror_axes"].value is None

@@ -28,6 +28,7 @@ from unet_med.report.objects import OBJECTS, classify_objects
 from unet_med.report.prediction import PredictionRecord
 from unet_med.report.provenance import read_record, sha256
 from unet_med.report.scores import number, shown_first
+from unet_med.report.table import ScoreRow, ScoreTable, read_scores
 
 CORNERS = {1: (slice(4, 20), slice(4, 20)), 2: (slice(20, 36), slice(4, 20)),
            3: (slice(4, 20), slice(24, 40)), 4: (slice(24, 40), slice(24, 40))}  # fmt: skip
@@ -112,12 +113,10 @@ def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     outline = Outline(text)
     said = " ".join(outline.text.split())
-    kept = read_record(results)
-    assert kept["evaluation"]["table"]["a"]["SEG"] == 0.5  # (1/2 + 1/2 + 1 + 0) / 4
     for part in (
         "44 × 44 px · pixel size 0.5 × 0.5 µm",  # noqa: RUF001
         "4 true objects", "1 correct", "2 merged", "1 missed", "1 false", "0 split",
-        f"SEG {kept['evaluation']['table']['a']['SEG']:.3f}",
+        "SEG 0.500",  # (1/2 + 1/2 + 1 + 0) / 4
         sha256(tmp_path / "images/a.tif"), "torch", "monai", "not a medical device",
     ):  # fmt: skip
         assert part in said, part
@@ -267,13 +266,16 @@ def test_what_changed_since_is_said(tmp_path: Path) -> None:
     weights.parent.mkdir()
     weights.write_bytes(b"one")
     results = predicted(tmp_path, weights)
-    assert main(["evaluate", str(results), str(tmp_path / "truth")]) == 0
-    assert "Before you read on" not in html_report(results).read_text(encoding="utf-8")
+    words = ["--output", str(tmp_path / "scores.json")]
+    assert main(["evaluate", str(results), str(tmp_path / "truth"), *words]) == 0
+    scores = read_scores(tmp_path / "scores.json")
+    page = html_report(results, scores=scores).read_text(encoding="utf-8")
+    assert "Before you read on" not in page
     weights.write_bytes(b"two")
     for name in ("images/a.tif", "truth/a.tif"):
         path = tmp_path / name
         save_image(path, load_image(path).numpy(), np.eye(4), "um")
-    text = html_report(results).read_text(encoding="utf-8")
+    text = html_report(results, scores=scores).read_text(encoding="utf-8")
     for part in ("model.pt has changed since", "truth of a has changed", "image file has changed"):
         assert part in text
     shutil.rmtree(weights.parent)
@@ -283,13 +285,12 @@ def test_what_changed_since_is_said(tmp_path: Path) -> None:
     assert "image is no longer at" in text
 
 
-def evaluated(tmp_path: Path) -> tuple[Path, Path]:
-    """Weights, and the scored results of image a by them; an image b lies beside a."""
+def two_images(tmp_path: Path) -> tuple[Path, Path]:
+    """Weights, and the results of image a by them; an image b lies beside a."""
     weights = tmp_path / "model.pt"
     weights.write_bytes(b"one")
     results = predicted(tmp_path, weights)
     shutil.copy(tmp_path / "images/a.tif", tmp_path / "images/b.tif")
-    assert main(["evaluate", str(results), str(tmp_path / "truth")]) == 0
     return weights, results
 
 
@@ -309,11 +310,10 @@ def test_a_page_shows_the_point_in_time_that_was_segmented(tmp_path: Path) -> No
 
 
 def test_a_record_grows_only_with_what_the_same_weights_made(tmp_path: Path) -> None:
-    weights, results = evaluated(tmp_path)
+    weights, results = two_images(tmp_path)
     handler = PredictionRecord(results, weights, {"label_kind": "instances"})
     record(handler, tmp_path / "images/b.tif")
     assert list(read_record(results)["images"]) == ["a", "b"]
-    assert "evaluation" not in read_record(results)
     weights.write_bytes(b"two")
     record(handler, tmp_path / "images/b.tif")
     assert list(read_record(results)["images"]) == ["b"]
@@ -321,7 +321,7 @@ def test_a_record_grows_only_with_what_the_same_weights_made(tmp_path: Path) -> 
 
 
 def test_a_run_that_is_stopped_leaves_no_record_of_what_it_wrote_over(tmp_path: Path) -> None:
-    weights, results = evaluated(tmp_path)
+    weights, results = two_images(tmp_path)
     weights.write_bytes(b"two")
     handler = PredictionRecord(results, weights, {"label_kind": "instances"})
     engine: Any = Machine()
@@ -331,7 +331,6 @@ def test_a_run_that_is_stopped_leaves_no_record_of_what_it_wrote_over(tmp_path: 
     left = read_record(results)
     assert list(left["images"]) == ["b"]
     assert left["weights"]["sha256"] == sha256(weights)
-    assert "evaluation" not in left
     engine.state.output = [{"image": load_image(tmp_path / "images/a.tif")}]
     handler._keep(engine)
     assert list(read_record(results)["images"]) == ["b"]  # the next one in ten seconds
@@ -340,10 +339,35 @@ def test_a_run_that_is_stopped_leaves_no_record_of_what_it_wrote_over(tmp_path: 
     assert list(read_record(results)["images"]) == ["b", "a"]
 
 
-def test_evaluation_leaves_other_folders_as_they_are(tmp_path: Path) -> None:
-    predicted(tmp_path)
-    assert main(["evaluate", str(tmp_path / "truth"), str(tmp_path / "truth")]) == 0
-    assert [p.name for p in (tmp_path / "truth").iterdir()] == ["a.tif"]
+def test_evaluation_leaves_the_results_as_they_are(tmp_path: Path) -> None:
+    results = predicted(tmp_path)
+    before = {path.name: path.read_bytes() for path in results.iterdir()}
+    results.chmod(0o555)
+    words = ["--output", str(tmp_path / "s.csv"), "--long", str(tmp_path / "l.csv")]
+    assert main(["evaluate", str(results), str(tmp_path / "truth"), *words]) == 0
+    assert {path.name: path.read_bytes() for path in results.iterdir()} == before
+    results.chmod(0o755)
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv"])
+def test_a_page_of_a_table_that_was_written(tmp_path: Path, suffix: str) -> None:
+    results = predicted(tmp_path)
+    table = tmp_path / f"s.{suffix}"
+    assert main(["evaluate", str(results), str(tmp_path / "truth"), "--output", str(table)]) == 0
+    assert main(["report", str(results), "--scores", str(table)]) == 0
+    text = (results / "report.html").read_text(encoding="utf-8")
+    said = " ".join(Outline(text).text.split())
+    assert "SEG 0.500" in said
+    assert "all images0.500" in said  # two cells of the table
+    assert ("1 missed" in said) == (suffix == "json")  # which names the truth
+
+
+def test_a_page_of_something_else_is_refused(tmp_path: Path, capsys: Any) -> None:
+    results = predicted(tmp_path)
+    for content in ("{}", "[]", "no", '{"columns": ["a"], "rows": [{}], "about": {}}'):
+        (tmp_path / "s.json").write_text(content)
+        assert main(["report", str(results), "--scores", str(tmp_path / "s.json")]) == 2
+        assert "s.json is no table of scores: name the file of" in capsys.readouterr().err
 
 
 def test_small_scores_keep_their_digits() -> None:
@@ -351,10 +375,13 @@ def test_small_scores_keep_their_digits() -> None:
 
 
 def test_worst_images_come_first() -> None:
-    table: Any = {"a": {"SEG": 0.9}, "b": {"SEG": 0.1}, "c": {"SEG": None}, "all": {"SEG": 0.5}}
-    assert shown_first("abc", table) == ["b", "a", "c"]
-    errors: Any = {"a": {"Rand error": 0.9}, "b": {"Rand error": 0.1}}
-    assert shown_first("abc", errors) == ["a", "b", "c"]
+    def table(column: str, **scores: float | None) -> ScoreTable:
+        return ScoreTable(
+            (column,), tuple(ScoreRow("case", c, "", {column: s}) for c, s in scores.items())
+        )
+
+    assert shown_first("abc", table("SEG", a=0.9, b=0.1, c=None)) == ["b", "a", "c"]
+    assert shown_first("abc", table("Rand error", a=0.9, b=0.1)) == ["a", "b", "c"]
 
 
 def test_curves_are_drawn_where_the_numbers_are() -> None:

@@ -157,6 +157,8 @@ def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
         side_out = network.output_size(side_in)
     values = config.get("class_values") or range(outputs)
     classes = [f"class {v}" for v in values[1:]] if kind == "classes" else ["foreground"]
+    if config.get("class_names"):
+        classes = parser.get_parsed_content("class_names")
     data_format["inputs"]["image"] |= {
         "num_channels": inputs,
         "spatial_shape": [_side(stride, side_in)] * dims,

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med import bundle, data
-from unet_med.cli.evaluate import Evaluation, keep
+from unet_med.cli.evaluate import Evaluation
 from unet_med.cli.scores import format_table
+from unet_med.report.table import CASE, MEAN, ScoreRow, ScoreTable, write_scores
 
 Pair = tuple[Path, Path]  # files of an image and of its instance labels
 
@@ -147,11 +148,11 @@ def _report(test: Sequence[Pair], output: Path) -> None:
     from unet_med.report import comparison_figure, html_report
 
     results = output / "results"
-    table = {label.name: instance_scores(label, results) for _, label in test}
-    keep(_evaluation(test, table), results)
-    planes = [row for name, row in table.items() if name.endswith(".tif")]
-    table["mean of images"] = {k: float(np.mean([row[k] for row in planes])) for k in planes[0]}
-    print(format_table(table, list(planes[0])))
+    found = {label: instance_scores(label, results) for _, label in test}
+    table = _evaluation(found).documented()
+    print(format_table(table))
+    print(table.about["interval"])
+    write_scores(table, output / "scores.json")
     shown = [test[0], test[-1]]
     picture = comparison_figure(
         [read(image) for image, _ in shown],
@@ -159,18 +160,23 @@ def _report(test: Sequence[Pair], output: Path) -> None:
         [instances(label, results)[None] for _, label in shown],
         output / "demo.png",
         names=["image (TIFF)", "volume (NIfTI), middle plane"],
-        scores=[table[label.name] for _, label in shown],
+        scores=[found[label] for _, label in shown],
     )
-    print(f"\npicture   {picture}\nreport    {html_report(output)}\nresults   {results}")
+    page = html_report(output, scores=table)
+    print(f"\npicture   {picture}\nreport    {page}\nresults   {results}")
     print(f"bundle    {output / 'bundle'}   (configs, weights, learning curve)")
     print(f"next      unet-med predict IMAGE --bundle {output / 'bundle'} --output RESULTS")
 
 
-def _evaluation(test: Sequence[Pair], table: Mapping[str, Mapping[str, float]]) -> Evaluation:
-    """The scores under the names of the images, as the record of the results keeps them."""
-    names = [data.stem(label) for _, label in test]
-    rows = {data.stem(file): dict(scores) for file, scores in table.items()}
-    rows["all"] = {k: float(np.mean([row[k] for row in rows.values()])) for k in rows[names[0]]}
-    truths = {name: str(label) for name, (_, label) in zip(names, test, strict=True)}
-    about = "All: the mean of the images; a volume counts plane by plane, as the network saw it."
-    return Evaluation("instances", truths, rows, about)
+def _evaluation(found: Mapping[Path, Mapping[str, float]]) -> Evaluation:
+    """The scores as `unet-med evaluate` would write them, under the names of the images."""
+    columns = tuple(next(iter(found.values())))
+    rows = [ScoreRow(CASE, data.stem(label), "", scores) for label, scores in found.items()]
+    means = {c: float(np.mean([scores[c] for scores in found.values()])) for c in columns}
+    about = {
+        "label_kind": "instances",
+        "interval": "all: mean of images; a volume counts plane by plane, as the network saw it",
+    }
+    truths = {data.stem(label): str(label) for label in found}
+    table = ScoreTable(columns, (*rows, ScoreRow(MEAN, "", "", means)), about)
+    return Evaluation("instances", truths, table)

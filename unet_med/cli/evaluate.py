@@ -3,207 +3,246 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from unet_med.cli.matching import find_results, find_truths, match
+from unet_med import __version__
+from unet_med.cli import families
+from unet_med.cli.clinical import PIXELS, Clinical, states_size, unit_of
+from unet_med.cli.families import CLINICAL, Family, Files
+from unet_med.cli.matching import Truths, find_results, find_truths, match, read_pairs
 from unet_med.cli.options import choice_of
-from unet_med.cli.scores import (
-    Table,
-    check_suffix,
-    format_table,
-    plain,
-    score_table,
-    write_table,
-)
+from unet_med.cli.scores import Counted, check_suffix, format_table, score_table
+from unet_med.data.class_names import ClassNames, listed_names, told_names
+from unet_med.data.file_reader import Volume
+from unet_med.data.labels import LOOKED_AT
+from unet_med.data.list_file import is_list
+from unet_med.errors import one_line, user_error
+from unet_med.report.provenance import read_record, recorded_names
+from unet_med.report.table import FAILED, MISSING, ScoreRow, ScoreTable, write_long, write_scores
 
-if TYPE_CHECKING:
-    from unet_med.data.labels import LabelSummary
-    from unet_med.metrics.score import Score
+LEFT = 3  # exit code: done but for some cases
 
-Array = np.ndarray[Any, Any]
 
-SUFFIX_OF_METRICS = {
-    "isbi": ("_probabilities", "_mask", ""),
-    "classes": ("_mask", ""),
-    "instances": ("_instances", ""),
-    "ctc": ("_instances", ""),
-    "ap": ("_instances", ""),
-}
-MOST_CLASSES = 256
-METRICS_OF_KIND: dict[str, dict[str | None, str]] = {
-    "mask": {None: "isbi", "isbi": "isbi"},
-    "classes": {None: "classes"},
-    "instances": {None: "instances", "isbi": "isbi", "ctc": "ctc", "ap": "ap"},
-}
+@dataclass(frozen=True)
+class Asked:
+    """How results are to be scored.
+
+    Attributes:
+        kind: what the truth's values mean; `"auto"`: decided from them.
+        metrics: a family; None: that of the kind.
+        tolerance: of NSD, in the files' unit; None: 1.
+        names: of the classes; None: as the data list or the record of the results says.
+        choice: `time` and `axes` with which the images were read; see `LabelReader`.
+    """
+
+    kind: str = "auto"
+    metrics: str | None = None
+    tolerance: float | None = None
+    names: ClassNames | None = None
+    choice: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results by the names of their cases.
+
+    Attributes:
+        place: the folder, or the one file.
+        found: its files by name.
+        told: the result of each case, where a list of pairs names them.
+    """
+
+    place: str
+    found: Mapping[str, str]
+    told: Mapping[str, str] | None = None
+
+    def of(self, name: str, family: str) -> str:
+        """The result of a case.
+
+        Raises:
+            FileNotFoundError: a list names one that is not there.
+            ValueError: there is none.
+        """
+        if self.told is None:
+            return match(name, self.found, self.place, families.SUFFIXES[family])
+        if not Path(self.told[name]).exists():
+            raise FileNotFoundError(f"no result {self.told[name]}")
+        return self.told[name]
+
+    def headers(self, names: Iterable[str], family: str) -> Iterator[Volume]:
+        """Headers of the results that are there and can be read."""
+        from unet_med import data
+
+        for name in names:
+            with suppress(ValueError, OSError):
+                yield data.load_header(self.of(name, family))
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a folder of results.
+    """Scores of results.
 
     Attributes:
         label_kind: what the truth's values mean.
         truths: label files by image name.
         table: as `score_table` returns it.
-        interval: how its interval came about.
         said: where the truths come from, where that is not plain.
     """
 
     label_kind: str
     truths: Mapping[str, str]
-    table: Table
-    interval: str
+    table: ScoreTable
     said: str | None = None
 
+    def documented(self) -> ScoreTable:
+        """The table with the truth's files and their hashes."""
+        from unet_med.report.provenance import now, sha256
 
-def run(args: argparse.Namespace) -> None:
-    """Print one row an image and one for all, with its interval; write them where asked."""
-    if args.output:
-        check_suffix(Path(args.output))
-    evaluation = evaluate(
-        args.results, args.truth, args.label_kind, args.metrics, **choice_of(args)
-    )
-    table = evaluation.table
+        truth = {
+            name: {"file": str(Path(path).absolute()), "sha256": sha256(path)}
+            for name, path in self.truths.items()
+        }
+        about = {"finished": now(), "unet-med": __version__, **self.table.about, "truth": truth}
+        return replace(self.table, about=about)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a row a case, one for all, with its interval; write the tables where asked."""
+    check_suffix("--output", args.output)
+    check_suffix("--long", args.long)
+    if bool(args.pairs) == bool(args.truth) or (args.pairs and args.results):
+        raise ValueError("name RESULTS and TRUTH, or --pairs FILE with both, and not the other")
+    if args.tolerance is not None and not 0 <= args.tolerance < float("inf"):
+        raise ValueError(f"--tolerance {args.tolerance}: give a distance, such as 2")
+    names = told_names(args.class_names) if args.class_names else None
+    asked = Asked(args.label_kind, args.metrics, args.tolerance, names, choice_of(args))
+    evaluation = evaluate(args.results or args.pairs, args.truth, asked)
     if evaluation.said:
         print(evaluation.said)
     print(f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)")
-    print(format_table(table, list(table["all"])))
-    print(evaluation.interval)
+    print(format_table(evaluation.table))
+    print(evaluation.table.about["interval"])
     if args.output:
-        write_table(table, Path(args.output))
-    keep(evaluation, Path(args.results))
+        write_scores(evaluation.documented(), Path(args.output))
+    if args.long:
+        write_long(evaluation.table, Path(args.long))
+    return say_left(evaluation.table)
 
 
-def evaluate(
-    results: str, truth: str, kind: str = "auto", metrics: str | None = None, **choice: Any
-) -> Evaluation:
-    """Score results against the truth.
+def say_left(table: ScoreTable) -> int:
+    """Say on stderr which cases have no scores; the exit code."""
+    for row in table.left:
+        print(f"unet-med: {row.row}: {row.case}: {row.note}", file=sys.stderr)
+    return LEFT if table.left else 0
+
+
+def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Evaluation:
+    """Score results against the truth, one case at a time.
 
     Args:
-        results: folder of results, or one file.
+        results: folder of results, or one file; without truth a list of pairs (JSON or CSV).
         truth: folder of labels of the same names, one file, or a data list (JSON).
-        kind: what the truth's values mean; `"auto"`: decided from them.
-        metrics: `"isbi"`, `"ctc"`, `"ap"`; None: those of the kind.
-        choice: `time` and `axes` with which the images were read; see `LabelReader`.
+        asked: how they are to be scored.
 
     Raises:
-        ValueError: a result is missing or of another shape, a file is no label, or the metrics
-            do not fit.
+        ValueError: no case can be scored, a truth is no label, or the metrics do not fit.
     """
+    asked = asked or Asked()
+    found = {} if truth is None else find_results(results)
+    truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found)
+    kind = _kind(truths, asked)
+    matched = Results(results, found, truths.results)
+    names = _names(results, truth, asked)
+    family = _family(truths, matched, kind, names, asked)
+    failures: list[Exception] = []
+    cases = _counted(truths, matched, family, failures, asked.choice)
+    table = score_table(cases, family.columns, family.classes)
+    if len(table.left) == len(truths.files):
+        raise failures[0]
+    about = {
+        "label_kind": kind,
+        "metrics": family.name,
+        "interval": _about_interval(len(truths.files), table),
+    }
+    return Evaluation(kind, truths.files, replace(table, about=about), truths.said)
+
+
+def _counted(
+    truths: Truths,
+    results: Results,
+    family: Family,
+    failures: list[Exception],
+    choice: Mapping[str, Any],
+) -> Iterator[tuple[str, Counted | ScoreRow]]:
+    """What is counted in each case, or why it is not."""
+    for name, truth in truths.files.items():
+        row = MISSING
+        counted: Counted | ScoreRow
+        try:
+            result = results.of(name, family.name)
+            row = FAILED
+            counted = family.count(Files(result, truth, choice))
+        except Exception as error:
+            if user_error(error) is None:
+                raise
+            failures.append(error)
+            counted = ScoreRow(row, name, note=one_line(error))
+        yield name, counted
+
+
+def _kind(truths: Truths, asked: Asked) -> str:
+    """Look at each truth, one at a time; what cannot be a label is refused."""
     from unet_med import data
     from unet_med.data.label_reader import look_at_label
 
-    found = find_results(results)
-    truths, said = find_truths(truth, found)
-    looks = [look_at_label(path, **choice) for path in truths.values()]
-    kind = data.guess_label_kind(looks) if kind == "auto" else kind
-    family = _choose(metrics, kind)
-    suffixes = SUFFIX_OF_METRICS[family]
-    files = {name: (match(name, found, results, suffixes), truths[name]) for name in truths}
-    columns = _columns(family, files, looks)
-    pairs = ((name, _pair(files[name], family, choice)) for name in files)
-    table = score_table(pairs, columns)
-    return Evaluation(kind, truths, table, _about_interval(len(files)), said)
+    looks = (
+        look_at_label(path, blobs=k < LOOKED_AT, **asked.choice)
+        for k, path in enumerate(truths.files.values())
+    )
+    if asked.kind == "auto":
+        return data.guess_label_kind(looks)
+    for _ in looks:
+        pass
+    return asked.kind
 
 
-def keep(evaluation: Evaluation, results: Path) -> None:
-    """Add the scores to the record that a prediction left; other folders stay as they are."""
-    from unet_med.report.provenance import RECORD, now, read_record, sha256, write_record
-
-    if not (record := read_record(results)):
-        return
-    record["evaluation"] = {
-        "finished": now(),
-        "label_kind": evaluation.label_kind,
-        "truth": {
-            name: {"file": str(Path(path).absolute()), "sha256": sha256(path)}
-            for name, path in evaluation.truths.items()
-        },
-        "table": plain(evaluation.table),
-        "interval": evaluation.interval,
-    }
-    write_record(results / RECORD, record)
-
-
-def _choose(metrics: str | None, kind: str) -> str:
-    """The family asked for, or that of the labels' kind."""
-    if metrics not in METRICS_OF_KIND[kind]:
-        fits = " or ".join(other for other in METRICS_OF_KIND[kind] if other)
-        raise ValueError(
-            f"--metrics {metrics} does not fit labels that are {kind}: "
-            + (f"use {fits}, or " if fits else "leave it out, or ")
-            + "say what they are with --label-kind"
-        )
-    return METRICS_OF_KIND[kind][metrics]
-
-
-def _columns(
-    metrics: str, files: Mapping[str, tuple[str, str]], looks: Sequence[LabelSummary]
-) -> Mapping[str, Score]:
-    from unet_med.cli import scores
-
-    if metrics == "classes":
-        return scores.dice_columns(_classes([result for result, _ in files.values()], looks))
-    families = {"isbi": scores.ISBI, "ctc": scores.CTC, "ap": scores.AP}
-    return families.get(metrics, scores.INSTANCES)
-
-
-def _classes(results: Iterable[str], looks: Iterable[LabelSummary]) -> list[int]:
-    """Classes that truths or results hold, without background and what is ignored."""
+def _family(truths: Truths, results: Results, kind: str, names: ClassNames, asked: Asked) -> Family:
     from unet_med import data
 
-    values = set().union(*(look.values.tolist() for look in looks))
-    for path in results:
-        values |= set(np.unique(data.load_label(path)).tolist())
-        if len(values) > MOST_CLASSES:
-            raise ValueError(
-                f"the labels hold more than {MOST_CLASSES} values, too many to be classes: "
-                "use --label-kind instances"
-            )
-    return sorted(value for value in values - {255} if value > 0)
+    choice = data.label_choice(asked.choice)
+    heads = [data.load_header(path, **choice) for path in truths.files.values()]
+    millimetres = all(states_size(head) and head.spatial_unit == "mm" for head in heads)
+    name = families.choose(asked.metrics, kind, millimetres=millimetres)
+    if name != CLINICAL:
+        for option, value in (("--tolerance", asked.tolerance), ("--class-names", asked.names)):
+            if value is not None:
+                raise ValueError(f"{option} has no effect on the scores of {name}: leave it out")
+        return families.challenge(name)
+    unit = unit_of(heads) or unit_of(results.headers(truths.files, name)) or PIXELS
+    tolerance = 1.0 if asked.tolerance is None else asked.tolerance
+    rules = Clinical(unit, len(heads[0].spatial_shape), tolerance)
+    return families.clinical(rules, kind, names, strict=asked.names is not None)
 
 
-def _pair(files: tuple[str, str], metrics: str, choice: Mapping[str, Any]) -> tuple[Array, Array]:
-    """Result, on the grid of its truth, and truth as the scores take them, `([Z,] Y, X)`."""
-    from unet_med import data
-
-    kind = "classes" if metrics == "classes" else "instances"
-    names = f"result {Path(files[0]).name}", f"its truth {Path(files[1]).name}"
-    turn = partial(data.turned_onto, path=files[0], other=files[1], names=names)
-    turn = partial(turn, **data.label_choice(choice))
-    truth = data.load_label(files[1], kind, **choice).T
-    if metrics == "isbi":
-        return _foreground(files[0], turn), _interior(truth)
-    return turn(data.load_label(files[0], kind)).T, truth
+def _names(results: str, truth: str | None, asked: Asked) -> ClassNames:
+    """Names of classes: told, of the data list, or of the bundle that made the results."""
+    if asked.names is not None:
+        return asked.names
+    if truth is not None and is_list(truth) and (names := listed_names(Path(truth))):
+        return names
+    with suppress(ValueError):  # a record that is none says nothing
+        return recorded_names(read_record(results))
+    return {}
 
 
-def _interior(label: Array) -> Array:
-    """Foreground of each plane, with a border where instances touch; a mask as it is."""
-    from unet_med.instances import separate
-
-    planes = label if label.ndim == 3 else label[None]
-    apart = [separate(np.maximum(plane, 0)) > 0 for plane in planes]
-    return np.stack(apart).reshape(label.shape)
-
-
-def _about_interval(images: int) -> str:
-    if images < 2:
-        return "no interval: it takes more than one image"
-    return f"2.5 % and 97.5 %: bootstrap over the {images} images, 1000 draws, seed 0"
-
-
-def _foreground(path: str, turn: Callable[[Array], Array]) -> Array:
-    """Probability of foreground: the last of several channels, or a mask or instances."""
-    from unet_med import data
-
-    if data.load_header(path).has_channels:
-        array: Array = data.load_image(path).numpy()  # (C, X, Y[, Z])
-        if len(array) > 1:
-            return turn(array[-1]).T
-    return _interior(turn(data.load_label(path, "instances")).T).astype(np.float32)
+def _about_interval(images: int, table: ScoreTable) -> str:
+    scored = images - len(table.left)
+    missing = f"; {len(table.left)} of {images} not scored" if table.left else ""
+    if scored < 2:
+        return f"no interval: it takes more than one image{missing}"
+    return f"2.5 % and 97.5 %: bootstrap over the {scored} images, 1000 draws, seed 0{missing}"

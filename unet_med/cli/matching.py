@@ -1,7 +1,9 @@
-"""Which file is the result of which truth."""
+"""Which file is the result of which truth: by their names, or as a list of pairs says."""
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,10 +24,12 @@ class Truths(NamedTuple):
     Attributes:
         files: label files by the name of their image.
         said: where they come from, where that is not plain.
+        results: the result of each, where a list of pairs names them; None: by their names.
     """
 
     files: Mapping[str, str]
     said: str | None = None
+    results: Mapping[str, str] | None = None
 
 
 def find_results(results: str) -> dict[str, str]:
@@ -58,6 +62,44 @@ def find_truths(truth: str, found: Mapping[str, str]) -> Truths:
     return Truths(files)
 
 
+def read_pairs(path: Path) -> Truths:
+    """Results and truths of a list: JSON or CSV with `result`, `truth` and, if told, `case`.
+
+    Files are relative to the list's folder. A case without a name is called as its result is,
+    without `_mask` and the like.
+
+    Raises:
+        FileNotFoundError: the list is missing.
+        ValueError: it is no such list, or two cases have one name; names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    results: dict[str, str] = {}
+    truths: dict[str, str] = {}
+    for entry in _entries(path):
+        if not entry.get("result") or not entry.get("truth"):
+            raise ValueError(
+                f"--pairs {path}: {dict(entry)} does not name a result and a truth; each pair is "
+                '{"result": FILE, "truth": FILE}, or a row of the columns result,truth'
+            )
+        name = same_name(str(entry.get("case") or case_of(entry["result"])))
+        if name in truths:
+            raise ValueError(
+                f"--pairs {path}: two cases are called {name}; tell them apart with a name of "
+                "their own under 'case'"
+            )
+        results[name], truths[name] = (str(path.parent / entry[k]) for k in ("result", "truth"))
+    if not truths:
+        raise ValueError(f"--pairs {path} holds no pairs")
+    return Truths(truths, f"pairs of {path.name}", results)
+
+
+def case_of(result: str | Path) -> str:
+    """Name of the case that a file is the result of: `a_mask.nii.gz` -> `a`."""
+    name = stem(result)
+    return next((name.removesuffix(end) for end in RESULTS if name.endswith(end)), name)
+
+
 def match(name: str, found: Mapping[str, str], results: str, suffixes: Sequence[str]) -> str:
     """The result of an image.
 
@@ -71,6 +113,19 @@ def match(name: str, found: Mapping[str, str], results: str, suffixes: Sequence[
     raise ValueError(
         f"no result for {name} in {results}: expected a file named {name}{suffixes[-2]}"
     )
+
+
+def _entries(path: Path) -> list[Mapping[str, str]]:
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix.lower() == ".csv":
+        return list(csv.DictReader(text.splitlines()))
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"--pairs {path} is no JSON: {error}") from None
+    if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
+        raise ValueError(f'--pairs {path} is no list of {{"result": FILE, "truth": FILE}}')
+    return content
 
 
 def _found(name: str, found: Mapping[str, str], suffixes: Sequence[str]) -> str | None:

@@ -58,6 +58,14 @@ _CHOICE = (
         metavar="UM",
     ),
 )
+_CLASS_NAMES = option(
+    "--class-names",
+    "names of the classes 1, 2, ..., or VALUE=NAME each, or a dataset.json (as the data list says)",
+    id="class_names",
+    resumed="same",
+    nargs="+",
+    metavar="NAME",
+)
 PLAN = (
     option(
         "--images",
@@ -91,6 +99,7 @@ PLAN = (
         type=int,
         metavar="K",
     ),
+    _CLASS_NAMES,
     option(
         "--features", "channels of each level", id="features", resumed="same", type=int, nargs="+"
     ),
@@ -255,8 +264,18 @@ COMMANDS = (
         "evaluate",
         "score results against the truth",
         (
-            option("results", "folder of results, or one file"),
-            option("truth", "folder of labels of the same names, one file, or a data list (.json)"),
+            option("results", "folder of results, or one file", nargs="?"),
+            option(
+                "truth",
+                "folder of labels of the same names, one file, or a data list (.json)",
+                nargs="?",
+            ),
+            option(
+                "--pairs",
+                "in place of both, where names do not match: a list of results and truths, JSON "
+                '[{"result": ..., "truth": ..., "case": ...}, ...] or CSV with such columns',
+                metavar="FILE",
+            ),
             option(
                 "--label-kind",
                 "what the truth's values mean (%(default)s)",
@@ -265,16 +284,50 @@ COMMANDS = (
             ),
             option(
                 "--metrics",
-                "isbi: pixel, Rand and warping error, V_Rand, V_Info; ctc: SEG and DET; ap: "
-                "average precision (decided by what the truth's values mean)",
-                choices=("isbi", "ctc", "ap"),
+                "clinical: Dice, HD95, ASSD, NSD and volume of each class; isbi: pixel, Rand and "
+                "warping error, V_Rand, V_Info; ctc: SEG and DET; ap: average precision (decided "
+                "by what the truth's values mean, and by the unit of masks)",
+                choices=("clinical", "isbi", "ctc", "ap"),
             ),
+            option(
+                "--tolerance",
+                "distance that NSD takes for right, in mm, or in the unit of the files (1)",
+                type=float,
+                metavar="MM",
+            ),
+            replace(_CLASS_NAMES, id=None, resumed=None),
             *(
                 replace(each, help=f"{each.help}, as the images were read", blocks=None)
                 for each in _CHOICE
                 if each.dest in ("time", "axes")
             ),
             option("--output", "also write the table here, FILE.json or FILE.csv"),
+            option(
+                "--long",
+                "also write the cases as case, class, metric and value, FILE.json or FILE.csv",
+                metavar="FILE",
+            ),
+            _MAX_BYTES,
+        ),
+    ),
+    Command(
+        "measure",
+        "sizes, counts and intensities of results, without truth",
+        (
+            option("results", "folder of results, or one file"),
+            option(
+                "--images",
+                "their images, for intensities: a folder, one file, or a data list (.json)",
+            ),
+            option("--objects", "a row an object of the instances, not a row a class", **_FLAG),
+            replace(_CLASS_NAMES, id=None, resumed=None),
+            *(replace(each, id=None, resumed=None, blocks=None) for each in _CHOICE),
+            option("--output", "also write the table here, FILE.json or FILE.csv"),
+            option(
+                "--long",
+                "also write it as case, class, metric and value, FILE.json or FILE.csv",
+                metavar="FILE",
+            ),
             _MAX_BYTES,
         ),
     ),
@@ -283,7 +336,15 @@ COMMANDS = (
         "write one HTML page about results, or about a training",
         (
             option("folder", "folder that predict, demo or train left (results, or a bundle)"),
-            option("--truth", "score the results first: labels of the same names"),
+            option(
+                "--truth", "score the results first: labels of the same names", exclusive="scores"
+            ),
+            option(
+                "--scores",
+                "the table that `unet-med evaluate --output` wrote",
+                exclusive="scores",
+                metavar="FILE",
+            ),
             option("--output", "the page, FILE.html (report.html in the folder)"),
             option(
                 "--pictures", "images to show, the worst first (%(default)s)", type=int, default=12

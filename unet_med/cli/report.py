@@ -6,13 +6,17 @@ import argparse
 from pathlib import Path
 
 from unet_med.report.page import html_report
+from unet_med.report.table import read_scores
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Score where asked, write the page and say where it is."""
+    scores = read_scores(Path(args.scores)) if args.scores else None
+    code = 0
     if args.truth:
-        from unet_med.cli.evaluate import evaluate, keep
+        from unet_med.cli.evaluate import evaluate, say_left
 
-        results = Path(args.folder)
-        keep(evaluate(str(results), args.truth), results)
-    print(html_report(args.folder, args.output, pictures=args.pictures))
+        scores = evaluate(args.folder, args.truth).documented()
+        code = say_left(scores)
+    print(html_report(args.folder, args.output, pictures=args.pictures, scores=scores))
+    return code

@@ -1,28 +1,36 @@
-"""Tables of scores: a row an image, one for all of them, and how far to trust that."""
+"""From what was counted in each case to a table: cases, means, pooled values, intervals."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from math import isnan
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unet_med.data.atomic import atomic_write
-from unet_med.metrics.bootstrap import bootstrap_interval
+from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
 from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, precision_score
 from unet_med.metrics.score import Score
 from unet_med.metrics.warping import WARPING_ERROR
+from unet_med.report.table import (
+    CASE,
+    CASE_MEAN,
+    FAILED,
+    HIGH,
+    LOW,
+    MEAN,
+    MISSING,
+    POOLED,
+    ScoreRow,
+    ScoreTable,
+    plain,
+)
 
 Array = np.ndarray[Any, Any]
-Scores = dict[str, float]
-Table = dict[str, Scores]
-Pairs = Iterable[tuple[str, tuple[Array, Array]]]
+Counts = Mapping[str, Array]  # rows counted, by column
+Counted = Mapping[int, Counts]  # by the value of the class; 0: of no class
 
 ISBI = {
     "pixel error": PIXEL_ERROR,
@@ -38,117 +46,189 @@ AP = {
     "AP50:95": precision_score([t / 100 for t in range(50, 100, 5)]),
 }
 INSTANCES = {"SEG": SEG, "DET": DET, "AP50": AP["AP50"]}
+WIDTH = 14  # of a printed column, at least
 
 
-def score_table(pairs: Pairs, columns: Mapping[str, Score]) -> Table:
-    """Scores of every image, of all together, and the ends of their 95 % interval.
+@dataclass(frozen=True)
+class Column:
+    """One score of a table.
+
+    Attributes:
+        pool: from rows counted in one case, or in several, to the score.
+        pooled: whether rows of several cases add up to a score.
+        averaged: whether a mean over classes says something.
+    """
+
+    pool: Callable[[Array], float]
+    pooled: bool = True
+    averaged: bool = True
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a table.
+
+    Attributes:
+        name_of: name of each value; 0, which stands for no class, has none.
+        absent: what is counted in a case in which neither truth nor result holds the class.
+    """
+
+    name_of: Callable[[int], str] = lambda value: ""
+    absent: Counts | None = None
+
+
+def columns_of(scores: Mapping[str, Score]) -> dict[str, Column]:
+    """Columns of scores that pool what they count."""
+    return {name: Column(score.pool) for name, score in scores.items()}
+
+
+def count_scores(result: Array, truth: Array, scores: Mapping[str, Score]) -> Counted:
+    """Rows of one case for each score, as of no class; what two scores share is counted once."""
+    counted: dict[Callable[[Any, Any], Array], Array] = {}
+    for score in scores.values():
+        if score.count not in counted:
+            counted[score.count] = score.count(result, truth)
+    return {0: {name: counted[score.count] for name, score in scores.items()}}
+
+
+def score_table(
+    cases: Iterable[tuple[str, Counted | ScoreRow]],
+    columns: Mapping[str, Column],
+    classes: Classes | None = None,
+) -> ScoreTable:
+    """Scores of every case, the mean over them, what is pooled, and their 95 % intervals.
 
     Args:
-        pairs: image names with result and truth, as the scores' functions take them; one pair
-            is held at a time.
+        cases: names with what was counted, or with the row of a case without a result; one is
+            held at a time.
         columns: scores by name.
+        classes: of the cases.
 
     Returns:
-        A row an image; `"all"`, pooled; with two images or more also `"all 2.5 %"` and
-        `"all 97.5 %"`, of a bootstrap over images. NaN where a score is not defined.
+        A row a case and class, and of several classes one for their mean; then `mean` and
+        `pooled`, with two cases or more also the ends of their intervals, of a bootstrap over
+        cases. None where a score is not defined.
     """
-    counts = {name: _count(pair, columns) for name, pair in pairs}
+    known = classes or Classes()
+    counts: dict[str, Counted] = {}
+    left: dict[str, ScoreRow] = {}
+    for name, found in cases:
+        if isinstance(found, ScoreRow):
+            left[name] = found
+        counts[name] = {} if isinstance(found, ScoreRow) else found
+    values = sorted(set().union(*counts.values()))
     table = {
-        name: {column: score.pool(row[column]) for column, score in columns.items()}
-        for name, row in counts.items()
+        name: {value: counted.get(value, known.absent) for value in values}
+        for name, counted in counts.items()
+        if name not in left
     }
-    of_all = {column: [row[column] for row in counts.values()] for column in columns}
-    table["all"] = {c: score.pool(np.concatenate(of_all[c])) for c, score in columns.items()}
-    if len(counts) > 1:
-        ends = {c: bootstrap_interval(of_all[c], score.pool) for c, score in columns.items()}
-        table["all 2.5 %"] = {column: low for column, (low, _) in ends.items()}
-        table["all 97.5 %"] = {column: high for column, (_, high) in ends.items()}
-    return table
+    rows: list[ScoreRow] = []
+    for name in counts:
+        rows += [left[name]] if name in left else _of_case(name, table[name], columns, known)
+    return ScoreTable(tuple(columns), (*rows, *_of_all(list(table.values()), columns, known)))
 
 
-def _count(pair: tuple[Array, Array], columns: Mapping[str, Score]) -> dict[str, Array]:
-    """Rows of one image for each column; what two columns share is counted once."""
-    counted: dict[Callable[[Any, Any], Array], Array] = {}
-    for score in columns.values():
-        if score.count not in counted:
-            counted[score.count] = score.count(*pair)
-    return {column: counted[score.count] for column, score in columns.items()}
+def _of_case(
+    name: str, counted: Mapping[int, Any], columns: Mapping[str, Column], classes: Classes
+) -> Iterator[ScoreRow]:
+    scores = {value: _pooled(counts, columns) for value, counts in counted.items()}
+    for value, row in scores.items():
+        yield ScoreRow(CASE, name, classes.name_of(value), _plain(row))
+    if len(scores) > 1:
+        yield ScoreRow(CASE_MEAN, name, "", _plain(_mean(list(scores.values()), columns)))
 
 
-def dice_columns(classes: Sequence[int]) -> dict[str, Score]:
-    """Dice of each class but background, and their mean; pixels of label 255 do not count.
+def _of_all(
+    cases: Sequence[Mapping[int, Any]], columns: Mapping[str, Column], classes: Classes
+) -> Iterator[ScoreRow]:
+    """Rows over all cases: of each class, then of the mean over classes."""
+    addable = {name: column for name, column in columns.items() if column.pooled}
+    values = list(cases[0]) if cases else []
+    means, totals = [], []
+    for value in values:
+        counts = [case[value] for case in cases]
+        scores = [_pooled(each, columns) for each in counts]
+        means.append(scores)
+        joined = {c: np.concatenate([each[c] for each in counts]) for c in addable}
+        totals.append(_pooled(joined, addable))
+        yield from _mean_rows(scores, columns, classes.name_of(value))
+        yield ScoreRow(POOLED, "", classes.name_of(value), _plain(totals[-1]))
+        if len(cases) > 1:
+            ends = {c: bootstrap_interval([e[c] for e in counts], addable[c].pool) for c in addable}
+            yield from _interval(POOLED, ends, classes.name_of(value))
+    if len(values) > 1:
+        yield from _mean_rows([_mean(list(s), columns) for s in zip(*means, strict=True)], columns)
+        yield ScoreRow(POOLED, "", "", _plain(_mean(totals, addable)))
 
-    Args:
-        classes: values of the classes, ascending, without background and 255.
+
+def _mean_rows(
+    scores: Sequence[Mapping[str, float]], columns: Mapping[str, Column], label: str = ""
+) -> Iterator[ScoreRow]:
+    """Mean over cases and its interval, of each column that the scores have."""
+    by_column = {c: [score[c] for score in scores] for c in columns if c in scores[0]}
+    yield ScoreRow(MEAN, "", label, _plain({c: mean_of(v) for c, v in by_column.items()}))
+    if len(scores) > 1:
+        yield from _interval(MEAN, {c: mean_interval(v) for c, v in by_column.items()}, label)
+
+
+def _interval(kind: str, ends: Mapping[str, tuple[float, float]], label: str) -> Iterator[ScoreRow]:
+    for name, end in ((LOW, 0), (HIGH, 1)):
+        yield ScoreRow(kind + name, "", label, _plain({c: each[end] for c, each in ends.items()}))
+
+
+def _pooled(counts: Counts, columns: Mapping[str, Column]) -> dict[str, float]:
+    return {name: column.pool(counts[name]) for name, column in columns.items()}
+
+
+def _mean(
+    classes: Sequence[Mapping[str, float]], columns: Mapping[str, Column]
+) -> dict[str, float]:
+    """Mean over classes of the scores for which it says something."""
+    averaged = [name for name, column in columns.items() if column.averaged]
+    return {name: mean_of([scores[name] for scores in classes]) for name in averaged}
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Mean of the values that are defined; NaN where none is."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else np.nan
+
+
+def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: plain(score) for name, score in scores.items()}
+
+
+# --- printed and written
+
+
+def format_table(table: ScoreTable) -> str:
+    """Rows of names and four decimals, aligned; `-` where a score is not defined.
+
+    `all` is the mean over cases, or what is pooled, whichever sums the scores up; the other one
+    follows under its own name. Names of classes stand at the end.
     """
-    count = partial(_class_counts, classes=np.asarray(classes))
-    one = {f"Dice {c}": Score(count, partial(_dice, index=k)) for k, c in enumerate(classes)}
-    return {**one, "mean Dice": Score(count, _mean_dice)}
-
-
-def _class_counts(result: Array, truth: Array, classes: Array) -> Array:
-    """Pixels in both, and in the one plus in the other, of every class, `(1, K, 2)`."""
-    found, true = result[truth != 255], truth[truth != 255]
-    both = _pixels_of(true[found == true], classes)
-    return np.stack([both, _pixels_of(found, classes) + _pixels_of(true, classes)], axis=-1)[None]
-
-
-def _pixels_of(label: Array, classes: Array) -> Array:
-    """Pixels of each class, `(K,)`."""
-    values, counts = np.unique(label, return_counts=True)
-    place = np.searchsorted(classes, values)
-    known = (place < len(classes)) & (classes[np.minimum(place, len(classes) - 1)] == values)
-    pixels = np.zeros(len(classes), np.int64)
-    pixels[place[known]] = counts[known]
-    return pixels
-
-
-def _dice(counts: Array, index: int) -> float:
-    both, each = counts[:, index].sum(axis=0).tolist()
-    return 2 * both / each if each else np.nan
-
-
-def _mean_dice(counts: Array) -> float:
-    dice = [_dice(counts, c) for c in range(counts.shape[1])]
-    present = [value for value in dice if not isnan(value)]
-    return float(np.mean(present)) if present else np.nan
-
-
-def format_table(table: Mapping[str, Scores], columns: Sequence[str]) -> str:
-    """Rows of names and four decimals, aligned; `-` where a score is not defined."""
-    width = max(len(name) for name in table)
-    lines = [" " * width + "".join(f"{column:>14}" for column in columns)]
-    for name, scores in table.items():
-        cells = ("-" if isnan(scores[c]) else f"{scores[c]:.4f}" for c in columns)
-        lines.append(f"{name:<{width}}" + "".join(f"{cell:>14}" for cell in cells))
+    first, second = (MEAN, POOLED) if table.statistic == MEAN else (POOLED, MEAN)
+    names = {first: "all", first + LOW: f"all{LOW}", first + HIGH: f"all{HIGH}", second: second}
+    classes = any(row.label for row in table.rows)
+    rows = [*table.of(CASE, CASE_MEAN, MISSING, FAILED), *(r for k in names for r in table.of(k))]
+    width = max(len(names.get(row.row, row.case)) for row in rows)
+    widths = {column: max(WIDTH, len(column) + 2) for column in table.columns}
+    lines = [" " * width + "".join(f"{c:>{w}}" for c, w in widths.items()) + "  class" * classes]
+    for row in rows:
+        name = f"{names.get(row.row, row.case):<{width}}"
+        if row.row in (MISSING, FAILED):
+            lines.append(f"{name}  {row.row}: {row.note}")
+            continue
+        cells = "".join(f"{_shown(row.scores.get(c)):>{w}}" for c, w in widths.items())
+        lines.append(f"{name}{cells}  {row.label or 'mean'}" if classes else name + cells)
     return "\n".join(lines)
 
 
-def check_suffix(path: Path) -> None:
+def _shown(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4f}"
+
+
+def check_suffix(name: str, path: str | None) -> None:
     """Refuse a table's file before the work is done."""
-    if path.suffix not in (".json", ".csv"):
-        raise ValueError(f"--output {path} ends in {path.suffix!r}: name a .json or .csv file")
-
-
-def plain(table: Table) -> dict[str, dict[str, float | None]]:
-    """The table with None where a score is not defined, as JSON knows it."""
-    return {
-        name: {column: None if isnan(score) else float(score) for column, score in scores.items()}
-        for name, scores in table.items()
-    }
-
-
-def write_table(table: Table, path: Path) -> None:
-    """JSON `{row: {column: score}}` or CSV, by suffix; null or nothing where not defined."""
-    rows = plain(table)
-    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix == ".json":
-            file.write(json.dumps(rows, indent=2) + "\n")
-        else:
-            csv.writer(file).writerows(_lines(rows))
-
-
-def _lines(rows: Mapping[str, Mapping[str, float | None]]) -> Iterator[list[Any]]:
-    yield ["image", *rows["all"]]
-    for name, scores in rows.items():
-        yield [name, *scores.values()]
+    if path and Path(path).suffix not in (".json", ".csv"):
+        raise ValueError(f"{name} {path} ends in {Path(path).suffix!r}: name a .json or .csv file")

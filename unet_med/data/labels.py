@@ -142,8 +142,10 @@ def _kind_of_blobs(found: Sequence[Blobs], shared: set[int], *, few: bool) -> st
     found = [blobs for blobs in found if shared <= blobs.places.keys()]  # some have none at all
     if not found or frozenset.intersection(*(blobs.neighbours for blobs in found)):
         return "classes"
+    if len(shared) < 2:
+        return "classes"
     own = _own_places([[blobs.places[value] for value in sorted(shared)] for blobs in found])
-    if own > 1 or len(shared) < 2:
+    if own > 1:
         return "classes"
     if own and few:
         raise ValueError(

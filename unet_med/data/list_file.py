@@ -59,23 +59,6 @@ def read_list(path: Path) -> dict[str, list[Item]]:
     return {name: items for name, items in found.items() if items}
 
 
-def class_names(path: Path) -> dict[str, str]:
-    """Names of label values: `{"1": "left lung"}` in a data list, or the other way round.
-
-    Of a folder, those of `dataset.json` beside it, as MSD and nnU-Net lay it. Empty where there
-    are none; regions of several values are left out.
-    """
-    file = path if is_list(path) else path.parent / "dataset.json"
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):  # there is none, or it is something else
-        return {}
-    labels = content.get("labels") if isinstance(content, dict) else None
-    pairs = labels.items() if isinstance(labels, dict) else ()
-    both = [pair if str(pair[0]).isdigit() else pair[::-1] for pair in pairs]
-    return {str(value): str(name) for value, name in both if str(value).isdigit()}
-
-
 def _sections(content: Any) -> dict[str, list[Any]]:
     if isinstance(content, list):
         return {"training": content}

@@ -1,9 +1,10 @@
 """Segmentation scores as their challenges define them: `f(prediction, truth) -> float`.
 
 ISBI 2012 electron microscopy: `pixel_error`, `rand_error`, `warping_error`, `v_rand`, `v_info`.
-Cell Tracking Challenge: `seg`, `det`. Objects at given overlaps: `average_precision`. Arrays are
-NumPy's, or CPU tensors; everything runs on the CPU. `PixelErrorMetric` and so on are the same as
-MONAI metrics; torch and MONAI load on the first use of one of these.
+Cell Tracking Challenge: `seg`, `det`. Objects at given overlaps: `average_precision`. One organ, as
+clinicians read it: `dice`, `hd95`, `assd`, `nsd`, `relative_volume_error`. Arrays are NumPy's, or
+CPU tensors; everything runs on the CPU. `PixelErrorMetric` and so on are the same as MONAI
+metrics; torch and MONAI load on the first use of one of these, or of a surface distance.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 from unet_med.metrics.bootstrap import bootstrap_interval
 from unet_med.metrics.isbi import pixel_error, rand_error, v_info, v_rand, v_scores
 from unet_med.metrics.objects import average_precision, det, seg
+from unet_med.metrics.region import dice, relative_volume_error
+from unet_med.metrics.surface import assd, hd95, nsd
 from unet_med.metrics.warping import warping_error
 
 if TYPE_CHECKING:
     from unet_med.metrics.iteration import (
+        ASSDMetric,
         AveragePrecisionMetric,
         DETMetric,
+        HD95Metric,
+        NSDMetric,
         PixelErrorMetric,
         RandErrorMetric,
         SEGMetric,
@@ -28,19 +34,27 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ASSDMetric",
     "AveragePrecisionMetric",
     "DETMetric",
+    "HD95Metric",
+    "NSDMetric",
     "PixelErrorMetric",
     "RandErrorMetric",
     "SEGMetric",
     "VInfoMetric",
     "VRandMetric",
     "WarpingErrorMetric",
+    "assd",
     "average_precision",
     "bootstrap_interval",
     "det",
+    "dice",
+    "hd95",
+    "nsd",
     "pixel_error",
     "rand_error",
+    "relative_volume_error",
     "seg",
     "v_info",
     "v_rand",

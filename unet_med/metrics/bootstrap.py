@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval"]
+__all__ = ["bootstrap_interval", "mean_interval"]
 
 Counts = NDArray[Any]
 
@@ -43,9 +43,42 @@ def bootstrap_interval(
     """
     if len(counts) < 2:
         return np.nan, np.nan
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(len(counts), size=(resamples, len(counts)))
+    draws = _draws(len(counts), resamples, seed)
     scores = np.array([pool(np.concatenate([counts[i] for i in draw])) for draw in draws.tolist()])
+    return _ends(scores, confidence)
+
+
+def mean_interval(
+    values: Sequence[float], *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """`bootstrap_interval` of a mean over images, all draws at once.
+
+    Args:
+        values: score of each image; NaN where it is not defined, which does not count.
+        confidence: share of the resampled means that lie in the interval.
+        resamples: how often images are drawn.
+        seed: of the draws; equal seeds draw equal images for every score.
+
+    Returns:
+        Lower and upper end; NaN with fewer than two images.
+
+    >>> mean_interval([1.0, 2.0, 3.0])
+    (1.0, 3.0)
+    """
+    if len(values) < 2:
+        return np.nan, np.nan
+    drawn = np.asarray(values, np.float64)[_draws(len(values), resamples, seed)]
+    known = ~np.isnan(drawn)
+    with np.errstate(invalid="ignore"):
+        means = np.where(known, drawn, 0).sum(axis=1) / known.sum(axis=1)
+    return _ends(means, confidence)
+
+
+def _draws(images: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(images, size=(resamples, images))
+
+
+def _ends(scores: NDArray[np.float64], confidence: float) -> tuple[float, float]:
     if np.isnan(scores).all():
         return np.nan, np.nan
     low, high = np.nanquantile(scores, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()

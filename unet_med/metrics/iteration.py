@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data.utils import affine_to_spacing
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import convert_to_numpy
 from numpy.typing import NDArray
@@ -31,11 +32,15 @@ from numpy.typing import NDArray
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
 from unet_med.metrics.objects import DET, SEG, precision_score
 from unet_med.metrics.score import Score
+from unet_med.metrics.surface import Surfaces
 from unet_med.metrics.warping import WARPING_ERROR
 
 __all__ = [
+    "ASSDMetric",
     "AveragePrecisionMetric",
     "DETMetric",
+    "HD95Metric",
+    "NSDMetric",
     "PixelErrorMetric",
     "RandErrorMetric",
     "SEGMetric",
@@ -159,3 +164,87 @@ class AveragePrecisionMetric(_ObjectMetric):
     def __init__(self, iou_threshold: float | Sequence[float] = 0.5) -> None:
         super().__init__()
         self.score = precision_score(iou_threshold)
+
+
+class _SurfaceMetric(CumulativeIterationMetric):
+    """Measures every object of every image, and takes the mean at the end.
+
+    Prediction and truth are binary or one-hot, `(B, C, *S)`: of several channels the first is
+    background and left out. Distances are in the unit of `spacing`, which a call may state, as in
+    `metric(y_pred, y, spacing=(0.8, 0.8, 3))`; else of the truth's affine; else in pixels.
+    """
+
+    def _compute_tensor(
+        self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any
+    ) -> torch.Tensor:
+        """Scores `(B, C)` of a batch, NaN where neither holds the object."""
+        if y is None:
+            raise ValueError(f"{type(self).__name__} needs the truth: call it with (y_pred, y)")
+        spacing = kwargs.get("spacing") or _spacing_of(y)
+        first = 1 if y.shape[1] > 1 else 0
+        pairs = [
+            zip(p[first:], truth[first:], strict=True) for p, truth in zip(y_pred, y, strict=True)
+        ]
+        rows = [[self._score(_surfaces(*pair, spacing)) for pair in image] for image in pairs]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    def aggregate(self) -> torch.Tensor:
+        """Mean over all objects of all images since the last `reset`, a float64 scalar.
+
+        Raises:
+            ValueError: no image yet, or none that holds an object.
+        """
+        scores = self.get_buffer()
+        if scores is None or scores.isnan().all():
+            raise ValueError(
+                f"{type(self).__name__} has seen no object: there is nothing to average"
+            )
+        return scores.nanmean()
+
+    @abstractmethod
+    def _score(self, surfaces: Surfaces) -> float:
+        """Score of one object."""
+
+
+class HD95Metric(_SurfaceMetric):
+    """`unet_med.metrics.hd95`, mean over images and classes that truth or prediction hold.
+
+    Prediction and truth: binary, or one-hot with the background first. The unit is that of the
+    truth's affine; `metric(y_pred, y, spacing=...)` states another.
+    """
+
+    def _score(self, surfaces: Surfaces) -> float:
+        return surfaces.hd95()
+
+
+class ASSDMetric(_SurfaceMetric):
+    """`unet_med.metrics.assd`, mean over images and classes; inputs as `HD95Metric`."""
+
+    def _score(self, surfaces: Surfaces) -> float:
+        return surfaces.assd()
+
+
+class NSDMetric(_SurfaceMetric):
+    """`unet_med.metrics.nsd`, mean over images and classes; inputs as `HD95Metric`.
+
+    Args:
+        tolerance: distance that still counts as right, in the unit of the affine.
+    """
+
+    def __init__(self, tolerance: float = 1.0) -> None:
+        super().__init__()
+        self.tolerance = tolerance
+
+    def _score(self, surfaces: Surfaces) -> float:
+        return surfaces.nsd(self.tolerance)
+
+
+def _surfaces(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> Surfaces:
+    return Surfaces.between(convert_to_numpy(prediction), convert_to_numpy(truth), spacing)
+
+
+def _spacing_of(truth: torch.Tensor) -> list[float]:
+    """Pixel size of a batch `(B, C, *S)` with MONAI's affine; 1 px of a plain tensor."""
+    dims = truth.ndim - 2
+    affine = getattr(truth, "affine", None)
+    return [1.0] * dims if affine is None else affine_to_spacing(affine, dims).tolist()

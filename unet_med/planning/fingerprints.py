@@ -135,7 +135,7 @@ class Fingerprint:
         reader: which image of files that hold several, and the pixel size that was told.
         found_by: in words, how images and labels were found, where not by equal names.
         apart: values that may be the two sides of a body, where files state an orientation.
-        class_names: of label values, where a data list has them.
+        class_names: of label values, where the data list says them; keys are digits, for JSON.
         doubt: why `label_kind` is None, and what to say.
     """
 

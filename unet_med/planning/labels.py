@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from unet_med import data
+from unet_med.data.class_names import told_names
 from unet_med.planning.fingerprints import PERCENTILES, Fingerprint
 from unet_med.planning.plan import Decision
 
@@ -53,6 +54,41 @@ def decide_labels(
     why = "values of the labels, which results carry too" if gaps else "0 to out_channels - 1"
     mapped = Decision(own if gaps else None, why)
     return {"label_kind": decided, "out_channels": count, "class_values": mapped}
+
+
+def decide_names(
+    found: Fingerprint, labels: Mapping[str, Decision], told: Sequence[str] | None
+) -> Decision:
+    """`class_names`: of each class but the background, in order.
+
+    Args:
+        found: what the files say; a data list may name classes.
+        labels: as `decide_labels` decided.
+        told: what the user says; see `told_names`.
+
+    Raises:
+        ValueError: a class without a name among those that are told, or a name without a class.
+    """
+    values = labels["class_values"].value or range(labels["out_channels"].value)
+    classes = list(values)[1:]
+    if told:
+        names = told_names(told)
+        for value in sorted(set(classes) ^ set(names)):
+            what = (
+                f"{value}={names[value]} names no class"
+                if value in names
+                else f"no name for {value}"
+            )
+            raise ValueError(
+                f"--class-names {' '.join(told)}: {what}; the classes of the labels are "
+                f"{', '.join(map(str, classes))}: write VALUE=NAME for each, or say --classes"
+            )
+        return Decision([names[value] for value in classes], ASKED)
+    names = {int(value): name for value, name in found.class_names.items()}
+    if not names:
+        return Decision(None, "no file names the classes")
+    own = [names.get(value, f"class {value}") for value in classes]
+    return Decision(own, f"as {found.images} names them")
 
 
 def min_size(

@@ -12,12 +12,13 @@ import numpy as np
 
 from unet_med import data
 from unet_med.data.cases import Files, files_of
+from unet_med.data.class_names import listed_names
 from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.file_reader import Volume
 from unet_med.data.grids import Grid, axes_of, turn_onto
 from unet_med.data.label_reader import look_at_label
 from unet_med.data.labels import LOOKED_AT, LabelSummary
-from unet_med.data.list_file import class_names
+from unet_med.data.list_file import is_list
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.planning.fingerprints import (
     PERCENTILES,
@@ -93,7 +94,7 @@ def fingerprint(
         reader=dict(choice),
         found_by=listing.notes,
         apart=_apart(looks, seen, word) if word else (),
-        class_names=class_names(folder.images),
+        class_names=_class_names(folder.images),
         doubt=doubt,
     )
 
@@ -104,6 +105,12 @@ def _kind(looks: Sequence[LabelSummary]) -> tuple[str | None, str | None]:
         return data.guess_label_kind(looks), None
     except ValueError as doubt:
         return None, str(doubt)
+
+
+def _class_names(images: Path) -> dict[str, str]:
+    """Names that a data list, or the `dataset.json` beside a folder, gives to label values."""
+    names = listed_names(images if is_list(images) else images.parent / "dataset.json")
+    return {str(value): name for value, name in names.items()}
 
 
 def _heads(

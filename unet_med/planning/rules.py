@@ -12,7 +12,7 @@ from unet_med import bundle
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
 from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.labels import decide_labels, min_size
+from unet_med.planning.labels import decide_labels, decide_names, min_size
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import as_list, decide_pixel_size, tile_size
@@ -92,6 +92,7 @@ def _decide(
     return {
         "preset": _asked_or(steering, "preset", "modern", "trains fast and well on most images"),
         **labels,
+        "class_names": decide_names(found, labels, asked.get("class_names")),
         "slice_stacks": Decision(stack, _about_stacks(found, stack)),
         "validation_fraction": _validation(found, steering, asked),
         "spatial_dims": dims,

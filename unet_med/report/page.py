@@ -14,10 +14,12 @@ from unet_med.report.differences import DIFFERENCES
 from unet_med.report.objects import OBJECTS
 from unet_med.report.provenance import RECORD, now, read_record, sha256
 from unet_med.report.scores import headline, score_chips, score_rows, shown_first
+from unet_med.report.table import ScoreTable
 from unet_med.report.training import describe_training, listed_versions, read_settings
 
 Record = Mapping[str, Any]
 
+NO_SCORES = ScoreTable((), ())
 OBJECT_MEANINGS = {
     "correct": "found, overlap (IoU) above 0.5",
     "inexact": "found, but the outline is far off",
@@ -39,18 +41,20 @@ def html_report(
     path: str | os.PathLike[str] | None = None,
     *,
     pictures: int = 12,
+    scores: ScoreTable | None = None,
 ) -> Path:
     """Write one page about a folder of results, or about a trained bundle.
 
     The page holds its pictures, needs no network and no script, and follows the
-    reader's light or dark mode. The folder holds what `unet-med predict` wrote; if `unet-med
-    evaluate` scored it, the page has scores and errors. A folder with such a folder `results` in
-    it, as `unet-med demo` makes, works too.
+    reader's light or dark mode. The folder holds what `unet-med predict` wrote; with the scores
+    of `unet-med evaluate` the page has scores and errors. A folder with such a folder `results`
+    in it, as `unet-med demo` makes, works too.
 
     Args:
         folder: of the results, or of the bundle.
         path: where the page goes; `report.html` in the folder by default.
         pictures: images to show, those of the worst first score first.
+        scores: of the results.
 
     Returns:
         The path.
@@ -64,7 +68,7 @@ def html_report(
     root = Path(folder)
     results = next((f for f in (root, root / "results") if (f / RECORD).is_file()), None)
     if results is not None:
-        content = _of_results(results, read_record(results), pictures)
+        content = _of_results(results, read_record(results), pictures, scores or NO_SCORES)
     elif (root / "configs" / "train.json").is_file():
         content = _of_bundle(root)
     else:
@@ -78,11 +82,10 @@ def html_report(
     return target
 
 
-def _of_results(results: Path, record: Record, pictures: int) -> dict[str, Any]:
-    images, evaluation = record["images"], record.get("evaluation", {})
-    table, truths = evaluation.get("table", {}), evaluation.get("truth", {})
+def _of_results(results: Path, record: Record, pictures: int, table: ScoreTable) -> dict[str, Any]:
+    images, truths = record["images"], table.about.get("truth", {})
     bundle = _bundle_of(record)
-    reading = _reading(record, bundle)
+    reading = _reading(record, bundle, table.about.get("label_kind"))
     names = shown_first(images, table)[:pictures]
     cases = [load_case(n, images[n], results, _file(truths.get(n)), reading) for n in names]
     classes = reading.kind == "classes"
@@ -91,10 +94,11 @@ def _of_results(results: Path, record: Record, pictures: int) -> dict[str, Any]:
         "kind": "Segmentation report",
         "heading": f"{results.absolute().parent.name} / {results.name}",
         "lead": _lead(record, reading),
-        "notes": _notes(record),
+        "notes": _notes(record, table),
         "headline": headline(table),
+        "columns": table.columns,
         "rows": score_rows(table),
-        "interval": evaluation.get("interval", ""),
+        "interval": table.about.get("interval", ""),
         "chips": score_chips(table),
         "counts": _total(cases) if len(cases) == len(images) else {},
         "cases": cases,
@@ -142,12 +146,12 @@ def _bundle_of(record: Record) -> Path | None:
     return bundle if bundle and (bundle / "configs" / "train.json").is_file() else None
 
 
-def _reading(record: Record, bundle: Path | None) -> Reading:
-    settings, evaluation = record["settings"], record.get("evaluation", {})
+def _reading(record: Record, bundle: Path | None, kind: str | None) -> Reading:
+    settings = record["settings"]
     trained = read_settings(bundle) if bundle else {}
     weights = trained.get("weigh", {}).get("border", {}).get("class_weights")
     return Reading(
-        kind=evaluation.get("label_kind") or settings.get("label_kind", "instances"),
+        kind=kind or settings.get("label_kind", "instances"),
         by_plane=settings.get("spatial_dims") == 2,
         min_size=settings.get("min_size", 0),
         grow=settings.get("grow", 0),
@@ -173,7 +177,7 @@ def _lead(record: Record, reading: Reading) -> str:
     )
 
 
-def _notes(record: Record) -> list[str]:
+def _notes(record: Record, table: ScoreTable) -> list[str]:
     """What a reader must know before believing the page."""
     notes = []
     weights = record.get("weights")
@@ -185,13 +189,14 @@ def _notes(record: Record) -> list[str]:
         notes.append(
             f"{weights['file']} has changed since: the training below is not that of these results."
         )
-    truths = record.get("evaluation", {}).get("truth", {})
+    truths = table.about.get("truth", {})
+    notes += [f"{row.case} has no scores: {row.note}" for row in table.left]
     for name, entry in truths.items():
         if not Path(entry["file"]).exists():
             notes.append(f"The truth of {name} is no longer at {entry['file']}.")
         elif sha256(entry["file"]) != entry["sha256"]:
             notes.append(f"The truth of {name} has changed since it was scored.")
-    if not truths:
+    if not table.rows:
         notes.append("No truth: nothing here says how good the results are.")
     return notes
 
@@ -204,8 +209,8 @@ def _total(cases: Sequence[Case]) -> dict[str, int]:
     return total
 
 
-def _about_shown(count: int, images: Mapping[str, Any], table: Any, reading: Reading) -> str:
-    order = f", those with the worst {next(iter(table['all']))} first" if table else ""
+def _about_shown(count: int, images: Mapping[str, Any], table: ScoreTable, reading: Reading) -> str:
+    order = f", those with the worst {table.columns[0]} first" if table.columns else ""
     parts = [f"{count} of {len(images)} shown{order}."]
     volumes = any(len(entry["shape"]) == 4 for entry in images.values())
     if volumes and reading.by_plane:

@@ -33,8 +33,8 @@ class PredictionRecord:
     It holds versions, device, time, the SHA-256 of the weights, and for every image
     its file, shape, pixel size and SHA-256, under the name that its results carry. A
     further run of the same weights and settings into the folder adds its images; what
-    other weights left is listed as `earlier`, and scores go with the results they are of. A run
-    that would write over the results of another image of the same name is refused.
+    other weights left is listed as `earlier`. A run that would write over the results of another
+    image of the same name is refused.
     It is written after the first image and every ten seconds, so that a run that is stopped leaves
     no record of what it has written over.
 

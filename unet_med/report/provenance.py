@@ -1,8 +1,8 @@
 """Origin of results: versions, hashes, and the record beside them.
 
-`record.json` in a folder of results names the weights and the files that made them; `unet-med
-evaluate` adds its scores. `training.json` beside a network names what trained it. Both are plain
-JSON, for people and for `unet-med report`.
+`record.json` in a folder of results names the weights and the files that made them.
+`training.json` beside a network names what trained it. Both are plain JSON, for people and for
+`unet-med report`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "device_name",
     "now",
     "read_record",
+    "recorded_names",
     "sha256",
     "versions",
     "write_record",
@@ -74,6 +75,14 @@ def read_record(folder: str | os.PathLike[str], name: str = RECORD) -> dict[str,
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no JSON object: delete it and predict again")
     return content
+
+
+def recorded_names(record: Mapping[str, Any]) -> dict[int, str]:
+    """Names of the classes by their values, as the bundle that made the results has them."""
+    settings = record.get("settings") or {}
+    names = settings.get("class_names") or []
+    values = (settings.get("class_values") or range(len(names) + 1))[1:]
+    return dict(zip(values, names, strict=False))
 
 
 def device_name(device: Any) -> str:

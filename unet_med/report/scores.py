@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-Table = Mapping[str, Mapping[str, float | None]]
+from unet_med.report.table import CASE, CASE_MEAN, HIGH, LOW, ScoreRow, ScoreTable
 
-ALL, LOW, HIGH = "all", "all 2.5 %", "all 97.5 %"
+LOWER_IS_BETTER = ("error", "HD95", "ASSD")
 
 
-def headline(table: Table) -> list[dict[str, str]]:
-    """Each score over all images, and its interval."""
+def headline(table: ScoreTable) -> list[dict[str, str]]:
+    """Each score over all images, and its interval; of several classes their mean."""
+    kind = table.statistic
+    whole = {row.row: row for row in table.of(kind, kind + LOW, kind + HIGH) if not row.label}
+    if kind not in whole:  # one class
+        whole = {row.row: row for row in table.of(kind, kind + LOW, kind + HIGH)}
+    if kind not in whole:
+        return []
+    scores = whole[kind].scores
+    names = [n for n in table.columns if scores.get(n) is not None or not table.of(CASE_MEAN)]
     return [
-        {"name": name, "value": number(value), "interval": _interval(table, name)}
-        for name, value in table.get(ALL, {}).items()
+        {"name": n, "value": number(scores.get(n)), "interval": _interval(whole, kind, n)}
+        for n in names
     ]
 
 
-def score_rows(table: Table) -> list[dict[str, Any]]:
-    """A row an image, one for all, and one for the interval."""
-    names = [name for name in table if name not in (ALL, LOW, HIGH)]
-    rows = [{"name": name, "all": False, "values": _numbers(table[name])} for name in names]
-    if ALL in table:
-        rows.append({"name": "all images", "all": True, "values": _numbers(table[ALL])})
-    if LOW in table:
-        ends = [_interval(table, name) for name in table[ALL]]
-        rows.append({"name": "95 % interval", "all": True, "values": ends})
+def score_rows(table: ScoreTable) -> list[dict[str, Any]]:
+    """A row an image and class, one for all, and one for the interval."""
+    kind = table.statistic
+    rows = [_shown(row, table, row.case) for row in table.of(CASE, CASE_MEAN)]
+    for row in table.of(kind):
+        rows.append(_shown(row, table, "all images", summary=True))
+        ends = {r.row: r for r in table.of(kind + LOW, kind + HIGH) if r.label == row.label}
+        if ends:
+            values = [_interval(ends, kind, name) for name in table.columns]
+            name = _name("95 % interval", row, table)
+            rows.append({"name": name, "all": True, "values": values})
     return rows
 
 
-def score_chips(table: Table) -> dict[str, dict[str, str]]:
-    """Scores by name, of each image."""
-    return {image: dict(zip(row, _numbers(row), strict=True)) for image, row in table.items()}
+def score_chips(table: ScoreTable) -> dict[str, dict[str, str]]:
+    """Scores by name, of each image; of several classes their mean."""
+    return {
+        case: {n: number(row.scores[n]) for n in table.columns if row.scores.get(n) is not None}
+        for case, row in _by_case(table).items()
+    }
 
 
-def shown_first(images: Iterable[str], table: Table) -> list[str]:
+def shown_first(images: Iterable[str], table: ScoreTable) -> list[str]:
     """Images in the order to show them: worst first score first, then those without."""
+    rows = _by_case(table)
+    column = table.columns[0] if table.columns else ""
+    sign = -1 if any(word in column for word in LOWER_IS_BETTER) else 1
 
     def rank(name: str) -> tuple[bool, float]:
-        column, value = next(iter(table.get(name, {}).items()), ("", None))
-        return value is None, (value or 0.0) * (-1 if "error" in column else 1)
+        value = rows[name].scores.get(column) if name in rows else None
+        return value is None, (value or 0.0) * sign
 
     return sorted(images, key=rank)
 
@@ -52,11 +68,23 @@ def number(value: float | None) -> str:
     return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
 
 
-def _numbers(row: Mapping[str, float | None]) -> list[str]:
-    return [number(value) for value in row.values()]
+def _by_case(table: ScoreTable) -> dict[str, ScoreRow]:
+    """The row that stands for each case: that of its only class, or of the mean over classes."""
+    return {row.case: row for row in table.of(CASE, CASE_MEAN)}  # the mean comes last
 
 
-def _interval(table: Table, name: str) -> str:
-    if LOW not in table:
+def _shown(row: ScoreRow, table: ScoreTable, name: str, *, summary: bool = False) -> dict[str, Any]:
+    values = [number(row.scores.get(column)) for column in table.columns]
+    return {"name": _name(name, row, table), "all": summary, "values": values}
+
+
+def _name(name: str, row: ScoreRow, table: ScoreTable) -> str:
+    classes = any(other.label for other in table.rows)
+    return f"{name}, {row.label or 'mean of classes'}" if classes else name
+
+
+def _interval(rows: dict[str, ScoreRow], kind: str, name: str) -> str:
+    ends = [rows[kind + end].scores.get(name) for end in (LOW, HIGH) if kind + end in rows]
+    if len(ends) < 2 or None in ends:
         return ""
-    return f"{number(table[LOW][name])} to {number(table[HIGH][name])}"
+    return f"{number(ends[0])} to {number(ends[1])}"

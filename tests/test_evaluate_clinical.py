@@ -1,0 +1,391 @@
+"""`unet-med evaluate --metrics clinical`: units, rows, names, pairs, cases that fail."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+
+from unet_med import metrics
+from unet_med.cli import main
+from unet_med.cli.scores import Column, score_table
+from unet_med.data.class_names import listed_names, told_names
+from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
+from unet_med.report.table import ScoreRow, read_scores
+
+SIZES = (0.8, 1.5, 3.0)
+Key = tuple[str, str, str]
+
+
+def nifti(path: Path, array: np.ndarray, unit: str = "mm", sizes: Any = SIZES) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    image = nib.Nifti1Image(array.astype(np.uint8), np.diag([*sizes, 1.0]))
+    image.header.set_xyzt_units({"mm": "mm", "um": "micron"}[unit])
+    nib.save(image, path)
+    return path
+
+
+def organs(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Result and truth `(X, Y, Z)` of two boxes, 1 and 2, moved against each other."""
+    rng = np.random.default_rng(seed)
+    truth, found = np.zeros((2, 20, 18, 7), np.uint8)
+    for value, start in ((1, 2), (2, 11)):
+        side = rng.integers(4, 7, 3) - (0, 0, 2)
+        step = rng.integers(0, 2, 3)
+        at = np.array([start, 3, 1])
+        truth[tuple(map(slice, at, at + side))] = value
+        found[tuple(map(slice, at + step, at + step + side))] = value
+    return found, truth
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Three cases; one is called `all`, one lacks the second organ in both files."""
+    cases = {name: organs(seed) for seed, name in enumerate(("all", "b", "c"))}
+    for label in cases["c"]:
+        label[label == 2] = 0
+    for name, (found, truth) in cases.items():
+        nifti(tmp_path / f"results/{name}_mask.nii.gz", found)
+        nifti(tmp_path / f"truth/{name}.nii.gz", truth)
+    return cases
+
+
+def evaluate(*words: Any) -> int:
+    return main(["evaluate", *map(str, words)])
+
+
+def rows(file: Path) -> dict[Key, dict[str, Any]]:
+    table = json.loads(file.read_text(encoding="utf-8"))
+    found = {(row["row"], row["case"], row["class"]): row for row in table["rows"]}
+    assert len(found) == len(table["rows"])
+    return found
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    return np.nan if np.isnan(values).all() else float(np.nanmean(values))
+
+
+def expected(found: np.ndarray, true: np.ndarray, tolerance: float = 1) -> dict[str, float]:
+    ml = math.prod(SIZES) / 1000
+    return {
+        "Dice": metrics.dice(found, true),
+        "HD95 mm": metrics.hd95(found, true, SIZES),
+        "ASSD mm": metrics.assd(found, true, SIZES),
+        f"NSD {tolerance:g} mm": metrics.nsd(found, true, SIZES, tolerance=tolerance),
+        "volume ml": found.sum() * ml,
+        "true volume ml": true.sum() * ml,
+        "relative volume error": found.sum() / true.sum() - 1,
+    }
+
+
+def test_a_row_a_case_and_class(tmp_path: Path, cohort: Any) -> None:
+    words = ["--output", tmp_path / "s.json", "--long", tmp_path / "l.csv", "--tolerance", 2]
+    assert evaluate(tmp_path / "results", tmp_path / "truth", *words) == 0
+    table = rows(tmp_path / "s.json")
+    columns = list(expected(*(np.ones((2, 2, 2)),) * 2, tolerance=2))
+    of_cases: dict[str, list[dict[str, Any]]] = {"1": [], "2": []}
+    for name, (found, truth) in cohort.items():
+        for label in "12":
+            row = {c: table["case", name, label][c] for c in columns}
+            if (name, label) == ("c", "2"):
+                assert row == {c: 0.0 if "ml" in c else None for c in columns}
+            else:
+                own = expected(found == int(label), truth == int(label), 2)
+                assert row == pytest.approx(own, abs=1e-6)
+            of_cases[label].append(row)
+        means = table["case mean", name, ""]
+        both = [d["Dice"] for d in (of_cases["1"][-1], of_cases["2"][-1]) if d["Dice"] is not None]
+        assert means["Dice"] == pytest.approx(np.mean(both))
+        assert means["volume ml"] is None
+    for label, scores in of_cases.items():
+        for column in columns:
+            values = [np.nan if row[column] is None else row[column] for row in scores]
+            assert table["mean", "", label][column] == pytest.approx(np.nanmean(values))
+            low, high = (table[f"mean {end} %", "", label][column] for end in ("2.5", "97.5"))
+            counts = [np.array([[v]]) for v in values]
+            assert (low, high) == pytest.approx(bootstrap_interval(counts, mean_of_known))
+        pairs = [(f == int(label), t == int(label)) for f, t in cohort.values()]
+        flat = [np.concatenate([p[i].ravel() for p in pairs]) for i in (0, 1)]
+        assert table["pooled", "", label]["Dice"] == pytest.approx(metrics.dice(*flat))
+        assert table["pooled", "", label]["HD95 mm"] is None
+    with (tmp_path / "l.csv").open(newline="") as file:
+        long = list(csv.DictReader(file))
+    assert list(long[0]) == ["case", "class", "metric", "value"]
+    assert len(long) == 3 * 2 * len(columns)
+    for line in long:
+        value = table["case", line["case"], line["class"]][line["metric"]]
+        assert (float(line["value"]) if line["value"] else None) == value
+
+
+def test_printed(tmp_path: Path, cohort: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        evaluate(
+            tmp_path / "results", tmp_path / "truth", "--class-names", "liver", "2=left kidney"
+        )
+        == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith("class")
+    first = next(line for line in lines if line.startswith("c "))
+    assert first.endswith("  liver")
+    assert len(first) == len(lines[1]) or lines[1].index("class") == first.index("liver")
+    assert sum(line.startswith("all  ") for line in lines) == 3 + 3  # a case of that name
+    assert "bootstrap over the 3 images" in lines[-1]
+
+
+def test_a_missing_and_a_broken_result_are_rows(
+    tmp_path: Path, cohort: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are scored; the table is there; exit status 3."""
+    for name in "de":
+        nifti(tmp_path / f"truth/{name}.nii.gz", organs(7)[1])
+    nifti(tmp_path / "results/e_mask.nii.gz", organs(7)[0], sizes=(0.8, 1.5, 2.0))
+    whole = tmp_path / "results/b_mask.nii.gz"
+    whole.write_bytes(whole.read_bytes()[:100])
+    words = ["--output", tmp_path / "s.csv", "--long", tmp_path / "l.json"]
+    assert evaluate(tmp_path / "results", tmp_path / "truth", *words) == 3
+    said = capsys.readouterr()
+    table = read_scores(tmp_path / "s.csv")
+    left = {row.case: row for row in table.left}
+    assert {case: row.row for case, row in left.items()} == {
+        "b": "failed", "d": "missing", "e": "failed",
+    }  # fmt: skip
+    assert "b_mask.nii.gz" in left["b"].note
+    assert "no result for d in" in left["d"].note
+    assert "does not lie on the grid of its truth e.nii.gz: voxel size" in left["e"].note
+    for case, row in left.items():
+        assert f"unet-med: {row.row}: {case}: {row.note}" in said.err
+        assert re.search(rf"^{case} +{row.row}: ", said.out, re.MULTILINE)
+    assert {row.case for row in table.of("case")} == {"all", "c"}
+    assert "bootstrap over the 2 images, 1000 draws, seed 0; 3 of 5 not scored" in said.out
+    long = json.loads((tmp_path / "l.json").read_text())
+    assert {"case": "d", "class": "", "metric": "missing", "value": 1} in long
+    assert main(["report", str(tmp_path / "results"), "--truth", str(tmp_path / "truth")]) == 2
+
+
+def test_nothing_to_score_is_an_error(tmp_path: Path, cohort: Any, capsys: Any) -> None:
+    for file in (tmp_path / "results").iterdir():
+        file.rename(file.with_name(f"x{file.name}"))
+    words = ["--output", tmp_path / "s.csv"]
+    assert evaluate(tmp_path / "results", tmp_path / "truth", *words) == 2
+    assert "no result for all in" in capsys.readouterr().err
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_one_side_empty(tmp_path: Path) -> None:
+    found, truth = organs(0)
+    nifti(tmp_path / "r/a_mask.nii.gz", np.where(found == 2, 0, found))
+    nifti(tmp_path / "t/a.nii.gz", truth)
+    assert (
+        evaluate(
+            tmp_path / "r",
+            tmp_path / "t",
+            "--label-kind",
+            "classes",
+            "--output",
+            tmp_path / "s.json",
+        )
+        == 0
+    )
+    row = rows(tmp_path / "s.json")["case", "a", "2"]
+    diagonal = np.linalg.norm(np.multiply(SIZES, truth.shape))
+    assert row["HD95 mm"] == row["ASSD mm"] == pytest.approx(diagonal, rel=1e-6)
+    assert (row["Dice"], row["NSD 1 mm"], row["volume ml"]) == (0, 0, 0)
+    assert row["relative volume error"] == -1
+
+
+@pytest.mark.parametrize(("unit", "column"), [("mm", "Dice"), ("um", "pixel error")])
+def test_masks_are_clinical_where_files_state_millimetres(
+    tmp_path: Path, unit: str, column: str
+) -> None:
+    found, truth = (label > 0 for label in organs(1))
+    nifti(tmp_path / "r/a_mask.nii.gz", found, unit)
+    nifti(tmp_path / "t/a.nii.gz", truth, unit)
+    output = ["--output", tmp_path / "s.json"]
+    assert evaluate(tmp_path / "r", tmp_path / "t", *output) == 0
+    assert json.loads((tmp_path / "s.json").read_text())["columns"][0] == column
+    assert evaluate(tmp_path / "r", tmp_path / "t", "--metrics", "clinical", *output) == 0
+    row = rows(tmp_path / "s.json")["case", "a", "foreground"]
+    assert row[f"HD95 {unit}"] == pytest.approx(metrics.hd95(found, truth, SIZES), rel=1e-6)
+    size = {"mm": "volume ml", "um": "volume um^3"}[unit]
+    factor = {"mm": 1e-3, "um": 1}[unit]
+    assert row[size] == pytest.approx(found.sum() * math.prod(SIZES) * factor, rel=1e-6)
+
+
+def test_planes_of_a_microscope(tmp_path: Path) -> None:
+    """TIFF states micrometres, and a PNG truth takes them from the result; 255 does not count."""
+    from PIL import Image
+
+    truth = np.zeros((20, 30), np.uint8)
+    truth[4:12, 5:20], truth[12:14] = 1, 255
+    found = np.zeros_like(truth)
+    found[4:14, 8:20] = 1
+    for folder in ("r", "t"):
+        (tmp_path / folder).mkdir()
+    resolution = {"resolution": (2, 4), "metadata": {"unit": "um"}}
+    tifffile.imwrite(tmp_path / "r/a_mask.tif", found, imagej=True, **resolution)
+    Image.fromarray(truth).save(tmp_path / "t/a.png")
+    words = ["--label-kind", "classes", "--output", tmp_path / "s.json"]
+    assert evaluate(tmp_path / "r", tmp_path / "t", *words) == 0
+    row = rows(tmp_path / "s.json")["case", "a", "1"]
+    true = truth == 1
+    seen = (found == 1) & (truth != 255)
+    assert row["HD95 um"] == pytest.approx(metrics.hd95(seen, true, (0.25, 0.5)))
+    assert row["area um^2"] == pytest.approx(seen.sum() / 8)
+    assert row["true area um^2"] == pytest.approx(true.sum() / 8)
+
+
+def test_planes_and_volumes_are_scored_apart(tmp_path: Path, capsys: Any) -> None:
+    found, truth = organs(0)
+    for name, z in (("a", slice(None)), ("b", 2)):
+        nifti(tmp_path / f"r/{name}_mask.nii.gz", found[..., z])
+        nifti(tmp_path / f"t/{name}.nii.gz", truth[..., z])
+    assert evaluate(tmp_path / "r", tmp_path / "t", "--label-kind", "classes") == 3
+    said = capsys.readouterr().err
+    assert "truth b.nii.gz is a plane, and the first one a volume: score them apart" in said
+
+
+# --- names of cases and classes
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_pairs(tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found, truth = organs(2)
+    nifti(tmp_path / "out/x7_mask.nii.gz", found)
+    nifti(tmp_path / "out/y_mask.nii.gz", found)
+    nifti(tmp_path / "gold/patient 12.nii.gz", truth)
+    pairs = [
+        {"result": "out/x7_mask.nii.gz", "truth": "gold/patient 12.nii.gz"},
+        {
+            "result": "out/y_mask.nii.gz",
+            "truth": str(tmp_path / "gold/patient 12.nii.gz"),
+            "case": "12, b",
+        },
+        {"result": "out/gone.nii.gz", "truth": "gold/patient 12.nii.gz", "case": "gone"},
+    ]
+    file = tmp_path / f"pairs.{form}"
+    if form == "json":
+        file.write_text(json.dumps(pairs))
+    else:
+        with file.open("w", newline="") as opened:
+            writer = csv.DictWriter(opened, ["case", "result", "truth"])
+            writer.writeheader()
+            writer.writerows(pairs)
+    words = ["--label-kind", "classes", "--output", tmp_path / "s.json"]
+    assert evaluate("--pairs", file, *words) == 3
+    assert f"pairs of pairs.{form}" in capsys.readouterr().out
+    table = rows(tmp_path / "s.json")
+    for case in ("x7", "12, b"):
+        assert table["case", case, "1"]["Dice"] == metrics.dice(found == 1, truth == 1)
+    assert "gone.nii.gz" in table["missing", "gone", ""]["note"]
+    about = json.loads((tmp_path / "s.json").read_text())["about"]
+    assert about["truth"]["x7"]["file"] == str(tmp_path / "gold/patient 12.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"result": "a"}]', "does not name a result and a truth; each pair is"),
+        ("{}", "is no list of"),
+        ("[", "is no JSON"),
+        ("[]", "holds no pairs"),
+        (
+            '[{"result": "a.tif", "truth": "b"}, {"result": "a_mask.tif", "truth": "b"}]',
+            "two cases are called a",
+        ),
+    ],
+)
+def test_refuses_lists_of_pairs(tmp_path: Path, content: str, message: str, capsys: Any) -> None:
+    (tmp_path / "p.json").write_text(content)
+    assert evaluate("--pairs", tmp_path / "p.json") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_one_way_to_name_the_files(tmp_path: Path, capsys: Any) -> None:
+    for words in ([], ["r"], ["r", "t", "--pairs", "p.json"], ["r", "--pairs", "p.json"]):
+        assert evaluate(*words) == 2
+        assert "name RESULTS and TRUTH, or --pairs FILE with both" in capsys.readouterr().err
+
+
+def test_names_of_classes(tmp_path: Path, cohort: Any, capsys: Any) -> None:
+    items = [{"image": f"{c}.nii.gz", "label": f"truth/{c}.nii.gz"} for c in cohort]
+    labels = {"background": 0, "liver": 1, "spleen": 2, "both": [1, 2], "ignore": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, "training": items}))
+    output = ["--output", tmp_path / "s.json"]
+    for words in (
+        [tmp_path / "dataset.json"],
+        [tmp_path / "truth", "--class-names", tmp_path / "dataset.json"],
+        [tmp_path / "truth", "--class-names", "liver", "spleen"],
+    ):
+        assert evaluate(tmp_path / "results", *words, *output) == 0
+        table = rows(tmp_path / "s.json")
+        found, truth = cohort["b"]
+        assert table["case", "b", "spleen"]["Dice"] == metrics.dice(found == 2, truth == 2)
+        assert {label for _, _, label in table} == {"liver", "spleen", ""}
+    settings = {"class_names": ["liver", "spleen"], "class_values": None}  # of a prediction
+    (tmp_path / "results/record.json").write_text(json.dumps({"settings": settings}))
+    assert evaluate(tmp_path / "results", tmp_path / "truth", *output) == 0
+    assert ("case", "b", "spleen") in rows(tmp_path / "s.json")
+    capsys.readouterr()
+    assert evaluate(tmp_path / "results", tmp_path / "truth", "--class-names", "liver") == 3
+    said = capsys.readouterr().err
+    assert "the value 2 of b.nii.gz or its result has no name: the classes are 1=liver" in said
+
+
+def test_told_names() -> None:
+    assert told_names(["3=a=b", "tumour core"]) == {3: "a=b", 2: "tumour core"}
+    for words, message in (
+        (["a", "1=b"], "two names for the value 1"),
+        (["a", "a"], "both called a"),
+        (["1="], "choose one that is not empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            told_names(words)
+
+
+def test_names_of_the_decathlon(tmp_path: Path) -> None:
+    file = tmp_path / "dataset.json"
+    file.write_text(json.dumps({"labels": {"0": "background", "2": "edema ", "255": "ignored"}}))
+    assert listed_names(file) == {2: "edema"}
+    file.write_text(json.dumps({"labels": ["a", "b"]}))
+    assert listed_names(file) == {}
+    with pytest.raises(ValueError, match="names no classes under 'labels'"):
+        told_names([str(file)])
+
+
+# --- the table
+
+
+def test_cases_are_counted_one_at_a_time() -> None:
+    alive: list[str] = []
+
+    def cases():
+        for name in "abc":
+            alive.append(name)
+            yield name, {0: {"x": np.array([[1.0]])}}
+            alive.remove(name)
+
+    table = score_table(cases(), {"x": Column(lambda rows: float(rows.mean()))})
+    assert [row.case for row in table.of("case")] == ["a", "b", "c"]
+    assert alive == []
+
+
+def test_a_table_of_failures_alone_has_no_means() -> None:
+    left = [(name, ScoreRow("missing", name)) for name in "ab"]
+    assert [row.row for row in score_table(left, {}).rows] == ["missing", "missing"]
+
+
+def test_the_interval_of_a_mean_is_that_of_the_bootstrap() -> None:
+    values = [0.3, np.nan, 0.9, 0.5]
+    slow = bootstrap_interval([np.array([v]) for v in values], mean_of_known)
+    assert mean_interval(values) == pytest.approx(slow)
+    assert np.isnan(mean_interval([1.0])).all()
+    assert np.isnan(mean_interval([np.nan, np.nan])).all()

@@ -1,0 +1,160 @@
+"""`unet-med measure`: sizes, counts and intensities of results, against numbers counted here."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+from unet_med.cli import main
+
+SIZES = (0.8, 1.5, 3.0)
+
+
+def measure(*words: Any) -> int:
+    return main(["measure", *map(str, words)])
+
+
+def rows(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    table = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    assert {row["row"] for row in table} <= {"case", "failed"}
+    return {(row["case"], row["class"]): row for row in table}
+
+
+def nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> None:
+    path.parent.mkdir(exist_ok=True)
+    image = nib.Nifti1Image(array, np.diag([*SIZES, 1.0]) if affine is None else affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+@pytest.fixture
+def organs(tmp_path: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A volume and its mask of two classes, the image of which is stored flipped."""
+    mask = np.zeros((12, 10, 6), np.uint8)
+    mask[1:4, 1:4, 1:3], mask[6:8, 6:9, 2:5], mask[10, 1, 1] = 1, 2, 1
+    image = rng.normal(100, 20, mask.shape).astype(np.float32)
+    nifti(tmp_path / "r/p1_mask.nii.gz", mask)
+    flipped = np.diag([-SIZES[0], *SIZES[1:], 1.0])
+    flipped[0, 3] = (mask.shape[0] - 1) * SIZES[0]
+    nifti(tmp_path / "i/p1.nii.gz", image[::-1], flipped)
+    return image, mask
+
+
+def test_volumes_counts_and_intensities(tmp_path: Path, organs: Any) -> None:
+    image, mask = organs
+    words = ["--images", tmp_path / "i", "--class-names", "liver", "kidney"]
+    output = ["--output", tmp_path / "m.json", "--long", tmp_path / "l.csv"]
+    assert measure(tmp_path / "r", *words, *output) == 0
+    table = rows(tmp_path / "m.json")
+    ml = math.prod(SIZES) / 1000
+    for value, name in ((1, "liver"), (2, "kidney")):
+        inside = mask == value
+        row = table["p1", name]
+        assert row["volume ml"] == pytest.approx(inside.sum() * ml)
+        pieces, count = ndimage.label(inside)
+        sizes = ndimage.sum_labels(inside, pieces, range(1, count + 1)) * ml
+        assert row["objects"] == count
+        expected = sizes.min(), np.median(sizes), sizes.max()
+        found = [row[f"{which} object ml"] for which in ("smallest", "median", "largest")]
+        assert found == pytest.approx(expected)
+        own = image[inside].astype(float)
+        assert row["mean intensity"] == pytest.approx(own.mean())
+        assert row["deviation intensity"] == pytest.approx(own.std())
+        assert row["lowest intensity"] == pytest.approx(own.min())
+        assert row["median intensity"] == pytest.approx(np.median(own))
+        assert row["highest intensity"] == pytest.approx(own.max())
+    with (tmp_path / "l.csv").open(newline="") as file:
+        long = {(r["class"], r["metric"]): r["value"] for r in csv.DictReader(file)}
+    assert float(long["kidney", "volume ml"]) == table["p1", "kidney"]["volume ml"]
+
+
+def cells(tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """An image of two channels and the instances of three cells, two of which touch."""
+    label = np.zeros((14, 16), np.uint16)
+    label[1:4, 1:5], label[4:8, 1:5], label[10:12, 8:15] = 3, 7, 40_000
+    image = np.random.default_rng(0).integers(0, 999, (2, 14, 16)).astype(np.uint16)
+    for folder in ("r", "i"):
+        (tmp_path / folder).mkdir()
+    resolution = {"resolution": (2, 4), "metadata": {"unit": "um"}}
+    tifffile.imwrite(tmp_path / "r/a_instances.tif", label, imagej=True, **resolution)
+    tifffile.imwrite(
+        tmp_path / "r/a_mask.tif", (label > 0).astype(np.uint8), imagej=True, **resolution
+    )
+    metadata = {"axes": "CYX", "unit": "um"}
+    tifffile.imwrite(tmp_path / "i/a.tif", image, imagej=True, resolution=(2, 4), metadata=metadata)
+    return image, label
+
+
+def test_cells_of_a_microscope(tmp_path: Path) -> None:
+    image, label = cells(tmp_path)
+    assert measure(tmp_path / "r", "--images", tmp_path / "i", "--output", tmp_path / "m.json") == 0
+    (row,) = rows(tmp_path / "m.json").values()
+    assert row["class"] == "foreground"
+    assert row["objects"] == 3  # as the instances part them, not 2 pieces of the mask
+    assert row["area um^2"] == pytest.approx((label > 0).sum() / 8)
+    assert row["median object um^2"] == pytest.approx(14 / 8)
+    for channel in (0, 1):
+        own = image[channel][label > 0]
+        assert row[f"mean intensity {channel}"] == pytest.approx(own.mean())
+
+
+def test_instances_are_those_of_the_only_class(tmp_path: Path) -> None:
+    cells(tmp_path)
+    settings = {"class_names": ["cell", "debris"]}
+    (tmp_path / "r/record.json").write_text(json.dumps({"settings": settings}))
+    assert measure(tmp_path / "r", "--output", tmp_path / "m.json") == 0
+    table = rows(tmp_path / "m.json")
+    assert {name: row["objects"] for (_, name), row in table.items()} == {"cell": 3, "debris": 0}
+
+
+def test_a_row_an_object(tmp_path: Path) -> None:
+    image, label = cells(tmp_path)
+    words = ["--images", tmp_path / "i", "--objects", "--output", tmp_path / "m.json"]
+    assert measure(tmp_path / "r", *words) == 0
+    table = rows(tmp_path / "m.json")
+    assert [name for _, name in table] == ["3", "7", "40000"]
+    for number in (3, 7, 40_000):
+        row = table["a", str(number)]
+        assert row["area um^2"] == pytest.approx((label == number).sum() / 8)
+        assert row["mean intensity 1"] == pytest.approx(image[1][label == number].mean())
+
+
+def test_names_of_the_record_and_classes_that_a_case_lacks(tmp_path: Path, organs: Any) -> None:
+    settings = {"class_names": ["liver", "kidney", "spleen"], "class_values": [0, 1, 2, 5]}
+    (tmp_path / "r/record.json").write_text(json.dumps({"settings": settings}))
+    assert measure(tmp_path / "r", "--output", tmp_path / "m.json") == 0
+    table = rows(tmp_path / "m.json")
+    assert [name for _, name in table] == ["liver", "kidney", "spleen"]
+    empty = table["p1", "spleen"]
+    assert (empty["volume ml"], empty["objects"], empty["median object ml"]) == (0, 0, None)
+
+
+def test_what_cannot_be_measured(tmp_path: Path, organs: Any, capsys: Any) -> None:
+    broken = tmp_path / "r/p2_mask.nii.gz"
+    broken.write_bytes(b"no")
+    assert measure(tmp_path / "r", "--output", tmp_path / "m.csv") == 3
+    assert "unet-med: failed: p2: cannot read" in capsys.readouterr().err
+    assert "\nfailed,p2," in (tmp_path / "m.csv").read_text().replace("\r", "")
+    (tmp_path / "i/p3.nii.gz").write_bytes((tmp_path / "i/p1.nii.gz").read_bytes())
+    assert measure(tmp_path / "r", "--images", tmp_path / "i") == 3
+    assert "failed: p2: no image for the result p2 in" in capsys.readouterr().err
+    (tmp_path / "i/p3.nii.gz").unlink()
+    broken.unlink()
+    assert measure(tmp_path / "r", "--time", 1) == 2
+    assert "--time has no effect without --images" in capsys.readouterr().err
+    assert measure(tmp_path / "r", "--objects") == 2
+    assert "has no instances beside it: predict with --instances" in capsys.readouterr().err
+    nifti(tmp_path / "i/p1.nii.gz", np.zeros((3, 4, 5), np.float32))
+    assert measure(tmp_path / "r", "--images", tmp_path / "i") == 2
+    assert "image p1.nii.gz has shape (3, 4, 5), its result p1_mask.nii.gz" in (
+        capsys.readouterr().err
+    )

@@ -1,0 +1,148 @@
+"""Scores that a clinician reads: overlap, distances and volumes of each class, in its units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unet_med.cli.scores import Column, Counts, mean_of
+from unet_med.data.class_names import require_few
+from unet_med.data.file_reader import Volume
+from unet_med.data.labels import IGNORED
+from unet_med.data.pixel_size import MICROMETRES
+from unet_med.metrics.region import DICE, RELATIVE_VOLUME_ERROR, count_pixels
+from unet_med.metrics.surface import Surfaces
+
+Array = np.ndarray[Any, Any]
+
+PIXELS = "px"
+
+
+@dataclass(frozen=True)
+class Clinical:
+    """What is measured, and in which units.
+
+    Attributes:
+        unit: of lengths: `"mm"`, `"um"`, or `"px"` where no file states a pixel size.
+        dims: axes of the images; an object of planes has an area, not a volume.
+        tolerance: of NSD, in the unit.
+    """
+
+    unit: str
+    dims: int
+    tolerance: float = 1.0
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Scores by name, as a table shows them."""
+        size = size_unit(self.unit, self.dims)
+        one, size_column = Column(_mean_of_rows, pooled=False), _size_column()
+        error = Column(RELATIVE_VOLUME_ERROR.pool, pooled=False, averaged=False)
+        return {
+            "Dice": Column(DICE.pool),
+            f"HD95 {self.unit}": one,
+            f"ASSD {self.unit}": one,
+            f"NSD {self.tolerance:g} {self.unit}": one,
+            size: size_column,
+            f"true {size}": size_column,
+            f"relative {size.partition(' ')[0]} error": error,
+        }
+
+    @property
+    def absent(self) -> Counts:
+        """What is counted where neither truth nor result holds a class."""
+        nothing = np.zeros((1, 3), np.int64)
+        return self._counts(nothing, [np.nan] * 3, 0.0)
+
+    def count(self, result: Array, truth: Array, sizes: tuple[float, ...]) -> dict[int, Counts]:
+        """Rows of one case for each class that result or truth hold.
+
+        Args:
+            result: classes 1, 2, ..., 0 background, `(X, Y[, Z])`.
+            truth: likewise; pixels of 255 count neither here nor there.
+            sizes: of a pixel along each axis, in the unit.
+
+        Raises:
+            ValueError: more values than there are classes.
+        """
+        ignored = truth == IGNORED
+        if ignored.any():
+            result, truth = (np.where(ignored, 0, label) for label in (result, truth))
+        values = np.union1d(np.unique(result), np.unique(truth))
+        require_few(values)
+        pixel = float(np.prod(sizes)) * size_factor(self.unit, self.dims)
+        return {
+            int(v): self._one(result == v, truth == v, sizes, pixel)
+            for v in values.tolist()
+            if v > 0
+        }
+
+    def _one(self, found: Array, true: Array, sizes: tuple[float, ...], pixel: float) -> Counts:
+        surfaces = Surfaces.between(found, true, sizes)
+        distances = [surfaces.hd95(), surfaces.assd(), surfaces.nsd(self.tolerance)]
+        return self._counts(count_pixels(found, true), distances, pixel)
+
+    def _counts(self, pixels: Array, distances: list[float], pixel: float) -> Counts:
+        _, found, true = pixels[0].tolist()
+        rows = [np.array([[value]]) for value in (*distances, found * pixel, true * pixel)]
+        return dict(zip(self.columns, (pixels, *rows, pixels), strict=True))
+
+
+def size_unit(unit: str, dims: int) -> str:
+    """What the size of an object is called, with its unit.
+
+    >>> size_unit("mm", 3), size_unit("um", 2)
+    ('volume ml', 'area um^2')
+    """
+    what = "volume" if dims == 3 else "area"
+    if unit == PIXELS:
+        return f"{what} px"
+    return f"{what} ml" if (unit, dims) == ("mm", 3) else f"{what} {unit}^{dims}"
+
+
+def size_factor(unit: str, dims: int) -> float:
+    """Of a size in the unit to the power of the axes: 1 ml is 1000 mm^3."""
+    return 1e-3 if (unit, dims) == ("mm", 3) else 1.0
+
+
+def unit_of(headers: Iterable[Volume]) -> str | None:
+    """Unit of the first header that states a pixel size; None: none does."""
+    return next((h.spatial_unit for h in headers if states_size(h)), None)
+
+
+def size_of(headers: Sequence[Volume], unit: str) -> tuple[float, ...]:
+    """Pixel size along `(X, Y[, Z])`, in a unit, by the first header that states one.
+
+    Args:
+        headers: of files on one grid.
+        unit: of the table; with `"px"` every pixel is 1 long.
+
+    Raises:
+        ValueError: none states a size, and other files do.
+    """
+    if unit == PIXELS:
+        return (1.0,) * len(headers[0].spatial_shape)
+    for header in headers:
+        if states_size(header):
+            factor = MICROMETRES[header.spatial_unit] / MICROMETRES[unit]
+            return tuple(size * factor for size in header.pixel_size)
+    raise ValueError(
+        f"neither result nor truth states a pixel size, and other files do, in {unit}: save them "
+        "with theirs, or score them apart"
+    )
+
+
+def states_size(header: Volume) -> bool:
+    """Whether a file states its pixel size."""
+    return header.spacing_source != "assumed"
+
+
+def _size_column() -> Column:
+    return Column(_mean_of_rows, pooled=False, averaged=False)
+
+
+def _mean_of_rows(rows: Array) -> float:
+    return mean_of(rows[:, 0].tolist())

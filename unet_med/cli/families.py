@@ -1,0 +1,206 @@
+"""Families of scores: which files each reads, how it reads a pair, what it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.cli import scores
+from unet_med.cli.clinical import Clinical, size_of
+from unet_med.cli.scores import Classes, Column, Counted
+from unet_med.data.class_names import ClassNames
+from unet_med.metrics.score import Score
+
+Array = np.ndarray[Any, Any]
+
+CLINICAL = "clinical"
+FAMILIES: dict[str, Mapping[str, Score]] = {
+    "isbi": scores.ISBI,
+    "instances": scores.INSTANCES,
+    "ctc": scores.CTC,
+    "ap": scores.AP,
+}
+SUFFIXES = {
+    CLINICAL: ("_mask", ""),
+    "isbi": ("_probabilities", "_mask", ""),
+    "instances": ("_instances", ""),
+    "ctc": ("_instances", ""),
+    "ap": ("_instances", ""),
+}
+METRICS_OF_KIND: dict[str, tuple[str, ...]] = {
+    "mask": ("isbi", CLINICAL),
+    "classes": (CLINICAL,),
+    "instances": ("isbi", "ctc", "ap"),
+}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of one case.
+
+    Attributes:
+        result: the result's.
+        truth: the label's.
+        choice: `time` and `axes` with which the image was read.
+    """
+
+    result: str
+    truth: str
+    choice: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self, kind: str) -> tuple[Array, Array]:
+        """Result, on the grid of its truth, and truth, `(X, Y[, Z])`."""
+        from unet_med import data
+
+        truth = data.load_label(self.truth, kind, **self.choice)
+        return self.turned(data.load_label(self.result, kind)), truth
+
+    def turned(self, array: Array) -> Array:
+        """What was read from the result, turned onto the grid of the truth."""
+        from unet_med import data
+
+        names = f"result {Path(self.result).name}", f"its truth {Path(self.truth).name}"
+        choice = data.label_choice(self.choice)
+        return data.turned_onto(array, self.result, self.truth, names, **choice)
+
+
+@dataclass(frozen=True)
+class Family:
+    """How cases are scored.
+
+    Attributes:
+        name: as `--metrics` calls it.
+        columns: of the table.
+        count: from the files of one case to what is counted in it.
+        classes: of the table.
+    """
+
+    name: str
+    columns: Mapping[str, Column]
+    count: Callable[[Files], Counted]
+    classes: Classes | None = None
+
+
+def choose(metrics: str | None, kind: str, *, millimetres: bool) -> str:
+    """The family asked for, or that of the labels' kind.
+
+    Args:
+        metrics: what was asked for; None: nothing.
+        kind: what the truth's values mean.
+        millimetres: the truths state their pixel size in millimetres.
+
+    Raises:
+        ValueError: the family does not fit the kind.
+    """
+    if metrics is None:
+        own = {"classes": CLINICAL, "mask": CLINICAL if millimetres else "isbi"}
+        return own.get(kind, "instances")
+    if metrics not in METRICS_OF_KIND[kind]:
+        raise ValueError(
+            f"--metrics {metrics} does not fit labels that are {kind}: "
+            f"use {' or '.join(METRICS_OF_KIND[kind])}, leave it out, or say what they are with "
+            "--label-kind"
+        )
+    return metrics
+
+
+def challenge(name: str) -> Family:
+    """A family whose scores pool what they count, without classes."""
+    wanted = FAMILIES[name]
+    read = _interiors if name == "isbi" else _instances
+    return Family(
+        name,
+        scores.columns_of(wanted),
+        lambda files: scores.count_scores(*read(files), wanted),
+    )
+
+
+def clinical(rules: Clinical, kind: str, names: ClassNames, *, strict: bool = False) -> Family:
+    """The family of scores in physical units, for each class.
+
+    Args:
+        rules: what is measured.
+        kind: what the truth's values mean.
+        names: of the classes.
+        strict: every class must have one.
+    """
+    name_of = partial(_name_of, kind=kind, names=names)
+    needed = names if strict else None
+    return Family(
+        CLINICAL,
+        rules.columns,
+        partial(_count_clinical, rules=rules, kind=kind, needed=needed),
+        Classes(name_of, rules.absent),
+    )
+
+
+def _name_of(value: int, kind: str, names: ClassNames) -> str:
+    if value in names:
+        return names[value]
+    return "foreground" if kind == "mask" else str(value)
+
+
+def _count_clinical(files: Files, rules: Clinical, kind: str, needed: ClassNames | None) -> Counted:
+    from unet_med import data
+
+    headers = (
+        data.load_header(files.truth, **data.label_choice(files.choice)),
+        data.load_header(files.result),
+    )
+    if (dims := len(headers[0].spatial_shape)) != rules.dims:
+        kinds = {2: "a plane", 3: "a volume"}
+        raise ValueError(
+            f"truth {Path(files.truth).name} is {kinds[dims]}, and the first one "
+            f"{kinds[rules.dims]}: score them apart"
+        )
+    sizes = size_of(headers, rules.unit)
+    result, truth = files.load("instances" if kind == "mask" else "classes")
+    if kind == "mask":
+        result, truth = ((label > 0).astype(np.uint8) for label in (result, truth))
+    counted = rules.count(result, truth, sizes)
+    if needed is not None and (unnamed := sorted(set(counted) - set(needed))):
+        raise ValueError(
+            f"the value {unnamed[0]} of {Path(files.truth).name} or its result has no name: the "
+            f"classes are {', '.join(f'{v}={n}' for v, n in needed.items())}; add it to "
+            "--class-names"
+        )
+    return counted
+
+
+def _instances(files: Files) -> tuple[Array, Array]:
+    result, truth = files.load("instances")
+    return result.T, truth.T
+
+
+def _interiors(files: Files) -> tuple[Array, Array]:
+    """Probability of foreground and true interior, `([Z,] Y, X)`."""
+    from unet_med import data
+
+    truth = data.load_label(files.truth, "instances", **files.choice).T
+    return _foreground(files), _interior(truth)
+
+
+def _foreground(files: Files) -> Array:
+    """Probability of foreground: the last of several channels, or a mask or instances."""
+    from unet_med import data
+
+    if data.load_header(files.result).has_channels:
+        array: Array = data.load_image(files.result).numpy()  # (C, X, Y[, Z])
+        if len(array) > 1:
+            return files.turned(array[-1]).T
+    label = files.turned(data.load_label(files.result, "instances"))
+    return _interior(label.T).astype(np.float32)
+
+
+def _interior(label: Array) -> Array:
+    """Foreground of each plane, with a border where instances touch; a mask as it is."""
+    from unet_med.instances import separate
+
+    planes = label if label.ndim == 3 else label[None]
+    apart = [separate(np.maximum(plane, 0)) > 0 for plane in planes]
+    return np.stack(apart).reshape(label.shape)

@@ -1,0 +1,193 @@
+"""`unet-med measure`: sizes, counts and intensities of results, without truth."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.cli.clinical import PIXELS, size_factor, size_of, size_unit, states_size
+from unet_med.cli.evaluate import say_left
+from unet_med.cli.matching import case_of, find_results
+from unet_med.cli.measuring import Scores, Size, class_rows, object_rows, object_sizes, whole_scores
+from unet_med.cli.options import choice_of
+from unet_med.cli.scores import check_suffix, format_table
+from unet_med.data.cases import Case, case_name, same_name, shown
+from unet_med.data.class_names import ClassNames, told_names
+from unet_med.data.grids import Grid, turn_onto
+from unet_med.errors import one_line, user_error
+from unet_med.report.provenance import read_record, recorded_names
+from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable, write_long, write_scores
+
+Array = np.ndarray[Any, Any]
+
+MASK, INSTANCES = "_mask", "_instances"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Results of one case.
+
+    Attributes:
+        mask: file of its classes, or of its foreground.
+        instances: file of its objects.
+        image: its image, where one was named.
+    """
+
+    mask: str | None = None
+    instances: str | None = None
+    image: Case | None = None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is to be measured.
+
+    Attributes:
+        names: of the classes.
+        objects: a row an object in place of a row a class.
+        choice: which image of files that hold several; see `load_image`.
+    """
+
+    names: ClassNames
+    objects: bool
+    choice: Mapping[str, Any]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a row a case and class; write the tables where asked."""
+    check_suffix("--output", args.output)
+    check_suffix("--long", args.long)
+    names = told_names(args.class_names) if args.class_names else None
+    choice = choice_of(args)
+    if args.images is None and (idle := [name for name in choice if name != "pixel_size"]):
+        raise ValueError(f"--{idle[0]} has no effect without --images: leave it out")
+    table = measure(args.results, args.images, names, objects=args.objects, choice=choice)
+    print(format_table(table))
+    if args.output:
+        write_scores(table, Path(args.output))
+    if args.long:
+        write_long(table, Path(args.long))
+    return say_left(table)
+
+
+def measure(
+    results: str,
+    images: str | None = None,
+    names: ClassNames | None = None,
+    *,
+    objects: bool = False,
+    choice: Mapping[str, Any] | None = None,
+) -> ScoreTable:
+    """Measure the classes and objects of results, one case at a time.
+
+    Args:
+        results: folder of results, or one file.
+        images: folder of their images, one file, or a data list, for intensities.
+        names: of the classes; None: as the record of the results says.
+        objects: a row an object in place of a row a class.
+        choice: which image of files that hold several; see `load_image`.
+
+    Raises:
+        ValueError: no case can be measured; names the first and why.
+    """
+    cases = find_cases(results)
+    known = _images(images, cases)
+    ask = Ask(_names(results) if names is None else names, objects, choice or {})
+    rows: list[ScoreRow] = []
+    failures: list[Exception] = []
+    for name, found in cases.items():
+        try:
+            image = None if known is None else _image(name, known, images)
+            measured = _measure(replace(found, image=image), ask)
+            rows += [ScoreRow(CASE, name, label, scores) for label, scores in measured]
+        except Exception as error:
+            if user_error(error) is None:
+                raise
+            failures.append(error)
+            rows.append(ScoreRow(FAILED, name, note=one_line(error)))
+    if len(failures) == len(cases):
+        raise failures[0]
+    columns = dict.fromkeys(column for row in rows for column in row.scores)
+    return ScoreTable(tuple(columns), tuple(rows))
+
+
+def find_cases(results: str) -> dict[str, Found]:
+    """Results by the names of their cases.
+
+    Raises:
+        ValueError: a folder without results.
+    """
+    files = find_results(results)
+    parts: dict[str, dict[str, Any]] = {}
+    for name, path in files.items():
+        case = case_of(path)
+        kind = INSTANCES if name.endswith(INSTANCES) else MASK
+        if not name.endswith("_probabilities"):
+            parts.setdefault(same_name(case), {})[kind[1:]] = path
+    if not parts:
+        raise ValueError(f"{results} holds no masks and no instances: nothing can be measured")
+    return {case: Found(**found) for case, found in parts.items()}
+
+
+def _names(results: str) -> ClassNames:
+    with suppress(ValueError):  # a record that is none says nothing
+        return recorded_names(read_record(results))
+    return {}
+
+
+def _images(images: str | None, cases: Mapping[str, Found]) -> dict[str, Case] | None:
+    """Images by name; of one case and one image, whatever their names."""
+    from unet_med import data
+
+    if images is None:
+        return None
+    known = {same_name(case_name(i["image"])): i["image"] for i in data.find_images(images)}
+    if len(cases) == 1 and len(known) == 1:
+        return dict(zip(cases, known.values(), strict=True))
+    return known
+
+
+def _image(case: str, known: Mapping[str, Case], images: str | None) -> Case:
+    for name in (case, f"{case}_0000"):
+        if name in known:
+            return known[name]
+    raise ValueError(f"no image for the result {case} in {images}: leave --images out, or add it")
+
+
+def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, Scores]]:
+    """Rows of one case: the name of the class or the number of the object, and its scores."""
+    from unet_med import data
+
+    path = found.instances if ask.objects or not found.mask else found.mask
+    if path is None:
+        raise ValueError(f"{found.mask} has no {INSTANCES[1:]} beside it: predict with --instances")
+    kind = "instances" if path == found.instances else "classes"
+    label = data.load_label(path, kind)
+    header = data.load_header(path, pixel_size=ask.choice.get("pixel_size"))
+    unit = header.spatial_unit if states_size(header) else PIXELS
+    pixel = float(np.prod(size_of([header], unit))) * size_factor(unit, label.ndim)
+    size = Size(size_unit(unit, label.ndim), pixel)
+    grey = None if found.image is None else _grey(found.image, path, ask.choice)
+    if ask.objects:
+        yield from object_rows(label, size, grey)
+    elif kind == "instances":
+        yield "", whole_scores(label > 0, size, object_sizes(label), grey)
+    else:
+        pieces = None if found.instances is None else data.load_label(found.instances, "instances")
+        yield from class_rows(label, size, grey, ask.names, pieces)
+
+
+def _grey(image: Case, path: str, choice: Mapping[str, Any]) -> Array:
+    """The image `(C, X, Y[, Z])`, on the grid of its result."""
+    from unet_med import data
+
+    array: Array = data.load_image(image, **choice).numpy()
+    own = Grid.of(data.load_header(image, **choice), f"image {shown(image)}")
+    turn = turn_onto(own, Grid.of(data.load_header(path), f"its result {Path(path).name}"))
+    return np.stack([turn.of_array(channel) for channel in array])

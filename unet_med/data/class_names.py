@@ -1,0 +1,108 @@
+"""Names of classes: told in words, or by the `labels` of a `dataset.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_med.data.labels import IGNORED
+
+MOST_CLASSES = 256
+SIGNS = ("$", "@", "%")  # of MONAI's configs, which act on what follows
+ClassNames = Mapping[int, str]  # by the value in the files
+
+
+def told_names(words: Sequence[str]) -> dict[int, str]:
+    """Names as a user tells them.
+
+    Args:
+        words: names of the values 1, 2, ...; or `VALUE=NAME`; or one `dataset.json`. A first word
+            `background` is passed over.
+
+    Raises:
+        ValueError: two names for one value, one name for two, or a file without names.
+
+    >>> told_names(["liver", "spleen"]), told_names(["2=core", "4=rim"])
+    ({1: 'liver', 2: 'spleen'}, {2: 'core', 4: 'rim'})
+    """
+    if len(words) == 1 and words[0].lower().endswith(".json"):
+        return _of_file(Path(words[0]))
+    names: dict[int, str] = {}
+    first = 0 if words[0].lower() == "background" else 1
+    for place, word in enumerate(words, first):
+        if not place:
+            continue
+        value, _, name = word.partition("=")
+        number, name = (int(value), name) if value.strip().isdecimal() else (place, word)
+        if number in names:
+            raise ValueError(f"--class-names {' '.join(words)}: two names for the value {number}")
+        names[number] = name.strip()
+    return checked_names(names, f"--class-names {' '.join(words)}")
+
+
+def listed_names(path: Path) -> dict[int, str]:
+    """Names in the `labels` of a data list; empty where it has none.
+
+    The Decathlon writes `{"1": "liver"}`, nnU-Net `{"liver": 1}`. Background, the label to ignore
+    and regions of several values are left out.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    labels = content.get("labels") if isinstance(content, dict) else None
+    if not isinstance(labels, dict):
+        return {}
+    pairs = [_value_and_name(key, value) for key, value in labels.items()]
+    names = {value: name for value, name in (pair for pair in pairs if pair) if value > 0}
+    names = {v: n for v, n in names.items() if n.lower() != "ignore" and v != IGNORED}
+    return checked_names(names, f"the labels of {path}")
+
+
+def checked_names(names: ClassNames, source: str) -> dict[int, str]:
+    """The same names, where each is one and no two classes share one.
+
+    Raises:
+        ValueError: an empty name, or two classes of one name.
+    """
+    for value, name in names.items():
+        if not name or name.startswith(SIGNS):
+            raise ValueError(
+                f"{source}: {name!r} cannot be the name of class {value}: choose one that is not "
+                f"empty and does not begin with {' '.join(SIGNS)}"
+            )
+        if (other := next(v for v, n in names.items() if n == name)) != value:
+            raise ValueError(f"{source}: the classes {other} and {value} are both called {name}")
+    return dict(names)
+
+
+def require_few(values: Iterable[Any]) -> None:
+    """Refuse labels of more values than there are classes.
+
+    Raises:
+        ValueError: they are too many.
+    """
+    if len(list(values)) > MOST_CLASSES:
+        raise ValueError(
+            f"the labels hold more than {MOST_CLASSES} values, too many to be classes: "
+            "use --label-kind instances"
+        )
+
+
+def _of_file(path: Path) -> dict[int, str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    if names := listed_names(path):
+        return names
+    raise ValueError(f"{path} names no classes under 'labels': write the names themselves")
+
+
+def _value_and_name(key: Any, value: Any) -> tuple[int, str] | None:
+    """One entry of either kind; None: a region of several values, or no entry."""
+    if isinstance(value, str) and str(key).strip().isdecimal():
+        return int(key), value.strip()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value, str(key).strip()
+    return None

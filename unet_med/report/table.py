@@ -1,0 +1,167 @@
+"""Tables of scores: a row a case and class, means and pooled values; to and from files.
+
+What a row is stands in a column of its own, `row`, so that no case and no class can be taken for a
+mean, whatever its name.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from unet_med.data.atomic import atomic_write
+
+CASE = "case"
+CASE_MEAN = "case mean"  # over the classes of one case
+MISSING, FAILED = "missing", "failed"  # cases without scores
+MEAN, POOLED = "mean", "pooled"  # over cases; of what was counted in all of them
+LOW, HIGH = " 2.5 %", " 97.5 %"  # ends of the interval of one of these
+KEYS = ("row", "case", "class")
+NOTE = "note"
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One row of a table.
+
+    Attributes:
+        row: what it is, such as `"case"`, `"missing"`, `"mean"` or `"pooled 2.5 %"`.
+        case: name of the case; empty where it is not of one.
+        label: name of the class; empty where it is not of one.
+        scores: by column; None where a score is not defined.
+        note: why a case has no scores.
+    """
+
+    row: str
+    case: str = ""
+    label: str = ""
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of cases, and of all of them.
+
+    Attributes:
+        columns: names of the scores.
+        rows: in the order of the cases, then those of all of them.
+        about: what was scored: `label_kind`, `metrics`, `interval`, `truth`.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[ScoreRow, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def statistic(self) -> str:
+        """What sums the cases up: the mean where classes are scored, else what is pooled."""
+        known = {row.row for row in self.rows}
+        classes = any(row.label for row in self.rows)
+        return MEAN if classes or POOLED not in known else POOLED
+
+    def of(self, *kinds: str) -> list[ScoreRow]:
+        """Rows of some kinds."""
+        return [row for row in self.rows if row.row in kinds]
+
+    @property
+    def left(self) -> list[ScoreRow]:
+        """Cases without scores."""
+        return self.of(MISSING, FAILED)
+
+
+def plain(score: float) -> float | None:
+    """A score as JSON knows it: None where it is not defined."""
+    return None if isnan(score) else float(score)
+
+
+def write_scores(table: ScoreTable, path: Path) -> None:
+    """Write a table as JSON, or as CSV without what it is about, by suffix."""
+    rows = [_cells(row, table.columns) for row in table.rows]
+    if path.suffix == ".json":
+        content = {"about": dict(table.about), "columns": list(table.columns), "rows": rows}
+        _write(path, json.dumps(content, indent=2) + "\n")
+    else:
+        _write_csv(path, [*KEYS, *table.columns, NOTE], rows)
+
+
+def write_long(table: ScoreTable, path: Path) -> None:
+    """Write the cases of a table as `case,class,metric,value`, JSON or CSV by suffix.
+
+    A case without a result has one row, whose metric is `missing` or `failed` and whose value 1.
+    """
+    rows = list(_long(table))
+    if path.suffix == ".json":
+        _write(path, json.dumps(rows, indent=2) + "\n")
+    else:
+        _write_csv(path, ["case", "class", "metric", "value"], rows)
+
+
+def read_scores(path: Path) -> ScoreTable:
+    """The table that `write_scores` wrote.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        ValueError: the file holds no such table; names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        text = path.read_text(encoding="utf-8")
+        return _from_json(text) if path.suffix == ".json" else _from_csv(text)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(
+            f"{path} is no table of scores: name the file of `unet-med evaluate --output`"
+        ) from None
+
+
+def _cells(row: ScoreRow, columns: tuple[str, ...]) -> dict[str, Any]:
+    scores = {column: row.scores.get(column) for column in columns}
+    return dict(zip(KEYS, (row.row, row.case, row.label), strict=True)) | scores | {NOTE: row.note}
+
+
+def _long(table: ScoreTable) -> Iterator[dict[str, Any]]:
+    for row in table.of(CASE, MISSING, FAILED):
+        scores = row.scores if row.row == CASE else {row.row: 1}
+        for metric, value in scores.items():
+            yield {"case": row.case, "class": row.label, "metric": metric, "value": value}
+
+
+def _from_json(text: str) -> ScoreTable:
+    content = json.loads(text)
+    columns = tuple(content["columns"])
+    return ScoreTable(columns, tuple(_row(r, columns) for r in content["rows"]), content["about"])
+
+
+def _from_csv(text: str) -> ScoreTable:
+    header, *lines = csv.reader(text.splitlines())
+    if tuple(header[:3]) != KEYS or header[-1] != NOTE:
+        raise ValueError("other columns")
+    columns = tuple(header[3:-1])
+    return ScoreTable(
+        columns, tuple(_row(dict(zip(header, line, strict=True)), columns) for line in lines)
+    )
+
+
+def _row(cells: Mapping[str, Any], columns: tuple[str, ...]) -> ScoreRow:
+    values = {column: cells[column] for column in columns}
+    scores = {c: None if value in (None, "") else float(value) for c, value in values.items()}
+    row, case, label, note = (str(cells[key]) for key in (*KEYS, NOTE))
+    return ScoreRow(row, case, label, scores, note)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _write_csv(path: Path, header: list[str], rows: list[dict[str, Any]]) -> None:
+    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, header)
+        writer.writeheader()
+        writer.writerows(rows)
