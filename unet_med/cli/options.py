@@ -28,6 +28,15 @@ _MAX_BYTES = option(
     metavar="N",
 )
 _CHOICE = (
+    option(
+        "--series",
+        "series of TIFFs with several, from 0; or the UID of one DICOM series in a folder",
+        id="reader::series",
+        resumed="same",
+        blocks=False,
+        type=lambda text: text if "." in text else int(text),
+        metavar="N|UID",
+    ),
     *(
         option(
             f"--{name}",
@@ -37,7 +46,7 @@ _CHOICE = (
             blocks=False,
             **_NUMBER,
         )
-        for name in ("series", "time", "channel")
+        for name in ("time", "channel")
     ),
     option(
         "--axes",
