@@ -10,6 +10,7 @@ import pytest
 from image_files import load
 
 pytest.importorskip("pydicom")
+import pydicom
 from dicom_images import GEOMETRIES, affine_of, write_enhanced, write_series
 
 from unet_med.data import AutoReader, find_images, find_pairs, load_header, save_image
@@ -137,6 +138,20 @@ def test_enhanced_mr_lies_where_its_frames_say(geometry: str, tmp_path: Path, rn
     slopes = [1.0, 0.5, 2.0, 1.0, 0.25]
     write_enhanced(tmp_path / "mr.dcm", volume, geometry, slopes=slopes)
     np.testing.assert_allclose(load(tmp_path / "mr.dcm")[0], volume * slopes)
+
+
+def test_enhanced_mr_may_be_compressed_but_not_beyond_bounds(tmp_path: Path, rng: Any) -> None:
+    volume = rng.integers(0, 3000, (8, 6, 5))
+    write_enhanced(tmp_path / "mr.dcm", volume)
+    dataset = pydicom.dcmread(tmp_path / "mr.dcm")
+    dataset.compress(pydicom.uid.RLELossless)
+    dataset.save_as(tmp_path / "rle.dcm")
+    np.testing.assert_array_equal(load(tmp_path / "rle.dcm")[0], volume)
+    dataset.decompress()
+    dataset.compress(pydicom.uid.JPEGLSLossless)
+    dataset.save_as(tmp_path / "ls.dcm")
+    with pytest.raises(ValueError, match=r"stored as JPEG-LS Lossless .* decompress it first"):
+        load(tmp_path / "ls.dcm")
 
 
 def test_frames_without_place_are_refused(tmp_path: Path, rng: Any) -> None:

@@ -193,6 +193,12 @@ PREDICT = (
     ),
     option("--instances", "also write instance labels", **_FLAG),
     option("--probabilities", "also write class probabilities (float32)", **_FLAG),
+    option(
+        "--dicom-seg",
+        "of DICOM series also write the classes as DICOM SEG, NAME_seg.dcm",
+        blocks=False,
+        **_FLAG,
+    ),
     *_CHOICE,
     _TRUST,
     option("--fail-fast", "end with the first image that fails", blocks=False, **_FLAG),
@@ -375,6 +381,8 @@ def refuse_without_effect(args: argparse.Namespace, *, by_blocks: bool = False) 
 
 
 def _instead(each: Option) -> str:
+    if each.name == "--dicom-seg":
+        return "where images are no DICOM series: leave it out"
     if each in _CHOICE:
         return "where a file is taken as it is: save the image that you mean in a file of its own"
     return "where there is one image and every failure ends the run: leave it out"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unet_med import bundle
 from unet_med.bundle.trust import require_trust
 from unet_med.cli.device import choose_device
+from unet_med.cli.extras import require
 from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
 from unet_med.cli.shard import images_of, shard_of
@@ -83,6 +84,8 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     """Segment images that fit into memory, with MONAI's evaluator."""
     weights = bundle.find_weights(folder)
     check_folder(args.output)
+    if args.dicom_seg:
+        _check_dicom_seg(folder, images)
     settings: dict[str, Any] = {
         "images": [_absolute(image) for image in images],
         "output_dir": Path(args.output).absolute(),
@@ -100,6 +103,22 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     workflow.run()
     return _summarize(len(images), getattr(workflow.evaluator, "faults", []), args.output)
+
+
+def _check_dicom_seg(folder: Path, images: Sequence[Files]) -> None:
+    """Refuse to promise a DICOM SEG of what none can be made of, before the work is done."""
+    from unet_med.data.dicom_seg import require_classes, require_series
+
+    require("dicom", "--dicom-seg")
+    config = _inference(folder)
+    if "dicom_seg" not in config:
+        raise ValueError(
+            f"{folder} was made by an earlier version, without `dicom_seg` in its inference.json: "
+            "leave out --dicom-seg, or take configs/inference.json of `unet-med init`"
+        )
+    require_classes(str(config.get("label_kind")))
+    for image in images:
+        require_series(files_of(image)[0])
 
 
 def _summarize(count: int, faults: Sequence[Fault], output: str) -> int:
@@ -138,10 +157,15 @@ def _images(paths: list[str], bundle: Path) -> list[Files]:
 
 def _channels(folder: Path) -> int:
     """How many the network of a bundle takes; 1 where it does not say so plainly."""
-    path = folder / "configs" / "inference.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = content.get("in_channels")
+    found = _inference(folder).get("in_channels")
     return found if isinstance(found, int) else 1
+
+
+def _inference(folder: Path) -> dict[str, Any]:
+    """How a bundle predicts, as its file says; empty where there is none."""
+    path = folder / "configs" / "inference.json"
+    content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return content
 
 
 def _is_file(output: str) -> bool:
@@ -169,4 +193,5 @@ def _is_large(path: str) -> bool:
 
 def _outputs(args: argparse.Namespace) -> list[str]:
     wanted = {"instances": args.instances, "probabilities": args.probabilities}
+    wanted |= {"seg": args.dicom_seg}
     return ["mask", *(name for name, yes in wanted.items() if yes)]

@@ -29,6 +29,7 @@ _MODULE_OF = {
     "SyntheticCells": "synthetic",
     "SyntheticShapes": "synthetic",
     "AutoReader": "auto_reader",
+    "DicomSegWriter": "dicom_seg",
     "label_choice": "auto_reader",
     "load_header": "files",
     "load_image": "files",

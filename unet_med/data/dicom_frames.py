@@ -17,6 +17,11 @@ MULTI_FRAME = {  # enhanced CT, MR and PET, and what is converted to them
 }
 
 
+_BOUNDED = {  # what pydicom decodes to no more than the header declares, or Pillow allows
+    "1.2.840.10008.1.2" + end for end in ("", ".1", ".2", ".5", ".4.50", ".4.90", ".4.91")
+}
+
+
 class Frames(NamedTuple):
     """Where the frames of a file lie, in the order in which they are stored.
 
@@ -62,19 +67,19 @@ def pixels_of(path: Path) -> np.ndarray:
     """Pixels `(N, Y, X)` in the order in which the frames are stored, each rescaled as it says.
 
     Raises:
-        ValueError: they have colours, or pydicom cannot decode them.
+        ValueError: they have colours, or are compressed in another way than RLE, JPEG or
+            JPEG 2000.
     """
     dataset = read_dataset(path, pixels=True)
     if dataset.SamplesPerPixel != 1:
         raise ValueError("its frames have colours, which are not read: save it as single images")
-    try:
-        stored = dataset.pixel_array
-    except Exception as error:
-        name = dataset.file_meta.TransferSyntaxUID.name
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax not in _BOUNDED:
         raise ValueError(
-            f"its pixels are stored as {name}, which cannot be decoded here: decompress it first "
-            "(gdcmconv --raw, dcmdjpeg)"
-        ) from error
+            f"its pixels are stored as {syntax.name}, which is not decoded here: decompress it "
+            "first (gdcmconv --raw, dcmdjpeg, dcmdjpls)"
+        )
+    stored = dataset.pixel_array
     stored = stored.reshape(-1, dataset.Rows, dataset.Columns)
     scales = np.array([_rescale(dataset, k) for k in range(len(stored))])[..., None, None]
     if (scales == np.round(scales)).all():

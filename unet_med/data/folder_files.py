@@ -12,7 +12,7 @@ from unet_med.data.dicom_files import holds_dicom
 from unet_med.data.formats import DICOM, SUFFIXES, format_of, stem
 
 RECORD = "record.json"  # what a prediction leaves beside its results
-RESULTS = ("_mask", "_instances", "_probabilities")  # endings of the results' names
+RESULTS = ("_mask", "_instances", "_probabilities", "_seg")  # endings of the results' names
 
 
 def image_files(images: str | Path) -> list[Path]:

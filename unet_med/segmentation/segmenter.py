@@ -22,7 +22,7 @@ from unet_med.networks import load_weights
 from unet_med.segmentation.arrays import from_array, from_source
 from unet_med.segmentation.result import Segmentation
 
-OUTPUTS = ("mask", "instances", "probabilities")
+OUTPUTS = ("mask", "instances", "probabilities", "seg")
 
 
 class Segmenter:
@@ -172,7 +172,7 @@ class Segmenter:
 
         Args:
             item: `image`, and the logits as `pred`, both `(C, X, Y[, Z])`.
-            outputs: what is wanted, of `mask`, `instances` and `probabilities`.
+            outputs: what is wanted, of `mask`, `instances`, `probabilities` and `seg`.
             folder: where to write them; None: nowhere.
 
         Raises:
