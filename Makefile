@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FUZZ := -timeout=300 -rss_limit_mb=3000
 
-.PHONY: demo test bench conformance containers fuzz install lint docs napari mlflow clean
+.PHONY: demo test bench conformance fuzz install lint docs napari mlflow clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -51,6 +51,9 @@ napari:
 mlflow: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[mlflow]"
 	PYTHONUTF8=1 $(BIN)/python -m pytest tests/test_tracking.py
+
+.PHONY: ci containers
+ci: containers
 
 ## what the Dockerfile and apptainer.def install, in an environment of its own (TORCH_INDEX as there)
 containers:

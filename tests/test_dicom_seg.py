@@ -24,7 +24,7 @@ from unet_med.data import load_image, save_image, sha256
 from unet_med.data.segments import ABNORMAL, PRIVATE, STRUCTURE, TISSUE, segments_of
 
 VALUES = [0, 1, 2, 5]
-NAMES = {"0": "background", "1": "liver", "2": "größer", "3": "never found"}
+NAMES = {"0": "background", "1": "liver", "2": "größer 日本", "3": "never found"}
 TABLE = {"5": {"label": "Lesion", "color": [1, 2, 3]}}
 
 
@@ -140,9 +140,9 @@ def test_it_says_what_viewers_ask(bundle: Path, cohort: Path, results: Path) -> 
         assert algorithm.AlgorithmVersion == f"{__version__}, weights {weights[:16]}"
         assert algorithm.AlgorithmParameters == f"weights_sha256={weights}"
     assert [segment.SegmentNumber for segment in seg.SegmentSequence] == [1, 2, 3]
-    assert labels == ["liver", "größer", "Lesion"]
+    assert labels == ["liver", "größer 日本", "Lesion"]
     liver, lesion = ("10200004", "SCT", "Liver"), ("52988006", "SCT", "Lesion")
-    assert kinds == [liver, ("größer", "99UNETMED", "größer"), lesion]
+    assert kinds == [liver, ("größer日本", "99UNETMED", "größer 日本"), lesion]
     record = json.loads((results / "record.json").read_text())
     named = record["images"]["axial"]["dicom_seg"]
     assert named == {"file": "axial_seg.dcm", "uid": seg.SOPInstanceUID}

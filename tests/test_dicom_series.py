@@ -100,6 +100,7 @@ def test_of_several_series_one_is_chosen(tmp_path: Path, hounsfield: np.ndarray)
         ({"ImageOrientationPatient": [[1, 0, 0, 0, 1, 0]] * 5 + [[0, 1, 0, 0, 0, -1]]},
          "do not have one orientation"),
         ({"PixelSpacing": [[0.7, 0.7]] * 5 + [[0.7, 0.9]]}, "do not have one pixel size"),
+        ({"PixelSpacing": [[0.0, 0.0]] * 6}, "states a pixel size of 0"),
         ({"ImagePositionPatient": ""}, "6 images do not say where they lie"),
         ({"Modality": "SEG"}, "holds no DICOM series, only SEG"),
     ],

@@ -176,9 +176,12 @@ def _of_slices(headers: Headers) -> Series:
     if points is None or cosines is None:
         points, cosines = np.zeros((1, 3)), np.array([[1.0, 0, 0, 0, 1, 0]])
     first = readers[0]
-    order, affine = stack_planes(points, cosines, (*first.GetSpacing(), 1.0)[:3])
-    sized = any(first.HasMetaDataKey(tag) for tag in _PIXEL_SIZES)
-    return Series({files[k]: readers[k] for k in order}, affine, None, sized)
+    stated = [found[0] for tag in _PIXEL_SIZES if (found := _numbers([first], tag)) is not None]
+    x, y, z = (*first.GetSpacing(), 1.0)[:3]
+    if stated:  # GDCM reads 0 as 1
+        y, x = stated[0]
+    order, affine = stack_planes(points, cosines, (x, y, z))
+    return Series({files[k]: readers[k] for k in order}, affine, None, bool(stated))
 
 
 def _decode(headers: Mapping[Path, Any]) -> np.ndarray:

@@ -26,9 +26,11 @@ def stack_planes(
         Order of the planes, `(N,)`, and the affine, 4x4, voxel `(X, Y, Z)` to world, RAS, mm.
 
     Raises:
-        ValueError: the planes are not parallel, lie in one place, or not in equal steps
-            along their normal.
+        ValueError: a size is 0; or the planes are not parallel, lie in one place, or not in equal
+            steps along their normal.
     """
+    if not all(size > 0 for size in sizes):
+        raise ValueError("its header states a pixel size of 0, so that it is unknown")
     if np.ptp(cosines, axis=0).max() > 1e-3:
         raise ValueError("its slices do not have one orientation: save each stack as a series")
     row, column = (v / np.linalg.norm(v) for v in cosines[0].reshape(2, 3))
