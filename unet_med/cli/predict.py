@@ -82,10 +82,10 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
 
 def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     """Segment images that fit into memory, with MONAI's evaluator."""
-    weights = bundle.find_weights(folder)
-    check_folder(args.output)
     if args.dicom_seg:
         _check_dicom_seg(folder, images)
+    weights = bundle.find_weights(folder)
+    check_folder(args.output)
     settings: dict[str, Any] = {
         "images": [_absolute(image) for image in images],
         "output_dir": Path(args.output).absolute(),
@@ -103,22 +103,6 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     workflow.run()
     return _summarize(len(images), getattr(workflow.evaluator, "faults", []), args.output)
-
-
-def _check_dicom_seg(folder: Path, images: Sequence[Files]) -> None:
-    """Refuse to promise a DICOM SEG of what none can be made of, before the work is done."""
-    from unet_med.data.dicom_seg import require_classes, require_series
-
-    require("dicom", "--dicom-seg")
-    config = _inference(folder)
-    if "dicom_seg" not in config:
-        raise ValueError(
-            f"{folder} was made by an earlier version, without `dicom_seg` in its inference.json: "
-            "leave out --dicom-seg, or take configs/inference.json of `unet-med init`"
-        )
-    require_classes(str(config.get("label_kind")))
-    for image in images:
-        require_series(files_of(image)[0])
 
 
 def _summarize(count: int, faults: Sequence[Fault], output: str) -> int:
@@ -166,6 +150,22 @@ def _inference(folder: Path) -> dict[str, Any]:
     path = folder / "configs" / "inference.json"
     content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     return content
+
+
+def _check_dicom_seg(folder: Path, images: Sequence[Files]) -> None:
+    """Refuse to promise a DICOM SEG of what none can be made of, before the work is done."""
+    from unet_med.data.dicom_seg import require_classes, require_series
+
+    require("dicom", "--dicom-seg")
+    config = _inference(folder)
+    if "dicom_seg" not in config:
+        raise ValueError(
+            f"{folder} was made by an earlier version, without `dicom_seg` in its inference.json: "
+            "leave out --dicom-seg, or take configs/inference.json of `unet-med init`"
+        )
+    require_classes(str(config.get("label_kind")))
+    for image in images:
+        require_series(files_of(image)[0])
 
 
 def _is_file(output: str) -> bool:

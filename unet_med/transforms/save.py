@@ -37,13 +37,13 @@ class SaveSegmentationd(SaveImaged):
         keys: images `(C, X, Y[, Z])` on the grid of their source; their metadata, or those
             of `image_key`, name the source.
         output_dir: folder for the files, made if missing.
+        dicom_seg: writes the key `seg`, a `unet_med.data.DicomSegWriter`.
         suffixes: name part of each key; the key itself by default.
         output_dtype: one, or one a key: a NumPy dtype, `"label"` (the smallest integer
             dtype that holds the values), or None (32-bit floats for `"probabilities"`,
             labels for all else, MONAI's float masks too).
         image_key: entry whose metadata are used for keys without their own.
         allow_missing_keys: skip keys that an item lacks.
-        dicom_seg: writes the key `seg`, a `unet_med.data.DicomSegWriter`.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class SaveSegmentationd(SaveImaged):
         keys: KeysCollection,
         output_dir: str | os.PathLike[str] = ".",
         *,
+        dicom_seg: Any = None,
         suffixes: Mapping[str, str] | None = None,
         output_dtype: Any = None,
         image_key: str = "image",
         allow_missing_keys: bool = False,
-        dicom_seg: Any = None,
     ) -> None:
         super().__init__(
             keys,
@@ -64,10 +64,10 @@ class SaveSegmentationd(SaveImaged):
             allow_missing_keys=allow_missing_keys,
         )
         self.output_dir = Path(output_dir)
+        self.dicom_seg = dicom_seg
         self.suffixes = dict(suffixes or {})
         self.output_dtype = ensure_tuple_rep(output_dtype, len(self.keys))
         self.image_key = image_key
-        self.dicom_seg = dicom_seg
         self._source_of: dict[Path, str] = {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
