@@ -24,6 +24,9 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--tile-size": ["64"],
     "--seed": ["5"],
     "--validation": ["0.5"],
+    "--fold": ["1/2"],
+    "--group": ["(.)"],
+    "--split": ["split.json"],
     "--config": ["sparse"],
     "--series": ["0"],
     "--time": ["0"],
@@ -47,6 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     SyntheticCells(2, (40, 36), num_cells=4).write(folder)
     SyntheticCells(2, (40, 36), num_cells=4, seed=1).write(folder / "other")
+    (folder / "split.json").write_text('{"train": ["cells_000"], "val": ["cells_001"]}')
     return folder
 
 

@@ -138,6 +138,29 @@ PLAN = (
         type=float,
     ),
     option(
+        "--fold",
+        "K/N: hold out the K-th of N parts, counted from 0; K alone: of the folds of --split or of "
+        "the data list",
+        id="fold",
+        resumed="same",
+        metavar="K/N",
+    ),
+    option(
+        "--group",
+        "what is never on both sides: a key of the data list, or a regular expression whose first "
+        r"bracket names the group in a file's name, such as (sub-\d+)",
+        id="group",
+        resumed="same",
+        metavar="KEY|REGEX",
+    ),
+    option(
+        "--split",
+        "what is held out: a file of training and validation, or nnU-Net's splits_final.json",
+        id="split_file",
+        resumed="data",
+        metavar="FILE",
+    ),
+    option(
         "--config",
         "override files to merge in, in this order: paths of your own, or names, of {overrides}",
         id="overrides",
