@@ -202,8 +202,16 @@ PREDICT = (
     option("--bundle", "folder that `unet-med train` made", required=True),
     option(
         "--output",
-        "folder for the results, or NAME.ome.zarr or NAME.ome.tif: one image, block by block",
+        "folder for the results; or of one image NAME.nii.gz or NAME.nii for its mask, or "
+        "NAME.ome.zarr or NAME.ome.tif, block by block",
         required=True,
+    ),
+    option(
+        "--name",
+        "template of the results' names, such as {parent}_{stem}: of the file and the folder that "
+        "it lies in; {parent2}, {parent3} are further up ({stem})",
+        id="result_name",
+        metavar="TEMPLATE",
     ),
     option("--instances", "also write instance labels", **_FLAG),
     option("--probabilities", "also write class probabilities (float32)", **_FLAG),
@@ -238,7 +246,12 @@ PREDICT = (
         metavar="URL",
         **_BLOCKS,
     ),
-    option("--resume", "do the blocks that are missing", **_FLAG, **_BLOCKS),
+    option(
+        "--resume",
+        "skip images that the same weights and settings have done; of a prediction block by block, "
+        "do the blocks that are missing",
+        **_FLAG,
+    ),
 )
 COMMANDS = (
     Command(

@@ -58,6 +58,17 @@ def without_endings(
     return [file for file in files if names[file] not in marked]
 
 
+def is_result(file: Path, name: str) -> bool:
+    """Whether a file, or a folder that is one image, holds a result of the image of a name.
+
+    >>> is_result(Path("out/a_mask.nii.gz"), "a"), is_result(Path("out/a_mask_2.tif"), "a")
+    (True, False)
+    """
+    return same_name(stem(file)) in {same_name(name + end) for end in RESULTS} and bool(
+        format_of(file)
+    )
+
+
 def _is_image(file: Path) -> bool:
     if file.name.startswith(".") or not file.name.lower().endswith(SUFFIXES):
         return False
