@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -124,20 +125,20 @@ def test_what_is_done_is_skipped(
     assert len(before) == 2
     image(tmp_path / "in/a.tif", 9)  # another image now
     assert predict(tmp_path / "in", *words) == 0
-    assert "1 of 4 images skipped" in capsys.readouterr().out
+    assert "1 of 4 images skipped" in capsys.readouterr().err
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*_mask.tif")}
     assert len(after) == 4
     kept = [path.name for path, when in before.items() if after[path] == when]
     assert kept == ["c_mask.tif"]
     assert predict(tmp_path / "in", *words) == 0
-    assert "4 of 4 images skipped" in capsys.readouterr().out
+    assert "4 of 4 images skipped" in capsys.readouterr().err
     (tmp_path / "out/b_mask.tif").unlink()
     assert predict(tmp_path / "in", *words) == 0
-    assert "3 of 4 images skipped" in capsys.readouterr().out
+    assert "3 of 4 images skipped" in capsys.readouterr().err
     assert predict(tmp_path / "in", *words, "--probabilities") == 0  # which nobody has made yet
-    assert "images skipped" not in capsys.readouterr().out
+    assert "images skipped" not in capsys.readouterr().err
     assert predict(tmp_path / "in", *words, "--tta", "flips") == 0  # other settings
-    assert "images skipped" not in capsys.readouterr().out
+    assert "images skipped" not in capsys.readouterr().err
     assert sorted(record_of(tmp_path / "out")["images"]) == list("abcd")
 
 
@@ -184,7 +185,7 @@ def test_sessions_of_one_file_name(
     assert sorted(record_of(tmp_path / "out")["images"]) == ["sub-1_t1", "sub-2_t1"]
     again = [*words, "--name", "{parent2}_{stem}", "--resume"]
     assert predict(*paths, *again) == 0
-    assert "2 of 2 images skipped" in capsys.readouterr().out
+    assert "2 of 2 images skipped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_one_mask_in_a_file(
     assert left == {"sub-1.nii.gz", "sub-{2}.nii", "record.json"}
     assert sorted(record_of(tmp_path / "masks")["images"]) == ["sub-1", "sub-{2}"]
     assert predict(path, "--bundle", trained, "--output", file, "--resume") == 0
-    assert "1 of 1 images skipped" in capsys.readouterr().out
+    assert "1 of 1 images skipped" in capsys.readouterr().err
     path.write_text("no image")
     assert predict(path, "--bundle", trained, "--output", file) == 2
     assert not file.exists()
@@ -230,3 +231,22 @@ def test_one_mask_in_a_file(
     ):
         assert predict(*words, "--bundle", trained) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_bundle_of_an_earlier_version_says_what_it_lacks(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = shutil.copytree(trained, tmp_path / "old")
+    config = json.loads((old / "configs/inference.json").read_text(encoding="utf-8"))
+    config["dataset"]["data"] = "@data"
+    for id in ("skip_done", "todo", "result_name", "result_file"):
+        del config[id]
+    for part in (config["record"], config["finish"]["save"]):
+        del part["name"], part["file"]
+    (old / "configs/inference.json").write_text(json.dumps(config), encoding="utf-8")
+    path = image(tmp_path / "a.tif", 0)
+    words = [path, "--bundle", old, "--output", tmp_path / "out"]
+    for option, id in ((["--resume"], "skip_done"), (["--name", "x_{stem}"], "result_name")):
+        assert predict(*words, *option) == 2
+        assert f"earlier version, without `{id}` in" in capsys.readouterr().err
+    assert predict(*words) == 0

@@ -41,6 +41,8 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--labels": ["other/labels"],
     "--output": ["elsewhere"],
     "--resume": [],
+    "--quiet": [],
+    "--log-file": ["log.txt"],
     "--plan-only": [],
 }
 
@@ -100,7 +102,7 @@ def test_every_option_is_applied_or_refused_when_resumed(
         assert (code, "resume" in runs[0], changed) == (0, False, set())
     else:
         assert (code, runs[0]["resume"], changed) == (0, True, set())
-        assert option.name in ("--device", "--max-bytes", "--resume")
+        assert option.name in ("--device", "--max-bytes", "--resume", "--quiet", "--log-file")
 
 
 def test_what_it_was_begun_with_may_be_said_again(

@@ -27,6 +27,12 @@ _MAX_BYTES = option(
     resumed="new",
     metavar="N",
 )
+_LOGS = (
+    option("--quiet", "say nothing but results, warnings and errors", resumed="new", **_FLAG),
+    option(
+        "--log-file", "append all that is said, with times, to FILE", resumed="new", metavar="FILE"
+    ),
+)
 _CHOICE = (
     *(
         option(
@@ -190,6 +196,7 @@ TRAIN = (
         resumed="new",
         **_FLAG,
     ),
+    *_LOGS,
 )
 _TRUST = option(
     "--trust",
@@ -226,6 +233,7 @@ PREDICT = (
     ),
     _MAX_BYTES,
     _DEVICE,
+    *_LOGS,
     option("--block", "its sides, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS),
     option("--tile", "side of the network's input in a block, px", type=int, **_BLOCKS),
     option("--threads", "of each worker (1)", type=int, **_BLOCKS),

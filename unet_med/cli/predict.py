@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from unet_med.bundle.trust import require_trust
 from unet_med.cli.device import choose_device
 from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
+from unet_med.cli.saying import result, say, warn
 from unet_med.cli.shard import images_of, shard_of
 from unet_med.data.cases import Files, as_template, files_of, result_name, same_name
 from unet_med.data.datalist import look_for_images
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         in_blocks = [pair for pair in in_blocks if pair[0] in mine]
         options = {**options, "shard": None}
         if not mine:
-            print(f"no image is left for --shard {args.shard}")
+            say(f"no image is left for --shard {args.shard}")
     for image, output in in_blocks:
         from unet_med.cli import blocks
 
@@ -105,11 +105,12 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
         settings["checkpoint"] = weights.absolute()
     settings |= {"fail_fast": True} if args.fail_fast else {}
     settings |= {"skip_done": True} if args.resume else {}
-    print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
+    _require_known(settings, folder)
+    say("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     todo = len(workflow.evaluator.data_loader.dataset)
     if todo < len(images):
-        print(
+        say(
             f"{len(images) - todo} of {len(images)} images skipped: the same weights and settings "
             "have done them"
         )
@@ -123,13 +124,29 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
 def _summarize(count: int, faults: Sequence[Fault], output: str, folder: Path) -> int:
     """Say what was segmented, and of what was set aside the reasons; return the exit code."""
     if not faults:
-        print(f"{count} image(s) segmented, results in {output}")
+        result(f"{count} image(s) segmented, results in {output}")
         return 0
-    print(f"{count - len(faults)} of {count} images segmented, results in {output}")
-    print(f"{len(faults)} set aside (listed in {folder / 'failed.json'}):", file=sys.stderr)
+    result(f"{count - len(faults)} of {count} images segmented, results in {output}")
+    warn(f"{len(faults)} set aside (listed in {folder / 'failed.json'}):")
     for fault in faults:
-        print(f"  {Path(fault.image).name}: {fault.reason}", file=sys.stderr)
+        warn(f"  {Path(fault.image).name}: {fault.reason}")
     return 3
+
+
+def _require_known(settings: Mapping[str, Any], folder: Path) -> None:
+    """Refuse what a bundle of an earlier version would not heed."""
+    path = folder / "configs" / "inference.json"
+    known = bundle.load_config(path) if path.is_file() else {}
+    for id, option in (
+        ("skip_done", "--resume"),
+        ("result_file", f"--output {settings.get('result_file')}"),
+        ("result_name", "--name"),
+    ):
+        if id in settings and id not in known:
+            raise ValueError(
+                f"{folder} was made by an earlier version, without `{id}` in its inference.json: "
+                f"leave out {option}, or take configs/inference.json of `unet-med init`"
+            )
 
 
 def _absolute(image: Files) -> Files:
@@ -148,7 +165,7 @@ def _images(args: argparse.Namespace) -> list[Files]:
             others[0] if len(others) == 1 else others, _channels(Path(args.bundle))
         )
         for note in found.notes:
-            print(note)
+            say(note)
         images += [item["image"] for item in found.items]
     names = Counter(same_name(_name(image, args)) for image in images)
     for image in images:

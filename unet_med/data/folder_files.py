@@ -64,9 +64,8 @@ def is_result(file: Path, name: str) -> bool:
     >>> is_result(Path("out/a_mask.nii.gz"), "a"), is_result(Path("out/a_mask_2.tif"), "a")
     (True, False)
     """
-    return same_name(stem(file)) in {same_name(name + end) for end in RESULTS} and bool(
-        format_of(file)
-    )
+    ours = format_of(file) or file.suffix.lower() == ".dcm"
+    return bool(ours) and same_name(stem(file)) in {same_name(name + end) for end in RESULTS}
 
 
 def _is_image(file: Path) -> bool:
