@@ -19,6 +19,7 @@ from types import FrameType
 
 from unet_med.cli.option import build_parser
 from unet_med.cli.options import COMMANDS
+from unet_med.cli.saying import logged
 from unet_med.data.protection import budget
 from unet_med.errors import one_line, user_error
 
@@ -38,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser(COMMANDS).parse_args(argv)
     _hush_decoder()
     try:
-        with _terminable(), budget(getattr(args, "max_bytes", None)):
+        logs = logged(
+            getattr(args, "quiet", False),
+            getattr(args, "log_file", None),
+            sys.argv[1:] if argv is None else argv,
+        )
+        with _terminable(), budget(getattr(args, "max_bytes", None)), logs:
             command = importlib.import_module(f"unet_med.cli.{args.command.replace('-', '_')}")
             code: int | None = command.run(args)
     except KeyboardInterrupt as stop:

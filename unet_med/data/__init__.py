@@ -24,7 +24,7 @@ _MODULE_OF = {
     "summarize_label": "labels",
     "require_objects": "labels",
     "share_of": "datalist",
-    "split_validation": "datalist",
+    "split_validation": "splits",
     "stem": "formats",
     "SyntheticCells": "synthetic",
     "SyntheticShapes": "synthetic",

@@ -63,6 +63,16 @@ def without_endings(
     return [file for file in files if names[file] not in marked]
 
 
+def is_result(file: Path, name: str) -> bool:
+    """Whether a file, or a folder that is one image, holds a result of the image of a name.
+
+    >>> is_result(Path("out/a_mask.nii.gz"), "a"), is_result(Path("out/a_mask_2.tif"), "a")
+    (True, False)
+    """
+    ours = format_of(file) or file.suffix.lower() == ".dcm"
+    return bool(ours) and same_name(stem(file)) in {same_name(name + end) for end in RESULTS}
+
+
 def _is_image(file: Path) -> bool:
     name = file.name.lower()
     if name.startswith(".") or not name.endswith(SUFFIXES) or name.endswith(DICOM):

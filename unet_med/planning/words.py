@@ -30,6 +30,7 @@ def describe(plan: Plan) -> str:
     lines = {
         "images": f"{image_count(plan.data, value['spatial_dims'])}, {value['spatial_dims']}-D, "
         f"{value['in_channels']} channel(s)",
+        "split": plan.ids["split_file"].reason if plan.split else "as a config file says",
         "labels": labels + (" (decided from the values)" if assumed else ""),
         "pixels": _pixels(plan),
         "network": f"preset {value['preset']}, features {features}",

@@ -14,7 +14,7 @@ from monai.transforms.io.dictionary import SaveImaged
 from monai.utils.misc import ensure_tuple_rep
 
 from unet_med.data.array_writer import channel_first, known_unit, smallest_label_dtype
-from unet_med.data.cases import case_name, files_in
+from unet_med.data.cases import NAME, files_in, result_name
 from unet_med.data.files import save_image
 from unet_med.data.formats import result_suffix
 from unet_med.data.tiff_writer import TiffWriter
@@ -44,6 +44,8 @@ class SaveSegmentationd(SaveImaged):
             labels for all else, MONAI's float masks too).
         image_key: entry whose metadata are used for keys without their own.
         allow_missing_keys: skip keys that an item lacks.
+        name: template of NAME, see `unet_med.data.cases.result_name`.
+        file: write the one key of the one image here, whatever the names.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class SaveSegmentationd(SaveImaged):
         output_dtype: Any = None,
         image_key: str = "image",
         allow_missing_keys: bool = False,
+        name: str = NAME,
+        file: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             keys,
@@ -68,6 +72,8 @@ class SaveSegmentationd(SaveImaged):
         self.suffixes = dict(suffixes or {})
         self.output_dtype = ensure_tuple_rep(output_dtype, len(self.keys))
         self.image_key = image_key
+        self.name = name
+        self.file = None if file is None else Path(file)
         self._source_of: dict[Path, str] = {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -118,7 +124,7 @@ class SaveSegmentationd(SaveImaged):
         source = files[0]
         extension = ".dcm" if key == SEG else result_suffix(source)
         part = self.suffixes.get(str(key), key)
-        path = self.output_dir / f"{case_name(files)}_{part}{extension}"
+        path = self.file or self.output_dir / f"{result_name(files, self.name)}_{part}{extension}"
         if self._source_of.setdefault(path, source) != source:
             raise ValueError(
                 f"{path} would be written for {source} and for {self._source_of[path]}; "
