@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FUZZ := -timeout=300 -rss_limit_mb=3000
 
-.PHONY: demo test bench conformance fuzz install lint docs napari mlflow clean
+.PHONY: demo test ci bench conformance fuzz install lint docs napari mlflow clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -12,6 +12,16 @@ demo: $(VENV)/installed
 ## the whole suite and the linters
 test: $(VENV)/tested lint
 	PYTHONUTF8=1 $(BIN)/python -m pytest -n 2
+
+## what takes longer than the suite may: a pipeline of Snakemake, killed and run again
+ci: $(VENV)/tested $(VENV)-clinic/installed
+	PYTHONUTF8=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m clinic tests/clinic
+
+# in a folder of its own, where it cannot move a version that the package is tested with
+$(VENV)-clinic/installed: Makefile
+	$(PYTHON) -m venv $(VENV)-clinic
+	$(VENV)-clinic/bin/python -m pip install --quiet snakemake==9.27.1
+	touch $@
 
 ## speed against peers and limits on this machine, written into docs/reference/benchmarks.md
 bench: $(VENV)/benched
@@ -52,6 +62,16 @@ mlflow: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[mlflow]"
 	PYTHONUTF8=1 $(BIN)/python -m pytest tests/test_tracking.py
 
+.PHONY: ci containers
+ci: containers
+
+## what the Dockerfile and apptainer.def install, in an environment of its own (TORCH_INDEX as there)
+containers:
+	$(PYTHON) -m venv --clear build/container
+	sed -n 's/^RUN //p' Dockerfile | PATH="$(abspath build/container/bin):$$PATH" bash -eux
+	build/container/bin/unet-med doctor
+	build/container/bin/unet-med predict --help > build/container/help.txt
+
 ## feed damaged files to the readers, guided by coverage, for half an hour of CPU time
 fuzz: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet atheris==3.0.0
@@ -83,4 +103,4 @@ $(VENV)/documented: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-napari demo site
+	rm -rf $(VENV) $(VENV)-napari $(VENV)-clinic demo site

@@ -222,6 +222,11 @@ def test_copy_refuses_a_folder_in_use(tmp_path: Path) -> None:
         bundle.copy_bundle(tmp_path)
 
 
+def test_copy_takes_a_folder_of_empty_folders(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()  # as Snakemake makes them for its outputs
+    assert (bundle.copy_bundle(tmp_path) / "configs/train.json").is_file()
+
+
 def test_copy_has_the_two_workflows_and_no_experiment(trained: Path) -> None:
     names = {path.name for path in (trained / "workflows").iterdir()}
     assert names == {"train.py", "predict.py"}

@@ -238,7 +238,7 @@ def test_data_that_moved_are_found_again(
     words = ["--output", str(output), "--resume", "--epochs", "3", "--device", "cpu"]
     words += ["--images", f"{tmp_path}/here/pictures", "--labels", f"{tmp_path}/there/truth"]
     assert main(["train", *words]) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert f"--images {tmp_path}/here/pictures --labels {tmp_path}/there/truth" in said
     rows = (output / "models/learning_curve.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3"]

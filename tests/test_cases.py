@@ -91,7 +91,7 @@ def test_prediction_and_scores_of_a_list(
     results = tmp_path / "results"
     words = ["--bundle", cohort / "b", "--device", "cpu"]
     assert run("predict", cohort / "list.json", "--output", results, *words) == 0
-    assert "1 image(s) of 'test' of list.json" in capsys.readouterr().out
+    assert "1 image(s) of 'test' of list.json" in capsys.readouterr().err
     assert [file.name for file in results.glob("*.nii.gz")] == ["p3_mask.nii.gz"]
     record = json.loads((results / "record.json").read_text())
     files = [str(cohort / f"p3_{sequence}.nii.gz") for sequence in SEQUENCES]

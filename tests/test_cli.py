@@ -55,7 +55,7 @@ def test_prediction_and_scores(
     results = tmp_path / "results"
     words = ["--bundle", trained, "--output", results, "--instances", "--probabilities"]
     assert run("predict", f"{cells}/images", *words) == 0
-    assert "python -m monai.bundle run" in capsys.readouterr().out
+    assert "python -m monai.bundle run" in capsys.readouterr().err
     assert len(list(results.glob("*.tif"))) == 9
     probabilities = tifffile.imread(results / "cells_000_probabilities.tif")
     assert probabilities.shape == (2, 64, 72)  # (C, Y, X)
@@ -135,7 +135,7 @@ def test_stack_and_its_label_stack(tmp_path: Path, capsys: pytest.CaptureFixture
     tifffile.imwrite(tmp_path / "label.tif", (image > 99) * np.uint8(255), photometric="minisblack")
     words = ["--images", tmp_path / "image.tif", "--labels", tmp_path / "label.tif"]
     assert run("train", *words, *TRAIN, "--output", tmp_path / "out") == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "images    4, 2-D, 1 channel(s)" in said
     assert "a mask, its value besides 0 the foreground (decided from the values)" in said
 

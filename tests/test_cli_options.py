@@ -25,6 +25,9 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--tile-size": ["64"],
     "--seed": ["5"],
     "--validation": ["0.5"],
+    "--fold": ["1/2"],
+    "--group": ["(.)"],
+    "--split": ["split.json"],
     "--config": ["sparse"],
     "--series": ["0"],
     "--time": ["0"],
@@ -39,6 +42,8 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--labels": ["other/labels"],
     "--output": ["elsewhere"],
     "--resume": [],
+    "--quiet": [],
+    "--log-file": ["log.txt"],
     "--plan-only": [],
 }
 
@@ -48,6 +53,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     SyntheticCells(2, (40, 36), num_cells=4).write(folder)
     SyntheticCells(2, (40, 36), num_cells=4, seed=1).write(folder / "other")
+    (folder / "split.json").write_text('{"train": ["cells_000"], "val": ["cells_001"]}')
     return folder
 
 
@@ -97,7 +103,7 @@ def test_every_option_is_applied_or_refused_when_resumed(
         assert (code, "resume" in runs[0], changed) == (0, False, set())
     else:
         assert (code, runs[0]["resume"], changed) == (0, True, set())
-        assert option.name in ("--device", "--max-bytes", "--resume")
+        assert option.name in ("--device", "--max-bytes", "--resume", "--quiet", "--log-file")
 
 
 def test_what_it_was_begun_with_may_be_said_again(

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from unet_med import data
@@ -94,26 +92,6 @@ def test_monai_data_list(tmp_path: Path) -> None:
     (pair,) = data.find_pairs(tmp_path / "list.json")
     assert pair["label"] == str(tmp_path / "x" / "a_label.png")
     assert pair["fold"] == 0
-
-
-@given(count=st.integers(2, 40), fraction=st.floats(0.01, 0.99))
-def test_split_is_a_partition(count: int, fraction: float) -> None:
-    items = [{"image": str(k)} for k in range(count)]
-    training, validation = data.split_validation(items, fraction)
-    assert training
-    assert validation
-    assert sorted(training + validation, key=lambda i: int(i["image"])) == items
-
-
-def test_split_is_spread_evenly() -> None:
-    items = [{"image": k} for k in range(20)]
-    _, validation = data.split_validation(items, 0.1)
-    assert [item["image"] for item in validation] == [5, 15]
-
-
-def test_split_of_a_single_image_uses_it_twice() -> None:
-    items = [{"image": "only"}]
-    assert data.split_validation(items, 0.5) == (items, items)
 
 
 def names(pairs: list[dict]) -> list[tuple]:
@@ -297,10 +275,7 @@ def test_sections_of_a_list(tmp_path: Path) -> None:
     assert images.items == [{"image": str(tmp_path / "3.png")}]
     assert images.notes == ("1 image(s) of 'test' of list.json",)
     path.write_text(json.dumps([{**item(k), "fold": k % 2} for k in range(4)]))
-    training, held = data.split_validation(data.find_pairs(path), 0.5)
-    assert [i["fold"] for i in training] == [1, 1]
-    assert [i["fold"] for i in held] == [0, 0]
-    assert [i["fold"] for i in data.split_validation(data.find_pairs(path), fold=1)[1]] == [1, 1]
+    assert look_for_pairs(path).notes[1] == "one of its folds held out"
 
 
 @pytest.mark.parametrize(

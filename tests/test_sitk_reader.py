@@ -61,7 +61,7 @@ def test_a_dicom_series_is_one_volume(tmp_path, volume):
     np.testing.assert_array_equal(ours, volume)
     np.testing.assert_allclose(meta["affine"], np.diag([-0.5, -0.25, 2.0, 1.0]))
     write_dicom(tmp_path / "one", volume + 1, series="1.2.4")
-    with pytest.raises(ValueError, match=r"holds 2 DICOM series .*series_id"):
+    with pytest.raises(ValueError, match=r"holds 2 DICOM series: 1\.2\.3 .*--series UID"):
         load(tmp_path / "one")
     np.testing.assert_array_equal(SitkReader("1.2.4").get_data([tmp_path / "one"])[0], volume + 1)
     with pytest.raises(ValueError, match="no DICOM series"):

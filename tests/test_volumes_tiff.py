@@ -190,7 +190,7 @@ def test_shards_are_finished_into_a_tiff(
     )
     output.unlink()
     assert main([*words, "--shard", "0/2"]) == 0
-    assert f"unet-med job finish {output}" in capsys.readouterr().out
+    assert f"unet-med job finish {output}" in capsys.readouterr().err
     assert main(["job", "finish", str(output)]) == 2
     assert not output.exists()
     assert main(["job", "status", str(output)]) == 0

@@ -27,7 +27,8 @@ def copy_bundle(destination: str | Path, *, over: bool = False) -> Path:
     """Write a fresh bundle, without weights, into a new or empty folder.
 
     Args:
-        destination: folder to make.
+        destination: folder to make. Empty folders within it do no harm: systems that run jobs make
+            those of their outputs beforehand.
         over: write over a bundle that is there; other files in it stay.
 
     Returns:
@@ -37,11 +38,7 @@ def copy_bundle(destination: str | Path, *, over: bool = False) -> Path:
         FileExistsError: it holds something already, and not `over`.
     """
     root, destination = find_bundle(), Path(destination)
-    if (
-        not over
-        and destination.exists()
-        and (not destination.is_dir() or any(destination.iterdir()))
-    ):
+    if not over and destination.exists() and not _is_empty(destination):
         raise FileExistsError(f"{destination} exists and is not empty: choose a new folder")
     for part in PARTS:
         source, target = root / part, destination / part
@@ -71,6 +68,11 @@ def override_names() -> list[str]:
     contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
     programs = {"run", "initialize", "monai_version", "ids"}  # the last two: metadata, plan
     return [name for name, content in contents.items() if not programs & set(content)]
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether there is nothing but folders in it."""
+    return folder.is_dir() and all(path.is_dir() for path in folder.rglob("*"))
 
 
 def find_override(name: str | os.PathLike[str], configs: Path | None = None) -> Path:

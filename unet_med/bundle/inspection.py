@@ -55,7 +55,7 @@ def targets_of(configs: Iterable[str | Path]) -> list[ConfigUse]:
     >>> from unet_med.bundle import config_files, find_bundle
     >>> uses = targets_of(config_files(find_bundle()))
     >>> sorted({use.text.split(".")[0] for use in uses if use.kind == "target"})
-    ['ignite', 'monai', 'torch', 'unet_med']
+    ['monai', 'torch', 'unet_med']
     """
     return [use for path in map(Path, configs) for use in uses_in(path.as_posix(), _content(path))]
 

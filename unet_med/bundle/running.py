@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +59,28 @@ def load_workflow(
         require_trust(bundle)
 
     configs = bundle / "configs"
-    workflow = ConfigWorkflow(
-        config_file=str(configs / f"{kind}.json"),
-        meta_file=str(configs / "metadata.json"),
-        logging_file=False,
-        workflow_type="train" if kind == "train" else "infer",
-        **literal({"bundle_root": bundle, **(settings or {})}),
-    )
+    with _without_notice():
+        workflow = ConfigWorkflow(
+            config_file=str(configs / f"{kind}.json"),
+            meta_file=str(configs / "metadata.json"),
+            logging_file=False,
+            workflow_type="train" if kind == "train" else "infer",
+            **literal({"bundle_root": bundle, **(settings or {})}),
+        )
     workflow.initialize()
     return workflow
+
+
+@contextmanager
+def _without_notice() -> Iterator[None]:
+    """MONAI warns, on stdout, that it has been told not to configure logging."""
+    logger = logging.getLogger("monai.bundle.workflows")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def command_line(bundle: Path, kind: str, settings: Settings | None = None) -> str:

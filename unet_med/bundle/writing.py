@@ -71,6 +71,7 @@ def write_settings(
     more = combine(*(_entries(ids, f"{name} says so") for ids, name in files))
     more = combine(more, _entries(settings, reason))
     plan = read_plan(bundle)
+    plan.pop("split", None)
     _write_json(plan_file(bundle), {**plan, "ids": combine(plan.get("ids", {}), more)})
     _write_ids(bundle, {id: entry["value"] for id, entry in more.items()})
 
@@ -81,9 +82,13 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
     Args:
         bundle: its folder.
         plan: `{"ids": {id: {"value": ..., "reason": ...}}, "data": ..., ...}`, where `data`
-            names `images` and `labels` in the folder of the data (`dataset_dir`).
+            names `images` and `labels` in the folder of the data (`dataset_dir`), and `split`
+            goes to a file of its own, `configs/split.json`.
     """
-    _write_json(plan_file(bundle), plan)
+    kept = {key: value for key, value in plan.items() if key != "split"}
+    _write_json(plan_file(bundle), kept)
+    if plan.get("split"):
+        _write_json(split_file(bundle), plan["split"])
     _write_ids(bundle, {id: entry["value"] for id, entry in plan["ids"].items()})
     places = {id: _in_dataset_dir(plan["data"][id]) for id in ("images", "labels")}
     for name in LABELLED:
@@ -92,14 +97,20 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
 
 
 def read_plan(bundle: Path) -> dict[str, Any]:
-    """Content of `configs/plan.json`; empty where nothing was planned."""
-    path = plan_file(bundle)
-    return dict(load_config(path)) if path.is_file() else {}
+    """What `write_plan` wrote; empty where nothing was planned."""
+    path, split = plan_file(bundle), split_file(bundle)
+    plan = dict(load_config(path)) if path.is_file() else {}
+    return {**plan, "split": dict(load_config(split))} if plan and split.is_file() else plan
 
 
 def plan_file(bundle: Path) -> Path:
     """Where a bundle keeps its plan."""
     return bundle / "configs" / "plan.json"
+
+
+def split_file(bundle: Path) -> Path:
+    """Where a bundle keeps which images are held out."""
+    return bundle / "configs" / "split.json"
 
 
 def _write_ids(bundle: Path, ids: Settings) -> None:

@@ -8,15 +8,18 @@ when it runs, so that `--help` needs neither torch nor MONAI.
 from __future__ import annotations
 
 import importlib
+import logging
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from unet_med.cli.option import build_parser
 from unet_med.cli.options import COMMANDS
+from unet_med.cli.saying import logged
 from unet_med.data.protection import budget
 from unet_med.errors import one_line, user_error
 
@@ -34,8 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         images that were set aside, 130 stopped by ^C, 143 stopped by SIGTERM.
     """
     args = build_parser(COMMANDS).parse_args(argv)
+    _hush_decoder()
     try:
-        with _terminable(), budget(getattr(args, "max_bytes", None)):
+        logs = logged(
+            getattr(args, "quiet", False),
+            getattr(args, "log_file", None),
+            sys.argv[1:] if argv is None else argv,
+        )
+        with _terminable(), budget(getattr(args, "max_bytes", None)), logs:
             command = importlib.import_module(f"unet_med.cli.{args.command.replace('-', '_')}")
             code: int | None = command.run(args)
     except KeyboardInterrupt as stop:
@@ -48,6 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"unet-med: error: {one_line(error)}", file=sys.stderr)
         return 2
     return code or 0
+
+
+def _hush_decoder() -> None:
+    """Keep quiet about a decoder for GPUs that MONAI misses as soon as pydicom is installed."""
+    warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.cli.device import choose_device
+from unet_med.cli.saying import result, say
 from unet_med.cli.shard import shard_of
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     """Lay a job out or resume it, do the blocks, number the instances, write the TIFF."""
     shard = shard_of(args.shard)
     job = _job_of(args, store_of(args.output.rstrip("/")), resume=args.resume or shard is not None)
-    print(
+    say(
         f"job {job.id}: {len(job.blocks)} blocks of {_sides(job.layout.block)} px in "
         f"{_sides(job.layout.shape)}, tiles of {_sides(job.tile)}, {len(job.markers())} done"
     )
@@ -30,11 +31,11 @@ def run(args: argparse.Namespace) -> None:
         return
     workers = args.workers or _all_workers(job)
     done = run_blocks(job, workers=workers, shard=shard, scheduler=args.scheduler)
-    print(f"{done} blocks segmented, results in {job.output}")
+    result(f"{done} blocks segmented, results in {job.output}")
     if shard is None:
-        print(finish(job, tiff_of(args.output), progress=True))
+        result(finish(job, tiff_of(args.output), progress=True))
     else:
-        print(f"when all shards are through: unet-med job finish {args.output}")
+        say(f"when all shards are through: unet-med job finish {args.output}")
 
 
 def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:

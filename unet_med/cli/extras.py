@@ -12,6 +12,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "zarr": (("zarr",), "OME-Zarr, volumes larger than memory"),
     "cluster": (("zarr", "distributed"), "predict --scheduler"),
     "export": (("onnx", "onnxscript", "onnxruntime", "bioimageio.spec"), "export"),
+    "dicom": (("pydicom", "highdicom"), "predict --dicom-seg, multi-frame DICOM"),
     "napari": (("napari",), "the widget"),
 }
 

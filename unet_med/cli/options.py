@@ -27,7 +27,22 @@ _MAX_BYTES = option(
     resumed="new",
     metavar="N",
 )
+_LOGS = (
+    option("--quiet", "say nothing but results, warnings and errors", resumed="new", **_FLAG),
+    option(
+        "--log-file", "append all that is said, with times, to FILE", resumed="new", metavar="FILE"
+    ),
+)
 _CHOICE = (
+    option(
+        "--series",
+        "series of TIFFs with several, from 0; or the UID of one DICOM series in a folder",
+        id="reader::series",
+        resumed="same",
+        blocks=False,
+        type=lambda text: text if "." in text else int(text),
+        metavar="N|UID",
+    ),
     *(
         option(
             f"--{name}",
@@ -37,7 +52,7 @@ _CHOICE = (
             blocks=False,
             **_NUMBER,
         )
-        for name in ("series", "time", "channel")
+        for name in ("time", "channel")
     ),
     option(
         "--axes",
@@ -147,6 +162,29 @@ PLAN = (
         type=float,
     ),
     option(
+        "--fold",
+        "K/N: hold out the K-th of N parts, counted from 0; K alone: of the folds of --split or of "
+        "the data list",
+        id="fold",
+        resumed="same",
+        metavar="K/N",
+    ),
+    option(
+        "--group",
+        "what is never on both sides: a key of the data list, or a regular expression whose first "
+        r"bracket names the group in a file's name, such as (sub-\d+)",
+        id="group",
+        resumed="same",
+        metavar="KEY|REGEX",
+    ),
+    option(
+        "--split",
+        "what is held out: a file of training and validation, or nnU-Net's splits_final.json",
+        id="split_file",
+        resumed="data",
+        metavar="FILE",
+    ),
+    option(
         "--config",
         "override files to merge in, in this order: paths of your own, or names, of {overrides}",
         id="overrides",
@@ -176,6 +214,7 @@ TRAIN = (
         resumed="new",
         **_FLAG,
     ),
+    *_LOGS,
 )
 _TRUST = option(
     "--trust",
@@ -188,11 +227,25 @@ PREDICT = (
     option("--bundle", "folder that `unet-med train` made", required=True),
     option(
         "--output",
-        "folder for the results, or NAME.ome.zarr or NAME.ome.tif: one image, block by block",
+        "folder for the results; or of one image NAME.nii.gz or NAME.nii for its mask, or "
+        "NAME.ome.zarr or NAME.ome.tif, block by block",
         required=True,
+    ),
+    option(
+        "--name",
+        "template of the results' names, such as {parent}_{stem}: of the file and the folder that "
+        "it lies in; {parent2}, {parent3} are further up ({stem})",
+        id="result_name",
+        metavar="TEMPLATE",
     ),
     option("--instances", "also write instance labels", **_FLAG),
     option("--probabilities", "also write class probabilities (float32)", **_FLAG),
+    option(
+        "--dicom-seg",
+        "of DICOM series also write the classes as DICOM SEG, NAME_seg.dcm",
+        blocks=False,
+        **_FLAG,
+    ),
     *_CHOICE,
     _TRUST,
     option("--fail-fast", "end with the first image that fails", blocks=False, **_FLAG),
@@ -204,6 +257,7 @@ PREDICT = (
     ),
     _MAX_BYTES,
     _DEVICE,
+    *_LOGS,
     option("--block", "its sides, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS),
     option("--tile", "side of the network's input in a block, px", type=int, **_BLOCKS),
     option("--threads", "of each worker (1)", type=int, **_BLOCKS),
@@ -224,7 +278,12 @@ PREDICT = (
         metavar="URL",
         **_BLOCKS,
     ),
-    option("--resume", "do the blocks that are missing", **_FLAG, **_BLOCKS),
+    option(
+        "--resume",
+        "skip images that the same weights and settings have done; of a prediction block by block, "
+        "do the blocks that are missing",
+        **_FLAG,
+    ),
 )
 COMMANDS = (
     Command(
@@ -427,6 +486,8 @@ def refuse_without_effect(args: argparse.Namespace, *, by_blocks: bool = False) 
 
 
 def _instead(each: Option) -> str:
+    if each.name == "--dicom-seg":
+        return "where images are no DICOM series: leave it out"
     if each in _CHOICE:
         return "where a file is taken as it is: save the image that you mean in a file of its own"
     return "where there is one image and every failure ends the run: leave it out"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from unet_med import bundle
 from unet_med.bundle.trust import require_trust
 from unet_med.cli.device import choose_device
+from unet_med.cli.extras import require
 from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
+from unet_med.cli.saying import result, say, warn
 from unet_med.cli.shard import images_of, shard_of
-from unet_med.data.cases import Files, case_name, files_of, same_name, shown
+from unet_med.data.cases import Files, as_template, files_of, result_name, same_name
 from unet_med.data.datalist import look_for_images
-from unet_med.data.formats import OME_ZARR, TIFF, format_of
+from unet_med.data.formats import NIFTI, OME_ZARR, TIFF, format_of, stem
 
 BYTES_A_PIXEL = 32  # of a whole image: as read, standardised, logits, probabilities, labels
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         in_blocks = [pair for pair in in_blocks if pair[0] in mine]
         options = {**options, "shard": None}
         if not mine:
-            print(f"no image is left for --shard {args.shard}")
+            say(f"no image is left for --shard {args.shard}")
     for image, output in in_blocks:
         from unet_med.cli import blocks
 
@@ -64,16 +65,19 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
         args: of the command line.
 
     Raises:
-        ValueError: several images for one file, or two of one name.
+        ValueError: several images for one file, two of one name, or a file that is not written.
     """
     if _is_file(args.output):
         if len(args.images) != 1:
             raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
         return [], [(args.images[0], args.output)]
-    images = _images(args.images, Path(args.bundle))
+    images = _images(args)
+    if _is_mask(args.output):
+        _check_mask(args, images)
+        return images, []
     single = [path for path in images if isinstance(path, str)]
     large = [path for path in single if _is_zarr(path) or (not choice_of(args) and _is_large(path))]
-    names = {path: case_name(path) + "_mask" for path in large}
+    names = {path: _name(path, args) + "_mask" for path in large}
     suffixes = {path: ".ome.zarr" if _is_zarr(path) else ".tif" for path in large}
     outputs = [str(Path(args.output) / f"{names[path]}{suffixes[path]}") for path in large]
     return [path for path in images if path not in large], list(zip(large, outputs, strict=True))
@@ -81,37 +85,71 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
 
 def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     """Segment images that fit into memory, with MONAI's evaluator."""
+    if args.dicom_seg:
+        _check_dicom_seg(folder, images)
     weights = bundle.find_weights(folder)
-    check_folder(args.output)
+    output = Path(args.output).absolute()
+    check_folder(output.parent if _is_mask(args.output) else args.output)
     settings: dict[str, Any] = {
         "images": [_absolute(image) for image in images],
-        "output_dir": Path(args.output).absolute(),
+        "output_dir": output,
         "outputs": _outputs(args),
         "device": f"$torch.device('{choose_device(args.device)}')",
     }
+    if _is_mask(args.output):
+        name = as_template(stem(output))
+        settings |= {"output_dir": output.parent, "result_file": output, "result_name": name}
+    elif args.name:
+        settings["result_name"] = args.name
     settings |= {f"reader::{name}": index for name, index in choice_of(args).items()}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
     if weights.suffix != ".pt":
         settings["checkpoint"] = weights.absolute()
-    if args.fail_fast:
-        settings["fail_fast"] = True
-    print("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
+    settings |= {"fail_fast": True} if args.fail_fast else {}
+    settings |= {"skip_done": True} if args.resume else {}
+    _require_known(settings, folder)
+    say("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
+    todo = len(workflow.evaluator.data_loader.dataset)
+    if todo < len(images):
+        say(
+            f"{len(images) - todo} of {len(images)} images skipped: the same weights and settings "
+            "have done them"
+        )
+    if not todo:
+        return 0
     workflow.run()
-    return _summarize(len(images), getattr(workflow.evaluator, "faults", []), args.output)
+    faults: Sequence[Fault] = getattr(workflow.evaluator, "faults", [])
+    return _summarize(todo, faults, args.output, settings["output_dir"])
 
 
-def _summarize(count: int, faults: Sequence[Fault], output: str) -> int:
+def _summarize(count: int, faults: Sequence[Fault], output: str, folder: Path) -> int:
     """Say what was segmented, and of what was set aside the reasons; return the exit code."""
     if not faults:
-        print(f"{count} image(s) segmented, results in {output}")
+        result(f"{count} image(s) segmented, results in {output}")
         return 0
-    print(f"{count - len(faults)} of {count} images segmented, results in {output}")
-    print(f"{len(faults)} set aside (listed in {Path(output) / 'failed.json'}):", file=sys.stderr)
+    result(f"{count - len(faults)} of {count} images segmented, results in {output}")
+    warn(f"{len(faults)} set aside (listed in {folder / 'failed.json'}):")
     for fault in faults:
-        print(f"  {Path(fault.image).name}: {fault.reason}", file=sys.stderr)
+        warn(f"  {Path(fault.image).name}: {fault.reason}")
     return 3
+
+
+def _require_known(settings: Mapping[str, Any], folder: Path) -> None:
+    """Refuse what a bundle of an earlier version would not heed."""
+    path = folder / "configs" / "inference.json"
+    known = bundle.load_config(path) if path.is_file() else {}
+    for id, option in (
+        ("skip_done", "--resume"),
+        ("result_file", f"--output {settings.get('result_file')}"),
+        ("result_name", "--name"),
+    ):
+        if id in settings and id not in known:
+            raise ValueError(
+                f"{folder} was made by an earlier version, without `{id}` in its inference.json: "
+                f"leave out {option}, or take configs/inference.json of `unet-med init`"
+            )
 
 
 def _absolute(image: Files) -> Files:
@@ -119,29 +157,84 @@ def _absolute(image: Files) -> Files:
     return files[0] if isinstance(image, str) else files
 
 
-def _images(paths: list[str], bundle: Path) -> list[Files]:
+def _images(args: argparse.Namespace) -> list[Files]:
     """Files to segment; results are named after them, so no two may share a name."""
+    paths: list[str] = args.images
     volumes = [path.rstrip("/") for path in paths if _is_zarr(path)]
     others = [path for path in paths if not _is_zarr(path)]
     images: list[Files] = list(volumes)
     if others:  # one may be a data list
-        found = look_for_images(others[0] if len(others) == 1 else others, _channels(bundle))
+        found = look_for_images(
+            others[0] if len(others) == 1 else others, _channels(Path(args.bundle))
+        )
         for note in found.notes:
-            print(note)
+            say(note)
         images += [item["image"] for item in found.items]
-    names = Counter(same_name(case_name(image)) for image in images)
+    names = Counter(same_name(_name(image, args)) for image in images)
     for image in images:
-        if names[name := same_name(case_name(image))] > 1:
-            raise ValueError(f"two images are named {name}, one of them {shown(image)}: rename one")
+        if names[name := same_name(_name(image, args))] > 1:
+            raise ValueError(
+                f"two images are named {name}, one of them {files_of(image)[0]}: rename one, or "
+                "name results after folders too, such as --name {parent}_{stem}"
+            )
     return images
+
+
+def _name(image: Files, args: argparse.Namespace) -> str:
+    return result_name(image, args.name) if args.name else result_name(image)
+
+
+def _is_mask(output: str) -> bool:
+    """Whether an output is the file of one mask, or of a format that no result is written in."""
+    found = format_of(output)
+    return found is not None and not _is_file(output)
+
+
+def _check_mask(args: argparse.Namespace, images: Sequence[Files]) -> None:
+    """Refuse what one mask in a file cannot be."""
+    if format_of(args.output) is not NIFTI:
+        raise ValueError(
+            f"--output {args.output}: results are written as .nii.gz, .nii, .tif or .ome.zarr; "
+            "give one of these, or a folder"
+        )
+    if len(images) != 1:
+        raise ValueError(f"{len(images)} images given; {args.output} is made of one")
+    for option in ("--instances", "--probabilities", "--name"):
+        if getattr(args, option.strip("-")):
+            raise ValueError(
+                f"{option} has no effect where {args.output} is the mask: give a folder"
+            )
+    if Path(args.output).absolute() in [Path(file).absolute() for file in files_of(images[0])]:
+        raise ValueError(f"--output {args.output} is the image itself: give another name")
 
 
 def _channels(folder: Path) -> int:
     """How many the network of a bundle takes; 1 where it does not say so plainly."""
-    path = folder / "configs" / "inference.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = content.get("in_channels")
+    found = _inference(folder).get("in_channels")
     return found if isinstance(found, int) else 1
+
+
+def _inference(folder: Path) -> dict[str, Any]:
+    """How a bundle predicts, as its file says; empty where there is none."""
+    path = folder / "configs" / "inference.json"
+    content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return content
+
+
+def _check_dicom_seg(folder: Path, images: Sequence[Files]) -> None:
+    """Refuse to promise a DICOM SEG of what none can be made of, before the work is done."""
+    from unet_med.data.dicom_seg import require_classes, require_series
+
+    require("dicom", "--dicom-seg")
+    config = _inference(folder)
+    if "dicom_seg" not in config:
+        raise ValueError(
+            f"{folder} was made by an earlier version, without `dicom_seg` in its inference.json: "
+            "leave out --dicom-seg, or take configs/inference.json of `unet-med init`"
+        )
+    require_classes(str(config.get("label_kind")))
+    for image in images:
+        require_series(files_of(image)[0])
 
 
 def _is_file(output: str) -> bool:
@@ -169,4 +262,5 @@ def _is_large(path: str) -> bool:
 
 def _outputs(args: argparse.Namespace) -> list[str]:
     wanted = {"instances": args.instances, "probabilities": args.probabilities}
+    wanted |= {"seg": args.dicom_seg}
     return ["mask", *(name for name, yes in wanted.items() if yes)]

@@ -44,6 +44,7 @@ def prepare(
             raise _otherwise(option.name, asked, known, output)
     _check_files(files, plan.get("overrides", {}), output)
     _check_data(args, plan.get("data", {}).get("cases", []), output)
+    _check_split(args.split, plan.get("split", {}), output)
     if (budget := _budget(args)) and write:
         bundle.write_settings(output, [], budget, reason="asked for when it was resumed")
     return plan.get("data", {}).get("images", ""), plan.get("data", {}).get("labels")
@@ -83,6 +84,17 @@ def _check_data(args: argparse.Namespace, begun: Sequence[Mapping[str, Any]], ou
                     f"{pair[part]} is not the file {case[part]['name']} that {output} was begun "
                     "with: bring that back, or train into another folder"
                 )
+
+
+def _check_split(file: str | None, begun: Mapping[str, Any], output: Path) -> None:
+    """Refuse another file of a split than the one of which the bundle keeps a copy."""
+    known = begun.get("from") or {}
+    if file is not None and known.get("sha256") != sha256(file):
+        raise ValueError(
+            f"--split {file} is not what {output} was begun with"
+            f"{' (' + known['name'] + ')' if known else ', which has none'}: leave --split out, or "
+            "train into another folder"
+        )
 
 
 def _budget(args: argparse.Namespace) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from unet_med.cli import overrides, resuming
 from unet_med.cli.device import choose_device
 from unet_med.cli.output import check_folder
 from unet_med.cli.planned import plan_for
+from unet_med.cli.saying import result, say
 from unet_med.planning import DataFolder, Plan, describe, lay_bundle
 from unet_med.planning.words import explain
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         print(explain(plan))
         return
     assert output is not None
-    print(describe(plan))
+    say(describe(plan))
     settings = {**place.settings(plan.data.images, plan.data.labels), **settings}
     _lay_and_train(plan, output, settings, begun=args.resume and _begun(output))
 
@@ -72,11 +73,11 @@ def _lay_and_train(plan: Plan, output: Path, settings: Mapping[str, Any], *, beg
 
 
 def _train(output: Path, settings: Mapping[str, Any]) -> None:
-    print("the same with MONAI:\n  " + bundle.command_line(output, "train", settings), flush=True)
+    say("the same with MONAI:\n  " + bundle.command_line(output, "train", settings))
     workflow = bundle.load_workflow(output, "train", settings)
     workflow.run()
-    print(f"trained bundle in {output}; use it with")
-    print(f"  unet-med predict IMAGE --bundle {output} --output RESULTS")
+    result(f"trained bundle in {output}")
+    say(f"use it with\n  unet-med predict IMAGE --bundle {output} --output RESULTS")
 
 
 def _begun(output: Path) -> bool:

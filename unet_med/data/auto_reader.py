@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.dicom_files import is_series
 from unet_med.data.file_reader import FileReader, Volume
 from unet_med.data.formats import FORMATS, ITK, OME_ZARR, TIFF, format_of
+from unet_med.data.sitk_reader import SitkReader
 from unet_med.data.tiff_axes import checked
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.zarr_reader import is_zarr
@@ -25,7 +27,8 @@ class AutoReader(FileReader):
 
     Args:
         max_bytes: see `FileReader`.
-        series: of TIFF files, which image of several; see `TiffReader`.
+        series: of TIFF files, which image of several, see `TiffReader`; of folders with several
+            DICOM series the UID of one.
         time: of TIFF files, which time point.
         channel: of TIFF files, which channel.
         axes: of TIFF files, names of the axes in place of their own; see `TiffReader`.
@@ -48,7 +51,7 @@ class AutoReader(FileReader):
         self,
         max_bytes: int | None = None,
         *,
-        series: int | None = None,
+        series: int | str | None = None,
         time: int | None = None,
         channel: int | None = None,
         axes: str | None = None,
@@ -86,21 +89,36 @@ class AutoReader(FileReader):
                     "and folders with a DICOM series"
                 )
             found = OME_ZARR if is_zarr(path) else ITK
-        if found is TIFF:
+        series = self._tiff_options["series"]
+        if found is TIFF and not isinstance(series, str):
             return TiffReader(
                 max_bytes=self.max_bytes, **self._tiff_options, for_label=self._for_label
             )
+        if found is ITK and is_series(path) and isinstance(series, str):
+            return SitkReader(series, max_bytes=self.max_bytes)
         given = [f"--{k} {v}" for k, v in self._tiff_options.items() if v is not None]
         if given and not self._for_label:
-            raise ValueError(
-                f"{given[0]} is for TIFF files, and {path.name} is none: leave it out, or give "
-                "TIFF files alone"
-            )
+            raise ValueError(_of_another_format(given[0], path))
         return found.reader_class()(max_bytes=self.max_bytes)
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
         return self.open(path, header_only=header_only)
+
+
+def _of_another_format(choice: str, path: Path) -> str:
+    """Why a choice among several images in a file means nothing for this file."""
+    if choice.startswith("--series ") and "." in choice:
+        return f"{choice} is the UID of a DICOM series, and {path.name} is none: leave it out"
+    if choice.startswith("--series ") and is_series(path):
+        return (
+            f"{choice} is for TIFF files, and {path.name} is DICOM: give the UID of a series, "
+            "such as 1.2.840.7, or leave it out"
+        )
+    return (
+        f"{choice} is for TIFF files, and {path.name} is none: leave it out, or give TIFF files "
+        "alone"
+    )
 
 
 def _with_pixel_size(volume: Volume, sizes: tuple[float, ...], path: Path) -> Volume:

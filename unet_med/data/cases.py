@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from unet_med.data.formats import stem
@@ -16,6 +17,8 @@ Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Case = str | list[str]  # as an item of a data list has it
 
 SEPARATORS = "_-. "
+NAME = "{stem}"  # template of a result's name
+FIELDS = ("stem", "parent", "parent2", "parent3")
 
 
 def files_of(case: Files) -> list[str]:
@@ -41,6 +44,46 @@ def case_name(case: Files) -> str:
     same = takewhile(lambda word: len(set(word)) == 1, words)
     shared = "".join(word[0] for word in same).rstrip(SEPARATORS)
     return shared or Path(files[0]).absolute().parent.name or stems[0]
+
+
+def result_name(case: Files, template: str = NAME) -> str:
+    """Name of a case's results, by a template.
+
+    Args:
+        case: its file, or files.
+        template: with `{stem}`, the case's own name, and `{parent}`, `{parent2}`, `{parent3}`, the
+            names of the folders above its first file.
+
+    Raises:
+        ValueError: a template with other fields, or what comes out is no name of a file.
+
+    >>> result_name("bids/sub-01/anat/t1.nii.gz", "{parent2}_{stem}")
+    'sub-01_t1'
+    """
+    if template == NAME:
+        return case_name(case)
+    folders = [path.name for path in Path(files_of(case)[0]).absolute().parents]
+    values = dict(zip(FIELDS, [case_name(case), *folders, "", "", ""], strict=False))
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"--name {template!r}: {error}") from None
+    unknown = [name for _, name, spec, turned in parts
+               if name is not None and (name not in FIELDS or spec or turned)]  # fmt: skip
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in FIELDS)
+        raise ValueError(f"--name {template!r}: {{{unknown[0]}}} is none of {known}")
+    name = template.format(**values)
+    if not name or name.startswith(".") or re.search(r'[/\\:*?"<>|\x00-\x1f]', name):
+        raise ValueError(
+            f"--name {template!r} makes {name!r} of {shown(case)}, which is no name of a file"
+        )
+    return name
+
+
+def as_template(name: str) -> str:
+    """The template that gives this name to any case."""
+    return name.replace("{", "{{").replace("}", "}}")
 
 
 def same_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Lists of images and labels: pairs by name, planes of stacks, training and validation.
+"""Lists of images and labels: pairs by name, and planes of stacks.
 
 A data list is MONAI's: one dictionary an item, `{"image": path, "label": path}`, a list of paths
 for an image whose channels are files, and `"slice": k` if a 2-D network reads one plane of a stack.
@@ -156,38 +156,6 @@ def names_labels(images: str | Path) -> bool:
     return is_list(images) and all("label" in item for item in _of_list(Path(images)).items)
 
 
-def split_validation(
-    items: Sequence[Item], fraction: float = 0.1, fold: int = 0
-) -> tuple[list[Item], list[Item]]:
-    """Hold back for validation what a data list says, or an evenly spread share of the items.
-
-    A list says it by its section `validation`, or by a `fold` of its items. Else the share is
-    evenly spread, so that validation does not get neighbouring slices of one stack. A single
-    item serves both training and validation.
-
-    Args:
-        items: all items, in order.
-        fraction: share for validation, 0 to 1; at least one item is held back
-            if there are two or more and the fraction is above 0.
-        fold: of items that have a `fold`, the one that is held back.
-
-    Returns:
-        Items for training, items for validation.
-    """
-    held_back = [item for item in items if item.get("section") == "validation"]
-    if held_back:
-        return [item for item in items if item.get("section") != "validation"], held_back
-    rest, held_back = _folds(items, fold)
-    if held_back:
-        return rest, held_back
-    if len(items) < 2 or fraction <= 0:
-        return list(items), list(items)
-    count = min(len(items) - 1, max(1, round(len(items) * fraction)))
-    held = {int((k + 0.5) * len(items) / count) for k in range(count)}
-    training = [item for k, item in enumerate(items) if k not in held]
-    return training, [items[k] for k in sorted(held)]
-
-
 def share_of(items: Sequence[Item], rank: int, ranks: int) -> list[Item]:
     """Share of one process in the validation: every `ranks`-th item.
 
@@ -231,8 +199,8 @@ def _of_list(path: Path) -> Listing:
     notes = [_about(path, "training", sections)]
     if held:
         notes.append(f"{len(held)} of its 'validation' {HELD_OUT}")
-    elif _folds(training, 0)[1]:
-        notes.append(f"its fold 0 {HELD_OUT}")
+    elif len({str(item.get("fold")) for item in training}) > 1:
+        notes.append(f"one of its folds {HELD_OUT}")
     return Listing(training + held, tuple(notes))
 
 
@@ -258,13 +226,6 @@ def _paired(items: Sequence[Item], labels: Iterable[Path], notes: Sequence[str] 
         for item, (image, label) in zip(more, found.pairs, strict=True)
     ]
     return Listing(paired, (*notes, *([found.how] if found.how else [])))
-
-
-def _folds(items: Sequence[Item], fold: int) -> tuple[list[Item], list[Item]]:
-    """Items of the other folds, and those of this one; all and none where that is all."""
-    held = [item for item in items if item.get("fold") == fold]
-    rest = [item for item in items if item.get("fold") != fold]
-    return (rest, held) if rest else (list(items), [])
 
 
 def _split_stacks(

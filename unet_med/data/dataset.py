@@ -12,6 +12,8 @@ from monai.transforms import Compose, Randomizable, RandomizableTrait
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
+from unet_med.data.bars import no_bar
+
 
 class SeededDataset(Dataset):
     """Random tiles of a list of images, the same on any number of workers.
@@ -53,7 +55,7 @@ class SeededDataset(Dataset):
         self._generators = [np.random.RandomState(seed) for _ in self._random]
         self._cache: list[Any] | None = None
         if cache:
-            bar = tqdm(data, desc="loading images", unit="image", disable=not progress)
+            bar = tqdm(data, desc="loading images", unit="image", disable=no_bar(progress))
             self._cache = list(self._load_all(bar))
 
     def __len__(self) -> int:

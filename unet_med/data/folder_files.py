@@ -8,15 +8,17 @@ from pathlib import Path
 
 from unet_med.data.cases import same_name
 from unet_med.data.channels import channel_of
-from unet_med.data.formats import SUFFIXES, format_of, stem
+from unet_med.data.dicom_files import holds_dicom
+from unet_med.data.formats import DICOM, SUFFIXES, format_of, stem
 
 RECORD = "record.json"  # what a prediction leaves beside its results
-RESULTS = ("_mask", "_instances", "_probabilities")  # endings of the results' names
+RESULTS = ("_mask", "_instances", "_probabilities", "_seg")  # endings of the results' names
 
 
 def image_files(images: str | Path) -> list[Path]:
     """Image files of a folder, in the order of their names, or the one file.
 
+    A folder of DICOM files alone is one image, and a folder of such folders holds one each.
     Hidden files are passed over: `._a.tif` holds what macOS knows of `a.tif`.
 
     Raises:
@@ -30,6 +32,9 @@ def image_files(images: str | Path) -> list[Path]:
     if not path.is_dir() or (found and found.is_folder):  # a folder that is one image
         return [path]
     files = sorted(file for file in path.iterdir() if _is_image(file))
+    if not files and holds_dicom(path):
+        return [path]
+    files = files or sorted(each for each in path.iterdir() if holds_dicom(each))
     if not files:
         raise ValueError(f"folder {path} holds no images ({' '.join(SUFFIXES)})")
     return files
@@ -58,8 +63,19 @@ def without_endings(
     return [file for file in files if names[file] not in marked]
 
 
+def is_result(file: Path, name: str) -> bool:
+    """Whether a file, or a folder that is one image, holds a result of the image of a name.
+
+    >>> is_result(Path("out/a_mask.nii.gz"), "a"), is_result(Path("out/a_mask_2.tif"), "a")
+    (True, False)
+    """
+    ours = format_of(file) or file.suffix.lower() == ".dcm"
+    return bool(ours) and same_name(stem(file)) in {same_name(name + end) for end in RESULTS}
+
+
 def _is_image(file: Path) -> bool:
-    if file.name.startswith(".") or not file.name.lower().endswith(SUFFIXES):
+    name = file.name.lower()
+    if name.startswith(".") or not name.endswith(SUFFIXES) or name.endswith(DICOM):
         return False
     found = format_of(file)
     return not file.is_dir() or bool(found and found.is_folder)

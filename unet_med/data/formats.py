@@ -52,6 +52,8 @@ class Format:
         return own is not None and issubclass(writer, own)
 
 
+DICOM = (".dcm", ".ima")  # of one file; a series is a folder, whose files have any name
+
 TIFF = Format((".tif", ".tiff"), "tiff_reader.TiffReader", "tiff_writer.TiffWriter", has_ome=True)
 NIFTI = Format(
     (".nii", ".nii.gz"),
@@ -63,7 +65,7 @@ PICTURE = Format(
     (".png", ".jpg", ".jpeg", ".bmp"), "picture_reader.PictureReader", registered=False
 )
 NPY = Format((".npy",), "npy_reader.NpyReader", registered=False)
-ITK = Format((".mha", ".mhd", ".nrrd"), "sitk_reader.SitkReader", result_suffix=".nii.gz")
+ITK = Format((".mha", ".mhd", ".nrrd", *DICOM), "sitk_reader.SitkReader", result_suffix=".nii.gz")
 OME_ZARR = Format(
     (".zarr",),
     "zarr_reader.OmeZarrReader",
@@ -83,11 +85,14 @@ def format_of(path: str | Path) -> Format | None:
 
 
 def stem(path: str | Path) -> str:
-    """File name without its image suffix: `a.ome.tif` -> `a`, `b.nii.gz` -> `b`."""
+    """File name without its image suffix: `a.ome.tif` -> `a`, `b.nii.gz` -> `b`.
+
+    A folder of a DICOM series, such as `1.2.840.7`, keeps its whole name.
+    """
     name = Path(path).name
     found = format_of(name)
     if found is None:
-        return Path(path).stem
+        return name if Path(path).is_dir() else Path(path).stem
     endings = [suffix for suffix in found.suffixes if name.lower().endswith(suffix)]
     name = name[: -len(max(endings, key=len))]
     return name[: -len(".ome")] if found.has_ome and name.lower().endswith(".ome") else name

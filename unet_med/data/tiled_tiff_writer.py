@@ -21,6 +21,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from unet_med.data.atomic import atomic_write
+from unet_med.data.bars import no_bar
 from unet_med.data.tiff_writer import TILE, halved, needs_bigtiff, ome_metadata, reductions
 
 __all__ = ["write_tiled_tiff"]
@@ -108,7 +109,7 @@ class _Level:
 
     def put(self, batches: Iterator[list[tuple[Place, Make]]], name: str, progress: bool) -> None:
         """Deflate all tiles, batch after batch, each batch by all cores."""
-        bar = tqdm(total=math.prod(self.grid), desc=name, unit="tile", disable=not progress)
+        bar = tqdm(total=math.prod(self.grid), desc=name, unit="tile", disable=no_bar(progress))
         with bar, ThreadPoolExecutor() as pool, self.file.open("wb") as file:
             for batch in batches:
                 deflated = pool.map(self._deflated, [make for _, make in batch])

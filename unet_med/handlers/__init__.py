@@ -4,7 +4,7 @@ from unet_med.handlers.budget import TrainingBudget
 from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.guards import LossGuard, OutOfMemory
 from unet_med.handlers.keep_memory import KeepMemory
-from unet_med.handlers.progress import ProgressBar
+from unet_med.handlers.progress import CasesBar, ProgressBar
 from unet_med.handlers.reproducible import Reproducible
 from unet_med.handlers.skipped_failures import SkipFailuresDataset, SkipFailuresEvaluator
 from unet_med.handlers.stopping import StopOnSignal
@@ -13,6 +13,7 @@ from unet_med.handlers.validation import Validation
 from unet_med.handlers.weights_loader import WeightsLoader
 
 __all__ = [
+    "CasesBar",
     "Checkpoints",
     "KeepMemory",
     "LossGuard",

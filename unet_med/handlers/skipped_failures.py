@@ -18,6 +18,8 @@ from monai.engines import SupervisedEvaluator
 
 from unet_med.data.atomic import atomic_write
 from unet_med.data.cases import files_of
+from unet_med.data.folder_files import RECORD
+from unet_med.data.lock import locked
 from unet_med.errors import befalls_all, one_line
 
 REPORT = "failed.json"
@@ -77,7 +79,8 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
         *args: of `monai.engines.SupervisedEvaluator`.
         fail_fast: end with the first error instead.
         report_dir: folder in which `failed.json` appears where images failed; those of other
-            images that an earlier run reported there stay listed.
+            images that an earlier run reported there stay listed. A single image that fails is
+            listed where the folder is there already.
         **kwargs: of `monai.engines.SupervisedEvaluator`.
 
     Attributes:
@@ -103,15 +106,21 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
             ValueError: not one image could be segmented.
         """
         self.faults.clear()
+        if not len(self.data_loader):  # type: ignore[arg-type]
+            return  # everything was done before
         super().run(global_epoch)
         count = self.state.epoch_length or 0
-        if self.report_dir is not None and count > 1:
-            path = self.report_dir / REPORT
-            earlier = self._of_others(path)
-            write_report(path, [*earlier, *self.faults], count + len(earlier))
+        if self.report_dir is not None and (count > 1 or self.report_dir.is_dir()):
+            self._report(self.report_dir / REPORT, count)
         if self.faults and len(self.faults) == count:
             others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
             raise ValueError(others + self.faults[0].reason)
+
+    def _report(self, path: Path, count: int) -> None:
+        """List what was set aside, together with what other runs report there."""
+        with locked(path.with_name(RECORD)):
+            earlier = self._of_others(path)
+            write_report(path, [*earlier, *self.faults], count + len(earlier))
 
     def _of_others(self, path: Path) -> list[Fault]:
         """What an earlier run reported of images that are there and that this run does not see."""
@@ -121,7 +130,7 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
         except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
             return []
         data = getattr(getattr(self.data_loader, "dataset", None), "data", None) or ()
-        seen = {str(item.get("image")) for item in data if isinstance(item, Mapping)}
+        seen = {files_of(item["image"])[0] for item in data if "image" in item}
         return [f for f in faults if f.image not in seen and Path(f.image).exists()]
 
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:

@@ -20,6 +20,7 @@ from monai.utils.module import look_up_option
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from unet_med.data.bars import no_bar
 from unet_med.inferers.batch_statistics import KINDS as STATISTICS
 from unet_med.inferers.batch_statistics import (
     BatchNorm,
@@ -269,7 +270,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         def look(tiling: Tiling) -> None:
             whole = tuple((0, length) for length in large)
             tiles = tiles_for(spans_of(large, whole, tiling), whole, sides, tiling, sides)
-            hidden = not self.progress
+            hidden = no_bar(self.progress)
             for tile in tqdm(tiles, "statistics", unit="tile", disable=hidden, leave=None):
                 pixels = Pixels.load(read, shape, tile.read, border)
                 stitcher = self._stitcher(pixels, net)

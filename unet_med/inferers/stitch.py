@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from unet_med.data.bars import no_bar
 from unet_med.geometry import Tile
 from unet_med.inferers.pixels import Box, Pixels
 from unet_med.inferers.test_time_augmentation import View
@@ -63,7 +64,7 @@ class Stitcher:
         count = len(pixels.values)
         jobs = iter(product(range(count), tiles))
         logits: Tensor | None = None
-        hidden = not self.progress  # and taken away when done, inside another bar
+        hidden = no_bar(self.progress)  # and taken away when done, inside another bar
         total = count * len(tiles)
         with tqdm(total=total, desc=note, unit="tile", disable=hidden, leave=None) as bar:
             while batch := list(islice(jobs, self.batch_size)):

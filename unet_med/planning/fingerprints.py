@@ -70,11 +70,14 @@ class Case:
         label: its file.
         values: the label's distinct values, as `as_ranges` writes them; None: they are no
             integers, or too many to be anything but instance numbers.
+        listed: what else a data list says of it, such as its `fold`; of an image in several
+            files `image`, their names.
     """
 
     image: FileFacts
     label: FileFacts
     values: str | None
+    listed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label_values(self) -> set[int] | None:
@@ -178,7 +181,7 @@ class Fingerprint:
         found = dict(content)
         objects = found["instances"]
         found["cases"] = tuple(
-            Case(_file(case["image"]), _file(case["label"]), case["values"])
+            Case(_file(case["image"]), _file(case["label"]), case["values"], case.get("listed", {}))
             for case in found["cases"]
         )
         found["instances"] = objects and Instances(**_tuples(objects))

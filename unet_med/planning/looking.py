@@ -83,8 +83,8 @@ def fingerprint(
         images=folder.name(folder.images),
         labels=folder.name(folder.labels) if folder.labels else None,
         cases=tuple(
-            Case(image, label, as_ranges(look.values.tolist()))
-            for (image, label), look in zip(heads, looks, strict=True)
+            Case(image, label, as_ranges(look.values.tolist()), _listed(pair, folder))
+            for pair, (image, label), look in zip(pairs, heads, looks, strict=True)
         ),
         label_kind=kind,
         frequencies=_frequencies(looks),
@@ -125,6 +125,13 @@ def _heads(
     ]
     turn_onto(Grid.of(heads[1], said[1]), Grid.of(heads[0], said[0]))
     return _facts(image, names[0], heads[0]), _facts(label, names[1], heads[1])
+
+
+def _listed(pair: Item, folder: DataFolder) -> dict[str, Any]:
+    """What a data list says of a case besides its files, and the names of several files."""
+    more = {key: value for key, value in pair.items() if key not in ("image", "label")}
+    files = files_of(pair["image"])
+    return {**({"image": [folder.name(file) for file in files]} if len(files) > 1 else {}), **more}
 
 
 def _facts(path: Files, name: str, header: Volume) -> FileFacts:

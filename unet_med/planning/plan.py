@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from unet_med.planning.fingerprints import Fingerprint
@@ -30,11 +30,13 @@ class Plan:
         ids: by id of the configs, in the order in which they are merged into them.
         data: what the files said; `data.cases` names and hashes each of them.
         overrides: SHA-256 of the override files that the user named, by their names.
+        split: content of `configs/split.json`: what is learned from, and what is held out.
     """
 
     ids: Mapping[str, Decision]
     data: Fingerprint
     overrides: Mapping[str, str]
+    split: Mapping[str, Any] = field(default_factory=dict)
 
     def value(self, id: str) -> Any:
         """What was decided for one id; None where nothing was."""
@@ -46,10 +48,11 @@ class Plan:
         return self.data.turned(self.value("orientation"))
 
     def to_json(self) -> dict[str, Any]:
-        """Content of `configs/plan.json`."""
+        """Content of `configs/plan.json`, and as `split` that of `configs/split.json`."""
         return {
             "ids": {id: asdict(decision) for id, decision in self.ids.items()},
             "overrides": dict(self.overrides),
+            "split": dict(self.split),
             "data": self.data.to_json(),
         }
 
@@ -60,4 +63,5 @@ class Plan:
             ids={id: Decision(**entry) for id, entry in content["ids"].items()},
             data=Fingerprint.from_json(content["data"]),
             overrides=content["overrides"],
+            split=content.get("split", {}),
         )

@@ -16,6 +16,7 @@ from unet_med.planning.labels import decide_labels, decide_names, min_size
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import as_list, decide_pixel_size, tile_size
+from unet_med.planning.splits import decide_split
 
 CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
 DEFAULT_MINUTES = 10.0
@@ -42,7 +43,8 @@ def make_plan(
     Args:
         found: what the files say.
         choices: ids of the configs with values that hold, such as `{"epochs": 20}`;
-            `out_channels` is the number of classes.
+            `out_channels` is the number of classes, `split_file` a file that says what is held
+            out, of which the bundle keeps a copy in its own words.
         overrides: override files, by path or by name, merged in this order before `choices`.
         device: where the network will train, `"cpu"` or `"cuda"`.
 
@@ -52,6 +54,7 @@ def make_plan(
             not go with what is asked for.
     """
     asked = {id: value for id, value in (choices or {}).items() if value is not None}
+    file = asked.pop("split_file", None)
     files = [bundle.find_override(name) for name in overrides]
     contents = {path: json.loads(path.read_text(encoding="utf-8")) for path in files}
     bundle.require_ids(asked, source="the choices")
@@ -75,8 +78,9 @@ def make_plan(
     )
     if "tile_size" not in {*said, *asked}:
         ids |= _entries({"tile_size": tile_size(seen, {i: e["value"] for i, e in ids.items()})})
-    plan = {id: Decision(**entry) for id, entry in ids.items()}
-    return Plan(plan, found, {path.name: sha256(path) for path in files})
+    split, where = decide_split(seen, {i: e["value"] for i, e in ids.items()}, asked, file)
+    plan = {id: Decision(**entry) for id, entry in {**ids, **_entries(where)}.items()}
+    return Plan(plan, found, {path.name: sha256(path) for path in files}, split)
 
 
 def _decide(

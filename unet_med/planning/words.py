@@ -30,6 +30,7 @@ def describe(plan: Plan) -> str:
     lines = {
         "images": f"{image_count(plan.seen, value['spatial_dims'])}, {value['spatial_dims']}-D, "
         f"{value['in_channels']} channel(s)",
+        "split": plan.ids["split_file"].reason if plan.split else "as a config file says",
         "labels": labels + (" (decided from the values)" if assumed else ""),
         "pixels": _pixels(plan),
         "axes": f"{value['orientation']}, {plan.ids['orientation'].reason}",

@@ -16,13 +16,14 @@ from unet_med.report.objects import OBJECTS, classify_objects
 
 if TYPE_CHECKING:
     from unet_med.report.page import html_report
-    from unet_med.report.prediction import PredictionRecord
+    from unet_med.report.prediction import PredictionRecord, unfinished
     from unet_med.report.record import TrainingRecord
 
 _ON_FIRST_USE = {
     "PredictionRecord": "prediction",
     "TrainingRecord": "record",
     "html_report": "page",
+    "unfinished": "prediction",
 }
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "difference_map",
     "html_report",
     "learning_curve_figure",
+    "unfinished",
 ]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,15 @@ from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import affine_to_spacing
 
 from unet_med.data.array_writer import known_unit
-from unet_med.data.cases import case_name, files_in, files_of
+from unet_med.data.cases import NAME, files_in, files_of, result_name
+from unet_med.data.checksum import sha256
+from unet_med.data.folder_files import is_result
+from unet_med.data.lock import locked
 from unet_med.report.provenance import (
     RECORD,
     device_name,
     now,
     read_record,
-    sha256,
     versions,
     write_record,
 )
@@ -34,7 +39,9 @@ class PredictionRecord:
     its file, shape, pixel size and SHA-256, under the name that its results carry. A
     further run of the same weights and settings into the folder adds its images; what
     other weights left is listed as `earlier`. A run that would write over the results of another
-    image of the same name is refused.
+    image of the same name is refused. Of an image that an evaluator with `faults` sets aside,
+    older results are removed. Processes that write into one folder take turns
+    (`unet_med.data.lock`), so that each of them is recorded.
     It is written after the first image and every ten seconds, so that a run that is stopped leaves
     no record of what it has written over.
 
@@ -44,6 +51,8 @@ class PredictionRecord:
         settings: further plain values to record, by name.
         reader: the reader of the images; what it chooses in files that hold several (`choice` of
             `AutoReader`) is written down, for the report reads them again.
+        name: template of the results' names, see `unet_med.data.cases.result_name`.
+        file: the one result, where it is not named so.
     """
 
     def __init__(
@@ -52,10 +61,15 @@ class PredictionRecord:
         weights: str | os.PathLike[str] | None = None,
         settings: dict[str, Any] | None = None,
         reader: Any = None,
+        *,
+        name: str = NAME,
+        file: str | os.PathLike[str] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.weights = weights
         self.settings = dict(settings or {})
+        self.name = name
+        self.file = None if file is None else Path(file)
         if choice := getattr(reader, "choice", None):
             self.settings["choice"] = choice
         self._images: dict[str, dict[str, Any]] = {}
@@ -68,6 +82,7 @@ class PredictionRecord:
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
         engine.add_event_handler(Events.COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._drop_failed)
 
     def _start(self, engine: Engine) -> None:
         self._images.clear()
@@ -81,12 +96,8 @@ class PredictionRecord:
         """Refuse to write over the results of another image of the same name."""
         record = read_record(self.folder)
         known = {**record.get("earlier", {}), **record.get("images", {})}
-        loader: Any = getattr(engine.state, "dataloader", None)
-        for item in getattr(getattr(loader, "dataset", None), "data", None) or ():
-            source = item.get("image") if isinstance(item, dict) else None
-            if not isinstance(source, (str, Path, list)):
-                continue
-            name, file = case_name(source), Path(files_of(source)[0])
+        for source in _sources(engine):
+            name, file = result_name(source, self.name), Path(files_of(source)[0])
             before = known.get(name)
             if before and _is_other(file, before) and self._has_results(name):
                 raise ValueError(
@@ -95,7 +106,59 @@ class PredictionRecord:
                 )
 
     def _has_results(self, name: str) -> bool:
-        return any(path.name.startswith(f"{name}_") for path in self.folder.iterdir())
+        return bool(self._results_of(name))
+
+    def _results_of(self, name: str) -> list[Path]:
+        """Results of an image that are there."""
+        if self.file is not None:
+            return [self.file] if self.file.is_file() else []
+        if not self.folder.is_dir():
+            return []
+        return [path for path in self.folder.iterdir() if is_result(path, name)]
+
+    def unfinished(self, data: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
+        """Items of a data list without those that the same weights and settings have done.
+
+        An image is done if the record has it with its SHA-256, and every output is there.
+
+        Args:
+            data: items with an `image`.
+            outputs: what is wanted of each: `mask`, `instances`, `probabilities`.
+        """
+        record = read_record(self.folder)
+        if not _is_made_by(record, self._maker()):
+            return list(data)
+        return [item for item in data if not self._is_done(item["image"], record, outputs)]
+
+    def _is_done(self, image: Any, record: Mapping[str, Any], outputs: Sequence[str]) -> bool:
+        name = result_name(image, self.name)
+        entry = record.get("images", {}).get(name)
+        if entry is None:
+            return False
+        kinds = {kind for path in self._results_of(name) for kind in outputs
+                 if self.file is not None or path.name.startswith(f"{name}_{kind}.")}  # fmt: skip
+        files = files_of(image)
+        if kinds != set(outputs) or not all(Path(file).exists() for file in files):
+            return False
+        return bool(entry["sha256"] == sha256(files))
+
+    def _drop_failed(self, engine: Engine) -> None:
+        """Remove older results of images that were set aside, and what is recorded of them."""
+        sources = {files_of(source)[0]: source for source in _sources(engine)}
+        failed = [sources.get(fault.image, fault.image) for fault in getattr(engine, "faults", ())]
+        names = [result_name(source, self.name) for source in failed]
+        if not names or not self.folder.is_dir():
+            return
+        with locked(self.folder / RECORD):
+            for path in (path for name in names for path in self._results_of(name)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            record = read_record(self.folder)
+            parts = [part for part in ("images", "earlier") if part in record]
+            if not any(name in record[part] for part in parts for name in names):
+                return
+            for part in parts:
+                record[part] = {k: v for k, v in record[part].items() if k not in names}
+            write_record(self.folder / RECORD, record)
 
     def _keep(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -105,19 +168,22 @@ class PredictionRecord:
             image = item.get("image")
             if isinstance(image, MetaTensor) and "filename_or_obj" in image.meta:
                 entry = describe(image)
-                self._images[case_name(files_in(image.meta))] = entry
+                self._images[result_name(files_in(image.meta), self.name)] = entry
         if time.monotonic() >= self._due:
             self._write(engine)
 
     def _write(self, engine: Engine) -> None:
         if not self._results:
             return  # every image was set aside: there is nothing that it could be of
-        if self._made_by is None:
-            self._made_by = {"weights": self._weights(), "settings": self.settings}
-        made_by = self._made_by
-        before = read_record(self.folder)
+        with locked(self.folder / RECORD):
+            write_record(self.folder / RECORD, self._joined(read_record(self.folder), engine))
+        self._due = time.monotonic() + EVERY_SECONDS
+
+    def _joined(self, before: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
+        """What the folder's record says from now on."""
+        made_by = self._maker()
         state: Any = engine.state
-        same = all(before.get(key) == value for key, value in made_by.items())
+        same = _is_made_by(before, made_by)
         listed = {**(before.get("images", {}) if same else {}), **self._images}
         earlier = {**before.get("earlier", {}), **before.get("images", {})}
         earlier = {
@@ -125,7 +191,7 @@ class PredictionRecord:
             for name, entry in earlier.items()
             if name not in listed
         }
-        record = {
+        return {
             "finished": now(),
             "seconds": round(time.monotonic() - self._began, 3),
             "versions": versions(),
@@ -134,13 +200,46 @@ class PredictionRecord:
             "images": listed,
             **({"earlier": earlier} if earlier else {}),
         }
-        write_record(self.folder / RECORD, record)
-        self._due = time.monotonic() + EVERY_SECONDS
+
+    def _maker(self) -> dict[str, Any]:
+        if self._made_by is None:
+            settings = json.loads(json.dumps(self.settings))  # as the record has them
+            self._made_by = {"weights": self._weights(), "settings": settings}
+        return self._made_by
 
     def _weights(self) -> dict[str, str] | None:
         if self.weights is None or not Path(self.weights).is_file():
             return None
         return {"file": str(Path(self.weights).absolute()), "sha256": sha256(self.weights)}
+
+
+def _sources(engine: Engine) -> Iterator[Any]:
+    """File, or files, of each image that an engine goes through, where it says them."""
+    loader: Any = getattr(engine.state, "dataloader", None)
+    for item in getattr(getattr(loader, "dataset", None), "data", None) or ():
+        source = item.get("image") if isinstance(item, dict) else None
+        if isinstance(source, (str, Path, list)):
+            yield source
+
+
+def _is_made_by(record: Mapping[str, Any], maker: Mapping[str, Any]) -> bool:
+    """Whether results are of the same settings and the same weights, wherever these lie."""
+    hashes = [(each.get("weights") or {}).get("sha256") for each in (record, maker)]
+    return bool(record) and hashes[0] == hashes[1] and record.get("settings") == maker["settings"]
+
+
+def unfinished(
+    data: Sequence[Any], record: PredictionRecord, outputs: Sequence[str], resume: bool = True
+) -> list[Any]:
+    """What is still to do of a data list, see `PredictionRecord.unfinished`.
+
+    Args:
+        data: the list.
+        record: of the folder that the results go to.
+        outputs: what is wanted of each image.
+        resume: False: all of it.
+    """
+    return record.unfinished(data, outputs) if resume else list(data)
 
 
 def _is_other(source: Path, before: dict[str, Any]) -> bool:
@@ -170,4 +269,5 @@ def describe(image: MetaTensor) -> dict[str, Any]:
         "pixel_size": [round(float(size), 6) for size in sizes] if unit else None,
         "unit": unit,
         "affine": affine.tolist() if unit else None,
+        **({"dicom_seg": image.meta["dicom_seg"]} if "dicom_seg" in image.meta else {}),
     }

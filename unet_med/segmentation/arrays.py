@@ -13,6 +13,7 @@ from unet_med.data.sources import Source
 
 __all__ = ["from_array", "from_source", "native", "to_axes"]
 
+NAMELESS = "image.tif"  # results of what is no file's are named after it
 _ORDER = "CXYZ"  # MONAI's
 
 
@@ -50,7 +51,7 @@ def from_array(
     for axis, size in zip(space, sizes, strict=True):
         affine["XYZ".index(axis), "XYZ".index(axis)] = size
     meta = {
-        "filename_or_obj": "image.tif",  # results are named after it
+        "filename_or_obj": NAMELESS,
         "spatial_unit": unit,
         "spacing_source": "assumed" if spacing is None else "given",
         "spatial_shape": tuple(image.shape[1:]),

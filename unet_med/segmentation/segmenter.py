@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from unet_med.data.sources import Source
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tiling import Tiling, tiling_of
 from unet_med.networks import load_weights
-from unet_med.segmentation.arrays import from_array, from_source
+from unet_med.segmentation.arrays import NAMELESS, from_array, from_source
 from unet_med.segmentation.result import Segmentation
 
-OUTPUTS = ("mask", "instances", "probabilities")
+OUTPUTS = ("mask", "instances", "probabilities", "seg")
 
 
 class Segmenter:
@@ -78,6 +78,7 @@ class Segmenter:
         if device is not None:
             ids["device"] = torch.device(device)
         self._ids = {**ids, "checkpoint": self.weights}
+        self._finishing: dict[tuple[str, ...], Sequence[Any]] = {}  # by outputs, nowhere to write
         parser = self._parser()
         self.device: torch.device = parser.get_parsed_content("device")
         self.network: torch.nn.Module = parser.get_parsed_content("network")
@@ -134,12 +135,14 @@ class Segmenter:
         Args:
             image: a file or folder that the bundle's reader knows, or a list of files, each a
                 channel; an opened volume
-                (`unet_med.volumes.open_source`); a `MetaTensor` `(C, X, Y[, Z])`; or an array
-                or tensor of grey values as in the file.
+                (`unet_med.volumes.open_source`); a `MetaTensor` `(C, X, Y[, Z])`, whose affine
+                is in the bundle's unit where its metadata name none; or an array or tensor of
+                grey values as in the file.
             axes: of an array, letters of X, Y, Z and C, such as ``"ZYX"`` or ``"CYX"``; needed
                 beyond two axes, of which two are ``"YX"``.
             spacing: pixel size of an array, one, or one a spatial axis in the order of `axes`,
-                in micrometres, or in the unit of the bundle's element size.
+                in micrometres, or in the unit of the bundle's element size; of a `MetaTensor`, in
+                place of its affine.
 
         Returns:
             The result; what is not asked of it is not computed.
@@ -152,10 +155,18 @@ class Segmenter:
             axes = None
         elif isinstance(image, Source):
             item, axes = {"image": from_source(image)}, None
-        elif isinstance(image, MetaTensor) and axes is None:
-            item, axes = {"image": image.to(torch.float32)}, "CXYZ"[: image.ndim]
+        elif isinstance(image, MetaTensor) and spacing is None:
+            if axes not in (None, own := "CXYZ"[: image.ndim]):
+                raise ValueError(
+                    f"axes {axes!r} are not those of a MetaTensor, {own}, to which its affine "
+                    "refers: leave them out, or give a plain array and its spacing"
+                )
+            item, axes = {"image": _in_memory(image)}, own
         else:
-            tensor, axes = from_array(image, axes, spacing, self.unit)
+            plain: Any = image
+            if isinstance(image, MetaTensor):
+                plain, axes = image.as_tensor(), axes or "CXYZ"[: image.ndim]
+            tensor, axes = from_array(plain, axes, spacing, self.unit)
             item = {"image": tensor}
         return Segmentation(self, self._segment(item), axes)
 
@@ -172,7 +183,7 @@ class Segmenter:
 
         Args:
             item: `image`, and the logits as `pred`, both `(C, X, Y[, Z])`.
-            outputs: what is wanted, of `mask`, `instances` and `probabilities`.
+            outputs: what is wanted, of `mask`, `instances`, `probabilities` and `seg`.
             folder: where to write them; None: nowhere.
 
         Raises:
@@ -180,10 +191,18 @@ class Segmenter:
         """
         if unknown := set(outputs) - set(OUTPUTS):
             raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
-        for transform in self.postprocessing(outputs, folder):
+        for transform in self._steps(outputs, folder):
             if folder is not None or not isinstance(transform, SaveImaged):
                 item = transform(item)
         return item
+
+    def _steps(self, outputs: Sequence[str], folder: str | Path | None) -> Sequence[Any]:
+        """The transforms of `finish`; those that write nothing are made once."""
+        if folder is not None:
+            return self.postprocessing(outputs, folder)
+        if (wanted := tuple(outputs)) not in self._finishing:
+            self._finishing[wanted] = self.postprocessing(outputs)
+        return self._finishing[wanted]
 
     def postprocessing(
         self, outputs: Sequence[str], folder: str | Path | None = None
@@ -206,3 +225,11 @@ class Segmenter:
 
     def _parser(self, **more: Any) -> ConfigParser:
         return inference_parser(self.folder, {**self._ids, **more})
+
+
+def _in_memory(image: MetaTensor) -> MetaTensor:
+    """An image that is no file's as 32-bit floats, with a name for its results."""
+    found: Any = image.to(torch.float32)
+    if "filename_or_obj" not in found.meta:
+        found.meta = {**found.meta, "filename_or_obj": NAMELESS}
+    return cast(MetaTensor, found)

@@ -30,6 +30,7 @@ from monai.transforms import (
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from unet_med.data.bars import no_bar
 from unet_med.data.sources import Source
 from unet_med.inferers.batch_statistics import batch_norms, use_statistics
 from unet_med.inferers.tiling import Tiling
@@ -109,7 +110,7 @@ class Volume:
             if found is None and hasattr(step, "first_pass"):
                 parts = _boxes(self.working.shape, self.by_plane)
                 name = f"first pass for {type(step).__name__}"
-                boxes = tqdm(parts, desc=name, unit="block", disable=not progress)
+                boxes = tqdm(parts, desc=name, unit="block", disable=no_bar(progress))
                 own = self._first_pass(step, boxes)
                 collected |= {f"{number}.{name}": value for name, value in own.items()}
             else:
@@ -300,7 +301,9 @@ class Volume:
             inferer.image_statistics(
                 self._reader(image), shape[: self.tiling.spatial_dims], network
             )
-            for image in tqdm(images, desc="batch statistics", unit="image", disable=not progress)
+            for image in tqdm(
+                images, desc="batch statistics", unit="image", disable=no_bar(progress)
+            )
         ]
         return {
             f"norm.{k}.{name}": np.stack([row[k][name].cpu().numpy() for row in rows])

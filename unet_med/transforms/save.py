@@ -14,14 +14,18 @@ from monai.transforms.io.dictionary import SaveImaged
 from monai.utils.misc import ensure_tuple_rep
 
 from unet_med.data.array_writer import channel_first, known_unit, smallest_label_dtype
-from unet_med.data.cases import case_name, files_in
+from unet_med.data.cases import NAME, files_in, result_name
 from unet_med.data.files import save_image
 from unet_med.data.formats import result_suffix
 from unet_med.data.tiff_writer import TiffWriter
 
+SEG = "seg"  # the key that is written as DICOM SEG
+
 
 class SaveSegmentationd(SaveImaged):
     """Write `NAME_mask.tif`, `NAME_instances.tif`, `NAME_probabilities.tif`, one a key.
+
+    The key `seg` is a mask of classes, written as DICOM SEG, `NAME_seg.dcm`.
 
     NAME is the source's file name without its image suffix; of an image in several files, what
     their names share. TIFF, OME-Zarr, PNG and other
@@ -33,12 +37,15 @@ class SaveSegmentationd(SaveImaged):
         keys: images `(C, X, Y[, Z])` on the grid of their source; their metadata, or those
             of `image_key`, name the source.
         output_dir: folder for the files, made if missing.
+        dicom_seg: writes the key `seg`, a `unet_med.data.DicomSegWriter`.
         suffixes: name part of each key; the key itself by default.
         output_dtype: one, or one a key: a NumPy dtype, `"label"` (the smallest integer
             dtype that holds the values), or None (32-bit floats for `"probabilities"`,
             labels for all else, MONAI's float masks too).
         image_key: entry whose metadata are used for keys without their own.
         allow_missing_keys: skip keys that an item lacks.
+        name: template of NAME, see `unet_med.data.cases.result_name`.
+        file: write the one key of the one image here, whatever the names.
     """
 
     def __init__(
@@ -46,10 +53,13 @@ class SaveSegmentationd(SaveImaged):
         keys: KeysCollection,
         output_dir: str | os.PathLike[str] = ".",
         *,
+        dicom_seg: Any = None,
         suffixes: Mapping[str, str] | None = None,
         output_dtype: Any = None,
         image_key: str = "image",
         allow_missing_keys: bool = False,
+        name: str = NAME,
+        file: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             keys,
@@ -58,9 +68,12 @@ class SaveSegmentationd(SaveImaged):
             allow_missing_keys=allow_missing_keys,
         )
         self.output_dir = Path(output_dir)
+        self.dicom_seg = dicom_seg
         self.suffixes = dict(suffixes or {})
         self.output_dtype = ensure_tuple_rep(output_dtype, len(self.keys))
         self.image_key = image_key
+        self.name = name
+        self.file = None if file is None else Path(file)
         self._source_of: dict[Path, str] = {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -80,6 +93,9 @@ class SaveSegmentationd(SaveImaged):
             array = channel_first(image)
             _check_grid(array, meta, key)
             source = files_in(meta)[0]
+            if key == SEG:
+                self._write_seg(array, meta, item.get(self.image_key))
+                continue
             save_image(
                 self._path(key, files_in(meta)),
                 _cast(array, dtype or _default_dtype(key)),
@@ -90,6 +106,14 @@ class SaveSegmentationd(SaveImaged):
             )
         return item
 
+    def _write_seg(self, array: np.ndarray, meta: Mapping[str, Any], image: Any) -> None:
+        """Write a mask `(1, X, Y, Z)`; the image's metadata keep which file it is."""
+        files = files_in(meta)
+        path = self._path(SEG, files)
+        uid = self.dicom_seg.write(path, array[0], files[0])
+        if isinstance(image, MetaTensor):
+            image.meta["dicom_seg"] = {"file": path.name, "uid": uid}
+
     def _meta(self, item: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
         for candidate in (item[key], item.get(self.image_key)):
             if isinstance(candidate, MetaTensor) and "filename_or_obj" in candidate.meta:
@@ -98,9 +122,9 @@ class SaveSegmentationd(SaveImaged):
 
     def _path(self, key: Hashable, files: list[str]) -> Path:
         source = files[0]
-        extension = result_suffix(source)
+        extension = ".dcm" if key == SEG else result_suffix(source)
         part = self.suffixes.get(str(key), key)
-        path = self.output_dir / f"{case_name(files)}_{part}{extension}"
+        path = self.file or self.output_dir / f"{result_name(files, self.name)}_{part}{extension}"
         if self._source_of.setdefault(path, source) != source:
             raise ValueError(
                 f"{path} would be written for {source} and for {self._source_of[path]}; "

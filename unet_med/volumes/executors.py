@@ -20,6 +20,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from unet_med.data.bars import no_bar
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.worker import Outcome, predict_block
 
@@ -84,7 +85,7 @@ def _shown(
     sizes = {number: _voxels(job, number) for number in todo}
     with tqdm(
         total=sum(sizes.values()), desc=f"{len(todo)} blocks", unit="voxel", unit_scale=True,
-        disable=not progress,
+        disable=no_bar(progress),
     ) as bar:  # fmt: skip
         for outcome in outcomes:
             bar.update(sizes[outcome.number])

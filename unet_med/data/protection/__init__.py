@@ -10,7 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unet_med.data.protection.itk import check_dicom_files, check_dicom_folder, open_itk
+from unet_med.data.protection.itk import (
+    check_dicom_files,
+    check_dicom_folder,
+    dicom_class,
+    dicom_header,
+    open_itk,
+)
 from unet_med.data.protection.limits import budget, byte_budget, require_memory
 from unet_med.data.protection.nifti import check_nifti
 from unet_med.data.protection.tiff import open_tiff
@@ -21,6 +27,8 @@ __all__ = [
     "check_dicom_files",
     "check_dicom_folder",
     "check_nifti",
+    "dicom_class",
+    "dicom_header",
     "guard_zarr_array",
     "guarded_zarr_store",
     "open_itk",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import count
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -14,6 +14,7 @@ from unet_med.data.protection.limits import require_in_file, require_memory
 
 MAX_TEXT_HEADER = 1 << 20
 _UNCOMPRESSED = {f"1.2.840.10008.1.2{suffix}" for suffix in ("", ".1", ".2")}  # DICOM PS3.5, A
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 _RUN_LENGTH = "1.2.840.10008.1.2.5"
 _FRAGMENTS = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff"  # pixels, in items
 _ITEM = b"\xfe\xff\0\xe0"
@@ -43,12 +44,12 @@ def open_itk(path: Path, max_bytes: int | None = None) -> Any:
 
 
 def check_dicom_folder(folder: Path) -> None:
-    """Refuse a folder with pipes, devices, or DICOM files that crash GDCM.
+    """Refuse a folder with pipes, devices, or DICOM files that crash GDCM; or one such file.
 
     Raises:
         ValueError: names the first.
     """
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
         if path.is_file():
             if _transfer_syntax(path) == _RUN_LENGTH:
                 _check_run_lengths(path)
@@ -56,26 +57,43 @@ def check_dicom_folder(folder: Path) -> None:
             raise ValueError(f"its {path.name[:200]} is no regular file")
 
 
-def check_dicom_files(paths: Sequence[Path], max_bytes: int | None = None) -> None:
+def dicom_header(path: Path) -> Any:
+    """Read the header of a DICOM image, and no pixels.
+
+    Args:
+        path: an existing file, in a folder that `check_dicom_folder` has looked at.
+
+    Returns:
+        SimpleITK's `ImageFileReader`; None: it is no DICOM image that GDCM can read.
+    """
+    import SimpleITK as sitk
+
+    if _transfer_syntax(path) == _DEFLATED:  # of any size, once inflated
+        return None
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return None
+    return reader
+
+
+def check_dicom_files(headers: Mapping[Path, Any], max_bytes: int | None = None) -> None:
     """Refuse slices that declare more than the memory or their files hold.
 
     GDCM gives noise for the missing pixels of a file that was cut short.
 
     Args:
-        paths: files of one series.
+        headers: of the files of one series, as `dicom_header` gives them.
         max_bytes: see `require_memory`.
 
     Raises:
         ValueError: names the slice.
     """
-    import SimpleITK as sitk
-
-    total = 0
-    for path in paths:
-        reader = sitk.ImageFileReader()
-        declared = _declared_bytes(reader, path)
-        total += declared
-        require_memory(total, max_bytes)
+    require_memory(sum(map(_bytes_of, headers.values())), max_bytes)
+    for path, reader in headers.items():
         if _transfer_syntax(path) in _UNCOMPRESSED:
             stored = int(reader.GetMetaData(_BITS_ALLOCATED))
             samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
@@ -108,28 +126,43 @@ def _check_data_files(path: Path) -> None:
 
 def _declared_bytes(reader: Any, path: Path) -> int:
     """Read the header of a file with SimpleITK's reader; bytes of its decoded pixels."""
-    import SimpleITK as sitk
-
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
+    return _bytes_of(reader)
+
+
+def _bytes_of(reader: Any) -> int:
+    """Bytes of the decoded pixels of a file whose header SimpleITK's reader has read."""
+    import SimpleITK as sitk
+
     pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
     samples = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
     return samples * pixel.GetSizeOfPixelComponent()
 
 
+def dicom_class(path: Path) -> str | None:
+    """What kind of DICOM a file says that it is, the UID of its class; None: it does not say."""
+    return _meta_of(path, 0x02)
+
+
 def _transfer_syntax(path: Path) -> str:
-    """Transfer syntax of a DICOM file: how it stores pixels, or the default (PS3.10, 7.1)."""
+    """Transfer syntax of a DICOM file: how it stores pixels, or the default."""
+    return _meta_of(path, 0x10) or "1.2.840.10008.1.2"
+
+
+def _meta_of(path: Path, wanted: int) -> str | None:
+    """UID of an element `(0002, wanted)`, of what comes before the data set (PS3.10, 7.1)."""
     with path.open("rb") as file:
         head = file.read(4096)
     at = 132 if head[128:132] == b"DICM" else len(head)
     while head[at : at + 2] == b"\2\0":  # elements of group 2, explicit and little endian
         number, kind, length = struct.unpack_from("<2xH2sH", head.ljust(at + 8), at)
-        if number == 0x10:
+        if number == wanted:
             return head[at + 8 : at + 8 + length].rstrip(b" \0").decode("ascii", "replace")
         long = kind in (b"OB", b"OW", b"SQ", b"UN", b"UT")
         value = at + (12 if long else 8)
         at = value + (int.from_bytes(head[at + 8 : value], "little") if long else length)
-    return "1.2.840.10008.1.2"
+    return None
 
 
 def _check_run_lengths(path: Path) -> None:

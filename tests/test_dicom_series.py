@@ -1,0 +1,185 @@
+"""DICOM in: where planes lie, which of them make a volume, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from image_files import load
+
+pytest.importorskip("pydicom")
+import pydicom
+from dicom_images import GEOMETRIES, affine_of, write_enhanced, write_series
+
+from unet_med.data import AutoReader, find_images, find_pairs, load_header, save_image
+
+
+def read_by_itk(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """`(X, Y, Z)` and affine (RAS), by SimpleITK alone."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image).T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+@pytest.fixture
+def hounsfield(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(-1000, 3000, (9, 7, 6)).astype(np.int32)  # X, Y, Z
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_geometry_is_that_of_itk_and_of_the_standard(
+    geometry: str, tmp_path: Path, hounsfield: np.ndarray
+) -> None:
+    write_series(tmp_path / "ct", hounsfield, geometry)
+    theirs, affine = read_by_itk(tmp_path / "ct")
+    ours, meta = load(tmp_path / "ct")
+    np.testing.assert_array_equal(ours, hounsfield)
+    np.testing.assert_array_equal(theirs, hounsfield)
+    np.testing.assert_allclose(meta["affine"], affine, atol=1e-6)  # mm
+    np.testing.assert_allclose(meta["affine"], affine_of(geometry), atol=1e-5)
+    assert (meta["spatial_unit"], meta["spacing_source"]) == ("mm", "header")
+
+
+def test_a_header_needs_no_pixels(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    files = write_series(tmp_path / "ct", hounsfield, "oblique")
+    whole = AutoReader().open(tmp_path / "ct")
+    for file in files:  # noise for pixels
+        file.write_bytes(file.read_bytes()[:-20] + bytes(20))
+    head = load_header(tmp_path / "ct")
+    assert head.array.shape == hounsfield.shape
+    assert head.array.dtype == whole.array.dtype
+    np.testing.assert_array_equal(head.affine, whole.affine)
+
+
+def test_a_localizer_is_passed_over(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    write_series(tmp_path / "ct", hounsfield)
+    scout: dict[str, Any] = {"image_type": "LOCALIZER", "geometry": "sagittal"}
+    write_series(tmp_path / "scout", hounsfield[:4, :4, :2], **scout)  # of the same series
+    for k, file in enumerate((tmp_path / "scout").iterdir()):
+        file.rename(tmp_path / "ct" / f"A{k}")
+    np.testing.assert_array_equal(load(tmp_path / "ct")[0], hounsfield)
+    other = write_series(tmp_path / "other", hounsfield[:4, :4, :1], series="1.2.826.7.2", **scout)
+    other[0].rename(tmp_path / "ct" / "B")
+    np.testing.assert_array_equal(load(tmp_path / "ct")[0], hounsfield)
+    assert AutoReader(series="1.2.826.7.2").open(tmp_path / "ct").array.shape == (4, 4, 1)
+
+
+def test_of_several_series_one_is_chosen(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    write_series(tmp_path / "ct", hounsfield)
+    second = write_series(tmp_path / "second", hounsfield[..., :3], series="1.2.826.7.2")
+    for file in second:
+        file.rename(tmp_path / "ct" / f"S{file.name}")
+    listed = r"2 DICOM series: 1\.2\.826\.7\.1 \(CT, 6 files, phantom\), 1\.2\.826\.7\.2 \(CT, 3"
+    with pytest.raises(ValueError, match=rf"{listed}.*choose one with --series UID"):
+        load(tmp_path / "ct")
+    found = AutoReader(series="1.2.826.7.2").open(tmp_path / "ct").array
+    np.testing.assert_array_equal(found, hounsfield[..., :3])
+    with pytest.raises(ValueError, match=r"no DICOM series 1\.2; it holds 1\.2\.826\.7\.1"):
+        AutoReader(series="1.2").open(tmp_path / "ct")
+    with pytest.raises(ValueError, match=r"--series 1 is for TIFF files.* UID of a series"):
+        AutoReader(series=1).open(tmp_path / "ct")
+    save_image(tmp_path / "a.tif", np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"--series 1\.2 is the UID of a DICOM series, and a\.tif"):
+        AutoReader(series="1.2").open(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("tags", "match"),
+    [
+        ({"skip": (3,)}, r"1\.5 to 3 mm apart: a slice is missing"),
+        ({"ImagePositionPatient": [[0, 0, 0]] * 2 + [[0, 0, 1.5]] * 2 + [[0, 0, 3.0]] * 2},
+         "3 of its 6 slices lie where others do"),
+        ({"ImageOrientationPatient": [[1, 0, 0, 0, 1, 0]] * 5 + [[0, 1, 0, 0, 0, -1]]},
+         "do not have one orientation"),
+        ({"PixelSpacing": [[0.7, 0.7]] * 5 + [[0.7, 0.9]]}, "do not have one pixel size"),
+        ({"PixelSpacing": [[0.0, 0.0]] * 6}, "states a pixel size of 0"),
+        ({"ImagePositionPatient": ""}, "6 images do not say where they lie"),
+        ({"Modality": "SEG"}, "holds no DICOM series, only SEG"),
+    ],
+)  # fmt: skip
+def test_what_is_no_straight_stack_is_refused(
+    tags: dict[str, Any], match: str, tmp_path: Path, hounsfield: np.ndarray
+) -> None:
+    write_series(tmp_path / "ct", hounsfield, **tags)
+    with pytest.raises(ValueError, match=match):
+        load(tmp_path / "ct")
+
+
+def test_a_damaged_slice_at_the_end_is_not_lost(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    files = write_series(tmp_path / "ct", hounsfield)
+    content = files[-1].read_bytes()
+    columns = content.index(b"\x28\x00\x11\x00US")
+    files[-1].write_bytes(content[:columns] + b"\x28\x00\x12\x00US" + content[columns + 6 :])
+    with pytest.raises(ValueError, match=rf"its {files[-1].name} is damaged or not supported"):
+        load(tmp_path / "ct")
+
+
+def test_slices_with_their_own_scale_keep_their_fractions(tmp_path: Path, rng: Any) -> None:
+    stored = rng.integers(0, 3000, (5, 4, 3))
+    slopes = [1, 0.25, 2.5]  # the first gives whole numbers
+    write_series(tmp_path / "pet", stored - 1024, RescaleSlope=slopes, RescaleIntercept=0)
+    np.testing.assert_allclose(load(tmp_path / "pet")[0], stored * slopes)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_enhanced_mr_lies_where_its_frames_say(geometry: str, tmp_path: Path, rng: Any) -> None:
+    volume = rng.integers(0, 3000, (8, 6, 5))
+    write_enhanced(tmp_path / "mr.dcm", volume, geometry, order=[3, 0, 4, 1, 2])
+    ours, meta = load(tmp_path / "mr.dcm")
+    np.testing.assert_array_equal(ours, volume)
+    np.testing.assert_allclose(meta["affine"], affine_of(geometry), atol=1e-5)
+    slopes = [1.0, 0.5, 2.0, 1.0, 0.25]
+    write_enhanced(tmp_path / "mr.dcm", volume, geometry, slopes=slopes)
+    np.testing.assert_allclose(load(tmp_path / "mr.dcm")[0], volume * slopes)
+
+
+def test_enhanced_mr_may_be_compressed_but_not_beyond_bounds(tmp_path: Path, rng: Any) -> None:
+    volume = rng.integers(0, 3000, (8, 6, 5))
+    write_enhanced(tmp_path / "mr.dcm", volume)
+    dataset = pydicom.dcmread(tmp_path / "mr.dcm")
+    dataset.compress(pydicom.uid.RLELossless)
+    dataset.save_as(tmp_path / "rle.dcm")
+    np.testing.assert_array_equal(load(tmp_path / "rle.dcm")[0], volume)
+    dataset.decompress()
+    dataset.compress(pydicom.uid.JPEGLSLossless)
+    dataset.save_as(tmp_path / "ls.dcm")
+    with pytest.raises(ValueError, match=r"stored as JPEG-LS Lossless .* decompress it first"):
+        load(tmp_path / "ls.dcm")
+
+
+def test_frames_without_place_are_refused(tmp_path: Path, rng: Any) -> None:
+    volume = rng.integers(0, 3000, (8, 6, 1))
+    write_series(tmp_path / "us", volume, NumberOfFrames=4, PixelData=bytes(8 * 6 * 2 * 4))
+    with pytest.raises(ValueError, match="its 4 frames do not say where they lie"):
+        load(tmp_path / "us")
+
+
+def test_multi_frame_without_pydicom_names_what_to_install(
+    tmp_path: Path, rng: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_enhanced(tmp_path / "mr.dcm", rng.integers(0, 99, (8, 6, 5)))
+    monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
+    with pytest.raises(ValueError, match=r"pydicom reads: pip install 'unet-med\[dicom\]'"):
+        load(tmp_path / "mr.dcm")
+
+
+def test_folders_of_series_are_listed_as_images(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    (tmp_path / "labels").mkdir()
+    for k, name in enumerate(("1.2.840.7", "1.2.840.8")):
+        write_series(tmp_path / "cohort" / name, hounsfield, series=f"1.2.826.7.{k + 1}")
+        save_image(tmp_path / "labels" / f"{name}.nii.gz", hounsfield > 0, has_channels=False)
+    one = tmp_path / "cohort" / "1.2.840.7"
+    assert find_images(one) == [{"image": str(one)}]
+    assert [item["image"] for item in find_images(tmp_path / "cohort")] == [
+        str(one), str(one.with_name("1.2.840.8"))
+    ]  # fmt: skip
+    pairs = find_pairs(tmp_path / "cohort", tmp_path / "labels")
+    assert [Path(pair["label"]).name for pair in pairs] == ["1.2.840.7.nii.gz", "1.2.840.8.nii.gz"]

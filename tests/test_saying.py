@@ -1,0 +1,102 @@
+"""Results on stdout, the rest on stderr, all of it in the log; lines of progress, not bars."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import finish, start_command
+from unet_med.cli import main
+from unet_med.handlers import progress
+
+STAMP = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) "
+
+
+def said_by(words: list[Any], folder: Path) -> tuple[int | None, str, str]:
+    """Exit code, stdout and stderr of a command without a terminal."""
+    folder.mkdir()
+    code = finish(start_command(words, folder))
+    out, err = ((folder / name).read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+    return code, out, err
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+
+
+def train(cells: Path, output: Path) -> list[Any]:
+    words = ["train", "--images", f"{cells}/images", "--labels", f"{cells}/labels"]
+    small = ["--features", 2, 4, "--epochs", 1, "--tile-size", 24, "--device", "cpu"]
+    return [*words, *small, "--output", output]
+
+
+@pytest.mark.usefixtures("every_step")
+def test_a_training_without_a_terminal(cells: Path, tmp_path: Path) -> None:
+    log = tmp_path / "logs/train.txt"
+    words = [*train(cells, tmp_path / "out"), "--log-file", log]
+    code, out, err = said_by(words, tmp_path / "said")
+    assert (code, out) == (0, f"trained bundle in {tmp_path / 'out'}\n")
+    assert "split     1 of 3 images held out" in err
+    assert "it/s" not in err
+    assert "|" not in re.sub(r"^.*monai\.bundle.*$", "", err, flags=re.MULTILINE)
+    steps = re.findall(r"^step (\d+), epoch 1, loss \d\.\d{3}, \d+% done, .*left.*$", err, re.M)
+    assert list(map(int, steps)) == list(range(1, len(steps) + 1))
+    assert len(steps) > 2
+    lines = log.read_text(encoding="utf-8").splitlines()
+    text = "\n".join(lines)
+    assert re.match(f"{STAMP}unet-med [0-9.a-z]+: train --images", lines[0])
+    assert len(re.findall(f"{STAMP}step ", text, re.M)) == len(steps)
+    assert re.search(f"{STAMP}trained bundle in", text, re.M)
+
+
+@pytest.mark.usefixtures("every_step")
+def test_quiet_says_results_and_what_failed(trained: Path, cells: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.tif").write_text("no image")
+    words = ["predict", cells / "images", "--bundle", trained, "--device", "cpu", "--output"]
+    code, out, err = said_by([*words, tmp_path / "loud"], tmp_path / "1")
+    assert (code, out) == (0, f"3 image(s) segmented, results in {tmp_path / 'loud'}\n")
+    assert re.findall(r"^(\d) of 3 images done, .* left$", err, re.M) == ["1", "2", "3"]
+    log = tmp_path / "log.txt"
+    quiet = [tmp_path / "quiet", "--quiet", "--log-file", log]
+    code, out, err = said_by([*words, *quiet], tmp_path / "2")
+    assert (code, out, err) == (0, f"3 image(s) segmented, results in {tmp_path / 'quiet'}\n", "")
+    text = log.read_text(encoding="utf-8")
+    assert len(re.findall(r"INFO \d of 3 images done", text)) == 3
+    assert "the same with MONAI" in text
+    words[1:2] = [cells / "images", tmp_path / "bad.tif"]
+    code, out, err = said_by([*words, *quiet], tmp_path / "3")
+    assert (code, out) == (3, f"3 of 4 images segmented, results in {tmp_path / 'quiet'}\n")
+    assert err.splitlines()[0].startswith("1 set aside (listed in ")
+    assert len(err.splitlines()) == 2
+    assert len(log.read_text(encoding="utf-8").splitlines()) > len(text.splitlines())  # appended
+
+
+def test_stdout_of_a_process_has_results_alone(trained: Path, cells: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "unet_med", "predict", f"{cells}/images", "--bundle", trained]
+    words += ["--output", tmp_path / "out", "--device", "cpu"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True)
+    assert done.stdout == f"3 image(s) segmented, results in {tmp_path / 'out'}\n"
+    assert "Logging file" not in done.stderr
+
+
+def test_an_error_is_in_the_log(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.txt"
+    words = ["predict", f"{tmp_path}/none.tif", "--bundle", str(trained), "--output", "x"]
+    assert main([*words, "--log-file", str(log), "--quiet"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"unet-med: error: {tmp_path}/none.tif does not exist\n"
+    assert re.search(f"{STAMP}.*none.tif does not exist$", log.read_text(), re.M)
+    assert "Traceback" not in log.read_text()
+    assert main([*words, "--log-file", str(trained)]) == 2  # a folder
+    assert logging.getLogger("unet_med").level == logging.NOTSET
+    assert not [h for h in logging.getLogger().handlers if "Terminal" in type(h).__name__]

@@ -1,0 +1,29 @@
+"""Which files and folders are DICOM; nothing here decodes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unet_med.data.formats import DICOM
+
+_PREAMBLE = 128  # bytes before `DICM` (PS3.10, 7.1)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its suffix or its fifth word."""
+    if not path.is_file() or path.name.startswith("."):
+        return False
+    if path.name.lower().endswith(DICOM):
+        return True
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a folder holds DICOM files, not counting those of its folders."""
+    return folder.is_dir() and any(is_dicom(path) for path in folder.iterdir())
+
+
+def is_series(path: Path) -> bool:
+    """Whether a path names a DICOM image: a folder of slices, or one file."""
+    return holds_dicom(path) if path.is_dir() else path.name.lower().endswith(DICOM)

@@ -1,0 +1,205 @@
+"""Which images a training learns from, and which it is validated on.
+
+What belongs together is never on both sides: the planes of a stack, and what a group names, such
+as the sessions of a patient or the frames of a movie.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_med.data.cases import files_of, shown
+from unet_med.data.split_file import of_file
+
+Item = dict[str, Any]
+Split = tuple[list[Item], list[Item]]
+
+
+def split_validation(
+    items: Sequence[Item],
+    fraction: float = 0.1,
+    fold: int | str | None = None,
+    *,
+    group: str | None = None,
+    file: str | os.PathLike[str] | None = None,
+) -> Split:
+    """Hold out for validation what a file or the data list says, one of N parts, or a share.
+
+    A data list says it by its section `validation`, or by a `fold` of its items. Shares and parts
+    are of groups: those that `group` names, else the files, so that the planes of a stack stay
+    together. They are evenly spread over the groups. The planes of a single stack are cut into
+    contiguous blocks, of which a share is the last. A single image serves both training and
+    validation.
+
+    Args:
+        items: all items, in order.
+        fraction: share for validation, above 0 and below 1; at least one group is held out.
+        fold: `"K/N"` holds out the K-th of N parts, counted from 0; `K` that of `file`, or of a
+            data list's folds (0 where neither is named).
+        group: what images of one group share: a key of the items, or a regular expression whose
+            first bracket names the group in a file's name (or its folders').
+        file: names what is on which side, see `unet_med.data.split_file`; other items are on none.
+
+    Returns:
+        Items for training, items for validation.
+
+    Raises:
+        ValueError: a fold that is not there, too few groups, a file that names other images, or
+            a group on both sides.
+
+    >>> items = [{"image": f"p{patient}_{k}.png"} for patient in range(4) for k in range(2)]
+    >>> [item["image"] for item in split_validation(items, fold="1/4", group="(p.)_")[1]]
+    ['p1_0.png', 'p1_1.png']
+    """
+    if file is not None:
+        split = of_file(items, Path(file), fold)
+    elif any(item.get("section") == "validation" for item in items):
+        split = _of_section(items, fold)
+    else:
+        split = _of_folds(items, fold) or _of_groups(items, fraction, fold, group)
+    _require_apart(split, group)
+    return split
+
+
+def fold_of(fold: int | str | None) -> tuple[int | None, int | None]:
+    """`K/N` as numbers; without N, or both, None in their place.
+
+    Raises:
+        ValueError: it is neither `K/N` nor `K`.
+
+    >>> fold_of("3/5"), fold_of("3"), fold_of(None)
+    ((3, 5), (3, None), (None, None))
+    """
+    if fold is None:
+        return None, None
+    found = re.fullmatch(r"(\d+)(?:/(\d+))?", str(fold))
+    which, folds = (int(text) if text else None for text in found.groups()) if found else (0, 0)
+    if which is None or (folds is not None and which >= folds):
+        raise ValueError(
+            f"--fold {fold} is not K/N with K from 0 to N - 1, such as 0/5, nor K alone"
+        )
+    return which, folds
+
+
+def _of_section(items: Sequence[Item], fold: int | str | None) -> Split:
+    if fold is not None:
+        raise ValueError(
+            f"--fold {fold} has no effect: the data list says by its 'validation' what is held out"
+        )
+    held = [item for item in items if item.get("section") == "validation"]
+    return [item for item in items if item.get("section") != "validation"], held
+
+
+def _of_folds(items: Sequence[Item], fold: int | str | None) -> Split | None:
+    """Items of a data list's other folds, and those of one; None where the list has no folds."""
+    which, folds = fold_of(fold)
+    known = {str(item["fold"]) for item in items if item.get("fold") is not None}
+    held = [item for item in items if str(item.get("fold")) == str(which or 0)]
+    if known and folds is not None:
+        raise ValueError(
+            f"--fold {fold}: the data list has folds of its own ({', '.join(sorted(known))}): "
+            "name one of these"
+        )
+    if which is not None and folds is None and (not known or not held):
+        own = f"the data list has {', '.join(sorted(known))}" if known else "no list has folds"
+        raise ValueError(
+            f"--fold {fold}: {own}; say how many parts there are, such as --fold {which}/5, or "
+            "give --split"
+        )
+    if not held or len(held) == len(items):
+        return None
+    return [item for item in items if str(item.get("fold")) != str(which or 0)], held
+
+
+def _of_groups(
+    items: Sequence[Item], fraction: float, fold: int | str | None, group: str | None
+) -> Split:
+    which, folds = fold_of(fold)
+    groups = _groups(items, group)
+    if len(items) == 1 and folds is None:
+        return list(items), list(items)
+    if len(groups) == 1 and group is not None:
+        raise ValueError(
+            f"--group {group} puts all {len(items)} images into one group, and a group is never "
+            "on both sides: leave it out, or name smaller ones"
+        )
+    stack = len(groups) == 1
+    units = [[item] for item in items] if stack else groups
+    if folds is not None and which is not None:
+        held = _part(len(units), which, folds, contiguous=stack)
+    else:
+        held = _share(len(units), fraction, contiguous=stack)
+    sides: Split = ([], [])
+    for k, unit in enumerate(units):
+        sides[k in held].extend(unit)
+    return sides
+
+
+def _groups(items: Sequence[Item], group: str | None) -> list[list[Item]]:
+    """Items that belong together, in the order in which they come."""
+    found: dict[Any, list[Item]] = {}
+    for item in items:
+        found.setdefault(_group_of(item, group), []).append(item)
+    return list(found.values())
+
+
+def _group_of(item: Item, group: str | None) -> Any:
+    files = files_of(item["image"])
+    if group is None:
+        return tuple(files)
+    if group in item:
+        return str(item[group])
+    try:
+        pattern = re.compile(group)
+    except re.error as error:
+        raise ValueError(f"--group {group} is no regular expression: {error}") from None
+    if not pattern.groups:
+        raise ValueError(
+            f"--group {group} is no key of {shown(item['image'])} in a data list, and has no "
+            r"bracket that names the group in a file's name, such as (sub-\d+)"
+        )
+    match = pattern.search(Path(files[0]).name) or pattern.search(Path(files[0]).as_posix())
+    if match is None or match[1] is None:
+        raise ValueError(f"--group {group} finds no group in the name {files[0]}")
+    return match[1]
+
+
+def _part(count: int, which: int, folds: int, *, contiguous: bool) -> set[int]:
+    if not 1 < folds <= count:
+        raise ValueError(
+            f"--fold {which}/{folds}: there are {count} images or groups of them, and each part "
+            f"takes at least one: give from 2 to {count} parts"
+            if count > 1
+            else f"--fold {which}/{folds}: a single image has no parts; leave --fold out"
+        )
+    if contiguous:
+        return set(range(which * count // folds, (which + 1) * count // folds))
+    return set(range(which, count, folds))
+
+
+def _share(count: int, fraction: float, *, contiguous: bool) -> set[int]:
+    if not 0 < fraction < 1:
+        raise ValueError(
+            f"--validation {fraction:g} is no share above 0 and below 1: what is learned from "
+            "says nothing of other images"
+        )
+    size = min(count - 1, max(1, round(count * fraction)))
+    if contiguous:
+        return set(range(count - size, count))
+    return {int((k + 0.5) * count / size) for k in range(size)}
+
+
+def _require_apart(split: Split, group: str | None) -> None:
+    """Refuse a group on both sides, but for a single image that is on both."""
+    if group is None or split[0] == split[1]:
+        return
+    training, held = ({_group_of(item, group): item for item in side} for side in split)
+    for name in sorted(training.keys() & held.keys()):
+        raise ValueError(
+            f"group {name} of --group {group} is on both sides: {shown(training[name]['image'])} "
+            f"to learn from, {shown(held[name]['image'])} to validate on"
+        )

@@ -1,0 +1,122 @@
+"""Which images are held out, as a bundle keeps it: names and hashes, in `configs/split.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_med.data.cases import files_of
+from unet_med.data.checksum import sha256
+from unet_med.data.splits import Item, split_validation
+from unet_med.planning.fingerprints import Case, Fingerprint
+from unet_med.planning.plan import Decision
+
+IN_BUNDLE = "$@bundle_root + '/configs/split.json'"
+OWN = ("pairs", "split")  # ids that an override file may replace: then nothing is known here
+CHOICES = ("fold", "group", "split_file")
+
+Split = dict[str, Any]
+
+
+def decide_split(
+    found: Fingerprint,
+    ids: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    file: str | None = None,
+) -> tuple[Split, dict[str, Decision]]:
+    """What `configs/split.json` holds, and the ids that say so.
+
+    Args:
+        found: what the files say.
+        ids: what was decided besides, by id.
+        asked: what the user chose, by id.
+        file: the user's own split, if any.
+
+    Returns:
+        `{"fold": ..., "group": ..., "from": ..., "training": [...], "validation": [...]}`, where
+        an image has its names and hashes; of a stack that is on both sides `slices`, which are
+        `[first, stop]`. Empty where an override file splits in a way of its own.
+
+    Raises:
+        ValueError: as `split_validation`, or a share that has no effect.
+    """
+    if any(id in ids or any(i.startswith(f"{id}::") for i in ids if i != "split::fold")
+           for id in OWN):  # fmt: skip
+        if any(asked.get(id) is not None for id in ("fold", "group")) or file is not None:
+            raise ValueError(
+                "--split, --fold and --group have no effect where an override file sets `pairs` "
+                "or `split`: leave them out"
+            )
+        return {}, {}
+    fold = ids.get("fold", ids.get("split::fold"))
+    if "validation_fraction" in asked and (fold is not None or file is not None):
+        how = "--split" if file is not None else f"--fold {fold}"
+        raise ValueError(
+            f"{how} says what is held out, so --validation has no effect: leave it out"
+        )
+    items = _items(found.cases, planes=bool(ids["slice_stacks"]))
+    options = {"fold": fold, "group": ids.get("group"), "file": file}
+    sides = split_validation(items, ids["validation_fraction"], **options)
+    split: Split = {
+        "fold": fold,
+        "group": options["group"],
+        "from": file and {"name": Path(file).name, "sha256": sha256(file)},
+        "training": _entries(sides[0], found.cases),
+        "validation": _entries(sides[1], found.cases),
+    }
+    how = _in_words(sides, len(items), found, split)
+    return split, {"split_file": Decision(IN_BUNDLE, how)}
+
+
+def _items(cases: Sequence[Case], *, planes: bool) -> list[Item]:
+    """As `unet_med.data.find_pairs` gives them, by the names that the bundle keeps."""
+    items = []
+    for k, case in enumerate(cases):
+        item = {"image": case.image.name, "label": case.label.name, **case.listed, "case": k}
+        count = (*case.image.shape, 1)[2] if planes else 1
+        items += [item] if count == 1 else [{**item, "slice": z} for z in range(count)]
+    return items
+
+
+def _entries(items: Sequence[Item], cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """An entry an image, in order."""
+    planes: dict[int, list[int]] = {}
+    images: dict[int, Any] = {}
+    for item in items:
+        images[item["case"]] = item["image"]
+        planes.setdefault(item["case"], []).extend([item["slice"]] if "slice" in item else [])
+    return [_entry(cases[k], image, planes[k]) for k, image in images.items()]
+
+
+def _entry(case: Case, image: Any, planes: Sequence[int]) -> dict[str, Any]:
+    part = planes and len(planes) < case.image.shape[2]
+    return {
+        "image": image,
+        "label": case.label.name,
+        **({"slices": [planes[0], planes[-1] + 1]} if part else {}),
+        "sha256": {"image": case.image.sha256, "label": case.label.sha256},
+    }
+
+
+def _in_words(
+    sides: tuple[list[Item], list[Item]], count: int, found: Fingerprint, split: Split
+) -> str:
+    training, held = sides
+    what = "planes" if "slice" in held[0] else "images"
+    if training == held:
+        return (
+            "the only image is validated on itself: its score says nothing of other images, so "
+            "score those with unet-med evaluate"
+        )
+    text = f"{len(held)} of {count} {what} held out"
+    if left := count - len(training) - len(held):
+        text += f", {left} left out"
+    if split["from"]:
+        text += f" by {split['from']['name']}"
+    elif found.held_out is not None:
+        text += " by the data list"
+    elif len({str(files_of(item["image"])) for item in [*training, *held]}) == 1:
+        text += ", one block of the stack"
+    text += f", fold {split['fold']}" if split["fold"] is not None else ""
+    return text + (f", groups by {split['group']} on one side each" if split["group"] else "")
