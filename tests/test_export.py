@@ -214,6 +214,19 @@ def test_what_is_left_behind_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     ) in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ({"scale": 0.5}, "scaled by 0.5"),
+        ({"element_size": [0.5, 1.0], "element_unit": "um"}, "brought to 0.5 x 1 um a pixel"),
+    ],
+)
+def test_a_bundle_of_other_pixels_says_so(tmp_path: Path, ids: dict[str, Any], words: str) -> None:
+    folder = untrained(tmp_path / "bundle", ["paper2015"], features=[2, 4], **ids)
+    left = load_trained(folder).left_behind()
+    assert f"sees images as they come, where the bundle's are {words}" in left
+
+
 def test_what_is_no_trained_bundle_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

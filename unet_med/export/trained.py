@@ -30,6 +30,7 @@ class TrainedBundle:
         in_channels: channels of an image.
         inferer: how the bundle itself predicts.
         metadata: content of `metadata.json`.
+        working_pixels: as `Segmenter` has it.
     """
 
     folder: Path
@@ -38,10 +39,13 @@ class TrainedBundle:
     in_channels: int
     inferer: OverlapTileInferer
     metadata: dict[str, Any]
+    working_pixels: str | None = None
 
     def left_behind(self) -> str:
         """One sentence: what the bundle does at prediction and an exported network does not."""
         parts = []
+        if self.working_pixels:
+            parts.append(f"sees images as they come, where the bundle's are {self.working_pixels}")
         if self.inferer.statistics == "image" and batch_norms(self.network):
             parts.append(
                 "uses the batch-normalisation statistics recorded in training, where the bundle "
@@ -84,4 +88,5 @@ def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> Trai
         in_channels=segmenter.in_channels,
         inferer=segmenter.inferer,
         metadata=json.loads(metadata.read_text(encoding="utf-8")),
+        working_pixels=segmenter.working_pixels,
     )

@@ -68,17 +68,17 @@ class Instances:
         count: objects in all files.
         touching: share of them that have another one beside them.
         plane_px: percentiles of their size within one plane, px.
-        plane_area: median of that, in the square of the images' unit.
+        plane_area: that in the square of the first image's unit.
         volume_px: percentiles of their size in a volume, px; of images that of a plane.
-        volume: median of that, in the unit of the images to the power of their axes.
+        volume: that in the unit of the first image to the power of its axes.
     """
 
     count: int
     touching: float
     plane_px: tuple[float, ...]
-    plane_area: float
+    plane_area: tuple[float, ...]
     volume_px: tuple[float, ...]
-    volume: float
+    volume: tuple[float, ...]
 
 
 @dataclass(frozen=True)

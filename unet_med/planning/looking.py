@@ -20,6 +20,7 @@ from unet_med.data.labels import LOOKED_AT, LabelSummary
 from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.folders import DataFolder
 from unet_med.planning.ranges import as_ranges
+from unet_med.planning.sizes import in_unit
 
 SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
 SAMPLES = 100_000  # pixels of an image and channel at most,
@@ -134,26 +135,21 @@ def _instances(looks: Sequence[LabelSummary], images: Sequence[FileFacts]) -> In
     count = sum(map(len, volumes))
     if not count:
         return None
-    area = [np.prod(image.pixel_size[:2]) for image in images]
-    volume = [np.prod(image.pixel_size) for image in images]
+    sizes = [np.multiply(image.pixel_size, in_unit(image, images[0].unit)) for image in images]
+    area = [s * np.prod(size[:2]) for s, size in zip(planes, sizes, strict=True)]
+    volume = [s * np.prod(size) for s, size in zip(volumes, sizes, strict=True)]
     return Instances(
         count=count,
         touching=sum(look.touching for look in looks) / count,
         plane_px=_spread(planes),
-        plane_area=_median(planes, area),
+        plane_area=_spread(area),
         volume_px=_spread(volumes),
-        volume=_median(volumes, volume),
+        volume=_spread(volume),
     )
 
 
 def _spread(sizes: Sequence[np.ndarray]) -> tuple[float, ...]:
     return tuple(np.percentile(np.concatenate(sizes), PERCENTILES).tolist())
-
-
-def _median(sizes: Sequence[np.ndarray], pixels: Sequence[Any]) -> float:
-    """Median of sizes in px of each file, in the unit of its pixel."""
-    scaled = [size * pixel for size, pixel in zip(sizes, pixels, strict=True)]
-    return float(np.median(np.concatenate(scaled)))
 
 
 def _sample(
