@@ -14,6 +14,7 @@ from typing import Any
 from unet_med.cli.option import Command, Option, option
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
+MODALITIES = ("ct", "mr", "fluorescence", "brightfield", "phase", "electron")
 LABEL_KINDS = ("auto", "mask", "classes", "instances")
 
 
@@ -133,6 +134,15 @@ PLAN = (
         type=fraction,
         nargs="+",
         metavar="F",
+    ),
+    option(
+        "--modality",
+        "how the images were taken, one name, or one a channel (what the data list says); ct is "
+        "put on one scale, that of the training set's foreground",
+        id="modality",
+        resumed="same",
+        choices=MODALITIES,
+        nargs="+",
     ),
     option("--tile-size", "side of a training tile, px", id="tile_size", resumed="same", type=int),
     option(

@@ -96,6 +96,9 @@ class Fingerprint:
         intensities_of: number of images that were looked at for them.
         reader: which image of files that hold several, and the pixel size that was told.
         found_by: in words, how images and labels were found, where not by equal names.
+        modality: of each channel, how it was taken, where a data list says it.
+        foreground: of each channel `low`, `high`, `mean` and `std` of the pixels within objects;
+            empty where they were not looked at.
     """
 
     images: str
@@ -108,6 +111,8 @@ class Fingerprint:
     intensities_of: int
     reader: Mapping[str, Any]
     found_by: tuple[str, ...] = ()
+    modality: tuple[str, ...] = ()
+    foreground: tuple[Mapping[str, float], ...] = ()
 
     @property
     def held_out(self) -> str | None:
@@ -129,6 +134,7 @@ class Fingerprint:
         )
         found["instances"] = objects and Instances(**_tuples(objects))
         found["found_by"] = tuple(found.get("found_by", ()))
+        found |= {id: tuple(found.get(id, ())) for id in ("modality", "foreground")}
         found["intensities"] = tuple(tuple(channel) for channel in found["intensities"])
         return cls(**found)
 

@@ -17,8 +17,10 @@ from unet_med.data.file_reader import Volume
 from unet_med.data.grids import ORIENTED, Grid, turn_onto
 from unet_med.data.label_reader import look_at_label
 from unet_med.data.labels import LOOKED_AT, LabelSummary
+from unet_med.data.modality import stated_modality
 from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.folders import DataFolder
+from unet_med.planning.foreground import foreground_scales
 from unet_med.planning.ranges import as_ranges
 from unet_med.planning.sizes import in_unit
 
@@ -35,6 +37,7 @@ def fingerprint(
     labels: str | os.PathLike[str] | None = None,
     *,
     seconds: float = SECONDS,
+    modality: Sequence[str] | None = None,
     **choice: Any,
 ) -> Fingerprint:
     """What images and labels say; of each file header and hash, and every label's values.
@@ -46,6 +49,8 @@ def fingerprint(
         labels: a folder with labels of matching names, or the one label file.
         seconds: for statistics of the images' pixels, which take a sample where this is short;
             the first image is looked at in any case.
+        modality: how the images were taken, one, or one a channel; None: as a data list says. Of
+            CT the intensities of the foreground are looked at too.
         choice: which image of files that hold several, and `pixel_size`; see `AutoReader`.
 
     Raises:
@@ -63,6 +68,9 @@ def fingerprint(
     ]
     data.require_objects(looks, [label.name for _, label in heads])
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
+    stated = stated_modality(folder.images)
+    spread = [pairs[k] for k in _spread_out(len(pairs))]
+    is_ct = "ct" in (modality or stated)
     return Fingerprint(
         images=folder.name(folder.images),
         labels=folder.name(folder.labels) if folder.labels else None,
@@ -77,6 +85,8 @@ def fingerprint(
         intensities_of=len(sampled),
         reader=dict(choice),
         found_by=listing.notes,
+        modality=stated,
+        foreground=foreground_scales(spread, seconds, choice) if is_ct else (),
     )
 
 

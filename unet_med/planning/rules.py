@@ -11,6 +11,7 @@ from typing import Any
 from unet_med import bundle
 from unet_med.data.checksum import sha256
 from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.intensity import decide_intensity
 from unet_med.planning.labels import decide_labels, min_size
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import tile_size
@@ -22,7 +23,7 @@ ENDLESS = 100_000  # epochs: the minutes end the training
 TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small sets
 STEERING = (  # ids on which further decisions depend, whoever sets them
     *("preset", "label_kind", "features", "spatial_dims", "element_size", "scale", "tile_size"),
-    *("minutes", "epochs", "seed", "validation_fraction"),
+    *("minutes", "epochs", "seed", "validation_fraction", "modality"),
 )
 ASKED = "as asked"
 
@@ -91,6 +92,7 @@ def _decide(
         "validation_fraction": _validation(found, steering, asked),
         "spatial_dims": dims,
         **pixels,
+        **decide_intensity(found, steering),
         "in_channels": Decision(found.cases[0].image.channels, "channels of the first image"),
         "min_size": min_size(found, kind, dims.value, working),
         "features": _features(steering.get("features"), dims.value, device),
