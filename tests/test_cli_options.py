@@ -22,6 +22,8 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--features": ["3", "5"],
     "--dims": ["3"],
     "--element-size": ["0.5"],
+    "--scale": ["1/2"],
+    "--modality": ["mr"],
     "--tile-size": ["64"],
     "--seed": ["5"],
     "--validation": ["0.5"],

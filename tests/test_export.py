@@ -165,6 +165,29 @@ def test_package_passes_the_formats_checks(package: Path) -> None:
     assert "mode: reflect" in text  # left out, a consumer reads zeros
 
 
+def test_a_package_carries_the_scale_of_ct(tmp_path: Path) -> None:
+    spec = pytest.importorskip("bioimageio.spec")
+    pytest.importorskip("onnxruntime")
+    scale = {"low": 100.0, "high": 900.0, "mean": 400.0, "std": 200.0}
+    ids = {"features": [2, 4], "intensity": [scale], "modality": ["ct"]}
+    folder = untrained(tmp_path / "bundle", ["paper2015"], **ids)
+    path = export_bioimageio(folder, tmp_path / "model.zip")
+    model = spec.load_description(path)
+    clip, fixed = (step for step in model.inputs[0].preprocessing if step.id != "ensure_dtype")
+    assert (clip.kwargs.min, clip.kwargs.max) == (100.0, 900.0)
+    assert (fixed.kwargs.mean, fixed.kwargs.std) == (400.0, 200.0)
+    with zipfile.ZipFile(path) as files:
+        files.extractall(tmp_path)
+    trained = load_trained(folder)
+    seen = (np.load(tmp_path / "test_input.npy").clip(100, 900) - 400) / 200
+    with torch.no_grad():
+        expected = MirrorPadded(trained.network, trained.tiling)(torch.from_numpy(seen))
+    np.testing.assert_allclose(np.load(tmp_path / "test_output.npy"), expected, atol=1e-6)
+    several = untrained(tmp_path / "two", ["paper2015"], **{**ids, "intensity": [scale, None]})
+    with pytest.raises(ValueError, match=r"clip each of 2 channels.*--format onnx or torchscript"):
+        export_bioimageio(several, tmp_path / "two.zip")
+
+
 CORE_SCRIPT = """
 import sys
 import numpy as np
@@ -212,6 +235,19 @@ def test_what_is_left_behind_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
         "training, where the bundle takes those of each image and looks at the image once, where "
         "the bundle averages over its rotated copies: results differ."
     ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ({"scale": 0.5}, "scaled by 0.5"),
+        ({"element_size": [0.5, 1.0], "element_unit": "um"}, "brought to 0.5 x 1 um a pixel"),
+    ],
+)
+def test_a_bundle_of_other_pixels_says_so(tmp_path: Path, ids: dict[str, Any], words: str) -> None:
+    folder = untrained(tmp_path / "bundle", ["paper2015"], features=[2, 4], **ids)
+    left = load_trained(folder).left_behind()
+    assert f"sees images as they come, where the bundle's are {words}" in left
 
 
 def test_what_is_no_trained_bundle_is_refused(

@@ -156,10 +156,11 @@ def test_sizes_are_counted_in_the_pixels_that_the_network_sees(tmp_path: Path) -
         make_plan(found, {"label_kind": "instances", "element_size": size})
         for size in (None, [0.5])
     )
-    assert largest_shape(found, 2, None) == (160, 128)
-    assert largest_shape(found, 2, [0.5]) == (80, 64)
+    assert largest_shape(found, 2, {}) == (160, 128)
+    assert largest_shape(found, 2, {"element_size": [0.5]}) == (80, 64)
+    assert largest_shape(found, 2, {"scale": [0.5, 0.25]}) == (80, 32)
     assert even.value("min_size") == pytest.approx(own.value("min_size") / 4, abs=1)
-    assert largest_shape(found, 2, [0.5, 0.25]) == (80, 128)
+    assert largest_shape(found, 2, {"element_size": [0.5, 0.25]}) == (80, 128)
 
 
 def test_a_training_image_without_pixel_size_is_refused(
@@ -198,6 +199,29 @@ def test_a_pixel_size_that_is_told_is_as_good_as_one_in_the_file(
     assert results[1].affine[0, 0] == pytest.approx(0.8)
     assert main(["report", str(tmp_path / "told")]) == 0
     assert f"0.8{TIMES}0.8 µm" in (tmp_path / "told" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_factor_serves_images_that_say_no_pixel_size(tmp_path: Path) -> None:
+    """0.19 um a pixel, which nothing says, scaled by 0.38: the network sees 0.5 um a pixel."""
+    as_png(tmp_path, 0, 0.19)
+    trained = tmp_path / "trained"
+    words = [*arguments(tmp_path), "--output", str(trained), "--scale", "0.38"]
+    small = ["--features", "2", "4", "--tile-size", "26", "--preset", "paper2015"]
+    kind = ["--label-kind", "instances", "--validation", "0", "--device", "cpu", "--epochs", "1"]
+    assert main(["train", *words, *small, *kind]) == 0
+    config = json.loads((trained / "configs" / "evaluate.json").read_text(encoding="utf-8"))
+    assert (config["scale"], config["element_size"]) == ([0.38], None)
+    torch.save(threshold_network(), trained / "models" / "model.pt")
+    image = as_png(tmp_path / "new", NEW_SCENE, 0.19)
+    predict(trained, image, tmp_path / "results")
+    truth = draw(NEW_SCENE, 0.19)[1]
+    for name in ("instances", "mask", "probabilities"):
+        result = load_image(tmp_path / "results" / f"a_{name}.tif")
+        assert result.shape[1:] == truth.shape
+        assert result.meta["spacing_source"] == "assumed"  # as before, it is not known
+    check_aligned(
+        load_image(tmp_path / "results/a_instances.tif")[0].numpy().astype(int), truth, 0.19
+    )
 
 
 def test_a_training_is_told_the_pixel_size_and_keeps_it(

@@ -27,6 +27,7 @@ from unet_med.volumes.job_actions import finish
 from unet_med.volumes.objects import working_blocks
 
 OUTPUTS = ("mask", "instances", "probabilities")
+CT = {"low": 700.0, "high": 1200.0, "mean": 950.0, "std": 150.0}
 PIXEL = {"element_size": [0.4, 0.35], "element_unit": "um"}
 
 
@@ -278,6 +279,7 @@ def test_a_plane_by_blocks_is_the_whole_plane(
     [
         ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, {"threshold": 0.4}),
         ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, {"connectivity": 3}),
+        ({"scale": [0.5, 1 / 3, 1.0], "intensity": [CT]}, {"connectivity": 2}),
         ({}, {"threshold": 0.6, "connectivity": 2}),
     ],
 )

@@ -169,6 +169,39 @@ def test_a_png_label_lies_on_its_images_grid():
     assert label.meta["spacing_source"] == "assumed"  # the caller's own is untouched
 
 
+@given(resamplings())
+def test_a_factor_is_a_pixel_size_in_own_pixels(case):
+    shape, old, new = case
+    factors = [a / b for a, b in zip(old, new, strict=True)]
+    img = image_of(shape, old, channels=2, spacing_source="assumed")
+    transform = ElementSize(scale=factors)
+    out = transform(img)
+    img.meta.pop("spacing_source")
+    same = ElementSize(new)(img)
+    torch.testing.assert_close(out, same, rtol=0, atol=1e-5)
+    torch.testing.assert_close(out.affine, same.affine, rtol=1e-9, atol=1e-9)
+    assert transform.inverse(out).shape == img.shape
+
+
+def test_a_factor_or_a_size():
+    plain = torch.rand(1, 12, 8)
+    assert ElementSize(scale=0.25)(plain).shape == (1, 3, 2)
+    label = torch.ones(1, 12, 8, dtype=torch.int32)
+    transform = ElementSized(("image", "label"), scale=(0.5, 1), mode=("bilinear", "nearest"))
+    found = transform({"image": plain, "label": label})
+    assert {key: tuple(value.shape) for key, value in found.items()} == {
+        "image": (1, 6, 8),
+        "label": (1, 6, 8),
+    }
+    for both in ({}, {"element_size": 1.0, "scale": 0.5}):
+        with pytest.raises(ValueError, match="one of them says how large"):
+            ElementSize(**both)
+    with pytest.raises(ValueError, match=r"scale \(1.0, 0.0\) is not positive"):
+        ElementSize(scale=(1.0, 0.0))
+    with pytest.raises(ValueError, match=r"scale .* has 3 values for 2 image axes"):
+        ElementSize(scale=(1, 1, 1))(plain)
+
+
 def test_unknown_pixel_size():
     img = image_of((30, 20), (1.0, 1.0), spacing_source="assumed")
     with pytest.raises(

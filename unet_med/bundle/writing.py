@@ -15,6 +15,12 @@ from unet_med.data.atomic import atomic_write
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
+NOT_STATED = "not stated"  # how the images were taken
+SCALES = (  # without and with `intensity`
+    "images, each channel standardised by the whole image's mean and deviation",
+    "images on the scale that intensity in the configs says: clipped, less the mean, divided by "
+    "the deviation of the training set's foreground",
+)
 LABELLED = ("train", "evaluate")  # configs that read images and labels
 Settings = Mapping[str, Any]
 
@@ -127,7 +133,9 @@ def _write_ids(bundle: Path, ids: Settings) -> None:
         _write_json(path, merge_config(path, [], ids, skip=True))
     path = bundle / "configs" / "metadata.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
-    _describe(metadata["network_data_format"], load_config(paths[0]))
+    config = load_config(paths[0])
+    _describe(metadata["network_data_format"], config)
+    metadata["image_classes"] = SCALES[config.get("intensity") is not None]
     _write_json(path, metadata)
 
 
@@ -171,6 +179,7 @@ def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
     if config.get("class_names"):
         classes = parser.get_parsed_content("class_names")
     data_format["inputs"]["image"] |= {
+        "modality": _joined(config.get("modality") or NOT_STATED),
         "num_channels": inputs,
         "spatial_shape": [_side(stride, side_in)] * dims,
         "channel_def": {str(k): f"channel {k}" if inputs > 1 else "image" for k in range(inputs)},
@@ -188,3 +197,7 @@ def _side(stride: int | None, first: int | None) -> str:
         return "*"
     offset = first - stride
     return f"{stride}*n {'+-'[offset < 0]} {abs(offset)}" if offset else f"{stride}*n"
+
+
+def _joined(names: Any) -> str:
+    return names if isinstance(names, str) else ", ".join(names)

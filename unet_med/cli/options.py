@@ -8,12 +8,22 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from unet_med.cli.option import Command, Option, option
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
+MODALITIES = ("ct", "mr", "fluorescence", "brightfield", "phase", "electron")
 LABEL_KINDS = ("auto", "mask", "classes", "instances")
+
+
+def fraction(text: str) -> float:
+    """A number, also as `1/3`."""
+    try:
+        return float(Fraction(text))
+    except ZeroDivisionError:
+        raise ValueError(text) from None
 
 
 _FLAG: dict[str, Any] = {"action": "store_true"}
@@ -132,9 +142,31 @@ PLAN = (
         "axis, in the images' unit (um for TIFF)",
         id="element_size",
         resumed="same",
+        exclusive="pixels",
         type=float,
         nargs="+",
         metavar="SIZE",
+    ),
+    option(
+        "--scale",
+        "bring every image to so many times its pixels along each axis, in training and "
+        "prediction, where --element-size would need pixel sizes: 0.5 or 1/3, or one an axis; 1: "
+        "its own (decided from the size of the objects)",
+        id="scale",
+        resumed="same",
+        exclusive="pixels",
+        type=fraction,
+        nargs="+",
+        metavar="F",
+    ),
+    option(
+        "--modality",
+        "how the images were taken, one name, or one a channel (what the data list says); ct is "
+        "put on one scale, that of the training set's foreground",
+        id="modality",
+        resumed="same",
+        choices=MODALITIES,
+        nargs="+",
     ),
     option("--tile-size", "side of a training tile, px", id="tile_size", resumed="same", type=int),
     option(

@@ -22,5 +22,7 @@ def plan_for(args: argparse.Namespace, files: Sequence[Path], device: str) -> Pl
         device: where the network will train.
     """
     seconds = max(SECONDS, SHARE_OF_BUDGET * 60 * (args.minutes or 0))
-    found = fingerprint(args.images, args.labels, seconds=seconds, **choice_of(args))
+    found = fingerprint(
+        args.images, args.labels, seconds=seconds, modality=args.modality, **choice_of(args)
+    )
     return make_plan(found, config_ids(args), overrides=files, device=device)

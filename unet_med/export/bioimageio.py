@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from unet_med.data import SyntheticCells
 from unet_med.export.onnx import write_onnx
 from unet_med.export.trained import TrainedBundle, load_trained
 from unet_med.export.wrapper import MirrorPadded
-from unet_med.transforms import Standardize
 
 LICENCE = "Apache-2.0"  # of the bundle
 PAPER_DOI = "10.1007/978-3-319-24574-4_28"
@@ -33,7 +33,7 @@ def export_bioimageio(
 ) -> Path:
     """Write a trained bundle as a package of the BioImage Model Zoo, format 0.5.
 
-    The model takes raw images, standardises each by its own mean and deviation, and gives class
+    The model takes raw images, standardises them as the bundle does, and gives class
     probabilities of the image's size, see `MirrorPadded`. It declares the halo with which a
     consumer's blocks equal one pass over the whole image.
 
@@ -47,7 +47,8 @@ def export_bioimageio(
 
     Raises:
         ImportError: bioimageio.spec is not installed.
-        ValueError: it is no trained bundle, or the package does not pass the format's checks.
+        ValueError: it is no trained bundle, it clips several channels, or the package does not
+            pass the format's checks.
     """
     try:
         from bioimageio.spec import save_bioimageio_package
@@ -56,6 +57,7 @@ def export_bioimageio(
             "a BioImage Model Zoo package needs bioimageio.spec: pip install 'unet-med[export]'"
         ) from None
     trained = load_trained(bundle, trust=trust)
+    _scale(trained)  # what a package cannot say is refused before work begins
     path = trained.folder / "models" / "model.bioimageio.zip" if path is None else Path(path)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -83,7 +85,7 @@ def write_parts(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> No
     test = SyntheticCells(1, [side] * dims, seed=0)[0]["image"].numpy().astype(np.float32)
     axes = (0, *range(dims, 0, -1))
     image = np.repeat(test.transpose(axes), trained.in_channels, axis=0)[None]  # (1, C, [Z,] Y, X)
-    standard = Standardize()(torch.from_numpy(image[0]))[None]
+    standard = trained.standardize(torch.from_numpy(image[0]))[None]
     with torch.no_grad():
         output = model(standard).numpy()
     np.save(folder / "test_input.npy", image)
@@ -117,7 +119,7 @@ def _documentation(trained: TrainedBundle, model: MirrorPadded) -> str:
 
 {trained.metadata["description"]}
 
-Input: a raw image; the model standardises it by its mean and standard deviation. Output: the
+Input: a raw image; the package says how it is standardised. Output: the
 probability of each class, of the input's size. {trained.left_behind()}
 
 ## Blocks
@@ -187,9 +189,6 @@ def _tensors(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> tuple
 
     axes = [v0_5.AxisId(name) for name in "zyx"[-trained.tiling.spatial_dims :]]
     size = v0_5.ParameterizedSize(min=block_side(model), step=model.stride)
-    standardise = v0_5.ZeroMeanUnitVarianceDescr(
-        kwargs=v0_5.ZeroMeanUnitVarianceKwargs(axes=axes)  # every channel by itself
-    )
     image = v0_5.InputTensorDescr(
         id=v0_5.TensorId("image"),
         axes=[
@@ -199,7 +198,7 @@ def _tensors(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> tuple
         ],
         test_tensor=FileDescr(source=folder / "test_input.npy"),
         pad=v0_5.ReflectPadding(mode="reflect"),  # spelled out, or it is not written
-        preprocessing=[standardise],
+        preprocessing=_preprocessing(trained, axes),
     )
     probabilities = v0_5.OutputTensorDescr(
         id=v0_5.TensorId("probabilities"),
@@ -218,6 +217,32 @@ def _tensors(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> tuple
         test_tensor=FileDescr(source=folder / "test_output.npy"),
     )
     return [image], [probabilities]
+
+
+def _preprocessing(trained: TrainedBundle, axes: list[Any]) -> list[Any]:
+    """What a consumer makes of intensities: the bundle's scale, or each image by itself."""
+    from bioimageio.spec.model import v0_5
+
+    if not (scale := _scale(trained)):
+        kwargs = v0_5.ZeroMeanUnitVarianceKwargs(axes=axes)  # every channel by itself
+        return [v0_5.ZeroMeanUnitVarianceDescr(kwargs=kwargs)]
+    low, high, mean, std = (scale[name] for name in ("low", "high", "mean", "std"))
+    fixed = v0_5.FixedZeroMeanUnitVarianceKwargs(mean=mean, std=std)
+    return [
+        v0_5.ClipDescr(kwargs=v0_5.ClipKwargs(min=low, max=high)),
+        v0_5.FixedZeroMeanUnitVarianceDescr(kwargs=fixed),
+    ]
+
+
+def _scale(trained: TrainedBundle) -> Mapping[str, float] | None:
+    """The one scale of the bundle's images; None: each image has its own."""
+    scales = trained.standardize.intensity
+    if any(scales) and len(scales) > 1:
+        raise ValueError(
+            f"a package cannot clip each of {len(scales)} channels to a range of its own: "
+            "export with --format onnx or torchscript"
+        )
+    return scales[0] if scales else None
 
 
 def _names(trained: TrainedBundle, part: str, tensor: str) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.batch_statistics import batch_norms
 from unet_med.inferers.tiling import Tiling
 from unet_med.segmentation import Segmenter
+from unet_med.transforms import Standardize, Standardized
 
 VIEWS = {"flips": "mirrored", "rotations": "rotated"}
 
@@ -30,6 +31,8 @@ class TrainedBundle:
         in_channels: channels of an image.
         inferer: how the bundle itself predicts.
         metadata: content of `metadata.json`.
+        working_pixels: as `Segmenter` has it.
+        standardize: what the bundle makes of intensities.
     """
 
     folder: Path
@@ -38,10 +41,14 @@ class TrainedBundle:
     in_channels: int
     inferer: OverlapTileInferer
     metadata: dict[str, Any]
+    working_pixels: str | None = None
+    standardize: Standardize = field(default_factory=Standardize)
 
     def left_behind(self) -> str:
         """One sentence: what the bundle does at prediction and an exported network does not."""
         parts = []
+        if self.working_pixels:
+            parts.append(f"sees images as they come, where the bundle's are {self.working_pixels}")
         if self.inferer.statistics == "image" and batch_norms(self.network):
             parts.append(
                 "uses the batch-normalisation statistics recorded in training, where the bundle "
@@ -77,6 +84,8 @@ def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> Trai
     """
     segmenter = Segmenter(bundle, device="cpu", trust=trust)
     metadata = segmenter.folder / "configs" / "metadata.json"
+    steps = segmenter.preprocessing.transforms
+    rules = [step.rule for step in steps if isinstance(step, Standardized)]
     return TrainedBundle(
         folder=segmenter.folder,
         network=segmenter.network,
@@ -84,4 +93,6 @@ def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> Trai
         in_channels=segmenter.in_channels,
         inferer=segmenter.inferer,
         metadata=json.loads(metadata.read_text(encoding="utf-8")),
+        working_pixels=segmenter.working_pixels,
+        standardize=rules[0] if rules else Standardize(),
     )

@@ -93,17 +93,17 @@ class Instances:
         count: objects in all files.
         touching: share of them that have another one beside them.
         plane_px: percentiles of their size within one plane, px.
-        plane_area: median of that, in the square of the images' unit.
+        plane_area: that in the square of the first image's unit.
         volume_px: percentiles of their size in a volume, px; of images that of a plane.
-        volume: median of that, in the unit of the images to the power of their axes.
+        volume: that in the unit of the first image to the power of its axes.
     """
 
     count: int
     touching: float
     plane_px: tuple[float, ...]
-    plane_area: float
+    plane_area: tuple[float, ...]
     volume_px: tuple[float, ...]
-    volume: float
+    volume: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,9 @@ class Fingerprint:
         apart: values that may be the two sides of a body, where files state an orientation.
         class_names: of label values, where the data list says them; keys are digits, for JSON.
         doubt: why `label_kind` is None, and what to say.
+        modality: of each channel, how it was taken, where a data list says it.
+        foreground: of each channel `low`, `high`, `mean` and `std` of the pixels within objects;
+            empty where they were not looked at.
     """
 
     images: str
@@ -155,6 +158,8 @@ class Fingerprint:
     apart: tuple[Apart, ...] = ()
     class_names: Mapping[str, str] = field(default_factory=dict)
     doubt: str | None = None
+    modality: tuple[str, ...] = ()
+    foreground: tuple[Mapping[str, float], ...] = ()
 
     @property
     def held_out(self) -> str | None:
@@ -187,6 +192,7 @@ class Fingerprint:
         found["instances"] = objects and Instances(**_tuples(objects))
         found["found_by"] = tuple(found.get("found_by", ()))
         found["apart"] = tuple(Apart(**_tuples(apart)) for apart in found.get("apart", ()))
+        found |= {id: tuple(found.get(id, ())) for id in ("modality", "foreground")}
         found["intensities"] = tuple(tuple(channel) for channel in found["intensities"])
         return cls(**found)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from unet_med import data
 from unet_med.data.class_names import told_names
-from unet_med.planning.fingerprints import PERCENTILES, Fingerprint
+from unet_med.planning.fingerprints import PERCENTILES, FileFacts, Fingerprint, Instances
 from unet_med.planning.plan import Decision
+from unet_med.planning.sizes import zoom
 
 LOOK_LIKE = {
     "mask": "the labels hold at most two values",
@@ -91,29 +93,32 @@ def decide_names(
     return Decision(own, f"as {found.images} names them")
 
 
-def min_size(
-    found: Fingerprint, kind: str, dims: int, element_size: Sequence[float] | None
-) -> Decision:
-    """Smallest instance that a prediction keeps, px: a tenth of the median one."""
+def min_size(found: Fingerprint, kind: str, dims: int, pixels: Mapping[str, Any]) -> Decision:
+    """Smallest instance that a prediction keeps, px: a tenth of the median one.
+
+    Args:
+        found: what the files say.
+        kind: what labels mean.
+        dims: axes of the network.
+        pixels: `element_size`, `element_unit` and `scale`, as decided.
+    """
     if kind != "instances":
         return Decision(0, "no result is dropped for being small")
     if found.instances is None:
         return Decision(0, "no label holds an object")
-    objects = found.instances
-    median = (objects.plane_px if dims == 2 else objects.volume_px)[MEDIAN]
-    if element_size is not None:
-        median = _resized(found, dims, element_size)
-    return Decision(int(median / 10), f"a tenth of the median object, {median:g} px")
+    median = _median_size(found.instances, found.cases[0].image, dims, pixels)
+    return Decision(int(median / 10), f"a tenth of the median object, {median:.4g} px")
 
 
-def _resized(found: Fingerprint, dims: int, element_size: Sequence[float]) -> float:
-    """Median object in pixels of the size that images are brought to, px."""
-    assert found.instances is not None
-    first = found.cases[0].image.pixel_size
-    sizes = element_size if len(element_size) > 1 else [*element_size] * len(first)
-    sizes = [*sizes, *first[len(sizes) :]][:dims]
-    whole = found.instances.plane_area if dims == 2 else found.instances.volume
-    return whole / float(np.prod(sizes))
+def _median_size(
+    objects: Instances, first: FileFacts, dims: int, pixels: Mapping[str, Any]
+) -> float:
+    """Median object in the pixels that the network sees, px."""
+    own = (objects.plane_px if dims == 2 else objects.volume_px)[MEDIAN]
+    if pixels.get("element_size") is not None:  # the images may differ in pixel size
+        whole = (objects.plane_area if dims == 2 else objects.volume)[MEDIAN]
+        own = whole / float(np.prod(first.pixel_size[:dims]))
+    return own * float(np.prod(zoom(first, pixels, len(first.shape))[:dims]))
 
 
 def _values(found: Fingerprint) -> list[set[int]]:

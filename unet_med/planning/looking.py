@@ -19,6 +19,7 @@ from unet_med.data.grids import Grid, axes_of, turn_onto
 from unet_med.data.label_reader import look_at_label
 from unet_med.data.labels import LOOKED_AT, LabelSummary
 from unet_med.data.list_file import is_list
+from unet_med.data.modality import stated_modality
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.planning.fingerprints import (
     PERCENTILES,
@@ -29,9 +30,11 @@ from unet_med.planning.fingerprints import (
     Instances,
 )
 from unet_med.planning.folders import DataFolder
+from unet_med.planning.foreground import foreground_scales
 from unet_med.planning.orientation import decide_orientation
 from unet_med.planning.ranges import as_ranges
 from unet_med.planning.sides import lie_apart, places_of
+from unet_med.planning.sizes import in_unit
 
 SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
 SAMPLES = 100_000  # pixels of an image and channel at most,
@@ -46,6 +49,7 @@ def fingerprint(
     labels: str | os.PathLike[str] | None = None,
     *,
     seconds: float = SECONDS,
+    modality: Sequence[str] | None = None,
     **choice: Any,
 ) -> Fingerprint:
     """What images and labels say; of each file header and hash, and every label's values.
@@ -57,6 +61,8 @@ def fingerprint(
         labels: a folder with labels of matching names, or the one label file.
         seconds: for statistics of the images' pixels, which take a sample where this is short;
             the first image is looked at in any case.
+        modality: how the images were taken, one, or one a channel; None: as a data list says. Of
+            CT the intensities of the foreground are looked at too.
         choice: which image of files that hold several, and `pixel_size`; see `AutoReader`.
 
     Raises:
@@ -79,6 +85,9 @@ def fingerprint(
     data.require_objects(looks, [label.name for _, label in heads])
     kind, doubt = _kind(looks)
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
+    stated = stated_modality(folder.images)
+    spread = [pairs[k] for k in _spread_out(len(pairs))]
+    is_ct = "ct" in (modality or stated)
     return Fingerprint(
         images=folder.name(folder.images),
         labels=folder.name(folder.labels) if folder.labels else None,
@@ -96,6 +105,8 @@ def fingerprint(
         apart=_apart(looks, seen, word) if word else (),
         class_names=_class_names(folder.images),
         doubt=doubt,
+        modality=stated,
+        foreground=foreground_scales(spread, seconds, choice) if is_ct else (),
     )
 
 
@@ -179,26 +190,21 @@ def _instances(looks: Sequence[LabelSummary], images: Sequence[FileFacts]) -> In
     count = sum(map(len, volumes))
     if not count:
         return None
-    area = [np.prod(image.pixel_size[:2]) for image in images]
-    volume = [np.prod(image.pixel_size) for image in images]
+    sizes = [np.multiply(image.pixel_size, in_unit(image, images[0].unit)) for image in images]
+    area = [s * np.prod(size[:2]) for s, size in zip(planes, sizes, strict=True)]
+    volume = [s * np.prod(size) for s, size in zip(volumes, sizes, strict=True)]
     return Instances(
         count=count,
         touching=sum(look.touching for look in looks) / count,
         plane_px=_spread(planes),
-        plane_area=_median(planes, area),
+        plane_area=_spread(area),
         volume_px=_spread(volumes),
-        volume=_median(volumes, volume),
+        volume=_spread(volume),
     )
 
 
 def _spread(sizes: Sequence[np.ndarray]) -> tuple[float, ...]:
     return tuple(np.percentile(np.concatenate(sizes), PERCENTILES).tolist())
-
-
-def _median(sizes: Sequence[np.ndarray], pixels: Sequence[Any]) -> float:
-    """Median of sizes in px of each file, in the unit of its pixel."""
-    scaled = [size * pixel for size, pixel in zip(sizes, pixels, strict=True)]
-    return float(np.median(np.concatenate(scaled)))
 
 
 def _sample(

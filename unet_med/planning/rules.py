@@ -12,19 +12,21 @@ from unet_med import bundle
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
 from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.intensity import decide_intensity
 from unet_med.planning.labels import decide_labels, decide_names, min_size
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
-from unet_med.planning.sizes import as_list, decide_pixel_size, tile_size
+from unet_med.planning.sizes import tile_size
 from unet_med.planning.splits import decide_split
+from unet_med.planning.working_size import decide_pixel_size
 
 CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
 DEFAULT_MINUTES = 10.0
 ENDLESS = 100_000  # epochs: the minutes end the training
 TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small sets
 STEERING = (  # ids on which further decisions depend, whoever sets them
-    *("preset", "label_kind", "features", "spatial_dims", "element_size", "tile_size"),
-    *("minutes", "epochs", "seed", "validation_fraction"),
+    *("preset", "label_kind", "features", "spatial_dims", "element_size", "scale", "tile_size"),
+    *("minutes", "epochs", "seed", "validation_fraction", "modality"),
 )
 ASKED = "as asked"
 
@@ -89,9 +91,9 @@ def _decide(
     """What the rules say; `steering` overrules them."""
     dims = _dims(found, steering.get("spatial_dims"))
     labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"))
-    pixels = decide_pixel_size(found, steering.get("element_size"))
-    size = pixels["element_size"].value
-    size = None if size is None else as_list(size)
+    kind = labels["label_kind"].value
+    pixels = decide_pixel_size(found, steering, kind=kind, dims=dims.value)
+    working = {id: decision.value for id, decision in pixels.items()}
     stack = dims.value == 2 and max(_planes(found)) > 1
     return {
         "preset": _asked_or(steering, "preset", "modern", "trains fast and well on most images"),
@@ -101,8 +103,9 @@ def _decide(
         "validation_fraction": _validation(found, steering, asked),
         "spatial_dims": dims,
         **pixels,
+        **decide_intensity(found, steering),
         "in_channels": Decision(found.cases[0].image.channels, "channels of the first image"),
-        "min_size": min_size(found, labels["label_kind"].value, dims.value, size),
+        "min_size": min_size(found, kind, dims.value, working),
         "features": _features(steering.get("features"), dims.value, device),
         "seed": _asked_or(steering, "seed", 0, "the usual one"),
         "tiles_per_epoch": _tiles(found, dims.value),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from unet_med import bundle
+from unet_med.data.pixel_size import MICROMETRES
 from unet_med.planning.fingerprints import FileFacts, Fingerprint
 from unet_med.planning.plan import Decision
 
@@ -15,37 +16,10 @@ IN_PLANE = {"valid": 388, "same": 192}  # output of a 2-D tile at most, px; 388:
 IN_SPACE = 64  # of a 3-D one
 
 
-def decide_pixel_size(
-    found: Fingerprint, asked: Sequence[float] | float | None
-) -> dict[str, Decision]:
-    """`element_size`, and the unit that it is in.
-
-    Raises:
-        ValueError: an image does not say its pixel size, and is to be brought to another.
-    """
-    if asked is None:
-        reason = "images keep their own pixels"
-        return {"element_size": Decision(None, reason), "element_unit": Decision(None, reason)}
-    sizes = as_list(asked)
-    for case in found.cases:
-        if case.image.pixel_size_source == "assumed":
-            words = " x ".join(f"{size:g}" for size in sizes)
-            raise ValueError(
-                f"{case.image.name} does not say its pixel size, so it cannot be brought to "
-                f"--element-size {words}: give it with --pixel-size, or save the file with it (in "
-                "Fiji: Image > Properties)"
-            )
-    unit = found.cases[0].image.unit
-    return {
-        "element_size": Decision(asked, "as asked"),
-        "element_unit": Decision(unit, "the unit of the images"),
-    }
-
-
-def largest_shape(found: Fingerprint, dims: int, asked: Any) -> tuple[int, ...]:
-    """Sides of the largest image as the network sees it, `(X, Y[, Z])`, px."""
+def largest_shape(found: Fingerprint, dims: int, ids: Mapping[str, Any]) -> tuple[int, ...]:
+    """Sides of the largest image as the network sees it, `(X, Y[, Z])`, px; ids as of `zoom`."""
     sides = [
-        np.multiply(case.image.shape, _zoom(case.image, asked, len(case.image.shape)))[:dims]
+        np.multiply(case.image.shape, zoom(case.image, ids, len(case.image.shape)))[:dims]
         for case in found.cases
     ]
     return tuple(max(map(round, axis)) for axis in zip(*sides, strict=True))
@@ -63,7 +37,7 @@ def tile_size(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
     parser, network = bundle.network_of(bundle.merge_config(train, [], ids))
     padding = "valid" if getattr(network, "padding", "same") == "valid" else "same"
     limit = IN_PLANE[padding] if dims == 2 else IN_SPACE
-    shape = largest_shape(found, dims, ids["element_size"])
+    shape = largest_shape(found, dims, ids)
     if dims == 2:  # square, so that quarter turns keep the size of a batch
         shape = (max(shape),) * 2
     sides = [min(side, limit) for side in shape]
@@ -74,16 +48,38 @@ def tile_size(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
     return Decision([-(-side // stride) * stride for side in sides], covers)
 
 
-def _zoom(image: FileFacts, asked: Any, axes: int) -> np.ndarray[Any, Any]:
-    """Pixels of the asked size that one pixel of the image becomes along each axis."""
-    if asked is None:
-        return np.ones(axes)
-    sizes = as_list(asked)
-    sizes = sizes if len(sizes) > 1 else sizes * len(image.pixel_size)
-    kept = image.pixel_size[len(sizes) :]  # a 2-D network leaves the planes' distance
-    return np.divide(image.pixel_size, [*sizes, *kept])
+def zoom(image: FileFacts, ids: Mapping[str, Any], axes: int) -> np.ndarray[Any, Any]:
+    """Working pixels that one pixel of an image becomes along each axis.
+
+    Args:
+        image: the image.
+        ids: `element_size`, `element_unit` and `scale`, where they are decided.
+        axes: of the image.
+    """
+    if ids.get("element_size") is None:
+        scales = as_list(1.0 if ids.get("scale") is None else ids["scale"])
+        scales *= axes if len(scales) == 1 else 1
+        return np.array([*scales, 1.0][:axes])  # a 2-D network leaves the planes' distance
+    sizes = as_list(ids["element_size"])
+    sizes *= axes if len(sizes) == 1 else 1
+    own = np.multiply(image.pixel_size, in_unit(image, ids.get("element_unit")))
+    return np.divide(own, [*sizes, *own[len(sizes) :]])
+
+
+def in_unit(image: FileFacts, unit: str | None) -> float:
+    """How many of a unit are one of an image's own."""
+    return MICROMETRES[image.unit] / MICROMETRES[unit] if unit else 1.0
 
 
 def as_list(sizes: Sequence[float] | float) -> list[float]:
     """One size, or one an axis, as a list."""
     return [float(sizes)] if isinstance(sizes, int | float) else [float(size) for size in sizes]
+
+
+def in_words(sizes: Sequence[float] | float) -> str:
+    """One size, or one an axis, for a sentence.
+
+    >>> in_words([0.5, 1 / 3])
+    '0.5 x 0.3333'
+    """
+    return " x ".join(f"{size:.4g}" for size in as_list(sizes))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.labels import LOOK_LIKE, MEDIAN
+from unet_med.planning.labels import ASKED, LOOK_LIKE, MEDIAN
 from unet_med.planning.plan import Plan
 from unet_med.planning.rules import image_count
-from unet_med.planning.sizes import as_list
+from unet_med.planning.sizes import in_words
 
 LABELS = {
     "mask": "a mask, its value besides 0 the foreground",
@@ -84,25 +84,25 @@ def _found(found: Fingerprint) -> Iterator[str]:
 
 def _sizes(found: Fingerprint) -> str:
     shapes = {case.image.shape for case in found.cases}
-    one = _times(found.cases[0].image.shape)
+    one = " x ".join(map(str, found.cases[0].image.shape))
     return f"{one} px" if len(shapes) == 1 else f"{one} px and {len(shapes) - 1} other size(s)"
 
 
 def _pixels(plan: Plan) -> str:
-    asked = plan.value("element_size")
-    if asked is not None:
-        return f"brought to {_times(as_list(asked))} {plan.value('element_unit')}"
+    size, scale = plan.value("element_size"), plan.value("scale")
+    reason = plan.ids["element_size"].reason
+    why = f" ({reason})" if reason != ASKED else ""
+    if size is not None:
+        return f"brought to {in_words(size)} {plan.value('element_unit')}{why}"
+    if scale not in (None, 1):
+        return f"images are scaled by {in_words(scale)}{why}"
     first = plan.seen.cases[0].image
     if first.pixel_size_source == "assumed":
         return "of a size that the files do not say"
     sizes = {case.image.pixel_size for case in plan.seen.cases}
     if len(sizes) > 1:
         return f"of {len(sizes)} sizes, taken as they are; --element-size brings them to one"
-    return f"{_times(first.pixel_size)} {first.unit}"
-
-
-def _times(numbers: Sequence[Any]) -> str:
-    return " x ".join(f"{number:g}" for number in numbers)
+    return f"{in_words(first.pixel_size)} {first.unit}"
 
 
 def _short(value: Any) -> str:

@@ -12,11 +12,12 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
-from scipy import ndimage
+from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 
 from unet_med.data.array_writer import UNITS
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
+from unet_med.transforms.majority import most_frequent
 from unet_med.transforms.resampling import resample_window, taps_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
@@ -31,20 +32,25 @@ _UNKNOWN = (
 
 
 class ElementSize(InvertibleTransform):
-    """Resample an image to a given pixel size.
+    """Resample an image to a given pixel size, or by a factor.
 
     Falk et al. 2019 bring every image to the network's element size and the result
-    back to the image's. The centre of the image stays where it is; its sides are
+    back to the image's; a factor does that for images that do not say their pixel size.
+    The centre of the image stays where it is; its sides are
     rounded to whole pixels. MONAI's `Spacing` does nothing where old and new size
     differ by less than 0.001 of the affine's unit (4 nm pixels in micrometres); the
     grid is computed here, MONAI's `SpatialResample` fills it and remembers the way
     back. Before an image becomes smaller by a factor f along an axis, a Gaussian of
-    (f - 1) / 2 px smooths it against aliasing, as in scikit-image's `resize`; labels take
-    the nearest pixel.
+    (f - 1) / 2 px smooths it against aliasing, as in scikit-image's `resize`. A label
+    takes the value that covers most of the new pixel (the nearest pixel's, where values
+    cover as much, and in pixels that become smaller): the nearest pixel alone would shift
+    objects by half a pixel where f is even.
 
     Args:
-        element_size: pixel size; one, or one an axis.
+        element_size: pixel size; one, or one an axis; None: `scale` says it.
         mode: ``"bilinear"``, or ``"nearest"`` for labels.
+        scale: new pixels an old one along each axis, such as 0.5 for half as many; one, or
+            one an axis; in place of `element_size`.
         unit: of `element_size`, ``"um"`` or ``"mm"``; None: that of the image's affine
             (``meta["spatial_unit"]``).
         spatial_dims: of the network; None: of the image. A volume given to a 2-D network
@@ -52,26 +58,30 @@ class ElementSize(InvertibleTransform):
         anti_aliasing: smooth images that become smaller.
 
     Raises:
-        ValueError: a size that is not positive, or another unit.
+        ValueError: a size or factor that is not positive, both or none; or another unit.
     """
 
     backend = [TransformBackends.TORCH]  # noqa: RUF012 - MONAI's own convention
 
     def __init__(
         self,
-        element_size: float | Sequence[float],
+        element_size: float | Sequence[float] | None = None,
         mode: Mode = "bilinear",
         *,
+        scale: float | Sequence[float] | None = None,
         unit: str | None = None,
         spatial_dims: int | None = None,
         anti_aliasing: bool = True,
     ) -> None:
-        sizes = element_size if isinstance(element_size, Sequence) else (element_size,)
-        if not sizes or not all(size > 0 for size in sizes):
-            raise ValueError(f"element_size {element_size} is not positive")
+        if (element_size is None) == (scale is None):
+            raise ValueError(
+                f"element_size {element_size} and scale {scale}: one of them says how large the "
+                "new pixels are, the other is None"
+            )
         if unit not in (None, *UNITS):
             raise ValueError(f"unit {unit!r} of element_size is not one of {UNITS}")
-        self.element_size = tuple(float(size) for size in sizes)
+        self.element_size = _positive("element_size", element_size)
+        self.scale = _positive("scale", scale)
         self.mode: Mode = mode
         self.unit = unit
         self.spatial_dims = spatial_dims
@@ -95,14 +105,15 @@ class ElementSize(InvertibleTransform):
                 are too large for MONAI's resampling.
         """
         mode = mode or self.mode
-        if not knows_pixel_size(img):
-            raise ValueError(_UNKNOWN.format(self.element_size))
         if mode == "nearest" and not img.is_floating_point() and img.abs().max() > 2**24:
             raise ValueError(f"label {int(img.max())} exceeds 2**24: number labels from 1 up first")
-        affine, shape = self._grid(img)
+        old = img if knows_pixel_size(img) else self._assumed(img)
+        affine, shape = self._grid_of(old.affine, old.shape[1:], old.meta)
         if self.anti_aliasing and mode == "bilinear":
-            img = _smoothed(img, affine)
-        out = self.resample(img, dst_affine=affine, spatial_size=shape, mode=mode)
+            old = smoothed(old, affine)
+        out = self.resample(old, dst_affine=affine, spatial_size=shape, mode=mode)
+        if mode == "nearest":
+            out = _covering(old, out, affine)
         return _with_dtype_of(img, out, mode)
 
     def inverse(self, data: torch.Tensor) -> torch.Tensor:
@@ -116,19 +127,19 @@ class ElementSize(InvertibleTransform):
         Raises:
             ValueError: see a call.
         """
-        if image.meta.get("spacing_source") == "assumed":
+        if not self.scale and image.meta.get("spacing_source") == "assumed":
             raise ValueError(_UNKNOWN.format(self.element_size))
         affine, shape = self._grid_of(image.affine, image.shape, image.meta)
         taps = taps_of(image.affine, affine, image.shape, shape, "bilinear")
-        sigmas = _sigmas(image.affine, affine, len(shape)) if self.anti_aliasing else []
-        reaches = [int(4 * sigma + 0.5) for sigma in sigmas or [0.0] * len(shape)]  # scipy's
+        widths = sigmas(image.affine, affine, len(shape)) if self.anti_aliasing else []
+        reaches = [int(4 * sigma + 0.5) for sigma in widths or [0.0] * len(shape)]  # scipy's
 
         def read(box: Box) -> torch.Tensor:
             needed = []
             for tap, side, reach, length in zip(taps, box, reaches, image.shape, strict=True):
                 start, stop = tap.needed(*side)
                 needed.append((max(0, start - reach), min(length, stop + reach)))
-            pixels = _smooth(image.read(tuple(needed)), sigmas)
+            pixels = smooth(image.read(tuple(needed)), widths)
             return resample_window(pixels, taps, box, [start for start, _ in needed])
 
         return replace(image, read=read, shape=tuple(shape), affine=affine)
@@ -150,49 +161,53 @@ class ElementSize(InvertibleTransform):
 
         return replace(image, read=read, shape=to.shape, affine=to.affine)
 
-    def _grid(self, img: MetaTensor) -> tuple[torch.Tensor, list[int]]:
-        return self._grid_of(img.affine, img.shape[1:], img.meta)
+    def _assumed(self, img: torch.Tensor) -> MetaTensor:
+        """An image that does not say its pixel size, as one of pixels of size 1."""
+        if not self.scale:
+            raise ValueError(_UNKNOWN.format(self.element_size))
+        assumed: MetaTensor = convert_to_tensor(img, track_meta=True)
+        return assumed
 
     def _grid_of(
         self, affine: torch.Tensor, shape: Sequence[int], meta: Mapping[str, Any]
     ) -> tuple[torch.Tensor, list[int]]:
         """Affine and sides of the new pixel grid, centred on the old one."""
         old = affine_to_spacing(affine, len(shape)).tolist()
-        new = self._sizes(len(shape), meta)
-        new += old[len(new) :]  # axes that the network does not see
+        ratios = self._ratios(old, meta)
+        ratios += [1.0] * (len(old) - len(ratios))  # axes that the network does not see
         to_old = torch.eye(len(affine), dtype=affine.dtype)  # new index -> old index
         sides = []
-        for axis, side in enumerate(shape):
-            ratio = new[axis] / old[axis]
+        for axis, (side, ratio) in enumerate(zip(shape, ratios, strict=True)):
             sides.append(max(1, round(side / ratio)))
             to_old[axis, axis] = ratio
             to_old[axis, -1] = ((side - 1) - (sides[-1] - 1) * ratio) / 2
         return affine @ to_old, sides
 
-    def _sizes(self, axes: int, meta: Mapping[str, Any]) -> list[float]:
-        """New pixel size of the network's axes, in the unit of the image's affine."""
-        dims = min(self.spatial_dims or 3, axes)
-        if len(self.element_size) not in (1, dims):
-            raise ValueError(
-                f"element_size {self.element_size} has {len(self.element_size)} values for "
-                f"{dims} image axes"
-            )
+    def _ratios(self, old: Sequence[float], meta: Mapping[str, Any]) -> list[float]:
+        """Old pixels a new one along the network's axes, of pixels of `old` size."""
+        dims = min(self.spatial_dims or 3, len(old))
+        name, given = ("scale", self.scale) if self.scale else ("element_size", self.element_size)
+        if len(given) not in (1, dims):
+            raise ValueError(f"{name} {given} has {len(given)} values for {dims} image axes")
+        given *= dims if len(given) == 1 else 1
+        if self.scale:
+            return [1 / scale for scale in given]
         own = meta.get("spatial_unit") or self.unit
         factor = MICROMETRES[self.unit] / MICROMETRES[own] if self.unit and own else 1.0
-        sizes = self.element_size * (dims if len(self.element_size) == 1 else 1)
-        return [size * factor for size in sizes]
+        return [size * factor / side for size, side in zip(given, old, strict=False)]
 
 
 class ElementSized(MapTransform, InvertibleTransform):
-    """Resample all keys to a given pixel size; see `ElementSize`.
+    """Resample all keys to a given pixel size, or by a factor; see `ElementSize`.
 
     A label whose file has no room for a pixel size (PNG) and whose shape is that of
     the first image that has one lies on that image's grid, and gets its affine.
 
     Args:
         keys: images and labels `(C, *S)`.
-        element_size: pixel size; one, or one an axis.
+        element_size: pixel size; one, or one an axis; None: `scale` says it.
         mode: one, or one a key: ``"bilinear"``, or ``"nearest"`` for labels.
+        scale: new pixels an old one along each axis, in place of `element_size`.
         unit: of `element_size`, as in `ElementSize`.
         spatial_dims: of the network; None: of the image.
         allow_missing_keys: no error when a key is absent.
@@ -203,16 +218,17 @@ class ElementSized(MapTransform, InvertibleTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        element_size: float | Sequence[float],
+        element_size: float | Sequence[float] | None = None,
         *,
         mode: Mode | Sequence[Mode] = "bilinear",
+        scale: float | Sequence[float] | None = None,
         unit: str | None = None,
         spatial_dims: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.modes: tuple[Mode, ...] = ensure_tuple_rep(mode, len(self.keys))
-        self.sizer = ElementSize(element_size, unit=unit, spatial_dims=spatial_dims)
+        self.sizer = ElementSize(element_size, scale=scale, unit=unit, spatial_dims=spatial_dims)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Resample every key.
@@ -250,28 +266,22 @@ class ElementSized(MapTransform, InvertibleTransform):
         return d
 
 
-def _smoothed(img: MetaTensor, affine: torch.Tensor) -> MetaTensor:
-    """An image without what pixels of the size of `affine` cannot hold."""
-    sigmas = _sigmas(img.affine, affine, img.ndim - 1)
-    if not sigmas:
-        return img
-    out: MetaTensor = convert_to_dst_type(_smooth(img, sigmas), img, dtype=torch.float32)[0]
-    return out
+def _positive(name: str, given: float | Sequence[float] | None) -> tuple[float, ...]:
+    """One number, or one an axis; none where none is given."""
+    if given is None:
+        return ()
+    numbers = tuple(given) if isinstance(given, Sequence) else (given,)
+    if not numbers or not all(number > 0 for number in numbers):
+        raise ValueError(f"{name} {given} is not positive")
+    return tuple(float(number) for number in numbers)
 
 
-def _sigmas(affine: torch.Tensor, new_affine: torch.Tensor, dims: int) -> list[float]:
-    """Gaussian of each axis, px; none where the pixels do not become larger."""
-    old, new = (affine_to_spacing(a, dims).tolist() for a in (affine, new_affine))
-    sigmas = [max(0.0, (n / o - 1) / 2) for n, o in zip(new, old, strict=True)]
-    return sigmas if any(sigma > 1e-3 for sigma in sigmas) else []
-
-
-def _smooth(img: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
-    """Pixels `(C, *S)` in float32, smoothed where there are `sigmas`."""
-    pixels = img.detach().cpu().numpy().astype(np.float32, copy=False)
-    if sigmas:
-        pixels = ndimage.gaussian_filter(pixels, [0.0, *sigmas], mode="nearest")
-    return torch.from_numpy(pixels)
+def _covering(label: MetaTensor, picked: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
+    """A label of which the nearest pixels were `picked`, with the values that cover most."""
+    to_old = np.linalg.solve(label.affine.numpy(), affine.numpy())  # new index -> old index
+    grid = [(to_old[axis, axis], to_old[axis, -1]) for axis in range(label.ndim - 1)]
+    old, near = (values.detach().cpu().numpy() for values in (label, picked))
+    return picked.clone().copy_(torch.from_numpy(most_frequent(old, near, grid)))
 
 
 def knows_pixel_size(img: object) -> TypeGuard[MetaTensor]:

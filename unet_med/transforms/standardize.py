@@ -1,8 +1,8 @@
-"""Zero mean and unit standard deviation, by the statistics of the whole image."""
+"""Zero mean and unit standard deviation, by the statistics of the whole image or a fixed scale."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,21 +23,36 @@ class Standardize(Transform):
     tile's own would make neighbouring tiles disagree. A volume given to a 2-D
     network is a stack of images, each with its own statistics.
 
+    Values of CT mean the same in every image, so its channels have one scale: clipped to `low`
+    and `high`, minus `mean`, divided by `std`, as nnU-Net does it.
+
     Args:
         spatial_dims: of the network; None: of the image.
+        intensity: of each channel `low`, `high`, `mean` and `std`, or None for the image's own;
+            None: all channels so.
 
     A constant image becomes 0.
+
+    Raises:
+        ValueError: a scale without one of the four, or whose `std` is not positive.
     """
 
-    def __init__(self, spatial_dims: int | None = None) -> None:
+    def __init__(
+        self,
+        spatial_dims: int | None = None,
+        intensity: Sequence[Mapping[str, float] | None] | None = None,
+    ) -> None:
         self.spatial_dims = spatial_dims
+        self.intensity = [_checked(scale) for scale in intensity or ()]
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Standardise `(C, *S)`; float32 out."""
-        image = tensor_of(image).to(torch.float32)
+        image = self._clipped(tensor_of(image).to(torch.float32))
         axes = list(range(1, 1 + (self.spatial_dims or image.ndim - 1)))
         mean = image.mean(dim=axes, keepdim=True)
         std = image.std(dim=axes, keepdim=True, correction=0)
+        for channel, scale in self._fixed():
+            mean[channel], std[channel] = scale["mean"], scale["std"]
         return _scaled(image, mean, std)
 
     def first_pass(self, image: Windowed, boxes: Iterable[Box]) -> dict[str, np.ndarray]:
@@ -48,10 +63,16 @@ class Standardize(Transform):
             boxes: that together are the image.
 
         Returns:
-            `mean` and `std`, both `(planes, C)`; one row for the whole.
+            `mean` and `std`, both `(planes, C)`; one row for the whole. Where every channel has
+            a scale, no pixel is read for it.
         """
+        if self.intensity and None not in self.intensity:
+            fixed = [[[scale[name] for _, scale in self._fixed()]] for name in ("mean", "std")]
+            return {"mean": np.array(fixed[0]), "std": np.array(fixed[1])}
         by_plane = (self.spatial_dims or len(image.shape)) < len(image.shape)
         mean, std = mean_and_deviation(image, boxes, by_plane=by_plane)
+        for channel, scale in self._fixed():
+            mean[:, channel], std[:, channel] = scale["mean"], scale["std"]
         return {"mean": mean, "std": std}
 
     def by_window(self, image: Windowed, found: Found) -> Windowed:
@@ -65,11 +86,29 @@ class Standardize(Transform):
         def read(box: Box) -> torch.Tensor:
             pixels = image.read(box)
             pixels = pixels if pixels.is_floating_point() else pixels.to(torch.float32)
+            pixels = self._clipped(pixels)
             planes = slice(*box[-1]) if len(found["mean"]) > 1 else slice(None)
             mean, std = (_row(found[name][planes], pixels) for name in ("mean", "std"))
             return _scaled(pixels, mean, std)
 
         return replace(image, read=read)
+
+    def _fixed(self) -> Iterator[tuple[int, Mapping[str, float]]]:
+        """Channels that have a scale, with it."""
+        return ((k, scale) for k, scale in enumerate(self.intensity) if scale is not None)
+
+    def _clipped(self, image: torch.Tensor) -> torch.Tensor:
+        if not self.intensity:
+            return image
+        if len(self.intensity) != image.shape[0]:
+            raise ValueError(
+                f"intensity has {len(self.intensity)} scale(s), the image {image.shape[0]} "
+                "channel(s): give one a channel"
+            )
+        image = image.clone()
+        for channel, scale in self._fixed():
+            image[channel] = image[channel].clamp(scale["low"], scale["high"])
+        return image
 
 
 class Standardized(KeywiseTransform):
@@ -79,6 +118,7 @@ class Standardized(KeywiseTransform):
         keys: images `(C, *S)`.
         spatial_dims: of the network; None: of the image.
         allow_missing_keys: no error when a key is absent.
+        intensity: of each channel its scale; see `Standardize`.
     """
 
     transform: Standardize
@@ -88,8 +128,9 @@ class Standardized(KeywiseTransform):
         keys: KeysCollection,
         spatial_dims: int | None = None,
         allow_missing_keys: bool = False,
+        intensity: Sequence[Mapping[str, float] | None] | None = None,
     ) -> None:
-        self.rule = Standardize(spatial_dims)
+        self.rule = Standardize(spatial_dims, intensity)
         super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
 
     def first_pass(self, image: Windowed, boxes: Iterable[Box]) -> dict[str, np.ndarray]:
@@ -132,6 +173,16 @@ def mean_and_deviation(
             mean[row] += step * n / total
             count[row] = total
     return mean, np.sqrt(squares / count)
+
+
+def _checked(scale: Mapping[str, float] | None) -> Mapping[str, float] | None:
+    if scale is None:
+        return None
+    if missing := {"low", "high", "mean", "std"} - set(scale):
+        raise ValueError(f"intensity {dict(scale)} has no {min(missing)}")
+    if not scale["std"] > 0:
+        raise ValueError(f"intensity {dict(scale)}: std is not positive")
+    return scale
 
 
 def _scaled(image: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,188 @@
+"""CT on the scale of the training set's foreground, all else each image by itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unet_med import bundle, data
+from unet_med.cli import main
+from unet_med.data.modality import stated_modality
+from unet_med.planning import Plan, fingerprint, lay_bundle, make_plan
+from unet_med.planning.foreground import foreground_scales
+from unet_med.transforms import Standardize
+from unet_med.transforms.windowed import Windowed
+
+SCALE = {"low": -100.0, "high": 300.0, "mean": 60.0, "std": 40.0}
+
+
+def write_cohort(folder: Path, *, value: int = 1, listed: Any = None) -> list[tuple]:
+    """Three volumes of numbers in Hounsfield's manner, and a `dataset.json`; arrays as written."""
+    rng = np.random.default_rng(0)
+    arrays = []
+    for k in range(3):
+        label = np.zeros((12, 10, 8), np.uint8)
+        label[2:9, 3:8, 2 : 6 + k % 2] = value
+        image = np.where(label > 0, rng.normal(60, 40, label.shape), -1000).astype(np.float32)
+        affine = np.diag([1.0, 1.0, 2.0, 1.0])
+        for part, array in (("imagesTr", image), ("labelsTr", label)):
+            data.save_image(folder / part / f"{k}.nii.gz", array, affine, "mm", has_channels=False)
+        arrays.append((image, label))
+    items = [{"image": f"imagesTr/{k}.nii.gz", "label": f"labelsTr/{k}.nii.gz"} for k in range(3)]
+    content = {"training": items, **({"modality": listed} if listed else {})}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return arrays
+
+
+def nnunets(image: np.ndarray, scale: dict[str, float]) -> np.ndarray:
+    """`CTNormalization` of nnU-Net 2."""
+    image = image.astype(np.float32)
+    np.clip(image, scale["low"], scale["high"], out=image)
+    image -= scale["mean"]
+    return image / max(scale["std"], 1e-8)
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_the_scale_is_the_foregrounds(tmp_path: Path, value: int) -> None:
+    arrays = write_cohort(tmp_path, value=value, listed={"0": "CT"})
+    found = fingerprint(tmp_path / "dataset.json")
+    inside = np.concatenate([image[label > 0] for image, label in arrays])
+    low, high = np.percentile(inside, (0.5, 99.5))
+    (scale,) = found.foreground
+    expected = {"low": low, "high": high, "mean": inside.mean(), "std": inside.std()}
+    assert scale == pytest.approx(expected, rel=1e-4)
+    plan = make_plan(found)
+    assert (plan.value("modality"), plan.value("intensity")) == (["ct"], [scale])
+    assert "99.5 percentiles" in plan.ids["intensity"].reason
+    again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert again.data == found
+
+
+def test_ignored_pixels_are_no_foreground(tmp_path: Path) -> None:
+    for part, array in (("images", [[-9, 5, 7, 900]]), ("labels", [[0, 1, 2, 255]])):
+        pixels = np.array(array * 2, np.int16)
+        data.save_image(tmp_path / part / "a.tif", pixels, has_channels=False)
+    pairs = [{key: str(tmp_path / f"{key}s/a.tif") for key in ("image", "label")}]
+    (scale,) = foreground_scales(pairs, 1.0, {})
+    assert (scale["mean"], scale["std"]) == (6.0, 1.0)
+
+
+def test_time_decides_how_many_images_are_looked_at(tmp_path: Path) -> None:
+    arrays = write_cohort(tmp_path)
+    pairs = [
+        {
+            "image": str(tmp_path / f"imagesTr/{k}.nii.gz"),
+            "label": str(tmp_path / f"labelsTr/{k}.nii.gz"),
+        }
+        for k in range(3)
+    ]
+    clock = iter([0.0, 1.0, 3.0])  # begin, before the second image, before the third
+    (scale,) = foreground_scales(pairs, 2.0, {}, clock=lambda: next(clock))
+    inside = np.concatenate([image[label > 0] for image, label in arrays[:2]])
+    assert scale["mean"] == pytest.approx(inside.mean(), rel=1e-4)
+
+
+def test_it_is_never_guessed(tmp_path: Path) -> None:
+    write_cohort(tmp_path)
+    found = fingerprint(tmp_path / "dataset.json")
+    assert (found.modality, found.foreground) == ((), ())
+    plan = make_plan(found)
+    assert (plan.value("modality"), plan.value("intensity")) == (None, None)
+    assert plan.ids["modality"].reason == "nothing says it"
+    with pytest.raises(ValueError, match=r"were not looked at: say --modality ct"):
+        make_plan(found, {"modality": ["ct"]})
+    with pytest.raises(ValueError, match=r"--modality ct mr names 2, the images have 1 channel"):
+        make_plan(found, {"modality": ["ct", "mr"]})
+    asked = fingerprint(tmp_path / "dataset.json", modality=["ct"])
+    assert make_plan(asked, {"modality": ["ct"]}).value("intensity") == [dict(asked.foreground[0])]
+    own = make_plan(asked, {"modality": ["ct"], "preset": "paper2015"})
+    assert own.value("intensity") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"channel_names": {"0": "CT"}}, ("ct",)),
+        ({"modality": {"1": "CT", "0": "MRI"}}, ("mr", "ct")),
+        ({"modality": "MRI"}, ("mr",)),
+        ({"modality": {"0": "FLAIR"}}, ("flair",)),
+        ({"modality": {"a": "CT"}}, ()),
+        ({"modality": [1]}, ()),
+        ({}, ()),
+    ],
+)
+def test_what_a_list_says(tmp_path: Path, said: Any, expected: tuple[str, ...]) -> None:
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "dataset.json").write_text(json.dumps(said))
+    for images in ("dataset.json", "imagesTr"):
+        assert stated_modality(tmp_path / images) == expected
+    assert stated_modality(tmp_path / "other") == ()
+
+
+def test_one_scale_for_all_images_as_nnunet_does() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 300, (2, 9, 8, 7)).astype(np.float32)
+    found = Standardize(intensity=[SCALE, None])(torch.from_numpy(image)).numpy()
+    np.testing.assert_allclose(found[0], nnunets(image[0], SCALE), atol=1e-6)
+    own = (image[1] - image[1].mean()) / image[1].std()
+    np.testing.assert_allclose(found[1], own, atol=1e-5)
+
+
+@pytest.mark.parametrize("intensity", [[SCALE, None], [SCALE, {**SCALE, "high": 100.0}]])
+def test_windows_equal_the_whole(intensity: Any) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).normal(0, 300, (2, 9, 8))).float()
+    reads: list[Any] = []
+
+    def read(box: Any) -> torch.Tensor:
+        reads.append(box)
+        return pixels[:, slice(*box[0]), slice(*box[1])]
+
+    image = Windowed(read, 2, (9, 8), torch.eye(4), {})
+    rule = Standardize(intensity=intensity)
+    found = rule.first_pass(image, [((0, 5), (0, 8)), ((5, 9), (0, 8))])
+    assert bool(reads) == (None in intensity)  # a scale for every channel needs no pass
+    window = rule.by_window(image, found).read(((3, 9), (2, 8)))
+    torch.testing.assert_close(window, rule(pixels)[:, 3:9, 2:8], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("intensity", "words"),
+    [
+        ([{"low": 0, "high": 1, "mean": 0}], "has no std"),
+        ([{**SCALE, "std": 0}], "std is not positive"),
+        ([SCALE, SCALE], r"2 scale\(s\), the image 1 channel\(s\): give one a channel"),
+    ],
+)
+def test_scales_that_cannot_be(intensity: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Standardize(intensity=intensity)(torch.zeros(1, 4, 4))
+
+
+def test_the_bundle_says_what_it_is(tmp_path: Path) -> None:
+    write_cohort(tmp_path, listed={"0": "CT"})
+    folder = lay_bundle(make_plan(fingerprint(tmp_path / "dataset.json")), tmp_path / "ct")
+    metadata = json.loads((folder / "configs/metadata.json").read_text(encoding="utf-8"))
+    assert metadata["network_data_format"]["inputs"]["image"]["modality"] == "ct"
+    assert "training set's foreground" in metadata["image_classes"]
+    for name in ("train", "inference", "evaluate"):
+        config = bundle.load_config(folder / f"configs/{name}.json")
+        assert config["intensity"] == bundle.read_plan(folder)["ids"]["intensity"]["value"]
+    write_cohort(tmp_path)
+    folder = lay_bundle(make_plan(fingerprint(tmp_path / "dataset.json")), tmp_path / "unknown")
+    metadata = json.loads((folder / "configs/metadata.json").read_text(encoding="utf-8"))
+    assert metadata["network_data_format"]["inputs"]["image"]["modality"] == "not stated"
+    assert "own mean" in metadata["image_classes"] or "whole image" in metadata["image_classes"]
+
+
+def test_a_training_by_the_shell_takes_the_option(tmp_path: Path) -> None:
+    write_cohort(tmp_path)
+    words = ["--images", str(tmp_path / "dataset.json"), "--modality", "ct"]
+    assert main(["init", str(tmp_path / "b"), *words]) == 0
+    config = bundle.load_config(tmp_path / "b/configs/train.json")
+    assert config["modality"] == ["ct"]
+    assert set(config["intensity"][0]) == {"low", "high", "mean", "std"}

@@ -1,0 +1,239 @@
+"""Which pixels the network sees: from the width of objects, and from pixel sizes that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unet_med.data import save_image
+from unet_med.planning import Fingerprint, fingerprint, make_plan
+from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Instances
+from unet_med.planning.object_width import MEDIAN, object_widths
+from unet_med.planning.words import describe
+from unet_med.planning.working_size import FACTORS, decide_pixel_size
+
+UM = (1.0, 1.0)
+
+
+def found_in(
+    widths: Sequence[float] = (),
+    sizes: Sequence[tuple[float, ...]] = (UM,),
+    *,
+    kind: str = "instances",
+    source: str = "ome",
+    units: Sequence[str] = ("um",),
+    orientations: Sequence[str | None] = (None,),
+) -> Fingerprint:
+    """Images of some pixel sizes, in which discs or balls of some widths lie, in own pixels."""
+    dims = len(sizes[0])
+    count = len(sizes)
+    images = [
+        FileFacts(
+            name=f"images/{k}.tif",
+            sha256="",
+            shape=(500, 400, 60)[:dims],
+            channels=1,
+            dtype="uint8",
+            pixel_size=size,
+            pixel_size_source=source,
+            unit=[*units, *units * count][k],
+            orientation=[*orientations, *orientations * count][k],
+        )
+        for k, size in enumerate(sizes)
+    ]
+    area = np.percentile(np.pi / 4 * np.square(widths), PERCENTILES) if widths else None
+    volume = np.percentile(np.pi / 6 * np.power(widths, 3), PERCENTILES) if widths else None
+    objects = widths and Instances(
+        count=len(widths),
+        touching=0.0,
+        plane_px=tuple(area),
+        plane_area=tuple(area * np.prod(sizes[0][:2])),
+        volume_px=tuple(area if dims == 2 else volume),
+        volume=tuple(area * np.prod(sizes[0]) if dims == 2 else volume * np.prod(sizes[0])),
+    )
+    return Fingerprint(
+        images="images",
+        labels="labels",
+        cases=tuple(Case(image, image, "0..9") for image in images),
+        label_kind=kind,
+        frequencies={},
+        instances=objects or None,
+        intensities=(),
+        intensities_of=0,
+        reader={},
+    )
+
+
+def decided(found: Fingerprint, **asked: Any) -> tuple[Any, Any, Any, str]:
+    dims = len(found.cases[0].image.shape)
+    ids = decide_pixel_size(found, asked, kind=found.label_kind, dims=dims)
+    values = [ids[id].value for id in ("element_size", "element_unit", "scale")]
+    return (*values, ids["scale"].reason)
+
+
+@pytest.mark.parametrize(
+    ("widths", "scale", "words"),
+    [
+        ((33, 65, 65, 65, 91), 1 / 3, r"object is 65 px wide, then 21.7 px, and learned in fewer"),
+        ((8, 17, 17, 17, 50), None, r"object is 17 px wide, which the network learns well"),
+        ((5, 5, 5), None, r"object is 5 px wide, which the network learns well"),
+        ((37, 37), None, "learns well"),
+        ((38, 38), 1 / 1.5, "then 25.3 px"),
+        ((250, 250), 1 / 10, "then 25 px"),
+        ((13, *[65] * 9), 1 / 3, "then 21.7 px"),  # one in ten is small: 5 % are wider than 24
+        ((13, 13, *[65] * 9), 1 / 1.5, "then 43.3 px"),  # 8 px wide at least
+        ((9, 9, *[65] * 9), None, "65 px wide, but small ones 9 px: images keep their own"),
+    ],
+)
+def test_large_objects_are_made_smaller(widths: Any, scale: Any, words: str) -> None:
+    found = found_in(widths, source="assumed")
+    *values, reason = decided(found)
+    assert values == [None, None, pytest.approx(scale) if scale else None]
+    assert words in reason
+
+
+@given(
+    st.lists(st.floats(2, 400), min_size=1, max_size=12),
+    st.sampled_from([0.004, 0.13, 1.0, 25.0]),
+    st.booleans(),
+)
+def test_widths_that_the_network_sees(widths: list[float], pixel: float, known: bool) -> None:
+    """Never larger than its own, never so small that small objects go; else near the wanted."""
+    source = "ome" if known else "assumed"
+    found = found_in(widths, [(pixel, pixel)], source=source)
+    size, _, scale, _ = decided(found)
+    factor = 1.0 if size is scale is None else (1 / scale if size is None else size / pixel)
+    small, median = (np.sqrt(np.percentile(np.square(widths), p)) for p in (5, 50))
+    if factor == 1:
+        assert median <= 37.5 or small < 1.5 * 8
+        return
+    assert median > 37.5
+    assert (scale is None) == known
+    assert small / factor > 7.9
+    fits = [each for each in FACTORS if small / each >= 8]
+    nearest = min(fits, key=lambda each: max(median / each / 25, 25 * each / median))
+    assert factor == pytest.approx(nearest, rel=1e-3)
+
+
+def test_files_that_agree_get_a_physical_size() -> None:
+    wide = (65.0,) * 3
+    assert decided(found_in(wide, [(0.5, 0.5)] * 2))[:3] == (1.5, "um", None)
+    assert decided(found_in(wide, [(0.5, 0.51)]))[:3] == ([1.5, 1.53], "um", None)
+    assert decided(found_in((17.0,), [(0.5, 0.5)] * 2))[:3] == (None, None, None)
+
+
+def test_files_that_differ_are_brought_to_their_median() -> None:
+    sizes = [(0.5, 0.5), (0.4, 0.4), (0.8, 0.8)]
+    for kind in ("instances", "classes", "mask"):
+        found = found_in((20.0,), sizes, kind=kind)
+        *values, reason = decided(found)
+        assert values == [0.5, "um", None], kind
+        assert reason.startswith("the files differ in pixel size")
+    assert decided(found_in((100.0,), sizes))[:3] == (2.0, "um", None)
+    metres = found_in((20.0,), [(0.5, 0.5), (0.0005, 0.0005)], units=("um", "mm"))
+    assert decided(metres)[:3] == (None, None, None)  # the same, in another unit
+    assert decided(found_in((20.0,), sizes, source="assumed"))[:3] == (None, None, None)
+    assert decided(found_in((20.0,), [(0.5, 0.5), (0.51, 0.5)]))[:3] == (None, None, None)
+
+
+def nnunets(spacings: np.ndarray) -> np.ndarray:
+    """`determine_fullres_target_spacing` of nnU-Net 2, where planes are few as well."""
+    target = np.percentile(spacings, 50, 0)
+    worst = np.argmax(target)
+    others = [target[axis] for axis in range(3) if axis != worst]
+    if target[worst] > 3 * max(others):
+        tenth = np.percentile(spacings[:, worst], 10)
+        target[worst] = max(max(others), tenth)
+    return target
+
+
+@pytest.mark.parametrize("thick", [1.0, 5.0])
+def test_volumes_of_classes_as_nnunet_does(thick: float) -> None:
+    rng = np.random.default_rng(0)
+    spacings = rng.uniform(0.6, 1.2, (9, 3)) * [1, 1, thick]
+    found = found_in(sizes=[tuple(row) for row in spacings], kind="classes", units=("mm",))
+    assert decided(found)[0] == pytest.approx(nnunets(spacings).tolist(), rel=1e-3)
+    alike = found_in(sizes=[(0.7, 0.7, 5.0)] * 4, kind="classes", units=("mm",))
+    assert decided(alike)[:3] == (None, None, None)
+
+
+def test_volumes_along_different_axes_are_left_alone() -> None:
+    sizes = [(0.7, 0.7, 5.0), (5.0, 0.7, 0.7)]
+    turned = found_in(sizes=sizes, kind="classes", orientations=("RAS", "SAR"))
+    assert decided(turned)[:3] == (None, None, None)
+    mirrored = found_in(
+        sizes=[(0.7, 0.7, 5.0), (0.9, 0.9, 5.0)], kind="classes", orientations=("RAS", "LPS")
+    )
+    assert decided(mirrored)[0] == [0.8, 0.8, 5.0]
+
+
+def test_what_the_user_says_holds() -> None:
+    found = found_in((65.0,))
+    assert decided(found, scale=1) == (None, None, 1, "as asked")
+    assert decided(found, element_size=[0.7]) == ([0.7], "um", None, "as asked")
+    assert decided(found, preset="paper2015")[:3] == (None, None, None)
+    with pytest.raises(ValueError, match=r"--element-size 0.7 and --scale 0.5 both say"):
+        decided(found, element_size=[0.7], scale=[0.5])
+    with pytest.raises(ValueError, match=r"--scale 0 is not positive: leave it out"):
+        decided(found, scale=[0.0])
+    with pytest.raises(ValueError, match=r"--scale 1 x 1 x 0.5 has 3 values for 2 axes"):
+        decided(found, scale=[1, 1, 0.5])
+    with pytest.raises(ValueError, match=r"0.tif does not say its pixel size.*a factor, --scale"):
+        decided(found_in(source="assumed"), element_size=0.7)
+
+
+# --- real label images
+
+
+def balls(shape: tuple[int, ...], step: tuple[int, ...], width: float, flat: float) -> np.ndarray:
+    """A ball in each cell of a grid, `(X, Y[, Z])`; `flat` planes stand for one pixel in Z."""
+    index = np.indices(shape).astype(float)
+    place = [
+        np.minimum(axis // side, n // side - 1)
+        for axis, side, n in zip(index, step, shape, strict=True)
+    ]
+    off = [axis - (p + 0.5) * side + 0.5 for axis, p, side in zip(index, place, step, strict=True)]
+    if len(shape) == 3:
+        off[2] = off[2] * flat
+    number = np.ravel_multi_index(
+        [p.astype(int) for p in place], [n // s for n, s in zip(shape, step, strict=True)]
+    )
+    return np.where(np.sqrt(sum(o**2 for o in off)) < width / 2, number + 1, 0).astype(np.uint16)
+
+
+def write(folder: Path, label: np.ndarray) -> Fingerprint:
+    for part, array in (("images", label.astype(np.float32)), ("labels", label)):
+        save_image(folder / part / "a.tif", array, has_channels=False)
+    return fingerprint(folder / "images", folder / "labels")
+
+
+@pytest.mark.parametrize(("width", "scale"), [(70.0, 1 / 3), (17.0, None)])
+def test_cells_in_planes(tmp_path: Path, width: float, scale: float | None) -> None:
+    side = int(width) + 4
+    found = write(tmp_path, balls((side * 5, side * 4), (side, side), width, 1))
+    widths = object_widths(found, 2, None)
+    assert widths is not None
+    assert widths[MEDIAN] == pytest.approx([width, width], rel=0.02)
+    plan = make_plan(found, {"label_kind": "instances"})
+    assert plan.value("scale") == (pytest.approx(scale) if scale else None)
+    sides = [side * 5 * (scale or 1)] * 2
+    assert plan.value("tile_size")[0] >= min(sides[0], 192) - 1
+    area = np.pi / 4 * (width * (scale or 1)) ** 2
+    assert plan.value("min_size") == pytest.approx(area / 10, abs=2)
+    assert ("scaled by 0.3333" in describe(plan)) == (scale is not None)
+
+
+def test_cells_in_volumes_whose_planes_lie_apart(tmp_path: Path) -> None:
+    found = write(tmp_path, balls((152, 152, 40), (76, 76, 20), 72.0, 4.0))
+    widths = object_widths(found, 3, None)
+    assert widths is not None
+    assert widths[MEDIAN] == pytest.approx([72.0, 72.0, 72 / 4], rel=0.05)
+    plan = make_plan(found, {"label_kind": "instances", "spatial_dims": 3})
+    assert plan.value("scale") == pytest.approx([1 / 3, 1 / 3, 1.0])
+    assert plan.value("min_size") == pytest.approx(np.pi / 6 * 72**3 / 4 / 9 / 10, rel=0.02)

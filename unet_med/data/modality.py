@@ -1,0 +1,53 @@
+"""How images were taken, where a data list says it; it is never guessed from pixels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unet_med.data.list_file import is_list
+
+_OTHER_NAMES = {"mri": "mr", "mrt": "mr", "phase contrast": "phase", "em": "electron"}
+
+
+def stated_modality(images: Path) -> tuple[str, ...]:
+    """Modality of each channel, as a data list or nnU-Net's `dataset.json` has it.
+
+    Args:
+        images: a data list, or a folder `imagesTr` or `imagesTs` beside a `dataset.json`.
+
+    Returns:
+        Names in lower case, as `--modality` has them where they mean one of those; empty where
+        nothing is said.
+    """
+    path = images if is_list(images) else images.parent / "dataset.json"
+    if path is not images and not images.name.startswith("images"):
+        return ()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return ()  # there is none; a broken list is refused where its items are read
+    said = isinstance(content, dict) and (content.get("channel_names") or content.get("modality"))
+    names = _in_order(said) if said else []
+    return tuple(map(modality_of, names)) if all(isinstance(n, str) for n in names) else ()
+
+
+def modality_of(name: str) -> str:
+    """The name of `--modality` that a name means, else the name in lower case.
+
+    >>> modality_of("MRI"), modality_of("CT"), modality_of("DAPI")
+    ('mr', 'ct', 'dapi')
+    """
+    known = name.strip().lower()
+    return _OTHER_NAMES.get(known, known)
+
+
+def _in_order(said: Any) -> list[Any]:
+    """Names by channel: `{"0": "CT"}`, `["CT"]` or `"CT"`."""
+    if isinstance(said, Mapping):
+        if not all(str(key).isdigit() for key in said):
+            return []
+        return [said[key] for key in sorted(said, key=int)]
+    return list(said) if isinstance(said, list) else [said]

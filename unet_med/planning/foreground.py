@@ -1,0 +1,68 @@
+"""Intensities of the foreground, from which the scale of CT images is taken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med import data
+from unet_med.data.cases import Files
+from unet_med.data.labels import IGNORED
+
+LOW, HIGH = 0.5, 99.5  # percentiles, nnU-Net's
+SAMPLES = 100_000  # pixels of an image and channel at most,
+ALL_SAMPLES = 10_000_000  # and of all images
+DIGITS = 6
+
+Scale = dict[str, float]
+
+
+def foreground_scales(
+    pairs: Sequence[Mapping[str, Any]],
+    seconds: float,
+    choice: Mapping[str, Any],
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Scale, ...]:
+    """Of each channel `low`, `high`, `mean` and `std` of the pixels that labels count as objects.
+
+    `low` and `high` are the percentiles 0.5 and 99.5, as nnU-Net takes them; mean and standard
+    deviation are those of all sampled pixels.
+
+    Args:
+        pairs: images and labels, `{"image": files, "label": file}`, in the order to look at them.
+        seconds: to look; at one image with foreground in any case.
+        choice: which image of files that hold several; see `AutoReader`.
+        clock: tells the time, s.
+    """
+    end = clock() + seconds
+    most = max(1, min(SAMPLES, ALL_SAMPLES // len(pairs)))
+    samples: list[np.ndarray] = []
+    for pair in pairs:
+        if samples and clock() >= end:
+            break
+        pixels = _foreground(pair["image"], pair["label"], choice)
+        if pixels.shape[1]:
+            samples.append(pixels[:, :: -(-pixels.shape[1] // most)].copy())
+    channels = min((len(sample) for sample in samples), default=0)
+    return tuple(_scale(np.concatenate([sample[c] for sample in samples])) for c in range(channels))
+
+
+def _foreground(image: Files, label: str, choice: Mapping[str, Any]) -> np.ndarray:
+    """Finite pixels `(C, N)` within the objects of an image."""
+    pixels = data.load_image(image, **choice).numpy()
+    names = (f"label {Path(label).name}", "its image")
+    objects = data.turned_onto(data.load_label(label, **choice), label, image, names, **choice)
+    inside = (objects > 0) & (objects != IGNORED)
+    inside = inside if inside.any() else objects > 0  # a mask of 0 and 255
+    found = pixels[:, inside.reshape(pixels.shape[1:])].astype(np.float64)
+    return found[:, np.isfinite(found).all(axis=0)]
+
+
+def _scale(pixels: np.ndarray) -> Scale:
+    low, high = np.percentile(pixels, (LOW, HIGH))
+    found = {"low": low, "high": high, "mean": pixels.mean(), "std": pixels.std()}
+    return {name: float(f"{value:.{DIGITS}g}") for name, value in found.items()}

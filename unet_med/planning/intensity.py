@@ -1,0 +1,50 @@
+"""On which scale the network sees intensities, by how the images were taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.plan import Decision
+
+OWN = "each image by its own mean and deviation"
+CT = (
+    "ct: clipped to the 0.5 to 99.5 percentiles of the training set's foreground, by its mean and "
+    "deviation"
+)
+
+
+def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> dict[str, Decision]:
+    """`modality` and `intensity`; the scale of CT is that of the training set.
+
+    Args:
+        found: what the files say.
+        steering: what the user asks for, by id.
+
+    Raises:
+        ValueError: more or fewer modalities than channels, or CT whose foreground nobody looked at.
+    """
+    channels = found.cases[0].image.channels
+    asked = steering.get("modality")
+    names = [asked] if isinstance(asked, str) else list(asked or found.modality)
+    if asked is None and len(names) not in (0, 1, channels):
+        reason = f"{len(names)} are named, the images have {channels} channel(s)"
+        return {"modality": Decision(None, reason), "intensity": Decision(None, OWN)}
+    if asked is not None and len(names) not in (1, channels):
+        raise ValueError(
+            f"--modality {' '.join(names)} names {len(names)}, the images have {channels} "
+            "channel(s): name one, or one a channel"
+        )
+    reason = "as asked" if asked else "the data list says it" if names else "nothing says it"
+    modality = Decision(names or None, reason)
+    each = names * channels if len(names) == 1 else names
+    if "ct" not in each or (steering.get("preset") or "modern") != "modern":
+        return {"modality": modality, "intensity": Decision(None, OWN)}
+    if len(found.foreground) < channels:
+        raise ValueError(
+            "the intensities of the foreground, which CT needs, were not looked at: say --modality "
+            'ct on the command line (fingerprint(..., modality=["ct"]) in Python)'
+        )
+    scales = [dict(found.foreground[k]) if name == "ct" else None for k, name in enumerate(each)]
+    return {"modality": modality, "intensity": Decision(scales, CT)}

@@ -1,0 +1,162 @@
+"""The pixels that images are brought to before the network sees them: their own, or others.
+
+Objects of 20 to 30 px are learned in a fraction of the steps that objects of 70 px take, and a
+network that knows objects of one size wants images of one pixel size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.object_width import MEDIAN, SMALL, object_widths
+from unet_med.planning.plan import Decision
+from unet_med.planning.sizes import as_list, in_unit, in_words
+
+WANTED = 25.0  # width of the median object, px
+LARGE = 1.5  # times that: objects above it are brought to it
+SMALLEST = 8.0  # px that objects of the 5th percentile keep
+FACTORS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 24.0, 32.0)
+ALIKE = 1.05  # pixel sizes that differ by less are one
+ANISOTROPIC = 3.0  # the coarsest axis against the others; nnU-Net's threshold
+KEPT = {
+    "mask": "masks may hold structures of a pixel or two: images keep their own pixels",
+    "classes": "images keep their own pixels",
+}
+
+Decisions = dict[str, Decision]
+Sizes = NDArray[np.float64]
+
+
+def decide_pixel_size(
+    found: Fingerprint, steering: Mapping[str, Any], *, kind: str, dims: int
+) -> Decisions:
+    """`element_size`, the unit that it is in, and `scale`, of which one at most has a value.
+
+    Args:
+        found: what the files say.
+        steering: what the user asks for, by id.
+        kind: what labels mean.
+        dims: axes of the network.
+
+    Raises:
+        ValueError: both are asked for; or an image does not say its pixel size, and is to be
+            brought to another.
+    """
+    size, scale = (_checked(steering.get(id), id, dims) for id in ("element_size", "scale"))
+    if size is not None and scale is not None:
+        raise ValueError(
+            f"--element-size {in_words(size)} and --scale {in_words(scale)} both say what pixels "
+            "the network sees: give one"
+        )
+    if size is not None:
+        _require_sizes(found, size)
+        return _decisions(size, found.cases[0].image.unit, None, "as asked")
+    if scale is not None:
+        return _decisions(None, None, scale, "as asked")
+    if (preset := steering.get("preset") or "modern") != "modern":
+        return _decisions(None, None, None, f"{preset} takes images as they are")
+    return _by_rule(found, kind, dims)
+
+
+def _by_rule(found: Fingerprint, kind: str, dims: int) -> Decisions:
+    """Objects of a wanted width, in pixels of one size."""
+    sizes = _stated(found, dims)
+    differ = sizes is not None and bool((sizes.max(0) / sizes.min(0)).max() > ALIKE)
+    if differ and len({_axes(case.image.orientation) for case in found.cases}) > 1:
+        return _decisions(None, None, None, "volumes lie along different axes: kept as they are")
+    common = None if sizes is None else _common(sizes, kind)
+    factors, reason = [1.0] * dims, KEPT.get(kind, "no label holds an object")
+    if kind == "instances" and (widths := object_widths(found, dims, common)):
+        factors, reason = _factors(widths)
+    if sizes is None or not (differ or max(factors) > 1):
+        scale = None if max(factors) == 1 else _one([1 / factor for factor in factors])
+        return _decisions(None, None, scale, reason)
+    if differ:
+        about = "the files differ in pixel size, and are brought to their median"
+        reason = about if max(factors) == 1 else f"{about}; {reason}"
+    assert common is not None
+    wanted = [float(f"{size * f:.4g}") for size, f in zip(common, factors, strict=True)]
+    return _decisions(_one(wanted), found.cases[0].image.unit, None, reason)
+
+
+def _stated(found: Fingerprint, dims: int) -> Sizes | None:
+    """Pixel size of each image, `(images, dims)`, in the first one's unit; None: not all say it."""
+    images = [case.image for case in found.cases]
+    if any(image.pixel_size_source == "assumed" for image in images):
+        return None
+    rows = [np.multiply(i.pixel_size[:dims], in_unit(i, images[0].unit)) for i in images]
+    return np.array(rows)
+
+
+def _axes(orientation: str | None) -> tuple[str, ...]:
+    """Which axis of the body each axis of a file runs along: RAS and LPS alike."""
+    names = {letter: pair for pair in ("LR", "PA", "IS") for letter in pair}
+    return tuple(names[letter] for letter in orientation or "")
+
+
+def _common(sizes: Sizes, kind: str) -> Sizes:
+    """The median; of classes the 10th percentile along a coarse axis, as nnU-Net does it."""
+    median = np.median(sizes, axis=0)
+    coarse = int(median.argmax())
+    others = np.delete(median, coarse).max()
+    if kind == "classes" and len(median) == 3 and median[coarse] > ANISOTROPIC * others:
+        median[coarse] = max(np.percentile(sizes[:, coarse], 10), others)
+    return median
+
+
+def _factors(widths: Mapping[int, Sequence[float]]) -> tuple[list[float], str]:
+    """Own pixels a working one along each axis, and why; widths as of `object_widths`."""
+    pairs = list(zip(widths[MEDIAN], widths[SMALL], strict=True))
+    factors = [_factor(median, small) for median, small in pairs]
+    median, small = pairs[0]
+    about = f"the median object is {median:.3g} px wide"
+    if max(factors) > 1:
+        return factors, f"{about}, then {median / factors[0]:.3g} px, and learned in fewer steps"
+    if median <= LARGE * WANTED:
+        return factors, f"{about}, which the network learns well: images keep their own pixels"
+    return factors, f"{about}, but small ones {small:.3g} px: images keep their own pixels"
+
+
+def _factor(median: float, small: float) -> float:
+    """The plain factor nearest to the wanted width that leaves small objects their pixels."""
+    if median <= LARGE * WANTED:
+        return 1.0
+    room = [factor for factor in FACTORS if small / factor >= SMALLEST]
+    return min(room, key=lambda factor: abs(np.log(median / WANTED / factor)), default=1.0)
+
+
+def _checked(given: Any, id: str, dims: int) -> Any:
+    """What the user gives, which is positive, and one number or one an axis."""
+    if given is None:
+        return None
+    numbers, name = as_list(given), f"--{id.replace('_', '-')} {in_words(given)}"
+    if not all(0 < number < np.inf for number in numbers):
+        raise ValueError(f"{name} is not positive: leave it out to have it decided")
+    if len(numbers) not in (1, dims):
+        raise ValueError(f"{name} has {len(numbers)} values for {dims} axes: give 1 or {dims}")
+    return given
+
+
+def _require_sizes(found: Fingerprint, size: Sequence[float] | float) -> None:
+    for case in found.cases:
+        if case.image.pixel_size_source == "assumed":
+            raise ValueError(
+                f"{case.image.name} does not say its pixel size, so it cannot be brought to "
+                f"--element-size {in_words(size)}: give it with --pixel-size, save the file with "
+                "it (in Fiji: Image > Properties), or give a factor, --scale"
+            )
+
+
+def _decisions(size: Any, unit: str | None, scale: Any, reason: str) -> Decisions:
+    values = {"element_size": size, "element_unit": unit, "scale": scale}
+    return {id: Decision(value, reason) for id, value in values.items()}
+
+
+def _one(numbers: Sequence[float]) -> float | list[float]:
+    """A single number where all are equal."""
+    return numbers[0] if len(set(numbers)) == 1 else list(numbers)
