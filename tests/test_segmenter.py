@@ -21,6 +21,7 @@ from unet_med.volumes import BlockJob, open_source, run_blocks
 from unet_med.volumes.job_actions import finish
 
 OUTPUTS = ("mask", "instances", "probabilities")
+SEEDS = {"threshold": 0.6, "mask_threshold": 0.5, "reach": 2}
 PIXEL = {"element_size": [0.4, 0.35], "element_unit": "um"}
 
 
@@ -33,10 +34,11 @@ def blobs(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def with_rules(folder: Path, **rules: Any) -> Path:
-    """The bundle with ids of its own, and arguments of its step to instances."""
+    """The bundle with ids of its own, or arguments of its step to instances."""
     path = folder / "configs" / "inference.json"
     config = json.loads(path.read_text())
-    config["finish"]["instances"] |= rules
+    for name, value in rules.items():
+        (config if name in config else config["finish"]["instances"])[name] = value
     path.write_text(json.dumps(config))
     return folder
 
@@ -44,8 +46,7 @@ def with_rules(folder: Path, **rules: Any) -> Path:
 def with_foreground(folder: Path, image: Any, share: float = 0.3, **options: Any) -> Path:
     """The bundle with a last bias that leaves a share of an image to the foreground."""
     scores = Segmenter(folder)(image, **options).probabilities
-    rule = json.loads((folder / "configs/inference.json").read_text())["finish"]["instances"]
-    if least := rule.get("threshold"):
+    if least := json.loads((folder / "configs/inference.json").read_text())["threshold"]:
         ahead = np.log((1 - scores[0]) / scores[0]) - np.log(least / (1 - least))
     else:
         ahead = np.log(scores[1:].max(0) / scores[0])
@@ -62,7 +63,7 @@ def planes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     choices = {"preset": "modern", "tta": "flips", "statistics": "image", "min_size": 4, "grow": 1}
     folder = make_bundle(tmp_path_factory.mktemp("planes") / "bundle", **choices, **PIXEL)
     pixels = blobs(np.random.default_rng(3), (61, 53))
-    return with_foreground(with_rules(folder, threshold=0.6), pixels, spacing=(0.3, 0.25))
+    return with_foreground(with_rules(folder, **SEEDS), pixels, spacing=(0.3, 0.25))
 
 
 def by_monai(folder: Path, image: Path, output: Path) -> dict[str, np.ndarray]:
@@ -272,6 +273,7 @@ def test_a_plane_by_blocks_is_the_whole_plane(
     [
         ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, {"threshold": 0.4}),
         ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, {"connectivity": 3}),
+        ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, SEEDS),
         ({}, {"threshold": 0.6, "connectivity": 2}),
     ],
 )

@@ -15,6 +15,7 @@ from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.batch_statistics import batch_norms
 from unet_med.inferers.tiling import Tiling
 from unet_med.segmentation import Segmenter
+from unet_med.transforms import InstancesFromLogits
 
 VIEWS = {"flips": "mirrored", "rotations": "rotated"}
 
@@ -30,6 +31,7 @@ class TrainedBundle:
         in_channels: channels of an image.
         inferer: how the bundle itself predicts.
         metadata: content of `metadata.json`.
+        rule: how the bundle makes objects of probabilities; None: it makes none.
     """
 
     folder: Path
@@ -38,6 +40,7 @@ class TrainedBundle:
     in_channels: int
     inferer: OverlapTileInferer
     metadata: dict[str, Any]
+    rule: InstancesFromLogits | None
 
     def left_behind(self) -> str:
         """One sentence: what the bundle does at prediction and an exported network does not."""
@@ -52,7 +55,20 @@ class TrainedBundle:
                 f"looks at the image once, where the bundle averages over its "
                 f"{VIEWS[self.inferer.tta]} copies"
             )
-        return f"The exported network {' and '.join(parts)}: results differ." if parts else ""
+        said = f"The exported network {' and '.join(parts)}: results differ." if parts else ""
+        return f"{said} {self._about_objects()}".strip()
+
+    def _about_objects(self) -> str:
+        """One sentence: how the bundle makes objects, which an export does not."""
+        rule = self.rule
+        if rule is None or rule.threshold is None:
+            return ""
+        mask = rule.mask_threshold or rule.threshold
+        return (
+            f"It gives probabilities, of which the bundle makes objects: seeds of at least "
+            f"{rule.threshold:g} foreground, which take what is at least {mask:g} within "
+            f"{rule.reach} px, {rule.min_size} px or more in all."
+        )
 
     def sides(self, steps: int) -> int:
         """Input side of the network: the smallest and so many strides more, px."""
@@ -84,4 +100,5 @@ def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> Trai
         in_channels=segmenter.in_channels,
         inferer=segmenter.inferer,
         metadata=json.loads(metadata.read_text(encoding="utf-8")),
+        rule=segmenter.rule,
     )
