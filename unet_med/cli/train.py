@@ -75,6 +75,8 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
     print("the same with MONAI:\n  " + bundle.command_line(output, "train", settings), flush=True)
     workflow = bundle.load_workflow(output, "train", settings)
     workflow.run()
+    if said := bundle.read_plan(output)["ids"].get("threshold", {}).get("reason"):
+        print(f"objects   {said}")
     print(f"trained bundle in {output}; use it with")
     print(f"  unet-med predict IMAGE --bundle {output} --output RESULTS")
 

@@ -11,13 +11,15 @@ from typing import Any
 from unet_med import bundle
 from unet_med.data.checksum import sha256
 from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.labels import decide_labels, min_size
+from unet_med.planning.labels import decide_labels
+from unet_med.planning.objects import LEAST, decide_fit, decide_objects
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import as_list, decide_pixel_size, tile_size
 
 CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
 DEFAULT_MINUTES = 10.0
 ENDLESS = 100_000  # epochs: the minutes end the training
+ENOUGH = 12  # images of which three can be spared
 TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small sets
 STEERING = (  # ids on which further decisions depend, whoever sets them
     *("preset", "label_kind", "features", "spatial_dims", "element_size", "tile_size"),
@@ -83,15 +85,22 @@ def _decide(
     size = pixels["element_size"].value
     size = None if size is None else as_list(size)
     stack = dims.value == 2 and max(_planes(found)) > 1
+    preset = _asked_or(steering, "preset", "modern", "trains fast and well on most images")
+    kind = labels["label_kind"].value
+    count = image_count(found, dims.value)
+    share, held_out = _validation(found, steering, asked, count if kind == "instances" else 0)
     return {
-        "preset": _asked_or(steering, "preset", "modern", "trains fast and well on most images"),
+        "preset": preset,
         **labels,
         "slice_stacks": Decision(stack, _about_stacks(found, stack)),
-        "validation_fraction": _validation(found, steering, asked),
+        "validation_fraction": share,
         "spatial_dims": dims,
         **pixels,
         "in_channels": Decision(found.cases[0].image.channels, "channels of the first image"),
-        "min_size": min_size(found, labels["label_kind"].value, dims.value, size),
+        **decide_objects(found, preset.value, kind, dims.value, size, asked),
+        "fit": Decision(asked["fit"], ASKED)
+        if "fit" in asked
+        else decide_fit(preset.value, kind, held_out),
         "features": _features(steering.get("features"), dims.value, device),
         "seed": _asked_or(steering, "seed", 0, "the usual one"),
         "tiles_per_epoch": _tiles(found, dims.value),
@@ -107,17 +116,21 @@ def _asked_or(steering: Mapping[str, Any], id: str, default: Any, reason: str) -
 
 
 def _validation(
-    found: Fingerprint, steering: Mapping[str, Any], asked: Mapping[str, Any]
-) -> Decision:
-    if found.held_out is None:
-        reason = "enough to see how the training goes"
-        return _asked_or(steering, "validation_fraction", 0.1, reason)
-    if "validation_fraction" in asked:
-        raise ValueError(
-            f"{found.images} says what to validate on ({found.held_out}), so a share of images "
-            "held back (--validation) has no effect: leave it out"
-        )
-    return Decision(0.1, f"not used: {found.held_out}")
+    found: Fingerprint, steering: Mapping[str, Any], asked: Mapping[str, Any], count: int
+) -> tuple[Decision, int | None]:
+    """`validation_fraction`, and how many of `count` images that is; None: as a list says."""
+    if found.held_out is not None:
+        if "validation_fraction" in asked:
+            raise ValueError(
+                f"{found.images} says what to validate on ({found.held_out}), so a share of images "
+                "held back (--validation) has no effect: leave it out"
+            )
+        return Decision(0.1, f"not used: {found.held_out}"), None
+    share, reason = 0.1, "enough to see how the training goes"
+    if ENOUGH <= count < 10 * LEAST:
+        share, reason = round(LEAST / count, 4), f"{LEAST} images, which can tell how objects begin"
+    decided = _asked_or(steering, "validation_fraction", share, reason)
+    return decided, round(count * decided.value)
 
 
 def _dims(found: Fingerprint, asked: int | None) -> Decision:
