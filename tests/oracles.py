@@ -390,3 +390,21 @@ def fates_by_sets(truth: np.ndarray, result: np.ndarray) -> tuple[dict[int, str]
         {n: fate(pixels, r, t, "missed", "split", "merged") for n, pixels in t.items()},
         {n: fate(pixels, t, r, "false", "merged", "split") for n, pixels in r.items()},
     )
+
+
+def spread_by_loops(labels: np.ndarray, kinds: list[int], reach: int) -> np.ndarray:
+    """Objects walk into the pixels of their class, a step at a time; see `instances.spread`."""
+    now = labels.copy()
+    for _ in range(reach):
+        before = now.copy()
+        for place in np.argwhere(before < 0):
+            for axis in range(labels.ndim):
+                for side in (-1, 1):
+                    there = place.copy()
+                    there[axis] += side
+                    if not 0 <= there[axis] < labels.shape[axis] or now[tuple(place)] > 0:
+                        continue
+                    owner = before[tuple(there)]
+                    if owner > 0 and kinds[owner] == -before[tuple(place)]:
+                        now[tuple(place)] = owner
+    return np.maximum(now, 0)

@@ -62,7 +62,8 @@ def test_prediction_and_scores(
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
     mask = tifffile.imread(results / "cells_000_mask.tif")
-    np.testing.assert_array_equal(mask > 0, probabilities[1] > probabilities[0])
+    planned = json.loads((trained / "configs/inference.json").read_text())["mask_threshold"]
+    np.testing.assert_array_equal(mask > 0, 1 - probabilities[0] >= np.float32(planned))
 
     scores = tmp_path / "scores.json"
     assert run("evaluate", results, f"{cells}/labels", "--output", scores) == 0

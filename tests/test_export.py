@@ -227,6 +227,13 @@ def test_bioimageio_core_runs_the_package(package: Path, paper: Path, tmp_path: 
     np.testing.assert_allclose(np.load(tmp_path / "output.npy"), expected, rtol=0, atol=1e-5)
 
 
+def test_the_rule_of_objects_is_left_behind(tmp_path: Path) -> None:
+    settings = {"threshold": 0.6, "mask_threshold": 0.4, "reach": 5}
+    folder = untrained(tmp_path / "bundle", [], **settings)
+    said = load_trained(folder).left_behind()
+    assert "seeds of at least 0.6 foreground, which take what is at least 0.4 within 5 px" in said
+
+
 def test_what_is_left_behind_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = untrained(tmp_path / "bundle", ["modern"], features=[2, 4])
     assert main(["export", str(folder), "--format", "torchscript"]) == 0

@@ -5,18 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given
-from oracles import ridge_by_loops
+from hypothesis import strategies as st
+from oracles import ridge_by_loops, spread_by_loops
 from skimage import io, measure
 from skimage.segmentation import expand_labels
 from strategies import instance_maps
 
 from unet_med.instances import (
     as_integers,
+    instances_from_classes,
     instances_from_mask,
     label_components,
     regrow,
     ridge,
     separate,
+    spread,
 )
 
 KINDS = ("symmetric", "falk")
@@ -157,3 +160,43 @@ def test_whole_floats_are_labels():
 def test_other_floats_are_not(wrong):
     with pytest.raises(ValueError, match=rf"label value {wrong} is not a whole number"):
         as_integers(np.array([0.0, wrong]))
+
+
+@st.composite
+def seeded_maps(draw):
+    """Classes of seeds, -classes of the mask around them, and the objects of the seeds."""
+    shape = draw(st.lists(st.integers(1, 9), min_size=2, max_size=3))
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    p = draw(st.sampled_from([(0.2, 0.7, 0.1), (0.5, 0.4, 0.1), (0.1, 0.88, 0.02)]))
+    kinds = rng.integers(1, 3, shape)
+    return kinds * rng.choice([0, -1, 1], shape, p=p)
+
+
+@given(classes=seeded_maps(), reach=st.integers(0, 5))
+def test_seeds_walk_through_their_mask(classes, reach):
+    """Against a loop over pixels and steps; objects are numbered by class, as scikit-image does."""
+    labels = np.zeros(classes.shape, int)
+    for kind in (1, 2):
+        found = measure.label(classes == kind, connectivity=1)
+        labels[found > 0] = found[found > 0] + labels.max()
+    kinds = [0, *(int(classes[labels == n].max()) for n in range(1, labels.max() + 1))]
+    expected = spread_by_loops(np.where(classes < 0, classes, labels), kinds, reach)
+    found = spread(np.where(classes < 0, classes, labels), np.array(kinds), reach)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(instances_from_classes(classes, reach=reach), expected)
+
+
+@given(classes=seeded_maps(), seed=st.integers(0, 99))
+def test_what_a_seed_takes_does_not_depend_on_numbers(classes, seed):
+    labels = label_components(classes > 0)
+    numbers = np.append(0, np.random.default_rng(seed).permutation(labels.max()) + 1)
+    values = np.where(classes < 0, -1, labels)
+    kinds = np.ones(labels.max() + 1, int)
+    shuffled = np.where(classes < 0, -1, numbers[labels])
+    np.testing.assert_array_equal(spread(shuffled, kinds, 3), numbers[spread(values, kinds, 3)])
+
+
+def test_small_objects_are_weighed_with_what_they_took():
+    classes = np.array([[-1, 1, -1, 0, 1, 0, -1, -1, -1]])
+    found = instances_from_classes(classes, 2, reach=1)
+    np.testing.assert_array_equal(found, [[1, 1, 1, 0, 0, 0, 0, 0, 0]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,42 @@ def test_every_decision_has_its_reason(folder: Path) -> None:
     assert plan.ids["min_size"].reason == "a tenth of the median object, 7.5 px"
     assert plan.ids["+train::handlers"].reason == "tensorboard.json says so"
     assert plan.ids["batch_size"].reason == "the recipe modern"
+
+
+def planned(found: Fingerprint, images: int, **choices: Any) -> Plan:
+    """The plan for so many images as the first."""
+    many = replace(found, cases=found.cases[:1] * images)
+    return make_plan(many, {"label_kind": "instances", **choices})
+
+
+@pytest.mark.parametrize(
+    ("kind", "images", "share", "fit"),
+    [
+        *[("instances", 11, 0.1, False), ("instances", 12, 0.25, True)],
+        *[("instances", 29, 0.1034, True), ("instances", 30, 0.1, True), ("mask", 12, 0.1, False)],
+    ],
+)
+def test_three_images_are_held_out_to_be_fitted_to(
+    folder: Path, kind: str, images: int, share: float, fit: bool
+) -> None:
+    plan = planned(look(folder), images, label_kind=kind)
+    assert plan.value("validation_fraction") == share
+    assert plan.value("fit") is fit
+    held = data.split_validation([{"image": str(k)} for k in range(images)], share)[1]
+    assert len(held) == (3 if fit else 1)
+
+
+def test_how_objects_are_planned(folder: Path) -> None:
+    found = look(folder)
+    own = planned(found, 3)
+    assert (own.value("threshold"), own.value("mask_threshold")) == (0.6, 0.4)
+    assert own.value("reach") == 2  # the median object is 7.5 px: a radius of 1.5
+    paper = planned(found, 30, preset="paper2015")
+    assert [paper.value(id) for id in ("threshold", "mask_threshold", "reach")] == [None, None, 0]
+    assert not paper.value("fit")
+    dim = planned(found, 3, threshold=0.3, min_size=5, fit=True)
+    assert [dim.value(id) for id in ("threshold", "mask_threshold", "min_size")] == [0.3, 0.3, 5]
+    assert dim.ids["min_size"].reason == dim.ids["fit"].reason == "as asked"
 
 
 @pytest.mark.parametrize(

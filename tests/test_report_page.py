@@ -21,7 +21,14 @@ from PIL import Image
 from unet_med.cli import main
 from unet_med.data import AutoReader, load_image, save_image
 from unet_med.report import html_report, panels
-from unet_med.report.cases import Reading, as_viewed, load_case, plane_instances, viewing_turn
+from unet_med.report.cases import (
+    Reading,
+    as_viewed,
+    load_case,
+    plane_instances,
+    plane_parts,
+    viewing_turn,
+)
 from unet_med.report.chart import curve_svg
 from unet_med.report.colours import rgb
 from unet_med.report.objects import OBJECTS, classify_objects
@@ -235,6 +242,17 @@ def test_axes_run_to_left_and_posterior() -> None:
     np.testing.assert_array_equal(
         as_viewed(array, viewing_turn(swapped)), array.swapaxes(0, 1)[::-1, ::-1]
     )
+
+
+def test_planes_of_instances_that_seeds_told_apart() -> None:
+    """Two that touch stay two; one that is joined in another plane is two where it is not."""
+    instances = np.zeros((6, 2, 2), np.int32)
+    instances[:, 0, 0] = [1, 1, 2, 2, 0, -1]
+    instances[:, 0, 1] = [4, 4, 0, 4, 0, 0]
+    found = plane_parts(instances)
+    np.testing.assert_array_equal(found[:, 0, 0], [1, 1, 2, 2, 0, 0])
+    np.testing.assert_array_equal(found[:, 0, 1], [3, 3, 0, 4, 0, 0])
+    assert not found[:, 1].any()
 
 
 def test_planes_of_a_mask_are_counted_each_by_itself() -> None:

@@ -20,14 +20,12 @@ from test_volumes import make_bundle, write_source
 from unet_med import Segmenter, bundle
 from unet_med.cli import main
 from unet_med.data import load_image, save_image
-from unet_med.segmentation import Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
-from unet_med.volumes.blocks import split
 from unet_med.volumes.job_actions import finish
-from unet_med.volumes.objects import working_blocks
 
 OUTPUTS = ("mask", "instances", "probabilities")
 CT = {"low": 700.0, "high": 1200.0, "mean": 950.0, "std": 150.0}
+SEEDS = {"threshold": 0.6, "mask_threshold": 0.5, "reach": 2}
 PIXEL = {"element_size": [0.4, 0.35], "element_unit": "um"}
 
 
@@ -40,10 +38,11 @@ def blobs(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def with_rules(folder: Path, **rules: Any) -> Path:
-    """The bundle with ids of its own, and arguments of its step to instances."""
+    """The bundle with ids of its own, or arguments of its step to instances."""
     path = folder / "configs" / "inference.json"
     config = json.loads(path.read_text())
-    config["finish"]["instances"] |= rules
+    for name, value in rules.items():
+        (config if name in config else config["finish"]["instances"])[name] = value
     path.write_text(json.dumps(config))
     return folder
 
@@ -51,8 +50,7 @@ def with_rules(folder: Path, **rules: Any) -> Path:
 def with_foreground(folder: Path, image: Any, share: float = 0.3, **options: Any) -> Path:
     """The bundle with a last bias that leaves a share of an image to the foreground."""
     scores = Segmenter(folder)(image, **options).probabilities
-    rule = json.loads((folder / "configs/inference.json").read_text())["finish"]["instances"]
-    if least := rule.get("threshold"):
+    if least := json.loads((folder / "configs/inference.json").read_text())["threshold"]:
         ahead = np.log((1 - scores[0]) / scores[0]) - np.log(least / (1 - least))
     else:
         ahead = np.log(scores[1:].max(0) / scores[0])
@@ -69,7 +67,7 @@ def planes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     choices = {"preset": "modern", "tta": "flips", "statistics": "image", "min_size": 4, "grow": 1}
     folder = make_bundle(tmp_path_factory.mktemp("planes") / "bundle", **choices, **PIXEL)
     pixels = blobs(np.random.default_rng(3), (61, 53))
-    return with_foreground(with_rules(folder, threshold=0.6), pixels, spacing=(0.3, 0.25))
+    return with_foreground(with_rules(folder, **SEEDS), pixels, spacing=(0.3, 0.25))
 
 
 def by_monai(folder: Path, image: Path, output: Path) -> dict[str, np.ndarray]:
@@ -280,6 +278,7 @@ def test_a_plane_by_blocks_is_the_whole_plane(
         ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, {"threshold": 0.4}),
         ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, {"connectivity": 3}),
         ({"scale": [0.5, 1 / 3, 1.0], "intensity": [CT]}, {"connectivity": 2}),
+        ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, SEEDS),
         ({}, {"threshold": 0.6, "connectivity": 2}),
     ],
 )
@@ -331,21 +330,6 @@ def test_a_turned_volume_by_blocks_is_the_whole_volume(
     np.testing.assert_array_equal(apply_orientation(whole["mask"], back), mask)
     block = [{14: 6, 34: 18, 40: 14}[side] for side in turned.shape[::-1]]
     check(in_blocks(folder, image, tmp_path / "out.ome.zarr", block), whole)
-
-
-def test_a_block_stores_its_own_part_of_the_turned_grid(tmp_path: Path) -> None:
-    folder = make_bundle(tmp_path / "bundle", spatial_dims=3, preset="modern", orientation="ASR")
-    image = tmp_path / "in.nii"
-    sides = (18, 34, 21)
-    nibabel.save(nibabel.Nifti1Image(np.zeros(sides, np.int16), np.diag([-1, 1, -1, 1])), image)
-    volume = Volume(Segmenter(folder), open_source(image))
-    blocks = split(sides[::-1], (8, 13, 7))
-    parts = working_blocks(volume, blocks)  # (X, Y, Z) of LAI become Z, X and Y of ASR
-    for block in blocks:
-        z, y, x = block.slices
-        mirrored = [slice(n - s.stop, n - s.start) for n, s in ((sides[2], z), (sides[0], x))]
-        assert parts[block.index].slices == (y, *mirrored)
-    assert sorted(part.index for part in parts.values()) == sorted(np.ndindex(3, 3, 3))
 
 
 def test_predict_decides_by_kind_and_size(

@@ -14,6 +14,8 @@ from unet_med.instances import label_components, separate
 from unet_med.transforms import (
     BorderWeightMap,
     BorderWeightMapd,
+    ClassesFromProbabilities,
+    ClassesFromProbabilitiesd,
     ClassWeightMap,
     ClassWeightMapd,
     FalkWeightMap,
@@ -28,6 +30,7 @@ from unet_med.transforms import (
 from unet_med.weights import border_weight_map, class_weight_map, falk_weight_map
 
 INSTANCES = np.repeat([[[1, 1, 2, 2, 0, 0, 3, -1]]], 5, axis=1)  # (1, 5, 8)
+COARSE = torch.tensor([2.0, 2.0, 1.0, 1.0], dtype=torch.float64)
 CONTAINERS = pytest.mark.parametrize("container", [np.array, torch.tensor, MetaTensor])
 
 
@@ -255,6 +258,48 @@ def test_threshold_is_on_the_foreground_probability():
         np.testing.assert_array_equal(out, [[expected]])
         out = InstancesFromLogitsd("p", threshold=threshold)({"p": probabilities.log()})["p"]
         np.testing.assert_array_equal(out, [[expected]])
+
+
+def test_seeds_take_the_mask_around_them():
+    foreground = np.array([[0.2, 0.4, 0.8, 0.5, 0.45, 0.9, 0.6, 0.2, 0.5, 0.5]])
+    probabilities = torch.tensor(np.stack([1 - foreground, foreground]))
+    rule = {"mask_threshold": 0.35, "reach": 4, "grow": 0, "softmax": False}
+    out = InstancesFromLogits(0, 0.7, **rule)(probabilities)
+    np.testing.assert_array_equal(out, [[[0, 1, 1, 1, 2, 2, 2, 0, 0, 0]]])
+    mask = ClassesFromProbabilities(0.35)(probabilities)
+    np.testing.assert_array_equal(mask, [[[0, 1, 1, 1, 1, 1, 1, 0, 1, 1]]])
+    assert mask.dtype == torch.float32
+    by_key = ClassesFromProbabilitiesd("p", threshold=0.35)({"p": probabilities})["p"]
+    np.testing.assert_array_equal(by_key, mask)
+
+
+def test_a_mask_is_no_smaller_than_its_seeds():
+    for threshold in (None, 0.4):
+        with pytest.raises(ValueError, match=f"mask_threshold 0.5 and threshold {threshold}: seed"):
+            InstancesFromLogits(threshold=threshold, mask_threshold=0.5)
+
+
+def test_classes_without_a_threshold_are_those_of_monai(rng):
+    scores = torch.tensor(rng.random((3, 9, 8)))
+    expected = AsDiscreted("p", argmax=True)({"p": scores})["p"]
+    found = ClassesFromProbabilitiesd("p")({"p": scores})["p"]
+    torch.testing.assert_close(found, expected)
+
+
+def test_sizes_are_those_of_another_image():
+    """Objects of 24 and 12 px, which are 6 and 3 of an image of pixels twice as wide."""
+    cells = np.kron(np.array([[1, 0, 1, 0], [1, 0, 0, 0]]), np.ones((4, 3), int))
+    scores = meta_tensor(scores_of(cells, 2).numpy())
+    coarse = MetaTensor(torch.zeros(1, 4, 6), affine=scores.affine @ torch.diag(COARSE))
+    item = {"p": scores, "image": coarse}
+    for least, left in ((3, 2), (4, 1), (6, 1), (7, 0)):
+        door = InstancesFromLogitsd("p", least, grow=0, sizes_of="image")
+        assert door(item)["p"].max() == left, least
+    assert InstancesFromLogitsd("p", 7, grow=0)(item)["p"].max() == 2
+    wide = InstancesFromLogits(1, grow=1, reach=3).on_pixels(4.0, 2)
+    assert wide.sizes == {"min_size": 4, "reach": 6, "grow": 2, "connectivity": 1, "axes": None}
+    fine = InstancesFromLogits(100, grow=1, reach=3).on_pixels(0.25, 2)
+    assert fine.sizes == {"min_size": 25, "reach": 2, "grow": 1, "connectivity": 1, "axes": None}
 
 
 def test_small_objects_go_before_anything_grows():

@@ -22,7 +22,9 @@ from unet_med.volumes.instances import (
     instances_of_block,
     label_blocks,
     merge_components,
+    sizes_of_block,
 )
+from unet_med.volumes.numbering import around
 
 
 def canonical(labels: np.ndarray) -> np.ndarray:
@@ -43,6 +45,10 @@ def blockwise(classes: np.ndarray, block: Any, *, min_size: int = 0, **rules: in
     blocks = split(classes.shape, block)
     tables = {part.index: find_components(classes, part, **rules) for part in blocks}
     numbering = merge_components(blocks, tables.__getitem__, min_size=min_size)
+    if rules.get("reach"):
+        numbering = merge_components(blocks, tables.__getitem__)
+        sizes = [sizes_of_block(classes, part, numbering, tables.__getitem__) for part in blocks]
+        numbering = numbering.without_small(np.sum(sizes, axis=0), min_size)
     out = np.full(classes.shape, -7, np.int32)
     for part in blocks:
         out[part.slices] = instances_of_block(classes, part, numbering, tables.__getitem__)
@@ -186,6 +192,29 @@ def test_a_prediction_gives_the_same_instances(
     np.testing.assert_array_equal(blockwise(classes, block, **rules), expected)
 
 
+@settings(max_examples=30)
+@given(fields(), st.integers(0, 12), st.integers(0, 3), st.integers(0, 4), st.data())
+def test_seeds_that_take_their_mask(
+    field: tuple[np.ndarray, tuple[int, ...], int], min_size: int, grow: int, reach: int, data: Any
+) -> None:
+    """What a seed takes crosses the borders of blocks, and counts for its object's size."""
+    from unet_med.instances import instances_from_classes
+
+    classes, block, connectivity = field
+    mask_only = np.random.default_rng(data.draw(st.integers(0, 99))).random(classes.shape) < 0.6
+    classes = np.where(mask_only, -1, 1).astype(np.int16) * classes
+    axes = data.draw(st.sampled_from([None, 2]))
+    needed = around(classes.ndim, grow, reach, axes)
+    block = tuple(max(sides) for sides in zip(block, needed, strict=True))
+    rules = {"grow": grow, "connectivity": connectivity, "reach": reach, "axes": axes}
+    rules["min_size"] = min_size
+    expected = instances_from_classes(classes, **rules)
+    np.testing.assert_array_equal(blockwise(classes, block, **rules), expected)
+    out = np.zeros(classes.shape, np.int32)
+    assert label_blocks(classes, out, block, **rules) == expected.max()
+    np.testing.assert_array_equal(out, expected)
+
+
 def cells(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """Blobs with gaps of a pixel or two between them, as a network trained with borders leaves."""
     rng = np.random.default_rng(seed)
@@ -315,7 +344,9 @@ def test_wrong_input_is_refused() -> None:
         label_blocks(mask, out[:, :5], (2, 2))
     with pytest.raises(ValueError, match=re.escape("connectivity 3 in 2 dimensions; 1 joins")):
         label_blocks(mask, out, (2, 2), connectivity=3)
-    with pytest.raises(ValueError, match=re.escape("blocks of 3 px along axis 1 and grow=2: ")):
+    with pytest.raises(
+        ValueError, match=re.escape("blocks of 3 px along axis 1, and instances grow within 4 px: ")
+    ):
         label_blocks(mask, out, (4, 3), grow=2)
     many = checkerboard((40, 40), 1)
     with pytest.raises(ValueError, match="800 instances do not fit into uint8: use uint32"):
@@ -326,7 +357,10 @@ def test_tables_that_do_not_fit_are_refused() -> None:
     mask = np.ones((4, 6), np.uint8)
     blocks = split(mask.shape, (2, 3))
     tables = {b.index: find_components(mask, b, grow=b.index[0]) for b in blocks}
-    with pytest.raises(ValueError, match=re.escape("different rules (connectivity, grow): [(1, 0")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape("different rules (connectivity, grow, reach, axes): [(1, 0, 0, None"),
+    ):
         merge_components(blocks, tables.__getitem__)
     with pytest.raises(ValueError, match="3 blocks are not a whole grid"):
         merge_components(blocks[1:], tables.__getitem__)

@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-__all__ = ["as_integers", "instances_from_mask", "label_components", "regrow", "ridge", "separate"]
+__all__ = [
+    "as_integers",
+    "instances_from_classes",
+    "instances_from_mask",
+    "label_components",
+    "number_components",
+    "regrow",
+    "ridge",
+    "separate",
+    "spread",
+]
 
 Integers = NDArray[Any]
 RidgeKind = Literal["symmetric", "falk"]
@@ -103,6 +113,101 @@ def instances_from_mask(mask: ArrayLike, min_size: int = 0, *, connectivity: int
     kept[:1] = False  # background
     numbers = np.cumsum(kept, dtype=np.int32) * kept
     return cast(Integers, numbers[labels])
+
+
+def instances_from_classes(
+    classes: ArrayLike,
+    min_size: int = 0,
+    *,
+    reach: int = 0,
+    grow: int = 0,
+    connectivity: int = 1,
+    axes: int | None = None,
+) -> Integers:
+    """Objects of a map of classes: seeds take their mask, small ones go, borders close.
+
+    Args:
+        classes: `(*S)`; 0 is background, k a seed of an object of class k, -k a pixel that an
+            object of class k may take.
+        min_size: smallest object kept, px, with what its seed has taken.
+        reach: px within which seeds take pixels, see `spread`.
+        grow: px by which objects grow into the background between them, see `regrow`.
+        connectivity: of seeds, as in `label_components`.
+        axes: along which seeds take pixels, see `spread`.
+
+    Returns:
+        Instance map `(*S)`, 1..N: class after class, in the order of the seeds' first pixels.
+    """
+    values = as_integers(classes)
+    labels, kinds = number_components(values, connectivity)
+    found = np.where(values < 0, values, labels).astype(np.int32)
+    found = spread(found, np.append(0, kinds), reach, axes)
+    kept = np.bincount(found.ravel(), minlength=len(kinds) + 1) >= min_size
+    kept[:1] = False  # background
+    return regrow((np.cumsum(kept, dtype=np.int32) * kept)[found], grow)
+
+
+def number_components(classes: ArrayLike, connectivity: int = 1) -> tuple[Integers, Integers]:
+    """Connected components of every class, numbered class after class.
+
+    Args:
+        classes: class of every pixel, `(*S)`; what is not above 0 is no component.
+        connectivity: as in `label_components`.
+
+    Returns:
+        Labels `(*S)` int32, and the class of each, `(N,)`. The same input gives the same numbers.
+    """
+    values = as_integers(classes)
+    labels = np.zeros(values.shape, np.int32)
+    counts = [0]
+    present = np.flatnonzero(np.bincount(values[values > 0].astype(np.int64))).tolist()
+    for kind in present:
+        found = label_components(values == kind, connectivity)
+        counts.append(int(found.max(initial=0)))
+        np.add(found, sum(counts[:-1]), out=labels, where=found > 0)
+    return labels, np.repeat(np.array(present, np.int64), np.array(counts[1:], np.int64))
+
+
+def spread(labels: Integers, kinds: Integers, reach: int, axes: int | None = None) -> Integers:
+    """Let objects take the pixels of their class that they can walk to within `reach` px.
+
+    A step goes to a pixel that shares a face, and stays among the pixels of the class. All
+    objects walk at once; a pixel that several reach in the same step goes to the one that comes
+    along the earliest axis, from its lower side first. So a pixel's object follows from what lies
+    within `reach` px along each axis, whatever the objects' numbers are.
+
+    Args:
+        labels: `(*S)`; 1..N are objects, 0 is background, -k a pixel that objects of class k may
+            take.
+        kinds: class of each number, `(N + 1,)`.
+        reach: steps, px.
+        axes: they walk along the first so many axes; None: along all.
+
+    Returns:
+        Instance map `(*S)`; pixels that no object reaches are 0.
+
+    >>> spread(np.array([1, -1, -1, -1, 2, 0, -1]), np.array([0, 1, 1]), 3).tolist()
+    [1, 1, 1, 2, 2, 0, 0]
+    """
+    if reach < 1 or not (labels < 0).any():
+        return np.maximum(labels, 0)
+    padded = np.pad(labels, 1)
+    flat = padded.reshape(-1)
+    waiting = np.flatnonzero(flat < 0)
+    strides = np.array(padded.strides)[:axes] // padded.itemsize
+    for _ in range(reach):
+        taken = np.zeros(len(waiting), flat.dtype)
+        for step in (way for stride in strides for way in (-stride, stride)):
+            there = np.maximum(flat[waiting + step], 0)
+            there[(taken > 0) | (kinds[there] != -flat[waiting])] = 0
+            taken += there
+        walked = taken > 0
+        if not walked.any():
+            break
+        flat[waiting[walked]] = taken[walked]
+        waiting = waiting[~walked]
+    inner: Integers = padded[(slice(1, -1),) * labels.ndim]
+    return np.maximum(inner, 0)
 
 
 def ridge(instances: ArrayLike, kind: RidgeKind = "symmetric") -> NDArray[np.bool_]:

@@ -76,6 +76,8 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
     say("the same with MONAI:\n  " + bundle.command_line(output, "train", settings))
     workflow = bundle.load_workflow(output, "train", settings)
     workflow.run()
+    if said := bundle.read_plan(output)["ids"].get("threshold", {}).get("reason"):
+        say(f"objects   {said}")
     result(f"trained bundle in {output}")
     say(f"use it with\n  unet-med predict IMAGE --bundle {output} --output RESULTS")
 

@@ -15,7 +15,7 @@ from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.batch_statistics import batch_norms
 from unet_med.inferers.tiling import Tiling
 from unet_med.segmentation import Segmenter
-from unet_med.transforms import Standardize, Standardized
+from unet_med.transforms import InstancesFromLogits, Standardize, Standardized
 
 VIEWS = {"flips": "mirrored", "rotations": "rotated"}
 
@@ -31,6 +31,7 @@ class TrainedBundle:
         in_channels: channels of an image.
         inferer: how the bundle itself predicts.
         metadata: content of `metadata.json`.
+        rule: how the bundle makes objects of probabilities; None: it makes none.
         working_pixels: as `Segmenter` has it.
         standardize: what the bundle makes of intensities.
     """
@@ -41,6 +42,7 @@ class TrainedBundle:
     in_channels: int
     inferer: OverlapTileInferer
     metadata: dict[str, Any]
+    rule: InstancesFromLogits | None
     working_pixels: str | None = None
     standardize: Standardize = field(default_factory=Standardize)
 
@@ -59,7 +61,20 @@ class TrainedBundle:
                 f"looks at the image once, where the bundle averages over its "
                 f"{VIEWS[self.inferer.tta]} copies"
             )
-        return f"The exported network {' and '.join(parts)}: results differ." if parts else ""
+        said = f"The exported network {' and '.join(parts)}: results differ." if parts else ""
+        return f"{said} {self._about_objects()}".strip()
+
+    def _about_objects(self) -> str:
+        """One sentence: how the bundle makes objects, which an export does not."""
+        rule = self.rule
+        if rule is None or rule.threshold is None:
+            return ""
+        mask = rule.mask_threshold or rule.threshold
+        return (
+            f"It gives probabilities, of which the bundle makes objects: seeds of at least "
+            f"{rule.threshold:g} foreground, which take what is at least {mask:g} within "
+            f"{rule.reach} px, {rule.min_size} px or more in all."
+        )
 
     def sides(self, steps: int) -> int:
         """Input side of the network: the smallest and so many strides more, px."""
@@ -93,6 +108,7 @@ def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> Trai
         in_channels=segmenter.in_channels,
         inferer=segmenter.inferer,
         metadata=json.loads(metadata.read_text(encoding="utf-8")),
+        rule=segmenter.rule,
         working_pixels=segmenter.working_pixels,
         standardize=rules[0] if rules else Standardize(),
     )

@@ -41,6 +41,7 @@ class TrainingBudget:
         self.warmup = warmup
         self.final = final
         self.elapsed_minutes = 0.0
+        self.reserved_minutes = 0.0
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._tick = 0.0
 
@@ -50,13 +51,22 @@ class TrainingBudget:
         engine.add_event_handler(Events.ITERATION_STARTED, self._set_rate)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_in_time)
 
+    def reserve(self, minutes: float) -> None:
+        """End the training so much earlier: what follows it belongs to the budget too.
+
+        Args:
+            minutes: to reserve; less than the budget, and the same in all processes.
+        """
+        self.reserved_minutes = minutes
+
     def fraction(self, engine: Engine) -> float:
         """Share of the budget that is used, 0 to 1."""
         state = engine.state
         total = (state.max_epochs or 1) * (state.epoch_length or 1)
         fraction = max(state.iteration - 1, 0) / total
         if self.minutes:
-            fraction = max(fraction, self.elapsed_minutes / self.minutes)
+            limit = self.minutes - self.reserved_minutes
+            fraction = max(fraction, self.elapsed_minutes / limit)
         return min(fraction, 1.0)
 
     def rate(self, fraction: float) -> float:
@@ -80,7 +90,7 @@ class TrainingBudget:
         self._tick = now
         if self.minutes:
             self.elapsed_minutes = cast(float, idist.broadcast(self.elapsed_minutes))
-        if self.minutes and self.elapsed_minutes >= self.minutes:
+        if self.minutes and self.elapsed_minutes >= self.minutes - self.reserved_minutes:
             engine.terminate()
 
     def state_dict(self) -> dict[str, float]:

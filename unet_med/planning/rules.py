@@ -13,7 +13,8 @@ from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.intensity import decide_intensity
-from unet_med.planning.labels import decide_labels, decide_names, min_size
+from unet_med.planning.labels import decide_labels, decide_names
+from unet_med.planning.objects import LEAST, decide_fit, decide_objects
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import tile_size
@@ -23,6 +24,7 @@ from unet_med.planning.working_size import decide_pixel_size
 CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
 DEFAULT_MINUTES = 10.0
 ENDLESS = 100_000  # epochs: the minutes end the training
+ENOUGH = 12  # images of which three can be spared
 TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small sets
 STEERING = (  # ids on which further decisions depend, whoever sets them
     *("preset", "label_kind", "features", "spatial_dims", "element_size", "scale", "tile_size"),
@@ -80,7 +82,10 @@ def make_plan(
     )
     if "tile_size" not in {*said, *asked}:
         ids |= _entries({"tile_size": tile_size(seen, {i: e["value"] for i, e in ids.items()})})
-    split, where = decide_split(seen, {i: e["value"] for i, e in ids.items()}, asked, file)
+    values = {id: entry["value"] for id, entry in ids.items()}
+    split, where, held_out = decide_split(seen, values, asked, file)
+    if "fit" not in {*said, *asked}:
+        where["fit"] = decide_fit(values["preset"], values["label_kind"], held_out)
     plan = {id: Decision(**entry) for id, entry in {**ids, **_entries(where)}.items()}
     return Plan(plan, found, {path.name: sha256(path) for path in files}, split)
 
@@ -95,17 +100,19 @@ def _decide(
     pixels = decide_pixel_size(found, steering, kind=kind, dims=dims.value)
     working = {id: decision.value for id, decision in pixels.items()}
     stack = dims.value == 2 and max(_planes(found)) > 1
+    preset = _asked_or(steering, "preset", "modern", "trains fast and well on most images")
+    count = image_count(found, dims.value) if kind == "instances" else 0
     return {
-        "preset": _asked_or(steering, "preset", "modern", "trains fast and well on most images"),
+        "preset": preset,
         **labels,
         "class_names": decide_names(found, labels, asked.get("class_names")),
         "slice_stacks": Decision(stack, _about_stacks(found, stack)),
-        "validation_fraction": _validation(found, steering, asked),
+        "validation_fraction": _validation(found, steering, asked, count),
         "spatial_dims": dims,
         **pixels,
         **decide_intensity(found, steering),
         "in_channels": Decision(found.cases[0].image.channels, "channels of the first image"),
-        "min_size": min_size(found, kind, dims.value, working),
+        **decide_objects(found, preset.value, kind, dims.value, working, asked),
         "features": _features(steering.get("features"), dims.value, device),
         "seed": _asked_or(steering, "seed", 0, "the usual one"),
         "tiles_per_epoch": _tiles(found, dims.value),
@@ -136,17 +143,20 @@ def _asked_or(steering: Mapping[str, Any], id: str, default: Any, reason: str) -
 
 
 def _validation(
-    found: Fingerprint, steering: Mapping[str, Any], asked: Mapping[str, Any]
+    found: Fingerprint, steering: Mapping[str, Any], asked: Mapping[str, Any], count: int
 ) -> Decision:
-    if found.held_out is None:
-        reason = "enough to see how the training goes"
-        return _asked_or(steering, "validation_fraction", 0.1, reason)
-    if "validation_fraction" in asked:
-        raise ValueError(
-            f"{found.images} says what to validate on ({found.held_out}), so a share of images "
-            "held back (--validation) has no effect: leave it out"
-        )
-    return Decision(0.1, f"not used: {found.held_out}")
+    """`validation_fraction`; of `count` images that can spare three, these."""
+    if found.held_out is not None:
+        if "validation_fraction" in asked:
+            raise ValueError(
+                f"{found.images} says what to validate on ({found.held_out}), so a share of images "
+                "held back (--validation) has no effect: leave it out"
+            )
+        return Decision(0.1, f"not used: {found.held_out}")
+    share, reason = 0.1, "enough to see how the training goes"
+    if ENOUGH <= count < 10 * LEAST:
+        share, reason = round(LEAST / count, 4), f"{LEAST} images, which can tell how objects begin"
+    return _asked_or(steering, "validation_fraction", share, reason)
 
 
 def _dims(found: Fingerprint, asked: int | None) -> Decision:

@@ -24,7 +24,7 @@ def decide_split(
     ids: Mapping[str, Any],
     asked: Mapping[str, Any],
     file: str | None = None,
-) -> tuple[Split, dict[str, Decision]]:
+) -> tuple[Split, dict[str, Decision], int | None]:
     """What `configs/split.json` holds, and the ids that say so.
 
     Args:
@@ -36,7 +36,8 @@ def decide_split(
     Returns:
         `{"fold": ..., "group": ..., "from": ..., "training": [...], "validation": [...]}`, where
         an image has its names and hashes; of a stack that is on both sides `slices`, which are
-        `[first, stop]`. Empty where an override file splits in a way of its own.
+        `[first, stop]`. Empty where an override file splits in a way of its own. And how many
+        images are held out that do not train; None: nothing is known.
 
     Raises:
         ValueError: as `split_validation`, or a share that has no effect.
@@ -48,7 +49,7 @@ def decide_split(
                 "--split, --fold and --group have no effect where an override file sets `pairs` "
                 "or `split`: leave them out"
             )
-        return {}, {}
+        return {}, {}, None
     fold = ids.get("fold", ids.get("split::fold"))
     if "validation_fraction" in asked and (fold is not None or file is not None):
         how = "--split" if file is not None else f"--fold {fold}"
@@ -66,7 +67,8 @@ def decide_split(
         "validation": _entries(sides[1], found.cases),
     }
     how = _in_words(sides, len(items), found, split)
-    return split, {"split_file": Decision(IN_BUNDLE, how)}
+    held = [item for item in sides[1] if item not in sides[0]]
+    return split, {"split_file": Decision(IN_BUNDLE, how)}, len(held)
 
 
 def _items(cases: Sequence[Case], *, planes: bool) -> list[Item]:

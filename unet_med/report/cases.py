@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from unet_med.data.cases import files_of
-from unet_med.instances import instances_from_mask, regrow, separate
+from unet_med.instances import instances_from_mask, label_components, regrow, separate
 from unet_med.report import panels
 from unet_med.report.colours import class_colours
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map
@@ -34,6 +35,7 @@ class Reading:
         by_plane: the network is 2-D: objects of a volume are those of each plane.
         min_size: smallest object of a mask that counts, px.
         grow: px by which the objects of a plane's mask grow into the border between them.
+        seeded: touching objects of a mask are told apart by seeds, which only instances show.
         w0: of the weight map.
         sigma: of the weight map, px.
         class_weights: of the weight map; None: balanced.
@@ -44,6 +46,7 @@ class Reading:
     by_plane: bool = False
     min_size: int = 0
     grow: int = 0
+    seeded: bool = False
     w0: float = 10.0
     sigma: float = 5.0
     class_weights: tuple[float, ...] | None = None
@@ -130,6 +133,20 @@ def plane_instances(mask: Array, min_size: int = 0, grow: int = 0) -> Labels:
     return np.stack(found, axis=-1) if mask.ndim == 3 else found[0]
 
 
+def plane_parts(instances: Labels) -> Labels:
+    """What instances `(X, Y, Z)` show in each plane: a number for each connected part."""
+    found = np.zeros(instances.shape, np.int32)
+    count = 0
+    for z in range(instances.shape[-1]):
+        plane = np.maximum(instances[..., z], 0)
+        for number, box in enumerate(ndimage.find_objects(plane), start=1):
+            if box is not None:
+                parts = label_components(plane[box] == number)
+                found[(*box, z)] += np.where(parts > 0, parts + count, 0)
+                count += int(parts.max())
+    return found
+
+
 def viewing_turn(entry: Entry) -> Array | None:
     """Turn of a volume in millimetres to the radiologist's view; None: it stays as it is.
 
@@ -180,8 +197,9 @@ def _result(case: Case, results: Path, reading: Reading, *, volume: bool) -> Lab
     by_plane = volume and reading.by_plane
     if reading.kind == "classes":
         instances = None
-    if instances is not None and (mask is None or not by_plane):
-        return _labels(instances, reading)
+    if instances is not None and (mask is None or not by_plane or reading.seeded):
+        labels = _labels(instances, reading)
+        return plane_parts(labels) if by_plane and reading.seeded else labels
     if mask is None:
         case.notes.append(f"no {case.name}_mask or {case.name}_instances in {results}")
         return None

@@ -155,6 +155,7 @@ def _reading(record: Record, bundle: Path | None, kind: str | None) -> Reading:
         by_plane=settings.get("spatial_dims") == 2,
         min_size=settings.get("min_size", 0),
         grow=settings.get("grow", 0),
+        seeded=settings.get("threshold") is not None,
         w0=trained.get("w0", 10.0),
         sigma=trained.get("sigma", 5.0),
         class_weights=tuple(weights) if weights else None,

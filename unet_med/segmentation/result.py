@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from unet_med.data.formats import format_of
 from unet_med.segmentation.arrays import to_axes
+from unet_med.transforms.instances import pixels_in
 
 if TYPE_CHECKING:
     from unet_med.segmentation.segmenter import Segmenter
@@ -47,6 +49,13 @@ class Segmentation:
     def probabilities(self) -> Array:
         """Probability of every class, where the caller's image has its channels, else first."""
         return to_axes(self._finished("probabilities"), self._axes)
+
+    @property
+    def share(self) -> float:
+        """How many of the image's pixels one of those that the network sees covers."""
+        own, seen = self._finished("probabilities"), self._item["image"]
+        known = isinstance(own, MetaTensor) and isinstance(seen, MetaTensor)
+        return pixels_in(seen.affine, own.affine) if known else 1.0
 
     def save(self, folder: str | Path, outputs: Sequence[str] | None = None) -> None:
         """Write what `unet-med predict` writes, under the name of the image.

@@ -21,6 +21,7 @@ from unet_med.inferers.tiling import Tiling, tiling_of
 from unet_med.networks import load_weights
 from unet_med.segmentation.arrays import NAMELESS, from_array, from_source
 from unet_med.segmentation.result import Segmentation
+from unet_med.transforms import InstancesFromLogits, InstancesFromLogitsd
 
 OUTPUTS = ("mask", "instances", "probabilities", "seg")
 
@@ -119,6 +120,14 @@ class Segmenter:
         image = torch.empty([1] * (2 + self.spatial_dims))
         tiling = tiling_of(self.network, image, margin=inferer.margin, stride=inferer.stride)
         return tiling if tiling.padding else tiling.assume("same")  # MONAI's networks
+
+    @property
+    def rule(self) -> InstancesFromLogits | None:
+        """How the bundle makes objects of probabilities, px of the network; None: it does not."""
+        for step in self.postprocessing(["instances"]):
+            if isinstance(step, InstancesFromLogitsd):
+                return step.rule
+        return None
 
     def __call__(
         self,

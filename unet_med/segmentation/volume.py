@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from typing import Any, TypeVar
@@ -36,10 +36,16 @@ from unet_med.inferers.batch_statistics import batch_norms, use_statistics
 from unet_med.inferers.tiling import Tiling
 from unet_med.segmentation.arrays import affine_of, meta_of, native
 from unet_med.segmentation.segmenter import Segmenter
-from unet_med.transforms import InstancesFromLogits, InstancesFromLogitsd
+from unet_med.transforms import (
+    ClassesFromProbabilities,
+    ClassesFromProbabilitiesd,
+    InstancesFromLogits,
+    InstancesFromLogitsd,
+)
+from unet_med.transforms.instances import pixels_in
 from unet_med.transforms.windowed import Box, Windowed
 
-__all__ = ["Found", "Prediction", "Volume"]
+__all__ = ["Found", "Volume"]
 
 T = TypeVar("T")
 Found = Mapping[str, np.ndarray]
@@ -51,22 +57,8 @@ K-th layer of batch normalisation that looks at the image, one row a plane or on
 
 _KNOWN = (
     *(Activationsd, CopyItemsd, Invertd, AsDiscreted, MapLabelValued),
-    *(InstancesFromLogitsd, SaveImaged),
+    *(ClassesFromProbabilitiesd, InstancesFromLogitsd, SaveImaged),
 )
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the network says of a box.
-
-    Attributes:
-        probabilities: of the classes, on the volume's own grid, `(K, X, Y[, Z])`.
-        objects: classes of which instances are made, of a box of the working grid,
-            `(X, Y[, Z])`; None where they were not asked for.
-    """
-
-    probabilities: Tensor
-    objects: np.ndarray | None
 
 
 class Volume:
@@ -81,7 +73,8 @@ class Volume:
     Attributes:
         own: the volume on its own grid.
         working: the volume as the network sees it.
-        rules: how the bundle makes instances of probabilities.
+        classes: how the bundle makes the classes of a mask of probabilities.
+        rules: how it makes instances of them, px of the own grid.
 
     Raises:
         ValueError: the volume does not fit the network; or a transform, the inferer or the
@@ -99,7 +92,6 @@ class Volume:
         self.segmenter = segmenter
         self.source = source
         self.tiling = _local(segmenter.tiling)
-        self.rules = _rules(segmenter)
         self.own = self.working = _opened(source, segmenter.dtype)
         self._regridded: list[tuple[Any, Windowed]] = []  # step, and the image before it
         if len(source.shape) < self.tiling.spatial_dims:
@@ -119,6 +111,7 @@ class Volume:
             if hasattr(step, "back_by_window") and after is not self.working:
                 self._regridded.append((step, self.working))
             self.working = after
+        self.classes, self.rules = _rules(segmenter, self.own, self.working)
         self._layers = (
             batch_norms(segmenter.network) if segmenter.inferer.statistics == "image" else []
         )
@@ -129,53 +122,30 @@ class Volume:
         """Whether the network sees the volume's own pixels."""
         return not self._regridded
 
-    def predict(
-        self, box: Box, tile: Sequence[int] | None = None, objects: Box | None = None
-    ) -> Prediction:
+    def predict(self, box: Box, tile: Sequence[int] | None = None) -> Tensor:
         """What one pass over the whole volume says of a box.
 
         Args:
             box: of the volume's own grid, px.
             tile: largest input sides of the network, `(X, Y[, Z])`, as many as it has axes, px.
-            objects: box of the working grid whose classes are wanted besides.
+
+        Returns:
+            Probabilities of the classes, on the volume's own grid, `(K, X, Y[, Z])`.
 
         Raises:
             ValueError: a pixel is NaN or infinite, or a tile side does not fit the network.
         """
-        classes: np.ndarray | None = None
 
         def scores(needed: Box) -> Tensor:
-            nonlocal classes
-            boxes = [needed] if objects is None else [needed, objects]
-            hull = tuple(
-                (min(a for a, _ in axis), max(b for _, b in axis))
-                for axis in zip(*boxes, strict=True)
-            )
-            found = self._probabilities(hull, tile)
-            if objects is not None:
-                classes = self.rules.classes(_part(found, objects, hull)).cpu().numpy()
-            return _part(found, needed, hull).cpu() if self._regridded else found
+            found = self._probabilities(needed, tile)
+            return found.cpu() if self._regridded else found
 
         result = Windowed(
             scores, self.segmenter.out_channels, self.working.shape, self.working.affine, {}
         )
         for step, before in reversed(self._regridded):
             result = step.back_by_window(result, before, "bilinear")
-        probabilities = result.read(box)
-        if self.same_grid and objects not in (None, box):
-            raise ValueError(f"objects are wanted of {objects}, probabilities of {box}")
-        return Prediction(probabilities, classes)
-
-    def labels_back(self, read: Any) -> Windowed:
-        """Labels of the working grid, on the volume's own.
-
-        Args:
-            read: gives the labels of a box of the working grid, `(1, *sides)`.
-        """
-        result = Windowed(read, 1, self.working.shape, self.working.affine, {})
-        for step, before in reversed(self._regridded):
-            result = step.back_by_window(result, before, "nearest")
-        return result
+        return result.read(box)
 
     def working_axis(self, axis: int) -> int:
         """The axis of the working grid that an axis of the own grid has become."""
@@ -184,32 +154,6 @@ class Volume:
     def to_own_axes(self, values: Sequence[T]) -> list[T]:
         """A value for each axis of the working grid, in the order of the own grid's axes."""
         return [values[self.working_axis(axis)] for axis in range(len(self.own.shape))]
-
-    def working_edges(self, axis: int, edges: Sequence[int]) -> list[int]:
-        """Where the pixels begin that lie behind edges of the own grid: both grids are split alike.
-
-        Args:
-            axis: of the own grid, `(X, Y[, Z])`.
-            edges: px of the own grid, ascending.
-
-        Returns:
-            px along `working_axis(axis)`; descending where that runs the other way, and then
-            where these pixels end.
-        """
-        way = self.working_axis(axis)
-        ratio, offset = self._to_own[axis, way], self._to_own[axis, -1]
-        last = self.working.shape[way]
-        exact = [(edge - 0.5 - offset) / ratio for edge in edges]
-        if ratio > 0:
-            ends, places = (0, last), [np.ceil(place - 1e-6) for place in exact]
-        else:
-            ends, places = (last, 0), [np.floor(place + 1e-6) + 1 for place in exact]
-        inner = [min(max(int(place), 0), last) for place in places]
-        whole = zip(edges, inner, strict=True)
-        return [
-            ends[0] if edge == 0 else ends[1] if edge == self.own.shape[axis] else place
-            for edge, place in whole
-        ]
 
     def working_sides(self, sides: Sequence[int]) -> list[int]:
         """Sides that the network must see for a box of such sides, `(X, Y[, Z])`, px.
@@ -345,8 +289,11 @@ def _local_steps(segmenter: Segmenter) -> list[Any]:
     return steps
 
 
-def _rules(segmenter: Segmenter) -> InstancesFromLogits:
-    """The bundle's step from probabilities to instances; refuses what is not known."""
+def _rules(
+    segmenter: Segmenter, own: Windowed, working: Windowed
+) -> tuple[ClassesFromProbabilities, InstancesFromLogits]:
+    """The bundle's steps from probabilities to classes and instances; refuses what is not known."""
+    classes, instances = ClassesFromProbabilities(), InstancesFromLogits(softmax=False)
     steps = segmenter.postprocessing(["mask", "instances"])
     for step in steps:
         other = isinstance(step, AsDiscreted) and not all(step.argmax)
@@ -355,10 +302,18 @@ def _rules(segmenter: Segmenter) -> InstancesFromLogits:
                 f"the bundle's postprocessing has {type(step).__name__}, which is not known to "
                 f"work block by block; take it out of inference.json and apply it to the result"
             )
-    for step in steps:
-        if isinstance(step, InstancesFromLogitsd):
-            return step.rule
-    return InstancesFromLogits(softmax=False)
+        if isinstance(step, Invertd) and "instances" in step.keys:
+            raise ValueError(
+                "the bundle finds objects on the network's pixels and enlarges them, as "
+                "version 0.1 did, which is not done block by block: give its inference.json the "
+                "chain `finish` of `unet-med init`"
+            )
+        if isinstance(step, ClassesFromProbabilitiesd):
+            classes = step.rule
+        elif isinstance(step, InstancesFromLogitsd):
+            share = pixels_in(working.affine, own.affine) if step.sizes_of else 1.0
+            instances = step.rule.on_pixels(share, len(own.shape))
+    return classes, instances
 
 
 def _boxes(shape: Sequence[int], by_plane: bool) -> list[Box]:
@@ -373,9 +328,3 @@ def _boxes(shape: Sequence[int], by_plane: bool) -> list[Box]:
 
 def _with_prefix(found: Found, prefix: str) -> dict[str, np.ndarray]:
     return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
-
-
-def _part(values: Tensor, box: Box, within: Box) -> Tensor:
-    places = zip(box, within, strict=True)
-    index: tuple[Any, ...] = (..., *(slice(a - first, b - first) for (a, b), (first, _) in places))
-    return values[index]

@@ -26,6 +26,10 @@ from unet_med.transforms.grid import (
     ReorientToMatchDict,
 )
 from unet_med.transforms.instances import (
+    ClassesFromProbabilities,
+    ClassesFromProbabilitiesD,
+    ClassesFromProbabilitiesd,
+    ClassesFromProbabilitiesDict,
     InstancesFromLogits,
     InstancesFromLogitsD,
     InstancesFromLogitsd,
@@ -72,6 +76,10 @@ __all__ = [
     "ClassWeightMapD",
     "ClassWeightMapDict",
     "ClassWeightMapd",
+    "ClassesFromProbabilities",
+    "ClassesFromProbabilitiesD",
+    "ClassesFromProbabilitiesDict",
+    "ClassesFromProbabilitiesd",
     "DropIgnoredd",
     "ElementSize",
     "ElementSizeD",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from copy import copy
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from numpy.typing import NDArray
@@ -14,9 +17,8 @@ from numpy.typing import NDArray
 from unet_med.instances import (
     RidgeKind,
     as_integers,
-    instances_from_mask,
+    instances_from_classes,
     label_components,
-    regrow,
     separate,
 )
 from unet_med.transforms.keywise import KeywiseTransform
@@ -24,6 +26,10 @@ from unet_med.transforms.tensors import tensor_of
 from unet_med.weights.arrays import as_numpy
 
 __all__ = [
+    "ClassesFromProbabilities",
+    "ClassesFromProbabilitiesD",
+    "ClassesFromProbabilitiesDict",
+    "ClassesFromProbabilitiesd",
     "InstancesFromLogits",
     "InstancesFromLogitsD",
     "InstancesFromLogitsDict",
@@ -111,18 +117,32 @@ class SeparateInstances(Transform):
 
 
 class InstancesFromLogits(Transform):
-    """Objects of a prediction: connected components of each foreground class.
+    """Objects of a prediction: what is surely foreground, and the mask around it.
+
+    Without a threshold, the objects are the connected components of each class where its score
+    is the highest. With one they begin as components of the pixels whose foreground probability
+    (1 minus the background's) is at least `threshold`, the seeds; these take the pixels of at
+    least `mask_threshold` that they can walk to within `reach` px (`unet_med.instances.spread`),
+    so that two seeds in one mask share it. A mask without a seed is no object.
 
     Args:
         min_size: smallest object kept, px; the 2015 release drops 500 px and less.
-        threshold: least foreground probability (1 minus the background's);
-            None: the class with the highest score wins.
-        softmax: the input is logits, and `threshold` applies to their softmax; False: the
+        threshold: least foreground probability of a seed; None: the class with the highest score
+            wins.
+        mask_threshold: least foreground probability of the mask, at most `threshold`; None:
+            seeds take nothing.
+        reach: px that seeds take from the mask.
+        softmax: the input is logits, and thresholds apply to their softmax; False: the
             input is probabilities. Without a threshold both give the same.
         grow: px by which objects grow into the background *between* them, never
             outwards. 1 restores the pixels that `SeparateInstances` removed for training.
-        connectivity: 1 joins pixels that share a face, the number of dimensions
+        connectivity: of components; 1 joins pixels that share a face, the number of dimensions
             corners too.
+        spatial_dims: of the network; None: of the scores. In a stack of planes, seeds take
+            pixels of their own plane.
+
+    Raises:
+        ValueError: a mask threshold without, or above, a threshold.
     """
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]  # noqa: RUF012
@@ -132,14 +152,19 @@ class InstancesFromLogits(Transform):
         min_size: int = 0,
         threshold: float | None = None,
         *,
+        mask_threshold: float | None = None,
+        reach: int = 0,
         softmax: bool = True,
         grow: int = 1,
         connectivity: int = 1,
+        spatial_dims: int | None = None,
     ) -> None:
         self.min_size = min_size
-        self.threshold = threshold
+        self.threshold, self.mask_threshold = _thresholds(threshold, mask_threshold)
+        self.reach = reach
         self.softmax = softmax
         self.grow = grow
+        self.axes = spatial_dims
         self.connectivity = connectivity
 
     def __call__(self, logits: Label) -> Label:
@@ -160,22 +185,59 @@ class InstancesFromLogits(Transform):
                 "channel 0 as background and at least one foreground channel"
             )
         scores = convert_to_tensor(tensor_of(logits), track_meta=False)
-        classes = as_numpy(self.classes(scores))  # (*S)
-        found = np.zeros(classes.shape, np.int32)
-        for number in range(1, logits.shape[0]):
-            objects = instances_from_mask(
-                classes == number, self.min_size, connectivity=self.connectivity
-            )
-            found += np.where(objects > 0, objects + found.max(initial=0), 0).astype(np.int32)
-        return _like(regrow(found, self.grow)[None], logits)  # (1, *S)
+        found = instances_from_classes(as_numpy(self.classes(scores)), **self.sizes)
+        return _like(found[None], logits)  # (1, *S)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What makes objects of classes, px: arguments of `instances_from_classes`."""
+        names = ("min_size", "reach", "grow", "connectivity", "axes")
+        return {name: getattr(self, name) for name in names}
 
     def classes(self, scores: torch.Tensor) -> torch.Tensor:
-        """Class of every pixel `(*S)`, of which the objects are made, by scores `(C, *S)`."""
+        """Class k of every seed, -k of the mask around it, 0 elsewhere: `(*S)`, by `(C, *S)`."""
         if self.threshold is None:
             return scores.argmax(dim=0)
         probabilities = scores.float().softmax(dim=0) if self.softmax else scores
-        foreground = 1 - probabilities[0] >= self.threshold
-        return torch.where(foreground, probabilities[1:].argmax(dim=0) + 1, 0)
+        foreground, kind = 1 - probabilities[0], probabilities[1:].argmax(dim=0) + 1
+        found = torch.where(foreground >= self.threshold, kind, 0)
+        if self.mask_threshold is None:
+            return found
+        return torch.where((found == 0) & (foreground >= self.mask_threshold), -kind, found)
+
+    def on_pixels(self, share: float, dims: int) -> InstancesFromLogits:
+        """The same rule for an image of other pixels: its sizes cover the same part of it.
+
+        Args:
+            share: of the pixels in which the sizes are said, how many of the image's pixels one
+                covers.
+            dims: spatial axes of the image.
+        """
+        rule = copy(self)
+        length = share ** (1 / min(self.axes or dims, dims))
+        rule.min_size = _scaled(self.min_size, share)
+        rule.reach, rule.grow = _scaled(self.reach, length), _scaled(self.grow, length)
+        return rule
+
+
+class ClassesFromProbabilities(Transform):
+    """Class of every pixel: foreground from a probability on, or the class with the highest.
+
+    Args:
+        threshold: least foreground probability (1 minus the background's), of which the most
+            likely class is taken; None: the class with the highest probability wins.
+    """
+
+    backend = InstancesFromLogits.backend
+
+    def __init__(self, threshold: float | None = None) -> None:
+        self.rule = InstancesFromLogits(threshold=threshold, softmax=False)
+
+    def __call__(self, probabilities: Label) -> Label:
+        """Probabilities `(C, *S)` to classes `(1, *S)`, float32 as MONAI's `AsDiscrete` gives."""
+        scores = convert_to_tensor(tensor_of(probabilities), track_meta=False)
+        found = self.rule.classes(scores)[None].to(torch.float32)
+        return convert_to_dst_type(found, probabilities, dtype=torch.float32)[0]
 
 
 class LabelInstancesd(KeywiseTransform):
@@ -229,10 +291,14 @@ class InstancesFromLogitsd(KeywiseTransform):
     Args:
         keys: scores, `(C, *S)`.
         min_size: smallest object kept, px.
-        threshold: least foreground probability; None: the highest score wins.
+        threshold: least foreground probability of a seed; None: the highest score wins.
+        mask_threshold: least foreground probability of the mask that seeds take.
+        reach: px that seeds take from the mask.
         softmax: the input is logits; False: probabilities.
         grow: px by which objects grow into the background between them.
         connectivity: as in `InstancesFromLogits`.
+        sizes_of: key of an image of the same extent, in whose pixels the sizes are said: that of
+            the network where the scores have been brought back to the file's; None: the scores'.
         allow_missing_keys: no error when a key is absent.
     """
 
@@ -243,16 +309,70 @@ class InstancesFromLogitsd(KeywiseTransform):
         keys: KeysCollection,
         min_size: int = 0,
         *,
+        sizes_of: str | None = None,
+        allow_missing_keys: bool = False,
+        **rule: Any,
+    ) -> None:
+        self.rule = InstancesFromLogits(min_size, **rule)
+        self.sizes_of = sizes_of
+        super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Label every key."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.rule_for(d[key], d.get(self.sizes_of))(d[key])
+        return d
+
+    def rule_for(self, scores: Any, sized: Any) -> InstancesFromLogits:
+        """The rule in pixels of the scores, where `sized` is the image of `sizes_of`."""
+        if self.sizes_of is None or not all(isinstance(x, MetaTensor) for x in (scores, sized)):
+            return self.rule
+        return self.rule.on_pixels(pixels_in(sized.affine, scores.affine), scores.ndim - 1)
+
+
+class ClassesFromProbabilitiesd(KeywiseTransform):
+    """Dictionary version of `ClassesFromProbabilities`.
+
+    Args:
+        keys: probabilities, `(C, *S)`.
+        threshold: least foreground probability; None: the class with the highest wins.
+        allow_missing_keys: no error when a key is absent.
+    """
+
+    backend = InstancesFromLogits.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
         threshold: float | None = None,
-        softmax: bool = True,
-        grow: int = 1,
-        connectivity: int = 1,
         allow_missing_keys: bool = False,
     ) -> None:
-        self.rule = InstancesFromLogits(
-            min_size, threshold, softmax=softmax, grow=grow, connectivity=connectivity
-        )
+        self.rule = ClassesFromProbabilities(threshold)
         super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
+
+
+def pixels_in(pixel: torch.Tensor, other: torch.Tensor) -> float:
+    """How many pixels of the affine `other` one of the affine `pixel` covers."""
+    volumes = [abs(float(torch.linalg.det(a[:-1, :-1].double()))) for a in (pixel, other)]
+    return volumes[0] / volumes[1]
+
+
+def _scaled(size: int, factor: float) -> int:
+    """The nearest size, and no less than 1 px of what is more than none."""
+    return max(round(round(size * factor, 6)), min(size, 1))  # affines differ in their last digits
+
+
+def _thresholds(
+    threshold: float | None, mask_threshold: float | None
+) -> tuple[float | None, float | None]:
+    if mask_threshold is None or (threshold is not None and mask_threshold <= threshold):
+        return threshold, mask_threshold
+    raise ValueError(
+        f"mask_threshold {mask_threshold} and threshold {threshold}: seeds lie inside the mask, so "
+        "give a threshold that is as high or higher"
+    )
 
 
 def _checked_mask(values: NDArray[Any]) -> NDArray[Any]:
@@ -275,4 +395,5 @@ def _like(labels: NDArray[Any], source: Label) -> Label:
 
 LabelInstancesD = LabelInstancesDict = LabelInstancesd
 SeparateInstancesD = SeparateInstancesDict = SeparateInstancesd
+ClassesFromProbabilitiesD = ClassesFromProbabilitiesDict = ClassesFromProbabilitiesd
 InstancesFromLogitsD = InstancesFromLogitsDict = InstancesFromLogitsd

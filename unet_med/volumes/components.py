@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.data.atomic import atomic_write
-from unet_med.instances import as_integers, label_components, shifted
+from unet_med.instances import as_integers, number_components, shifted
 from unet_med.volumes.blocks import Block
 
 __all__ = ["Components", "find_components"]
@@ -28,10 +28,13 @@ class Components:
         classes: class of each, `(N,)`.
         first: place of its first voxel in the whole volume, in C order, `(N,)`.
         size: its voxels in this block, `(N,)`.
-        faces: labels of the block's outermost voxels, `2 * grow` thick and at least 1, for each
-            axis and side: `"0-"`, `"0+"`, `"1-"`, ...
+        faces: labels of the block's outermost voxels, `reach + 2 * grow` thick and at least 1, for
+            each axis and side: `"0-"`, `"0+"`, `"1-"`, ...; -k where a component of class k may
+            reach.
         connectivity: as in `find_components`.
         grow: as in `find_components`.
+        reach: as in `find_components`.
+        axes: as in `find_components`.
     """
 
     classes: Integers
@@ -40,9 +43,16 @@ class Components:
     faces: Mapping[str, Integers]
     connectivity: int
     grow: int
+    reach: int = 0
+    axes: int | None = None
 
     def __len__(self) -> int:
         return len(self.size)
+
+    @property
+    def rules(self) -> tuple[int, int, int, int | None]:
+        """How the components of all blocks must have been found."""
+        return self.connectivity, self.grow, self.reach, self.axes
 
     def towards(self, step: Sequence[int], thickness: int) -> Integers:
         """Labels that lie at the neighbour in direction `step`: a face, an edge or a corner.
@@ -58,7 +68,7 @@ class Components:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ("classes", "first", "size")}
-        arrays |= {"rules": np.array([self.connectivity, self.grow]), **self.faces}
+        arrays |= {"rules": np.array([rule or 0 for rule in self.rules]), **self.faces}
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -66,28 +76,45 @@ class Components:
     def load(cls, path: str | os.PathLike[str]) -> Components:
         """Read what `save` wrote; each face is read only when it is asked for."""
         archive = np.load(path, allow_pickle=False)
-        connectivity, grow = archive["rules"].tolist()
+        connectivity, grow, reach, axes = archive["rules"].tolist()
         arrays = {name: archive[name] for name in ("classes", "first", "size")}
-        return cls(**arrays, faces=archive, connectivity=connectivity, grow=grow)
+        return cls(
+            **arrays,
+            faces=archive,
+            connectivity=connectivity,
+            grow=grow,
+            reach=reach,
+            axes=axes or None,
+        )
 
 
 def find_components(
-    classes: Any, block: Block, *, connectivity: int = 1, grow: int = 0
+    classes: Any,
+    block: Block,
+    *,
+    connectivity: int = 1,
+    grow: int = 0,
+    reach: int = 0,
+    axes: int | None = None,
 ) -> Components:
     """Step 1 of 3, for each block by itself: its components and its outermost voxels.
 
     Args:
-        classes: class of every voxel of the whole volume, `(*S)`, 0 is background; an array, a
-            memory map, a Zarr array: only the block is read.
+        classes: class of every voxel of the whole volume, `(*S)`, 0 is background, -k what a
+            component of class k may take; an array, a memory map, a Zarr array: only the block
+            is read.
         block: the block.
         connectivity: 1 joins voxels that share a face, the number of axes corners too.
         grow: px by which instances will grow into the background between them; as in
             `unet_med.transforms.InstancesFromLogits`.
+        reach: px that components will take of the voxels below 0; likewise.
+        axes: along which they take them: the first so many; None: all.
 
     Returns:
         The table that `unet_med.volumes.instances.merge_components` asks for.
     """
-    labels, kinds = number_components(classes[block.slices], connectivity)
+    values = as_integers(classes[block.slices])
+    labels, kinds = number_components(values, connectivity)
     first, size = _measure(labels, len(kinds))
     places = np.unravel_index(first, labels.shape)
     starts = [part.start for part in block.slices]
@@ -96,27 +123,17 @@ def find_components(
         classes=kinds,
         first=np.ravel_multi_index(places, classes.shape),
         size=size,
-        faces=dict(_faces(labels, max(1, 2 * grow))),
+        faces=dict(_faces(with_takeable(labels, values), max(1, reach + 2 * grow))),
         connectivity=connectivity,
         grow=grow,
+        reach=reach,
+        axes=axes,
     )
 
 
-def number_components(classes: Any, connectivity: int) -> tuple[Integers, Integers]:
-    """Components of every class of one block: labels `(*S)` int32, and the class of each `(N,)`.
-
-    The same block gives the same numbers at every call, so labels need not be kept between steps.
-    """
-    values = as_integers(classes)
-    labels = np.zeros(values.shape, np.int32)
-    counts = []
-    present = [kind for kind in np.unique(values).tolist() if kind > 0]
-    for kind in present:
-        found = label_components(values == kind, connectivity)
-        inside = found > 0
-        counts.append(int(found.max(initial=0)))
-        np.add(found, sum(counts[:-1]), out=labels, where=inside)
-    return labels, np.repeat(np.array(present, np.int64), np.array(counts, np.int64))
+def with_takeable(labels: Integers, classes: Integers) -> Integers:
+    """Labels, and below 0 the classes of what they may take."""
+    return np.where(classes < 0, classes, labels) if classes.dtype.kind == "i" else labels
 
 
 def contacts(here: Components, there: Components, step: Sequence[int]) -> Integers:

@@ -3,9 +3,10 @@
 Three steps. `find_components` reads one block and returns a small table: its components and the
 labels of its outermost voxels. `merge_components` joins what touches across faces, edges and
 corners, from the tables alone. `instances_of_block` reads the block again and gives its voxels
-their final numbers. The first and the last know one block each, write nothing, and return the
-same for the same input: any engine can spread, repeat and resume them. No labels are kept
-between the steps but those of the blocks' outermost voxels.
+their final numbers. Where seeds take a mask around them and small objects go, a step before the
+last counts what they have taken: `sizes_of_block`, block by block. All but the second know one
+block each, write nothing, and return the same for the same input: any engine can spread, repeat
+and resume them. No labels are kept between the steps but those of the blocks' outermost voxels.
 
 The result is that of `unet_med.transforms.InstancesFromLogits` on the whole volume, numbers
 included: class after class, in the order of each instance's first voxel.
@@ -13,23 +14,19 @@ included: class after class, in the order of each instance's first voxel.
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from unet_med.data.atomic import atomic_write
-from unet_med.instances import regrow
+from unet_med.instances import as_integers, number_components, regrow, spread
 from unet_med.volumes.blocks import Block, split
-from unet_med.volumes.components import Components, contacts, find_components, number_components
+from unet_med.volumes.components import Components, find_components, with_takeable
+from unet_med.volumes.numbering import Load, Numbering, merge_components, neighbours
 
 __all__ = [
     "Components",
@@ -38,90 +35,31 @@ __all__ = [
     "instances_of_block",
     "label_blocks",
     "merge_components",
+    "sizes_of_block",
 ]
 
 Integers = NDArray[Any]
-Load = Callable[[tuple[int, ...]], Components]
 
 PART = 128  # px; side of the parts in which instances grow, to bound the memory of distances
 
 
-@dataclass(frozen=True)
-class Numbering:
-    """The final number of every component of every block.
-
-    Attributes:
-        grid: blocks along each axis.
-        starts: where each block's components begin in `numbers`, in C order, `(blocks + 1,)`.
-        numbers: 1..count, or 0 for components that are dropped, `(components,)`.
-        connectivity: of the components.
-        grow: px by which instances grow.
-    """
-
-    grid: tuple[int, ...]
-    starts: Integers
-    numbers: Integers
-    connectivity: int
-    grow: int
-
-    @property
-    def count(self) -> int:
-        """Instances of the whole volume."""
-        return int(self.numbers.max(initial=0))
-
-    def of(self, index: tuple[int, ...]) -> Integers:
-        """Final number of each label 0..N of the block at `index`, `(N + 1,)`; 0 stays 0."""
-        place = int(np.ravel_multi_index(index, self.grid))
-        own = self.numbers[self.starts[place] : self.starts[place + 1]]
-        dtype = np.int32 if self.count <= np.iinfo(np.int32).max else np.int64
-        return np.concatenate([[0], own]).astype(dtype)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `.npz`; half a file is never seen under its name."""
-        rules = np.array([self.connectivity, self.grow])
-        with atomic_write(path) as beside, beside.open("wb") as file:
-            np.savez(file, grid=self.grid, starts=self.starts, numbers=self.numbers, rules=rules)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Numbering:
-        """Read what `save` wrote: 8 bytes a component."""
-        with np.load(path, allow_pickle=False) as archive:
-            connectivity, grow = archive["rules"].tolist()
-            arrays = {name: archive[name] for name in ("starts", "numbers")}
-            grid = tuple(archive["grid"].tolist())
-        return cls(grid, **arrays, connectivity=connectivity, grow=grow)
-
-
-def merge_components(blocks: Sequence[Block], load: Load, *, min_size: int = 0) -> Numbering:
-    """Step 2 of 3, once: which components of all blocks are one, and their final numbers.
+def sizes_of_block(classes: Any, block: Block, numbering: Numbering, load: Load) -> Integers:
+    """What each object has in a block, px, with what it takes of the mask: `(M + 1,)`.
 
     Args:
-        blocks: all blocks, as `unet_med.volumes.blocks.split` returns them.
-        load: table of the block at an index; each is asked for several times, and two are held
-            at once.
-        min_size: smallest instance kept, px, over all blocks.
-
-    Returns:
-        The numbers; memory is about 60 bytes a component and 16 a contact.
+        classes: what `find_components` was given; only the block is read.
+        block: the block.
+        numbering: what `merge_components` returned.
+        load: table of the block at an index; asked for the neighbours'.
 
     Raises:
-        ValueError: blocks are missing, their tables were made with different rules, or blocks are
-            thinner than what instances grow.
+        ValueError: see `instances_of_block`.
     """
-    grid = _grid(blocks)
-    parts = [_summary(load(block.index)) for block in blocks]
-    rules = {(connectivity, grow) for *_, connectivity, grow in parts}
-    if len(rules) > 1:
-        raise ValueError(
-            f"components were found with different rules (connectivity, grow): {sorted(rules)}; "
-            "find those of all blocks with one"
-        )
-    connectivity, grow = rules.pop()
-    _check_thickness(blocks, grid, grow)
-    kinds, first, size = (np.concatenate([part[k] for part in parts]) for k in range(3))
-    starts = np.cumsum([0, *(len(part[0]) for part in parts)])
-    numbers = _number(_join(blocks, load, starts, connectivity), kinds, first, size, min_size)
-    return Numbering(grid, starts, numbers, connectivity, grow)
+    sizes = np.zeros(len(numbering.numbers), np.int64)
+    for part in _parts_of(classes, block, numbering, load, around=numbering.reach):
+        found = _owned(part, numbering)[part.keeps]
+        sizes += np.bincount(found.ravel(), minlength=len(sizes))
+    return sizes
 
 
 def instances_of_block(classes: Any, block: Block, numbering: Numbering, load: Load) -> Integers:
@@ -139,18 +77,13 @@ def instances_of_block(classes: Any, block: Block, numbering: Numbering, load: L
     Raises:
         ValueError: the block holds other components than were found before.
     """
-    labels, kinds = number_components(classes[block.slices], numbering.connectivity)
-    numbers = numbering.of(block.index)
-    if len(numbers) != len(kinds) + 1:
-        raise ValueError(
-            f"block {block.index} has {len(kinds)} components, and had {len(numbers) - 1} when "
-            "they were found: its classes have changed; find the components anew"
-        )
-    instances = numbers[labels]
-    if not numbering.grow:
-        return instances
-    padded, own = _with_neighbours(instances, block.index, numbering, load)
-    return _regrown(padded, own, numbering.grow)
+    around = numbering.reach + 2 * numbering.grow
+    dtype = np.int32 if numbering.count <= np.iinfo(np.int32).max else np.int64
+    result = np.zeros([part.stop - part.start for part in block.slices], dtype)
+    for part in _parts_of(classes, block, numbering, load, around):
+        found = numbering.numbers[_owned(part, numbering)].astype(dtype)
+        result[part.place] = regrow(found, numbering.grow)[part.keeps]
+    return result
 
 
 def label_blocks(
@@ -161,18 +94,22 @@ def label_blocks(
     connectivity: int = 1,
     min_size: int = 0,
     grow: int = 0,
+    reach: int = 0,
+    axes: int | None = None,
 ) -> int:
     """All three steps, one block after another; no more than a block is held.
 
     Args:
-        classes: class of every voxel, `(*S)`, 0 is background; whatever has a `shape` and takes
-            slices: an array, a memory map, a Zarr array.
+        classes: class of every voxel, `(*S)`, 0 is background, -k what objects of class k may
+            take; whatever has a `shape` and takes slices: an array, a memory map, a Zarr array.
         out: receives the instances; of the same shape, an integer dtype that holds their number.
         block: sides of a block, px, for a Zarr array a multiple of its shards; or all blocks, in
             C order of a whole grid.
         connectivity: 1 joins voxels that share a face, the number of axes corners too.
         min_size: smallest instance kept, px.
         grow: px by which instances grow into the background between them.
+        reach: px that objects take of the voxels below 0.
+        axes: along which they take them: the first so many; None: all.
 
     Returns:
         Number of instances.
@@ -202,9 +139,15 @@ def label_blocks(
             return Components.load(table(index))
 
         for part in blocks:
-            found = find_components(classes, part, connectivity=connectivity, grow=grow)
-            found.save(table(part.index))
-        numbering = merge_components(blocks, load, min_size=min_size)
+            find_components(
+                classes, part, connectivity=connectivity, grow=grow, reach=reach, axes=axes
+            ).save(table(part.index))
+        numbering = merge_components(blocks, load, min_size=0 if reach else min_size)
+        if reach and min_size:
+            sizes = np.zeros(len(numbering.numbers), np.int64)
+            for part in blocks:
+                sizes += sizes_of_block(classes, part, numbering, load)
+            numbering = numbering.without_small(sizes, min_size)
         if numbering.count > np.iinfo(out.dtype).max:
             raise ValueError(f"{numbering.count} instances do not fit into {out.dtype}: use uint32")
         for part in blocks:
@@ -212,114 +155,72 @@ def label_blocks(
     return numbering.count
 
 
-def _grid(blocks: Sequence[Block]) -> tuple[int, ...]:
-    grid = tuple(place + 1 for place in blocks[-1].index)
-    if [block.index for block in blocks] != list(np.ndindex(*grid)):
+@dataclass(frozen=True)
+class _Part:
+    """A piece of a block, small enough that what is done to it needs little memory.
+
+    Attributes:
+        place: of it, in the block.
+        values: objects of it and of what lies around it; below 0 what they may take.
+        keeps: where it lies in `values`.
+    """
+
+    place: tuple[slice, ...]
+    values: Integers
+    keeps: tuple[slice, ...]
+
+
+def _owned(part: _Part, numbering: Numbering) -> Integers:
+    """The objects of a part after they have taken what they reach."""
+    return spread(part.values, numbering.kinds, numbering.reach, numbering.axes)
+
+
+def _parts_of(
+    classes: Any, block: Block, numbering: Numbering, load: Load, around: int
+) -> Iterator[_Part]:
+    """The objects of a block, piece after piece, with `around` px around each."""
+    values = as_integers(classes[block.slices])
+    labels, kinds = number_components(values, numbering.connectivity)
+    place = int(np.ravel_multi_index(block.index, numbering.grid))
+    had = int(numbering.starts[place + 1] - numbering.starts[place])
+    if had != len(kinds):
         raise ValueError(
-            f"{len(blocks)} blocks are not a whole grid of {grid} in C order: give all that "
-            "unet_med.volumes.blocks.split returned"
+            f"block {block.index} has {len(kinds)} components, and had {had} when "
+            "they were found: its classes have changed; find the components anew"
         )
-    return grid
-
-
-def _summary(part: Components) -> tuple[Integers, Integers, Integers, int, int]:
-    """The table without its faces, which stay on disk."""
-    return part.classes, part.first, part.size, part.connectivity, part.grow
-
-
-def _check_thickness(blocks: Sequence[Block], grid: Sequence[int], grow: int) -> None:
-    """What grows into a block must come from its next neighbours alone."""
-    for block in blocks:
-        for axis, (part, place, count) in enumerate(
-            zip(block.slices, block.index, grid, strict=True)
-        ):
-            side = part.stop - part.start
-            if place < count - 1 and side < 2 * grow:
-                raise ValueError(
-                    f"blocks of {side} px along axis {axis} and grow={grow}: the side must be at "
-                    f"least {2 * grow} px; use larger blocks or grow={side // 2}"
-                )
-
-
-def _join(blocks: Sequence[Block], load: Load, starts: Integers, connectivity: int) -> Integers:
-    """Instance, from 0 on and in no order, of each component of all blocks, `(components,)`."""
-    grid = _grid(blocks)
-    found = [np.empty((0, 2), np.int64)]
-    for place, block in enumerate(blocks):
-        here = load(block.index)
-        for step, index in _neighbours(block.index, grid):
-            if index > block.index and np.count_nonzero(step) <= connectivity:
-                there = int(np.ravel_multi_index(index, grid))
-                offsets = starts[[place, there]] - 1
-                found.append(contacts(here, load(index), step) + offsets)
-    a, b = np.concatenate(found).T
-    graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(starts[-1],) * 2)
-    return connected_components(graph, directed=False)[1]
-
-
-def _neighbours(
-    index: tuple[int, ...], grid: Sequence[int]
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Steps of -1, 0 or 1 an axis, and the blocks they lead to."""
-    for step in product((-1, 0, 1), repeat=len(grid)):
-        place = tuple(i + s for i, s in zip(index, step, strict=True))
-        if any(step) and all(0 <= p < n for p, n in zip(place, grid, strict=True)):
-            yield step, place
-
-
-def _number(
-    of: Integers, kinds: Integers, first: Integers, size: Integers, min_size: int
-) -> Integers:
-    """Final number of each component: instances by class, then by first voxel; 0 if too small."""
-    count = int(of.max(initial=-1)) + 1
-    sizes, firsts = np.zeros(count, np.int64), np.full(count, np.iinfo(np.int64).max)
-    np.add.at(sizes, of, size)
-    np.minimum.at(firsts, of, first)
-    kind = np.zeros(count, np.int64)
-    kind[of] = kinds
-    kept = np.flatnonzero(sizes >= min_size)
-    order = kept[np.lexsort((firsts[kept], kind[kept]))]
-    numbers = np.zeros(count, np.int64)
-    numbers[order] = np.arange(1, len(order) + 1)
-    return numbers[of]
+    objects = numbering.of(block.index, with_takeable(labels, values))
+    padded, own = _with_neighbours(objects, block.index, numbering, load, around)
+    for piece in split(objects.shape, (PART,) * objects.ndim):
+        reads, keeps = [], []
+        for side, whole in zip(piece.slices, own, strict=True):
+            start = max(0, whole.start + side.start - around)
+            reads.append(slice(start, whole.start + side.stop + around))
+            keeps.append(slice(whole.start + side.start - start, whole.start + side.stop - start))
+        yield _Part(piece.slices, padded[tuple(reads)], tuple(keeps))
 
 
 def _with_neighbours(
-    instances: Integers, index: tuple[int, ...], numbering: Numbering, load: Load
+    objects: Integers, index: tuple[int, ...], numbering: Numbering, load: Load, around: int
 ) -> tuple[Integers, tuple[slice, ...]]:
-    """The block with `2 * grow` px of its neighbours around it, and the slices of its own part."""
-    slabs = {
-        step: numbering.of(place)[load(place).towards([-s for s in step], 2 * numbering.grow)]
-        for step, place in _neighbours(index, numbering.grid)
-    }
+    """The block with `around` px of its neighbours around it, and the slices of its own part."""
+    slabs = {}
+    for step, place in neighbours(index, numbering.grid) if around else ():
+        slabs[step] = numbering.of(place, load(place).towards([-s for s in step], around))
     widths = []
-    for axis in range(instances.ndim):
-        straight = [tuple(side * (k == axis) for k in range(instances.ndim)) for side in (-1, 1)]
+    for axis in range(objects.ndim):
+        straight = [tuple(side * (k == axis) for k in range(objects.ndim)) for side in (-1, 1)]
         low, high = (slabs[s].shape[axis] if s in slabs else 0 for s in straight)
         widths.append((low, high))
-    padded = np.pad(instances, widths)
+    padded = np.pad(objects, widths)
     for step, slab in slabs.items():
-        padded[_parts(step, widths)] = slab
-    return padded, _parts((0,) * instances.ndim, widths)
+        padded[_sides(step, widths)] = slab
+    own = zip(widths, objects.shape, strict=True)
+    return padded, tuple(slice(low, low + side) for (low, _), side in own)
 
 
-def _parts(step: Sequence[int], widths: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
-    """Where the neighbour in direction `step` lies in the padded block; its own part for 0."""
+def _sides(step: Sequence[int], widths: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
+    """Where the neighbour in direction `step` lies in the padded block."""
     return tuple(
         {-1: slice(0, low), 0: slice(low, -high or None), 1: slice(-high, None)}[s]
         for s, (low, high) in zip(step, widths, strict=True)
     )
-
-
-def _regrown(padded: Integers, own: tuple[slice, ...], grow: int) -> Integers:
-    """`regrow` within `own`, part after part: each voxel needs `2 * grow` px around it."""
-    result = padded[own].copy()
-    lows = [part.start for part in own]
-    for part in split(result.shape, (PART,) * result.ndim):
-        reads, keeps = [], []
-        for piece, low in zip(part.slices, lows, strict=True):
-            start = max(0, low + piece.start - 2 * grow)
-            reads.append(slice(start, low + piece.stop + 2 * grow))
-            keeps.append(slice(low + piece.start - start, low + piece.stop - start))
-        result[part.slices] = regrow(padded[tuple(reads)], grow)[tuple(keeps)]
-    return result

@@ -21,7 +21,7 @@ from unet_med.segmentation import Segmenter, Volume
 from unet_med.segmentation.volume import Found
 from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.grid import choose_layout, choose_tile
-from unet_med.volumes.objects import working_blocks
+from unet_med.volumes.numbering import around
 from unet_med.volumes.statistics import fingerprint, load_statistics, save_statistics
 from unet_med.volumes.store import Layer, Layout, create_store
 
@@ -49,7 +49,7 @@ class BlockJob:
         layers: what blocks write.
         device: `"cpu"` or `"cuda"`; their last digits differ.
         threads: of a worker on a CPU, on which last digits depend too.
-        instances: how components become instances: connectivity, and px.
+        instances: how components become instances: `InstancesFromLogits.sizes`.
         objects: whether blocks store the classes of which instances are made; else those of
             the mask are.
         trust: whether the bundle may run what unet-med's own does not name.
@@ -66,7 +66,7 @@ class BlockJob:
     layers: tuple[Layer, ...]
     device: str
     threads: int
-    instances: dict[str, int]
+    instances: dict[str, Any]
     objects: bool
     trust: bool
     parts: dict[str, str]
@@ -121,7 +121,6 @@ class BlockJob:
         volume = Volume(segmenter, image, progress=progress)
         layout = choose_layout(volume, block)
         rules = volume.rules
-        elsewhere = not volume.same_grid or rules.threshold is not None
         job = cls(
             source=source,
             output=output,
@@ -133,13 +132,13 @@ class BlockJob:
             layers=_layers(segmenter, outputs),
             device=device.split(":")[0],
             threads=threads,
-            instances={name: getattr(rules, name) for name in ("connectivity", "min_size", "grow")},
-            objects="instances" in outputs and elsewhere,
+            instances=rules.sizes,
+            objects="instances" in outputs and rules.threshold is not None,
             trust=trust,
             parts={},
         )
         if "instances" in outputs:
-            _check_thickness(job, volume)
+            _check_thickness(job)
         job = replace(job, parts=job._parts(image, volume.found))
         return job._publish(volume.found)
 
@@ -317,21 +316,17 @@ def _layers(segmenter: Segmenter, outputs: Sequence[str]) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _check_thickness(job: BlockJob, volume: Volume) -> None:
+def _check_thickness(job: BlockJob) -> None:
     """What grows into a block must come from its next neighbours alone."""
-    grow = job.instances["grow"]
-    blocks = working_blocks(volume, job.blocks).values()
-    sides = [
-        part.stop - part.start
-        for block in blocks
-        for part, length in zip(block.slices, volume.working.shape, strict=True)
-        if part.stop < length
-    ]
-    if (thinnest := min(sides, default=2 * grow)) < 2 * grow:
-        raise ValueError(
-            f"blocks of {thinnest} px are thinner than the {2 * grow} px within which the "
-            f"bundle's instances grow: use larger blocks"
-        )
+    layout = job.layout
+    rules = {name: job.instances[name] for name in ("grow", "reach", "axes")}
+    needed = around(len(layout.shape), **rules)[::-1]  # of (X, Y[, Z])
+    for side, length, least in zip(layout.block, layout.shape, needed, strict=True):
+        if side < min(length, least):
+            raise ValueError(
+                f"blocks of {side} px are thinner than the {least} px within which the "
+                f"bundle's instances grow: use larger blocks"
+            )
 
 
 def _weights_of(bundle: Path, settings: Mapping[str, Any]) -> Path:

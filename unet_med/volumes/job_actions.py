@@ -6,7 +6,6 @@ import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from unet_med.inferers.tile_size import smaller_sides
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.grid import block_needs
 from unet_med.volumes.job import BlockJob
-from unet_med.volumes.objects import StoredObjects, Turned, box_of, labels_reader, scratch_labels
+from unet_med.volumes.objects import StoredObjects, Turned
 from unet_med.volumes.store import open_level, write_block
 from unet_med.volumes.worker import Worker, checksum
 
@@ -123,32 +122,13 @@ def _number_instances(job: BlockJob) -> int | None:
     from unet_med.volumes.instances import label_blocks
 
     out = open_level(job.output, layers["instances"], mode="r+")
-    if job.objects:
-        count = _number_elsewhere(job, out)
-    else:
-        classes = Turned(open_level(job.output, layers["mask"]))
-        turned = [Block(b.index[::-1], b.slices[::-1]) for b in job.blocks]
-        blocks = sorted(turned, key=lambda block: block.index)
-        count = label_blocks(classes, Turned(out), blocks, **job.instances)
+    mask = open_level(job.output, layers["mask"])
+    classes = StoredObjects(job.folder, job.layout.shape, job.blocks) if job.objects else mask
+    turned = [Block(b.index[::-1], b.slices[::-1]) for b in job.blocks]
+    blocks = sorted(turned, key=lambda block: block.index)
+    count = label_blocks(Turned(classes), Turned(out), blocks, **job.instances)
     for block in job.blocks:
         write_block(job.output, layers["instances"], block, out[block.slices], job.layout)
-    return count
-
-
-def _number_elsewhere(job: BlockJob, out: Any) -> int:
-    """Number the objects on the grid where the network found them, and bring them back."""
-    from unet_med.volumes.instances import label_blocks
-
-    worker = Worker.open(job.output)
-    volume, blocks = worker.volume, list(worker.objects.values())
-    blocks.sort(key=lambda block: block.index)
-    stored = StoredObjects(job.folder, volume.working.shape, blocks)
-    with scratch_labels(job.folder, volume.working.shape) as labels:
-        count = label_blocks(stored, labels, blocks, **job.instances)
-        back = volume.labels_back(labels_reader(labels))
-        for block in job.blocks:
-            found = back.read(box_of(block, turned=True))[0]  # (X, Y[, Z])
-            out[block.slices] = found.numpy().T
     return count
 
 
@@ -172,8 +152,8 @@ def _compare(worker: Worker, block: Block, tile: Sequence[int]) -> tuple[float, 
     else:
         before = worker.predict(block, worker.job.tile)
     mask = np.asarray(open_level(worker.job.output, layers["mask"])[block.slices])
-    classes = worker.volume.segmenter.values_of(anew.argmax(0))
-    return float(np.abs(anew - before).max()), int((classes != mask).sum())
+    changed = worker.mask(anew) != mask
+    return float(np.abs(anew - before).max()), int(changed.sum())
 
 
 def _other_tile(worker: Worker) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from unet_med.data.sources import open_source
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.job import BlockJob
-from unet_med.volumes.objects import box_of, save_objects, working_blocks
+from unet_med.volumes.objects import box_of, save_objects
 from unet_med.volumes.store import open_level, write_block
 
 __all__ = ["Outcome", "Worker", "checksum", "predict_block"]
@@ -90,44 +90,37 @@ class Worker:
             return Outcome(number, 0, text)
         return Outcome(number, layers[0].size)
 
-    @cached_property
-    def objects(self) -> dict[tuple[int, ...], Block]:
-        """By index of a block, the part of the working grid of which it stores the classes."""
-        if not self.job.objects:
-            return {}
-        return working_blocks(self.volume, self.job.blocks)
-
-    def predict(self, block: Block, tile: Sequence[int], *, store: bool = False) -> np.ndarray:
+    def predict(self, block: Block, tile: Sequence[int]) -> np.ndarray:
         """Class probabilities of a block, `(K, [Z,] Y, X)`.
 
         Args:
             block: which one.
             tile: largest input sides of the network, px, `([Z,] Y, X)`.
-            store: keep the classes of which instances are made, where the job wants them.
         """
-        own = self.objects.get(block.index) if store else None
-        found = self.volume.predict(
-            box_of(block, turned=True), tile[::-1], None if own is None else box_of(own)
-        )
-        if own is not None and found.objects is not None:
-            save_objects(self.job.folder, own, found.objects)
-        values = found.probabilities
+        values = self.volume.predict(box_of(block, turned=True), tile[::-1])
         values = values.permute(0, *range(values.ndim - 1, 0, -1))
         return np.ascontiguousarray(values.cpu().numpy())
 
     def write(self, block: Block, probabilities: np.ndarray) -> list[np.ndarray]:
         """Write what the job wants of a block; returns its layers at full resolution."""
+        if self.job.objects:
+            classes = self.volume.rules.classes(torch.from_numpy(probabilities))
+            save_objects(self.job.folder, block, classes.numpy())
         written = []
         for layer in self.job.layers:
             if layer.name == "instances":  # numbered when all blocks are there
                 continue
             pixels = probabilities
             if not layer.channels:
-                classes = probabilities.argmax(axis=0)
-                pixels = self.volume.segmenter.values_of(classes).astype(layer.dtype)
+                pixels = self.mask(probabilities).astype(layer.dtype)
             write_block(self.job.output, layer, block, pixels, self.job.layout)
             written.append(pixels)
         return written
+
+    def mask(self, probabilities: np.ndarray) -> np.ndarray:
+        """The bundle's mask of class probabilities `(K, [Z,] Y, X)`, in its values."""
+        classes = self.volume.classes(torch.from_numpy(probabilities))[0]
+        return self.volume.segmenter.values_of(classes.numpy().astype(np.int64))
 
     def read(self, block: Block) -> list[np.ndarray]:
         """What stands in the output for a block, layer by layer, at full resolution."""
@@ -141,10 +134,10 @@ class Worker:
         """Read errors are tried again."""
         for tries in range(1, _READ_TRIES):
             try:
-                return self.predict(block, self.job.tile, store=True)
+                return self.predict(block, self.job.tile)
             except OSError:
                 time.sleep(0.5 * 4**tries)
-        return self.predict(block, self.job.tile, store=True)
+        return self.predict(block, self.job.tile)
 
 
 def predict_block(address: tuple[str, str], number: int, device: str | None = None) -> Outcome:

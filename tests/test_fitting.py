@@ -1,0 +1,263 @@
+"""What held-out images decide, against verdicts that can be seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from torch import nn
+
+from unet_med import bundle
+from unet_med.cli import main
+from unet_med.data import SyntheticCells
+from unet_med.fitting import FitObjects, around, choose, count
+from unet_med.handlers import TrainingBudget
+from unet_med.handlers.training_state import random_state
+from unet_med.metrics import average_precision
+from unet_med.planning import DataFolder, Plan, fingerprint, lay_bundle, make_plan
+from unet_med.transforms import InstancesFromLogits
+from unet_med.workflows import UNetTrainWorkflow
+
+PLANNED = {"threshold": 0.5, "mask_threshold": 0.4, "min_size": 4}
+FREE = list(PLANNED)
+RULE = InstancesFromLogits(4, 0.5, mask_threshold=0.4, reach=3, grow=0, softmax=False)
+LEVELS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
+
+
+def two_cells(outline: float, between: float) -> tuple[torch.Tensor, np.ndarray]:
+    """Two squares of 6 px whose outline is dim and that a bridge joins, and the truth."""
+    foreground, truth = np.full((12, 20), 0.05), np.zeros((12, 20), int)
+    for number, left in ((1, 2), (2, 10)):
+        foreground[3:9, left : left + 6] = outline
+        foreground[4:8, left + 1 : left + 5] = 0.95
+        truth[3:9, left : left + 6] = number
+    foreground[4:8, 8:10] = between
+    return torch.tensor(np.stack([1 - foreground, foreground])), truth
+
+
+def verdict_on(images: list[tuple[torch.Tensor, np.ndarray]], planned: dict[str, Any]) -> Any:
+    choices = around(planned, FREE)
+    counts = [count(scores, truth, choices, RULE) for scores, truth in images]
+    return choose(choices, np.stack(counts))
+
+
+def test_counts_are_those_of_the_score() -> None:
+    scores, truth = two_cells(outline=0.45, between=0.65)
+    choices = around(PLANNED, FREE)
+    counts = count(scores, truth, choices, RULE)
+    for choice, rows in zip(choices, counts, strict=True):
+        rule = {**choice, "reach": 3, "grow": 0, "softmax": False}
+        found = InstancesFromLogits(**rule)(scores)[0].numpy()
+        by_hand = np.mean([hits / (objects - hits) for hits, objects in rows])
+        assert by_hand == pytest.approx(average_precision(found, truth, LEVELS))
+
+
+def test_it_finds_what_the_images_say() -> None:
+    """Cells that touch above one half need higher seeds, dim outlines a lower mask."""
+    images = [two_cells(outline=0.35, between=0.75) for _ in range(4)]
+    verdict = verdict_on(images, PLANNED)
+    assert verdict.choice == {"threshold": 0.8, "mask_threshold": 0.3, "min_size": 4}
+    assert verdict.score > verdict.before + 0.3
+    assert verdict.before == pytest.approx(verdict_on(images, PLANNED).before)
+
+
+def test_the_plan_stays_where_it_is_as_good_as_the_best() -> None:
+    images = [two_cells(outline=0.45, between=0.3) for _ in range(4)]
+    verdict = verdict_on(images, PLANNED)
+    assert verdict.choice == PLANNED
+    assert verdict.score == verdict.before
+
+
+def test_one_image_alone_changes_nothing() -> None:
+    """A gain that a single image makes is no more than images scatter."""
+    usual = [two_cells(outline=0.45, between=0.3) for _ in range(3)]
+    odd = two_cells(outline=0.45, between=0.75)
+    assert verdict_on([*usual, odd], PLANNED).choice == PLANNED
+    assert verdict_on([odd] * 4, PLANNED).choice["threshold"] == 0.8
+
+
+def test_the_nearest_of_what_is_alike_is_taken() -> None:
+    """By hand: three choices, of which the best and the second are the same to each image."""
+    choices = [{**PLANNED, "threshold": seed} for seed in (0.5, 0.8, 0.6)]
+    hits = np.array([[1, 5, 5], [1, 6, 5], [1, 5, 6]])  # (images, choices)
+    counts = np.stack([hits, np.full_like(hits, 12)], axis=-1)[:, :, None]
+    verdict = choose(choices, counts)
+    assert verdict.choice["threshold"] == 0.6
+    assert verdict.before == pytest.approx(3 / 33)
+    assert verdict.score == pytest.approx(16 / 20)
+
+
+def test_only_what_is_free_is_tried() -> None:
+    choices = around(PLANNED, ["mask_threshold"])
+    assert choices[0] == PLANNED
+    assert {choice["mask_threshold"] for choice in choices} == {0.3, 0.4, 0.5}
+    assert {choice["threshold"] for choice in choices} == {0.5}
+    assert {choice["min_size"] for choice in choices} == {4}
+    assert around(PLANNED, []) == [PLANNED]
+
+
+def test_sizes_are_those_of_the_networks_pixels() -> None:
+    """An image of pixels half as wide: 4 px of the network are 16, which no object has."""
+    foreground = np.zeros((8, 8))
+    foreground[2:5, 2:5] = 0.9
+    scores = torch.tensor(np.stack([1 - foreground, foreground]))
+    truth = (foreground > 0).astype(int)
+    choices = [{**PLANNED, "min_size": size} for size in (2, 4)]
+    found = count(scores, truth, choices, RULE, share=4.0)[:, 0]
+    np.testing.assert_array_equal(found, [[1, 2], [0, 1]])
+
+
+# --- at the end of a training
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    SyntheticCells(12, (48, 40), num_cells=4).write(folder)
+    return folder
+
+
+def plan_of(data: Path, **choices: Any) -> Plan:
+    found = fingerprint(data / "images", data / "labels")
+    return make_plan(found, {"features": [2, 4], "tile_size": 26, "epochs": 1, **choices})
+
+
+def line(data: Path, output: Path, *words: str) -> list[str]:
+    places = ["--images", f"{data}/images", "--labels", f"{data}/labels", "--output", str(output)]
+    return ["train", *places, "--device", "cpu", *words]
+
+
+@pytest.fixture(scope="module")
+def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("fitted") / "bundle"
+    words = ["--features", "2", "4", "--tile-size", "26", "--epochs", "1"]
+    assert main(line(data, output, *words)) == 0
+    return output
+
+
+def ids_of(folder: Path) -> dict[str, Any]:
+    ids: dict[str, Any] = json.loads((folder / "configs/plan.json").read_text())["ids"]
+    return ids
+
+
+def test_a_training_ends_with_the_fit(fitted: Path) -> None:
+    ids = ids_of(fitted)
+    inference = json.loads((fitted / "configs/inference.json").read_text())
+    for id in FREE:
+        assert ids[id]["reason"].startswith("fitted on 3 held-out images: AP 0."), id
+        assert inference[id] == ids[id]["value"]
+    assert ids["reach"]["reason"] == "the median object's radius, px, 2 to 8"
+
+
+def test_the_same_from_python(data: Path, fitted: Path, tmp_path: Path) -> None:
+    """As `python -m monai.bundle run` does it; without a fit the weights are the same."""
+    plan = plan_of(data, fit=False)
+    place = DataFolder.of(data / "images", data / "labels").settings("images", "labels")
+    for name, fit in (("with", True), ("without", False)):
+        folder = lay_bundle(plan, tmp_path / name)
+        UNetTrainWorkflow(folder, **place, device=torch.device("cpu"), fit=fit).run()
+        weights, same = (f / "models/model.pt" for f in (folder, fitted))
+        states = [torch.load(file, weights_only=True) for file in (weights, same)]
+        torch.testing.assert_close(*states, rtol=0, atol=0)
+    planned = plan.to_json()["ids"]
+    for id in FREE:
+        assert ids_of(tmp_path / "with")[id] == ids_of(fitted)[id]
+        assert ids_of(tmp_path / "without")[id] == planned[id]
+
+
+def test_an_image_is_timed_and_nothing_else_changes(data: Path, fitted: Path) -> None:
+    place = DataFolder.of(data / "images", data / "labels").settings("images", "labels")
+    workflow = UNetTrainWorkflow(fitted, **place, device=torch.device("cpu"), minutes=10.0)
+    workflow.initialize()
+    handler = workflow.parser.get_parsed_content("fitting")
+    before = random_state()
+    handler._reserve(Engine(lambda engine, batch: None))
+    torch.testing.assert_close(random_state(), before, rtol=0, atol=0)
+    assert len(handler.items) == 3
+    assert 3 / 60 < handler.budget.reserved_minutes < 1
+
+
+def test_a_resumed_training_fits_again_from_the_plan(
+    data: Path, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(fitted, tmp_path / "copy"))
+    started = []
+
+    def note(choices: Any, counts: Any) -> Any:
+        started.append((choices[0], counts.shape))
+        return choose(choices, counts)
+
+    changed = {"threshold": 0.8, "mask_threshold": 0.3}
+    bundle.write_settings(copy, [], changed, reason="fitted on 3 held-out images: AP 0.9")
+    monkeypatch.setattr("unet_med.fitting.handler.choose", note)
+    assert main(line(data, copy, "--resume", "--epochs", "2")) == 0
+    planned = plan_of(data).ids
+    tried = len(around({id: planned[id].value for id in FREE}, FREE))
+    assert started == [({id: planned[id].value for id in FREE}, (3, tried, 9, 2))]
+
+
+def handler_of(folder: Path, images: int = 3, **more: Any) -> FitObjects:
+    items = [{"image": f"{k}.tif", "label": f"{k}.tif"} for k in range(images)]
+    given: dict[str, Any] = {"training": [], "load": dict, "network": nn.Conv2d(1, 2, 1), **more}
+    return FitObjects(folder, folder / "models/model.pt", items, **given)
+
+
+def test_too_few_images_decide_nothing(tmp_path: Path) -> None:
+    assert handler_of(tmp_path).enabled
+    assert not handler_of(tmp_path, images=2).enabled
+    assert not handler_of(tmp_path, enabled=False).enabled
+    same = [{"image": f"{k}.tif", "label": f"{k}.tif"} for k in range(3)]
+    assert not handler_of(tmp_path, training=same).enabled  # one image serves both
+
+
+def test_what_is_asked_for_stays(data: Path, tmp_path: Path) -> None:
+    plan = plan_of(data, threshold=0.9, min_size=3)
+    folder = lay_bundle(plan, tmp_path / "bundle")
+    planned, free = handler_of(folder)._planned()
+    assert free == ["mask_threshold"]
+    assert planned == {"threshold": 0.9, "mask_threshold": 0.4, "min_size": 3}
+
+
+def test_a_fit_that_fails_leaves_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(lambda engine, batch: None)
+    handler_of(tmp_path / "no-bundle").attach(engine)
+    engine.run([0], 1)
+    assert "objects are not fitted, the planned values stay: 'ids'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("minutes", "seconds", "images", "reserved"),
+    [
+        (10.0, 2.0, 6, (1.25 * 2.0 * 6 + 3) / 60),
+        (1.0, 1.2, 4, (1.25 * 1.2 * 4 + 3) / 60),
+        (1.0, 2.5, 0, 0.0),
+    ],
+)
+def test_time_is_reserved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    minutes: float, seconds: float, images: int, reserved: float,
+) -> None:  # fmt: skip
+    budget = TrainingBudget(torch.optim.SGD([nn.Parameter(torch.ones(1))], 1.0), minutes)
+    handler = handler_of(tmp_path, images=6, budget=budget)
+    monkeypatch.setattr(handler, "_seconds_an_image", lambda *_: seconds)
+    handler._reserve(Engine(lambda engine, batch: None))
+    assert len(handler.items) == images
+    assert budget.reserved_minutes == pytest.approx(reserved)
+
+
+def test_the_reserve_ends_a_training_early() -> None:
+    budget = TrainingBudget(torch.optim.SGD([nn.Parameter(torch.ones(1))], 1.0), 10.0)
+    engine = Engine(lambda engine, batch: None)
+    engine.state.max_epochs, engine.state.epoch_length, engine.state.iteration = 1000, 10, 1
+    budget.elapsed_minutes = 6.0
+    assert budget.fraction(engine) == pytest.approx(0.6)
+    budget.reserve(2.0)
+    assert budget.fraction(engine) == pytest.approx(0.75)

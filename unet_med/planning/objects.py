@@ -1,0 +1,85 @@
+"""How a prediction becomes objects, before held-out images have had their say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.labels import ASKED, min_size
+from unet_med.planning.plan import Decision
+
+SEED, MASK = 0.6, 0.4  # of the nets of `modern`, on training images: see decision 0009
+FARTHEST = 8  # px: what a block must know of its neighbours
+FITTED = "fitted on "
+LEAST = 3  # held-out images: fewer do not tell one choice from another
+
+
+def decide_objects(
+    found: Fingerprint,
+    preset: str,
+    kind: str,
+    dims: int,
+    pixels: Mapping[str, Any],
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Decision]:
+    """`threshold`, `mask_threshold`, `reach` and `min_size` of objects.
+
+    Args:
+        found: what the files say.
+        preset: of the network.
+        kind: of the labels.
+        dims: of the network.
+        pixels: `element_size`, `element_unit` and `scale`, as decided.
+        asked: ids with values that hold.
+    """
+    ids = _planned(found, preset, kind, dims, pixels)
+    held = {id: Decision(value, ASKED) for id, value in (asked or {}).items() if id in ids}
+    seed, mask = ({**ids, **held}[id] for id in ("threshold", "mask_threshold"))
+    if mask.value is not None and "mask_threshold" not in held and seed.value < mask.value:
+        ids["mask_threshold"] = Decision(seed.value, "seeds as dim as this take their own mask")
+    return {**ids, **held}
+
+
+def _planned(
+    found: Fingerprint, preset: str, kind: str, dims: int, pixels: Mapping[str, Any]
+) -> dict[str, Decision]:
+    smallest = min_size(found, kind, dims, pixels)
+    if kind != "instances" or preset != "modern":
+        why = "foreground is where it is the likeliest class"
+        if kind == "instances":
+            why = f"as published with {preset}: {why}"
+        ids = {"threshold": None, "mask_threshold": None, "reach": 0}
+        return {**{id: Decision(value, why) for id, value in ids.items()}, "min_size": smallest}
+    return {
+        "threshold": Decision(SEED, "where an object begins, as most networks of this kind like"),
+        "mask_threshold": Decision(MASK, "what an object takes besides: outlines are dim"),
+        "reach": _reach(smallest.value, dims),
+        "min_size": smallest,
+    }
+
+
+def decide_fit(preset: str, kind: str, held_out: int | None) -> Decision:
+    """`fit`: whether held-out images choose between these and other values.
+
+    Args:
+        preset: of the network.
+        kind: of the labels.
+        held_out: images; None: a list names them.
+    """
+    if kind != "instances" or preset != "modern":
+        return Decision(False, "there is nothing to be fitted to masks and classes")
+    if held_out is not None and held_out < LEAST:
+        return Decision(False, f"fewer than {LEAST} images are held out")
+    return Decision(True, "at the end, held-out images choose how objects are made")
+
+
+def _reach(smallest: int, dims: int) -> Decision:
+    """The radius of the median object, of which `min_size` is a tenth."""
+    median = 10.0 * smallest
+    radius = math.sqrt(median / math.pi) if dims == 2 else float(np.cbrt(0.75 * median / math.pi))
+    value = min(FARTHEST, max(2, round(radius)))
+    return Decision(value, f"the median object's radius, px, 2 to {FARTHEST}")
