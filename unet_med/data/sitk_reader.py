@@ -42,7 +42,7 @@ class SitkReader(FileReader):
         if header_only and not path.is_dir():
             array = _placeholder_for(source)
         else:
-            image = source if path.is_dir() else source.Execute()
+            image = source if path.is_dir() else _pixels(source)
             array = sitk.GetArrayFromImage(image)  # ([Z,] Y, X[, C])
         has_channels = array.ndim > source.GetDimension()
         array = np.moveaxis(array, -1, 0) if has_channels else array
@@ -86,6 +86,19 @@ def _quietly(function: Callable[[str], Any], argument: str) -> Any:
         return function(argument)
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _pixels(reader: Any) -> Any:
+    """Image of a reader that has read the header."""
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        if "spacing" not in str(error):
+            raise
+        raise ValueError(
+            "its header states a pixel size of 0 or none at all, so that it is unknown: write the "
+            "true one there (ElementSpacing of .mha and .mhd), or 1"
+        ) from error
 
 
 def _placeholder_for(reader: Any) -> np.ndarray:

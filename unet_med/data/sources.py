@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from unet_med.data.datalist import look_for_images
 from unet_med.data.file_reader import Volume
 from unet_med.data.list_file import is_list
 from unet_med.data.nifti_reader import NiftiReader
+from unet_med.data.protection import check_checksum, is_gzip
 from unet_med.data.tiff_axes import arrange
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.zarr_reader import Window, import_zarr, is_zarr, open_ome_zarr
@@ -43,6 +45,7 @@ class Source:
         read: gives the pixels of a window inside the image, `(C, [Z,] Y, X)`.
         affine: voxel to world, `(4, 4)`, for indices in the order X, Y, Z; None where it holds
             nothing but `spacing`.
+        spacing_source: what told the pixel size; see `Volume`.
     """
 
     path: Path
@@ -54,6 +57,7 @@ class Source:
     identity: dict[str, Any]
     read: Callable[[Window], np.ndarray]
     affine: np.ndarray | None = None
+    spacing_source: str | None = None
 
 
 def open_source(path: str | Path) -> Source:
@@ -131,6 +135,7 @@ def _open_zarr(path: Path) -> Source:
             "array": _hash(json.dumps(metadata, sort_keys=True, default=str)),
         },
         read=image.read,
+        spacing_source="ngff" if image.unit else "assumed",
     )
 
 
@@ -169,6 +174,8 @@ def _open_nifti(path: Path) -> Source:
         pixels = pixels.reshape(*pixels.shape[: len(index)], -1)
         return _file_order(np.moveaxis(pixels, -1, 0), True)
 
+    if is_gzip(path):  # every window inflates it anyhow
+        check_checksum(path, math.prod(proxy.shape) * proxy.dtype.itemsize)
     if flat and len(proxy.shape) > 2 and proxy.shape[2] != 1:
         raise ValueError(f"{path} of shape {proxy.shape} is neither a plane nor a volume")
     return _from_header(path, header, read)
@@ -193,6 +200,7 @@ def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray
         identity={"bytes": status.st_size, "mtime_ns": status.st_mtime_ns},
         read=read,
         affine=np.asarray(header.affine, dtype=np.float64),
+        spacing_source=header.spacing_source,
     )
 
 

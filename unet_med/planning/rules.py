@@ -14,6 +14,7 @@ from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import decide_labels, min_size
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import as_list, decide_pixel_size, tile_size
+from unet_med.planning.training_facts import decide_trained_on
 
 CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
 DEFAULT_MINUTES = 10.0
@@ -90,6 +91,7 @@ def _decide(
         "validation_fraction": _validation(found, steering, asked),
         "spatial_dims": dims,
         **pixels,
+        "trained_on": decide_trained_on(found),
         "in_channels": Decision(found.cases[0].image.channels, "channels of the first image"),
         "min_size": min_size(found, labels["label_kind"].value, dims.value, size),
         "features": _features(steering.get("features"), dims.value, device),

@@ -170,4 +170,5 @@ def describe(image: MetaTensor) -> dict[str, Any]:
         "pixel_size": [round(float(size), 6) for size in sizes] if unit else None,
         "unit": unit,
         "affine": affine.tolist() if unit else None,
+        **({"notes": notes.splitlines()} if (notes := image.meta.get("notes")) else {}),
     }

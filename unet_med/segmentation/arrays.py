@@ -82,7 +82,7 @@ def meta_of(source: Source) -> dict[str, str]:
     return {
         "filename_or_obj": str(source.path),
         "spatial_unit": source.unit or "um",
-        "spacing_source": "header" if source.unit else "assumed",
+        "spacing_source": source.spacing_source or ("header" if source.unit else "assumed"),
     }
 
 
