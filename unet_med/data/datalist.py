@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unet_med.data.cases import Case, files_of, shown
 from unet_med.data.channels import group_channels
 from unet_med.data.folder_files import RESULTS, image_files, without_endings, without_results
-from unet_med.data.list_file import is_list, read_list
+from unet_med.data.list_file import declared_count, is_list, read_list
 from unet_med.data.pairing import pair_by_name
 
 if TYPE_CHECKING:
@@ -224,6 +224,8 @@ def _of_list(path: Path) -> Listing:
         return Listing(sections[section], (_about(path, section, sections),))
     held = [{**item, "section": "validation"} for item in sections.get("validation", [])]
     notes = [_about(path, "training", sections)]
+    if (count := declared_count(path)) not in (None, len(training)):
+        notes.append(f"it says that there are {count} (numTraining)")
     if held:
         notes.append(f"{len(held)} of its 'validation' {HELD_OUT}")
     elif _folds(training, 0)[1]:

@@ -92,7 +92,7 @@ def _decide(
         "spatial_dims": dims,
         **pixels,
         "trained_on": decide_trained_on(found),
-        "in_channels": Decision(found.cases[0].image.channels, "channels of the first image"),
+        "in_channels": _channels(found),
         "min_size": min_size(found, labels["label_kind"].value, dims.value, size),
         "features": _features(steering.get("features"), dims.value, device),
         "seed": _asked_or(steering, "seed", 0, "the usual one"),
@@ -136,6 +136,17 @@ def _dims(found: Fingerprint, asked: int | None) -> Decision:
                 "volumes: leave it out, or train on planes with --dims 2"
             )
     return Decision(3, ASKED if asked else "the images are volumes")
+
+
+def _channels(found: Fingerprint) -> Decision:
+    first, *others = (case.image for case in found.cases)
+    for other in others:
+        if other.channels != first.channels:
+            raise ValueError(
+                f"image {other.name} has {other.channels} channel(s), {first.name} "
+                f"{first.channels}: save all alike, grey, RGB, or without transparency"
+            )
+    return Decision(first.channels, "channels of the images")
 
 
 def _planes(found: Fingerprint) -> list[int]:
