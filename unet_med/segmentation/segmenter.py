@@ -106,6 +106,13 @@ class Segmenter:
         return next(self.network.parameters()).dtype
 
     @property
+    def choice(self) -> dict[str, Any]:
+        """What the bundle's reader takes of files that hold several; see `open_source`."""
+        parser = self._parser()
+        reader = parser.get_parsed_content("reader") if "reader" in parser else None
+        return dict(getattr(reader, "choice", {}))
+
+    @property
     def tiling(self) -> Tiling:
         """Geometry of the network, px.
 
