@@ -17,6 +17,7 @@ from unet_med.data.channels import group_channels
 from unet_med.data.folder_files import RESULTS, image_files, without_endings, without_results
 from unet_med.data.list_file import declared_count, is_list, read_list
 from unet_med.data.pairing import pair_by_name
+from unet_med.data.planned_pairs import pairs_of_plan
 
 if TYPE_CHECKING:
     from unet_med.data.file_reader import FileReader
@@ -78,6 +79,7 @@ def find_pairs(
     stacks: bool = False,
     *,
     reader: FileReader | None = None,
+    plan: str | Path | None = None,
 ) -> list[Item]:
     """Pair images with labels of the same name.
 
@@ -91,6 +93,7 @@ def find_pairs(
             not needed for a data list, nor where labels lie beside their images.
         stacks: make one item of each plane of a multi-plane file (for 2-D networks).
         reader: counts the planes of the images; `AutoReader` by default.
+        plan: of a bundle, whose pairs are taken by name where there are no images.
 
     Returns:
         Items `{"image": path, "label": path}`, in the order of their names; those of a list's
@@ -101,6 +104,8 @@ def find_pairs(
         ValueError: an image without a label, two labels of one name, or with `stacks` a label
             of more or fewer planes; names the file.
     """
+    if plan and not Path(images).exists() and (known := pairs_of_plan(images, plan, stacks=stacks)):
+        return known
     items = look_for_pairs(images, labels).items
     return _split_stacks(items, reader) if stacks else items
 
