@@ -100,6 +100,23 @@ def test_a_bundle_names_its_pairs_without_its_data(cohort: Path, tmp_path: Path)
         data.find_pairs(tmp_path / "other", tmp_path, **known)
 
 
+def test_several_files_are_resumed_and_compared(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One more epoch; then one sequence of one patient has changed."""
+    import shutil
+
+    folder = Path(shutil.copytree(cohort, tmp_path / "copy"))
+    words = ["train", "--images", folder / "list.json", "--output", folder / "b", "--resume"]
+    assert run(*words, "--epochs", 2, "--device", "cpu") == 0
+    assert json.loads((folder / "b/models/training.json").read_text())["epochs"] == 2
+    write(folder / "p1_t2.nii.gz", np.zeros(SIDES, np.int16))
+    capsys.readouterr()
+    assert run(*words, "--epochs", 3) == 2
+    error = capsys.readouterr().err
+    assert f"{folder}/p1_t1ce.nii.gz, {folder}/p1_t2.nii.gz is not the file p1_flair" in error
+
+
 def test_a_share_to_validate_on_is_refused_where_the_list_says_which(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

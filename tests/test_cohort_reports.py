@@ -207,7 +207,7 @@ RIGHT: dict[str, tuple[Write, Write]] = {
     "a mask with a table of colours": (tiff, table_of_colours),  # QuPath #993
     "one bit, 0 is white": (tiff, ink_on_white),  # scikit-image #1940
     "suffixes in capitals": (capitals, png_mask),  # webknossos-libs #1099
-    "pyramids": (levels(grey), levels(mask)),  # tifffile #140
+    "pyramids": (levels(grey), levels(mask)),  # tiatoolbox #452
     "cases that end in _0000": (  # nnU-Net #193
         named_like_channels(grey),
         named_like_channels(mask),
