@@ -77,6 +77,47 @@ def test_a_bundle_trains_and_validates_as_its_list_says(cohort: Path) -> None:
     assert [case_name(item["image"]) for item in held] == ["p2"]
 
 
+def test_a_bundle_names_its_pairs_without_its_data(cohort: Path, tmp_path: Path) -> None:
+    """Copied alone, and asked as a script would that knows of no data; planes are counted too."""
+    import shutil
+
+    from monai.bundle import ConfigParser
+
+    shutil.copytree(cohort / "b", tmp_path / "b")
+    parser = ConfigParser()
+    parser.read_config(str(tmp_path / "b/configs/train.json"))
+    parser["bundle_root"] = str(tmp_path / "b")
+    found = parser.get_parsed_content("pairs")
+    real = data.find_pairs(cohort / "list.json")
+    assert [case_name(item["image"]) for item in found] == [case_name(i["image"]) for i in real]
+    assert [Path(item["label"]).name for item in found] == [Path(i["label"]).name for i in real]
+    assert found[0]["image"] == [
+        f"{tmp_path}/b/data/p0_{sequence}.nii.gz" for sequence in SEQUENCES
+    ]
+    known = {"plan": tmp_path / "b/configs/plan.json"}
+    planes = data.find_pairs(tmp_path / "elsewhere/list.json", stacks=True, **known)
+    assert [item["slice"] for item in planes] == list(range(SIDES[2])) * 3
+    with pytest.raises(FileNotFoundError, match="other does not exist"):
+        data.find_pairs(tmp_path / "other", tmp_path, **known)
+
+
+def test_several_files_are_resumed_and_compared(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One more epoch; then one sequence of one patient has changed."""
+    import shutil
+
+    folder = Path(shutil.copytree(cohort, tmp_path / "copy"))
+    words = ["train", "--images", folder / "list.json", "--output", folder / "b", "--resume"]
+    assert run(*words, "--epochs", 2, "--device", "cpu") == 0
+    assert json.loads((folder / "b/models/training.json").read_text())["epochs"] == 2
+    write(folder / "p1_t2.nii.gz", np.zeros(SIDES, np.int16))
+    capsys.readouterr()
+    assert run(*words, "--epochs", 3) == 2
+    error = capsys.readouterr().err
+    assert f"{folder}/p1_t1ce.nii.gz, {folder}/p1_t2.nii.gz is not the file p1_flair" in error
+
+
 def test_a_share_to_validate_on_is_refused_where_the_list_says_which(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

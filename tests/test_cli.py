@@ -209,7 +209,11 @@ def corrupt_image(folder: Path) -> None:
         (drop_label, [], r"image cells_001.tif has no label of the same name"),
         (cut_label, [], "label cells_001.tif has shape (72, 61), its image cells_001.tif (72, 64)"),
         (empty_images, [], "holds no images"),
-        (colour_image, [], "image cells_001.tif has 3 channels (RGB or RGBA), the network takes 1"),
+        (
+            colour_image,
+            [],
+            "image images/cells_001.tif has 3 channel(s), images/cells_000.tif 1: save all alike",
+        ),
         (nan_image, [], "image cells_001.tif holds NaN or infinite pixels"),
         (float_label, [], "cells_001.tif"),
         (corrupt_image, [], "cells_001.tif"),

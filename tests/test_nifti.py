@@ -278,7 +278,7 @@ def test_conformance_files(shared):
         np.testing.assert_array_equal(ours, theirs)
         assert ours.dtype == theirs.dtype.newbyteorder("=")
         np.testing.assert_allclose(meta["affine"], image.affine)
-    refused(folder / "row_major.dconn.nii", "Cifti2Image, not an image on a grid")
+    refused(folder / "row_major.dconn.nii", "Cifti2 data, not an image on a grid")
 
 
 @pytest.mark.data

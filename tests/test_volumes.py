@@ -411,10 +411,10 @@ def test_a_lack_of_memory_means_smaller_tiles(
     [
         ({"network_def": {"_target_": "unet_med.networks.unet", "features": [4, 8],
           "out_channels": 3, "norm": "instance"}}, "computes statistics over the whole image"),
-        ({"inferer": {"_target_": "monai.inferers.SimpleInferer"}}, "is SimpleInferer; only"),
+        ({"inferer": {"_target_": "monai.inferers.SimpleInferer"}}, r"is monai\S+SimpleInferer;"),
         ({"preprocessing": {"_target_": "monai.transforms.Compose", "transforms": [
             {"_target_": "monai.transforms.ScaleIntensityd", "keys": "image"}]}},
-         "preprocessing has ScaleIntensityd"),
+         "preprocessing of inference.json has monai.*ScaleIntensityd"),
         ({"in_channels": 2}, "has 1 channels, the network takes 2"),
     ],
 )  # fmt: skip
@@ -683,8 +683,7 @@ def test_instances_are_those_of_the_whole_volume(
         (["a.tif", "b.tif"], "out.ome.zarr", [], "2 images given; out.ome.zarr is made of one"),
         (["in.ome.zarr"], "out.ome.zarr", ["--shard", "4/4"], "'4/4' is not I/N with I from 0"),
         (["missing.tif"], "out.ome.zarr", [], "missing.tif does not exist"),
-        (["in.ome.tif"], "out.ome.zarr", ["--series", "1"], "--series has no effect block by"),
-        (["in.ome.tif"], "out.ome.zarr", ["--pixel-size", "1"], "--pixel-size has no effect"),
+        (["in.ome.tif"], "out.ome.zarr", ["--fail-fast"], "--fail-fast has no effect block by"),
     ],
 )
 def test_the_command_refuses_in_a_sentence(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 def user_error(error: BaseException | None) -> BaseException | None:
     """The error in a chain whose text is for the user: about a value, a file or a package.
@@ -46,4 +48,6 @@ def _text(error: BaseException) -> str:
 def befalls_all(error: BaseException) -> bool:
     """Whether an error would occur with every image: no file can be written, no package found."""
     found = user_error(error)
+    if isinstance(found, OSError) and found.errno == errno.ENAMETOOLONG:
+        return False
     return isinstance(found, (OSError, ImportError)) and not isinstance(found, FileNotFoundError)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.cli.device import choose_device
+from unet_med.cli.options import choice_of
 from unet_med.cli.saying import result, say
 from unet_med.cli.shard import shard_of
 from unet_med.segmentation import Segmenter, Volume
@@ -43,6 +44,7 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
     settings: dict[str, Any] = {}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
+    settings |= {f"reader::{name}": value for name, value in choice_of(args).items()}
     wanted = {"instances": args.instances, "probabilities": args.probabilities}
     outputs = ["mask", *(name for name, yes in wanted.items() if yes)]
     # Looked at before the job, which another process may be publishing: it is there first.
@@ -82,7 +84,7 @@ def _check_sides(job: BlockJob, block: Sequence[int] | None, tile: int | None) -
     if (block is None or tuple(block) == job.layout.block) and tile is None:
         return
     segmenter = Segmenter(job.bundle, device=job.device, trust=job.trust, **job.settings)
-    volume = Volume(segmenter, open_source(job.source), job.statistics)
+    volume = Volume(segmenter, open_source(job.source, **job.choice), job.statistics)
     layout = choose_layout(volume, block or job.layout.block)
     sides = choose_tile(layout, volume, job.tile if tile is None else tile, job.threads)
     for name, asked, planned in (

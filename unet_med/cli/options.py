@@ -49,7 +49,6 @@ _CHOICE = (
         "series of TIFFs with several, from 0; or the UID of one DICOM series in a folder",
         id="reader::series",
         resumed="same",
-        blocks=False,
         type=lambda text: text if "." in text else int(text),
         metavar="N|UID",
     ),
@@ -59,7 +58,6 @@ _CHOICE = (
             f"{name} of TIFFs with several, from 0",
             id=f"reader::{name}",
             resumed="same",
-            blocks=False,
             **_NUMBER,
         )
         for name in ("time", "channel")
@@ -69,7 +67,6 @@ _CHOICE = (
         "names of the axes of TIFFs that do not say them, such as CYX for channels, YXC, or ZYX",
         id="reader::axes",
         resumed="same",
-        blocks=False,
         metavar="AXES",
     ),
     option(
@@ -77,7 +74,6 @@ _CHOICE = (
         "pixel size in um of images whose files do not say it, such as PNG: one, or X Y [Z]",
         id="reader::pixel_size",
         resumed="same",
-        blocks=False,
         type=float,
         nargs="+",
         metavar="UM",
@@ -388,7 +384,7 @@ COMMANDS = (
             ),
             replace(_CLASS_NAMES, id=None, resumed=None),
             *(
-                replace(each, help=f"{each.help}, as the images were read", blocks=None)
+                replace(each, help=f"{each.help}, as the images were read")
                 for each in _CHOICE
                 if each.dest in ("time", "axes")
             ),
@@ -512,17 +508,12 @@ def refuse_without_effect(args: argparse.Namespace, *, by_blocks: bool = False) 
                 "give --output NAME.ome.zarr or NAME.ome.tif"
             )
         if each.blocks is False and by_blocks:
-            raise ValueError(f"{each.name} has no effect block by block, {_instead(each)}")
+            raise ValueError(
+                f"{each.name} has no effect block by block, where there is one image and every "
+                "failure ends the run: leave it out"
+            )
         if each.needs and getattr(args, each.needs[0]) != each.needs[1]:
             raise ValueError(f"{each.name} has no effect without {each.needs[1]}: leave it out")
-
-
-def _instead(each: Option) -> str:
-    if each.name == "--dicom-seg":
-        return "where images are no DICOM series: leave it out"
-    if each in _CHOICE:
-        return "where a file is taken as it is: save the image that you mean in a file of its own"
-    return "where there is one image and every failure ends the run: leave it out"
 
 
 def _options_of(args: argparse.Namespace) -> Iterator[Option]:

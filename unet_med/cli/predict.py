@@ -59,7 +59,7 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
     """Which images are segmented whole, and which block by block, each with its output.
 
     Block by block go: the image of an output that is a file or an OME-Zarr; every OME-Zarr; and
-    a TIFF that takes more than half of the free memory, if none of several images in it is chosen.
+    a TIFF that takes more than half of the free memory.
 
     Args:
         args: of the command line.
@@ -76,7 +76,7 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
         _check_mask(args, images)
         return images, []
     single = [path for path in images if isinstance(path, str)]
-    large = [path for path in single if _is_zarr(path) or (not choice_of(args) and _is_large(path))]
+    large = [path for path in single if _is_zarr(path) or _is_large(path)]
     names = {path: _name(path, args) + "_mask" for path in large}
     suffixes = {path: ".ome.zarr" if _is_zarr(path) else ".tif" for path in large}
     outputs = [str(Path(args.output) / f"{names[path]}{suffixes[path]}") for path in large]

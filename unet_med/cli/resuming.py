@@ -12,6 +12,7 @@ from unet_med import bundle
 from unet_med.bundle.literals import literal
 from unet_med.cli.options import TRAIN
 from unet_med.data import find_pairs, sha256
+from unet_med.data.cases import files_of
 
 
 def prepare(
@@ -80,9 +81,10 @@ def _check_data(args: argparse.Namespace, begun: Sequence[Mapping[str, Any]], ou
     for pair, case in zip(pairs, begun, strict=True):
         for part in ("image", "label"):
             if sha256(pair[part]) != case[part]["sha256"]:
+                files = ", ".join(files_of(pair[part]))
                 raise ValueError(
-                    f"{pair[part]} is not the file {case[part]['name']} that {output} was begun "
-                    "with: bring that back, or train into another folder"
+                    f"{files} is not the file {case[part]['name']} that {output} was begun with: "
+                    "bring that back, or train into another folder"
                 )
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from unet_med.data.cases import Case, files_of, shown
 from unet_med.data.channels import group_channels
 from unet_med.data.folder_files import RESULTS, image_files, without_endings, without_results
-from unet_med.data.list_file import is_list, read_list
+from unet_med.data.list_file import declared_count, is_list, read_list
 from unet_med.data.pairing import pair_by_name
+from unet_med.data.planned_pairs import pairs_of_plan
 
 if TYPE_CHECKING:
     from unet_med.data.file_reader import FileReader
@@ -82,6 +83,7 @@ def find_pairs(
     *,
     reader: FileReader | None = None,
     orientation: str | None = None,
+    plan: str | Path | None = None,
 ) -> list[Item]:
     """Pair images with labels of the same name.
 
@@ -96,6 +98,7 @@ def find_pairs(
         stacks: make one item of each plane of a multi-plane file (for 2-D networks).
         reader: counts the planes of the images; `AutoReader` by default.
         orientation: in which the planes of a volume are counted; None: in its file's own.
+        plan: of a bundle, whose pairs are taken by name where there are no images.
 
     Returns:
         Items `{"image": path, "label": path}`, in the order of their names; those of a list's
@@ -106,6 +109,10 @@ def find_pairs(
         ValueError: an image without a label, two labels of one name, or with `stacks` a label
             of more or fewer planes; names the file.
     """
+    if plan and not Path(images).exists():
+        known = pairs_of_plan(images, plan, stacks=stacks, orientation=orientation)
+        if known:
+            return known
     items = look_for_pairs(images, labels).items
     return _split_stacks(items, reader, orientation) if stacks else items
 
@@ -197,6 +204,8 @@ def _of_list(path: Path) -> Listing:
         return Listing(sections[section], (_about(path, section, sections),))
     held = [{**item, "section": "validation"} for item in sections.get("validation", [])]
     notes = [_about(path, "training", sections)]
+    if (count := declared_count(path)) not in (None, len(training)):
+        notes.append(f"it says that there are {count} (numTraining)")
     if held:
         notes.append(f"{len(held)} of its 'validation' {HELD_OUT}")
     elif len({str(item.get("fold")) for item in training}) > 1:

@@ -17,6 +17,18 @@ from monai.utils.misc import ensure_tuple
 from unet_med.data import protection
 from unet_med.data.grids import Grid, turn_of_channel
 
+_SIGNATURES: tuple[tuple[tuple[str, ...], tuple[bytes, ...], str], ...] = (
+    ((".gz", ".tgz"), (b"\x1f\x8b",), "compressed by gzip"),
+    ((".png",), (b"\x89PNG",), "a PNG picture"),
+    ((".jpg", ".jpeg"), (b"\xff\xd8\xff",), "a JPEG picture"),
+    ((".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "a TIFF"),
+    ((".nii",), (b"\x5c\1\0\0", b"\0\0\1\x5c"), "a NIfTI that is not compressed"),
+    ((".nrrd",), (b"NRRD000",), "an NRRD"),
+    ((".npy",), (b"\x93NUMPY",), "a NumPy array"),
+    ((), (b"PK\3\4",), "a ZIP archive"),
+    ((), (b"\x89HDF",), "an HDF5 file"),
+)  # suffixes, first bytes, name
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -122,7 +134,10 @@ class FileReader(ImageReader):
         try:
             return _checked(self.load(path, header_only=header_only))
         except Exception as error:
-            raise ValueError(f"cannot read {path} as {self.kind}: {_reason(error)}") from error
+            other = _other_content(path)
+            raise ValueError(
+                f"cannot read {path} as {self.kind}: {_reason(error)}{other}"
+            ) from error
 
     @abstractmethod
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
@@ -150,7 +165,7 @@ def _checked(volume: Volume) -> Volume:
     if len(volume.spatial_shape) not in (2, 3) or 0 in array.shape:
         raise ValueError(f"shape {volume.spatial_shape} is not 2 or 3 spatial axes of 1 px or more")
     if not np.isfinite(volume.affine).all():
-        raise ValueError("its affine holds values that are not finite")
+        raise ValueError("its affine is not finite: its header states a pixel size of 0, or none")
     return replace(volume, array=array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
@@ -158,8 +173,27 @@ def _reason(error: Exception) -> str:
     """Text of an exception in one line of bounded length."""
     text = " ".join(str(error).split()) or "no reason given"
     if not isinstance(error, ValueError):
-        text = f"it is damaged or not supported ({type(error).__name__}: {text})"
+        text = f"it is damaged or not supported ({text})"
     return text if len(text) <= 400 else text[:397] + "..."
+
+
+def _other_content(path: Path) -> str:
+    """Advice where a file is, by its first bytes, of another format than its name says."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        head = file.read(8)
+    for suffixes, starts, what in _SIGNATURES:
+        if head.startswith(starts) and not path.name.lower().endswith(suffixes):
+            return f"; by its content it is {what}: {_way_out(path, suffixes)}"
+    return ""
+
+
+def _way_out(path: Path, suffixes: tuple[str, ...]) -> str:
+    if not suffixes:
+        return "save the image in it in one of the formats that are read"
+    plain = path.name[:-3] if suffixes[0] == ".nii" and path.name.lower().endswith(".gz") else None
+    return f"rename it to {plain or path.name + suffixes[0]}"
 
 
 def _as_channels(volumes: Sequence[Volume], paths: Sequence[Path], *, header_only: bool) -> Volume:

@@ -29,6 +29,10 @@ def image_files(images: str | Path) -> list[Path]:
     if not path.exists() and not path.is_symlink():  # a link without target fails when it is read
         raise FileNotFoundError(f"{path} does not exist")
     found = format_of(path)
+    if path.is_file() and found is None:
+        raise ValueError(
+            f"{path} has no suffix of an image ({' '.join(SUFFIXES)}), nor of a data list (.json)"
+        )
     if not path.is_dir() or (found and found.is_folder):  # a folder that is one image
         return [path]
     files = sorted(file for file in path.iterdir() if _is_image(file))

@@ -29,6 +29,7 @@ class LabelSummary:
         blobs: of few values, where they lie; None: nobody looked.
         centres: of each value its mean place along `(X, Y[, Z])`, px, `(values, 3)`; None: they
             are more than classes can be.
+        wrapped: numbers of objects that 8 bits do not hold began anew.
     """
 
     values: np.ndarray
@@ -39,6 +40,7 @@ class LabelSummary:
     smeared: bool = False
     blobs: Blobs | None = None
     centres: np.ndarray | None = None
+    wrapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
         smeared=_smeared(label, values, counts),
         blobs=_blobs(label.squeeze()) if few and label.squeeze().ndim > 1 else None,
         centres=_centres(label, values) if classes and label.ndim in (2, 3) else None,
+        wrapped=_wrapped(label, values),
     )
 
 
@@ -112,7 +115,8 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
         labels: label images, any shape, or their summaries; taken one at a time.
 
     Returns:
-        `"mask"`: at most two values in all, or 1 in some images and 255 in others. `"classes"`:
+        `"mask"`: at most two values in all, or one a file besides 0, of 1 and those from 100 to
+        255, as programs write white. `"classes"`:
         a dozen or fewer integers that repeat from image to image (255, the ignore label, aside)
         and are no numbers of objects. Else `"instances"`.
 
@@ -122,7 +126,8 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
     found = [_summary(label, blobs=k < LOOKED_AT) for k, label in enumerate(labels)]
     values = [set(label.values.tolist()) for label in found]
     union = set().union(*values)
-    if len(union) <= 2 or (union <= {0, 1, 255} and not any({1, 255} <= one for one in values)):
+    two = all(len(one - {0}) <= 1 for one in values)
+    if len(union) <= 2 or (two and all(v in (0, 1) or 100 <= v <= 255 for v in union)):
         return "mask"
     classes = [found - {0, 255} for found in values if found - {0, 255}]
     shared = set.intersection(*classes) if classes else set()
@@ -168,6 +173,16 @@ def check_labels(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
     """
     for label, name in zip(labels, names, strict=True):
         count = len(label.values)
+        if label.values[0] < -1:
+            raise ValueError(
+                f"label {name} holds the value {label.values[0]:g}: labels are 0 and above, and -1 "
+                "marks ignored pixels; is it an image, such as a CT?"
+            )
+        if label.wrapped:
+            raise ValueError(
+                f"label {name} holds each of 1 to 255 in 8 bits, and more objects than that: the "
+                "numbers above 255 began anew at 0; export it with 16 bits"
+            )
         if label.smeared:
             raise ValueError(
                 f"label {name} looks like a mask with smeared edges: most of its pixels are near "
@@ -311,6 +326,15 @@ def _neighbours(label: np.ndarray, values: np.ndarray) -> tuple[int, float]:
             differ += np.bincount(side[touch], minlength=len(values))
     share = (differ / np.maximum(pairs, 1))[values > 0]
     return int((differ > 0).sum()), float(np.median(share)) if share.size else 0.0
+
+
+def _wrapped(label: np.ndarray, values: np.ndarray) -> bool:
+    """Whether an 8-bit label uses all numbers, and has more pieces than these by a tenth."""
+    if label.dtype.itemsize != 1 or len(values) != 256:
+        return False
+    from scipy import ndimage
+
+    return bool(ndimage.label(label)[1] > 1.1 * (len(values) - 1))
 
 
 def _blobs(label: np.ndarray) -> Blobs:

@@ -23,6 +23,13 @@ SECTIONS = {
 }
 
 
+def declared_count(path: Path) -> int | None:
+    """`numTraining` of the lists of the Decathlon and of nnU-Net; None where there is none."""
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    count = content.get("numTraining") if isinstance(content, dict) else None
+    return count if isinstance(count, int) else None
+
+
 def is_list(path: Any) -> bool:
     """Whether a path names a data list."""
     return isinstance(path, str | Path) and Path(path).suffix.lower() == ".json"
@@ -82,12 +89,18 @@ def _item(entry: Any, path: Path) -> Item:
             raise ValueError(
                 f"data list {path}: the {key} of {entry!r} is no file, nor a list of some"
             )
-        found: Case = [str(path.parent / name) for name in names]  # an absolute one stays
+        found: Case = [_file(path.parent, name) for name in names]
         found = _with_channels(found[0]) if len(found) == 1 else found
         if key == "label" and not isinstance(found, str):
             raise ValueError(f"data list {path}: {entry!r} has {len(found)} labels: give one")
         item[key] = found
     return item
+
+
+def _file(folder: Path, name: str) -> str:
+    """A file that a list names, relative to its folder or absolute; Windows has backslashes."""
+    file, plain = folder / name, folder / name.replace("\\", "/")
+    return str(plain if plain.exists() and not file.exists() else file)
 
 
 def _with_channels(file: str) -> Case:

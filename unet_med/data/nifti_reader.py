@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ from monai.data.image_reader import NibabelReader
 
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import NIFTI
-from unet_med.data.protection import check_nifti
+from unet_med.data.protection import check_nifti, is_gzip, whole_gzip
 
 _UNITS = {"micron": ("um", 1.0), "mm": ("mm", 1.0), "meter": ("mm", 1e3), "unknown": ("mm", 1.0)}
 
@@ -42,13 +46,16 @@ class NiftiReader(FileReader, NibabelReader):
         """Read one file; see the class."""
         import nibabel as nib
 
-        check_nifti(path, self.max_bytes)
-        image: Any = NibabelReader.read(self, path)
-        image = type(image)(image.dataobj, nib.load(path).affine, image.header)  # type: ignore[attr-defined]
-        if header_only:
-            pixels = placeholder(image.shape, image.get_data_dtype())
-            image = type(image)(pixels, image.affine, image.header)
-        array, meta = NibabelReader.get_data(self, image)
+        with _quiet():
+            check_nifti(path, self.max_bytes)
+            image: Any = nib.load(path, **self.kwargs)
+        self.filenames = (path,)
+        affine, known = _known_sizes(image.affine, _states_sizes(path, type(image.header)))
+        pixels = placeholder(image.shape, image.get_data_dtype()) if header_only else image.dataobj
+        with nullcontext() if header_only or not is_gzip(path) else whole_gzip(path) as stream:
+            if stream is not None:
+                pixels = type(image).from_stream(stream).dataobj
+            array, meta = NibabelReader.get_data(self, type(image)(pixels, affine, image.header))
         unit, factor = _UNITS[image.header.get_xyzt_units()[0]]
         channel_dim = meta["original_channel_dim"]
         has_channels = not np.isnan(channel_dim)
@@ -56,4 +63,36 @@ class NiftiReader(FileReader, NibabelReader):
         affine = np.diag([factor, factor, factor, 1.0]) @ meta["affine"]
         # Without a code nibabel supposes that X runs to the left: a habit, which no file states.
         placed = any(int(image.header[f"{form}_code"]) for form in ("sform", "qform"))
-        return Volume(array, has_channels, affine, unit, "nifti" if placed else "pixdim")
+        source = ("nifti" if placed else "pixdim") if known else "assumed"
+        return Volume(array, has_channels, affine, unit, source)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without nibabel's lines on what it repairs in a header; see `_states_sizes`."""
+    logger = logging.getLogger("nibabel.global")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _known_sizes(affine: np.ndarray, stated: bool) -> tuple[np.ndarray, bool]:
+    """An affine without axes of no length, which nibabel refuses, and whether all had one."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    known = np.isfinite(sizes) & (sizes > 0)
+    if not known.all():
+        affine = np.diag([*np.where(known, sizes, 1.0), 1.0])
+    return affine, stated and bool(known.all())
+
+
+def _states_sizes(path: Path, header_class: Any) -> bool:
+    """Whether a header states pixel sizes; nibabel makes 1 of 0, and positive what is negative."""
+    with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
+        header = header_class(file.read(header_class.template_dtype.itemsize), check=False)
+    if header["sform_code"] > 0:  # the affine is that, and has sizes of its own
+        return True
+    sizes = header["pixdim"][1:4][: max(2, min(3, int(header["dim"][0])))]
+    return bool((np.isfinite(sizes) & (sizes > 0)).all())

@@ -10,6 +10,8 @@ import numpy as np
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import PICTURE
 
+ORIENTATION = 0x0112  # of EXIF; 1: as the pixels lie
+
 
 class PictureReader(FileReader):
     """MONAI reader for PNG, JPEG and BMP with all their bits and channels, through Pillow.
@@ -32,11 +34,28 @@ class PictureReader(FileReader):
         with Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
             if (frames := getattr(picture, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {frames} pictures; save one a file")
+            if (turned := _orientation(picture)) not in (0, 1):
+                raise ValueError(
+                    f"its EXIF data say to show it turned (orientation {turned}), which some "
+                    "programs do and others do not, so its label may lie either way: save it turned"
+                )
             self.require_memory(picture.width * picture.height * 8)
             array = _placeholder_for(picture) if header_only else _pixels(picture, path)
         has_channels = array.ndim == 3
         array = array.transpose(2, 1, 0) if has_channels else array.T  # ([C,] X, Y)
         return Volume(array, has_channels, np.eye(4), "um", "assumed")
+
+
+def _orientation(picture: Any) -> int:
+    """How the header says to show a picture; its pixels are not decoded for that."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(picture.info.get("exif", b""))
+        return int(exif.get(ORIENTATION, 1))
+    except Exception:  # damaged data say nothing
+        return 1
 
 
 def _placeholder_for(picture: Any) -> np.ndarray:

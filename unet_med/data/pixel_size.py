@@ -120,6 +120,6 @@ def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:
     if (sizes <= 0).any() or np.abs(matrix - np.diag(sizes)).max() > 1e-5 * sizes.max():
         raise ValueError(
             f"affine {matrix.tolist()} rotates or flips, which {kind} cannot say; "
-            "save as .nii.gz, or bring the image to RAS first (Orientationd)"
+            "save as .nii.gz, or bring the image to RAS first"
         )
     return float(sizes[2]), float(sizes[1]), float(sizes[0])

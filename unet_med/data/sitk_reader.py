@@ -40,15 +40,27 @@ class SitkReader(FileReader):
         if path.is_dir() or path.name.lower().endswith(DICOM):
             return load_series(path, self.series_id, self.max_bytes, header_only=header_only)
         source = open_itk(path, self.max_bytes)
-        if header_only:
-            array = _placeholder_for(source)
-        else:
-            array = sitk.GetArrayFromImage(source.Execute())  # ([Z,] Y, X[, C])
+        array = (  # ([Z,] Y, X[, C])
+            _placeholder_for(source) if header_only else sitk.GetArrayFromImage(_pixels(source))
+        )
         has_channels = array.ndim > source.GetDimension()
         array = np.moveaxis(array, -1, 0) if has_channels else array
         first = int(has_channels)
         array = array.transpose(*range(first), *range(array.ndim - 1, first - 1, -1))
         return Volume(array, has_channels, _affine(source), "mm", "header")
+
+
+def _pixels(reader: Any) -> Any:
+    """Image of a reader that has read the header."""
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        if "spacing" not in str(error):
+            raise
+        raise ValueError(
+            "its header states a pixel size of 0 or none at all, so that it is unknown: write the "
+            "true one there (ElementSpacing of .mha and .mhd), or 1"
+        ) from error
 
 
 def _placeholder_for(reader: Any) -> np.ndarray:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ from unet_med.data.file_reader import Volume
 from unet_med.data.grids import Grid, Turn, turn_of_channel
 from unet_med.data.list_file import is_list
 from unet_med.data.nifti_reader import NiftiReader
-from unet_med.data.tiff_axes import arrange
+from unet_med.data.protection import check_checksum, is_gzip
+from unet_med.data.tiff_axes import arrange, checked, named
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.zarr_reader import Window, import_zarr, is_zarr, open_ome_zarr
 
 __all__ = ["Source", "open_source"]
+
+Choice = Mapping[str, Any]  # arguments of `AutoReader`
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Source:
     spacing_source: str | None = None
 
 
-def open_source(path: str | Path) -> Source:
+def open_source(path: str | Path, **choice: Any) -> Source:
     """Open an image without reading its pixels.
 
     OME-Zarr (NGFF 0.4 and 0.5) and tiled TIFF read the chunks that a window touches; a NIfTI
@@ -69,6 +73,8 @@ def open_source(path: str | Path) -> Source:
     Args:
         path: an OME-Zarr folder, or a `.tif`, `.tiff`, `.nii` or `.nii.gz` file; or a data list
             (JSON) whose one image to predict has its channels in several of these.
+        choice: which image of a TIFF with several, names of its axes, and the pixel size of a file
+            without one; see `AutoReader`.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -79,21 +85,21 @@ def open_source(path: str | Path) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if is_list(path):
-        return _open_list(path)
+        return _open_list(path, choice)
     name = path.name.lower()
     if is_zarr(path):
-        return _open_zarr(path)
+        return _open_zarr(path, choice)
     if name.endswith(TiffReader.suffixes):
-        return _open_tiff(path)
+        return _open_tiff(path, choice)
     if name.endswith(NiftiReader.suffixes):
-        return _open_nifti(path)
+        return _open_nifti(path, choice)
     raise ValueError(
         f"{path} cannot be read window by window; give an OME-Zarr folder, .tif, .tiff, .nii or "
         f".nii.gz"
     )
 
 
-def _open_list(path: Path) -> Source:
+def _open_list(path: Path, choice: Choice) -> Source:
     """The one image of a data list, whose files hold its channels."""
     items = look_for_images(path).items
     if len(items) != 1:
@@ -101,8 +107,8 @@ def _open_list(path: Path) -> Source:
             f"{path} lists {len(items)} images, and block by block takes one: list that alone"
         )
     files = files_of(items[0]["image"])
-    sources = [open_source(file) for file in files]
-    heads = [_header(Path(file)) for file in files]
+    sources = [open_source(file, **choice) for file in files]
+    heads = [_header(Path(file), choice) for file in files]
     grids = [Grid.of(head, Path(file).name) for head, file in zip(heads, files, strict=True)]
     turns = [turn_of_channel(grid, grids[0]) for grid in grids]
 
@@ -131,53 +137,62 @@ def _turned(source: Source, turn: Turn, grid: Grid, window: Window) -> np.ndarra
     return np.stack(channels)
 
 
-def _open_zarr(path: Path) -> Source:
+def _open_zarr(path: Path, choice: Choice) -> Source:
     """Level 0 of an OME-Zarr image."""
     image = open_ome_zarr(path)
     metadata = image.array.metadata.to_dict()
+    header = _header(path, choice) if choice else None  # a pixel size that was given, or a refusal
+    given = header is not None and header.spacing_source == "given"
     return Source(
         path=path,
         shape=image.spatial_shape,
         channels=image.channels,
         dtype=image.array.dtype,
-        spacing=image.spacing,
-        unit=image.unit,
+        spacing=header.pixel_size[::-1] if header and given else image.spacing,
+        unit="um" if given else image.unit,
         identity={
             "path": str(path.resolve()),  # its chunks are too many to look at one by one
             "attributes": _hash(json.dumps(image.attributes, sort_keys=True, default=str)),
             "array": _hash(json.dumps(metadata, sort_keys=True, default=str)),
         },
         read=image.read,
-        spacing_source="ngff" if image.unit else "assumed",
+        spacing_source="given" if given else "ngff" if image.unit else "assumed",
     )
 
 
-def _open_tiff(path: Path) -> Source:
+def _open_tiff(path: Path, choice: Choice) -> Source:
     import tifffile
 
     zarr = import_zarr()
-    header = _header(path)
+    header = _header(path, choice)
     tif = tifffile.TiffFile(path)
-    series = tif.series[0]
+    series = tif.series[choice.get("series") or 0]
     array: Any = zarr.open(series.aszarr(level=0), mode="r")
-    axes = str(series.axes)
+    axes = named(str(series.axes), series.shape, checked(choice.get("axes")))
+    picked = {
+        "S" if axis == "C" and "C" not in axes else axis: choice[name]
+        for name, axis in (("time", "T"), ("channel", "C"))
+        if choice.get(name) is not None
+    }
+    left = "".join(axis for axis in axes if axis not in picked)
 
     def read(window: Window) -> np.ndarray:
         parts = dict(zip("ZYX"[-len(window) :], window, strict=True))
         planes = next((a for a in axes if a in "IQ" and "Z" not in axes), "Z")
         parts[planes] = parts.get("Z", slice(None))
-        pixels = np.asarray(array[tuple(parts.get(axis, slice(None)) for axis in axes)])
-        pixels, has_channels = arrange(pixels, axes)  # ([C,] X, Y[, Z])
+        index = (picked.get(axis, parts.get(axis, slice(None))) for axis in axes)
+        pixels = np.asarray(array[tuple(index)])
+        pixels, has_channels = arrange(pixels, left)  # ([C,] X, Y[, Z])
         return _file_order(pixels, has_channels)
 
     weakref.finalize(read, tif.close)  # open for as long as its pixels may be read
     return _from_header(path, header, read)
 
 
-def _open_nifti(path: Path) -> Source:
+def _open_nifti(path: Path, choice: Choice) -> Source:
     import nibabel as nib
 
-    header = _header(path)
+    header = _header(path, choice)
     proxy: Any = nib.load(path).dataobj  # type: ignore[attr-defined]
     flat = len(header.spatial_shape) == 2
 
@@ -187,14 +202,16 @@ def _open_nifti(path: Path) -> Source:
         pixels = pixels.reshape(*pixels.shape[: len(index)], -1)
         return _file_order(np.moveaxis(pixels, -1, 0), True)
 
+    if is_gzip(path):  # every window inflates it anyhow
+        check_checksum(path, math.prod(proxy.shape) * proxy.dtype.itemsize)
     if flat and len(proxy.shape) > 2 and proxy.shape[2] != 1:
         raise ValueError(f"{path} of shape {proxy.shape} is neither a plane nor a volume")
     return _from_header(path, header, read)
 
 
-def _header(path: Path) -> Volume:
+def _header(path: Path, choice: Choice) -> Volume:
     """Shape, pixel size and unit as `load_image` would find them, of any size."""
-    return AutoReader(max_bytes=1 << 62).open(path, header_only=True)
+    return AutoReader(max_bytes=1 << 62, **choice).open(path, header_only=True)
 
 
 def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray]) -> Source:

@@ -150,7 +150,7 @@ def import_zarr() -> Any:
 
 
 def _spacing(image: dict[str, Any], axes: Sequence[str]) -> tuple[tuple[float, ...], str | None]:
-    """Pixel size of level 0, `([Z,] Y, X)`, in micrometres or millimetres."""
+    """Pixel size of level 0, `([Z,] Y, X)`, in micrometres or millimetres; 0 is no size."""
     scale = np.ones(len(axes))
     for holder in (image["datasets"][0], image):
         for transform in holder.get("coordinateTransformations", ()):
@@ -160,10 +160,10 @@ def _spacing(image: dict[str, Any], axes: Sequence[str]) -> tuple[tuple[float, .
     space = [name for name in _SPACE if name in axes]
     units = [known.get(name) for name in space]
     lengths = [unit_um(unit) for unit in units]
-    if any(length is None for length in lengths):
+    sizes = [float(scale[axes.index(name)]) for name in space]
+    if any(length is None for length in lengths) or not all(0 < size < math.inf for size in sizes):
         return tuple(1.0 for _ in space), None
     unit = "mm" if set(units) == {"millimeter"} else "um"
-    sizes = [float(scale[axes.index(name)]) for name in space]
     return tuple(
         size * (length or 1.0) / MICROMETRES[unit]
         for size, length in zip(sizes, lengths, strict=True)

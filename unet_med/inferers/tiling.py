@@ -90,9 +90,9 @@ def tiling_of(
     stride = getattr(inner, "stride", None) if stride is None else stride
     if margin is None or stride is None:
         raise ValueError(
-            f"{type(inner).__name__} does not say its margin and stride; give the inferer "
-            f"margin= (context in px per side) and stride= (total down-sampling factor), "
-            f"for MONAI's BasicUNet margin=112, stride=16"
+            "the network does not say its margin and stride; give the inferer margin= (context in "
+            "px per side) and stride= (total down-sampling factor), in a bundle by the ids margin "
+            "and stride; those of configs/basicunet.json are 112 and 16"
         )
     weights = [p for p in _parameters(inner) if p.ndim > 2]
     seen = weights[0].ndim - 2 if weights else image.ndim - 2

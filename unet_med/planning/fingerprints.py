@@ -134,6 +134,8 @@ class Fingerprint:
         frequencies: share of the pixels of each label value; empty where there are many.
         instances: sizes of the objects; None where no label has any.
         intensities: for each channel the percentiles `PERCENTILES` of the images' pixels.
+        skews: for each channel the least and the largest skew of an image (`data.grey_values`);
+            empty where all pixels are equal.
         intensities_of: number of images that were looked at for them.
         reader: which image of files that hold several, and the pixel size that was told.
         found_by: in words, how images and labels were found, where not by equal names.
@@ -160,6 +162,7 @@ class Fingerprint:
     doubt: str | None = None
     modality: tuple[str, ...] = ()
     foreground: tuple[Mapping[str, float], ...] = ()
+    skews: tuple[tuple[float, ...], ...] = ()
 
     @property
     def held_out(self) -> str | None:
@@ -193,7 +196,8 @@ class Fingerprint:
         found["found_by"] = tuple(found.get("found_by", ()))
         found["apart"] = tuple(Apart(**_tuples(apart)) for apart in found.get("apart", ()))
         found |= {id: tuple(found.get(id, ())) for id in ("modality", "foreground")}
-        found["intensities"] = tuple(tuple(channel) for channel in found["intensities"])
+        for name in ("intensities", "skews"):
+            found[name] = tuple(tuple(channel) for channel in found.get(name, ()))
         return cls(**found)
 
 

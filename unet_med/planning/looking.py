@@ -15,6 +15,7 @@ from unet_med.data.cases import Files, files_of
 from unet_med.data.class_names import listed_names
 from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.file_reader import Volume
+from unet_med.data.grey_values import SAMPLES, sample_of, skew_of
 from unet_med.data.grids import Grid, axes_of, turn_onto
 from unet_med.data.label_reader import look_at_label
 from unet_med.data.labels import LOOKED_AT, LabelSummary
@@ -37,8 +38,7 @@ from unet_med.planning.sides import lie_apart, places_of
 from unet_med.planning.sizes import in_unit
 
 SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
-SAMPLES = 100_000  # pixels of an image and channel at most,
-ALL_SAMPLES = 10_000_000  # and of all images: 40 MB a channel
+ALL_SAMPLES = 10_000_000  # pixels of a channel in all images: 40 MB
 FEW_VALUES = 256  # label values whose frequencies are worth a line each
 
 Item = dict[str, Any]
@@ -100,6 +100,7 @@ def fingerprint(
         instances=_instances(looks, seen),
         intensities=_percentiles(sampled),
         intensities_of=len(sampled),
+        skews=_skews(sampled),
         reader=dict(choice),
         found_by=listing.notes,
         apart=_apart(looks, seen, word) if word else (),
@@ -235,6 +236,16 @@ def _spread_out(count: int) -> list[int]:
     bits = max(1, (count - 1).bit_length())
     turned = [int(f"{k:0{bits}b}"[::-1], 2) for k in range(1 << bits)]
     return [k for k in turned if k < count]
+
+
+def _skews(samples: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:
+    """Range of each channel's skew over the sampled images."""
+    found = []
+    for c in range(min(len(sample) for sample in samples)):
+        skews = [skew_of(sample_of(sample[c])) for sample in samples]
+        known = [skew for skew in skews if skew is not None]
+        found.append((min(known), max(known)) if known else ())
+    return tuple(found)
 
 
 def _percentiles(samples: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:

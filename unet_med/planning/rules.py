@@ -19,6 +19,7 @@ from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import tile_size
 from unet_med.planning.splits import decide_split
+from unet_med.planning.training_facts import decide_trained_on
 from unet_med.planning.working_size import decide_pixel_size
 
 CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
@@ -111,7 +112,8 @@ def _decide(
         "spatial_dims": dims,
         **pixels,
         **decide_intensity(found, steering),
-        "in_channels": Decision(found.cases[0].image.channels, "channels of the first image"),
+        "trained_on": decide_trained_on(found),
+        "in_channels": _channels(found),
         **decide_objects(found, preset.value, kind, dims.value, working, asked),
         "features": _features(steering.get("features"), dims.value, device),
         "seed": _asked_or(steering, "seed", 0, "the usual one"),
@@ -173,6 +175,17 @@ def _dims(found: Fingerprint, asked: int | None) -> Decision:
                 "volumes: leave it out, or train on planes with --dims 2"
             )
     return Decision(3, ASKED if asked else "the images are volumes")
+
+
+def _channels(found: Fingerprint) -> Decision:
+    first, *others = (case.image for case in found.cases)
+    for other in others:
+        if other.channels != first.channels:
+            raise ValueError(
+                f"image {other.name} has {other.channels} channel(s), {first.name} "
+                f"{first.channels}: save all alike, grey, RGB, or without transparency"
+            )
+    return Decision(first.channels, "channels of the images")
 
 
 def _planes(found: Fingerprint) -> list[int]:

@@ -28,8 +28,7 @@ def describe(plan: Plan) -> str:
     assumed = plan.ids["label_kind"].reason in LOOK_LIKE.values()
     features = value["features"] or "as the preset"
     lines = {
-        "images": f"{image_count(plan.seen, value['spatial_dims'])}, {value['spatial_dims']}-D, "
-        f"{value['in_channels']} channel(s)",
+        "images": f"{_images(plan)}, {value['in_channels']} channel(s)",
         "split": plan.ids["split_file"].reason if plan.split else "as a config file says",
         "labels": labels + (" (decided from the values)" if assumed else ""),
         "pixels": _pixels(plan),
@@ -82,6 +81,14 @@ def _found(found: Fingerprint) -> Iterator[str]:
         yield "  pixels by label value: " + ", ".join(shares)
 
 
+def _images(plan: Plan) -> str:
+    dims = plan.value("spatial_dims")
+    count = image_count(plan.seen, dims)
+    if plan.value("slice_stacks"):
+        return f"{count}, {dims}-D, slice by slice of {len(plan.data.cases)} file(s)"
+    return f"{count}, {dims}-D"
+
+
 def _sizes(found: Fingerprint) -> str:
     shapes = {case.image.shape for case in found.cases}
     one = " x ".join(map(str, found.cases[0].image.shape))
@@ -96,13 +103,19 @@ def _pixels(plan: Plan) -> str:
         return f"brought to {in_words(size)} {plan.value('element_unit')}{why}"
     if scale not in (None, 1):
         return f"images are scaled by {in_words(scale)}{why}"
-    first = plan.seen.cases[0].image
-    if first.pixel_size_source == "assumed":
+    images = [case.image for case in plan.seen.cases]
+    silent = [image.name for image in images if image.pixel_size_source == "assumed"]
+    if len(silent) == len(images):
         return "of a size that the files do not say"
-    sizes = {case.image.pixel_size for case in plan.seen.cases}
+    known = [image for image in images if image.name not in silent]
+    sizes = {(image.pixel_size, image.unit) for image in known}
+    text = f"{in_words(known[0].pixel_size)} {known[0].unit}"
     if len(sizes) > 1:
-        return f"of {len(sizes)} sizes, taken as they are; --element-size brings them to one"
-    return f"{in_words(first.pixel_size)} {first.unit}"
+        text = f"of {len(sizes)} sizes, taken as they are; --element-size brings them to one"
+    if silent:
+        others = f" and {len(silent) - 1} other(s)" if silent[1:] else ""
+        text += f"; unknown of {silent[0]}{others}: give it with --pixel-size"
+    return text
 
 
 def _short(value: Any) -> str:

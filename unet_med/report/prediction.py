@@ -270,4 +270,5 @@ def describe(image: MetaTensor) -> dict[str, Any]:
         "unit": unit,
         "affine": affine.tolist() if unit else None,
         **({"dicom_seg": image.meta["dicom_seg"]} if "dicom_seg" in image.meta else {}),
+        **({"notes": notes.splitlines()} if (notes := image.meta.get("notes")) else {}),
     }

@@ -26,6 +26,11 @@ from unet_med.transforms import InstancesFromLogits, InstancesFromLogitsd
 OUTPUTS = ("mask", "instances", "probabilities", "seg")
 
 
+def target_of(part: object) -> str:
+    """What a config names a part by: `_target_`."""
+    return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
 class Segmenter:
     """A trained bundle as a function of images.
 
@@ -105,6 +110,13 @@ class Segmenter:
         return next(self.network.parameters()).dtype
 
     @property
+    def choice(self) -> dict[str, Any]:
+        """What the bundle's reader takes of files that hold several; see `open_source`."""
+        parser = self._parser()
+        reader = parser.get_parsed_content("reader") if "reader" in parser else None
+        return dict(getattr(reader, "choice", {}))
+
+    @property
     def tiling(self) -> Tiling:
         """Geometry of the network, px.
 
@@ -114,8 +126,8 @@ class Segmenter:
         inferer = self.inferer
         if not isinstance(inferer, OverlapTileInferer):
             raise ValueError(
-                f"the bundle's inferer is {type(inferer).__name__}; only OverlapTileInferer gives "
-                f"blocks that equal one pass, and knows what a network loses"
+                f"the inferer of inference.json is {target_of(inferer)}; only that of unet-med's "
+                f"own bundle gives blocks that equal one pass, and knows what a network loses"
             )
         image = torch.empty([1] * (2 + self.spatial_dims))
         tiling = tiling_of(self.network, image, margin=inferer.margin, stride=inferer.stride)

@@ -35,7 +35,7 @@ from unet_med.data.sources import Source
 from unet_med.inferers.batch_statistics import batch_norms, use_statistics
 from unet_med.inferers.tiling import Tiling
 from unet_med.segmentation.arrays import affine_of, meta_of, native
-from unet_med.segmentation.segmenter import Segmenter
+from unet_med.segmentation.segmenter import Segmenter, target_of
 from unet_med.transforms import (
     ClassesFromProbabilities,
     ClassesFromProbabilitiesd,
@@ -101,8 +101,7 @@ class Volume:
         for number, step in enumerate(_local_steps(segmenter)):
             if found is None and hasattr(step, "first_pass"):
                 parts = _boxes(self.working.shape, self.by_plane)
-                name = f"first pass for {type(step).__name__}"
-                boxes = tqdm(parts, desc=name, unit="block", disable=no_bar(progress))
+                boxes = tqdm(parts, desc="first pass", unit="block", disable=no_bar(progress))
                 own = self._first_pass(step, boxes)
                 collected |= {f"{number}.{name}": value for name, value in own.items()}
             else:
@@ -227,8 +226,8 @@ class Volume:
             except Exception as error:
                 reason = " ".join(str(error).split())
                 raise ValueError(
-                    f"{self.source.path} cannot be read at {box} ({reason}), and "
-                    f"{type(step).__name__} needs every pixel: repair it first"
+                    f"{self.source.path} cannot be read at {box} ({reason}), and what "
+                    "standardises it needs every pixel: repair it first"
                 ) from error
 
         found: dict[str, np.ndarray] = step.first_pass(replace(before, read=read), boxes)
@@ -283,7 +282,7 @@ def _local_steps(segmenter: Segmenter) -> list[Any]:
     for step in steps:
         if not hasattr(step, "by_window"):
             raise ValueError(
-                f"the bundle's preprocessing has {type(step).__name__}, which is not known to "
+                f"preprocessing of inference.json has {target_of(step)}, which is not known to "
                 f"work block by block; apply it to the source beforehand"
             )
     return steps
@@ -299,8 +298,8 @@ def _rules(
         other = isinstance(step, AsDiscreted) and not all(step.argmax)
         if other or not isinstance(step, _KNOWN):
             raise ValueError(
-                f"the bundle's postprocessing has {type(step).__name__}, which is not known to "
-                f"work block by block; take it out of inference.json and apply it to the result"
+                f"postprocessing of inference.json has {target_of(step)}, which is not known to "
+                f"work block by block; take it out there and apply it to the result"
             )
         if isinstance(step, Invertd) and "instances" in step.keys:
             raise ValueError(

@@ -2,6 +2,11 @@
 
 from unet_med.transforms.chains import compose
 from unet_med.transforms.check import CheckPaird, DropIgnoredd, SelectSliced
+from unet_med.transforms.compare import (
+    CompareWithTrainingD,
+    CompareWithTrainingd,
+    CompareWithTrainingDict,
+)
 from unet_med.transforms.crop import (
     RandTileCrop,
     RandTileCropD,
@@ -80,6 +85,9 @@ __all__ = [
     "ClassesFromProbabilitiesD",
     "ClassesFromProbabilitiesDict",
     "ClassesFromProbabilitiesd",
+    "CompareWithTrainingD",
+    "CompareWithTrainingDict",
+    "CompareWithTrainingd",
     "DropIgnoredd",
     "ElementSize",
     "ElementSizeD",

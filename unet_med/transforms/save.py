@@ -138,7 +138,7 @@ def _check_grid(array: np.ndarray, meta: Mapping[str, Any], key: Hashable) -> No
     if array.shape[1:] != expected:
         raise ValueError(
             f"{key!r} has spatial shape {array.shape[1:]}, its source {expected}; "
-            "undo resampling, padding and cropping first (Invertd)"
+            "undo resampling, padding and cropping first"
         )
 
 

@@ -185,8 +185,8 @@ def _dask(job: BlockJob, todo: Sequence[int], scheduler: str, workers: int) -> I
                 yield future.result()
         except (OSError, distributed.CancelledError, distributed.KilledWorker) as error:
             raise OSError(
-                f"the cluster at {scheduler} was lost ({type(error).__name__}); finished blocks "
-                f"are kept: run again with --resume"
+                f"the cluster at {scheduler} was lost ({error}); finished blocks are kept: run "
+                f"again with --resume"
             ) from error
 
 

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class BlockJob:
             the mask are.
         trust: whether the bundle may run what unet-med's own does not name.
         parts: hash of each thing that decides the result.
+        choice: what the bundle's reader takes of files that hold several; see `open_source`.
     """
 
     source: Path
@@ -70,6 +71,7 @@ class BlockJob:
     objects: bool
     trust: bool
     parts: dict[str, str]
+    choice: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -116,8 +118,8 @@ class BlockJob:
             raise FileExistsError(f"{output} exists and has no job beside it: choose a new name")
         if unknown := set(outputs) - set(OUTPUTS):
             raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
-        image = open_source(source)
         segmenter = Segmenter(bundle, device=device, trust=trust, **(settings or {}))
+        image = open_source(source, **segmenter.choice)
         volume = Volume(segmenter, image, progress=progress)
         layout = choose_layout(volume, block)
         rules = volume.rules
@@ -136,6 +138,7 @@ class BlockJob:
             objects="instances" in outputs and rules.threshold is not None,
             trust=trust,
             parts={},
+            choice=segmenter.choice,
         )
         if "instances" in outputs:
             _check_thickness(job)
@@ -199,7 +202,7 @@ class BlockJob:
         Raises:
             ValueError: says what has, or that a marker is of another job.
         """
-        now = self._parts(open_source(self.source), self.statistics)
+        now = self._parts(open_source(self.source, **self.choice), self.statistics)
         for name, value in now.items():
             if value != self.parts[name]:
                 raise ValueError(

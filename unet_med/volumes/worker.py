@@ -65,7 +65,7 @@ class Worker:
         segmenter = Segmenter(
             job.bundle, device=device or job.device, trust=job.trust, **job.settings
         )
-        return cls(job, Volume(segmenter, open_source(job.source), job.statistics))
+        return cls(job, Volume(segmenter, open_source(job.source, **job.choice), job.statistics))
 
     def do(self, number: int) -> Outcome:
         """Predict a block, write its shards, then its marker; nothing if it is done already.

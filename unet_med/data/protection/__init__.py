@@ -18,12 +18,13 @@ from unet_med.data.protection.itk import (
     open_itk,
 )
 from unet_med.data.protection.limits import budget, byte_budget, require_memory
-from unet_med.data.protection.nifti import check_nifti
+from unet_med.data.protection.nifti import check_checksum, check_nifti, is_gzip, whole_gzip
 from unet_med.data.protection.tiff import open_tiff
 
 __all__ = [
     "budget",
     "byte_budget",
+    "check_checksum",
     "check_dicom_files",
     "check_dicom_folder",
     "check_nifti",
@@ -31,9 +32,11 @@ __all__ = [
     "dicom_header",
     "guard_zarr_array",
     "guarded_zarr_store",
+    "is_gzip",
     "open_itk",
     "open_tiff",
     "require_memory",
+    "whole_gzip",
 ]
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -12,6 +15,7 @@ from unet_med.data.protection.limits import require_in_file, require_memory
 
 MAX_HEADER = 64 << 20  # bytes before the pixels; nibabel reads all of them
 MAX_EXTENSIONS = 10_000
+MAX_REST = 64 << 20  # bytes behind the pixels
 
 
 def check_nifti(path: Path, max_bytes: int | None = None) -> None:
@@ -29,9 +33,15 @@ def check_nifti(path: Path, max_bytes: int | None = None) -> None:
     import nibabel as nib
 
     _check_header(path)
-    image: Any = nib.load(path)  # the header alone
+    try:
+        image: Any = nib.load(path)  # the header alone
+    except nib.filebasedimages.ImageFileError:
+        if is_gzip(path):
+            check_checksum(path, 0)  # of a small file, of which all is read here
+        raise
     if not isinstance(image, (nib.Nifti1Image, nib.Nifti2Image)):
-        raise ValueError(f"it holds a {type(image).__name__}, not an image on a grid")
+        name = type(image).__name__.removesuffix("Image")  # of the format, such as Cifti2
+        raise ValueError(f"it holds {name} data, not an image on a grid")
     if image.get_data_dtype().names:
         raise ValueError("its samples are packed RGB; convert it to one channel a colour")
     proxy: Any = image.dataobj
@@ -40,7 +50,46 @@ def check_nifti(path: Path, max_bytes: int | None = None) -> None:
     samples = math.prod(map(int, image.shape))
     require_memory(samples * itemsize, max_bytes)
     stored = samples * image.get_data_dtype().itemsize
-    require_in_file(stored, path, deflated=path.name.lower().endswith(".gz"))
+    require_in_file(stored, path, deflated=is_gzip(path))
+
+
+@contextmanager
+def whole_gzip(path: Path) -> Iterator[gzip.GzipFile]:
+    """A deflated file as a stream; what is left is read at the end, for the checksum lies there.
+
+    Nibabel ends with the last pixel, so that damage which inflates would not be noticed.
+
+    Raises:
+        ValueError: the checksum is wrong, or the file cut short or too long.
+    """
+    try:
+        with gzip.GzipFile(path) as stream:
+            yield stream
+            rest = stream.tell() + MAX_REST
+            while stream.read(1 << 20):
+                if stream.tell() > rest:
+                    raise ValueError(f"more than {MAX_REST} bytes follow its pixels")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"it is damaged, copy it anew: {error}") from error
+
+
+def check_checksum(path: Path, size: int) -> None:
+    """Refuse a deflated file whose checksum is wrong.
+
+    Args:
+        path: an existing file.
+        size: bytes of its pixels.
+
+    Raises:
+        ValueError: see `whole_gzip`.
+    """
+    with whole_gzip(path) as stream:
+        stream.seek(size)
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a NIfTI is deflated, by its name."""
+    return path.name.lower().endswith(".gz")
 
 
 def _check_header(path: Path) -> None:
@@ -83,7 +132,7 @@ def _check_extensions(file: BinaryIO, order: str, left: int) -> None:
 
 
 def _opened(path: Path) -> BinaryIO:
-    if path.name.lower().endswith(".gz"):
+    if is_gzip(path):
         return cast(BinaryIO, gzip.GzipFile(path))
     return path.open("rb")
 

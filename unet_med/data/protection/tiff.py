@@ -16,6 +16,7 @@ from unet_med.data.formats import TIFF
 from unet_med.data.protection.limits import MAX_XML_CHARACTERS, require_memory
 from unet_med.data.protection.tiff_directories import Chain, check_ifds
 from unet_med.data.protection.tiff_metadata import (
+    ONE_FILE,
     check_descriptions,
     check_ome_files,
     check_ome_xml,
@@ -166,7 +167,7 @@ def _check_pages(tif: Any, series: Any, ifds: int, allow_multifile: bool) -> Non
         if page is None:
             raise ValueError(f"plane {number} of {len(series.pages)} is missing")
         if _elsewhere(tif, page) and not allow_multifile:
-            raise ValueError("it continues in other files; use TiffReader(allow_multifile=True)")
+            raise ValueError(f"it continues in other files; {ONE_FILE}")
         if page.keyframe.shape != series.keyframe.shape:  # of another file
             shapes = f"{page.keyframe.shape}, plane 0 {series.keyframe.shape}"
             raise ValueError(f"plane {number} has shape {shapes}")

@@ -11,6 +11,10 @@ from xml.etree import ElementTree
 from unet_med.data.protection.limits import check_xml
 from unet_med.data.protection.tiff_directories import Chain, check_ifds
 
+ONE_FILE = (
+    "save the set as one file (in Fiji: File > Save As > Tiff), or read it in Python with "
+    "allow_multifile=True"
+)
 MAX_PLANES = 1 << 20
 _LISTED = 1 << 26  # places that tifffile may list, half a gigabyte
 _XML_TAGS = (270, 700, 65001)  # description, XMP, EER
@@ -72,10 +76,7 @@ def check_ome_files(xml: str | None, own_name: str, allow_multifile: bool) -> st
         if name is None or name == own_name or element.text == root.get("UUID", ""):
             continue
         if not allow_multifile:
-            raise ValueError(
-                f"its OME-XML refers to another file, {name!r}; "
-                "if you trust it, use TiffReader(allow_multifile=True)"
-            )
+            raise ValueError(f"its OME-XML refers to another file, {name!r}; {ONE_FILE}")
         if Path(name).name != name or "\\" in name:
             raise ValueError(f"its OME-XML refers to {name!r}, which is outside its folder")
     binary = next((e for e in root.iter() if e.tag.endswith("}BinaryOnly")), None)

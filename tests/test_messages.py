@@ -1,0 +1,325 @@
+"""What users read: errors name files and options; an image far from the training gets a line."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import monai.transforms
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+
+import unet_med
+from unet_med import bundle, planning
+from unet_med.cli import main
+from unet_med.data import load_header, load_image, save_image
+from unet_med.data.grey_values import skew_of
+from unet_med.planning.words import describe
+from unet_med.transforms import CompareWithTrainingd
+
+PACKAGE = Path(unet_med.__file__).parent
+PYTHON_DOORS = ("losses.py", "metrics", "__init__.py")  # whose callers write Python
+TARGETS = "target_of"  # a `_target_` stands in the user's config by that name
+
+
+def run(*words: Any) -> int:
+    return main([str(word) for word in words])
+
+
+def raised() -> Iterator[tuple[str, ast.Call]]:
+    """Every error of the package that is made of a built-in class, and where."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if not set(PYTHON_DOORS) & set(path.relative_to(PACKAGE).parts):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                    yield f"{path.relative_to(PACKAGE)}:{node.lineno}", node.exc
+
+
+def test_no_error_names_a_python_class() -> None:
+    """Words of all `raise` statements; what is told to programmers, TypeError, aside."""
+    classes = {name for name in dir(monai.transforms) if re.search("[a-z][A-Z]|[a-z]d$", name)}
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        classes |= {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
+    classes = {name for name in classes if re.search("[a-z][A-Z]|[A-Z].*[a-z]d$", name)}
+    assert {"TiffReader", "CheckPaird", "LoadImaged", "SitkReader"} <= classes
+    found, count = [], 0
+    for place, call in raised():
+        if ast.unparse(call.func) == "TypeError":
+            continue
+        count += 1
+        texts = [n.value for n in ast.walk(call) if isinstance(n, ast.Constant)]
+        words = {w for text in texts if isinstance(text, str) for w in re.findall(r"\w+", text)}
+        if words & classes or "__name__" in ast.unparse(call):
+            found.append((place, sorted(words & classes)))
+    assert count > 200
+    assert found == []
+
+
+VOLUME = np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
+
+
+def nifti(path: Path, sizes: tuple[float, ...], form: str) -> Path:
+    """A NIfTI whose header states these sizes by pixdim alone, by qform or by sform, unchecked."""
+    nib.save(nib.Nifti1Image(VOLUME, None), path)
+    content = bytearray(path.read_bytes())
+    content[80:92] = np.array(sizes, "<f4").tobytes()
+    if form == "qform":
+        content[252:254] = b"\1\0"
+    if form == "sform":
+        content[254:256] = b"\1\0"
+        content[280:328] = np.diag([*sizes, 1.0])[:3].astype("<f4").tobytes()
+    path.write_bytes(bytes(content))
+    return path
+
+
+@pytest.mark.parametrize("form", ["pixdim", "qform", "sform"])
+@pytest.mark.parametrize("size", [0.0, -1.0, np.nan, 2.0])
+def test_a_nifti_that_states_no_size_says_so(tmp_path: Path, form: str, size: float) -> None:
+    path = nifti(tmp_path / "a.nii", (1.0, size, 3.0), form)
+    known = size == 2.0 or (size == -1.0 and form == "sform")  # a flip
+    header = load_header(path)
+    assert header.spacing_source == ("nifti" if known else "assumed")
+    assert header.pixel_size[1] == (abs(size) if known else 1.0)
+    np.testing.assert_array_equal(load_image(path).numpy()[0], VOLUME)
+
+
+def test_other_formats_that_state_no_size(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    import SimpleITK as sitk
+
+    tifffile.imwrite(
+        tmp_path / "a.tif", VOLUME[0].astype(np.uint8), imagej=True, resolution=(0, 0),
+        metadata={"unit": "um"},
+    )  # fmt: skip
+    assert load_header(tmp_path / "a.tif").spacing_source == "assumed"
+    store = save_image(tmp_path / "a.ome.zarr", VOLUME, affine=np.eye(4), has_channels=False)
+    metadata = store / "zarr.json"
+    text = metadata.read_text()
+    changed = re.sub(r'("scale": \[\s*)[\d.]+(,[^\]]*\])', r"\g<1>0.0\2", text)
+    assert changed != text
+    metadata.write_text(changed)
+    assert load_header(store).spacing_source == "assumed"
+    from unet_med.volumes import open_source
+
+    assert open_source(store).unit is None
+    mha = tmp_path / "a.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(VOLUME), str(mha))
+    mha.write_bytes(mha.read_bytes().replace(b"Spacing = 1 1 1", b"Spacing = 1 1 0"))
+    with pytest.raises(ValueError, match=r"a\.mha .*pixel size of 0 .*unknown: write the true one"):
+        load_image(mha)
+
+
+def test_a_gzip_with_a_wrong_checksum_is_damaged(tmp_path: Path) -> None:
+    """The pixels inflate, to other ones perhaps; whole, cut short, or with something behind."""
+    from unet_med.volumes import open_source
+
+    whole = tmp_path / "whole.nii.gz"
+    nib.save(nib.Nifti1Image(VOLUME, np.eye(4)), whole)
+    content = whole.read_bytes()
+    damaged = {
+        "checksum": content[:-8] + bytes([content[-8] ^ 1]) + content[-7:],
+        "length": content[:-4] + bytes([content[-4] ^ 1]) + content[-3:],
+        "short": content[:-4],
+        "behind": content + b"and more",
+    }
+    for name, part in damaged.items():
+        path = tmp_path / f"{name}.nii.gz"
+        path.write_bytes(part)
+        with pytest.raises(ValueError, match=f"{name}.nii.gz as NIfTI: it is damaged, copy it"):
+            load_image(path)
+        with pytest.raises(ValueError, match="it is damaged, copy it"):
+            open_source(path)
+    plain = gzip.decompress(content)
+    (tmp_path / "two.nii.gz").write_bytes(gzip.compress(plain[:400]) + gzip.compress(plain[400:]))
+    (tmp_path / "padded.nii.gz").write_bytes(content + bytes(512))  # as tapes do
+    for name in ("whole", "two", "padded"):
+        np.testing.assert_array_equal(load_image(tmp_path / f"{name}.nii.gz").numpy()[0], VOLUME)
+        window = open_source(tmp_path / f"{name}.nii.gz").read([slice(None)] * 3)
+        np.testing.assert_array_equal(window[0].T, VOLUME)
+
+
+def test_the_name_of_another_format_is_said(tmp_path: Path) -> None:
+    from PIL import Image
+
+    nib.save(nib.Nifti1Image(VOLUME, np.eye(4)), tmp_path / "a.nii")
+    (tmp_path / "b.nii.gz").write_bytes((tmp_path / "a.nii").read_bytes())
+    nib.save(nib.Nifti1Image(VOLUME, np.eye(4)), tmp_path / "a.nii.gz")
+    (tmp_path / "c.nii").write_bytes((tmp_path / "a.nii.gz").read_bytes())
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "d.tif").write_bytes((tmp_path / "a.png").read_bytes())
+    (tmp_path / "e.tif").write_bytes(b"PK\3\4" + bytes(40))
+    for name, said in {
+        "b.nii.gz": "a NIfTI that is not compressed: rename it to b.nii",
+        "c.nii": "compressed by gzip: rename it to c.nii.gz",
+        "d.tif": "a PNG picture: rename it to d.tif.png",
+        "e.tif": "a ZIP archive: save the image in it",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name} .*by its content it is {said}"):
+            load_image(tmp_path / name)
+
+
+def test_mixed_pixel_sizes_and_unknown_ones_are_one_line(tmp_path: Path, cells: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+        for k, source in enumerate(sorted((cells / part).glob("*.tif"))):
+            pixels = tifffile.imread(source)
+            save_image(
+                tmp_path / part / f"c{k}.tif", pixels.T,
+                affine=np.diag([0.5 + k, 0.5 + k, 1.0, 1.0]) if k < 2 else None,
+            )  # fmt: skip
+    plan = planning.make_plan(planning.fingerprint(tmp_path / "images", tmp_path / "labels"))
+    (line,) = [line for line in describe(plan).splitlines() if line.startswith("pixels")]
+    assert "2 sizes" in line
+    assert "--element-size" in line
+    assert "unknown of images/c2.tif: give it with --pixel-size" in line
+
+
+SIZE = 0.5  # um
+SIDES = (64, 48)
+
+
+def blobs(seed: int, planes: int = 1) -> np.ndarray:
+    """Bright disks on dark ground, `(X, Y[, Z])`, 8 bits."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(40, 6, (*SIDES, planes))
+    x, y = np.indices(SIDES)
+    for _ in range(3):
+        cx, cy = rng.uniform(8, 40, 2)
+        image[(x - cx) ** 2 + (y - cy) ** 2 < 40] += 120
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    return image if planes > 1 else image[..., 0]
+
+
+def write(path: Path, image: np.ndarray, size: float = SIZE) -> Path:
+    affine = np.diag([size, size, 1.0, 1.0])
+    return save_image(path, image, affine=affine, has_channels=False)
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle trained on three planes of disks."""
+    folder = tmp_path_factory.mktemp("disks")
+    for k in range(3):
+        image = blobs(k)
+        write(folder / f"images/c{k}.tif", image)
+        write(folder / f"labels/c{k}.tif", (image > 100).astype(np.uint8))
+    words = ["--images", folder / "images", "--labels", folder / "labels", "--features", 2, 4]
+    assert run("train", *words, "--epochs", 1, "--device", "cpu", "--output", folder / "b") == 0
+    return folder / "b"
+
+
+def far(folder: Path) -> dict[str, str | None]:
+    """Images, and what is said of each; None: nothing."""
+    images: dict[str, tuple[np.ndarray, float, str | None]] = {
+        "like": (blobs(7), SIZE, None),
+        "larger": (blobs(7), SIZE * 1.4, None),
+        "bits": (blobs(7).astype(np.uint16) * 200 + 3000, SIZE, None),
+        "size": (blobs(7), 2.0, "its pixels are 2 x 2 um, the training's 0.5 x 0.5 um"),
+        "inverted": (255 - blobs(7), SIZE, "most of its pixels are bright, and of the training's"),
+        "constant": (np.full(SIDES, 7, np.uint8), SIZE, "all its pixels are 7"),
+        "mask": ((blobs(7) > 100).astype(np.uint8), SIZE, "it has two grey values alone, as a"),
+    }
+    for name, (image, size, _) in images.items():
+        write(folder / f"{name}.tif", image, size)
+    return {name: said for name, (_, _, said) in images.items()}
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    logs = [r for r in caplog.records if r.name == "unet_med.transforms.compare"]
+    assert all(r.levelno == logging.WARNING for r in logs)
+    return [r.getMessage() for r in logs]
+
+
+def test_what_was_trained_on_is_in_the_bundle(disks: Path) -> None:
+    config = json.loads((disks / "configs/inference.json").read_text())
+    plan = json.loads((disks / "configs/plan.json").read_text())
+    found = config["trained_on"]
+    assert found == plan["ids"]["trained_on"]["value"]
+    assert (found["unit"], found["pixel_size"]) == ("um", [[SIZE, SIZE]] * 2)
+    assert (found["axes"], found["dtypes"], found["orientations"]) == ([2], ["uint8"], [])
+    pixels = np.concatenate([blobs(k).ravel() for k in range(3)])
+    assert found["intensities"][0][3] == np.percentile(pixels, 50)
+    skews = [skew_of(blobs(k)) for k in range(3)]
+    assert found["skews"] == [[min(skews), max(skews)]]
+
+
+def test_images_far_from_the_training_get_a_line_each(
+    disks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the command line and MONAI's workflow of the bundle, and segmented all the same."""
+    said = far(tmp_path / "in")
+    assert run("predict", tmp_path / "in", "--bundle", disks, "--output", tmp_path / "out") == 0
+    for name, text in said.items():
+        own = [line for line in lines(caplog) if line.startswith(f"{name}.tif is far from")]
+        assert len(own) == (text is not None)
+        assert text is None or text in own[0]
+    record = json.loads((tmp_path / "out/record.json").read_text())["images"]
+    assert record.keys() == said.keys()
+    for name, entry in record.items():
+        notes = entry.get("notes", [])
+        assert len(notes) == (said[name] is not None)
+        assert all(str(said[name]) in note for note in notes)
+    by_command = lines(caplog)
+    caplog.clear()
+    settings = {"images": tmp_path / "in", "output_dir": tmp_path / "monai", "outputs": ["mask"]}
+    bundle.load_workflow(disks, "inference", settings).run()
+    assert lines(caplog) == by_command
+    again = json.loads((tmp_path / "monai/record.json").read_text())["images"]
+    assert {n: e.get("notes") for n, e in again.items()} == {
+        n: e.get("notes") for n, e in record.items()
+    }
+
+
+def test_stacks_go_slice_by_slice_and_it_is_said_once(
+    disks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"in/{name}.tif", blobs(5, planes=4))
+    assert run("predict", tmp_path / "in", "--bundle", disks, "--output", tmp_path / "out") == 0
+    text = "its 4 planes go through the 2-D network slice by slice"
+    assert lines(caplog) == [f"a.tif: {text}"]
+    record = json.loads((tmp_path / "out/record.json").read_text())["images"]
+    assert [entry["notes"] for entry in record.values()] == [[text]] * 2
+
+
+def test_element_size_and_orientation(caplog: pytest.LogCaptureFixture) -> None:
+    """What is brought to one size is not compared; a millimetre has a thousand micrometres."""
+    from monai.data import MetaTensor
+
+    known = {
+        "unit": "mm", "pixel_size": [[0.5, 0.6], [0.5, 0.6], [2.0, 5.0]],
+        "orientations": ["LPS", "RAS"], "skews": [[0.5, 1.0]],
+    }  # fmt: skip
+
+    def notes(sizes: list[float], unit: str, source: str = "nifti", **options: Any) -> str:
+        meta = {"spatial_unit": unit, "spacing_source": source}
+        image = MetaTensor(np.arange(60.0).reshape(1, 3, 4, 5) ** 4, meta=meta)
+        image.affine = np.diag([*sizes, 1.0])
+        return str(
+            CompareWithTrainingd("image", known, 3, **options)({"image": image})["image"].meta[
+                "notes"
+            ]
+        )
+
+    assert notes([0.55, 0.5, 3.0], "mm") == ""
+    assert notes([550.0, 500.0, 3000.0], "um") == ""
+    assert notes([3.0, 0.5, 0.55], "mm") == ""  # axes in another order
+    assert (
+        "its pixels are 0.5 x 0.5 x 9 mm, the training's 0.5 x 0.5 x 2 to 0.6 x 0.6 x 5 mm"
+        in notes([0.5, 0.5, 9.0], "mm")
+    )
+    assert "500 x 500 x 2000 to 600 x 600 x 5000 um" in notes([0.55, 0.5, 3.0], "um")
+    assert notes([0.5, 0.5, 9.0], "mm", element_size=1.0) == ""
+    assert notes([0.5, 0.5, 9.0], "mm", source="assumed") == ""
+    assert notes([500.0, 500.0, 3000.0], "um", source="ome") == (
+        "it states no orientation, the training's images LPS and RAS"
+    )
