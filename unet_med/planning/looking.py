@@ -76,11 +76,7 @@ def fingerprint(
     pairs = listing.items
     heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
     word = decide_orientation([image for image, _ in heads]).value
-    turns = [label.turn(word, image.orientation) for image, label in heads]
-    looks = [
-        look_at_label(pair["label"], blobs=k < LOOKED_AT, turn=turn, **choice)
-        for k, (pair, turn) in enumerate(zip(pairs, turns, strict=True))
-    ]
+    looks = _look([pair["label"] for pair in pairs], heads, word, choice)
     seen = [image.turned(word) if word else image for image, _ in heads]
     data.require_objects(looks, [label.name for _, label in heads])
     kind, doubt = _kind(looks)
@@ -109,6 +105,20 @@ def fingerprint(
         modality=stated,
         foreground=foreground_scales(spread, seconds, choice) if is_ct else (),
     )
+
+
+def _look(
+    labels: Sequence[str],
+    heads: Sequence[tuple[FileFacts, FileFacts]],
+    word: str | None,
+    choice: Mapping[str, Any],
+) -> list[LabelSummary]:
+    """At every label in the orientation of the set, one file at a time."""
+    turns = [label.turn(word, image.orientation) for image, label in heads]
+    return [
+        look_at_label(file, blobs=k < LOOKED_AT, turn=turn, **choice)
+        for k, (file, turn) in enumerate(zip(labels, turns, strict=True))
+    ]
 
 
 def _kind(looks: Sequence[LabelSummary]) -> tuple[str | None, str | None]:
@@ -167,7 +177,7 @@ def _apart(
     stated = [
         places_of(look, [size * MICROMETRES[image.unit] for size in image.pixel_size])
         for look, image in zip(looks, images, strict=True)
-        if image.orientation == word  # planes of other directions have other axes
+        if image.orientation and image.orientation[:2] == word[:2]  # else a plane of other axes
     ]
     return lie_apart(stated, word)
 
