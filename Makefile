@@ -68,9 +68,8 @@ ci: containers
 ## what the Dockerfile and apptainer.def install, in an environment of its own (TORCH_INDEX as there)
 containers:
 	$(PYTHON) -m venv --clear build/container
-	sed -n 's/^RUN //p' Dockerfile | PATH="$(abspath build/container/bin):$$PATH" bash -eux
-	build/container/bin/unet-med doctor
-	build/container/bin/unet-med predict --help > build/container/help.txt
+	sed -n 's/^RUN //p' Dockerfile | PYTHONPATH= PATH="$(abspath build/container/bin):$$PATH" bash -eux
+	PYTHONPATH= build/container/bin/unet-med doctor
 
 ## feed damaged files to the readers, guided by coverage, for half an hour of CPU time
 fuzz: $(VENV)/tested

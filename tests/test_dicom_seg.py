@@ -163,6 +163,23 @@ def test_a_repetition_has_the_same_uids(
     assert changed.SegmentSequence[0].SegmentLabel == "spleen"
 
 
+def test_a_seg_that_is_missing_is_not_done(
+    bundle: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", f"{cohort}/thick", "--bundle", str(bundle), "--output", f"{tmp_path}/out"]
+    seg = tmp_path / "out/thick_seg.dcm"
+    assert main(words) == 0
+    assert not seg.exists()
+    assert main([*words, "--resume", "--dicom-seg"]) == 0
+    before = seg.read_bytes()
+    capsys.readouterr()
+    assert main([*words, "--resume", "--dicom-seg"]) == 0
+    assert "1 of 1 images skipped" in "".join(capsys.readouterr())
+    assert seg.read_bytes() == before
+    assert main([*words[:-1], f"{tmp_path}/a.nii.gz", "--dicom-seg"]) == 2
+    assert "--dicom-seg has no effect where" in capsys.readouterr().err
+
+
 def test_nothing_found_is_a_seg_too(bundle: Path, cohort: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     state = torch.load(copy / "models/model.pt", weights_only=True)

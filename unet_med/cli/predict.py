@@ -199,8 +199,8 @@ def _check_mask(args: argparse.Namespace, images: Sequence[Files]) -> None:
         )
     if len(images) != 1:
         raise ValueError(f"{len(images)} images given; {args.output} is made of one")
-    for option in ("--instances", "--probabilities", "--name"):
-        if getattr(args, option.strip("-")):
+    for option in ("--instances", "--probabilities", "--dicom-seg", "--name"):
+        if getattr(args, option.strip("-").replace("-", "_")):
             raise ValueError(
                 f"{option} has no effect where {args.output} is the mask: give a folder"
             )
