@@ -14,7 +14,7 @@ from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import decide_labels
 from unet_med.planning.objects import LEAST, decide_fit, decide_objects
 from unet_med.planning.plan import Decision, Plan
-from unet_med.planning.sizes import as_list, decide_pixel_size, tile_size
+from unet_med.planning.sizes import decide_pixel_size, tile_size
 
 CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
 DEFAULT_MINUTES = 10.0
@@ -82,11 +82,11 @@ def _decide(
     dims = _dims(found, steering.get("spatial_dims"))
     labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"))
     pixels = decide_pixel_size(found, steering.get("element_size"))
-    size = pixels["element_size"].value
-    size = None if size is None else as_list(size)
     stack = dims.value == 2 and max(_planes(found)) > 1
     preset = _asked_or(steering, "preset", "modern", "trains fast and well on most images")
     kind = labels["label_kind"].value
+    steers = {"preset": preset, "spatial_dims": dims, **pixels}
+    working = {id: decision.value for id, decision in steers.items()}
     count = image_count(found, dims.value)
     share, held_out = _validation(found, steering, asked, count if kind == "instances" else 0)
     return {
@@ -97,7 +97,7 @@ def _decide(
         "spatial_dims": dims,
         **pixels,
         "in_channels": Decision(found.cases[0].image.channels, "channels of the first image"),
-        **decide_objects(found, preset.value, kind, dims.value, size, asked),
+        **decide_objects(found, {**working, "label_kind": kind}, asked),
         "fit": Decision(asked["fit"], ASKED)
         if "fit" in asked
         else decide_fit(preset.value, kind, held_out),
