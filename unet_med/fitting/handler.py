@@ -144,9 +144,8 @@ class FitObjects:
     def _planned(self) -> tuple[dict[str, Any], list[str]]:
         """The choice of the plan, and which of its ids the user did not set."""
         plan = Plan.from_json(bundle.read_plan(self.folder))
-        kind, dims, preset = (plan.value(id) for id in ("label_kind", "spatial_dims", "preset"))
-        pixels = {id: plan.value(id) for id in ("element_size", "element_unit", "scale")}
-        planned = decide_objects(plan.seen, preset, kind, dims, pixels)
+        values = {id: decision.value for id, decision in plan.ids.items()}
+        planned = decide_objects(plan.seen, values)
         free = [
             id
             for id in IDS

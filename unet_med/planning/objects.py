@@ -19,41 +19,33 @@ LEAST = 3  # held-out images: fewer do not tell one choice from another
 
 
 def decide_objects(
-    found: Fingerprint,
-    preset: str,
-    kind: str,
-    dims: int,
-    pixels: Mapping[str, Any],
-    asked: Mapping[str, Any] | None = None,
+    found: Fingerprint, ids: Mapping[str, Any], asked: Mapping[str, Any] | None = None
 ) -> dict[str, Decision]:
     """`threshold`, `mask_threshold`, `reach` and `min_size` of objects.
 
     Args:
         found: what the files say.
-        preset: of the network.
-        kind: of the labels.
-        dims: of the network.
-        pixels: `element_size`, `element_unit` and `scale`, as decided.
+        ids: with their values: `preset`, `label_kind`, `spatial_dims` and what decides the
+            network's pixels.
         asked: ids with values that hold.
     """
-    ids = _planned(found, preset, kind, dims, pixels)
-    held = {id: Decision(value, ASKED) for id, value in (asked or {}).items() if id in ids}
-    seed, mask = ({**ids, **held}[id] for id in ("threshold", "mask_threshold"))
+    decided = _planned(found, ids)
+    held = {id: Decision(value, ASKED) for id, value in (asked or {}).items() if id in decided}
+    seed, mask = ({**decided, **held}[id] for id in ("threshold", "mask_threshold"))
     if mask.value is not None and "mask_threshold" not in held and seed.value < mask.value:
-        ids["mask_threshold"] = Decision(seed.value, "seeds as dim as this take their own mask")
-    return {**ids, **held}
+        decided["mask_threshold"] = Decision(seed.value, "seeds as dim as this are their own mask")
+    return {**decided, **held}
 
 
-def _planned(
-    found: Fingerprint, preset: str, kind: str, dims: int, pixels: Mapping[str, Any]
-) -> dict[str, Decision]:
-    smallest = min_size(found, kind, dims, pixels)
+def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> dict[str, Decision]:
+    preset, kind, dims = (ids[id] for id in ("preset", "label_kind", "spatial_dims"))
+    smallest = min_size(found, kind, dims, ids)
     if kind != "instances" or preset != "modern":
         why = "foreground is where it is the likeliest class"
         if kind == "instances":
             why = f"as published with {preset}: {why}"
-        ids = {"threshold": None, "mask_threshold": None, "reach": 0}
-        return {**{id: Decision(value, why) for id, value in ids.items()}, "min_size": smallest}
+        none = {"threshold": None, "mask_threshold": None, "reach": 0}
+        return {**{id: Decision(value, why) for id, value in none.items()}, "min_size": smallest}
     return {
         "threshold": Decision(SEED, "where an object begins, as most networks of this kind like"),
         "mask_threshold": Decision(MASK, "what an object takes besides: outlines are dim"),

@@ -99,9 +99,10 @@ def _decide(
     labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"))
     kind = labels["label_kind"].value
     pixels = decide_pixel_size(found, steering, kind=kind, dims=dims.value)
-    working = {id: decision.value for id, decision in pixels.items()}
     stack = dims.value == 2 and max(_planes(found)) > 1
     preset = _asked_or(steering, "preset", "modern", "trains fast and well on most images")
+    steers = {"preset": preset, "label_kind": labels["label_kind"], "spatial_dims": dims, **pixels}
+    working = {id: decision.value for id, decision in steers.items()}
     count = image_count(found, dims.value) if kind == "instances" else 0
     return {
         "preset": preset,
@@ -114,7 +115,7 @@ def _decide(
         **decide_intensity(found, steering),
         "trained_on": decide_trained_on(found),
         "in_channels": _channels(found),
-        **decide_objects(found, preset.value, kind, dims.value, working, asked),
+        **decide_objects(found, working, asked),
         "features": _features(steering.get("features"), dims.value, device),
         "seed": _asked_or(steering, "seed", 0, "the usual one"),
         "tiles_per_epoch": _tiles(found, dims.value),
