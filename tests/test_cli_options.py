@@ -33,6 +33,7 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--minutes": ["3"],
     "--epochs": ["7"],
     "--device": ["cpu"],
+    "--cache": ["scratch"],
     "--max-bytes": ["1G"],
     "--images": ["other/images"],
     "--labels": ["other/labels"],
@@ -96,7 +97,7 @@ def test_every_option_is_applied_or_refused_when_resumed(
         assert (code, "resume" in runs[0], changed) == (0, False, set())
     else:
         assert (code, runs[0]["resume"], changed) == (0, True, set())
-        assert option.name in ("--device", "--max-bytes", "--resume")
+        assert option.name in ("--device", "--cache", "--max-bytes", "--resume")
 
 
 def test_what_it_was_begun_with_may_be_said_again(

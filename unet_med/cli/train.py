@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> None:
     output = _output(args)
     place = DataFolder.of(args.images, args.labels)
     settings = {"device": f"$torch.device('{device}')"}
+    if args.cache:
+        settings["cache_dir"] = os.path.abspath(os.path.expanduser(args.cache))
     if args.resume and output and any((output / "models").glob("checkpoint*.pt")):
         names = resuming.prepare(args, output, files, write=not args.plan_only)
         if args.plan_only:
@@ -75,6 +77,10 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
     print("the same with MONAI:\n  " + bundle.command_line(output, "train", settings), flush=True)
     workflow = bundle.load_workflow(output, "train", settings)
     workflow.run()
+    if "cache_dir" in settings:
+        print(
+            f"{settings['cache_dir']} keeps the images for later trainings; remove it if you like"
+        )
     print(f"trained bundle in {output}; use it with")
     print(f"  unet-med predict IMAGE --bundle {output} --output RESULTS")
 
