@@ -58,7 +58,7 @@ class ItemNames:
 
 def loaded_keys(chain: Sequence[Any]) -> set[str]:
     """Entries of an item that MONAI's `LoadImaged` reads from files."""
-    return {key for t in chain if isinstance(t, LoadImaged) for key in t.keys}
+    return {str(key) for t in chain if isinstance(t, LoadImaged) for key in t.keys}
 
 
 def digest(value: Any) -> str:
