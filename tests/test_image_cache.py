@@ -31,7 +31,14 @@ from processes import finish, start
 
 from unet_med import bundle
 from unet_med.cli import main
-from unet_med.data import EpochSampler, ImageCache, SeededDataset, find_pairs, save_image
+from unet_med.data import (
+    AutoReader,
+    EpochSampler,
+    ImageCache,
+    SeededDataset,
+    find_pairs,
+    save_image,
+)
 from unet_med.data import image_cache as module
 from unet_med.data.digest import digest
 from unet_med.data.forecast import Forecast
@@ -59,6 +66,9 @@ def cohort(folder: Path, shape: tuple[int, ...], channels: int = 1, count: int =
             path = folder / name / f"{k}.{'nii.gz' if len(shape) == 3 else 'tif'}"
             save_image(path, array, np.diag([*sizes, 1.0]))
     return folder
+
+
+LOAD_CHANNEL_0 = LoadImaged(KEYS, reader=AutoReader(channel=0), ensure_channel_first=True)
 
 
 def chain(tile: int, *more: Any, size: float | None = None, stacks: bool = False) -> Compose:
@@ -319,6 +329,7 @@ def test_a_file_that_changed_is_not_taken_for_what_it_was(
         chain(12, size=0.8),
         chain(12, Lambdad("image", lambda x: x + 1), RandTileCropd(KEYS, 12)),
         Compose([*chain(12).transforms[:2], RandTileCropd(KEYS, 12)]),
+        Compose([LOAD_CHANNEL_0, *chain(12).transforms[1:]]),
     ],
 )
 def test_another_chain_has_files_of_its_own(
