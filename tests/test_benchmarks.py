@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import weights
+from benchmarks import cohort, weights
 from benchmarks.timing import Bound, Limit, Race
 
 PEER_WARNINGS = pytest.mark.filterwarnings("ignore")  # theirs: the peers are run as they are
@@ -112,3 +112,14 @@ def test_generated_cells_are_all_there(shape: tuple[int, ...], count: int) -> No
 def test_the_naive_map_is_equation_2() -> None:
     labels = weights.cells((64, 64), 9)
     np.testing.assert_allclose(weights.naive(labels), weights.border_weight_map(labels), atol=1e-5)
+
+
+def test_the_cohort_runs_tiny(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Three volumes in files, though they would fit into memory."""
+    words = ["--volumes", "3", "--side", "32", "--memory", "1e-6", "--folder", str(tmp_path)]
+    cohort.main(words)
+    said = capfd.readouterr().out
+    assert "they are kept in" in said
+    assert "peak memory: " in said
+    assert "16 tiles are equal to the bit" in said
+    assert not list(tmp_path.iterdir())

@@ -39,6 +39,7 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--minutes": ["3"],
     "--epochs": ["7"],
     "--device": ["cpu"],
+    "--cache": ["scratch"],
     "--max-bytes": ["1G"],
     "--images": ["other/images"],
     "--labels": ["other/labels"],
@@ -105,7 +106,8 @@ def test_every_option_is_applied_or_refused_when_resumed(
         assert (code, "resume" in runs[0], changed) == (0, False, set())
     else:
         assert (code, runs[0]["resume"], changed) == (0, True, set())
-        assert option.name in ("--device", "--max-bytes", "--resume", "--quiet", "--log-file")
+        own = ("--device", "--cache", "--max-bytes", "--resume", "--quiet", "--log-file")
+        assert option.name in own
 
 
 def test_what_it_was_begun_with_may_be_said_again(

@@ -98,7 +98,8 @@ def two(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> t
     words = ["-m", "monai.bundle", "run"]
     words += ["--config_file", "['configs/train.json','configs/multi_gpu_train.json']"]
     words += ["--meta_file", "configs/metadata.json", "--logging_file", "configs/logging.conf"]
-    for name, value in {**settings, "output_dir": str(output)}.items():
+    more = {"output_dir": str(output), "cache::max_bytes": 1}  # images in files, which they share
+    for name, value in {**settings, **more}.items():
         words += [f"--{name}", str(value)]
     return output, torchrun(words, ROOT)
 
@@ -114,6 +115,11 @@ def test_loss_curve_is_that_of_one_process(one: Path, two: tuple[Path, str]) -> 
     assert len(ours) == len(expected) == STEPS
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
     assert min(expected) < expected[0] - 0.01  # there was something to learn
+
+
+def test_both_shared_one_cache_which_is_gone(two: tuple[Path, str]) -> None:
+    assert "they are kept in" in two[1]
+    assert not (two[0] / "image_cache").exists()
 
 
 def test_every_image_is_validated_once(one: Path, two: tuple[Path, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,25 @@ def look(folder: Path, **choice: Any) -> Fingerprint:
 
 
 # --- what the files say
+
+
+def test_one_file_at_a_time_is_in_memory(tmp_path: Path) -> None:
+    """Ten volumes take the memory of two."""
+    volume = np.zeros((96, 96, 64), np.int16)
+    volume[20:40, 30:60, 10:30] = 1
+    for k in range(10):
+        for part in ("images", "labels"):
+            data.save_image(tmp_path / part / f"{k}.nii", volume, has_channels=False)
+    peaks = []
+    for count in (2, 10):
+        items = [{"image": f"images/{k}.nii", "label": f"labels/{k}.nii"} for k in range(count)]
+        (tmp_path / "list.json").write_text(json.dumps({"training": items}))
+        tracemalloc.start()
+        assert len(fingerprint(tmp_path / "list.json", seconds=0).cases) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert volume.nbytes < peaks[0]
+    assert peaks[1] - peaks[0] < volume.nbytes
 
 
 def test_each_file_is_described(folder: Path) -> None:

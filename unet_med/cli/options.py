@@ -230,6 +230,13 @@ TRAIN = (
     option("--output", "new folder: the trained bundle (not with --plan-only)", resumed="new"),
     *PLAN[2:],
     option(
+        "--cache",
+        "folder that keeps the images, preprocessed, in files, for later trainings as well (in "
+        "memory; where that does not suffice in --output, until the training has finished)",
+        resumed="new",
+        metavar="DIR",
+    ),
+    option(
         "--resume",
         "continue what is in --output, exactly where it stopped; with a new --minutes or "
         "--epochs, to that",

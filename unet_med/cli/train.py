@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> None:
     output = _output(args)
     place = DataFolder.of(args.images, args.labels)
     settings = {"device": f"$torch.device('{device}')"}
+    if args.cache:
+        settings["cache_dir"] = os.path.abspath(os.path.expanduser(args.cache))
     if args.resume and output and any((output / "models").glob("checkpoint*.pt")):
         names = resuming.prepare(args, output, files, write=not args.plan_only)
         if args.plan_only:
@@ -76,6 +78,8 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
     say("the same with MONAI:\n  " + bundle.command_line(output, "train", settings))
     workflow = bundle.load_workflow(output, "train", settings)
     workflow.run()
+    if "cache_dir" in settings:
+        say(f"{settings['cache_dir']} keeps the images for later trainings; remove it if you like")
     if said := bundle.read_plan(output)["ids"].get("threshold", {}).get("reason"):
         say(f"objects   {said}")
     result(f"trained bundle in {output}")

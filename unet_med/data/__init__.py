@@ -19,6 +19,7 @@ _MODULE_OF = {
     "find_images": "datalist",
     "find_pairs": "datalist",
     "guess_label_kind": "labels",
+    "ImageCache": "image_cache",
     "instance_sizes": "labels",
     "LabelSummary": "labels",
     "summarize_label": "labels",

@@ -26,6 +26,20 @@ def files_of(case: Files) -> list[str]:
     return [str(file) for file in ([case] if isinstance(case, str | os.PathLike) else case)]
 
 
+def files_named(value: Any, *, folders: bool = True) -> list[Path]:
+    """The files that a value names; none if it is anything but the names of files that exist.
+
+    Args:
+        value: entry of an item of a data list.
+        folders: folders count as well, such as a DICOM series.
+    """
+    names = list(value) if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(name, str | os.PathLike) and name for name in names):
+        return []
+    paths = [Path(name).expanduser() for name in names]
+    return paths if all(path.exists() if folders else path.is_file() for path in paths) else []
+
+
 def case_name(case: Files) -> str:
     """Name of a case and of its results: of one file its stem, of several what they share.
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from monai.data import Dataset
 from monai.transforms import Compose, Randomizable, RandomizableTrait
 from torch.utils.data import Sampler
-from tqdm import tqdm
 
-from unet_med.data.bars import no_bar
+from unet_med.data.image_cache import ImageCache, InFiles, InMemory
+from unet_med.data.item_file import Types, widened
 
 
 class SeededDataset(Dataset):
     """Random tiles of a list of images, the same on any number of workers.
 
-    The deterministic transforms at the start run once for each image, and their result
-    stays in memory; successive planes of one stack share the result before the transform
-    with a `slice_key` (`SelectSliced`). The random transforms after them are reseeded from
-    `(seed, epoch, position)` for every tile, so neither the number of workers nor an
-    interruption changes a tile.
+    The deterministic transforms at the start run once for each image, and their result is kept,
+    in memory or in files (`ImageCache`), which makes no difference to a tile. Successive planes of
+    one stack share the result before the transform with a `slice_key` (`SelectSliced`). The random
+    transforms after them are reseeded from `(seed, epoch, position)` for every tile, so neither
+    the number of workers nor an interruption changes a tile.
 
     Positions count on through the epochs: `dataset[e * len(dataset) + k]` is tile `k` of
     epoch `e`, as `EpochSampler` asks for it. Each epoch has a new random order of the images,
@@ -33,7 +33,8 @@ class SeededDataset(Dataset):
         transform: `Compose` of dictionary transforms.
         seed: of the order of the images and of all random transforms.
         tiles_per_epoch: length of the data set; the number of images by default.
-        cache: keep the images after the deterministic transforms in memory.
+        cache: keeps the images after the deterministic transforms; True: in memory, False: they
+            are loaded for every tile.
         progress: show a bar while images load.
     """
 
@@ -44,7 +45,7 @@ class SeededDataset(Dataset):
         *,
         seed: int = 0,
         tiles_per_epoch: int | None = None,
-        cache: bool = True,
+        cache: bool | ImageCache = True,
         progress: bool = False,
     ) -> None:
         super().__init__(data, transform)
@@ -53,10 +54,12 @@ class SeededDataset(Dataset):
         self.first_random = transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._random = [t for t in transform.transforms if isinstance(t, Randomizable)]
         self._generators = [np.random.RandomState(seed) for _ in self._random]
-        self._cache: list[Any] | None = None
+        self._cut = self._keys_cut()
+        self._cache: InMemory | InFiles | None = None
         if cache:
-            bar = tqdm(data, desc="loading images", unit="image", disable=no_bar(progress))
-            self._cache = list(self._load_all(bar))
+            keeper = cache if isinstance(cache, ImageCache) else ImageCache()
+            chain = transform.transforms[: self.first_random]
+            self._cache = keeper.keep(self.data, chain, self._load_all, progress=progress)
 
     def __len__(self) -> int:
         return self.tiles_per_epoch
@@ -64,11 +67,15 @@ class SeededDataset(Dataset):
     def __getitem__(self, position: int) -> Any:  # type: ignore[override]
         epoch, k = divmod(int(position), len(self))
         index = self._image_of(epoch, k)
-        item = self._copied(self._cache[index]) if self._cache else self._load(self.data[index])
-        if self.first_random is None:
+        item, types = self._taken(index)
+        first = self.first_random
+        if first is None:
             return item
         self._reseed(epoch, k)
-        return self.transform(item, start=self.first_random)
+        if types:
+            item = widened(self.transform(item, start=first, end=first + 1), types)
+            first += 1
+        return self.transform(item, start=first)
 
     def source(self, position: int) -> dict[str, Any]:
         """Item of the data list at a position."""
@@ -84,14 +91,17 @@ class SeededDataset(Dataset):
             generator.seed(seed)
             transform.set_random_state(state=generator)
 
-    def _copied(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Copy a cached image, because random transforms may change it in place.
-
-        If the first of them `returns_copies` (`RandTileCropd`), its keys need no copy.
-        """
+    def _keys_cut(self) -> Sequence[Any]:
+        """Entries that the first random transform neither changes in place nor takes whole."""
         first: Any = self.first_random is not None and self.transform.transforms[self.first_random]
-        cut = first.keys if getattr(first, "returns_copies", False) else ()
-        return {k: v if k in cut else copy.deepcopy(v) for k, v in item.items()}
+        return first.keys if getattr(first, "returns_copies", False) else ()
+
+    def _taken(self, index: int) -> tuple[Any, Types]:
+        """An image that may be changed in place, but for `_cut`, and types that these get."""
+        if self._cache is not None:
+            with suppress(FileNotFoundError):  # of a cache that was cleared
+                return self._cache.take(index, self._cut)
+        return self._load(self.data[index]), {}
 
     def _load(self, item: dict[str, Any]) -> Any:
         return self.transform(item, end=self.first_random, threading=True)

@@ -2,6 +2,7 @@
 
 from unet_med.handlers.budget import TrainingBudget
 from unet_med.handlers.checkpoints import Checkpoints
+from unet_med.handlers.clear_cache import ClearCache
 from unet_med.handlers.guards import LossGuard, OutOfMemory
 from unet_med.handlers.keep_memory import KeepMemory
 from unet_med.handlers.progress import CasesBar, ProgressBar
@@ -15,6 +16,7 @@ from unet_med.handlers.weights_loader import WeightsLoader
 __all__ = [
     "CasesBar",
     "Checkpoints",
+    "ClearCache",
     "KeepMemory",
     "LossGuard",
     "OutOfMemory",

@@ -10,13 +10,13 @@ import random
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from unet_med.data.atomic import atomic_write
+from unet_med.data.tensor_file import write_tensors
 
 
 def rank() -> int:
@@ -73,24 +73,8 @@ def save_atomically(
     Raises:
         OSError: it cannot be written; what was there is untouched.
     """
-    if rank() > 0:
-        return
-    target = Path(path)
-    with atomic_write(target) as beside:
-        with beside.open("wb") as file:
-            _save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and target.exists():
-            os.replace(target, previous)
-
-
-def _save(state: Any, file: IO[bytes]) -> None:
-    """`torch.save`, which hides the system's reason where a disk is full."""
-    try:
-        torch.save(state, file)
-    except RuntimeError as error:
-        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+    if rank() == 0:
+        write_tensors(state, path, previous=previous)
 
 
 def load_whole(path: str | os.PathLike[str]) -> Any:

@@ -1,0 +1,240 @@
+"""Where the images of a training are kept: in memory, or in files that are mapped into it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import re
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from unet_med.data.bars import no_bar
+from unet_med.data.cases import files_named
+from unet_med.data.digest import ItemNames, loaded_keys
+from unet_med.data.forecast import Forecast, bytes_of
+from unet_med.data.item_file import (
+    Item,
+    Types,
+    is_whole,
+    name_anew,
+    narrowed,
+    read_item,
+    widened,
+    write_item,
+)
+from unet_med.memory import available_bytes
+
+Load = Callable[[Iterable[Item]], Iterator[Item]]
+
+_OWN = re.compile(r"[0-9a-f]{64}\.pt|\.[0-9a-f]{64}\.pt\..*")  # a file; one that is half written
+
+
+class InMemory(list[Item]):
+    """Images in memory."""
+
+    def take(self, index: int, cut: Sequence[str] = ()) -> tuple[Item, Types]:
+        """An image that may be changed in place but for `cut`; see `InFiles.take`."""
+        item = self[index]
+        return {k: v if k in cut else copy.deepcopy(v) for k, v in item.items()}, {}
+
+
+class InFiles:
+    """Images in files that are mapped into memory: of each only what is looked at is read.
+
+    It holds paths alone, so that it goes to other processes.
+
+    Args:
+        paths: of the files.
+        items: of the data list, which say where the images' own files lie now.
+    """
+
+    def __init__(self, paths: Sequence[Path], items: Sequence[Item]) -> None:
+        self.paths = list(paths)
+        self.items = items
+
+    def take(self, index: int, cut: Sequence[str] = ()) -> tuple[Item, Types]:
+        """An image that may be changed in place; its file stays as it is.
+
+        Args:
+            index: which.
+            cut: entries of which the next transform takes a part: of them nothing is read, and
+                integers stay in the file's small types.
+
+        Returns:
+            The image, and the types that entries of `cut` must get in the end.
+
+        Raises:
+            FileNotFoundError: the file is gone.
+        """
+        item, types = read_item(self.paths[index])
+        for key, value in self.items[index].items():
+            if files := files_named(value):
+                name_anew(item.get(key), files)
+        item = widened(item, {key: kind for key, kind in types.items() if key not in cut})
+        return item, {key: kind for key, kind in types.items() if key in cut}
+
+
+class ImageCache:
+    """Where images are kept between the deterministic transforms and the random ones.
+
+    In memory, while all of them fit into half of what is free, as far as those that are loaded
+    tell; else in files, one an image, that training maps into memory. Tiles are the same to the
+    bit. A file is named after the content of the image's own files and the transforms
+    (`ItemNames`): a training that is resumed, or another one of the same images, finds it, and
+    does not where anything changed. Processes that train together share the files.
+
+    Args:
+        folder: keep images in files there, however much memory is free, and leave them there.
+        spill: keep them there where memory does not suffice, until `clear`; None: never.
+        rank: number of this process among those that train together, from 0 on.
+        ranks: how many these are.
+        max_bytes: of memory that the images of a data list may take; None: half of what is free,
+            shared by the processes.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        spill: str | os.PathLike[str] | None = None,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        max_bytes: int | None = None,
+    ) -> None:
+        self.folder = None if folder is None else Path(folder).expanduser().absolute()
+        self.spill = None if spill is None else Path(spill).expanduser().absolute()
+        self.rank = rank
+        self.ranks = ranks
+        self.max_bytes = max_bytes
+
+    def keep(
+        self, items: Sequence[Item], chain: Sequence[Any], load: Load, *, progress: bool = False
+    ) -> InMemory | InFiles:
+        """Load all images of a data list and keep them.
+
+        Args:
+            items: the data list.
+            chain: the transforms that `load` applies.
+            load: gives the images of items one after the other, each when it is asked for.
+            progress: say what is decided, and show bars.
+
+        Raises:
+            ValueError: the disk has too little room, or an image holds what no file can.
+            OSError: the folder cannot be written.
+        """
+        loaded, folder = InMemory(), self._files_at()
+        if folder is None:
+            loaded, folder = self._in_memory(items, chain, load, progress)
+        if folder is None:
+            return loaded
+        writer = _Writer(folder, items, chain, progress)
+        first = self.rank * len(items) // self.ranks  # other processes begin with others
+        writer.write([*range(first, len(items)), *range(first)], load, loaded)
+        return InFiles(writer.paths, items)
+
+    def clear(self) -> None:
+        """Remove the files in `spill`; images that are asked for later are loaded again."""
+        for path in self._spilled():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        if self.spill is not None:
+            with suppress(OSError):  # it holds something else, or is not there
+                self.spill.rmdir()
+
+    def _files_at(self) -> Path | None:
+        """Folder that was asked for, or that an earlier run of this training has filled."""
+        return self.folder or (self.spill if self._spilled() else None)
+
+    def _spilled(self) -> list[Path]:
+        if self.spill is None or not self.spill.is_dir():
+            return []
+        return [path for path in self.spill.iterdir() if _OWN.fullmatch(path.name)]
+
+    def _in_memory(
+        self, items: Sequence[Item], chain: Sequence[Any], load: Load, progress: bool
+    ) -> tuple[InMemory, Path | None]:
+        """All images; or the first ones, and the folder where all must go."""
+        loaded, forecast = InMemory(), Forecast(items, loaded_keys(chain))
+        limit = self.max_bytes or available_bytes() // 2 // self.ranks
+        with tqdm(items, "loading images", unit="image", disable=no_bar(progress)) as bar:
+            for index, item in enumerate(load(bar)):
+                loaded.append(item)
+                forecast.add(index, bytes_of(item))
+                if self.spill is not None and forecast.total > limit:
+                    break
+            else:
+                return loaded, None
+        if progress:
+            logging.getLogger(__name__).info(
+                "%d images take about %.3g GB, and %.3g GB of memory are free for them: they are "
+                "kept in %s until the training has finished",
+                *(len(items), forecast.total / 1e9, limit / 1e9, self.spill),
+            )
+        return loaded, self.spill
+
+
+class _Writer:
+    """Writes the files of a data list that are not there yet."""
+
+    def __init__(
+        self, folder: Path, items: Sequence[Item], chain: Sequence[Any], progress: bool
+    ) -> None:
+        self.folder = folder
+        self.items = items
+        self.progress = progress
+        self.paths = [folder] * len(items)
+        self._names = ItemNames(chain)
+        self._forecast = Forecast(items, loaded_keys(chain))
+
+    def write(self, order: Iterable[int], load: Load, loaded: list[Item]) -> None:
+        """Go through the items in an order; `loaded` are the first ones, and are given up."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        given = len(loaded)
+        while loaded:
+            index = len(loaded) - 1
+            if self._is_missing(index):
+                self._write(index, loaded[-1])
+            loaded.pop()
+        rest = [index for index in order if index >= given]
+        missing: deque[int] = deque()
+
+        def items() -> Iterator[Item]:
+            for index in bar:
+                if self._is_missing(index):
+                    missing.append(index)
+                    yield self.items[index]
+
+        text = f"keeping images in {self.folder}"
+        with tqdm(rest, text, unit="image", disable=no_bar(self.progress)) as bar:
+            for item in load(items()):
+                self._write(missing.popleft(), item)
+
+    def _is_missing(self, index: int) -> bool:
+        path = self.paths[index] = self.folder / f"{self._names.of(self.items[index])}.pt"
+        if not is_whole(path):
+            return True
+        self._forecast.add(index, path.stat().st_size)
+        return False
+
+    def _write(self, index: int, item: Item) -> None:
+        small, types = narrowed(item)
+        self._forecast.add(index, bytes_of(small))
+        rest = self._forecast.rest + bytes_of(small)
+        free = shutil.disk_usage(self.folder).free
+        if rest > free:
+            raise ValueError(
+                f"{len(self.items)} images take about {self._forecast.total / 1e9:.3g} GB in "
+                f"files, {rest / 1e9:.3g} GB of which are still to be written, and {self.folder} "
+                f"has {free / 1e9:.3g} GB free: name a folder on another disk with --cache "
+                "(cache::folder), or train with fewer images"
+            )
+        write_item(self.paths[index], small, types)
