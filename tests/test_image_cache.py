@@ -232,14 +232,15 @@ BYTES = 3 * 8 * 40 * 36  # in memory, of image and label
 )
 def test_memory_decides(
     limit: float, ranks: int, spills: bool, images: list[Any], tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
+    caplog.set_level("INFO", "unet_med")
     spill = tmp_path / "models/image_cache"
     cache = ImageCache(spill=spill, ranks=ranks, max_bytes=int(limit * BYTES))
     dataset = SeededDataset(images, chain(12), cache=cache, progress=True)
     assert spill.exists() == spills
     said = "3 images take about 3.4"
-    assert (said in capsys.readouterr().out) == spills
+    assert (said in caplog.text) == spills
     same(tiles(dataset), tiles(SeededDataset(images, chain(12))))
 
 
@@ -632,7 +633,7 @@ def test_the_command_line_names_a_folder(
     words = ["train", "--images", f"{cells}/images", "--labels", f"{cells}/labels"]
     words += ["--features", "2", "4", "--device", "cpu", "--output", "out", "--cache", "scratch"]
     assert main([*words, "--epochs", "1"]) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert f"--cache_dir {tmp_path}/scratch" in said
     assert f"{tmp_path}/scratch keeps the images for later trainings" in said
     kept = {path.name: path.stat().st_ino for path in (tmp_path / "scratch").iterdir()}
