@@ -268,7 +268,7 @@ REFUSED: dict[str, tuple[Write, Write, str]] = {
     "transparency": (  # image-segmentation-keras #370
         colours_of(3, 3, 4),
         png_mask,
-        "image images/c2.png has 4 channel(s), images/c0.png 3: save all alike, grey, RGB, or wit",
+        "image images/c2.png has 4 channel(s), images/c0.png 3: save all alike, grey, RGB",
     ),
     "400 cells in 8 bits": (  # cellpose #88
         larger,
