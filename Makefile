@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FUZZ := -timeout=300 -rss_limit_mb=3000
 
-.PHONY: demo test ci bench conformance fuzz install lint docs napari mlflow clean
+.PHONY: demo test ci containers bench conformance fuzz install lint docs napari mlflow clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -13,8 +13,8 @@ demo: $(VENV)/installed
 test: $(VENV)/tested lint
 	PYTHONUTF8=1 $(BIN)/python -m pytest -n 2
 
-## what takes longer than the suite may: a pipeline of Snakemake, killed and run again
-ci: $(VENV)/tested $(VENV)-clinic/installed
+## what takes longer than the suite may: a pipeline of Snakemake, killed and run again; containers
+ci: $(VENV)/tested $(VENV)-clinic/installed containers
 	PYTHONUTF8=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m clinic tests/clinic
 
 # in a folder of its own, where it cannot move a version that the package is tested with
@@ -61,9 +61,6 @@ napari:
 mlflow: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[mlflow]"
 	PYTHONUTF8=1 $(BIN)/python -m pytest tests/test_tracking.py
-
-.PHONY: ci containers
-ci: containers
 
 ## what the Dockerfile and apptainer.def install, in an environment of its own (TORCH_INDEX as there)
 containers:
