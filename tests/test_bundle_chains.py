@@ -212,3 +212,16 @@ def test_evaluation_loads_what_inference_loads(suffix: str, tmp_path: Path) -> N
     load_weights(expected, weights)
     for name, value in workflow.network_def.state_dict().items():
         assert torch.equal(value, expected.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(("preset", "weights"), [("modern", (1.0, 1.0)), ("paper2015", (4 / 7, 4))])
+def test_classes_weigh_by_the_recipe(preset: str, weights: tuple[float, float]) -> None:
+    recipe = [CONFIGS / f"{preset}.json"] if preset == "modern" else []
+    ids = {"out_channels": 2, "label_kind": "classes"}
+    parser = ConfigParser(bundle.merge_config(CONFIGS / "train.json", recipe, ids))
+    weigh = parser.get_parsed_content("weigh")["class_balance"]
+    label = np.zeros((1, 4, 4), np.uint8)
+    label[0, 1, 1:3] = 1  # 14 and 2 pixels: 16 / (2 * 14) and 16 / (2 * 2)
+    weight = np.asarray(weigh({"label": label})["weight"])
+    assert (weight[label == 0] == np.float32(weights[0])).all()
+    assert (weight[label == 1] == np.float32(weights[1])).all()
