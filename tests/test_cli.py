@@ -137,7 +137,7 @@ def test_stack_and_its_label_stack(tmp_path: Path, capsys: pytest.CaptureFixture
     words = ["--images", tmp_path / "image.tif", "--labels", tmp_path / "label.tif"]
     assert run("train", *words, *TRAIN, "--output", tmp_path / "out") == 0
     said = capsys.readouterr().err
-    assert "images    4, 2-D, 1 channel(s)" in said
+    assert "images    4, 2-D, slice by slice of 1 file(s), 1 channel(s)" in said
     assert "a mask, its value besides 0 the foreground (decided from the values)" in said
 
 

@@ -165,4 +165,4 @@ def test_init_without_images_plans_nothing(
 def test_no_command_has_an_option_twice() -> None:
     build_parser(COMMANDS)  # argparse refuses it
     names = [command.name for command in COMMANDS]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 11

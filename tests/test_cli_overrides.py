@@ -61,6 +61,7 @@ def test_files_hold_in_their_order_and_options_win(cells: Path, own: Path, tmp_p
     files += [own, last, bundle.find_override("tensorboard")]
     by_monai = ConfigParser.load_config_files([str(path) for path in files])
     told_by_the_images = {"label_kind", "slice_stacks", "min_size", "seed", "epochs", "overrides"}
+    told_by_the_images |= {"split_file"}
     assert {k for k in config if config[k] != by_monai[k]} == told_by_the_images - {"min_size"}
     assert list((output / "models").glob("events*"))
 

@@ -18,7 +18,7 @@ pytestmark = [
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CHOICE = re.compile(
     r"--(series 0|channel 0|time 0(, or .* --axes ZC?YX --dims 2)?)$"
-    r"|TiffReader\(allow_multifile=True\)$"
+    r"|allow_multifile=True$"
 )
 
 

@@ -202,9 +202,12 @@ def test_a_resumed_training_fits_again_from_the_plan(
     assert started == [({id: planned[id].value for id in FREE}, (3, tried, 9, 2))]
 
 
+READ = {"image": dict, "label": dict}
+
+
 def handler_of(folder: Path, images: int = 3, **more: Any) -> FitObjects:
     items = [{"image": f"{k}.tif", "label": f"{k}.tif"} for k in range(images)]
-    given: dict[str, Any] = {"training": [], "load": dict, "network": nn.Conv2d(1, 2, 1), **more}
+    given: dict[str, Any] = {"training": [], "load": READ, "network": nn.Conv2d(1, 2, 1), **more}
     return FitObjects(folder, folder / "models/model.pt", items, **given)
 
 
@@ -212,6 +215,7 @@ def test_too_few_images_decide_nothing(tmp_path: Path) -> None:
     assert handler_of(tmp_path).enabled
     assert not handler_of(tmp_path, images=2).enabled
     assert not handler_of(tmp_path, enabled=False).enabled
+    assert not handler_of(tmp_path, load={"standardize": dict}).enabled  # these are no files
     same = [{"image": f"{k}.tif", "label": f"{k}.tif"} for k in range(3)]
     assert not handler_of(tmp_path, training=same).enabled  # one image serves both
 

@@ -316,7 +316,9 @@ def test_a_volume_through_a_3d_network_needs_a_batch_axis():
         OverlapTileInferer()(torch.zeros(1, 9, 9, 9), unet(3, (2, 4)))
 
 
-def test_progress_counts_tiles(capsys):
+def test_progress_counts_tiles(capsys, monkeypatch):
+    for module in ("overlap_tile", "stitch"):  # as on a terminal
+        monkeypatch.setattr(f"unet_med.inferers.{module}.no_bar", lambda wanted=True: not wanted)
     net = Crop(2, 1, smallest=5)
     run(OverlapTileInferer(9, 3, progress=True, tta="flips"), torch.zeros(1, 1, 10, 10), net)
     bars = capsys.readouterr().err
@@ -435,7 +437,7 @@ def test_monais_basic_unet_is_tiled_exactly():
 
 @pytest.mark.parametrize("given", [{}, {"margin": 112}, {"stride": 16}])
 def test_a_foreign_network_needs_margin_and_stride(given):
-    with pytest.raises(ValueError, match=r"BasicUNet does not say .* margin=112, stride=16"):
+    with pytest.raises(ValueError, match=r"does not say its margin and stride; .* are 112 and 16"):
         OverlapTileInferer(256, **given)(torch.zeros(1, 1, 64, 64), basic_unet())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 import unet_med
-from unet_med import napari_widget
+from unet_med import bundle, napari_widget
 from unet_med.cli import main
 from unet_med.data import load_image
 from unet_med.napari_widget import from_layer, segment_array, segment_steps, spacing_of, to_layer
@@ -30,6 +31,15 @@ def layer(data: Any, **more: Any) -> SimpleNamespace:
     """What the widget looks at in an Image layer."""
     fields = {"rgb": False, "multiscale": False, "name": "cells", **WORLD, **more}
     return SimpleNamespace(data=data, **fields)
+
+
+@pytest.fixture(scope="module")
+def trained(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch makes no sure foreground: its likeliest class has objects, seeds of 0.6 none."""
+    copy = tmp_path_factory.mktemp("likeliest") / "bundle"
+    shutil.copytree(trained, copy)
+    bundle.write_settings(copy, [], {"threshold": None, "mask_threshold": None, "min_size": 3})
+    return copy
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(folder, f"scene{scene}", scene, TRAINED_UM)
     words = "--preset paper2015 --element-size 0.5 --features 2 4 --tile-size 26 --epochs 1"
     bundle = str(folder / "bundle")
-    options = [*words.split(), "--label-kind", "instances", "--validation", "0", "--device", "cpu"]
+    options = [*words.split(), "--label-kind", "instances", "--device", "cpu"]
     assert main(["train", *arguments(folder), "--output", bundle, *options]) == 0
     torch.save(threshold_network(), folder / "bundle" / "models" / "model.pt")
     return Path(bundle)
@@ -207,7 +207,7 @@ def test_a_factor_serves_images_that_say_no_pixel_size(tmp_path: Path) -> None:
     trained = tmp_path / "trained"
     words = [*arguments(tmp_path), "--output", str(trained), "--scale", "0.38"]
     small = ["--features", "2", "4", "--tile-size", "26", "--preset", "paper2015"]
-    kind = ["--label-kind", "instances", "--validation", "0", "--device", "cpu", "--epochs", "1"]
+    kind = ["--label-kind", "instances", "--device", "cpu", "--epochs", "1"]
     assert main(["train", *words, *small, *kind]) == 0
     config = json.loads((trained / "configs" / "evaluate.json").read_text(encoding="utf-8"))
     assert (config["scale"], config["element_size"]) == ([0.38], None)

@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ElementSized": {"keys": ["image", "label"], "element_size": 2.0},
     "LabelInstances": {"label_kind": "instances"},
     "LabelInstancesd": {"keys": "label", "label_kind": "instances"},
+    "Orientd": {"keys": "label", "orientation": "RAS"},
     "RandTileCrop": {"tile_size": 12},
     "RandTileCropd": {"keys": ["image", "label"], "tile_size": 12, "ignore": 0},
     "SelectSliced": {"keys": "volume"},

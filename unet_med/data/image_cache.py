@@ -174,7 +174,7 @@ class ImageCache:
             else:
                 return loaded, None
         if progress:
-            logging.getLogger(__name__).info(
+            logging.getLogger(__name__).warning(
                 "%d images take about %.3g GB, and %.3g GB of memory are free for them: they are "
                 "kept in %s until the training has finished",
                 *(len(items), forecast.total / 1e9, limit / 1e9, self.spill),

@@ -73,7 +73,7 @@ def write_item(path: Path, item: Item, types: Types) -> None:
         raise ValueError(
             f"an image with {found[1] if found else 'an object'} in it cannot be kept in a file, "
             "only tensors, arrays, numbers, text, and lists and dictionaries of them: let the "
-            "last of the deterministic transforms remove it (monai.transforms.DeleteItemsd), or "
+            "last of the deterministic transforms remove it, or "
             "leave --cache out and set cache::spill to null"
         ) from None
 

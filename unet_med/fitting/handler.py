@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from unet_med.handlers.training_state import random_state, set_random_state
 from unet_med.planning import Plan
 from unet_med.planning.objects import FITTED, LEAST, decide_objects
 from unet_med.segmentation import Segmenter
+from unet_med.transforms import compose
 
 __all__ = ["FitObjects"]
 
@@ -29,6 +30,8 @@ IDS = ("threshold", "mask_threshold", "min_size")
 SHARE = 0.1  # of the minutes that the fit may take
 SLACK = 1.25  # what it is given, times what was measured
 AT_ONCE = 3.0  # s; loading the weights, writing the configs
+
+READING = ("image", "label", "reorient", "orient", "plane", "label_instances")
 
 Item = Mapping[str, Any]
 
@@ -52,7 +55,9 @@ class FitObjects:
         weights: file of its weights.
         held_out: items `image` and `label`.
         training: those of the training: what serves both tells nothing.
-        load: reads an item: image and instances, `(C, *S)` and `(1, *S)`, on the image's grid.
+        load: the chain of the training by name, of which those in `READING` are used: they give
+            image and instances, `(C, *S)` and `(1, *S)`, on the image's grid. A chain without
+            them, of images that are no files, is not fitted to.
         network: that is trained, to time it at the start.
         budget: of the training; None: no minutes are reserved.
         enabled: whether to do anything.
@@ -65,17 +70,17 @@ class FitObjects:
         held_out: Sequence[Item],
         *,
         training: Sequence[Item],
-        load: Callable[[Item], Mapping[str, Any]],
+        load: Mapping[str, Any],
         network: torch.nn.Module,
         budget: TrainingBudget | None = None,
         enabled: bool = True,
     ) -> None:
         self.folder, self.weights = Path(folder), Path(weights)
         self.items = [item for item in held_out if item not in training]
-        self.load = load
+        self.load = compose([{name: load[name] for name in READING if name in load}])
         self.network = network
         self.budget = budget
-        self.enabled = enabled and len(self.items) >= LEAST
+        self.enabled = enabled and len(self.items) >= LEAST and {"image", "label"} <= {*load}
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, behind what writes the weights."""
