@@ -37,9 +37,9 @@ def pairs_of_plan(
     for case in data.get("cases", ()):
         files = [str(folder / name) for name in case["image"]["name"].split(", ")]
         item = {
+            **case.get("listed", {}),
             "image": files[0] if len(files) == 1 else files,
             "label": str(folder / case["label"]["name"]),
-            **case.get("listed", {}),
         }
         planes = _planes(case["image"], orientation) if stacks else 1
         items += [item] if planes == 1 else [{**item, "slice": k} for k in range(planes)]

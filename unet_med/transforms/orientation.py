@@ -101,7 +101,9 @@ class Orientd(MapTransform, InvertibleTransform):
         grid = Grid.stated(name_of(image, "image"), image.shape, affine, image.meta)
         return turn_towards(grid, self.orientation)
 
-    def _turned(self, img: torch.Tensor, turn: Turn) -> torch.Tensor:
+    def _turned(self, img: Any, turn: Turn) -> Any:
+        if isinstance(img, np.ndarray):
+            return np.stack([turn.of_array(channel) for channel in img])
         if not isinstance(img, MetaTensor):
             return turn(img).contiguous()
         out: MetaTensor = turn(img).contiguous()  # type: ignore[assignment]
