@@ -36,7 +36,7 @@ def races(tiny: bool) -> Iterator[Race]:
             TORCH: process("-c", "import torch, monai"),
             PREDICT: process("-m", "unet_med", "predict", str(image), *where),
         }
-        yield Race("First result", heavy, [Limit(PREDICT, TORCH, at_most=1.2)], seconds=30)
+        yield Race("First result", heavy, [Limit(PREDICT, TORCH, at_most=1.1)], seconds=30)
 
 
 def process(*words: str) -> Callable[[], object]:

@@ -54,6 +54,17 @@ def named(folder: Path, labels: dict[str, object], values: list[int]) -> Path:
     return folder / "dataset.json"
 
 
+@pytest.mark.parametrize(("unnamed", "kind"), [(0, "classes"), (1, "instances")])
+def test_many_values_are_classes_where_a_list_names_them(
+    tmp_path: Path, unnamed: int, kind: str
+) -> None:
+    values = list(range(15))  # more than look like classes
+    labels = {f"organ {value}": value for value in values[: 15 - unnamed]}
+    plan = make_plan(fingerprint(named(tmp_path, labels, values)))
+    assert plan.value("label_kind") == kind
+    assert plan.value("out_channels") == (15 if kind == "classes" else 2)
+
+
 @pytest.mark.parametrize(
     ("labels", "values", "told", "expected"),
     [

@@ -9,6 +9,7 @@ import numpy as np
 
 from unet_med import data
 from unet_med.data.class_names import told_names
+from unet_med.data.labels import IGNORED
 from unet_med.planning.fingerprints import PERCENTILES, FileFacts, Fingerprint, Instances
 from unet_med.planning.plan import Decision
 from unet_med.planning.sizes import zoom
@@ -43,6 +44,8 @@ def decide_labels(
         decided = Decision(kind, ASKED)
     elif classes:
         decided = Decision("classes", "as their number was given")
+    elif _are_named(found):
+        decided = Decision("classes", f"{found.images} names their values")
     elif found.label_kind is None:
         raise ValueError(found.doubt)
     else:
@@ -129,6 +132,13 @@ def _values(found: Fingerprint) -> list[set[int]]:
                 "classes: say --label-kind instances, or correct it"
             )
     return [case.label_values or set() for case in found.cases]
+
+
+def _are_named(found: Fingerprint) -> bool:
+    """Whether a data list names several values, and the labels hold no others."""
+    names = {0, IGNORED, *(int(value) for value in found.class_names)}
+    values = [case.label_values for case in found.cases]
+    return len(found.class_names) > 1 and all(v is not None and v <= names for v in values)
 
 
 def _names(found: Fingerprint) -> list[str]:
