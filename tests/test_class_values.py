@@ -78,7 +78,7 @@ def test_names_reach_the_bundle(
     names = described["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert list(names.values()) == ["background", *expected]
     parser = ConfigParser(json.loads((tmp_path / "bundle/configs/inference.json").read_text()))
-    settings = parser.get("handlers")[1]["settings"]
+    settings = parser.get("record")["settings"]
     kept = {
         id: parser.get_parsed_content(settings[id][1:]) for id in ("class_values", "class_names")
     }
