@@ -15,6 +15,7 @@ from unet_med.cli.options import TRAIN
 from unet_med.data import find_pairs, sha256
 from unet_med.data.cases import files_of
 from unet_med.data.class_names import told_names
+from unet_med.planning.working_size import own_pixels
 
 
 def prepare(
@@ -59,6 +60,8 @@ def _asked(option: Option, value: Any, files: Sequence[Path]) -> Any:
         return [path.name for path in files]
     if option.id == "class_names":  # which may number them, or be a file
         return [name for _, name in sorted(told_names(value).items())]
+    if option.id == "scale":
+        return own_pixels(value)
     return value
 
 
