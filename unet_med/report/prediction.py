@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.data.meta_tensor import MetaTensor
-from monai.data.utils import affine_to_spacing
 
 from unet_med.data.array_writer import known_unit
 from unet_med.data.cases import NAME, files_in, files_of, result_name
@@ -261,7 +260,7 @@ def describe(image: MetaTensor) -> dict[str, Any]:
     dims = image.ndim - 1
     shape = [int(side) for side in image.meta.get("spatial_shape", image.shape[1:])]
     affine = torch.as_tensor(image.meta.get("original_affine", image.affine))
-    sizes = affine_to_spacing(affine, dims)
+    sizes = torch.linalg.norm(affine[:-1, :dims], dim=0)  # a plane may stand upright in space
     return {
         "file": files[0],
         **({"files": files} if len(files) > 1 else {}),
