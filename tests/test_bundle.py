@@ -201,6 +201,20 @@ def test_monai_command_line_runs_the_config(trained: Path, cells: Path, tmp_path
     assert record["settings"]["tta"] is None  # not the bundle's own
 
 
+def test_the_record_has_all_settings_that_change_a_result() -> None:
+    """`--resume` takes what the record has for done, so nothing may be missing there."""
+    config = json.loads((bundle.find_bundle() / "configs/inference.json").read_text())
+    parts = {id for id, value in config.items() if isinstance(value, dict) and "_target_" in value}
+    parts |= {"prepare", "finish", "handlers", "initialize", "run", "network"}
+    places = {"bundle_root", "dataset_dir", "output_dir", "images", "checkpoint", "device"}
+    runs = {"outputs", "fail_fast", "skip_done", "result_name", "result_file"}
+    said = {"modality", "trained_on"}  # about the image; no pixel follows from it
+    sizes = {"in_channels", "out_channels"}  # the weights have them
+    settings = config["record"]["settings"]
+    assert set(settings) == set(config) - parts - places - runs - said - sizes
+    assert all(value == f"@{id}" for id, value in settings.items())
+
+
 def test_evaluation_scores_all_pairs(trained: Path) -> None:
     workflow = ConfigWorkflow(
         config_file=str(trained / "configs/evaluate.json"),

@@ -122,6 +122,32 @@ def test_what_it_was_begun_with_may_be_said_again(
     assert len(runs) == 1
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["--scale", "1/3"],
+        ["--scale", "1"],
+        ["--element-size", "0.5", "--pixel-size", "0.25"],
+        ["--modality", "phase"],
+        ["--fold", "1/2"],
+        ["--validation", "0.3", "--seed", "3", "--tile-size", "64"],
+        ["--label-kind", "mask", "--class-names", "background", "cell"],
+        ["--label-kind", "mask", "--class-names", "1=cell"],
+    ],
+    ids=" ".join,
+)
+def test_the_same_command_goes_on(
+    asked: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[dict[str, Any]] = []
+    monkeypatch.setattr("unet_med.cli.train._train", lambda _, settings: runs.append(settings))
+    output = tmp_path / "out"
+    assert main(["init", str(output), *files(data), *asked]) == 0
+    (output / "models/checkpoint.pt").touch()
+    assert main(["train", *files(data), "--output", str(output), "--resume", *asked]) == 0
+    assert runs[0]["resume"] is True
+
+
 def test_every_option_of_a_plan_says_what_it_sets() -> None:
     configs = Path(__file__).resolve().parents[1] / "configs"
     train = json.loads((configs / "train.json").read_text(encoding="utf-8"))

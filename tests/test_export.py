@@ -257,6 +257,12 @@ def test_a_bundle_of_other_pixels_says_so(tmp_path: Path, ids: dict[str, Any], w
     assert f"sees images as they come, where the bundle's are {words}" in left
 
 
+def test_a_bundle_of_one_orientation_says_so(tmp_path: Path) -> None:
+    ids = {"features": [2, 4], "orientation": "PSR"}
+    left = load_trained(untrained(tmp_path / "bundle", ["paper2015"], **ids)).left_behind()
+    assert "takes axes as they come, where the bundle turns volumes to PSR: results differ" in left
+
+
 def test_what_is_no_trained_bundle_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

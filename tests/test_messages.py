@@ -292,6 +292,18 @@ def test_stacks_go_slice_by_slice_and_it_is_said_once(
     assert [entry["notes"] for entry in record.values()] == [[text]] * 2
 
 
+def test_a_plane_that_stands_upright_has_its_own_pixels() -> None:
+    from monai.data import MetaTensor
+
+    known = {"unit": "mm", "pixel_size": [[1.0, 1.0], [1.0, 1.0], [5.0, 5.0]]}
+    known |= {"orientations": ["ASR"], "skews": []}
+    meta = {"spatial_unit": "mm", "spacing_source": "nifti"}
+    image = MetaTensor(np.arange(20.0).reshape(1, 4, 5), meta=meta)
+    image.affine = np.diag([1.0, 1.0, 5.0, 1.0])[[2, 0, 1, 3]]  # X to the front, Y to the head
+    noted = CompareWithTrainingd("image", known, 2)({"image": image})
+    assert noted["image"].meta["notes"] == ""
+
+
 def test_element_size_and_orientation(caplog: pytest.LogCaptureFixture) -> None:
     """What is brought to one size is not compared; a millimetre has a thousand micrometres."""
     from monai.data import MetaTensor

@@ -32,7 +32,7 @@ from unet_med.report.cases import (
 from unet_med.report.chart import curve_svg
 from unet_med.report.colours import rgb
 from unet_med.report.objects import OBJECTS, classify_objects
-from unet_med.report.prediction import PredictionRecord
+from unet_med.report.prediction import PredictionRecord, _is_other
 from unet_med.report.provenance import read_record, sha256
 from unet_med.report.scores import number, shown_first
 from unet_med.report.table import ScoreRow, ScoreTable, read_scores
@@ -336,6 +336,18 @@ def test_a_record_grows_only_with_what_the_same_weights_made(tmp_path: Path) -> 
     record(handler, tmp_path / "images/b.tif")
     assert list(read_record(results)["images"]) == ["b"]
     assert read_record(results)["weights"]["sha256"] == sha256(weights)
+
+
+def test_channels_in_several_files_that_moved_are_the_same_image(tmp_path: Path) -> None:
+    for folder in ("old", "new", "other"):
+        (tmp_path / folder).mkdir()
+        for channel in range(2):
+            (tmp_path / folder / f"a_{channel}.tif").write_bytes(bytes([channel]))
+    (tmp_path / "other/a_1.tif").write_bytes(b"x")
+    files = {f: [str(tmp_path / f / f"a_{k}.tif") for k in range(2)] for f in ("new", "other")}
+    entry = {"file": str(tmp_path / "gone/a_0.tif"), "sha256": sha256(files["new"])}
+    assert not _is_other(files["new"], entry)
+    assert _is_other(files["other"], entry)
 
 
 def test_a_run_that_is_stopped_leaves_no_record_of_what_it_wrote_over(tmp_path: Path) -> None:

@@ -260,3 +260,28 @@ def test_missing_keys():
     with pytest.raises(KeyError, match="image"):
         ElementSized("image", 1.0)({})
     assert ElementSized("image", 1.0, allow_missing_keys=True)({"other": 1}) == {"other": 1}
+
+
+@pytest.mark.parametrize(
+    "rows", [[2, 0, 1, 3], [0, 2, 1, 3], [1, 0, 2, 3]], ids=["ASR", "RSA", "ARS"]
+)
+@pytest.mark.parametrize("kwargs", [{"element_size": 1.5, "unit": "um"}, {"scale": 1 / 3}], ids=str)
+def test_a_plane_that_stands_upright_is_resampled_as_one_that_lies(
+    rows: list[int], kwargs: dict[str, object]
+) -> None:
+    lying = image_of((12, 15), (0.5, 0.5, 4.0))
+    upright = lying.clone()
+    upright.affine = lying.affine[rows]  # the same plane along other axes of the world
+    label = (lying > 0.5).int()
+    resize = ElementSized(["image", "label"], mode=["bilinear", "nearest"], **kwargs)
+    items = []
+    for image in (lying, upright):
+        seen = label.clone()
+        seen.affine = image.affine
+        items.append(resize({"image": image, "label": seen}))
+    for key in ("image", "label"):
+        torch.testing.assert_close(items[1][key].as_tensor(), items[0][key].as_tensor())
+    torch.testing.assert_close(items[1]["image"].affine, items[0]["image"].affine[rows])
+    back = [resize.inverse(item) for item in items]
+    torch.testing.assert_close(back[1]["image"].as_tensor(), back[0]["image"].as_tensor())
+    torch.testing.assert_close(back[1]["image"].affine, upright.affine)

@@ -176,6 +176,7 @@ def test_volumes_along_different_axes_are_left_alone() -> None:
 def test_what_the_user_says_holds() -> None:
     found = found_in((65.0,))
     assert decided(found, scale=1) == (None, None, 1, "as asked")
+    assert decided(found, scale=[1.0]) == (None, None, 1, "as asked")  # as the command gives it
     assert decided(found, element_size=[0.7]) == ([0.7], "um", None, "as asked")
     assert decided(found, preset="paper2015")[:3] == (None, None, None)
     with pytest.raises(ValueError, match=r"--element-size 0.7 and --scale 0.5 both say"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -108,7 +107,9 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
         settings["checkpoint"] = weights.absolute()
     settings |= {"fail_fast": True} if args.fail_fast else {}
     settings |= {"skip_done": True} if args.resume else {}
-    _require_known(settings, folder)
+    options = {"skip_done": "--resume", "result_file": f"--output {args.output}"}
+    options |= {"result_name": "--name"}
+    _require_known(folder, {id: name for id, name in options.items() if id in settings})
     say("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     todo = len(workflow.evaluator.data_loader.dataset)
@@ -136,16 +137,11 @@ def _summarize(count: int, faults: Sequence[Fault], output: str, folder: Path) -
     return 3
 
 
-def _require_known(settings: Mapping[str, Any], folder: Path) -> None:
-    """Refuse what a bundle of an earlier version would not heed."""
-    path = folder / "configs" / "inference.json"
-    known = bundle.load_config(path) if path.is_file() else {}
-    for id, option in (
-        ("skip_done", "--resume"),
-        ("result_file", f"--output {settings.get('result_file')}"),
-        ("result_name", "--name"),
-    ):
-        if id in settings and id not in known:
+def _require_known(folder: Path, options: Mapping[str, str]) -> None:
+    """Refuse what a bundle of an earlier version would not heed: options, by the id they need."""
+    known = _inference(folder)
+    for id, option in options.items():
+        if id not in known:
             raise ValueError(
                 f"{folder} was made by an earlier version, without `{id}` in its inference.json: "
                 f"leave out {option}, or take configs/inference.json of `unet-med init`"
@@ -217,8 +213,7 @@ def _channels(folder: Path) -> int:
 def _inference(folder: Path) -> dict[str, Any]:
     """How a bundle predicts, as its file says; empty where there is none."""
     path = folder / "configs" / "inference.json"
-    content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return content
+    return dict(bundle.load_config(path)) if path.is_file() else {}
 
 
 def _check_dicom_seg(folder: Path, images: Sequence[Files]) -> None:
@@ -226,13 +221,8 @@ def _check_dicom_seg(folder: Path, images: Sequence[Files]) -> None:
     from unet_med.data.dicom_seg import require_classes, require_series
 
     require("dicom", "--dicom-seg")
-    config = _inference(folder)
-    if "dicom_seg" not in config:
-        raise ValueError(
-            f"{folder} was made by an earlier version, without `dicom_seg` in its inference.json: "
-            "leave out --dicom-seg, or take configs/inference.json of `unet-med init`"
-        )
-    require_classes(str(config.get("label_kind")))
+    _require_known(folder, {"dicom_seg": "--dicom-seg"})
+    require_classes(str(_inference(folder).get("label_kind")))
     for image in images:
         require_series(files_of(image)[0])
 

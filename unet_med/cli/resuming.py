@@ -10,9 +10,12 @@ from typing import Any
 
 from unet_med import bundle
 from unet_med.bundle.literals import literal
+from unet_med.cli.option import Option
 from unet_med.cli.options import TRAIN
 from unet_med.data import find_pairs, sha256
 from unet_med.data.cases import files_of
+from unet_med.data.class_names import told_names
+from unet_med.planning.working_size import own_pixels
 
 
 def prepare(
@@ -39,7 +42,7 @@ def prepare(
         value = option.given(args)
         if option.resumed != "same" or value is None:
             continue
-        asked = [path.name for path in files] if option.id == "overrides" else value
+        asked = _asked(option, value, files)
         known = _value(begun, option.id or "")
         if literal(asked) != known and not (option.id == "overrides" and not asked):
             raise _otherwise(option.name, asked, known, output)
@@ -49,6 +52,17 @@ def prepare(
     if (budget := _budget(args)) and write:
         bundle.write_settings(output, [], budget, reason="asked for when it was resumed")
     return plan.get("data", {}).get("images", ""), plan.get("data", {}).get("labels")
+
+
+def _asked(option: Option, value: Any, files: Sequence[Path]) -> Any:
+    """What an option says, as the config that was begun with has it."""
+    if option.id == "overrides":
+        return [path.name for path in files]
+    if option.id == "class_names":  # which may number them, or be a file
+        return [name for _, name in sorted(told_names(value).items())]
+    if option.id == "scale":
+        return own_pixels(value)
+    return value
 
 
 def _value(config: Any, id: str) -> Any:

@@ -164,7 +164,9 @@ class ImageCache:
     ) -> tuple[InMemory, Path | None]:
         """All images; or the first ones, and the folder where all must go."""
         loaded, forecast = InMemory(), Forecast(items, loaded_keys(chain))
-        limit = self.max_bytes or available_bytes() // 2 // self.ranks
+        limit = self.max_bytes
+        if limit is None:
+            limit = available_bytes() // 2 // self.ranks
         with tqdm(items, "loading images", unit="image", disable=no_bar(progress)) as bar:
             for index, item in enumerate(load(bar)):
                 loaded.append(item)

@@ -15,7 +15,7 @@ from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.batch_statistics import batch_norms
 from unet_med.inferers.tiling import Tiling
 from unet_med.segmentation import Segmenter
-from unet_med.transforms import InstancesFromLogits, Standardize, Standardized
+from unet_med.transforms import InstancesFromLogits, Orientd, Standardize, Standardized
 
 VIEWS = {"flips": "mirrored", "rotations": "rotated"}
 
@@ -33,6 +33,7 @@ class TrainedBundle:
         metadata: content of `metadata.json`.
         rule: how the bundle makes objects of probabilities; None: it makes none.
         working_pixels: as `Segmenter` has it.
+        orientation: that the bundle brings images to; None: none.
         standardize: what the bundle makes of intensities.
     """
 
@@ -44,6 +45,7 @@ class TrainedBundle:
     metadata: dict[str, Any]
     rule: InstancesFromLogits | None
     working_pixels: str | None = None
+    orientation: str | None = None
     standardize: Standardize = field(default_factory=Standardize)
 
     def left_behind(self) -> str:
@@ -51,6 +53,10 @@ class TrainedBundle:
         parts = []
         if self.working_pixels:
             parts.append(f"sees images as they come, where the bundle's are {self.working_pixels}")
+        if self.orientation:
+            parts.append(
+                f"takes axes as they come, where the bundle turns volumes to {self.orientation}"
+            )
         if self.inferer.statistics == "image" and batch_norms(self.network):
             parts.append(
                 "uses the batch-normalisation statistics recorded in training, where the bundle "
@@ -110,5 +116,6 @@ def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> Trai
         metadata=json.loads(metadata.read_text(encoding="utf-8")),
         rule=segmenter.rule,
         working_pixels=segmenter.working_pixels,
+        orientation=next((s.orientation for s in steps if isinstance(s, Orientd)), None),
         standardize=rules[0] if rules else Standardize(),
     )

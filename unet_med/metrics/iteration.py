@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data.utils import affine_to_spacing
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import convert_to_numpy
 from numpy.typing import NDArray
@@ -247,4 +246,7 @@ def _spacing_of(truth: torch.Tensor) -> list[float]:
     """Pixel size of a batch `(B, C, *S)` with MONAI's affine; 1 px of a plain tensor."""
     dims = truth.ndim - 2
     affine = getattr(truth, "affine", None)
-    return [1.0] * dims if affine is None else affine_to_spacing(affine, dims).tolist()
+    if affine is None:
+        return [1.0] * dims
+    sizes: list[float] = torch.linalg.norm(affine[:-1, :dims], dim=0).tolist()
+    return sizes  # of a plane that stands upright in space too

@@ -14,7 +14,6 @@ from unet_med.planning.plan import Decision
 
 IN_BUNDLE = "$@bundle_root + '/configs/split.json'"
 OWN = ("pairs", "split")  # ids that an override file may replace: then nothing is known here
-CHOICES = ("fold", "group", "split_file")
 
 Split = dict[str, Any]
 

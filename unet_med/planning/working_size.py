@@ -57,10 +57,15 @@ def decide_pixel_size(
         _require_sizes(found, size)
         return _decisions(size, found.cases[0].image.unit, None, "as asked")
     if scale is not None:
-        return _decisions(None, None, scale, "as asked")
+        return _decisions(None, None, own_pixels(scale), "as asked")
     if (preset := steering.get("preset") or "modern") != "modern":
         return _decisions(None, None, None, f"{preset} takes images as they are")
     return _by_rule(found, kind, dims)
+
+
+def own_pixels(scale: Any) -> Any:
+    """A scale as the configs have it: one factor of 1 is how they say an image's own pixels."""
+    return 1 if set(as_list(scale)) == {1.0} else scale
 
 
 def _by_rule(found: Fingerprint, kind: str, dims: int) -> Decisions:

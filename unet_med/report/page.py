@@ -225,7 +225,7 @@ def _about_shown(count: int, images: Mapping[str, Any], table: ScoreTable, readi
 
 def _provenance(record: Record) -> dict[str, str]:
     weights = record.get("weights") or {}
-    settings = {k: v for k, v in record["settings"].items() if v is not None}
+    settings = {k: v for k, v in record["settings"].items() if v not in (None, {})}
     settings |= settings.pop("choice", {})
     facts = {
         "finished": record["finished"],

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.data.meta_tensor import MetaTensor
-from monai.data.utils import affine_to_spacing
 
 from unet_med.data.array_writer import known_unit
 from unet_med.data.cases import NAME, files_in, files_of, result_name
@@ -97,11 +96,11 @@ class PredictionRecord:
         record = read_record(self.folder)
         known = {**record.get("earlier", {}), **record.get("images", {})}
         for source in _sources(engine):
-            name, file = result_name(source, self.name), Path(files_of(source)[0])
+            name, files = result_name(source, self.name), files_of(source)
             before = known.get(name)
-            if before and _is_other(file, before) and self._has_results(name):
+            if before and _is_other(files, before) and self._has_results(name):
                 raise ValueError(
-                    f"{self.folder} holds the results of {before['file']}, and those of {file} "
+                    f"{self.folder} holds the results of {before['file']}, and those of {files[0]} "
                     f"would replace them: give another output folder"
                 )
 
@@ -242,11 +241,12 @@ def unfinished(
     return record.unfinished(data, outputs) if resume else list(data)
 
 
-def _is_other(source: Path, before: dict[str, Any]) -> bool:
+def _is_other(files: Sequence[str], before: dict[str, Any]) -> bool:
     """Whether an image is not the one that was recorded, which may have moved or changed."""
-    if not source.exists() or str(source.absolute()) == before["file"]:
+    first = str(Path(files[0]).absolute())
+    if first == before["file"] or not all(Path(file).exists() for file in files):
         return False
-    return bool(sha256(source) != before["sha256"])
+    return bool(sha256(files) != before["sha256"])
 
 
 def describe(image: MetaTensor) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def describe(image: MetaTensor) -> dict[str, Any]:
     dims = image.ndim - 1
     shape = [int(side) for side in image.meta.get("spatial_shape", image.shape[1:])]
     affine = torch.as_tensor(image.meta.get("original_affine", image.affine))
-    sizes = affine_to_spacing(affine, dims)
+    sizes = torch.linalg.norm(affine[:-1, :dims], dim=0)  # a plane may stand upright in space
     return {
         "file": files[0],
         **({"files": files} if len(files) > 1 else {}),

@@ -137,7 +137,7 @@ class CompareWithTrainingd(MapTransform):
             return
         count = min(self.spatial_dims or axes, axes, len(known))
         oriented = bool(self.trained_on["orientations"])
-        sizes = np.linalg.norm(affine[:axes, :axes], axis=0) * MICROMETRES[unit]
+        sizes = np.linalg.norm(affine[:-1, :axes], axis=0) * MICROMETRES[unit]
         ranges = np.array(known) * MICROMETRES[self.trained_on["unit"]]
         sizes, low, high = (_sorted(row, oriented)[:count] for row in (sizes, *ranges.T))
         if (sizes > RATIO * high).any() or (sizes * RATIO < low).any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -107,19 +107,27 @@ class ElementSize(InvertibleTransform):
         mode = mode or self.mode
         if mode == "nearest" and not img.is_floating_point() and img.abs().max() > 2**24:
             raise ValueError(f"label {int(img.max())} exceeds 2**24: number labels from 1 up first")
-        old = img if knows_pixel_size(img) else self._assumed(img)
-        affine, shape = self._grid_of(old.affine, old.shape[1:], old.meta)
-        if self.anti_aliasing and mode == "bilinear":
-            old = smoothed(old, affine)
-        out = self.resample(old, dst_affine=affine, spatial_size=shape, mode=mode)
+        placed = img if knows_pixel_size(img) else self._assumed(img)
+        flat = _laid_flat(placed)
+        affine, shape = self._grid_of(flat.affine, flat.shape[1:], flat.meta)
+        old = smoothed(flat, affine) if self.anti_aliasing and mode == "bilinear" else flat
+        resampled = self.resample(old, dst_affine=affine, spatial_size=shape, mode=mode)
+        out = cast(MetaTensor, resampled)
         if mode == "nearest":
             out = _covering(old, out, affine)
+        if flat is not placed:
+            out.affine = _moved(affine, flat.affine, placed.affine)
         return _with_dtype_of(img, out, mode)
 
     def inverse(self, data: torch.Tensor) -> torch.Tensor:
         """Back to the shape and affine before the transform, with the mode used then."""
         mode = self.resample.get_most_recent_transform(data)["extra_info"]["mode"]
-        return _with_dtype_of(data, self.resample.inverse(data), mode)
+        placed = cast(MetaTensor, data)
+        flat = _laid_flat(placed)
+        out = cast(MetaTensor, self.resample.inverse(flat))
+        if flat is not placed:
+            out.affine = _moved(out.affine, flat.affine, placed.affine)
+        return _with_dtype_of(data, out, mode)
 
     def by_window(self, image: Windowed, found: Found) -> Windowed:
         """The resampled image, window by window, equal to the whole to rounding.
@@ -276,12 +284,36 @@ def _positive(name: str, given: float | Sequence[float] | None) -> tuple[float, 
     return tuple(float(number) for number in numbers)
 
 
-def _covering(label: MetaTensor, picked: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
+def _laid_flat(img: MetaTensor) -> MetaTensor:
+    """A plane that stands in space, as one of X and Y around 0; what lies in these stays as it is.
+
+    MONAI's resampling takes of a plane's affine the rows of X and Y alone, which say nothing of
+    a sagittal or coronal one.
+    """
+    dims = img.ndim - 1
+    sizes = torch.linalg.norm(img.affine[:-1, :dims], dim=0)
+    if torch.allclose(torch.linalg.norm(img.affine[:dims, :dims], dim=0), sizes):
+        return img
+    flat = img.clone()
+    affine = torch.eye(len(img.affine), dtype=img.affine.dtype)
+    for axis, (size, side) in enumerate(zip(sizes, img.shape[1:], strict=True)):
+        affine[axis, axis], affine[axis, -1] = size, -size * (side - 1) / 2
+    flat.affine = affine
+    return flat
+
+
+def _moved(affine: torch.Tensor, own: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+    """An affine, with the grid of affine `own` brought to where `to` has it."""
+    return to @ torch.linalg.solve(own, affine.to(own))
+
+
+def _covering(label: MetaTensor, picked: MetaTensor, affine: torch.Tensor) -> MetaTensor:
     """A label of which the nearest pixels were `picked`, with the values that cover most."""
     to_old = np.linalg.solve(label.affine.numpy(), affine.numpy())  # new index -> old index
     grid = [(to_old[axis, axis], to_old[axis, -1]) for axis in range(label.ndim - 1)]
     old, near = (values.detach().cpu().numpy() for values in (label, picked))
-    return picked.clone().copy_(torch.from_numpy(most_frequent(old, near, grid)))
+    values = torch.from_numpy(most_frequent(old, near, grid))
+    return cast(MetaTensor, picked.clone().copy_(values))
 
 
 def knows_pixel_size(img: object) -> TypeGuard[MetaTensor]:
