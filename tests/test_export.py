@@ -257,6 +257,12 @@ def test_a_bundle_of_other_pixels_says_so(tmp_path: Path, ids: dict[str, Any], w
     assert f"sees images as they come, where the bundle's are {words}" in left
 
 
+def test_a_bundle_with_a_scale_of_grey_values_says_so(tmp_path: Path) -> None:
+    ids = {"features": [2, 4], "intensity": [{"low": 0.0, "high": 9.0, "mean": 4.0, "std": 2.0}]}
+    left = load_trained(untrained(tmp_path / "bundle", ["paper2015"], **ids)).left_behind()
+    assert "takes grey values as they come, where the bundle clips and scales those of CT" in left
+
+
 def test_a_bundle_of_one_orientation_says_so(tmp_path: Path) -> None:
     ids = {"features": [2, 4], "orientation": "PSR"}
     left = load_trained(untrained(tmp_path / "bundle", ["paper2015"], **ids)).left_behind()

@@ -243,6 +243,7 @@ def test_a_fit_that_fails_leaves_the_training(
         (10.0, 2.0, 6, (1.25 * 2.0 * 6 + 3) / 60),
         (1.0, 1.2, 4, (1.25 * 1.2 * 4 + 3) / 60),
         (1.0, 2.5, 0, 0.0),
+        (0.4, 0.01, 0, 0.0),
     ],
 )
 def test_time_is_reserved(

@@ -57,6 +57,11 @@ class TrainedBundle:
             parts.append(
                 f"takes axes as they come, where the bundle turns volumes to {self.orientation}"
             )
+        if any(self.standardize.intensity):
+            parts.append(
+                "takes grey values as they come, where the bundle clips and scales those of CT "
+                "(`intensity` in its plan)"
+            )
         if self.inferer.statistics == "image" and batch_norms(self.network):
             parts.append(
                 "uses the batch-normalisation statistics recorded in training, where the bundle "
@@ -75,7 +80,7 @@ class TrainedBundle:
         rule = self.rule
         if rule is None or rule.threshold is None:
             return ""
-        mask = rule.mask_threshold or rule.threshold
+        mask = rule.threshold if rule.mask_threshold is None else rule.mask_threshold
         return (
             f"It gives probabilities, of which the bundle makes objects: seeds of at least "
             f"{rule.threshold:g} foreground, which take what is at least {mask:g} within "

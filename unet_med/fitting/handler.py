@@ -98,10 +98,13 @@ class FitObjects:
                 seconds = self._seconds_an_image(Path(scratch) / "model.pt", engine)
         seconds = cast(float, idist.broadcast(seconds))
         affordable = int(SHARE * 60 * self.budget.minutes / (SLACK * max(seconds, 1e-9)))
+        if 60 * self.budget.minutes < AT_ONCE / SHARE:  # a first look
+            affordable = 0
         if affordable < LEAST:
             self.items = []
             _log().warning(
-                "objects are not fitted: %d held-out images take more than a tenth of %g minutes",
+                "objects are not fitted: to predict %d held-out images takes more than a tenth of "
+                "%g minutes",
                 LEAST,
                 self.budget.minutes,
             )
