@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.processes import finish, start_command
-from unet_med.cli import main
+from unet_med.cli import main, predict
 from unet_med.handlers import progress
 
 STAMP = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) "
@@ -100,3 +100,11 @@ def test_an_error_is_in_the_log(
     assert main([*words, "--log-file", str(trained)]) == 2  # a folder
     assert logging.getLogger("unet_med").level == logging.NOTSET
     assert not [h for h in logging.getLogger().handlers if "Terminal" in type(h).__name__]
+
+
+def test_the_line_for_monai_is_short_for_many_images(tmp_path: Path) -> None:
+    for count, which in ((10, ""), (11, ", the first of 11 images")):
+        images = [f"/data/{k}.tif" for k in range(count)]
+        said = predict._with_monai(tmp_path, {"images": images})
+        assert said.startswith(f"the same with MONAI{which}:\n")
+        assert said.count(".tif") == (1 if which else count)

@@ -184,7 +184,7 @@ PLAN = (
     option("--seed", "of everything random (0)", id="seed", resumed="same", type=int),
     option(
         "--validation",
-        "share of images held back (0.1)",
+        "share of images held back (0.1; of 12 to 29 images with instances three)",
         id="validation_fraction",
         resumed="same",
         type=float,

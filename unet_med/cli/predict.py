@@ -21,6 +21,7 @@ from unet_med.data.cases import Files, as_template, files_of, result_name, same_
 from unet_med.data.datalist import look_for_images
 from unet_med.data.formats import NIFTI, OME_ZARR, TIFF, format_of, stem
 
+SHOWN = 10  # images in the line that does the same with MONAI
 BYTES_A_PIXEL = 32  # of a whole image: as read, standardised, logits, probabilities, labels
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     options = {"skip_done": "--resume", "result_file": f"--output {args.output}"}
     options |= {"result_name": "--name"}
     _require_known(folder, {id: name for id, name in options.items() if id in settings})
-    say("the same with MONAI:\n  " + bundle.command_line(folder, "inference", settings))
+    say(_with_monai(folder, settings))
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     todo = len(workflow.evaluator.data_loader.dataset)
     if todo < len(images):
@@ -123,6 +124,14 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     workflow.run()
     faults: Sequence[Fault] = getattr(workflow.evaluator, "faults", [])
     return _summarize(todo, faults, args.output, settings["output_dir"])
+
+
+def _with_monai(folder: Path, settings: Mapping[str, Any]) -> str:
+    """The line that does the same with MONAI, of the first image where there are many."""
+    images = settings["images"]
+    which = f", the first of {len(images)} images" if len(images) > SHOWN else ""
+    shown = {**settings, "images": images[:1] if which else images}
+    return f"the same with MONAI{which}:\n  " + bundle.command_line(folder, "inference", shown)
 
 
 def _summarize(count: int, faults: Sequence[Fault], output: str, folder: Path) -> int:

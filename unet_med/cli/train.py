@@ -80,8 +80,9 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
     workflow.run()
     if "cache_dir" in settings:
         say(f"{settings['cache_dir']} keeps the images for later trainings; remove it if you like")
-    if said := bundle.read_plan(output)["ids"].get("threshold", {}).get("reason"):
-        say(f"objects   {said}")
+    threshold = bundle.read_plan(output)["ids"].get("threshold", {})
+    if threshold.get("value") is not None:
+        say(f"objects   threshold {threshold['value']:g}: {threshold['reason']}")
     result(f"trained bundle in {output}")
     say(f"use it with\n  unet-med predict IMAGE --bundle {output} --output RESULTS")
 

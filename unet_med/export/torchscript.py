@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -38,12 +41,25 @@ def export_torchscript(
     with tempfile.TemporaryDirectory() as aside:  # MONAI reads `.pt` alone
         weights = Path(aside) / "model.pt"
         torch.save(trained.network.state_dict(), weights)
-        ckpt_export(
-            net_id="network_def",
-            filepath=str(path),
-            ckpt_file=str(weights),
-            meta_file=str(folder / "configs" / "metadata.json"),
-            config_file=str(folder / "configs" / "inference.json"),
-            bundle_root=str(folder),
-        )
+        with _hushed():
+            ckpt_export(
+                net_id="network_def",
+                filepath=str(path),
+                ckpt_file=str(weights),
+                meta_file=str(folder / "configs" / "metadata.json"),
+                config_file=str(folder / "configs" / "inference.json"),
+                bundle_root=str(folder),
+            )
     return path
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep the list of MONAI's arguments off stdout, where results are printed."""
+    logger = logging.getLogger("monai.bundle.scripts")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -47,7 +47,7 @@ def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> dict[str, Decision]:
         none = {"threshold": None, "mask_threshold": None, "reach": 0}
         return {**{id: Decision(value, why) for id, value in none.items()}, "min_size": smallest}
     return {
-        "threshold": Decision(SEED, "where an object begins, as most networks of this kind like"),
+        "threshold": Decision(SEED, "where an object begins, as suits most networks of this kind"),
         "mask_threshold": Decision(MASK, "what an object takes besides: outlines are dim"),
         "reach": _reach(smallest.value, dims),
         "min_size": smallest,

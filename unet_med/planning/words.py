@@ -39,7 +39,7 @@ def describe(plan: Plan) -> str:
         "tile": f"{value['tile_size']} px",
         "budget": f"{value['minutes']:g} minutes"
         if value["minutes"]
-        else f"{value['epochs']} epochs",
+        else f"{value['epochs']} epoch{'s' * (value['epochs'] != 1)}",
     }
     unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
     unsaid["mirrored"] = value["mirror_axes"] is None
