@@ -131,7 +131,9 @@ def test_what_is_done_is_skipped(
     kept = [path.name for path, when in before.items() if after[path] == when]
     assert kept == ["c_mask.tif"]
     assert predict(tmp_path / "in", *words) == 0
-    assert "4 of 4 images skipped" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "4 of 4 images skipped" in said.err
+    assert said.out == f"no image was left to do, results in {tmp_path}/out\n"
     (tmp_path / "out/b_mask.tif").unlink()
     assert predict(tmp_path / "in", *words) == 0
     assert "3 of 4 images skipped" in capsys.readouterr().err

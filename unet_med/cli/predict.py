@@ -120,6 +120,7 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
             "have done them"
         )
     if not todo:
+        result(f"no image was left to do, results in {args.output}")
         return 0
     workflow.run()
     faults: Sequence[Fault] = getattr(workflow.evaluator, "faults", [])
