@@ -1,8 +1,11 @@
-"""Find the error in a chain that is meant for the user, and write it in one line."""
+"""What a user reads: the error in a chain that is meant for them, in one line; no notices."""
 
 from __future__ import annotations
 
 import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def user_error(error: BaseException | None) -> BaseException | None:
@@ -51,3 +54,15 @@ def befalls_all(error: BaseException) -> bool:
     if isinstance(found, OSError) and found.errno == errno.ENAMETOOLONG:
         return False
     return isinstance(found, (OSError, ImportError)) and not isinstance(found, FileNotFoundError)
+
+
+@contextmanager
+def hushed(name: str, below: int) -> Iterator[None]:
+    """Without what another package's logger says below a level."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(below)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

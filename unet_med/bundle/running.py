@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from unet_med.bundle.ids import require_ids
 from unet_med.bundle.literals import literal
 from unet_med.bundle.trust import require_trust
 from unet_med.bundle.writing import Settings
+from unet_med.errors import hushed
 
 
 def inference_parser(bundle: Path, ids: Settings) -> Any:
@@ -59,7 +58,7 @@ def load_workflow(
         require_trust(bundle)
 
     configs = bundle / "configs"
-    with _without_notice():
+    with hushed("monai.bundle.workflows", logging.ERROR):
         workflow = ConfigWorkflow(
             config_file=str(configs / f"{kind}.json"),
             meta_file=str(configs / "metadata.json"),
@@ -69,18 +68,6 @@ def load_workflow(
         )
     workflow.initialize()
     return workflow
-
-
-@contextmanager
-def _without_notice() -> Iterator[None]:
-    """MONAI warns, on stdout, that it has been told not to configure logging."""
-    logger = logging.getLogger("monai.bundle.workflows")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def command_line(bundle: Path, kind: str, settings: Settings | None = None) -> str:

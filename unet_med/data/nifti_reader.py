@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from monai.data.image_reader import NibabelReader
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import NIFTI
 from unet_med.data.protection import check_nifti, is_gzip, whole_gzip
+from unet_med.errors import hushed
 
 _UNITS = {"micron": ("um", 1.0), "mm": ("mm", 1.0), "meter": ("mm", 1e3), "unknown": ("mm", 1.0)}
 
@@ -46,7 +46,7 @@ class NiftiReader(FileReader, NibabelReader):
         """Read one file; see the class."""
         import nibabel as nib
 
-        with _quiet():
+        with hushed("nibabel.global", logging.CRITICAL):
             check_nifti(path, self.max_bytes)
             image: Any = nib.load(path, **self.kwargs)
         self.filenames = (path,)
@@ -65,18 +65,6 @@ class NiftiReader(FileReader, NibabelReader):
         placed = any(int(image.header[f"{form}_code"]) for form in ("sform", "qform"))
         source = ("nifti" if placed else "pixdim") if known else "assumed"
         return Volume(array, has_channels, affine, unit, source)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without nibabel's lines on what it repairs in a header; see `_states_sizes`."""
-    logger = logging.getLogger("nibabel.global")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _known_sizes(affine: np.ndarray, stated: bool) -> tuple[np.ndarray, bool]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from unet_med.errors import hushed
 from unet_med.export.trained import load_trained
 
 
@@ -41,7 +40,7 @@ def export_torchscript(
     with tempfile.TemporaryDirectory() as aside:  # MONAI reads `.pt` alone
         weights = Path(aside) / "model.pt"
         torch.save(trained.network.state_dict(), weights)
-        with _hushed():
+        with hushed("monai.bundle.scripts", logging.WARNING):
             ckpt_export(
                 net_id="network_def",
                 filepath=str(path),
@@ -51,15 +50,3 @@ def export_torchscript(
                 bundle_root=str(folder),
             )
     return path
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Keep the list of MONAI's arguments off stdout, where results are printed."""
-    logger = logging.getLogger("monai.bundle.scripts")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
