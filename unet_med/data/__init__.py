@@ -13,7 +13,7 @@ from unet_med.data.formats import FORMATS
 
 _MODULE_OF = {
     "check_labels": "labels",
-    "class_values": "labels",
+    "class_values": "classes",
     "EpochSampler": "dataset",
     "SeededDataset": "dataset",
     "find_images": "datalist",

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unet_med.data.labels import IGNORED
+from unet_med.data.labels import IGNORED, MOST_CLASSES
 
-MOST_CLASSES = 256
 SIGNS = ("$", "@", "%")  # of MONAI's configs, which act on what follows
 ClassNames = Mapping[int, str]  # by the value in the files
 
