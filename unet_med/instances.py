@@ -7,7 +7,7 @@ first, `(1, *S)` and returns the same shape.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, Literal, cast
 
@@ -122,7 +122,7 @@ def instances_from_classes(
     reach: int = 0,
     grow: int = 0,
     connectivity: int = 1,
-    axes: int | None = None,
+    axes: Sequence[int] | None = None,
 ) -> Integers:
     """Objects of a map of classes: seeds take their mask, small ones go, borders close.
 
@@ -168,7 +168,9 @@ def number_components(classes: ArrayLike, connectivity: int = 1) -> tuple[Intege
     return labels, np.repeat(np.array(present, np.int64), np.array(counts[1:], np.int64))
 
 
-def spread(labels: Integers, kinds: Integers, reach: int, axes: int | None = None) -> Integers:
+def spread(
+    labels: Integers, kinds: Integers, reach: int, axes: Sequence[int] | None = None
+) -> Integers:
     """Let objects take the pixels of their class that they can walk to within `reach` px.
 
     A step goes to a pixel that shares a face, and stays among the pixels of the class. All
@@ -181,7 +183,7 @@ def spread(labels: Integers, kinds: Integers, reach: int, axes: int | None = Non
             take.
         kinds: class of each number, `(N + 1,)`.
         reach: steps, px.
-        axes: they walk along the first so many axes; None: along all.
+        axes: along which they walk; None: all.
 
     Returns:
         Instance map `(*S)`; pixels that no object reaches are 0.
@@ -194,7 +196,8 @@ def spread(labels: Integers, kinds: Integers, reach: int, axes: int | None = Non
     padded = np.pad(labels, 1)
     flat = padded.reshape(-1)
     waiting = np.flatnonzero(flat < 0)
-    strides = np.array(padded.strides)[:axes] // padded.itemsize
+    ways = range(labels.ndim) if axes is None else axes
+    strides = [padded.strides[axis] // padded.itemsize for axis in ways]
     for _ in range(reach):
         taken = np.zeros(len(waiting), flat.dtype)
         for step in (way for stride in strides for way in (-stride, stride)):

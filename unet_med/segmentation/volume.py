@@ -42,7 +42,7 @@ from unet_med.transforms import (
     InstancesFromLogits,
     InstancesFromLogitsd,
 )
-from unet_med.transforms.instances import pixels_in
+from unet_med.transforms.instances import axes_in, pixels_in
 from unet_med.transforms.windowed import Box, Windowed
 
 __all__ = ["Found", "Volume"]
@@ -310,8 +310,11 @@ def _rules(
         if isinstance(step, ClassesFromProbabilitiesd):
             classes = step.rule
         elif isinstance(step, InstancesFromLogitsd):
-            share = pixels_in(working.affine, own.affine) if step.sizes_of else 1.0
-            instances = step.rule.on_pixels(share, len(own.shape))
+            instances = step.rule
+            if step.sizes_of:
+                share = pixels_in(working.affine, own.affine)
+                axes = axes_in(working.affine, own.affine, step.rule.axes)
+                instances = step.rule.on_pixels(share, len(own.shape), axes)
     return classes, instances
 
 

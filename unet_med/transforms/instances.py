@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
 from typing import Any, Literal, TypeVar
 
@@ -164,7 +164,7 @@ class InstancesFromLogits(Transform):
         self.reach = reach
         self.softmax = softmax
         self.grow = grow
-        self.axes = spatial_dims
+        self.axes = None if spatial_dims is None else tuple(range(spatial_dims))
         self.connectivity = connectivity
 
     def __call__(self, logits: Label) -> Label:
@@ -205,16 +205,22 @@ class InstancesFromLogits(Transform):
             return found
         return torch.where((found == 0) & (foreground >= self.mask_threshold), -kind, found)
 
-    def on_pixels(self, share: float, dims: int) -> InstancesFromLogits:
+    def on_pixels(
+        self, share: float, dims: int, axes: Sequence[int] | None = None
+    ) -> InstancesFromLogits:
         """The same rule for an image of other pixels: its sizes cover the same part of it.
 
         Args:
             share: of the pixels in which the sizes are said, how many of the image's pixels one
                 covers.
             dims: spatial axes of the image.
+            axes: those of the image that are the network's; None: the first ones.
         """
         rule = copy(self)
-        length = share ** (1 / min(self.axes or dims, dims))
+        if self.axes is not None:
+            own = [axis for axis in axes or range(dims) if axis < dims]
+            rule.axes = tuple(sorted(own[: len(self.axes)]))
+        length = share ** (1 / min(len(self.axes or range(dims)), dims))
         rule.min_size = _scaled(self.min_size, share)
         rule.reach, rule.grow = _scaled(self.reach, length), _scaled(self.grow, length)
         return rule
@@ -328,7 +334,9 @@ class InstancesFromLogitsd(KeywiseTransform):
         """The rule in pixels of the scores, where `sized` is the image of `sizes_of`."""
         if self.sizes_of is None or not all(isinstance(x, MetaTensor) for x in (scores, sized)):
             return self.rule
-        return self.rule.on_pixels(pixels_in(sized.affine, scores.affine), scores.ndim - 1)
+        share = pixels_in(sized.affine, scores.affine)
+        axes = axes_in(sized.affine, scores.affine, self.rule.axes)
+        return self.rule.on_pixels(share, scores.ndim - 1, axes)
 
 
 class ClassesFromProbabilitiesd(KeywiseTransform):
@@ -357,6 +365,17 @@ def pixels_in(pixel: torch.Tensor, other: torch.Tensor) -> float:
     """How many pixels of the affine `other` one of the affine `pixel` covers."""
     volumes = [abs(float(torch.linalg.det(a[:-1, :-1].double()))) for a in (pixel, other)]
     return volumes[0] / volumes[1]
+
+
+def axes_in(
+    grid: torch.Tensor, other: torch.Tensor, axes: Sequence[int] | None
+) -> list[int] | None:
+    """The axes of the affine `other` along which these of the affine `grid` run; None: all."""
+    if axes is None:
+        return None
+    one, two = (affine[:-1, :-1].double() for affine in (grid, other))
+    ways = torch.linalg.solve(two, one).abs().argmax(dim=0).tolist()
+    return [ways[axis] for axis in axes if axis < len(ways)]
 
 
 def _scaled(size: int, factor: float) -> int:

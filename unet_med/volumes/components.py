@@ -44,13 +44,13 @@ class Components:
     connectivity: int
     grow: int
     reach: int = 0
-    axes: int | None = None
+    axes: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.size)
 
     @property
-    def rules(self) -> tuple[int, int, int, int | None]:
+    def rules(self) -> tuple[int, int, int, tuple[int, ...] | None]:
         """How the components of all blocks must have been found."""
         return self.connectivity, self.grow, self.reach, self.axes
 
@@ -68,7 +68,8 @@ class Components:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ("classes", "first", "size")}
-        arrays |= {"rules": np.array([rule or 0 for rule in self.rules]), **self.faces}
+        rules = np.array([*self.rules[:3], bits_of(self.axes)])
+        arrays |= {"rules": rules, **self.faces}
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -76,7 +77,7 @@ class Components:
     def load(cls, path: str | os.PathLike[str]) -> Components:
         """Read what `save` wrote; each face is read only when it is asked for."""
         archive = np.load(path, allow_pickle=False)
-        connectivity, grow, reach, axes = archive["rules"].tolist()
+        connectivity, grow, reach, bits = archive["rules"].tolist()
         arrays = {name: archive[name] for name in ("classes", "first", "size")}
         return cls(
             **arrays,
@@ -84,7 +85,7 @@ class Components:
             connectivity=connectivity,
             grow=grow,
             reach=reach,
-            axes=axes or None,
+            axes=axes_of(bits),
         )
 
 
@@ -95,7 +96,7 @@ def find_components(
     connectivity: int = 1,
     grow: int = 0,
     reach: int = 0,
-    axes: int | None = None,
+    axes: Sequence[int] | None = None,
 ) -> Components:
     """Step 1 of 3, for each block by itself: its components and its outermost voxels.
 
@@ -108,7 +109,7 @@ def find_components(
         grow: px by which instances will grow into the background between them; as in
             `unet_med.transforms.InstancesFromLogits`.
         reach: px that components will take of the voxels below 0; likewise.
-        axes: along which they take them: the first so many; None: all.
+        axes: along which they take them; None: all.
 
     Returns:
         The table that `unet_med.volumes.instances.merge_components` asks for.
@@ -127,8 +128,22 @@ def find_components(
         connectivity=connectivity,
         grow=grow,
         reach=reach,
-        axes=axes,
+        axes=None if axes is None else tuple(axes),
     )
+
+
+def bits_of(axes: Sequence[int] | None) -> int:
+    """Axes as one number, as tables keep them; 0: all."""
+    return sum(1 << axis for axis in axes or ())
+
+
+def axes_of(bits: int) -> tuple[int, ...] | None:
+    """Axes of such a number.
+
+    >>> axes_of(bits_of((0, 2))), axes_of(bits_of(None))
+    ((0, 2), None)
+    """
+    return tuple(axis for axis in range(bits.bit_length()) if bits >> axis & 1) or None
 
 
 def with_takeable(labels: Integers, classes: Integers) -> Integers:

@@ -95,7 +95,7 @@ def label_blocks(
     min_size: int = 0,
     grow: int = 0,
     reach: int = 0,
-    axes: int | None = None,
+    axes: Sequence[int] | None = None,
 ) -> int:
     """All three steps, one block after another; no more than a block is held.
 
@@ -109,7 +109,7 @@ def label_blocks(
         min_size: smallest instance kept, px.
         grow: px by which instances grow into the background between them.
         reach: px that objects take of the voxels below 0.
-        axes: along which they take them: the first so many; None: all.
+        axes: along which they take them; None: all.
 
     Returns:
         Number of instances.

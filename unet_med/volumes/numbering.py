@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from unet_med.data.atomic import atomic_write
 from unet_med.volumes.blocks import Block
-from unet_med.volumes.components import Components, contacts
+from unet_med.volumes.components import Components, axes_of, bits_of, contacts
 
 __all__ = ["Load", "Numbering", "around", "merge_components", "neighbours"]
 
@@ -38,7 +38,7 @@ class Numbering:
         connectivity: of the components.
         grow: px by which instances grow.
         reach: px that objects take of the mask around them.
-        axes: along which they take it: the first so many; None: all.
+        axes: along which they take it; None: all.
     """
 
     grid: tuple[int, ...]
@@ -49,7 +49,7 @@ class Numbering:
     connectivity: int
     grow: int
     reach: int
-    axes: int | None
+    axes: tuple[int, ...] | None
 
     @property
     def count(self) -> int:
@@ -78,7 +78,7 @@ class Numbering:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        rules = np.array([self.connectivity, self.grow, self.reach, self.axes or 0])
+        rules = np.array([self.connectivity, self.grow, self.reach, bits_of(self.axes)])
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez(file, grid=self.grid, rules=rules, **arrays)
 
@@ -86,10 +86,10 @@ class Numbering:
     def load(cls, path: str | os.PathLike[str]) -> Numbering:
         """Read what `save` wrote: 8 bytes a component."""
         with np.load(path, allow_pickle=False) as archive:
-            connectivity, grow, reach, axes = archive["rules"].tolist()
+            connectivity, grow, reach, bits = archive["rules"].tolist()
             starts, objects, kinds, numbers = (archive[name] for name in ARRAYS)
             grid = tuple(archive["grid"].tolist())
-        rules = connectivity, grow, reach, axes or None
+        rules = connectivity, grow, reach, axes_of(bits)
         return cls(grid, starts, objects, kinds, numbers, *rules)
 
 
@@ -158,9 +158,9 @@ def _summary(part: Components) -> tuple[Integers, Integers, Integers, tuple[Any,
     return part.classes, part.first, part.size, part.rules
 
 
-def around(dims: int, grow: int, reach: int, axes: int | None = None) -> list[int]:
+def around(dims: int, grow: int, reach: int, axes: Sequence[int] | None = None) -> list[int]:
     """How far from a voxel lies what decides its object, along each axis, px."""
-    return [2 * grow + (reach if axes is None or axis < axes else 0) for axis in range(dims)]
+    return [2 * grow + (reach if axes is None or axis in axes else 0) for axis in range(dims)]
 
 
 def _check_thickness(blocks: Sequence[Block], grid: Sequence[int], needed: Sequence[int]) -> None:
