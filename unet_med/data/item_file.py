@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from enum import EnumMeta
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, EnumMeta
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -23,11 +23,12 @@ Types = dict[str, torch.dtype]
 
 NARROW = (torch.uint8, torch.int8, torch.int16, torch.int32)
 WIDE = (torch.int16, torch.int32, torch.int64)
+ENUMS = {name: kind for name, kind in vars(enums).items() if isinstance(kind, EnumMeta)}  # MONAI's
+MEMBER = "member of an enum"
 
-# MONAI's traces of transforms hold arrays and enums; torch loads what is listed, and tensors.
+# MONAI's traces of transforms hold arrays; torch loads what is listed, and tensors.
 torch.serialization.add_safe_globals(
     [
-        *(kind for kind in vars(enums).values() if isinstance(kind, EnumMeta)),
         *(np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar),
         *(type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "?fdegFD"),
     ]
@@ -64,7 +65,7 @@ def write_item(path: Path, item: Item, types: Types) -> None:
         OSError: it cannot be written.
     """
     names = {key: str(kind).removeprefix("torch.") for key, kind in types.items()}
-    write_tensors({"item": item, "types": names}, path)
+    write_tensors({"item": _changed(item, _as_text), "types": names}, path)
     try:
         read_item(path)
     except UnpicklingError as error:
@@ -87,7 +88,7 @@ def read_item(path: Path) -> tuple[Item, Types]:
     """
     content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     types = {key: getattr(torch, name) for key, name in content["types"].items()}
-    return content["item"], types
+    return _changed(content["item"], _as_member), types
 
 
 def is_whole(path: Path) -> bool:
@@ -106,6 +107,34 @@ def name_anew(image: Any, files: Sequence[Any]) -> None:
         image.meta["filename_or_obj"] = paths[0]
         if "files" in image.meta:
             image.meta["files"] = paths
+
+
+def _as_text(value: Any) -> Any:
+    """A member of an enum as text: Python 3.11.2 pickles it as code, which torch does not load."""
+    return (MEMBER, type(value).__name__, value.name) if isinstance(value, Enum) else value
+
+
+def _as_member(value: Any) -> Any:
+    """What `_as_text` was given."""
+    return ENUMS[value[1]][value[2]] if _is_member(value) else value
+
+
+def _is_member(value: Any) -> bool:
+    return isinstance(value, tuple) and value[:1] == (MEMBER,)
+
+
+def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The same with every plain value of it changed, those of traces and metadata too."""
+    if isinstance(value, MetaTensor):
+        tensor = MetaTensor(value.as_tensor())
+        tensor.meta = _changed(value.meta, change)  # afterwards: MONAI adds what it misses
+        tensor.applied_operations = _changed(value.applied_operations, change)
+        return tensor
+    if isinstance(value, dict):
+        return {_changed(key, change): _changed(part, change) for key, part in value.items()}
+    if isinstance(value, list) or (type(value) is tuple and not _is_member(value)):
+        return type(value)(_changed(part, change) for part in value)
+    return change(value)
 
 
 def _holds(kind: torch.dtype, low: int, high: int) -> bool:
