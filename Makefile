@@ -13,9 +13,9 @@ demo: $(VENV)/installed
 test: $(VENV)/tested lint
 	PYTHONUTF8=1 $(BIN)/python -m pytest -n 2
 
-## what takes longer than the suite may: a pipeline of Snakemake, killed and run again; containers
+## what takes longer than the suite may: long runs, a pipeline that is killed and run again, containers
 ci: $(VENV)/tested $(VENV)-clinic/installed containers
-	PYTHONUTF8=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m clinic tests/clinic
+	PYTHONUTF8=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m long
 
 # in a folder of its own, where it cannot move a version that the package is tested with
 $(VENV)-clinic/installed: Makefile

@@ -13,6 +13,8 @@ from benchmarks import __main__ as command
 from benchmarks import cohort, weights
 from benchmarks.timing import Bound, Limit, Race
 
+LONG = ("memory", "scores")  # of these the tiny run takes a quarter of a minute
+SUBJECTS = [pytest.param(s, marks=pytest.mark.long if s in LONG else ()) for s in command.SUBJECTS]
 PEER_WARNINGS = pytest.mark.filterwarnings("ignore")  # theirs: the peers are run as they are
 
 
@@ -22,7 +24,7 @@ def figures(*values: float):
 
 
 @PEER_WARNINGS
-@pytest.mark.parametrize("subject", command.SUBJECTS)
+@pytest.mark.parametrize("subject", SUBJECTS)
 def test_every_subject_runs_tiny(subject: str) -> None:
     sections = list(command.run(subject, tiny=True))
     assert sections
@@ -114,6 +116,7 @@ def test_the_naive_map_is_equation_2() -> None:
     np.testing.assert_allclose(weights.naive(labels), weights.border_weight_map(labels), atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_cohort_runs_tiny(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Three volumes in files, though they would fit into memory."""
     words = ["--volumes", "3", "--side", "32", "--memory", "1e-6", "--folder", str(tmp_path)]

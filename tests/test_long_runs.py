@@ -11,6 +11,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks/long_run.py"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_and_files_stay() -> None:
     words = [sys.executable, str(SCRIPT), "--count", "500"]

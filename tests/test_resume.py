@@ -116,7 +116,7 @@ def wait_for_line(folder: Path, count: int, process: BaseProcess) -> bool:
     return True
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_killed_at_random_moments(workers: int, whole: Path, cells: Path, tmp_path: Path) -> None:
     folder = lay(tmp_path / "out", cells)
     chance = random.Random(workers)

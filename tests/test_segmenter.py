@@ -405,6 +405,7 @@ def test_a_volume_in_memory_gives_what_its_file_gives(volumes: Path, tmp_path: P
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["image_mask.tif"]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_two_hundred_images_in_memory_leave_nothing(planes: Path) -> None:
     """Neither memory nor files: the arrays of a case are 0.3 MB, of all 60 MB."""

@@ -73,6 +73,7 @@ def main() -> None:
                 print(peak())
 
 
+@pytest.mark.long
 def test_the_peak_does_not_grow_with_the_volume() -> None:
     """Both sizes in one process, so the peak of the larger is at least that of the smaller."""
     found = subprocess.run(

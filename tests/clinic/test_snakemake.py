@@ -29,7 +29,7 @@ GROUPS = "--group '(sub-[0-9]+)' --fold 0/3"
 CASES = [f"case-{k}" for k in range(5)]
 BAD = "case-3"
 
-pytestmark = [pytest.mark.clinic, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 def write_case(folder: Path, name: str, seed: int) -> None:
