@@ -297,15 +297,11 @@ class InstancesFromLogitsd(KeywiseTransform):
     Args:
         keys: scores, `(C, *S)`.
         min_size: smallest object kept, px.
-        threshold: least foreground probability of a seed; None: the highest score wins.
-        mask_threshold: least foreground probability of the mask that seeds take.
-        reach: px that seeds take from the mask.
-        softmax: the input is logits; False: probabilities.
-        grow: px by which objects grow into the background between them.
-        connectivity: as in `InstancesFromLogits`.
         sizes_of: key of an image of the same extent, in whose pixels the sizes are said: that of
             the network where the scores have been brought back to the file's; None: the scores'.
         allow_missing_keys: no error when a key is absent.
+        rule: the other arguments of `InstancesFromLogits`: `threshold`, `mask_threshold`, `reach`,
+            `softmax`, `grow`, `connectivity`, `spatial_dims`.
     """
 
     backend = InstancesFromLogits.backend
