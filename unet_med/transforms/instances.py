@@ -191,8 +191,9 @@ class InstancesFromLogits(Transform):
     @property
     def sizes(self) -> dict[str, Any]:
         """What makes objects of classes, px: arguments of `instances_from_classes`."""
-        names = ("min_size", "reach", "grow", "connectivity", "axes")
-        return {name: getattr(self, name) for name in names}
+        names = ("min_size", "reach", "grow", "connectivity")
+        axes = None if self.axes is None else [*self.axes]  # as JSON has them
+        return {**{name: getattr(self, name) for name in names}, "axes": axes}
 
     def classes(self, scores: torch.Tensor) -> torch.Tensor:
         """Class k of every seed, -k of the mask around it, 0 elsewhere: `(*S)`, by `(C, *S)`."""
