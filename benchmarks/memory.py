@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -77,12 +77,17 @@ def peak(side: int, line: Callable[[Path, Path], list[str]]) -> float:
     with tempfile.TemporaryDirectory() as name:
         source = make_source(Path(name) / "in.ome.zarr", (1, side, side), "uint8")
         script, *words = line(source, Path(name))
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", script + PEAK, *words],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return peak_of(script, words)
+
+
+def peak_of(script: str, words: Sequence[str]) -> float:
+    """MiB that a process took at most, which runs a script with these words."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script + PEAK, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(done.stderr)
     return float(done.stdout.split()[-1])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -12,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from benchmarks.memory import OURS, PEAK
+from benchmarks.memory import OURS, peak_of
 from benchmarks.timing import Limit, Race
 
 
@@ -38,15 +36,7 @@ def peak(volumes: int, side: int) -> float:
             save(truths / f"c{number}.nii.gz", truth)
             save(results / f"c{number}_mask.nii.gz", np.roll(truth, 2, axis=number % 3))
         words = ["evaluate", str(results), str(truths), "--label-kind", "classes"]
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", OURS + PEAK, *words],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return float(done.stdout.split()[-1])
+        return peak_of(OURS, words)
 
 
 def organs(side: int, rng: np.random.Generator) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 from ignite.engine import Engine, Events
@@ -19,7 +20,7 @@ EVERY_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 
-class _Progress:
+class _Progress(ABC):
     """A bar, and lines; a subclass says what stands in them."""
 
     layout: str | None = None
@@ -41,8 +42,9 @@ class _Progress:
         self._began = time.monotonic()
         self._due = self._began + EVERY_SECONDS
 
+    @abstractmethod
     def _open(self, engine: Engine) -> None:
-        raise NotImplementedError
+        """Start the bar."""
 
     def _step(self, engine: Engine) -> None:
         if self._bar is None:
@@ -52,11 +54,13 @@ class _Progress:
             _log.info(self._line(engine))
             self._due = time.monotonic() + EVERY_SECONDS
 
+    @abstractmethod
     def _move(self, bar: tqdm[Any], engine: Engine) -> None:
-        raise NotImplementedError
+        """Show on the bar what is done."""
 
+    @abstractmethod
     def _line(self, engine: Engine) -> str:
-        raise NotImplementedError
+        """The same in words, for a log."""
 
     def _left(self, fraction: float) -> str:
         """Time left, from the time that a share of the work took in this run."""
