@@ -65,6 +65,14 @@ def check_target(parser: ConfigParser, id: str, value: Any) -> None:
         assert value is True
         assert name not in parser.get_parsed_content(chain)
         return
+    if name == "_after_":
+        order, parts = transforms_of(parser), parser.get_parsed_content(chain)
+        assert order.index(parts[rest[0]]) == order.index(parts[value]) + 1
+        return
+    if not rest:
+        target = value["_target_"].rpartition(".")[2]
+        assert names_of([parser.get_parsed_content(chain)[name]]) == [target]
+        return
     [argument] = rest
     transform = parser.get_parsed_content(chain)[name]
     assert any(transform is step for step in transforms_of(parser))
@@ -103,14 +111,16 @@ def test_there_are_overrides_of_transforms() -> None:
 @pytest.mark.parametrize("names", [[], ["modern"]])
 def test_volumes_are_not_turned_by_quarters(names: list[str]) -> None:
     files = [CONFIGS / f"{name}.json" for name in ("train", *names)]
-    assert names_of(parsed(files).get_parsed_content("augment").values())[1:] == AUGMENT
-    volume = transforms_of(parsed([*files, CONFIGS / "volume3d.json"], spatial_dims=3))
-    start = names_of(volume).index("RandTileCropd")
-    assert names_of(volume)[start : start + 5] == [n for n in AUGMENT if n != "RandRotate90d"]
-    rotate, elastic = volume[start + 2 : start + 4]
-    assert (rotate.prob, held(rotate, "range_x")) == (0.5, (0.0, 0.0))
-    assert held(rotate, "range_z") == (-0.262, 0.262)
-    assert (held(elastic, "prob"), held(elastic, "sigma")) == (1.0, 2.0)
+    plane = parsed(files).get_parsed_content("augment")
+    assert names_of(plane[name] for name in plane if name != "zoom")[1:] == AUGMENT
+    volume = parsed([*files, CONFIGS / "volume3d.json"], spatial_dims=3)
+    chain = volume.get_parsed_content("augment")
+    assert list(chain) == [name for name in plane if name != "quarter_turn"]
+    rotate, elastic = chain["rotate"], chain["elastic"]
+    assert (held(rotate, "range_x"), held(rotate, "range_z")) == ((0.0, 0.0), (-0.262, 0.262))
+    assert held(elastic, "sigma") == 2.0
+    often = (0.2, 0.2) if names else (0.5, 1.0)  # the recipe's, in planes and volumes alike
+    assert (held(rotate, "prob"), held(elastic, "prob")) == often
 
 
 def test_an_override_of_what_is_not_there_is_refused() -> None:

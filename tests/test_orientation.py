@@ -495,3 +495,29 @@ def test_training_mirrors_no_side(axes: Any, flip: int | None, turned: bool) -> 
     inference = bundle.merge_config(bundle.find_bundle() / "configs/inference.json", [], {})
     parser, _ = bundle.network_of({**inference, "mirror_axes": axes})
     assert parser.get_parsed_content("inferer").mirror_axes == axes
+
+
+@pytest.mark.parametrize("axes", [None, [0, 1], [1, 2], [0, 2], [1], []])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_training_has_seen_each_view_of_a_prediction(dims: int, axes: list[int] | None) -> None:
+    """What test-time averaging shows a network, flips and quarter turns of a training make."""
+    if axes and max(axes) >= dims:
+        pytest.skip("no such axis")
+    names = ["modern", *(["volume3d", "modern3d"] if dims == 3 else [])]
+    configs = bundle.find_bundle() / "configs"
+    overrides = [configs / f"{name}.json" for name in names]
+    said = {"spatial_dims": dims, "mirror_axes": axes}
+    parser, _ = bundle.network_of(bundle.merge_config(configs / "train.json", overrides, said))
+    chain = parser.get_parsed_content("augment")
+    turns = [chain[name] for name in ("flip", "flip_y", "flip_z", "quarter_turn") if name in chain]
+    cube = torch.arange(3**dims).reshape(1, *(3,) * dims)
+    seen = set()
+    for seed in range(200):
+        item = {"image": cube, "label": cube}
+        for turn in turns:
+            item = turn.set_random_state(seed=seed + 1000 * turns.index(turn))(item)
+        seen.add(tuple(item["image"].flatten().tolist()))
+    tta = json.loads(overrides[-1].read_text())["tta"]
+    wanted = {tuple(view.apply(cube[None]).flatten().tolist()) for view in views(tta, dims, axes)}
+    assert wanted <= seen
+    assert len(wanted) > 1 or not axes
