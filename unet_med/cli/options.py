@@ -46,7 +46,8 @@ _LOGS = (
 _CHOICE = (
     option(
         "--series",
-        "series of TIFFs with several, from 0; or the UID of one DICOM series in a folder",
+        "image of files with several (TIFF, CZI, ...), from 0; or the UID of one DICOM series in a "
+        "folder",
         id="reader::series",
         resumed="same",
         type=lambda text: text if "." in text else int(text),
@@ -55,7 +56,7 @@ _CHOICE = (
     *(
         option(
             f"--{name}",
-            f"{name} of TIFFs with several, from 0",
+            f"{name} of files with several (TIFF, CZI, ...), from 0",
             id=f"reader::{name}",
             resumed="same",
             **_NUMBER,
@@ -275,6 +276,12 @@ PREDICT = (
     ),
     option("--instances", "also write instance labels", **_FLAG),
     option("--probabilities", "also write class probabilities (float32)", **_FLAG),
+    option(
+        "--rois",
+        "also write outlines of the instances, NAME_rois.zip for Fiji and NAME_rois.geojson for "
+        "QuPath",
+        **_FLAG,
+    ),
     option(
         "--dicom-seg",
         "of DICOM series also write the classes as DICOM SEG, NAME_seg.dcm",

@@ -87,6 +87,8 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     """Segment images that fit into memory, with MONAI's evaluator."""
     if args.dicom_seg:
         _check_dicom_seg(folder, images)
+    if args.rois:
+        _require_known(folder, {"rois": "--rois"})
     weights = bundle.find_weights(folder)
     output = Path(args.output).absolute()
     check_folder(output.parent if _is_mask(args.output) else args.output)
@@ -205,7 +207,7 @@ def _check_mask(args: argparse.Namespace, images: Sequence[Files]) -> None:
         )
     if len(images) != 1:
         raise ValueError(f"{len(images)} images given; {args.output} is made of one")
-    for option in ("--instances", "--probabilities", "--dicom-seg", "--name"):
+    for option in ("--instances", "--probabilities", "--rois", "--dicom-seg", "--name"):
         if getattr(args, option.strip("-").replace("-", "_")):
             raise ValueError(
                 f"{option} has no effect where {args.output} is the mask: give a folder"
@@ -262,5 +264,5 @@ def _is_large(path: str) -> bool:
 
 def _outputs(args: argparse.Namespace) -> list[str]:
     wanted = {"instances": args.instances, "probabilities": args.probabilities}
-    wanted |= {"seg": args.dicom_seg}
+    wanted |= {"seg": args.dicom_seg, "rois": args.rois}
     return ["mask", *(name for name, yes in wanted.items() if yes)]

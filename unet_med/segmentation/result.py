@@ -62,8 +62,8 @@ class Segmentation:
 
         Args:
             folder: for `NAME_mask.tif` and so on; made if missing. An array's name is `image`.
-            outputs: of `mask`, `instances`, `probabilities` and `seg` (DICOM SEG); None: as the
-                bundle says.
+            outputs: of `mask`, `instances`, `probabilities`, `seg` (DICOM SEG) and `rois`
+                (outlines for Fiji and QuPath); None: as the bundle says.
         """
         self._segmenter.finish(self._item, outputs or self._segmenter.outputs, folder)
 

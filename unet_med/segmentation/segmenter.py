@@ -15,6 +15,7 @@ from monai.transforms import LoadImaged, SaveImaged
 
 from unet_med.bundle import find_weights, inference_parser, require_trust
 from unet_med.data.cases import files_of
+from unet_med.data.class_names import names_of
 from unet_med.data.sources import Source
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tiling import Tiling, tiling_of
@@ -23,7 +24,7 @@ from unet_med.segmentation.arrays import NAMELESS, from_array, from_source
 from unet_med.segmentation.result import Segmentation
 from unet_med.transforms import InstancesFromLogits, InstancesFromLogitsd
 
-OUTPUTS = ("mask", "instances", "probabilities", "seg")
+OUTPUTS = ("mask", "instances", "probabilities", "seg", "rois")
 
 
 def target_of(part: object) -> str:
@@ -51,6 +52,7 @@ class Segmenter:
         inferer: as the bundle has it.
         preprocessing: MONAI's `Compose`, as the bundle has it.
         class_values: of each class in masks; None: 0 to K-1.
+        names: of the classes, the background first.
         unit: of `spacing`, that of the bundle's element size.
         working_pixels: in words, those that the network sees; None: an image's own.
 
@@ -100,6 +102,8 @@ class Segmenter:
         self.in_channels: int = number("in_channels")
         self.out_channels: int = number("out_channels")
         self.class_values = number("class_values") if "class_values" in parser else None
+        given = number("class_names") if "class_names" in parser else None
+        self.names = names_of(self.class_values or range(self.out_channels), given)
         self.outputs: Sequence[str] = number("outputs")
         self.unit: str = (number("element_unit") if "element_unit" in parser else None) or "um"
         self.working_pixels = _working_pixels(parser)
@@ -206,7 +210,7 @@ class Segmenter:
 
         Args:
             item: `image`, and the logits as `pred`, both `(C, X, Y[, Z])`.
-            outputs: what is wanted, of `mask`, `instances`, `probabilities` and `seg`.
+            outputs: what is wanted, of `mask`, `instances`, `probabilities`, `seg` and `rois`.
             folder: where to write them; None: nowhere.
 
         Raises:
