@@ -158,8 +158,8 @@ PLAN = (
     ),
     option(
         "--modality",
-        "how the images were taken, one name, or one a channel (what the data list says); ct is "
-        "put on one scale, that of the training set's foreground",
+        "how the images were taken, one name, or one a channel (what the data list or the headers of "
+        "DICOM say); ct is put on one scale, that of the training set's foreground",
         id="modality",
         resumed="same",
         choices=MODALITIES,
@@ -263,8 +263,8 @@ PREDICT = (
     option("--bundle", "folder that `unet-med train` made", required=True),
     option(
         "--output",
-        "folder for the results; or of one image NAME.nii.gz or NAME.nii for its mask, or "
-        "NAME.ome.zarr or NAME.ome.tif, block by block",
+        "folder for the results; or of one image NAME.nii.gz, NAME.nii or NAME.png for its mask, "
+        "or NAME.ome.zarr or NAME.ome.tif, block by block",
         required=True,
     ),
     option(
@@ -409,6 +409,7 @@ COMMANDS = (
                 metavar="FILE",
             ),
             _MAX_BYTES,
+            *(replace(each, resumed=None) for each in _LOGS),
         ),
     ),
     Command(
@@ -430,6 +431,7 @@ COMMANDS = (
                 metavar="FILE",
             ),
             _MAX_BYTES,
+            *(replace(each, resumed=None) for each in _LOGS),
         ),
     ),
     Command(

@@ -19,7 +19,7 @@ from unet_med.cli.saying import result, say, warn
 from unet_med.cli.shard import images_of, shard_of
 from unet_med.data.cases import Files, as_template, files_of, result_name, same_name
 from unet_med.data.datalist import look_for_images
-from unet_med.data.formats import NIFTI, OME_ZARR, TIFF, format_of, stem
+from unet_med.data.formats import NIFTI, OME_ZARR, PICTURE, TIFF, format_of, stem
 
 SHOWN = 10  # images in the line that does the same with MONAI
 BYTES_A_PIXEL = 32  # of a whole image: as read, standardised, logits, probabilities, labels
@@ -200,10 +200,12 @@ def _is_mask(output: str) -> bool:
 
 def _check_mask(args: argparse.Namespace, images: Sequence[Files]) -> None:
     """Refuse what one mask in a file cannot be."""
-    if format_of(args.output) is not NIFTI:
+    found = format_of(args.output)
+    written = found in (NIFTI, PICTURE) and found.written_suffixes
+    if not written or not args.output.lower().endswith(written):
         raise ValueError(
-            f"--output {args.output}: results are written as .nii.gz, .nii, .tif or .ome.zarr; "
-            "give one of these, or a folder"
+            f"--output {args.output}: results are written as .nii.gz, .nii, .tif, .ome.zarr or, of "
+            "planes, .png; give one of these, or a folder"
         )
     if len(images) != 1:
         raise ValueError(f"{len(images)} images given; {args.output} is made of one")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unet_med.data.cases import same_name
 from unet_med.data.channels import channel_of
-from unet_med.data.dicom_files import holds_dicom
+from unet_med.data.dicom_files import holds_dicom, is_dicom
 from unet_med.data.formats import DICOM, SUFFIXES, format_of, stem
 
 RECORD = "record.json"  # what a prediction leaves beside its results
@@ -36,7 +36,7 @@ def image_files(images: str | Path) -> list[Path]:
     if not path.exists() and not path.is_symlink():  # a link without target fails when it is read
         raise FileNotFoundError(f"{path} does not exist")
     found = format_of(path)
-    if path.is_file() and found is None:
+    if path.is_file() and found is None and not is_dicom(path):
         raise ValueError(
             f"{path} has no suffix of an image ({' '.join(SUFFIXES)}), nor of a data list (.json)"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import LoadImaged, SaveImaged
 
 from unet_med.bundle import find_weights, inference_parser, require_trust
-from unet_med.data.cases import files_of
+from unet_med.data.cases import files_in, files_of
 from unet_med.data.class_names import names_of
 from unet_med.data.sources import Source
 from unet_med.inferers import OverlapTileInferer
@@ -24,6 +25,7 @@ from unet_med.segmentation.arrays import NAMELESS, from_array, from_source
 from unet_med.segmentation.result import Segmentation
 from unet_med.transforms import InstancesFromLogits, InstancesFromLogitsd
 
+SECONDS = "seconds"  # entry of an item: how long reading and predicting took
 OUTPUTS = ("mask", "instances", "probabilities", "seg", "rois")
 
 
@@ -218,10 +220,21 @@ class Segmenter:
         """
         if unknown := set(outputs) - set(OUTPUTS):
             raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
+        record = None if folder is None else self._record(folder)
+        if record is not None:
+            record.refuse_others([files_in(item["image"].meta)])
         for transform in self._steps(outputs, folder):
             if folder is not None or not isinstance(transform, SaveImaged):
                 item = transform(item)
+        if record is not None:
+            record.note(item["image"], self.device, item.get(SECONDS, 0.0))
         return item
+
+    def _record(self, folder: str | Path) -> Any:
+        """What keeps the record of a folder of results; None: the bundle keeps none."""
+        parser = self._parser(output_dir=Path(folder))
+        found = parser.get_parsed_content("record") if "record" in parser else None
+        return found if hasattr(found, "note") else None
 
     def _steps(self, outputs: Sequence[str], folder: str | Path | None) -> Sequence[Any]:
         """The transforms of `finish`; those that write nothing are made once."""
@@ -241,6 +254,7 @@ class Segmenter:
 
     def _segment(self, item: dict[str, Any]) -> dict[str, Any]:
         """The item after the network: the image, and its logits as `pred`."""
+        started = time.perf_counter()
         loaded = not isinstance(item["image"], list)
         for transform in self.preprocessing.transforms:
             if not (loaded and isinstance(transform, LoadImaged)):
@@ -248,7 +262,8 @@ class Segmenter:
         batch = item["image"][None].to(self.device)  # (1, C, X, Y[, Z])
         with torch.no_grad():
             logits = self.inferer(batch, self.network)
-        return {**item, "image": batch[0], "pred": logits[0]}
+        seconds = round(time.perf_counter() - started, 3)
+        return {**item, "image": batch[0], "pred": logits[0], SECONDS: seconds}
 
     def _parser(self, **more: Any) -> ConfigParser:
         return inference_parser(self.folder, {**self._ids, **more})
