@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from unet_med.data import BioioReader, load_header, load_image, save_image
+from unet_med.cli import main
+from unet_med.data import BioioReader, SyntheticCells, load_header, load_image, save_image
 from unet_med.data.bioio_reader import PLUGINS, _child
 from unet_med.data.child import Child
 
 czi = pytest.importorskip("pylibCZIrw.czi", reason="writes CZI; needs the extra [bioio]")
 pytest.importorskip("bioio_czi")
 
+CPU = ("--device", "cpu")
 TITLE = "a" * 300
 PIXELS = np.random.default_rng(0).integers(0, 4000, (2, 3, 2, 20, 30)).astype(np.uint16)  # TZCYX
 
@@ -155,12 +158,16 @@ def test_a_crash_ends_the_child_alone_and_the_next_request_has_another(tmp_path,
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="asks Linux for the limit")
 def test_the_child_may_take_no_more_memory(stack):
-    load_header(stack, max_bytes=50_000_000)
-    child = _child(50_000_000)
-    limits = Path(f"/proc/{child._process.pid}/limits").read_text()
-    most = next(line for line in limits.splitlines() if line.startswith("Max address space"))
-    assert most.split()[3].isdecimal(), most
+    load_header(stack)
+    child, found = _child(), []
     assert child._process.pid != os.getpid()
+    for most in (50_000_000, 3_000_000_000, 50_000_000):
+        load_header(stack, max_bytes=most)
+        limits = Path(f"/proc/{child._process.pid}/limits").read_text()
+        line = next(line for line in limits.splitlines() if line.startswith("Max address space"))
+        found.append(int(line.split()[3]))
+    assert found[1] - found[0] == pytest.approx(3 * (3_000_000_000 - 50_000_000), rel=0.01)
+    assert found[2] == pytest.approx(found[0], rel=0.01)
 
 
 def test_without_the_extra_one_sentence_says_what_to_install(stack, monkeypatch):
@@ -184,3 +191,23 @@ def test_nothing_of_bioio_is_imported_here(stack):
 
 def test_suffixes_have_a_plugin():
     assert set(BioioReader.suffixes) == set(PLUGINS)
+
+
+def test_a_czi_trains_and_becomes_instances_with_its_pixel_size(tmp_path):
+    SyntheticCells(3, (48, 40), num_cells=5).write(tmp_path / "tif")
+    (tmp_path / "images").mkdir()
+    for path in (tmp_path / "tif/images").iterdir():
+        grey = load_image(path)[0].numpy().T
+        pixels = np.round((grey - grey.min()) / np.ptp(grey) * 60_000).astype(np.uint16)
+        write_czi(tmp_path / "images" / f"{path.stem}.czi", pixels[None, None, None])
+    small = ["--features", "2", "4", "--epochs", "1", "--tile-size", "40", "--scale", "1"]
+    data = ["--images", f"{tmp_path}/images", "--labels", f"{tmp_path}/tif/labels"]
+    assert main(["train", *data, "--output", f"{tmp_path}/bundle", *small, *CPU]) == 0
+    words = ["--bundle", f"{tmp_path}/bundle", "--output", f"{tmp_path}/out", *CPU]
+    assert main(["predict", f"{tmp_path}/images/cells_000.czi", *words, "--instances"]) == 0
+    header = load_header(tmp_path / "out/cells_000_instances.tif")
+    assert header.spatial_shape == load_header(tmp_path / "images/cells_000.czi").spatial_shape
+    assert header.pixel_size == pytest.approx((0.25, 0.5))
+    assert header.spacing_source == "ome"
+    record = json.loads((tmp_path / "out/record.json").read_text())
+    assert record["images"]["cells_000"]["pixel_size"] == [0.25, 0.5]

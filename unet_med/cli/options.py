@@ -158,8 +158,8 @@ PLAN = (
     ),
     option(
         "--modality",
-        "how the images were taken, one name, or one a channel (what the data list or the headers of "
-        "DICOM say); ct is put on one scale, that of the training set's foreground",
+        "how the images were taken, one name, or one a channel (what the data list or DICOM says); "
+        "ct is put on one scale, that of the training set's foreground",
         id="modality",
         resumed="same",
         choices=MODALITIES,

@@ -1,7 +1,7 @@
 """Program that reads microscope files by bioio, for `unet_med.data.bioio_reader`.
 
-It runs in a process of its own, `python -m unet_med.data.bioio_child BYTES`: a library that crashes
-or wants too much memory takes this process with it, and no other. Each line of stdin is a request
+It runs in a process of its own, `python -m unet_med.data.bioio_child`: a library that crashes or
+wants too much memory takes this process with it, and no other. Each line of stdin is a request
 as JSON; the answer is a line of JSON, and after it the pixels, where these are asked for.
 """
 
@@ -20,22 +20,19 @@ COPIES = 3  # of the pixels that bioio holds at a time
 _SPACE = "ZYX"
 
 
-def main(most: int, requests: BinaryIO, answers: BinaryIO) -> None:
+def main(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer requests until there are no more.
 
     Args:
-        most: bytes of pixels, once decoded, that a file may have.
         requests: lines of JSON.
         answers: for lines of JSON, and pixels.
     """
-    bounded = False
     for line in requests:
         request = json.loads(line)
         pixels: np.ndarray[Any, Any] | None = None
         try:
             plugin = importlib.import_module(request["plugin"])
-            if not bounded:  # once the libraries are loaded, before they see a file
-                bounded = limit_memory(COPIES * most + SLACK)
+            limit_memory(COPIES * request["most"] + SLACK)  # before the libraries see a file
             image = _opened(plugin, request)
             answer = _about(image)
             if "take" in request:
@@ -51,18 +48,17 @@ def main(most: int, requests: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
 
-def limit_memory(more: int) -> bool:
+def limit_memory(more: int) -> None:
     """Let this process take so many more bytes of address space, where a system can say so."""
     statm = Path("/proc/self/statm")
     if not statm.is_file():
-        return True
+        return
     import resource
 
     now = int(statm.read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     soft = now + more if hard == resource.RLIM_INFINITY else min(now + more, hard)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    return True
 
 
 def _opened(plugin: Any, request: dict[str, Any]) -> Any:
@@ -121,4 +117,4 @@ def _number(value: Any) -> float | None:
 if __name__ == "__main__":
     answers = sys.stdout.buffer
     sys.stdout = sys.stderr  # what a library prints is no answer
-    main(int(sys.argv[1]), sys.stdin.buffer, answers)
+    main(sys.stdin.buffer, answers)

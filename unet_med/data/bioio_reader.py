@@ -62,8 +62,12 @@ class BioioReader(FileReader):
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
         plugin = _plugin_of(path)
-        child = _child(byte_budget(self.max_bytes))
-        request: dict[str, Any] = {"path": str(path.absolute()), "plugin": plugin}
+        child = _child()
+        request: dict[str, Any] = {
+            "path": str(path.absolute()),
+            "plugin": plugin,
+            "most": byte_budget(self.max_bytes),
+        }
         about, _ = child.ask(request)
         scenes = [f"{k}: {name}" for k, name in enumerate(about["scenes"])]
         if number := choose_series(scenes, self.series):
@@ -120,5 +124,6 @@ def _plugin_of(path: Path) -> str:
 
 
 @cache
-def _child(most: int) -> Child:
-    return Child("unet_med.data.bioio_child", str(most))
+def _child() -> Child:
+    """The one process of these readers."""
+    return Child("unet_med.data.bioio_child")

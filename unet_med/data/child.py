@@ -19,17 +19,16 @@ __all__ = ["Child"]
 
 
 class Child:
-    """A module that is run as `python -m MODULE WORDS`, and asked by lines of JSON.
+    """A module that is run as `python -m MODULE`, and asked by lines of JSON.
 
-    Its answer is a line of JSON, and where that has a `shape` that was asked for, the pixels.
+    Its answer is a line of JSON, and after it the pixels, where these were asked for.
 
     Args:
         module: what is run.
-        words: its arguments.
     """
 
-    def __init__(self, module: str, *words: str) -> None:
-        self._command = [sys.executable, "-m", module, *words]
+    def __init__(self, module: str) -> None:
+        self._command = [sys.executable, "-m", module]
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0  # process that started it: after a fork the other half has its own
@@ -105,7 +104,7 @@ class Child:
 def _pixels(stream: Any, answer: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     """Pixels that follow an answer."""
     array = np.empty(answer["shape"], np.dtype(answer["dtype"]))
-    buffer = memoryview(array.reshape(-1).view(np.uint8))
+    buffer = memoryview(array.reshape(-1).view(np.uint8).data)
     done = 0
     while done < len(buffer):
         count = stream.readinto(buffer[done:])
