@@ -13,9 +13,11 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from tests.processes import finish, start, start_command
 from unet_med.cli import main
+from unet_med.data import lock
 from unet_med.data.cases import result_name
 from unet_med.data.lock import locked
 
@@ -108,6 +110,48 @@ def test_the_lock_of_a_machine_that_died_does_not_last(
     (tmp_path / ".a.json.lock").write_text("1\nanother-host\n")
     with locked(tmp_path / "a.json"):
         assert os.listdir(tmp_path) == [".a.json.lock"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_stale_lock_is_removed_by_one_of_those_that_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the second one looked at before the first removed it is not what it finds later."""
+    stale = tmp_path / ".a.json.lock"
+    stale.write_text("1\nanother-host\n")
+    seen = lock._identity(stale)
+    assert seen is not None
+    looked = lock._identity
+
+    def slowly(path: Path) -> tuple[int, int] | None:
+        """The first one looks; before it removes, a second one comes through all the way."""
+        found = looked(path)
+        monkeypatch.setattr(lock, "_identity", looked)
+        lock._remove_stale(stale, seen)  # the second: it has to wait for the first
+        assert stale.exists()
+        return found
+
+    monkeypatch.setattr(lock, "_identity", slowly)
+    lock._remove_stale(stale, seen)
+    assert not stale.exists()
+    stale.write_text("2\nanother-host\n")  # of who was quickest
+    os.utime(stale, ns=(1, 1))
+    lock._remove_stale(stale, seen)  # of who has waited as long
+    assert stale.exists()
+    assert os.listdir(tmp_path) == [stale.name]
+
+
+def test_what_died_while_it_removed_a_lock_does_not_last(tmp_path: Path) -> None:
+    stale, guard = tmp_path / ".a.lock", tmp_path / ".a.lock.removed"
+    stale.touch()
+    guard.touch()
+    seen = lock._identity(stale)
+    assert seen is not None
+    lock._remove_stale(stale, seen)
+    assert stale.exists()
+    os.utime(guard, (0, 0))
+    for _ in range(2):
+        lock._remove_stale(stale, seen)
     assert os.listdir(tmp_path) == []
 
 
@@ -228,11 +272,26 @@ def test_one_mask_in_a_file(
     for words, message in (
         ([path, path, "--output", file], "two images are named t1"),
         ([path, "--output", file, "--instances"], "--instances has no effect where"),
-        ([path, "--output", tmp_path / "x.png"], "results are written as .nii.gz"),
+        ([path, "--output", tmp_path / "x.jpg"], "results are written as .nii.gz"),
         ([path, "--output", path], "is the image itself"),
     ):
         assert predict(*words, "--bundle", trained) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_mask_of_a_picture_as_png(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, words = image(tmp_path / "a.tif", 0), ["--bundle", trained, "--output"]
+    assert predict(path, *words, tmp_path / "masks/m.png") == 0
+    assert predict(path, *words, tmp_path / "out") == 0
+    with Image.open(tmp_path / "masks/m.png") as picture:
+        np.testing.assert_array_equal(
+            np.asarray(picture), tifffile.imread(tmp_path / "out/a_mask.tif")
+        )
+    assert predict(nifti(tmp_path / "v.nii.gz", 1), *words, tmp_path / "masks/v.png") == 2
+    assert "a PNG holds one plane of one channel" in capsys.readouterr().err
+    assert not (tmp_path / "masks/v.png").exists()
 
 
 def test_a_bundle_of_an_earlier_version_says_what_it_lacks(

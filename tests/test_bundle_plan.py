@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from unet_med import bundle
 from unet_med.bundle.trust import foreign
 from unet_med.cli import main
-from unet_med.data import SyntheticCells
+from unet_med.data import SyntheticCells, load_image
+from unet_med.instances import separate
 from unet_med.planning import DataFolder, Plan, fingerprint, lay_bundle, make_plan
 from unet_med.workflows import UNetInferWorkflow, UNetTrainWorkflow
 
@@ -135,12 +137,13 @@ def test_any_name_reaches_monai_as_it_is(name: str, trained: Path, tmp_path: Pat
 # --- evaluate.json
 
 
-def test_evaluation_repeats_the_trainings_steps() -> None:
+def test_evaluation_reads_as_the_training_does() -> None:
     configs = bundle.find_bundle() / "configs"
     ours, theirs = (json.loads((configs / f"{n}.json").read_text()) for n in ("evaluate", "train"))
+    sized = ours["load"].pop("element_size"), theirs["load"].pop("element_size")
+    assert [part["keys"] for part in sized] == ["image", ["image", "label"]]  # labels as they are
     assert ours["load"] == theirs["load"]
-    same = ("prepare", "preprocessing", "dataloader", "inferer", "finish", "postprocessing")
-    for part in (*same, "key_metric"):
+    for part in ("prepare", "preprocessing", "dataloader", "postprocessing", "key_metric"):
         assert ours["validate"][part] == theirs["validate"][part]
     for id in set(ours) & set(theirs) - {"output_dir", "validate", "initialize", "run"}:
         assert ours[id] == theirs[id], id
@@ -161,12 +164,34 @@ def evaluate(trained: Path, cells: Path, **settings: Any) -> list[list[str]]:
         return list(csv.reader(file))[1:]
 
 
-def test_evaluation_alone_scores_what_was_held_out(trained: Path, cells: Path) -> None:
-    rows = evaluate(trained, cells)
+def test_evaluation_finishes_as_the_prediction_does() -> None:
+    configs = bundle.find_bundle() / "configs"
+    names = ("evaluate", "inference")
+    ours, theirs = (json.loads((configs / f"{n}.json").read_text()) for n in names)
+    for step in ("softmax", "argmax"):
+        assert ours["validate"]["finish"][step] == theirs["finish"][step]
+    inferer = {**theirs["inferer"]}
+    inferer.pop("progress")
+    assert ours["validate"]["inferer"] == inferer
+    for id in ("tta", "mirror_axes", "threshold", "mask_threshold"):
+        assert ours[id] == theirs[id]
+
+
+@pytest.mark.parametrize("sized", [{}, {"scale": 0.5}], ids=str)
+def test_evaluation_alone_scores_the_masks_of_what_was_held_out(
+    trained: Path, cells: Path, tmp_path: Path, sized: dict[str, Any]
+) -> None:
+    rules = {"tta": "flips", "threshold": 0.55, "mask_threshold": 0.52, **sized}
+    rows = evaluate(trained, cells, **rules)
     assert len(rows) == 1
-    with (trained / "models/learning_curve.csv").open(newline="", encoding="utf-8") as file:
-        last = list(csv.DictReader(file))[-1]
-    assert float(rows[0][1]) == pytest.approx(float(last["val_mean_dice"]), abs=1e-6)
+    settings = {"dataset_dir": f"{cells}/images", "output_dir": str(tmp_path), "device": CPU}
+    bundle.load_workflow(trained, "inference", {**settings, **rules, "outputs": ["mask"]}).run()
+    held_out = json.dumps(config_of(trained, "split")["validation"])
+    (stem,) = set(re.findall(r"cells_\d+", held_out))
+    mask = load_image(tmp_path / f"{stem}_mask.tif").numpy()[0] > 0
+    true = separate(load_image(cells / f"labels/{stem}.tif").numpy()[0].astype(int)) > 0
+    dice = 2 * (mask & true).sum() / (mask.sum() + true.sum())
+    assert float(rows[0][1]) == pytest.approx(dice, abs=1e-6)
     assert len(evaluate(trained, cells, scored="@pairs")) == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ pytest.importorskip("pydicom")
 import pydicom
 from dicom_images import GEOMETRIES, affine_of, write_enhanced, write_series
 
-from unet_med.data import AutoReader, find_images, find_pairs, load_header, save_image
+from unet_med.data import AutoReader, find_images, find_pairs, load_header, load_image, save_image
+from unet_med.data.dicom_files import is_series
+from unet_med.data.formats import stem
+from unet_med.data.modality import headers_modality
 
 
 def read_by_itk(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -59,13 +63,20 @@ def test_a_header_needs_no_pixels(tmp_path: Path, hounsfield: np.ndarray) -> Non
     np.testing.assert_array_equal(head.affine, whole.affine)
 
 
-def test_a_localizer_is_passed_over(tmp_path: Path, hounsfield: np.ndarray) -> None:
+def test_a_localizer_is_passed_over(
+    tmp_path: Path, hounsfield: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
     write_series(tmp_path / "ct", hounsfield)
     scout: dict[str, Any] = {"image_type": "LOCALIZER", "geometry": "sagittal"}
     write_series(tmp_path / "scout", hounsfield[:4, :4, :2], **scout)  # of the same series
     for k, file in enumerate((tmp_path / "scout").iterdir()):
         file.rename(tmp_path / "ct" / f"A{k}")
-    np.testing.assert_array_equal(load(tmp_path / "ct")[0], hounsfield)
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(load(tmp_path / "ct")[0], hounsfield)
+        load(tmp_path / "ct")
+    assert [r.getMessage() for r in caplog.records if "localizer" in r.getMessage()] == [
+        f"{tmp_path / 'ct'}: 2 localizers are passed over, such as A0"
+    ]
     other = write_series(tmp_path / "other", hounsfield[:4, :4, :1], series="1.2.826.7.2", **scout)
     other[0].rename(tmp_path / "ct" / "B")
     np.testing.assert_array_equal(load(tmp_path / "ct")[0], hounsfield)
@@ -183,3 +194,25 @@ def test_folders_of_series_are_listed_as_images(tmp_path: Path, hounsfield: np.n
     ]  # fmt: skip
     pairs = find_pairs(tmp_path / "cohort", tmp_path / "labels")
     assert [Path(pair["label"]).name for pair in pairs] == ["1.2.840.7.nii.gz", "1.2.840.8.nii.gz"]
+
+
+def test_a_file_without_suffix_is_read_and_keeps_its_name(
+    tmp_path: Path, hounsfield: np.ndarray
+) -> None:
+    (file,) = write_series(tmp_path / "ct", hounsfield[..., :1])
+    plain = file.rename(tmp_path / "1.2.826.7.5")
+    assert is_series(plain)
+    np.testing.assert_array_equal(load_image(plain)[0].numpy(), hounsfield[..., :1])
+    assert find_images(str(plain)) == [{"image": str(plain)}]
+    assert stem(plain) == "1.2.826.7.5"
+
+
+def test_the_header_says_how_images_were_taken(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    folders = []
+    for k, modality in enumerate(["CT", "CT", "MR"]):
+        folders.append(str(tmp_path / str(k)))
+        write_series(tmp_path / str(k), hounsfield[..., :2], Modality=modality)
+    assert headers_modality(folders[:2]) == ("ct",)
+    assert headers_modality([[folders[0], folders[2]]]) == ("ct", "mr")
+    assert headers_modality(folders) == ()  # they differ
+    assert headers_modality(["a.tif"]) == headers_modality([]) == ()

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from unet_med import metrics
 from unet_med.cli import main
+from unet_med.data import save_image
 from unet_med.instances import separate
 
 ISBI = {
@@ -100,6 +101,24 @@ def test_isbi_is_the_default_for_masks(tmp_path: Path, walls) -> None:
         assert table["mean"][column] == pytest.approx(np.mean(ends))
         if column in ("V_Rand", "V_Info"):  # at one threshold for both, hence never above the mean
             assert table["pooled"][column] <= np.mean(ends)
+
+
+def test_isbi_scores_the_planes_that_the_network_saw(tmp_path: Path, walls) -> None:
+    truth, found = walls
+    name = next(iter(truth))
+    label, scores = truth[name], found[f"{name}_probabilities"][1]  # (Y, X)
+    results = tmp_path / "results"
+    affine = np.eye(4)
+    for folder, plane in (("truth", label), ("results", scores)):
+        upright = np.moveaxis(np.stack([plane.T] * 2), 0, 1)  # R, A, S: the plane lies along R, S
+        kind = "_probabilities" if folder == "results" else ""
+        pixels = np.stack([1 - upright, upright]) if kind else upright[None]
+        save_image(tmp_path / folder / f"{name}{kind}.nii.gz", pixels, affine, "mm")
+    settings = {"orientation": "RSA", "spatial_dims": 2}
+    (results / "record.json").write_text(json.dumps({"settings": settings}))
+    table = table_of(tmp_path, "--label-kind", "mask", "--metrics", "isbi")
+    for column, score in ISBI.items():
+        assert table[name][column] == pytest.approx(score(scores, label))
 
 
 def test_isbi_parts_instances_that_touch(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from image_files import load
 from monai.data import MetaTensor, image_writer
 from monai.transforms import LoadImage, SaveImage
 from monai.transforms.io import array as monai_io
+from PIL import Image
 
 from unet_med.data import NiftiWriter, TiffWriter, load_image, register, save_image
 
@@ -59,8 +60,27 @@ def test_an_unknown_pixel_size_stays_unknown(tmp_path):
 
 
 def test_save_image_refuses_other_suffixes(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.png: the suffix must be"):
-        save_image(tmp_path / "a.png", np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"a\.jpg: the suffix must be .*\.png"):
+        save_image(tmp_path / "a.jpg", np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(np.uint8, 255), (np.uint16, 60000)])
+def test_planes_are_written_as_png(tmp_path, dtype, largest):
+    labels = np.arange(12, dtype=dtype).reshape(3, 4)
+    labels[2, 3] = largest
+    save_image(tmp_path / "a.png", labels)
+    with Image.open(tmp_path / "a.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), labels.T)
+    np.testing.assert_array_equal(load(tmp_path / "a.png")[0], labels)
+    for wrong, match in (
+        (np.zeros((1, 3, 4, 2), np.uint8), "holds one plane"),
+        (np.zeros((3, 3, 4), np.uint8), "holds one plane"),
+        (np.full((3, 4), 0.5, np.float32), "whole numbers from 0 to 65535, and these are float32"),
+        (np.full((3, 4), 70000), "these are uint32"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            save_image(tmp_path / "b.png", wrong)
+    assert not (tmp_path / "b.png").exists()
 
 
 @pytest.fixture

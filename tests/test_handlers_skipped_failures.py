@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from unet_med.cli import main
-from unet_med.data import save_image
+from unet_med.data import save_image, sha256
 from unet_med.errors import befalls_all, one_line
 
 SIDE = 24
@@ -158,6 +158,22 @@ def test_fail_fast_ends_with_the_first(
     assert "b.tif as TIFF" in capsys.readouterr().err
     written = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert written == ["a_mask.tif", "record.json"]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["reading", "predicting"])
+def test_an_image_that_ends_the_run_leaves_no_older_mask(
+    trained: Path, tmp_path: Path, late: bool
+) -> None:
+    images, results = three_good(tmp_path), tmp_path / "results"
+    assert predict(images, trained, results) == 0
+    good(images / "a.tif", 7)
+    (not_a_number if late else text)(images / "b.tif")
+    assert predict(images, trained, results, "--fail-fast") == 2
+    left = sorted(path.name for path in results.iterdir())
+    assert left == ["a_mask.tif", "c_mask.tif", "record.json"]
+    record = json.loads((results / "record.json").read_text(encoding="utf-8"))
+    assert sorted(record["images"]) == ["a", "c"]
+    assert record["images"]["a"]["sha256"] == sha256(images / "a.tif")
 
 
 def test_none_segmented_is_an_error(

@@ -158,3 +158,30 @@ def test_what_cannot_be_measured(tmp_path: Path, organs: Any, capsys: Any) -> No
     assert "image p1.nii.gz has shape (3, 4, 5), its result p1_mask.nii.gz" in (
         capsys.readouterr().err
     )
+
+
+def test_channels_of_a_case_are_measured_together(tmp_path: Path, organs: Any) -> None:
+    image, mask = organs
+    for channel in range(2):
+        nifti(tmp_path / f"c/p1_000{channel}.nii.gz", image + 1000 * channel)
+    assert measure(
+        tmp_path / "r", "--images", tmp_path / "c", "--output", tmp_path / "m.json"
+    ) == 0  # fmt: skip
+    row = rows(tmp_path / "m.json")["p1", "1"]
+    for channel in range(2):
+        mean = image[mask == 1].mean() + 1000 * channel
+        assert row[f"mean intensity {channel}"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_quiet_leaves_the_table(tmp_path: Path, organs: Any, capsys: Any) -> None:
+    assert measure(tmp_path / "r", "--quiet", "--log-file", tmp_path / "log") == 0
+    said = capsys.readouterr()
+    assert "p1" in said.out
+    assert said.err == ""
+    assert "p1" in (tmp_path / "log").read_text(encoding="utf-8")
+    words = [str(tmp_path / "r"), str(tmp_path / "r"), "--label-kind", "classes"]
+    for quiet in ([], ["--quiet"]):
+        assert main(["evaluate", *words, *quiet]) == 0
+        said = capsys.readouterr().out
+        assert ("labels are classes" in said) == (not quiet)
+        assert "Dice" in said

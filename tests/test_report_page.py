@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -232,6 +233,41 @@ def test_of_a_volume_the_worst_plane_as_a_radiologist_looks_at_it(
         "a", entry, tmp_path, str(tmp_path / "truth.nii.gz"), Reading(by_plane=True)
     )
     assert by_plane.counts["correct"] == 5
+
+
+def test_a_truth_that_is_stored_flipped_is_turned(tmp_path: Path) -> None:
+    entry = volume(tmp_path, "mm")
+    straight = load_case("a", entry, tmp_path, str(tmp_path / "truth.nii.gz"), Reading())
+    truth = np.asarray(nibabel.load(tmp_path / "truth.nii.gz").dataobj)
+    affine = np.array(entry["affine"])
+    flipped = np.array([[-2.0, 0, 0, 18], [0, 1, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+    save_image(tmp_path / "flipped.nii.gz", truth[None, ::-1], flipped, "mm")
+    swapped = affine[:, [1, 0, 2, 3]]
+    save_image(tmp_path / "swapped.nii.gz", truth.swapaxes(0, 1)[None], swapped, "mm")
+    for name in ("flipped", "swapped"):
+        case = load_case("a", entry, tmp_path, str(tmp_path / f"{name}.nii.gz"), Reading())
+        assert case.counts == straight.counts
+        assert case.errors == straight.errors
+        assert case.truth == straight.truth
+
+
+def test_planes_are_those_that_the_network_saw(tmp_path: Path) -> None:
+    """Two bars along A: connected in coronal planes (R, S), 6 pieces in axial ones."""
+    mask = np.zeros((10, 12, 5), np.uint8)  # R, A, S
+    mask[1:4, 2, :] = 1
+    mask[6:9, 2, :] = 1
+    affine = np.diag([2.0, 1, 3, 1])
+    for name in ("image", "truth", "a_mask"):
+        save_image(tmp_path / f"{name}.nii.gz", mask[None], affine, "mm")
+    entry = {**volume(tmp_path / "other", "mm"), "file": str(tmp_path / "image.nii.gz")}
+    entry["sha256"] = sha256(tmp_path / "image.nii.gz")
+    truth = str(tmp_path / "truth.nii.gz")
+    for orientation, count, planes in (("RSA", 2, 12), ("RAS", 10, 5), ("ASR", 6, 10)):
+        reading = Reading("mask", by_plane=True, orientation=orientation)
+        case = load_case("a", entry, tmp_path, truth, reading)
+        assert case.counts["correct"] == count, orientation
+        assert case.plane.split(",")[0].endswith(f" of {planes}")
+        assert ("right is on the left" in case.plane) == (orientation[0] == "R")
 
 
 def test_axes_run_to_left_and_posterior() -> None:

@@ -134,14 +134,29 @@ def test_a_volume_in_the_callers_axes(tmp_path: Path, rng: np.random.Generator) 
 
 
 def test_it_writes_what_predict_writes(
-    planes: Path, expected: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+    planes: Path,
+    expected: tuple[Path, dict[str, np.ndarray]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path, _ = expected
     Segmenter(planes)(path).save(tmp_path / "a", outputs=OUTPUTS)
     words = ["--bundle", planes, "--output", tmp_path / "b", "--instances", "--probabilities"]
     assert main(["predict", str(path), *map(str, words)]) == 0
     names = [f"cells_{name}.tif" for name in OUTPUTS]
-    assert {f.name for f in (tmp_path / "a").iterdir()} == set(names)
+    assert {f.name for f in (tmp_path / "a").iterdir()} == {*names, "record.json"}
+    ours, theirs = (json.loads((tmp_path / f / "record.json").read_text()) for f in "ab")
+    for key in ("weights", "settings", "images", "device"):
+        assert ours[key] == theirs[key]
+    assert ours["seconds"] > 0
+    assert main(["predict", str(path), *map(str, words), "--resume"]) == 0
+    words[3] = tmp_path / "a"
+    assert main(["predict", str(path), *map(str, words), "--resume"]) == 0
+    assert capsys.readouterr().out.count("no image was left to do") == 2
+    other = path.with_name("other") / path.name
+    save_image(other, np.eye(40, dtype=np.uint8), np.diag([0.3, 0.3, 1.0, 1.0]))
+    with pytest.raises(ValueError, match="would replace them: give another output folder"):
+        Segmenter(planes)(other).save(tmp_path / "a")
     for name in names:
         ours, theirs = (load_image(tmp_path / folder / name) for folder in "ab")
         np.testing.assert_array_equal(ours, theirs)

@@ -12,6 +12,7 @@ from monai.transforms import Compose, Invertd
 from skimage.transform import resize
 
 from unet_med.transforms import ElementSize, ElementSized
+from unet_med.transforms.windowed import Box, Windowed
 
 
 def image_of(shape, sizes, *, channels: int = 1, **meta) -> MetaTensor:
@@ -285,3 +286,25 @@ def test_a_plane_that_stands_upright_is_resampled_as_one_that_lies(
     back = [resize.inverse(item) for item in items]
     torch.testing.assert_close(back[1]["image"].as_tensor(), back[0]["image"].as_tensor())
     torch.testing.assert_close(back[1]["image"].affine, upright.affine)
+
+
+@pytest.mark.parametrize("rows", [[2, 0, 1, 3], [0, 2, 1, 3]], ids=["ASR", "RSA"])
+def test_a_plane_that_stands_upright_is_resampled_window_by_window(rows: list[int]) -> None:
+    upright = image_of((12, 15), (0.5, 0.5, 4.0))
+    upright.affine = upright.affine[rows]
+    resize = ElementSize(1.5, unit="um")
+    whole = resize(upright)
+    box = ((1, 3), (0, 4))
+
+    def read(window: Box) -> torch.Tensor:
+        return upright.as_tensor()[(..., *(slice(*side) for side in window))]
+
+    image = Windowed(read, 1, (12, 15), upright.affine, upright.meta)
+    found = resize.by_window(image, {})
+    torch.testing.assert_close(found.affine, whole.affine)
+    torch.testing.assert_close(found.read(box), whole.as_tensor()[:, 1:3, 0:4])
+    back = resize.back_by_window(found, image, "bilinear")
+    torch.testing.assert_close(back.affine, upright.affine)
+    torch.testing.assert_close(
+        back.read(((2, 9), (3, 15))), resize.inverse(whole).as_tensor()[:, 2:9, 3:15]
+    )

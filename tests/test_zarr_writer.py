@@ -11,7 +11,8 @@ from monai.data import image_writer
 from monai.transforms import LoadImage, SaveImage
 from monai.transforms.io import array as monai_io
 
-from unet_med.data import load_image, register, save_image
+from unet_med.data import load_header, load_image, register, save_image
+from unet_med.data.sources import open_source
 from unet_med.data.zarr_writer import write_ome_zarr
 
 zarr = pytest.importorskip("zarr")
@@ -144,3 +145,67 @@ def test_a_rotation_is_refused(tmp_path):
     turned = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
     with pytest.raises(ValueError, match=r"which OME-Zarr cannot say; save as \.nii\.gz"):
         save_image(tmp_path / "a.zarr", pixels((1, 20, 30), "uint8"), turned)
+
+
+SCALE = {"type": "scale", "scale": [1.0, 0.5, 0.25]}
+SHIFT = {"type": "translation", "translation": [0.0, 3.0, 4.0]}
+
+
+def write_0_6(path, pixels, *levels, more=()):
+    """An OME-Zarr 0.6 `(C, Y, X)`, as its specification has coordinate systems."""
+    group = zarr.create_group(path, zarr_format=3)
+    group.create_array("s0", data=pixels)
+    space = {"type": "space", "unit": "nanometer"}
+    systems = [
+        {"name": "world", "axes": [{"name": n, "type": "space", "unit": "meter"} for n in "czy"]},
+        {
+            "name": "physical",
+            "axes": [
+                {"name": "c", "type": "channel"},
+                {"name": "y", **space},
+                {"name": "x", **space},
+            ],
+        },
+    ]
+    places = {"input": {"path": "s0"}, "output": {"name": "physical"}}
+    image = {
+        "coordinateSystems": systems,
+        "datasets": [
+            {"path": "s0", "coordinateTransformations": [{**each, **places} for each in levels]}
+        ],
+        "coordinateTransformations": list(more),
+    }
+    group.attrs["ome"] = {"version": "0.6", "multiscales": [image]}
+    return path
+
+
+@pytest.mark.parametrize(
+    ("level", "size"),
+    [
+        (SCALE, (0.00025, 0.0005)),
+        ({"type": "sequence", "transformations": [SCALE, SHIFT]}, (0.00025, 0.0005)),
+        ({"type": "identity"}, (0.001, 0.001)),
+    ],
+    ids=["scale", "sequence", "identity"],
+)
+def test_version_0_6_is_read(tmp_path, level, size):
+    pixels = np.arange(2 * 5 * 7, dtype=np.uint16).reshape(2, 5, 7)
+    to_world = {"type": "affine", "input": {"name": "physical"}, "output": {"name": "world"}}
+    path = write_0_6(tmp_path / "a.ome.zarr", pixels, level, more=[to_world])
+    image = load_image(path)
+    np.testing.assert_array_equal(image.numpy(), pixels.transpose(0, 2, 1))
+    header = load_header(path)
+    assert header.pixel_size == pytest.approx(size)
+    assert (header.spatial_unit, header.spacing_source) == ("um", "ngff")
+    source = open_source(path)
+    assert source.spacing == pytest.approx(size[::-1])
+    np.testing.assert_array_equal(source.read([slice(1, 3), slice(2, 6)]), pixels[:, 1:3, 2:6])
+
+
+def test_a_level_of_0_6_that_is_turned_is_refused(tmp_path):
+    turned = {"type": "rotation", "rotation": [[1, 0, 0], [0, 0, 1], [0, -1, 0]]}
+    path = write_0_6(tmp_path / "a.ome.zarr", np.zeros((1, 5, 7), np.uint8), turned)
+    with pytest.raises(
+        ValueError, match="level 0 is placed by a transformation of type 'rotation'"
+    ):
+        load_image(path)

@@ -11,6 +11,7 @@ from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_i
 from unet_med.bundle.inspection import load_config
 from unet_med.bundle.literals import literal, quoted
 from unet_med.data.atomic import atomic_write
+from unet_med.data.class_names import names_of
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -168,16 +169,14 @@ def network_of(config: dict[str, Any]) -> tuple[Any, Any]:
 def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
     """Set channels and sizes of `network_data_format` to those of a config's network."""
     parser, network = network_of(config)
-    ids = ("spatial_dims", "in_channels", "out_channels", "label_kind", "stride")
-    dims, inputs, outputs, kind, stride = (parser.get_parsed_content(id) for id in ids)
+    ids = ("spatial_dims", "in_channels", "out_channels", "stride")
+    dims, inputs, outputs, stride = (parser.get_parsed_content(id) for id in ids)
     side_in = side_out = stride
     if hasattr(network, "input_size_for"):
         stride, side_in = network.stride, network.input_size_for(1)
         side_out = network.output_size(side_in)
     values = config.get("class_values") or range(outputs)
-    classes = [f"class {v}" for v in values[1:]] if kind == "classes" else ["foreground"]
-    if config.get("class_names"):
-        classes = parser.get_parsed_content("class_names")
+    names = parser.get_parsed_content("class_names") if config.get("class_names") else None
     data_format["inputs"]["image"] |= {
         "modality": _joined(config.get("modality") or NOT_STATED),
         "num_channels": inputs,
@@ -187,7 +186,7 @@ def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
     data_format["outputs"]["pred"] |= {
         "num_channels": outputs,
         "spatial_shape": [_side(stride, side_out)] * dims,
-        "channel_def": {str(k): name for k, name in enumerate(["background", *classes])},
+        "channel_def": {str(k): name for k, name in enumerate(names_of(values, names))},
     }
 
 

@@ -45,7 +45,7 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
     settings |= {f"reader::{name}": value for name, value in choice_of(args).items()}
-    wanted = {"instances": args.instances, "probabilities": args.probabilities}
+    wanted = {"instances": args.instances, "probabilities": args.probabilities, "rois": args.rois}
     outputs = ["mask", *(name for name, yes in wanted.items() if yes)]
     # Looked at before the job, which another process may be publishing: it is there first.
     taken = [path for path in (store, Path(args.output)) if path.exists()]

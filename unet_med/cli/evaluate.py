@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from unet_med.cli.clinical import PIXELS, Clinical, states_size, unit_of
 from unet_med.cli.families import CLINICAL, Family, Files
 from unet_med.cli.matching import Truths, find_results, find_truths, match, read_pairs
 from unet_med.cli.options import choice_of
+from unet_med.cli.saying import result, warn
 from unet_med.cli.scores import Counted, check_suffix, format_table, score_table
 from unet_med.data.class_names import ClassNames, listed_names, told_names
 from unet_med.data.file_reader import Volume
@@ -122,11 +122,11 @@ def run(args: argparse.Namespace) -> int:
     names = told_names(args.class_names) if args.class_names else None
     asked = Asked(args.label_kind, args.metrics, args.tolerance, names, choice_of(args))
     evaluation = evaluate(args.results or args.pairs, args.truth, asked)
-    if evaluation.said:
-        print(evaluation.said)
-    print(f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)")
-    print(format_table(evaluation.table))
-    print(evaluation.table.about["interval"])
+    kind = f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)"
+    for line in () if args.quiet else filter(None, (evaluation.said, kind)):
+        result(line)
+    result(format_table(evaluation.table))
+    result(evaluation.table.about["interval"])
     if args.output:
         write_scores(evaluation.documented(), Path(args.output))
     if args.long:
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
 def say_left(table: ScoreTable) -> int:
     """Say on stderr which cases have no scores; the exit code."""
     for row in table.left:
-        print(f"unet-med: {row.row}: {row.case}: {row.note}", file=sys.stderr)
+        warn(f"unet-med: {row.row}: {row.case}: {row.note}")
     return LEFT if table.left else 0
 
 
@@ -222,7 +222,7 @@ def _family(truths: Truths, results: Results, kind: str, names: ClassNames, aske
         for option, value in (("--tolerance", asked.tolerance), ("--class-names", asked.names)):
             if value is not None:
                 raise ValueError(f"{option} has no effect on the scores of {name}: leave it out")
-        return families.challenge(name)
+        return families.challenge(name, _orientation(results.place))
     unit = unit_of(heads) or unit_of(results.headers(truths.files, name)) or PIXELS
     tolerance = 1.0 if asked.tolerance is None else asked.tolerance
     rules = Clinical(unit, len(heads[0].spatial_shape), tolerance)
@@ -238,6 +238,14 @@ def _names(results: str, truth: str | None, asked: Asked) -> ClassNames:
     with suppress(ValueError):  # a record that is none says nothing
         return recorded_names(read_record(results))
     return {}
+
+
+def _orientation(results: str) -> str | None:
+    """In which orientation the network saw the volumes as planes, as the record says."""
+    with suppress(ValueError):  # a record that is none says nothing
+        settings = read_record(results).get("settings") or {}
+        return settings.get("orientation") if settings.get("spatial_dims") == 2 else None
+    return None
 
 
 def _about_interval(images: int, table: ScoreTable) -> str:

@@ -10,6 +10,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "mlflow": (("mlflow", "sqlalchemy", "alembic"), "train --config mlflow"),
     "safetensors": (("safetensors",), "weights as model.safetensors"),
     "zarr": (("zarr",), "OME-Zarr, volumes larger than memory"),
+    "bioio": (("bioio_czi", "bioio_nd2", "bioio_lif"), "CZI, ND2 and LIF files"),
     "cluster": (("zarr", "distributed"), "predict --scheduler"),
     "export": (("onnx", "onnxscript", "onnxruntime", "bioimageio.spec"), "export"),
     "dicom": (("pydicom", "highdicom"), "predict --dicom-seg, multi-frame DICOM"),

@@ -14,6 +14,8 @@ from unet_med.cli import scores
 from unet_med.cli.clinical import Clinical, size_of
 from unet_med.cli.scores import Classes, Column, Counted
 from unet_med.data.class_names import ClassNames
+from unet_med.data.grids import Grid, Turn
+from unet_med.data.orientation import turn_towards
 from unet_med.metrics.score import Score
 
 Array = np.ndarray[Any, Any]
@@ -109,10 +111,15 @@ def choose(metrics: str | None, kind: str, *, millimetres: bool) -> str:
     return metrics
 
 
-def challenge(name: str) -> Family:
-    """A family whose scores pool what they count, without classes."""
+def challenge(name: str, orientation: str | None = None) -> Family:
+    """A family whose scores pool what they count, without classes.
+
+    Args:
+        name: of the family.
+        orientation: in which the network saw volumes as planes; None: as the files have them.
+    """
     wanted = FAMILIES[name]
-    read = _interiors if name == "isbi" else _instances
+    read = partial(_interiors, orientation=orientation) if name == "isbi" else _instances
     return Family(
         name,
         scores.columns_of(wanted),
@@ -177,24 +184,26 @@ def _instances(files: Files) -> tuple[Array, Array]:
     return result.T, truth.T
 
 
-def _interiors(files: Files) -> tuple[Array, Array]:
-    """Probability of foreground and true interior, `([Z,] Y, X)`."""
+def _interiors(files: Files, orientation: str | None) -> tuple[Array, Array]:
+    """Probability of foreground and true interior, `([Z,] Y, X)`, plane by plane of the network."""
     from unet_med import data
 
-    truth = data.load_label(files.truth, "instances", **files.choice).T
-    return _foreground(files), _interior(truth)
+    truth = data.load_label(files.truth, "instances", **files.choice)
+    header = data.load_header(files.truth, **data.label_choice(files.choice))
+    turn = turn_towards(Grid.of(header, Path(files.truth).name), orientation)
+    return _foreground(files, turn), _interior(turn.of_array(truth).T)
 
 
-def _foreground(files: Files) -> Array:
-    """Probability of foreground: the last of several channels, or a mask or instances."""
+def _foreground(files: Files, turn: Turn) -> Array:
+    """Probability of foreground: the last of several channels, or a mask or instances; turned."""
     from unet_med import data
 
     if data.load_header(files.result).has_channels:
         array: Array = data.load_image(files.result).numpy()  # (C, X, Y[, Z])
         if len(array) > 1:
-            return files.turned(array[-1]).T
+            return turn.of_array(files.turned(array[-1])).T
     label = files.turned(data.load_label(files.result, "instances"))
-    return _interior(label.T).astype(np.float32)
+    return _interior(turn.of_array(label).T).astype(np.float32)
 
 
 def _interior(label: Array) -> Array:

@@ -16,8 +16,10 @@ from unet_med.cli.evaluate import say_left
 from unet_med.cli.matching import case_of, find_results
 from unet_med.cli.measuring import Scores, Size, class_rows, object_rows, object_sizes, whole_scores
 from unet_med.cli.options import choice_of
+from unet_med.cli.saying import result
 from unet_med.cli.scores import check_suffix, format_table
 from unet_med.data.cases import Case, case_name, same_name, shown
+from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames, told_names
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.errors import one_line, user_error
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if args.images is None and (idle := [name for name in choice if name != "pixel_size"]):
         raise ValueError(f"--{idle[0]} has no effect without --images: leave it out")
     table = measure(args.results, args.images, names, objects=args.objects, choice=choice)
-    print(format_table(table))
+    result(format_table(table))
     if args.output:
         write_scores(table, Path(args.output))
     if args.long:
@@ -147,16 +149,18 @@ def _images(images: str | None, cases: Mapping[str, Found]) -> dict[str, Case] |
 
     if images is None:
         return None
-    known = {same_name(case_name(i["image"])): i["image"] for i in data.find_images(images)}
-    if len(cases) == 1 and len(known) == 1:
-        return dict(zip(cases, known.values(), strict=True))
+    found = [item["image"] for item in data.find_images(images)]
+    known = {same_name(case_name(image)): image for image in found}
+    if all(isinstance(image, str) for image in found):  # nnU-Net's files hold a channel each
+        known |= channel_cases(found) or {}
+    if len(cases) == 1 and len(found) == 1:
+        return dict.fromkeys(cases, found[0])
     return known
 
 
 def _image(case: str, known: Mapping[str, Case], images: str | None) -> Case:
-    for name in (case, f"{case}_0000"):
-        if name in known:
-            return known[name]
+    if case in known:
+        return known[case]
     raise ValueError(f"no image for the result {case} in {images}: leave --images out, or add it")
 
 

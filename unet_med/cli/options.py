@@ -46,7 +46,8 @@ _LOGS = (
 _CHOICE = (
     option(
         "--series",
-        "series of TIFFs with several, from 0; or the UID of one DICOM series in a folder",
+        "image of files with several (TIFF, CZI, ...), from 0; or the UID of one DICOM series in a "
+        "folder",
         id="reader::series",
         resumed="same",
         type=lambda text: text if "." in text else int(text),
@@ -55,7 +56,7 @@ _CHOICE = (
     *(
         option(
             f"--{name}",
-            f"{name} of TIFFs with several, from 0",
+            f"{name} of files with several (TIFF, CZI, ...), from 0",
             id=f"reader::{name}",
             resumed="same",
             **_NUMBER,
@@ -157,8 +158,8 @@ PLAN = (
     ),
     option(
         "--modality",
-        "how the images were taken, one name, or one a channel (what the data list says); ct is "
-        "put on one scale, that of the training set's foreground",
+        "how the images were taken, one name, or one a channel (what the data list or DICOM says); "
+        "ct is put on one scale, that of the training set's foreground",
         id="modality",
         resumed="same",
         choices=MODALITIES,
@@ -262,8 +263,8 @@ PREDICT = (
     option("--bundle", "folder that `unet-med train` made", required=True),
     option(
         "--output",
-        "folder for the results; or of one image NAME.nii.gz or NAME.nii for its mask, or "
-        "NAME.ome.zarr or NAME.ome.tif, block by block",
+        "folder for the results; or of one image NAME.nii.gz, NAME.nii or NAME.png for its mask, "
+        "or NAME.ome.zarr or NAME.ome.tif, block by block",
         required=True,
     ),
     option(
@@ -275,6 +276,12 @@ PREDICT = (
     ),
     option("--instances", "also write instance labels", **_FLAG),
     option("--probabilities", "also write class probabilities (float32)", **_FLAG),
+    option(
+        "--rois",
+        "also write outlines of the instances, NAME_rois.zip for Fiji and NAME_rois.geojson for "
+        "QuPath",
+        **_FLAG,
+    ),
     option(
         "--dicom-seg",
         "of DICOM series also write the classes as DICOM SEG, NAME_seg.dcm",
@@ -402,6 +409,7 @@ COMMANDS = (
                 metavar="FILE",
             ),
             _MAX_BYTES,
+            *(replace(each, resumed=None) for each in _LOGS),
         ),
     ),
     Command(
@@ -423,6 +431,7 @@ COMMANDS = (
                 metavar="FILE",
             ),
             _MAX_BYTES,
+            *(replace(each, resumed=None) for each in _LOGS),
         ),
     ),
     Command(

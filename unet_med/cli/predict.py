@@ -19,7 +19,7 @@ from unet_med.cli.saying import result, say, warn
 from unet_med.cli.shard import images_of, shard_of
 from unet_med.data.cases import Files, as_template, files_of, result_name, same_name
 from unet_med.data.datalist import look_for_images
-from unet_med.data.formats import NIFTI, OME_ZARR, TIFF, format_of, stem
+from unet_med.data.formats import NIFTI, OME_ZARR, PICTURE, TIFF, format_of, stem
 
 SHOWN = 10  # images in the line that does the same with MONAI
 BYTES_A_PIXEL = 32  # of a whole image: as read, standardised, logits, probabilities, labels
@@ -87,6 +87,8 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     """Segment images that fit into memory, with MONAI's evaluator."""
     if args.dicom_seg:
         _check_dicom_seg(folder, images)
+    if args.rois:
+        _require_known(folder, {"rois": "--rois"})
     weights = bundle.find_weights(folder)
     output = Path(args.output).absolute()
     check_folder(output.parent if _is_mask(args.output) else args.output)
@@ -198,14 +200,16 @@ def _is_mask(output: str) -> bool:
 
 def _check_mask(args: argparse.Namespace, images: Sequence[Files]) -> None:
     """Refuse what one mask in a file cannot be."""
-    if format_of(args.output) is not NIFTI:
+    found = format_of(args.output)
+    written = found in (NIFTI, PICTURE) and found.written_suffixes
+    if not written or not args.output.lower().endswith(written):
         raise ValueError(
-            f"--output {args.output}: results are written as .nii.gz, .nii, .tif or .ome.zarr; "
-            "give one of these, or a folder"
+            f"--output {args.output}: results are written as .nii.gz, .nii, .tif, .ome.zarr or, of "
+            "planes, .png; give one of these, or a folder"
         )
     if len(images) != 1:
         raise ValueError(f"{len(images)} images given; {args.output} is made of one")
-    for option in ("--instances", "--probabilities", "--dicom-seg", "--name"):
+    for option in ("--instances", "--probabilities", "--rois", "--dicom-seg", "--name"):
         if getattr(args, option.strip("-").replace("-", "_")):
             raise ValueError(
                 f"{option} has no effect where {args.output} is the mask: give a folder"
@@ -262,5 +266,5 @@ def _is_large(path: str) -> bool:
 
 def _outputs(args: argparse.Namespace) -> list[str]:
     wanted = {"instances": args.instances, "probabilities": args.probabilities}
-    wanted |= {"seg": args.dicom_seg}
+    wanted |= {"seg": args.dicom_seg, "rois": args.rois}
     return ["mask", *(name for name, yes in wanted.items() if yes)]

@@ -38,6 +38,7 @@ _MODULE_OF = {
     "load_label": "label_reader",
     "LabelReader": "label_reader",
     "register": "files",
+    "RoiWriter": "roi_writer",
     "save_image": "files",
     "sha256": "checksum",
 }

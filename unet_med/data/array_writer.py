@@ -170,7 +170,7 @@ class ArrayWriter(ImageWriter):
 
     def _own_path(self, path: Path) -> Path:
         """The path with a suffix of the writer's format, so that the name says what is inside."""
-        suffixes = next((f.suffixes for f in FORMATS if f.writes_with(type(self))), ())
+        suffixes = next((f.written_suffixes for f in FORMATS if f.writes_with(type(self))), ())
         name = path.name
         if not suffixes or name.lower().endswith(suffixes):
             return path

@@ -11,7 +11,7 @@ import numpy as np
 
 from unet_med.data.dicom_files import is_series
 from unet_med.data.file_reader import FileReader, Volume
-from unet_med.data.formats import FORMATS, ITK, OME_ZARR, TIFF, format_of
+from unet_med.data.formats import BIOIO, FORMATS, ITK, OME_ZARR, TIFF, format_of
 from unet_med.data.sitk_reader import SitkReader
 from unet_med.data.tiff_axes import checked
 from unet_med.data.tiff_reader import TiffReader
@@ -27,10 +27,10 @@ class AutoReader(FileReader):
 
     Args:
         max_bytes: see `FileReader`.
-        series: of TIFF files, which image of several, see `TiffReader`; of folders with several
-            DICOM series the UID of one.
-        time: of TIFF files, which time point.
-        channel: of TIFF files, which channel.
+        series: of TIFF files, and those of microscopes, which image of several; of folders with
+            several DICOM series the UID of one.
+        time: of the same files, which time point.
+        channel: of the same files, which channel.
         axes: of TIFF files, names of the axes in place of their own; see `TiffReader`.
         pixel_size: um, of files without one, such as PNG; one, or one an axis. Files with a
             pixel size keep it.
@@ -83,7 +83,7 @@ class AutoReader(FileReader):
         """The reader of a file's suffix; of a folder, that of OME-Zarr or DICOM."""
         found = format_of(path)
         if found is None or found.is_folder:
-            if not path.is_dir():
+            if not path.is_dir() and not is_series(path):
                 raise ValueError(
                     f"{path} has no suffix of an image; supported are {' '.join(self.suffixes)} "
                     "and folders with a DICOM series"
@@ -94,12 +94,24 @@ class AutoReader(FileReader):
             return TiffReader(
                 max_bytes=self.max_bytes, **self._tiff_options, for_label=self._for_label
             )
+        if found is BIOIO and not isinstance(series, str):
+            return self._bioio_reader(path)
         if found is ITK and is_series(path) and isinstance(series, str):
             return SitkReader(series, max_bytes=self.max_bytes)
         given = [f"--{k} {v}" for k, v in self._tiff_options.items() if v is not None]
         if given and not self._for_label:
             raise ValueError(_of_another_format(given[0], path))
         return found.reader_class()(max_bytes=self.max_bytes)
+
+    def _bioio_reader(self, path: Path) -> FileReader:
+        from unet_med.data.bioio_reader import BioioReader
+
+        options = {**self._tiff_options}
+        if options.pop("axes") and not self._for_label:
+            raise ValueError(
+                f"--axes is for TIFF files, and {path.name} names its own: leave it out"
+            )
+        return BioioReader(**options, for_label=self._for_label, max_bytes=self.max_bytes)
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""

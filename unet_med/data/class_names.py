@@ -10,7 +10,27 @@ from typing import Any
 from unet_med.data.labels import IGNORED, MOST_CLASSES
 
 SIGNS = ("$", "@", "%")  # of MONAI's configs, which act on what follows
+BACKGROUND, FOREGROUND = "background", "foreground"
 ClassNames = Mapping[int, str]  # by the value in the files
+
+
+def names_of(values: Sequence[int], names: Sequence[str] | None = None) -> list[str]:
+    """Names of all classes, the background first; where nobody named them, by their values.
+
+    Args:
+        values: of the classes in masks, the background first.
+        names: of each but the background; None: not named.
+
+    >>> names_of(range(2)), names_of([0, 2, 4])
+    (['background', 'foreground'], ['background', 'class 2', 'class 4'])
+    """
+    own = [FOREGROUND] if len(values) == 2 else [name_of(value) for value in values[1:]]
+    return [BACKGROUND, *(names or own)]
+
+
+def name_of(value: int) -> str:
+    """Name of one of several classes that nobody named."""
+    return f"class {value}"
 
 
 def told_names(words: Sequence[str]) -> dict[int, str]:

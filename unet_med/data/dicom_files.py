@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unet_med.data.formats import DICOM
+from unet_med.data.formats import DICOM, format_of
 
 _PREAMBLE = 128  # bytes before `DICM` (PS3.10, 7.1)
 
@@ -25,5 +25,7 @@ def holds_dicom(folder: Path) -> bool:
 
 
 def is_series(path: Path) -> bool:
-    """Whether a path names a DICOM image: a folder of slices, or one file."""
-    return holds_dicom(path) if path.is_dir() else path.name.lower().endswith(DICOM)
+    """Whether a path names a DICOM image: a folder of slices, or one file, whatever its suffix."""
+    if path.is_dir():
+        return holds_dicom(path)
+    return path.name.lower().endswith(DICOM) or (format_of(path) is None and is_dicom(path))

@@ -17,6 +17,7 @@ import numpy as np
 
 from unet_med.data.atomic import atomic_write
 from unet_med.data.checksum import sha256
+from unet_med.data.class_names import names_of
 from unet_med.data.dicom_files import is_series
 from unet_med.data.dicom_frames import read_dataset
 from unet_med.data.dicom_series import Series, open_series
@@ -82,13 +83,12 @@ class DicomSegWriter:
 
     def _names(self) -> list[str]:
         """Names of the classes, the background first."""
-        numbers = [str(k) for k in range(len(self.values))]
         try:
             content = json.loads(self.metadata.read_text(encoding="utf-8"))
             given = content["network_data_format"]["outputs"]["pred"]["channel_def"]
         except (OSError, ValueError, KeyError, TypeError):  # a bundle without, or by others
             given = {}
-        return [str(given.get(k, f"class {k}")) for k in numbers]
+        return [str(given.get(str(k), name)) for k, name in enumerate(names_of(self.values))]
 
 
 def require_classes(label_kind: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,19 @@ def open_series(path: Path, uid: str | None = None, max_bytes: int | None = None
     return _of_frames(many[0], headers) if many else _of_slices(headers)
 
 
+def series_modality(path: Path) -> str | None:
+    """Modality in the header of a DICOM image, such as `CT`; None: it does not say.
+
+    Args:
+        path: a folder with the files of a series, or the one file.
+    """
+    files = sorted(f for f in path.iterdir() if is_dicom(f)) if path.is_dir() else [path]
+    with _quiet():
+        headers = (dicom_header(file) for file in files)
+        kinds = (_text(header, _MODALITY) for header in headers if header is not None)
+        return next((kind for kind in kinds if kind and kind not in _NO_IMAGES), None)
+
+
 def load_series(
     path: Path, uid: str | None, max_bytes: int | None, *, header_only: bool = False
 ) -> Volume:
@@ -123,19 +138,35 @@ def _look_at(path: Path) -> tuple[Headers, list[Path]]:
 def _one_series(headers: Headers, uid: str | None) -> Headers:
     """The series that is asked for, or the only one, without localizers among its slices."""
     by_uid: dict[str, Headers] = {}
+    lost: list[Path] = []
     for file, header in headers.items():
         by_uid.setdefault(_text(header, _SERIES), {})[file] = header
     if uid is not None and uid not in by_uid:
         raise ValueError(f"the folder holds no DICOM series {uid}; it holds {_listed(by_uid)}")
     if uid is None:
-        by_uid = _without(by_uid, lambda slices: all(map(_is_localizer, slices.values())))
+        kept = _without(by_uid, lambda slices: all(map(_is_localizer, slices.values())))
+        lost, by_uid = [file for uid in by_uid if uid not in kept for file in by_uid[uid]], kept
         if len(by_uid) > 1:
             raise ValueError(
                 f"the folder holds {len(by_uid)} DICOM series: {_listed(by_uid)}; choose one with "
                 "--series UID, or keep one a folder"
             )
         uid = next(iter(by_uid))
-    return _without(by_uid[uid], _is_localizer)
+    slices = _without(by_uid[uid], _is_localizer)
+    _say_passed_over(tuple([*lost, *(file for file in by_uid[uid] if file not in slices)]))
+    return slices
+
+
+@cache
+def _say_passed_over(files: tuple[Path, ...]) -> None:
+    """Say which localizers are left out; once, however often the series is read."""
+    if files:
+        logging.getLogger(__name__).warning(
+            "%s: %d localizers are passed over, such as %s",
+            files[0].parent,
+            len(files),
+            files[0].name,
+        )
 
 
 def _without(found: dict[Any, Any], unwanted: Callable[[Any], bool]) -> dict[Any, Any]:

@@ -40,6 +40,7 @@ class Volume:
         affine: 4x4, voxel to world in `spatial_unit`; the third axis of a 2-D image has size 1.
         spatial_unit: `"um"` or `"mm"`.
         spacing_source: origin of the pixel size; `"assumed"` if the file has none.
+        channel_names: one a channel, where the file names all; else empty.
     """
 
     array: np.ndarray
@@ -47,6 +48,7 @@ class Volume:
     affine: np.ndarray
     spatial_unit: str
     spacing_source: str
+    channel_names: tuple[str, ...] = ()
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -172,7 +174,7 @@ def _checked(volume: Volume) -> Volume:
 def _reason(error: Exception) -> str:
     """Text of an exception in one line of bounded length."""
     text = " ".join(str(error).split()) or "no reason given"
-    if not isinstance(error, ValueError):
+    if not isinstance(error, ValueError | ImportError):  # of the latter: what to install
         text = f"it is damaged or not supported ({text})"
     return text if len(text) <= 400 else text[:397] + "..."
 

@@ -103,11 +103,11 @@ def save_image(
     channel_names: tuple[str, ...] = (),
     like: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write a whole image as OME-TIFF, NIfTI or OME-Zarr, by suffix, in one step.
+    """Write a whole image as OME-TIFF, NIfTI, OME-Zarr or PNG, by suffix, in one step.
 
     Args:
-        path: `.tif`, `.tiff`, `.nii`, `.nii.gz` or `.zarr`; missing folders are made. A reader
-            never sees half a file.
+        path: `.tif`, `.tiff`, `.nii`, `.nii.gz`, `.zarr`, or for planes `.png`; missing folders
+            are made. A reader never sees half a file.
         array: `(C, X, Y[, Z])`, or without channels `(X, Y)`, or `(X, Y, Z)` with
             `has_channels=False`. The dtype is kept, or becomes one that the formats know and
             that holds the values (see `storable`).
@@ -129,9 +129,10 @@ def save_image(
     world = None if affine is None else np.asarray(affine, dtype=np.float64)
     unit = None if affine is None else spatial_unit
     found = format_of(path)
-    writer = found.writer_class() if found else None
+    ours = found is not None and path.name.lower().endswith(found.written_suffixes or ("\0",))
+    writer = found.writer_class() if found and ours else None
     if writer is None:
-        *others, last = [s for each in FORMATS if each.writer for s in each.suffixes]
+        *others, last = [suffix for each in FORMATS for suffix in each.written_suffixes]
         raise ValueError(f"cannot write {path}: the suffix must be {', '.join(others)} or {last}")
     options: dict[str, Any] = {"channel_names": channel_names, "like": like}
     writer.save(path, image, world, unit, **{key: options[key] for key in writer.save_options})
@@ -155,7 +156,7 @@ def register() -> None:
             reader = each.reader_class()
             SUPPORTED_READERS[f"unetmed{reader.__name__.lower()}"] = reader
         writer = each.writer_class()
-        for suffix in (s for s in each.suffixes if writer):
+        for suffix in each.written_suffixes if each.registered else ():
             for key in (suffix[1:], f"ome{suffix}") if each.has_ome else (suffix[1:],):
                 theirs = image_writer.SUPPORTED_WRITERS.get(key, ())
                 kept = [w for w in theirs if w not in (writer, image_writer.PILWriter)]

@@ -8,11 +8,18 @@ from pathlib import Path
 
 from unet_med.data.cases import same_name
 from unet_med.data.channels import channel_of
-from unet_med.data.dicom_files import holds_dicom
+from unet_med.data.dicom_files import holds_dicom, is_dicom
 from unet_med.data.formats import DICOM, SUFFIXES, format_of, stem
 
 RECORD = "record.json"  # what a prediction leaves beside its results
-RESULTS = ("_mask", "_instances", "_probabilities", "_seg")  # endings of the results' names
+OTHER_SUFFIXES = (".dcm", ".zip", ".geojson")  # of results that are no images
+RESULTS = (
+    "_mask",
+    "_instances",
+    "_probabilities",
+    "_seg",
+    "_rois",
+)  # endings of the results' names
 
 
 def image_files(images: str | Path) -> list[Path]:
@@ -29,7 +36,7 @@ def image_files(images: str | Path) -> list[Path]:
     if not path.exists() and not path.is_symlink():  # a link without target fails when it is read
         raise FileNotFoundError(f"{path} does not exist")
     found = format_of(path)
-    if path.is_file() and found is None:
+    if path.is_file() and found is None and not is_dicom(path):
         raise ValueError(
             f"{path} has no suffix of an image ({' '.join(SUFFIXES)}), nor of a data list (.json)"
         )
@@ -73,7 +80,7 @@ def is_result(file: Path, name: str) -> bool:
     >>> is_result(Path("out/a_mask.nii.gz"), "a"), is_result(Path("out/a_mask_2.tif"), "a")
     (True, False)
     """
-    ours = format_of(file) or file.suffix.lower() == ".dcm"
+    ours = format_of(file) or file.suffix.lower() in OTHER_SUFFIXES
     return bool(ours) and same_name(stem(file)) in {same_name(name + end) for end in RESULTS}
 
 

@@ -27,6 +27,7 @@ class Format:
         is_folder: an image is a folder, not a file.
         has_ome: names such as `a.ome.tif` are usual; their stem is `a`.
         registered: `register` makes its reader known to MONAI.
+        written: suffixes of what its writer makes, where it does not make all.
     """
 
     suffixes: tuple[str, ...]
@@ -36,6 +37,12 @@ class Format:
     is_folder: bool = False
     has_ome: bool = False
     registered: bool = True
+    written: tuple[str, ...] = ()
+
+    @property
+    def written_suffixes(self) -> tuple[str, ...]:
+        """Suffixes of the files that its writer makes; none: the format is only read."""
+        return () if self.writer is None else self.written or self.suffixes
 
     def reader_class(self) -> type[FileReader]:
         """Import the reader."""
@@ -62,7 +69,11 @@ NIFTI = Format(
     result_suffix=".nii.gz",
 )
 PICTURE = Format(
-    (".png", ".jpg", ".jpeg", ".bmp"), "picture_reader.PictureReader", registered=False
+    (".png", ".jpg", ".jpeg", ".bmp"),
+    "picture_reader.PictureReader",
+    "png_writer.PngWriter",
+    registered=False,
+    written=(".png",),
 )
 NPY = Format((".npy",), "npy_reader.NpyReader", registered=False)
 ITK = Format((".mha", ".mhd", ".nrrd", *DICOM), "sitk_reader.SitkReader", result_suffix=".nii.gz")
@@ -73,7 +84,8 @@ OME_ZARR = Format(
     is_folder=True,
     has_ome=True,
 )
-FORMATS = (TIFF, NIFTI, PICTURE, NPY, ITK, OME_ZARR)
+BIOIO = Format((".czi", ".nd2", ".lif", ".dv", ".r3d"), "bioio_reader.BioioReader")
+FORMATS = (TIFF, NIFTI, PICTURE, NPY, ITK, OME_ZARR, BIOIO)
 
 SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)
 
@@ -87,12 +99,13 @@ def format_of(path: str | Path) -> Format | None:
 def stem(path: str | Path) -> str:
     """File name without its image suffix: `a.ome.tif` -> `a`, `b.nii.gz` -> `b`.
 
-    A folder of a DICOM series, such as `1.2.840.7`, keeps its whole name.
+    A DICOM file or series, such as `1.2.840.7`, keeps its whole name.
     """
     name = Path(path).name
     found = format_of(name)
     if found is None:
-        return name if Path(path).is_dir() else Path(path).stem
+        is_uid = Path(name).suffix[1:].isdigit()  # a name such as 1.2.840.7, of DICOM
+        return name if is_uid or Path(path).is_dir() else Path(path).stem
     endings = [suffix for suffix in found.suffixes if name.lower().endswith(suffix)]
     name = name[: -len(max(endings, key=len))]
     return name[: -len(".ome")] if found.has_ome and name.lower().endswith(".ome") else name

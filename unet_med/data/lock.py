@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,13 +33,33 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
             lock.acquire()
             break
         except Timeout:
-            if before is not None and _identity(lock.lock_file) == before:  # one all this time
-                with suppress(FileNotFoundError):
-                    os.unlink(lock.lock_file)
+            if before is not None:
+                _remove_stale(Path(lock.lock_file), before)
     try:
         yield
     finally:
         lock.release()
+
+
+def _remove_stale(lock: Path, identity: tuple[int, int]) -> None:
+    """Remove a lock that was there all the time, and no other.
+
+    Of several that wait, one alone looks and removes at a time: else a second one could look while
+    the stale lock is there, and remove the lock that the first has made since.
+    """
+    guard = lock.with_name(f"{lock.name}.removed")
+    try:
+        os.close(os.open(guard, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:  # by another; or by one that died at it
+        with suppress(FileNotFoundError):
+            if time.time() - guard.stat().st_mtime > SECONDS:
+                guard.unlink()
+        return
+    try:
+        if _identity(lock) == identity:
+            lock.unlink()
+    finally:
+        guard.unlink(missing_ok=True)
 
 
 def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:

@@ -1,12 +1,14 @@
-"""How images were taken, where a data list says it; it is never guessed from pixels."""
+"""How images were taken, where a list or a header says it; never guessed from pixels."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unet_med.data.cases import Files, files_of
+from unet_med.data.dicom_files import is_series
 from unet_med.data.list_file import is_list
 
 _OTHER_NAMES = {"mri": "mr", "mrt": "mr", "phase contrast": "phase", "em": "electron"}
@@ -32,6 +34,32 @@ def stated_modality(images: Path) -> tuple[str, ...]:
     said = isinstance(content, dict) and (content.get("channel_names") or content.get("modality"))
     names = _in_order(said) if said else []
     return tuple(map(modality_of, names)) if all(isinstance(n, str) for n in names) else ()
+
+
+def headers_modality(images: Sequence[Files]) -> tuple[str, ...]:
+    """Modality of each channel, as the headers of DICOM images have it.
+
+    Args:
+        images: file, or files, of each image.
+
+    Returns:
+        As `stated_modality`; empty where an image is no DICOM, or where they differ.
+    """
+    if not images:
+        return ()
+    found = {tuple(map(_stated_by, files_of(image))) for image in images}
+    stated = found.pop()
+    if found or not all(stated):
+        return ()
+    return tuple(modality_of(name) for name in stated if name)
+
+
+def _stated_by(file: str) -> str | None:
+    if not is_series(Path(file)):
+        return None
+    from unet_med.data.dicom_series import series_modality
+
+    return series_modality(Path(file))
 
 
 def modality_of(name: str) -> str:

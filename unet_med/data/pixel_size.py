@@ -1,4 +1,4 @@
-"""Pixel sizes: units of length, the pixel size of a TIFF, voxel sizes of an affine."""
+"""What a TIFF says of its pixels and channels; units of length, voxel sizes of an affine."""
 
 from __future__ import annotations
 
@@ -53,14 +53,28 @@ def unit_um(unit: str | None) -> float | None:
     return MICROMETRES.get(name, MICROMETRES.get(name.lower() if len(name) > 2 else name))
 
 
+def channel_names(tif: Any, number: int) -> tuple[str, ...]:
+    """Names of the channels of one series of a TIFF, by its OME-XML; empty where it has none."""
+    pixels = _ome_pixels(tif.ome_metadata, number, len(tif.series))
+    channels = [] if pixels is None else [e for e in pixels if e.tag.endswith("}Channel")]
+    names = [channel.get("Name") for channel in channels]
+    return tuple(name for name in names if name) if all(names) else ()
+
+
+def _ome_pixels(xml: str | None, number: int, series: int) -> ElementTree.Element | None:
+    """`Pixels` of one series; None: there is no telling which it is."""
+    if not xml:
+        return None
+    pixels = [e for e in ElementTree.fromstring(xml).iter() if e.tag.endswith("}Pixels")]
+    return pixels[number] if len(pixels) == series else None
+
+
 def _from_ome(xml: str | None, number: int, series: int) -> Sizes:
     """`PhysicalSizeX` and its unit, micrometres by the schema."""
-    if not xml:
+    pixels = _ome_pixels(xml, number, series)
+    if pixels is None:
         return _UNKNOWN
-    pixels = [e for e in ElementTree.fromstring(xml).iter() if e.tag.endswith("}Pixels")]
-    if len(pixels) != series:  # no telling which is which
-        return _UNKNOWN
-    found = pixels[number].attrib
+    found = pixels.attrib
 
     def size(axis: str) -> float | None:
         value = _positive(found.get(f"PhysicalSize{axis}"))

@@ -63,13 +63,18 @@ def segments_of(
     """
     chosen = dict(table or {})
     found = []
-    for k, (name, value) in enumerate(list(zip(names, values, strict=True))[1:]):
+    for k, (name, value) in enumerate(list(zip(names, values, strict=True))[1:], 1):
         given = chosen.pop(str(value), None) or chosen.pop(name, None) or {}
-        found.append(_segment(name, value, {"color": _PALETTE[k % len(_PALETTE)], **given}))
+        found.append(_segment(name, value, {"color": color_of(k), **given}))
     if chosen:
         known = ", ".join(f"{s.value} ({s.label})" for s in found)
         raise ValueError(f"segments: there is no class {min(chosen)}; there are {known}")
     return found
+
+
+def color_of(number: int) -> tuple[int, int, int]:
+    """Red, green and blue of a class, by its number from 1."""
+    return _PALETTE[(number - 1) % len(_PALETTE)]
 
 
 def _segment(name: str, value: int, given: Mapping[str, Any]) -> Segment:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.dicom_files import is_series
 from unet_med.data.dicom_series import load_series
 from unet_med.data.file_reader import FileReader, Volume, placeholder
-from unet_med.data.formats import DICOM, ITK
+from unet_med.data.formats import ITK
 from unet_med.data.protection import open_itk
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -37,7 +38,7 @@ class SitkReader(FileReader):
         """Read one file or folder; see the class."""
         import SimpleITK as sitk
 
-        if path.is_dir() or path.name.lower().endswith(DICOM):
+        if is_series(path) or path.is_dir():
             return load_series(path, self.series_id, self.max_bytes, header_only=header_only)
         source = open_itk(path, self.max_bytes)
         array = (  # ([Z,] Y, X[, C])

@@ -66,7 +66,7 @@ class Source:
 def open_source(path: str | Path, **choice: Any) -> Source:
     """Open an image without reading its pixels.
 
-    OME-Zarr (NGFF 0.4 and 0.5) and tiled TIFF read the chunks that a window touches; a NIfTI
+    OME-Zarr (NGFF 0.4 to 0.6) and tiled TIFF read the chunks that a window touches; a NIfTI
     `.nii` reads its rows. A TIFF whose strips hold whole planes decodes those planes, and a
     `.nii.gz` is decompressed from its start for every window: convert such files first.
 

@@ -82,6 +82,31 @@ def named(axes: str, shape: Sequence[int], by_user: str | None) -> str:
     return by_user
 
 
+def selection(time: int | None, channel: int | None) -> dict[str, int]:
+    """Index to take along an axis, of what was chosen."""
+    named = {"T": time, "C": channel}
+    return {axis: index for axis, index in named.items() if index is not None}
+
+
+def choose_series(found: Sequence[str], series: int | None) -> int:
+    """Number of the image to read; among several the user must choose.
+
+    Args:
+        found: what images a file holds, as a message lists them.
+        series: what was chosen.
+
+    Raises:
+        ValueError: nothing was chosen among several, or what is not there.
+    """
+    if series is None and len(found) > 1:
+        listed = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
+        raise ValueError(f"it holds {len(found)} images ({listed}); choose one with --series 0")
+    number = series or 0
+    if not 0 <= number < len(found):
+        raise ValueError(f"series {number} is not among its {len(found)} images")
+    return number
+
+
 def without_channels(axes: str) -> str:
     """Axes of a label, of an image with these."""
     return "".join(letter for letter in axes if letter not in "CS")

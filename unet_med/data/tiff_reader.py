@@ -12,9 +12,16 @@ import numpy as np
 
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import TIFF
-from unet_med.data.pixel_size import pixel_size_um
+from unet_med.data.pixel_size import channel_names, pixel_size_um
 from unet_med.data.protection import open_tiff
-from unet_med.data.tiff_axes import arrange, checked, named, without_channels
+from unet_med.data.tiff_axes import (
+    arrange,
+    checked,
+    choose_series,
+    named,
+    selection,
+    without_channels,
+)
 
 
 class TiffReader(FileReader):
@@ -59,8 +66,7 @@ class TiffReader(FileReader):
         self.series = series
         self.axes = checked(axes)
         self.for_label = for_label
-        named = {"T": time, "C": channel}
-        self.select = {k: v for k, v in named.items() if v is not None} | dict(select or {})
+        self.select = selection(time, channel) | dict(select or {})
         self.allow_multifile = allow_multifile
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
@@ -77,6 +83,7 @@ class TiffReader(FileReader):
             else:
                 array = wanted.decode(file.tif, number)
             sizes, source = pixel_size_um(file.tif, number)
+            names = channel_names(file.tif, number)
         if array.shape != wanted.shape:
             raise ValueError(f"its data has shape {array.shape}, not {wanted.shape}")
         array, has_channels = arrange(array, wanted.axes, wanted.select)
@@ -84,7 +91,8 @@ class TiffReader(FileReader):
         affine = np.eye(4)
         affine[range(dims), range(dims)] = [size or 1.0 for size in sizes[:dims]]
         source = source if all(sizes[:dims]) else "assumed"
-        return Volume(array, has_channels, affine, "um", source)
+        names = names if has_channels and len(names) == len(array) else ()
+        return Volume(array, has_channels, affine, "um", source, names)
 
     def _choice_for(self, series: Any) -> tuple[str, Mapping[str, int]]:
         """Axes of a series, and what to select along them."""
@@ -97,13 +105,7 @@ class TiffReader(FileReader):
     def _series_number(self, tif: Any) -> int:
         """Number of the series to read; among several the user must choose."""
         found = [f"{k}: {s.axes} {tuple(s.shape)}" for k, s in enumerate(tif.series)]
-        if self.series is None and len(found) > 1:
-            listed = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
-            raise ValueError(f"it holds {len(found)} images ({listed}); choose one with --series 0")
-        number = self.series or 0
-        if not 0 <= number < len(found):
-            raise ValueError(f"series {number} is not among its {len(found)} images")
-        return number
+        return choose_series(found, self.series)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""OME-Zarr images, NGFF 0.4 and 0.5, as a whole or window by window."""
+"""OME-Zarr images, NGFF 0.4 to 0.6, as a whole or window by window."""
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class OmeZarr:
 
 
 class OmeZarrReader(FileReader):
-    """MONAI reader of OME-Zarr images, NGFF 0.4 and 0.5: level 0, one point in time.
+    """MONAI reader of OME-Zarr images, NGFF 0.4 to 0.6: level 0, one point in time.
 
     The affine is `diag(x, y, z, 1)` in micrometres, or in millimetres if the file is in these.
     Needs the extra `[zarr]`.
@@ -126,14 +126,15 @@ def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
     if not isinstance(array, zarr.Array):
         raise ValueError(f"{path} is no OME-Zarr image: its level 0 is no array")
     guard_zarr_array(array, max_bytes)
-    axes = [axis["name"] if isinstance(axis, dict) else axis for axis in image["axes"]]
+    described = _axes(image)
+    axes = [axis["name"] if isinstance(axis, dict) else axis for axis in described]
     times = array.shape[axes.index("t")] if "t" in axes else 1
     if times != 1 or not {"y", "x"} <= set(axes) <= {"t", "c", *_SPACE}:
         raise ValueError(
             f"{path} has axes {''.join(axes)} {tuple(array.shape)}; channels, z, y and x of one "
             f"point in time are read: save the one you want as an image of its own"
         )
-    spacing, unit = _spacing(image, axes)
+    spacing, unit = _spacing(image, described, axes)
     return OmeZarr(array, tuple(axes), spacing, unit, attributes)
 
 
@@ -149,14 +150,50 @@ def import_zarr() -> Any:
         raise ImportError('OME-Zarr needs zarr: pip install "unet-med[zarr]"') from error
 
 
-def _spacing(image: dict[str, Any], axes: Sequence[str]) -> tuple[tuple[float, ...], str | None]:
+def _axes(image: dict[str, Any]) -> list[Any]:
+    """Axes of an image; since 0.6 those of the coordinate system that its levels lead to."""
+    if "coordinateSystems" not in image:
+        return list(image["axes"])
+    systems = {system["name"]: system["axes"] for system in image["coordinateSystems"]}
+    for transform in image["datasets"][0].get("coordinateTransformations", ()):
+        output = transform.get("output")
+        name = output.get("name") if isinstance(output, dict) else output
+        if name in systems:
+            return list(systems[name])
+    return list(next(iter(systems.values())))
+
+
+def _scales(transforms: Iterable[dict[str, Any]]) -> Iterator[Any]:
+    """Scales among transformations, those of sequences too.
+
+    Raises:
+        ValueError: one turns or bends the image.
+    """
+    for transform in transforms:
+        kind = transform.get("type")
+        if kind == "scale" and "scale" in transform:
+            yield transform["scale"]
+        elif kind == "sequence":
+            yield from _scales(transform.get("transformations", ()))
+        elif kind not in ("identity", "translation", "scale"):
+            raise ValueError(
+                f"its level 0 is placed by a transformation of type {kind!r}; scale and "
+                "translation are read: save it on a straight grid"
+            )
+
+
+def _spacing(
+    image: dict[str, Any], described: Sequence[Any], axes: Sequence[str]
+) -> tuple[tuple[float, ...], str | None]:
     """Pixel size of level 0, `([Z,] Y, X)`, in micrometres or millimetres; 0 is no size."""
     scale = np.ones(len(axes))
-    for holder in (image["datasets"][0], image):
-        for transform in holder.get("coordinateTransformations", ()):
-            if transform.get("type") == "scale":
-                scale *= transform["scale"]
-    known = {axis["name"]: axis.get("unit") for axis in image["axes"] if isinstance(axis, dict)}
+    holders = [image["datasets"][0]]
+    if "coordinateSystems" not in image:  # else those of the image lead to other systems
+        holders.append(image)
+    for holder in holders:
+        for found in _scales(holder.get("coordinateTransformations", ())):
+            scale *= found
+    known = {axis["name"]: axis.get("unit") for axis in described if isinstance(axis, dict)}
     space = [name for name in _SPACE if name in axes]
     units = [known.get(name) for name in space]
     lengths = [unit_um(unit) for unit in units]

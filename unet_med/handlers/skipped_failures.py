@@ -24,6 +24,7 @@ from unet_med.errors import befalls_all, one_line
 
 REPORT = "failed.json"
 _REASON = "why it was set aside"  # entry of an item that has nothing but its name
+_IMAGE = "unet_med_image"  # attribute of an error that ends a run: the file that it is about
 
 
 class Fault(NamedTuple):
@@ -36,6 +37,17 @@ class Fault(NamedTuple):
 
     image: str
     reason: str
+
+
+def image_of(error: BaseException) -> str | None:
+    """File of the image whose error ended a run; None where it would occur with any image."""
+    return getattr(error, _IMAGE, None)
+
+
+def _note_image(error: Exception, image: str) -> None:
+    """Write into an error which file it is about."""
+    if not befalls_all(error):
+        setattr(error, _IMAGE, image)
 
 
 class SkipFailuresDataset(Dataset):
@@ -66,9 +78,10 @@ class SkipFailuresDataset(Dataset):
         try:
             return super()._transform(index)
         except Exception as error:
-            if self.fail_fast or befalls_all(error):
-                raise
             name = files_of(self.data[index][self.name_key])[0]
+            if self.fail_fast or befalls_all(error):
+                _note_image(error, name)
+                raise
             return {self.name_key: name, _REASON: one_line(error)}
 
 
@@ -141,6 +154,7 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
             return super()._iteration(engine, batchdata)
         except Exception as error:
             if self.fail_fast or befalls_all(error):
+                _note_image(error, name)
                 raise
             return self._set_aside(name, one_line(error))
 

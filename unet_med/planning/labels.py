@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unet_med import data
-from unet_med.data.class_names import told_names
+from unet_med.data.class_names import name_of, told_names
 from unet_med.data.labels import IGNORED
 from unet_med.planning.fingerprints import PERCENTILES, FileFacts, Fingerprint, Instances
 from unet_med.planning.plan import Decision
@@ -92,7 +92,7 @@ def decide_names(
     names = {int(value): name for value, name in found.class_names.items()}
     if not names:
         return Decision(None, "no file names the classes")
-    own = [names.get(value, f"class {value}") for value in classes]
+    own = [names.get(value, name_of(value)) for value in classes]
     return Decision(own, f"as {found.images} names them")
 
 

@@ -20,7 +20,7 @@ from unet_med.data.grids import Grid, axes_of, turn_onto
 from unet_med.data.label_reader import look_at_label
 from unet_med.data.labels import LOOKED_AT, LabelSummary
 from unet_med.data.list_file import is_list
-from unet_med.data.modality import stated_modality
+from unet_med.data.modality import headers_modality, stated_modality
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.planning.fingerprints import (
     PERCENTILES,
@@ -81,7 +81,7 @@ def fingerprint(
     data.require_objects(looks, [label.name for _, label in heads])
     kind, doubt = _kind(looks)
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
-    stated = stated_modality(folder.images)
+    stated = stated_modality(folder.images) or headers_modality([p["image"] for p in pairs])
     spread = [pairs[k] for k in _spread_out(len(pairs))]
     is_ct = "ct" in (modality or stated)
     return Fingerprint(

@@ -40,6 +40,8 @@ class Reading:
         sigma: of the weight map, px.
         class_weights: of the weight map; None: balanced.
         choice: which image of files that hold several, and a pixel size; see `load_image`.
+        orientation: into which the network's images are turned, whose planes lie along the first
+            two of its axes; None: into none.
     """
 
     kind: str = "instances"
@@ -51,6 +53,7 @@ class Reading:
     sigma: float = 5.0
     class_weights: tuple[float, ...] | None = None
     choice: Mapping[str, Any] = field(default_factory=dict)
+    orientation: str | None = None
 
 
 @dataclass
@@ -86,21 +89,19 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
     """
     case = Case(name, size_text(entry), pixel_size_text(entry))
     image = _image(entry, case, reading.choice)
-    found = _result(case, results, reading, volume=len(entry["shape"]) == 4)
-    true = _labels(truth, reading) if truth else None
-    for what, labels in (("result", found), ("truth", true)):
-        if labels is not None and labels.shape != tuple(entry["shape"][1:]):
-            raise ValueError(
-                f"{what} of {name} has shape {labels.shape}, its image "
-                f"{tuple(entry['shape'][1:])}: they must be equal"
-            )
-    turn = viewing_turn(entry)
+    turn = viewing_turn(entry, reading)
+    found = _result_labels(case, results, reading)
+    result = None
+    if found is not None:
+        seen = as_viewed(_fitting(found[1], "result", name, entry), turn)
+        result = _result(seen, found[0], reading, volume=len(entry["shape"]) == 4)
+    true = _truth(truth, name, results, reading) if truth else None
+    if true is not None:
+        true = _true_objects(as_viewed(_fitting(true, "truth", name, entry), turn), reading)
     case.aspect = _aspect(entry, turn)
-    result = None if found is None else as_viewed(found, turn)
-    true = None if true is None else _true_objects(as_viewed(true, turn), reading)
     channels = [] if image is None else [as_viewed(channel, turn) for channel in image]
     _judge_and_draw(case, channels, true, result, reading)
-    if turn is not None:
+    if turn is not None and _ends(entry, turn)[0] == "L":
         case.plane = f"{case.plane}, the patient's right is on the left".lstrip(", ")
     return case
 
@@ -147,18 +148,40 @@ def plane_parts(instances: Labels) -> Labels:
     return found
 
 
-def viewing_turn(entry: Entry) -> Array | None:
-    """Turn of a volume in millimetres to the radiologist's view; None: it stays as it is.
+def viewing_turn(entry: Entry, reading: Reading | None = None) -> Array | None:
+    """Turn of a volume to the view of a radiologist; None: it stays as it is.
 
-    Right of the patient on the left, anterior up, slices from below: the axes run to L, P, S.
+    Right of the patient on the left, anterior up, slices from below: the axes run to L, P, S. Of a
+    network of planes the view shows its planes: the third axis of its orientation, or of the
+    file, stays the third.
     """
-    if len(entry["shape"]) != 4 or entry.get("unit") != "mm":
+    if len(entry["shape"]) != 4 or not entry.get("affine"):
+        return None
+    by_plane = reading is not None and reading.by_plane
+    oriented = reading.orientation if reading and by_plane else None
+    if oriented is None and entry.get("unit") != "mm":
         return None
     from nibabel import orientations
 
+    word = "LPS" if oriented is None else "".join(map(_shown_end, oriented[:2])) + oriented[2]
     now = orientations.io_orientation(np.array(entry["affine"]))
-    turn: Array = orientations.ornt_transform(now, orientations.axcodes2ornt("LPS"))
-    return turn
+    turn: Array = orientations.ornt_transform(now, orientations.axcodes2ornt(word))
+    return None if by_plane and oriented is None and turn[2, 0] != 2 else turn
+
+
+def _shown_end(letter: str) -> str:
+    """Where an axis ends that runs to the right or down on the screen."""
+    return {"R": "L", "A": "P", "S": "I"}.get(letter, letter)
+
+
+def _ends(entry: Entry, turn: Array) -> str:
+    """Where the axes of a volume end after a turn, such as `LPS`."""
+    from nibabel import orientations
+
+    now = orientations.io_orientation(np.array(entry["affine"]))
+    order = np.argsort(turn[:, 0])  # of the old axis that each new one was
+    world = np.array([[now[k, 0], now[k, 1] * turn[k, 1]] for k in order])
+    return "".join(orientations.ornt2axcodes(world))
 
 
 def as_viewed(array: Array, turn: Array | None) -> Array:
@@ -191,19 +214,47 @@ def _labels(path: str | Path, reading: Reading) -> Labels:
     return data.load_label(path, reading.kind)
 
 
-def _result(case: Case, results: Path, reading: Reading, *, volume: bool) -> Labels | None:
-    """Classes, or instances: those of the file, or components of the mask."""
+def _fitting(labels: Labels, what: str, name: str, entry: Entry) -> Labels:
+    """Labels of the shape of their image, else an error."""
+    if labels.shape != tuple(entry["shape"][1:]):
+        raise ValueError(
+            f"{what} of {name} has shape {labels.shape}, its image "
+            f"{tuple(entry['shape'][1:])}: they must be equal"
+        )
+    return labels
+
+
+def _truth(path: str, name: str, results: Path, reading: Reading) -> Labels:
+    """A truth, turned onto the grid of its result, as `unet-med evaluate` turns it."""
+    from unet_med import data
+
+    labels = _labels(path, reading)
+    files = (result_file(name, kind, results) for kind in ("mask", "instances"))
+    file = next((str(each) for each in files if each), None)
+    if file is None or sorted(data.load_header(file).spatial_shape) != sorted(labels.shape):
+        return labels
+    names = f"truth {Path(path).name}", f"its result {Path(file).name}"
+    return data.turned_onto(labels, path, file, names)
+
+
+def _result_labels(case: Case, results: Path, reading: Reading) -> tuple[str, Labels] | None:
+    """The labels that are shown, `(X, Y[, Z])`, and whether they are instances or a mask."""
     instances, mask = (result_file(case.name, kind, results) for kind in ("instances", "mask"))
-    by_plane = volume and reading.by_plane
     if reading.kind == "classes":
         instances = None
-    if instances is not None and (mask is None or not by_plane or reading.seeded):
-        labels = _labels(instances, reading)
-        return plane_parts(labels) if by_plane and reading.seeded else labels
+    if instances is not None and (mask is None or not reading.by_plane or reading.seeded):
+        return "instances", _labels(instances, reading)
     if mask is None:
         case.notes.append(f"no {case.name}_mask or {case.name}_instances in {results}")
         return None
-    labels = _labels(mask, reading)
+    return "mask", _labels(mask, reading)
+
+
+def _result(labels: Labels, what: str, reading: Reading, *, volume: bool) -> Labels:
+    """Classes, or instances: those of the file, or components of the mask, `(X, Y, Z)`."""
+    by_plane = volume and reading.by_plane
+    if what == "instances":
+        return plane_parts(labels) if by_plane and reading.seeded else labels
     if reading.kind == "classes":
         return labels
     if by_plane:

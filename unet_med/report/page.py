@@ -160,6 +160,7 @@ def _reading(record: Record, bundle: Path | None, kind: str | None) -> Reading:
         sigma=trained.get("sigma", 5.0),
         class_weights=tuple(weights) if weights else None,
         choice=settings.get("choice", {}),
+        orientation=settings.get("orientation"),
     )
 
 

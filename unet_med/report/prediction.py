@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from unet_med.data.cases import NAME, files_in, files_of, result_name
 from unet_med.data.checksum import sha256
 from unet_med.data.folder_files import is_result
 from unet_med.data.lock import locked
+from unet_med.handlers.skipped_failures import image_of
 from unet_med.report.provenance import (
     RECORD,
     device_name,
@@ -82,6 +83,7 @@ class PredictionRecord:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
         engine.add_event_handler(Events.COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._drop_failed)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._end)
 
     def _start(self, engine: Engine) -> None:
         self._images.clear()
@@ -93,9 +95,20 @@ class PredictionRecord:
 
     def _refuse_to_replace(self, engine: Engine) -> None:
         """Refuse to write over the results of another image of the same name."""
+        self.refuse_others(_sources(engine))
+
+    def refuse_others(self, sources: Iterable[Any]) -> None:
+        """Refuse images whose results would replace those of others of the same name.
+
+        Args:
+            sources: file, or files, of each.
+
+        Raises:
+            ValueError: names the two.
+        """
         record = read_record(self.folder)
         known = {**record.get("earlier", {}), **record.get("images", {})}
-        for source in _sources(engine):
+        for source in sources:
             name, files = result_name(source, self.name), files_of(source)
             before = known.get(name)
             if before and _is_other(files, before) and self._has_results(name):
@@ -143,8 +156,19 @@ class PredictionRecord:
 
     def _drop_failed(self, engine: Engine) -> None:
         """Remove older results of images that were set aside, and what is recorded of them."""
+        self._drop(engine, [fault.image for fault in getattr(engine, "faults", ())])
+
+    def _end(self, engine: Engine, error: BaseException) -> None:
+        """Record what was done before an error, and remove older results of the image it is of."""
+        if image := image_of(error):
+            self._write(engine)
+            self._drop(engine, [image])
+        raise error
+
+    def _drop(self, engine: Engine, images: Sequence[str]) -> None:
+        """Remove the results of images, and what is recorded of them."""
         sources = {files_of(source)[0]: source for source in _sources(engine)}
-        failed = [sources.get(fault.image, fault.image) for fault in getattr(engine, "faults", ())]
+        failed = [sources.get(image, image) for image in images]
         names = [result_name(source, self.name) for source in failed]
         if not names or not self.folder.is_dir():
             return
@@ -171,17 +195,36 @@ class PredictionRecord:
         if time.monotonic() >= self._due:
             self._write(engine)
 
+    def note(self, image: MetaTensor, device: torch.device | str, seconds: float) -> None:
+        """Record an image that was segmented without an engine, such as by a `Segmenter`.
+
+        Args:
+            image: read from a file; of what is no file's, nothing could be told.
+            device: on which.
+            seconds: that it took.
+
+        """
+        files = files_in(image.meta)
+        if not all(Path(file).exists() for file in files):
+            return
+        self._began, self._results = time.monotonic() - seconds, 1
+        self._images = {result_name(files, self.name): describe(image)}
+        self._put(device)
+
     def _write(self, engine: Engine) -> None:
         if not self._results:
             return  # every image was set aside: there is nothing that it could be of
-        with locked(self.folder / RECORD):
-            write_record(self.folder / RECORD, self._joined(read_record(self.folder), engine))
+        state: Any = engine.state
+        self._put(state.device)
         self._due = time.monotonic() + EVERY_SECONDS
 
-    def _joined(self, before: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
+    def _put(self, device: Any) -> None:
+        with locked(self.folder / RECORD):
+            write_record(self.folder / RECORD, self._joined(read_record(self.folder), device))
+
+    def _joined(self, before: Mapping[str, Any], device: Any) -> dict[str, Any]:
         """What the folder's record says from now on."""
         made_by = self._maker()
-        state: Any = engine.state
         same = _is_made_by(before, made_by)
         listed = {**(before.get("images", {}) if same else {}), **self._images}
         earlier = {**before.get("earlier", {}), **before.get("images", {})}
@@ -194,7 +237,7 @@ class PredictionRecord:
             "finished": now(),
             "seconds": round(time.monotonic() - self._began, 3),
             "versions": versions(),
-            "device": device_name(state.device),
+            "device": device_name(device),
             **made_by,
             "images": listed,
             **({"earlier": earlier} if earlier else {}),

@@ -60,10 +60,15 @@ class Segmentation:
     def save(self, folder: str | Path, outputs: Sequence[str] | None = None) -> None:
         """Write what `unet-med predict` writes, under the name of the image.
 
+        A file's image is written down in `record.json` of the folder, as there.
+
         Args:
             folder: for `NAME_mask.tif` and so on; made if missing. An array's name is `image`.
-            outputs: of `mask`, `instances`, `probabilities` and `seg` (DICOM SEG); None: as the
-                bundle says.
+            outputs: of `mask`, `instances`, `probabilities`, `seg` (DICOM SEG) and `rois`
+                (outlines for Fiji and QuPath); None: as the bundle says.
+
+        Raises:
+            ValueError: the folder holds results of another image of the same name.
         """
         self._segmenter.finish(self._item, outputs or self._segmenter.outputs, folder)
 

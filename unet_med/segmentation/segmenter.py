@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,8 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import LoadImaged, SaveImaged
 
 from unet_med.bundle import find_weights, inference_parser, require_trust
-from unet_med.data.cases import files_of
+from unet_med.data.cases import files_in, files_of
+from unet_med.data.class_names import names_of
 from unet_med.data.sources import Source
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tiling import Tiling, tiling_of
@@ -23,7 +25,8 @@ from unet_med.segmentation.arrays import NAMELESS, from_array, from_source
 from unet_med.segmentation.result import Segmentation
 from unet_med.transforms import InstancesFromLogits, InstancesFromLogitsd
 
-OUTPUTS = ("mask", "instances", "probabilities", "seg")
+SECONDS = "seconds"  # entry of an item: how long reading and predicting took
+OUTPUTS = ("mask", "instances", "probabilities", "seg", "rois")
 
 
 def target_of(part: object) -> str:
@@ -51,6 +54,7 @@ class Segmenter:
         inferer: as the bundle has it.
         preprocessing: MONAI's `Compose`, as the bundle has it.
         class_values: of each class in masks; None: 0 to K-1.
+        names: of the classes, the background first.
         unit: of `spacing`, that of the bundle's element size.
         working_pixels: in words, those that the network sees; None: an image's own.
 
@@ -100,6 +104,8 @@ class Segmenter:
         self.in_channels: int = number("in_channels")
         self.out_channels: int = number("out_channels")
         self.class_values = number("class_values") if "class_values" in parser else None
+        given = number("class_names") if "class_names" in parser else None
+        self.names = names_of(self.class_values or range(self.out_channels), given)
         self.outputs: Sequence[str] = number("outputs")
         self.unit: str = (number("element_unit") if "element_unit" in parser else None) or "um"
         self.working_pixels = _working_pixels(parser)
@@ -206,7 +212,7 @@ class Segmenter:
 
         Args:
             item: `image`, and the logits as `pred`, both `(C, X, Y[, Z])`.
-            outputs: what is wanted, of `mask`, `instances`, `probabilities` and `seg`.
+            outputs: what is wanted, of `mask`, `instances`, `probabilities`, `seg` and `rois`.
             folder: where to write them; None: nowhere.
 
         Raises:
@@ -214,10 +220,21 @@ class Segmenter:
         """
         if unknown := set(outputs) - set(OUTPUTS):
             raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
+        record = None if folder is None else self._record(folder)
+        if record is not None:
+            record.refuse_others([files_in(item["image"].meta)])
         for transform in self._steps(outputs, folder):
             if folder is not None or not isinstance(transform, SaveImaged):
                 item = transform(item)
+        if record is not None:
+            record.note(item["image"], self.device, item.get(SECONDS, 0.0))
         return item
+
+    def _record(self, folder: str | Path) -> Any:
+        """What keeps the record of a folder of results; None: the bundle keeps none."""
+        parser = self._parser(output_dir=Path(folder))
+        found = parser.get_parsed_content("record") if "record" in parser else None
+        return found if hasattr(found, "note") else None
 
     def _steps(self, outputs: Sequence[str], folder: str | Path | None) -> Sequence[Any]:
         """The transforms of `finish`; those that write nothing are made once."""
@@ -237,6 +254,7 @@ class Segmenter:
 
     def _segment(self, item: dict[str, Any]) -> dict[str, Any]:
         """The item after the network: the image, and its logits as `pred`."""
+        started = time.perf_counter()
         loaded = not isinstance(item["image"], list)
         for transform in self.preprocessing.transforms:
             if not (loaded and isinstance(transform, LoadImaged)):
@@ -244,7 +262,8 @@ class Segmenter:
         batch = item["image"][None].to(self.device)  # (1, C, X, Y[, Z])
         with torch.no_grad():
             logits = self.inferer(batch, self.network)
-        return {**item, "image": batch[0], "pred": logits[0]}
+        seconds = round(time.perf_counter() - started, 3)
+        return {**item, "image": batch[0], "pred": logits[0], SECONDS: seconds}
 
     def _parser(self, **more: Any) -> ConfigParser:
         return inference_parser(self.folder, {**self._ids, **more})

@@ -41,6 +41,7 @@ from unet_med.transforms import (
     ClassesFromProbabilitiesd,
     InstancesFromLogits,
     InstancesFromLogitsd,
+    ScoreObjectsd,
 )
 from unet_med.transforms.instances import axes_in, pixels_in
 from unet_med.transforms.windowed import Box, Windowed
@@ -57,7 +58,7 @@ K-th layer of batch normalisation that looks at the image, one row a plane or on
 
 _KNOWN = (
     *(Activationsd, CopyItemsd, Invertd, AsDiscreted, MapLabelValued),
-    *(ClassesFromProbabilitiesd, InstancesFromLogitsd, SaveImaged),
+    *(ClassesFromProbabilitiesd, InstancesFromLogitsd, ScoreObjectsd, SaveImaged),
 )
 
 

@@ -49,6 +49,7 @@ from unet_med.transforms.instances import (
     SeparateInstancesDict,
 )
 from unet_med.transforms.orientation import OrientD, Orientd, OrientDict
+from unet_med.transforms.rois import ScoreObjectsD, ScoreObjectsd, ScoreObjectsDict
 from unet_med.transforms.save import (
     SaveSegmentationD,
     SaveSegmentationd,
@@ -126,6 +127,9 @@ __all__ = [
     "SaveSegmentationD",
     "SaveSegmentationDict",
     "SaveSegmentationd",
+    "ScoreObjectsD",
+    "ScoreObjectsDict",
+    "ScoreObjectsd",
     "SelectSliced",
     "SeparateInstances",
     "SeparateInstancesD",

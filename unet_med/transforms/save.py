@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,23 @@ from monai.utils.misc import ensure_tuple_rep
 
 from unet_med.data.array_writer import channel_first, known_unit, smallest_label_dtype
 from unet_med.data.cases import NAME, files_in, result_name
+from unet_med.data.class_names import names_of
 from unet_med.data.files import save_image
 from unet_med.data.formats import result_suffix
+from unet_med.data.outlines import outlines
 from unet_med.data.tiff_writer import TiffWriter
+from unet_med.transforms.rois import FOUND
 
 SEG = "seg"  # the key that is written as DICOM SEG
+ROIS = "rois"  # the key of which outlines are written
+_EXTENSIONS = {SEG: ".dcm", ROIS: ""}  # of others that of the source's format; outlines have two
 
 
 class SaveSegmentationd(SaveImaged):
     """Write `NAME_mask.tif`, `NAME_instances.tif`, `NAME_probabilities.tif`, one a key.
 
-    The key `seg` is a mask of classes, written as DICOM SEG, `NAME_seg.dcm`.
+    The key `seg` is a mask of classes, written as DICOM SEG, `NAME_seg.dcm`. Of the key `rois`,
+    which `ScoreObjectsd` makes, outlines are written, `NAME_rois.zip` and `NAME_rois.geojson`.
 
     NAME is the source's file name without its image suffix; of an image in several files, what
     their names share. TIFF, OME-Zarr, PNG and other
@@ -38,6 +44,9 @@ class SaveSegmentationd(SaveImaged):
             of `image_key`, name the source.
         output_dir: folder for the files, made if missing.
         dicom_seg: writes the key `seg`, a `unet_med.data.DicomSegWriter`.
+        rois: writes the key `rois`, a `unet_med.data.RoiWriter`.
+        class_names: of the channels of probabilities, without the background; None: not named.
+        class_values: of the classes in masks, by which channels without a name are called.
         suffixes: name part of each key; the key itself by default.
         output_dtype: one, or one a key: a NumPy dtype, `"label"` (the smallest integer
             dtype that holds the values), or None (32-bit floats for `"probabilities"`,
@@ -54,6 +63,9 @@ class SaveSegmentationd(SaveImaged):
         output_dir: str | os.PathLike[str] = ".",
         *,
         dicom_seg: Any = None,
+        rois: Any = None,
+        class_names: Sequence[str] | None = None,
+        class_values: Sequence[int] | None = None,
         suffixes: Mapping[str, str] | None = None,
         output_dtype: Any = None,
         image_key: str = "image",
@@ -69,6 +81,8 @@ class SaveSegmentationd(SaveImaged):
         )
         self.output_dir = Path(output_dir)
         self.dicom_seg = dicom_seg
+        self.rois = rois
+        self.class_names, self.class_values = class_names, class_values
         self.suffixes = dict(suffixes or {})
         self.output_dtype = ensure_tuple_rep(output_dtype, len(self.keys))
         self.image_key = image_key
@@ -96,12 +110,15 @@ class SaveSegmentationd(SaveImaged):
             if key == SEG:
                 self._write_seg(array, meta, item.get(self.image_key))
                 continue
+            if key == ROIS:
+                self._write_rois(array[0], item[key], len(item[self.image_key]))
+                continue
             save_image(
                 self._path(key, files_in(meta)),
                 _cast(array, dtype or _default_dtype(key)),
                 image.affine if isinstance(image, MetaTensor) else meta.get("affine"),
                 known_unit(meta),
-                channel_names=class_names(array.shape[0]) if key == "probabilities" else (),
+                channel_names=self._channel_names(len(array)) if key == "probabilities" else (),
                 like=source if Path(source).is_file() else None,
             )
         return item
@@ -114,6 +131,15 @@ class SaveSegmentationd(SaveImaged):
         if isinstance(image, MetaTensor):
             image.meta["dicom_seg"] = {"file": path.name, "uid": uid}
 
+    def _write_rois(self, labels: np.ndarray, objects: MetaTensor, channels: int) -> None:
+        """Write outlines of the objects `(X, Y[, Z])`, in the order of the file's own axes."""
+        path = self._path(ROIS, files_in(objects.meta))
+        self.rois.write(path, outlines(labels.T), objects.meta[FOUND], channels=channels)
+
+    def _channel_names(self, channels: int) -> tuple[str, ...]:
+        """Names that viewers show beside the channels of probabilities."""
+        return tuple(names_of(self.class_values or range(channels), self.class_names))
+
     def _meta(self, item: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
         for candidate in (item[key], item.get(self.image_key)):
             if isinstance(candidate, MetaTensor) and "filename_or_obj" in candidate.meta:
@@ -122,7 +148,7 @@ class SaveSegmentationd(SaveImaged):
 
     def _path(self, key: Hashable, files: list[str]) -> Path:
         source = files[0]
-        extension = ".dcm" if key == SEG else result_suffix(source)
+        extension = _EXTENSIONS.get(str(key), result_suffix(source))
         part = self.suffixes.get(str(key), key)
         path = self.file or self.output_dir / f"{result_name(files, self.name)}_{part}{extension}"
         if self._source_of.setdefault(path, source) != source:
@@ -140,12 +166,6 @@ def _check_grid(array: np.ndarray, meta: Mapping[str, Any], key: Hashable) -> No
             f"{key!r} has spatial shape {array.shape[1:]}, its source {expected}; "
             "undo resampling, padding and cropping first"
         )
-
-
-def class_names(channels: int) -> tuple[str, ...]:
-    """Names that viewers show beside the channels of probabilities."""
-    others = ["foreground"] if channels == 2 else [f"class {k}" for k in range(1, channels)]
-    return ("background", *others)
 
 
 def _default_dtype(key: Hashable) -> str:

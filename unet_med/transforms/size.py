@@ -137,9 +137,10 @@ class ElementSize(InvertibleTransform):
         """
         if not self.scale and image.meta.get("spacing_source") == "assumed":
             raise ValueError(_UNKNOWN.format(self.element_size))
-        affine, shape = self._grid_of(image.affine, image.shape, image.meta)
-        taps = taps_of(image.affine, affine, image.shape, shape, "bilinear")
-        widths = sigmas(image.affine, affine, len(shape)) if self.anti_aliasing else []
+        flat = _flat_affine(image.affine, image.shape)
+        affine, shape = self._grid_of(flat, image.shape, image.meta)
+        taps = taps_of(flat, affine, image.shape, shape, "bilinear")
+        widths = sigmas(flat, affine, len(shape)) if self.anti_aliasing else []
         reaches = [int(4 * sigma + 0.5) for sigma in widths or [0.0] * len(shape)]  # scipy's
 
         def read(box: Box) -> torch.Tensor:
@@ -150,7 +151,8 @@ class ElementSize(InvertibleTransform):
             pixels = smooth(image.read(tuple(needed)), widths)
             return resample_window(pixels, taps, box, [start for start, _ in needed])
 
-        return replace(image, read=read, shape=tuple(shape), affine=affine)
+        placed = affine if flat is image.affine else _moved(affine, flat, image.affine)
+        return replace(image, read=read, shape=tuple(shape), affine=placed)
 
     def back_by_window(self, image: Windowed, to: Windowed, mode: Mode) -> Windowed:
         """A result on the new grid, brought back to the old one window by window.
@@ -160,7 +162,9 @@ class ElementSize(InvertibleTransform):
             to: the image that `by_window` was given.
             mode: ``"bilinear"``, or ``"nearest"`` for labels.
         """
-        taps = taps_of(image.affine, to.affine, image.shape, to.shape, mode)
+        flat = _flat_affine(to.affine, to.shape)
+        source = image.affine if flat is to.affine else _moved(image.affine, to.affine, flat)
+        taps = taps_of(source, flat, image.shape, to.shape, mode)
 
         def read(box: Box) -> torch.Tensor:
             needed = tuple(tap.needed(*side) for tap, side in zip(taps, box, strict=True))
@@ -290,15 +294,23 @@ def _laid_flat(img: MetaTensor) -> MetaTensor:
     MONAI's resampling takes of a plane's affine the rows of X and Y alone, which say nothing of
     a sagittal or coronal one.
     """
-    dims = img.ndim - 1
-    sizes = torch.linalg.norm(img.affine[:-1, :dims], dim=0)
-    if torch.allclose(torch.linalg.norm(img.affine[:dims, :dims], dim=0), sizes):
+    affine = _flat_affine(img.affine, img.shape[1:])
+    if affine is img.affine:
         return img
     flat = img.clone()
-    affine = torch.eye(len(img.affine), dtype=img.affine.dtype)
-    for axis, (size, side) in enumerate(zip(sizes, img.shape[1:], strict=True)):
-        affine[axis, axis], affine[axis, -1] = size, -size * (side - 1) / 2
     flat.affine = affine
+    return flat
+
+
+def _flat_affine(affine: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Affine of an image of such sides laid flat; the same where it lies already."""
+    dims = len(shape)
+    sizes = torch.linalg.norm(affine[:-1, :dims], dim=0)
+    if torch.allclose(torch.linalg.norm(affine[:dims, :dims], dim=0), sizes):
+        return affine
+    flat = torch.eye(len(affine), dtype=affine.dtype)
+    for axis, (size, side) in enumerate(zip(sizes, shape, strict=True)):
+        flat[axis, axis], flat[axis, -1] = size, -size * (side - 1) / 2
     return flat
 
 

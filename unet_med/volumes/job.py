@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -27,7 +27,7 @@ from unet_med.volumes.store import Layer, Layout, create_store
 
 __all__ = ["BlockJob"]
 
-OUTPUTS = ("mask", "probabilities", "instances")
+OUTPUTS = ("mask", "probabilities", "instances", "rois")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class BlockJob:
         output: OME-Zarr to write.
         bundle: folder of the trained bundle.
         settings: ids of its `inference.json` that are overridden.
-        outputs: of `mask`, `probabilities`, `instances`.
+        outputs: of `mask`, `probabilities`, `instances`, `rois`.
         layout: sides of the volume, its blocks and levels, `([Z,] Y, X)`.
         tile: largest input sides of the network, px, `([Z,] Y, X)`, as many as it has axes.
         layers: what blocks write.
@@ -55,6 +55,9 @@ class BlockJob:
         trust: whether the bundle may run what unet-med's own does not name.
         parts: hash of each thing that decides the result.
         choice: what the bundle's reader takes of files that hold several; see `open_source`.
+        names: of the classes, the background first.
+        values: of the classes in masks.
+        channels: of the source.
     """
 
     source: Path
@@ -72,6 +75,9 @@ class BlockJob:
     trust: bool
     parts: dict[str, str]
     choice: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    values: tuple[int, ...] = ()
+    channels: int = 1
 
     @classmethod
     def create(
@@ -97,7 +103,7 @@ class BlockJob:
             bundle: folder of a trained bundle.
             block: sides of a block, px, `([Z,] Y, X)`; multiples of the network's stride.
             tile: sides of the network's input inside a block, px, one or one an axis.
-            outputs: of `mask` (always), `probabilities`, `instances`.
+            outputs: of `mask` (always), `probabilities`, `instances`, `rois` (with instances).
             settings: ids of `inference.json` to override, such as `{"tta": None}`.
             device: `"cpu"` or `"cuda"`.
             threads: of each worker on a CPU.
@@ -118,6 +124,7 @@ class BlockJob:
             raise FileExistsError(f"{output} exists and has no job beside it: choose a new name")
         if unknown := set(outputs) - set(OUTPUTS):
             raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
+        wanted = {"mask", *outputs, *(["instances"] if "rois" in outputs else [])}
         segmenter = Segmenter(bundle, device=device, trust=trust, **(settings or {}))
         image = open_source(source, **segmenter.choice)
         volume = Volume(segmenter, image, progress=progress)
@@ -128,19 +135,22 @@ class BlockJob:
             output=output,
             bundle=bundle,
             settings=dict(settings or {}),
-            outputs=tuple(name for name in OUTPUTS if name in {"mask", *outputs}),
+            outputs=tuple(name for name in OUTPUTS if name in wanted),
             layout=layout,
             tile=choose_tile(layout, volume, tile, threads),
-            layers=_layers(segmenter, outputs),
+            layers=_layers(segmenter, wanted),
             device=device.split(":")[0],
             threads=threads,
             instances=rules.sizes,
-            objects="instances" in outputs and rules.threshold is not None,
+            objects="instances" in wanted and rules.threshold is not None,
             trust=trust,
             parts={},
             choice=segmenter.choice,
+            names=tuple(segmenter.names),
+            values=tuple(segmenter.class_values or range(segmenter.out_channels)),
+            channels=image.channels,
         )
-        if "instances" in outputs:
+        if "instances" in wanted:
             _check_thickness(job)
         job = replace(job, parts=job._parts(image, volume.found))
         return job._publish(volume.found)
@@ -166,7 +176,7 @@ class BlockJob:
                 **content,
                 **{name: Path(content[name]) for name in ("source", "bundle")},
                 "output": Path(output).absolute(),
-                "outputs": tuple(content["outputs"]),
+                **{k: tuple(content.get(k, ())) for k in ("outputs", "names", "values")},
                 "layout": Layout(**layout),
                 "tile": tuple(content["tile"]),
                 "layers": tuple(Layer(**layer) for layer in content["layers"]),
@@ -306,7 +316,7 @@ def _folder(output: Path) -> Path:
     return output.with_name(output.name + ".job")
 
 
-def _layers(segmenter: Segmenter, outputs: Sequence[str]) -> tuple[Layer, ...]:
+def _layers(segmenter: Segmenter, outputs: Collection[str]) -> tuple[Layer, ...]:
     largest = max(segmenter.class_values or [segmenter.out_channels - 1])
     layers = [
         Layer("mask", "uint8" if largest < 256 else "uint16" if largest < 65536 else "uint32")

@@ -103,6 +103,11 @@ def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -
     said = f"all {len(job.blocks)} blocks are done"
     if count is not None:
         said += f", {count} instances"
+    if "rois" in job.outputs and count is not None:
+        from unet_med.volumes.rois import write_rois
+
+        files = write_rois(job, count, tiff or job.output)
+        said += f", outlined in {' and '.join(file.name for file in files)}"
     if tiff is not None:
         from unet_med.volumes.tiff import write_tiffs
 

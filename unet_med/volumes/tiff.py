@@ -8,7 +8,6 @@ import numpy as np
 
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.tiled_tiff_writer import write_tiled_tiff
-from unet_med.transforms.save import class_names
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.store import Layer, open_level
 
@@ -55,7 +54,7 @@ def write_tiffs(
             spacing=job.layout.spacing,
             unit=job.layout.unit,
             dtype="uint16" if layer.name == "instances" and small else layer.dtype,
-            channel_names=class_names(layer.channels) if layer.channels else (),
+            channel_names=job.names if layer.channels else (),
             progress=progress,
         )
         files.append(file)

@@ -1,0 +1,57 @@
+"""Outlines of the instances of a finished job, read block by block."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.data.auto_reader import AutoReader
+from unet_med.data.formats import stem
+from unet_med.data.outlines import outlines
+from unet_med.data.roi_writer import RoiWriter
+from unet_med.data.tally import Tally
+from unet_med.volumes.job import BlockJob
+from unet_med.volumes.store import open_level
+
+__all__ = ["write_rois"]
+
+
+def write_rois(job: BlockJob, count: int, output: Path) -> list[Path]:
+    """Write the outlines of all instances, for Fiji and for QuPath.
+
+    Objects have a score where the job keeps the probabilities. An object that reaches over blocks
+    is read by itself, all others with their block.
+
+    Args:
+        job: whose instances are numbered.
+        count: of the instances.
+        output: the OME-Zarr or TIFF after which the files are named.
+
+    Returns:
+        The files.
+    """
+    layers = {layer.name: layer for layer in job.layers}
+    labels = open_level(job.output, layers["instances"])
+    tally = Tally(count, len(job.names))
+    for block in job.blocks:
+        part = np.asarray(labels[block.slices])
+        if part.any():
+            _count(tally, part, job, block.slices)
+    name = stem(output).removesuffix("_mask") + "_rois"
+    writer = RoiWriter(len(job.names), job.names[1:], job.values, AutoReader(**job.choice))
+    found = outlines(labels, [block.slices for block in job.blocks])
+    return writer.write(output.with_name(name), found, tally.found(), channels=job.channels)
+
+
+def _count(tally: Tally, part: Any, job: BlockJob, window: tuple[slice, ...]) -> None:
+    """Count a block, by its probabilities where they were kept, else by its mask."""
+    layers = {layer.name: layer for layer in job.layers}
+    if "probabilities" in layers:
+        scores = open_level(job.output, layers["probabilities"])[(..., *window)]
+        tally.add_probabilities(part, np.asarray(scores))
+        return
+    values = np.asarray(open_level(job.output, layers["mask"])[window])
+    order = np.argsort(job.values)
+    tally.add_classes(part, order[np.searchsorted(np.asarray(job.values)[order], values)])
