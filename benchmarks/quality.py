@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
-from benchmarks.quality_methods import METHODS
+from benchmarks.quality_methods import MATCHING, METHODS
 from benchmarks.quality_page import table
-from benchmarks.quality_sets import SETS, named
+from benchmarks.quality_sets import SETS, arrays, named
 from benchmarks.rows import Row, complete, read, rounded, write_section
 
 ROWS = Path(__file__).with_suffix(".jsonl")
@@ -44,14 +45,18 @@ def measure(key: Row, options: argparse.Namespace) -> Row:
     images, method = SETS[key["set"]], METHODS[key["method"]]
     name = f"{key['set']}-{key['method']}-{key['minutes']:g}-{key['seed']}"
     folder = (options.output / name).resolve()
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
     train, test = images.pairs(options.data.resolve(), folder / "data")
     train, test = named(train, folder / "train"), named(test, folder / "test")
     begun = time.monotonic()
     method.train(images, train, folder, minutes=key["minutes"], seed=key["seed"])
     minutes = (time.monotonic() - begun) / 60
     results = method.predict(images, [pair["image"] for pair in test], folder)
-    scores = rounded(images.score(results, [pair["label"] for pair in test]))
+    truths = [pair["label"] for pair in test]
+    scores = rounded(images.score(results, truths))
     facts = {"took": round(minutes, 2), "date": date.today().isoformat(), **method.facts(folder)}
+    if images.result == "instances" and MATCHING.installed:
+        facts["matching"] = rounded(MATCHING.match(arrays(results), arrays(truths), folder))
     return {"scores": scores, **facts}
 
 

@@ -13,11 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from benchmarks.quality_monai import Monai
 from benchmarks.quality_sets import ImageSet, Pair
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "benchmarks" / "peers"
+NO_TRAINING = {"dims": 2, "classes": 2, "training": [], "seed": 0, "end": 0.0}
 ANY = ("instances", "mask", "probabilities")
 
 
@@ -87,6 +90,16 @@ class Peer:
     name: str
     results: Sequence[str]
 
+    @property
+    def python(self) -> Path:
+        """Of its environment."""
+        return ROOT / "build" / "peers" / self.name / "bin" / "python"
+
+    @property
+    def installed(self) -> bool:
+        """Whether `make peers` has been run."""
+        return self.python.exists()
+
     def train(
         self, images: ImageSet, pairs: Sequence[Pair], folder: Path, *, minutes: float, seed: int
     ) -> None:
@@ -105,15 +118,26 @@ class Peer:
         """What the script says of its training."""
         return dict(json.loads((folder / "facts.json").read_text("utf-8")))
 
+    def match(self, found: Sequence[Any], truths: Sequence[Any], folder: Path) -> dict[str, float]:
+        """Average precision of anybody's objects, as this tool counts it; see `MATCHING`."""
+        sides = {"f": found, "t": truths}
+        np.savez(
+            folder / "objects.npz",
+            **{f"{side}{k}": a for side, each in sides.items() for k, a in enumerate(each)},
+        )
+        self._run("match", {**NO_TRAINING, "result": "instances"}, folder)
+        return dict(json.loads((folder / "matching.json").read_text("utf-8")))
+
     def _run(self, action: str, job: Mapping[str, Any], folder: Path) -> None:
-        python = ROOT / "build" / "peers" / self.name / "bin" / "python"
-        if not python.exists():
-            raise FileNotFoundError(f"{python} is missing: `make peers` installs {self.name}")
+        if not self.installed:
+            raise FileNotFoundError(f"{self.python} is missing: `make peers` installs {self.name}")
         file = folder / f"{action}_job.json"
         file.write_text(json.dumps(job, indent=2), encoding="utf-8")
         script = SCRIPTS / f"run_{self.name}.py"
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        subprocess.run([str(python), str(script), action, str(file)], check=True, env=environment)
+        subprocess.run(
+            [str(self.python), str(script), action, str(file)], check=True, env=environment
+        )
 
 
 def result_of(image: str, folder: Path, kind: str) -> Path:
@@ -126,10 +150,12 @@ def _run(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "unet_med", *words], check=True)
 
 
+MATCHING = Peer("stardist", ["instances"])  # its average precision is an oracle for ours
+
 METHODS: dict[str, Method] = {
     "unet-med": UnetMed(),
     "monai": Monai(),
     "nnunet": Peer("nnunet", ANY),
-    "stardist": Peer("stardist", ["instances"]),
+    "stardist": MATCHING,
     "cellpose": Peer("cellpose", ["instances"]),
 }

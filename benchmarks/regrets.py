@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,7 +93,7 @@ def values(name: str) -> dict[str, list[str]]:
 def measure(key: Row, options: argparse.Namespace) -> Row:
     """Score of a value; post-processing is tried on the plan's own network."""
     images, value = SETS[key["set"]], key["value"]
-    base = options.output / f"{key['set']}-{key['minutes']:g}-{key['seed']}"
+    base = (options.output / f"{key['set']}-{key['minutes']:g}-{key['seed']}").resolve()
     pairs = named(images.pairs(options.data.resolve(), base / "data")[0], base / "pairs")
     held = pairs[FOLD - 1 :: FOLD]
     learned = [pair for pair in pairs if pair not in held]
@@ -108,7 +109,8 @@ def trained(folder: Path, pairs: Sequence[Pair], value: str, images: ImageSet, k
     """Train, unless it is done; the minutes that it took."""
     done = folder / "took.json"
     if not done.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+        folder.mkdir(parents=True)
         method = UnetMed(_options(folder, pairs, value, images))
         begun = time.monotonic()
         method.train(images, pairs, folder, minutes=key["minutes"], seed=key["seed"])

@@ -26,7 +26,12 @@ import json, sys
 action, file = sys.argv[1:]
 job = json.load(open(file))
 folder = file.rsplit("/", 1)[0]
-if action == "train":
+if action == "match":
+    import numpy
+    arrays = numpy.load(folder + "/objects.npz")
+    found = {name: int(arrays[name].max()) for name in arrays}
+    json.dump(found, open(folder + "/matching.json", "w"))
+elif action == "train":
     json.dump({"steps": len(job["training"])}, open(folder + "/facts.json", "w"))
 else:
     answers = [job["training"][0]["label"]] * len(job["images"])
@@ -70,6 +75,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copying:
     for module in (quality, quality_page):
         monkeypatch.setattr(module, "SETS", sets)
         monkeypatch.setattr(module, "METHODS", {"unet-med": tool})
+    monkeypatch.setattr(quality_methods, "ROOT", tmp_path)  # where no peer is installed
     monkeypatch.setattr(quality, "ROWS", tmp_path / "rows.jsonl")
     monkeypatch.setattr(quality, "PAGE", tmp_path / "page.md")
     marks = "<!-- quality: begin -->old<!-- quality: end -->"
@@ -141,6 +147,7 @@ def test_a_peer_is_a_script_that_reads_a_job(
     assert peer.facts(tmp_path) == {"steps": 1}
     results = peer.predict(SQUARES, ["a.tif", "b.tif"], tmp_path)
     assert quality_sets._instance_scores(results, [pairs[0]["label"]] * 2)["AP75"] == 1
+    assert peer.match([LABEL, LABEL * 2], [LABEL * 3], tmp_path) == {"f0": 2, "f1": 4, "t0": 6}
 
 
 def test_scores_of_classes_are_means_over_volumes_and_classes(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run(train: Callable[[Job], None], predict: Callable[[Job], None]) -> None:
-    """The command line of a script: `train JOB` or `predict JOB`."""
+def run(**actions: Callable[[Job], None]) -> None:
+    """The command line of a script: an action and the file of its job."""
     action, file = sys.argv[1:]
-    {"train": train, "predict": predict}[action](Job(file))
+    actions[action](Job(file))

@@ -84,4 +84,4 @@ def planes(volumes: list[Array]) -> list[Array]:
 
 
 if __name__ == "__main__":
-    run(train, predict)
+    run(train=train, predict=predict)

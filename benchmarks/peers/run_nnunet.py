@@ -219,4 +219,4 @@ def instances(classes: Array) -> Array:
 
 
 if __name__ == "__main__":
-    run(train, predict)
+    run(train=train, predict=predict)
