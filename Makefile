@@ -3,7 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 FUZZ := -timeout=300 -rss_limit_mb=3000
 
-.PHONY: demo test ci containers bench conformance fuzz install lint docs napari mlflow clean
+PEERS := nnunet stardist cellpose
+
+.PHONY: demo test ci containers bench peers conformance fuzz install lint docs napari mlflow clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -26,6 +28,15 @@ $(VENV)-clinic/installed: Makefile
 ## speed against peers and limits on this machine, written into docs/reference/benchmarks.md
 bench: $(VENV)/benched
 	OMP_NUM_THREADS=1 PYTHONUTF8=1 $(BIN)/python -m benchmarks
+
+## the tools that `python -m benchmarks.quality --method NAME` compares with, in build/peers (3 GB)
+peers: $(PEERS:%=build/peers/%/installed)
+
+build/peers/%/installed: benchmarks/peers/%.txt
+	test -d build/peers/$* || $(PYTHON) -m venv build/peers/$*
+	build/peers/$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	build/peers/$*/bin/python -m pip install --quiet --requirement $<
+	touch $@
 
 ## read the test files of other projects in DATA, and have Bio-Formats read ours
 DATA ?= ../shared/data

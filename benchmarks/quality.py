@@ -8,95 +8,65 @@
 Minutes are those of the clock, from the command to the finished bundle: leave the machine alone.
 Each finished training is a line of `benchmarks/quality.jsonl`, and is not done again: the whole
 takes some ten hours and goes on where it stopped. `docs/explanation/how-good.md` is made of it.
-Nothing is chosen by these scores: what the plan decides was chosen inside the training sets.
+Peers beside MONAI want `make peers` first. Nothing is chosen by these scores: what the plan
+decides was chosen inside the training sets.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import shutil
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
-from benchmarks.quality_methods import METHODS
-from benchmarks.quality_sets import SETS, named
+from benchmarks.quality_methods import MATCHING, METHODS
+from benchmarks.quality_page import table
+from benchmarks.quality_sets import SETS, arrays, named
+from benchmarks.rows import Row, complete, read, rounded, write_section
 
 ROWS = Path(__file__).with_suffix(".jsonl")
 PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
-BEGIN, END = "<!-- quality: begin -->", "<!-- quality: end -->"
-
-Row = dict[str, Any]
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run what is missing, and write the page."""
     options = _parser().parse_args(words)
-    for name in [] if options.page else options.sets or SETS:
-        for seed in options.seeds:
-            key = {"set": name, "method": options.method, "minutes": options.minutes}
-            key |= {"seed": seed, "threads": options.threads}
-            if not any(key.items() <= row.items() for row in rows()):
-                row = {**key, **measure(name, options, seed)}
-                with ROWS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(json.dumps(row), flush=True)
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    parts = [before, BEGIN, "\n\n", table(rows()), "\n\n", END, rest.split(END)[1]]
-    PAGE.write_text("".join(parts), encoding="utf-8")
+    if not options.page:
+        complete(ROWS, _keys(options), lambda key: measure(key, options))
+    write_section(PAGE, "quality", table(read(ROWS)))
 
 
-def measure(name: str, options: argparse.Namespace, seed: int) -> Row:
+def measure(key: Row, options: argparse.Namespace) -> Row:
     """One training of a set, and the scores of its test images."""
-    images = SETS[name]
-    folder = options.output / f"{name}-{options.method}-{options.minutes:g}-{seed}"
+    images, method = SETS[key["set"]], METHODS[key["method"]]
+    name = f"{key['set']}-{key['method']}-{key['minutes']:g}-{key['seed']}"
+    folder = (options.output / name).resolve()
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
     train, test = images.pairs(options.data.resolve(), folder / "data")
     train, test = named(train, folder / "train"), named(test, folder / "test")
-    method = METHODS[options.method]
     begun = time.monotonic()
-    method.train(images, train, folder, minutes=options.minutes, seed=seed)
+    method.train(images, train, folder, minutes=key["minutes"], seed=key["seed"])
     minutes = (time.monotonic() - begun) / 60
     results = method.predict(images, [pair["image"] for pair in test], folder)
-    scores = images.score(results, [pair["label"] for pair in test])
-    rounded = {key: round(float(value), 4) for key, value in scores.items()}
+    truths = [pair["label"] for pair in test]
+    scores = rounded(images.score(results, truths))
     facts = {"took": round(minutes, 2), "date": date.today().isoformat(), **method.facts(folder)}
-    return {"scores": rounded, **facts}
+    if images.result == "instances" and MATCHING.installed:
+        facts["matching"] = rounded(MATCHING.match(arrays(results), arrays(truths), folder))
+    return {"scores": scores, **facts}
 
 
-def rows() -> list[Row]:
-    """All trainings that are done."""
-    if not ROWS.is_file():
-        return []
-    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines() if line]
-
-
-def table(found: Sequence[Row]) -> str:
-    """Markdown: a row for each set, method and budget, means over the seeds."""
-    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for row in found:
-        groups[row["set"], row["method"], row["minutes"], row["threads"]].append(row)
-    lines = ["| data | method | minutes | threads | seeds | scores |", "|---|---|---|---|---|---|"]
-    for name in SETS:
-        for key in sorted(group for group in groups if group[0] == name):
-            runs = groups[key]
-            seeds = ", ".join(str(row["seed"]) for row in runs)
-            scores = ", ".join(_words([row["scores"] for row in runs]))
-            lines.append(f"| {key[0]} | {key[1]} | {key[2]:g} | {key[3]} | {seeds} | {scores} |")
-    return "\n".join(lines)
-
-
-def _words(scores: Sequence[Mapping[str, float]]) -> Iterator[str]:
-    """Mean of each score, with the deviation of the seeds where there are several."""
-    for name in scores[0]:
-        values = [score[name] for score in scores]
-        spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-        yield f"{name} {mean(values):.3f}{spread}"
+def _keys(options: argparse.Namespace) -> Iterator[Row]:
+    """What is asked for, of the sets that the method can answer."""
+    for name in options.sets or SETS:
+        if SETS[name].result in METHODS[options.method].results:
+            for seed in options.seeds:
+                key = {"set": name, "method": options.method, "minutes": options.minutes}
+                yield {**key, "seed": seed, "threads": options.threads}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -38,6 +38,8 @@ RATE = 2e-3
 class Monai:
     """Train and predict with MONAI alone; this package reads the files."""
 
+    results = ("instances", "mask", "probabilities")
+
     def train(
         self, images: ImageSet, pairs: Sequence[Pair], folder: Path, *, minutes: float, seed: int
     ) -> None:

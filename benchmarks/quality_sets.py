@@ -99,7 +99,7 @@ def _cells_3d(data: Path, folder: Path) -> tuple[list[Pair], list[Pair]]:
 
 def _instance_scores(results: Sequence[Path], truths: Sequence[str]) -> Scores:
     """AP at overlaps of 0.5 and 0.75, pooled over images, and SEG."""
-    found, right = _arrays(results), _arrays(truths)
+    found, right = arrays(results), arrays(truths)
     scores = {f"AP{100 * t:.0f}": average_precision(found, right, t) for t in (0.5, 0.75)}
     return {**scores, "SEG": seg(found, right)}
 
@@ -107,14 +107,14 @@ def _instance_scores(results: Sequence[Path], truths: Sequence[str]) -> Scores:
 def _membrane_scores(results: Sequence[Path], truths: Sequence[str]) -> Scores:
     """V_Rand and V_Info of the probabilities, means over slices."""
     inside = np.stack([np.asarray(load_image(path))[1] for path in results])  # (S, X, Y)
-    v_rand, v_info = v_scores(inside, np.stack(_arrays(truths)) > 0)
+    v_rand, v_info = v_scores(inside, np.stack(arrays(truths)) > 0)
     return {"V_Rand": v_rand, "V_Info": v_info}
 
 
 def _dice(results: Sequence[Path], truths: Sequence[str]) -> Scores:
     """Dice, the mean over volumes and both classes."""
     values = []
-    for found, truth in zip(_arrays(results), _arrays(truths), strict=True):
+    for found, truth in zip(arrays(results), arrays(truths), strict=True):
         for value in (1, 2):
             a, b = found == value, truth == value
             values.append(2 * (a & b).sum() / (a.sum() + b.sum()))
@@ -129,6 +129,11 @@ SETS = {
     "hippocampus": ImageSet(_hippocampus, "mask", _dice, dims=3, classes=3),
     "cells3d": ImageSet(_cells_3d, "instances", _instance_scores, dims=3),
 }
+
+
+def arrays(files: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+    """Labels of files, `(X, Y[, Z])`, whatever the format."""
+    return [np.asarray(load_label(str(file))).squeeze() for file in files]
 
 
 def named(pairs: Sequence[Pair], folder: Path) -> list[Pair]:
@@ -163,7 +168,3 @@ def _write(folder: Path, name: str, image: np.ndarray[Any, Any], label: Any) -> 
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(file, array, compression="zlib")
     return pair
-
-
-def _arrays(files: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
-    return [np.asarray(load_label(str(file))).squeeze() for file in files]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,38 @@ import numpy as np
 import pytest
 import tifffile
 
-from benchmarks import quality, quality_sets
+from benchmarks import quality, quality_methods, quality_page, quality_sets, regrets, seams
+from benchmarks.quality_methods import Peer
 from benchmarks.quality_sets import ImageSet, Pair
+from benchmarks.rows import read
 
 LABEL = np.zeros((40, 40), np.uint16)
 LABEL[5:15, 5:15], LABEL[20:32, 20:30] = 1, 2
+KEY = {"set": "nuclei", "minutes": 10.0, "threads": 2}
+
+SCRIPT = """
+import json, sys
+action, file = sys.argv[1:]
+job = json.load(open(file))
+folder = file.rsplit("/", 1)[0]
+if action == "match":
+    import numpy
+    arrays = numpy.load(folder + "/objects.npz")
+    found = {name: int(arrays[name].max()) for name in arrays}
+    json.dump(found, open(folder + "/matching.json", "w"))
+elif action == "train":
+    json.dump({"steps": len(job["training"])}, open(folder + "/facts.json", "w"))
+else:
+    answers = [job["training"][0]["label"]] * len(job["images"])
+    json.dump(answers, open(folder + "/results.json", "w"))
+"""
 
 
 class Copying:
     """A tool whose answers are the labels that it was trained on."""
 
     trained = 0
+    results = ("instances",)
 
     def train(self, images: ImageSet, pairs: Sequence[Pair], folder: Path, **budget: Any) -> None:
         self.trained += 1
@@ -42,15 +64,22 @@ def a_pair(data: Path, folder: Path) -> tuple[list[Pair], list[Pair]]:
     return pairs, pairs
 
 
+SQUARES = ImageSet(a_pair, "instances", quality_sets._instance_scores)
+ORGANS = ImageSet(a_pair, "mask", quality_sets._dice)
+
+
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copying:
     tool = Copying()
-    scored = ImageSet(a_pair, "instances", quality_sets._instance_scores)
-    monkeypatch.setattr(quality, "SETS", {"squares": scored})
-    monkeypatch.setattr(quality, "METHODS", {"unet-med": tool})
+    sets = {"squares": SQUARES, "organs": ORGANS}
+    for module in (quality, quality_page):
+        monkeypatch.setattr(module, "SETS", sets)
+        monkeypatch.setattr(module, "METHODS", {"unet-med": tool})
+    monkeypatch.setattr(quality_methods, "ROOT", tmp_path)  # where no peer is installed
     monkeypatch.setattr(quality, "ROWS", tmp_path / "rows.jsonl")
     monkeypatch.setattr(quality, "PAGE", tmp_path / "page.md")
-    quality.PAGE.write_text(f"above\n{quality.BEGIN}old{quality.END}\nbelow\n", encoding="utf-8")
+    marks = "<!-- quality: begin -->old<!-- quality: end -->"
+    quality.PAGE.write_text(f"above\n{marks}\nbelow\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tool
 
@@ -60,20 +89,65 @@ def test_a_perfect_answer_scores_one_and_is_not_trained_again(bench: Copying) ->
     quality.main(["--data", ".", "--seeds", "0", "1", "2"])
     assert bench.trained == 3
     rows = [json.loads(line) for line in quality.ROWS.read_text(encoding="utf-8").splitlines()]
-    assert [row["seed"] for row in rows] == [0, 1, 2]
+    assert [(row["set"], row["seed"]) for row in rows] == [("squares", k) for k in range(3)]
     assert rows[0]["scores"] == {"AP50": 1.0, "AP75": 1.0, "SEG": 1.0}
     page = quality.PAGE.read_text(encoding="utf-8")
     assert page.startswith("above\n")
     assert page.endswith("\nbelow\n")
     assert "old" not in page
-    assert "| squares | unet-med | 10 | 2 | 0, 1, 2 | AP50 1.000 ± 0.000," in page
+    assert "| squares | AP50 | 10, 2 cores | 1.000 ± 0.000 |  |" in page
 
 
-def test_means_and_deviations_are_those_of_the_seeds() -> None:
-    key = {"set": "nuclei", "method": "unet-med", "minutes": 10.0, "threads": 2}
-    rows = [{**key, "seed": k, "scores": {"AP50": v}} for k, v in enumerate((0.7, 0.8, 0.9))]
-    line = quality.table(rows).splitlines()[-1]
-    assert line == "| nuclei | unet-med | 10 | 2 | 0, 1, 2 | AP50 0.800 ± 0.100 |"
+def test_methods_stand_side_by_side_and_the_best_is_bold() -> None:
+    ours = [
+        {**KEY, "method": "unet-med", "seed": k, "scores": {"AP50": v, "AP75": 0.5}}
+        for k, v in enumerate((0.7, 0.8, 0.9))
+    ]
+    other = {**KEY, "method": "stardist", "seed": 0, "scores": {"AP50": 0.25, "AP75": 0.625}}
+    later = {**ours[0], "minutes": 60.0, "threads": 1}
+    lines = quality_page.table([later, other, *ours]).splitlines()
+    published = [quality_page.PUBLISHED["nuclei", name] for name in ("AP50", "AP75")]
+    assert lines[0] == "| data | score | minutes | unet-med | stardist | converged, as published |"
+    assert lines[2:] == [
+        f"| nuclei | AP50 | 10, 2 cores | **0.800 ± 0.100** | 0.250 | {published[0]} |",
+        f"| nuclei | AP75 | 10, 2 cores | 0.500 ± 0.000 | **0.625** | {published[1]} |",
+        f"| nuclei | AP50 | 60, 1 core | 0.700 |  | {published[0]} |",
+        f"| nuclei | AP75 | 60, 1 core | 0.500 |  | {published[1]} |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "table"),
+    [
+        (quality.ROWS, quality_page.table),
+        (regrets.ROWS, regrets.table),
+        (seams.ROWS, seams.table),
+    ],
+)
+def test_the_page_of_this_repository_is_made_of_its_rows(rows: Path, table: Any) -> None:
+    assert f"\n\n{table(read(rows))}\n\n" in quality.PAGE.read_text(encoding="utf-8")
+
+
+def test_a_peer_is_a_script_that_reads_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality_methods, "ROOT", tmp_path)
+    monkeypatch.setattr(quality_methods, "SCRIPTS", tmp_path)
+    peer = Peer("toy", ["instances"])
+    pairs, _ = a_pair(tmp_path, tmp_path)
+    with pytest.raises(FileNotFoundError, match="make peers"):
+        peer.train(SQUARES, pairs, tmp_path, minutes=1, seed=0)
+    (tmp_path / "run_toy.py").write_text(SCRIPT, encoding="utf-8")
+    python = tmp_path / "build" / "peers" / "toy" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    peer.train(SQUARES, pairs, tmp_path, minutes=1, seed=3)
+    job = json.loads((tmp_path / "train_job.json").read_text(encoding="utf-8"))
+    assert (job["dims"], job["classes"], job["result"], job["seed"]) == (2, 2, "instances", 3)
+    assert peer.facts(tmp_path) == {"steps": 1}
+    results = peer.predict(SQUARES, ["a.tif", "b.tif"], tmp_path)
+    assert quality_sets._instance_scores(results, [pairs[0]["label"]] * 2)["AP75"] == 1
+    assert peer.match([LABEL, LABEL * 2], [LABEL * 3], tmp_path) == {"f0": 2, "f1": 4, "t0": 6}
 
 
 def test_scores_of_classes_are_means_over_volumes_and_classes(tmp_path: Path) -> None:
