@@ -53,6 +53,7 @@ lint: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32
 	$(BIN)/lint-imports
 	$(BIN)/codespell unet_med docs workflows benchmarks README.md CONTRIBUTING.md CHANGELOG.md
 

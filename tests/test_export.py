@@ -21,6 +21,7 @@ from unet_med import bundle
 from unet_med.cli import main
 from unet_med.export import export_bioimageio, export_onnx, load_trained
 from unet_med.export import onnx as onnx_door
+from unet_med.export.graphs import Graph
 from unet_med.export.wrapper import MirrorPadded
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tiling import tiling_of
@@ -95,15 +96,14 @@ def test_onnx_that_computes_something_else_is_not_left(
     nothing = nn.Conv2d(1, 1, 1)
     export = onnx_door._export
 
-    def another(module: nn.Module, image: Tensor, path: Path, **how: Any) -> None:
-        export(nn.Sequential(module, nn.ReLU()), image, path, **how)
+    def another(graph: Graph, path: Path, **how: Any) -> None:
+        export(Graph(nn.Sequential(graph.module, nn.ReLU()), graph.cases), path, **how)
 
     monkeypatch.setattr(onnx_door, "_export", another)
     path = tmp_path / "x.onnx"
+    graph = Graph(nothing, [(torch.randn(2, 1, 8, 8),)])
     with pytest.raises(ValueError, match="onnxruntime differs from torch by"):
-        onnx_door.write_onnx(
-            nothing, [torch.randn(1, 1, 8, 8)], path, stride=1, offset=0, output="y"
-        )
+        onnx_door.write_onnx(graph, path, stride=1, smallest=1, card={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -240,7 +240,8 @@ def test_the_rule_of_objects_is_left_behind(tmp_path: Path) -> None:
 
 def test_what_is_left_behind_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = untrained(tmp_path / "bundle", ["modern"], features=[2, 4])
-    assert main(["export", str(folder), "--format", "torchscript"]) == 0
+    command = ["export", str(folder), "--format", "torchscript", "--statistics", "training"]
+    assert main(command) == 0
     assert (
         "note      The exported network uses the batch-normalisation statistics recorded in "
         "training, where the bundle takes those of each image and looks at the image once, where "

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
+from unet_med.devices import weighs_batches
 from unet_med.weights import border_weight_map, class_weight_map
 from unet_med.weights.device import border_terms
 
@@ -194,7 +195,7 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
     def _border(self, instances: Tensor) -> Tensor:
         """The border terms `(B, 1, *T)`, on a GPU of all items at once."""
         options = self.w0, self.sigma, self.spacing
-        if instances.is_cuda:
+        if weighs_batches(instances.device):
             return border_terms(instances[:, 0], *options).unsqueeze(1)
         return torch.stack([border_weight_map(item, *options) for item in instances])
 

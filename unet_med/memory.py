@@ -35,26 +35,22 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def free_memory(error: BaseException) -> None:
     """Drop the tensors that the frames of a caught exception hold, and give spare blocks back."""
-    import torch
+    from unet_med.devices import empty_caches
 
     traceback.clear_frames(error.__traceback__)
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)  # glibc keeps what was freed, the more so after `KeepMemory`
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    empty_caches()
 
 
 def free_bytes(device: torch.device) -> int:
     """Memory that tensors on a device can still take."""
-    if device.type != "cuda":
-        return available_bytes()
-    import torch
+    from unet_med import devices
 
-    free, _ = torch.cuda.mem_get_info(device)
-    # what torch holds and does not use is free, too
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = devices.free_bytes(device)
+    return available_bytes() if free is None else free
 
 
 def available_bytes() -> int:
@@ -63,11 +59,30 @@ def available_bytes() -> int:
 
 
 def _free_on_machine() -> int:
-    """Free and reclaimable memory on Linux; elsewhere all memory of the machine."""
+    """Free and reclaimable memory; on a Mac all memory of the machine."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
+        return _memory()
+
+
+if sys.platform == "win32":
+
+    def _memory() -> int:
+        """Free memory, of `GlobalMemoryStatusEx`: a structure of two and seven numbers."""
+        kinds = [("length", ctypes.c_uint32), ("load", ctypes.c_uint32)]
+        names = ("all", "free", "all_paged", "free_paged", "virtual", "free_virtual", "extended")
+        fields = [*kinds, *((name, ctypes.c_uint64) for name in names)]
+        status = type("Status", (ctypes.Structure,), {"_fields_": fields})()
+        status.length = ctypes.sizeof(status)
+        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        return int(status.free)
+
+else:
+
+    def _memory() -> int:
+        """All memory of the machine."""
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -86,15 +101,17 @@ def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
 
 def _free_in_process() -> Iterator[int]:
     """What `ulimit -v` leaves."""
-    try:
-        import resource
+    if sys.platform == "win32":
+        return
+    import resource
 
+    try:
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         used = (
             int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
             * resource.getpagesize()
         )
-    except (ImportError, OSError):
+    except OSError:
         return
     if limit != resource.RLIM_INFINITY:
         yield limit - used

@@ -31,6 +31,7 @@ import unet_med
 from unet_med import bundle
 from unet_med.data import AutoReader
 from unet_med.data.atomic import atomic_write
+from unet_med.devices import choose, seen
 from unet_med.errors import user_error
 from unet_med.transforms import SelectSliced, compose
 
@@ -57,8 +58,7 @@ def parser(
     options.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
     options.add_argument("--only", nargs="+", metavar="NAME", choices=list(names))
     options.add_argument("--features", type=int, nargs="+", default=FEATURES, help="channels")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    options.add_argument("--device", choices=["cpu", "cuda"], default=device)
+    options.add_argument("--device", default=str(choose().device))
     options.add_argument("--num-workers", type=int, default=None, help="that load the tiles")
     return options
 
@@ -267,7 +267,7 @@ def jobs(
 
 def provenance() -> str:
     """One line: date, machine, versions, command."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    gpu = "; ".join(seen()) or "no GPU"
     packages = [f"{p.__name__} {p.__version__}" for p in (unet_med, monai, torch, np)]
     machine = f"{os.cpu_count()} cores ({platform.machine()}), {gpu}"
     command = " ".join(["python", *sys.argv])

@@ -20,13 +20,14 @@ from unet_med.bundle.literals import is_literal
 
 READ_BY_PREDICT = ("inference.json", "metadata.json")
 _EARLIER = {  # named by bundles of earlier versions
+    "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
     "ignite.handlers.ProgressBar",
     "monai.data.Dataset",
     "monai.engines.SupervisedEvaluator",
     "monai.handlers.CheckpointLoader",
     "monai.transforms.Compose",
 }
-_DEVICE = re.compile(r"\$torch\.device\('(cpu|cuda(:\d+)?)'\)\Z")  # where a training ran
+_DEVICE = re.compile(r"\$torch\.device\('[a-z]+(:\d+)?'\)\Z")  # where a training ran
 _SHOWN = 5
 
 

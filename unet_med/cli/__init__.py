@@ -24,6 +24,10 @@ from unet_med.data.protection import budget
 from unet_med.errors import one_line, user_error
 
 REPEAT_SECONDS = 1.0  # see `_terminable`
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+REMINDING: tuple[signal.Signals, ...] = ()
+if sys.platform != "win32":
+    REMINDING = (signal.SIGALRM,)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,9 +80,9 @@ def _terminable() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped_by
-        if number != signal.SIGALRM:
+        if number in STOPPING:
             stopped_by = signal.Signals(number)
-            signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
+            _remind(REPEAT_SECONDS)
         elif _is_stopping(sys.exc_info()[1]):
             return
         raise KeyboardInterrupt("stopped", 128 + stopped_by)
@@ -86,14 +90,19 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in (*STOPPING, *REMINDING)}
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _remind(0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _remind(seconds: float) -> None:
+    """Send the alarm every so many seconds, or no more; Windows has none."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
 
 def _is_stopping(error: BaseException | None) -> bool:

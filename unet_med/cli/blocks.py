@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unet_med.cli.device import choose_device
 from unet_med.cli.options import choice_of
 from unet_med.cli.saying import result, say
 from unet_med.cli.shard import shard_of
+from unet_med.devices import HOST, choose, choose_device, count
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
 from unet_med.volumes.grid import choose_layout, choose_tile
@@ -72,7 +72,7 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
         tile=args.tile,
         outputs=outputs,
         settings=settings,
-        device=choose_device(args.device),
+        device=str(choose_device(args.device)),
         threads=args.threads or 1,
         trust=args.trust,
         progress=True,
@@ -97,7 +97,7 @@ def _check_sides(job: BlockJob, block: Sequence[int] | None, tile: int | None) -
 
 def _check_machine(job: BlockJob, device: str | None, threads: int | None) -> None:
     """Refuse a device or a number of threads on which the last digits would differ."""
-    kind = device and choose_device(device).split(":")[0]
+    kind = device and choose(device).device.type
     if kind and kind != job.device:
         raise _otherwise(job, "device", kind, job.device)
     if threads and threads != job.threads:
@@ -113,10 +113,8 @@ def _otherwise(job: BlockJob, name: str, asked: str, planned: str) -> ValueError
 
 def _all_workers(job: BlockJob) -> int:
     """One process a core, as far as its threads go round, or one a GPU."""
-    if job.device == "cuda":
-        import torch
-
-        return torch.cuda.device_count()
+    if job.device != HOST.type:
+        return count(job.device)
     cores = (os.cpu_count() or 1) // job.threads
     return max(1, min(cores, len(job.blocks)))
 

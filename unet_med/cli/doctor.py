@@ -38,16 +38,12 @@ def _machine() -> Iterator[str]:
     import torch
 
     from unet_med.data.protection import byte_budget
+    from unet_med.devices import built_for, choose, seen
     from unet_med.memory import available_bytes
 
-    for k in range(torch.cuda.device_count()):
-        gpu = torch.cuda.get_device_properties(k)
-        yield f"cuda:{k}    {gpu.name}, {gpu.total_memory / 1e9:.1f} GB"
-    if not torch.cuda.is_available():
-        built = (
-            f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
-        )
-        yield f"device    cpu ({built}, no CUDA device is seen)"
+    yield from seen()
+    choice = choose()
+    yield f"device    {choice.device}: {choice.reason} ({built_for()})"
     yield f"threads   {torch.get_num_threads()} of {os.cpu_count()} cores"
     free, most = (size / 1e9 for size in (available_bytes(), byte_budget()))
     yield f"memory    {free:.1f} GB free; images up to {most:.1f} GB"

@@ -1,4 +1,4 @@
-"""`unet-med export`: a trained bundle as TorchScript, ONNX or a BioImage Model Zoo package."""
+"""`unet-med export`: a trained bundle as PT2, ONNX, TorchScript or a BioImage Model Zoo package."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from unet_med import export
 def run(args: argparse.Namespace) -> None:
     """Write the file, and say what it does not do as the bundle does."""
     writers = {
+        "pt2": export.export_pt2,
         "torchscript": export.export_torchscript,
         "onnx": export.export_onnx,
         "bioimageio": export.export_bioimageio,
     }
-    left_behind = export.load_trained(args.bundle, trust=args.trust).left_behind()
-    path = writers[args.format](args.bundle, args.output, trust=args.trust)
+    trained = export.load_trained(args.bundle, trust=args.trust)
+    by_image = export.by_image(trained, args.statistics)
+    path = writers[args.format](
+        args.bundle, args.output, trust=args.trust, statistics=args.statistics
+    )
     print(f"written   {path}")
-    if left_behind:
+    if by_image:
+        print(f"written   {export.beside(path, 'statistics')}")
+    if left_behind := trained.left_behind(by_image=by_image):
         print(f"note      {left_behind}")

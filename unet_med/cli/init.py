@@ -26,11 +26,11 @@ def run(args: argparse.Namespace) -> None:
 def _lay_planned(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     """Plan and lay the bundle; the ids that a run of it needs."""
     from unet_med.cli import overrides
-    from unet_med.cli.device import choose_device
     from unet_med.cli.planned import plan_for
+    from unet_med.devices import choose_device
     from unet_med.planning import DataFolder, describe, lay_bundle
 
-    plan = plan_for(args, overrides.find(args), choose_device(args.device))
+    plan = plan_for(args, overrides.find(args), str(choose_device(args.device)))
     print(describe(plan))
     lay_bundle(plan, folder)
     settings = DataFolder.of(args.images, args.labels).settings(plan.data.images, plan.data.labels)

@@ -29,7 +29,7 @@ def fraction(text: str) -> float:
 _FLAG: dict[str, Any] = {"action": "store_true"}
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _DEVICE = option(
-    "--device", "cpu, cuda or cuda:N (cuda where there is one, else cpu)", resumed="new"
+    "--device", "cpu, cuda, cuda:N, mps or xpu (the best that torch sees)", resumed="new"
 )
 _MAX_BYTES = option(
     "--max-bytes",
@@ -474,12 +474,18 @@ COMMANDS = (
             option("bundle", "folder that `unet-med train` made"),
             option(
                 "--format",
-                "torchscript: MONAI Deploy and Java readers; onnx: any runtime; bioimageio: a "
-                "package of the BioImage Model Zoo",
+                "pt2: torch alone; onnx: any runtime; bioimageio: a package of "
+                "the BioImage Model Zoo; torchscript: MONAI Deploy and Java readers",
                 required=True,
-                choices=("torchscript", "onnx", "bioimageio"),
+                choices=("pt2", "onnx", "bioimageio", "torchscript"),
             ),
             option("--output", "file to write (models/model.* of the bundle)"),
+            option(
+                "--statistics",
+                "of batch normalisation: of each image, which pt2 and onnx alone can hold, or "
+                "those recorded in training (as the bundle has it)",
+                choices=("image", "training"),
+            ),
             _TRUST,
         ),
     ),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from unet_med import bundle
 from unet_med.bundle.trust import require_trust
-from unet_med.cli.device import choose_device
 from unet_med.cli.extras import require
 from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
@@ -20,6 +19,7 @@ from unet_med.cli.shard import images_of, shard_of
 from unet_med.data.cases import Files, as_template, files_of, result_name, same_name
 from unet_med.data.datalist import look_for_images
 from unet_med.data.formats import NIFTI, OME_ZARR, PICTURE, TIFF, format_of, stem
+from unet_med.devices import choose_device
 
 SHOWN = 10  # images in the line that does the same with MONAI
 BYTES_A_PIXEL = 32  # of a whole image: as read, standardised, logits, probabilities, labels

@@ -11,10 +11,10 @@ from typing import Any
 
 from unet_med import bundle
 from unet_med.cli import overrides, resuming
-from unet_med.cli.device import choose_device
 from unet_med.cli.output import check_folder
 from unet_med.cli.planned import plan_for
 from unet_med.cli.saying import result, say
+from unet_med.devices import choose_device
 from unet_med.planning import DataFolder, Plan, describe, lay_bundle
 from unet_med.planning.words import explain
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
             "\"['configs/train.json','configs/multi_gpu_train.json']\"` (how-to/several-gpus.md)"
         )
     files = overrides.find(args)
-    device = choose_device(args.device)
+    device = str(choose_device(args.device))
     output = _output(args)
     place = DataFolder.of(args.images, args.labels)
     settings = {"device": f"$torch.device('{device}')"}

@@ -10,9 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-if sys.platform != "win32":
-    import fcntl
-
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -59,6 +56,8 @@ def _lock(folder: Path) -> int | None:
     """Make the folder or take it over from a dead process; None: a living process has it."""
     if sys.platform == "win32":
         return None
+    import fcntl
+
     with suppress(FileExistsError):  # `Path.mkdir(exist_ok=True)` fails if it goes meanwhile
         os.mkdir(folder)
     lock = None

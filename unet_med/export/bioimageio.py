@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from unet_med.data import SyntheticCells
+from unet_med.export.card import card_of
+from unet_med.export.graphs import Graph
 from unet_med.export.onnx import write_onnx
-from unet_med.export.trained import TrainedBundle, load_trained
+from unet_med.export.trained import TrainedBundle, load_trained, refuse_statistics
 from unet_med.export.wrapper import MirrorPadded
 
 LICENCE = "Apache-2.0"  # of the bundle
@@ -30,6 +32,7 @@ def export_bioimageio(
     path: str | os.PathLike[str] | None = None,
     *,
     trust: bool = False,
+    statistics: str | None = None,
 ) -> Path:
     """Write a trained bundle as a package of the BioImage Model Zoo, format 0.5.
 
@@ -41,14 +44,15 @@ def export_bioimageio(
         bundle: folder of a trained bundle.
         path: zip file to write; None: `models/model.bioimageio.zip` of the bundle.
         trust: run also what unet-med's own bundle does not name.
+        statistics: of batch normalisation: `"training"`, or None as the bundle has it.
 
     Returns:
         The file: TorchScript and ONNX weights, test tensors, cover picture, documentation.
 
     Raises:
         ImportError: bioimageio.spec is not installed.
-        ValueError: it is no trained bundle, it clips several channels, or the package does not
-            pass the format's checks.
+        ValueError: it is no trained bundle, its statistics are those of each image, it clips
+            several channels, or the package does not pass the format's checks.
     """
     try:
         from bioimageio.spec import save_bioimageio_package
@@ -57,6 +61,7 @@ def export_bioimageio(
             "a BioImage Model Zoo package needs bioimageio.spec: pip install 'unet-med[export]'"
         ) from None
     trained = load_trained(bundle, trust=trust)
+    refuse_statistics(trained, statistics, "BioImage Model Zoo")
     _scale(trained)  # what a package cannot say is refused before work begins
     path = trained.folder / "models" / "model.bioimageio.zip" if path is None else Path(path)
     with tempfile.TemporaryDirectory() as scratch:
@@ -93,13 +98,17 @@ def write_parts(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Java readers know nothing newer
         torch.jit.script(model).save(str(folder / "model.ts"))
+    smaller = (torch.randn_like(standard)[..., : side - k * model.stride] for k in (1, 2))
     write_onnx(
-        model,
-        [standard, *(torch.randn_like(standard)[..., : side - k * model.stride] for k in (1, 2))],
+        Graph(model, [(image,) for image in (standard, *smaller)], outputs=("probabilities",)),
         folder / "model.onnx",
         stride=model.stride,
-        offset=0,
-        output="probabilities",
+        smallest=model.stride,
+        card=card_of(trained, by_image=False)
+        | {
+            "image": "standardised (B, C, [Z,] Y, X)",
+            "sides": {"smallest": model.stride, "step": model.stride, "lost_per_side": 0},
+        },
     )
     _write_cover(folder / "cover.png", image[0, 0], output[0, 1])
     (folder / "README.md").write_text(_documentation(trained, model), encoding="utf-8")

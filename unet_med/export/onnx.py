@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unet_med.data.atomic import atomic_write
-from unet_med.export.trained import load_trained
-
-TOLERANCE = 1e-4  # of the largest logit, between torch and onnxruntime
+from unet_med.export.card import CARD, card_of
+from unet_med.export.graphs import TOLERANCE, Graph, Sides, beside, disagreement, graphs_of
+from unet_med.export.trained import by_image, load_trained
 
 
 def export_onnx(
@@ -23,6 +25,7 @@ def export_onnx(
     path: str | os.PathLike[str] | None = None,
     *,
     trust: bool = False,
+    statistics: str | None = None,
 ) -> Path:
     """Write the network of a trained bundle, and compare it with torch in onnxruntime.
 
@@ -30,10 +33,12 @@ def export_onnx(
         bundle: folder of a trained bundle.
         path: file to write; None: `models/model.onnx` of the bundle.
         trust: run also what unet-med's own bundle does not name.
+        statistics: of batch normalisation: `"image"`, `"training"`, or None as the bundle has it.
 
     Returns:
         The file. Its input `image` `(B, C, X, Y[, Z])`, standardised, with sides that the network
-        takes, gives `logits`.
+        takes, gives `logits`. Where batch normalisation has the statistics of each image, its
+        further inputs are `mean` and `variance`, which the file `NAME.statistics.onnx` finds.
 
     Raises:
         ImportError: onnxruntime or torch's ONNX exporter is not installed.
@@ -41,31 +46,30 @@ def export_onnx(
     """
     trained = load_trained(bundle, trust=trust)
     path = trained.folder / "models" / "model.onnx" if path is None else Path(path)
-    tiling = trained.tiling
-    images = [trained.example(trained.sides(steps), seed=steps) for steps in (3, 2, 5)]
-    write_onnx(
-        trained.network,
-        images,
-        path,
-        stride=tiling.stride,
-        offset=tiling.smallest % tiling.stride,
-        output="logits",
-    )
+    own = by_image(trained, statistics)
+    card = card_of(trained, by_image=own)
+    for part, graph in graphs_of(trained, by_image=own).items():
+        write_onnx(
+            graph,
+            beside(path, part),
+            stride=trained.tiling.stride,
+            smallest=trained.tiling.smallest,
+            card=card,
+        )
     return path
 
 
 def write_onnx(
-    module: nn.Module, images: list[Tensor], path: Path, *, stride: int, offset: int, output: str
+    graph: Graph, path: Path, *, stride: Sides, smallest: Sides, card: Mapping[str, Any]
 ) -> None:
-    """Write a module as ONNX with open sides `stride * k + offset`, checked in onnxruntime.
+    """Write a graph as ONNX with open batch and sides, checked in onnxruntime.
 
     Args:
-        module: in evaluation; maps `(B, C, *S)` to `(B, K, *S')`.
-        images: inputs; the first is exported with, all are compared.
+        graph: what the file computes.
         path: file to write.
         stride: step of the sides, px.
-        offset: smallest legal remainder of the sides, px.
-        output: name of the output; the input is `image`.
+        smallest: side, px.
+        card: what the file says of itself, in its metadata.
 
     Raises:
         ImportError: onnxruntime or torch's ONNX exporter is not installed.
@@ -76,42 +80,39 @@ def write_onnx(
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ImportError:
         raise ImportError("ONNX needs more packages: pip install 'unet-med[export]'") from None
-    with atomic_write(path) as beside:
-        _export(module, images[0], beside, stride=stride, offset=offset, output=output)
+    with atomic_write(path) as unseen:
+        _export(graph, unseen, stride=stride, smallest=smallest, card=json.dumps(card))
         session = onnxruntime.InferenceSession(
-            beside.read_bytes(), providers=["CPUExecutionProvider"]
+            unseen.read_bytes(), providers=["CPUExecutionProvider"]
         )
-        for image in images:
-            _compare(module, session, image)
+        for case in graph.cases:
+            _compare(graph, session, case)
 
 
-def _export(
-    module: nn.Module, image: Tensor, path: Path, *, stride: int, offset: int, output: str
-) -> None:
-    dynamic = torch.export.Dim
-    axes: dict[int, Any] = {0: dynamic.DYNAMIC}
-    for axis in range(2, image.ndim):
-        steps = dynamic(f"k{axis}", min=1)
-        axes[axis] = stride * steps + offset if offset else stride * steps
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+def _export(graph: Graph, path: Path, *, stride: Sides, smallest: Sides, card: str) -> None:
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        torch.no_grad(),
+    ):
         warnings.simplefilter("ignore")  # of the exporter, about itself
-        torch.onnx.export(
-            module,
-            (image,),
-            str(path),
+        program = torch.onnx.export(
+            graph.module,
+            graph.cases[0],
             dynamo=True,
-            dynamic_shapes=(axes,),
-            input_names=["image"],
-            output_names=[output],
-            external_data=False,  # one file
+            dynamic_shapes=graph.open_sides(stride=stride, smallest=smallest),
+            input_names=graph.inputs,
+            output_names=graph.outputs,
         )
+    assert program is not None  # torch gives one where it is not told a file
+    program.model.metadata_props[CARD] = card
+    program.save(str(path), external_data=False)  # one file
 
 
-def _compare(module: nn.Module, session: Any, image: Tensor) -> None:
-    with torch.no_grad():
-        expected = module(image)
-    found = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
-    error = float((found - expected).abs().max() / expected.abs().max())
+def _compare(graph: Graph, session: Any, case: tuple[Tensor, ...]) -> None:
+    given = {name: tensor.numpy() for name, tensor in zip(graph.inputs, case, strict=True)}
+    found = [torch.from_numpy(output) for output in session.run(None, given)]
+    error = disagreement(found, graph.expected(case))
     if not error <= TOLERANCE:
         raise ValueError(
             f"onnxruntime differs from torch by {error:.1e} of the largest value, more than "

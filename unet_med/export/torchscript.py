@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -10,7 +11,8 @@ from pathlib import Path
 import torch
 
 from unet_med.errors import hushed
-from unet_med.export.trained import load_trained
+from unet_med.export.card import CARD, card_of
+from unet_med.export.trained import load_trained, refuse_statistics
 
 
 def export_torchscript(
@@ -18,6 +20,7 @@ def export_torchscript(
     path: str | os.PathLike[str] | None = None,
     *,
     trust: bool = False,
+    statistics: str | None = None,
 ) -> Path:
     """Write the network of a trained bundle, with the bundle's configs inside, as MONAI does.
 
@@ -25,28 +28,32 @@ def export_torchscript(
         bundle: folder of a trained bundle.
         path: file to write; None: `models/model.ts` of the bundle.
         trust: run also what unet-med's own bundle does not name.
+        statistics: of batch normalisation: `"training"`, or None as the bundle has it.
 
     Returns:
         The file. It maps standardised images `(B, C, X, Y[, Z])` to logits, as the network does.
 
     Raises:
-        ValueError: it is no trained bundle.
+        ValueError: it is no trained bundle, or its statistics are those of each image.
     """
     from monai.bundle import ckpt_export
 
     trained = load_trained(bundle, trust=trust)
+    refuse_statistics(trained, statistics, "TorchScript")
     folder = trained.folder
     path = folder / "models" / "model.ts" if path is None else Path(path)
     with tempfile.TemporaryDirectory() as aside:  # MONAI reads `.pt` alone
         weights = Path(aside) / "model.pt"
         torch.save(trained.network.state_dict(), weights)
+        card = Path(aside) / CARD
+        card.write_text(json.dumps(card_of(trained, by_image=False)), encoding="utf-8")
         with hushed("monai.bundle.scripts", logging.WARNING):
             ckpt_export(
                 net_id="network_def",
                 filepath=str(path),
                 ckpt_file=str(weights),
                 meta_file=str(folder / "configs" / "metadata.json"),
-                config_file=str(folder / "configs" / "inference.json"),
+                config_file=[str(folder / "configs" / "inference.json"), str(card)],
                 bundle_root=str(folder),
             )
     return path

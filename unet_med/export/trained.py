@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from unet_med.bundle import inference_parser
+from unet_med.export.left_out import LISTED, sentences
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.batch_statistics import batch_norms
 from unet_med.inferers.tiling import Tiling
 from unet_med.segmentation import Segmenter
-from unet_med.transforms import InstancesFromLogits, Orientd, Standardize, Standardized
-
-VIEWS = {"flips": "mirrored", "rotations": "rotated"}
+from unet_med.transforms import Standardize, Standardized
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,7 @@ class TrainedBundle:
         in_channels: channels of an image.
         inferer: how the bundle itself predicts.
         metadata: content of `metadata.json`.
-        rule: how the bundle makes objects of probabilities; None: it makes none.
-        working_pixels: as `Segmenter` has it.
-        orientation: that the bundle brings images to; None: none.
+        ids: those of `inference.json` that change a result outside the network, see `left_out`.
         standardize: what the bundle makes of intensities.
     """
 
@@ -43,58 +42,68 @@ class TrainedBundle:
     in_channels: int
     inferer: OverlapTileInferer
     metadata: dict[str, Any]
-    rule: InstancesFromLogits | None
-    working_pixels: str | None = None
-    orientation: str | None = None
+    ids: dict[str, Any] = field(default_factory=dict)
     standardize: Standardize = field(default_factory=Standardize)
 
-    def left_behind(self) -> str:
-        """One sentence: what the bundle does at prediction and an exported network does not."""
-        parts = []
-        if self.working_pixels:
-            parts.append(f"sees images as they come, where the bundle's are {self.working_pixels}")
-        if self.orientation:
-            parts.append(
-                f"takes axes as they come, where the bundle turns volumes to {self.orientation}"
-            )
-        if any(self.standardize.intensity):
-            parts.append(
-                "takes grey values as they come, where the bundle clips and scales those of CT "
-                "(`intensity` in its plan)"
-            )
-        if self.inferer.statistics == "image" and batch_norms(self.network):
-            parts.append(
-                "uses the batch-normalisation statistics recorded in training, where the bundle "
-                "takes those of each image"
-            )
-        if self.inferer.tta:
-            parts.append(
-                f"looks at the image once, where the bundle averages over its "
-                f"{VIEWS[self.inferer.tta]} copies"
-            )
-        said = f"The exported network {' and '.join(parts)}: results differ." if parts else ""
-        return f"{said} {self._about_objects()}".strip()
+    def left_behind(self, *, by_image: bool = False) -> str:
+        """What the bundle does at prediction and an exported network does not, in a sentence.
 
-    def _about_objects(self) -> str:
-        """One sentence: how the bundle makes objects, which an export does not."""
-        rule = self.rule
-        if rule is None or rule.threshold is None:
-            return ""
-        mask = rule.threshold if rule.mask_threshold is None else rule.mask_threshold
-        return (
-            f"It gives probabilities, of which the bundle makes objects: seeds of at least "
-            f"{rule.threshold:g} foreground, which take what is at least {mask:g} within "
-            f"{rule.reach} px, {rule.min_size} px or more in all."
+        Args:
+            by_image: the export takes the statistics of each image, as the bundle does.
+        """
+        return sentences(self.differing_ids(by_image=by_image))
+
+    def differing_ids(self, *, by_image: bool) -> dict[str, Any]:
+        """`ids`, but those that an export has as well."""
+        return {id: v for id, v in self.ids.items() if not (by_image and id == "statistics")}
+
+    def example(self, steps: int, batch: int = 1) -> torch.Tensor:
+        """Standardised noise `(B, C, *S)`, the first side so many strides above the smallest."""
+        tiling = self.tiling
+        least, step = (each(px, tiling.spatial_dims) for px in (tiling.smallest, tiling.stride))
+        sides = [
+            a + (steps + axis) * b for axis, (a, b) in enumerate(zip(least, step, strict=True))
+        ]
+        shape = (batch, self.in_channels, *sides)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(steps))
+
+
+def each(px: int | Sequence[int], axes: int) -> list[int]:
+    """One number of each axis, of one for all or one an axis."""
+    return [px] * axes if isinstance(px, int) else list(px)
+
+
+def by_image(trained: TrainedBundle, statistics: str | None = None) -> bool:
+    """Whether an export normalises batches by the statistics of each image.
+
+    Args:
+        trained: the bundle.
+        statistics: `"image"`, `"training"`, or None as the bundle has it.
+
+    Raises:
+        ValueError: the network has no such statistics.
+    """
+    if statistics == "image" and not batch_norms(trained.network):
+        raise ValueError(
+            "the network has no batch normalisation, whose statistics could be those of an image: "
+            "leave --statistics out"
         )
+    own = "image" if trained.ids.get("statistics") == "image" else "training"
+    return (statistics or own) == "image"
 
-    def sides(self, steps: int) -> int:
-        """Input side of the network: the smallest and so many strides more, px."""
-        return self.tiling.smallest + steps * self.tiling.stride
 
-    def example(self, side: int, seed: int = 0) -> torch.Tensor:
-        """Standardised noise `(1, C, *S)`, all sides alike."""
-        shape = (1, self.in_channels, *[side] * self.tiling.spatial_dims)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+def refuse_statistics(trained: TrainedBundle, statistics: str | None, kind: str) -> None:
+    """Refuse a format that cannot hold the bundle's `"statistics": "image"`, unless told to.
+
+    Raises:
+        ValueError: names the id, and the ways out.
+    """
+    if by_image(trained, statistics):
+        raise ValueError(
+            f'a {kind} file cannot hold "statistics": "image" of the plan, batch normalisation by '
+            "each image: use --format pt2 or onnx, which take the statistics beside the image, or "
+            "--statistics training for those recorded in training, with other results"
+        )
 
 
 def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> TrainedBundle:
@@ -119,8 +128,15 @@ def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> Trai
         in_channels=segmenter.in_channels,
         inferer=segmenter.inferer,
         metadata=json.loads(metadata.read_text(encoding="utf-8")),
-        rule=segmenter.rule,
-        working_pixels=segmenter.working_pixels,
-        orientation=next((s.orientation for s in steps if isinstance(s, Orientd)), None),
+        ids=_ids(segmenter),
         standardize=rules[0] if rules else Standardize(),
     )
+
+
+def _ids(segmenter: Segmenter) -> dict[str, Any]:
+    """Values of the ids that change a result outside the network."""
+    parser = inference_parser(segmenter.folder, {})
+    found = {id: parser.get_parsed_content(id) for id in LISTED if id in parser}
+    if not batch_norms(segmenter.network):
+        found.pop("statistics", None)  # which then does nothing
+    return found

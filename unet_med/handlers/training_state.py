@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from unet_med.data.tensor_file import write_tensors
+from unet_med.devices import random_states, set_random_states
 
 
 def rank() -> int:
@@ -31,7 +32,7 @@ def random_state() -> dict[str, Any]:
     version, python_words, python_gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": random_states(),  # of GPUs of any kind
         "numpy": {
             "words": torch.from_numpy(np.asarray(words).astype(np.int64)),
             "position": int(position),
@@ -49,8 +50,7 @@ def random_state() -> dict[str, Any]:
 def set_random_state(state: Mapping[str, Any]) -> None:
     """Set the global generators to the states that `random_state` returned."""
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    set_random_states(state["cuda"])
     numpy, python = state["numpy"], state["python"]
     words = numpy["words"].numpy().astype(np.uint32)
     legacy: Any = np.random

@@ -126,7 +126,7 @@ def affordable_pixels(
         batch_size: tiles a pass.
         itemsize: bytes of one number.
     """
-    free = (0.8 if device.type == "cuda" else 0.5) * free_bytes(device)
+    free = (0.5 if device.type == "cpu" else 0.8) * free_bytes(device)
     free = 2.0 ** (int(free).bit_length() - 1)
     width = batch_size * tiling.channels
     pixels = int(min(free / (MAPS_AT_PEAK * itemsize), MOST_ELEMENTS / 2) / width)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Dropout, Pool
 from monai.networks.layers.utils import get_act_layer
 from monai.utils.module import look_up_option
 from torch import Tensor, nn
-from torch.jit import is_scripting, is_tracing
 from torch.nn.modules.batchnorm import _NormBase
 
 from unet_med import geometry
@@ -230,6 +230,17 @@ class UNet(nn.Module):
         self._initialise(init)
         self.tileable = all(_is_local(module) for module in self.modules())
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`forward`, of sides that fit.
+
+        Here, and not in `forward`, of which alone TorchScript makes a program; and only for
+        integers, which sides are not where a network is traced or exported.
+        """
+        for image in args[:1]:
+            for side in dict.fromkeys(n for n in image.shape[2:] if type(n) is int):
+                self.output_size(side)
+        return super().__call__(*args, **kwargs)
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits of an image.
 
@@ -243,9 +254,6 @@ class UNet(nn.Module):
         Raises:
             ValueError: a side does not fit; the message has the nearest that do.
         """
-        if not (is_scripting() or is_tracing()):  # integers are what eager mode has
-            for side in set(x.shape[2:]):
-                self.output_size(side)
         skips: list[Tensor] = []
         for level in self.contracting:
             x = level(x)  # (B, C, *(S - 4))
@@ -256,7 +264,6 @@ class UNet(nn.Module):
             x = expand(x, skips.pop())  # (B, C / 2, *(2 S - 4))
         return self.logits(x)  # (B, out_channels, *S)
 
-    @torch.jit.unused
     def output_size(self, n: int) -> int:
         """Side of the output for one input side, px (`geometry.output_size`).
 
@@ -274,7 +281,6 @@ class UNet(nn.Module):
             return n
         return geometry.output_size(n, self.depth, **self._arithmetic)
 
-    @torch.jit.unused
     def input_size_for(self, out: int) -> int:
         """Smallest input side whose output is at least `out`, px (`geometry.input_size_for`)."""
         if self.padding == "same":

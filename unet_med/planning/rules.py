@@ -51,7 +51,7 @@ def make_plan(
             `out_channels` is the number of classes, `split_file` a file that says what is held
             out, of which the bundle keeps a copy in its own words.
         overrides: override files, by path or by name, merged in this order before `choices`.
-        device: where the network will train, `"cpu"` or `"cuda"`.
+        device: where the network will train, `"cpu"` or a GPU.
 
     Raises:
         FileNotFoundError: an override file is not there.
@@ -203,7 +203,7 @@ def _about_stacks(found: Fingerprint, stack: bool) -> str:
 def _features(asked: Any, dims: int, device: str) -> Decision:
     if asked:
         return Decision(asked, ASKED)
-    if device.startswith("cuda"):
+    if device != "cpu":
         return Decision(None, "those of the preset, which a GPU can train")
     return Decision(CPU_FEATURES[dims], "few enough for a CPU: minutes, not days")
 

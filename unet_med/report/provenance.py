@@ -86,10 +86,7 @@ def recorded_names(record: Mapping[str, Any]) -> dict[int, str]:
 
 
 def device_name(device: Any) -> str:
-    """`cpu`, or the name of the GPU as well: `cuda (NVIDIA H200)`."""
-    import torch
+    """`cpu`, or the name of the GPU as well."""
+    from unet_med.devices import describe
 
-    chosen = torch.device(device)
-    if chosen.type != "cuda":
-        return str(chosen)
-    return f"{chosen} ({torch.cuda.get_device_name(chosen)})"
+    return describe(device)

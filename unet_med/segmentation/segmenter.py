@@ -56,7 +56,6 @@ class Segmenter:
         class_values: of each class in masks; None: 0 to K-1.
         names: of the classes, the background first.
         unit: of `spacing`, that of the bundle's element size.
-        working_pixels: in words, those that the network sees; None: an image's own.
 
     Raises:
         ValueError: it is no trained bundle, its weights do not fit, it names what unet-med's own
@@ -108,7 +107,6 @@ class Segmenter:
         self.names = names_of(self.class_values or range(self.out_channels), given)
         self.outputs: Sequence[str] = number("outputs")
         self.unit: str = (number("element_unit") if "element_unit" in parser else None) or "um"
-        self.working_pixels = _working_pixels(parser)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -275,17 +273,3 @@ def _in_memory(image: MetaTensor) -> MetaTensor:
     if "filename_or_obj" not in found.meta:
         found.meta = {**found.meta, "filename_or_obj": NAMELESS}
     return cast(MetaTensor, found)
-
-
-def _working_pixels(parser: ConfigParser) -> str | None:
-    """What `element_size` or `scale` makes of an image, in words."""
-    ids = ("element_size", "element_unit", "scale")
-    size, unit, scale = (parser.get_parsed_content(id) if id in parser else None for id in ids)
-    if size is not None:
-        return f"brought to {_words(size)} {unit or 'in their own unit'} a pixel"
-    return None if scale in (None, 1) else f"scaled by {_words(scale)}"
-
-
-def _words(numbers: Sequence[float] | float) -> str:
-    each = numbers if isinstance(numbers, Sequence) else [numbers]
-    return " x ".join(f"{number:.4g}" for number in each)

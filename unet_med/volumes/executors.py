@@ -154,11 +154,11 @@ def _do(address: tuple[str, str], number: int) -> Outcome:
 
 def _device(job: BlockJob, worker: int) -> str | None:
     """Workers take turns on the GPUs."""
-    if job.device != "cuda":
-        return None
-    import torch
+    from unet_med.devices import HOST, count
 
-    return f"cuda:{worker % torch.cuda.device_count()}"
+    if job.device == HOST.type:
+        return None
+    return f"{job.device}:{worker % count(job.device)}"
 
 
 def _dask(job: BlockJob, todo: Sequence[int], scheduler: str, workers: int) -> Iterator[Outcome]:

@@ -47,7 +47,7 @@ class BlockJob:
         layout: sides of the volume, its blocks and levels, `([Z,] Y, X)`.
         tile: largest input sides of the network, px, `([Z,] Y, X)`, as many as it has axes.
         layers: what blocks write.
-        device: `"cpu"` or `"cuda"`; their last digits differ.
+        device: `"cpu"` or a kind of GPU; their last digits differ.
         threads: of a worker on a CPU, on which last digits depend too.
         instances: how components become instances: `InstancesFromLogits.sizes`.
         objects: whether blocks store the classes of which instances are made; else those of
@@ -105,7 +105,7 @@ class BlockJob:
             tile: sides of the network's input inside a block, px, one or one an axis.
             outputs: of `mask` (always), `probabilities`, `instances`, `rois` (with instances).
             settings: ids of `inference.json` to override, such as `{"tta": None}`.
-            device: `"cpu"` or `"cuda"`.
+            device: `"cpu"` or a GPU.
             threads: of each worker on a CPU.
             trust: run also what unet-med's own bundle does not name.
             progress: whether to show the first pass.

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from unet_med.devices import weighs_batches
 from unet_med.instances import as_integers, ridge
 from unet_med.weights.arrays import Map, Spacing, as_numpy, like, pixel_size, spatial
 from unet_med.weights.device import border_reach, border_terms, class_weights_of, no_class
@@ -51,7 +52,7 @@ def border_weight_map(
     >>> border_weight_map(np.array([1, 0, 2]), sigma=2.0).round(3)
     array([0.   , 6.065, 0.   ], dtype=float32)
     """
-    if isinstance(instances, torch.Tensor) and instances.is_cuda:
+    if isinstance(instances, torch.Tensor) and weighs_batches(instances.device):
         batch = instances.reshape(1, *instances.shape[-len(pixel_size(instances.shape, spacing)) :])
         return border_terms(batch, w0, sigma, spacing).reshape(instances.shape)
     labels, pixel = spatial(instances, spacing)
@@ -138,7 +139,7 @@ def class_weight_map(
     >>> class_weight_map(np.array([0, 0, 0, 1])).round(3)
     array([0.667, 0.667, 0.667, 2.   ], dtype=float32)
     """
-    if isinstance(label, torch.Tensor) and label.is_cuda:
+    if isinstance(label, torch.Tensor) and weighs_batches(label.device):
         table = None if class_weights is None else _class_weights(class_weights, num_classes)
         return class_weights_of(label, num_classes, table, ignore)
     classes = as_integers(as_numpy(label))

@@ -1,0 +1,215 @@
+"""Which device a network runs on: the one place that knows what devices are called.
+
+A CPU is always there, and files are read on it. Of the others the first is taken that torch sees
+and that has all operations of a U-Net.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+KINDS = ("cuda", "mps", "xpu", "cpu")  # NVIDIA and AMD, Apple, Intel; the first is taken
+HOST = torch.device("cpu")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A device, and why it was taken.
+
+    Attributes:
+        device: to run on.
+        reason: half a sentence.
+        second_best: another was there or asked for, and lacks an operation.
+    """
+
+    device: torch.device
+    reason: str
+    second_best: bool = False
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device to run on; a line of the log says which, and why.
+
+    Args:
+        name: what the user asked for, such as `cuda:1`; None: the best that is there.
+
+    Raises:
+        ValueError: no device is called so, or there is none of this kind.
+    """
+    choice = choose(name)
+    level = logging.WARNING if choice.second_best else logging.INFO
+    _log.log(level, "device    %s: %s", choice.device, choice.reason)
+    return choice.device
+
+
+def choose(name: str | None = None) -> Choice:
+    """As `choose_device`, and nothing is said."""
+    if name is not None:
+        device = _asked(name)
+        return _unless_missing(device, "as asked")
+    for kind in KINDS[:-1]:
+        if _is_there(kind):
+            return _unless_missing(torch.device(kind), f"torch sees {describe(kind)}")
+    return Choice(HOST, "torch sees no other device")
+
+
+def device_of_rank() -> torch.device:
+    """Of several processes that train together, each its own GPU; a CPU where there is none."""
+    device = choose().device
+    return device if device == HOST else torch.device(device.type, int(os.environ["LOCAL_RANK"]))
+
+
+def count(kind: str) -> int:
+    """Devices of a kind that torch sees."""
+    if kind in ("cuda", "xpu"):
+        return int(getattr(torch, kind).device_count())
+    return int(kind == HOST.type or _is_there(kind))
+
+
+def describe(device: torch.device | str) -> str:
+    """`cpu`, or the name of a GPU as well: `cuda (NVIDIA H200)`."""
+    chosen = torch.device(device)
+    if chosen.type in ("cuda", "xpu"):
+        return f"{chosen} ({getattr(torch, chosen.type).get_device_name(chosen)})"
+    return str(chosen)
+
+
+def seen() -> list[str]:
+    """A line for each GPU that torch sees: name and memory."""
+    lines = []
+    for kind in ("cuda", "xpu"):
+        for k in range(count(kind)):
+            gpu = getattr(torch, kind).get_device_properties(k)
+            lines.append(f"{f'{kind}:{k}':<9} {gpu.name}, {gpu.total_memory / 1e9:.1f} GB")
+    if _is_there("mps"):
+        lines.append(f"{'mps':<9} {torch.mps.recommended_max_memory() / 1e9:.1f} GB for torch")
+    return lines
+
+
+def built_for() -> str:
+    """What kinds of GPU this build of torch knows, in words."""
+    if torch.version.cuda:
+        return f"torch is built for CUDA {torch.version.cuda}"
+    return "torch is built for Apple's GPUs" if torch.backends.mps.is_built() else "CPU only"
+
+
+def weighs_batches(device: torch.device) -> bool:
+    """Whether weights are computed there, for a whole batch.
+
+    A CPU has a faster way of its own, and Apple's GPUs no float64.
+    """
+    return device.type in ("cuda", "xpu")
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory of a GPU that tensors can still take; None of what is no GPU."""
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    if device.type not in KINDS[:-1]:
+        return None
+    of = getattr(torch, device.type)
+    free, _ = of.mem_get_info(device)
+    # what torch holds and does not use is free, too
+    return int(free + of.memory_reserved(device) - of.memory_allocated(device))
+
+
+def empty_caches() -> None:
+    """Give memory back that torch holds on GPUs and does not use."""
+    for kind in _in_use():
+        getattr(torch, kind).empty_cache()
+
+
+def random_states() -> list[Tensor]:
+    """States of the random generators of the GPUs in use."""
+    for kind in _in_use():
+        of = getattr(torch, kind)
+        return [of.get_rng_state()] if kind == "mps" else list(of.get_rng_state_all())
+    return []
+
+
+def set_random_states(states: list[Tensor]) -> None:
+    """Set what `random_states` returned, where there are as many GPUs."""
+    for kind in KINDS[:-1]:
+        if states and _is_there(kind) and len(states) == count(kind):
+            of = getattr(torch, kind)
+            of.set_rng_state(*states) if kind == "mps" else of.set_rng_state_all(states)
+            return
+
+
+def _in_use() -> list[str]:
+    """Kinds of GPU that torch has begun to use in this process."""
+    begun = [kind for kind in ("cuda", "xpu") if getattr(torch, kind).is_initialized()]
+    return begun + ["mps"] * _is_there("mps")
+
+
+def _is_there(kind: str) -> bool:
+    tests: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "xpu": torch.xpu.is_available,
+    }
+    return tests[kind]()
+
+
+def _asked(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in KINDS:
+        raise ValueError(f"unknown device {name!r}: {', '.join(KINDS)}, or cuda:N") from None
+    if (device.index or 0) >= (there := count(device.type)):
+        raise ValueError(
+            f"device {name}: {there} {device.type.upper()} devices here; use --device cpu"
+        )
+    return device
+
+
+def _unless_missing(device: torch.device, reason: str) -> Choice:
+    """The device, or the CPU where it lacks an operation."""
+    lack = _missing(device.type)
+    if lack is None:
+        return Choice(device, reason)
+    why = f"{reason}, but torch lacks an operation of a U-Net on {device} ({lack})"
+    return Choice(HOST, why, second_best=True)
+
+
+@functools.cache
+def _missing(kind: str) -> str | None:
+    """What a kind of device says where it lacks an operation; of CUDA and CPUs nothing is asked."""
+    if kind in ("cuda", HOST.type):
+        return None
+    try:
+        for spatial_dims in (2, 3):
+            _exercise(torch.device(kind), spatial_dims)
+    except (NotImplementedError, RuntimeError) as error:
+        return str(error).strip().split("\n")[0][:200]
+    return None
+
+
+def _exercise(device: torch.device, spatial_dims: int) -> None:
+    """One step of what U-Nets are made of, forward and backward."""
+    conv, up, pool = {
+        2: (F.conv2d, F.conv_transpose2d, F.max_pool2d),
+        3: (F.conv3d, F.conv_transpose3d, F.max_pool3d),
+    }[spatial_dims]
+    kernel = torch.ones(1, 1, *[2] * spatial_dims, device=device, requires_grad=True)
+    image = torch.ones(1, 1, *[5] * spatial_dims, device=device)
+    skip = F.batch_norm(conv(image, kernel), None, None, training=True).relu()  # sides of 4 px
+    below = pool(skip, 2)
+    mode = {2: "bilinear", 3: "trilinear"}[spatial_dims]
+    larger = F.interpolate(below, scale_factor=2, mode=mode) + up(below, kernel, stride=2)
+    logits = torch.cat([larger, skip], dim=1)  # (1, 2, 4, 4[, 4])
+    target = torch.zeros(1, *[4] * spatial_dims, dtype=torch.long, device=device)
+    F.cross_entropy(logits, target).backward()
+    logits.softmax(dim=1).argmax(dim=1).cpu()
