@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FUZZ := -timeout=300 -rss_limit_mb=3000
 
-.PHONY: demo test ci containers bench conformance fuzz install lint docs napari mlflow clean
+.PHONY: demo test ci containers bench models conformance fuzz install lint docs napari mlflow clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -26,6 +26,11 @@ $(VENV)-clinic/installed: Makefile
 ## speed against peers and limits on this machine, written into docs/reference/benchmarks.md
 bench: $(VENV)/benched
 	OMP_NUM_THREADS=1 PYTHONUTF8=1 $(BIN)/python -m benchmarks
+
+## train the model that comes with the wheel on images in DATA, score it and write its card, in an hour
+MINUTES ?= 50
+models: $(VENV)/tested
+	PYTHONUTF8=1 $(BIN)/python -m benchmarks.models --data $(DATA) --minutes $(MINUTES)
 
 ## read the test files of other projects in DATA, and have Bio-Formats read ours
 DATA ?= ../shared/data

@@ -182,7 +182,7 @@ def _interiors(files: Files) -> tuple[Array, Array]:
     from unet_med import data
 
     truth = data.load_label(files.truth, "instances", **files.choice).T
-    return _foreground(files), _interior(truth)
+    return _foreground(files), interior(truth)
 
 
 def _foreground(files: Files) -> Array:
@@ -194,10 +194,10 @@ def _foreground(files: Files) -> Array:
         if len(array) > 1:
             return files.turned(array[-1]).T
     label = files.turned(data.load_label(files.result, "instances"))
-    return _interior(label.T).astype(np.float32)
+    return interior(label.T).astype(np.float32)
 
 
-def _interior(label: Array) -> Array:
+def interior(label: Array) -> Array:
     """Foreground of each plane, with a border where instances touch; a mask as it is."""
     from unet_med.instances import separate
 

@@ -40,7 +40,7 @@ def export_onnx(
         ValueError: it is no trained bundle, or the exported network computes something else.
     """
     trained = load_trained(bundle, trust=trust)
-    path = trained.folder / "models" / "model.onnx" if path is None else Path(path)
+    path = trained.file("model.onnx", path)
     tiling = trained.tiling
     images = [trained.example(trained.sides(steps), seed=steps) for steps in (3, 2, 5)]
     write_onnx(

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from unet_med.bundle.files import ENSEMBLE
+from unet_med.bundle.models import is_model
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.batch_statistics import batch_norms
 from unet_med.inferers.tiling import Tiling
@@ -48,6 +50,21 @@ class TrainedBundle:
     orientation: str | None = None
     standardize: Standardize = field(default_factory=Standardize)
 
+    def file(self, name: str, path: str | os.PathLike[str] | None) -> Path:
+        """Where an export goes: where it is told to, else among the bundle's models.
+
+        Raises:
+            ValueError: it is not told, and the bundle is part of the installed package.
+        """
+        if path is not None:
+            return Path(path)
+        if is_model(self.folder):
+            raise ValueError(
+                f"{self.folder.name} is part of the installed unet-med, where nothing is written: "
+                "say where the file goes with --output"
+            )
+        return self.folder / "models" / name
+
     def left_behind(self) -> str:
         """One sentence: what the bundle does at prediction and an exported network does not."""
         parts = []
@@ -72,6 +89,8 @@ class TrainedBundle:
                 f"looks at the image once, where the bundle averages over its "
                 f"{VIEWS[self.inferer.tta]} copies"
             )
+        if (self.folder / ENSEMBLE).is_file():
+            parts.append("is the one of all images, without those of the folds (--ensemble)")
         said = f"The exported network {' and '.join(parts)}: results differ." if parts else ""
         return f"{said} {self._about_objects()}".strip()
 
