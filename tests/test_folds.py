@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_med import Segmenter, bundle, metrics
-from unet_med.cli import main
+from unet_med.cli import folds, main
 from unet_med.cli.fold_progress import Progress
 from unet_med.cli.fold_scores import Judged, _cases
 from unet_med.cli.judging import judge_of
@@ -218,17 +219,34 @@ def test_minutes_are_halved_and_a_new_budget_begins_anew(data: Path, tmp_path: P
     assert Progress.of(tmp_path, longer).done == []
 
 
+@pytest.mark.parametrize(
+    ("takes", "minutes", "images"), [(2.0, 68 / 60, 18), (40.0, 28 / 60, 1), (60.0, 18 / 60, 1)]
+)
+def test_judging_is_part_of_the_minutes(
+    takes: float, minutes: float, images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: 90 s a fold, 12 of them to load; 1.25 times what an image takes, for four images."""
+    clock = iter([0.0, takes])
+    monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
+    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None)
+    monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
+    progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
+    folds._share_out(tmp_path, {}, SimpleNamespace(folds=[{}, {}]), progress)
+    assert progress.minutes == pytest.approx(minutes)
+    assert progress.images == images
+
+
 # --- what is held out
 
 
-@given(sizes=st.lists(st.integers(1, 4), min_size=2, max_size=9), folds=st.integers(2, 9))
-def test_each_image_is_held_out_once_and_groups_stay_together(sizes: list[int], folds: int) -> None:
+@given(sizes=st.lists(st.integers(1, 4), min_size=2, max_size=9), count=st.integers(2, 9))
+def test_each_image_is_held_out_once_and_groups_stay_together(sizes: list[int], count: int) -> None:
     items = [{"image": f"{g}_{k}.png", "who": g} for g, n in enumerate(sizes) for k in range(n)]
-    if folds > len(sizes):
-        with pytest.raises(ValueError, match=f"--folds {folds}: there are {len(sizes)} images or"):
-            cross_validation(items, folds, group="who")
+    if count > len(sizes):
+        with pytest.raises(ValueError, match=f"--folds {count}: there are {len(sizes)} images or"):
+            cross_validation(items, count, group="who")
         return
-    splits = cross_validation(items, folds, group="who")
+    splits = cross_validation(items, count, group="who")
     held = [item for _, part in splits for item in part]
     assert sorted(item["image"] for item in held) == sorted(item["image"] for item in items)
     for training, part in splits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,30 +33,37 @@ def run(args: argparse.Namespace) -> None:
     files = overrides.find(args)
     device = choose_device(args.device)
     output = _output(args)
-    place = DataFolder.of(args.images, args.labels)
     settings = {"device": f"$torch.device('{device}')"}
     if args.cache:
         settings["cache_dir"] = os.path.abspath(os.path.expanduser(args.cache))
     if args.resume and output and any((output / "models" / name).is_file() for name in KEPT):
-        settings |= starting.resumed(args, output)
-        names = resuming.prepare(args, output, files, write=not args.plan_only)
-        if args.plan_only:
-            print(explain(Plan.from_json(bundle.read_plan(output))))
-        else:
-            _train(output, {"resume": True, **place.settings(*names), **settings})
+        _go_on(args, output, files, settings)
         return
     source = starting.source_of(args)
-    plan, place_of_old = starting.replayed(plan_for(args, files, device, source), source, args)
+    plan, replay_dir = starting.replayed(plan_for(args, files, device, source), source, args)
     if args.plan_only:
         print(explain(plan))
         return
     assert output is not None
     say(describe(plan))
-    settings = {**place.settings(plan.data.images, plan.data.labels), **settings}
-    if place_of_old is not None:
-        settings["replay_dir"] = place_of_old
+    place = DataFolder.of(args.images, args.labels)
+    settings |= place.settings(plan.data.images, plan.data.labels)
+    settings |= {"replay_dir": replay_dir} if replay_dir else {}
     lay = partial(lay_bundle, plan, output, source=source)
     _lay_and_train(lay, output, settings, begun=args.resume and _begun(output))
+
+
+def _go_on(
+    args: argparse.Namespace, output: Path, files: Sequence[Path], settings: Mapping[str, Any]
+) -> None:
+    """Continue the training that a bundle holds, or say what it was planned as."""
+    replay = starting.resumed(args, output)
+    names = resuming.prepare(args, output, files, write=not args.plan_only)
+    if args.plan_only:
+        print(explain(Plan.from_json(bundle.read_plan(output))))
+        return
+    place = DataFolder.of(args.images, args.labels).settings(*names)
+    _train(output, {"resume": True, **place, **settings, **replay})
 
 
 def _output(args: argparse.Namespace) -> Path | None:

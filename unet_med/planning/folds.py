@@ -40,20 +40,13 @@ def decide_folds(
     Raises:
         ValueError: there are not so many parts, or an option has no effect.
     """
-    for id, option in (("validation_fraction", "--validation"), ("fold", "--fold")):
-        if asked.get(id) is not None:
-            raise ValueError(
-                f"--folds {ids['folds']} holds each image out once, so {option} has no effect: "
-                "leave it out"
-            )
-    if any(id in ids or any(i.startswith(f"{id}::") for i in ids) for id in ("pairs", "split")):
-        raise ValueError("--folds has no effect where an override file sets `pairs` or `split`")
+    _refuse_other_splits(ids, asked)
     group, items = ids.get("group"), items_of(found.cases, planes=bool(ids["slice_stacks"]))
     items, apart = _apart(items, file)
     listed = file if file is not None and splits_in(Path(file)) is not None else None
     folds = cross_validation(items, ids["folds"], group=group, file=listed)
     shown = apart or split_validation(items, ids["validation_fraction"], group=group)[1]
-    split = {
+    main = {
         "fold": None,
         "group": group,
         "from": file and {"name": Path(file).name, "sha256": sha256(file)},
@@ -61,19 +54,28 @@ def decide_folds(
         "training": entries_of(items, found.cases),
         "validation": entries_of(shown, found.cases),
     }
+    names = ("training", "validation")
     sides = [
-        {
-            "training": entries_of(training, found.cases),
-            "validation": entries_of(held, found.cases),
-        }
-        for training, held in folds
+        {name: entries_of(side, found.cases) for name, side in zip(names, split, strict=True)}
+        for split in folds
     ]
     what = "planes" if "slice" in items[0] else "images"
     how = f"all {len(items)} {what} are learned from, and held out in one of {len(folds)} folds"
     if apart:
         how += f"; {len(apart)} stay apart"
     fit = Decision(False, "what the folds hold out chooses how objects are made")
-    return Folds(split, sides, {"split_file": Decision(IN_BUNDLE, how), "fit": fit})
+    return Folds(main, tuple(sides), {"split_file": Decision(IN_BUNDLE, how), "fit": fit})
+
+
+def _refuse_other_splits(ids: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    for id, option in (("validation_fraction", "--validation"), ("fold", "--fold")):
+        if asked.get(id) is not None:
+            raise ValueError(
+                f"--folds {ids['folds']} holds each image out once, so {option} has no effect: "
+                "leave it out"
+            )
+    if any(id.partition("::")[0] in ("pairs", "split") for id in ids):
+        raise ValueError("--folds has no effect where an override file sets `pairs` or `split`")
 
 
 def _apart(items: list[Item], file: str | None) -> tuple[list[Item], list[Item]]:
