@@ -1,7 +1,7 @@
 """What held-out images decide at the end of a training."""
 
 from unet_med.fitting.handler import FitObjects, planned_objects, spread_evenly, write_verdict
-from unet_med.fitting.held_out import HeldOut, held_out, reading
+from unet_med.fitting.predicted import HeldOut, held_out, reading
 from unet_med.fitting.search import (
     Verdict,
     around,

@@ -16,7 +16,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from unet_med import bundle
-from unet_med.fitting.held_out import held_out, reading
+from unet_med.fitting.predicted import held_out, reading
 from unet_med.fitting.search import Verdict, around, choose, count
 from unet_med.handlers import TrainingBudget, rank
 from unet_med.handlers.training_state import random_state, set_random_state
