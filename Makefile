@@ -5,7 +5,7 @@ FUZZ := -timeout=300 -rss_limit_mb=3000
 
 PEERS := nnunet stardist cellpose
 
-.PHONY: demo test ci containers bench peers conformance fuzz install lint docs napari mlflow clean
+.PHONY: demo test ci containers bench models peers conformance fuzz install lint docs napari mlflow clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -37,6 +37,11 @@ build/peers/%/installed: benchmarks/peers/%.txt
 	build/peers/$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	build/peers/$*/bin/python -m pip install --quiet --requirement $<
 	touch $@
+
+## train the model that comes with the wheel on images in DATA, score it and write its card, in an hour
+MINUTES ?= 50
+models: $(VENV)/tested
+	PYTHONUTF8=1 $(BIN)/python -m benchmarks.models --data $(DATA) --minutes $(MINUTES)
 
 ## read the test files of other projects in DATA, and have Bio-Formats read ours
 DATA ?= ../shared/data

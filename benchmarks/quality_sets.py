@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from unet_med.metrics import average_precision, seg, v_scores
 Pair = dict[str, str]
 Scores = dict[str, float]
 DARK = 110.0  # mean grey below which an image of nuclei counts as fluorescence
+NUCLEI_TEST = Path("dev", "dsb2018-fluo")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,16 @@ def _isbi(data: Path, folder: Path) -> tuple[list[Pair], list[Pair]]:
 
 def _nuclei(data: Path, folder: Path) -> tuple[list[Pair], list[Pair]]:
     """The first 30 grey, dark images of the Data Science Bowl 2018; 40 others are the test."""
-    found: list[Pair] = []
+    return list(islice(bowl_nuclei(data, folder), 30)), _folder(data / NUCLEI_TEST)
+
+
+def bowl_nuclei(data: Path, folder: Path) -> Iterator[Pair]:
+    """Grey, dark images of the Data Science Bowl 2018 by name, each with its nuclei in one label.
+
+    Args:
+        data: the shared folder.
+        folder: where the pairs are written, one at a time.
+    """
     for place in sorted((data / "dsb2018" / "stage1_train").iterdir()):
         image = imread(place / "images" / f"{place.name}.png")[..., :3]  # (Y, X, 3)
         if np.ptp(image, axis=-1).any() or image.mean() >= DARK:
@@ -59,10 +70,7 @@ def _nuclei(data: Path, folder: Path) -> tuple[list[Pair], list[Pair]]:
         label = np.zeros(image.shape[:2], np.uint16)
         for number, mask in enumerate(sorted((place / "masks").glob("*.png")), 1):
             label[imread(mask) > 0] = number
-        found.append(_write(folder, place.name, image[..., 0], label))
-        if len(found) == 30:
-            break
-    return found, _folder(data / "dev" / "dsb2018-fluo")
+        yield _write(folder, place.name, image[..., 0], label)
 
 
 def _tissue(data: Path, folder: Path) -> tuple[list[Pair], list[Pair]]:

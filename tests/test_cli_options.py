@@ -28,6 +28,7 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--seed": ["5"],
     "--validation": ["0.5"],
     "--fold": ["1/2"],
+    "--folds": ["2"],
     "--group": ["(.)"],
     "--split": ["split.json"],
     "--config": ["sparse"],
@@ -45,6 +46,9 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--labels": ["other/labels"],
     "--output": ["elsewhere"],
     "--resume": [],
+    "--from": ["elsewhere"],
+    "--replay": ["elsewhere"],
+    "--trust": [],
     "--quiet": [],
     "--log-file": ["log.txt"],
     "--plan-only": [],
@@ -106,7 +110,7 @@ def test_every_option_is_applied_or_refused_when_resumed(
         assert (code, "resume" in runs[0], changed) == (0, False, set())
     else:
         assert (code, runs[0]["resume"], changed) == (0, True, set())
-        own = ("--device", "--cache", "--max-bytes", "--resume", "--quiet", "--log-file")
+        own = ("--device", "--cache", "--max-bytes", "--resume", "--quiet", "--log-file", "--trust")
         assert option.name in own
 
 
@@ -152,7 +156,7 @@ def test_every_option_of_a_plan_says_what_it_sets() -> None:
     configs = Path(__file__).resolve().parents[1] / "configs"
     train = json.loads((configs / "train.json").read_text(encoding="utf-8"))
     for option in PLAN:
-        elsewhere = option.name in ("--images", "--labels", "--device", "--max-bytes")
+        elsewhere = option.name in ("--images", "--labels", "--device", "--max-bytes", "--trust")
         assert elsewhere == (option.id is None), option.name
         assert option.id is None or option.id.split("::")[0] in train
         assert option.resumed is not None

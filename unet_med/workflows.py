@@ -19,6 +19,7 @@ from monai.utils import BundlePropertyConfig
 from unet_med.bundle import (
     find_bundle,
     find_override,
+    find_trained,
     merge_config,
     require_ids,
     require_trust,
@@ -115,7 +116,7 @@ class UNetInferWorkflow(UNetWorkflow):
     """Segmentation with trained weights, as `configs/inference.json`.
 
     Args:
-        bundle: folder of a trained bundle.
+        bundle: folder of a trained bundle, or the name of a model that comes with the package.
         overrides: names of override files of the bundle, those of the training.
         trust: run also what unet-med's own bundle does not name.
         **settings: ids of the config with new values: `images`, `output_dir`, `checkpoint`, ...
@@ -138,6 +139,7 @@ class UNetInferWorkflow(UNetWorkflow):
         trust: bool = False,
         **settings: Any,
     ) -> None:
+        bundle = None if bundle is None else find_trained(bundle)
         if bundle is not None and not trust:
-            require_trust(Path(bundle))
+            require_trust(bundle)
         super().__init__(bundle, overrides=overrides, **settings)

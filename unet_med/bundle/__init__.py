@@ -10,6 +10,7 @@ from __future__ import annotations
 from unet_med.bundle.files import (
     copy_bundle,
     find_bundle,
+    find_ensemble,
     find_override,
     find_weights,
     override_file,
@@ -18,6 +19,7 @@ from unet_med.bundle.files import (
 from unet_med.bundle.ids import combine, require_ids
 from unet_med.bundle.inspection import ConfigUse, config_files, load_config, targets_of
 from unet_med.bundle.literals import literal
+from unet_med.bundle.models import find_trained, model_names
 from unet_med.bundle.running import command_line, inference_parser, load_workflow
 from unet_med.bundle.trust import require_trust
 from unet_med.bundle.writing import (
@@ -36,13 +38,16 @@ __all__ = [
     "config_files",
     "copy_bundle",
     "find_bundle",
+    "find_ensemble",
     "find_override",
+    "find_trained",
     "find_weights",
     "inference_parser",
     "literal",
     "load_config",
     "load_workflow",
     "merge_config",
+    "model_names",
     "network_of",
     "override_file",
     "override_names",

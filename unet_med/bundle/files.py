@@ -6,7 +6,10 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+FOLDS = "models/folds"  # of a bundle
+ENSEMBLE = f"{FOLDS}/ensemble.pt"
 PARTS = ("configs", "workflows/train.py", "workflows/predict.py", "docs/README.md", "LICENSE")
 
 
@@ -102,7 +105,30 @@ def find_weights(bundle: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: it has neither.
     """
-    for name in ("model.pt", "model.safetensors"):
-        if (path := Path(bundle) / "models" / name).is_file():
-            return path
+    if (path := weights_file(bundle)) is not None:
+        return path
     raise ValueError(f"{bundle} holds no trained weights (models/model.pt): train it first")
+
+
+def find_ensemble(bundle: str | os.PathLike[str]) -> dict[str, Any]:
+    """Ids with which the networks of a bundle's folds predict together.
+
+    Args:
+        bundle: its folder.
+
+    Raises:
+        ValueError: it was not trained with folds, or not all of them.
+    """
+    weights = Path(bundle) / ENSEMBLE
+    folds = sum(path.is_file() for path in (Path(bundle) / FOLDS).glob("*/model.pt"))
+    if not weights.is_file():
+        raise ValueError(
+            f"{bundle} holds no networks that predict together ({ENSEMBLE}): train it with --folds"
+        )
+    return {"checkpoint": weights.absolute(), "members": folds}
+
+
+def weights_file(bundle: str | os.PathLike[str]) -> Path | None:
+    """What `find_weights` finds; None where a bundle has not been trained."""
+    paths = (Path(bundle) / "models" / name for name in ("model.pt", "model.safetensors"))
+    return next((path for path in paths if path.is_file()), None)

@@ -28,6 +28,7 @@ _EARLIER = {  # named by bundles of earlier versions
     "monai.transforms.Compose",
 }
 _DEVICE = re.compile(r"\$torch\.device\('[a-z]+(:\d+)?'\)\Z")  # where a training ran
+_IN_BUNDLE = re.compile(r"\$@bundle_root \+ '(/\w[\w.-]*)+'\Z")  # a file of its own
 _SHOWN = 5
 
 
@@ -69,8 +70,9 @@ def foreign(folder: Path) -> list[str]:
 
 
 def _is_harmless(text: str) -> bool:
-    """Whether an expression names a device, or is a string."""
-    return _DEVICE.match(text) is not None or is_literal(text)
+    """Whether an expression names a device or a file of the bundle, or is a string."""
+    known = (_DEVICE, _IN_BUNDLE)
+    return any(pattern.match(text) for pattern in known) or is_literal(text)
 
 
 def _planned(folder: Path) -> list[str]:

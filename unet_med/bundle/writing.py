@@ -22,6 +22,7 @@ SCALES = (  # without and with `intensity`
     "images on the scale that intensity in the configs says: clipped, less the mean, divided by "
     "the deviation of the training set's foreground",
 )
+APART = ("split", "replay", "folds")  # parts of a plan in files of their own
 LABELLED = ("train", "evaluate")  # configs that read images and labels
 Settings = Mapping[str, Any]
 
@@ -77,8 +78,7 @@ def write_settings(
     files = [(json.loads(path.read_text(encoding="utf-8")), path.name) for path in overrides]
     more = combine(*(_entries(ids, f"{name} says so") for ids, name in files))
     more = combine(more, _entries(settings, reason))
-    plan = read_plan(bundle)
-    plan.pop("split", None)
+    plan = {key: value for key, value in read_plan(bundle).items() if key not in APART}
     _write_json(plan_file(bundle), {**plan, "ids": combine(plan.get("ids", {}), more)})
     _write_ids(bundle, {id: entry["value"] for id, entry in more.items()})
 
@@ -89,13 +89,14 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
     Args:
         bundle: its folder.
         plan: `{"ids": {id: {"value": ..., "reason": ...}}, "data": ..., ...}`, where `data`
-            names `images` and `labels` in the folder of the data (`dataset_dir`), and `split`
-            goes to a file of its own, `configs/split.json`.
+            names `images` and `labels` in the folder of the data (`dataset_dir`); `split`,
+            `replay` and `folds` go to files of their own, such as `configs/split.json`.
     """
-    kept = {key: value for key, value in plan.items() if key != "split"}
+    kept = {key: value for key, value in plan.items() if key not in APART}
     _write_json(plan_file(bundle), kept)
-    if plan.get("split"):
-        _write_json(split_file(bundle), plan["split"])
+    for key in APART:
+        if plan.get(key):
+            _write_json(bundle / "configs" / f"{key}.json", plan[key])
     _write_ids(bundle, {id: entry["value"] for id, entry in plan["ids"].items()})
     places = {id: _in_dataset_dir(plan["data"][id]) for id in ("images", "labels")}
     for name in LABELLED:
@@ -105,19 +106,17 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
 
 def read_plan(bundle: Path) -> dict[str, Any]:
     """What `write_plan` wrote; empty where nothing was planned."""
-    path, split = plan_file(bundle), split_file(bundle)
-    plan = dict(load_config(path)) if path.is_file() else {}
-    return {**plan, "split": dict(load_config(split))} if plan and split.is_file() else plan
+    path = plan_file(bundle)
+    if not path.is_file():
+        return {}
+    files = {key: bundle / "configs" / f"{key}.json" for key in APART}
+    apart = {key: load_config(file) for key, file in files.items() if file.is_file()}
+    return {**load_config(path), **apart}
 
 
 def plan_file(bundle: Path) -> Path:
     """Where a bundle keeps its plan."""
     return bundle / "configs" / "plan.json"
-
-
-def split_file(bundle: Path) -> Path:
-    """Where a bundle keeps which images are held out."""
-    return bundle / "configs" / "split.json"
 
 
 def _write_ids(bundle: Path, ids: Settings) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unet_med.bundle import find_ensemble
 from unet_med.cli.options import choice_of
 from unet_med.cli.saying import result, say
 from unet_med.cli.shard import shard_of
@@ -45,6 +46,8 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
     settings |= {f"reader::{name}": value for name, value in choice_of(args).items()}
+    if args.ensemble:
+        settings |= {id: _plain(value) for id, value in find_ensemble(args.bundle).items()}
     wanted = {"instances": args.instances, "probabilities": args.probabilities, "rois": args.rois}
     outputs = ["mask", *(name for name, yes in wanted.items() if yes)]
     # Looked at before the job, which another process may be publishing: it is there first.
@@ -77,6 +80,11 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
         trust=args.trust,
         progress=True,
     )
+
+
+def _plain(value: Any) -> Any:
+    """A value as the job's file has it."""
+    return str(value) if isinstance(value, Path) else value
 
 
 def _check_sides(job: BlockJob, block: Sequence[int] | None, tile: int | None) -> None:

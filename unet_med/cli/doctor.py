@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from unet_med import __version__
+from unet_med.bundle import model_names
 from unet_med.cli.extras import EXTRAS, install_line, missing
 
 PACKAGES = (
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"Python    {platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
         print(f"{name:<15} {_version(name)}")
-    for line in (*_machine(), *_features()):
+    for line in (*_machine(), *_models(), *_features()):
         print(line)
 
 
@@ -47,6 +48,11 @@ def _machine() -> Iterator[str]:
     yield f"threads   {torch.get_num_threads()} of {os.cpu_count()} cores"
     free, most = (size / 1e9 for size in (available_bytes(), byte_budget()))
     yield f"memory    {free:.1f} GB free; images up to {most:.1f} GB"
+
+
+def _models() -> Iterator[str]:
+    names = ", ".join(model_names()) or "none comes with this installation"
+    yield f"models    {names} (predict --bundle, train --from)"
 
 
 def _features() -> Iterator[str]:

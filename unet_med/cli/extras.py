@@ -8,7 +8,6 @@ from importlib.util import find_spec
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "track": (("tensorboard",), "train --config tensorboard"),
     "mlflow": (("mlflow", "sqlalchemy", "alembic"), "train --config mlflow"),
-    "safetensors": (("safetensors",), "weights as model.safetensors"),
     "zarr": (("zarr",), "OME-Zarr, volumes larger than memory"),
     "bioio": (("bioio_czi", "bioio_nd2", "bioio_lif"), "CZI, ND2 and LIF files"),
     "cluster": (("zarr", "distributed"), "predict --scheduler"),

@@ -191,7 +191,7 @@ def _interiors(files: Files, orientation: str | None) -> tuple[Array, Array]:
     truth = data.load_label(files.truth, "instances", **files.choice)
     header = data.load_header(files.truth, **data.label_choice(files.choice))
     turn = turn_towards(Grid.of(header, Path(files.truth).name), orientation)
-    return _foreground(files, turn), _interior(turn.of_array(truth).T)
+    return _foreground(files, turn), interior(turn.of_array(truth).T)
 
 
 def _foreground(files: Files, turn: Turn) -> Array:
@@ -203,10 +203,10 @@ def _foreground(files: Files, turn: Turn) -> Array:
         if len(array) > 1:
             return turn.of_array(files.turned(array[-1])).T
     label = files.turned(data.load_label(files.result, "instances"))
-    return _interior(turn.of_array(label).T).astype(np.float32)
+    return interior(turn.of_array(label).T).astype(np.float32)
 
 
-def _interior(label: Array) -> Array:
+def interior(label: Array) -> Array:
     """Foreground of each plane, with a border where instances touch; a mask as it is."""
     from unet_med.instances import separate
 

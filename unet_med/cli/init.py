@@ -25,15 +25,18 @@ def run(args: argparse.Namespace) -> None:
 
 def _lay_planned(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     """Plan and lay the bundle; the ids that a run of it needs."""
-    from unet_med.cli import overrides
+    from unet_med.cli import overrides, starting
     from unet_med.cli.planned import plan_for
     from unet_med.devices import choose_device
     from unet_med.planning import DataFolder, describe, lay_bundle
 
-    plan = plan_for(args, overrides.find(args), str(choose_device(args.device)))
+    source = starting.source_of(args)
+    plan = plan_for(args, overrides.find(args), str(choose_device(args.device)), source)
+    plan, replay_dir = starting.replayed(plan, source, args)
     print(describe(plan))
-    lay_bundle(plan, folder)
+    lay_bundle(plan, folder, source=source)
     settings = DataFolder.of(args.images, args.labels).settings(plan.data.images, plan.data.labels)
+    settings |= {"replay_dir": replay_dir} if replay_dir else {}
     return settings | ({"device": f"$torch.device('{args.device}')"} if args.device else {})
 
 

@@ -19,7 +19,7 @@ TITLES = {
 
 def run(args: argparse.Namespace) -> None:
     """Print every name, expression and macro of the configs; nothing of them is run."""
-    uses = bundle.targets_of(bundle.config_files(args.bundle))
+    uses = bundle.targets_of(bundle.config_files(bundle.find_trained(args.bundle)))
     if args.json:
         print(json.dumps([asdict(use) for use in uses], indent=2))
     else:

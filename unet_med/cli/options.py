@@ -43,6 +43,7 @@ _LOGS = (
         "--log-file", "append all that is said, with times, to FILE", resumed="new", metavar="FILE"
     ),
 )
+_ELSEWHERE = ("overrides", "pretrained", "replay_dir")  # ids that files decide, not words
 _CHOICE = (
     option(
         "--series",
@@ -196,7 +197,18 @@ PLAN = (
         "the data list",
         id="fold",
         resumed="same",
+        exclusive="parts",
         metavar="K/N",
+    ),
+    option(
+        "--folds",
+        "an honest score: train K networks besides, each without one of K parts of the images, and "
+        "score each image by the one that has not seen it; half of the minutes",
+        id="folds",
+        resumed="same",
+        exclusive="parts",
+        type=int,
+        metavar="K",
     ),
     option(
         "--group",
@@ -212,6 +224,29 @@ PLAN = (
         id="split_file",
         resumed="data",
         metavar="FILE",
+    ),
+    option(
+        "--from",
+        "start from the weights of a trained bundle: its folder, or a model that comes with "
+        "unet-med; its network and pixels hold",
+        id="pretrained",
+        resumed="data",
+        metavar="BUNDLE|NAME",
+    ),
+    option(
+        "--replay",
+        "where the images lie that the bundle of --from was trained on, of which every other tile "
+        "is taken, so that they are not forgotten; none: no tile (looked for in and beside the "
+        "bundle, with the new images, and here)",
+        id="replay_dir",
+        resumed="data",
+        metavar="DIR|none",
+    ),
+    option(
+        "--trust",
+        "start from a bundle that names what unet-med's own does not (see unet-med inspect)",
+        resumed="new",
+        **_FLAG,
     ),
     option(
         "--config",
@@ -260,7 +295,11 @@ _TRUST = option(
 _BLOCKS: dict[str, Any] = {"blocks": True, "group": "block by block"}
 PREDICT = (
     option("images", "images, or folders of them", nargs="+"),
-    option("--bundle", "folder that `unet-med train` made", required=True),
+    option(
+        "--bundle",
+        "folder that `unet-med train` made, or a model that comes with unet-med",
+        required=True,
+    ),
     option(
         "--output",
         "folder for the results; or of one image NAME.nii.gz, NAME.nii or NAME.png for its mask, "
@@ -296,6 +335,11 @@ PREDICT = (
         "average over mirrored or rotated copies (the bundle's own choice)",
         id="tta",
         choices=("none", "flips", "rotations"),
+    ),
+    option(
+        "--ensemble",
+        "predict with the networks of all folds of --folds, the mean of their logits",
+        **_FLAG,
     ),
     _MAX_BYTES,
     _DEVICE,
@@ -463,7 +507,9 @@ COMMANDS = (
         "inspect",
         "list what a bundle's configs import and evaluate, without doing it",
         (
-            option("bundle", "folder of the bundle, anybody's"),
+            option(
+                "bundle", "folder of the bundle, anybody's, or a model that comes with unet-med"
+            ),
             option("--json", "as a JSON list, every place by itself", **_FLAG),
         ),
     ),
@@ -471,7 +517,9 @@ COMMANDS = (
         "export",
         "write a trained bundle's network for others",
         (
-            option("bundle", "folder that `unet-med train` made"),
+            option(
+                "bundle", "folder that `unet-med train` made, or a model that comes with unet-med"
+            ),
             option(
                 "--format",
                 "pt2: torch alone; onnx: any runtime; bioimageio: a package of "
@@ -501,7 +549,7 @@ def config_ids(args: argparse.Namespace) -> dict[str, Any]:
     return {
         id: value
         for id, value in found
-        if id and value is not None and id != "overrides" and not id.startswith("reader::")
+        if id and value is not None and id not in _ELSEWHERE and not id.startswith("reader::")
     }
 
 

@@ -7,22 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unet_med.cli.options import choice_of, config_ids
-from unet_med.planning import Plan, fingerprint, make_plan
+from unet_med.planning import Plan, Source, fingerprint, make_plan
 from unet_med.planning.looking import SECONDS
 
 SHARE_OF_BUDGET = 0.05  # that statistics of the images' pixels may take, where that is longer
 
 
-def plan_for(args: argparse.Namespace, files: Sequence[Path], device: str) -> Plan:
+def plan_for(
+    args: argparse.Namespace, files: Sequence[Path], device: str, source: Source | None = None
+) -> Plan:
     """Look at the files that the arguments name, and decide.
 
     Args:
         args: of the command line.
         files: override files that it names.
         device: where the network will train.
+        source: the bundle that it starts from.
     """
     seconds = max(SECONDS, SHARE_OF_BUDGET * 60 * (args.minutes or 0))
     found = fingerprint(
         args.images, args.labels, seconds=seconds, modality=args.modality, **choice_of(args)
     )
-    return make_plan(found, config_ids(args), overrides=files, device=device)
+    return make_plan(found, config_ids(args), overrides=files, device=device, source=source)

@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 3 where some images were set aside.
     """
-    folder = Path(args.bundle)
+    folder = bundle.find_trained(args.bundle)
+    args.bundle = str(folder)  # a name is looked up once
     if not args.trust:
         require_trust(folder)
     shard = shard_of(args.shard)
@@ -108,10 +109,11 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
         settings["tta"] = None if args.tta == "none" else args.tta
     if weights.suffix != ".pt":
         settings["checkpoint"] = weights.absolute()
+    settings |= bundle.find_ensemble(folder) if args.ensemble else {}
     settings |= {"fail_fast": True} if args.fail_fast else {}
     settings |= {"skip_done": True} if args.resume else {}
     options = {"skip_done": "--resume", "result_file": f"--output {args.output}"}
-    options |= {"result_name": "--name"}
+    options |= {"result_name": "--name", "members": "--ensemble"}
     _require_known(folder, {id: name for id, name in options.items() if id in settings})
     say(_with_monai(folder, settings))
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)

@@ -15,6 +15,7 @@ from unet_med.cli.options import TRAIN
 from unet_med.data import find_pairs, sha256
 from unet_med.data.cases import files_of
 from unet_med.data.class_names import told_names
+from unet_med.planning.rules import SHARE_OF_ONE
 from unet_med.planning.working_size import own_pixels
 
 
@@ -49,7 +50,8 @@ def prepare(
     _check_files(files, plan.get("overrides", {}), output)
     _check_data(args, plan.get("data", {}).get("cases", []), output)
     _check_split(args.split, plan.get("split", {}), output)
-    if (budget := _budget(args)) and write:
+    folds = plan.get("ids", {}).get("folds", {}).get("value")
+    if (budget := _budget(args, folds)) and write:
         bundle.write_settings(output, [], budget, reason="asked for when it was resumed")
     return plan.get("data", {}).get("images", ""), plan.get("data", {}).get("labels")
 
@@ -113,10 +115,12 @@ def _check_split(file: str | None, begun: Mapping[str, Any], output: Path) -> No
         )
 
 
-def _budget(args: argparse.Namespace) -> dict[str, Any]:
+def _budget(args: argparse.Namespace, folds: int | None) -> dict[str, Any]:
+    """A new end, of which the folds have their part."""
     if args.epochs:
         return {"epochs": args.epochs, "minutes": None}
-    return {"minutes": args.minutes} if args.minutes else {}
+    share = SHARE_OF_ONE if folds else 1
+    return {"minutes": share * args.minutes} if args.minutes else {}
 
 
 def _otherwise(name: str, asked: Any, known: Any, output: Path) -> ValueError:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unet_med import bundle
-from unet_med.cli import overrides, resuming
+from unet_med.cli import overrides, resuming, starting
 from unet_med.cli.output import check_folder
 from unet_med.cli.planned import plan_for
 from unet_med.cli.saying import result, say
 from unet_med.devices import choose_device
 from unet_med.planning import DataFolder, Plan, describe, lay_bundle
 from unet_med.planning.words import explain
+
+KEPT = ("checkpoint.pt", "checkpoint_previous.pt")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,25 +33,37 @@ def run(args: argparse.Namespace) -> None:
     files = overrides.find(args)
     device = str(choose_device(args.device))
     output = _output(args)
-    place = DataFolder.of(args.images, args.labels)
     settings = {"device": f"$torch.device('{device}')"}
     if args.cache:
         settings["cache_dir"] = os.path.abspath(os.path.expanduser(args.cache))
-    if args.resume and output and any((output / "models").glob("checkpoint*.pt")):
-        names = resuming.prepare(args, output, files, write=not args.plan_only)
-        if args.plan_only:
-            print(explain(Plan.from_json(bundle.read_plan(output))))
-        else:
-            _train(output, {"resume": True, **place.settings(*names), **settings})
+    if args.resume and output and any((output / "models" / name).is_file() for name in KEPT):
+        _go_on(args, output, files, settings)
         return
-    plan = plan_for(args, files, device)
+    source = starting.source_of(args)
+    plan, replay_dir = starting.replayed(plan_for(args, files, device, source), source, args)
     if args.plan_only:
         print(explain(plan))
         return
     assert output is not None
     say(describe(plan))
-    settings = {**place.settings(plan.data.images, plan.data.labels), **settings}
-    _lay_and_train(plan, output, settings, begun=args.resume and _begun(output))
+    place = DataFolder.of(args.images, args.labels)
+    settings |= place.settings(plan.data.images, plan.data.labels)
+    settings |= {"replay_dir": replay_dir} if replay_dir else {}
+    lay = partial(lay_bundle, plan, output, source=source)
+    _lay_and_train(lay, output, settings, begun=args.resume and _begun(output))
+
+
+def _go_on(
+    args: argparse.Namespace, output: Path, files: Sequence[Path], settings: Mapping[str, Any]
+) -> None:
+    """Continue the training that a bundle holds, or say what it was planned as."""
+    replay = starting.resumed(args, output)
+    names = resuming.prepare(args, output, files, write=not args.plan_only)
+    if args.plan_only:
+        print(explain(Plan.from_json(bundle.read_plan(output))))
+        return
+    place = DataFolder.of(args.images, args.labels).settings(*names)
+    _train(output, {"resume": True, **place, **settings, **replay})
 
 
 def _output(args: argparse.Namespace) -> Path | None:
@@ -62,22 +77,28 @@ def _output(args: argparse.Namespace) -> Path | None:
     return Path(args.output)
 
 
-def _lay_and_train(plan: Plan, output: Path, settings: Mapping[str, Any], *, begun: bool) -> None:
+def _lay_and_train(
+    lay: Callable[..., Path], output: Path, settings: Mapping[str, Any], *, begun: bool
+) -> None:
     """Train; where that fails before there are weights, nothing half-made stays behind."""
     existed = output.exists()
-    lay_bundle(plan, output, over=begun)
+    lay(over=begun)
     try:
         _train(output, settings)
     except BaseException:
-        if not begun and not any((output / "models").glob("*.pt")):
+        if not begun and not _is_trained(output):
             _discard(output, keep_folder=existed)
         raise
 
 
 def _train(output: Path, settings: Mapping[str, Any]) -> None:
     say("the same with MONAI:\n  " + bundle.command_line(output, "train", settings))
-    workflow = bundle.load_workflow(output, "train", settings)
-    workflow.run()
+    if bundle.read_plan(output).get("folds"):
+        from unet_med.cli import folds
+
+        folds.train(output, settings)
+    else:
+        bundle.load_workflow(output, "train", settings).run()
     if "cache_dir" in settings:
         say(f"{settings['cache_dir']} keeps the images for later trainings; remove it if you like")
     threshold = bundle.read_plan(output)["ids"].get("threshold", {})
@@ -90,7 +111,13 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
 def _begun(output: Path) -> bool:
     """Whether a training laid its bundle here and got no further: nothing to continue."""
     is_bundle = (output / "configs" / "train.json").is_file()
-    return is_bundle and not any((output / "models").glob("*.pt"))
+    return is_bundle and not _is_trained(output)
+
+
+def _is_trained(output: Path) -> bool:
+    """Whether there are weights of this training, which may have begun with another's."""
+    kept = (output / "models" / name for name in ("model.pt", *KEPT))
+    return any(path.is_file() for path in kept)
 
 
 def _discard(output: Path, *, keep_folder: bool) -> None:

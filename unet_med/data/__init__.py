@@ -14,6 +14,7 @@ from unet_med.data.formats import FORMATS
 _MODULE_OF = {
     "check_labels": "labels",
     "class_values": "classes",
+    "cross_validation": "splits",
     "EpochSampler": "dataset",
     "SeededDataset": "dataset",
     "find_images": "datalist",
@@ -32,6 +33,7 @@ _MODULE_OF = {
     "AutoReader": "auto_reader",
     "DicomSegWriter": "dicom_seg",
     "label_choice": "auto_reader",
+    "replayed_pairs": "replay",
     "load_header": "files",
     "load_image": "files",
     "turned_onto": "files",

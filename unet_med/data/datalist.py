@@ -73,7 +73,7 @@ def find_images(
         ValueError: a folder without images, or a data list that cannot be read.
     """
     items = look_for_images(images, channels).items
-    return _split_stacks(items, reader, orientation) if stacks else items
+    return split_stacks(items, reader, orientation) if stacks else items
 
 
 def find_pairs(
@@ -114,7 +114,7 @@ def find_pairs(
         if known:
             return known
     items = look_for_pairs(images, labels).items
-    return _split_stacks(items, reader, orientation) if stacks else items
+    return split_stacks(items, reader, orientation) if stacks else items
 
 
 def look_for_images(images: Images, channels: int = 1) -> Listing:
@@ -237,7 +237,7 @@ def _paired(items: Sequence[Item], labels: Iterable[Path], notes: Sequence[str] 
     return Listing(paired, (*notes, *([found.how] if found.how else [])))
 
 
-def _split_stacks(
+def split_stacks(
     items: Sequence[Item], reader: FileReader | None, orientation: str | None
 ) -> list[Item]:
     """One item a plane, as `SelectSliced` takes it; files of one plane stay as they are."""

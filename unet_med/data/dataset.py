@@ -36,6 +36,8 @@ class SeededDataset(Dataset):
         cache: keeps the images after the deterministic transforms; True: in memory, False: they
             are loaded for every tile.
         progress: show a bar while images load.
+        replayed: a second data list, such as that of an earlier training; if it is not empty every
+            other tile is one of its images, however long either list is.
     """
 
     def __init__(
@@ -47,10 +49,14 @@ class SeededDataset(Dataset):
         tiles_per_epoch: int | None = None,
         cache: bool | ImageCache = True,
         progress: bool = False,
+        replayed: Sequence[dict[str, Any]] = (),
     ) -> None:
-        super().__init__(data, transform)
+        super().__init__([*data, *replayed], transform)
         self.seed = seed
         self.tiles_per_epoch = tiles_per_epoch or len(data)
+        self._parts = [
+            part for part in (range(len(data)), range(len(data), len(self.data))) if part
+        ]
         self.first_random = transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._random = [t for t in transform.transforms if isinstance(t, Randomizable)]
         self._generators = [np.random.RandomState(seed) for _ in self._random]
@@ -127,10 +133,15 @@ class SeededDataset(Dataset):
             previous = item
 
     def _image_of(self, epoch: int, k: int) -> int:
-        """Index of the image of tile `k`, from shuffled lists of all images in a row."""
-        lap, index = divmod(epoch * len(self) + k, len(self.data))
-        order = np.random.default_rng((self.seed, lap)).permutation(len(self.data))
-        return int(order[index])
+        """Index of the image of tile `k`, from shuffled lists of all images in a row.
+
+        With images to replay, tiles take turns between these and the new ones.
+        """
+        turn, number = divmod(epoch * len(self) + k, len(self._parts))
+        part = self._parts[number]
+        lap, index = divmod(turn, len(part))
+        order = np.random.default_rng((self.seed, lap)).permutation(len(part))
+        return part[int(order[index])]
 
 
 def _of_one_stack(item: dict[str, Any], other: dict[str, Any], slice_key: str) -> bool:

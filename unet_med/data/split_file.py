@@ -42,10 +42,21 @@ def of_file(
         for entries in read_split(path, fold)
     ]
     both = set(sides[0]) & set(sides[1])
-    if both and len({*sides[0], *sides[1]}) > 1:
+    if both and len({*sides[0], *sides[1]}) > 1 and not _seen(path):
         image = shown(items[min(both)]["image"])
         raise ValueError(f"{path} has {image} in training and in validation: leave it in one")
     return [items[k] for k in sides[0]], [items[k] for k in sides[1]]
+
+
+def splits_in(path: Path) -> int | None:
+    """How many splits a file lists, as nnU-Net's does; None: it is a single one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON.
+    """
+    content = _content(path)
+    return len(content) if isinstance(content, list) else None
 
 
 def read_split(path: Path, fold: int | str | None = None) -> tuple[list[Any], list[Any]]:
@@ -55,12 +66,7 @@ def read_split(path: Path, fold: int | str | None = None) -> tuple[list[Any], li
         FileNotFoundError: there is no such file.
         ValueError: it is no split, or has no such fold.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
+    content = _content(path)
     if isinstance(content, list):
         content = _entry(content, fold, path)
     elif fold is not None and isinstance(content, dict) and str(content.get("fold")) != str(fold):
@@ -74,6 +80,21 @@ def read_split(path: Path, fold: int | str | None = None) -> tuple[list[Any], li
             "list of train and val, neither of them empty"
         )
     return sides[0], sides[1]
+
+
+def _content(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+
+
+def _seen(path: Path) -> bool:
+    """Whether a split says that what it validates on is trained on as well."""
+    content = _content(path)
+    return isinstance(content, dict) and content.get("seen") is True
 
 
 def _entry(content: list[Any], fold: int | str | None, path: Path) -> Any:
@@ -121,7 +142,7 @@ def _matches(entry: Any, items: Sequence[Item], names: Names, path: Path) -> lis
     if len({str(items[k]["image"]) for k in found}) > 1:
         raise ValueError(f"{path}: {name} may be several images: write more of its folders")
     first, stop = said.get("slices") or (0, None)
-    return [k for k in found if _is_within(items[k].get("slice"), first, stop)]
+    return [k for k in found if is_within(items[k].get("slice"), first, stop)]
 
 
 def _is_text(value: Any) -> bool:
@@ -148,5 +169,6 @@ def _shared(parts: Sequence[str], file: str) -> int:
     return count
 
 
-def _is_within(plane: int | None, first: int, stop: int | None) -> bool:
+def is_within(plane: int | None, first: int, stop: int | None) -> bool:
+    """Whether a plane lies in `[first, stop)`; what is no plane of a stack does."""
     return plane is None or (plane >= first and (stop is None or plane < stop))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.data.cases import files_of, shown
-from unet_med.data.split_file import of_file
+from unet_med.data.split_file import of_file, splits_in
 
 Item = dict[str, Any]
 Split = tuple[list[Item], list[Item]]
@@ -63,6 +63,50 @@ def split_validation(
         split = _of_folds(items, fold) or _of_groups(items, fraction, fold, group)
     _require_apart(split, group)
     return split
+
+
+def cross_validation(
+    items: Sequence[Item],
+    folds: int,
+    *,
+    group: str | None = None,
+    file: str | os.PathLike[str] | None = None,
+) -> list[Split]:
+    """Splits of which each image is held out in one: K networks judge all images.
+
+    Groups, and the planes of a stack, stay together; a single stack is cut into contiguous blocks.
+
+    Args:
+        items: all items, in order.
+        folds: how many, from 2 to the number of groups.
+        group: see `split_validation`.
+        file: a list of so many splits, such as nnU-Net's `splits_final.json`; None: those of the
+            data list, where its items have a `fold`, else parts of equal size.
+
+    Raises:
+        ValueError: the list or the file has another number, or there are fewer groups.
+
+    >>> items = [{"image": f"{k}.png"} for k in range(5)]
+    >>> [[item["image"] for item in held] for _, held in cross_validation(items, 2)]
+    [['0.png', '2.png', '4.png'], ['1.png', '3.png']]
+    """
+    listed = sorted({str(item["fold"]) for item in items if item.get("fold") is not None})
+    own = splits_in(Path(file)) if file is not None else len(listed) or None
+    if own is not None and own != folds:
+        named = Path(file).name if file is not None else "the data list"
+        raise ValueError(f"--folds {folds}: {named} has {own} folds of its own: give --folds {own}")
+    if own is None:
+        count = len(_groups(items, group))
+        count = len(items) if count == 1 and group is None else count
+        if not 1 < folds <= count:
+            raise ValueError(
+                f"--folds {folds}: there are {count} images or groups of them, and each fold holds "
+                f"out at least one: "
+                + (f"give from 2 to {count}" if count > 1 else "leave --folds out")
+            )
+        listed = [f"{k}/{folds}" for k in range(folds)]
+    names = [str(k) for k in range(folds)] if file is not None else listed
+    return [split_validation(items, fold=name, group=group, file=file) for name in names]
 
 
 def fold_of(fold: int | str | None) -> tuple[int | None, int | None]:
@@ -194,10 +238,11 @@ def _share(count: int, fraction: float, *, contiguous: bool) -> set[int]:
 
 
 def _require_apart(split: Split, group: str | None) -> None:
-    """Refuse a group on both sides, but for a single image that is on both."""
-    if group is None or split[0] == split[1]:
+    """Refuse a group on both sides, but for images that are on both themselves."""
+    if group is None:
         return
-    training, held = ({_group_of(item, group): item for item in side} for side in split)
+    apart = [item for item in split[1] if item not in split[0]]
+    training, held = ({_group_of(item, group): item for item in side} for side in (split[0], apart))
     for name in sorted(training.keys() & held.keys()):
         raise ValueError(
             f"group {name} of --group {group} is on both sides: {shown(training[name]['image'])} "

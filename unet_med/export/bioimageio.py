@@ -63,7 +63,7 @@ def export_bioimageio(
     trained = load_trained(bundle, trust=trust)
     refuse_statistics(trained, statistics, "BioImage Model Zoo")
     _scale(trained)  # what a package cannot say is refused before work begins
-    path = trained.folder / "models" / "model.bioimageio.zip" if path is None else Path(path)
+    path = trained.file("model.bioimageio.zip", path)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = MirrorPadded(trained.network, trained.tiling).eval()

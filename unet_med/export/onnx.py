@@ -45,7 +45,7 @@ def export_onnx(
         ValueError: it is no trained bundle, or the exported network computes something else.
     """
     trained = load_trained(bundle, trust=trust)
-    path = trained.folder / "models" / "model.onnx" if path is None else Path(path)
+    path = trained.file("model.onnx", path)
     own = by_image(trained, statistics)
     card = card_of(trained, by_image=own)
     for part, graph in graphs_of(trained, by_image=own).items():

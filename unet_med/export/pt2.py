@@ -55,7 +55,7 @@ def export_pt2(
     """
     trained = load_trained(bundle, trust=trust)
     own = by_image(trained, statistics)
-    path = trained.folder / "models" / "model.pt2" if path is None else Path(path)
+    path = trained.file("model.pt2", path)
     card = json.dumps(card_of(trained, by_image=own), indent=1)
     for part, graph in graphs_of(trained, by_image=own).items():
         with atomic_write(beside(path, part)) as unseen:

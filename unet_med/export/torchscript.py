@@ -40,8 +40,7 @@ def export_torchscript(
 
     trained = load_trained(bundle, trust=trust)
     refuse_statistics(trained, statistics, "TorchScript")
-    folder = trained.folder
-    path = folder / "models" / "model.ts" if path is None else Path(path)
+    folder, path = trained.folder, trained.file("model.ts", path)
     with tempfile.TemporaryDirectory() as aside:  # MONAI reads `.pt` alone
         weights = Path(aside) / "model.pt"
         torch.save(trained.network.state_dict(), weights)

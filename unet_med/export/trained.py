@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from unet_med.bundle import inference_parser
+from unet_med.bundle.files import ENSEMBLE
+from unet_med.bundle.models import is_model
 from unet_med.export.left_out import LISTED, sentences
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.batch_statistics import batch_norms
@@ -45,13 +47,31 @@ class TrainedBundle:
     ids: dict[str, Any] = field(default_factory=dict)
     standardize: Standardize = field(default_factory=Standardize)
 
+    def file(self, name: str, path: str | os.PathLike[str] | None) -> Path:
+        """Where an export goes: where it is told to, else among the bundle's models.
+
+        Raises:
+            ValueError: it is not told, and the bundle is part of the installed package.
+        """
+        if path is not None:
+            return Path(path)
+        if is_model(self.folder):
+            raise ValueError(
+                f"{self.folder.name} is part of the installed unet-med, where nothing is written: "
+                "say where the file goes with --output"
+            )
+        return self.folder / "models" / name
+
     def left_behind(self, *, by_image: bool = False) -> str:
         """What the bundle does at prediction and an exported network does not, in a sentence.
 
         Args:
             by_image: the export takes the statistics of each image, as the bundle does.
         """
-        return sentences(self.differing_ids(by_image=by_image))
+        said = sentences(self.differing_ids(by_image=by_image))
+        if (self.folder / ENSEMBLE).is_file():
+            said += " It is the network of all images, without those of the folds (--ensemble)."
+        return said.strip()
 
     def differing_ids(self, *, by_image: bool) -> dict[str, Any]:
         """`ids`, but those that an export has as well."""

@@ -16,13 +16,13 @@ import torch
 from ignite.engine import Engine, Events
 
 from unet_med import bundle
+from unet_med.fitting.predicted import held_out, reading
 from unet_med.fitting.search import Verdict, around, choose, count
 from unet_med.handlers import TrainingBudget, rank
 from unet_med.handlers.training_state import random_state, set_random_state
 from unet_med.planning import Plan
 from unet_med.planning.objects import FITTED, LEAST, decide_objects
 from unet_med.segmentation import Segmenter
-from unet_med.transforms import compose
 
 __all__ = ["FitObjects"]
 
@@ -30,8 +30,6 @@ IDS = ("threshold", "mask_threshold", "min_size")
 SHARE = 0.1  # of the minutes that the fit may take
 SLACK = 1.25  # what it is given, times what was measured
 AT_ONCE = 3.0  # s; loading the weights, writing the configs
-
-READING = ("image", "label", "reorient", "orient", "plane", "label_instances")
 
 Item = Mapping[str, Any]
 
@@ -77,7 +75,7 @@ class FitObjects:
     ) -> None:
         self.folder, self.weights = Path(folder), Path(weights)
         self.items = [item for item in held_out if item not in training]
-        self.load = compose([{name: load[name] for name in READING if name in load}])
+        self.load = reading(load)
         self.network = network
         self.budget = budget
         self.enabled = enabled and len(self.items) >= LEAST and {"image", "label"} <= {*load}
@@ -109,7 +107,7 @@ class FitObjects:
                 self.budget.minutes,
             )
             return
-        self.items = _spread_evenly(self.items, affordable)
+        self.items = spread_evenly(self.items, affordable)
         self.budget.reserve((SLACK * seconds * len(self.items) + AT_ONCE) / 60)
 
     def _seconds_an_image(self, weights: Path, engine: Engine) -> float:
@@ -135,31 +133,14 @@ class FitObjects:
         segmenter, choices = self._segmenter(self.weights, engine), around(planned, free)
         counts = [self._counts(segmenter, item, choices) for item in self.items]
         verdict = choose(choices, np.stack(counts))
-        ids = {id: verdict.choice[id] for id in free}
-        reason = self._reason(verdict, changed=verdict.choice != planned)
-        bundle.write_settings(self.folder, [], ids, reason=reason)
-
-    def _reason(self, verdict: Verdict, *, changed: bool) -> str:
-        said = f"{FITTED}{len(self.items)} held-out images: AP {verdict.score:.3f}"
-        if changed:
-            return f"{said} instead of {verdict.before:.3f} as planned"
-        return f"{said}, and no other choice is better by more than the images scatter"
+        write_verdict(self.folder, verdict, planned, free, f"{len(self.items)} held-out images")
 
     def _segmenter(self, weights: Path, engine: Engine) -> Segmenter:
         device = getattr(engine.state, "device", None)
         return Segmenter(self.folder, checkpoint=weights, device=device, trust=True)
 
     def _planned(self) -> tuple[dict[str, Any], list[str]]:
-        """The choice of the plan, and which of its ids the user did not set."""
-        plan = Plan.from_json(bundle.read_plan(self.folder))
-        values = {id: decision.value for id, decision in plan.ids.items()}
-        planned = decide_objects(plan.seen, values)
-        free = [
-            id
-            for id in IDS
-            if plan.ids[id] == planned[id] or plan.ids[id].reason.startswith(FITTED)
-        ]
-        return {id: (planned if id in free else plan.ids)[id].value for id in IDS}, free
+        return planned_objects(Plan.from_json(bundle.read_plan(self.folder)))
 
     def _counts(
         self,
@@ -170,18 +151,50 @@ class FitObjects:
         likely: bool = False,
     ) -> Any:
         """See `count`; `likely`: as if the network had found the truth."""
-        loaded = self.load(item)
-        truth = np.asarray(loaded["label"])[0].astype(np.int64)
-        result = segmenter(loaded["image"])
-        probabilities = torch.from_numpy(np.ascontiguousarray(result.probabilities))
+        found = held_out(segmenter, self.load(item))
+        probabilities = found.probabilities
         if likely:
-            true = torch.from_numpy(truth > 0).to(probabilities)
+            true = torch.from_numpy(found.truth > 0).to(probabilities)
             probabilities = torch.stack([1 - true, true])
-        assert segmenter.rule is not None
-        return count(probabilities, truth, choices, segmenter.rule, result.share)
+        assert found.rule is not None
+        return count(probabilities, found.truth, choices, found.rule, found.share)
 
 
-def _spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
+def planned_objects(plan: Plan) -> tuple[dict[str, Any], list[str]]:
+    """How a plan makes objects before anything is fitted, and which of these ids are free.
+
+    Free is what neither the user nor a file of theirs set.
+    """
+    values = {id: decision.value for id, decision in plan.ids.items()}
+    planned = decide_objects(plan.seen, values, source=plan.source)
+    free = [
+        id for id in IDS if plan.ids[id] == planned[id] or plan.ids[id].reason.startswith(FITTED)
+    ]
+    return {id: (planned if id in free else plan.ids)[id].value for id in IDS}, free
+
+
+def write_verdict(
+    folder: Path, verdict: Verdict, planned: Mapping[str, Any], free: Sequence[str], images: str
+) -> None:
+    """Write into a bundle, with the scores as the reason, how objects are made from now on.
+
+    Args:
+        folder: the bundle.
+        verdict: what held-out images say.
+        planned: the choice of the plan.
+        free: ids that may change.
+        images: which they were, in words.
+    """
+    reason = f"{FITTED}{images}: AP {verdict.score:.3f}"
+    if verdict.choice != planned:
+        reason += f" instead of {verdict.before:.3f} as planned"
+    else:
+        reason += ", and no other choice is better by more than the images scatter"
+    bundle.write_settings(folder, [], {id: verdict.choice[id] for id in free}, reason=reason)
+
+
+def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """So many items, spread over all."""
     if count >= len(items):
         return list(items)
     return [items[int((k + 0.5) * len(items) / count)] for k in range(count)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unet_med.metrics.objects import precision_score
 from unet_med.transforms import InstancesFromLogits
 
-__all__ = ["Verdict", "around", "choose", "count"]
+__all__ = ["Verdict", "around", "choose", "count", "cross_fitted", "objects_under"]
 
 Choice = Mapping[str, Any]  # threshold, mask_threshold, min_size
 Counts = NDArray[np.int64]
@@ -76,14 +76,41 @@ def count(
         rule: of the bundle, which holds in all else.
         share: how many of the image's pixels one of the network's covers.
     """
-    rows = []
+    found = objects_under(choices, probabilities, rule, share)
+    return np.stack([SCORE.count(objects, truth)[0] for objects in found])
+
+
+def objects_under(
+    choices: Sequence[Choice],
+    probabilities: torch.Tensor,
+    rule: InstancesFromLogits,
+    share: float = 1.0,
+) -> Iterator[NDArray[Any]]:
+    """Objects of an image under each choice, `(*S)`; arguments as of `count`."""
     for choice in choices:
         tried = copy(rule)
         for id, value in choice.items():
             setattr(tried, id, value)
-        found = tried.on_pixels(share, truth.ndim)(probabilities)[0].numpy()
-        rows.append(SCORE.count(found, truth)[0])
-    return np.stack(rows)
+        yield tried.on_pixels(share, probabilities.ndim - 1)(probabilities)[0].numpy()
+
+
+def cross_fitted(
+    choices: Sequence[Choice], counts: Sequence[Counts], folds: Sequence[int], least: int
+) -> dict[int, int]:
+    """Position of the choice that each fold is judged by: the verdict of the other folds' images.
+
+    Args:
+        choices: the planned one first.
+        counts: of each image, `(choices, thresholds, 2)`.
+        folds: number of the fold that held it out.
+        least: images that can tell one choice from another; of fewer the planned one stays.
+    """
+    chosen = {}
+    for fold in sorted(set(folds)):
+        others = [each for each, own in zip(counts, folds, strict=True) if own != fold]
+        told = len(others) >= least
+        chosen[fold] = choices.index(choose(choices, np.stack(others)).choice) if told else 0
+    return chosen
 
 
 def choose(choices: Sequence[Choice], counts: Counts) -> Verdict:

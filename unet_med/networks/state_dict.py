@@ -76,7 +76,6 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Raises:
         ValueError: the file is missing, damaged, or holds something else.
-        ImportError: safetensors is missing.
     """
     with refusing(path):
         if str(path).endswith(".safetensors"):
@@ -116,13 +115,9 @@ def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise ImportError(
-            f"{path} needs safetensors: pip install 'unet-med[safetensors]'"
-        ) from None
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return dict(load_file(path, device="cpu"))
     except SafetensorError as error:

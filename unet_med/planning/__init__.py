@@ -15,10 +15,12 @@ _MODULE_OF = {
     "Decision": "plan",
     "Fingerprint": "fingerprints",
     "Plan": "plan",
+    "Source": "source",
     "describe": "words",
     "fingerprint": "looking",
     "lay_bundle": "laying",
     "make_plan": "rules",
+    "with_replay": "replay",
 }
 
 __all__ = sorted(_MODULE_OF)

@@ -19,7 +19,10 @@ LEAST = 3  # held-out images: fewer do not tell one choice from another
 
 
 def decide_objects(
-    found: Fingerprint, ids: Mapping[str, Any], asked: Mapping[str, Any] | None = None
+    found: Fingerprint,
+    ids: Mapping[str, Any],
+    asked: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
 ) -> dict[str, Decision]:
     """`threshold`, `mask_threshold`, `reach` and `min_size` of objects.
 
@@ -28,8 +31,12 @@ def decide_objects(
         ids: with their values: `preset`, `label_kind`, `spatial_dims` and what decides the
             network's pixels.
         asked: ids with values that hold.
+        source: the bundle that the training starts from, as a plan keeps it.
     """
     decided = _planned(found, ids)
+    if decided["threshold"].value is not None:
+        why = f"as {(source or {}).get('name')} begins them"
+        decided |= {id: Decision(v, why) for id, v in (source or {}).get("objects", {}).items()}
     held = {id: Decision(value, ASKED) for id, value in (asked or {}).items() if id in decided}
     seed, mask = ({**decided, **held}[id] for id in ("threshold", "mask_threshold"))
     if mask.value is not None and "mask_threshold" not in held and seed.value < mask.value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,12 +31,18 @@ class Plan:
         data: what the files said; `data.cases` names and hashes each of them.
         overrides: SHA-256 of the override files that the user named, by their names.
         split: content of `configs/split.json`: what is learned from, and what is held out.
+        source: the bundle that the training starts from, as `Source.described` has it.
+        replay: content of `configs/replay.json`: images of that bundle to learn from as well.
+        folds: content of `configs/folds.json`: a split for each network that judges a part.
     """
 
     ids: Mapping[str, Decision]
     data: Fingerprint
     overrides: Mapping[str, str]
     split: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+    replay: Sequence[Mapping[str, Any]] = ()
+    folds: Sequence[Mapping[str, Any]] = ()
 
     def value(self, id: str) -> Any:
         """What was decided for one id; None where nothing was."""
@@ -48,11 +54,14 @@ class Plan:
         return self.data.turned(self.value("orientation"))
 
     def to_json(self) -> dict[str, Any]:
-        """Content of `configs/plan.json`, and as `split` that of `configs/split.json`."""
+        """Content of `configs/plan.json`; `split`, `replay` and `folds` have files of their own."""
         return {
             "ids": {id: asdict(decision) for id, decision in self.ids.items()},
             "overrides": dict(self.overrides),
+            **({"source": dict(self.source)} if self.source else {}),
             "split": dict(self.split),
+            "replay": [dict(entry) for entry in self.replay],
+            "folds": [dict(split) for split in self.folds],
             "data": self.data.to_json(),
         }
 
@@ -64,4 +73,7 @@ class Plan:
             data=Fingerprint.from_json(content["data"]),
             overrides=content["overrides"],
             split=content.get("split", {}),
+            source=content.get("source", {}),
+            replay=tuple(content.get("replay", ())),
+            folds=tuple(content.get("folds", ())),
         )

@@ -12,12 +12,14 @@ from unet_med import bundle
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
 from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.folds import Folds, decide_folds
 from unet_med.planning.intensity import decide_intensity
 from unet_med.planning.labels import decide_labels, decide_names
 from unet_med.planning.objects import LEAST, decide_fit, decide_objects
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import tile_size
+from unet_med.planning.source import Source
 from unet_med.planning.splits import decide_split
 from unet_med.planning.training_facts import decide_trained_on
 from unet_med.planning.working_size import decide_pixel_size
@@ -32,6 +34,7 @@ STEERING = (  # ids on which further decisions depend, whoever sets them
     *("minutes", "epochs", "seed", "validation_fraction", "modality"),
 )
 ASKED = "as asked"
+SHARE_OF_ONE = 0.5  # of the minutes, for the network of all images, where there are folds
 
 Decisions = dict[str, Decision]
 
@@ -42,6 +45,7 @@ def make_plan(
     *,
     overrides: Sequence[str | os.PathLike[str]] = (),
     device: str = "cpu",
+    source: Source | None = None,
 ) -> Plan:
     """Decide all that a training needs: what is asked for holds, the rest follows from the files.
 
@@ -52,6 +56,7 @@ def make_plan(
             out, of which the bundle keeps a copy in its own words.
         overrides: override files, by path or by name, merged in this order before `choices`.
         device: where the network will train, `"cpu"` or a GPU.
+        source: a trained bundle to start from: its network, pixels and scale of intensities hold.
 
     Raises:
         FileNotFoundError: an override file is not there.
@@ -66,11 +71,13 @@ def make_plan(
     for path, content in contents.items():
         bundle.require_ids(content, source=path.name)
     said = {id: value for path, ids in contents.items() for id, value in _held(path, ids).items()}
-    orientation = _orientation(found, {**said, **asked})
+    orientation = _orientation(found, {**(source.orientation() if source else {}), **said, **asked})
     seen = found.turned(orientation.value)
-    decided = _decide(seen, {**_steering(said), **asked}, asked, device)
+    kept = source.kept(seen, {**said, **asked}) if source else {}
+    steering = {**_steering({id: d.value for id, d in kept.items()}), **_steering(said), **asked}
+    decided = _decide(seen, steering, asked, device, source)
     mirroring = _mirroring(seen, decided, orientation.value, asked)
-    decided |= {"orientation": orientation, "mirror_axes": mirroring}
+    decided |= {"orientation": orientation, "mirror_axes": mirroring, **kept}
     rest = {id: why for id, why in decided.items() if id in asked or id not in said}
     rest |= {id: Decision(v, ASKED) for id, v in asked.items() if id not in decided}
     dims = decided["spatial_dims"].value
@@ -84,19 +91,44 @@ def make_plan(
     if "tile_size" not in {*said, *asked}:
         ids |= _entries({"tile_size": tile_size(seen, {i: e["value"] for i, e in ids.items()})})
     values = {id: entry["value"] for id, entry in ids.items()}
-    split, where, held_out = decide_split(seen, values, asked, file)
-    if "fit" not in {*said, *asked}:
-        where["fit"] = decide_fit(values["preset"], values["label_kind"], held_out)
-    plan = {id: Decision(**entry) for id, entry in {**ids, **_entries(where)}.items()}
-    return Plan(plan, found, {path.name: sha256(path) for path in files}, split)
+    if source is not None:
+        ids |= _entries(source.beginning(values, {**said, **asked}))
+    parts = _parts(seen, values, asked, file, fit="fit" not in {*said, *asked})
+    plan = {id: Decision(**entry) for id, entry in {**ids, **_entries(parts.ids)}.items()}
+    hashes = {path.name: sha256(path) for path in files}
+    begun = source.described(found) if source else {}
+    return Plan(plan, found, hashes, parts.split, begun, folds=parts.folds)
+
+
+def _parts(
+    seen: Fingerprint,
+    values: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    file: str | None,
+    *,
+    fit: bool,
+) -> Folds:
+    """What is learned from and what is held out, in one split, or in as many as folds are asked."""
+    if values.get("folds") is not None:
+        return decide_folds(seen, values, asked, file)
+    split, ids, held_out = decide_split(seen, values, asked, file)
+    if fit:
+        ids["fit"] = decide_fit(values["preset"], values["label_kind"], held_out)
+    return Folds(split, (), ids)
 
 
 def _decide(
-    found: Fingerprint, steering: Mapping[str, Any], asked: Mapping[str, Any], device: str
+    found: Fingerprint,
+    steering: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    device: str,
+    source: Source | None,
 ) -> Decisions:
     """What the rules say; `steering` overrules them."""
     dims = _dims(found, steering.get("spatial_dims"))
     labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"))
+    labels["class_names"] = decide_names(found, labels, asked.get("class_names"))
+    labels |= source.classes(labels, asked) if source else {}
     kind = labels["label_kind"].value
     pixels = decide_pixel_size(found, steering, kind=kind, dims=dims.value)
     stack = dims.value == 2 and max(_planes(found)) > 1
@@ -107,7 +139,6 @@ def _decide(
     return {
         "preset": preset,
         **labels,
-        "class_names": decide_names(found, labels, asked.get("class_names")),
         "slice_stacks": Decision(stack, _about_stacks(found, stack)),
         "validation_fraction": _validation(found, steering, asked, count),
         "spatial_dims": dims,
@@ -115,11 +146,11 @@ def _decide(
         **decide_intensity(found, steering),
         "trained_on": decide_trained_on(found),
         "in_channels": _channels(found),
-        **decide_objects(found, working, asked),
+        **decide_objects(found, working, asked, source.described(found) if source else {}),
         "features": _features(steering.get("features"), dims.value, device),
         "seed": _asked_or(steering, "seed", 0, "the usual one"),
         "tiles_per_epoch": _tiles(found, dims.value),
-        **_budget(steering.get("minutes"), steering.get("epochs")),
+        **_budget(steering.get("minutes"), steering.get("epochs"), asked.get("folds")),
         **{f"reader::{name}": Decision(value, ASKED) for name, value in found.reader.items()},
     }
 
@@ -221,12 +252,15 @@ def image_count(found: Fingerprint, dims: int) -> int:
     return sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes)
 
 
-def _budget(minutes: float | None, epochs: int | None) -> Decisions:
+def _budget(minutes: float | None, epochs: int | None, folds: int | None = None) -> Decisions:
     if epochs and not minutes:
         minutes_why = Decision(None, "the epochs end the training")
     else:
         why = ASKED if minutes else "enough for a first look"
         minutes_why = Decision(minutes or DEFAULT_MINUTES, why)
+        if folds:
+            half = f"half of {minutes_why.value:g} minutes: the other half is for the folds"
+            minutes_why = Decision(SHARE_OF_ONE * minutes_why.value, half)
     epochs_why = Decision(epochs or ENDLESS, ASKED if epochs else "the minutes end the training")
     return {"minutes": minutes_why, "epochs": epochs_why}
 

@@ -55,22 +55,22 @@ def decide_split(
         raise ValueError(
             f"{how} says what is held out, so --validation has no effect: leave it out"
         )
-    items = _items(found.cases, planes=bool(ids["slice_stacks"]))
+    items = items_of(found.cases, planes=bool(ids["slice_stacks"]))
     options = {"fold": fold, "group": ids.get("group"), "file": file}
     sides = split_validation(items, ids["validation_fraction"], **options)
     split: Split = {
         "fold": fold,
         "group": options["group"],
         "from": file and {"name": Path(file).name, "sha256": sha256(file)},
-        "training": _entries(sides[0], found.cases),
-        "validation": _entries(sides[1], found.cases),
+        "training": entries_of(sides[0], found.cases),
+        "validation": entries_of(sides[1], found.cases),
     }
     how = _in_words(sides, len(items), found, split)
     held = [item for item in sides[1] if item not in sides[0]]
     return split, {"split_file": Decision(IN_BUNDLE, how)}, len(held)
 
 
-def _items(cases: Sequence[Case], *, planes: bool) -> list[Item]:
+def items_of(cases: Sequence[Case], *, planes: bool) -> list[Item]:
     """As `unet_med.data.find_pairs` gives them, by the names that the bundle keeps."""
     items = []
     for k, case in enumerate(cases):
@@ -80,14 +80,32 @@ def _items(cases: Sequence[Case], *, planes: bool) -> list[Item]:
     return items
 
 
-def _entries(items: Sequence[Item], cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """An entry an image, in order."""
+def entries_of(items: Sequence[Item], cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """An entry an image, in order; of a stack that is in pieces, one a piece."""
     planes: dict[int, list[int]] = {}
     images: dict[int, Any] = {}
     for item in items:
         images[item["case"]] = item["image"]
         planes.setdefault(item["case"], []).extend([item["slice"]] if "slice" in item else [])
-    return [_entry(cases[k], image, planes[k]) for k, image in images.items()]
+    return [
+        _entry(cases[k], image, piece)
+        for k, image in images.items()
+        for piece in _pieces(planes[k]) or [[]]
+    ]
+
+
+def _pieces(planes: Sequence[int]) -> list[list[int]]:
+    """Planes that follow one another: a block in the middle leaves two pieces.
+
+    >>> _pieces([0, 1, 4, 5])
+    [[0, 1], [4, 5]]
+    """
+    pieces: list[list[int]] = []
+    for plane in planes:
+        if not pieces or plane != pieces[-1][-1] + 1:
+            pieces.append([])
+        pieces[-1].append(plane)
+    return pieces
 
 
 def _entry(case: Case, image: Any, planes: Sequence[int]) -> dict[str, Any]:

@@ -34,15 +34,16 @@ def describe(plan: Plan) -> str:
         "pixels": _pixels(plan),
         "axes": f"{value['orientation']}, {plan.ids['orientation'].reason}",
         "mirrored": f"along axes {value['mirror_axes']}: {plan.ids['mirror_axes'].reason}",
+        "start": f"weights of {plan.source.get('name')}; {plan.source.get('replay', '')}",
         "network": f"preset {value['preset']}, features {features}",
         "config": "with " + ", ".join(name.rpartition(".")[0] for name in value["overrides"]),
         "tile": f"{value['tile_size']} px",
-        "budget": f"{value['minutes']:g} minutes"
+        "budget": f"{value['minutes']:g} minutes" + " and as many for the folds" * bool(plan.folds)
         if value["minutes"]
         else f"{value['epochs']} epoch{'s' * (value['epochs'] != 1)}",
     }
     unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
-    unsaid["mirrored"] = value["mirror_axes"] is None
+    unsaid |= {"mirrored": value["mirror_axes"] is None, "start": not plan.source}
     lines = {name: text for name, text in lines.items() if not unsaid.get(name)}
     if plan.data.found_by:
         lines = {"found": "; ".join(plan.data.found_by), **lines}

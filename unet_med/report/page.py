@@ -142,8 +142,8 @@ def _render(content: Mapping[str, Any]) -> str:
 def _bundle_of(record: Record) -> Path | None:
     """The bundle that made the results, if it is still there."""
     weights = (record.get("weights") or {}).get("file")
-    bundle = Path(weights).parent.parent if weights else None
-    return bundle if bundle and (bundle / "configs" / "train.json").is_file() else None
+    places = list(Path(weights).parents)[1:3] if weights else []  # those of folds lie deeper
+    return next((p for p in places if (p / "configs" / "train.json").is_file()), None)
 
 
 def _reading(record: Record, bundle: Path | None, kind: str | None) -> Reading:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.bundle import read_plan
+from unet_med.bundle.files import weights_file
 from unet_med.report.chart import curve_svg
+from unet_med.report.folds import describe_folds
 from unet_med.report.provenance import TRAINING, read_record, sha256
 
 Row = dict[str, float]
@@ -23,6 +25,7 @@ def describe_training(bundle: Path) -> dict[str, Any]:
     preview = bundle / "models" / "preview.png"
     return {
         "facts": _facts(bundle, settings, history),
+        "folds": describe_folds(bundle),
         "curves": _curves(history),
         "preview": data_address(preview) if preview.is_file() else None,
     }
@@ -50,7 +53,7 @@ def data_address(picture: Path) -> str:
 
 def _facts(bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]) -> dict[str, str]:
     record = read_record(bundle / "models", TRAINING)
-    weights = bundle / "models" / "model.pt"
+    weights = weights_file(bundle)
     facts = {
         "preset": settings.get("preset"),
         "features": _listed(settings.get("features") or "the preset's"),
@@ -64,17 +67,37 @@ def _facts(bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]) ->
         "trained with": listed_versions(record.get("versions", {})),
         "trained on": record.get("device"),
         "finished": record.get("finished"),
-        "weights now, SHA-256": sha256(weights) if weights.is_file() else None,
+        "weights now, SHA-256": sha256(weights) if weights else None,
     }
     return {name: str(fact) for name, fact in facts.items() if fact not in (None, "")}
 
 
 def _data(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the network was trained on: by the plan, else as the config says."""
-    data = read_plan(bundle).get("data")
+    plan = read_plan(bundle)
+    data = plan.get("data")
     if not data:
         return {"images": settings.get("images"), "labels": settings.get("labels")}
-    return {"images": f"{len(data['cases'])} file(s) in {data['images']}", "labels": data["labels"]}
+    found = {
+        "images": f"{len(data['cases'])} file(s) in {data['images']}",
+        "labels": data["labels"],
+    }
+    return {**found, "validation": _about_validation(plan)}
+
+
+def _about_validation(plan: Mapping[str, Any]) -> str | None:
+    """What the scores of the held-out images can and cannot tell."""
+    split = plan.get("split") or {}
+    held = [each for each in split.get("validation", []) if each not in split["training"]]
+    if not split:
+        return None
+    if split.get("seen") and plan.get("folds"):
+        return "on images that are learned from as well: the folds have the score"
+    if not held:
+        return "on what is learned from: it says nothing of other images"
+    if len(held) == 1:
+        return "one image: no interval, and little about others (train --folds K scores them all)"
+    return f"{len(held)} images: few, so their score varies (train --folds K scores them all)"
 
 
 def _curves(history: Sequence[Row]) -> list[dict[str, Any]]:

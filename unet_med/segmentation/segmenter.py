@@ -14,7 +14,13 @@ from monai.bundle import ConfigParser
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import LoadImaged, SaveImaged
 
-from unet_med.bundle import find_weights, inference_parser, require_trust
+from unet_med.bundle import (
+    find_ensemble,
+    find_trained,
+    find_weights,
+    inference_parser,
+    require_trust,
+)
 from unet_med.data.cases import files_in, files_of
 from unet_med.data.class_names import names_of
 from unet_med.data.sources import Source
@@ -41,10 +47,11 @@ class Segmenter:
     by MONAI's parser, so that the result is that of `python -m monai.bundle run` to the bit.
 
     Args:
-        bundle: folder of a trained bundle.
+        bundle: folder of a trained bundle, or the name of a model that comes with the package.
         device: where the network runs; None: as the bundle says, a GPU where there is one.
         tta: test-time averaging: ``"bundle"`` as the bundle says, None for none, ``"flips"`` or
             ``"rotations"``.
+        ensemble: predict with the networks of all folds, the mean of their logits.
         trust: run also what unet-med's own bundle does not name; see `unet-med inspect`.
         **ids: ids of `inference.json` with new values, any Python objects.
 
@@ -63,7 +70,7 @@ class Segmenter:
 
     Example::
 
-        segment = Segmenter("my-bundle")
+        segment = Segmenter("my-bundle")  # or Segmenter("nuclei")
         result = segment("image.tif")
         result = segment(array, axes="ZYX", spacing=(2, 0.5, 0.5))
         result.instances, result.mask, result.probabilities
@@ -76,13 +83,15 @@ class Segmenter:
         *,
         device: torch.device | str | None = None,
         tta: str | None = "bundle",
+        ensemble: bool = False,
         trust: bool = False,
         **ids: Any,
     ) -> None:
-        self.folder = Path(bundle)
+        self.folder = find_trained(bundle)
         if not trust:
             require_trust(self.folder)
-        self.weights = Path(ids["checkpoint"]) if "checkpoint" in ids else find_weights(bundle)
+        ids |= find_ensemble(self.folder) if ensemble else {}
+        self.weights = Path(ids["checkpoint"]) if "checkpoint" in ids else find_weights(self.folder)
         if tta != "bundle":
             ids["tta"] = tta
         if device is not None:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unet_med.bundle import find_weights
+from unet_med.bundle import find_trained, find_weights
 from unet_med.data.atomic import atomic_write
 from unet_med.data.sources import Source, open_source
 from unet_med.segmentation import Segmenter, Volume
@@ -119,7 +119,8 @@ class BlockJob:
             ValueError: source, network and sides do not go together, or blocks could not
                 equal one pass.
         """
-        source, output, bundle = (Path(p).absolute() for p in (source, output, bundle))
+        places = (source, output, find_trained(bundle))
+        source, output, bundle = (Path(place).absolute() for place in places)
         if output.exists() and not (_folder(output) / "job.json").is_file():
             raise FileExistsError(f"{output} exists and has no job beside it: choose a new name")
         if unknown := set(outputs) - set(OUTPUTS):

@@ -1,0 +1,372 @@
+"""`unet-med train --folds`: each image judged by a network that has not seen it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unet_med import Segmenter, bundle, metrics
+from unet_med.cli import folds, main
+from unet_med.cli.fold_progress import Progress
+from unet_med.cli.fold_scores import Judged, _cases
+from unet_med.cli.judging import judge_of
+from unet_med.data import SyntheticCells, cross_validation, find_pairs, load_label, split_validation
+from unet_med.fitting import HeldOut, cross_fitted
+from unet_med.networks import Ensemble, joined_weights, together, unet
+from unet_med.planning import Plan, fingerprint, make_plan
+from unet_med.report.table import CASE, POOLED, read_scores
+from unet_med.transforms import InstancesFromLogits
+
+SMALL = ["--features", "2", "4", "--tile-size", "26", "--epochs", "1", "--device", "cpu"]
+CHOSEN = ("threshold", "mask_threshold", "min_size")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("six")
+    SyntheticCells(6, (48, 40), num_cells=4).write(folder)
+    return folder
+
+
+def line(data: Path, output: Path, *words: str) -> list[str]:
+    places = ["--images", f"{data}/images", "--labels", f"{data}/labels", "--output", str(output)]
+    return ["train", *places, *SMALL, *words]
+
+
+@pytest.fixture(scope="module")
+def folded(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("folded") / "bundle"
+    assert main(line(data, output, "--folds", "3")) == 0
+    return output
+
+
+def test_one_network_learns_from_all_and_each_other_from_the_rest(folded: Path) -> None:
+    plan = bundle.read_plan(folded)
+    names = [entry["image"] for entry in plan["split"]["training"]]
+    assert len(names) == 6
+    held = [[entry["image"] for entry in split["validation"]] for split in plan["folds"]]
+    assert sorted(name for part in held for name in part) == names
+    for k, split in enumerate(plan["folds"]):
+        assert {e["image"] for e in split["training"]} == set(names) - set(held[k])
+    counts = [
+        torch.load(path, weights_only=True)["settings"]["images"]
+        for path in (folded / "models/checkpoint.pt", folded / "models/folds/1/checkpoint.pt")
+    ]
+    assert counts == [6, 4]
+
+
+def test_each_score_is_that_of_the_network_that_has_not_seen_the_image(
+    folded: Path, data: Path
+) -> None:
+    table = read_scores(folded / "models/folds/scores.json")
+    rows = table.of(CASE)
+    assert [row.note for row in rows] == [f"fold {k}" for k in (0, 0, 1, 1, 2, 2)]
+    networks, found, truths = table.about["folds"], [], []
+    for row in rows:
+        k = int(row.note[-1])
+        held = [entry["image"] for entry in bundle.read_plan(folded)["folds"][k]["validation"]]
+        assert f"images/{row.case}.tif" in held
+        weights = folded / f"models/folds/{k}/model.pt"
+        choice = {id: networks[k][id] for id in CHOSEN}
+        result = Segmenter(folded, checkpoint=weights, device="cpu", **choice)(
+            str(data / f"images/{row.case}.tif")
+        )
+        found.append(result.instances.T)  # as labels are loaded, (X, Y)
+        truths.append(np.asarray(load_label(str(data / f"labels/{row.case}.tif"))))
+        expected = {"SEG": metrics.seg, "AP50": metrics.average_precision}
+        for name, score in expected.items():
+            assert row.scores[name] == pytest.approx(score(found[-1], truths[-1])), row.case
+    [pooled] = table.of(POOLED)
+    assert pooled.scores["AP50"] == pytest.approx(metrics.average_precision(found, truths))
+    assert table.about["interval"].startswith("2.5 % and 97.5 %: bootstrap over the 6 images")
+
+
+def test_the_score_is_in_card_report_and_plan(folded: Path, tmp_path: Path) -> None:
+    ids = bundle.read_plan(folded)["ids"]
+    for id in CHOSEN:
+        said = "fitted on 6 held-out images of 3 folds: AP 0."
+        assert ids[id]["reason"].startswith(said)
+    [pooled] = read_scores(folded / "models/folds/scores.json").of(POOLED)
+    card = (folded / "docs/README.md").read_text(encoding="utf-8")
+    assert card.startswith("# U-Net")
+    assert f"| SEG | {pooled.scores['SEG']:.3f} |" in card
+    assert "| all images | 6 |" in card
+    assert card.count("| fold ") == 3
+    assert main(["report", str(folded), "--output", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Score on images that a network has not seen" in page
+    assert "all 3 folds (--ensemble)" in page
+    assert "the folds have the score" in page
+
+
+def test_what_is_fitted_for_a_fold_comes_from_the_others() -> None:
+    """By hand: the second choice is better in fold 0 alone, so all but fold 0 are judged by it."""
+    choices = [{"threshold": t, "mask_threshold": 0.4, "min_size": 4} for t in (0.5, 0.8)]
+    better, worse = ([[[1, 12]], [[6, 12]]], [[[6, 12]], [[1, 12]]])
+    counts = [np.array(rows) for rows in (better, better, better, better, worse, worse, worse)]
+    assert cross_fitted(choices, counts, [0, 0, 0, 0, 1, 1, 1], 3) == {0: 0, 1: 1}
+    assert cross_fitted(choices, counts, [0, 0, 0, 0, 1, 1, 1], 4) == {0: 0, 1: 1}
+    assert cross_fitted(choices, counts, [0, 0, 0, 0, 1, 1, 1], 5) == {0: 0, 1: 0}
+
+
+# --- the networks together
+
+
+def test_an_ensemble_is_the_mean_of_the_logits(folded: Path, data: Path) -> None:
+    image = str(data / "images/cells_000.tif")
+    logits = []
+    for k in range(3):
+        weights = folded / f"models/folds/{k}/model.pt"
+        one = Segmenter(folded, checkpoint=weights, device="cpu", tta=None)
+        logits.append(one._segment({"image": [image]})["pred"])
+    whole = Segmenter(folded, ensemble=True, device="cpu", tta=None)
+    found = whole._segment({"image": [image]})["pred"]
+    torch.testing.assert_close(torch.stack(logits).mean(0), found, rtol=1e-5, atol=1e-5)
+    one = Segmenter(folded, device="cpu")
+    assert whole.tiling.margin == one.tiling.margin
+    assert whole.tiling.smallest == one.tiling.smallest
+
+
+def test_predict_together_whole_and_by_blocks(folded: Path, data: Path, tmp_path: Path) -> None:
+    image = str(data / "images/cells_000.tif")
+    place = ["--bundle", str(folded), "--device", "cpu", "--ensemble"]
+    assert main(["predict", image, *place, "--output", str(tmp_path / "whole")]) == 0
+    blocks = ["--block", "24", "24", "--workers", "1", "--output", str(tmp_path / "b.ome.tif")]
+    assert main(["predict", image, *place, *blocks]) == 0
+    whole = tifffile.imread(tmp_path / "whole/cells_000_mask.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.ome.tif").squeeze(), whole)
+    record = json.loads((tmp_path / "whole/record.json").read_text())
+    assert record["weights"]["file"] == str(folded / "models/folds/ensemble.pt")
+
+
+def test_without_folds_there_is_nothing_together(
+    trained: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--bundle", str(trained), "--output", str(tmp_path / "out"), "--ensemble"]
+    assert main(["predict", str(cells / "images/cells_000.tif"), *words]) == 2
+    assert "holds no networks that predict together" in capsys.readouterr().err
+
+
+def test_an_export_says_what_it_leaves(folded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(folded), "--format", "torchscript"]) == 0
+    assert "is the network of all images, without those of the folds" in capsys.readouterr().out
+
+
+def test_an_ensemble_answers_for_its_networks(tmp_path: Path) -> None:
+    one = unet(features=(2, 4))
+    torch.save(one.state_dict(), tmp_path / "one.pt")
+    both = together(unet(features=(2, 4)), 2)
+    both.load_state_dict(joined_weights([tmp_path / "one.pt"] * 2))
+    assert isinstance(both, Ensemble)
+    assert together(one) is one
+    x = torch.randn(1, 1, 28, 28)
+    with torch.no_grad():
+        torch.testing.assert_close(both.eval()(x), one.eval()(x))
+    assert (both.margin, both.stride, both.input_size_for(1)) == (
+        one.margin, one.stride, one.input_size_for(1)
+    )  # fmt: skip
+    with pytest.raises(AttributeError):
+        both.nothing  # noqa: B018
+
+
+# --- going on
+
+
+def test_a_training_goes_on_with_the_fold_that_is_missing(
+    folded: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(folded, tmp_path / "copy"))
+    progress = copy / "models/folds/progress.json"
+    kept = json.loads(progress.read_text())
+    assert kept["done"] == ["one", "0", "1", "2"]
+    progress.write_text(json.dumps({**kept, "done": ["one", "0", "2"]}))
+    shutil.rmtree(copy / "models/folds/1")
+    before = {k: (copy / f"models/folds/{k}/model.pt").stat().st_mtime_ns for k in (0, 2)}
+    assert main(line(data, copy, "--resume")) == 0
+    said = capsys.readouterr().err
+    assert "fold 2 of 3" in said
+    assert "fold 1 of 3" not in said
+    assert {k: (copy / f"models/folds/{k}/model.pt").stat().st_mtime_ns for k in (0, 2)} == before
+    for part in ("models/folds/1/model.pt", "models/folds/ensemble.pt"):
+        states = [torch.load(f / part, weights_only=True) for f in (folded, copy)]
+        torch.testing.assert_close(*states, rtol=0, atol=0)
+    tables = [read_scores(f / "models/folds/scores.json").rows for f in (folded, copy)]
+    assert tables[0] == tables[1]
+
+
+def test_minutes_are_halved_and_a_new_budget_begins_anew(data: Path, tmp_path: Path) -> None:
+    plan = make_plan(fingerprint(data / "images", data / "labels"), {"folds": 2, "minutes": 6.0})
+    assert plan.value("minutes") == 3.0
+    assert plan.ids["minutes"].reason == "half of 6 minutes: the other half is for the folds"
+    progress = Progress.of(tmp_path, plan)
+    assert progress.total == 3.0
+    progress.finish("one", seconds=192.0)  # 12 s more than its three minutes
+    progress.share(1.2, 4)
+    again = Progress.of(tmp_path, plan)
+    assert (again.done, again.overhead, again.minutes, again.images) == (["one"], 12.0, 1.2, 4)
+    longer = replace(plan, ids={**plan.ids, "minutes": replace(plan.ids["minutes"], value=5.0)})
+    assert Progress.of(tmp_path, longer).done == []
+
+
+@pytest.mark.parametrize(
+    ("takes", "minutes", "images"), [(2.0, 68 / 60, 18), (40.0, 28 / 60, 1), (60.0, 18 / 60, 1)]
+)
+def test_judging_is_part_of_the_minutes(
+    takes: float, minutes: float, images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: 90 s a fold, 12 of them to load; 1.25 times what an image takes, for four images."""
+    clock = iter([0.0, takes])
+    monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
+    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None)
+    monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
+    progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
+    folds._share_out(tmp_path, {}, SimpleNamespace(folds=[{}, {}]), progress)
+    assert progress.minutes == pytest.approx(minutes)
+    assert progress.images == images
+
+
+# --- what is held out
+
+
+@given(sizes=st.lists(st.integers(1, 4), min_size=2, max_size=9), count=st.integers(2, 9))
+def test_each_image_is_held_out_once_and_groups_stay_together(sizes: list[int], count: int) -> None:
+    items = [{"image": f"{g}_{k}.png", "who": g} for g, n in enumerate(sizes) for k in range(n)]
+    if count > len(sizes):
+        with pytest.raises(ValueError, match=f"--folds {count}: there are {len(sizes)} images or"):
+            cross_validation(items, count, group="who")
+        return
+    splits = cross_validation(items, count, group="who")
+    held = [item for _, part in splits for item in part]
+    assert sorted(item["image"] for item in held) == sorted(item["image"] for item in items)
+    for training, part in splits:
+        assert {item["who"] for item in training}.isdisjoint(item["who"] for item in part)
+        assert len(training) + len(part) == len(items)
+
+
+def test_a_single_stack_is_cut_into_contiguous_blocks() -> None:
+    items = [{"image": "stack.tif", "slice": k} for k in range(7)]
+    held = [[item["slice"] for item in part] for _, part in cross_validation(items, 3)]
+    assert held == [[0, 1], [2, 3], [4, 5, 6]]
+    two = [{"image": f"{name}.tif", "slice": k} for name in "ab" for k in range(3)]
+    assert [{i["image"] for i in part} for _, part in cross_validation(two, 2)] == [
+        {"a.tif"}, {"b.tif"}
+    ]  # fmt: skip
+
+
+def test_folds_of_a_list_and_of_a_file(tmp_path: Path) -> None:
+    items = [{"image": f"{k}.png", "fold": k % 3} for k in range(6)]
+    held = [[item["image"] for item in part] for _, part in cross_validation(items, 3)]
+    assert held == [["0.png", "3.png"], ["1.png", "4.png"], ["2.png", "5.png"]]
+    with pytest.raises(ValueError, match="--folds 4: the data list has 3 folds of its own"):
+        cross_validation(items, 4)
+    file = tmp_path / "splits_final.json"
+    file.write_text(
+        json.dumps([{"train": ["0", "1"], "val": ["2"]}, {"train": ["2"], "val": ["0", "1"]}])
+    )
+    plain = [{"image": f"{k}.png"} for k in range(3)]
+    held = [[item["image"] for item in part] for _, part in cross_validation(plain, 2, file=file)]
+    assert held == [["2.png"], ["0.png", "1.png"]]
+    with pytest.raises(ValueError, match=r"splits_final.json has 2 folds of its own: give --folds"):
+        cross_validation(plain, 3, file=file)
+
+
+def test_options_that_say_something_else(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = line(data, tmp_path / "out", "--folds", "2", "--plan-only")
+    assert main([*words, "--validation", "0.3"]) == 2
+    said = "--folds 2 holds each image out once, so --validation has no effect"
+    assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*words, "--fold", "0/2"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_what_a_split_keeps_apart_is_in_no_fold(data: Path, tmp_path: Path) -> None:
+    names = [f"cells_{k:03d}" for k in range(6)]
+    file = tmp_path / "split.json"
+    file.write_text(json.dumps({"training": names[:4], "validation": names[4:]}))
+    found = fingerprint(data / "images", data / "labels")
+    plan = make_plan(found, {"folds": 2, "split_file": str(file)})
+    assert [len(plan.split[part]) for part in ("training", "validation")] == [4, 2]
+    assert plan.split["seen"] is False
+    for split in plan.folds:
+        files = {entry["image"] for part in split.values() for entry in part}
+        assert files == {f"images/{name}.tif" for name in names[:4]}
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_a_block_in_the_middle_of_a_stack_leaves_two_pieces(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    label = np.zeros((9, 24, 24), np.uint8)
+    label[:, 4:12, 4:12] = 255
+    pixels = rng.integers(0, 255, label.shape).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "images/s.tif", pixels, metadata={"axes": "ZYX"}, ome=True)
+    tifffile.imwrite(tmp_path / "labels/s.tif", label, metadata={"axes": "ZYX"}, ome=True)
+    words = ["--images", f"{tmp_path}/images", "--labels", f"{tmp_path}/labels", "--dims", "2"]
+    assert main(["init", str(tmp_path / "b"), *words, "--fold", "1/3"]) == 0
+    pairs = find_pairs(tmp_path / "images", tmp_path / "labels", stacks=True)
+    file = tmp_path / "b/configs/split.json"
+    training, held = split_validation(pairs, fold="1/3", file=file)
+    assert [item["slice"] for item in training] == [0, 1, 2, 6, 7, 8]
+    assert [item["slice"] for item in held] == [3, 4, 5]
+    plan = make_plan(fingerprint(tmp_path / "images", tmp_path / "labels"), {"folds": 3})
+    assert [split["validation"][0]["slices"] for split in plan.folds] == [[0, 3], [3, 6], [6, 9]]
+
+
+# --- what is counted
+
+
+def plan_like(data: Path, kind: str, **ids: Any) -> Plan:
+    plan = make_plan(fingerprint(data / "images", data / "labels"), {"label_kind": "instances"})
+    more = {"label_kind": kind, "out_channels": 3, "class_values": None, "class_names": None, **ids}
+    known = {id: replace(plan.ids["seed"], value=value) for id, value in more.items()}
+    return replace(plan, ids={**plan.ids, **known})
+
+
+def held(truth: np.ndarray, result: np.ndarray, classes: int) -> HeldOut:
+    scores = np.stack([result == k for k in range(classes)]).astype(np.float32)
+    rule = InstancesFromLogits(0, softmax=False, grow=0)
+    return HeldOut(torch.from_numpy(scores), truth.astype(np.int64), 1.0, rule, (2.0, 2.0))
+
+
+def test_classes_and_masks_are_counted_as_evaluate_does(data: Path) -> None:
+    truth = np.zeros((10, 12), int)
+    truth[1:5, 1:5], truth[6:9, 2:8] = 1, 2
+    result = np.zeros_like(truth)
+    result[1:5, 1:3], result[6:9, 2:8] = 1, 2
+    judge = judge_of(plan_like(data, "classes", class_names=["liver", "spleen"]))
+    assert judge.family == "clinical"
+    [counted] = judge.count(held(truth, result, 3), [{}])
+    dice = {value: judge.columns["Dice"].pool(rows["Dice"]) for value, rows in counted.items()}
+    assert dice == pytest.approx({1: 2 * 8 / (8 + 16), 2: 1.0})
+    assert judge.classes is not None
+    assert judge.classes.name_of(2) == "spleen"
+    [area] = [name for name in judge.columns if name.startswith("area")]
+    assert counted[1][area][0, 0] == 8 * 4.0  # pixels of 2 x 2 um
+    judge = judge_of(plan_like(data, "mask", out_channels=2))
+    assert judge.family == "isbi"
+    [counted] = judge.count(held(truth, (truth > 0).astype(int), 2), [{}])
+    assert judge.columns["pixel error"].pool(counted[0]["pixel error"]) == 0.0
+    assert judge.columns["V_Rand"].pool(counted[0]["V_Rand"]) == pytest.approx(1.0)
+
+
+def test_planes_count_with_their_file_but_those_of_the_only_stack() -> None:
+    row = {0: {"SEG": np.array([[1.0]])}}
+    each = [Judged(name, plane, 0, [row]) for name in ("a", "b") for plane in (0, 1)]
+    cases = _cases(each, {0: 0})
+    assert {name: len(rows[0]["SEG"]) for name, (rows, _) in cases.items()} == {"a": 2, "b": 2}
+    assert list(_cases(each[:2], {0: 0})) == ["a plane 0", "a plane 1"]

@@ -1,0 +1,74 @@
+"""How far a training with folds is: what is finished, and how its minutes are shared out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from unet_med.bundle.files import FOLDS
+from unet_med.data.atomic import atomic_write
+from unet_med.planning import Plan
+from unet_med.planning.rules import SHARE_OF_ONE
+
+FILE = "progress.json"
+
+
+@dataclass
+class Progress:
+    """What `models/folds/progress.json` holds.
+
+    Attributes:
+        file: where it lies.
+        epochs: budget of each network.
+        total: minutes for all folds together, judging included; None: epochs end them.
+        done: `"one"`, the network of all images, and the numbers of folds that are finished.
+        overhead: of a training besides its minutes, s, such as loading the images.
+        minutes: of each fold's training; None: not shared out, or epochs end it.
+        images: of each fold that are judged at most; None: not shared out, or all.
+    """
+
+    file: Path
+    epochs: int
+    total: float | None
+    done: list[str] = field(default_factory=list)
+    overhead: float = 0.0
+    minutes: float | None = None
+    images: int | None = None
+
+    @classmethod
+    def of(cls, output: Path, plan: Plan) -> Progress:
+        """What was kept, or a new beginning where there is none or the budget is another."""
+        one = plan.value("minutes")
+        total = one and one * (1 - SHARE_OF_ONE) / SHARE_OF_ONE
+        file = output / FOLDS / FILE
+        fresh = cls(file, plan.value("epochs"), total)
+        if not file.is_file():
+            return fresh
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if (kept["epochs"], kept["total"]) != (fresh.epochs, fresh.total):
+            return fresh
+        return cls(**{**kept, "file": file})
+
+    def is_done(self, name: str | int) -> bool:
+        """Whether a network is finished."""
+        return str(name) in self.done
+
+    def finish(self, name: str | int, seconds: float = 0.0) -> None:
+        """Keep that a network is finished, and what it took."""
+        self.done.append(str(name))
+        if seconds and self.total:
+            one = 60 * self.total * SHARE_OF_ONE / (1 - SHARE_OF_ONE)
+            self.overhead = max(0.0, seconds - one)
+        self._write()
+
+    def share(self, minutes: float | None, images: int | None) -> None:
+        """Keep how the minutes are shared out."""
+        self.minutes, self.images = minutes, images
+        self._write()
+
+    def _write(self) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        content = {key: value for key, value in asdict(self).items() if key != "file"}
+        with atomic_write(self.file) as beside:
+            beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,84 @@
+"""How images that a network has not seen are scored: as `unet-med evaluate` scores such labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unet_med.cli import families, scores
+from unet_med.cli.clinical import PIXELS, Clinical
+from unet_med.cli.families import CLINICAL, interior
+from unet_med.cli.scores import Classes, Column, Counted
+from unet_med.data.labels import IGNORED
+from unet_med.data.pixel_size import MICROMETRES
+from unet_med.fitting import HeldOut, objects_under
+from unet_med.planning import Plan
+
+Choice = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What is counted in a held-out image.
+
+    Attributes:
+        family: of the scores, as `unet-med evaluate --metrics` calls it.
+        columns: of the table.
+        count: from an image and the choices of how objects are made to what is counted under
+            each; of masks and classes, which know no choice, once.
+        classes: of the table.
+    """
+
+    family: str
+    columns: Mapping[str, Column]
+    count: Callable[[HeldOut, Sequence[Choice]], list[Counted]]
+    classes: Classes | None = None
+
+
+def judge_of(plan: Plan) -> Judge:
+    """The judge of a plan's images."""
+    kind, images = plan.value("label_kind"), [case.image for case in plan.seen.cases]
+    stated = all(image.pixel_size_source != "assumed" for image in images)
+    family = families.choose(None, kind, millimetres=stated and images[0].unit == "mm")
+    if family == CLINICAL:
+        return _clinical(plan, images[0].unit if stated else PIXELS, images[0].unit)
+    columns = scores.columns_of(families.FAMILIES[family])
+    return Judge(family, columns, _membranes if family == "isbi" else _objects)
+
+
+def _objects(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
+    assert found.rule is not None
+    made = objects_under(choices, found.probabilities, found.rule, found.share)
+    return [scores.count_scores(each.T, found.truth.T, scores.INSTANCES) for each in made]
+
+
+def _membranes(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
+    foreground = found.probabilities[-1].numpy().T  # ([Z,] Y, X)
+    return [scores.count_scores(foreground, interior(found.truth.T), scores.ISBI)]
+
+
+def _clinical(plan: Plan, unit: str, own: str) -> Judge:
+    """Dice, distances and volumes of each class, in the images' unit where all state it."""
+    rules = Clinical(unit, plan.value("spatial_dims"))
+    factor = None if unit == PIXELS else MICROMETRES[own] / MICROMETRES[unit]
+    is_mask = plan.value("label_kind") == "mask"
+
+    def count(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
+        result = found.probabilities.argmax(dim=0).numpy().astype(np.int64)
+        truth = (found.truth > 0).astype(np.int64) if is_mask else found.truth
+        sizes = tuple(1.0 if factor is None else factor * size for size in found.spacing)
+        if is_mask and (found.truth < 0).any():
+            truth = np.where(found.truth < 0, IGNORED, truth)
+        return [rules.count(result, truth, sizes)]
+
+    names = plan.value("class_names") or []
+    values = plan.value("class_values") or range(plan.value("out_channels"))
+
+    def name_of(value: int) -> str:
+        known = ["foreground"] if is_mask else names or [str(each) for each in values[1:]]
+        return str(known[value - 1])
+
+    return Judge(CLINICAL, rules.columns, count, Classes(name_of, rules.absent))

@@ -1,0 +1,66 @@
+"""Pairs of an earlier training that a later one learns from as well, lest it forget."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_med.data.cases import files_of
+from unet_med.data.datalist import Item, split_stacks
+from unet_med.data.split_file import is_within
+
+if TYPE_CHECKING:
+    from unet_med.data.file_reader import FileReader
+
+__all__ = ["replayed_pairs"]
+
+
+def replayed_pairs(
+    file: str | Path | None,
+    folder: str | Path | None,
+    *,
+    stacks: bool = False,
+    reader: FileReader | None = None,
+    orientation: str | None = None,
+) -> list[Item]:
+    """Items of a data list as `find_pairs` gives them, of the names that a bundle keeps.
+
+    Args:
+        file: `configs/replay.json` of the bundle, `[{"image": ..., "label": ...}, ...]`, of a
+            stack of which a part was learned `slices`, `[first, stop]`; None: there is nothing.
+        folder: that the names are relative to; None: it is not at hand, which is said.
+        stacks: one item a plane of a volume.
+        reader: counts those planes.
+        orientation: in which they are counted; None: in the file's own.
+
+    Raises:
+        FileNotFoundError: an image or a label is not in the folder.
+    """
+    entries = [] if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+    if not entries:
+        return []
+    if folder is None:
+        logging.getLogger(__name__).warning(
+            "%d image(s) of the training before are not replayed: say where they are (replay_dir)",
+            len(entries),
+        )
+        return []
+    found: list[Item] = []
+    for entry in entries:
+        items = [_item(entry, Path(folder))]
+        items = split_stacks(items, reader, orientation) if stacks else items
+        first, stop = entry.get("slices") or (0, None)
+        found += [item for item in items if is_within(item.get("slice"), first, stop)]
+    return found
+
+
+def _item(entry: Mapping[str, Any], folder: Path) -> Item:
+    files = [str(folder / name) for name in files_of(entry["image"])]
+    label = str(folder / entry["label"])
+    for path in (*files, label):
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path}, which is to be replayed, does not exist")
+    return {"image": files[0] if len(files) == 1 else files, "label": label}

@@ -1,0 +1,62 @@
+"""What a network says of an image that it has not seen, beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose
+from numpy.typing import NDArray
+
+from unet_med.segmentation import Segmenter
+from unet_med.transforms import InstancesFromLogits, compose
+
+__all__ = ["READING", "HeldOut", "held_out", "reading"]
+
+READING = ("image", "label", "reorient", "orient", "plane", "label_instances")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A held-out image, predicted.
+
+    Attributes:
+        probabilities: of the classes, on the image's own grid, `(K, *S)`.
+        truth: its objects or classes, `(*S)`.
+        share: how many of the image's pixels one of the network's covers.
+        rule: how the bundle makes objects, px of the network; None: it does not.
+        spacing: size of a pixel along each axis, in the image's unit.
+    """
+
+    probabilities: torch.Tensor
+    truth: NDArray[np.int64]
+    share: float
+    rule: InstancesFromLogits | None
+    spacing: tuple[float, ...]
+
+
+def reading(load: Mapping[str, Any]) -> Compose:
+    """Image and truth on the image's grid, `(C, *S)` and `(1, *S)`, of a training's chain `load`.
+
+    Args:
+        load: the chain by name, of which those in `READING` are used.
+    """
+    return compose([{name: load[name] for name in READING if name in load}])
+
+
+def held_out(segmenter: Segmenter, loaded: Mapping[str, Any]) -> HeldOut:
+    """Predict an image that `reading` has loaded, as `unet-med predict` would."""
+    result = segmenter(loaded["image"])
+    truth = np.asarray(loaded["label"])[0].astype(np.int64)
+    affine = torch.as_tensor(loaded["image"].affine)
+    sizes = torch.linalg.norm(affine[:-1, : truth.ndim], dim=0)  # a plane may stand upright
+    return HeldOut(
+        probabilities=torch.from_numpy(np.ascontiguousarray(result.probabilities)),
+        truth=truth,
+        share=result.share,
+        rule=segmenter.rule,
+        spacing=tuple(float(size) for size in sizes),
+    )

@@ -1,0 +1,235 @@
+"""The trained bundle that a training starts from: what of it holds, and what does not fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med import bundle
+from unet_med.bundle.models import find_trained
+from unet_med.data.checksum import sha256
+from unet_med.data.pixel_size import MICROMETRES
+from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.object_width import MEDIAN, object_widths
+from unet_med.planning.plan import Decision, Plan
+from unet_med.planning.sizes import as_list, in_words
+from unet_med.planning.working_size import LARGE, own_pixels
+
+NETWORK = {"preset": "--preset", "spatial_dims": "--dims", "features": "--features"}
+ALSO_NETWORK = ("margin", "stride", "statistics", "network_def")  # where a bundle sets them
+PIXELS = ("element_size", "scale")
+RATE = 0.3  # of the recipe's: weights that know something already
+DEFAULT_RATE = 0.01  # of train.json
+
+Decisions = dict[str, Decision]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained bundle, as a new training sees it.
+
+    Attributes:
+        name: of its folder, or of the model.
+        folder: where it lies.
+        weights: its file of weights.
+        ids: how it predicts, by id of its `inference.json`.
+        plan: what its training was planned by; None: it was not planned.
+    """
+
+    name: str
+    folder: Path
+    weights: Path
+    ids: Mapping[str, Any]
+    plan: Plan | None = None
+
+    @classmethod
+    def of(cls, trained: str | os.PathLike[str], *, trust: bool = False) -> Source:
+        """Look at a bundle; nothing of it is evaluated.
+
+        Args:
+            trained: its folder, or the name of a model.
+            trust: take also what unet-med's own bundle does not name.
+
+        Raises:
+            ValueError: it is no trained bundle, or not trusted.
+        """
+        folder = find_trained(trained)
+        weights, config = bundle.find_weights(folder), folder / "configs" / "inference.json"
+        if not config.is_file():
+            raise ValueError(f"{folder} is no trained bundle: {config} is missing")
+        if not trust:
+            bundle.require_trust(folder)
+        content = bundle.read_plan(folder)
+        plan = Plan.from_json(content) if "data" in content else None
+        return cls(folder.absolute().name, folder, weights, bundle.load_config(config), plan)
+
+    def described(self, found: Fingerprint) -> dict[str, Any]:
+        """What a plan keeps of it: no path, and what tells whether a bundle is the same.
+
+        `seen` is how many of the new images it has seen; None: it does not say.
+        """
+        begins = {id: self.ids.get(id) for id in ("threshold", "mask_threshold")}
+        known = self.ids.get("label_kind") == "instances" and None not in begins.values()
+        described = {"name": self.name, "weights": self.digest, "seen": self._seen(found)}
+        return {**described, "objects": begins} if known else described
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        return sha256(self.weights)
+
+    def _seen(self, found: Fingerprint) -> int | None:
+        if self.plan is None:
+            return None
+        known = {case.image.sha256 for case in self.plan.data.cases}
+        return sum(case.image.sha256 in known for case in found.cases)
+
+    def orientation(self) -> dict[str, Any]:
+        """`orientation` of the bundle, by id."""
+        return {"orientation": self.ids.get("orientation")}
+
+    def kept(self, found: Fingerprint, asked: Mapping[str, Any]) -> Decisions:
+        """Ids that hold for the new training: the network, its pixels, its scale of intensities.
+
+        Args:
+            found: what the new files say, in the bundle's orientation.
+            asked: what the user says, who may overrule pixels and intensities.
+
+        Raises:
+            ValueError: what is asked for, or the images, do not fit the network.
+        """
+        self._require_network(asked)
+        self._require_images(found, asked)
+        why = f"of {self.name}, whose weights it starts from"
+        own = bundle.load_config(bundle.find_bundle() / "configs" / "inference.json")
+        ids = [*NETWORK, *(id for id in ALSO_NETWORK if self.ids.get(id) != own.get(id))]
+        kept = {id: Decision(self.ids.get(id), why) for id in [*ids, "orientation", "intensity"]}
+        if not any(asked.get(id) is not None for id in PIXELS):
+            kept |= self._pixels(found, why)
+        return {id: decision for id, decision in kept.items() if id not in asked}
+
+    def classes(self, decided: Decisions, asked: Mapping[str, Any]) -> Decisions:
+        """Classes of the bundle, where the new labels hold none besides; its last layer stays.
+
+        Args:
+            decided: `label_kind`, `out_channels`, `class_values` and `class_names` of the labels.
+            asked: what the user says.
+        """
+        ids = ("out_channels", "class_values", "class_names")
+        kinds = {decided["label_kind"].value, self.ids.get("label_kind")}
+        old, new = (_values(each) for each in (self.ids, {id: decided[id].value for id in ids}))
+        if kinds == {"classes"} and set(new) <= set(old) and not asked.get("out_channels"):
+            kept = {id: Decision(self.ids.get(id), f"those of {self.name}") for id in ids}
+            return kept if not asked.get("class_names") else {id: kept[id] for id in ids[:2]}
+        if len(old) == len(new):
+            return {}
+        count = decided["out_channels"]
+        about = f"where {self.name} has {len(old)}: the last layer starts anew"
+        return {"out_channels": replace(count, reason=f"{count.reason}, {about}")}
+
+    def beginning(self, ids: Mapping[str, Any], asked: Mapping[str, Any]) -> Decisions:
+        """`pretrained`, where the new bundle keeps the weights, and `learning_rate`.
+
+        Args:
+            ids: what was decided, with its values.
+            asked: what the user or a file of theirs says.
+        """
+        place = f"$@bundle_root + '/models/{self.copy_name}'"
+        begin = {"pretrained": Decision(place, f"the weights of {self.name}")}
+        if "learning_rate" not in asked:
+            rate = float(f"{RATE * ids.get('learning_rate', DEFAULT_RATE):.3g}")
+            why = f"{RATE:g} times the recipe's: the weights know something already"
+            begin["learning_rate"] = Decision(rate, why)
+        return begin
+
+    @property
+    def copy_name(self) -> str:
+        """Name that the new bundle gives the file of weights."""
+        return f"pretrained{self.weights.suffix}"
+
+    def _require_network(self, asked: Mapping[str, Any]) -> None:
+        for id, option in NETWORK.items():
+            own, value = self.ids.get(id), asked.get(id)
+            if value is not None and value != own:
+                words = "those of its preset" if own is None else _shown(own)
+                raise ValueError(
+                    f"{option} {_shown(value)} does not fit {self.name}, whose network has "
+                    f"{words}: leave it out, or train without --from"
+                )
+        if built := next((id for id in asked if id.partition("::")[0] == "network_def"), None):
+            raise ValueError(
+                f"{built} of an override file builds another network than that of {self.name}: "
+                "leave the file out, or train without --from"
+            )
+
+    def _require_images(self, found: Fingerprint, asked: Mapping[str, Any]) -> None:
+        channels, size = self.ids.get("in_channels"), self.ids.get("element_size")
+        free = size is None or any(asked.get(id) is not None for id in PIXELS)
+        for image in (case.image for case in found.cases):
+            if image.channels != channels:
+                raise ValueError(
+                    f"{image.name} has {image.channels} channel(s), and the network of "
+                    f"{self.name} takes {channels}: save the images so, or train without --from"
+                )
+            if self.ids.get("spatial_dims") == 3 and len(image.shape) == 2:
+                raise ValueError(
+                    f"{image.name} is a plane, and the network of {self.name} takes volumes: "
+                    "leave it out, or train without --from"
+                )
+            if not free and image.pixel_size_source == "assumed":
+                raise ValueError(
+                    f"{image.name} does not say its pixel size, and {self.name} sees pixels of "
+                    f"{in_words(size)} {self.ids.get('element_unit')}: give it with --pixel-size, "
+                    "or give a factor, --scale"
+                )
+
+    def _pixels(self, found: Fingerprint, why: str) -> Decisions:
+        """The bundle's pixels: of a size where it has one, else those that show objects as wide."""
+        size, unit = (self.ids.get(id) for id in ("element_size", "element_unit"))
+        if size is not None:
+            own = found.cases[0].image.unit
+            factor = MICROMETRES[unit or own] / MICROMETRES[own]
+            sizes = [float(f"{factor * side:.6g}") for side in as_list(size)]
+            return _decided(sizes if isinstance(size, Sequence) else sizes[0], own, None, why)
+        scale = 1 if self.ids.get("scale") is None else self.ids["scale"]
+        widths = self._widths(found, scale)
+        if widths is None:
+            return _decided(None, None, own_pixels(scale), why)
+        known, new = widths
+        if max(abs(np.log(known / (new * as_list(scale))))) <= np.log(LARGE):
+            about = f"{why}: objects are about as wide"
+            return _decided(None, None, own_pixels(scale), about)
+        factors = [float(f"{factor:.3g}") for factor in known / new]
+        wanted = factors[0] if len(set(factors)) == 1 else factors
+        about = f"the median object is {new[0]:.3g} px wide, and {self.name} knows {known[0]:.3g}"
+        return _decided(None, None, own_pixels(wanted), about)
+
+    def _widths(self, found: Fingerprint, scale: Any) -> tuple[Any, Any] | None:
+        """Width of the median object along each axis: that the network knows, and the new one's."""
+        if self.plan is None or self.ids.get("label_kind") != "instances":
+            return None
+        dims = self.ids["spatial_dims"]
+        old, new = (object_widths(each, dims, None) for each in (self.plan.seen, found))
+        if old is None or new is None:
+            return None
+        return np.array(old[MEDIAN]) * as_list(scale), np.array(new[MEDIAN])
+
+
+def _decided(size: Any, unit: str | None, scale: Any, why: str) -> Decisions:
+    values = {"element_size": size, "element_unit": unit, "scale": scale}
+    return {id: Decision(value, why) for id, value in values.items()}
+
+
+def _values(ids: Mapping[str, Any]) -> list[int]:
+    """Values of the classes, background included."""
+    return list(ids.get("class_values") or range(ids.get("out_channels") or 2))
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
