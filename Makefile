@@ -13,9 +13,11 @@ demo: $(VENV)/installed
 test: $(VENV)/tested lint
 	PYTHONUTF8=1 $(BIN)/python -m pytest -n 2
 
-## what takes longer than the suite may: long runs, a pipeline that is killed and run again, containers
+## what takes longer than the suite may: long runs, a pipeline that is killed and run again, containers,
+## and what a GPU does, on a simulated one (which needs a C++ compiler)
 ci: $(VENV)/tested $(VENV)-clinic/installed containers
 	PYTHONUTF8=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m long
+	SIMULATED_CUDA=required PYTHONUTF8=1 $(BIN)/python -m pytest -m gpu
 
 # in a folder of its own, where it cannot move a version that the package is tested with
 $(VENV)-clinic/installed: Makefile
