@@ -64,6 +64,7 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
         return job
     if taken:
         raise FileExistsError(f"{taken[0]} exists: go on with --resume, or choose a new name")
+    device = choose_device(args.device)
     return BlockJob.create(
         args.images[0],
         store,
@@ -72,8 +73,9 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
         tile=args.tile,
         outputs=outputs,
         settings=settings,
-        device=choose_device(args.device),
+        device=device,
         threads=args.threads or 1,
+        workers=args.workers or _workers_of_gpus(device),
         trust=args.trust,
         progress=True,
     )
@@ -112,13 +114,18 @@ def _otherwise(job: BlockJob, name: str, asked: str, planned: str) -> ValueError
 
 
 def _all_workers(job: BlockJob) -> int:
-    """One process a core, as far as its threads go round, or one a GPU."""
+    """One process a core, as far as its threads go round, or two a GPU."""
     if job.device == "cuda":
-        import torch
-
-        return torch.cuda.device_count()
+        return min(_workers_of_gpus(job.device), max(1, len(job.blocks)))
     cores = (os.cpu_count() or 1) // job.threads
     return max(1, min(cores, len(job.blocks)))
+
+
+def _workers_of_gpus(device: str) -> int:
+    """Two a GPU: one reads or writes its block while the other computes; one on a CPU."""
+    import torch
+
+    return 2 * torch.cuda.device_count() if device.startswith("cuda") else 1
 
 
 def _sides(sides: tuple[int, ...]) -> str:

@@ -297,7 +297,7 @@ PREDICT = (
     option("--tile", "side of the network's input in a block, px", type=int, **_BLOCKS),
     option("--threads", "of each worker (1)", type=int, **_BLOCKS),
     option("--job-only", "stop before the first block", **_FLAG, **_BLOCKS),
-    option("--workers", "processes (one a core, or one a GPU)", type=int, **_BLOCKS),
+    option("--workers", "processes (one a core, or two a GPU)", type=int, **_BLOCKS),
     option(
         "--shard",
         "every N-th image from the I-th, counted from 0; of an output that is a file, every N-th "

@@ -254,8 +254,10 @@ def _differing(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _check_finite(network: torch.nn.Module, engine: Engine, kept: str) -> None:
     """Refuse to write weights that hold NaN or infinity."""
-    for name, weight in network.state_dict().items():
-        if not bool(torch.isfinite(weight).all()):
+    state = network.state_dict()
+    flags = torch.stack([torch.isfinite(weight).all() for weight in state.values()])
+    for name, finite in zip(state, flags.tolist(), strict=True):  # one wait for a GPU, not many
+        if not finite:
             raise FloatingPointError(
                 f"{name} holds NaN or infinity after iteration {engine.state.iteration} (epoch "
                 f"{engine.state.epoch}); {kept}: lower the learning rate"

@@ -148,8 +148,8 @@ class OverlapTileInferer(SlidingWindowInferer):
         """Logits of a whole image.
 
         Args:
-            inputs: images ``(B, C, *S)``, any sides from 1 px, any dtype: integers are cast
-                to the network's.
+            inputs: images ``(B, C, *S)``, any sides from 1 px, any dtype: they are cast to the
+                network's.
             network: maps ``(b, C, *tile)`` to logits ``(b, K, *output)``. One that is not a
                 `unet_med.networks.UNet` needs the inferer's `margin` and `stride`.
             args: passed on to `network`.
@@ -352,10 +352,11 @@ class OverlapTileInferer(SlidingWindowInferer):
 
     def _stitcher(self, pixels: Pixels, net: Net) -> Stitcher:
         here, dtype = pixels.values.device, pixels.values.dtype
+        keeps = net.dtype is None and dtype.is_floating_point
         return Stitcher(
             predict=net.predict,
             batch_size=self.sw_batch_size,
-            dtype=dtype if dtype.is_floating_point else net.dtype,
+            dtype=dtype if keeps else net.dtype or torch.get_default_dtype(),
             run_on=torch.device(self.sw_device or here),
             device=torch.device(net.device or here),
             progress=self.progress,

@@ -86,6 +86,7 @@ class BlockJob:
         settings: Mapping[str, Any] | None = None,
         device: str = "cpu",
         threads: int = 1,
+        workers: int = 1,
         trust: bool = False,
         progress: bool = False,
     ) -> BlockJob:
@@ -101,6 +102,7 @@ class BlockJob:
             settings: ids of `inference.json` to override, such as `{"tta": None}`.
             device: `"cpu"` or `"cuda"`.
             threads: of each worker on a CPU.
+            workers: that will share this machine's GPUs; each plans its tiles for its share.
             trust: run also what unet-med's own bundle does not name.
             progress: whether to show the first pass.
 
@@ -130,7 +132,7 @@ class BlockJob:
             settings=dict(settings or {}),
             outputs=tuple(name for name in OUTPUTS if name in {"mask", *outputs}),
             layout=layout,
-            tile=choose_tile(layout, volume, tile, threads),
+            tile=choose_tile(layout, volume, tile, threads, workers),
             layers=_layers(segmenter, outputs),
             device=device.split(":")[0],
             threads=threads,
