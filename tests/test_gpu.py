@@ -140,7 +140,7 @@ def test_strict_determinism_takes_planes_and_refuses_volumes(
         if dims == 2:
             loss.backward()
         else:
-            with pytest.raises(RuntimeError, match="max_pool3d.* does not have a deterministic"):
+            with pytest.raises(RuntimeError, match=r"max_pool3d.* does not have a deterministic"):
                 loss.backward()
     finally:
         torch.use_deterministic_algorithms(False)

@@ -19,7 +19,7 @@ _CGROUP_FILES = (  # (limit, use); version 2, version 1
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
 
-# What torch (on a GPU and on a CPU), CUDA's libraries, C++ and oneDNN say where an allocation fails.
+# What torch, CUDA's libraries, C++ and oneDNN say where an allocation fails.
 _SIGNS = (
     *("out of memory", "can't allocate memory", "not enough memory"),
     *("bad_alloc", "could not create a "),

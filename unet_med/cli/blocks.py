@@ -44,6 +44,8 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
     settings: dict[str, Any] = {}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
+    if args.precision:
+        settings["precision"] = args.precision
     settings |= {f"reader::{name}": value for name, value in choice_of(args).items()}
     wanted = {"instances": args.instances, "probabilities": args.probabilities}
     outputs = ["mask", *(name for name, yes in wanted.items() if yes)]

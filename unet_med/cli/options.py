@@ -15,6 +15,7 @@ from unet_med.cli.option import Command, Option, option
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
 MODALITIES = ("ct", "mr", "fluorescence", "brightfield", "phase", "electron")
+PRECISIONS = ("auto", "float32", "tf32", "bf16")
 LABEL_KINDS = ("auto", "mask", "classes", "instances")
 
 
@@ -30,6 +31,13 @@ _FLAG: dict[str, Any] = {"action": "store_true"}
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _DEVICE = option(
     "--device", "cpu, cuda or cuda:N (cuda where there is one, else cpu)", resumed="new"
+)
+_PRECISION = option(
+    "--precision",
+    "in which a GPU computes; a CPU has float32 (auto: bf16 in training, float32 in prediction)",
+    id="precision",
+    resumed="same",
+    choices=PRECISIONS,
 )
 _MAX_BYTES = option(
     "--max-bytes",
@@ -222,6 +230,7 @@ PLAN = (
     ),
     *_CHOICE,
     _MAX_BYTES,
+    _PRECISION,
     _DEVICE,
 )
 TRAIN = (
@@ -291,6 +300,7 @@ PREDICT = (
         choices=("none", "flips", "rotations"),
     ),
     _MAX_BYTES,
+    replace(_PRECISION, resumed=None),
     _DEVICE,
     *_LOGS,
     option("--block", "its sides, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS),

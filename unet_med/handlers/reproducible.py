@@ -59,8 +59,10 @@ class Reproducible:
 
 
 def seed_generators(seed: int) -> None:
-    """Seed the global generators of torch (all devices), NumPy and Python with one number."""
-    torch.manual_seed(seed)
+    """Seed the global generators of torch (CPU and GPUs), NumPy and Python with one number."""
+    torch.default_generator.manual_seed(seed)  # as `torch.manual_seed`, which takes 0.6 ms
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
     np.random.seed(seed)  # noqa: NPY002 - the generator that other packages draw from
     random.seed(seed)
 

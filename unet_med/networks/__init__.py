@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from unet_med.networks.architecture import UNet
+from unet_med.networks.placing import chosen_memory_format, place
 from unet_med.networks.published import PRESETS, presets, unet
 from unet_med.networks.state_dict import load_weights, read_weights, start_from
 
-__all__ = ["PRESETS", "UNet", "load_weights", "presets", "read_weights", "start_from", "unet"]
+__all__ = [
+    "PRESETS",
+    "UNet",
+    "chosen_memory_format",
+    "load_weights",
+    "place",
+    "presets",
+    "read_weights",
+    "start_from",
+    "unet",
+]
