@@ -30,8 +30,9 @@ class TrainingRecord:
     epoch was validated, the validation scores. The table and `learning_curve.png` are written
     anew after a validation, the latter once a minute at most, and at the end. `preview.png`
     (image, truth, result and differences of the first validation images) and `training.json`
-    (versions, device, epochs) are written at the end. If `Checkpoints` has this handler among its `parts`, a resumed training continues the
-    table. If several processes train together, only the first writes.
+    (versions, device, epochs) are written at the end. If `Checkpoints` has this handler among
+    its `parts`, a resumed training continues the table. If several processes train together,
+    only the first writes.
 
     Args:
         folder: where the files go.

@@ -77,7 +77,7 @@ class WholeNumbersd(MapTransform):
         for key in self.key_iterator(d):
             values = as_integers(as_numpy(d[key]))
             if values.size and np.abs(values).max() > np.iinfo(np.int32).max:
-                numbers, ranks = np.unique(values, return_inverse=True)
+                _, ranks = np.unique(values, return_inverse=True)
                 values = np.where(values > 0, ranks.reshape(values.shape) + 1, values)
             d[key] = convert_to_dst_type(values, d[key], dtype=np.int32)[0]
         return d
@@ -91,10 +91,8 @@ def _targets(steps: Sequence[Any]) -> Targets | None:
     if kinds == [ClassWeightMapd]:
         rule = steps[0].transform
         return ClassTargets(rule.num_classes, rule.class_weights, rule.ignore)
-    if kinds not in (
-        [BorderWeightMapd, AsDiscreted],
-        [SeparateInstancesd, BorderWeightMapd, AsDiscreted],
-    ):
+    border_alone: list[type] = [BorderWeightMapd, AsDiscreted]
+    if kinds not in (border_alone, [SeparateInstancesd, *border_alone]):
         return None
     *before, border, discrete = steps
     if discrete.threshold != [0.5] or any(discrete.argmax) or discrete.to_onehot != [None]:
