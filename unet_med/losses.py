@@ -121,7 +121,8 @@ class WeightedCrossEntropyLoss(_Loss):
 
         Raises:
             ValueError: shapes that do not fit, or a label that is neither a class in [0, K) nor
-                `ignore_index`. This check reads one flag back from a GPU, once a call.
+                `ignore_index`. On a GPU, where the host would wait to see that, such a label
+                makes the loss NaN instead.
         """
         if logits.shape[1] < 2:
             raise ValueError(
@@ -131,6 +132,11 @@ class WeightedCrossEntropyLoss(_Loss):
         logits, label, weight = _unpack(logits, target)
         classes = label.long()
         counted: Tensor | None = None  # all pixels
+        if label.is_cuda:
+            wrong = _wrong(label, logits.shape[1], self.ignore_index)
+            counted = (label != self.ignore_index) & ~wrong
+            loss = _weighted_cross_entropy(logits, classes.where(counted, 0), weight, counted, self)
+            return _spoilt(loss, wrong)
         if 0 <= self.ignore_index < logits.shape[1] or not _sound(label, logits.shape[1]):
             _check_labels(label, logits.shape[1], self.ignore_index)
             counted = label != self.ignore_index
@@ -226,10 +232,16 @@ class OnLabel(nn.Module):
 
         Raises:
             ValueError: shapes that do not fit, or a label that is neither a class in [0, K) nor
-                ignored by the loss; the message says how to ignore it.
+                ignored by the loss; the message says how to ignore it. On a GPU the loss is NaN
+                instead.
         """
         logits, label, _ = _unpack(logits, target)
-        _check_labels(label, max(logits.shape[1], 2), getattr(self.loss, "ignore_index", None))
+        rule = max(logits.shape[1], 2), getattr(self.loss, "ignore_index", None)
+        if label.is_cuda:
+            wrong = _wrong(label, *rule)
+            loss: Tensor = self.loss(logits, label.masked_fill(wrong, 0).to(logits.dtype))
+            return _spoilt(loss, wrong)
+        _check_labels(label, *rule)
         return self.loss(logits, label.to(logits.dtype))  # (B, K, *S), (B, 1, *S)
 
 
@@ -287,12 +299,8 @@ def _unpack(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | No
 
 
 def _check_labels(label: Tensor, num_classes: int, ignore_index: int | None) -> None:
-    """Refuse labels that are not class numbers; one flag comes back from the device."""
-    bad = (label < 0) | (label >= num_classes)
-    if label.is_floating_point():
-        bad |= label != label.trunc()  # NaN too
-    if ignore_index is not None:
-        bad &= label != ignore_index
+    """Refuse labels that are not class numbers."""
+    bad = _wrong(label, num_classes, ignore_index)
     if bad.any():
         value = label[bad][0].item()
         ignored = "nothing is ignored" if ignore_index is None else f"{ignore_index} is ignored"
@@ -302,8 +310,25 @@ def _check_labels(label: Tensor, num_classes: int, ignore_index: int | None) -> 
         )
 
 
+def _wrong(label: Tensor, num_classes: int, ignore_index: int | None) -> Tensor:
+    """Where labels are neither class numbers nor ignored."""
+    bad = (label < 0) | (label >= num_classes)
+    if label.is_floating_point():
+        bad |= label != label.trunc()  # NaN too
+    if ignore_index is not None:
+        bad &= label != ignore_index
+    return bad
+
+
+def _spoilt(loss: Tensor, wrong: Tensor) -> Tensor:
+    """NaN in place of a loss of wrong labels, which `LossGuard` finds; the host need not wait."""
+    if loss.ndim == 0:
+        wrong = wrong.any()
+    return loss.masked_fill(wrong, torch.nan)
+
+
 def _sound(label: Tensor, num_classes: int) -> bool:
-    """Whether every label is a class number; one flag comes back from the device."""
+    """Whether every label is a class number."""
     low, high = label.aminmax()
     sound = (low >= 0) & (high < num_classes)  # False for NaN
     if label.is_floating_point():

@@ -19,10 +19,12 @@ _CGROUP_FILES = (  # (limit, use); version 2, version 1
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
 
-# What torch (on a GPU and on a CPU), C++ and oneDNN say where an allocation fails.
+# What torch, CUDA's libraries, C++ and oneDNN say where an allocation fails.
 _SIGNS = (
     *("out of memory", "can't allocate memory", "not enough memory"),
     *("bad_alloc", "could not create a "),
+    *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"),
+    *("DEVICE_ALLOCATION_FAILED", "unable to find an engine"),  # of cuDNN, for want of workspace
 )
 
 

@@ -111,7 +111,7 @@ def frames(root: Path, sequence: str, kinds: Sequence[str]) -> Items:
 def folds(args: Any) -> Iterator[tuple[str, Fold]]:
     """Every data set's name and folds."""
     sets = {"usiigaci-t98g": usiigaci, "dsb2018": dsb2018}
-    roots = {args.data / name: read for name, read in sets.items()}
+    roots = {args.data / name: read for name, read in sets.items() if (args.data / name).is_dir()}
     if args.folder:
         roots = {args.folder: challenge}
     for root, read in roots.items():

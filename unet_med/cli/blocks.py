@@ -45,6 +45,8 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
     settings: dict[str, Any] = {}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
+    if args.precision:
+        settings["precision"] = args.precision
     settings |= {f"reader::{name}": value for name, value in choice_of(args).items()}
     if args.ensemble:
         settings |= {id: _plain(value) for id, value in find_ensemble(args.bundle).items()}
@@ -67,6 +69,7 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
         return job
     if taken:
         raise FileExistsError(f"{taken[0]} exists: go on with --resume, or choose a new name")
+    device = str(choose_device(args.device))
     return BlockJob.create(
         args.images[0],
         store,
@@ -75,8 +78,9 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
         tile=args.tile,
         outputs=outputs,
         settings=settings,
-        device=str(choose_device(args.device)),
+        device=device,
         threads=args.threads or 1,
+        workers=args.workers or _workers_of_gpus(device),
         trust=args.trust,
         progress=True,
     )
@@ -120,11 +124,17 @@ def _otherwise(job: BlockJob, name: str, asked: str, planned: str) -> ValueError
 
 
 def _all_workers(job: BlockJob) -> int:
-    """One process a core, as far as its threads go round, or one a GPU."""
+    """One process a core, as far as its threads go round, or two a GPU."""
     if job.device != HOST.type:
-        return count(job.device)
+        return min(_workers_of_gpus(job.device), max(1, len(job.blocks)))
     cores = (os.cpu_count() or 1) // job.threads
     return max(1, min(cores, len(job.blocks)))
+
+
+def _workers_of_gpus(device: str) -> int:
+    """Two a GPU: one reads or writes its block while the other computes; one on a CPU."""
+    kind = device.partition(":")[0]
+    return 1 if kind == HOST.type else 2 * count(kind)
 
 
 def _sides(sides: tuple[int, ...]) -> str:

@@ -15,6 +15,7 @@ from unet_med.cli.option import Command, Option, option
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
 MODALITIES = ("ct", "mr", "fluorescence", "brightfield", "phase", "electron")
+PRECISIONS = ("auto", "float32", "tf32", "bf16")
 LABEL_KINDS = ("auto", "mask", "classes", "instances")
 
 
@@ -30,6 +31,13 @@ _FLAG: dict[str, Any] = {"action": "store_true"}
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _DEVICE = option(
     "--device", "cpu, cuda, cuda:N, mps or xpu (the best that torch sees)", resumed="new"
+)
+_PRECISION = option(
+    "--precision",
+    "in which a GPU computes; a CPU has float32 (auto: bf16 in training, float32 in prediction)",
+    id="precision",
+    resumed="same",
+    choices=PRECISIONS,
 )
 _MAX_BYTES = option(
     "--max-bytes",
@@ -258,6 +266,7 @@ PLAN = (
     ),
     *_CHOICE,
     _MAX_BYTES,
+    _PRECISION,
     _DEVICE,
 )
 TRAIN = (
@@ -342,13 +351,14 @@ PREDICT = (
         **_FLAG,
     ),
     _MAX_BYTES,
+    replace(_PRECISION, resumed=None),
     _DEVICE,
     *_LOGS,
     option("--block", "its sides, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS),
     option("--tile", "side of the network's input in a block, px", type=int, **_BLOCKS),
     option("--threads", "of each worker (1)", type=int, **_BLOCKS),
     option("--job-only", "stop before the first block", **_FLAG, **_BLOCKS),
-    option("--workers", "processes (one a core, or one a GPU)", type=int, **_BLOCKS),
+    option("--workers", "processes (one a core, or two a GPU)", type=int, **_BLOCKS),
     option(
         "--shard",
         "every N-th image from the I-th, counted from 0; of an output that is a file, every N-th "

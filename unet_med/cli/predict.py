@@ -107,13 +107,15 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     settings |= {f"reader::{name}": index for name, index in choice_of(args).items()}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
+    if args.precision:
+        settings["precision"] = args.precision
     if weights.suffix != ".pt":
         settings["checkpoint"] = weights.absolute()
     settings |= bundle.find_ensemble(folder) if args.ensemble else {}
     settings |= {"fail_fast": True} if args.fail_fast else {}
     settings |= {"skip_done": True} if args.resume else {}
     options = {"skip_done": "--resume", "result_file": f"--output {args.output}"}
-    options |= {"result_name": "--name", "members": "--ensemble"}
+    options |= {"result_name": "--name", "members": "--ensemble", "precision": "--precision"}
     _require_known(folder, {id: name for id, name in options.items() if id in settings})
     say(_with_monai(folder, settings))
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,11 +21,18 @@ class PrepareBatchWeighted(PrepareBatch):
         image_key: entry of the image `(B, C, *S)`.
         label_key: entry of the label `(B, 1, *S)`; may be absent at prediction.
         weight_key: entry of the weight map `(B, 1, *S)`; may be absent.
+        targets: makes the target `(B, 2, *S)` of the labels of a batch on its device, where
+            the items have no weights; see `unet_med.transforms.Weighing`.
     """
 
     def __init__(
-        self, image_key: str = "image", label_key: str = "label", weight_key: str = "weight"
+        self,
+        image_key: str = "image",
+        label_key: str = "label",
+        weight_key: str = "weight",
+        targets: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
+        self.targets = targets
         self.image_key = image_key
         self.label_key = label_key
         self.weight_key = weight_key
@@ -44,12 +51,33 @@ class PrepareBatchWeighted(PrepareBatch):
             return image, None
         parts = [batchdata[key].to(device=device, non_blocking=non_blocking) for key in keys]
         if len(parts) == 1:
-            return image, parts[0]
+            return image, parts[0] if self.targets is None else self.targets(parts[0])
         return image, torch.cat([part.to(torch.float32) for part in parts], dim=1)  # (B, 2, *S)
 
 
-def last_loss(engine: Engine) -> float:
-    """Loss of a trainer's last iteration; MONAI decollates its output into a list."""
-    output: Any = engine.state.output
-    first = output[0] if isinstance(output, list) else output
-    return float(first["loss"])
+READ_EVERY = 32  # steps on a GPU: to read a loss, the host waits until the step is done
+
+
+def loss_of(output: Any) -> torch.Tensor:
+    """Loss in the output of a training step, a number on its device; MONAI may decollate it."""
+    loss = (output[0] if isinstance(output, list) else output)["loss"]
+    if isinstance(loss, torch.Tensor):
+        return loss.detach()
+    return torch.tensor(loss, dtype=torch.float64)
+
+
+def last_loss(engine: Engine) -> torch.Tensor:
+    """Loss of a trainer's last step, on its device."""
+    return loss_of(engine.state.output)
+
+
+def read_now(engine: Engine) -> bool:
+    """Whether the losses so far are to be read: on a CPU always, on a GPU now and then."""
+    return last_loss(engine).device.type == "cpu" or engine.state.iteration % READ_EVERY == 0
+
+
+def read_losses(losses: Sequence[torch.Tensor | float]) -> list[float]:
+    """Losses as numbers; the host waits for a GPU once."""
+    there = [loss for loss in losses if isinstance(loss, torch.Tensor)]
+    found = iter(torch.stack(there).tolist() if there else ())
+    return [next(found) if isinstance(loss, torch.Tensor) else loss for loss in losses]

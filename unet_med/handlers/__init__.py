@@ -7,6 +7,7 @@ from unet_med.handlers.guards import LossGuard, OutOfMemory
 from unet_med.handlers.keep_memory import KeepMemory
 from unet_med.handlers.progress import CasesBar, ProgressBar
 from unet_med.handlers.reproducible import Reproducible
+from unet_med.handlers.rounding import Rounding
 from unet_med.handlers.skipped_failures import SkipFailuresDataset, SkipFailuresEvaluator
 from unet_med.handlers.stopping import StopOnSignal
 from unet_med.handlers.training_state import load_whole, rank, save_atomically
@@ -22,6 +23,7 @@ __all__ = [
     "OutOfMemory",
     "ProgressBar",
     "Reproducible",
+    "Rounding",
     "SkipFailuresDataset",
     "SkipFailuresEvaluator",
     "StopOnSignal",

@@ -113,6 +113,10 @@ class Checkpoints:
         length = engine.state.epoch_length
         return isinstance(sampler, EpochSampler) and engine.state.iteration % (length or 1) != 0
 
+    def due(self) -> bool:
+        """Whether the time between two checkpoints is over."""
+        return time.monotonic() - self._saved_at >= 60 * self.minutes
+
     def save(self, engine: Engine) -> None:
         """Write the state after the last iteration, and the network where no metric decides."""
         _check_finite(self.network, engine, self.kept)
@@ -135,7 +139,7 @@ class Checkpoints:
             self._save_if_due(engine)
 
     def _save_if_due(self, engine: Engine) -> None:
-        if time.monotonic() - self._saved_at >= 60 * self.minutes:
+        if self.due():
             self.save(engine)
 
     def _save_last(self, engine: Engine) -> None:
@@ -214,6 +218,7 @@ class Checkpoints:
     def _load(self, state: State, engine: Engine) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        _lay_like_parameters(self.optimizer)
         if state["scaler"]:
             engine.scaler.load_state_dict(state["scaler"])  # type: ignore[attr-defined]
         for name, part in self.parts.items():
@@ -232,6 +237,17 @@ class Checkpoints:
         if self._random is not None:
             set_random_state(self._random)
             self._random = None
+
+
+def _lay_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Bring an optimiser's maps into the memory format that its parameters have here.
+
+    One step walks through both in the order of their memory.
+    """
+    for parameter, maps in optimizer.state.items():
+        for name, value in maps.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                maps[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _plain(settings: Mapping[str, Any]) -> State:
@@ -254,8 +270,10 @@ def _differing(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _check_finite(network: torch.nn.Module, engine: Engine, kept: str) -> None:
     """Refuse to write weights that hold NaN or infinity."""
-    for name, weight in network.state_dict().items():
-        if not bool(torch.isfinite(weight).all()):
+    state = network.state_dict()
+    flags = torch.stack([torch.isfinite(weight).all() for weight in state.values()])
+    for name, finite in zip(state, flags.tolist(), strict=True):  # one wait for a GPU, not many
+        if not finite:
             raise FloatingPointError(
                 f"{name} holds NaN or infinity after iteration {engine.state.iteration} (epoch "
                 f"{engine.state.epoch}); {kept}: lower the learning rate"

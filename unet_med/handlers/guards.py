@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from unet_med.data.dataset import EpochSampler
-from unet_med.engines.batch import last_loss
+from unet_med.engines.batch import last_loss, read_losses, read_now
 from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.exceptions import on_exception
 from unet_med.inferers.tile_size import half_side
@@ -23,7 +23,8 @@ class LossGuard:
     """Stop a training whose loss is NaN or infinite, or has exploded.
 
     The message names the iteration, the images of the batch and the last checkpoint. Attach it
-    before `Checkpoints`, so that no checkpoint keeps the spoilt weights.
+    before `Checkpoints`, so that no checkpoint keeps the spoilt weights. On a GPU losses are read
+    every 32 steps, at the end of an epoch, and before a checkpoint.
 
     Args:
         checkpoints: whose last checkpoint is named; may be None.
@@ -38,13 +39,26 @@ class LossGuard:
         self.checkpoints = checkpoints
         self.limit = limit
         self.first: float | None = None
+        self._unread: dict[int, Tensor] = {}  # by iteration
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, before `Checkpoints`."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._check)
+        engine.add_event_handler(Events.STARTED, lambda _: self._unread.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._look)
+        engine.add_event_handler(Events.EPOCH_COMPLETED | Events.COMPLETED, self._read)
 
-    def _check(self, engine: Engine) -> None:
-        loss = last_loss(engine)
+    def _look(self, engine: Engine) -> None:
+        self._unread[engine.state.iteration] = last_loss(engine)
+        if read_now(engine) or (self.checkpoints is not None and self.checkpoints.due()):
+            self._read(engine)
+
+    def _read(self, engine: Engine) -> None:
+        unread, self._unread = self._unread, {}
+        values = read_losses(list(unread.values()))
+        for iteration, loss in zip(unread, values, strict=True):
+            self._check(engine, iteration, loss)
+
+    def _check(self, engine: Engine, iteration: int, loss: float) -> None:
         if self.first is None and math.isfinite(loss):
             self.first = loss
         highest = self.limit * max(self.first or 0.0, 1.0)
@@ -52,9 +66,10 @@ class LossGuard:
             return
         known = self.checkpoints.kept if self.checkpoints else "no checkpoint is kept"
         rule = f"above {highest:g}" if math.isfinite(loss) else "not finite"
+        names = ", ".join(_names(engine, iteration)) or "unnamed images"
+        epoch = (iteration - 1) // (engine.state.epoch_length or iteration) + 1
         raise FloatingPointError(
-            f"the loss is {loss:g}, {rule}, at iteration {engine.state.iteration} (epoch "
-            f"{engine.state.epoch}) on {', '.join(_names(engine)) or 'unnamed images'}; "
+            f"the loss is {loss:g}, {rule}, at iteration {iteration} (epoch {epoch}) on {names}; "
             f"{known}: look at these images and labels, or lower the learning rate"
         )
 
@@ -112,15 +127,17 @@ def out_of_memory_advice(network: nn.Module, image: Tensor) -> str:
     )
 
 
-def _names(engine: Engine) -> list[str]:
-    """File names of the images of a trainer's last batch, planes included, as far as known."""
+def _names(engine: Engine, iteration: int) -> list[str]:
+    """File names of the images of a trainer's batch, planes included, as far as known."""
     loader: Any = engine.state.dataloader
     sampler = getattr(loader, "sampler", None)
     if isinstance(sampler, EpochSampler) and hasattr(loader.dataset, "source"):
-        epoch, step = divmod(engine.state.iteration - 1, engine.state.epoch_length or 1)
+        epoch, step = divmod(iteration - 1, engine.state.epoch_length or 1)
         size = loader.batch_size or 1
         positions = sampler.positions(epoch, slice(step * size, (step + 1) * size))
         return [_name(loader.dataset.source(position)) for position in positions]
+    if iteration != engine.state.iteration:
+        return []
     batch: Any = engine.state.batch
     meta = getattr(batch.get("image"), "meta", {}) if isinstance(batch, Mapping) else {}
     return [Path(str(name)).name for name in _listed(meta.get("filename_or_obj"))]

@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 from unet_med.data.bars import no_bar
-from unet_med.engines.batch import last_loss
+from unet_med.engines.batch import last_loss, read_now
 from unet_med.handlers.budget import TrainingBudget
 from unet_med.handlers.exceptions import on_exception
 from unet_med.handlers.training_state import rank
@@ -92,6 +92,7 @@ class ProgressBar(_Progress):
         super().__init__()
         self.budget = budget
         self.evaluator = evaluator
+        self._loss: float | None = None  # the last that was read
         self._begun_at = 0.0  # share of the budget that earlier runs used
 
     def _open(self, engine: Engine) -> None:
@@ -99,7 +100,10 @@ class ProgressBar(_Progress):
         self._start_bar(100, "training")
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
-        facts = {"epoch": engine.state.epoch, "loss": f"{last_loss(engine):.3f}"}
+        if read_now(engine):
+            self._loss = float(last_loss(engine))
+        shown = "..." if self._loss is None else f"{self._loss:.3f}"
+        facts = {"epoch": engine.state.epoch, "loss": shown}
         if self.evaluator is not None and self.evaluator.state.metrics:
             name = self.evaluator.state.key_metric_name
             facts[name] = f"{float(self.evaluator.state.metrics[name]):.4f}"

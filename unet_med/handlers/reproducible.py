@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 
+from unet_med import devices
 from unet_med.data.dataset import EpochSampler
 from unet_med.handlers.training_state import rank
 
@@ -59,8 +60,9 @@ class Reproducible:
 
 
 def seed_generators(seed: int) -> None:
-    """Seed the global generators of torch (all devices), NumPy and Python with one number."""
-    torch.manual_seed(seed)
+    """Seed the global generators of torch (CPU and GPUs), NumPy and Python with one number."""
+    torch.default_generator.manual_seed(seed)  # as `torch.manual_seed`, which takes 0.6 ms
+    devices.seed_generators(seed)
     np.random.seed(seed)  # noqa: NPY002 - the generator that other packages draw from
     random.seed(seed)
 

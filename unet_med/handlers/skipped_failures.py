@@ -20,7 +20,7 @@ from unet_med.data.atomic import atomic_write
 from unet_med.data.cases import files_of
 from unet_med.data.folder_files import RECORD
 from unet_med.data.lock import locked
-from unet_med.errors import befalls_all, one_line
+from unet_med.errors import befalls_all, broken_gpu, is_broken_gpu, one_line
 
 REPORT = "failed.json"
 _REASON = "why it was set aside"  # entry of an item that has nothing but its name
@@ -153,6 +153,8 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
         try:
             return super()._iteration(engine, batchdata)
         except Exception as error:
+            if is_broken_gpu(error):
+                raise broken_gpu(error, f"it was at {name}; go on with --resume") from error
             if self.fail_fast or befalls_all(error):
                 _note_image(error, name)
                 raise

@@ -9,6 +9,7 @@ import os
 import random
 import zipfile
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from unet_med.data.tensor_file import write_tensors
-from unet_med.devices import random_states, set_random_states
+from unet_med.devices import random_states, set_random_states, wait
 
 
 def rank() -> int:
@@ -63,7 +64,8 @@ def save_atomically(
 ) -> None:
     """Save tensors and plain values; `path` never holds a half-written file.
 
-    If several processes train together, only the first writes.
+    Tensors of a GPU are saved as the CPU's, so that the file opens where there is no GPU. If
+    several processes train together, only the first writes.
 
     Args:
         state: what `torch.save` takes.
@@ -74,7 +76,26 @@ def save_atomically(
         OSError: it cannot be written; what was there is untouched.
     """
     if rank() == 0:
-        write_tensors(state, path, previous=previous)
+        write_tensors(on_cpu(state), path, previous=previous)
+
+
+def on_cpu(state: Any) -> Any:
+    """A state with all its tensors on the CPU; the host waits for the GPU once."""
+    moved = _moved(state)
+    wait()  # the copies are under way
+    return moved
+
+
+def _moved(state: Any) -> Any:
+    if isinstance(state, torch.Tensor):
+        return state if state.device.type == "cpu" else state.detach().to("cpu", non_blocking=True)
+    if isinstance(state, dict):
+        moved = copy(state)  # with the versions that PyTorch notes in a state dictionary
+        moved.update({name: _moved(value) for name, value in state.items()})
+        return moved
+    if type(state) in (list, tuple):
+        return type(state)(_moved(value) for value in state)
+    return state
 
 
 def load_whole(path: str | os.PathLike[str]) -> Any:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from unet_med.inferers.overlap_tile import OverlapTileInferer
+from unet_med.inferers.training_pass import TrainingInferer
 
-__all__ = ["OverlapTileInferer"]
+__all__ = ["OverlapTileInferer", "TrainingInferer"]

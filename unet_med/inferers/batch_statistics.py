@@ -10,7 +10,7 @@ still equal one pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -47,13 +47,27 @@ def find_statistics(layers: Sequence[BatchNorm], look: Callable[[], Any]) -> lis
     Returns:
         The buffers of each layer by name.
     """
-    with torch.no_grad(), _kept(layers):
+    with torch.no_grad(), _kept(layers), ExitStack() as hooks:
         for layer in layers:
             layer.reset_running_stats()
-            layer.momentum = None  # the mean over all passes
             layer.train()
+            hooks.callback(layer.register_forward_pre_hook(_MeanOfPasses()).remove)
         look()
         return [_copy(layer) for layer in layers]
+
+
+class _MeanOfPasses:
+    """Lets a layer keep the mean over all passes, as `momentum = None` would.
+
+    For that PyTorch asks a GPU in every pass how many there were.
+    """
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def __call__(self, layer: BatchNorm, inputs: Any) -> None:
+        self.passes += 1
+        layer.momentum = 1.0 / self.passes
 
 
 @contextmanager

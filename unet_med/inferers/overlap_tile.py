@@ -52,6 +52,7 @@ from unet_med.inferers.tile_size import (
 )
 from unet_med.inferers.tiling import Tiling, tiling_of
 from unet_med.memory import free_memory, is_out_of_memory
+from unet_med.precision import PRECISIONS, chosen_precision
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class OverlapTileInferer(SlidingWindowInferer):
     before and by the margin plus what makes the size legal behind; for a same-padding network
     mirrored at the far ends up to a multiple of the stride. Tiles equal it up to the order in
     which a convolution library adds (1e-5 of the logits' standard deviation in float32, 1e-14
-    in float64; TF32, torch's default for convolutions on recent GPUs, costs digits), and each
+    in float64; in TF32 or bfloat16 that takes digits, see `precision`), and each
     output pixel is written once: nothing is blended, nothing counted. Two runs with one
     `tile_size` on one machine are equal to the bit.
 
@@ -94,6 +95,9 @@ class OverlapTileInferer(SlidingWindowInferer):
             ``"image"``, which take one more pass. They are the mean over windows of 512 px (96 px
             in 3-D), whatever the `tile_size`, and one window holds most images whole. Other
             networks stay as they are.
+        precision: in which the network computes on a GPU: float32 without TF32 when
+            ``"auto"``; see `unet_med.precision.chosen_precision`. Logits, and what is averaged,
+            are of the type of its weights, averages at least float32.
         sw_device: where the network runs; the input's device when None.
         device: where the result is put together; the input's device when None.
         progress: whether to show a progress bar over the tiles.
@@ -119,6 +123,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         tta: str | None = None,
         mirror_axes: Sequence[int] | None = None,
         statistics: str | None = None,
+        precision: str = "auto",
         sw_device: torch.device | str | None = None,
         device: torch.device | str | None = None,
         progress: bool = False,
@@ -141,6 +146,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         self.tta = look_up_option(tta, KINDS)
         self.mirror_axes = mirror_axes
         self.statistics = look_up_option(statistics, STATISTICS)
+        self.precision = look_up_option(precision, PRECISIONS)
         self.sides: list[int] = []  # of the tiles of the last run, px
         self._most_pixels: int | None = None  # of a tile, once memory did not suffice
 
@@ -148,8 +154,8 @@ class OverlapTileInferer(SlidingWindowInferer):
         """Logits of a whole image.
 
         Args:
-            inputs: images ``(B, C, *S)``, any sides from 1 px, any dtype: integers are cast
-                to the network's.
+            inputs: images ``(B, C, *S)``, any sides from 1 px, any dtype: they are cast to the
+                network's.
             network: maps ``(b, C, *tile)`` to logits ``(b, K, *output)``. One that is not a
                 `unet_med.networks.UNet` needs the inferer's `margin` and `stride`.
             args: passed on to `network`.
@@ -300,9 +306,12 @@ class OverlapTileInferer(SlidingWindowInferer):
                 size = list(view.shape(size))  # tiles turn with the image
             fitting = partial(self._fitting, Pass(pixels, box, view, stitcher, size, cut, note))
             logits = assuming(net.tiling, size, fitting)
-            total = logits if total is None else total.add_(logits)
+            if len(ways) == 1:
+                return logits
+            wide = torch.promote_types(logits.dtype, torch.float32)  # 7 bits do not add up
+            total = logits.to(wide) if total is None else total.add_(logits)
         assert total is not None  # there is at least one view
-        return total if len(ways) == 1 else total.div_(len(ways))
+        return total.div_(len(ways)).to(logits.dtype)
 
     def _fitting(self, work: Pass, tiling: Tiling) -> Tensor:
         """Logits by the tiles of the size, or by the largest smaller ones that memory allows."""
@@ -352,11 +361,13 @@ class OverlapTileInferer(SlidingWindowInferer):
 
     def _stitcher(self, pixels: Pixels, net: Net) -> Stitcher:
         here, dtype = pixels.values.device, pixels.values.dtype
+        keeps = net.dtype is None and dtype.is_floating_point
         return Stitcher(
             predict=net.predict,
             batch_size=self.sw_batch_size,
-            dtype=dtype if dtype.is_floating_point else net.dtype,
-            run_on=torch.device(self.sw_device or here),
+            dtype=dtype if keeps else net.dtype or torch.get_default_dtype(),
+            run_on=(run_on := torch.device(self.sw_device or here)),
+            precision=chosen_precision(self.precision, run_on),
             device=torch.device(net.device or here),
             progress=self.progress,
         )

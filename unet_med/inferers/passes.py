@@ -28,7 +28,7 @@ class Net:
 
     predict: Predict
     tiling: Tiling
-    dtype: torch.dtype  # for images of integers
+    dtype: torch.dtype | None  # of its weights; None: it has none
     device: Any
 
 
@@ -95,7 +95,7 @@ def _assumptions(tiling: Tiling, size: TileSize) -> list[Tiling]:
     return [tiling.assume("same"), tiling.assume("valid", sides[0])]
 
 
-def float_type(network: Any) -> torch.dtype:
-    """Type of a network's weights, for images of integers."""
+def float_type(network: Any) -> torch.dtype | None:
+    """Type of a network's weights, which its input needs; None where it has none."""
     weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
-    return next((w.dtype for w in weights if w.is_floating_point()), torch.get_default_dtype())
+    return next((w.dtype for w in weights if w.is_floating_point()), None)

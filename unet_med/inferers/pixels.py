@@ -36,39 +36,45 @@ class Pixels:
         start: where they begin in the images, px.
         shape: sides of the whole images, px.
         border: what stands beyond the images.
+        first: where the box begins that they fill, px; it may reach beyond the images.
+        places: which of the values stands at each place of the box, an axis.
     """
 
     values: Tensor
     start: tuple[int, ...]
     shape: tuple[int, ...]
     border: Border
+    first: tuple[int, ...]
+    places: tuple[Tensor, ...]
 
     @classmethod
     def load(cls, read: Read, shape: Sequence[int], box: Box, border: Border) -> Pixels:
         """Read what shows in a box that may reach beyond the images, once."""
-        inside = []
+        inside, places = [], []
         for (start, stop), length in zip(box, shape, strict=True):
             shown = [border(i, length) for i in range(start, stop)]
             inside.append((min(shown), max(shown) + 1))
+            places.append(torch.tensor(shown) - min(shown))
         values = read(tuple(inside))
-        return cls(values, tuple(first for first, _ in inside), tuple(shape), border)
+        there = tuple(each.to(values.device) for each in places)  # once, not for every window
+        starts = tuple(start for start, _ in inside)
+        return cls(values, starts, tuple(shape), border, tuple(start for start, _ in box), there)
 
     def window(self, item: int, box: Box) -> Tensor:
         """A window of one image, ``(C, *sides)``; a view where it lies inside the image.
 
         Args:
             item: which image.
-            box: the window, px of the whole image; only it is gathered.
+            box: the window, px of the whole image, inside the box of `load`; only it is gathered.
         """
         window, beyond = self.values[item], []
         for axis, ((start, stop), length) in enumerate(zip(box, self.shape, strict=True)):
             if start >= 0 and stop <= length:
                 window = window.narrow(axis + 1, start - self.start[axis], stop - start)
             else:
-                beyond.append((axis, start, stop, length))
-        for axis, start, stop, length in beyond:
-            index = [self.border(i, length) - self.start[axis] for i in range(start, stop)]
-            places = torch.tensor(index, device=window.device)
+                first = self.first[axis]
+                beyond.append((axis, self.places[axis][start - first : stop - first]))
+        for axis, places in beyond:
             window = window.index_select(axis + 1, places)
         return window
 

@@ -15,6 +15,7 @@ from unet_med.data.bars import no_bar
 from unet_med.geometry import Tile
 from unet_med.inferers.pixels import Box, Pixels
 from unet_med.inferers.test_time_augmentation import View
+from unet_med.precision import autocast, rounding
 
 
 class WrongSizeError(ValueError):
@@ -30,6 +31,7 @@ class Stitcher:
         batch_size: tiles a pass.
         dtype: type of the network's input.
         run_on: where the network runs.
+        precision: in which, of `chosen_precision`.
         device: where the result is put together.
         progress: whether to show a bar.
     """
@@ -38,6 +40,7 @@ class Stitcher:
     batch_size: int
     dtype: torch.dtype
     run_on: torch.device
+    precision: str
     device: torch.device
     progress: bool
 
@@ -92,7 +95,9 @@ class Stitcher:
             lost: as in `stitch`.
         """
         windows = self._gather(pixels, view, batch)  # (b, C, *tile)
-        return _checked(self.predict(windows), windows, lost)
+        with rounding(self.precision, self.run_on), autocast(self.precision, self.run_on):
+            scores = self.predict(windows)
+        return _checked(scores, windows, lost)
 
     def _gather(self, pixels: Pixels, view: View, batch: Sequence[tuple[int, Tile]]) -> Tensor:
         """The windows of a batch, where and how the network wants them."""
@@ -129,4 +134,5 @@ def _checked(scores: Any, windows: Tensor, lost: int) -> Tensor:
     got, sides = tuple(scores.shape[2:]), tuple(windows.shape[2:])
     if got != tuple(side - 2 * lost for side in sides):
         raise WrongSizeError(f"the network turns a tile of {sides} px into {got} px")
-    return scores
+    rounded = scores.dtype in (torch.bfloat16, torch.float16)
+    return scores.to(windows.dtype) if rounded else scores  # of an autocast, ours or another

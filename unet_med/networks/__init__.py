@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unet_med.networks.architecture import UNet
 from unet_med.networks.ensemble import Ensemble, joined_weights, together
+from unet_med.networks.placing import chosen_memory_format, place
 from unet_med.networks.published import PRESETS, presets, unet
 from unet_med.networks.state_dict import load_weights, read_weights, start_from
 
@@ -11,8 +12,10 @@ __all__ = [
     "PRESETS",
     "Ensemble",
     "UNet",
+    "chosen_memory_format",
     "joined_weights",
     "load_weights",
+    "place",
     "presets",
     "read_weights",
     "start_from",

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
+from torch import Tensor
 
 from unet_med.data.atomic import atomic_write
-from unet_med.engines import last_loss
+from unet_med.engines import last_loss, read_losses, read_now
 from unet_med.handlers import rank
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
 from unet_med.report.provenance import TRAINING, device_name, now, versions, write_record
 
 PREVIEW_IMAGES = 3
+DRAW_SECONDS = 60.0  # between two drawings of the curve, which take 0.2 s each
 
 
 class TrainingRecord:
@@ -26,26 +28,34 @@ class TrainingRecord:
 
     `learning_curve.csv` has a row an epoch: epoch, minutes, mean training loss and, if the
     epoch was validated, the validation scores. The table and `learning_curve.png` are written
-    anew after every validation. `preview.png` (image, truth, result and differences of the
-    first validation images) and `training.json` (versions, device, epochs) are written at the
-    end. If `Checkpoints` has this handler among its `parts`, a resumed training continues the
-    table. If several processes train together, only the first writes.
+    anew after a validation, the latter once a minute at most, and at the end. `preview.png`
+    (image, truth, result and differences of the first validation images) and `training.json`
+    (versions, device, epochs) are written at the end. If `Checkpoints` has this handler among
+    its `parts`, a resumed training continues the table. If several processes train together,
+    only the first writes.
 
     Args:
         folder: where the files go.
         evaluator: MONAI evaluator that validates; its output holds `image`,
             `label` and `pred`, the latter two one-hot.
+        facts: more to say in `training.json`, such as the precision that was used; plain values.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], evaluator: Any) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        evaluator: Any,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.facts = dict(facts or {})
         self.folder = Path(folder)
         self.table = self.folder / "learning_curve.csv"
         self.evaluator = evaluator
         self.history: list[dict[str, float]] = []
         self._written: list[dict[str, float]] = []
-        self._losses: list[float] = []
+        self._losses: list[float | Tensor] = []  # tensors where they are still on a GPU
         self._items: list[dict[str, Any]] = []
-        self._began = 0.0
+        self._began = self._draw_at = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, after the handler that validates, before `Checkpoints`."""
@@ -63,7 +73,7 @@ class TrainingRecord:
     def state_dict(self) -> dict[str, Any]:
         """The table so far, and the losses of the epoch at hand."""
         minutes = (time.monotonic() - self._began) / 60
-        return {"history": self.history, "losses": self._losses, "minutes": minutes}
+        return {"history": self.history, "losses": self._read_losses(), "minutes": minutes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue the table of the run that is resumed."""
@@ -72,6 +82,13 @@ class TrainingRecord:
 
     def _keep_loss(self, engine: Engine) -> None:
         self._losses.append(last_loss(engine))
+        if read_now(engine):
+            self._read_losses()
+
+    def _read_losses(self) -> list[float]:
+        read = read_losses(self._losses)
+        self._losses[:] = read
+        return read
 
     def _keep_items(self, evaluator: Engine) -> None:
         output: Any = evaluator.state.output
@@ -83,10 +100,11 @@ class TrainingRecord:
         self._losses.clear()
 
     def _add_row(self, engine: Engine) -> None:
+        read = self._read_losses()
         row = {
             "epoch": engine.state.epoch,
             "minutes": round((time.monotonic() - self._began) / 60, 3),
-            "loss": sum(self._losses) / len(self._losses),
+            "loss": sum(read) / len(read),
         }
         if self.history and self.history[-1]["epoch"] == engine.state.epoch:
             self.history.pop()  # of a run that ended within this epoch
@@ -106,6 +124,8 @@ class TrainingRecord:
             self._write()
         if rank() > 0:
             return
+        if self.history:
+            self._draw_curve()
         if self._items:
             self._draw_preview()
         write_record(self.folder / TRAINING, self._facts(engine))
@@ -116,6 +136,7 @@ class TrainingRecord:
             "finished": now(),
             "versions": versions(),
             "device": device_name(state.device),
+            **self.facts,
             "epochs": state.epoch,
             "iterations": state.iteration,
         }
@@ -132,7 +153,12 @@ class TrainingRecord:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.history)
+        if time.monotonic() >= self._draw_at:
+            self._draw_curve()
+
+    def _draw_curve(self) -> None:
         learning_curve_figure(self.history, self.table.with_suffix(".png"), x="minutes")
+        self._draw_at = time.monotonic() + DRAW_SECONDS
 
     def _draw_preview(self) -> None:
         images = [item["image"].cpu().numpy() for item in self._items]

@@ -66,6 +66,7 @@ def _facts(bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]) ->
         **_data(bundle, settings),
         "trained with": listed_versions(record.get("versions", {})),
         "trained on": record.get("device"),
+        "precision": record.get("precision"),
         "finished": record.get("finished"),
         "weights now, SHA-256": sha256(weights) if weights else None,
     }

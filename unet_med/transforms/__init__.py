@@ -57,6 +57,7 @@ from unet_med.transforms.save import (
 )
 from unet_med.transforms.size import ElementSize, ElementSizeD, ElementSized, ElementSizeDict
 from unet_med.transforms.standardize import Standardize, Standardized
+from unet_med.transforms.weighing import Weighing
 from unet_med.transforms.weights import (
     BorderWeightMap,
     BorderWeightMapD,
@@ -137,5 +138,6 @@ __all__ = [
     "SeparateInstancesd",
     "Standardize",
     "Standardized",
+    "Weighing",
     "compose",
 ]

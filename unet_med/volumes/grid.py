@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+import torch
+
 from unet_med.data.zarr_writer import levels_above
+from unet_med.devices import HOST, count
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides, requested_sides
 from unet_med.segmentation import Volume
 from unet_med.volumes.store import Layout
@@ -59,7 +62,11 @@ def choose_layout(volume: Volume, block: Sequence[int] | None = None) -> Layout:
 
 
 def choose_tile(
-    layout: Layout, volume: Volume, tile: int | Sequence[int] | None = None, threads: int = 1
+    layout: Layout,
+    volume: Volume,
+    tile: int | Sequence[int] | None = None,
+    threads: int = 1,
+    workers: int = 1,
 ) -> tuple[int, ...]:
     """Input sides of the network inside a block, px, `([Z,] Y, X)`, as many as it has axes.
 
@@ -69,6 +76,7 @@ def choose_tile(
         tile: sides, px; None: the cheapest that fit the memory, of which each worker has an
             equal share.
         threads: of a worker on a CPU.
+        workers: on all GPUs of this machine.
 
     Raises:
         ValueError: a side does not fit the network, with the nearest that do.
@@ -85,8 +93,7 @@ def choose_tile(
             batch_size=segmenter.inferer.sw_batch_size,
             itemsize=segmenter.dtype.itemsize,
         )
-        if segmenter.device.type == "cpu":
-            pixels //= max(1, (os.cpu_count() or 1) // threads)
+        pixels //= _sharing(segmenter.device, threads, workers)
         return tuple(automatic_sides(lengths, tiling, pixels=pixels, fast_pixels=fast))
     return tuple(requested_sides(lengths, tiling, size))
 
@@ -96,6 +103,13 @@ def block_needs(layout: Layout, volume: Volume) -> list[int]:
     tiling = volume.tiling
     sides = volume.working_sides(layout.block[::-1])[::-1][-tiling.spatial_dims :]
     return [side + 2 * (tiling.margin - tiling.lost) for side in sides]
+
+
+def _sharing(device: torch.device, threads: int, workers: int) -> int:
+    """Workers that share the memory of one GPU, or of the machine if they run on its CPU."""
+    if device != HOST:
+        return max(1, -(-workers // max(1, count(device.type))))
+    return max(1, (os.cpu_count() or 1) // threads)
 
 
 def _levels(shape: Sequence[int], block: Sequence[int], halved: Sequence[bool]) -> int:

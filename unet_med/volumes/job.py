@@ -92,6 +92,7 @@ class BlockJob:
         settings: Mapping[str, Any] | None = None,
         device: str = "cpu",
         threads: int = 1,
+        workers: int = 1,
         trust: bool = False,
         progress: bool = False,
     ) -> BlockJob:
@@ -107,6 +108,7 @@ class BlockJob:
             settings: ids of `inference.json` to override, such as `{"tta": None}`.
             device: `"cpu"` or a GPU.
             threads: of each worker on a CPU.
+            workers: that will share this machine's GPUs; each plans its tiles for its share.
             trust: run also what unet-med's own bundle does not name.
             progress: whether to show the first pass.
 
@@ -138,7 +140,7 @@ class BlockJob:
             settings=dict(settings or {}),
             outputs=tuple(name for name in OUTPUTS if name in wanted),
             layout=layout,
-            tile=choose_tile(layout, volume, tile, threads),
+            tile=choose_tile(layout, volume, tile, threads, workers),
             layers=_layers(segmenter, wanted),
             device=device.split(":")[0],
             threads=threads,

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from unet_med.data.sources import open_source
+from unet_med.errors import broken_gpu, is_broken_gpu
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.job import BlockJob
@@ -87,6 +88,8 @@ class Worker:
                 return Outcome(number, 0)
             text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             self.job.note("failed", block, error=text)
+            if is_broken_gpu(error):  # no other block would succeed in this process
+                raise broken_gpu(error, "run again with --resume") from error
             return Outcome(number, 0, text)
         return Outcome(number, layers[0].size)
 

@@ -1,8 +1,7 @@
 """Compute the weights of a tensor on its own device, for all items of a batch at once.
 
 The border term uses the keys of `all_at_once.py`. On a CPU only pixels that may find a nearer
-instance search on; here every pixel searches every distance, because a GPU is fast enough. Only
-the largest label, and whether all labels are valid, go to the host.
+instance search on; here every pixel searches every distance, because a GPU is fast enough.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from unet_med.instances import no_integer
 from unet_med.weights.all_at_once import Keys
@@ -21,6 +21,7 @@ from unet_med.weights.arrays import Spacing, pixel_size
 Pair = tuple[Tensor, Tensor]  # keys of the nearest and of the second-nearest instance
 
 NEGLIGIBLE = 2.0**-24  # added to a weight of 1, float32 rounds it away
+MOST_CANDIDATES = 2**26  # keys that are compared at a time, 512 MB of 64 bits
 
 
 def border_reach(w0: float, sigma: float) -> float:
@@ -37,7 +38,7 @@ def border_reach(w0: float, sigma: float) -> float:
 
 
 def border_terms(instances: Tensor, w0: float, sigma: float, spacing: Spacing = None) -> Tensor:
-    """`border_weight_map` of every item of a batch.
+    """`border_weight_map` of every item of a batch; of int32 without a wait of the host.
 
     Args:
         instances: `(B, *S)`; 1..N are the instances, 0 is background, -1 ignored.
@@ -58,10 +59,7 @@ def border_terms(instances: Tensor, w0: float, sigma: float, spacing: Spacing = 
         return torch.zeros(labels.shape, device=labels.device)
     sides = zip(labels.shape[1:], pixel, strict=True)
     reach = min(reach, math.hypot(*(n * step for n, step in sides)))
-    largest = max(0, int(labels.max()))
-    if largest > max(labels.numel(), 2**16 - 1):  # keys would have few bits left for distances
-        numbers, ranks = labels.unique(return_inverse=True)
-        labels, largest = torch.where(labels > 0, ranks + 1, labels), len(numbers)
+    labels, largest = _numbered(labels, instances.dtype)
     keys = Keys.of(largest, labels.shape[-1], pixel, reach)
     d1, d2 = (_distances(keys, key, reach) for key in _two_nearest(labels, keys, pixel, reach))
     term = w0 * torch.exp((d1 + d2).square() / (-2 * sigma**2))
@@ -110,36 +108,54 @@ def no_class(value: int, num_classes: int, ignore: int) -> ValueError:
 
 
 def _two_nearest(labels: Tensor, keys: Keys, pixel: tuple[float, ...], reach: float) -> Pair:
-    """Keys of the two nearest instances of every pixel."""
-    dtype = torch.int32 if keys.dtype is np.int32 else torch.int64
+    """Keys of the two nearest instances of every pixel, `(B, *S)`."""
     far = keys.far << keys.bits
-    first = torch.where(labels > 0, labels, far).to(dtype)
+    first = torch.where(labels > 0, labels, far)
+    first = first.to(torch.int32 if keys.dtype is np.int32 else torch.int64)
     pair = first, torch.full_like(first, far)
     for axis, step in enumerate(pixel, start=1):
         margin = min(math.ceil(reach / step), labels.shape[axis] - 1)
-        pair = _spread(pair, axis, margin, keys.square(step), keys)
+        lines = tuple(x.movedim(axis, -1) for x in pair)
+        rows = (x.reshape(-1, labels.shape[axis]) for x in lines)  # (R, n)
+        found = _along_rows(*rows, margin, keys.square(step), keys)
+        pair = tuple(x.reshape(lines[0].shape).movedim(-1, axis) for x in found)  # type: ignore[assignment]
     return pair
 
 
-def _spread(pair: Pair, axis: int, margin: int, square: int, keys: Keys) -> Pair:
-    """Keys if distances run along one more axis, `margin` pixels to both sides."""
-    shape = list(pair[0].shape)
-    length, shape[axis] = shape[axis], margin
-    nothing = pair[0].new_full(shape, keys.far << keys.bits)
-    padded = [torch.cat([nothing, x, nothing], dim=axis) for x in pair]
-    for shift in range(1, margin + 1):
-        step = square * shift**2 << keys.bits
-        for start in (margin - shift, margin + shift):
-            before, behind = (x.narrow(axis, start, length) + step for x in padded)
-            pair = _nearest(keys, pair, (before, behind))
-    return pair
+def _along_rows(first: Tensor, second: Tensor, margin: int, square: int, keys: Keys) -> Pair:
+    """Keys if distances run along one more axis, `margin` pixels to both sides; all `(R, n)`."""
+    height = max(1, MOST_CANDIDATES // (first.shape[1] * (2 * margin + 1)))
+    parts = zip(first.split(height), second.split(height), strict=True)
+    found = [_nearest(one, two, margin, square, keys) for one, two in parts]
+    return torch.cat([pair[0] for pair in found]), torch.cat([pair[1] for pair in found])
 
 
-def _nearest(keys: Keys, one: Pair, other: Pair) -> Pair:
-    """`Keys.nearest` on tensors."""
-    same = (one[0] ^ other[0]) & ((1 << keys.bits) - 1) == 0
-    second = torch.maximum(one[0], other[0]).masked_fill(same, keys.far << keys.bits)
-    return torch.minimum(one[0], other[0]), torch.minimum(second, torch.minimum(one[1], other[1]))
+def _nearest(first: Tensor, second: Tensor, margin: int, square: int, keys: Keys) -> Pair:
+    """The two least keys of different instances in the window of every pixel."""
+    far = keys.far << keys.bits
+    shifts = torch.arange(-margin, margin + 1, device=first.device, dtype=first.dtype)
+    step = square * shifts.square() << keys.bits
+    padded = (functional.pad(x, (margin, margin), value=far) for x in (first, second))
+    one, two = (x.unfold(1, 2 * margin + 1, 1) + step for x in padded)  # (R, n, 2 margin + 1)
+    least = one.amin(-1)
+    # Where the winner is a pixel's nearest, its second-nearest is the rival; else its nearest is.
+    same = (one ^ least[..., None]) & ((1 << keys.bits) - 1) == 0
+    return least, torch.where(same, two, one).amin(-1)
+
+
+def _numbered(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
+    """Labels, and a number that none exceeds; of short integers their type has it.
+
+    Of 64 bits, the largest number is asked for. Where keys would have few bits left for
+    distances, instances are numbered anew.
+    """
+    if dtype in (torch.int32, torch.int16, torch.int8, torch.uint8):
+        return labels, torch.iinfo(dtype).max
+    largest = max(0, int(labels.max()))
+    if largest <= max(labels.numel(), 2**16 - 1):
+        return labels, largest
+    numbers, ranks = labels.unique(return_inverse=True)
+    return torch.where(labels > 0, ranks + 1, labels), len(numbers)
 
 
 def _distances(keys: Keys, key: Tensor, reach: float) -> Tensor:

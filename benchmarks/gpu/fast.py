@@ -1,0 +1,131 @@
+"""How fast: products of matrices, training steps, the loader behind them, prediction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.inferers import SlidingWindowInferer
+
+from benchmarks.gpu.notes import DEVICE, Notes
+from unet_med import bundle
+from unet_med.data import SyntheticCells
+from unet_med.inferers import OverlapTileInferer, TrainingInferer
+from unet_med.losses import WeightedCrossEntropyLoss
+from unet_med.networks import place, unet
+from unet_med.precision import rounding
+from unet_med.weights.batches import BorderTargets
+
+TERA_FLOP = {"paper2015": 0.9022, "modern": 0.1623}  # a step on a tile of 572 or 192 px, counted
+
+
+def ceilings(notes: Notes) -> None:
+    """What this GPU can do at most: a product of matrices."""
+    side = 256 if notes.tiny else 8192
+    dtypes = {"bf16": torch.bfloat16, "tf32": torch.float32, "float32": torch.float32}
+    for name, dtype in dtypes.items():
+        a, b = (torch.randn(side, side, device=DEVICE, dtype=dtype) for _ in range(2))
+        with rounding(name, DEVICE):
+            took = notes.milliseconds(lambda a=a, b=b: a @ b)
+        notes.note("product of matrices", precision=name, TFLOPs=round(2 * side**3 / took / 1e9, 1))
+
+
+def steps(notes: Notes) -> None:
+    """Training steps on fixed tensors."""
+    cases = [
+        ("paper2015", batch, precision, layout)
+        for precision, layout in (("bf16", "channels_last"), ("bf16", "contiguous"),
+                                  ("tf32", "channels_last"), ("float32", "channels_last"))
+        for batch in (1, 8, 16)
+    ] + [("modern", batch, "bf16", "channels_last") for batch in (4, 16, 64)]  # fmt: skip
+    for preset, batch, precision, layout in cases[:2] if notes.tiny else cases:
+        run = _step(notes, preset, batch, precision, layout)
+        with rounding(precision, DEVICE):
+            took = notes.milliseconds(run)
+        rate = 1000 * batch / took
+        facts = {"TFLOPs": round(TERA_FLOP[preset] * rate, 1), "ms": round(took, 2)}
+        notes.note(
+            "training step", preset=preset, batch=batch, precision=precision, layout=layout,
+            images_per_s=round(rate, 1), **facts,
+        )  # fmt: skip
+        torch.cuda.empty_cache()
+
+
+def _step(notes: Notes, preset: str, batch: int, precision: str, layout: str) -> Callable[[], None]:
+    side = notes.side(preset)
+    network = unet(preset, features=notes.features)
+    network = place(network, DEVICE, memory_format=layout).train()
+    optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.99)
+    loss, inferer = WeightedCrossEntropyLoss(), TrainingInferer(precision)
+    images = torch.randn(batch, 1, side, side, device=DEVICE)
+    label = (torch.rand(batch, 1, side, side, device=DEVICE) > 0.5).float()
+    target = torch.cat([label, torch.ones_like(label)], 1)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss(inferer(images, network), target).backward()
+        optimizer.step()
+
+    return step
+
+
+def weights(notes: Notes) -> None:
+    """Labels and weights of a batch."""
+    side, batch = (64, 2) if notes.tiny else (512, 16)
+    few = torch.randint(0, 300, (batch, 1, side // 16, side // 16), device=DEVICE)
+    cells = few.repeat_interleave(16, 2).repeat_interleave(16, 3).int()
+    took = notes.milliseconds(lambda: BorderTargets()(cells))
+    notes.note("weights", side=side, ms_an_image=round(took / batch, 3))
+
+
+def pipeline(notes: Notes) -> None:
+    """The trainer with its loader: tiles a second, next to the step alone."""
+    folder = notes.folder / "pipeline"
+    size = (120, 120) if notes.tiny else (700, 700)
+    SyntheticCells(4, size, num_cells=10 if notes.tiny else 80).write(folder / "cells")
+    for preset, batch in (("paper2015", 8), ("modern", 16)):
+        root = folder / preset
+        bundle.copy_bundle(root)
+        override = bundle.override_file(preset)
+        settings: dict[str, Any] = {
+            "images": f"{folder}/cells/images", "labels": f"{folder}/cells/labels",
+            "label_kind": "instances", "features": notes.features, "preset": preset,
+            "tile_size": notes.side(preset), "batch_size": 1 if notes.tiny else batch,
+            "epochs": 100_000, "tiles_per_epoch": 4 if notes.tiny else 4096,
+            "minutes": 0.01 if notes.tiny else 0.15, "device": "$torch.device('cuda')",
+            "val_interval": 100_000, **({"num_workers": 0} if notes.tiny else {}),
+        }  # fmt: skip
+        bundle.write_settings(root, [override] if override else [], settings)
+        notes.note("trainer with loader", preset=preset, **_trained(root))
+
+
+def _trained(root: Any) -> dict[str, float]:
+    workflow = bundle.load_workflow(root, "train")
+    trainer, ticks = workflow.parser.get_parsed_content("train::trainer"), []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: ticks.append(time.monotonic()))
+    workflow.run()
+    batch = workflow.parser.get_parsed_content("batch_size")
+    warm = len(ticks) // 4
+    rate = batch * (len(ticks) - 1 - warm) / max(ticks[-1] - ticks[warm], 1e-9)
+    return {"images_per_s": round(rate, 1), "steps": len(ticks)}
+
+
+def prediction(notes: Notes) -> None:
+    """Tiles against MONAI's sliding window at half overlap with Gaussian weights."""
+    side, roi = (96, 32) if notes.tiny else (2048, 512)
+    network = place(unet("modern", features=notes.features), DEVICE).eval()
+    image = torch.randn(1, 1, side, side, device=DEVICE)
+    for precision in ("float32", "bf16"):
+        ways = {
+            "ours": OverlapTileInferer(precision=precision),
+            "ours, tiles": OverlapTileInferer(roi, 8, precision=precision),
+        }
+        if precision == "float32":
+            ways["MONAI, 0.5 gaussian"] = SlidingWindowInferer(roi, 8, overlap=0.5, mode="gaussian")
+        for name, inferer in ways.items():
+            with torch.inference_mode(), rounding(precision, DEVICE):
+                took = notes.milliseconds(lambda inferer=inferer: inferer(image, network))
+            notes.note("prediction", way=name, precision=precision, side=side, ms=round(took, 1))

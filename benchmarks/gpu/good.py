@@ -1,0 +1,57 @@
+"""How good: ISBI and DSB nuclei, one seed, 90 seconds each, by the scripts of `workflows/`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.gpu.notes import Notes
+from unet_med.cli import main
+from unet_med.data import SyntheticCells
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def isbi(notes: Notes) -> None:
+    """Membranes of ISBI 2012 by the paper's recipe."""
+    _run(notes, "ISBI 2012", "reproduce_isbi2012.py", "paper2015", "isbi2012")
+
+
+def nuclei(notes: Notes) -> None:
+    """Nuclei of DSB 2018."""
+    _run(notes, "DSB 2018", "reproduce_cells.py", "border-weights", "dsb2018")
+
+
+def _run(notes: Notes, name: str, script: str, only: str, folder: str) -> None:
+    output = notes.folder / folder
+    if notes.tiny:
+        SyntheticCells(3, (72, 64), num_cells=6).write(output)
+        words = ["--images", f"{output}/images", "--labels", f"{output}/labels", "--epochs", "1"]
+        words += ["--features", "2", "4", "8", "--tile-size", "60", "--device", "cuda"]
+        words += ["--config", str(_without_workers(output))]
+        notes.note(name, status=main(["train", *words, "--output", f"{output}/bundle"]))
+        return
+    if not (notes.data / folder).is_dir():
+        notes.note(name, skipped=f"{notes.data / folder} is not here")
+        return
+    alone = output / "data"  # of this set, without the others
+    alone.mkdir(parents=True, exist_ok=True)
+    if not (alone / folder).exists():
+        (alone / folder).symlink_to((notes.data / folder).absolute())
+    words = ["--data", alone, "--only", only, "--minutes", 1.5, "--seeds", 0, "--device", "cuda"]
+    words += ["--features", *notes.features, "--output", output]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "workflows" / script), *map(str, words)],
+        capture_output=True, text=True, timeout=max(60.0, notes.left), check=False,
+    )  # fmt: skip
+    (notes.folder / f"{folder}.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+    tables = sorted(output.glob("*.csv"))
+    scores = tables[0].read_text(encoding="utf-8").splitlines() if tables else []
+    notes.note(name, status=done.returncode, scores=scores or done.stderr[-300:])
+
+
+def _without_workers(folder: Path) -> Path:
+    config = folder / "tiny.json"
+    config.write_text('{"num_workers": 0}', encoding="utf-8")
+    return config

@@ -1,0 +1,46 @@
+"""A CUDA device without a GPU: the `gpu` tests run on it, and it counts what a GPU would wait for.
+
+Its memory is the host's and its kernels are the CPU's; in all else its tensors are on `cuda:0`.
+It shows whether code puts its tensors on the right device, how many kernels it starts, and where
+the host waits. It shows nothing about speed, rounding, cuDNN, streams or pinned memory.
+
+`SIMULATED_CUDA=1 python -m pytest -m gpu` runs the tests on it, and with `required` in place of
+`1` a missing compiler is an error; `PYTHONPATH=tests python -m simulated_cuda MODULE ...` runs any
+module.
+"""
+
+from __future__ import annotations
+
+import os
+
+from simulated_cuda.library import NoCompilerError, load
+
+VARIABLE = "SIMULATED_CUDA"
+
+__all__ = ["VARIABLE", "NoCompilerError", "switch_on", "switch_on_if_asked"]
+
+
+def switch_on() -> None:
+    """Let this process have a CUDA device; torch must not be imported yet."""
+    load()
+    from simulated_cuda.driver import pretend
+
+    pretend()
+
+
+def switch_on_if_asked() -> str | None:
+    """Do it where the environment says so.
+
+    Returns:
+        Why there is no device although it was asked for; None where all is well.
+    """
+    asked = os.environ.get(VARIABLE)
+    if not asked:
+        return None
+    try:
+        switch_on()
+    except NoCompilerError as error:
+        if asked == "required":
+            raise
+        return str(error)
+    return None

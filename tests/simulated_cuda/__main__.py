@@ -1,0 +1,13 @@
+"""Run a module on the simulated device: `python -m simulated_cuda MODULE ARGUMENTS`."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+from simulated_cuda import switch_on
+
+if __name__ == "__main__":
+    switch_on()
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

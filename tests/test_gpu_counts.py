@@ -1,0 +1,78 @@
+"""What a GPU waits for: kernels, copies and waits of a training step and of a tiled prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigParser
+from simulated_cuda.counting import Counts
+
+from unet_med import bundle
+from unet_med.inferers import OverlapTileInferer
+from unet_med.networks import unet
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        torch.cuda.is_available() and torch.cuda.get_device_name() != "simulated",
+        reason="a real GPU is not counted",
+    ),
+]
+
+COUNTED = 3  # the step
+
+
+def training(cells: Path, output: Path, names: list[str], **ids: Any) -> ConfigParser:
+    """A training of the bundle on the GPU, of four steps."""
+    root = bundle.find_bundle()
+    overrides = [root / "configs" / f"{name}.json" for name in names]
+    settings = {
+        "images": f"{cells}/images", "labels": f"{cells}/labels", "label_kind": "instances",
+        "output_dir": str(output), "bundle_root": str(root), "features": [2, 4, 8],
+        "tile_size": 60, "num_workers": 0, "epochs": 1, "tiles_per_epoch": 4 * ids["batch_size"],
+        "device": "$torch.device('cuda')", "val_interval": 9, "checkpoint_minutes": 99.0, **ids,
+    }  # fmt: skip
+    config = bundle.merge_config(root / "configs" / "train.json", overrides, settings)
+    parser = ConfigParser(config)
+    parser.parse()
+    parser.get_parsed_content("initialize")
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("names", "batch", "most"),
+    [([], 1, 310), (["modern"], 4, 310)],
+)
+def test_a_training_step_waits_for_nothing(
+    names: list[str], batch: int, most: int, cells: Path, tmp_path: Path
+) -> None:
+    parser = training(cells, tmp_path, names, batch_size=batch)
+    trainer = parser.get_parsed_content("train::trainer")
+    counts = Counts()
+    trainer.add_event_handler(Events.ITERATION_STARTED(once=COUNTED), lambda: counts.__enter__())
+    trainer.add_event_handler(  # behind all others of the step
+        Events.ITERATION_COMPLETED(once=COUNTED), lambda: counts.__exit__(None, None, None)
+    )
+    trainer.run()
+    assert not counts.waits, counts.waits
+    assert not counts.to_device, counts.to_device
+    assert not counts.to_host, counts.to_host
+    assert sum(counts.behind.values()) == 2, counts.behind  # image and label
+    assert sum(counts.kernels.values()) <= most
+
+
+@pytest.mark.parametrize("preset", ["paper2015", "modern"])
+def test_tiles_of_a_prediction_are_not_copied(preset: str) -> None:
+    network = unet(preset, features=[2, 4]).cuda().eval()
+    image = torch.randn(1, 1, 64, 64, device="cuda")
+    size = 64 if preset == "paper2015" else 32
+    inferer = OverlapTileInferer(size, statistics="image", tta="flips")
+    with Counts() as counts, torch.inference_mode():
+        inferer(image, network)
+    assert sum(counts.kernels.values()) > 0
+    assert not counts.waits + counts.to_host, counts.waits + counts.to_host
+    assert sum(counts.to_device.values()) <= 4, counts.to_device  # the mirror, an axis and pass

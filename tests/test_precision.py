@@ -1,0 +1,164 @@
+"""Precision, memory format and compilation: what a choice means, does and is recorded as."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine
+
+from unet_med.cli import main
+from unet_med.cli.options import PRECISIONS as OFFERED
+from unet_med.handlers import Rounding
+from unet_med.handlers.checkpoints import _lay_like_parameters
+from unet_med.inferers import OverlapTileInferer, TrainingInferer
+from unet_med.networks import chosen_memory_format, place, unet
+from unet_med.precision import PRECISIONS, chosen_precision, rounding
+
+
+def switches() -> list[bool]:
+    return [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_cpu_has_float32(precision: str) -> None:
+    assert {chosen_precision(precision, "cpu", training=t) for t in (True, False)} == {"float32"}
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_what_auto_is_on_a_gpu(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: supported)
+    assert chosen_precision("auto", "cuda") == "float32"
+    found = chosen_precision("auto", "cuda", training=True)
+    assert found == ("bf16" if supported else "float32")
+    assert [chosen_precision(p, "cuda") for p in PRECISIONS[1:]] == list(PRECISIONS[1:])
+
+
+def test_unknown_choices_are_refused() -> None:
+    with pytest.raises(ValueError, match="precision 'half' is none of auto, float32, tf32, bf16"):
+        chosen_precision("half", "cpu")
+    with pytest.raises(ValueError, match="memory_format 'nhwc' is none of"):
+        chosen_memory_format(unet(features=[2, 4]), "nhwc")
+    with pytest.raises(ValueError, match="compile 'yes' is none of"):
+        place(unet(features=[2, 4]), "cpu", compile="yes")
+    assert OFFERED == PRECISIONS
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_rounding_is_set_and_given_back(precision: str) -> None:
+    before = switches()
+    with rounding(precision, "cuda"):
+        assert switches() == [precision == "tf32"] * 2
+    assert switches() == before
+    with rounding("tf32", "cpu"):
+        assert switches() == before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_training_rounds_as_it_was_told(fails: bool) -> None:
+    before, seen = switches(), []
+
+    def step(engine: Engine, batch: int) -> None:
+        seen.append(switches())
+        if fails:
+            raise ZeroDivisionError
+
+    trainer = Engine(step)
+    Rounding("tf32", "cuda").attach(trainer)
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            trainer.run([0], 1)
+    else:
+        trainer.run([0], 1)
+    assert seen == [[True, True]]
+    assert switches() == before
+
+
+def test_the_memory_format_of_weights() -> None:
+    flat, deep = unet(features=[2, 4]), unet(features=[2, 4], spatial_dims=3)
+    assert [chosen_memory_format(net) for net in (flat, deep)] == ["channels_last", "contiguous"]
+    first = next(p for p in place(flat, "cpu").parameters() if p.ndim == 4 and p.shape[1] > 1)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    first = next(p for p in place(deep, "cpu").parameters() if p.ndim == 5)
+    assert first.is_contiguous()
+
+
+def test_predictions_do_not_depend_on_it() -> None:
+    torch.manual_seed(0)
+    network, image = unet("modern", features=[4, 8, 16]).eval(), torch.randn(1, 1, 70, 50)
+    results = []
+    for layout in ("contiguous", "channels_last"):
+        network.to(memory_format=torch.contiguous_format)
+        with torch.no_grad():
+            placed = place(network, "cpu", memory_format=layout)
+            results.append(OverlapTileInferer(48, 2)(image, placed))
+    assert torch.equal(*results)
+
+
+def test_compiled_networks_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **options: asked.append(options))
+    network = unet(features=[2, 4])
+    names = list(network.state_dict())
+    for choice in ("auto", False, True):
+        place(network, "cpu", compile=choice)
+    assert asked == [{"dynamic": False}]
+    assert list(network.state_dict()) == names
+
+
+def test_an_optimiser_lies_as_its_parameters() -> None:
+    """One step of Adam walks through both in the order of their memory."""
+    torch.manual_seed(0)
+    parameter = torch.nn.Parameter(torch.randn(4, 3, 3, 3))
+    optimizer = torch.optim.Adam([parameter], fused=True)
+    parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    parameter.data = parameter.data.to(memory_format=torch.channels_last)
+    values = optimizer.state[parameter]["exp_avg"].clone()
+    _lay_like_parameters(optimizer)
+    for name in ("exp_avg", "exp_avg_sq"):
+        kept = optimizer.state[parameter][name]
+        assert kept.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(optimizer.state[parameter]["exp_avg"], values)
+
+
+def test_averages_of_a_bfloat16_network_are_float32s() -> None:
+    """Eight views of 1 and 1 / 256: their sum in bfloat16 loses the small ones."""
+    numbers = iter([1.0] + [2.0**-8] * 7)
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(x, next(numbers)).expand(-1, 2, -1, -1)
+
+    image = torch.zeros(1, 1, 8, 8, dtype=torch.bfloat16)
+    inferer = OverlapTileInferer(-1, margin=0, stride=1, tta="rotations")
+    expected = torch.tensor((1 + 7 * 2.0**-8) / 8).bfloat16()
+    found = inferer(image, network)
+    assert found.dtype == torch.bfloat16
+    assert found.eq(expected).all()
+
+
+@pytest.mark.gpu
+def test_a_gpu_computes_in_what_was_chosen() -> None:
+    seen: list[torch.dtype] = []
+    network = unet(features=[2, 4]).cuda()
+    network.register_forward_hook(lambda *args: seen.append(args[-1].dtype))
+    image = torch.randn(1, 1, 60, 60, device="cuda")
+    assert TrainingInferer()(image, network).dtype == torch.float32
+    for precision in ("auto", "bf16"):
+        result = OverlapTileInferer(precision=precision)(image, network)
+        assert result.dtype == torch.float32
+    assert seen == [torch.bfloat16, torch.float32, torch.bfloat16]
+
+
+def test_records_say_what_was_used(trained: Path, cells: Path, tmp_path: Path) -> None:
+    found = json.loads((trained / "models" / "training.json").read_text(encoding="utf-8"))
+    facts = {"precision": "float32", "memory_format": "channels_last", "compiled": False}
+    assert facts.items() <= found.items()
+    image = next((cells / "images").iterdir())
+    words = ["predict", image, "--bundle", trained, "--output", tmp_path, "--precision", "bf16"]
+    assert main([*map(str, words), "--device", "cpu"]) == 0
+    record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert record["settings"]["precision"] == "float32"  # of a CPU, whatever was asked
