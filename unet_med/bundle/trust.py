@@ -25,6 +25,8 @@ _EARLIER = {  # named by bundles of earlier versions
     "monai.engines.SupervisedEvaluator",
     "monai.handlers.CheckpointLoader",
     "monai.transforms.Compose",
+    "unet_med.handlers.WeightsLoader",
+    "unet_med.transforms.SaveSegmentationd",
 }
 _DEVICE = re.compile(r"\$torch\.device\('(cpu|cuda(:\d+)?)'\)\Z")  # where a training ran
 _SHOWN = 5

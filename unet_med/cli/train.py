@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     settings = {"device": f"$torch.device('{device}')"}
     if args.cache:
         settings["cache_dir"] = os.path.abspath(os.path.expanduser(args.cache))
-    if args.resume and output and any((output / "models").glob("checkpoint*.pt")):
+    if args.resume and output and _can_resume(output):
         names = resuming.prepare(args, output, files, write=not args.plan_only)
         if args.plan_only:
             print(explain(Plan.from_json(bundle.read_plan(output))))
@@ -69,7 +69,7 @@ def _lay_and_train(plan: Plan, output: Path, settings: Mapping[str, Any], *, beg
     try:
         _train(output, settings)
     except BaseException:
-        if not begun and not any((output / "models").glob("*.pt")):
+        if not begun and not _has_weights(output):
             _discard(output, keep_folder=existed)
         raise
 
@@ -87,10 +87,19 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
     say(f"use it with\n  unet-med predict IMAGE --bundle {output} --output RESULTS")
 
 
+def _can_resume(output: Path) -> bool:
+    """Whether a training left a state here from which it can go on."""
+    return any((output / "models").rglob("checkpoint*.pt"))
+
+
 def _begun(output: Path) -> bool:
     """Whether a training laid its bundle here and got no further: nothing to continue."""
     is_bundle = (output / "configs" / "train.json").is_file()
-    return is_bundle and not any((output / "models").glob("*.pt"))
+    return is_bundle and not _has_weights(output)
+
+
+def _has_weights(output: Path) -> bool:
+    return any((output / "models").rglob("*.pt"))
 
 
 def _discard(output: Path, *, keep_folder: bool) -> None:

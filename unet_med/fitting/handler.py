@@ -31,7 +31,7 @@ SHARE = 0.1  # of the minutes that the fit may take
 SLACK = 1.25  # what it is given, times what was measured
 AT_ONCE = 3.0  # s; loading the weights, writing the configs
 
-READING = ("image", "label", "reorient", "orient", "plane", "label_instances")
+READING = ("image", "label", "channel_first", "reorient", "orient", "plane", "label_instances")
 
 Item = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import LoadImaged, SaveImaged
+from monai.transforms import EnsureChannelFirstd, LoadImaged, SaveImaged
 
 from unet_med.bundle import find_weights, inference_parser, require_trust
 from unet_med.data.cases import files_of
@@ -24,6 +24,7 @@ from unet_med.segmentation.result import Segmentation
 from unet_med.transforms import InstancesFromLogits, InstancesFromLogitsd
 
 OUTPUTS = ("mask", "instances", "probabilities", "seg")
+LOADING = (LoadImaged, EnsureChannelFirstd)  # what a chain begins with, for files
 
 
 def target_of(part: object) -> str:
@@ -239,7 +240,7 @@ class Segmenter:
         """The item after the network: the image, and its logits as `pred`."""
         loaded = not isinstance(item["image"], list)
         for transform in self.preprocessing.transforms:
-            if not (loaded and isinstance(transform, LoadImaged)):
+            if not (loaded and isinstance(transform, LOADING)):
                 item = transform(item)
         batch = item["image"][None].to(self.device)  # (1, C, X, Y[, Z])
         with torch.no_grad():

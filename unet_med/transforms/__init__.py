@@ -50,10 +50,11 @@ from unet_med.transforms.instances import (
 )
 from unet_med.transforms.orientation import OrientD, Orientd, OrientDict
 from unet_med.transforms.save import (
-    SaveSegmentationD,
-    SaveSegmentationd,
-    SaveSegmentationDict,
+    SaveImageResultD,
+    SaveImageResultd,
+    SaveImageResultDict,
 )
+from unet_med.transforms.save import SaveSegmentationd as SaveSegmentationd  # of earlier bundles
 from unet_med.transforms.size import ElementSize, ElementSizeD, ElementSized, ElementSizeDict
 from unet_med.transforms.standardize import Standardize, Standardized
 from unet_med.transforms.weights import (
@@ -123,9 +124,9 @@ __all__ = [
     "ReorientToMatchD",
     "ReorientToMatchDict",
     "ReorientToMatchd",
-    "SaveSegmentationD",
-    "SaveSegmentationDict",
-    "SaveSegmentationd",
+    "SaveImageResultD",
+    "SaveImageResultDict",
+    "SaveImageResultd",
     "SelectSliced",
     "SeparateInstances",
     "SeparateInstancesD",
