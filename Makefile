@@ -5,7 +5,7 @@ FUZZ := -timeout=300 -rss_limit_mb=3000
 
 PEERS := nnunet stardist cellpose
 
-.PHONY: demo test ci containers bench gpu models peers conformance fuzz install lint docs napari mlflow clean
+.PHONY: demo test ci clients containers bench gpu models peers conformance fuzz install lint docs napari mlflow clean
 
 ## see a U-Net trained and an image and a volume segmented, in about four minutes
 demo: $(VENV)/installed
@@ -21,6 +21,32 @@ ci: $(VENV)/tested $(VENV)-clinic/installed containers
 	PYTHONUTF8=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m long
 	SIMULATED_CUDA=required PYTHONUTF8=1 $(BIN)/python -m pytest -m gpu
 	$(MAKE) gpu TINY=1
+
+## MONAI's clients on trained bundles, one after the other; docs/reference/clients.md says what was seen
+CLIENTS ?= lightning bioimageio flare deploy label
+clients: $(CLIENTS:%=build/clients-%/installed)
+	set -e; for client in $(CLIENTS); do PYTHONUTF8=1 PYTHONPATH="$(CURDIR)" OMP_NUM_THREADS=1 \
+		build/clients-$$client/bin/python -m pytest -n 0 -s -W default tests/clients/test_$$client.py; done
+
+# Each in an environment of its own, which sees the tested one behind its own packages and moves nothing there.
+# What is taken ALONE brings no others with it: MONAI Deploy those of a GPU, MONAI Label NumPy 1. The package
+# monai.deploy lies in MONAI's own folder, so MONAI has to lie there too.
+build/clients-lightning/installed: PACKAGES = lightning==2.6.6
+build/clients-bioimageio/installed: PACKAGES = bioimageio.core==0.11.0 "pydantic<2.14"
+build/clients-flare/installed: PACKAGES = nvflare==2.9.0
+build/clients-deploy/installed: PACKAGES = typeguard==4.6.1 colorama "wheel-axle-runtime<1" "tritonclient[http]==2.73.0"
+build/clients-deploy/installed: ALONE = --ignore-installed monai==1.6.1 \
+	monai-deploy-app-sdk==4.0.0 holoscan-cu13==4.6.0 holoscan-cli==5.0.0
+build/clients-label/installed: PACKAGES = itk==5.4.7 pynrrd==1.1.3 shapely==2.2.0 cachetools==8.0.2 schedule==1.2.2 \
+	timeloop==1.0.2 expiringdict==1.2.2 expiring_dict==1.1.2 dicomweb-client==0.61.2 google-auth==2.63.0
+build/clients-label/installed: ALONE = monailabel==0.8.5 pydicom-seg==0.4.1 torchvision==0.28.0
+SITE := import sysconfig; print(sysconfig.get_path("purelib"))
+build/clients-%/installed: Makefile $(VENV)/tested
+	$(PYTHON) -m venv $(@D)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" > "$$($(@D)/bin/python -c '$(SITE)')/tested.pth"
+	if [ -n '$(ALONE)' ]; then $(@D)/bin/python -m pip install --quiet --no-deps $(ALONE); fi
+	$(@D)/bin/python -m pip install --quiet $(PACKAGES)
+	touch $@
 
 # in a folder of its own, where it cannot move a version that the package is tested with
 $(VENV)-clinic/installed: Makefile

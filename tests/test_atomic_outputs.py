@@ -114,13 +114,15 @@ def test_training_on_a_full_disk_keeps_the_last_checkpoint(
     folder = mounted("size=600k")
     output = folder / "out"
     assert finish(start_command(training(cells, output), tmp_path)) == 0
-    before = torch.load(output / "models/checkpoint.pt", weights_only=True)["iteration"]
+    before = torch.load(output / "models/resume/checkpoint.pt", weights_only=True)["iteration"]
     free = os.statvfs(folder)
     (folder / "ballast").write_bytes(bytes(free.f_bavail * free.f_bsize - 8 * KB))
     more = training(cells, output, "--resume", "--epochs", 3)
     assert finish(start_command(more, tmp_path)) == 2
     assert "cannot be written: No space left on device" in sentence(tmp_path)
-    assert torch.load(output / "models/checkpoint.pt", weights_only=True)["iteration"] == before
+    assert (
+        torch.load(output / "models/resume/checkpoint.pt", weights_only=True)["iteration"] == before
+    )
     assert not [name for name in files(output) if "/." in name]
     (folder / "ballast").unlink()
     assert finish(start_command(more, tmp_path)) == 0

@@ -133,7 +133,8 @@ def test_default_config_is_the_paper(cells: Path) -> None:
 
 
 def test_training_leaves_a_bundle(trained: Path) -> None:
-    for name in ("model.pt", "checkpoint.pt", "learning_curve.png", "preview.png", "training.json"):
+    names = ("model.pt", "resume/checkpoint.pt", "learning_curve.png", "preview.png")
+    for name in (*names, "training.json"):
         assert (trained / "models" / name).stat().st_size > 0
     for name in ("configs/train.json", "docs/README.md", "LICENSE"):
         assert (trained / name).is_file()

@@ -8,35 +8,43 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import (
+    ConfigParser,
+    ConfigWorkflow,
+    ckpt_export,
+    load,
+    onnx_export,
+    verify_metadata,
+    verify_net_in_out,
+)
 from monai.bundle import run as run_bundle
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import Compose, LoadImaged, SaveImaged
+from onnxruntime import InferenceSession
 
 from unet_med import bundle
-from unet_med.data import load_image
+from unet_med.cli import main
+from unet_med.data import SyntheticCells, load_image
+from unet_med.workflows import UNetInferWorkflow
 
 NAME = "unet_biomedical_segmentation"
-TINY: dict[str, Any] = {"features": [2, 2, 4], "epochs": 1, "num_workers": 0}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "paper": {**TINY, "tile_size": 84, "label_kind": "instances"},
-    "modern": {**TINY, "preset": "modern", "tile_size": 64, "label_kind": "instances"},
-}
+PRESETS = ["paper2015", "modern"]
 
 
-@pytest.fixture(scope="module", params=list(VARIANTS))
+@pytest.fixture(scope="module", params=PRESETS)
 def zoo(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cells: Path
 ) -> Path:
-    """A folder of models with one in it, trained for one epoch as the command line does it."""
-    models = tmp_path_factory.mktemp("zoo")
-    folder = bundle.copy_bundle(models / NAME)
-    settings = {"images": f"{cells}/images", "labels": f"{cells}/labels"}
-    bundle.write_settings(folder, [], {**settings, **VARIANTS[request.param]})
-    bundle.load_workflow(folder, "train", {"device": "$torch.device('cpu')"}).run()
+    """A folder of models with one in it, trained for one epoch and then moved there."""
+    made, models = (tmp_path_factory.mktemp(name) for name in ("made", "zoo"))
+    words = ["--images", f"{cells}/images", "--labels", f"{cells}/labels", "--device", "cpu"]
+    words += ["--preset", request.param, "--features", "2", "2", "4", "--epochs", "1"]
+    assert main(["train", *words, "--output", str(made / NAME)]) == 0
+    shutil.move(made / NAME, models / NAME)
     (models / "model_info.json").write_text(json.dumps({f"{NAME}_v0.0.1": {}}))
     return models
 
@@ -77,8 +85,84 @@ def test_model_zoo_verification(zoo: Path) -> None:
     )
     assert torch.jit.load(str(exported)).training is False
     assert max(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 25 * 2**20
-    texts = [p for p in folder.rglob("*") if p.suffix in (".json", ".md", ".conf")]
-    assert not [p for p in texts if "/home/" in p.read_text(encoding="utf-8")]
+
+
+def test_a_bundle_holds_no_path_of_the_machine_that_made_it(zoo: Path, cells: Path) -> None:
+    texts = [p for p in (zoo / NAME).rglob("*") if p.suffix in (".json", ".md", ".conf", ".csv")]
+    assert len(texts) > 8
+    private = (str(Path.home()), str(cells.parent), str(zoo.parent))
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        assert not [place for place in private if place in text], path
+
+
+def test_a_moved_bundle_segments_the_folder_that_it_is_given(
+    zoo: Path, cells: Path, tmp_path: Path
+) -> None:
+    """`python -m monai.bundle run --dataset_dir`, as every user of the zoo says it."""
+    new = tmp_path / "new"
+    SyntheticCells(2, (72, 64), num_cells=6, seed=7).write(new)
+    for path in sorted((new / "images").iterdir()):
+        path.rename(path.with_name(path.name.replace("cells", "other")))
+    places = {"bundle_root": str(zoo / NAME), "dataset_dir": str(new / "images")}
+    run_bundle(
+        config_file=str(zoo / NAME / "configs/inference.json"),
+        meta_file=str(zoo / NAME / "configs/metadata.json"),
+        output_dir=str(tmp_path / "out"),
+        device="$torch.device('cpu')",
+        **places,
+    )
+    masks = {path.name for path in (tmp_path / "out").glob("*_mask.tif")}
+    assert masks == {"other_000_mask.tif", "other_001_mask.tif"}
+
+
+@pytest.mark.parametrize("kind", ["train", "inference", "evaluate", "python"])
+def test_monais_properties_act(kind: str, zoo: Path, cells: Path, tmp_path: Path) -> None:
+    folder = zoo / NAME
+    places = {"output_dir": str(tmp_path / "out")}
+    workflow: Any
+    if kind == "python":
+        workflow = UNetInferWorkflow(folder, **places)
+    else:
+        config = str(folder / f"configs/{kind}.json")
+        usual = "train" if kind == "train" else "infer"
+        workflow = ConfigWorkflow(
+            config, workflow_type=usual, bundle_root=str(folder), logging_file=False, **places
+        )
+    labelled = kind in ("train", "evaluate")
+    workflow.dataset_dir = str(cells if labelled else cells / "images")
+    workflow.device = torch.device("cpu")
+    workflow.initialize()
+    id = {"train": "train::dataset::data", "evaluate": "scored"}.get(kind, "data")
+    data = workflow.parser.get_parsed_content(id)
+    assert data
+    assert all(str(item["image"]).startswith(str(cells)) for item in data)
+    assert workflow.parser.get_parsed_content("output_dir") == str(tmp_path / "out")
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's exporter, about itself
+def test_monais_onnx_takes_the_tiles_of_the_training(zoo: Path, tmp_path: Path) -> None:
+    folder, path = zoo / NAME, tmp_path / "model.onnx"
+    tile = json.loads((folder / "configs/train.json").read_text(encoding="utf-8"))["tile_size"]
+    onnx_export(
+        net_id="network_def",
+        filepath=str(path),
+        ckpt_file=str(folder / "models/model.pt"),
+        meta_file=str(folder / "configs/metadata.json"),
+        config_file=str(folder / "configs/inference.json"),
+        bundle_root=str(folder),
+    )
+    session = InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    [entry] = session.get_inputs()
+    sides = tile if isinstance(tile, list) else [tile] * 2
+    assert entry.shape == [1, 1, *sides]
+    network = load(NAME, bundle_dir=str(zoo), source="github").eval()
+    image = torch.randn(1, 1, *sides)
+    with torch.no_grad():
+        expected = network(image).numpy()
+    np.testing.assert_allclose(
+        session.run(None, {entry.name: image.numpy()})[0], expected, atol=1e-4
+    )
 
 
 @pytest.mark.data
@@ -100,13 +184,14 @@ def test_metadata_describes_the_trained_network(tmp_path: Path) -> None:
     pred = metadata["network_data_format"]["outputs"]["pred"]
     assert (image["num_channels"], pred["num_channels"]) == (3, 4)
     # depth 2: input 4 k + 12 with k > 4, output 40 px less
-    assert image["spatial_shape"] == ["4*n + 40"] * 3
-    assert pred["spatial_shape"] == ["4*n"] * 3
-    modern = {"features": None, "preset": "modern", "spatial_dims": 2}
+    # the paper's tile of 572 px comes first
+    assert image["spatial_shape"] == ["4*n + 568"] * 3
+    assert pred["spatial_shape"] == ["4*n + 528"] * 3
+    modern = {"features": None, "preset": "modern", "spatial_dims": 2, "tile_size": [192, 160]}
     bundle.write_settings(folder, [], modern)
     text = (folder / "configs/metadata.json").read_text(encoding="utf-8")
-    assert text.count('"16*n"') == 4
-    bundle.write_settings(folder, [], {"preset": "paper2015"})
+    assert (text.count('"16*n + 176"'), text.count('"16*n + 144"')) == (2, 2)
+    bundle.write_settings(folder, [], {"preset": "paper2015", "tile_size": 570})  # it takes none
     text = (folder / "configs/metadata.json").read_text(encoding="utf-8")
     assert text.count('"16*n + 172"') == text.count('"16*n - 12"') == 2
     assert list(pred["channel_def"].values()) == ["background", "class 1", "class 2", "class 3"]

@@ -69,7 +69,8 @@ def begun(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """A bundle with a checkpoint; that it is no real one is never looked at here."""
     output = tmp_path_factory.mktemp("begun") / "out"
     assert main(["init", str(output), *files(data)]) == 0
-    (output / "models/checkpoint.pt").touch()
+    (output / "models/resume").mkdir()
+    (output / "models/resume/checkpoint.pt").touch()
     return output
 
 
@@ -147,7 +148,8 @@ def test_the_same_command_goes_on(
     monkeypatch.setattr("unet_med.cli.train._train", lambda _, settings: runs.append(settings))
     output = tmp_path / "out"
     assert main(["init", str(output), *files(data), *asked]) == 0
-    (output / "models/checkpoint.pt").touch()
+    (output / "models/resume").mkdir()
+    (output / "models/resume/checkpoint.pt").touch()
     assert main(["train", *files(data), "--output", str(output), "--resume", *asked]) == 0
     assert runs[0]["resume"] is True
 

@@ -127,3 +127,12 @@ def test_in_memory_stacks_are_not_mistaken_for_one() -> None:
 
 def test_without_cache_the_tiles_are_the_same() -> None:
     assert epoch(make(cache=False), 2) == epoch(make(), 2)
+
+
+def test_every_pass_of_a_plain_loader_is_a_new_epoch() -> None:
+    """No engine and no call of `set_epoch`: plain loops and Lightning."""
+    dataset = make()
+    loader = DataLoader(dataset, sampler=EpochSampler(dataset), batch_size=1)
+    passes = [[float(batch["image"].mean()) for batch in loader] for _ in range(3)]
+    assert passes == [epoch(make(), number) for number in range(3)]
+    assert len({value for values in passes for value in values}) == 15

@@ -117,6 +117,27 @@ def test_rate_reaches_the_optimizer() -> None:
     assert parts.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * last)
 
 
+def test_a_run_after_the_end_is_a_round_with_its_own_schedule(tmp_path: Path) -> None:
+    """As MONAI's federated client does it: more epochs, and run again."""
+    parts = Parts(epochs=2, folder=tmp_path)
+    rounds: list[list[float]] = []
+    rate = parts.optimizer.param_groups[0]
+    parts.trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda: rounds[-1].append(rate["lr"])
+    )
+    for _ in range(3):
+        rounds.append([])
+        parts.trainer.state.max_epochs = parts.trainer.state.epoch + 2
+        parts.trainer.run()
+    assert [len(rates) for rates in rounds] == [8, 8, 8]
+    assert rounds[0] == rounds[1] == rounds[2]
+    assert max(rounds[0]) > 10 * rounds[0][-1]
+
+    again = Parts(epochs=6, folder=tmp_path, resume=True)  # the last round, cut off and resumed
+    again.trainer.run()
+    assert again.budget.state_dict()["first"] == 16
+
+
 def test_minutes_end_the_run() -> None:
     parts = Parts(epochs=10_000_000, minutes=0.02)
     parts.trainer.run()
@@ -144,7 +165,14 @@ def test_best_network_is_kept(tmp_path: Path) -> None:
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     saved = torch.cat([value.flatten() for value in state.values()])
     assert torch.equal(saved, scores[min(scores)])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "model.pt"]
+    assert sorted(p.name for p in tmp_path.glob("**/*.pt")) == ["checkpoint.pt", "model.pt"]
+    assert (tmp_path / "resume/checkpoint.pt").is_file()  # MONAI Label takes models/*.pt for models
+
+
+def test_a_state_at_its_old_place_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").touch()
+    with pytest.raises(ValueError, match=r"checkpoint.pt is where earlier .* move it to .*resume"):
+        Parts(folder=tmp_path, resume=True).trainer.run()
 
 
 def test_last_network_is_kept_without_an_evaluator(tmp_path: Path) -> None:
@@ -263,8 +291,8 @@ def test_diverging_training_stops_with_the_reason(value: float, rule: str, tmp_p
         parts.trainer.run()
     said = str(caught.value)
     assert "at iteration 6 (epoch 2)" in said
-    assert f"last good checkpoint is {tmp_path / 'checkpoint.pt'} (iteration 4)" in said
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == 4
+    assert f"last good checkpoint is {tmp_path / 'resume/checkpoint.pt'} (iteration 4)" in said
+    assert torch.load(tmp_path / "resume/checkpoint.pt", weights_only=True)["iteration"] == 4
 
 
 def test_a_large_loss_from_the_start_is_no_explosion(tmp_path: Path) -> None:
@@ -284,7 +312,7 @@ def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"0\.weight holds NaN .*iteration 8") as caught:
         parts.trainer.run()
     assert "(iteration 4)" in str(caught.value)
-    for name in ("checkpoint.pt", "model.pt"):
+    for name in ("resume/checkpoint.pt", "model.pt"):
         state = torch.load(tmp_path / name, weights_only=True)
         network = state.get("network", state)
         assert all(bool(torch.isfinite(weight).all()) for weight in network.values())

@@ -337,3 +337,38 @@ class TestSumLoss:
     def test_refuses_unequal_lengths(self, count, weights):
         with pytest.raises(ValueError, match="give one weight a loss"):
             SumLoss([BCEWithLogitsLoss()] * count, weights)
+
+
+class TestWeightAsAnArgument:
+    """`loss(logits, label, weight)` is `loss(logits, target)` with both in the target."""
+
+    @pytest.mark.parametrize(
+        "loss",
+        [
+            WeightedCrossEntropyLoss(),
+            OnLabel(DiceLoss(softmax=True, to_onehot_y=True, ignore_index=255)),
+            SumLoss([WeightedCrossEntropyLoss("sum"), WeightedCrossEntropyLoss()], [0.5, 2.0]),
+        ],
+        ids=["weighted", "on label", "sum"],
+    )
+    def test_is_the_packed_target(self, loss, batch):
+        logits, label, weight = batch
+        packed = torch.cat([label.double(), weight], dim=1)
+        assert_close(loss(logits, label, weight), loss(logits, packed), rtol=0, atol=0)
+        assert_close(loss(logits, padded(label, 2), padded(weight, 2)), loss(logits, packed))
+
+    def test_matters(self, batch):
+        logits, label, weight = batch
+        loss = WeightedCrossEntropyLoss()
+        assert loss(logits, label, weight) != loss(logits, label)
+
+    def test_refuses_two_weights_and_other_shapes(self, batch):
+        logits, label, weight = batch
+        packed = torch.cat([label.double(), weight], dim=1)
+        for wrong in ((packed, weight), (label, weight[:, 0]), (label, packed)):
+            with pytest.raises(ValueError, match=r"label of shape .* give both as \(B, 1, \*S\)"):
+                WeightedCrossEntropyLoss()(logits, *wrong)
+
+    def test_of_instances_is_refused(self):
+        with pytest.raises(ValueError, match="computes its weights from instances"):
+            BorderWeightedCrossEntropyLoss()(torch.zeros(1, 2, 5), *[torch.ones(1, 1, 5)] * 2)

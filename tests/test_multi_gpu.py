@@ -133,7 +133,7 @@ def test_every_image_is_validated_once(one: Path, two: tuple[Path, str]) -> None
 def test_one_checkpoint_that_one_process_can_load(one: Path, two: tuple[Path, str]) -> None:
     assert {path.suffix for path in two[0].iterdir()} == {path.suffix for path in one.iterdir()}
     assert len(list(two[0].iterdir())) == len(list(one.iterdir()))
-    for name in ("model.pt", "checkpoint.pt"):
+    for name in ("model.pt", "resume/checkpoint.pt"):
         ours, expected = (torch.load(f / name, weights_only=True) for f in (two[0], one))
         ours, expected = (state.get("network", state) for state in (ours, expected))
         assert ours.keys() == expected.keys()  # no prefix "module."

@@ -78,3 +78,9 @@ def test_no_public_name_is_the_path_of_a_module(name: str) -> None:
 def test_no_target_is_the_path_of_a_module() -> None:
     assert set(TARGETS) & MODULES == set()
     assert [t for t in TARGETS if isinstance(pydoc.locate(t), (ModuleType, type(None)))] == []
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_dir_shows_what_is_made_on_first_use(name: str) -> None:
+    package = importlib.import_module(name)
+    assert set(getattr(package, "__all__", ())) <= set(dir(package))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import json
 import math
 
 import pytest
@@ -11,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
 from unet_med import geometry
+from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import PRESETS, UNet, presets, unet
 from unet_med.networks.blocks import AttentionGate, ConvBlock, centre_crop, max_unpool, up_layer
 
@@ -481,3 +484,35 @@ def test_presets_say_everything_they_fix():
     for name, arguments in fixed.items():
         with torch.device("meta"):
             assert count(UNet(**arguments)) == count(unet(name))
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_network_is_rebuilt_from_its_attributes(name):
+    """NVFlare sends the class and, as JSON, the attributes that are called like arguments."""
+    options = {"features": SMALL, "norm": ("group", {"num_groups": 1}), "residual_levels": (0,)}
+    net = unet(name, **options).eval()
+    asked = {arg: vars(net)[arg] for arg in inspect.signature(UNet).parameters}
+    again = UNet(**json.loads(json.dumps(asked))).eval()
+    again.load_state_dict(net.state_dict())
+    x = image(net, channels=net.in_channels)
+    torch.testing.assert_close(again(x), net(x), rtol=0, atol=0)
+    torch.jit.script(net)
+
+
+def test_any_size_is_the_mirrored_image_cut_back():
+    options = {"features": SMALL, "padding": "same", "dropout": 0.0}
+    net, strict = UNet(any_size=True, **options).eval(), UNet(**options).eval()
+    strict.load_state_dict(net.state_dict())
+    x = torch.randn(1, 1, 13, 18)
+    mirrored = torch.cat([x, x[:, :, [11, 10, 9]]], dim=2)  # 16 rows
+    mirrored = torch.cat([mirrored, mirrored[..., [16, 15]]], dim=3)  # 20 columns
+    torch.testing.assert_close(net(x), strict(mirrored)[:, :, :13, :18], rtol=0, atol=0)
+    torch.testing.assert_close(torch.jit.script(net)(x), net(x), rtol=0, atol=0)
+    tiled = OverlapTileInferer()(x, strict)
+    torch.testing.assert_close(net(x), tiled, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"nearest valid: (12, 16|16, 20), or any_size=True"):
+        strict(x)
+    with pytest.raises(ValueError, match=r"input side 1 px is no multiple"):
+        net(x[:, :, :1])
+    with pytest.raises(ValueError, match="any_size=True needs padding='same'"):
+        UNet(any_size=True)

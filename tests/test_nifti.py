@@ -17,7 +17,7 @@ from unet_med.data import NiftiReader, load_image
 from unet_med.data.nifti_writer import write_nifti
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.tiff_writer import write_tiff
-from unet_med.transforms import SaveSegmentationd
+from unet_med.transforms import SaveImageResultd
 
 OBLIQUE = np.array([[0, -0.5, 0, 7], [0.25, 0, 0, -3], [0, 0, -2, 11], [0, 0, 0, 1]])
 
@@ -130,7 +130,7 @@ def test_results_lie_over_the_input_in_itk_and_nibabel(tmp_path, unit, sform, qf
     nib.save(image, tmp_path / "a.nii.gz")
     item = {"image": load_image(tmp_path / "a.nii.gz")}
     item["mask"] = item["image"] > 30
-    SaveSegmentationd("mask", tmp_path)(item)
+    SaveImageResultd("mask", tmp_path)(item)
     result = tmp_path / "a_mask.nii.gz"
     if unit != "meter" or (sform is qform and sform is not None):  # metres are written as mm
         expected = place_by_itk(tmp_path / "a.nii.gz")

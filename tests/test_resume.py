@@ -160,7 +160,7 @@ def test_signals_keep_the_iteration(
     os.kill(process.pid, number)
     assert finish(process) == code
     done = len(losses(folder))
-    assert weights(folder, "checkpoint.pt")["iteration"] == done < 28
+    assert weights(folder, "resume/checkpoint.pt")["iteration"] == done < 28
     assert f"stopped after iteration {done} " in (folder / "said").read_text()
     assert finish(start(train, folder, resume=True)) == 0
     assert_same(folder, whole)
@@ -192,20 +192,20 @@ def flip_a_bit(path: Path) -> None:
 def test_the_previous_checkpoint_steps_in(
     spoil: Callable[[Path], None], begun: Path, whole: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spoil(begun / "models/checkpoint.pt")
-    before = weights(begun, "checkpoint_previous.pt")["iteration"]
+    spoil(begun / "models/resume/checkpoint.pt")
+    before = weights(begun, "resume/checkpoint_previous.pt")["iteration"]
     train(begun, resume=True)
     assert "checkpoint.pt is" in caplog.text
     assert "resuming" in caplog.text
     assert "checkpoint_previous.pt" in caplog.text
     assert sorted(losses(begun)) == list(range(before + 1, 29))
-    assert weights(begun, "checkpoint.pt")["iteration"] == 28
+    assert weights(begun, "resume/checkpoint.pt")["iteration"] == 28
     assert table(begun) == table(whole)
 
 
 def test_no_whole_checkpoint_is_refused(begun: Path) -> None:
-    cut(begun / "models/checkpoint.pt")
-    cut(begun / "models/checkpoint_previous.pt")
+    cut(begun / "models/resume/checkpoint.pt")
+    cut(begun / "models/resume/checkpoint_previous.pt")
     with pytest.raises(RuntimeError) as caught:
         train(begun, resume=True)
     assert "another folder" in cause(caught.value)
@@ -236,15 +236,15 @@ def cause(error: BaseException) -> str:
 def test_another_training_is_refused(
     settings: dict[str, Any], difference: str, begun: Path
 ) -> None:
-    before = (begun / "models/checkpoint.pt").read_bytes()
+    before = (begun / "models/resume/checkpoint.pt").read_bytes()
     with pytest.raises(RuntimeError) as caught:
         train(begun, resume=True, **settings)
     assert difference in cause(caught.value)
-    assert (begun / "models/checkpoint.pt").read_bytes() == before
+    assert (begun / "models/resume/checkpoint.pt").read_bytes() == before
 
 
 def test_checkpoint_holds_every_state(whole: Path) -> None:
-    state = weights(whole, "checkpoint.pt")
+    state = weights(whole, "resume/checkpoint.pt")
     assert set(state["random"]) == {"torch", "cuda", "numpy", "python"}
     assert {"network", "optimizer", "scaler", "epoch", "iteration"} <= set(state)
     assert set(state["parts"]) == {"budget", "record"}

@@ -57,9 +57,9 @@ def tracked(array: np.ndarray) -> Any:
 
 def made(name: str, folder: Path) -> Any:
     options = dict(OPTIONS.get(name, {}))
-    if name == "SaveSegmentationd":
+    if name == "SaveImageResultd":
         options = {"keys": "label", "output_dir": folder}
-    elif issubclass(CLASSES[name], MapTransform) and "keys" not in options:
+    elif name != "CheckPaird" and issubclass(CLASSES[name], MapTransform) and "keys" not in options:
         options["keys"] = KEYS.get(name, "label")
     transform = CLASSES[name](**options)
     return transform.set_random_state(seed=3) if isinstance(transform, Randomizable) else transform
@@ -69,7 +69,7 @@ def outcome(name: str, values: dict[str, Any], folder: Path) -> Any:
     """What the transform makes of an item, or why it refuses it, in arrays."""
     transform = made(name, folder)
     try:
-        if isinstance(transform, MapTransform) or name == "CheckPaird":
+        if isinstance(transform, MapTransform):
             found = transform({**values, "slice": 1} if name == "SelectSliced" else dict(values))
         else:
             found = {"result": transform(values[ARRAYS.get(name, "label")])}
@@ -84,7 +84,7 @@ def test_arrays_and_tensors_give_the_same(name: str, dtype: str, tmp_path: Path)
     """A transform that joins the package is tested without being named here."""
     values = item(dtype)
     kinds: dict[str, Callable[[np.ndarray], Any]] = {"NumPy": np.copy, "torch": plain}
-    if name in ("ElementSize", "ElementSized", "SaveSegmentationd"):  # need a file's metadata
+    if name in ("ElementSize", "ElementSized", "SaveImageResultd"):  # need a file's metadata
         sizes = outcome(name, {k: np.copy(v) for k, v in values.items()}, tmp_path)
         assert "pixel size is unknown" in sizes or "metadata that names its file" in sizes
         values["image"] = tracked(values["image"])

@@ -210,6 +210,22 @@ def test_weight_keys():
         ClassWeightMapd(("a", "b"))
 
 
+@CONTAINERS
+def test_weights_packed_with_the_label_are_those_beside_it(container):
+    apart = separate(INSTANCES)
+    beside = BorderWeightMapd("label")({"label": container(apart)})
+    packed = BorderWeightMapd("label", pack=True)({"label": container(apart)})
+    assert set(packed) == {"label"}
+    assert type(packed["label"]) is type(beside["weight"])
+    foreground = np.where(apart < 0, 255, apart > 0)
+    np.testing.assert_array_equal(packed["label"][:1], foreground)
+    np.testing.assert_array_equal(packed["label"][1:], beside["weight"])
+    classes = np.array([[[0, 2, 255, 1]]])
+    packed = ClassWeightMapd("label", num_classes=3, pack=True)({"label": container(classes)})
+    np.testing.assert_array_equal(packed["label"][0], classes[0])
+    np.testing.assert_array_equal(packed["label"][1], class_weight_map(classes, 3)[0])
+
+
 def test_chain_of_the_training_config():
     chain = Compose(
         [

@@ -11,7 +11,7 @@ from monai.transforms import LoadImaged, SaveImaged, Spacingd
 from PIL import Image
 
 from unet_med.data import save_image
-from unet_med.transforms import SaveSegmentationd
+from unet_med.transforms import SaveImageResultd
 
 
 def segmented(path, **extra):
@@ -40,7 +40,7 @@ def test_segmentations_lie_beside_each_other(tmp_path, picture, source, extensio
         Image.fromarray(picture).save(path)
     else:
         save_image(path, picture.T, affine)
-    save = SaveSegmentationd(KEYS, tmp_path / "out")
+    save = SaveImageResultd(KEYS, tmp_path / "out")
     assert isinstance(save, SaveImaged)
     item = segmented(path)
     assert save(item).keys() == item.keys()
@@ -64,7 +64,7 @@ def test_volumes_keep_grid_orientation_and_unit(tmp_path, volume):
     data = Dataset([{"image": str(tmp_path / "a.nii.gz")}], lambda item: segmented(item["image"]))
     for batch in DataLoader(data, batch_size=1):  # metadata survives collation
         for item in decollate_batch(batch):
-            SaveSegmentationd(KEYS, tmp_path)(item)
+            SaveImageResultd(KEYS, tmp_path)(item)
     ours, meta = load(tmp_path / "a_instances.nii.gz")
     np.testing.assert_array_equal(ours, np.full(volume.shape, 300))
     np.testing.assert_allclose(meta["affine"], affine)
@@ -73,7 +73,7 @@ def test_volumes_keep_grid_orientation_and_unit(tmp_path, volume):
 
 def test_name_parts_dtypes_and_missing_keys(tmp_path, picture):
     save_image(tmp_path / "a.tif", picture.T)
-    save = SaveSegmentationd(
+    save = SaveImageResultd(
         ["mask", "logits", "none"], tmp_path, suffixes={"mask": "classes"},
         output_dtype=[np.uint16, "float32", None], allow_missing_keys=True,
     )  # fmt: skip
@@ -85,13 +85,13 @@ def test_name_parts_dtypes_and_missing_keys(tmp_path, picture):
 def test_what_cannot_be_saved_is_refused(tmp_path, picture):
     for folder in ("x", "y"):
         save_image(tmp_path / folder / "a.tif", picture.T, np.eye(4))
-    save = SaveSegmentationd("mask", tmp_path / "out")
+    save = SaveImageResultd("mask", tmp_path / "out")
     save(segmented(tmp_path / "x" / "a.tif"))
     with pytest.raises(ValueError, match=r"a_mask\.tif would be written for"):
         save(segmented(tmp_path / "y" / "a.tif"))
     moved = Spacingd("image", pixdim=(2.0, 2.0))(segmented(tmp_path / "x" / "a.tif"))
     with pytest.raises(ValueError, match=r"\(5, 4\), its source \(9, 7\); undo resampling"):
-        SaveSegmentationd("image", tmp_path / "out")(moved)
+        SaveImageResultd("image", tmp_path / "out")(moved)
     with pytest.raises(ValueError, match="names its file"):
         save({"mask": torch.zeros(1, 9, 7)})
     with pytest.raises(ValueError, match="not integers; give a float dtype"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import pydoc
 import shutil
 import zipfile
 from pathlib import Path
@@ -18,6 +19,8 @@ from test_handlers_skipped_failures import SIDE, good, predict
 
 from unet_med.bundle import config_files, find_bundle
 from unet_med.bundle.trust import foreign
+from unet_med.handlers import CheckpointLoader
+from unet_med.transforms import SaveImageResultd
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -111,12 +114,18 @@ def test_bundles_of_earlier_versions_are_not_foreign(bundle: Path) -> None:
     for ours, theirs in {
         "unet_med.handlers.SkipFailuresDataset": "monai.data.Dataset",
         "unet_med.handlers.SkipFailuresEvaluator": "monai.engines.SupervisedEvaluator",
-        "unet_med.handlers.WeightsLoader": "monai.handlers.CheckpointLoader",
+        "unet_med.handlers.CheckpointLoader": "monai.handlers.CheckpointLoader",
+        "unet_med.transforms.SaveImageResultd": "unet_med.transforms.SaveSegmentationd",
     }.items():
         assert ours in text
         text = text.replace(ours, theirs)
     path.write_text(text, encoding="utf-8")
     assert foreign(bundle) == []
+    theirs = text.replace("monai.handlers.CheckpointLoader", "unet_med.handlers.WeightsLoader")
+    path.write_text(theirs, encoding="utf-8")
+    assert foreign(bundle) == []
+    assert pydoc.locate("unet_med.handlers.WeightsLoader") is CheckpointLoader
+    assert pydoc.locate("unet_med.transforms.SaveSegmentationd") is SaveImageResultd
 
 
 # --- weights

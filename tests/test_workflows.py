@@ -402,7 +402,7 @@ def test_a_budget_is_of_minutes_or_of_steps(script: ModuleType, tmp_path: Path) 
     args = parser.parse_args(["--steps", "3", *HERE])
     trained = script.train(tmp_path / "run", [item], variant, args=args, seed=0)
     assert trained.steps == 3  # of batches of four, of a single image
-    [group] = torch.load(tmp_path / "run/models/checkpoint.pt")["optimizer"]["param_groups"]
+    [group] = torch.load(tmp_path / "run/models/resume/checkpoint.pt")["optimizer"]["param_groups"]
     assert group["lr"] < 0.002 * 0.5  # the rate comes down within the steps
 
 

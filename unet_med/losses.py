@@ -1,8 +1,9 @@
 """Losses for per-pixel weights, valid networks and ignored pixels; the rest is MONAI's.
 
 Every loss here takes `(logits, target)` with logits `(B, K, *S)` straight from the network and a
-target `(B, 1, *T)` of class numbers, or `(B, 2, *T)` with the weight map as a second channel.
-Targets larger than the logits are centre-cropped, for a valid network returns less than it reads.
+target `(B, 1, *T)` of class numbers, or `(B, 2, *T)` with the weight map as a second channel;
+or, in a loop of your own, `(logits, label, weight)`. Targets larger than the logits are
+centre-cropped, for a valid network returns less than it reads.
 
 What MONAI has is not written again; `OnLabel` lets it take the same target:
 
@@ -109,12 +110,13 @@ class WeightedCrossEntropyLoss(_Loss):
         self.ignore_index = ignore_index
         self.distributed = distributed
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Loss of one batch.
 
         Args:
             logits: `(B, K, *S)`, K >= 2.
             target: label `(B, 1, *T)`, or label and weight `(B, 2, *T)`; T >= S.
+            weight: `(B, 1, *T)`, where it is not packed with the label.
 
         Returns:
             A scalar, or the map `(B, 1, *S)`, in float32 (float64 for float64 logits).
@@ -129,7 +131,7 @@ class WeightedCrossEntropyLoss(_Loss):
                 "logits have 1 channel, softmax needs one a class: "
                 "use out_channels=2, or OnLabel(torch.nn.BCEWithLogitsLoss())"
             )
-        logits, label, weight = _unpack(logits, target)
+        logits, label, weight = _unpack(logits, target, weight)
         classes = label.long()
         counted: Tensor | None = None  # all pixels
         if label.is_cuda:
@@ -180,23 +182,29 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
         self.sigma = sigma
         self.spacing = spacing
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Loss of one batch.
 
         Args:
             logits: `(B, 2, *S)`, background and foreground.
             target: instances `(B, 1, *T)`; 1..N, 0 is background, -1 is ignored.
+            weight: none; the weights follow from the instances.
 
         Returns:
             As `WeightedCrossEntropyLoss`.
 
         Raises:
-            ValueError: shapes that do not fit, or instances that are not whole numbers.
+            ValueError: shapes that do not fit, instances that are not whole numbers, or a weight.
         """
+        if weight is not None:
+            raise ValueError(
+                "this loss computes its weights from instances; to give them, use "
+                "WeightedCrossEntropyLoss()(logits, label, weight)"
+            )
         instances = target.as_subclass(Tensor)
         label = (instances > 0).long().masked_fill(instances < 0, self.ignore_index)
         weight = torch.stack([class_weight_map(item) for item in label]) + self._border(instances)
-        return super().forward(logits, torch.cat([label.float(), weight], dim=1))  # (B, 2, *T)
+        return super().forward(logits, label, weight)
 
     def _border(self, instances: Tensor) -> Tensor:
         """The border terms `(B, 1, *T)`, on a GPU of all items at once."""
@@ -227,8 +235,10 @@ class OnLabel(nn.Module):
         super().__init__()
         self.loss = loss
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Loss of one batch; shapes as in `WeightedCrossEntropyLoss`, K = 1 means binary.
+
+        A weight is dropped, as one in the target is.
 
         Raises:
             ValueError: shapes that do not fit, or a label that is neither a class in [0, K) nor
@@ -266,8 +276,10 @@ class SumLoss(nn.Module):
                 "and at least one loss"
             )
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Sum of weight * loss over the losses."""
+    def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Sum of factor * loss over the losses; arguments as in `WeightedCrossEntropyLoss`."""
+        if weight is not None:
+            target = _packed(target, weight)
         terms = [
             w * loss(logits, target) for w, loss in zip(self.weights, self.losses, strict=True)
         ]
@@ -280,9 +292,23 @@ def _known_reduction(reduction: str) -> str:
     return reduction
 
 
-def _unpack(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+def _packed(label: Tensor, weight: Tensor) -> Tensor:
+    """Label and weight `(B, 1, *T)` as one target `(B, 2, *T)`."""
+    if label.shape[1:2] != (1,) or weight.shape != label.shape:
+        raise ValueError(
+            f"label of shape {tuple(label.shape)} and weight of shape {tuple(weight.shape)}: give "
+            "both as (B, 1, *S), or a target (B, 2, *S) that holds both and no weight"
+        )
+    return torch.cat([label.to(weight.dtype), weight], dim=1)
+
+
+def _unpack(
+    logits: Tensor, target: Tensor, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Full-precision logits `(B, K, *S)`, label and weight `(B, 1, *S)`; plain tensors."""
     logits, target = logits.as_subclass(Tensor), target.as_subclass(Tensor)
+    if weight is not None:
+        target = _packed(target, weight.as_subclass(Tensor))
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     target = center_crop(target, logits.shape[2:])

@@ -118,7 +118,7 @@ def rows(folder: Path) -> dict[str, str]:
 
 def test_the_pipeline_of_the_page(cohort: Path) -> None:
     models, done = cohort / "bundle/models", cohort / "done"
-    kill_when(cohort, lambda: (models / "checkpoint.pt").is_file())  # in the training
+    kill_when(cohort, lambda: (models / "resume/checkpoint.pt").is_file())  # in the training
     assert not (models / "model.pt").is_file() or not done.is_dir()
     kill_when(cohort, lambda: done.is_dir() and len(list(done.iterdir())) >= 2)
     early = masks(cohort)

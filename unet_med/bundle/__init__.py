@@ -19,12 +19,12 @@ from unet_med.bundle.files import (
 from unet_med.bundle.ids import combine, require_ids
 from unet_med.bundle.inspection import ConfigUse, config_files, load_config, targets_of
 from unet_med.bundle.literals import literal
+from unet_med.bundle.metadata import network_of
 from unet_med.bundle.models import find_trained, model_names
 from unet_med.bundle.running import command_line, inference_parser, load_workflow
 from unet_med.bundle.trust import require_trust
 from unet_med.bundle.writing import (
     merge_config,
-    network_of,
     plan_file,
     read_plan,
     write_plan,

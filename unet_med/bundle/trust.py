@@ -26,6 +26,8 @@ _EARLIER = {  # named by bundles of earlier versions
     "monai.engines.SupervisedEvaluator",
     "monai.handlers.CheckpointLoader",
     "monai.transforms.Compose",
+    "unet_med.handlers.WeightsLoader",
+    "unet_med.transforms.SaveSegmentationd",
 }
 _DEVICE = re.compile(r"\$torch\.device\('[a-z]+(:\d+)?'\)\Z")  # where a training ran
 _IN_BUNDLE = re.compile(r"\$@bundle_root \+ '(/\w[\w.-]*)+'\Z")  # a file of its own

@@ -10,18 +10,12 @@ from typing import TYPE_CHECKING, Any
 from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_ids
 from unet_med.bundle.inspection import load_config
 from unet_med.bundle.literals import literal, quoted
+from unet_med.bundle.metadata import describe_data, describe_network
 from unet_med.data.atomic import atomic_write
-from unet_med.data.class_names import names_of
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
-NOT_STATED = "not stated"  # how the images were taken
-SCALES = (  # without and with `intensity`
-    "images, each channel standardised by the whole image's mean and deviation",
-    "images on the scale that intensity in the configs says: clipped, less the mean, divided by "
-    "the deviation of the training set's foreground",
-)
 APART = ("split", "replay", "folds")  # parts of a plan in files of their own
 LABELLED = ("train", "evaluate")  # configs that read images and labels
 Settings = Mapping[str, Any]
@@ -102,6 +96,10 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
     for name in LABELLED:
         path = bundle / "configs" / f"{name}.json"
         _write_json(path, merge_config(path, [], places))
+    path = bundle / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    describe_data(metadata, load_config(bundle / "configs" / "train.json"), plan["data"])
+    _write_json(path, metadata)
 
 
 def read_plan(bundle: Path) -> dict[str, Any]:
@@ -133,9 +131,7 @@ def _write_ids(bundle: Path, ids: Settings) -> None:
         _write_json(path, merge_config(path, [], ids, skip=True))
     path = bundle / "configs" / "metadata.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
-    config = load_config(paths[0])
-    _describe(metadata["network_data_format"], config)
-    metadata["image_classes"] = SCALES[config.get("intensity") is not None]
+    describe_network(metadata, *(load_config(p) for p in paths[:2]))
     _write_json(path, metadata)
 
 
@@ -153,49 +149,3 @@ def _entries(ids: Settings, reason: str) -> dict[str, dict[str, Any]]:
 def _write_json(path: Path, content: Any) -> None:
     with atomic_write(path) as beside:
         beside.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-
-
-def network_of(config: dict[str, Any]) -> tuple[Any, Any]:
-    """Parser of a config's content, and its network without memory for weights."""
-    import torch
-    from monai.bundle import ConfigParser
-
-    parser = ConfigParser(json.loads(json.dumps(config)))  # parsing changes what it parses
-    with torch.device("meta"):
-        return parser, parser.get_parsed_content("network_def")
-
-
-def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
-    """Set channels and sizes of `network_data_format` to those of a config's network."""
-    parser, network = network_of(config)
-    ids = ("spatial_dims", "in_channels", "out_channels", "stride")
-    dims, inputs, outputs, stride = (parser.get_parsed_content(id) for id in ids)
-    side_in = side_out = stride
-    if hasattr(network, "input_size_for"):
-        stride, side_in = network.stride, network.input_size_for(1)
-        side_out = network.output_size(side_in)
-    values = config.get("class_values") or range(outputs)
-    names = parser.get_parsed_content("class_names") if config.get("class_names") else None
-    data_format["inputs"]["image"] |= {
-        "modality": _joined(config.get("modality") or NOT_STATED),
-        "num_channels": inputs,
-        "spatial_shape": [_side(stride, side_in)] * dims,
-        "channel_def": {str(k): f"channel {k}" if inputs > 1 else "image" for k in range(inputs)},
-    }
-    data_format["outputs"]["pred"] |= {
-        "num_channels": outputs,
-        "spatial_shape": [_side(stride, side_out)] * dims,
-        "channel_def": {str(k): name for k, name in enumerate(names_of(values, names))},
-    }
-
-
-def _side(stride: int | None, first: int | None) -> str:
-    """Sides `first`, `first + stride`, ... as the metadata writes them, n from 1; `*` for any."""
-    if stride is None or first is None:  # a foreign network whose config does not say
-        return "*"
-    offset = first - stride
-    return f"{stride}*n {'+-'[offset < 0]} {abs(offset)}" if offset else f"{stride}*n"
-
-
-def _joined(names: Any) -> str:
-    return names if isinstance(names, str) else ", ".join(names)

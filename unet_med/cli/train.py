@@ -19,8 +19,6 @@ from unet_med.devices import choose_device
 from unet_med.planning import DataFolder, Plan, describe, lay_bundle
 from unet_med.planning.words import explain
 
-KEPT = ("checkpoint.pt", "checkpoint_previous.pt")
-
 
 def run(args: argparse.Namespace) -> None:
     """Plan, lay the bundle in `--output`, and train it with MONAI."""
@@ -36,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     settings = {"device": f"$torch.device('{device}')"}
     if args.cache:
         settings["cache_dir"] = os.path.abspath(os.path.expanduser(args.cache))
-    if args.resume and output and any((output / "models" / name).is_file() for name in KEPT):
+    if args.resume and output and _can_resume(output):
         _go_on(args, output, files, settings)
         return
     source = starting.source_of(args)
@@ -108,6 +106,11 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
     say(f"use it with\n  unet-med predict IMAGE --bundle {output} --output RESULTS")
 
 
+def _can_resume(output: Path) -> bool:
+    """Whether a training left a state here from which it can go on."""
+    return any((output / "models" / "resume").glob("checkpoint*.pt"))
+
+
 def _begun(output: Path) -> bool:
     """Whether a training laid its bundle here and got no further: nothing to continue."""
     is_bundle = (output / "configs" / "train.json").is_file()
@@ -116,8 +119,7 @@ def _begun(output: Path) -> bool:
 
 def _is_trained(output: Path) -> bool:
     """Whether there are weights of this training, which may have begun with another's."""
-    kept = (output / "models" / name for name in ("model.pt", *KEPT))
-    return any(path.is_file() for path in kept)
+    return (output / "models" / "model.pt").is_file() or _can_resume(output)
 
 
 def _discard(output: Path, *, keep_folder: bool) -> None:

@@ -165,9 +165,14 @@ class EpochSampler(Sampler[int]):
         num_replicas: processes that train together.
         rank: number of this process, from 0 on.
 
-    `set_epoch(e)` chooses the epoch, as with torch's distributed sampler, and
-    `set_epoch(e, first)` the place in it; `unet_med.handlers.Reproducible` calls it.
-    The length is always that of a whole epoch.
+    Each time that a loader goes through it is the next epoch, in any loop. `set_epoch(e)` chooses
+    it, as with torch's distributed sampler, and `set_epoch(e, first)` the place in it;
+    `unet_med.handlers.Reproducible` and Lightning call it. The length is always that of a whole
+    epoch.
+
+    >>> sampler = EpochSampler(range(3))
+    >>> list(sampler), list(sampler)
+    ([0, 1, 2], [3, 4, 5])
     """
 
     def __init__(self, dataset: Sized, *, num_replicas: int = 1, rank: int = 0) -> None:
@@ -187,7 +192,9 @@ class EpochSampler(Sampler[int]):
         self.first = first
 
     def __iter__(self) -> Iterator[int]:
-        return self.positions(self.epoch, slice(self.first, None))
+        epoch, first = self.epoch, self.first
+        self.set_epoch(epoch + 1)
+        return self.positions(epoch, slice(first, None))
 
     def positions(self, epoch: int, part: slice) -> Iterator[int]:
         """Positions that this process takes in one epoch, in order, from a part of its turns."""

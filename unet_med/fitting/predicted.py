@@ -16,7 +16,7 @@ from unet_med.transforms import InstancesFromLogits, compose
 
 __all__ = ["READING", "HeldOut", "held_out", "reading"]
 
-READING = ("image", "label", "reorient", "orient", "plane", "label_instances")
+READING = ("image", "label", "channel_first", "reorient", "orient", "plane", "label_instances")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Handlers of MONAI's engines: budget, checkpoints, guards, progress, skipped failures."""
 
 from unet_med.handlers.budget import TrainingBudget
+from unet_med.handlers.checkpoint_loader import CheckpointLoader
 from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.clear_cache import ClearCache
 from unet_med.handlers.guards import LossGuard, OutOfMemory
@@ -12,10 +13,12 @@ from unet_med.handlers.skipped_failures import SkipFailuresDataset, SkipFailures
 from unet_med.handlers.stopping import StopOnSignal
 from unet_med.handlers.training_state import load_whole, rank, save_atomically
 from unet_med.handlers.validation import Validation
-from unet_med.handlers.weights_loader import WeightsLoader
+
+WeightsLoader = CheckpointLoader  # its name in bundles of earlier versions
 
 __all__ = [
     "CasesBar",
+    "CheckpointLoader",
     "Checkpoints",
     "ClearCache",
     "KeepMemory",
@@ -29,7 +32,6 @@ __all__ = [
     "StopOnSignal",
     "TrainingBudget",
     "Validation",
-    "WeightsLoader",
     "load_whole",
     "rank",
     "save_atomically",

@@ -20,6 +20,9 @@ class TrainingBudget:
     run ends when they are over, validation included, and the rate is low by then. Processes that
     train together use the clock of the first, because all must end at the same step.
 
+    A trainer that runs on after its end, as those of federated learning do round by round, gives
+    each round a budget and a schedule of its own.
+
     Args:
         optimizer: whose rates are set, each iteration.
         minutes: wall-clock budget, None for no limit.
@@ -44,6 +47,7 @@ class TrainingBudget:
         self.reserved_minutes = 0.0
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._tick = 0.0
+        self._first = 0  # iterations of the rounds before
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -60,10 +64,10 @@ class TrainingBudget:
         self.reserved_minutes = minutes
 
     def fraction(self, engine: Engine) -> float:
-        """Share of the budget that is used, 0 to 1."""
+        """Share of the budget of this round that is used, 0 to 1."""
         state = engine.state
-        total = (state.max_epochs or 1) * (state.epoch_length or 1)
-        fraction = max(state.iteration - 1, 0) / total
+        total = (state.max_epochs or 1) * (state.epoch_length or 1) - self._first
+        fraction = max(state.iteration - 1 - self._first, 0) / max(total, 1)
         if self.minutes:
             limit = self.minutes - self.reserved_minutes
             fraction = max(fraction, self.elapsed_minutes / limit)
@@ -78,6 +82,9 @@ class TrainingBudget:
 
     def _start(self, engine: Engine) -> None:
         self._tick = time.monotonic()
+        if engine.state.iteration > 0:  # a resumed training is set to its place after this
+            self._first = engine.state.iteration
+            self.elapsed_minutes = 0.0
 
     def _set_rate(self, engine: Engine) -> None:
         factor = self.rate(self.fraction(engine))
@@ -94,9 +101,10 @@ class TrainingBudget:
             engine.terminate()
 
     def state_dict(self) -> dict[str, float]:
-        """The minutes already spent, for a resumed run."""
-        return {"elapsed_minutes": self.elapsed_minutes}
+        """The minutes already spent, and where the round began, for a resumed run."""
+        return {"elapsed_minutes": self.elapsed_minutes, "first": self._first}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Continue a budget that was begun."""
         self.elapsed_minutes = float(state["elapsed_minutes"])
+        self._first = int(state.get("first", 0))

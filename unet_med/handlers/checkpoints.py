@@ -34,11 +34,13 @@ class Checkpoints:
     key metric. (Trained with border weights, the network with the best Dice
     merges cells: see `docs/explanation/departures.md`.)
 
-    `checkpoint.pt` holds network, optimiser, gradient scaler, epoch, iteration, the states of
-    `parts`, and those of the random generators of torch, CUDA, NumPy and Python. The draws of
+    `resume/checkpoint.pt` holds network, optimiser, gradient scaler, epoch, iteration, the states
+    of `parts`, and those of the random generators of torch, CUDA, NumPy and Python. The draws of
     transforms and workers, and the position of the sampler, follow from seed, epoch and iteration
     (`SeededDataset`, `Reproducible`). The file is written under another name and renamed; the
-    previous one stays as `checkpoint_previous.pt`. Both load with `weights_only=True`.
+    previous one stays as `checkpoint_previous.pt`. Both load with `weights_only=True`. They have a
+    folder of their own because others, MONAI Label among them, take every `models/*.pt` for a
+    model.
 
     If several processes train together, the first writes, without the prefix of
     DistributedDataParallel, and all read.
@@ -55,10 +57,12 @@ class Checkpoints:
         settings: plain values that a resumed run must share; a difference is refused.
         minutes: time between two checkpoints; 0 writes one after every iteration. The end of
             the training writes one in any case.
-        resume: continue from `checkpoint.pt`, where there is one; from the previous one, and
-            say so, where that is not whole.
+        resume: continue from `resume/checkpoint.pt`, where there is one; from the previous one,
+            and say so, where that is not whole.
         best: file name of the network to use.
-        last: file name of the last state.
+        last: name of the last state, a path in `folder`.
+        final: file name of the network at the end of the run, whatever the metric says; None: it
+            is not kept. Federated clients ask for it.
 
     Raises:
         ValueError: when a run starts with `resume`: the checkpoint is of another network or of
@@ -78,7 +82,8 @@ class Checkpoints:
         minutes: float = 1.0,
         resume: bool = False,
         best: str = "model.pt",
-        last: str = "checkpoint.pt",
+        last: str = "resume/checkpoint.pt",
+        final: str | None = None,
     ) -> None:
         self.folder = Path(folder)
         parallel = isinstance(network, torch.nn.parallel.DistributedDataParallel)
@@ -92,6 +97,7 @@ class Checkpoints:
         self.resume = resume
         self.best = self.folder / best
         self.last = self.folder / last
+        self.final = None if final is None else self.folder / final
         self.previous = self.last.with_stem(f"{self.last.stem}_previous")
         self.saved_iteration: int | None = None
         self._saved_at = 0.0  # on the monotonic clock, s
@@ -127,7 +133,7 @@ class Checkpoints:
             save_atomically(self.network.state_dict(), self.best)
 
     def _start(self, engine: Engine) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.last.parent.mkdir(parents=True, exist_ok=True)
         self._saved_at = time.monotonic()
         state = self._newest() if self.resume else None
         if state is not None:
@@ -147,6 +153,8 @@ class Checkpoints:
         if self.evaluator is not None and self.evaluator.state.best_metric_epoch == -1:
             # a budget may end before the first validation: the network still counts
             save_atomically(self.network.state_dict(), self.best)
+        if self.final is not None:
+            save_atomically(self.network.state_dict(), self.final)
 
     def _save_if_best(self, evaluator: Any) -> None:
         if evaluator.state.best_metric_epoch == evaluator.state.epoch:
@@ -181,6 +189,11 @@ class Checkpoints:
 
     def _newest(self) -> State | None:
         """The newest whole checkpoint; None where there never was one."""
+        if (old := self.folder / self.last.name) != self.last and old.is_file():
+            raise ValueError(
+                f"{old} is where earlier versions kept what to resume from: move it to "
+                f"{self.last.parent}, or start again in another folder"
+            )
         problems = []
         for path in (self.last, self.previous):
             try:

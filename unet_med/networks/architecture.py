@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from unet_med.networks.blocks import (
     LayerSpec,
     centre_crop,
     max_unpool,
+    mirrored_up,
     pointwise,
     up_layer,
 )
@@ -108,6 +109,9 @@ class UNet(nn.Module):
         init: `"he"`, N(0, sqrt(2/N)) with N incoming nodes (section 3; for up-convolutions N as
             the release counts it, `C_out * pool**spatial_dims`), or `"xavier"` (Glorot & Bengio
             2010, uniform). Biases are 0.
+        any_size: with same padding, mirror an image at its far ends up to the next multiple of
+            the stride, and cut the result back, as `OverlapTileInferer` does (MONAI's `BasicUNet`
+            takes any size too).
 
     Attributes:
         depth: number of poolings.
@@ -147,6 +151,7 @@ class UNet(nn.Module):
         residual_levels: Sequence[int] = (),
         attention_levels: Sequence[int] = (),
         init: str = "he",
+        any_size: bool = False,
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):
@@ -163,13 +168,36 @@ class UNet(nn.Module):
                 f"up_channels={up_channels!r} does not fit the skip's channels, which "
                 f"skip='add' and upsample='unpool' need; use up_channels='halve'"
             )
+        if any_size and padding == "valid":
+            raise ValueError(
+                "any_size=True needs padding='same': what a valid network returns is smaller than "
+                "what it reads; use OverlapTileInferer, which takes images of any size"
+            )
         if skip == "none" and attention_levels:
             raise ValueError("attention_levels gate the skips, and skip='none' has none")
 
-        self.spatial_dims = spatial_dims
+        self.any_size = any_size
+        # all arguments by their names: NVFlare rebuilds a network from its class and these
+        self.spatial_dims, self.in_channels, self.out_channels = (
+            spatial_dims,
+            in_channels,
+            out_channels,
+        )
+        self.features, self.convs_per_level, self.pool = tuple(features), convs_per_level, pool
+        self.padding, self.upsample, self.skip, self.init = padding, upsample, skip, init
+        self.norm, self.act, self.up_act = norm, act, up_act
+        self.dropout, self.dropout_levels = dropout, tuple(dropout_levels)
+        self.up_channels, self.up_bias, self.double_before_pool = (
+            up_channels,
+            up_bias,
+            double_before_pool,
+        )
+        self.residual_levels, self.attention_levels = (
+            tuple(residual_levels),
+            tuple(attention_levels),
+        )
         self.depth = depth = len(features) - 1
         self.stride = pool**depth
-        self.padding = padding
         valid = padding == "valid"
         clamped = pool // 2 if upsample == "bilinear" else 0  # px a side
         crop = clamped if valid else 0
@@ -246,7 +274,7 @@ class UNet(nn.Module):
 
         Args:
             x: `(B, in_channels, *S)`; in a valid net each side is one that `input_size_for`
-                gives, in a same-padding net a multiple of `stride`.
+                gives, in a same-padding net a multiple of `stride`, or with `any_size` any.
 
         Returns:
             `(B, out_channels, *output_size(S))`.
@@ -254,6 +282,9 @@ class UNet(nn.Module):
         Raises:
             ValueError: a side does not fit; the message has the nearest that do.
         """
+        sides = x.shape[2:]
+        if self.any_size:
+            x = mirrored_up(x, self.stride)
         skips: list[Tensor] = []
         for level in self.contracting:
             x = level(x)  # (B, C, *(S - 4))
@@ -262,7 +293,31 @@ class UNet(nn.Module):
         x = self.bottom(x)  # (B, 1024, *(S - 4))
         for expand in self.expanding:
             x = expand(x, skips.pop())  # (B, C / 2, *(2 S - 4))
-        return self.logits(x)  # (B, out_channels, *S)
+        x = self.logits(x)  # (B, out_channels, *S)
+        if self.any_size:
+            for axis in range(len(sides)):
+                x = x.narrow(axis + 2, 0, sides[axis])
+        return x
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As torch does; with `strict=False` too, a state of which no name fits is refused.
+
+        Clients load what they take for a model with `strict=False`, and would go on with random
+        weights.
+
+        Raises:
+            ValueError: no name fits.
+            RuntimeError: with `strict`, some do not; or a shape does not.
+        """
+        if not set(state_dict) & set(self.state_dict()):
+            names = ", ".join(map(str, list(state_dict)[:3])) or "nothing"
+            raise ValueError(
+                f"none of the weights fits this U-Net: they are called {names} ...; give the "
+                "model.pt of a bundle, with the preset and features of its training"
+            )
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def output_size(self, n: int) -> int:
         """Side of the output for one input side, px (`geometry.output_size`).
@@ -271,12 +326,15 @@ class UNet(nn.Module):
             ValueError: `n` does not fit; the message has the nearest sides that do.
         """
         if self.padding == "same":
+            if self.any_size and n > -n % self.stride:
+                return n
             if n % self.stride or n < 1:
                 below = n // self.stride * self.stride
                 near = f"{below}, {below + self.stride}" if below > 0 else f"{self.stride}"
                 raise ValueError(
                     f"input side {n} px is no multiple of the stride {self.stride} px; "
                     f"nearest valid: {near}"
+                    + (", or any_size=True, which mirrors up to it" if not self.any_size else "")
                 )
             return n
         return geometry.output_size(n, self.depth, **self._arithmetic)

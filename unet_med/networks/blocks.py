@@ -29,6 +29,14 @@ def centre_crop(x: Tensor, size: list[int]) -> Tensor:
     return x  # (B, C, *size)
 
 
+def mirrored_up(x: Tensor, stride: int) -> Tensor:
+    """`x` with its far ends mirrored until each side is a multiple of the stride, px."""
+    border: list[int] = []
+    for axis in range(x.dim() - 1, 1, -1):  # F.pad counts from the last one
+        border += [0, -x.shape[axis] % stride]
+    return F.pad(x, border, mode="reflect")  # (B, C, *S')
+
+
 def max_unpool(x: Tensor, skip: Tensor, factor: int) -> Tensor:
     """Put each value where the maximum of its pooling window was; zeros elsewhere.
 

@@ -13,6 +13,7 @@ from monai.networks.utils import freeze_layers
 from torch import Tensor, nn
 
 LAST_LAYER = "logits."
+RESUMED = {"network", "optimizer", "random", "iteration"}  # what `Checkpoints` keeps to resume
 
 
 def load_weights(
@@ -75,13 +76,19 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             that holds it as `"model"`, `"network"` or `"state_dict"`.
 
     Raises:
-        ValueError: the file is missing, damaged, or holds something else.
+        ValueError: the file is missing, damaged, the state of a training to resume, or holds
+            something else.
     """
     with refusing(path):
         if str(path).endswith(".safetensors"):
             return _read_safetensors(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(state, Mapping):
+        if RESUMED.issubset(state):
+            raise ValueError(
+                f"{path} is what a training resumes from, in the middle of its schedule: give the "
+                "model.pt of the bundle"
+            )
         inner = (state[key] for key in ("model", "network", "state_dict") if key in state)
         state = next((value for value in inner if isinstance(value, Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):

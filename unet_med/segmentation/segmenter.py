@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import LoadImaged, SaveImaged
+from monai.transforms import EnsureChannelFirstd, LoadImaged, SaveImaged
 
 from unet_med.bundle import (
     find_ensemble,
@@ -33,6 +33,7 @@ from unet_med.transforms import InstancesFromLogits, InstancesFromLogitsd
 
 SECONDS = "seconds"  # entry of an item: how long reading and predicting took
 OUTPUTS = ("mask", "instances", "probabilities", "seg", "rois")
+LOADING = (LoadImaged, EnsureChannelFirstd)  # what a chain begins with, for files
 
 
 def target_of(part: object) -> str:
@@ -264,7 +265,7 @@ class Segmenter:
         started = time.perf_counter()
         loaded = not isinstance(item["image"], list)
         for transform in self.preprocessing.transforms:
-            if not (loaded and isinstance(transform, LoadImaged)):
+            if not (loaded and isinstance(transform, LOADING)):
                 item = transform(item)
         batch = item["image"][None].to(self.device)  # (1, C, X, Y[, Z])
         with torch.no_grad():

@@ -23,7 +23,6 @@ from monai.transforms import (
     AsDiscreted,
     CopyItemsd,
     Invertd,
-    LoadImaged,
     MapLabelValued,
     SaveImaged,
 )
@@ -35,7 +34,7 @@ from unet_med.data.sources import Source
 from unet_med.inferers.batch_statistics import batch_norms, use_statistics
 from unet_med.inferers.tiling import Tiling
 from unet_med.segmentation.arrays import affine_of, meta_of, native
-from unet_med.segmentation.segmenter import Segmenter, target_of
+from unet_med.segmentation.segmenter import LOADING, Segmenter, target_of
 from unet_med.transforms import (
     ClassesFromProbabilities,
     ClassesFromProbabilitiesd,
@@ -279,7 +278,7 @@ def _local(tiling: Tiling) -> Tiling:
 
 def _local_steps(segmenter: Segmenter) -> list[Any]:
     """Preprocessing after loading; refuses what is not known to be local."""
-    steps = [t for t in segmenter.preprocessing.transforms if not isinstance(t, LoadImaged)]
+    steps = [t for t in segmenter.preprocessing.transforms if not isinstance(t, LOADING)]
     for step in steps:
         if not hasattr(step, "by_window"):
             raise ValueError(

@@ -51,10 +51,11 @@ from unet_med.transforms.instances import (
 from unet_med.transforms.orientation import OrientD, Orientd, OrientDict
 from unet_med.transforms.rois import ScoreObjectsD, ScoreObjectsd, ScoreObjectsDict
 from unet_med.transforms.save import (
-    SaveSegmentationD,
-    SaveSegmentationd,
-    SaveSegmentationDict,
+    SaveImageResultD,
+    SaveImageResultd,
+    SaveImageResultDict,
 )
+from unet_med.transforms.save import SaveSegmentationd as SaveSegmentationd  # of earlier bundles
 from unet_med.transforms.size import ElementSize, ElementSizeD, ElementSized, ElementSizeDict
 from unet_med.transforms.standardize import Standardize, Standardized
 from unet_med.transforms.weighing import Weighing
@@ -125,9 +126,9 @@ __all__ = [
     "ReorientToMatchD",
     "ReorientToMatchDict",
     "ReorientToMatchd",
-    "SaveSegmentationD",
-    "SaveSegmentationDict",
-    "SaveSegmentationd",
+    "SaveImageResultD",
+    "SaveImageResultDict",
+    "SaveImageResultd",
     "ScoreObjectsD",
     "ScoreObjectsDict",
     "ScoreObjectsd",

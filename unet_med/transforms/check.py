@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
+from monai.transforms import MapTransform
 
 from unet_med.data.labels import IGNORED
 from unet_med.transforms.tensors import labels_of, tensor_of
@@ -60,7 +60,7 @@ class SelectSliced(MapTransform):
         return d
 
 
-class CheckPaird(Transform):
+class CheckPaird(MapTransform):
     """Refuse images and labels that do not fit the network or each other.
 
     Args:
@@ -87,6 +87,7 @@ class CheckPaird(Transform):
         image_key: str = "image",
         label_key: str = "label",
     ) -> None:
+        super().__init__((image_key, label_key), allow_missing_keys=True)
         self.in_channels = in_channels
         self.spatial_dims = spatial_dims
         self.slices = slices

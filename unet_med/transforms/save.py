@@ -27,7 +27,7 @@ ROIS = "rois"  # the key of which outlines are written
 _EXTENSIONS = {SEG: ".dcm", ROIS: ""}  # of others that of the source's format; outlines have two
 
 
-class SaveSegmentationd(SaveImaged):
+class SaveImageResultd(SaveImaged):
     """Write `NAME_mask.tif`, `NAME_instances.tif`, `NAME_probabilities.tif`, one a key.
 
     The key `seg` is a mask of classes, written as DICOM SEG, `NAME_seg.dcm`. Of the key `rois`,
@@ -36,8 +36,8 @@ class SaveSegmentationd(SaveImaged):
     NAME is the source's file name without its image suffix; of an image in several files, what
     their names share. TIFF, OME-Zarr, PNG and other
     pictures give OME-TIFF, NIfTI and other medical formats `.nii.gz`, with the source's
-    affine and unit; each file appears in one step. It is a `SaveImaged`, so that MONAI's
-    tools recognise it.
+    affine and unit; each file appears in one step. It is a `SaveImaged`, and its name has
+    `SaveImage` in it, by which MONAI's tools know what they leave out.
 
     Args:
         keys: images `(C, X, Y[, Z])` on the grid of their source; their metadata, or those
@@ -178,4 +178,5 @@ def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
     return array.astype(dtype)
 
 
-SaveSegmentationD = SaveSegmentationDict = SaveSegmentationd
+SaveImageResultD = SaveImageResultDict = SaveImageResultd
+SaveSegmentationd = SaveImageResultd  # its name in bundles of earlier versions

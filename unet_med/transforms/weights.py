@@ -159,7 +159,10 @@ class ClassWeightMap(Transform):
 
 
 class _WeightMapTransform(KeywiseTransform):
-    """Base of dictionary transforms that add the weight map of every key to the item."""
+    """Base of dictionary transforms that add the weight map of every key to the item.
+
+    With `pack` they put it behind the label instead: `(2, *S)`, the target that the losses read.
+    """
 
     backend = BorderWeightMap.backend
 
@@ -169,15 +172,36 @@ class _WeightMapTransform(KeywiseTransform):
         weight_key: str | Sequence[str],
         transform: Transform,
         allow_missing_keys: bool,
+        pack: bool = False,
     ) -> None:
         super().__init__(
-            keys, transform, allow_missing_keys=allow_missing_keys, output_keys=weight_key
+            keys,
+            _Packed(transform) if pack else transform,
+            allow_missing_keys=allow_missing_keys,
+            output_keys=None if pack else weight_key,
         )
         if len(set(self.output_keys)) < len(self.output_keys):
             raise ValueError(
                 f"{len(self.keys)} keys write the weights {', '.join(map(str, self.output_keys))}; "
                 "name one weight_key for each key"
             )
+
+
+class _Packed(Transform):
+    """The target of the losses: classes and, as a second channel, their weights, `(2, *S)`.
+
+    Instances become foreground, and those that are ignored `IGNORED`.
+    """
+
+    def __init__(self, weigh: Transform) -> None:
+        self.weigh = weigh
+
+    def __call__(self, label: Label) -> Label:
+        """Pack a label `(1, *S)`; float32, metadata kept."""
+        weight, values = np.asarray(as_numpy(self.weigh(label))), as_integers(as_numpy(label))
+        if not isinstance(self.weigh, ClassWeightMap):
+            values = np.where(values < 0, IGNORED, values > 0)
+        return _like(np.concatenate([values.astype(np.float32), weight]), label)  # (2, *S)
 
 
 class BorderWeightMapd(_WeightMapTransform):
@@ -190,7 +214,15 @@ class BorderWeightMapd(_WeightMapTransform):
         sigma: its width, px, or in the unit of `spacing`.
         spacing: size of a pixel; None: 1, whatever the affine says.
         class_weights: w_c of background and of instances; None: balanced.
+        pack: put the weights behind the label instead, which becomes foreground and weight,
+            `(2, *S)`: the target of `WeightedCrossEntropyLoss`, which every loop hands on as it
+            hands on a label. Nothing is written to `weight_key`.
         allow_missing_keys: no error when a key is absent.
+
+    >>> import numpy as np
+    >>> item = {"label": np.array([[1, 0, 2]])}
+    >>> BorderWeightMapd(pack=True, class_weights=(1, 1))(item)["label"][0]
+    array([1., 0., 1.], dtype=float32)
     """
 
     def __init__(
@@ -202,10 +234,11 @@ class BorderWeightMapd(_WeightMapTransform):
         sigma: float = 5.0,
         spacing: float | Sequence[float] | None = None,
         class_weights: Sequence[float] | None = None,
+        pack: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         transform = BorderWeightMap(w0, sigma, spacing=spacing, class_weights=class_weights)
-        super().__init__(keys, weight_key, transform, allow_missing_keys)
+        super().__init__(keys, weight_key, transform, allow_missing_keys, pack)
 
 
 class FalkWeightMapd(_WeightMapTransform):
@@ -253,6 +286,7 @@ class ClassWeightMapd(_WeightMapTransform):
         num_classes: background included.
         class_weights: one a class, used as they are; None: balanced.
         ignore: label of the pixels of weight 0.
+        pack: put the weights behind the label instead, `(2, *S)`, as `BorderWeightMapd` does.
         allow_missing_keys: no error when a key is absent.
     """
 
@@ -264,10 +298,11 @@ class ClassWeightMapd(_WeightMapTransform):
         num_classes: int = 2,
         class_weights: Sequence[float] | None = None,
         ignore: int = IGNORED,
+        pack: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         transform = ClassWeightMap(num_classes, class_weights, ignore=ignore)
-        super().__init__(keys, weight_key, transform, allow_missing_keys)
+        super().__init__(keys, weight_key, transform, allow_missing_keys, pack)
 
 
 def _like(weight: NDArray[Any], label: Label) -> Label:

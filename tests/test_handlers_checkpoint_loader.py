@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ignite.engine import Engine
+from monai import handlers
 from safetensors.torch import save_file
 
 from unet_med import bundle
 from unet_med.bundle import find_weights
 from unet_med.export import load_trained
-from unet_med.handlers import WeightsLoader
-from unet_med.networks import load_weights, read_weights, unet
+from unet_med.handlers import CheckpointLoader
+from unet_med.networks import load_weights, read_weights, start_from, unet
 from unet_med.segmentation import Segmenter
 
 CHOICES: dict[str, Any] = {"preset": "modern", "features": [2, 4]}
@@ -57,7 +59,7 @@ def test_every_door_reads_every_kind(trained: tuple[Path, State]) -> None:
     assert_same(read_weights(path), state)
     by_call, by_handler = unet(**CHOICES), unet(**CHOICES)
     load_weights(by_call, path)
-    WeightsLoader(str(path), {"model": by_handler})(Engine(lambda *_: None))
+    CheckpointLoader(str(path), {"model": by_handler})(Engine(lambda *_: None))
     of_blocks = Segmenter(folder).network
     of_export = load_trained(folder).network
     for network in (by_call, by_handler, of_blocks, of_export):
@@ -71,13 +73,42 @@ def test_a_checkpoint_of_several_things_is_monais(tmp_path: Path) -> None:
     torch.save(content, tmp_path / "all.pt")
     again = torch.optim.SGD(other.parameters(), lr=0.1)
     targets = {"model": other, "optimizer": again}
-    WeightsLoader(str(tmp_path / "all.pt"), targets)(Engine(lambda *_: None))
+    CheckpointLoader(str(tmp_path / "all.pt"), targets)(Engine(lambda *_: None))
     assert_same(other.state_dict(), network.state_dict())
     assert again.param_groups[0]["lr"] == 0.5
     save_file(network.state_dict(), tmp_path / "all.safetensors")
-    loader = WeightsLoader(str(tmp_path / "all.safetensors"), targets)
+    loader = CheckpointLoader(str(tmp_path / "all.safetensors"), targets)
     with pytest.raises(ValueError, match="safetensors hold weights, and load_dict asks for more"):
         loader(Engine(lambda *_: None))
+
+
+def test_a_state_to_resume_is_no_model(tmp_path: Path) -> None:
+    network = unet(**CHOICES)
+    state = {"network": network.state_dict(), "optimizer": {}, "random": {}, "iteration": 3}
+    torch.save(state, tmp_path / "checkpoint.pt")
+    doors: list[Callable[[Any], Any]] = [
+        read_weights,
+        partial(load_weights, network),
+        partial(start_from, network),
+        lambda path: CheckpointLoader(str(path), {"model": network})(Engine(lambda *_: None)),
+    ]
+    for door in doors:
+        with pytest.raises(ValueError, match=r"checkpoint.pt is what a training resumes from"):
+            door(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize(
+    "loader", [CheckpointLoader, handlers.CheckpointLoader], ids=["ours", "MONAI's"]
+)
+def test_weights_of_which_none_fits_are_refused(loader: Any, tmp_path: Path) -> None:
+    """MONAI Label loads a file of the user's choice with `strict=False`."""
+    torch.save({"epoch": 3, "iteration": 7}, tmp_path / "other.pt")
+    network = unet(**CHOICES)
+    load = loader(str(tmp_path / "other.pt"), {"model": network}, strict=False)
+    with pytest.raises(ValueError, match=r"none of the weights fits|holds no state dictionary"):
+        load(Engine(lambda *_: None))
+    with pytest.raises(ValueError, match="none of the weights fits this U-Net: they are called"):
+        network.load_state_dict({"epoch": torch.tensor(3)}, strict=False)
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:

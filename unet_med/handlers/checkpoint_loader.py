@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from ignite.engine import Engine
 from ignite.handlers import Checkpoint
-from monai.handlers import CheckpointLoader
+from monai import handlers
 from torch import nn
 
 from unet_med.networks.state_dict import read_weights, refusing
 
 
-class WeightsLoader(CheckpointLoader):
+class CheckpointLoader(handlers.CheckpointLoader):
     """MONAI's `CheckpointLoader` for every file that `read_weights` reads.
 
-    The arguments are those of `monai.handlers.CheckpointLoader`. Only tensors are read: a `.pt`
-    file is opened with `weights_only=True`, and a pickled program in it never runs.
+    The arguments are those of `monai.handlers.CheckpointLoader`, and so is the name: a federated
+    client switches off all whose name has it, to score the weights of its server. Only tensors
+    are read: a `.pt` file is opened with `weights_only=True`, and a pickled program in it never
+    runs.
 
     Raises:
         ValueError: the file is missing, damaged, holds more than tensors, or does not fit.
