@@ -213,6 +213,7 @@ def test_the_record_has_all_settings_that_change_a_result() -> None:
     sizes = {"in_channels", "out_channels"}  # the weights have them
     settings = config["record"]["settings"]
     assert set(settings) == set(config) - parts - places - runs - said - sizes
+    assert settings.pop("precision")["precision"] == "@precision"  # what it means on the device
     assert all(value == f"@{id}" for id, value in settings.items())
 
 

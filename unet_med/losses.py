@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
-from unet_med.devices import weighs_batches
+from unet_med.devices import HOST, weighs_batches
 from unet_med.weights import border_weight_map, class_weight_map
 from unet_med.weights.device import border_terms
 
@@ -134,7 +134,7 @@ class WeightedCrossEntropyLoss(_Loss):
         logits, label, weight = _unpack(logits, target, weight)
         classes = label.long()
         counted: Tensor | None = None  # all pixels
-        if label.is_cuda:
+        if label.device != HOST:
             wrong = _wrong(label, logits.shape[1], self.ignore_index)
             counted = (label != self.ignore_index) & ~wrong
             loss = _weighted_cross_entropy(logits, classes.where(counted, 0), weight, counted, self)
@@ -247,7 +247,7 @@ class OnLabel(nn.Module):
         """
         logits, label, _ = _unpack(logits, target)
         rule = max(logits.shape[1], 2), getattr(self.loss, "ignore_index", None)
-        if label.is_cuda:
+        if label.device != HOST:
             wrong = _wrong(label, *rule)
             loss: Tensor = self.loss(logits, label.masked_fill(wrong, 0).to(logits.dtype))
             return _spoilt(loss, wrong)
