@@ -102,7 +102,13 @@ def test_onnx_that_computes_something_else_is_not_left(
     path = tmp_path / "x.onnx"
     with pytest.raises(ValueError, match="onnxruntime differs from torch by"):
         onnx_door.write_onnx(
-            nothing, [torch.randn(1, 1, 8, 8)], path, stride=1, offset=0, output="y"
+            nothing,
+            [torch.randn(1, 1, 8, 8)],
+            path,
+            stride=[1, 1],
+            offset=[0, 0],
+            output="y",
+            rules={},
         )
     assert list(tmp_path.iterdir()) == []
 

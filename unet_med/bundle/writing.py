@@ -11,6 +11,7 @@ from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_i
 from unet_med.bundle.inspection import load_config
 from unet_med.bundle.literals import literal, quoted
 from unet_med.data.atomic import atomic_write
+from unet_med.geometry import PerAxis, per_axis
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -174,6 +175,7 @@ def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
     if hasattr(network, "input_size_for"):
         stride, side_in = network.stride, network.input_size_for(1)
         side_out = network.output_size(side_in)
+    inward, outward = (_sides(stride, first, dims) for first in (side_in, side_out))
     values = config.get("class_values") or range(outputs)
     classes = [f"class {v}" for v in values[1:]] if kind == "classes" else ["foreground"]
     if config.get("class_names"):
@@ -181,20 +183,30 @@ def _describe(data_format: dict[str, Any], config: dict[str, Any]) -> None:
     data_format["inputs"]["image"] |= {
         "modality": _joined(config.get("modality") or NOT_STATED),
         "num_channels": inputs,
-        "spatial_shape": [_side(stride, side_in)] * dims,
+        "spatial_shape": inward,
         "channel_def": {str(k): f"channel {k}" if inputs > 1 else "image" for k in range(inputs)},
     }
     data_format["outputs"]["pred"] |= {
         "num_channels": outputs,
-        "spatial_shape": [_side(stride, side_out)] * dims,
+        "spatial_shape": outward,
         "channel_def": {str(k): name for k, name in enumerate(["background", *classes])},
     }
 
 
-def _side(stride: int | None, first: int | None) -> str:
-    """Sides `first`, `first + stride`, ... as the metadata writes them, n from 1; `*` for any."""
+def _sides(stride: PerAxis | None, first: PerAxis | None, dims: int) -> list[str]:
+    """Sides of each axis as the metadata writes them; `*` for any."""
     if stride is None or first is None:  # a foreign network whose config does not say
-        return "*"
+        return ["*"] * dims
+    pairs = zip(per_axis("stride", stride, dims), per_axis("side", first, dims), strict=True)
+    return [_side(*pair) for pair in pairs]
+
+
+def _side(stride: int, first: int) -> str:
+    """Sides `first`, `first + stride`, ..., n from 1.
+
+    >>> _side(16, 188), _side(1, 20), _side(4, 4)
+    ('16*n + 172', '1*n + 19', '4*n')
+    """
     offset = first - stride
     return f"{stride}*n {'+-'[offset < 0]} {abs(offset)}" if offset else f"{stride}*n"
 

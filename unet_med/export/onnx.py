@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +43,34 @@ def export_onnx(
     """
     trained = load_trained(bundle, trust=trust)
     path = trained.folder / "models" / "model.onnx" if path is None else Path(path)
-    tiling = trained.tiling
+    axes = trained.tiling.axes
     images = [trained.example(trained.sides(steps), seed=steps) for steps in (3, 2, 5)]
     write_onnx(
         trained.network,
         images,
         path,
-        stride=tiling.stride,
-        offset=tiling.smallest % tiling.stride,
+        stride=[axis.stride for axis in axes],
+        offset=[axis.smallest % axis.stride for axis in axes],
         output="logits",
+        rules={
+            "stride": trained.tiling.stride,
+            "margin": trained.tiling.margin,
+            "smallest": trained.tiling.smallest,
+            "padding": trained.tiling.padding,
+        },
     )
     return path
 
 
 def write_onnx(
-    module: nn.Module, images: list[Tensor], path: Path, *, stride: int, offset: int, output: str
+    module: nn.Module,
+    images: list[Tensor],
+    path: Path,
+    *,
+    stride: Sequence[int],
+    offset: Sequence[int],
+    output: str,
+    rules: Mapping[str, Any],
 ) -> None:
     """Write a module as ONNX with open sides `stride * k + offset`, checked in onnxruntime.
 
@@ -63,9 +78,10 @@ def write_onnx(
         module: in evaluation; maps `(B, C, *S)` to `(B, K, *S')`.
         images: inputs; the first is exported with, all are compared.
         path: file to write.
-        stride: step of the sides, px.
-        offset: smallest legal remainder of the sides, px.
+        stride: step of the sides, px, one an axis.
+        offset: smallest legal remainder of the sides, px, one an axis.
         output: name of the output; the input is `image`.
+        rules: what a consumer must know to tile, kept as JSON in the file's metadata.
 
     Raises:
         ImportError: onnxruntime or torch's ONNX exporter is not installed.
@@ -78,6 +94,7 @@ def write_onnx(
         raise ImportError("ONNX needs more packages: pip install 'unet-med[export]'") from None
     with atomic_write(path) as beside:
         _export(module, images[0], beside, stride=stride, offset=offset, output=output)
+        _keep_rules(beside, rules)
         session = onnxruntime.InferenceSession(
             beside.read_bytes(), providers=["CPUExecutionProvider"]
         )
@@ -85,14 +102,29 @@ def write_onnx(
             _compare(module, session, image)
 
 
+def _keep_rules(path: Path, rules: Mapping[str, Any]) -> None:
+    """Write rules into the metadata of an ONNX file."""
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in rules.items()})
+    onnx.save(model, path)
+
+
 def _export(
-    module: nn.Module, image: Tensor, path: Path, *, stride: int, offset: int, output: str
+    module: nn.Module,
+    image: Tensor,
+    path: Path,
+    *,
+    stride: Sequence[int],
+    offset: Sequence[int],
+    output: str,
 ) -> None:
     dynamic = torch.export.Dim
     axes: dict[int, Any] = {0: dynamic.DYNAMIC}
-    for axis in range(2, image.ndim):
+    for axis, (step, first) in enumerate(zip(stride, offset, strict=True), start=2):
         steps = dynamic(f"k{axis}", min=1)
-        axes[axis] = stride * steps + offset if offset else stride * steps
+        axes[axis] = steps if step == 1 else step * steps + first if first else step * steps
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of the exporter, about itself
         torch.onnx.export(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,13 @@ class TrainedBundle:
             f"{rule.reach} px, {rule.min_size} px or more in all."
         )
 
-    def sides(self, steps: int) -> int:
-        """Input side of the network: the smallest and so many strides more, px."""
-        return self.tiling.smallest + steps * self.tiling.stride
+    def sides(self, steps: int) -> list[int]:
+        """Input sides of the network: the smallest and so many strides more, px."""
+        return [axis.smallest + steps * axis.stride for axis in self.tiling.axes]
 
-    def example(self, side: int, seed: int = 0) -> torch.Tensor:
-        """Standardised noise `(1, C, *S)`, all sides alike."""
-        shape = (1, self.in_channels, *[side] * self.tiling.spatial_dims)
+    def example(self, sides: Sequence[int], seed: int = 0) -> torch.Tensor:
+        """Standardised noise `(1, C, *sides)`."""
+        shape = (1, self.in_channels, *sides)
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 

@@ -35,23 +35,26 @@ class Pixels:
         values: ``(B, C, *sides)``.
         start: where they begin in the images, px.
         shape: sides of the whole images, px.
-        border: what stands beyond the images.
+        borders: what stands beyond the images, of each axis.
     """
 
     values: Tensor
     start: tuple[int, ...]
     shape: tuple[int, ...]
-    border: Border
+    borders: tuple[Border, ...]
 
     @classmethod
-    def load(cls, read: Read, shape: Sequence[int], box: Box, border: Border) -> Pixels:
+    def load(
+        cls, read: Read, shape: Sequence[int], box: Box, border: Border | Sequence[Border]
+    ) -> Pixels:
         """Read what shows in a box that may reach beyond the images, once."""
+        borders = (border,) * len(shape) if callable(border) else tuple(border)
         inside = []
-        for (start, stop), length in zip(box, shape, strict=True):
-            shown = [border(i, length) for i in range(start, stop)]
+        for (start, stop), length, beyond in zip(box, shape, borders, strict=True):
+            shown = [beyond(i, length) for i in range(start, stop)]
             inside.append((min(shown), max(shown) + 1))
         values = read(tuple(inside))
-        return cls(values, tuple(first for first, _ in inside), tuple(shape), border)
+        return cls(values, tuple(first for first, _ in inside), tuple(shape), borders)
 
     def window(self, item: int, box: Box) -> Tensor:
         """A window of one image, ``(C, *sides)``; a view where it lies inside the image.
@@ -67,7 +70,8 @@ class Pixels:
             else:
                 beyond.append((axis, start, stop, length))
         for axis, start, stop, length in beyond:
-            index = [self.border(i, length) - self.start[axis] for i in range(start, stop)]
+            border = self.borders[axis]
+            index = [border(i, length) - self.start[axis] for i in range(start, stop)]
             places = torch.tensor(index, device=window.device)
             window = window.index_select(axis + 1, places)
         return window

@@ -9,6 +9,7 @@ import numpy as np
 
 from unet_med import bundle
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.geometry import per_axis, up_to
 from unet_med.planning.fingerprints import FileFacts, Fingerprint
 from unet_med.planning.plan import Decision
 
@@ -43,9 +44,10 @@ def tile_size(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
     sides = [min(side, limit) for side in shape]
     covers = "covers the largest image" if max(shape) <= limit else f"{limit} px out, a step's load"
     if hasattr(network, "input_size_for"):
-        return Decision([network.input_size_for(side) for side in sides], covers)
+        return Decision(list(network.input_size_for(sides)), covers)
     stride = parser.get_parsed_content("stride") or 1  # a foreign network's config says it
-    return Decision([-(-side // stride) * stride for side in sides], covers)
+    steps = per_axis("stride", stride, len(sides))
+    return Decision([up_to(*pair) for pair in zip(steps, sides, strict=True)], covers)
 
 
 def zoom(image: FileFacts, ids: Mapping[str, Any], axes: int) -> np.ndarray[Any, Any]:
