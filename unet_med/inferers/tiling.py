@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
+from math import ceil, prod
+from operator import mul
 from typing import Any
 
 from torch import Tensor, nn
@@ -66,7 +69,7 @@ class Tiling:
     Attributes:
         axes: of an image, each with its own steps and context.
         whole_image_layer: a layer that looks at the whole image, in words; empty if none.
-        channels: feature maps at full resolution.
+        channels: feature maps at full resolution, for estimates of memory.
     """
 
     axes: tuple[AxisTiling, ...]
@@ -169,7 +172,7 @@ def tiling_of(
     tiling = Tiling(
         axes,
         whole_image_layer=_whole_image_layer(inner),
-        channels=max(weights[0].shape[0], weights[-1].shape[1]) if weights else 1,
+        channels=_channels(weights, getattr(inner, "rules", ())),
     )
     padding = getattr(inner, "padding", None)
     if padding == "same":
@@ -177,6 +180,19 @@ def tiling_of(
     if padding == "valid":
         return replace(tiling, axes=tuple(map(_valid, axes, _rules(inner, dims))))
     return tiling
+
+
+def _channels(weights: Sequence[Tensor], rules: Sequence[Any]) -> int:
+    """Feature maps at full resolution, and as many more as lower levels take that pool little.
+
+    Levels that double the features and pool by four, as in a plane, take twice the first together,
+    which estimates of memory allow for; poolings by two along one axis alone take more.
+    """
+    if not weights:
+        return 1
+    pools = zip(*(rule[0] for rule in rules), strict=True)
+    sizes = accumulate((2 / prod(factors) for factors in pools), mul, initial=1.0)
+    return ceil(max(weights[0].shape[0], weights[-1].shape[1]) * max(1.0, sum(sizes) / 2))
 
 
 def _unwrap(network: Callable[..., Any]) -> Any:
