@@ -29,9 +29,10 @@ class MirrorPadded(nn.Module):
         self.network = network
         self.stride = tiling.stride
         self.halo = halo(tiling)
-        self.border: list[int] = []  # px, of the last axis first, as torch pads
-        for axis in reversed(tiling.axes):
-            self.border += [axis.lost, axis.lost + (axis.smallest - 2 * axis.lost) % axis.stride]
+        border: list[int] = []
+        for axis in reversed(tiling.axes):  # torch pads from the last axis on
+            border += [axis.lost, axis.lost + (axis.smallest - 2 * axis.lost) % axis.stride]
+        self.border = border  # px
         self.reversed = [0, 1, *range(tiling.spatial_dims + 1, 1, -1)]
 
     def forward(self, image: Tensor) -> Tensor:
