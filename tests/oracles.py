@@ -17,35 +17,52 @@ def walk_valid_unet(
     side: int, depth: int, convs_per_level: int, pool: int, upsample_crop: int
 ) -> int | None:
     """Output side of a valid U-Net, one layer after the other; None where it cannot run."""
-    for _ in range(depth):
+    levels = [pool] * depth, [3] * (depth + 1), [upsample_crop] * depth
+    return walk_valid_axis(side, *levels, convs_per_level)
+
+
+def walk_valid_axis(
+    side: int, pools: list[int], kernels: list[int], crops: list[int], convs_per_level: int
+) -> int | None:
+    """The same along one axis, whose levels may differ; all top to bottom."""
+    for pool, kernel in zip(pools, kernels, strict=False):
         for _ in range(convs_per_level):
-            side -= 2
+            side -= kernel - 1
         if side < 1 or side % pool:
             return None
         side //= pool
     for _ in range(convs_per_level):
-        side -= 2
-    for _ in range(depth):
+        side -= kernels[-1] - 1
+    for pool, kernel, crop in reversed(list(zip(pools, kernels, crops, strict=False))):
         if side < 1:
             return None
-        side = side * pool - 2 * upsample_crop
+        side = side * pool - 2 * crop
         for _ in range(convs_per_level):
-            side -= 2
+            side -= kernel - 1
     return side if side > 0 else None
 
 
 def reach_of_padded_unet(depth: int, convs_per_level: int, pool: int, upsample_crop: int) -> int:
     """Distance of the furthest input pixel an output pixel sees, traced back layer by layer."""
-    furthest = 0
-    for pixel in range(pool**depth):  # every position within a cell of the lowest level
+    levels = [pool] * depth, [3] * (depth + 1), [upsample_crop] * depth
+    return reach_of_padded_axis(*levels, convs_per_level)
+
+
+def reach_of_padded_axis(
+    pools: list[int], kernels: list[int], crops: list[int], convs_per_level: int
+) -> int:
+    """The same along one axis, whose levels may differ; all top to bottom."""
+    furthest, levels = 0, list(zip(pools, kernels, crops, strict=False))
+    for pixel in range(math.prod(pools)):  # every position within a cell of the lowest level
         left = right = pixel
-        for _ in range(depth):
-            left -= convs_per_level + upsample_crop
-            right += convs_per_level + upsample_crop
-            left, right = left // pool, right // pool
-        left, right = left - convs_per_level, right + convs_per_level
-        for _ in range(depth):
-            left, right = left * pool - convs_per_level, right * pool + pool - 1 + convs_per_level
+        for pool, kernel, crop in levels:
+            look = convs_per_level * (kernel // 2) + crop
+            left, right = (left - look) // pool, (right + look) // pool
+        look = convs_per_level * (kernels[-1] // 2)
+        left, right = left - look, right + look
+        for pool, kernel, _ in reversed(levels):
+            look = convs_per_level * (kernel // 2)
+            left, right = left * pool - look, right * pool + pool - 1 + look
         furthest = max(furthest, pixel - left, right - pixel)
     return furthest
 
@@ -110,17 +127,22 @@ def deepest_cell(
     return owner, level
 
 
-def whole_pass(image: np.ndarray, network, *, first: int, side_for) -> np.ndarray:
+def whole_pass(image: np.ndarray, network, *, first, side_for) -> np.ndarray:
     """Logits of one pass over a mirrored image `(B, C, *S)`, cut back to the image.
 
     Args:
         image: `(B, C, *S)`.
         network: maps a tensor to logits.
-        first: px mirrored before each axis: a valid network's margin, 0 for a padded one.
-        side_for: input side, px, that covers an axis of so many px.
+        first: px mirrored before each axis: a valid network's margin, 0 for a padded one; one, or
+            one an axis.
+        side_for: input sides, px, that cover an image of so many px.
     """
     spatial = image.shape[2:]
-    pads = [(first, side_for(length) - first - length) for length in spatial]
+    before = [first] * len(spatial) if isinstance(first, int) else first
+    pads = [
+        (px, side - px - length)
+        for px, side, length in zip(before, side_for(spatial), spatial, strict=True)
+    ]
     mirrored = np.pad(image, [(0, 0), (0, 0), *pads], mode="reflect")
     with torch.inference_mode():
         logits = network(torch.from_numpy(mirrored)).numpy()

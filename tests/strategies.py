@@ -19,6 +19,37 @@ def valid_nets(draw, max_depth: int = 4):
 
 
 @st.composite
+def thick_nets(draw, dims=None, features=(2, 3, 2)):
+    """Arguments of a `UNet` whose pools and kernels differ by level and axis."""
+    dims = draw(st.integers(2, 3)) if dims is None else dims
+    depth = draw(
+        st.integers(1, len(features) - 1 if dims == 2 else 1 + (draw(st.integers(0, 3)) == 0))
+    )
+    factors = st.lists(st.sampled_from([1, 1, 2, 2, 3]), min_size=dims, max_size=dims)
+    widths = st.lists(st.sampled_from([1, 3, 3, 5]), min_size=dims, max_size=dims)
+    few = factors.filter(lambda level: max(level) > 1 and np.prod(level) <= 12)
+    return {
+        "spatial_dims": dims,
+        "features": features[: depth + 1],
+        "pool": [draw(few) for _ in range(depth)],
+        "kernel_size": [draw(widths) for _ in range(depth + 1)],
+        "convs_per_level": draw(st.integers(1, 2)),
+        "padding": draw(st.sampled_from(["valid", "same"])),
+        "upsample": draw(st.sampled_from(["deconv", "bilinear", "unpool", "pixelshuffle"])),
+    }
+
+
+@st.composite
+def thick_axes(draw):
+    """Arguments of `unet_med.geometry.Axis`, few enough levels to walk through."""
+    depth = draw(st.integers(0, 4))
+    pools = draw(st.lists(st.sampled_from([1, 2, 2, 3]), min_size=depth, max_size=depth))
+    kernels = draw(st.lists(st.sampled_from([1, 3, 5]), min_size=depth + 1, max_size=depth + 1))
+    crops = draw(st.lists(st.integers(0, 1), min_size=depth, max_size=depth))
+    return tuple(pools), tuple(kernels), draw(st.integers(1, 3)), tuple(crops)
+
+
+@st.composite
 def tilings(draw, max_axes: int = 2):
     """Image shape, tile sides and the rules of a grid that can cover it."""
     stride = draw(st.sampled_from([1, 2, 4, 8]))

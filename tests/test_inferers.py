@@ -436,11 +436,15 @@ def basic_unet(**options) -> BasicUNet:
 def test_monais_basic_unet_is_tiled_exactly():
     net = basic_unet(norm=None).double()
     image = torch.randn(1, 1, 270, 243, dtype=torch.float64)
-    expected = whole_pass(image.numpy(), net, first=0, side_for=lambda n: -(-n // 16) * 16)
+    expected = whole_pass(
+        image.numpy(), net, first=0, side_for=lambda shape: [-(-n // 16) * 16 for n in shape]
+    )
     tiled = run(OverlapTileInferer(256, margin=112, stride=16), image, net)
     assert deviation(tiled, expected) <= 1e-12
     small = image[..., :50, :40]
-    expected = whole_pass(small.numpy(), net, first=0, side_for=lambda n: -(-n // 16) * 16)
+    expected = whole_pass(
+        small.numpy(), net, first=0, side_for=lambda shape: [-(-n // 16) * 16 for n in shape]
+    )
     for size in (256, "auto"):
         alone = run(OverlapTileInferer(size, margin=112, stride=16), small, net)
         np.testing.assert_allclose(alone.numpy(), expected, atol=1e-12)
@@ -456,7 +460,9 @@ def test_a_foreign_network_needs_margin_and_stride(given):
 def test_a_foreign_valid_network_shows_it_in_its_first_tile(shape):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).double()
     image = torch.randn(1, 1, *shape, dtype=torch.float64)
-    expected = whole_pass(image.numpy(), net, first=2, side_for=lambda n: n + 4)
+    expected = whole_pass(
+        image.numpy(), net, first=2, side_for=lambda shape: [n + 4 for n in shape]
+    )
     tiled = run(OverlapTileInferer(12, margin=2, stride=1), image, net)
     np.testing.assert_allclose(tiled.numpy(), expected, atol=1e-12)
 

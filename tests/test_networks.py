@@ -183,7 +183,9 @@ def test_illegal_sides_get_geometrys_error():
 
 def test_same_padding_wants_multiples_of_the_stride():
     net = UNet(features=SMALL, padding="same")
-    with pytest.raises(ValueError, match=r"side 30 px.* stride 4 px; nearest valid: 28, 32"):
+    with pytest.raises(
+        ValueError, match=r"side 30 px is no multiple of 4; nearest sides.*: 28, 32"
+    ):
         net(torch.zeros(1, 1, 32, 30))
 
 
@@ -226,7 +228,7 @@ def test_same_padding_tile_with_margin_equals_the_whole(upsample, pool):
 def linear(**options) -> UNet:
     """A U-Net without ReLU, maxima or negative weights: its gradient is its reach."""
     net = UNet(features=(2, 2, 2), act=None, dropout=0, **options)
-    net.pooling = nn.AvgPool2d(options.get("pool", 2))
+    net.poolings = nn.ModuleList(nn.AvgPool2d(pool.kernel_size) for pool in net.poolings)
     for p in net.parameters():
         p.data.abs_()
     return net.double()
@@ -326,11 +328,11 @@ def test_max_unpool_puts_values_back_where_the_maxima_were(dims):
     window = (..., *[slice(2, 10)] * dims)
     whole = torch.where(skip >= F.interpolate(pool(skip, 2), scale_factor=2), skip, 0)
     pooled = pool(skip, 2)[(..., *[slice(1, 5)] * dims)]
-    torch.testing.assert_close(max_unpool(pooled, skip, 2), whole[window], rtol=0, atol=0)
+    torch.testing.assert_close(max_unpool(pooled, skip, [2] * dims), whole[window], rtol=0, atol=0)
 
 
 def test_max_unpool_of_a_tie_takes_the_first_as_pooling_does():
-    out = max_unpool(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 2, 2), 2)
+    out = max_unpool(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 2, 2), [2, 2])
     assert out.flatten().tolist() == [1, 0, 0, 0]
 
 
@@ -340,7 +342,7 @@ def test_max_unpool_is_deterministic(dims):
     try:
         skip = torch.randn(1, 2, *[4] * dims, requires_grad=True)
         x = torch.randn(1, 2, *[2] * dims, requires_grad=True)
-        max_unpool(x, skip, 2).sum().backward()
+        max_unpool(x, skip, [2] * dims).sum().backward()
     finally:
         torch.use_deterministic_algorithms(False)
     assert x.grad is not None

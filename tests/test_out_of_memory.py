@@ -20,7 +20,7 @@ from processes import finish, start, start_command
 from unet_med.data import SyntheticCells
 from unet_med.handlers import OutOfMemory
 from unet_med.inferers import OverlapTileInferer
-from unet_med.inferers.tile_size import half_side
+from unet_med.inferers.tile_size import half_sides
 from unet_med.inferers.tiling import tiling_of
 from unet_med.memory import is_out_of_memory
 from unet_med.networks import UNet
@@ -117,15 +117,31 @@ def test_half_side_is_the_largest_legal_one_with_half_the_pixels() -> None:
     network = UNet(features=(2, 4, 8))
     tiling = tiling_of(network, torch.empty(1, 1, 1, 1), margin=None, stride=None)
     for sides in ([300, 260], [300, 300], [100, 800]):
-        side = half_side(sides, tiling)
-        assert side is not None
+        found = half_sides(sides, tiling)
+        assert found is not None
+        side = found[0]
+        assert found == [side, side]
         assert network(torch.zeros(1, 1, side, side)).numel() > 0
         assert 2 * side**2 <= math.prod(sides) < 2 * (side + tiling.stride) ** 2
     smallest = tiling.smallest
-    assert half_side([smallest + tiling.stride] * 2, tiling) is None
-    assert half_side([2 * smallest, smallest], tiling) == smallest
-    volume = replace(tiling, spatial_dims=3)
-    assert half_side([252] * 3, volume) == 200  # 252 / 2 ** (1 / 3) = 200.01
+    assert half_sides([smallest + tiling.stride] * 2, tiling) is None
+    assert half_sides([2 * smallest, smallest], tiling) == [smallest] * 2
+    volume = replace(tiling, axes=tiling.axes[:1] * 3)
+    assert half_sides([252] * 3, volume) == [200] * 3  # 252 / 2 ** (1 / 3) = 200.01
+
+
+def test_half_sides_keep_the_proportions_of_a_tile_for_thick_slices() -> None:
+    pool, kernels = [(2, 2, 1), 2], [(3, 3, 1), 3, 3]
+    for padding in ("valid", "same"):
+        network = UNet(3, features=(2, 2, 2), pool=pool, kernel_size=kernels, padding=padding)
+        tiling = tiling_of(network, torch.empty(1, 1, 1, 1, 1), margin=None, stride=None)
+        sides = network.input_size_for((100, 60, 20))
+        found = half_sides(sides, tiling)
+        assert found is not None
+        assert network(torch.zeros(1, 1, *found)).numel() > 0
+        assert 2 * math.prod(found) <= math.prod(sides)
+        for side, half, step in zip(sides, found, tiling.stride, strict=True):
+            assert 0 <= side * 2 ** (-1 / 3) - half < step
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from unet_med.data.class_names import names_of
+from unet_med.geometry import per_axis
 
 NOT_STATED = "not stated"
 SCALES = (  # without and with `intensity`
@@ -47,7 +48,7 @@ def describe_network(metadata: dict[str, Any], train: Config, inference: Config)
     dims, inputs, outputs, tile = (parser.get_parsed_content(id) for id in ids)
     classes = _class_names(parser, train, outputs)
     tiles = list(tile) if isinstance(tile, Sequence) else [tile] * dims
-    sides = [_sides(network, side) for side in tiles]
+    sides = _sides(network, tiles)
     data_format = metadata["network_data_format"]
     data_format["inputs"]["image"] |= {
         "modality": _joined(train.get("modality") or NOT_STATED),
@@ -92,16 +93,19 @@ def _class_names(parser: Any, config: Config, outputs: int) -> list[str]:
     return names_of(config.get("class_values") or range(outputs), named)
 
 
-def _sides(network: Any, first: int) -> tuple[str, str]:
-    """Sides that go in and come out, as the metadata writes them, n from 1; `*` for any."""
+def _sides(network: Any, tile: Sequence[int]) -> list[tuple[str, str]]:
+    """Sides that go in and come out, an axis each, with n from 1; `*` for any."""
     if not hasattr(network, "output_size"):  # a foreign network, whose config does not say
-        return "*", "*"
+        return [("*", "*")] * len(tile)
+    first = tuple(tile)
     try:
         last = network.output_size(first)
     except ValueError:  # tiles that the network cannot take are refused when it trains
-        first = network.input_size_for(1)
+        first = network.input_size_for((1,) * len(tile))
         last = network.output_size(first)
-    return _series(network.stride, first), _series(network.stride, last)
+    strides = per_axis("stride", network.stride, len(tile))
+    each = zip(strides, first, last, strict=True)
+    return [(_series(step, inward), _series(step, outward)) for step, inward, outward in each]
 
 
 def _series(stride: int, first: int) -> str:

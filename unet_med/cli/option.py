@@ -58,6 +58,16 @@ class Command:
     options: tuple[Option, ...]
 
 
+class OneOrMore(argparse.Action):
+    """Of `nargs="+"`: one value by itself, several as a list."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """Keep what was given."""
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else values)
+
+
 def option(name: str, help: str, **facts: Any) -> Option:
     """An option; facts that are no fields of `Option` are `argparse`'s."""
     own = {key: facts.pop(key) for key in [*facts] if key in Option.__dataclass_fields__}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from unet_med.cli.option import Command, Option, option
+from unet_med.cli.option import Command, OneOrMore, Option, option
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
 MODALITIES = ("ct", "mr", "fluorescence", "brightfield", "phase", "electron")
@@ -174,7 +174,16 @@ PLAN = (
         choices=MODALITIES,
         nargs="+",
     ),
-    option("--tile-size", "side of a training tile, px", id="tile_size", resumed="same", type=int),
+    option(
+        "--tile-size",
+        "side of a training tile, px: one, or X Y [Z]",
+        id="tile_size",
+        resumed="same",
+        type=int,
+        nargs="+",
+        action=OneOrMore,
+        metavar="PX",
+    ),
     option(
         "--minutes",
         "training time (10, unless --epochs)",

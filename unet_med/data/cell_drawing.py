@@ -210,7 +210,9 @@ LIGHT: dict[str, Callable[[Generator, Scene], Floats]] = {
 }
 
 
-def expose(rng: Generator, light: Floats, scene: Scene, noise: float) -> Floats:
+def expose(
+    rng: Generator, light: Floats, scene: Scene, noise: float, axial_blur: float = 1.0
+) -> Floats:
     """Counts of a camera: uneven light, blur, photons and read-out.
 
     Args:
@@ -218,6 +220,7 @@ def expose(rng: Generator, light: Floats, scene: Scene, noise: float) -> Floats:
         light: `(*S)`, about 1 in bright places.
         scene: gives the pixel size for the blur.
         noise: 0 none, 1 as usual; the noise's standard deviation is proportional to it.
+        axial_blur: width of the blur along the last axis, in widths of that along the others.
 
     Returns:
         Whole counts 0..65535 as float32, `(*S)`: a uint16 file holds them exactly.
@@ -227,6 +230,7 @@ def expose(rng: Generator, light: Floats, scene: Scene, noise: float) -> Floats:
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in light.shape), indexing="ij", sparse=True)
     lamp = 1 + sum(s * a for s, a in zip(slope, axes, strict=True))
     blur_px = BLUR * scene.spacing.min() / scene.spacing
+    blur_px[-1] *= axial_blur
     photons = PHOTONS * np.clip(ndimage.gaussian_filter(light, blur_px) * lamp, 0, None)
     grain = rng.poisson(photons) - photons + rng.normal(0, READ_NOISE, light.shape)
     counts = OFFSET + GAIN * (photons + noise * grain)

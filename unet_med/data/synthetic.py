@@ -38,11 +38,13 @@ class SyntheticCells(Dataset[dict[str, MetaTensor]]):
         touching: share of the cells placed against another one, 0..1.
         noise: 0 none, 1 as usual, proportional.
         spacing: pixel size along each axis, micrometres; unequal for thick slices.
+        axial_blur: width of the microscope's blur along the last axis, the light's, of a volume,
+            in widths of that in the plane; about 3 in a real one.
         seed: of the whole data set.
 
     Raises:
         ValueError: an unknown kind, a size that is not 2-D or 3-D, no cells, or a
-            spacing that does not fit the size; the message gives the rule.
+            spacing or axial blur that does not fit the size; the message gives the rule.
 
     >>> cells = SyntheticCells(8, (96, 80), num_cells=6)
     >>> cells[0]["image"].shape, cells[0]["label"].dtype
@@ -59,6 +61,7 @@ class SyntheticCells(Dataset[dict[str, MetaTensor]]):
         touching: float = 0.85,
         noise: float = 1.0,
         spacing: Sequence[float] | None = None,
+        axial_blur: float = 1.0,
         seed: int = 0,
     ) -> None:
         if kind not in LIGHT:
@@ -71,6 +74,10 @@ class SyntheticCells(Dataset[dict[str, MetaTensor]]):
             raise ValueError(
                 f"spacing {tuple(spacing)} for {len(size)} axes; it is one positive number each"
             )
+        if axial_blur < 0 or (axial_blur != 1 and len(size) != 3):
+            raise ValueError(
+                f"axial_blur {axial_blur} for {len(size)} axes; it is 0 or more, of volumes"
+            )
         self.num_images = num_images
         self.size = tuple(size)
         self.num_cells = num_cells
@@ -78,6 +85,7 @@ class SyntheticCells(Dataset[dict[str, MetaTensor]]):
         self.touching = touching
         self.noise = noise
         self.spacing = (1.0,) * len(self.size) if spacing is None else tuple(spacing)
+        self.axial_blur = axial_blur
         self.seed = seed
 
     def __len__(self) -> int:
@@ -88,7 +96,7 @@ class SyntheticCells(Dataset[dict[str, MetaTensor]]):
         index = range(self.num_images)[index]  # negative ones too; IndexError beyond
         rng = np.random.default_rng((self.seed, index))
         scene = grow_cells(rng, self.size, self.spacing, self.num_cells, self.touching)
-        image = expose(rng, LIGHT[self.kind](rng, scene), scene, self.noise)
+        image = expose(rng, LIGHT[self.kind](rng, scene), scene, self.noise, self.axial_blur)
         return {"image": self._tensor(image), "label": self._tensor(scene.instances)}
 
     def _tensor(self, array: NDArray[np.generic]) -> MetaTensor:

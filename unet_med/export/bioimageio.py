@@ -19,6 +19,7 @@ from unet_med.export.graphs import Graph
 from unet_med.export.onnx import write_onnx
 from unet_med.export.trained import TrainedBundle, load_trained, refuse_statistics
 from unet_med.export.wrapper import MirrorPadded
+from unet_med.geometry import alike, per_axis
 
 LICENCE = "Apache-2.0"  # of the bundle
 PAPER_DOI = "10.1007/978-3-319-24574-4_28"
@@ -73,9 +74,17 @@ def export_bioimageio(
     return path
 
 
-def block_side(model: MirrorPadded) -> int:
-    """Smallest side of a block, px: its halo, and four strides that stay."""
-    return 2 * model.halo + 4 * model.stride
+def block_sides(model: MirrorPadded) -> list[int]:
+    """Smallest sides of a block, `([Z,] Y, X)`, px: its halo, and four strides that stay."""
+    halos, strides = by_axis(model)
+    return [2 * halo + 4 * stride for halo, stride in zip(halos, strides, strict=True)]
+
+
+def by_axis(model: MirrorPadded) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Halo and stride of each axis of an image, `([Z,] Y, X)`, px."""
+    dims = len(model.reversed) - 2
+    halo, stride = (per_axis("px", px, dims)[::-1] for px in (model.halo, model.stride))
+    return halo, stride
 
 
 def write_parts(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> None:
@@ -86,8 +95,9 @@ def write_parts(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> No
         trained: what is exported.
         model: its network as the package has it.
     """
-    side, dims = block_side(model), trained.tiling.spatial_dims
-    test = SyntheticCells(1, [side] * dims, seed=0)[0]["image"].numpy().astype(np.float32)
+    sides, (_, strides) = block_sides(model), by_axis(model)
+    dims = len(sides)
+    test = SyntheticCells(1, sides[::-1], seed=0)[0]["image"].numpy().astype(np.float32)
     axes = (0, *range(dims, 0, -1))
     image = np.repeat(test.transpose(axes), trained.in_channels, axis=0)[None]  # (1, C, [Z,] Y, X)
     standard = trained.standardize(torch.from_numpy(image[0]))[None]
@@ -98,20 +108,25 @@ def write_parts(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Java readers know nothing newer
         torch.jit.script(model).save(str(folder / "model.ts"))
-    smaller = (torch.randn_like(standard)[..., : side - k * model.stride] for k in (1, 2))
+    images = [standard, *(_narrower(standard, k * strides[-1]) for k in (1, 2))]
     write_onnx(
-        Graph(model, [(image,) for image in (standard, *smaller)], outputs=("probabilities",)),
+        Graph(model, [(image,) for image in images], outputs=("probabilities",)),
         folder / "model.onnx",
-        stride=model.stride,
-        smallest=model.stride,
+        stride=strides,
+        smallest=strides,
         card=card_of(trained, by_image=False)
         | {
             "image": "standardised (B, C, [Z,] Y, X)",
-            "sides": {"smallest": model.stride, "step": model.stride, "lost_per_side": 0},
+            "sides": {"smallest": strides, "step": strides, "lost_per_side": 0},
         },
     )
     _write_cover(folder / "cover.png", image[0, 0], output[0, 1])
     (folder / "README.md").write_text(_documentation(trained, model), encoding="utf-8")
+
+
+def _narrower(image: torch.Tensor, px: int) -> torch.Tensor:
+    """Noise of an image's shape, so many pixels less along its last axis."""
+    return torch.randn_like(image)[..., : image.shape[-1] - px]
 
 
 def _write_cover(path: Path, image: Array, probability: Array) -> None:
@@ -124,6 +139,8 @@ def _write_cover(path: Path, image: Array, probability: Array) -> None:
 
 
 def _documentation(trained: TrainedBundle, model: MirrorPadded) -> str:
+    halos, strides = by_axis(model)
+    step, around = (in_px(alike(px)) for px in (strides, halos))
     return f"""# {trained.metadata["name"]}
 
 {trained.metadata["description"]}
@@ -133,15 +150,27 @@ probability of each class, of the input's size. {trained.left_behind()}
 
 ## Blocks
 
-Sides are multiples of {model.stride} px. Blocks that overlap by the declared halo of {model.halo}
-px equal one pass over the whole image{_at_the_border(trained)}. A last block that is shifted back
-to end with the image does so only where it begins at a multiple of {model.stride} px.
+Sides are multiples of {step}. Blocks that overlap by the declared halo of {around}
+equal one pass over the whole image{_at_the_border(trained)}. A last block that is shifted back
+to end with the image does so only where it begins at a multiple of {step}.
 
 ## Validation
 
 Not validated beyond the images that it was trained on: compare its results with annotations of your
 own before use, for example with `unet-med evaluate RESULTS TRUTH`.
 """
+
+
+def in_px(sides: int | tuple[int, ...]) -> str:
+    """One side, or one an axis of a file, for a sentence.
+
+    >>> in_px(16), in_px((4, 16, 16))
+    ('16 px', '4 x 16 x 16 px (Z x Y x X)')
+    """
+    if isinstance(sides, int):
+        return f"{sides} px"
+    axes = "ZYX"[-len(sides) :]
+    return f"{' x '.join(map(str, sides))} px ({' x '.join(axes)})"
 
 
 def _at_the_border(trained: TrainedBundle) -> str:
@@ -197,13 +226,20 @@ def _tensors(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> tuple
     from bioimageio.spec.model import v0_5
 
     axes = [v0_5.AxisId(name) for name in "zyx"[-trained.tiling.spatial_dims :]]
-    size = v0_5.ParameterizedSize(min=block_side(model), step=model.stride)
+    halos, strides = by_axis(model)
+    sizes = [
+        v0_5.ParameterizedSize(min=side, step=step)
+        for side, step in zip(block_sides(model), strides, strict=True)
+    ]
     image = v0_5.InputTensorDescr(
         id=v0_5.TensorId("image"),
         axes=[
             v0_5.BatchAxis(),
             v0_5.ChannelAxis(channel_names=_names(trained, "inputs", "image")),
-            *(v0_5.SpaceInputAxis(id=axis, size=size) for axis in axes),
+            *(
+                v0_5.SpaceInputAxis(id=axis, size=size)
+                for axis, size in zip(axes, sizes, strict=True)
+            ),
         ],
         test_tensor=FileDescr(source=folder / "test_input.npy"),
         pad=v0_5.ReflectPadding(mode="reflect"),  # spelled out, or it is not written
@@ -218,9 +254,9 @@ def _tensors(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> tuple
                 v0_5.SpaceOutputAxisWithHalo(
                     id=axis,
                     size=v0_5.SizeReference(tensor_id=image.id, axis_id=axis),
-                    halo=model.halo,
+                    halo=halo,
                 )
-                for axis in axes
+                for axis, halo in zip(axes, halos, strict=True)
             ),
         ],
         test_tensor=FileDescr(source=folder / "test_output.npy"),

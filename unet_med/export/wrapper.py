@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unet_med.geometry import alike, up_to
 from unet_med.inferers.tiling import Tiling
 
 
@@ -28,14 +29,16 @@ class MirrorPadded(nn.Module):
         self.network = network
         self.stride = tiling.stride
         self.halo = halo(tiling)
-        behind = tiling.lost + (tiling.smallest - 2 * tiling.lost) % tiling.stride
-        self.border = [tiling.lost, behind] * tiling.spatial_dims  # px
+        border: list[int] = []
+        for axis in reversed(tiling.axes):  # torch pads from the last axis on
+            border += [axis.lost, axis.lost + (axis.smallest - 2 * axis.lost) % axis.stride]
+        self.border = border  # px
         self.reversed = [0, 1, *range(tiling.spatial_dims + 1, 1, -1)]
 
     def forward(self, image: Tensor) -> Tensor:
         """`(B, C, [Z,] Y, X)`, sides multiples of the stride, to `(B, K, [Z,] Y, X)`."""
         x = image.permute(self.reversed)  # (B, C, X, Y[, Z])
-        if self.border[1] > 0:
+        if max(self.border) > 0:
             x = F.pad(x, self.border, mode="reflect")
         y = torch.softmax(self.network(x), dim=1)  # (B, K, X', Y'[, Z'])
         y = y.permute(self.reversed)  # (B, K, [Z',] Y', X')
@@ -44,8 +47,10 @@ class MirrorPadded(nn.Module):
         return y
 
 
-def halo(tiling: Tiling) -> int:
+def halo(tiling: Tiling) -> int | tuple[int, ...]:
     """Pixels a side that a consumer must drop from a block: the margin, up to the stride.
+
+    An integer where all axes agree, else one an axis of the network, `(X, Y[, Z])`.
 
     >>> from unet_med.inferers.tiling import tiling_of
     >>> from unet_med.networks import UNet
@@ -54,4 +59,4 @@ def halo(tiling: Tiling) -> int:
     ...     halo(tiling_of(UNet(), torch.empty(1, 1, 1, 1), margin=None, stride=None))
     96
     """
-    return -(-tiling.margin // tiling.stride) * tiling.stride
+    return alike([up_to(axis.stride, axis.margin) for axis in tiling.axes])

@@ -14,7 +14,7 @@ from unet_med.data.dataset import EpochSampler
 from unet_med.engines.batch import last_loss, read_losses, read_now
 from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.exceptions import on_exception
-from unet_med.inferers.tile_size import half_side
+from unet_med.inferers.tile_size import half_sides
 from unet_med.inferers.tiling import tiling_of
 from unet_med.memory import free_memory, is_out_of_memory
 
@@ -115,10 +115,12 @@ def out_of_memory_advice(network: nn.Module, image: Tensor) -> str:
     count, shape = image.shape[0], list(image.shape[2:])
     others = "a smaller batch_size, fewer features, or another device"
     try:
-        side = half_side(shape, tiling_of(network, image, margin=None, stride=None))
-        fix = f"take tiles of {side} px (--tile-size {side}), {others}"
-        if side is None:
-            fix = f"the network takes no smaller tile; take {others}"
+        sides = half_sides(shape, tiling_of(network, image, margin=None, stride=None))
+        fix = f"the network takes no smaller tile; take {others}"
+        if sides is not None:
+            words = list(map(str, sides[:1] if len(set(sides)) == 1 else sides))
+            asked = f"--tile-size {' '.join(words)}"
+            fix = f"take tiles of {' x '.join(words)} px ({asked}), {others}"
     except ValueError:  # the network does not say which sides it takes
         fix = f"take smaller tiles, {others}"
     return (

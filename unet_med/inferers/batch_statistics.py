@@ -26,8 +26,11 @@ WINDOW = {2: 512, 3: 96}  # px by spatial dims: a whole image, mostly, and never
 
 def window_sides(shape: Sequence[int], tiling: Tiling) -> list[int]:
     """Input sides of the windows in which statistics are looked for, px."""
-    limit = tiling.whole_side(WINDOW[tiling.spatial_dims] - 2 * tiling.lost)
-    return [min(tiling.whole_side(length), limit) for length in shape]
+    window = WINDOW[tiling.spatial_dims]
+    return [
+        min(axis.whole_side(length), axis.whole_side(window - 2 * axis.lost))
+        for axis, length in zip(tiling.axes, shape, strict=True)
+    ]
 
 
 def batch_norms(network: Callable[..., Any]) -> list[BatchNorm]:

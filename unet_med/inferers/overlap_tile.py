@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
+from unet_med.geometry import PerAxis
 from unet_med.inferers.batch_statistics import KINDS as STATISTICS
 from unet_med.inferers.batch_statistics import (
     BatchNorm,
@@ -83,8 +84,9 @@ class OverlapTileInferer(SlidingWindowInferer):
             pixels within the free memory, and within about 700 x 700 px on a CPU in 2-D.
         sw_batch_size: tiles a pass of the network.
         roi_size: MONAI's name for `tile_size`, which it replaces when given.
-        margin: context per side that exactness needs, px; asked of the network when None.
-        stride: total down-sampling factor of the network; asked of the network when None.
+        margin: context per side that exactness needs, px, one or one an axis; asked of the
+            network when None.
+        stride: total down-sampling factor of the network, likewise.
         mode: what stands beyond the image: ``"reflect"``, a mirror that does not repeat the
             edge pixel, again and again where the border is wider than the image (the
             release); or ``"replicate"``, the edge pixel.
@@ -117,8 +119,8 @@ class OverlapTileInferer(SlidingWindowInferer):
         sw_batch_size: int = 1,
         *,
         roi_size: TileSize | None = None,
-        margin: int | None = None,
-        stride: int | None = None,
+        margin: PerAxis | None = None,
+        stride: PerAxis | None = None,
         mode: str = "reflect",
         tta: str | None = None,
         mirror_axes: Sequence[int] | None = None,
@@ -268,17 +270,19 @@ class OverlapTileInferer(SlidingWindowInferer):
 
     def _look(self, read: Read, shape: Sequence[int], net: Net) -> None:
         """Run the network over an image for its statistics alone, in windows of one size."""
-        least = 2 * net.tiling.stride  # at the bottom a single pixel a channel has no statistics
-        large = [max(length, least) for length in shape]
+        # At the bottom a single pixel a channel has no statistics.
+        least = [2 * axis.stride for axis in net.tiling.axes]
+        large = [max(pair) for pair in zip(shape, least, strict=True)]
         sides = window_sides(large, net.tiling)
-        border = enlarged(BORDERS[str(self.padding_mode)], least)
+        mirror = BORDERS[str(self.padding_mode)]
+        borders = [enlarged(mirror, side) for side in least]
 
         def look(tiling: Tiling) -> None:
             whole = tuple((0, length) for length in large)
             tiles = tiles_for(spans_of(large, whole, tiling), whole, sides, tiling, sides)
             hidden = no_bar(self.progress)
             for tile in tqdm(tiles, "statistics", unit="tile", disable=hidden, leave=None):
-                pixels = Pixels.load(read, shape, tile.read, border)
+                pixels = Pixels.load(read, shape, tile.read, borders)
                 stitcher = self._stitcher(pixels, net)
                 stitcher.run(pixels, View(), [(0, tile)], tiling.lost)
 
@@ -303,7 +307,7 @@ class OverlapTileInferer(SlidingWindowInferer):
             cut = tile is not None
             size: TileSize = self.roi_size if tile is None else tile
             if cut and isinstance(size, Sequence) and not isinstance(size, str):
-                size = list(view.shape(size))  # tiles turn with the image
+                size = _turned(size, view, net.tiling)
             fitting = partial(self._fitting, Pass(pixels, box, view, stitcher, size, cut, note))
             logits = assuming(net.tiling, size, fitting)
             if len(ways) == 1:
@@ -346,7 +350,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         if work.size != "auto":
             sides = requested_sides(lengths, tiling, work.size)
             if work.cut:
-                whole = [tiling.whole_side(length) for length in lengths]
+                whole = tiling.whole_sides(lengths)
                 sides = [min(pair) for pair in zip(sides, whole, strict=True)]
             return sides
         stitcher = work.stitcher
@@ -371,3 +375,9 @@ class OverlapTileInferer(SlidingWindowInferer):
             device=torch.device(net.device or here),
             progress=self.progress,
         )
+
+
+def _turned(size: Sequence[int | None], view: View, tiling: Tiling) -> list[int | None]:
+    """Sides of tiles that turn with the image, where the network's axes are alike."""
+    turned = view.shape(tiling.axes) == tiling.axes
+    return list(view.shape(size) if turned else size)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
-from monai.utils.misc import ensure_tuple
 from torch import Tensor
 
-from unet_med.geometry import Tile
+from unet_med.geometry import Tile, alike
 from unet_med.inferers.pixels import Box, Pixels
 from unet_med.inferers.region import tiles_of
 from unet_med.inferers.stitch import Stitcher, WrongSizeError
@@ -77,8 +76,9 @@ def assuming(tiling: Tiling, size: TileSize, run: Callable[[Tiling], T]) -> T:
             tried = error
     raise ValueError(
         f"{tried}; with a margin of {tiling.margin} px a valid network loses "
-        f"{2 * tiling.margin} px an axis, and a same-padding one keeps its size, in tiles of "
-        f"multiples of {tiling.stride} px: correct margin=, stride= or tile_size="
+        f"{alike([2 * axis.margin for axis in tiling.axes])} px an axis, and a same-padding one "
+        f"keeps its size, in tiles of multiples of {tiling.stride} px: correct margin=, stride= or "
+        f"tile_size="
     )
 
 
@@ -86,13 +86,23 @@ def _assumptions(tiling: Tiling, size: TileSize) -> list[Tiling]:
     """What a network's padding may be, likeliest first; one that says so leaves no choice."""
     if tiling.padding is not None:
         return [tiling]
-    given = [] if isinstance(size, str) else ensure_tuple(size)
-    sides = [side for side in given if side is not None and side > 0]
-    if not sides or min(sides) < 2 * tiling.margin + tiling.stride:
+    count = len(tiling.axes)
+    given = [size] * count if isinstance(size, int) else [] if isinstance(size, str) else list(size)
+    sides = [side for side in given if _asks(side)]
+    if not sides or len(given) != count:  # of a wrong number of sides the tiles complain
         return [tiling.assume("same")]
-    if any(side % tiling.stride for side in sides):
-        return [tiling.assume("valid", sides[0])]
-    return [tiling.assume("same"), tiling.assume("valid", sides[0])]
+    known = [side if _asks(side) else sides[0] for side in given]
+    pairs = list(zip(tiling.axes, known, strict=True))
+    if any(side < 2 * axis.margin + axis.stride for axis, side in pairs):
+        return [tiling.assume("same")]
+    if any(side % axis.stride for axis, side in pairs):
+        return [tiling.assume("valid", known)]
+    return [tiling.assume("same"), tiling.assume("valid", known)]
+
+
+def _asks(side: Any) -> TypeGuard[int]:
+    """Whether an entry of a tile size is a side, and not the whole axis."""
+    return isinstance(side, int) and side > 0
 
 
 def float_type(network: Any) -> torch.dtype | None:

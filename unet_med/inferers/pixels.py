@@ -35,7 +35,7 @@ class Pixels:
         values: ``(B, C, *sides)``.
         start: where they begin in the images, px.
         shape: sides of the whole images, px.
-        border: what stands beyond the images.
+        borders: what stands beyond the images, of each axis.
         first: where the box begins that they fill, px; it may reach beyond the images.
         places: which of the values stands at each place of the box, an axis.
     """
@@ -43,22 +43,25 @@ class Pixels:
     values: Tensor
     start: tuple[int, ...]
     shape: tuple[int, ...]
-    border: Border
+    borders: tuple[Border, ...]
     first: tuple[int, ...]
     places: tuple[Tensor, ...]
 
     @classmethod
-    def load(cls, read: Read, shape: Sequence[int], box: Box, border: Border) -> Pixels:
+    def load(
+        cls, read: Read, shape: Sequence[int], box: Box, border: Border | Sequence[Border]
+    ) -> Pixels:
         """Read what shows in a box that may reach beyond the images, once."""
+        borders = (border,) * len(shape) if callable(border) else tuple(border)
         inside, places = [], []
-        for (start, stop), length in zip(box, shape, strict=True):
-            shown = [border(i, length) for i in range(start, stop)]
+        for (start, stop), length, beyond in zip(box, shape, borders, strict=True):
+            shown = [beyond(i, length) for i in range(start, stop)]
             inside.append((min(shown), max(shown) + 1))
             places.append(torch.tensor(shown) - min(shown))
         values = read(tuple(inside))
         there = tuple(each.to(values.device) for each in places)  # once, not for every window
         starts = tuple(start for start, _ in inside)
-        return cls(values, starts, tuple(shape), border, tuple(start for start, _ in box), there)
+        return cls(values, starts, tuple(shape), borders, tuple(start for start, _ in box), there)
 
     def window(self, item: int, box: Box) -> Tensor:
         """A window of one image, ``(C, *sides)``; a view where it lies inside the image.

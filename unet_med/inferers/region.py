@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from unet_med.geometry import Tile, tile_grid
 from unet_med.inferers.pixels import Box
 from unet_med.inferers.test_time_augmentation import View
-from unet_med.inferers.tiling import Tiling
+from unet_med.inferers.tiling import AxisTiling, Tiling
 
 
 def spans_of(shape: Sequence[int], box: Box, tiling: Tiling) -> Box:
@@ -25,7 +25,7 @@ def spans_of(shape: Sequence[int], box: Box, tiling: Tiling) -> Box:
         box: inside the image, px.
         tiling: geometry of the network.
     """
-    return tuple(_span(n, *side, tiling) for n, side in zip(shape, box, strict=True))
+    return tuple(_span(*all) for all in zip(shape, box, tiling.axes, strict=True))
 
 
 def tiles_of(spans: Box, box: Box, sides: Sequence[int], tiling: Tiling) -> list[Tile]:
@@ -64,30 +64,31 @@ def needed_for(shape: Sequence[int], box: Box, tiling: Tiling, ways: Sequence[Vi
     for view in ways:
         seen = view.shape(shape)
         spans = spans_of(seen, view.find(box, shape), tiling)
-        boxes.append(view.find_back(tuple(_read(span, tiling) for span in spans), shape))
+        boxes.append(view.find_back(tuple(map(_read, spans, tiling.axes)), shape))
     return tuple(
         (min(a for a, _ in side), max(b for _, b in side)) for side in zip(*boxes, strict=True)
     )
 
 
-def _span(length: int, start: int, stop: int, tiling: Tiling) -> tuple[int, int]:
-    """The pixels of one axis that are stitched so that ``start:stop`` of them is exact."""
-    start -= start % tiling.stride
-    if tiling.padding != "same":
+def _span(length: int, side: tuple[int, int], axis: AxisTiling) -> tuple[int, int]:
+    """The pixels of one axis that are stitched so that those of a box's side are exact."""
+    start, stop = side
+    start -= start % axis.stride
+    if axis.padding != "same":
         return start, stop
-    first, last = max(0, start - tiling.margin), stop + tiling.margin
+    first, last = max(0, start - axis.margin), stop + axis.margin
     # At its far end one pass meets the zeros, which the grid of tiles rounds up to.
-    return first - first % tiling.stride, min(length, last + -last % tiling.stride)
+    return first - first % axis.stride, min(length, last + -last % axis.stride)
 
 
-def _read(span: tuple[int, int], tiling: Tiling) -> tuple[int, int]:
+def _read(span: tuple[int, int], axis: AxisTiling) -> tuple[int, int]:
     """What tiles of a span read: of any legal side they end at the same pixel."""
     start, stop = span
-    if tiling.padding == "same":
-        return start, stop + -stop % tiling.stride
-    if tiling.padding == "valid":
-        return start - tiling.lost, start - tiling.lost + tiling.whole_side(stop - start)
-    margin = tiling.margin + tiling.stride  # a foreign network may turn out to be either
+    if axis.padding == "same":
+        return start, stop + -stop % axis.stride
+    if axis.padding == "valid":
+        return start - axis.lost, start - axis.lost + axis.whole_side(stop - start)
+    margin = axis.margin + axis.stride  # a foreign network may turn out to be either
     return start - margin, stop + margin
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
-from unet_med.geometry import Tile
+from unet_med.geometry import PerAxis, Tile, per_axis
 from unet_med.inferers.pixels import Box, Pixels
 from unet_med.inferers.test_time_augmentation import View
 from unet_med.precision import autocast, rounding
@@ -45,7 +45,13 @@ class Stitcher:
     progress: bool
 
     def stitch(
-        self, pixels: Pixels, box: Box, view: View, tiles: Sequence[Tile], lost: int, note: str = ""
+        self,
+        pixels: Pixels,
+        box: Box,
+        view: View,
+        tiles: Sequence[Tile],
+        lost: PerAxis,
+        note: str = "",
     ) -> Tensor:
         """Logits of a box of the images in one tensor, each pixel written once.
 
@@ -54,7 +60,7 @@ class Stitcher:
             box: inside the images, px.
             view: how the network sees the images.
             tiles: in the images seen this way; together they write the box.
-            lost: px by which outputs are smaller than inputs, per side.
+            lost: px by which outputs are smaller than inputs, per side; one, or one an axis.
             note: text of the progress bar.
 
         Returns:
@@ -84,7 +90,7 @@ class Stitcher:
         return logits
 
     def run(
-        self, pixels: Pixels, view: View, batch: Sequence[tuple[int, Tile]], lost: int
+        self, pixels: Pixels, view: View, batch: Sequence[tuple[int, Tile]], lost: PerAxis
     ) -> Tensor:
         """The network's answer to some windows, `(b, K, *output)`, of the right size.
 
@@ -124,7 +130,7 @@ def _part(x: Tensor, window: Box, box: Box) -> Tensor:
     return x[index]
 
 
-def _checked(scores: Any, windows: Tensor, lost: int) -> Tensor:
+def _checked(scores: Any, windows: Tensor, lost: PerAxis) -> Tensor:
     """The network's answer, if it is one tensor of the right size."""
     if not isinstance(scores, Tensor):
         raise TypeError(
@@ -132,7 +138,8 @@ def _checked(scores: Any, windows: Tensor, lost: int) -> Tensor:
             f"returns the logits alone"
         )
     got, sides = tuple(scores.shape[2:]), tuple(windows.shape[2:])
-    if got != tuple(side - 2 * lost for side in sides):
+    less = per_axis("lost", lost, len(sides))
+    if got != tuple(side - 2 * px for side, px in zip(sides, less, strict=True)):
         raise WrongSizeError(f"the network turns a tile of {sides} px into {got} px")
     rounded = scores.dtype in (torch.bfloat16, torch.float16)
     return scores.to(windows.dtype) if rounded else scores  # of an autocast, ours or another

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from unet_med import geometry
-from unet_med.inferers.tiling import Tiling
+from unet_med.inferers.tiling import AxisTiling, Tiling
 from unet_med.memory import free_bytes
 
 TileSize = str | int | Sequence[int | None]
@@ -39,12 +39,12 @@ def requested_sides(shape: Sequence[int], tiling: Tiling, tile_size: TileSize) -
     if len(given) != len(shape):
         raise ValueError(f"tile_size {tile_size} has {len(given)} sides for {len(shape)} axes")
     sides = []
-    for length, side in zip(shape, given, strict=True):
+    for axis, length, side in zip(tiling.axes, shape, given, strict=True):
         if not isinstance(side, int) or side < 1:
-            sides.append(tiling.whole_side(length))
+            sides.append(axis.whole_side(length))
             continue
         try:
-            tiling.output_size(side)
+            axis.output_size(side)
         except ValueError as error:
             raise ValueError(f"tile_size {tile_size}: {error}") from None
         sides.append(side)
@@ -68,7 +68,7 @@ def automatic_sides(
     by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
     for done, axis in enumerate(by_length):  # what a short axis leaves goes to the longer ones
         share = int(budget ** (1 / (len(shape) - done)) + 1e-6)
-        sides[axis] = _cheapest_side(shape[axis], tiling, share)
+        sides[axis] = _cheapest_side(shape[axis], tiling.axes[axis], share)
         budget //= sides[axis]
     return sides
 
@@ -81,31 +81,43 @@ def smaller_sides(sides: Sequence[int], tiling: Tiling) -> list[int] | None:
         tiling: geometry of the network.
 
     Returns:
-        The sides with the longest one halved, or None where nothing smaller can be tiled.
+        The sides with the longest one that can be smaller halved, or None where nothing smaller
+        can be tiled.
     """
-    least = tiling.stepping_side()
-    longest = max(range(len(sides)), key=lambda axis: sides[axis])
-    if tiling.whole_image_layer or sides[longest] <= least:
+    least = tiling.stepping_sides()
+    larger = [k for k, side in enumerate(sides) if side > least[k]]
+    if tiling.whole_image_layer or not larger:
         return None
-    half = least + max(0, (sides[longest] // 2 - least) // tiling.stride * tiling.stride)
+    longest = max(larger, key=lambda axis: sides[axis])
+    step, first = tiling.axes[longest].stride, least[longest]
+    half = first + max(0, (sides[longest] // 2 - first) // step * step)
     return [half if axis == longest else side for axis, side in enumerate(sides)]
 
 
-def half_side(sides: Sequence[int], tiling: Tiling) -> int | None:
-    """Side of the largest legal cube with at most half the pixels of a tile, px.
+def half_sides(sides: Sequence[int], tiling: Tiling) -> list[int] | None:
+    """Largest legal sides of one shape, with at most half the pixels of a tile, px.
 
-    Training needs no context, so this may be smaller than any tile that can be stitched.
+    A cube where all axes of the network are alike, otherwise the tile's own proportions. Training
+    needs no context, so this may be smaller than any tile that can be stitched.
 
     Args:
         sides: of the tile.
         tiling: geometry of the network.
 
     Returns:
-        The side, or None where the network takes nothing so small.
+        The sides, or None where the network takes nothing so small.
     """
-    limit = int((math.prod(sides) / 2) ** (1 / len(sides)) + 1e-6)
-    steps = (limit - tiling.smallest) // tiling.stride
-    return tiling.smallest + steps * tiling.stride if steps >= 0 else None
+    half = (math.prod(sides) / 2) ** (1 / len(sides))
+    limits = [half] * len(sides)
+    if len({(axis.stride, axis.smallest) for axis in tiling.axes}) > 1:
+        limits = [side * 2 ** (-1 / len(sides)) for side in sides]
+    steps = [
+        (int(limit + 1e-6) - axis.smallest) // axis.stride
+        for limit, axis in zip(limits, tiling.axes, strict=True)
+    ]
+    if min(steps) < 0:
+        return None
+    return [axis.smallest + n * axis.stride for n, axis in zip(steps, tiling.axes, strict=True)]
 
 
 def affordable_pixels(
@@ -134,14 +146,14 @@ def affordable_pixels(
     return pixels, CPU_SIDE_2D**2 if on_cpu else pixels
 
 
-def _cheapest_side(length: int, tiling: Tiling, limit: int) -> int:
+def _cheapest_side(length: int, axis: AxisTiling, limit: int) -> int:
     """Cheapest side up to `limit`, or the smallest that can cover the axis."""
-    whole = tiling.whole_side(length)
-    least = min(whole, tiling.stepping_side())
+    whole = axis.whole_side(length)
+    least = min(whole, axis.stepping_side())
     return geometry.cheapest_tile(
         length,
-        range(least, max(least, min(limit, whole)) + 1, tiling.stride),
-        margin=tiling.margin,
-        stride=tiling.stride,
-        padding=tiling.padding or "same",
+        range(least, max(least, min(limit, whole)) + 1, axis.stride),
+        margin=axis.margin,
+        stride=axis.stride,
+        padding=axis.padding or "same",
     )

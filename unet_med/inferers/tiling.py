@@ -2,63 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import accumulate
+from math import ceil, prod
+from operator import mul
 from typing import Any
 
 from torch import Tensor, nn
 
 from unet_med import geometry
+from unet_med.geometry import PerAxis, alike
 
 
 @dataclass(frozen=True)
-class Tiling:
-    """Geometry of a network, all in px.
+class AxisTiling:
+    """Geometry of a network along one axis, all in px.
 
     Attributes:
-        spatial_dims: axes of an image.
         stride: shifts by multiples of it, and only those, move the result along.
         margin: context per side that exactness needs.
         padding: ``"valid"``, ``"same"``, or None for a network that does not say.
         smallest: smallest input side; the legal ones follow in steps of `stride`.
         output_size: output side for an input side; raises ValueError for an illegal one.
-        whole_image_layer: a layer that looks at the whole image, in words; empty if none.
-        channels: feature maps at full resolution.
     """
 
-    spatial_dims: int
     stride: int
     margin: int
     padding: str | None
     smallest: int
     output_size: Callable[[int], int]
-    whole_image_layer: str
-    channels: int
 
     @property
     def lost(self) -> int:
         """Pixels by which an output is smaller than its input, per side."""
         return self.margin if self.padding == "valid" else 0
 
+    def side_from(self, least: int) -> int:
+        """Smallest input side that is at least so many px."""
+        return self.smallest + max(0, geometry.up_to(self.stride, least - self.smallest))
+
     def whole_side(self, length: int) -> int:
         """Input side of the one pass over a whole axis of `length` px."""
-        missing = length + 2 * self.lost - self.smallest
-        return self.smallest + max(0, -(-missing // self.stride) * self.stride)
+        return self.side_from(length + 2 * self.lost)
 
     def stepping_side(self) -> int:
         """Smallest input side that keeps one stride between its margins."""
-        missing = self.stride + 2 * self.margin - self.smallest
-        return self.smallest + max(0, -(-missing // self.stride) * self.stride)
+        return self.side_from(self.stride + 2 * self.margin)
 
-    def assume(self, padding: str, side: int = 0) -> Tiling:
-        """These tiling for a foreign network that turns out to be `padding`.
-
-        Args:
-            padding: ``"valid"`` or ``"same"``.
-            side: an input side that the network takes, px; valid networks need it.
-        """
+    def assume(self, padding: str, side: int) -> AxisTiling:
+        """This axis of a foreign network that turns out to be `padding`; see `Tiling.assume`."""
         if padding == "same":
             rule = partial(geometry.same_size, stride=self.stride)
             return replace(self, padding=padding, smallest=self.stride, output_size=rule)
@@ -68,8 +62,80 @@ class Tiling:
         )
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """Geometry of a network, all in px.
+
+    Attributes:
+        axes: of an image, each with its own steps and context.
+        whole_image_layer: a layer that looks at the whole image, in words; empty if none.
+        channels: feature maps at full resolution, for estimates of memory.
+    """
+
+    axes: tuple[AxisTiling, ...]
+    whole_image_layer: str
+    channels: int
+
+    @property
+    def spatial_dims(self) -> int:
+        """Axes of an image."""
+        return len(self.axes)
+
+    @property
+    def padding(self) -> str | None:
+        """Of all axes."""
+        return self.axes[0].padding
+
+    @property
+    def stride(self) -> int | tuple[int, ...]:
+        """An integer where all axes agree, else one an axis."""
+        return alike([axis.stride for axis in self.axes])
+
+    @property
+    def margin(self) -> int | tuple[int, ...]:
+        """An integer where all axes agree, else one an axis."""
+        return alike([axis.margin for axis in self.axes])
+
+    @property
+    def lost(self) -> int | tuple[int, ...]:
+        """An integer where all axes agree, else one an axis."""
+        return alike([axis.lost for axis in self.axes])
+
+    @property
+    def smallest(self) -> int | tuple[int, ...]:
+        """An integer where all axes agree, else one an axis."""
+        return alike([axis.smallest for axis in self.axes])
+
+    def in_file_order(self) -> Tiling:
+        """The same for sides in the order `([Z,] Y, X)`."""
+        return replace(self, axes=self.axes[::-1])
+
+    def whole_sides(self, shape: Sequence[int]) -> list[int]:
+        """Input sides of the one pass over a whole image."""
+        return [axis.whole_side(n) for axis, n in zip(self.axes, shape, strict=True)]
+
+    def stepping_sides(self) -> list[int]:
+        """Smallest input sides that keep one stride between their margins."""
+        return [axis.stepping_side() for axis in self.axes]
+
+    def assume(self, padding: str, sides: Sequence[int] | None = None) -> Tiling:
+        """This tiling for a foreign network that turns out to be `padding`.
+
+        Args:
+            padding: ``"valid"`` or ``"same"``.
+            sides: input sides that the network takes, px; valid networks need them.
+        """
+        known = sides or [0] * len(self.axes)
+        axes = (axis.assume(padding, side) for axis, side in zip(self.axes, known, strict=True))
+        return replace(self, axes=tuple(axes))
+
+
 def tiling_of(
-    network: Callable[..., Any], image: Tensor, *, margin: int | None, stride: int | None
+    network: Callable[..., Any],
+    image: Tensor,
+    *,
+    margin: PerAxis | None,
+    stride: PerAxis | None,
 ) -> Tiling:
     """Asks a network for its geometry.
 
@@ -79,8 +145,8 @@ def tiling_of(
     Args:
         network: what maps ``(B, C, *S)`` to logits.
         image: an input ``(B, C, *S)``, for its number of axes if the network hides them.
-        margin: context per side, px; None to ask the network.
-        stride: total down-sampling factor; None to ask the network.
+        margin: context per side, px, one or one an axis; None to ask the network.
+        stride: total down-sampling factor, one or one an axis; None to ask the network.
 
     Raises:
         ValueError: margin or stride is neither given nor known.
@@ -96,23 +162,37 @@ def tiling_of(
         )
     weights = [p for p in _parameters(inner) if p.ndim > 2]
     seen = weights[0].ndim - 2 if weights else image.ndim - 2
+    dims = getattr(inner, "spatial_dims", seen)
+    margins = geometry.per_axis("margin", margin, dims)
+    strides = geometry.per_axis("stride", stride, dims)
+    axes = tuple(
+        AxisTiling(step, around, None, smallest=step, output_size=lambda n: n)
+        for step, around in zip(strides, margins, strict=True)
+    )
     tiling = Tiling(
-        spatial_dims=getattr(inner, "spatial_dims", seen),
-        stride=stride,
-        margin=margin,
-        padding=None,
-        smallest=stride,
-        output_size=lambda n: n,
+        axes,
         whole_image_layer=_whole_image_layer(inner),
-        channels=max(weights[0].shape[0], weights[-1].shape[1]) if weights else 1,
+        channels=_channels(weights, getattr(inner, "rules", ())),
     )
     padding = getattr(inner, "padding", None)
     if padding == "same":
         return tiling.assume("same")
     if padding == "valid":
-        output_size, smallest = _valid_rules(inner, stride, margin)
-        return replace(tiling, padding="valid", smallest=smallest, output_size=output_size)
+        return replace(tiling, axes=tuple(map(_valid, axes, _rules(inner, dims))))
     return tiling
+
+
+def _channels(weights: Sequence[Tensor], rules: Sequence[Any]) -> int:
+    """Feature maps at full resolution, and as many more as lower levels take that pool little.
+
+    Levels that double the features and pool by four, as in a plane, take twice the first together,
+    which estimates of memory allow for; poolings by two along one axis alone take more.
+    """
+    if not weights:
+        return 1
+    pools = zip(*(rule[0] for rule in rules), strict=True)
+    sizes = accumulate((2 / prod(factors) for factors in pools), mul, initial=1.0)
+    return ceil(max(weights[0].shape[0], weights[-1].shape[1]) * max(1.0, sum(sizes) / 2))
 
 
 def _unwrap(network: Callable[..., Any]) -> Any:
@@ -124,18 +204,25 @@ def _unwrap(network: Callable[..., Any]) -> Any:
     return network
 
 
-def _valid_rules(network: Any, stride: int, margin: int) -> tuple[Callable[[int], int], int]:
-    """Output side by input side, and the smallest input side, of a valid U-Net."""
+def _rules(network: Any, dims: int) -> list[Any]:
+    """What says output by input sides of each axis of a valid network."""
+    if hasattr(network, "rules"):  # of a UNet; TorchScript keeps them, but no methods
+        return [geometry.Axis(*rule) for rule in network.rules]
     if hasattr(network, "input_size_for"):
-        return network.output_size, network.input_size_for(1)
-    # TorchScript keeps a network's numbers but not its methods: find the arithmetic anew.
-    pool = round(stride ** (1 / network.depth)) if network.depth else 2
-    for convs, crop in product(range(1, 9), (0, pool // 2)):
-        rules: dict[str, int] = {"convs_per_level": convs, "pool": pool, "upsample_crop": crop}
-        if geometry.margin(network.depth, **rules) == margin:
-            size = partial(geometry.output_size, depth=network.depth, **rules)
-            return size, geometry.input_size_for(1, network.depth, **rules)
-    raise ValueError(f"no U-Net of depth {network.depth} has a margin of {margin} px")
+        return [network] * dims
+    raise ValueError(
+        "the network does not say which sides it takes: one in TorchScript that an earlier version "
+        "of unet-med wrote is to be exported anew"
+    )
+
+
+def _valid(axis: AxisTiling, rule: Any) -> AxisTiling:
+    return replace(
+        axis,
+        padding="valid",
+        smallest=rule.input_size_for(1),
+        output_size=rule.output_size,
+    )
 
 
 def _parameters(network: Any) -> Iterator[Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from unet_med import geometry
+from unet_med.geometry import Axis, PerAxis, PerLevel, alike, per_axis
 from unet_med.networks.blocks import (
     AttentionGate,
     ConvBlock,
@@ -34,7 +36,8 @@ class Expand(nn.Module):
         block: the level's convolutions.
         gate: attention on the skip, or `None`.
         skip: `"crop-concat"`, `"add"` or `"none"`.
-        unpool: factor of max-unpooling after `up`, or 0.
+        factor: of the pooling at this level, along each axis.
+        unpool: whether max-unpooling follows `up`.
     """
 
     def __init__(
@@ -45,17 +48,18 @@ class Expand(nn.Module):
         *,
         gate: nn.Module | None = None,
         skip: str = "crop-concat",
-        unpool: int = 0,
+        factor: Sequence[int] = (2, 2),
+        unpool: bool = False,
     ) -> None:
         super().__init__()
         self.up, self.up_act, self.block, self.gate = up, up_act, block, gate
-        self.skip, self.unpool = skip, unpool
+        self.skip, self.factor, self.unpool = skip, list(factor), unpool
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """`x` `(B, C, *S)` from below and `skip` of this level to `(B, C', *S')`."""
         x = self.up_act(self.up(x))  # (B, C', *(2 S)), figure 1: up-conv 2x2
-        if self.unpool > 0:
-            x = max_unpool(x, skip, self.unpool)
+        if self.unpool:
+            x = max_unpool(x, skip, self.factor)
         skip = centre_crop(skip, list(x.shape[2:]))  # figure 1: copy and crop
         if self.gate is not None:
             skip = self.gate(skip, x)
@@ -96,7 +100,11 @@ class UNet(nn.Module):
         skip: `"crop-concat"` (figure 1), `"add"` (LinkNet, Chaurasia & Culurciello 2017), or
             `"none"` (an encoder-decoder).
         convs_per_level: 3x3 convolutions per level; the paper has 2.
-        pool: side of the max-pooling windows and factor of the up-sampling; 2 in the paper.
+        pool: side of the max-pooling windows and factor of the up-sampling; 2 in the paper. One
+            for all, or one a pooling from top to bottom, which may be one an axis: `[(2, 2, 1), 2]`
+            leaves the thick slices of `(X, Y, Z)` alone at first (nnU-Net, Isensee et al. 2021).
+        kernel_size: width of the convolutions, odd; 3 in the paper. One for all, or one a level
+            from top to bottom, which may be one an axis, such as `[(3, 3, 1), 3, 3]`.
         up_act: activation after each up-sampling layer; none in the paper, ReLU in the release.
         up_channels: `"halve"`, the level's own channels (section 2); `"keep"`, those from below
             (Çiçek et al. 2016); `"keep-last"`, kept at the top level only (release).
@@ -115,8 +123,10 @@ class UNet(nn.Module):
 
     Attributes:
         depth: number of poolings.
-        stride: `pool**depth`; tiles keep to one result only at multiples of it.
-        margin: context in px per side that an exact output needs.
+        stride: product of the poolings, `pool**depth`; tiles keep to one result only at multiples
+            of it. An integer where all axes agree, else one an axis.
+        margin: context in px per side that an exact output needs; likewise.
+        rules: of each axis, what `unet_med.geometry.Axis` is made of; TorchScript keeps them.
         tileable: false where a normalisation looks at the whole image. Batch normalisation is
             tileable in evaluation, when its statistics are fixed.
 
@@ -126,6 +136,9 @@ class UNet(nn.Module):
     >>> net = UNet(features=(4, 8, 16))
     >>> net.depth, net.stride, net.margin, net.output_size(44)
     (2, 4, 20, 4)
+    >>> net = UNet(3, features=(4, 8, 16), pool=[(2, 2, 1), 2], kernel_size=[(3, 3, 1), 3, 3])
+    >>> net.stride, net.margin, net.output_size((44, 44, 18))
+    ((4, 4, 2), (20, 20, 8), (4, 4, 2))
     """
 
     def __init__(
@@ -143,7 +156,8 @@ class UNet(nn.Module):
         dropout_levels: Sequence[int] = (-1,),
         skip: str = "crop-concat",
         convs_per_level: int = 2,
-        pool: int = 2,
+        pool: PerLevel = 2,
+        kernel_size: PerLevel = 3,
         up_act: LayerSpec = None,
         up_channels: str = "halve",
         up_bias: bool = True,
@@ -197,17 +211,23 @@ class UNet(nn.Module):
             tuple(attention_levels),
         )
         self.depth = depth = len(features) - 1
-        self.stride = pool**depth
-        valid = padding == "valid"
-        clamped = pool // 2 if upsample == "bilinear" else 0  # px a side
-        crop = clamped if valid else 0
-        self._arithmetic = {
-            "convs_per_level": convs_per_level,
-            "pool": pool,
-            "upsample_crop": clamped,
-        }
-        context = geometry.margin if valid else geometry.halo
-        self.margin = context(depth, **self._arithmetic)  # px
+        self.kernel_size = kernel_size
+        self.axes = geometry.axes_of(
+            spatial_dims,
+            depth,
+            pool=pool,
+            kernel_size=kernel_size,
+            convs_per_level=convs_per_level,
+            bilinear=upsample == "bilinear",
+            padding=padding,
+        )
+        self.rules = tuple(astuple(axis) for axis in self.axes)
+        self.steps = [axis.stride for axis in self.axes]
+        self.stride = alike([axis.stride for axis in self.axes])
+        self.margin = alike([axis.margin for axis in self.axes])  # px
+        pools = _by_level(axis.pools for axis in self.axes)
+        kernels = _by_level(axis.kernels for axis in self.axes)
+        cuts = _by_level(axis.cuts for axis in self.axes)
         residual = _levels(residual_levels, depth + 1)
         attention = _levels(attention_levels, depth)
         dropped = _levels(dropout_levels, depth + 1) if dropout > 0 else set()
@@ -218,7 +238,8 @@ class UNet(nn.Module):
             return ConvBlock(
                 spatial_dims,
                 [before, first, *after[1:]] if convs_per_level > 1 else [before, *after],
-                padding=0 if valid else 1,
+                kernel=kernels[level],
+                padding=padding,
                 norm=norm,
                 act=act,
                 residual=level in residual,
@@ -235,7 +256,7 @@ class UNet(nn.Module):
             self.contracting.append(nn.Sequential(*layers))
             before = channels
         self.bottom = self.contracting.pop(-1)
-        self.pooling = Pool[Pool.MAX, spatial_dims](pool)
+        self.poolings = nn.ModuleList(Pool[Pool.MAX, spatial_dims](alike(side)) for side in pools)
 
         # expanding path: up-convolution, skip, convolutions (section 2)
         self.expanding = nn.ModuleList()
@@ -245,12 +266,21 @@ class UNet(nn.Module):
             joined = up + features[level] if skip == "crop-concat" else up
             gated = level in attention
             expand = Expand(
-                up_layer(upsample, spatial_dims, before, up, factor=pool, crop=crop, bias=up_bias),
+                up_layer(
+                    upsample,
+                    spatial_dims,
+                    before,
+                    up,
+                    factor=pools[level],
+                    crop=cuts[level],
+                    bias=up_bias,
+                ),
                 nn.Identity() if up_act is None else get_act_layer(up_act),
                 block(level, joined, features[level]),
                 gate=AttentionGate(spatial_dims, features[level], up) if gated else None,
                 skip=skip,
-                unpool=pool if upsample == "unpool" else 0,
+                factor=pools[level],
+                unpool=upsample == "unpool",
             )
             self.expanding.append(expand)
             before = features[level]
@@ -265,8 +295,8 @@ class UNet(nn.Module):
         integers, which sides are not where a network is traced or exported.
         """
         for image in args[:1]:
-            for side in dict.fromkeys(n for n in image.shape[2:] if type(n) is int):
-                self.output_size(side)
+            if all(type(side) is int for side in image.shape[2:]):
+                self.output_size(tuple(image.shape[2:]))
         return super().__call__(*args, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -274,7 +304,8 @@ class UNet(nn.Module):
 
         Args:
             x: `(B, in_channels, *S)`; in a valid net each side is one that `input_size_for`
-                gives, in a same-padding net a multiple of `stride`, or with `any_size` any.
+                gives, in a same-padding net a multiple of its axis's `stride`, or with `any_size`
+                any.
 
         Returns:
             `(B, out_channels, *output_size(S))`.
@@ -284,12 +315,12 @@ class UNet(nn.Module):
         """
         sides = x.shape[2:]
         if self.any_size:
-            x = mirrored_up(x, self.stride)
+            x = mirrored_up(x, self.steps)
         skips: list[Tensor] = []
-        for level in self.contracting:
+        for level, pooling in zip(self.contracting, self.poolings):  # noqa: B905 - TorchScript
             x = level(x)  # (B, C, *(S - 4))
             skips.append(x)
-            x = self.pooling(x)  # (B, C, *(S / 2))
+            x = pooling(x)  # (B, C, *(S / 2))
         x = self.bottom(x)  # (B, 1024, *(S - 4))
         for expand in self.expanding:
             x = expand(x, skips.pop())  # (B, C / 2, *(2 S - 4))
@@ -319,31 +350,47 @@ class UNet(nn.Module):
             )
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
-    def output_size(self, n: int) -> int:
-        """Side of the output for one input side, px (`geometry.output_size`).
+    def output_size(self, n: PerAxis) -> int | tuple[int, ...]:
+        """Side of the output for one input side, px (`geometry.Axis.output_size`).
+
+        Args:
+            n: one side for all axes, or one an axis, for which one an axis comes back.
 
         Raises:
             ValueError: `n` does not fit; the message has the nearest sides that do.
         """
-        if self.padding == "same":
-            if self.any_size and n > -n % self.stride:
-                return n
-            if n % self.stride or n < 1:
-                below = n // self.stride * self.stride
-                near = f"{below}, {below + self.stride}" if below > 0 else f"{self.stride}"
-                raise ValueError(
-                    f"input side {n} px is no multiple of the stride {self.stride} px; "
-                    f"nearest valid: {near}"
-                    + (", or any_size=True, which mirrors up to it" if not self.any_size else "")
-                )
-            return n
-        return geometry.output_size(n, self.depth, **self._arithmetic)
+        return self._sides(self._output_side, n)
 
-    def input_size_for(self, out: int) -> int:
-        """Smallest input side whose output is at least `out`, px (`geometry.input_size_for`)."""
-        if self.padding == "same":
-            return -(-out // self.stride) * self.stride
-        return geometry.input_size_for(out, self.depth, **self._arithmetic)
+    def input_size_for(self, out: PerAxis) -> int | tuple[int, ...]:
+        """Smallest input side whose output is at least `out`, px (`geometry.Axis.input_size_for`).
+
+        Args:
+            out: one side for all axes, or one an axis, for which one an axis comes back.
+        """
+        return self._sides(Axis.input_size_for, out)
+
+    def _output_side(self, axis: Axis, side: int) -> int:
+        if self.any_size and side > -side % axis.stride:
+            return side
+        try:
+            return axis.output_size(side)
+        except ValueError as error:
+            if self.any_size or self.padding == "valid":
+                raise
+            raise ValueError(f"{error}, or any_size=True, which mirrors up to it") from None
+
+    def _sides(self, rule: Callable[[Axis, int], int], given: PerAxis) -> int | tuple[int, ...]:
+        """What a rule makes of sides; an integer of an integer where all axes agree."""
+        each = per_axis("size", given, self.spatial_dims)
+        found = []
+        for number, (axis, side) in enumerate(zip(self.axes, each, strict=True)):
+            try:
+                found.append(rule(axis, side))
+            except ValueError as error:
+                if len(set(self.axes)) == 1:
+                    raise
+                raise ValueError(f"axis {number}: {error}") from None
+        return alike(found) if isinstance(given, int) else tuple(found)
 
     def _initialise(self, init: str) -> None:
         """Draws the weights (section 3) and zeroes the biases of all convolutions."""
@@ -355,6 +402,11 @@ class UNet(nn.Module):
                     nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+
+def _by_level(numbers: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
+    """One tuple of axes a level, from one tuple of levels an axis."""
+    return list(zip(*numbers, strict=True))
 
 
 def _levels(levels: Sequence[int], count: int) -> set[int]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import torch
 from monai.networks.blocks.convolutions import Convolution
-from monai.networks.blocks.upsample import SubpixelUpsample
 from monai.networks.layers.utils import get_act_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from unet_med.geometry import PerAxis, alike, per_axis
 
 LayerSpec = str | tuple[str, dict[str, Any]] | None
 """A layer as MONAI names it: `"relu"`, `("group", {"num_groups": 8})`, or `None`."""
@@ -29,15 +31,15 @@ def centre_crop(x: Tensor, size: list[int]) -> Tensor:
     return x  # (B, C, *size)
 
 
-def mirrored_up(x: Tensor, stride: int) -> Tensor:
-    """`x` with its far ends mirrored until each side is a multiple of the stride, px."""
+def mirrored_up(x: Tensor, strides: list[int]) -> Tensor:
+    """`x` with its far ends mirrored until each side is a multiple of its axis's stride, px."""
     border: list[int] = []
     for axis in range(x.dim() - 1, 1, -1):  # F.pad counts from the last one
-        border += [0, -x.shape[axis] % stride]
+        border += [0, -x.shape[axis] % strides[axis - 2]]
     return F.pad(x, border, mode="reflect")  # (B, C, *S')
 
 
-def max_unpool(x: Tensor, skip: Tensor, factor: int) -> Tensor:
+def max_unpool(x: Tensor, skip: Tensor, factor: list[int]) -> Tensor:
     """Put each value where the maximum of its pooling window was; zeros elsewhere.
 
     The windows are those of the pooling that made the level below, so a crop by whole windows
@@ -46,12 +48,13 @@ def max_unpool(x: Tensor, skip: Tensor, factor: int) -> Tensor:
     Args:
         x: low-resolution map `(B, C, *S)`.
         skip: the map that had been pooled, `(B, C, *T)` with `T >= factor * S`.
-        factor: side of a pooling window, px.
+        factor: sides of a pooling window, px.
 
     Returns:
         `(B, C, *(factor * S))`.
     """
-    skip = centre_crop(skip, [factor * side for side in x.shape[2:]]).detach()
+    sides = list(x.shape[2:])
+    skip = centre_crop(skip, [factor[k] * side for k, side in enumerate(sides)]).detach()
     if skip.dim() == 4:
         _, winners = F.max_pool2d(skip, factor, return_indices=True)
     else:
@@ -74,7 +77,8 @@ class ConvBlock(nn.Module):
     Args:
         spatial_dims: 2 or 3.
         channels: input channels, then the channels after each convolution.
-        padding: 0 for the paper's unpadded convolutions (section 2), 1 for *same*.
+        kernel: width of the convolutions along each axis, odd; None: 3, as in the paper.
+        padding: `"valid"`, the paper's unpadded convolutions (section 2), or `"same"`.
         norm: normalisation as MONAI names it, or `None`.
         act: activation as MONAI names it, or `None`.
         residual: add the block's input, centre-cropped and with a 1x1 convolution where the
@@ -86,13 +90,16 @@ class ConvBlock(nn.Module):
         spatial_dims: int,
         channels: Sequence[int],
         *,
-        padding: int = 0,
+        kernel: Sequence[int] | None = None,
+        padding: str = "valid",
         norm: LayerSpec = None,
         act: LayerSpec = "relu",
         residual: bool = False,
     ) -> None:
         super().__init__()
         last = len(channels) - 2
+        sides = (3,) * spatial_dims if kernel is None else tuple(kernel)
+        around = [side // 2 if padding == "same" else 0 for side in sides]
         self.convs = nn.Sequential()
         for i, (before, after) in enumerate(pairwise(channels)):
             self.convs.append(
@@ -100,8 +107,8 @@ class ConvBlock(nn.Module):
                     spatial_dims,
                     before,
                     after,
-                    kernel_size=3,
-                    padding=padding,
+                    kernel_size=sides,
+                    padding=around,
                     norm=norm,
                     act=None if residual and i == last else act,
                 )
@@ -132,24 +139,65 @@ class BilinearUp(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: channels in.
         out_channels: channels out.
-        factor: enlargement.
-        crop: px dropped per side afterwards. In a valid net `factor // 2`: the pixels whose
-            interpolation was clamped at the border would otherwise reach the output.
+        factor: enlargement along each axis.
+        crop: px dropped per side afterwards, along each axis. In a valid net `factor // 2`: the
+            pixels whose interpolation was clamped at the border would otherwise reach the output.
     """
 
     def __init__(
-        self, spatial_dims: int, in_channels: int, out_channels: int, *, factor: int, crop: int
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        factor: Sequence[int],
+        crop: Sequence[int],
     ) -> None:
         super().__init__()
         self.conv = pointwise(spatial_dims, in_channels, out_channels)
         mode = "bilinear" if spatial_dims == 2 else "trilinear"
-        self.up = nn.Upsample(scale_factor=float(factor), mode=mode, align_corners=False)
-        self.crop = crop
+        scale = alike([float(side) for side in factor])
+        self.up = nn.Upsample(scale_factor=scale, mode=mode, align_corners=False)
+        self.crop = list(crop)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, *S)` to `(B, C', *(factor * S - 2 * crop))`."""
         x = self.up(self.conv(x))  # (B, C', *(factor * S))
-        return centre_crop(x, [side - 2 * self.crop for side in x.shape[2:]])
+        sides = list(x.shape[2:])
+        return centre_crop(x, [side - 2 * self.crop[k] for k, side in enumerate(sides)])
+
+
+class PixelShuffleUp(nn.Module):
+    """1x1 convolution, then its channels side by side as pixels (Shi et al. 2016).
+
+    MONAI's `SubpixelUpsample` for factors that differ by axis, without its pad-pool, which looks
+    beyond the tile's border.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels in.
+        out_channels: channels out.
+        factor: enlargement along each axis.
+    """
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, out_channels: int, *, factor: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.conv_block = pointwise(spatial_dims, in_channels, out_channels * prod(factor))
+        self.out_channels, self.factor = out_channels, list(factor)
+        order = [0, 1]  # (B, C', f1, .., fd, S1, .., Sd) to (B, C', S1, f1, .., Sd, fd)
+        for axis in range(spatial_dims):
+            order += [2 + spatial_dims + axis, 2 + axis]
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S)` to `(B, C', *(factor * S))`."""
+        x = self.conv_block(x)  # (B, C' * prod(factor), *S)
+        sides, first = list(x.shape[2:]), [x.shape[0], self.out_channels]
+        large = [self.factor[k] * side for k, side in enumerate(sides)]
+        x = x.reshape(first + self.factor + sides)
+        return x.permute(self.order).reshape(first + large)
 
 
 def up_layer(
@@ -158,8 +206,8 @@ def up_layer(
     in_channels: int,
     out_channels: int,
     *,
-    factor: int,
-    crop: int = 0,
+    factor: PerAxis,
+    crop: PerAxis = 0,
     bias: bool = True,
 ) -> nn.Module:
     """The layer that changes resolution and channels on the way up.
@@ -170,17 +218,19 @@ def up_layer(
         spatial_dims: 2 or 3.
         in_channels: channels in.
         out_channels: channels out.
-        factor: enlargement, the pooling factor.
-        crop: px per side that a bilinear layer drops.
+        factor: enlargement, the pooling factor; one, or one an axis.
+        crop: px per side that a bilinear layer drops; one, or one an axis.
         bias: whether the up-convolution has a bias.
     """
+    factors = per_axis("factor", factor, spatial_dims)
+    crops = per_axis("crop", crop, spatial_dims)
     if mode == "deconv":
         return Convolution(
             spatial_dims,
             in_channels,
             out_channels,
-            strides=factor,
-            kernel_size=factor,
+            strides=factors,
+            kernel_size=factors,
             padding=0,
             output_padding=0,
             is_transposed=True,
@@ -188,17 +238,10 @@ def up_layer(
             bias=bias,
         )
     if mode == "bilinear":
-        return BilinearUp(spatial_dims, in_channels, out_channels, factor=factor, crop=crop)
+        return BilinearUp(spatial_dims, in_channels, out_channels, factor=factors, crop=crops)
     if mode == "unpool":
         return pointwise(spatial_dims, in_channels, out_channels)
-    return SubpixelUpsample(
-        spatial_dims,
-        in_channels,
-        out_channels,
-        factor,
-        conv_block=pointwise(spatial_dims, in_channels, out_channels * factor**spatial_dims),
-        apply_pad_pool=False,  # the pooling looks beyond the tile's border
-    )
+    return PixelShuffleUp(spatial_dims, in_channels, out_channels, factor=factors)
 
 
 class AttentionGate(nn.Module):

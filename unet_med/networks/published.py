@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from unet_med.geometry import PerLevel
 from unet_med.networks.architecture import UNet
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -58,6 +59,8 @@ def unet(
     in_channels: int | None = None,
     out_channels: int | None = None,
     features: Sequence[int] | None = None,
+    pool: PerLevel | None = None,
+    kernel_size: PerLevel | None = None,
     **overrides: Any,
 ) -> UNet:
     """A `UNet` with published settings.
@@ -68,6 +71,8 @@ def unet(
         in_channels: channels of the image; `None` for the preset's.
         out_channels: number of classes; `None` for the preset's.
         features: channels of each level; `None` for the preset's.
+        pool: factors of the poolings; `None` for the preset's.
+        kernel_size: widths of the convolutions; `None` for the preset's.
         **overrides: any other argument of `UNet`, in place of the preset's.
 
     Raises:
@@ -83,6 +88,8 @@ def unet(
         "in_channels": in_channels,
         "out_channels": out_channels,
         "features": features,
+        "pool": pool,
+        "kernel_size": kernel_size,
     }
     given = {name: value for name, value in common.items() if value is not None}
     return UNet(**{**PRESETS[preset], **given, **overrides})

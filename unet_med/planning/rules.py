@@ -21,6 +21,7 @@ from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import tile_size
 from unet_med.planning.source import Source
 from unet_med.planning.splits import decide_split
+from unet_med.planning.thick_slices import decide_levels, decide_rotation, decide_spacing
 from unet_med.planning.training_facts import decide_trained_on
 from unet_med.planning.working_size import decide_pixel_size
 
@@ -80,6 +81,7 @@ def make_plan(
     decided |= {"orientation": orientation, "mirror_axes": mirroring, **kept}
     rest = {id: why for id, why in decided.items() if id in asked or id not in said}
     rest |= {id: Decision(v, ASKED) for id, v in asked.items() if id not in decided}
+    rest |= _thick_slices(seen, {id: why.value for id, why in decided.items()}, said, asked)
     dims = decided["spatial_dims"].value
     recipes = _recipes(decided["preset"].value, dims)
     ids = bundle.combine(
@@ -88,6 +90,9 @@ def make_plan(
         _entries(rest),
         {"overrides": {"value": [p.name for p in files], "reason": "files that were merged in"}},
     )
+    turned = {id: entry["value"] for id, entry in ids.items()}
+    rotation = decide_rotation(turned["spacing"], turned) if "spacing" in turned else {}
+    ids |= _entries({id: why for id, why in rotation.items() if id not in {*said, *asked}})
     if "tile_size" not in {*said, *asked}:
         ids |= _entries({"tile_size": tile_size(seen, {i: e["value"] for i, e in ids.items()})})
     values = {id: entry["value"] for id, entry in ids.items()}
@@ -153,6 +158,21 @@ def _decide(
         **_budget(steering.get("minutes"), steering.get("epochs"), asked.get("folds")),
         **{f"reader::{name}": Decision(value, ASKED) for name, value in found.reader.items()},
     }
+
+
+def _thick_slices(
+    found: Fingerprint,
+    decided: Mapping[str, Any],
+    said: Mapping[str, Any],
+    asked: Mapping[str, Any],
+) -> Decisions:
+    """`spacing`, `pool` and `kernel_size`, where neither the user nor a file says them."""
+    held = {**said, **asked}
+    spacing = decide_spacing(found, decided)
+    levels = decide_levels(found, decided, held.get("spacing", spacing.value))
+    if "network_def" in held or "pool" in held or "kernel_size" in held:
+        levels = {}  # another network, or another's choice of levels
+    return {id: why for id, why in {"spacing": spacing, **levels}.items() if id not in held}
 
 
 def _orientation(found: Fingerprint, said: Mapping[str, Any]) -> Decision:

@@ -9,6 +9,7 @@ import numpy as np
 
 from unet_med import bundle
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.geometry import per_axis, up_to
 from unet_med.planning.fingerprints import FileFacts, Fingerprint
 from unet_med.planning.plan import Decision
 
@@ -42,10 +43,34 @@ def tile_size(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
         shape = (max(shape),) * 2
     sides = [min(side, limit) for side in shape]
     covers = "covers the largest image" if max(shape) <= limit else f"{limit} px out, a step's load"
+    if dims == 3 and ids.get("spacing") is not None:
+        sides = in_proportion(shape, ids["spacing"], limit)
+        if sides != list(shape):
+            covers = f"as long along all axes as the images allow, {limit}^3 px, a step's load"
     if hasattr(network, "input_size_for"):
-        return Decision([network.input_size_for(side) for side in sides], covers)
+        return Decision(list(network.input_size_for(sides)), covers)
     stride = parser.get_parsed_content("stride") or 1  # a foreign network's config says it
-    return Decision([-(-side // stride) * stride for side in sides], covers)
+    steps = per_axis("stride", stride, len(sides))
+    return Decision([up_to(*pair) for pair in zip(steps, sides, strict=True)], covers)
+
+
+def in_proportion(shape: Sequence[int], spacing: Sequence[float], limit: int) -> list[int]:
+    """Sides of equal length, cut to an image, of as many voxels as a cube of `limit` px a side.
+
+    What a short axis leaves goes to the others.
+
+    >>> in_proportion((512, 512, 100), (1, 1, 5), 64), in_proportion((512, 512, 8), (1, 1, 5), 64)
+    ([109, 109, 21], [181, 181, 8])
+    """
+    sides, left = list(shape), float(limit ** len(shape))
+    lengths = np.multiply(shape, spacing)
+    open = sorted(range(len(shape)), key=lambda axis: lengths[axis])
+    while open:
+        length = (left * np.prod([spacing[axis] for axis in open])) ** (1 / len(open))
+        axis = open.pop(0)
+        sides[axis] = max(1, min(shape[axis], int(length / spacing[axis] + 1e-6)))
+        left /= sides[axis]
+    return sides
 
 
 def zoom(image: FileFacts, ids: Mapping[str, Any], axes: int) -> np.ndarray[Any, Any]:

@@ -36,6 +36,9 @@ def describe(plan: Plan) -> str:
         "mirrored": f"along axes {value['mirror_axes']}: {plan.ids['mirror_axes'].reason}",
         "start": f"weights of {plan.source.get('name')}; {plan.source.get('replay', '')}",
         "network": f"preset {value['preset']}, features {features}",
+        "pooled": f"by {_levels(value.get('pool'))}: {plan.ids['pool'].reason}"
+        if value.get("pool") is not None
+        else "",
         "config": "with " + ", ".join(name.rpartition(".")[0] for name in value["overrides"]),
         "tile": f"{value['tile_size']} px",
         "budget": f"{value['minutes']:g} minutes" + " and as many for the folds" * bool(plan.folds)
@@ -44,6 +47,7 @@ def describe(plan: Plan) -> str:
     }
     unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
     unsaid |= {"mirrored": value["mirror_axes"] is None, "start": not plan.source}
+    unsaid["pooled"] = value.get("pool") is None
     lines = {name: text for name, text in lines.items() if not unsaid.get(name)}
     if plan.data.found_by:
         lines = {"found": "; ".join(plan.data.found_by), **lines}
@@ -117,6 +121,17 @@ def _pixels(plan: Plan) -> str:
         others = f" and {len(silent) - 1} other(s)" if silent[1:] else ""
         text += f"; unknown of {silent[0]}{others}: give it with --pixel-size"
     return text
+
+
+def _levels(value: Any) -> str:
+    """Factors of poolings for a sentence.
+
+    >>> _levels([[2, 2, 1], 2])
+    '2 x 2 x 1, 2'
+    """
+    each = value if isinstance(value, list) else [value]
+    rows = (level if isinstance(level, list) else [level] for level in each)
+    return ", ".join(" x ".join(map(str, row)) for row in rows)
 
 
 def _short(value: Any) -> str:

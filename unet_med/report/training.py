@@ -57,6 +57,8 @@ def _facts(bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]) ->
     facts = {
         "preset": settings.get("preset"),
         "features": _listed(settings.get("features") or "the preset's"),
+        "poolings": _levels(settings.get("pool")),
+        "kernels": _levels(settings.get("kernel_size")),
         "dimensions": settings.get("spatial_dims"),
         "labels are": settings.get("label_kind"),
         "tile, px": _listed(settings.get("tile_size")),
@@ -116,6 +118,13 @@ def _curves(history: Sequence[Row]) -> list[dict[str, Any]]:
 def listed_versions(versions: Mapping[str, str]) -> str:
     """`torch 2.13.0, monai 1.6.1`."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _levels(value: Any) -> str:
+    """One number a level, or one an axis: `2 x 2 x 1, 2`."""
+    each = value if isinstance(value, list) else [] if value is None else [value]
+    rows = (level if isinstance(level, list) else [level] for level in each)
+    return ", ".join(" x ".join(map(str, row)) for row in rows)
 
 
 def _listed(value: Any) -> str:

@@ -46,6 +46,8 @@ class RandElasticDeform(RandomizableTransform):
         prob: of a deformation; otherwise the image stays unchanged.
         padding_mode: ``"reflection"``, mirrored without repeating the edge pixel, or
             ``"border"``.
+        spacing: size of a pixel, one number or one an axis, in whose unit `sigma` then is;
+            None: 1.
     """
 
     backend = [TransformBackends.TORCH]  # noqa: RUF012 - MONAI's own convention
@@ -59,9 +61,11 @@ class RandElasticDeform(RandomizableTransform):
         mode: Mode = "bilinear",
         prob: float = 1.0,
         padding_mode: PaddingMode = "reflection",
+        spacing: float | Sequence[float] | None = None,
     ) -> None:
         super().__init__(prob)
         self.sigma = sigma
+        self.spacing = spacing
         self.grid = grid
         self.kernel: Kernel = kernel
         self.mode: Mode = mode
@@ -72,9 +76,14 @@ class RandElasticDeform(RandomizableTransform):
         """Draw whether and how an image `(C, *S)` is deformed; only its number of axes is read."""
         super().randomize(None)
         if self._do_transform:
-            self._nodes = draw_nodes(
-                data.ndim - 1, self.grid, sigma=self.sigma, kernel=self.kernel, rng=self.R
-            )
+            dims = data.ndim - 1
+            sigma = self.sigma if self.spacing is None else self._sigma_px(dims, self.spacing)
+            self._nodes = draw_nodes(dims, self.grid, sigma=sigma, kernel=self.kernel, rng=self.R)
+
+    def _sigma_px(self, dims: int, spacing: float | Sequence[float]) -> list[float]:
+        """`sigma` along each axis, px, from the unit of the spacing."""
+        pairs = zip(*(ensure_tuple_rep(x, dims) for x in (self.sigma, spacing)), strict=True)
+        return [float(sigma) / float(size) for sigma, size in pairs]
 
     def displacement(self, img: torch.Tensor) -> torch.Tensor | None:
         """The last draw's field for an image `(C, *S)`, px `(d, *S)`; None: no deformation."""
@@ -124,6 +133,7 @@ class RandElasticDeformd(SharedRandomTransform):
         mode: one, or one a key: ``"bilinear"``, ``"nearest"`` for labels, ``"bicubic"``.
         prob: of a deformation.
         padding_mode: ``"reflection"`` or ``"border"``.
+        spacing: as in `RandElasticDeform`.
         allow_missing_keys: no error when a key is absent.
     """
 
@@ -140,9 +150,12 @@ class RandElasticDeformd(SharedRandomTransform):
         mode: Mode | Sequence[Mode] = "bilinear",
         prob: float = 1.0,
         padding_mode: PaddingMode = "reflection",
+        spacing: float | Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        drawn = RandElasticDeform(sigma, grid, kernel=kernel, prob=prob, padding_mode=padding_mode)
+        drawn = RandElasticDeform(
+            sigma, grid, kernel=kernel, prob=prob, padding_mode=padding_mode, spacing=spacing
+        )
         super().__init__(keys, drawn, allow_missing_keys)
         self.modes: tuple[Mode, ...] = ensure_tuple_rep(mode, len(self.keys))
 

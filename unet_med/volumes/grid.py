@@ -28,14 +28,15 @@ def choose_layout(volume: Volume, block: Sequence[int] | None = None) -> Layout:
         block: sides, px, `([Z,] Y, X)`; None: 2048 px in 2-D and 256 px in 3-D.
 
     Raises:
-        ValueError: a side is no multiple of the stride; the message has the nearest.
+        ValueError: a side is no multiple of its axis's stride; the message has the nearest.
     """
     image, dims = volume.source, volume.tiling.spatial_dims
-    stride = volume.tiling.stride if volume.same_grid else 1
+    steps = [axis.stride if volume.same_grid else 1 for axis in volume.tiling.axes]
     # The network's planes may lie along any axis of the file.
-    within = [True] * dims + [False] * (len(image.shape) - dims)  # (X, Y[, Z])
+    outside = len(image.shape) - dims
+    within = [True] * dims + [False] * outside  # (X, Y[, Z])
     halved = tuple(volume.to_own_axes(within)[::-1])
-    strides = [stride if half else 1 for half in halved]
+    strides = volume.to_own_axes(steps + [1] * outside)[::-1]
     if block is None:
         wanted = [_SIDE[dims] if half else _PLANES for half in halved]
         block = [_up_to(step, side) for side, step in zip(wanted, strides, strict=True)]
@@ -81,7 +82,7 @@ def choose_tile(
     Raises:
         ValueError: a side does not fit the network, with the nearest that do.
     """
-    tiling, segmenter = volume.tiling, volume.segmenter
+    tiling, segmenter = volume.tiling.in_file_order(), volume.segmenter
     lengths = block_needs(layout, volume)
     size = segmenter.inferer.roi_size if tile is None else tile
     if tile is None and isinstance(size, (list, tuple)):
@@ -100,9 +101,10 @@ def choose_tile(
 
 def block_needs(layout: Layout, volume: Volume) -> list[int]:
     """Sides of what is stitched for a block, px: a same-padded network needs its halo too."""
-    tiling = volume.tiling
-    sides = volume.working_sides(layout.block[::-1])[::-1][-tiling.spatial_dims :]
-    return [side + 2 * (tiling.margin - tiling.lost) for side in sides]
+    axes = volume.tiling.in_file_order().axes
+    sides = volume.working_sides(layout.block[::-1])[::-1][-len(axes) :]
+    around = [2 * (axis.margin - axis.lost) for axis in axes]
+    return [side + px for side, px in zip(sides, around, strict=True)]
 
 
 def _sharing(device: torch.device, threads: int, workers: int) -> int:

@@ -163,7 +163,6 @@ def _compare(worker: Worker, block: Block, tile: Sequence[int]) -> tuple[float, 
 
 def _other_tile(worker: Worker) -> tuple[int, ...]:
     """Tiles of about half the size; of the whole block where they are the smallest already."""
-    tiling, job = worker.volume.tiling, worker.job
-    lengths = block_needs(job.layout, worker.volume)
-    whole = [tiling.whole_side(length) for length in lengths]
+    tiling, job = worker.volume.tiling.in_file_order(), worker.job
+    whole = tiling.whole_sides(block_needs(job.layout, worker.volume))
     return tuple(smaller_sides(job.tile, tiling) or whole)

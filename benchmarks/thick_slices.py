@@ -1,0 +1,270 @@
+"""Thick slices: the planned network, an isotropic one, and nnU-Net's plan, for the same minutes.
+
+    python -m benchmarks.thick_slices                          # 5:1 and 1:1, 5 minutes, three seeds
+    python -m benchmarks.thick_slices --sets 5:1 --arms planned --seeds 0
+    python -m benchmarks.thick_slices --table                  # what is done, means over the seeds
+    python -m benchmarks.thick_slices --cost                   # voxels a second, trains nothing
+
+Generated cells in fluorescence, ten volumes to learn from and ten others, as crowded in space; the
+microscope blurs three times as far along its axis. All arms train with `unet-med train`:
+`planned` with no option; `isotropic` with its poolings, kernels and lengths alike along all axes;
+`nnunet` with MONAI's `DynUNet` of the kernels, strides and depth that nnU-Net's planner takes for
+the same patch (Isensee et al. 2021; `get_pool_and_conv_props`), 8 features at the top.
+
+Each finished run is a line of `benchmarks/thick_slices.jsonl`, and is not done again: a benchmark
+that was interrupted goes on where it stopped. Minutes are those of the clock: leave the machine
+alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality_sets import _instance_scores
+from unet_med.data import SyntheticCells
+from unet_med.planning.sizes import IN_SPACE, in_proportion
+from unet_med.planning.thick_slices import halve_the_finest
+
+ROWS = Path(__file__).with_suffix(".jsonl")
+SETS = {"5:1": ((96, 96, 20), (1.0, 1.0, 5.0), 80), "1:1": ((96, 96, 48), (1.0, 1.0, 1.0), 40)}
+AXIAL_BLUR = 3.0
+FEATURES = (8, 16, 32, 64)  # what the plan takes on a CPU
+FEWEST, MOST_FEATURES, DEEPEST = 4, 320, 5  # of nnU-Net's planner
+
+Row = dict[str, Any]
+Levels = list[list[int]]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run what is missing."""
+    options = _parser().parse_args(words)
+    if options.cost:
+        for name, found in cost().items():
+            print(f"{name:24} {found:12,.0f} voxels a second")
+    elif not options.table:
+        for key in _keys(options):
+            if not any(key.items() <= row.items() for row in rows()):
+                row = {**key, **measure(key, options)}
+                with ROWS.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
+    print(table(rows()))
+
+
+def measure(key: Row, options: argparse.Namespace) -> Row:
+    """One training of an arm, and the scores of the ten volumes that stayed apart."""
+    folder = options.output / "-".join(str(value).replace(":", "to") for value in key.values())
+    data = {part: volumes(key["set"], part, options) for part in ("train", "test")}
+    bundle = folder / "bundle"
+    words = ["--images", str(data["train"] / "images"), "--labels", str(data["train"] / "labels")]
+    words += ["--minutes", f"{key['minutes']:g}", "--seed", str(key["seed"])]
+    begun = time.monotonic()
+    _run("train", *words, "--output", str(bundle), *_config(key, folder))
+    minutes = (time.monotonic() - begun) / 60
+    images = sorted((data["test"] / "images").iterdir())
+    place = ["--bundle", str(bundle), "--output", str(folder / "results"), "--instances"]
+    _run("predict", *map(str, images), *place, "--trust")
+    stems = [image.name.partition(".")[0] for image in images]
+    results = [next((folder / "results").glob(f"{stem}_instances.*")) for stem in stems]
+    scores = _instance_scores(results, [str(data["test"] / "labels" / i.name) for i in images])
+    record = json.loads((bundle / "models" / "training.json").read_text(encoding="utf-8"))
+    return {
+        "scores": {name: round(float(value), 4) for name, value in scores.items()},
+        "steps": record.get("iterations"),
+        "took": round(minutes, 2),
+        "date": date.today().isoformat(),
+    }
+
+
+def volumes(name: str, part: str, options: argparse.Namespace) -> Path:
+    """A folder of ten volumes, written once."""
+    size, spacing, count = SETS[name]
+    folder: Path = options.output / "data" / f"{name.replace(':', 'to')}-{options.volumes}" / part
+    if not folder.is_dir():
+        beside = folder.with_name(f"{part}.partial")
+        SyntheticCells(
+            options.volumes,
+            size,
+            kind="fluorescence",
+            num_cells=count,
+            spacing=spacing,
+            axial_blur=AXIAL_BLUR,
+            seed=("train", "test").index(part),
+        ).write(beside)
+        beside.rename(folder)
+    return folder
+
+
+def nnunet_levels(spacing: Sequence[float], patch: Sequence[int]) -> tuple[Levels, Levels]:
+    """Kernels of each stage and strides between them, as nnU-Net's planner chooses them.
+
+    >>> nnunet_levels((1, 1, 5), (112, 112, 20))[1]
+    [[2, 2, 1], [2, 2, 1], [2, 2, 2], [2, 2, 2]]
+    """
+    size, sides = np.array(spacing, float), np.array(patch)
+    kernel, pools = np.ones(len(size), int), np.zeros(len(size), int)
+    kernels: Levels = []
+    strides: Levels = []
+    while True:
+        room = sides >= 2 * FEWEST
+        if not room.any():
+            break
+        halved = room & (size < 2 * size[room].min()) & (pools < DEEPEST)
+        one_left = halved.sum() == 1 and sides[halved][0] < 3 * FEWEST
+        if one_left or not halved.any():
+            break
+        kernel = np.where(size < 2 * size.min(), 3, kernel)
+        kernels.append(kernel.tolist())
+        strides.append(np.where(halved, 2, 1).tolist())
+        size, sides, pools = size * (1 + halved), -(-sides // (1 + halved)), pools + halved
+    return [*kernels, [3] * len(size)], strides
+
+
+def _config(key: Row, folder: Path) -> list[str]:
+    """The option of an arm that names its override file."""
+    size, spacing, _ = SETS[key["set"]]
+    if key["arm"] == "planned":
+        return []
+    alike: Row = {"pool": None, "kernel_size": None, "spacing": None}
+    ids = alike if key["arm"] == "isotropic" else {**alike, **_nnunet(size, spacing)}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{key['arm']}.json"
+    path.write_text(json.dumps(ids, indent=2), encoding="utf-8")
+    return ["--config", str(path)]
+
+
+def _nnunet(size: Sequence[int], spacing: Sequence[float]) -> Row:
+    patch = in_proportion(size, spacing, IN_SPACE)
+    kernels, strides = nnunet_levels(spacing, patch)
+    steps = np.prod(strides, axis=0)
+    widths = [min(FEATURES[0] * 2**level, MOST_FEATURES) for level in range(len(kernels))]
+    network = {"_target_": "monai.networks.nets.DynUNet", "spatial_dims": "@spatial_dims"}
+    network |= {"in_channels": "@in_channels", "out_channels": "@out_channels"}
+    sides = {"kernel_size": kernels, "strides": [[1, 1, 1], *strides]}
+    return {
+        "network_def": {
+            **network, **sides, "upsample_kernel_size": strides, "filters": widths,
+        },
+        "margin": [0, 0, 0],  # instance normalisation: each image is one pass
+        "stride": steps.tolist(),
+        "tile_size": [int(-(-n // step) * step) for n, step in zip(patch, steps, strict=True)],
+    }  # fmt: skip
+
+
+def cost(seconds: float = 5.0, scale: float = 1.0) -> dict[str, float]:
+    """Voxels a second of the planned and the isotropic network at 5:1, on one thread.
+
+    Args:
+        seconds: of each measurement, at least.
+        scale: of the tiles' sides; smaller ones for a test.
+    """
+    import torch
+
+    from unet_med.networks import unet
+
+    spacing = SETS["5:1"][1]
+    shape = [512, 512, 100]
+    pool, kernels = halve_the_finest(spacing, shape, len(FEATURES) - 1)
+    limit = round(IN_SPACE * scale)
+    torch.set_num_threads(1)
+    found: dict[str, list[float]] = defaultdict(list)
+    arms = {
+        "planned": ({"pool": pool, "kernel_size": kernels}, in_proportion(shape, spacing, limit)),
+        "isotropic": ({}, [limit] * 3),
+    }
+    for _ in range(2):  # in turns: other programs slow both
+        for name, (levels, sides) in arms.items():
+            torch.manual_seed(0)
+            net = unet("modern", spatial_dims=3, features=FEATURES, **levels)
+            x = torch.randn(1, 1, *net.input_size_for(sides))
+            for kind, run in (("training step", _step), ("forward pass", _forward)):
+                found[f"{name}, {kind}"].append(x.numel() / _once(partial(run, net, x), seconds))
+    return {name: max(values) for name, values in found.items()}
+
+
+def _step(net: Any, x: Any) -> None:
+    net.train()(x).sum().backward()
+
+
+def _forward(net: Any, x: Any) -> None:
+    import torch
+
+    with torch.no_grad():
+        net.eval()(x)
+
+
+def _once(run: Any, seconds: float) -> float:
+    """Seconds of processor time of one call, the fastest of those within the time."""
+    times, end = [], time.monotonic() + seconds
+    while len(times) < 2 or time.monotonic() < end:
+        begun = time.process_time()
+        run()
+        times.append(time.process_time() - begun)
+    return min(times)
+
+
+def rows() -> list[Row]:
+    """All runs that are done."""
+    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.is_file() else []
+    return [json.loads(line) for line in lines if line]
+
+
+def table(found: Sequence[Row]) -> str:
+    """Markdown: a row for each set, arm and budget, means over the seeds."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in found:
+        groups[row["set"], row["arm"], row["minutes"]].append(row)
+    lines = ["| set | arm | minutes | seeds | scores |", "|---|---|---|---|---|"]
+    for (name, arm, minutes), runs in sorted(groups.items()):
+        scores = ", ".join(
+            f"{score} {mean(run['scores'][score] for run in runs):.3f}"
+            for score in runs[0]["scores"]
+        )
+        seeds = ", ".join(str(run["seed"]) for run in runs)
+        lines.append(f"| {name} | {arm} | {minutes:g} | {seeds} | {scores} |")
+    return "\n".join(lines)
+
+
+def _keys(options: argparse.Namespace) -> list[Row]:
+    return [
+        {"set": name, "arm": arm, "minutes": options.minutes, "seed": seed,
+         "volumes": options.volumes}
+        for seed in options.seeds
+        for name in options.sets
+        for arm in options.arms
+    ]  # fmt: skip
+
+
+def _run(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "unet_med", *words], check=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    arms = ("planned", "isotropic", "nnunet")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.thick_slices", description=__doc__)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--arms", nargs="+", choices=arms, default=list(arms))
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--volumes", type=int, default=10, help="to learn from, and to score")
+    parser.add_argument("--output", type=Path, default=Path("runs/thick_slices"))
+    parser.add_argument("--table", action="store_true", help="print what is done, run nothing")
+    parser.add_argument("--cost", action="store_true", help="measure voxels a second alone")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
