@@ -95,7 +95,7 @@ class Audit:
         self.tiling = self.segmenter.tiling
         dims = self.tiling.spatial_dims
         self.side = side or SIDES[dims]
-        self.own = max(self.side, self.tiling.stepping_side())  # ours keep what is exact
+        self.own = max(self.side, *self.tiling.stepping_sides())  # ours keep what is exact
         config = bundle.load_config(Path(folder) / "configs" / "inference.json")
         self.unit = "objects" if config["label_kind"] == "instances" else "pixels"
 
@@ -148,7 +148,7 @@ class Audit:
 
     def _to_stride(self, image: torch.Tensor) -> torch.Tensor:
         """Mirrored at the far ends, as in the whole pass: what remains are seams."""
-        missing = [-n % self.tiling.stride for n in image.shape[2:]]
+        missing = [-n % a.stride for n, a in zip(image.shape[2:], self.tiling.axes, strict=True)]
         return pad(image, [n for m in reversed(missing) for n in (0, m)], mode="reflect")
 
     def _finish(self, item: Mapping[str, Any], logits: torch.Tensor) -> Labels:

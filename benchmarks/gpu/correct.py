@@ -64,8 +64,9 @@ def _legal(network: torch.nn.Module, size: int) -> int:
     from unet_med.inferers.tiling import tiling_of
 
     tiling = tiling_of(network, torch.empty(1, 1, 1, 1), margin=None, stride=None)
-    steps = max(0, (size - tiling.stepping_side()) // tiling.stride)
-    return tiling.stepping_side() + steps * tiling.stride
+    axis = tiling.axes[0]
+    steps = max(0, (size - axis.stepping_side()) // axis.stride)
+    return axis.stepping_side() + steps * axis.stride
 
 
 def _far(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor) -> float:
