@@ -39,7 +39,7 @@ build/clients-deploy/installed: ALONE = --ignore-installed monai==1.6.1 \
 	monai-deploy-app-sdk==4.0.0 holoscan-cu13==4.6.0 holoscan-cli==5.0.0
 build/clients-label/installed: PACKAGES = itk==5.4.7 pynrrd==1.1.3 shapely==2.2.0 cachetools==8.0.2 schedule==1.2.2 \
 	timeloop==1.0.2 expiringdict==1.2.2 expiring_dict==1.1.2 dicomweb-client==0.61.2 google-auth==2.63.0
-build/clients-label/installed: ALONE = monailabel==0.8.5 pydicom-seg==0.4.1 torchvision==0.28.0
+build/clients-label/installed: ALONE = monailabel==0.8.5 pydicom-seg==0.4.1
 SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 build/clients-%/installed: Makefile $(VENV)/tested
 	$(PYTHON) -m venv $(@D)

@@ -65,8 +65,8 @@ def operator(folder: Path, image: np.ndarray, meta: dict[str, Any]) -> dict[str,
         without(parser.get_parsed_content(id), "LoadImage", "SaveImage")
         for id in ("preprocessing", "postprocessing")
     )
-    assert isinstance(before.transforms[0], MapTransform)  # else it is called with one array
-    assert isinstance(after.transforms[0], MapTransform)
+    for transform in (*before.transforms, *after.transforms):  # else it is called with one array
+        assert isinstance(transform, MapTransform), transform
     network = parser.get_parsed_content("network").eval()
     network.load_state_dict(torch.load(folder / "models/model.pt", weights_only=True))
     [name] = parser["_meta_"]["network_data_format"]["inputs"]
