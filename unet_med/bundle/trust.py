@@ -20,6 +20,7 @@ from unet_med.bundle.literals import is_literal
 
 READ_BY_PREDICT = ("inference.json", "metadata.json")
 _EARLIER = {  # named by bundles of earlier versions
+    "$@network_def.to(@device)",
     "ignite.handlers.ProgressBar",
     "monai.data.Dataset",
     "monai.engines.SupervisedEvaluator",
