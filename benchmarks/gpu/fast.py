@@ -115,7 +115,7 @@ def _trained(root: Any) -> dict[str, float]:
 
 def prediction(notes: Notes) -> None:
     """Tiles against MONAI's sliding window at half overlap with Gaussian weights."""
-    side, roi = (96, 32) if notes.tiny else (2048, 512)
+    side, roi = (96, 52) if notes.tiny else (2048, 512)
     network = place(unet("modern", features=notes.features), DEVICE).eval()
     image = torch.randn(1, 1, side, side, device=DEVICE)
     for precision in ("float32", "bf16"):

@@ -21,6 +21,7 @@ from unet_med.bundle.literals import is_literal
 READ_BY_PREDICT = ("inference.json", "metadata.json")
 _EARLIER = {  # named by bundles of earlier versions
     "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+    "$@network_def.to(@device)",
     "ignite.handlers.ProgressBar",
     "monai.data.Dataset",
     "monai.engines.SupervisedEvaluator",
