@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "Orientd": {"keys": "label", "orientation": "RAS"},
     "RandTileCrop": {"tile_size": 12},
     "RandTileCropd": {"keys": ["image", "label"], "tile_size": 12, "ignore": 0},
+    "ScoreObjectsd": {"keys": "label", "probabilities": "scores"},
     "SelectSliced": {"keys": "volume"},
 }
 KEYS = {"InstancesFromLogitsd": "logits", "RandGreyValued": "image", "Standardized": "image"}
@@ -42,6 +43,7 @@ def item(dtype: str) -> dict[str, np.ndarray]:
     label = np.kron(rng.integers(0, 6, (4, 5)), np.ones((5, 5)))  # (20, 25)
     found = {"image": rng.integers(0, 200, (1, 20, 25)), "label": label[None]}
     found |= {"volume": rng.integers(0, 200, (1, 6, 5, 4)), "logits": rng.integers(0, 9, (3, 9, 8))}
+    found |= {"scores": rng.integers(0, 9, (3, 20, 25))}
     return {key: value.astype(dtype) for key, value in found.items()}
 
 

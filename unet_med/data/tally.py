@@ -46,12 +46,11 @@ class Tally:
             probabilities: of the classes there, `(K, *S)`; the first is the background's.
         """
         inside = labels > 0
+        numbers = labels[inside].astype(np.int64)
         scores = probabilities[:, inside]  # (K, N)
-        self._add(labels[inside], scores[1:].argmax(axis=0) + 1)
+        self._add(numbers, scores[1:].argmax(axis=0) + 1)
         foreground = 1 - scores[0].astype(np.float64)
-        added: NDArray[np.float64] = np.bincount(
-            labels[inside], foreground, minlength=len(self.pixels)
-        ).astype(np.float64)
+        added = np.bincount(numbers, foreground, minlength=len(self.pixels)).astype(np.float64)
         self.sums = added if self.sums is None else self.sums + added
 
     def add_classes(self, labels: Array, classes: Array) -> None:
@@ -62,11 +61,11 @@ class Tally:
             classes: number of each pixel's class, 0 is background, `(*S)`.
         """
         inside = labels > 0
-        self._add(labels[inside], classes[inside])
+        self._add(labels[inside].astype(np.int64), classes[inside])
 
     def _add(self, labels: Array, classes: Array) -> None:
         kinds = self.pixels.shape[1]
-        places = labels.astype(np.int64) * kinds + classes
+        places = labels * kinds + classes
         self.pixels += np.bincount(places, minlength=self.pixels.size).reshape(-1, kinds)
 
     def found(self) -> dict[int, Found]:
