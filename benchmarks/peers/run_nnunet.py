@@ -97,7 +97,7 @@ class Place:
         self.raw, self.prepared, self.results = folders
         self.configuration = "2d" if job.dims == 2 else "3d_fullres"
         self.ending = ".png" if job.dims == 2 else ".nii.gz"
-        os.environ["nnUNet_n_proc_DA"] = str(cores() - 1)  # 0: in the process itself
+        os.environ["nnUNet_n_proc_DA"] = str(max(1, cores() - 1))  # its planner takes no 0
 
 
 def fitted_trainer(job: Job, plans: Any, place: Place) -> Any:
