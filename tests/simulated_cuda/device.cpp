@@ -320,12 +320,6 @@ TORCH_LIBRARY_IMPL(_, CUDA, m) {
   m.fallback(torch::CppFunction::makeFromBoxedFunction<&by_the_cpu>());
 }
 
-// Gloo of a CPU build of torch knows no GPU; processes that train together need these.
-TORCH_LIBRARY_IMPL(c10d, CUDA, m) {
-  for (const char* name : {"allreduce_", "broadcast_", "allgather_"})
-    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&by_the_cpu>());
-}
-
 TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("empty.memory_format", &empty);
   m.impl("empty_strided", &empty_strided);

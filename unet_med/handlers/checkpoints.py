@@ -130,7 +130,7 @@ class Checkpoints:
         self.saved_iteration = engine.state.iteration
         self._saved_at = time.monotonic()
         if self.evaluator is None:
-            save_atomically(self.network.state_dict(), self.best)
+            save_atomically(_weights(self.network), self.best)
 
     def _start(self, engine: Engine) -> None:
         self.last.parent.mkdir(parents=True, exist_ok=True)
@@ -152,13 +152,13 @@ class Checkpoints:
         self.save(engine)
         if self.evaluator is not None and self.evaluator.state.best_metric_epoch == -1:
             # a budget may end before the first validation: the network still counts
-            save_atomically(self.network.state_dict(), self.best)
+            save_atomically(_weights(self.network), self.best)
         if self.final is not None:
-            save_atomically(self.network.state_dict(), self.final)
+            save_atomically(_weights(self.network), self.final)
 
     def _save_if_best(self, evaluator: Any) -> None:
         if evaluator.state.best_metric_epoch == evaluator.state.epoch:
-            save_atomically(self.network.state_dict(), self.best)
+            save_atomically(_weights(self.network), self.best)
 
     def _state(self, engine: Engine) -> State:
         scaler = getattr(engine, "scaler", None)
@@ -261,6 +261,14 @@ def _lay_like_parameters(optimizer: torch.optim.Optimizer) -> None:
         for name, value in maps.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 maps[name] = torch.empty_like(parameter).copy_(value)
+
+
+def _weights(network: torch.nn.Module) -> State:
+    """State dictionary whose tensors lie in the order of their axes, which safetensors ask for."""
+    state: State = network.state_dict()
+    for name, value in state.items():
+        state[name] = value.contiguous()
+    return state
 
 
 def _plain(settings: Mapping[str, Any]) -> State:
