@@ -17,7 +17,17 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-SUBJECTS = ("elastic", "weights", "loss", "training", "inference", "memory", "scores", "start")
+SUBJECTS = (
+    "elastic",
+    "weights",
+    "loss",
+    "training",
+    "inference",
+    "memory",
+    "scores",
+    "start",
+    "runtimes",
+)
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "benchmarks.md"
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 

@@ -13,7 +13,7 @@ from benchmarks import __main__ as command
 from benchmarks import cohort, weights
 from benchmarks.timing import Bound, Limit, Race
 
-LONG = ("memory", "scores")  # of these the tiny run takes a quarter of a minute
+LONG = ("memory", "scores", "runtimes")  # of these the tiny run takes a quarter of a minute
 SUBJECTS = [pytest.param(s, marks=pytest.mark.long if s in LONG else ()) for s in command.SUBJECTS]
 PEER_WARNINGS = pytest.mark.filterwarnings("ignore")  # theirs: the peers are run as they are
 

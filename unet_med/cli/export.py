@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from unet_med import export
+from unet_med.export.graphs import beside
+from unet_med.export.trained import by_image
 
 
 def run(args: argparse.Namespace) -> None:
@@ -16,12 +18,12 @@ def run(args: argparse.Namespace) -> None:
         "bioimageio": export.export_bioimageio,
     }
     trained = export.load_trained(args.bundle, trust=args.trust)
-    by_image = export.by_image(trained, args.statistics)
+    own = by_image(trained, args.statistics)
     path = writers[args.format](
         args.bundle, args.output, trust=args.trust, statistics=args.statistics
     )
     print(f"written   {path}")
-    if by_image:
-        print(f"written   {export.beside(path, 'statistics')}")
-    if left_behind := trained.left_behind(by_image=by_image):
+    if own:
+        print(f"written   {beside(path, 'statistics')}")
+    if left_behind := trained.left_behind(by_image=own):
         print(f"note      {left_behind}")
