@@ -59,7 +59,7 @@ class Job:
         (self.folder / "results").mkdir(exist_ok=True)
         for image, array in found.items():
             files.append(str(self.folder / "results" / f"{Path(image).name.partition('.')[0]}.tif"))
-            kind, axes = (np.float32, "C") if self.result == "probabilities" else (np.uint16, "")
+            kind, axes = (np.float32, "C") if self.result == "probabilities" else (np.int32, "")
             axes += "ZYX"[-self.dims :]
             options = {"metadata": {"axes": axes}, "photometric": "minisblack"}
             tifffile.imwrite(files[-1], array.astype(kind), **options)
