@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from oracles import reach_of_padded_axis, walk_valid_axis, whole_pass
 from strategies import thick_axes, thick_nets
 
+from unet_med.export.bioimageio import block_sides, by_axis
+from unet_med.export.wrapper import MirrorPadded
 from unet_med.geometry import Axis, alike, axes_of
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tile_size import automatic_sides, smaller_sides
@@ -277,3 +279,30 @@ def test_automatic_tiles_take_all_of_a_thin_axis() -> None:
     assert fewer == [128, 128, 20]
     assert smaller_sides(tiling.stepping_sides(), tiling) is None
     assert alike(tiling.stepping_sides()[:2]) == 120
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_blocks_of_other_programs_equal_one_pass(padding: str) -> None:
+    """What a package of the BioImage Model Zoo declares: sides, and a halo an axis."""
+    net = built({"spatial_dims": 3, "features": (2, 2, 2), **THICK, "padding": padding})
+    model = MirrorPadded(net, tiling_for(net)).eval()
+    assert (model.stride, model.halo) == (
+        (4, 4, 2),
+        (20, 20, 8) if padding == "valid" else (24, 24, 10),
+    )
+    halos, strides = by_axis(model)  # (Z, Y, X)
+    image = torch.rand(1, 1, *(2 * h + 6 * s for h, s in zip(halos, strides, strict=True)))
+    image = image.double()
+    with torch.no_grad():
+        logits = OverlapTileInferer(-1)(image.permute(0, 1, 4, 3, 2), net)
+        whole = torch.softmax(logits, dim=1).permute(0, 1, 4, 3, 2)
+        torch.testing.assert_close(model(image), whole, rtol=0, atol=1e-12)
+        assert torch.equal(torch.jit.script(model)(image), model(image))
+        sides = block_sides(model)
+        first = [2 * step for step in strides]
+        block = image[(..., *(slice(a, a + n) for a, n in zip(first, sides, strict=True)))]
+        inner = [slice(halo, halo + 4 * step) for halo, step in zip(halos, strides, strict=True)]
+        place = [slice(a + i.start, a + i.stop) for a, i in zip(first, inner, strict=True)]
+        found, expected = model(block)[(..., *inner)], whole[(..., *place)]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)

@@ -63,7 +63,8 @@ def decide_levels(
     preset = ids["preset"]
     if preset != "modern":
         return _both(None, None, f"as {preset} has it")
-    if spacing is None or max(spacing) < APART * min(spacing):
+    planes = ids["spatial_dims"] == 2
+    if planes or spacing is None or max(spacing) < APART * min(spacing):
         return _both(None, None, "no axis is twice as coarse as another: all are pooled alike")
     from unet_med.networks import presets  # brings torch
 
