@@ -36,7 +36,8 @@ def test_the_plan_maps_them(tmp_path: Path, rng: np.random.Generator) -> None:
         parser = ConfigParser(json.loads((tmp_path / f"bundle/configs/{name}.json").read_text()))
         parser["dataset_dir"] = str(tmp_path)
         item = parser.get_parsed_content("pairs")[0]
-        read = parser.get_parsed_content("load")["label"](item)["label"].numpy()[0].T
+        chain = parser.get_parsed_content("load")
+        read = chain["channel_first"](chain["label"](chain["image"](item)))["label"].numpy()[0].T
         np.testing.assert_array_equal(read, np.searchsorted(VALUES, label))
     described = json.loads((tmp_path / "bundle/configs/metadata.json").read_text())
     names = described["network_data_format"]["outputs"]["pred"]["channel_def"]

@@ -40,6 +40,7 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--minutes": ["3"],
     "--epochs": ["7"],
     "--device": ["cpu"],
+    "--precision": ["float32"],
     "--cache": ["scratch"],
     "--max-bytes": ["1G"],
     "--images": ["other/images"],

@@ -203,9 +203,11 @@ def test_ids_that_do_nothing_are_not_listed(paper: Path) -> None:  # noqa: F811
 # Ids of inference.json that no export has to tell of: the network itself, what lies where, how
 # a run goes, what describes and does nothing, and what the ids of the plan are put into.
 NETWORK = {"preset", "features", "spatial_dims", "in_channels", "out_channels", "network_def"}
+NETWORK |= {"pool", "kernel_size"}
 RUN = {"bundle_root", "dataset_dir", "output_dir", "images", "checkpoint", "outputs", "device"}
 RUN |= {"fail_fast", "skip_done", "result_name", "result_file", "network", "margin", "stride"}
-WORDS = {"label_kind", "modality", "class_names", "trained_on", "segments", "dicom_seg"}
+RUN |= {"precision", "memory_format", "compile", "members"}
+WORDS = {"label_kind", "modality", "class_names", "trained_on", "segments", "dicom_seg", "rois"}
 PARTS = {"reader", "data", "record", "todo", "prepare", "preprocessing", "dataset", "dataloader"}
 PARTS |= {"inferer", "finish", "postprocessing", "handlers", "evaluator", "initialize", "run"}
 

@@ -61,7 +61,7 @@ def test_one_network_learns_from_all_and_each_other_from_the_rest(folded: Path) 
         assert {e["image"] for e in split["training"]} == set(names) - set(held[k])
     counts = [
         torch.load(path, weights_only=True)["settings"]["images"]
-        for path in (folded / "models/checkpoint.pt", folded / "models/folds/1/checkpoint.pt")
+        for path in (folded / f"models/{part}resume/checkpoint.pt" for part in ("", "folds/1/"))
     ]
     assert counts == [6, 4]
 
@@ -159,7 +159,7 @@ def test_without_folds_there_is_nothing_together(
 
 
 def test_an_export_says_what_it_leaves(folded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(folded), "--format", "torchscript"]) == 0
+    assert main(["export", str(folded), "--format", "torchscript", "--statistics", "training"]) == 0
     assert "is the network of all images, without those of the folds" in capsys.readouterr().out
 
 

@@ -44,7 +44,7 @@ def test_no_file_holds_a_tensor_of_the_gpu(trained_there: Path) -> None:
         nested = isinstance(state, dict | list | tuple)
         return set().union(*map(devices, values)) if nested else set()
 
-    for name in ("model.pt", "checkpoint.pt"):
+    for name in ("model.pt", "resume/checkpoint.pt"):
         state = torch.load(trained_there / "models" / name, weights_only=True)
         assert devices(state) == {"cpu"}, name
 

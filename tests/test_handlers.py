@@ -324,7 +324,9 @@ def test_names_of_a_batch() -> None:
     loader = DataLoader(dataset, sampler=EpochSampler(dataset), batch_size=2)
     engine = Engine(lambda engine, batch: None)
     seen: list[str] = []
-    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.extend(_names(e)))
+    engine.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda e: seen.extend(_names(e, e.state.iteration))
+    )
     Reproducible(0, loader.sampler).attach(engine)
     engine.run(loader, max_epochs=3)
     expected = [dataset.source(k) for k in range(12)]

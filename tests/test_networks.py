@@ -512,7 +512,7 @@ def test_any_size_is_the_mirrored_image_cut_back():
     torch.testing.assert_close(torch.jit.script(net)(x), net(x), rtol=0, atol=0)
     tiled = OverlapTileInferer()(x, strict)
     torch.testing.assert_close(net(x), tiled, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match=r"nearest valid: (12, 16|16, 20), or any_size=True"):
+    with pytest.raises(ValueError, match=r"same padding: (12, 16|16, 20), or any_size=True"):
         strict(x)
     with pytest.raises(ValueError, match=r"input side 1 px is no multiple"):
         net(x[:, :, :1])

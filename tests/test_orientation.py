@@ -419,7 +419,7 @@ def test_a_mixed_cohort_is_planned_as_in_one_orientation(
         other = plans["mixed"].ids[id]
         assert decided.value == other.value, id
         assert decided.reason == other.reason or id == "orientation"
-    assert plans["one"].value("tile_size") == ([32, 32] if dims == 2 else [24, 24, 16])
+    assert plans["one"].value("tile_size") == ([32, 32] if dims == 2 else [24, 24, 10])
     assert {case.image.shape for case in plans["mixed"].seen.cases} == {(22, 18, 9)}
 
 

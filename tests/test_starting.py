@@ -195,7 +195,7 @@ def test_what_the_bundle_learned_from_is_replayed(
     assert plan["replay"] == learned
     items = replayed_pairs(output / "configs/replay.json", cells)
     assert items == [{k: str(cells / entry[k]) for k in ("image", "label")} for entry in learned]
-    state = torch.load(output / "models/checkpoint.pt", weights_only=True)
+    state = torch.load(output / "models/resume/checkpoint.pt", weights_only=True)
     assert state["settings"]["replayed"] == 2
     # it goes on with them, wherever they are, and not without them
     longer = ["--resume", "--epochs", "2"]

@@ -143,7 +143,7 @@ def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> Trai
     rules = [step.rule for step in steps if isinstance(step, Standardized)]
     return TrainedBundle(
         folder=segmenter.folder,
-        network=segmenter.network,
+        network=segmenter.network.to(memory_format=torch.contiguous_format),
         tiling=segmenter.tiling,
         in_channels=segmenter.in_channels,
         inferer=segmenter.inferer,

@@ -108,6 +108,7 @@ def cheapest_tile(
     Raises:
         ValueError: one of `sides` is too small to cover the axis.
 
+    >>> from unet_med.geometry import valid_input_sizes
     >>> cheapest_tile(520, valid_input_sizes(204, 700), margin=92, stride=16)
     460
     """

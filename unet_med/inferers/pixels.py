@@ -68,18 +68,27 @@ class Pixels:
 
         Args:
             item: which image.
-            box: the window, px of the whole image, inside the box of `load`; only it is gathered.
+            box: the window, px of the whole image; only it is gathered.
         """
         window, beyond = self.values[item], []
         for axis, ((start, stop), length) in enumerate(zip(box, self.shape, strict=True)):
             if start >= 0 and stop <= length:
                 window = window.narrow(axis + 1, start - self.start[axis], stop - start)
             else:
-                first = self.first[axis]
-                beyond.append((axis, self.places[axis][start - first : stop - first]))
+                beyond.append((axis, self._places(axis, start, stop)))
         for axis, places in beyond:
             window = window.index_select(axis + 1, places)
         return window
+
+    def _places(self, axis: int, start: int, stop: int) -> Tensor:
+        """Which of the values stands at each place from `start` to `stop`, px of the whole image."""
+        first, known = self.first[axis], self.places[axis]
+        if first <= start and stop <= first + len(known):
+            return known[start - first : stop - first]
+        # A tile of a given size may be larger than what its part of the image needs.
+        border, length = self.borders[axis], self.shape[axis]
+        index = [border(i, length) - self.start[axis] for i in range(start, stop)]
+        return torch.tensor(index, device=known.device)
 
 
 def in_memory(images: Tensor) -> Read:

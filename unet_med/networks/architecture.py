@@ -185,7 +185,7 @@ class UNet(nn.Module):
         if any_size and padding == "valid":
             raise ValueError(
                 "any_size=True needs padding='same': what a valid network returns is smaller than "
-                "what it reads; use OverlapTileInferer, which takes images of any size"
+                "what it reads; overlap-tile inference takes images of any size"
             )
         if skip == "none" and attention_levels:
             raise ValueError("attention_levels gate the skips, and skip='none' has none")

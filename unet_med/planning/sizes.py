@@ -67,9 +67,11 @@ def in_proportion(shape: Sequence[int], spacing: Sequence[float], limit: int) ->
     open = sorted(range(len(shape)), key=lambda axis: lengths[axis])
     while open:
         length = (left * np.prod([spacing[axis] for axis in open])) ** (1 / len(open))
-        axis = open.pop(0)
-        sides[axis] = max(1, min(shape[axis], int(length / spacing[axis] + 1e-6)))
-        left /= sides[axis]
+        if lengths[open[0]] > length:  # so are all others
+            for axis in open:
+                sides[axis] = max(1, int(length / spacing[axis] + 1e-6))
+            break
+        left /= shape[open.pop(0)]
     return sides
 
 
