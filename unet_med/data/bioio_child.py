@@ -51,7 +51,7 @@ def main(requests: BinaryIO, answers: BinaryIO) -> None:
 def limit_memory(more: int) -> None:
     """Let this process take so many more bytes of address space, where a system can say so."""
     statm = Path("/proc/self/statm")
-    if not statm.is_file():
+    if sys.platform == "win32" or not statm.is_file():
         return
     import resource
 

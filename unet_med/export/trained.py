@@ -15,10 +15,12 @@ from torch import nn
 from unet_med.bundle import inference_parser
 from unet_med.bundle.files import ENSEMBLE
 from unet_med.bundle.models import is_model
+from unet_med.devices import HOST
 from unet_med.export.left_out import LISTED, sentences
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.batch_statistics import batch_norms
 from unet_med.inferers.tiling import Tiling
+from unet_med.networks import place
 from unet_med.segmentation import Segmenter
 from unet_med.transforms import Standardize, Standardized
 
@@ -143,7 +145,7 @@ def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> Trai
     rules = [step.rule for step in steps if isinstance(step, Standardized)]
     return TrainedBundle(
         folder=segmenter.folder,
-        network=segmenter.network.to(memory_format=torch.contiguous_format),
+        network=place(segmenter.network, HOST, memory_format="contiguous"),
         tiling=segmenter.tiling,
         in_channels=segmenter.in_channels,
         inferer=segmenter.inferer,

@@ -81,7 +81,7 @@ class Pixels:
         return window
 
     def _places(self, axis: int, start: int, stop: int) -> Tensor:
-        """Which of the values stands at each place from `start` to `stop`, px of the whole image."""
+        """Which of the values stands at each place from `start` to `stop`, px of the image."""
         first, known = self.first[axis], self.places[axis]
         if first <= start and stop <= first + len(known):
             return known[start - first : stop - first]

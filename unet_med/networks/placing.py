@@ -40,8 +40,10 @@ def place(
         raise ValueError(f"compile {compile!r} is none of auto, true, false")
     layout = chosen_memory_format(network, memory_format)
     network.to(device)
-    if layout == "channels_last":
-        network.to(memory_format=_CHANNELS_LAST[spatial_dims_of(network)])
+    dims = spatial_dims_of(network)
+    if dims in _CHANNELS_LAST:
+        wanted = _CHANNELS_LAST[dims] if layout == "channels_last" else torch.contiguous_format
+        network.to(memory_format=wanted)  # type: ignore[call-overload] # torch's own types lack it
     if compile is True:
         network.compile(dynamic=False)
     return network

@@ -170,6 +170,7 @@ class Source:
 
     def _require_images(self, found: Fingerprint, asked: Mapping[str, Any]) -> None:
         channels, size = self.ids.get("in_channels"), self.ids.get("element_size")
+        shown = None if size is None else in_words(size)
         free = size is None or any(asked.get(id) is not None for id in PIXELS)
         for image in (case.image for case in found.cases):
             if image.channels != channels:
@@ -185,7 +186,7 @@ class Source:
             if not free and image.pixel_size_source == "assumed":
                 raise ValueError(
                     f"{image.name} does not say its pixel size, and {self.name} sees pixels of "
-                    f"{in_words(size)} {self.ids.get('element_unit')}: give it with --pixel-size, "
+                    f"{shown} {self.ids.get('element_unit')}: give it with --pixel-size, "
                     "or give a factor, --scale"
                 )
 

@@ -76,12 +76,13 @@ class ClassTargets:
 def separate_batch(instances: Tensor, kind: RidgeKind = "symmetric") -> Tensor:
     """`unet_med.instances.separate` of every item `(B, 1, *S)`."""
     ridge = torch.zeros_like(instances, dtype=torch.bool)
-    for earlier, later in neighbour_pairs(instances.ndim - 2):
-        a, b = instances[(..., *earlier)], instances[(..., *later)]
+    for pair in neighbour_pairs(instances.ndim - 2):
+        earlier, later = ((slice(None), slice(None), *sides) for sides in pair)  # of all items
+        a, b = instances[earlier], instances[later]
         apart = (a != b) & (a > 0) & (b > 0)
-        ridge[(..., *later)] |= apart
+        ridge[later] |= apart
         if kind == "symmetric":
-            ridge[(..., *earlier)] |= apart
+            ridge[earlier] |= apart
     return instances.masked_fill(ridge, 0)
 
 

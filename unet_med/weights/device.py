@@ -116,8 +116,8 @@ def _two_nearest(labels: Tensor, keys: Keys, pixel: tuple[float, ...], reach: fl
     for axis, step in enumerate(pixel, start=1):
         margin = min(math.ceil(reach / step), labels.shape[axis] - 1)
         lines = tuple(x.movedim(axis, -1) for x in pair)
-        rows = (x.reshape(-1, labels.shape[axis]) for x in lines)  # (R, n)
-        found = _along_rows(*rows, margin, keys.square(step), keys)
+        one, two = (x.reshape(-1, labels.shape[axis]) for x in lines)  # (R, n)
+        found = _along_rows(one, two, margin, keys.square(step), keys)
         pair = tuple(x.reshape(lines[0].shape).movedim(-1, axis) for x in found)  # type: ignore[assignment]
     return pair
 
