@@ -21,7 +21,7 @@ from unet_med.data import save_image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*)(?: [^\n]*)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STUB = 'unet-med() { printf "%s\\0" "$@"; printf "\\n"; }\ndocker() { :; }\napptainer() { :; }\n'
 TINY = ["--features", "2", "4", "--epochs", "1", "--device", "cpu"]
 
@@ -148,7 +148,7 @@ def test_a_layout_is_trained_on_and_predicted(
     if recipe == "DICOM":
         (cohorts / "results").symlink_to("dicom-results")
         exec(python_in("dicom.md", "## Read it back"), {})
-        assert "[(1, 'class 1')]" in capsys.readouterr().out
+        assert "[(1, 'foreground')]" in capsys.readouterr().out
 
 
 def test_the_jobs_of_an_array_do_each_image_once(cohorts: Path) -> None:
