@@ -70,7 +70,8 @@ image = next((cells / "images").iterdir())
 assert Segmenter(bundle)(image).mask.shape
 run("predict", cells / "images", "--bundle", bundle, "--output", here / "results")
 run("predict", image, "--bundle", bundle, "--output", here / "blocks.ome.zarr", "--workers", 1)
-run("export", bundle, "--format", "torchscript", "--output", here / "network.ts")
+run("export", bundle, "--format", "torchscript", "--statistics", "training",
+    "--output", here / "network.ts")
 folders = "--images", cells / "images", "--labels", cells / "labels"
 run("train", *folders, "--output", bundle, "--resume", "--epochs", 3, "--device", "cpu")
 from monai.bundle import run as run_bundle

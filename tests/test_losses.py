@@ -215,8 +215,7 @@ class TestWeightedCrossEntropy:
         loss = WeightedCrossEntropyLoss()
         assert_close(loss(logits.cuda(), target.cuda()).cpu(), loss(logits, target))
         label[0, 0, 0, 0] = 7
-        with pytest.raises(ValueError, match="label 7 is no class"):
-            loss(logits.cuda(), label.cuda())
+        assert loss(logits.cuda(), label.cuda()).isnan()  # to look would make the host wait
 
 
 class TestBorderWeightedCrossEntropy:
