@@ -140,7 +140,8 @@ def test_a_peer_is_a_script_that_reads_a_job(
     (tmp_path / "run_toy.py").write_text(SCRIPT, encoding="utf-8")
     python = tmp_path / "build" / "peers" / "toy" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.symlink_to(sys.executable)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
     peer.train(SQUARES, pairs, tmp_path, minutes=1, seed=3)
     job = json.loads((tmp_path / "train_job.json").read_text(encoding="utf-8"))
     assert (job["dims"], job["classes"], job["result"], job["seed"]) == (2, 2, "instances", 3)
