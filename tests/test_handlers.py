@@ -201,7 +201,7 @@ def test_resumed_run_equals_uninterrupted_one(tmp_path: Path) -> None:
 def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     save_atomically({"a": torch.ones(2)}, path)
-    with pytest.raises(Exception, match="pickle|local object"):  # as the Python has it
+    with pytest.raises(Exception, match=r"pickle|local object"):  # as the Python has it
         save_atomically({"a": lambda: None}, path)
     assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(2))
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
