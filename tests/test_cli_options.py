@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,14 @@ def test_no_command_has_an_option_twice() -> None:
     build_parser(COMMANDS)  # argparse refuses it
     names = [command.name for command in COMMANDS]
     assert len(names) == len(set(names)) == 11
+
+
+def test_a_state_at_the_old_place_is_said_to_be_moved(
+    begun: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = Path(shutil.copytree(begun, tmp_path / "old"))
+    (old / "models/resume/checkpoint.pt").rename(old / "models/checkpoint.pt")
+    assert main(["train", *files(data), "--output", str(old), "--resume"]) == 2
+    assert "is where earlier versions kept what to resume from: move it to" in (
+        capsys.readouterr().err
+    )

@@ -108,6 +108,25 @@ def test_each_process_has_its_own_gpu(
     assert devices.device_of_rank() == torch.device("cpu")
 
 
+def test_a_mac_is_not_shared_out(
+    seeing: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    seeing("mps")
+    assert devices.device_of_rank() == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "workers"), [(4, 1, 4), (64, 1, 16), (64, 8, 8), (2, 8, 1)]
+)
+def test_a_gpu_is_fed_by_the_cores_of_this_process(
+    cores: int, ranks: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    assert devices.loader_workers("cuda:0", ranks) == workers
+    assert devices.loader_workers("cpu", ranks) == devices.loader_workers("mps", ranks) == 0
+
+
 # --- names of devices -------------------------------------------------------------------------
 
 NAMED = re.compile(r"\b(cuda|is_cuda|mps|xpu)\b")

@@ -183,6 +183,24 @@ def test_an_ensemble_answers_for_its_networks(tmp_path: Path) -> None:
 # --- going on
 
 
+def test_an_ensemble_adds_up_in_float32() -> None:
+    pair = Ensemble(unet(features=(2, 4), padding="same", dropout=0.0), 2).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = pair(torch.rand(1, 1, 8, 8))
+        one = pair.members[0](torch.rand(1, 1, 8, 8))
+    assert (one.dtype, logits.dtype) == (torch.bfloat16, torch.float32)
+
+
+def test_a_plan_without_folds_leaves_none_of_an_earlier_one(folded: Path, tmp_path: Path) -> None:
+    plan = bundle.read_plan(folded)
+    assert plan["folds"]
+    copy = bundle.copy_bundle(tmp_path / "copy")
+    bundle.write_plan(copy, plan)
+    assert bundle.read_plan(copy)["folds"] == plan["folds"]
+    bundle.write_plan(copy, {key: part for key, part in plan.items() if key != "folds"})
+    assert "folds" not in bundle.read_plan(copy)
+
+
 def test_a_training_goes_on_with_the_fold_that_is_missing(
     folded: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ from unet_med.bundle import find_trained, model_names
 from unet_med.bundle.trust import foreign
 from unet_med.cli import main
 from unet_med.data import load_image
+from unet_med.workflows import UNetInferWorkflow
 
 
 @pytest.fixture
@@ -90,6 +91,19 @@ def test_nothing_is_exported_into_the_package(
     assert sorted(model.rglob("*")) == before
     assert main([*words, "--output", str(tmp_path / "net.ts")]) == 0
     assert (tmp_path / "net.ts").is_file()
+
+
+def test_nothing_is_written_into_the_package(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(model.rglob("*"))
+    with pytest.raises(ValueError, match="say where results go with output_dir"):
+        UNetInferWorkflow("nuclei", images=str(tmp_path))
+    assert main(["report", "nuclei"]) == 2
+    assert "say where the page goes with --output" in capsys.readouterr().err
+    assert main(["report", "nuclei", "--output", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").is_file()
+    assert sorted(model.rglob("*")) == before
 
 
 def test_what_is_packed(model: Path, trained: Path, tmp_path: Path) -> None:

@@ -47,12 +47,22 @@ def test_network_and_pixels_are_those_of_the_bundle(trained: Path, more: Path) -
     assert plan.ids["preset"] == Decision("modern", why)
     assert plan.value("scale") == 1
     assert plan.ids["scale"].reason == f"{why}: objects are about as wide"
-    assert plan.value("pretrained") == "$@bundle_root + '/models/pretrained.pt'"
+    assert plan.value("pretrained") == "$@bundle_root + '/models/start/pretrained.pt'"
     assert plan.value("learning_rate") == pytest.approx(0.3 * fresh.value("learning_rate"))
     for id in ("min_size", "tiles_per_epoch", "minutes", "label_kind", "reach"):
         assert plan.ids[id] == fresh.ids[id], id  # planned anew
     assert len(plan.source["weights"]) == 64
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_levels_are_those_of_the_bundle_whatever_the_voxels(trained: Path, more: Path) -> None:
+    own = Source.of(trained)
+    thick = replace(own, ids={**own.ids, "pool": [[2, 1], 2], "kernel_size": [[3, 1], 3, 3]})
+    plan = plan_of(more, thick)
+    assert plan.value("pool") == [[2, 1], 2]
+    assert plan.value("kernel_size") == [[3, 1], 3, 3]
+    with pytest.raises(ValueError, match="pool 2 does not fit"):
+        plan_of(more, thick, pool=2)
 
 
 def test_objects_begin_as_the_bundle_has_learned(trained: Path, more: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from unet_med.export.bioimageio import block_sides, by_axis
 from unet_med.export.wrapper import MirrorPadded
 from unet_med.geometry import Axis, alike, axes_of
 from unet_med.inferers import OverlapTileInferer
+from unet_med.inferers.overlap_tile import _turned
+from unet_med.inferers.test_time_augmentation import View
 from unet_med.inferers.tile_size import automatic_sides, smaller_sides
 from unet_med.inferers.tiling import tiling_of
 from unet_med.networks import UNet
@@ -306,3 +308,14 @@ def test_blocks_of_other_programs_equal_one_pass(padding: str) -> None:
         place = [slice(a + i.start, a + i.stop) for a, i in zip(first, inner, strict=True)]
         found, expected = model(block)[(..., *inner)], whole[(..., *place)]
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_axes_of_one_geometry_are_alike(padding: str) -> None:
+    """Tiles of a box turn with the image where they are: long ones would not fit otherwise."""
+    net = UNet(features=(2, 4, 8), padding=padding).eval()
+    tiling = tiling_of(net, torch.empty(1, 1, 1, 1), margin=None, stride=None)
+    first, second = tiling.axes
+    assert first == second
+    assert replace(first, stride=2) != second
+    assert list(_turned([608, 64], View(turns=1), tiling)) == [64, 608]

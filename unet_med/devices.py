@@ -65,9 +65,34 @@ def choose(name: str | None = None) -> Choice:
 
 
 def device_of_rank() -> torch.device:
-    """Of several processes that train together, each its own GPU; a CPU where there is none."""
-    device = choose().device
-    return device if device == HOST else torch.device(device.type, int(os.environ["LOCAL_RANK"]))
+    """Of several processes that train together, each its own GPU; a CPU where there is none.
+
+    A Mac has one GPU, which cannot be one of several.
+    """
+    kind = choose().device.type
+    if kind not in ("cuda", "xpu"):
+        return HOST
+    return torch.device(kind, int(os.environ["LOCAL_RANK"]))
+
+
+def loader_workers(device: torch.device | str, ranks: int = 1) -> int:
+    """Processes that load tiles for a device: the cores that this process may use, 16 at most.
+
+    Args:
+        device: of the training; a CPU has its cores to compute, and a Mac would start each
+            process anew.
+        ranks: processes that train together on this machine, and share its cores.
+    """
+    if not pins_memory(device):
+        return 0
+    own = getattr(os, "sched_getaffinity", None)  # as SLURM and containers limit it
+    cores = len(own(0)) if own else os.cpu_count() or 1
+    return max(1, min(16, cores // ranks))
+
+
+def pins_memory(device: torch.device | str) -> bool:
+    """Whether batches are copied there faster from memory that cannot be paged out."""
+    return torch.device(device).type in ("cuda", "xpu")
 
 
 def count(kind: str) -> int:
@@ -107,9 +132,9 @@ def built_for() -> str:
 def weighs_batches(device: torch.device) -> bool:
     """Whether weights are computed there, for a whole batch.
 
-    A CPU has a faster way of its own, and Apple's GPUs no float64.
+    A CPU has a faster way of its own, and GPUs of Apple and many of Intel no float64.
     """
-    return device.type in ("cuda", "xpu")
+    return device.type == "cuda"
 
 
 def rounds(device: torch.device | str) -> bool:

@@ -25,6 +25,7 @@ from unet_med.bundle import (
     require_trust,
 )
 from unet_med.bundle.literals import literal
+from unet_med.bundle.models import is_model
 
 
 class UNetWorkflow(PythonicWorkflow):
@@ -122,7 +123,8 @@ class UNetInferWorkflow(UNetWorkflow):
         **settings: ids of the config with new values: `images`, `output_dir`, `checkpoint`, ...
 
     Raises:
-        ValueError: the bundle names what unet-med's own does not, and is not trusted.
+        ValueError: the bundle names what unet-med's own does not, and is not trusted; or it
+            comes with the package, and `output_dir` is not given.
 
     Example::
 
@@ -142,4 +144,9 @@ class UNetInferWorkflow(UNetWorkflow):
         bundle = None if bundle is None else find_trained(bundle)
         if bundle is not None and not trust:
             require_trust(bundle)
+        if bundle is not None and is_model(bundle) and "output_dir" not in settings:
+            raise ValueError(
+                f"{bundle.name} is part of the installed unet-med, where nothing is written: say "
+                "where results go with output_dir"
+            )
         super().__init__(bundle, overrides=overrides, **settings)

@@ -89,8 +89,11 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
     kept = {key: value for key, value in plan.items() if key not in APART}
     _write_json(plan_file(bundle), kept)
     for key in APART:
+        file = bundle / "configs" / f"{key}.json"
         if plan.get(key):
-            _write_json(bundle / "configs" / f"{key}.json", plan[key])
+            _write_json(file, plan[key])
+        else:  # of a plan that was here before
+            file.unlink(missing_ok=True)
     _write_ids(bundle, {id: entry["value"] for id, entry in plan["ids"].items()})
     places = {id: _in_dataset_dir(plan["data"][id]) for id in ("images", "labels")}
     for name in LABELLED:

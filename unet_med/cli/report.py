@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from unet_med.bundle.models import find_trained, is_model
 from unet_med.report.page import html_report
 from unet_med.report.table import read_scores
 
@@ -18,5 +19,11 @@ def run(args: argparse.Namespace) -> int:
 
         scores = evaluate(args.folder, args.truth).documented()
         code = say_left(scores)
-    print(html_report(args.folder, args.output, pictures=args.pictures, scores=scores))
+    folder = args.folder if Path(args.folder).exists() else find_trained(args.folder)
+    if is_model(Path(folder)) and args.output is None:
+        raise ValueError(
+            f"{args.folder} is part of the installed unet-med, where nothing is written: say where "
+            "the page goes with --output"
+        )
+    print(html_report(folder, args.output, pictures=args.pictures, scores=scores))
     return code

@@ -108,7 +108,8 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
 
 def _can_resume(output: Path) -> bool:
     """Whether a training left a state here from which it can go on."""
-    return any((output / "models" / "resume").glob("checkpoint*.pt"))
+    models = output / "models"  # earlier versions kept it there: the training says where it goes
+    return any(path for part in (models / "resume", models) for path in part.glob("checkpoint*.pt"))
 
 
 def _begun(output: Path) -> bool:

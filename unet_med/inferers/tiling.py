@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
 from math import ceil, prod
@@ -32,7 +32,7 @@ class AxisTiling:
     margin: int
     padding: str | None
     smallest: int
-    output_size: Callable[[int], int]
+    output_size: Callable[[int], int] = field(compare=False)  # follows from the others
 
     @property
     def lost(self) -> int:

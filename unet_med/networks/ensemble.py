@@ -33,9 +33,9 @@ class Ensemble(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(B, K, *S)` of images `(B, C, *S)`."""
         first, *others = self.members
-        total: Tensor = first(x)
+        total = _wide(first(x))
         for member in others:  # one after the other: no more memory than one takes
-            total = total + member(x)
+            total = total + _wide(member(x))
         return total / len(self.members)
 
     def __getattr__(self, name: str) -> Any:
@@ -46,6 +46,11 @@ class Ensemble(nn.Module):
             if name == "members":
                 raise
             return getattr(self.members[0], name)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """At least float32: seven bits of bfloat16 do not add up."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def together(network: nn.Module, members: int = 1, device: Any = None) -> nn.Module:

@@ -36,5 +36,7 @@ def lay_bundle(
     destination = bundle.copy_bundle(Path(folder), over=over)
     bundle.write_plan(destination, plan.to_json())
     if source is not None:
-        shutil.copyfile(source.weights, destination / "models" / source.copy_name)
+        copy = destination / "models" / source.copy_name
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source.weights, copy)
     return destination

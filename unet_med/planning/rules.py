@@ -81,7 +81,9 @@ def make_plan(
     decided |= {"orientation": orientation, "mirror_axes": mirroring, **kept}
     rest = {id: why for id, why in decided.items() if id in asked or id not in said}
     rest |= {id: Decision(v, ASKED) for id, v in asked.items() if id not in decided}
-    rest |= _thick_slices(seen, {id: why.value for id, why in decided.items()}, said, asked)
+    values = {id: why.value for id, why in decided.items()}
+    held = {**said, **{id: decision.value for id, decision in kept.items()}}
+    rest |= _thick_slices(seen, values, held, asked)
     dims = decided["spatial_dims"].value
     recipes = _recipes(decided["preset"].value, dims)
     ids = bundle.combine(

@@ -21,7 +21,10 @@ from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import as_list, in_words
 from unet_med.planning.working_size import LARGE, own_pixels
 
-NETWORK = {"preset": "--preset", "spatial_dims": "--dims", "features": "--features"}
+NETWORK = {  # ids, and what sets them
+    **{"preset": "--preset", "spatial_dims": "--dims", "features": "--features"},
+    **{"pool": "pool", "kernel_size": "kernel_size"},
+}
 ALSO_NETWORK = ("margin", "stride", "statistics", "network_def")  # where a bundle sets them
 PIXELS = ("element_size", "scale")
 RATE = 0.3  # of the recipe's: weights that know something already
@@ -150,8 +153,8 @@ class Source:
 
     @property
     def copy_name(self) -> str:
-        """Name that the new bundle gives the file of weights."""
-        return f"pretrained{self.weights.suffix}"
+        """Where the new bundle keeps the file of weights, beside the models that clients list."""
+        return f"start/pretrained{self.weights.suffix}"
 
     def _require_network(self, asked: Mapping[str, Any]) -> None:
         for id, option in NETWORK.items():
