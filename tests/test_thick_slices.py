@@ -319,3 +319,16 @@ def test_axes_of_one_geometry_are_alike(padding: str) -> None:
     assert first == second
     assert replace(first, stride=2) != second
     assert list(_turned([608, 64], View(turns=1), tiling)) == [64, 608]
+
+
+@pytest.mark.parametrize(("thick", "count"), [(0, 8), (2, 16)])
+def test_slices_are_not_turned_into_another_axis(thick: int, count: int) -> None:
+    """Averaging over rotations turns within the plane of axes 0 and 1, where these are alike."""
+    side = tuple(1 if axis == thick else 2 for axis in range(3))
+    net = UNet(3, features=(2, 4), pool=[side], padding="same", dropout=0.0).eval()
+    seen: list[tuple[int, ...]] = []
+    net.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[2:])))
+    with torch.no_grad():
+        OverlapTileInferer(tta="rotations")(torch.rand(1, 1, 8, 6, 4), net)
+    assert len(seen) == count
+    assert {shape[thick] for shape in seen} == {(8, 6, 4)[thick]}
