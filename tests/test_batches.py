@@ -68,6 +68,7 @@ def read_slowly() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_eight_processes_into_one_folder_leave_eight_records(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     processes = []

@@ -74,6 +74,7 @@ def test_torchscript_is_the_network(
         torch.testing.assert_close(loaded(image), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.long
 def test_onnx_has_open_sides(paper: Path, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     path = export_onnx(paper, tmp_path / "net.onnx")

@@ -217,6 +217,7 @@ def test_every_id_is_in_an_export_or_listed() -> None:
     assert set(ids) - NETWORK - RUN - WORDS - PARTS == set(LISTED)
 
 
+@pytest.mark.long
 def test_pt2_that_computes_something_else_is_not_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

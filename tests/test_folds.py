@@ -201,6 +201,7 @@ def test_a_plan_without_folds_leaves_none_of_an_earlier_one(folded: Path, tmp_pa
     assert "folds" not in bundle.read_plan(copy)
 
 
+@pytest.mark.long
 def test_a_training_goes_on_with_the_fold_that_is_missing(
     folded: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -619,6 +619,7 @@ def forking() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("forking")
+@pytest.mark.long
 def test_a_dask_cluster_may_die_at_any_time(
     tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
 ) -> None:

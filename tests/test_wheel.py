@@ -57,6 +57,7 @@ def test_wheel_carries_the_bundle(site: Path) -> None:
     assert "unet-med = unet_med:napari.yaml" in entry_points.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_monai_trains_and_predicts_with_an_initialised_copy(site: Path, tmp_path: Path) -> None:
     SyntheticCells(2, (64, 64), num_cells=4).write(tmp_path / "data")
     run(site, tmp_path, "unet_med", "init", "mine")
