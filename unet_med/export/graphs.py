@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from unet_med.export.statistics import FindStatistics, WithStatistics
-from unet_med.export.trained import TrainedBundle, each
+from unet_med.export.trained import TrainedBundle
+from unet_med.geometry import PerAxis, per_axis
 
 TOLERANCE = 1e-4  # of the largest value, between torch and an exported file
 STEPS = (3, 2, 5)  # strides above the smallest image that a file is exported with and compared at
 MOMENTS = ("mean", "variance")
-Sides = int | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Graph:
             found = self.module(*case)
         return [found] if isinstance(found, Tensor) else list(found)
 
-    def open_sides(self, *, stride: Sides, smallest: Sides) -> tuple[dict[int, Any] | None, ...]:
+    def open_sides(
+        self, *, stride: PerAxis, smallest: PerAxis
+    ) -> tuple[dict[int, Any] | None, ...]:
         """Shapes of the inputs for torch's exporters: any batch, every side that is legal.
 
         Args:
@@ -51,7 +54,8 @@ class Graph:
         """
         image = self.cases[0][0]
         axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
-        pairs = zip(each(stride, image.ndim - 2), each(smallest, image.ndim - 2), strict=True)
+        each = partial(per_axis, "px", count=image.ndim - 2)
+        pairs = zip(each(stride), each(smallest), strict=True)
         for axis, (step, least) in enumerate(pairs, start=2):
             steps = torch.export.Dim(f"k{axis}", min=max(1, least // step))
             rest = least % step

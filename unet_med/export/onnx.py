@@ -16,8 +16,9 @@ from torch import Tensor
 
 from unet_med.data.atomic import atomic_write
 from unet_med.export.card import CARD, card_of
-from unet_med.export.graphs import TOLERANCE, Graph, Sides, beside, disagreement, graphs_of
+from unet_med.export.graphs import TOLERANCE, Graph, beside, disagreement, graphs_of
 from unet_med.export.trained import by_image, load_trained
+from unet_med.geometry import PerAxis
 
 
 def export_onnx(
@@ -60,7 +61,7 @@ def export_onnx(
 
 
 def write_onnx(
-    graph: Graph, path: Path, *, stride: Sides, smallest: Sides, card: Mapping[str, Any]
+    graph: Graph, path: Path, *, stride: PerAxis, smallest: PerAxis, card: Mapping[str, Any]
 ) -> None:
     """Write a graph as ONNX with open batch and sides, checked in onnxruntime.
 
@@ -89,7 +90,7 @@ def write_onnx(
             _compare(graph, session, case)
 
 
-def _export(graph: Graph, path: Path, *, stride: Sides, smallest: Sides, card: str) -> None:
+def _export(graph: Graph, path: Path, *, stride: PerAxis, smallest: PerAxis, card: str) -> None:
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),

@@ -13,8 +13,9 @@ import torch
 
 from unet_med.data.atomic import atomic_write
 from unet_med.export.card import CARD, card_of
-from unet_med.export.graphs import TOLERANCE, Graph, Sides, beside, disagreement, graphs_of
+from unet_med.export.graphs import TOLERANCE, Graph, beside, disagreement, graphs_of
 from unet_med.export.trained import by_image, load_trained
+from unet_med.geometry import PerAxis
 
 # Runs where nothing of the package can be imported, as at whoever is given the file.
 _ALONE = """
@@ -66,7 +67,7 @@ def export_pt2(
     return path
 
 
-def _write(graph: Graph, path: Path, card: str, *, stride: Sides, smallest: Sides) -> None:
+def _write(graph: Graph, path: Path, card: str, *, stride: PerAxis, smallest: PerAxis) -> None:
     shapes = graph.open_sides(stride=stride, smallest=smallest)
     with torch.no_grad():
         program = torch.export.export(graph.module, graph.cases[0], dynamic_shapes=shapes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,18 +80,10 @@ class TrainedBundle:
 
     def example(self, steps: int, batch: int = 1) -> torch.Tensor:
         """Standardised noise `(B, C, *S)`, the first side so many strides above the smallest."""
-        tiling = self.tiling
-        least, step = (each(px, tiling.spatial_dims) for px in (tiling.smallest, tiling.stride))
-        sides = [
-            a + (steps + axis) * b for axis, (a, b) in enumerate(zip(least, step, strict=True))
-        ]
+        axes = self.tiling.axes
+        sides = [axis.smallest + (steps + k) * axis.stride for k, axis in enumerate(axes)]
         shape = (batch, self.in_channels, *sides)
         return torch.randn(shape, generator=torch.Generator().manual_seed(steps))
-
-
-def each(px: int | Sequence[int], axes: int) -> list[int]:
-    """One number of each axis, of one for all or one an axis."""
-    return [px] * axes if isinstance(px, int) else list(px)
 
 
 def by_image(trained: TrainedBundle, statistics: str | None = None) -> bool:

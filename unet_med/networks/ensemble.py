@@ -53,16 +53,14 @@ def _wide(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def together(network: nn.Module, members: int = 1, device: Any = None) -> nn.Module:
-    """A network, or several like it, on their device.
+def together(network: nn.Module, members: int = 1) -> nn.Module:
+    """A network, or several like it.
 
     Args:
-        network: the one, which is moved in place.
+        network: the one.
         members: how many answer together; 1: the network itself.
-        device: where to; None: where it is.
     """
-    found = network if members == 1 else Ensemble(network, members)
-    return found if device is None else found.to(device)
+    return network if members == 1 else Ensemble(network, members)
 
 
 def joined_weights(files: Sequence[str | os.PathLike[str]]) -> dict[str, torch.Tensor]:
