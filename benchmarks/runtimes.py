@@ -1,8 +1,8 @@
-"""Other runtimes for the network of a bundle: seconds of a processor from file to label.
+"""Other runtimes for the network of a bundle: seconds from file to label.
 
 A runtime stands in for the network alone; reading, tiling, mirroring, standardising, objects and
-writing stay as they are. Statistics of batch normalisation are found in torch. What is timed is
-time of the processor, which other work on the machine disturbs least.
+writing stay as they are. Statistics of batch normalisation are found in torch. Leave the machine
+alone: what is timed is the clock.
 
     pip install openvino onnxruntime onnx onnxscript   # openvino in an environment of its own
     python -m benchmarks runtimes
@@ -76,7 +76,7 @@ def _race(preset: str, threads: int, tiny: bool) -> Race:
         {"torch": partial(_segment, Segmenter(root, tta=None), image, folder)},
         threads=threads,
         seconds=20,
-        unit="s of processor",
+        unit="s",
     )
     if not tiny:
         compiled = Segmenter(root, tta=None)
@@ -116,10 +116,10 @@ def _openvino(package: ModuleType, file: Path, threads: int) -> Callable[..., An
 
 
 def _segment(segmenter: Segmenter, image: Path, folder: Path) -> float:
-    """Seconds of the processor, in all its threads."""
-    begin = time.process_time()
+    """Seconds of the clock."""
+    begin = time.perf_counter()
     segmenter(image).save(folder / "results")
-    return time.process_time() - begin
+    return time.perf_counter() - begin
 
 
 def _trained(folder: Path, preset: str, features: tuple[int, ...]) -> Path:
