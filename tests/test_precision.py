@@ -23,9 +23,25 @@ def switches() -> list[bool]:
     return [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", sorted({*PRECISIONS} - {"mixed"}))
 def test_a_cpu_has_float32(precision: str) -> None:
     assert {chosen_precision(precision, "cpu", training=t) for t in (True, False)} == {"float32"}
+
+
+@pytest.mark.parametrize("has", ["avx512_bf16", "amx_bf16", "avx512_f"])
+def test_a_cpu_trains_in_bfloat16_where_it_has_instructions(
+    has: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {has: True}, raising=False)
+    trained = chosen_precision("mixed", "cpu", training=True)
+    assert trained == ("bf16" if has.endswith("bf16") else "float32")
+    assert chosen_precision("mixed", "cpu") == "float32"
+    network, seen = unet(features=[2, 4]), []
+    network.register_forward_hook(lambda *args: seen.append(args[-1].dtype))
+    logits = TrainingInferer("mixed")(torch.randn(1, 1, 60, 60), network)
+    logits.mean().backward()
+    assert seen == [torch.bfloat16 if has.endswith("bf16") else torch.float32]
+    assert {logits.dtype, *(p.grad.dtype for p in network.parameters())} == {torch.float32}
 
 
 @pytest.mark.parametrize("supported", [True, False])
@@ -34,11 +50,13 @@ def test_what_auto_is_on_a_gpu(supported: bool, monkeypatch: pytest.MonkeyPatch)
     assert chosen_precision("auto", "cuda") == "float32"
     found = chosen_precision("auto", "cuda", training=True)
     assert found == ("bf16" if supported else "float32")
-    assert [chosen_precision(p, "cuda") for p in PRECISIONS[1:]] == list(PRECISIONS[1:])
+    assert chosen_precision("mixed", "cuda", training=True) == found
+    assert chosen_precision("mixed", "cuda") == "float32"
+    assert [chosen_precision(p, "cuda") for p in PRECISIONS[2:]] == list(PRECISIONS[2:])
 
 
 def test_unknown_choices_are_refused() -> None:
-    with pytest.raises(ValueError, match="precision 'half' is none of auto, float32, tf32, bf16"):
+    with pytest.raises(ValueError, match="precision 'half' is none of auto, mixed, "):
         chosen_precision("half", "cpu")
     with pytest.raises(ValueError, match="memory_format 'nhwc' is none of"):
         chosen_memory_format(unet(features=[2, 4]), "nhwc")
@@ -79,11 +97,10 @@ def test_a_training_rounds_as_it_was_told(fails: bool) -> None:
 
 def test_the_memory_format_of_weights() -> None:
     flat, deep = unet(features=[2, 4]), unet(features=[2, 4], spatial_dims=3)
-    assert [chosen_memory_format(net) for net in (flat, deep)] == ["channels_last", "contiguous"]
-    first = next(p for p in place(flat, "cpu").parameters() if p.ndim == 4 and p.shape[1] > 1)
-    assert first.is_contiguous(memory_format=torch.channels_last)
-    first = next(p for p in place(deep, "cpu").parameters() if p.ndim == 5)
-    assert first.is_contiguous()
+    assert [chosen_memory_format(net) for net in (flat, deep)] == ["channels_last"] * 2
+    for network, layout in ((flat, torch.channels_last), (deep, torch.channels_last_3d)):
+        first = next(p for p in place(network, "cpu").parameters() if p.ndim > 3 and p.shape[1] > 1)
+        assert first.is_contiguous(memory_format=layout)
 
 
 def test_predictions_do_not_depend_on_it() -> None:
@@ -155,7 +172,8 @@ def test_a_gpu_computes_in_what_was_chosen() -> None:
 
 def test_records_say_what_was_used(trained: Path, cells: Path, tmp_path: Path) -> None:
     found = json.loads((trained / "models" / "training.json").read_text(encoding="utf-8"))
-    facts = {"precision": "float32", "memory_format": "channels_last", "compiled": False}
+    precision = chosen_precision("mixed", "cpu", training=True)  # of the preset `modern`
+    facts = {"precision": precision, "memory_format": "channels_last", "compiled": False}
     assert facts.items() <= found.items()
     image = next((cells / "images").iterdir())
     words = ["predict", image, "--bundle", trained, "--output", tmp_path, "--precision", "bf16"]

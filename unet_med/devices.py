@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 KINDS = ("cuda", "mps", "xpu", "cpu")  # NVIDIA and AMD, Apple, Intel; the first is taken
 HOST = torch.device("cpu")
+_BFLOAT16 = ("avx512_bf16", "amx_bf16")  # instructions of CPUs, in torch's words
 
 _log = logging.getLogger(__name__)
 
@@ -147,9 +148,14 @@ def rounding_switches() -> tuple[Any, Any]:
     return torch.backends.cudnn, torch.backends.cuda.matmul
 
 
-def has_bfloat16() -> bool:
-    """Whether the GPU that `rounds` means has bfloat16 in hardware."""
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+def has_bfloat16(device: torch.device | str) -> bool:
+    """Whether a GPU that `rounds`, or a CPU, multiplies in bfloat16 in hardware."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind != HOST.type or not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.13
+        return False
+    return any(torch.cpu.get_capabilities().get(name) for name in _BFLOAT16)
 
 
 def seed_generators(seed: int) -> None:

@@ -3,7 +3,7 @@
 A GPU has three: float32; TF32, float32 whose products are rounded to 10 bits of mantissa; and
 bfloat16, with 7 bits, in which weights, sums over a batch and averages stay float32. Tiles equal
 one pass to rounding, and rounding is what differs: by 4e-6, 3e-3 and 2.5e-2 of the logits'
-deviation in an audit of this package. A CPU has float32.
+deviation in an audit of this package. A CPU predicts in float32; some can train in bfloat16.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from unet_med.devices import has_bfloat16, rounding_switches, rounds
 
 __all__ = ["PRECISIONS", "autocast", "chosen_precision", "rounding"]
 
-PRECISIONS = ("auto", "float32", "tf32", "bf16")
+PRECISIONS = ("auto", "mixed", "float32", "tf32", "bf16")
 
 
 def chosen_precision(precision: str, device: torch.device | str, *, training: bool = False) -> str:
@@ -25,8 +25,9 @@ def chosen_precision(precision: str, device: torch.device | str, *, training: bo
 
     Args:
         precision: ``"float32"``, ``"tf32"``, ``"bf16"``, or ``"auto"``: on a GPU bfloat16 in
-            training, if it has it, and float32 in prediction.
-        device: where the network runs. On a CPU all choices mean float32.
+            training, if it has it, and float32 in prediction. ``"mixed"`` is the same, and
+            bfloat16 in training on a CPU that has instructions for it.
+        device: where the network runs. On a CPU all other choices mean float32.
         training: whether the network is trained there.
 
     Returns:
@@ -40,12 +41,9 @@ def chosen_precision(precision: str, device: torch.device | str, *, training: bo
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
-    if not rounds(device):
-        return "float32"
-    if precision != "auto":
-        return precision
-    fast = training and has_bfloat16()
-    return "bf16" if fast else "float32"
+    if precision == "mixed" or (precision == "auto" and rounds(device)):
+        return "bf16" if training and has_bfloat16(device) else "float32"
+    return precision if rounds(device) and precision != "auto" else "float32"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from unet_med.cli.option import Command, OneOrMore, Option, option
 
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
 MODALITIES = ("ct", "mr", "fluorescence", "brightfield", "phase", "electron")
-PRECISIONS = ("auto", "float32", "tf32", "bf16")
+PRECISIONS = ("auto", "mixed", "float32", "tf32", "bf16")
 LABEL_KINDS = ("auto", "mask", "classes", "instances")
 
 
@@ -34,7 +34,8 @@ _DEVICE = option(
 )
 _PRECISION = option(
     "--precision",
-    "in which a GPU computes; a CPU has float32 (auto: bf16 in training, float32 in prediction)",
+    "in which a GPU computes (auto: bf16 in training, float32 in prediction); a CPU has float32, "
+    "and with mixed bf16 in training, if it has instructions for it",
     id="precision",
     resumed="same",
     choices=PRECISIONS,
@@ -203,7 +204,7 @@ PLAN = (
     option("--seed", "of everything random (0)", id="seed", resumed="same", type=int),
     option(
         "--validation",
-        "share of images held back (0.1; of 12 to 29 images with instances three)",
+        "share of images held back (0.1; of 24 to 29 images with instances three)",
         id="validation_fraction",
         resumed="same",
         type=float,

@@ -28,7 +28,7 @@ from unet_med.planning.working_size import decide_pixel_size
 CPU_FEATURES = {2: [16, 32, 64, 128, 256], 3: [8, 16, 32, 64]}  # by spatial dims: minutes, not days
 DEFAULT_MINUTES = 10.0
 ENDLESS = 100_000  # epochs: the minutes end the training
-ENOUGH = 12  # images of which three can be spared
+ENOUGH = 24  # images of which three can be spared: an eighth
 TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small sets
 STEERING = (  # ids on which further decisions depend, whoever sets them
     *("preset", "label_kind", "features", "spatial_dims", "element_size", "scale", "tile_size"),
