@@ -154,7 +154,7 @@ def test_falks_weights_of_the_how_to_page() -> None:
     [example] = json_blocks("scripted-pipelines.md")
     parser = ConfigParser(bundle.merge_config(CONFIGS / "train.json", [], example))
     weigh = names_of(transforms_of(parser))[-5:]
-    assert weigh[:3] == ["FalkWeightMapd", "SeparateInstancesd", "AsDiscreted"]
+    assert weigh[:3] == ["FalkWeightMapd", "SeparateInstancesd", "Foregroundd"]
     assert parser["weigh::separate::kind"] == "falk"
 
 

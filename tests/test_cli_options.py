@@ -33,6 +33,7 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--group": ["(.)"],
     "--split": ["split.json"],
     "--config": ["sparse"],
+    "--unknown": ["7"],
     "--series": ["0"],
     "--time": ["0"],
     "--channel": ["0"],

@@ -146,6 +146,13 @@ def test_predict_together_whole_and_by_blocks(folded: Path, data: Path, tmp_path
     assert main(["predict", image, *place, *blocks]) == 0
     whole = tifffile.imread(tmp_path / "whole/cells_000_mask.tif")
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.ome.tif").squeeze(), whole)
+    moved = tmp_path / "moved"
+    folded.rename(moved)  # what a job keeps of the networks holds wherever the bundle lies
+    try:
+        again = ["predict", image, "--bundle", str(moved), *place[2:], "--resume", *blocks]
+        assert main(again) == 0
+    finally:
+        moved.rename(folded)
     record = json.loads((tmp_path / "whole/record.json").read_text())
     assert record["weights"]["file"] == str(folded / "models/folds/ensemble.pt")
 

@@ -31,7 +31,8 @@ from unet_med.data.label_reader import renumber
         ([[0, 1, 2, 255], [0, 1, 2]], "classes"),
         ([[0, 1, 2, 3]], "instances"),
         ([list(range(40)), list(range(30))], "instances"),
-        ([[0, 1, 2], [-1, 0, 1, 2]], "instances"),
+        ([[0, 1, 2, 30], [-1, 0, 5, 7]], "instances"),
+        ([[0, 1], [-1, 0, 1]], "classes"),  # strokes are no objects
     ],
 )
 def test_label_kind(values: list[list[int]], kind: str) -> None:

@@ -136,15 +136,18 @@ def guess_at_once(labels: list[np.ndarray]) -> str | None:
 
     None where each of a few values is one blob: then their places decide.
     """
-    values = [set(np.unique(label).tolist()) for label in labels]
+    partly = any((label < 0).any() for label in labels)  # nobody annotated these pixels
+    values = [set(np.unique(label[label >= 0]).tolist()) for label in labels]
     union = set().union(*values)
     if len(union) <= 2 or (union == {0, 1, 255} and not any(v >= {1, 255} for v in values)):
-        return "mask"
+        return "classes" if partly and 255 not in union else "mask"
     classes = [found - {0, 255} for found in values if found - {0, 255}]
     shared = set.intersection(*classes) if classes else set()
     repeated = len(classes) > 1 and len(shared) >= len(set().union(*classes)) / 2
-    if not repeated or len(union) > 12 or min(union) < 0:
+    if not repeated or len(union) > 12:
         return "instances"
+    if partly:
+        return None
     blobs = [
         ndimage.label(label == value, np.ones((3, 3)))[1] == 1
         for label in labels[:5]

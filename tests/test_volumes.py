@@ -36,16 +36,21 @@ zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 CPU = torch.device("cpu")
 
 
+NETWORK_IDS = (
+    *("preset", "spatial_dims", "in_channels", "out_channels"),
+    *("features", "pool", "kernel_size"),
+)
+
+
 def make_bundle(folder: Path, **choices: Any) -> Path:
     """A bundle with a tiny network of random weights; `choices` go into its inference.json."""
     torch.manual_seed(0)
-    network_ids = ("preset", "spatial_dims", "in_channels", "out_channels", "features")
     choices = {"preset": "paper2015", "features": [4, 8], "out_channels": 3, **choices}
     bundle.copy_bundle(folder)
     path = folder / "configs" / "inference.json"
     config = json.loads(path.read_text()) | choices
     path.write_text(json.dumps(config))
-    network = unet(**{name: config[name] for name in network_ids})
+    network = unet(**{name: config[name] for name in NETWORK_IDS})
     for bias in (p for p in network.parameters() if p.ndim == 1):
         bias.data.normal_()  # without, dead features tie the classes
     for layer in network.modules():
@@ -59,8 +64,7 @@ def make_bundle(folder: Path, **choices: Any) -> Path:
 def network_of(folder: Path) -> torch.nn.Module:
     """The bundle's network, as MONAI's own parser builds and loads it."""
     config = json.loads((folder / "configs" / "inference.json").read_text())
-    ids = ("preset", "spatial_dims", "in_channels", "out_channels", "features")
-    network = unet(**{name: config[name] for name in ids})
+    network = unet(**{name: config[name] for name in NETWORK_IDS})
     network.load_state_dict(torch.load(folder / "models" / "model.pt", weights_only=True))
     return network.eval()
 
@@ -167,6 +171,20 @@ def test_blocks_equal_one_pass(
     found = blocks_of(source, folder, (4, 16, 14), output, tile=28)
     whole = one_pass(noise, folder, dims, tta=tta, statistics=statistics)
     assert_equal(found, whole, output)
+
+
+@pytest.mark.parametrize(("preset", "tta"), [("paper2015", None), ("modern", "rotations")])
+def test_blocks_of_thick_slices_equal_one_pass(
+    tmp_path: Path, noise: np.ndarray, preset: str, tta: str | None
+) -> None:
+    levels = {"pool": [[2, 2, 1], 2], "kernel_size": [[3, 3, 1], 3, 3]}  # (X, Y, Z)
+    choices = {"preset": preset, "spatial_dims": 3, "features": [3, 4, 5], "tta": tta, **levels}
+    folder = make_bundle(tmp_path / "bundle", **choices)
+    source = write_source(tmp_path / "in.ome.zarr", noise)
+    output = tmp_path / "out.ome.zarr"
+    found = blocks_of(source, folder, (6, 16, 12), output)  # a stride of 2 along Z, of 4 in planes
+    assert BlockJob.load(output).layout.block == (6, 16, 12)
+    assert_equal(found, one_pass(noise, folder, 3, tta=tta), output)
 
 
 @pytest.mark.parametrize("preset", ["paper2015", "modern"])

@@ -17,6 +17,7 @@ from unet_med.transforms import (
     BorderWeightMapd,
     ClassWeightMapd,
     FalkWeightMapd,
+    Foregroundd,
     SeparateInstancesd,
     Weighing,
     compose,
@@ -47,7 +48,7 @@ def chains(kind: str, classes: Any = None) -> dict[str, Any]:
         return chain(balance=ClassWeightMapd("label", num_classes=3, class_weights=classes))
     ridge = {} if kind == "joined" else {"separate": SeparateInstancesd("label", kind)}
     border = BorderWeightMapd("label", w0=7.0, sigma=3.0, class_weights=classes)
-    return chain(**ridge, border=border, foreground=AsDiscreted("label", threshold=0.5))
+    return chain(**ridge, border=border, foreground=Foregroundd("label"))
 
 
 def both(kind: str, labels: list[torch.Tensor], classes: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,7 +95,7 @@ def test_other_chains_stay_with_the_workers() -> None:
     falk = FalkWeightMapd("label")
     own = [
         chain(border=falk, separate=SeparateInstancesd("label", "falk")),
-        chain(border=BorderWeightMapd("label"), foreground=AsDiscreted("label", threshold=2.0)),
+        chain(border=BorderWeightMapd("label"), foreground=AsDiscreted("label", threshold=0.5)),
     ]
     for each in own:
         weighing = Weighing(each, "cuda")

@@ -59,7 +59,7 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
         job = replace(
             job, source=Path(args.images[0]).absolute(), bundle=Path(args.bundle).absolute()
         )
-        if not set(outputs) <= set(job.outputs) or settings.items() - job.settings.items():
+        if not set(outputs) <= set(job.outputs) or settings.items() - job.ids.items():
             raise ValueError(
                 f"{args.output} was planned with other options: leave them as they were"
             )
@@ -95,7 +95,7 @@ def _check_sides(job: BlockJob, block: Sequence[int] | None, tile: int | None) -
     """Refuse sides that would have planned other ones; sides above the volume's are cut to it."""
     if (block is None or tuple(block) == job.layout.block) and tile is None:
         return
-    segmenter = Segmenter(job.bundle, device=job.device, trust=job.trust, **job.settings)
+    segmenter = Segmenter(job.bundle, device=job.device, trust=job.trust, **job.ids)
     volume = Volume(segmenter, open_source(job.source, **job.choice), job.statistics)
     layout = choose_layout(volume, block or job.layout.block)
     sides = choose_tile(layout, volume, job.tile if tile is None else tile, job.threads)

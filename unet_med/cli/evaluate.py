@@ -38,6 +38,7 @@ class Asked:
         tolerance: of NSD, in the files' unit; None: 1.
         names: of the classes; None: as the data list or the record of the results says.
         choice: `time` and `axes` with which the images were read; see `LabelReader`.
+        unknown: the truth's value of pixels that nobody annotated; see `LabelReader`.
     """
 
     kind: str = "auto"
@@ -45,6 +46,7 @@ class Asked:
     tolerance: float | None = None
     names: ClassNames | None = None
     choice: Mapping[str, Any] = field(default_factory=dict)
+    unknown: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ def run(args: argparse.Namespace) -> int:
     if args.tolerance is not None and not 0 <= args.tolerance < float("inf"):
         raise ValueError(f"--tolerance {args.tolerance}: give a distance, such as 2")
     names = told_names(args.class_names) if args.class_names else None
-    asked = Asked(args.label_kind, args.metrics, args.tolerance, names, choice_of(args))
+    asked = Asked(
+        args.label_kind, args.metrics, args.tolerance, names, choice_of(args), args.unknown
+    )
     evaluation = evaluate(args.results or args.pairs, args.truth, asked)
     kind = f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)"
     for line in () if args.quiet else filter(None, (evaluation.said, kind)):
@@ -160,7 +164,7 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
     names = _names(results, truth, asked)
     family = _family(truths, matched, kind, names, asked)
     failures: list[Exception] = []
-    cases = _counted(truths, matched, family, failures, asked.choice)
+    cases = _counted(truths, matched, family, failures, asked)
     table = score_table(cases, family.columns, family.classes)
     if len(table.left) == len(truths.files):
         raise failures[0]
@@ -168,6 +172,7 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
         "label_kind": kind,
         "metrics": family.name,
         "interval": _about_interval(len(truths.files), table),
+        **({} if asked.unknown is None else {"unknown": asked.unknown}),
     }
     return Evaluation(kind, truths.files, replace(table, about=about), truths.said)
 
@@ -177,7 +182,7 @@ def _counted(
     results: Results,
     family: Family,
     failures: list[Exception],
-    choice: Mapping[str, Any],
+    asked: Asked,
 ) -> Iterator[tuple[str, Counted | ScoreRow]]:
     """What is counted in each case, or why it is not."""
     for name, truth in truths.files.items():
@@ -186,7 +191,7 @@ def _counted(
         try:
             result = results.of(name, family.name)
             row = FAILED
-            counted = family.count(Files(result, truth, choice))
+            counted = family.count(Files(result, truth, asked.choice, asked.unknown))
         except Exception as error:
             if user_error(error) is None:
                 raise
@@ -201,7 +206,7 @@ def _kind(truths: Truths, asked: Asked) -> str:
     from unet_med.data.label_reader import look_at_label
 
     looks = (
-        look_at_label(path, blobs=k < LOOKED_AT, **asked.choice)
+        look_at_label(path, blobs=k < LOOKED_AT, unknown=asked.unknown, **asked.choice)
         for k, path in enumerate(truths.files.values())
     )
     if asked.kind == "auto":

@@ -15,6 +15,7 @@ from unet_med.cli.clinical import Clinical, size_of
 from unet_med.cli.scores import Classes, Column, Counted
 from unet_med.data.class_names import ClassNames
 from unet_med.data.grids import Grid, Turn
+from unet_med.data.labels import IGNORED
 from unet_med.data.orientation import turn_towards
 from unet_med.metrics.score import Score
 
@@ -49,17 +50,19 @@ class Files:
         result: the result's.
         truth: the label's.
         choice: `time` and `axes` with which the image was read.
+        unknown: the truth's value of pixels that nobody annotated.
     """
 
     result: str
     truth: str
     choice: Mapping[str, Any] = field(default_factory=dict)
+    unknown: int | None = None
 
     def load(self, kind: str) -> tuple[Array, Array]:
         """Result, on the grid of its truth, and truth, `(X, Y[, Z])`."""
         from unet_med import data
 
-        truth = data.load_label(self.truth, kind, **self.choice)
+        truth = data.load_label(self.truth, kind, unknown=self.unknown, **self.choice)
         return self.turned(data.load_label(self.result, kind)), truth
 
     def turned(self, array: Array) -> Array:
@@ -168,7 +171,7 @@ def _count_clinical(files: Files, rules: Clinical, kind: str, needed: ClassNames
     sizes = size_of(headers, rules.unit)
     result, truth = files.load("instances" if kind == "mask" else "classes")
     if kind == "mask":
-        result, truth = ((label > 0).astype(np.uint8) for label in (result, truth))
+        result, truth = (result > 0).astype(np.uint8), known_mask(truth)
     counted = rules.count(result, truth, sizes)
     if needed is not None and (unnamed := sorted(set(counted) - set(needed))):
         raise ValueError(
@@ -188,14 +191,18 @@ def _interiors(files: Files, orientation: str | None) -> tuple[Array, Array]:
     """Probability of foreground and true interior, `([Z,] Y, X)`, plane by plane of the network."""
     from unet_med import data
 
-    truth = data.load_label(files.truth, "instances", **files.choice)
+    truth = data.load_label(files.truth, "instances", unknown=files.unknown, **files.choice)
     header = data.load_header(files.truth, **data.label_choice(files.choice))
     turn = turn_towards(Grid.of(header, Path(files.truth).name), orientation)
-    return _foreground(files, turn), interior(turn.of_array(truth).T)
+    planes = turn.of_array(truth).T
+    return known_interior(_foreground(files, turn, planes < 0), planes)
 
 
-def _foreground(files: Files, turn: Turn) -> Array:
-    """Probability of foreground: the last of several channels, or a mask or instances; turned."""
+def _foreground(files: Files, turn: Turn, unknown: Array) -> Array:
+    """Probability of foreground: the last of several channels, or a mask or instances; turned.
+
+    Objects that lie where nobody annotated part no others.
+    """
     from unet_med import data
 
     if data.load_header(files.result).has_channels:
@@ -203,7 +210,17 @@ def _foreground(files: Files, turn: Turn) -> Array:
         if len(array) > 1:
             return turn.of_array(files.turned(array[-1])).T
     label = files.turned(data.load_label(files.result, "instances"))
-    return interior(turn.of_array(label).T).astype(np.float32)
+    return interior(np.where(unknown, 0, turn.of_array(label).T)).astype(np.float32)
+
+
+def known_mask(truth: Array) -> Array:
+    """Foreground of a truth as classes: 1, 0, and 255 where nobody annotated (-1)."""
+    return np.where(truth < 0, IGNORED, truth > 0).astype(np.uint8)
+
+
+def known_interior(foreground: Array, truth: Array) -> tuple[Array, Array]:
+    """Probability of foreground and true interior; both 0 where nobody annotated (-1)."""
+    return np.where(truth < 0, 0, foreground), interior(truth)
 
 
 def interior(label: Array) -> Array:

@@ -10,9 +10,8 @@ import numpy as np
 
 from unet_med.cli import families, scores
 from unet_med.cli.clinical import PIXELS, Clinical
-from unet_med.cli.families import CLINICAL, interior
+from unet_med.cli.families import CLINICAL, known_interior, known_mask
 from unet_med.cli.scores import Classes, Column, Counted
-from unet_med.data.labels import IGNORED
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.fitting import HeldOut, objects_under
 from unet_med.planning import Plan
@@ -57,7 +56,7 @@ def _objects(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
 
 def _membranes(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
     foreground = found.probabilities[-1].numpy().T  # ([Z,] Y, X)
-    return [scores.count_scores(foreground, interior(found.truth.T), scores.ISBI)]
+    return [scores.count_scores(*known_interior(foreground, found.truth.T), scores.ISBI)]
 
 
 def _clinical(plan: Plan, unit: str, own: str) -> Judge:
@@ -68,10 +67,8 @@ def _clinical(plan: Plan, unit: str, own: str) -> Judge:
 
     def count(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
         result = found.probabilities.argmax(dim=0).numpy().astype(np.int64)
-        truth = (found.truth > 0).astype(np.int64) if is_mask else found.truth
+        truth = known_mask(found.truth) if is_mask else found.truth
         sizes = tuple(1.0 if factor is None else factor * size for size in found.spacing)
-        if is_mask and (found.truth < 0).any():
-            truth = np.where(found.truth < 0, IGNORED, truth)
         return [rules.count(result, truth, sizes)]
 
     names = plan.value("class_names") or []

@@ -53,6 +53,15 @@ _LOGS = (
     ),
 )
 _ELSEWHERE = ("overrides", "pretrained", "replay_dir")  # ids that files decide, not words
+_UNKNOWN = option(
+    "--unknown",
+    "label value of pixels that nobody annotated; 0: background is painted too, as 1 (-1, and 255 "
+    "among classes, always mean so)",
+    id="unknown",
+    resumed="same",
+    type=int,
+    metavar="VALUE",
+)
 _CHOICE = (
     option(
         "--series",
@@ -123,6 +132,7 @@ PLAN = (
         resumed="same",
         choices=LABEL_KINDS,
     ),
+    _UNKNOWN,
     option(
         "--classes",
         "labels are classes 0 to K-1 (counted in the files)",
@@ -446,6 +456,12 @@ COMMANDS = (
                 "what the truth's values mean (%(default)s)",
                 default="auto",
                 choices=LABEL_KINDS,
+            ),
+            option(
+                "--unknown",
+                "the truth's value of pixels that nobody annotated, which do not count; see train",
+                type=int,
+                metavar="VALUE",
             ),
             option(
                 "--metrics",

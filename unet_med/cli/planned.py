@@ -26,6 +26,11 @@ def plan_for(
     """
     seconds = max(SECONDS, SHARE_OF_BUDGET * 60 * (args.minutes or 0))
     found = fingerprint(
-        args.images, args.labels, seconds=seconds, modality=args.modality, **choice_of(args)
+        args.images,
+        args.labels,
+        seconds=seconds,
+        modality=args.modality,
+        unknown=args.unknown,
+        **choice_of(args),
     )
     return make_plan(found, config_ids(args), overrides=files, device=device, source=source)

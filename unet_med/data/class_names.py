@@ -80,6 +80,16 @@ def listed_names(path: Path) -> dict[int, str]:
     return checked_names(names, f"the labels of {path}")
 
 
+def listed_unknown(path: Path) -> int | None:
+    """The value that a data list calls `ignore`, as nnU-Net does; None: it calls none so."""
+    try:
+        labels = json.loads(path.read_text(encoding="utf-8-sig"))["labels"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    pairs = [_value_and_name(*item) for item in labels.items()] if isinstance(labels, dict) else []
+    return next((value for value, name in filter(None, pairs) if name.lower() == "ignore"), None)
+
+
 def checked_names(names: ClassNames, source: str) -> dict[int, str]:
     """The same names, where each is one and no two classes share one.
 

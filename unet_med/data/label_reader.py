@@ -13,7 +13,14 @@ import numpy as np
 from unet_med.data.auto_reader import AutoReader, label_choice
 from unet_med.data.file_reader import Volume
 from unet_med.data.grids import RAS, Grid, Turn
-from unet_med.data.labels import IGNORED, LabelSummary, check_labels, summarize_label
+from unet_med.data.labels import (
+    IGNORED,
+    UNKNOWN,
+    LabelSummary,
+    check_labels,
+    mark_unknown,
+    summarize_label,
+)
 from unet_med.data.orientation import turn_towards
 
 EXACT = 2**24  # whole numbers up to here are exact as 32-bit floats
@@ -29,8 +36,11 @@ class LabelReader(AutoReader):
 
     Args:
         label_kind: ``"mask"``, ``"classes"`` or ``"instances"``; classes keep their numbers.
+            ``"values"``: whatever they are, as the file has them.
         values: of labels that are classes, the file's value of each class in order, such as
             `[0, 1, 2, 4]`; they become 0 to K-1, and 255 stays. None: the values are 0 to K-1.
+        unknown: the file's value of pixels that nobody annotated, as for `mark_unknown`; they
+            and those of -1 become 255 among classes, else -1.
         images: reader of the images, such as an `AutoReader(time=3)`: its time and its names of
             axes hold for labels that have these as well.
         max_bytes: see `FileReader`.
@@ -45,12 +55,14 @@ class LabelReader(AutoReader):
         label_kind: str | None = None,
         values: Sequence[int] | None = None,
         *,
+        unknown: int | None = None,
         images: object = None,
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(max_bytes, **label_choice(getattr(images, "choice", {})))
         self.label_kind = label_kind
         self.values = values
+        self.unknown = unknown
 
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file with the reader of its suffix, as integers."""
@@ -69,19 +81,28 @@ class LabelReader(AutoReader):
                 f"label {path.name} is a JPEG of {count} values: its compression smears them; "
                 "export it anew as PNG or TIFF, or threshold it there"
             )
+        array = mark_unknown(array, self.unknown)
         if self.values is not None:
             return _classes(array, self.values, path.name)
-        return array if self.label_kind == "classes" else renumber(array, path.name)
+        if self.label_kind == "classes" and array.min(initial=0) < 0:
+            return np.where(array == UNKNOWN, IGNORED, array)
+        kept = self.label_kind in ("classes", "values")
+        return array if kept else renumber(array, path.name)
 
 
 def load_label(
-    path: str | os.PathLike[str], label_kind: str | None = "classes", **choice: Any
+    path: str | os.PathLike[str],
+    label_kind: str | None = "classes",
+    *,
+    unknown: int | None = None,
+    **choice: Any,
 ) -> np.ndarray:
     """Read a label of any of our formats as integers.
 
     Args:
         path: as for `load_image`.
         label_kind: as for `LabelReader`; classes keep the values of the file, whatever they are.
+        unknown: as for `LabelReader`.
         choice: that of its image; see `AutoReader`.
 
     Returns:
@@ -91,11 +112,16 @@ def load_label(
         FileNotFoundError: the file is missing.
         ValueError: it cannot be read in full as one label; one sentence naming the file.
     """
-    return _one_channel(_open(path, label_kind, choice))
+    return _one_channel(_open(path, label_kind, choice, unknown))
 
 
 def look_at_label(
-    path: str | os.PathLike[str], *, blobs: bool = True, turn: Turn | None = None, **choice: Any
+    path: str | os.PathLike[str],
+    *,
+    blobs: bool = True,
+    turn: Turn | None = None,
+    unknown: int | None = None,
+    **choice: Any,
 ) -> LabelSummary:
     """What one label holds; what cannot be a label is refused, in training as in evaluation.
 
@@ -104,12 +130,13 @@ def look_at_label(
         blobs: as for `summarize_label`.
         turn: of its axes, so that planes and places are those of other labels too; None: to RAS,
             where it states an orientation.
+        unknown: as for `LabelReader`; -1 in what comes back.
         choice: that of its image; see `AutoReader`.
 
     Raises:
         ValueError: it cannot be read, or cannot be a label; names the file.
     """
-    volume = _open(path, "classes", choice)
+    volume = _open(path, "values", choice, unknown)
     turn = turn or turn_towards(Grid.of(volume, Path(path).name), RAS)
     label = _one_channel(volume)
     look = summarize_label(label if turn.keeps else turn.of_array(label), blobs=blobs)
@@ -118,9 +145,13 @@ def look_at_label(
 
 
 def _open(
-    path: str | os.PathLike[str], label_kind: str | None, choice: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    label_kind: str | None,
+    choice: Mapping[str, Any],
+    unknown: int | None = None,
 ) -> Volume:
-    return LabelReader(label_kind, images=AutoReader(**choice)).open(Path(path).expanduser())
+    reader = LabelReader(label_kind, unknown=unknown, images=AutoReader(**choice))
+    return reader.open(Path(path).expanduser())
 
 
 def _one_channel(volume: Volume) -> np.ndarray:
@@ -203,6 +234,7 @@ def _classes(array: np.ndarray, values: Sequence[Any], name: str) -> np.ndarray:
     """Class 0 to K-1 of each value; 255 stays unless it is one of them."""
     known = {int(value): number for number, value in enumerate(values)}
     known.setdefault(IGNORED, IGNORED)
+    known[UNKNOWN] = IGNORED
     found, where = np.unique(array, return_inverse=True)
     for value in found.tolist():
         if value not in known:

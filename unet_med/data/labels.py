@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-IGNORED = 255
+IGNORED = 255  # among classes: nobody annotated this pixel
+UNKNOWN = -1  # the same among masks and numbers of objects, where 255 may be one
 LOOKED_AT = 5  # label images of which every value must be one blob to be a number
 MOST_CLASSES = 256  # that a user may say there are
 MAX_CLASSES = 12  # more distinct values than this are instance numbers
+STANDS_OUT = 4  # times the largest object: 255 may be no object
 PICTURE = 0.4  # share of neighbours that differ: squares of 3 px, side by side, have 0.33
 
 
@@ -30,6 +33,10 @@ class LabelSummary:
         centres: of each value its mean place along `(X, Y[, Z])`, px, `(values, 3)`; None: they
             are more than classes can be.
         wrapped: numbers of objects that 8 bits do not hold began anew.
+        cut: which of `values` lie beside an unknown pixel (-1), so that nobody knows their size.
+        plane_cut: the same of `plane_sizes`, within the plane.
+        blank: planes of which nobody knows a pixel; by the largest value that says so: -1, or
+            255, which does among classes.
     """
 
     values: np.ndarray
@@ -41,6 +48,9 @@ class LabelSummary:
     blobs: Blobs | None = None
     centres: np.ndarray | None = None
     wrapped: bool = False
+    cut: np.ndarray | None = None
+    plane_cut: np.ndarray | None = None
+    blank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,65 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
         blobs=_blobs(label.squeeze()) if few and label.squeeze().ndim > 1 else None,
         centres=_centres(label, values) if classes and label.ndim in (2, 3) else None,
         wrapped=_wrapped(label, values),
+        **_unknown(label, planes, values, [v for v, _ in found]),
     )
+
+
+def mark_unknown(label: np.ndarray, unknown: int | None) -> np.ndarray:
+    """Labels in which -1 is unknown, whatever a file calls it; 0 is background.
+
+    Args:
+        label: integers of any shape.
+        unknown: the file's value. 0: background is painted as well, as 1, and every other value
+            is one less in the result. None: the file's values are the result's.
+
+    >>> mark_unknown(np.array([0, 1, 255], np.uint8), 255).tolist()
+    [0, 1, -1]
+    >>> mark_unknown(np.array([0, 1, 2, 3], np.uint8), 0).tolist()
+    [-1, 0, 1, 2]
+    """
+    if unknown is None or unknown == UNKNOWN:
+        return label
+    signed = label.astype(np.int64 if label.dtype.itemsize > 2 else np.int32)
+    return signed - 1 if unknown == 0 else np.where(signed == unknown, UNKNOWN, signed)
+
+
+def _unknown(
+    label: np.ndarray, planes: np.ndarray, values: np.ndarray, held: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """What a summary says of unknown pixels: `cut`, `plane_cut` and `blank`.
+
+    Args:
+        label: `(X, Y[, Z])`.
+        planes: the same, planes first.
+        values: that it holds.
+        held: that each plane holds.
+    """
+    blank = {
+        mark: tuple(k for k, own in enumerate(held) if set(own.tolist()) <= {UNKNOWN, mark})
+        for mark in (UNKNOWN, IGNORED)
+    }
+    found: dict[str, Any] = {"blank": {mark: where for mark, where in blank.items() if where}}
+    if values[0] != UNKNOWN:
+        return found
+    within, beside = (_beside_unknown(label, axes) for axes in (label.ndim, 2))
+    cut = np.isin(values, label[within])
+    sides = np.moveaxis(beside, 2, 0) if label.ndim == 3 else beside[None]
+    plane_cut = [
+        np.isin(own[own > 0], plane[side])
+        for own, plane, side in zip(held, planes, sides, strict=True)
+    ]
+    return {**found, "cut": cut, "plane_cut": np.concatenate(plane_cut)}
+
+
+def _beside_unknown(label: np.ndarray, axes: int) -> np.ndarray:
+    """Pixels that share a face with an unknown one along the first axes."""
+    unknown, beside = label == UNKNOWN, np.zeros(label.shape, bool)
+    for axis in range(min(axes, label.ndim)):
+        moved, out = np.moveaxis(unknown, axis, 0), np.moveaxis(beside, axis, 0)
+        out[1:] |= moved[:-1]
+        out[:-1] |= moved[1:]
+    return beside
 
 
 def _centres(label: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -109,7 +177,8 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
     """What the numbers in a set of label images mean.
 
     Values that are one connected blob each are numbers of objects, unless they are the same over
-    the files: the same values touch, or they have their own size and place.
+    the files: the same values touch, or they have their own size and place. Unknown pixels (-1)
+    say nothing; a mask with some is two classes, for strokes of a brush are no objects.
 
     Args:
         labels: label images, any shape, or their summaries; taken one at a time.
@@ -124,17 +193,23 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
         ValueError: both is possible; says how to decide it.
     """
     found = [_summary(label, blobs=k < LOOKED_AT) for k, label in enumerate(labels)]
-    values = [set(label.values.tolist()) for label in found]
+    values = [set(label.values.tolist()) - {UNKNOWN} for label in found]
     union = set().union(*values)
+    partly = any(label.values[0] == UNKNOWN for label in found)
     two = all(len(one - {0}) <= 1 for one in values)
     if len(union) <= 2 or (two and all(v in (0, 1) or 100 <= v <= 255 for v in union)):
-        return "mask"
+        return "classes" if partly and IGNORED not in union else "mask"
     classes = [found - {0, 255} for found in values if found - {0, 255}]
     shared = set.intersection(*classes) if classes else set()
     repeated = len(classes) > 1 and len(shared) >= len(set().union(*classes)) / 2
     integers = all(float(value).is_integer() and value >= 0 for value in union)
     if not (integers and repeated and len(union) <= MAX_CLASSES):
         return "instances"
+    if partly:  # an object that is painted in two planes is no blob
+        raise ValueError(
+            f"the labels hold the values {_listed(sorted(union))}, and unknown pixels: they may be "
+            "classes or numbers of objects; say --label-kind classes or --label-kind instances"
+        )
     looked = [one.blobs for one in found[:LOOKED_AT] if one.blobs]
     single = len(looked) == len(found[:LOOKED_AT]) and all(blobs.single for blobs in looked)
     return _kind_of_blobs(looked, shared, few=len(union) <= 4) if single else "classes"
@@ -176,7 +251,7 @@ def check_labels(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
         if label.values[0] < -1:
             raise ValueError(
                 f"label {name} holds the value {label.values[0]:g}: labels are 0 and above, and -1 "
-                "marks ignored pixels; is it an image, such as a CT?"
+                "marks ignored pixels (--unknown says another value); is it an image, such as a CT?"
             )
         if label.wrapped:
             raise ValueError(
@@ -214,18 +289,37 @@ def require_objects(labels: Iterable[LabelSummary], names: Sequence[str]) -> Non
         )
 
 
-def instance_sizes(label: np.ndarray | LabelSummary, spatial_dims: int) -> np.ndarray:
+def instance_sizes(
+    label: np.ndarray | LabelSummary, spatial_dims: int, *, whole: bool = False
+) -> np.ndarray:
     """Pixels of each instance of a label image, in no order.
 
     Args:
         label: instances 1..N, 0 and below elsewhere, `(X, Y)` or `(X, Y, Z)`; or its summary.
         spatial_dims: 2 counts every plane of a volume for itself, 3 the volume as a whole.
+        whole: leave out those that lie beside unknown pixels (-1).
 
     >>> instance_sizes(np.array([[1, 1, 0, 7]]), 2).tolist()
     [2, 1]
     """
     summary = _summary(label)
-    return summary.plane_sizes if spatial_dims == 2 else summary.counts[summary.values > 0]
+    objects = summary.values > 0
+    sizes = summary.plane_sizes if spatial_dims == 2 else summary.counts[objects]
+    if not whole or summary.cut is None or summary.plane_cut is None:
+        return sizes
+    return sizes[~(summary.plane_cut if spatial_dims == 2 else summary.cut[objects])]
+
+
+def stands_out(label: LabelSummary) -> bool:
+    """Whether 255 may mark unknown pixels among numbers of objects.
+
+    It is the largest number by a gap, and covers far more than any other.
+    """
+    positive = label.values > 0
+    values, counts = label.values[positive], label.counts[positive]
+    if len(values) < 2 or values[-1] != IGNORED or values[-2] == IGNORED - 1:
+        return False
+    return bool(counts[-1] > STANDS_OUT * counts[:-1].max())
 
 
 def _summary(label: np.ndarray | LabelSummary, *, blobs: bool = False) -> LabelSummary:

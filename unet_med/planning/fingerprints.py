@@ -8,6 +8,7 @@ from typing import Any
 
 from unet_med.data.datalist import HELD_OUT
 from unet_med.data.grids import Turn, no_turn
+from unet_med.data.labels import IGNORED, UNKNOWN
 from unet_med.data.orientation import outcome, turn_between
 from unet_med.planning.ranges import as_ranges, from_ranges
 
@@ -72,17 +73,25 @@ class Case:
             integers, or too many to be anything but instance numbers.
         listed: what else a data list says of it, such as its `fold`; of an image in several
             files `image`, their names.
+        blank: planes of which nobody knows a pixel, as `as_ranges` writes them, by the value that
+            says so: `"-1"`, or `"255"`, which does among classes.
     """
 
     image: FileFacts
     label: FileFacts
     values: str | None
     listed: Mapping[str, Any] = field(default_factory=dict)
+    blank: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label_values(self) -> set[int] | None:
         """The label's distinct values."""
         return None if self.values is None else from_ranges(self.values)
+
+    def blank_planes(self, kind: str) -> set[int]:
+        """Planes of which labels of a kind know no pixel."""
+        ranges = self.blank.get(str(IGNORED if kind == "classes" else UNKNOWN))
+        return from_ranges(ranges) if ranges else set()
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,10 @@ class Fingerprint:
         modality: of each channel, how it was taken, where a data list says it.
         foreground: of each channel `low`, `high`, `mean` and `std` of the pixels within objects;
             empty where they were not looked at.
+        unknown: the labels' value of pixels that nobody annotated, as told or as a data list
+            says; such pixels are -1 in all else that is said of labels.
+        marked: share of the pixels that are `"-1"` and `"255"`, where there are any.
+        stand_out: labels in which 255 may mark such pixels, and may be an object.
     """
 
     images: str
@@ -163,6 +176,14 @@ class Fingerprint:
     modality: tuple[str, ...] = ()
     foreground: tuple[Mapping[str, float], ...] = ()
     skews: tuple[tuple[float, ...], ...] = ()
+    unknown: int | None = None
+    marked: Mapping[str, float] = field(default_factory=dict)
+    stand_out: tuple[str, ...] = ()
+
+    def unknown_share(self, kind: str) -> float:
+        """Share of the pixels that nobody annotated, in labels of a kind."""
+        marks = {UNKNOWN, IGNORED} if kind == "classes" else {UNKNOWN}
+        return sum(self.marked.get(str(mark), 0.0) for mark in marks)
 
     @property
     def held_out(self) -> str | None:
@@ -189,13 +210,19 @@ class Fingerprint:
         found = dict(content)
         objects = found["instances"]
         found["cases"] = tuple(
-            Case(_file(case["image"]), _file(case["label"]), case["values"], case.get("listed", {}))
+            Case(
+                _file(case["image"]),
+                _file(case["label"]),
+                case["values"],
+                case.get("listed", {}),
+                case.get("blank", {}),
+            )
             for case in found["cases"]
         )
         found["instances"] = objects and Instances(**_tuples(objects))
         found["found_by"] = tuple(found.get("found_by", ()))
         found["apart"] = tuple(Apart(**_tuples(apart)) for apart in found.get("apart", ()))
-        found |= {id: tuple(found.get(id, ())) for id in ("modality", "foreground")}
+        found |= {id: tuple(found.get(id, ())) for id in ("modality", "foreground", "stand_out")}
         for name in ("intensities", "skews"):
             found[name] = tuple(tuple(channel) for channel in found.get(name, ()))
         return cls(**found)

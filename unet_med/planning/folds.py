@@ -41,7 +41,8 @@ def decide_folds(
         ValueError: there are not so many parts, or an option has no effect.
     """
     _refuse_other_splits(ids, asked)
-    group, items = ids.get("group"), items_of(found.cases, planes=bool(ids["slice_stacks"]))
+    planes, kind = bool(ids["slice_stacks"]), ids["label_kind"]
+    group, items = ids.get("group"), items_of(found.cases, planes=planes, kind=kind)
     items, apart = _apart(items, file)
     listed = file if file is not None and splits_in(Path(file)) is not None else None
     folds = cross_validation(items, ids["folds"], group=group, file=listed)

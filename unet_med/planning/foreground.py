@@ -26,6 +26,8 @@ def foreground_scales(
     seconds: float,
     choice: Mapping[str, Any],
     clock: Callable[[], float] = time.monotonic,
+    *,
+    unknown: int | None = None,
 ) -> tuple[Scale, ...]:
     """Of each channel `low`, `high`, `mean` and `std` of the pixels that labels count as objects.
 
@@ -37,6 +39,7 @@ def foreground_scales(
         seconds: to look; at one image with foreground in any case.
         choice: which image of files that hold several; see `AutoReader`.
         clock: tells the time, s.
+        unknown: the labels' value of pixels that nobody annotated.
     """
     end = clock() + seconds
     most = max(1, min(SAMPLES, ALL_SAMPLES // len(pairs)))
@@ -44,18 +47,21 @@ def foreground_scales(
     for pair in pairs:
         if samples and clock() >= end:
             break
-        pixels = _foreground(pair["image"], pair["label"], choice)
+        pixels = _foreground(pair["image"], pair["label"], choice, unknown)
         if pixels.shape[1]:
             samples.append(pixels[:, :: -(-pixels.shape[1] // most)].copy())
     channels = min((len(sample) for sample in samples), default=0)
     return tuple(_scale(np.concatenate([sample[c] for sample in samples])) for c in range(channels))
 
 
-def _foreground(image: Files, label: str, choice: Mapping[str, Any]) -> np.ndarray:
+def _foreground(
+    image: Files, label: str, choice: Mapping[str, Any], unknown: int | None
+) -> np.ndarray:
     """Finite pixels `(C, N)` within the objects of an image."""
     pixels = data.load_image(image, **choice).numpy()
     names = (f"label {Path(label).name}", "its image")
-    objects = data.turned_onto(data.load_label(label, **choice), label, image, names, **choice)
+    values = data.load_label(label, "values", unknown=unknown, **choice)
+    objects = data.turned_onto(values, label, image, names, **choice)
     inside = (objects > 0) & (objects != IGNORED)
     inside = inside if inside.any() else objects > 0  # a mask of 0 and 255
     found = pixels[:, inside.reshape(pixels.shape[1:])].astype(np.float64)

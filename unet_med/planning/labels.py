@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_med import data
 from unet_med.data.class_names import name_of, told_names
-from unet_med.data.labels import IGNORED
+from unet_med.data.labels import IGNORED, UNKNOWN
 from unet_med.planning.fingerprints import PERCENTILES, FileFacts, Fingerprint, Instances
 from unet_med.planning.plan import Decision
 from unet_med.planning.sizes import zoom
@@ -26,7 +26,7 @@ MEDIAN = PERCENTILES.index(50.0)
 def decide_labels(
     found: Fingerprint, kind: str | None = None, classes: int | None = None
 ) -> dict[str, Decision]:
-    """`label_kind`, `out_channels` and `class_values`.
+    """`label_kind`, `out_channels`, `class_values` and `unknown`.
 
     Args:
         found: what the files say.
@@ -35,7 +35,7 @@ def decide_labels(
 
     Raises:
         ValueError: labels that are no classes, or values that leave some out; or these may be
-            several things, and nobody says which.
+            several things, and nobody says which; or nobody annotated a pixel of a label.
     """
     asked = kind not in (None, "auto")
     if classes and asked and kind != "classes":
@@ -58,7 +58,46 @@ def decide_labels(
     gaps = own is not None and own != list(range(len(own)))
     why = "values of the labels, which results carry too" if gaps else "0 to out_channels - 1"
     mapped = Decision(own if gaps else None, why)
-    return {"label_kind": decided, "out_channels": count, "class_values": mapped}
+    unknown = _unknown(found, decided.value)
+    return {
+        "label_kind": decided,
+        "out_channels": count,
+        "class_values": mapped,
+        "unknown": unknown,
+    }
+
+
+def decide_tiles(found: Fingerprint, kind: str) -> dict[str, Decision]:
+    """`augment::crop::ignore`: around which pixels no tile is cut, where some are unknown."""
+    if not found.unknown_share(kind):
+        return {}
+    mark = IGNORED if kind == "classes" else UNKNOWN
+    return {
+        "augment::crop::ignore": Decision(mark, "each tile is cut around a pixel that is known")
+    }
+
+
+def _unknown(found: Fingerprint, kind: str) -> Decision:
+    """The files' value of pixels that nobody annotated, and what there is of them."""
+    marks = {UNKNOWN, IGNORED} if kind == "classes" else {UNKNOWN}
+    for case in found.cases:
+        if (held := case.label_values) and held <= marks:
+            raise ValueError(
+                f"nobody annotated a pixel of label {case.label.name}: paint some, or leave image "
+                "and label out"
+            )
+    if kind == "instances" and found.stand_out and found.unknown is None:
+        raise ValueError(
+            f"label {found.stand_out[0]} holds 255, which covers far more than any of its objects: "
+            "say --unknown 255 if nobody annotated there, or --unknown -1 if it is an object"
+        )
+    share = found.unknown_share(kind)
+    if share:
+        return Decision(found.unknown, f"nobody annotated {share:.3g} of the pixels")
+    why = "every pixel of the labels is known"
+    if kind == "instances" and found.marked:
+        why += "; 255 is an object like any other"
+    return Decision(found.unknown, why)
 
 
 def decide_names(
@@ -136,7 +175,7 @@ def _values(found: Fingerprint) -> list[set[int]]:
 
 def _are_named(found: Fingerprint) -> bool:
     """Whether a data list names several values, and the labels hold no others."""
-    names = {0, IGNORED, *(int(value) for value in found.class_names)}
+    names = {0, IGNORED, UNKNOWN, *(int(value) for value in found.class_names)}
     values = [case.label_values for case in found.cases]
     return len(found.class_names) > 1 and all(v is not None and v <= names for v in values)
 

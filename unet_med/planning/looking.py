@@ -12,13 +12,13 @@ import numpy as np
 
 from unet_med import data
 from unet_med.data.cases import Files, files_of
-from unet_med.data.class_names import listed_names
+from unet_med.data.class_names import listed_names, listed_unknown
 from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.file_reader import Volume
 from unet_med.data.grey_values import SAMPLES, sample_of, skew_of
 from unet_med.data.grids import Grid, axes_of, turn_onto
 from unet_med.data.label_reader import look_at_label
-from unet_med.data.labels import LOOKED_AT, LabelSummary
+from unet_med.data.labels import IGNORED, LOOKED_AT, UNKNOWN, LabelSummary, stands_out
 from unet_med.data.list_file import is_list
 from unet_med.data.modality import headers_modality, stated_modality
 from unet_med.data.pixel_size import MICROMETRES
@@ -32,6 +32,7 @@ from unet_med.planning.fingerprints import (
 )
 from unet_med.planning.folders import DataFolder
 from unet_med.planning.foreground import foreground_scales
+from unet_med.planning.object_width import MEDIAN_SECTION
 from unet_med.planning.orientation import decide_orientation
 from unet_med.planning.ranges import as_ranges
 from unet_med.planning.sides import lie_apart, places_of
@@ -50,6 +51,7 @@ def fingerprint(
     *,
     seconds: float = SECONDS,
     modality: Sequence[str] | None = None,
+    unknown: int | None = None,
     **choice: Any,
 ) -> Fingerprint:
     """What images and labels say; of each file header and hash, and every label's values.
@@ -63,6 +65,8 @@ def fingerprint(
             the first image is looked at in any case.
         modality: how the images were taken, one, or one a channel; None: as a data list says. Of
             CT the intensities of the foreground are looked at too.
+        unknown: the labels' value of pixels that nobody annotated (`data.mark_unknown`); None: as
+            a data list says.
         choice: which image of files that hold several, and `pixel_size`; see `AutoReader`.
 
     Raises:
@@ -76,7 +80,8 @@ def fingerprint(
     pairs = listing.items
     heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
     word = decide_orientation([image for image, _ in heads]).value
-    looks = _look([pair["label"] for pair in pairs], heads, word, choice)
+    unknown = _unknown(folder.images) if unknown is None else unknown
+    looks = _look([pair["label"] for pair in pairs], heads, word, {**choice, "unknown": unknown})
     seen = [image.turned(word) if word else image for image, _ in heads]
     data.require_objects(looks, [label.name for _, label in heads])
     kind, doubt = _kind(looks)
@@ -88,7 +93,13 @@ def fingerprint(
         images=folder.name(folder.images),
         labels=folder.name(folder.labels) if folder.labels else None,
         cases=tuple(
-            Case(image, label, as_ranges(look.values.tolist()), _listed(pair, folder))
+            Case(
+                image,
+                label,
+                as_ranges(look.values.tolist()),
+                _listed(pair, folder),
+                {str(mark): str(as_ranges(planes)) for mark, planes in look.blank.items()},
+            )
             for pair, (image, label), look in zip(pairs, heads, looks, strict=True)
         ),
         label_kind=kind,
@@ -103,7 +114,12 @@ def fingerprint(
         class_names=_class_names(folder.images),
         doubt=doubt,
         modality=stated,
-        foreground=foreground_scales(spread, seconds, choice) if is_ct else (),
+        foreground=foreground_scales(spread, seconds, choice, unknown=unknown) if is_ct else (),
+        unknown=unknown,
+        marked=_marked(looks),
+        stand_out=tuple(
+            label.name for look, (_, label) in zip(looks, heads, strict=True) if stands_out(look)
+        ),
     )
 
 
@@ -131,8 +147,27 @@ def _kind(looks: Sequence[LabelSummary]) -> tuple[str | None, str | None]:
 
 def _class_names(images: Path) -> dict[str, str]:
     """Names that a data list, or the `dataset.json` beside a folder, gives to label values."""
-    names = listed_names(images if is_list(images) else images.parent / "dataset.json")
-    return {str(value): name for value, name in names.items()}
+    return {str(value): name for value, name in listed_names(_list_of(images)).items()}
+
+
+def _unknown(images: Path) -> int | None:
+    """The value that such a list calls `ignore`; 255 and -1 need no word."""
+    value = listed_unknown(_list_of(images))
+    return None if value in (UNKNOWN, IGNORED) else value
+
+
+def _list_of(images: Path) -> Path:
+    return images if is_list(images) else images.parent / "dataset.json"
+
+
+def _marked(looks: Sequence[LabelSummary]) -> dict[str, float]:
+    """Share of all pixels that are -1 and 255, where there are any."""
+    pixels = sum(int(look.counts.sum()) for look in looks)
+    counts = {
+        mark: sum(int(look.counts[look.values == mark].sum()) for look in looks)
+        for mark in (UNKNOWN, IGNORED)
+    }
+    return {str(mark): count / pixels for mark, count in counts.items() if count}
 
 
 def _heads(
@@ -183,24 +218,27 @@ def _apart(
 
 
 def _frequencies(looks: Sequence[LabelSummary]) -> dict[str, float]:
-    """Share of all pixels that have each value, by the value."""
-    values = set().union(*(look.values.tolist() for look in looks))
+    """Share of all pixels that have each value, by the value; of those of -1 nothing is known."""
+    values = set().union(*(look.values.tolist() for look in looks)) - {UNKNOWN}
     if len(values) > FEW_VALUES:
         return {}
     counts = dict.fromkeys(sorted(values), 0)
     for look in looks:
         for value, count in zip(look.values.tolist(), look.counts.tolist(), strict=True):
-            counts[value] += count
+            if value in counts:
+                counts[value] += count
     total = sum(counts.values())
-    return {str(value): count / total for value, count in counts.items()}
+    return {str(value): count / total for value, count in counts.items() if total}
 
 
 def _instances(looks: Sequence[LabelSummary], images: Sequence[FileFacts]) -> Instances | None:
-    planes = [data.instance_sizes(look, 2) for look in looks]
-    volumes = [data.instance_sizes(look, 3) for look in looks]
-    count = sum(map(len, volumes))
+    count = sum(len(data.instance_sizes(look, 3)) for look in looks)
     if not count:
         return None
+    planes = _known_sizes(looks, 2) or [data.instance_sizes(look, 2) for look in looks]
+    volumes = _known_sizes(looks, 3) or [
+        _as_balls(size, image) for size, image in zip(planes, images, strict=True)
+    ]
     sizes = [np.multiply(image.pixel_size, in_unit(image, images[0].unit)) for image in images]
     area = [s * np.prod(size[:2]) for s, size in zip(planes, sizes, strict=True)]
     volume = [s * np.prod(size) for s, size in zip(volumes, sizes, strict=True)]
@@ -212,6 +250,23 @@ def _instances(looks: Sequence[LabelSummary], images: Sequence[FileFacts]) -> In
         volume_px=_spread(volumes),
         volume=_spread(volume),
     )
+
+
+def _known_sizes(looks: Sequence[LabelSummary], dims: int) -> list[np.ndarray] | None:
+    """Sizes of the objects that no unknown pixel cuts off; None: less than half of them are so."""
+    known = [data.instance_sizes(look, dims, whole=True) for look in looks]
+    count = sum(len(data.instance_sizes(look, dims)) for look in looks)
+    return known if 2 * sum(map(len, known)) >= count else None
+
+
+def _as_balls(areas: np.ndarray, image: FileFacts) -> np.ndarray:
+    """Voxels of balls of such sections, px: where a few planes are annotated, that is known."""
+    if (*image.shape, 1)[2] == 1:
+        return areas
+    pixel = np.array(image.pixel_size)
+    radius = np.sqrt(areas * np.prod(pixel[:2]) / MEDIAN_SECTION / np.pi)
+    volumes: np.ndarray = 4 / 3 * np.pi * radius**3 / np.prod(pixel)
+    return volumes
 
 
 def _spread(sizes: Sequence[np.ndarray]) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from unet_med.planning.source import Source
 IN_BUNDLE = "$@bundle_root + '/configs/replay.json'"
 MOST = 64  # images; more than there are new ones, and than these, take time to load
 ALIKE = (  # one bundle reads all of its images in one way
-    *("label_kind", "class_values", "orientation"),
+    *("label_kind", "class_values", "unknown", "orientation"),
     *("element_size", "element_unit", "scale", "intensity"),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from unet_med.data.orientation import require_orientation
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.folds import Folds, decide_folds
 from unet_med.planning.intensity import decide_intensity
-from unet_med.planning.labels import decide_labels, decide_names
+from unet_med.planning.labels import decide_labels, decide_names, decide_tiles
 from unet_med.planning.objects import LEAST, decide_fit, decide_objects
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
@@ -32,7 +33,7 @@ ENOUGH = 24  # images of which three can be spared: an eighth
 TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small sets
 STEERING = (  # ids on which further decisions depend, whoever sets them
     *("preset", "label_kind", "features", "spatial_dims", "element_size", "scale", "tile_size"),
-    *("minutes", "epochs", "seed", "validation_fraction", "modality"),
+    *("minutes", "epochs", "seed", "validation_fraction", "modality", "unknown"),
 )
 ASKED = "as asked"
 SHARE_OF_ONE = 0.5  # of the minutes, for the network of all images, where there are folds
@@ -73,7 +74,7 @@ def make_plan(
         bundle.require_ids(content, source=path.name)
     said = {id: value for path, ids in contents.items() for id, value in _held(path, ids).items()}
     orientation = _orientation(found, {**(source.orientation() if source else {}), **said, **asked})
-    seen = found.turned(orientation.value)
+    seen = _turned(found, orientation.value)
     kept = source.kept(seen, {**said, **asked}) if source else {}
     steering = {**_steering({id: d.value for id, d in kept.items()}), **_steering(said), **asked}
     decided = _decide(seen, steering, asked, device, source)
@@ -137,6 +138,11 @@ def _decide(
     labels["class_names"] = decide_names(found, labels, asked.get("class_names"))
     labels |= source.classes(labels, asked) if source else {}
     kind = labels["label_kind"].value
+    if steering.get("unknown") not in (None, found.unknown):
+        raise ValueError(
+            f"unknown is {steering['unknown']}, and the labels were looked at as if it were "
+            f"{found.unknown}: say it to fingerprint(..., unknown=...), or with --unknown"
+        )
     pixels = decide_pixel_size(found, steering, kind=kind, dims=dims.value)
     stack = dims.value == 2 and max(_planes(found)) > 1
     preset = _asked_or(steering, "preset", "modern", "trains fast and well on most images")
@@ -146,6 +152,7 @@ def _decide(
     return {
         "preset": preset,
         **labels,
+        **decide_tiles(found, kind),
         "slice_stacks": Decision(stack, _about_stacks(found, stack)),
         "validation_fraction": _validation(found, steering, asked, count),
         "spatial_dims": dims,
@@ -181,6 +188,14 @@ def _orientation(found: Fingerprint, said: Mapping[str, Any]) -> Decision:
     if "orientation" in said:  # null too: axes stay as they are
         return Decision(said["orientation"] and require_orientation(said["orientation"]), ASKED)
     return decide_orientation([case.image for case in found.cases])
+
+
+def _turned(found: Fingerprint, word: str | None) -> Fingerprint:
+    """What a network sees; in another orientation than was looked at, planes are others."""
+    seen, looked_at = found.turned(word), decide_orientation([c.image for c in found.cases]).value
+    if word == looked_at:
+        return seen
+    return replace(seen, cases=tuple(replace(case, blank={}) for case in seen.cases))
 
 
 def _mirroring(

@@ -55,7 +55,7 @@ def decide_split(
         raise ValueError(
             f"{how} says what is held out, so --validation has no effect: leave it out"
         )
-    items = items_of(found.cases, planes=bool(ids["slice_stacks"]))
+    items = items_of(found.cases, planes=bool(ids["slice_stacks"]), kind=ids["label_kind"])
     options = {"fold": fold, "group": ids.get("group"), "file": file}
     sides = split_validation(items, ids["validation_fraction"], **options)
     split: Split = {
@@ -66,17 +66,23 @@ def decide_split(
         "validation": entries_of(sides[1], found.cases),
     }
     how = _in_words(sides, len(items), found, split)
+    if blank := sum(len(case.blank_planes(ids["label_kind"])) for case in found.cases):
+        how += f"; {blank} planes that nobody annotated are left out" * bool(ids["slice_stacks"])
     held = [item for item in sides[1] if item not in sides[0]]
     return split, {"split_file": Decision(IN_BUNDLE, how)}, len(held)
 
 
-def items_of(cases: Sequence[Case], *, planes: bool) -> list[Item]:
-    """As `unet_med.data.find_pairs` gives them, by the names that the bundle keeps."""
+def items_of(cases: Sequence[Case], *, planes: bool, kind: str) -> list[Item]:
+    """As `unet_med.data.find_pairs` gives them, by the names that the bundle keeps.
+
+    Planes of which labels of this kind know nothing are left out.
+    """
     items = []
     for k, case in enumerate(cases):
         item = {"image": case.image.name, "label": case.label.name, **case.listed, "case": k}
         count = (*case.image.shape, 1)[2] if planes else 1
-        items += [item] if count == 1 else [{**item, "slice": z} for z in range(count)]
+        known = sorted({*range(count)} - case.blank_planes(kind))
+        items += [item] if count == 1 else [{**item, "slice": z} for z in known]
     return items
 
 

@@ -31,6 +31,7 @@ def describe(plan: Plan) -> str:
         "images": f"{_images(plan)}, {value['in_channels']} channel(s)",
         "split": plan.ids["split_file"].reason if plan.split else "as a config file says",
         "labels": labels + (" (decided from the values)" if assumed else ""),
+        "unknown": plan.ids["unknown"].reason,
         "pixels": _pixels(plan),
         "axes": f"{value['orientation']}, {plan.ids['orientation'].reason}",
         "mirrored": f"along axes {value['mirror_axes']}: {plan.ids['mirror_axes'].reason}",
@@ -46,6 +47,7 @@ def describe(plan: Plan) -> str:
         else f"{value['epochs']} epoch{'s' * (value['epochs'] != 1)}",
     }
     unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
+    unsaid["unknown"] = not plan.data.unknown_share(value["label_kind"])
     unsaid |= {"mirrored": value["mirror_axes"] is None, "start": not plan.source}
     unsaid["pooled"] = value.get("pool") is None
     lines = {name: text for name, text in lines.items() if not unsaid.get(name)}
@@ -84,6 +86,8 @@ def _found(found: Fingerprint) -> Iterator[str]:
     elif found.frequencies:
         shares = (f"{value}: {share:.1%}" for value, share in found.frequencies.items())
         yield "  pixels by label value: " + ", ".join(shares)
+    if unknown := found.marked.get("-1"):
+        yield f"  nobody annotated {unknown:.1%} of the pixels"
 
 
 def _images(plan: Plan) -> str:

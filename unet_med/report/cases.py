@@ -42,6 +42,7 @@ class Reading:
         choice: which image of files that hold several, and a pixel size; see `load_image`.
         orientation: into which the network's images are turned, whose planes lie along the first
             two of its axes; None: into none.
+        unknown: the truths' value of pixels that nobody annotated; see `data.LabelReader`.
     """
 
     kind: str = "instances"
@@ -54,6 +55,7 @@ class Reading:
     class_weights: tuple[float, ...] | None = None
     choice: Mapping[str, Any] = field(default_factory=dict)
     orientation: str | None = None
+    unknown: int | None = None
 
 
 @dataclass
@@ -228,7 +230,7 @@ def _truth(path: str, name: str, results: Path, reading: Reading) -> Labels:
     """A truth, turned onto the grid of its result, as `unet-med evaluate` turns it."""
     from unet_med import data
 
-    labels = _labels(path, reading)
+    labels = data.load_label(path, reading.kind, unknown=reading.unknown)
     files = (result_file(name, kind, results) for kind in ("mask", "instances"))
     file = next((str(each) for each in files if each), None)
     if file is None or sorted(data.load_header(file).spatial_shape) != sorted(labels.shape):
@@ -267,7 +269,8 @@ def _true_objects(labels: Labels, reading: Reading) -> Labels:
     if reading.kind != "mask":
         return labels
     mask = labels > 0
-    return plane_instances(mask) if reading.by_plane else instances_from_mask(mask)
+    found = plane_instances(mask) if reading.by_plane else instances_from_mask(mask)
+    return np.where(labels < 0, -1, found)  # nobody annotated there
 
 
 def _errors(true: Labels, result: Labels, reading: Reading, case: Case) -> list[ObjectErrors]:

@@ -85,7 +85,7 @@ def html_report(
 def _of_results(results: Path, record: Record, pictures: int, table: ScoreTable) -> dict[str, Any]:
     images, truths = record["images"], table.about.get("truth", {})
     bundle = _bundle_of(record)
-    reading = _reading(record, bundle, table.about.get("label_kind"))
+    reading = _reading(record, bundle, table.about)
     names = shown_first(images, table)[:pictures]
     cases = [load_case(n, images[n], results, _file(truths.get(n)), reading) for n in names]
     classes = reading.kind == "classes"
@@ -146,12 +146,12 @@ def _bundle_of(record: Record) -> Path | None:
     return next((p for p in places if (p / "configs" / "train.json").is_file()), None)
 
 
-def _reading(record: Record, bundle: Path | None, kind: str | None) -> Reading:
+def _reading(record: Record, bundle: Path | None, about: Mapping[str, Any]) -> Reading:
     settings = record["settings"]
     trained = read_settings(bundle) if bundle else {}
     weights = trained.get("weigh", {}).get("border", {}).get("class_weights")
     return Reading(
-        kind=kind or settings.get("label_kind", "instances"),
+        kind=about.get("label_kind") or settings.get("label_kind", "instances"),
         by_plane=settings.get("spatial_dims") == 2,
         min_size=settings.get("min_size", 0),
         grow=settings.get("grow", 0),
@@ -161,6 +161,7 @@ def _reading(record: Record, bundle: Path | None, kind: str | None) -> Reading:
         class_weights=tuple(weights) if weights else None,
         choice=settings.get("choice", {}),
         orientation=settings.get("orientation"),
+        unknown=about.get("unknown"),
     )
 
 

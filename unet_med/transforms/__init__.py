@@ -72,6 +72,10 @@ from unet_med.transforms.weights import (
     FalkWeightMapD,
     FalkWeightMapd,
     FalkWeightMapDict,
+    Foreground,
+    ForegroundD,
+    Foregroundd,
+    ForegroundDict,
 )
 
 __all__ = [
@@ -100,6 +104,10 @@ __all__ = [
     "FalkWeightMapD",
     "FalkWeightMapDict",
     "FalkWeightMapd",
+    "Foreground",
+    "ForegroundD",
+    "ForegroundDict",
+    "Foregroundd",
     "InstancesFromLogits",
     "InstancesFromLogitsD",
     "InstancesFromLogitsDict",

@@ -11,7 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from unet_med.data.labels import IGNORED
+from unet_med.data.labels import IGNORED, UNKNOWN
 from unet_med.transforms.tensors import labels_of, tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
@@ -173,7 +173,7 @@ class CheckPaird(MapTransform):
             rule = f"classes are 0 to {self.num_classes - 1}, and {IGNORED} for ignored pixels"
             return label[wrong], f"{rule}; correct it, or set out_channels"
         if self.label_kind == "mask":
-            foreground = label[label != 0]
+            foreground = label[(label != 0) & (label != UNKNOWN)]
             rule = "a mask has one value besides 0; use label_kind 'classes' or 'instances'"
             other = foreground[foreground != foreground[:1]]
             return other, f"{rule}, or threshold it (the first one is {_first(foreground)})"

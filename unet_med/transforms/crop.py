@@ -17,6 +17,9 @@ from unet_med.transforms.tensors import labels_of
 __all__ = ["RandTileCrop", "RandTileCropD", "RandTileCropDict", "RandTileCropd"]
 
 
+GUESSES = 20
+
+
 class RandTileCrop(Randomizable, Transform):
     """Cut a tile at a random place; the image is mirrored beyond its border.
 
@@ -48,15 +51,23 @@ class RandTileCrop(Randomizable, Transform):
         sizes = _per_axis(self.tile_size, len(shape))
         even = [1 - n % 2 for n in sizes]
         if where is not None and bool(where.any()):
-            pixels = where.flatten().nonzero()
-            chosen = pixels[self.R.randint(len(pixels))]
-            centre = [int(index) for index in torch.unravel_index(chosen, where.shape)]
+            centre = self._one_of(where)
         else:  # every pixel or, for even sides, every gap between two
             centre = [
                 int(self.R.randint(max(side - e, 1))) + e
                 for side, e in zip(shape, even, strict=True)
             ]
         self._start = tuple(c - size // 2 for c, size in zip(centre, sizes, strict=True))
+
+    def _one_of(self, where: torch.Tensor) -> list[int]:
+        """A pixel that may be the centre, each as likely as any other."""
+        for _ in range(GUESSES):  # to list all of them takes a second in a large volume
+            centre = [int(self.R.randint(side)) for side in where.shape]
+            if where[tuple(centre)]:
+                return centre
+        pixels = where.flatten().nonzero()
+        chosen = pixels[self.R.randint(len(pixels))]
+        return [int(index) for index in torch.unravel_index(chosen, where.shape)]
 
     def cut(self, img: torch.Tensor, size: int | Sequence[int] | None = None) -> torch.Tensor:
         """Cut a window around the centre of the last draw.

@@ -14,6 +14,7 @@ from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from numpy.typing import NDArray
 
+from unet_med.data.labels import UNKNOWN
 from unet_med.instances import (
     RidgeKind,
     as_integers,
@@ -55,8 +56,8 @@ class LabelInstances(Transform):
 
     Args:
         label_kind: ``"mask"`` has two values, and the non-zero one is foreground:
-            its connected components are numbered 1..N. ``"instances"`` (1..N, -1
-            ignored) and ``"classes"`` (0..K-1, 255 ignored) pass.
+            its connected components are numbered 1..N, and -1 stays. ``"instances"``
+            (1..N, -1 ignored) and ``"classes"`` (0..K-1, 255 ignored) pass.
         connectivity: for masks; 1 joins pixels that share a face, the number of
             dimensions corners too.
 
@@ -83,11 +84,13 @@ class LabelInstances(Transform):
 
         Raises:
             ValueError: values that are not whole numbers, or, in a mask, more
-                than one value besides 0.
+                than one value besides 0 and -1.
         """
         values = as_integers(as_numpy(label))
         if self.label_kind == "mask":
-            values = label_components(_checked_mask(values), self.connectivity)
+            inside = (_checked_mask(values) != 0) & (values != UNKNOWN)
+            numbered = label_components(inside, self.connectivity)
+            values = np.where(values == UNKNOWN, UNKNOWN, numbered)
         return _like(values, label)
 
 
@@ -392,7 +395,7 @@ def _thresholds(
 
 
 def _checked_mask(values: NDArray[Any]) -> NDArray[Any]:
-    foreground = values[values != 0]
+    foreground = values[(values != 0) & (values != UNKNOWN)]
     if foreground.size and foreground.min() != foreground.max():
         raise ValueError(
             f"a mask with the values {foreground.min()} and {foreground.max()} besides 0; a mask "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import AsDiscreted, MapTransform, SelectItemsd
+from monai.transforms import MapTransform, SelectItemsd
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from unet_med.devices import weighs_batches
 from unet_med.instances import as_integers
 from unet_med.transforms.chains import compose
 from unet_med.transforms.instances import SeparateInstancesd
-from unet_med.transforms.weights import BorderWeightMapd, ClassWeightMapd
+from unet_med.transforms.weights import BorderWeightMapd, ClassWeightMapd, Foregroundd
 from unet_med.weights.arrays import as_numpy
 from unet_med.weights.batches import BorderTargets, ClassTargets
 
@@ -92,12 +92,10 @@ def _targets(steps: Sequence[Any]) -> Targets | None:
     if kinds == [ClassWeightMapd]:
         rule = steps[0].transform
         return ClassTargets(rule.num_classes, rule.class_weights, rule.ignore)
-    border_alone: list[type] = [BorderWeightMapd, AsDiscreted]
+    border_alone: list[type] = [BorderWeightMapd, Foregroundd]
     if kinds not in (border_alone, [SeparateInstancesd, *border_alone]):
         return None
-    *before, border, discrete = steps
-    if discrete.threshold != [0.5] or any(discrete.argmax) or discrete.to_onehot != [None]:
-        return None
+    *before, border, _ = steps
     rule, ridge = border.transform, before[0].transform.kind if before else None
     return BorderTargets(ridge, rule.w0, rule.sigma, rule.spacing, rule.class_weights)
 

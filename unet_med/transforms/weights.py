@@ -31,6 +31,10 @@ __all__ = [
     "FalkWeightMapD",
     "FalkWeightMapDict",
     "FalkWeightMapd",
+    "Foreground",
+    "ForegroundD",
+    "ForegroundDict",
+    "Foregroundd",
 ]
 
 Label = TypeVar("Label", NDArray[Any], torch.Tensor)
@@ -200,7 +204,7 @@ class _Packed(Transform):
         """Pack a label `(1, *S)`; float32, metadata kept."""
         weight, values = np.asarray(as_numpy(self.weigh(label))), as_integers(as_numpy(label))
         if not isinstance(self.weigh, ClassWeightMap):
-            values = np.where(values < 0, IGNORED, values > 0)
+            values = Foreground()(values)
         return _like(np.concatenate([values.astype(np.float32), weight]), label)  # (2, *S)
 
 
@@ -305,6 +309,34 @@ class ClassWeightMapd(_WeightMapTransform):
         super().__init__(keys, weight_key, transform, allow_missing_keys, pack)
 
 
+class Foreground(Transform):
+    """Instances to foreground: 1 inside, 0 on background, 255 where they are ignored.
+
+    Losses that read no weights, such as Dice, know ignored pixels by this value alone.
+    """
+
+    backend = BorderWeightMap.backend
+
+    def __call__(self, instances: Label) -> Label:
+        """Instances `(*S)` or `(1, *S)`, -1 ignored; float32, metadata kept."""
+        values = as_integers(as_numpy(instances))
+        return _like(np.where(values < 0, IGNORED, values > 0).astype(np.float32), instances)
+
+
+class Foregroundd(KeywiseTransform):
+    """Dictionary version of `Foreground`.
+
+    Args:
+        keys: instances `(1, *S)`; what comes back is float32.
+        allow_missing_keys: no error when a key is absent.
+    """
+
+    backend = BorderWeightMap.backend
+
+    def __init__(self, keys: KeysCollection = "label", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, Foreground(), allow_missing_keys=allow_missing_keys)
+
+
 def _like(weight: NDArray[Any], label: Label) -> Label:
     """The weights as array or tensor like `label`, with its metadata."""
     return convert_to_dst_type(weight, label, dtype=np.float32)[0]
@@ -313,3 +345,4 @@ def _like(weight: NDArray[Any], label: Label) -> Label:
 BorderWeightMapD = BorderWeightMapDict = BorderWeightMapd
 FalkWeightMapD = FalkWeightMapDict = FalkWeightMapd
 ClassWeightMapD = ClassWeightMapDict = ClassWeightMapd
+ForegroundD = ForegroundDict = Foregroundd

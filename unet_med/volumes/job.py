@@ -42,7 +42,8 @@ class BlockJob:
         source: image file or folder.
         output: OME-Zarr to write.
         bundle: folder of the trained bundle.
-        settings: ids of its `inference.json` that are overridden.
+        settings: ids of its `inference.json` that are overridden; a `checkpoint` of the bundle's
+            own is relative to it.
         outputs: of `mask`, `probabilities`, `instances`, `rois`.
         layout: sides of the volume, its blocks and levels, `([Z,] Y, X)`.
         tile: largest input sides of the network, px, `([Z,] Y, X)`, as many as it has axes.
@@ -137,7 +138,7 @@ class BlockJob:
             source=source,
             output=output,
             bundle=bundle,
-            settings=dict(settings or {}),
+            settings=_within(bundle, settings or {}),
             outputs=tuple(name for name in OUTPUTS if name in wanted),
             layout=layout,
             tile=choose_tile(layout, volume, tile, threads, workers),
@@ -193,6 +194,13 @@ class BlockJob:
     def id(self) -> str:
         """Hash of all that decides the result."""
         return _hash(self.parts)[:16]
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """The settings as a `Segmenter` takes them, with the place where the bundle lies now."""
+        if "checkpoint" not in self.settings:
+            return self.settings
+        return {**self.settings, "checkpoint": str(self.bundle / self.settings["checkpoint"])}
 
     @property
     def folder(self) -> Path:
@@ -283,7 +291,7 @@ class BlockJob:
         configs = [self.bundle / "configs" / f"{name}.json" for name in names]
         configs = [path for path in configs if path.is_file()]  # a bundle may have no plan
         return {
-            "weights": _file_hash(_weights_of(self.bundle, self.settings)),
+            "weights": _file_hash(_weights_of(self.bundle, self.ids)),
             "configs": _hash([[_file_hash(file) for file in configs], self.settings]),
             "source": _hash([image.identity, image.shape, image.channels, str(image.dtype)]),
             "statistics": fingerprint(statistics),
@@ -343,6 +351,14 @@ def _check_thickness(job: BlockJob) -> None:
                 f"blocks of {side} px are thinner than the {least} px within which the "
                 f"bundle's instances grow: use larger blocks"
             )
+
+
+def _within(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which weights of the bundle have no place but that, so that it may move."""
+    weights = Path(settings.get("checkpoint", ""))
+    if not weights.is_absolute() or not weights.is_relative_to(bundle):
+        return dict(settings)
+    return {**settings, "checkpoint": weights.relative_to(bundle).as_posix()}
 
 
 def _weights_of(bundle: Path, settings: Mapping[str, Any]) -> Path:

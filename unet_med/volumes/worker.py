@@ -63,9 +63,7 @@ class Worker:
         job = BlockJob.load(output)
         job.check()
         torch.set_num_threads(job.threads)
-        segmenter = Segmenter(
-            job.bundle, device=device or job.device, trust=job.trust, **job.settings
-        )
+        segmenter = Segmenter(job.bundle, device=device or job.device, trust=job.trust, **job.ids)
         return cls(job, Volume(segmenter, open_source(job.source, **job.choice), job.statistics))
 
     def do(self, number: int) -> Outcome:

@@ -18,6 +18,8 @@ from unet_med.weights.device import border_terms
 
 __all__ = ["BorderTargets", "ClassTargets", "separate_batch"]
 
+IGNORED = 255.0
+
 
 @dataclass(frozen=True)
 class BorderTargets:
@@ -38,14 +40,18 @@ class BorderTargets:
     class_weights: Sequence[float] | None = None
 
     def __call__(self, instances: Tensor) -> Tensor:
-        """Label and weight `(B, 2, *S)`, float32, of instances `(B, 1, *S)` of integers."""
+        """Label and weight `(B, 2, *S)`, float32, of instances `(B, 1, *S)` of integers.
+
+        The label is 1 inside instances, 0 on background and 255 where it is ignored.
+        """
         if self.ridge is not None:
             instances = separate_batch(instances, self.ridge)
         inside = instances > 0
         kinds = torch.stack([instances == 0, inside], dim=1).flatten(2, 3)  # (B, 2, *S)
         weight = _class_weights(kinds, self.class_weights)
         weight += border_terms(instances[:, 0], self.w0, self.sigma, self.spacing)
-        return torch.stack([inside[:, 0].float(), weight], dim=1)
+        label = inside.float().masked_fill(instances < 0, IGNORED)
+        return torch.stack([label[:, 0], weight], dim=1)
 
 
 @dataclass(frozen=True)

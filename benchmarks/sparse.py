@@ -1,0 +1,127 @@
+"""Two annotated slices of each volume against all of them, for equal minutes.
+
+    python -m benchmarks.sparse                       # 5 minutes, three seeds
+    python -m benchmarks.sparse --minutes 1 --seeds 0
+    python -m benchmarks.sparse --page                # write the page anew, train nothing
+
+Twenty volumes of the hippocampus are learned from, thirty others are scored. The two slices lie a
+third and two thirds along the object, as one would choose them; 255 elsewhere. Rows are kept in
+`benchmarks/sparse.jsonl` and not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from statistics import mean
+
+import nibabel
+import numpy as np
+
+from benchmarks.quality_methods import UnetMed
+from benchmarks.quality_sets import SETS, named
+from benchmarks.rows import Row, complete, markdown, read, rounded, words, write_section
+from unet_med.data.labels import IGNORED
+
+ROWS = Path(__file__).with_suffix(".jsonl")
+PAGE = ROWS.parents[1] / "docs" / "how-to" / "partly-annotated.md"
+IMAGES = SETS["hippocampus"]
+ALL, TWO = "all slices", "two slices"
+WANTED = 0.9  # of the Dice of full annotation
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what is missing, and write the page."""
+    options = _parser().parse_args(argv)
+    if not options.page:
+        complete(ROWS, _keys(options), lambda key: measure(key, options))
+    write_section(PAGE, "sparse", table(read(ROWS)))
+
+
+def measure(key: Row, options: argparse.Namespace) -> Row:
+    """Train on labels of one kind, and score the volumes that were kept out."""
+    base = (options.output / f"{key['labels']}-{key['minutes']:g}-{key['seed']}").resolve()
+    folder = Path(str(base).replace(" ", "-"))
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+    learned, kept_out = IMAGES.pairs(options.data.resolve(), folder / "data")
+    learned = named(learned, folder / "pairs")
+    if key["labels"] == TWO:
+        learned = [{**pair, "label": in_part(pair["label"], folder / "part")} for pair in learned]
+    method, begun = UnetMed(["--label-kind", "classes"]), time.monotonic()
+    method.train(IMAGES, learned, folder, minutes=key["minutes"], seed=key["seed"])
+    took = round((time.monotonic() - begun) / 60, 2)
+    results = method.predict(IMAGES, [pair["image"] for pair in kept_out], folder)
+    scores = rounded(IMAGES.score(results, [pair["label"] for pair in kept_out]))
+    return {"scores": scores, "took": took, "date": date.today().isoformat()}
+
+
+def in_part(label: str, folder: Path) -> str:
+    """The same label with two slices, and 255 elsewhere."""
+    file = nibabel.load(label)
+    values = np.asarray(file.dataobj)
+    part = np.full(values.shape, IGNORED, np.uint8)
+    planes = two_planes(values)
+    part[..., planes] = values[..., planes]
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / Path(label).name
+    nibabel.save(nibabel.Nifti1Image(part, file.affine), target)
+    return str(target)
+
+
+def two_planes(label: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> list[int]:
+    """A third and two thirds along the planes that hold the object.
+
+    >>> two_planes(np.repeat([0, 1, 0], [3, 7, 5])[None, None])
+    [5, 7]
+    """
+    held = np.flatnonzero((np.asarray(label) > 0).any(axis=(0, 1)))
+    return [int(held[round(share * (len(held) - 1))]) for share in (1 / 3, 2 / 3)]
+
+
+def table(found: Sequence[Row]) -> str:
+    """Markdown: the Dice of both, over seeds, and the share that two slices reach."""
+    head = ["minutes", "seeds", ALL, TWO, "of it", f"at least {WANTED:.0%}"]
+    lines = []
+    for minutes in sorted({row["minutes"] for row in found}):
+        dice = {
+            kind: {row["seed"]: row["scores"]["Dice"] for row in found if _is(row, kind, minutes)}
+            for kind in (ALL, TWO)
+        }
+        if seeds := sorted(set(dice[ALL]) & set(dice[TWO])):
+            full, part = ([dice[kind][seed] for seed in seeds] for kind in (ALL, TWO))
+            share = mean(part) / mean(full)
+            said = "yes" if share >= WANTED else "**no**"
+            cells = [words(full), words(part), f"{share:.1%}", said]
+            lines.append([f"{minutes:g}", str(len(seeds)), *cells])
+    return markdown(head, lines)
+
+
+def _is(row: Mapping[str, object], kind: str, minutes: float) -> bool:
+    return row["labels"] == kind and row["minutes"] == minutes
+
+
+def _keys(options: argparse.Namespace) -> Iterator[Row]:
+    for seed in options.seeds:
+        for kind in (ALL, TWO):
+            yield {"labels": kind, "minutes": options.minutes, "seed": seed}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sparse", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0, help="of each training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--output", type=Path, default=Path("runs/sparse"))
+    parser.add_argument("--page", action="store_true", help="write the page anew and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("MPLBACKEND", "agg")
+    sys.exit(main())
