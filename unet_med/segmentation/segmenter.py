@@ -29,7 +29,7 @@ from unet_med.inferers.tiling import Tiling, tiling_of
 from unet_med.networks import load_weights
 from unet_med.segmentation.arrays import NAMELESS, from_array, from_source
 from unet_med.segmentation.result import Segmentation
-from unet_med.transforms import InstancesFromLogits, InstancesFromLogitsd
+from unet_med.transforms import Calibrate, Calibrated, InstancesFromLogits, InstancesFromLogitsd
 
 SECONDS = "seconds"  # entry of an item: how long reading and predicting took
 OUTPUTS = ("mask", "instances", "probabilities", "seg", "rois")
@@ -152,6 +152,14 @@ class Segmenter:
         """How the bundle makes objects of probabilities, px of the network; None: it does not."""
         for step in self.postprocessing(["instances"]):
             if isinstance(step, InstancesFromLogitsd):
+                return step.rule
+        return None
+
+    @property
+    def calibration(self) -> Calibrate | None:
+        """How the bundle calibrates the probabilities that it gives out; None: not at all."""
+        for step in self.postprocessing(["probabilities"]):
+            if isinstance(step, Calibrated):
                 return step.rule
         return None
 

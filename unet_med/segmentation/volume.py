@@ -75,6 +75,7 @@ class Volume:
         working: the volume as the network sees it.
         classes: how the bundle makes the classes of a mask of probabilities.
         rules: how it makes instances of them, px of the own grid.
+        calibration: of the probabilities that are given out; None: there is none.
 
     Raises:
         ValueError: the volume does not fit the network; or a transform, the inferer or the
@@ -111,6 +112,7 @@ class Volume:
                 self._regridded.append((step, self.working))
             self.working = after
         self.classes, self.rules = _rules(segmenter, self.own, self.working)
+        self.calibration = segmenter.calibration
         self._layers = (
             batch_norms(segmenter.network) if segmenter.inferer.statistics == "image" else []
         )
@@ -129,7 +131,8 @@ class Volume:
             tile: largest input sides of the network, `(X, Y[, Z])`, as many as it has axes, px.
 
         Returns:
-            Probabilities of the classes, on the volume's own grid, `(K, X, Y[, Z])`.
+            Probabilities of the classes, not calibrated, on the volume's own grid,
+            `(K, X, Y[, Z])`.
 
         Raises:
             ValueError: a pixel is NaN or infinite, or a tile side does not fit the network.

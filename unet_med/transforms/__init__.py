@@ -1,5 +1,6 @@
 """MONAI transforms for arrays and for dictionaries."""
 
+from unet_med.transforms.calibrate import Calibrate, Calibrated
 from unet_med.transforms.chains import compose
 from unet_med.transforms.check import CheckPaird, DropIgnoredd, SelectSliced
 from unet_med.transforms.compare import (
@@ -79,6 +80,8 @@ __all__ = [
     "BorderWeightMapD",
     "BorderWeightMapDict",
     "BorderWeightMapd",
+    "Calibrate",
+    "Calibrated",
     "CheckPaird",
     "ClassWeightMap",
     "ClassWeightMapD",
