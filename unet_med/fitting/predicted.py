@@ -60,7 +60,7 @@ def judging(folder: Path, weights: Path, device: Any) -> Segmenter:
         device: where it runs.
     """
     known = load_config(folder / "configs" / "inference.json")  # one of an earlier version?
-    plain = {"calibration": None} if "calibration" in known else {}
+    plain: dict[str, Any] = {"calibration": None} if "calibration" in known else {}
     return Segmenter(folder, checkpoint=weights, device=device, trust=True, **plain)
 
 

@@ -32,7 +32,7 @@ from unet_med.segmentation.result import Segmentation
 from unet_med.transforms import Calibrate, Calibrated, InstancesFromLogits, InstancesFromLogitsd
 
 SECONDS = "seconds"  # entry of an item: how long reading and predicting took
-OUTPUTS = ("mask", "instances", "probabilities", "seg", "rois")
+OUTPUTS = ("mask", "instances", "probabilities", "uncertainty", "seg", "rois")
 LOADING = (LoadImaged, EnsureChannelFirstd)  # what a chain begins with, for files
 
 
@@ -228,7 +228,8 @@ class Segmenter:
 
         Args:
             item: `image`, and the logits as `pred`, both `(C, X, Y[, Z])`.
-            outputs: what is wanted, of `mask`, `instances`, `probabilities`, `seg` and `rois`.
+            outputs: what is wanted, of `mask`, `instances`, `probabilities`, `uncertainty`, `seg`
+                and `rois`.
             folder: where to write them; None: nowhere.
 
         Raises:

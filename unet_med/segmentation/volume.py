@@ -38,6 +38,7 @@ from unet_med.segmentation.segmenter import LOADING, Segmenter, target_of
 from unet_med.transforms import (
     ClassesFromProbabilities,
     ClassesFromProbabilitiesd,
+    Confidenced,
     InstancesFromLogits,
     InstancesFromLogitsd,
     ScoreObjectsd,
@@ -57,7 +58,7 @@ K-th layer of batch normalisation that looks at the image, one row a plane or on
 
 _KNOWN = (
     *(Activationsd, CopyItemsd, Invertd, AsDiscreted, MapLabelValued),
-    *(ClassesFromProbabilitiesd, InstancesFromLogitsd, ScoreObjectsd, SaveImaged),
+    *(ClassesFromProbabilitiesd, InstancesFromLogitsd, Confidenced, ScoreObjectsd, SaveImaged),
 )
 
 

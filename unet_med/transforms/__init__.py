@@ -8,6 +8,7 @@ from unet_med.transforms.compare import (
     CompareWithTrainingd,
     CompareWithTrainingDict,
 )
+from unet_med.transforms.confidence import Confidenced
 from unet_med.transforms.crop import (
     RandTileCrop,
     RandTileCropD,
@@ -94,6 +95,7 @@ __all__ = [
     "CompareWithTrainingD",
     "CompareWithTrainingDict",
     "CompareWithTrainingd",
+    "Confidenced",
     "DropIgnoredd",
     "ElementSize",
     "ElementSizeD",
