@@ -430,3 +430,46 @@ def spread_by_loops(labels: np.ndarray, kinds: list[int], reach: int) -> np.ndar
                     if owner > 0 and kinds[owner] == -before[tuple(place)]:
                         now[tuple(place)] = owner
     return np.maximum(now, 0)
+
+
+def calibration_error(
+    probabilities: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None
+) -> float:
+    """Class-wise expected calibration error: pixel by pixel, bin by bin."""
+    errors = []
+    for k in range(1, len(probabilities)):
+        bins: dict[int, list[tuple[float, bool]]] = {}
+        for place in np.ndindex(truth.shape):
+            if where is None or where[place]:
+                p = float(probabilities[(k, *place)])
+                number = next(b for b in range(15) if p < (b + 1) / 15 or b == 14)
+                bins.setdefault(number, []).append((p, bool(truth[place] == k)))
+        total = sum(len(pairs) for pairs in bins.values())
+        error = 0.0
+        for pairs in bins.values():
+            gap = sum(p for p, _ in pairs) / len(pairs) - sum(t for _, t in pairs) / len(pairs)
+            error += len(pairs) / total * abs(gap)
+        errors.append(error)
+    return sum(errors) / len(errors)
+
+
+def near_borders(labels: np.ndarray, distance: float, spacing: list[float]) -> np.ndarray:
+    """Pixels near one that has another known label beside it: all pairs of pixels."""
+    border = []
+    for place in np.ndindex(labels.shape):
+        for axis, step in itertools.product(range(labels.ndim), (-1, 1)):
+            other = list(place)
+            other[axis] += step
+            if 0 <= other[axis] < labels.shape[axis]:
+                pair = labels[place], labels[tuple(other)]
+                if pair[0] != pair[1] and min(pair) >= 0:
+                    border.append(place)
+    found = np.zeros(labels.shape, bool)
+    for place in np.ndindex(labels.shape):
+        far = [
+            math.sqrt(sum(((a - b) * s / min(spacing)) ** 2 for a, b, s in
+                          zip(place, other, spacing, strict=True)))
+            for other in border
+        ]  # fmt: skip
+        found[place] = labels[place] >= 0 and any(each <= distance for each in far)
+    return found

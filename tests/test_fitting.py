@@ -16,7 +16,7 @@ from torch import nn
 from unet_med import bundle
 from unet_med.cli import main
 from unet_med.data import SyntheticCells
-from unet_med.fitting import FitObjects, around, choose, count
+from unet_med.fitting import FitObjects, around, choose, count, planned_objects
 from unet_med.handlers import TrainingBudget
 from unet_med.handlers.training_state import random_state
 from unet_med.metrics import average_precision
@@ -152,6 +152,8 @@ def test_a_training_ends_with_the_fit(fitted: Path) -> None:
     for id in FREE:
         assert ids[id]["reason"].startswith("fitted on 3 held-out images: AP 0."), id
         assert inference[id] == ids[id]["value"]
+    assert inference["calibration"] == ids["calibration"]["value"]
+    assert ids["calibration"]["reason"].startswith("fitted on 3 held-out images: expected cal")
     assert ids["reach"]["reason"] == "the median object's radius, px, 2 to 8"
 
 
@@ -223,7 +225,7 @@ def test_too_few_images_decide_nothing(tmp_path: Path) -> None:
 def test_what_is_asked_for_stays(data: Path, tmp_path: Path) -> None:
     plan = plan_of(data, threshold=0.9, min_size=3)
     folder = lay_bundle(plan, tmp_path / "bundle")
-    planned, free = handler_of(folder)._planned()
+    planned, free = planned_objects(Plan.from_json(bundle.read_plan(folder)))
     assert free == ["mask_threshold"]
     assert planned == {"threshold": 0.9, "mask_threshold": 0.4, "min_size": 3}
 

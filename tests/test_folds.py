@@ -69,6 +69,8 @@ def test_one_network_learns_from_all_and_each_other_from_the_rest(folded: Path) 
 def test_each_score_is_that_of_the_network_that_has_not_seen_the_image(
     folded: Path, data: Path
 ) -> None:
+    reason = bundle.read_plan(folded)["ids"]["calibration"]["reason"]
+    assert reason.startswith("fitted on 6 held-out images of 3 folds: expected calibration error")
     table = read_scores(folded / "models/folds/scores.json")
     rows = table.of(CASE)
     assert [row.note for row in rows] == [f"fold {k}" for k in (0, 0, 1, 1, 2, 2)]

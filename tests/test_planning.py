@@ -251,7 +251,7 @@ def test_how_objects_are_planned(folder: Path) -> None:
     assert own.value("reach") == 2  # the median object is 7.5 px: a radius of 1.5
     paper = planned(found, 30, preset="paper2015")
     assert [paper.value(id) for id in ("threshold", "mask_threshold", "reach")] == [None, None, 0]
-    assert not paper.value("fit")
+    assert paper.ids["fit"].reason == "at the end, held-out images calibrate probabilities"
     dim = planned(found, 3, threshold=0.3, min_size=5, fit=True)
     assert [dim.value(id) for id in ("threshold", "mask_threshold", "min_size")] == [0.3, 0.3, 5]
     assert dim.ids["min_size"].reason == dim.ids["fit"].reason == "as asked"

@@ -7,6 +7,7 @@ configs, so that every later run needs nothing but the folder.
 
 from __future__ import annotations
 
+from unet_med.bundle.card import write_section
 from unet_med.bundle.files import (
     copy_bundle,
     find_bundle,
@@ -57,5 +58,6 @@ __all__ = [
     "require_trust",
     "targets_of",
     "write_plan",
+    "write_section",
     "write_settings",
 ]

@@ -15,7 +15,16 @@ from unet_med.cli.fold_progress import Progress
 from unet_med.cli.judging import Judge
 from unet_med.cli.saying import say
 from unet_med.cli.scores import Counted, format_table, score_table
-from unet_med.fitting import around, choose, cross_fitted, planned_objects, write_verdict
+from unet_med.fitting import (
+    NearBorders,
+    around,
+    calibrate,
+    choose,
+    cross_fitted,
+    planned_objects,
+    write_calibration,
+    write_verdict,
+)
 from unet_med.planning import Plan
 from unet_med.planning.objects import LEAST
 from unet_med.report.provenance import TRAINING, now, read_record
@@ -33,6 +42,7 @@ class Judged:
         fold: that held it out.
         rows: what is counted under each choice.
         counts: as `unet_med.fitting.count`; None where nothing is fitted.
+        near: its pixels near borders, as predicted.
     """
 
     image: str
@@ -40,6 +50,7 @@ class Judged:
     fold: int
     rows: Sequence[Counted]
     counts: NDArray[np.int64] | None = None
+    near: NearBorders | None = None
 
 
 def score(
@@ -47,7 +58,7 @@ def score(
 ) -> ScoreTable:
     """Score each image by the choice of the other folds, and write `models/folds/scores.json`.
 
-    All of them together choose how the network of all images makes objects.
+    All of them together choose how the network of all images makes objects, and calibrate it.
     """
     planned, free = planned_objects(plan)
     counts = [each.counts for each in judged if each.counts is not None]
@@ -59,6 +70,7 @@ def score(
         if free and len(counts) >= LEAST:
             images = f"{len(counts)} held-out images of {len(chosen)} folds"
             write_verdict(output, choose(choices, np.stack(counts)), planned, free, images)
+    _calibrate(output, judged)
     cases = _cases(judged, chosen)
     table = score_table(((n, rows) for n, (rows, _) in cases.items()), judge.columns, judge.classes)
     folds = {name: f"fold {fold}" for name, (_, fold) in cases.items()}
@@ -79,6 +91,16 @@ def score(
     say(f"scored by networks that have not seen the image\n{format_table(found)}")
     say(about["interval"])
     return found
+
+
+def _calibrate(output: Path, judged: Sequence[Judged]) -> None:
+    """What is written for each fold's images was fitted to the other folds' alone."""
+    near = [(e.near, e.fold) for e in judged if e.near is not None and len(e.near.classes)]
+    folds = [fold for _, fold in near]
+    if len(near) >= LEAST and len(set(folds)) > 1:
+        found = calibrate([pixels for pixels, _ in near], folds)
+        images = f"{len(near)} held-out images of {len(set(folds))} folds"
+        write_calibration(output, found, images)
 
 
 Cases = Mapping[str, tuple[Counted, int]]

@@ -18,7 +18,17 @@ from unet_med.cli.judging import Judge, judge_of
 from unet_med.cli.saying import say
 from unet_med.data.cases import case_name
 from unet_med.data.tensor_file import write_tensors
-from unet_med.fitting import around, count, held_out, planned_objects, reading, spread_evenly
+from unet_med.fitting import (
+    around,
+    count,
+    fits_objects,
+    held_out,
+    judging,
+    pixels_of,
+    planned_objects,
+    reading,
+    spread_evenly,
+)
 from unet_med.networks import joined_weights
 from unet_med.planning import Plan
 from unet_med.report.folds import write_card
@@ -72,20 +82,20 @@ def _share_out(output: Path, settings: Settings, plan: Plan, progress: Progress)
     """How long each fold trains, and how many of its images are judged, by what one image takes."""
     if progress.total is None:  # epochs end the trainings
         return
-    judging = Judging.of(output, settings, 0, output / "models" / "model.pt")
+    own = Judging.of(output, settings, 0, output / "models" / "model.pt")
     begun = time.monotonic()
-    judging.judged(judging.items[0])
+    own.judged(own.items[0])
     seconds = SLACK * (time.monotonic() - begun)
     share = 60 * progress.total / len(plan.folds)
     images = max(1, int(MOST * share / max(seconds, 1e-9)))
-    spare = share - progress.overhead - seconds * min(images, len(judging.items))
+    spare = share - progress.overhead - seconds * min(images, len(own.items))
     progress.share(max(spare, LEAST * share) / 60, images)
 
 
 def _judged(output: Path, settings: Settings, k: int, progress: Progress) -> Iterator[Judged]:
-    judging = Judging.of(output, settings, k, output / FOLDS / str(k) / "model.pt")
-    for item in spread_evenly(judging.items, progress.images or len(judging.items)):
-        yield judging.judged(item)
+    own = Judging.of(output, settings, k, output / FOLDS / str(k) / "model.pt")
+    for item in spread_evenly(own.items, progress.images or len(own.items)):
+        yield own.judged(item)
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,7 @@ class Judging:
     judge: Judge
     choices: Sequence[Mapping[str, Any]]
     fits: bool
+    label_kind: str
 
     @classmethod
     def of(cls, output: Path, settings: Settings, k: int, weights: Path) -> Judging:
@@ -107,15 +118,16 @@ class Judging:
         workflow = bundle.load_workflow(output, "train", {**settings, **_of_fold(output, k)})
         part = workflow.parser.get_parsed_content
         planned, free = planned_objects(plan)
-        fits = plan.value("label_kind") == "instances" and plan.value("preset") == "modern"
+        fits = fits_objects(plan)
         return cls(
             fold=k,
             items=part("split")[1],
             load=reading(part("load")),
-            segmenter=Segmenter(output, checkpoint=weights, device=part("device"), trust=True),
+            segmenter=judging(output, weights, part("device")),
             judge=judge_of(plan),
             choices=around(planned, free) if fits else [planned],
             fits=fits,
+            label_kind=plan.value("label_kind"),
         )
 
     def judged(self, item: Mapping[str, Any]) -> Judged:
@@ -126,4 +138,5 @@ class Judging:
             assert found.rule is not None
             counts = count(found.probabilities, found.truth, self.choices, found.rule, found.share)
         rows = self.judge.count(found, self.choices)
-        return Judged(case_name(item["image"]), item.get("slice"), self.fold, rows, counts)
+        near = pixels_of(found, self.label_kind)
+        return Judged(case_name(item["image"]), item.get("slice"), self.fold, rows, counts, near)

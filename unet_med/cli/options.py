@@ -345,6 +345,12 @@ PREDICT = (
     option("--instances", "also write instance labels", **_FLAG),
     option("--probabilities", "also write class probabilities (float32)", **_FLAG),
     option(
+        "--uncertainty",
+        "also write the chance that a pixel's class is wrong, NAME_uncertainty (float32)",
+        blocks=False,
+        **_FLAG,
+    ),
+    option(
         "--rois",
         "also write outlines of the instances, NAME_rois.zip for Fiji and NAME_rois.geojson for "
         "QuPath",
@@ -512,6 +518,23 @@ COMMANDS = (
             ),
             _MAX_BYTES,
             *(replace(each, resumed=None) for each in _LOGS),
+        ),
+    ),
+    Command(
+        "next",
+        "say which images to annotate next, and why",
+        (
+            option("images", "images, or a folder of them, without annotation"),
+            option(
+                "--bundle",
+                "folder that `unet-med train` made, or a model that comes with unet-med",
+                required=True,
+            ),
+            option("--count", "how many (%(default)s)", type=int, default=5),
+            option("--report", "a page with pictures of them, FILE.html", metavar="FILE"),
+            _TRUST,
+            _DEVICE,
+            *_LOGS,
         ),
     ),
     Command(

@@ -22,6 +22,7 @@ from unet_med.data.formats import NIFTI, OME_ZARR, PICTURE, TIFF, format_of, ste
 from unet_med.devices import choose_device
 
 SHOWN = 10  # images in the line that does the same with MONAI
+_MAPS = ("--probabilities", "--uncertainty")
 BYTES_A_PIXEL = 32  # of a whole image: as read, standardised, logits, probabilities, labels
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
         _check_dicom_seg(folder, images)
     if args.rois:
         _require_known(folder, {"rois": "--rois"})
+    if args.uncertainty:
+        _require_known(folder, {"calibration": "--uncertainty"})
     weights = bundle.find_weights(folder)
     output = Path(args.output).absolute()
     check_folder(output.parent if _is_mask(args.output) else args.output)
@@ -213,7 +216,7 @@ def _check_mask(args: argparse.Namespace, images: Sequence[Files]) -> None:
         )
     if len(images) != 1:
         raise ValueError(f"{len(images)} images given; {args.output} is made of one")
-    for option in ("--instances", "--probabilities", "--rois", "--dicom-seg", "--name"):
+    for option in ("--instances", *_MAPS, "--rois", "--dicom-seg", "--name"):
         if getattr(args, option.strip("-").replace("-", "_")):
             raise ValueError(
                 f"{option} has no effect where {args.output} is the mask: give a folder"
@@ -270,5 +273,6 @@ def _is_large(path: str) -> bool:
 
 def _outputs(args: argparse.Namespace) -> list[str]:
     wanted = {"instances": args.instances, "probabilities": args.probabilities}
+    wanted |= {"uncertainty": args.uncertainty}
     wanted |= {"seg": args.dicom_seg, "rois": args.rois}
     return ["mask", *(name for name, yes in wanted.items() if yes)]

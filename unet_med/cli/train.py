@@ -102,6 +102,9 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
     threshold = bundle.read_plan(output)["ids"].get("threshold", {})
     if threshold.get("value") is not None:
         say(f"objects   threshold {threshold['value']:g}: {threshold['reason']}")
+    calibration = bundle.read_plan(output)["ids"].get("calibration")
+    if calibration:
+        say(f"probabilities   {calibration['reason']}")
     result(f"trained bundle in {output}")
     say(f"use it with\n  unet-med predict IMAGE --bundle {output} --output RESULTS")
 

@@ -17,6 +17,7 @@ RESULTS = (
     "_mask",
     "_instances",
     "_probabilities",
+    "_uncertainty",
     "_seg",
     "_rois",
 )  # endings of the results' names

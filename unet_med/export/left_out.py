@@ -43,6 +43,11 @@ _WORDS: dict[str, Callable[[Ids], str]] = {
     "tta": lambda ids: (
         f"looks at the image once, where the bundle averages over its {VIEWS[ids['tta']]} copies"
     ),
+    "calibration": lambda ids: (
+        "gives probabilities that are not calibrated, where the bundle's are by a temperature of "
+        f"{ids['calibration']['temperature']:g}"
+        + (" and a bias a class" if ids["calibration"].get("bias") else "")
+    ),
     "class_values": lambda ids: (
         f"numbers classes from 0, where the bundle writes {_words(ids['class_values'])}"
     ),

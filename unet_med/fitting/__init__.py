@@ -1,7 +1,20 @@
 """What held-out images decide at the end of a training."""
 
-from unet_med.fitting.handler import FitObjects, planned_objects, spread_evenly, write_verdict
-from unet_med.fitting.predicted import HeldOut, held_out, reading
+from unet_med.fitting.calibration import (
+    Calibration,
+    NearBorders,
+    calibrate,
+    pixels_of,
+    write_calibration,
+)
+from unet_med.fitting.handler import (
+    FitObjects,
+    fits_objects,
+    planned_objects,
+    spread_evenly,
+    write_verdict,
+)
+from unet_med.fitting.predicted import HeldOut, held_out, judging, reading
 from unet_med.fitting.search import (
     Verdict,
     around,
@@ -12,17 +25,24 @@ from unet_med.fitting.search import (
 )
 
 __all__ = [
+    "Calibration",
     "FitObjects",
     "HeldOut",
+    "NearBorders",
     "Verdict",
     "around",
+    "calibrate",
     "choose",
     "count",
     "cross_fitted",
+    "fits_objects",
     "held_out",
+    "judging",
     "objects_under",
+    "pixels_of",
     "planned_objects",
     "reading",
     "spread_evenly",
+    "write_calibration",
     "write_verdict",
 ]

@@ -1,4 +1,4 @@
-"""Fit how a prediction becomes objects, when a training has ended."""
+"""Fit what a prediction becomes, objects and probabilities, when a training has ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ import torch
 from ignite.engine import Engine, Events
 
 from unet_med import bundle
-from unet_med.fitting.predicted import held_out, reading
+from unet_med.fitting.calibration import (
+    GROUPS,
+    NearBorders,
+    calibrate,
+    pixels_of,
+    write_calibration,
+)
+from unet_med.fitting.predicted import held_out, judging, reading
 from unet_med.fitting.search import Verdict, around, choose, count
 from unet_med.handlers import TrainingBudget, rank
 from unet_med.handlers.training_state import random_state, set_random_state
@@ -35,13 +42,15 @@ Item = Mapping[str, Any]
 
 
 class FitObjects:
-    """Choose thresholds and the smallest object by the held-out images of a trained bundle.
+    """Choose thresholds, the smallest object and a calibration by the held-out images of a bundle.
 
     After the last weights are written, the held-out images are predicted as `unet-med predict`
     would, one at a time, and scored under each choice (`unet_med.fitting.around`). The verdict
     (`unet_med.fitting.choose`) goes into the bundle's plan and configs, with the scores as its
-    reason. What the plan did not decide by itself stays as it was asked for. With fewer than three
-    held-out images, and where the fit fails, the planned values stay.
+    reason. What the plan did not decide by itself stays as it was asked for. Masks and classes have
+    no such choices. Then probabilities are calibrated (`unet_med.fitting.calibrate`), which no mask
+    and no object depends on. With fewer than three held-out images, and where the fit fails, the
+    planned values stay.
 
     It needs a bundle with a plan. A resumed training fits again, from the plan's values. Where a
     budget of minutes holds, one image is timed at the start, and the training ends as much
@@ -115,9 +124,9 @@ class FitObjects:
         parallel = isinstance(self.network, torch.nn.parallel.DistributedDataParallel)
         network = cast(torch.nn.Module, self.network.module if parallel else self.network)
         torch.save(network.state_dict(), weights)
-        segmenter, choices = self._segmenter(weights, engine), around(*self._planned())
+        segmenter, choices = self._segmenter(weights, engine), self._choices()
         started = time.perf_counter()
-        self._counts(segmenter, self.items[0], choices, likely=True)
+        self._look(segmenter, self.items[0], choices, likely=True)
         return time.perf_counter() - started
 
     def _fit(self, engine: Engine) -> None:
@@ -126,38 +135,60 @@ class FitObjects:
                 self._search(engine)
 
     def _search(self, engine: Engine) -> None:
-        """Score all choices on all images, one image at a time, and write the verdict."""
-        planned, free = self._planned()
-        if not free:
-            return
-        segmenter, choices = self._segmenter(self.weights, engine), around(planned, free)
-        counts = [self._counts(segmenter, item, choices) for item in self.items]
-        verdict = choose(choices, np.stack(counts))
-        write_verdict(self.folder, verdict, planned, free, f"{len(self.items)} held-out images")
+        """Score all choices on all images, one image at a time, and write the verdicts."""
+        choices, segmenter = self._choices(), self._segmenter(self.weights, engine)
+        seen = [self._look(segmenter, item, choices) for item in self.items]
+        words = f"{len(seen)} held-out images"
+        if choices:
+            verdict = choose(choices, np.stack([counts for counts, _ in seen]))
+            write_verdict(self.folder, verdict, *planned_objects(self._plan()), words)
+        pixels = [near for _, near in seen if len(near.classes)]
+        if len(pixels) >= LEAST:
+            found = calibrate(pixels, in_groups(len(pixels)))
+            write_calibration(self.folder, found, words)
 
     def _segmenter(self, weights: Path, engine: Engine) -> Segmenter:
         device = getattr(engine.state, "device", None)
-        return Segmenter(self.folder, checkpoint=weights, device=device, trust=True)
+        return judging(self.folder, weights, device)
 
-    def _planned(self) -> tuple[dict[str, Any], list[str]]:
-        return planned_objects(Plan.from_json(bundle.read_plan(self.folder)))
+    def _plan(self) -> Plan:
+        return Plan.from_json(bundle.read_plan(self.folder))
 
-    def _counts(
+    def _choices(self) -> list[dict[str, Any]]:
+        """How objects may be made; none where there is nothing to choose."""
+        plan = self._plan()
+        planned, free = planned_objects(plan)
+        return around(planned, free) if free and fits_objects(plan) else []
+
+    def _look(
         self,
         segmenter: Segmenter,
         item: Item,
         choices: Sequence[Mapping[str, Any]],
         *,
         likely: bool = False,
-    ) -> Any:
-        """See `count`; `likely`: as if the network had found the truth."""
+    ) -> tuple[Any, NearBorders]:
+        """See `count`, and `pixels_of`; `likely`: as if the network had found the truth."""
         found = held_out(segmenter, self.load(item))
+        near = pixels_of(found, self._plan().value("label_kind"))
+        if not choices:
+            return None, near
         probabilities = found.probabilities
         if likely:
             true = torch.from_numpy(found.truth > 0).to(probabilities)
             probabilities = torch.stack([1 - true, true])
         assert found.rule is not None
-        return count(probabilities, found.truth, choices, found.rule, found.share)
+        return count(probabilities, found.truth, choices, found.rule, found.share), near
+
+
+def fits_objects(plan: Plan) -> bool:
+    """Whether held-out images have a choice of how objects are made."""
+    return bool(plan.value("label_kind") == "instances" and plan.value("preset") == "modern")
+
+
+def in_groups(count: int) -> list[int]:
+    """Number of the group of each image; those of a group are neighbours."""
+    return [k * min(GROUPS, count) // count for k in range(count)]
 
 
 def planned_objects(plan: Plan) -> tuple[dict[str, Any], list[str]]:

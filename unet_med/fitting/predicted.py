@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from monai.transforms import Compose
 from numpy.typing import NDArray
 
+from unet_med.bundle import load_config
 from unet_med.segmentation import Segmenter
 from unet_med.transforms import InstancesFromLogits, compose
 
-__all__ = ["READING", "HeldOut", "held_out", "reading"]
+__all__ = ["READING", "HeldOut", "held_out", "judging", "reading"]
 
 READING = ("image", "label", "channel_first", "reorient", "orient", "plane", "label_instances")
 
@@ -24,7 +26,7 @@ class HeldOut:
     """A held-out image, predicted.
 
     Attributes:
-        probabilities: of the classes, on the image's own grid, `(K, *S)`.
+        probabilities: of the classes, not calibrated, on the image's own grid, `(K, *S)`.
         truth: its objects or classes, `(*S)`.
         share: how many of the image's pixels one of the network's covers.
         rule: how the bundle makes objects, px of the network; None: it does not.
@@ -47,8 +49,23 @@ def reading(load: Mapping[str, Any]) -> Compose:
     return compose([{name: load[name] for name in READING if name in load}])
 
 
+def judging(folder: Path, weights: Path, device: Any) -> Segmenter:
+    """The network that is judged, as the bundle predicts with it, but not calibrated.
+
+    Thresholds are of such probabilities, and a calibration is of what it finds there.
+
+    Args:
+        folder: the bundle.
+        weights: file of its weights.
+        device: where it runs.
+    """
+    known = load_config(folder / "configs" / "inference.json")  # one of an earlier version?
+    plain: dict[str, Any] = {"calibration": None} if "calibration" in known else {}
+    return Segmenter(folder, checkpoint=weights, device=device, trust=True, **plain)
+
+
 def held_out(segmenter: Segmenter, loaded: Mapping[str, Any]) -> HeldOut:
-    """Predict an image that `reading` has loaded, as `unet-med predict` would."""
+    """Predict an image that `reading` has loaded with a segmenter of `judging`."""
     result = segmenter(loaded["image"])
     truth = np.asarray(loaded["label"])[0].astype(np.int64)
     affine = torch.as_tensor(loaded["image"].affine)

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
 from unet_med.geometry import PerAxis
+from unet_med.inferers.agreement import AGREEMENT, Votes, agreement
 from unet_med.inferers.batch_statistics import KINDS as STATISTICS
 from unet_med.inferers.batch_statistics import (
     BatchNorm,
@@ -165,7 +166,8 @@ class OverlapTileInferer(SlidingWindowInferer):
                 inferer's, as in MONAI.
 
         Returns:
-            Logits ``(B, K, *S)`` of the network's dtype; a MetaTensor keeps its metadata.
+            Logits ``(B, K, *S)`` of the network's dtype; a MetaTensor keeps its metadata, and with
+            several views has in `agreement` how far they agree on each image.
 
         Raises:
             ValueError: the image, the tile size and the network do not go together; the
@@ -186,15 +188,19 @@ class OverlapTileInferer(SlidingWindowInferer):
         if by_slice:
             image = image.movedim(-1, 1).flatten(0, 1)  # (B * Z, C, X, Y)
         layers = batch_norms(network) if self.statistics == "image" else []
+        terms: list[Tensor] = []  # of how far the views agree
         if layers:
             ones = image.split(1)
-            logits = torch.cat([self._by_itself(one, net, layers) for one in ones])
+            logits = torch.cat([self._by_itself(one, net, layers, terms) for one in ones])
         else:
-            logits = self._whole(image, net)  # (B, K, *S)
+            logits = self._whole(image, net, terms)  # (B, K, *S)
         if by_slice:
             logits = logits.unflatten(0, (-1, *slices)).movedim(1, -1)  # (B, K, X, Y, Z)
         if isinstance(inputs, MetaTensor):
-            return MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)
+            found = MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)
+            if terms:
+                found.meta[AGREEMENT] = agreement(torch.cat(terms), len(inputs))
+            return found
         return logits
 
     def region(
@@ -257,16 +263,23 @@ class OverlapTileInferer(SlidingWindowInferer):
         tiling = tiling_of(network, image, margin=self.margin, stride=self.stride)
         return Net(predict, tiling, float_type(network), device or self.device)
 
-    def _whole(self, image: Tensor, net: Net) -> Tensor:
-        """Logits of images in memory `(B, C, *S)`: of the box that is the image."""
+    def _whole(self, image: Tensor, net: Net, terms: list[Tensor]) -> Tensor:
+        """Logits of images in memory `(B, C, *S)`; of several views, how far they agree."""
         shape = tuple(image.shape[2:])
-        return self._logits(in_memory(image), shape, tuple((0, n) for n in shape), net)
+        votes = Votes()
+        whole = tuple((0, length) for length in shape)
+        logits = self._logits(in_memory(image), shape, whole, net, votes=votes)
+        if votes.views:
+            terms.append(votes.overlap(logits))
+        return logits
 
-    def _by_itself(self, image: Tensor, net: Net, layers: list[BatchNorm]) -> Tensor:
+    def _by_itself(
+        self, image: Tensor, net: Net, layers: list[BatchNorm], terms: list[Tensor]
+    ) -> Tensor:
         """Logits of one image `(1, C, *S)` under its own statistics."""
         look = partial(self._look, in_memory(image), tuple(image.shape[2:]), net)
         with use_statistics(layers, find_statistics(layers, look)):
-            return self._whole(image, net)
+            return self._whole(image, net, terms)
 
     def _look(self, read: Read, shape: Sequence[int], net: Net) -> None:
         """Run the network over an image for its statistics alone, in windows of one size."""
@@ -295,6 +308,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         box: Box,
         net: Net,
         tile: TileSize | None = None,
+        votes: Votes | None = None,
     ) -> Tensor:
         """Mean of the logits of a box over the views of `tta`; its pixels are read once."""
         ways = views(self.tta, net.tiling.spatial_dims, self.mirror_axes)
@@ -316,6 +330,8 @@ class OverlapTileInferer(SlidingWindowInferer):
             if len(ways) == 1:
                 return logits
             wide = torch.promote_types(logits.dtype, torch.float32)  # 7 bits do not add up
+            if votes is not None:
+                votes.add(logits)
             total = logits.to(wide) if total is None else total.add_(logits)
         assert total is not None  # there is at least one view
         return total.div_(len(ways)).to(logits.dtype)

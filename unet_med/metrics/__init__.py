@@ -2,7 +2,8 @@
 
 ISBI 2012 electron microscopy: `pixel_error`, `rand_error`, `warping_error`, `v_rand`, `v_info`.
 Cell Tracking Challenge: `seg`, `det`. Objects at given overlaps: `average_precision`. One organ, as
-clinicians read it: `dice`, `hd95`, `assd`, `nsd`, `relative_volume_error`. Arrays are NumPy's, or
+clinicians read it: `dice`, `hd95`, `assd`, `nsd`, `relative_volume_error`. Probabilities:
+`expected_calibration_error`, also of the pixels `near_borders` alone. Arrays are NumPy's, or
 CPU tensors; everything runs on the CPU. `PixelErrorMetric` and so on are the same as MONAI
 metrics; torch and MONAI load on the first use of one of these, or of a surface distance.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unet_med.metrics.bootstrap import bootstrap_interval
+from unet_med.metrics.calibration import expected_calibration_error, near_borders
 from unet_med.metrics.isbi import pixel_error, rand_error, v_info, v_rand, v_scores
 from unet_med.metrics.objects import average_precision, det, seg
 from unet_med.metrics.region import dice, relative_volume_error
@@ -50,7 +52,9 @@ __all__ = [
     "bootstrap_interval",
     "det",
     "dice",
+    "expected_calibration_error",
     "hd95",
+    "near_borders",
     "nsd",
     "pixel_error",
     "rand_error",

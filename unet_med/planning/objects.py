@@ -62,18 +62,18 @@ def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> dict[str, Decision]:
 
 
 def decide_fit(preset: str, kind: str, held_out: int | None) -> Decision:
-    """`fit`: whether held-out images choose between these and other values.
+    """`fit`: whether held-out images choose between these and other values, and calibrate.
 
     Args:
         preset: of the network.
         kind: of the labels.
         held_out: images; None: a list names them.
     """
-    if kind != "instances" or preset != "modern":
-        return Decision(False, "there is nothing to be fitted to masks and classes")
     if held_out is not None and held_out < LEAST:
         return Decision(False, f"fewer than {LEAST} images are held out")
-    return Decision(True, "at the end, held-out images choose how objects are made")
+    if kind != "instances" or preset != "modern":
+        return Decision(True, "at the end, held-out images calibrate probabilities")
+    return Decision(True, "at the end, held-out images choose how objects are made, and calibrate")
 
 
 def _reach(smallest: int, dims: int) -> Decision:

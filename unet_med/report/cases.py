@@ -72,6 +72,7 @@ class Case:
     truth: str | None = None
     errors: str | None = None
     weight: tuple[str, float, float] | None = None  # picture, lowest and highest weight
+    uncertainty: tuple[str, float, float] | None = None  # likewise, of the chance to be wrong
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -102,7 +103,10 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
         true = _true_objects(as_viewed(_fitting(true, "truth", name, entry), turn), reading)
     case.aspect = _aspect(entry, turn)
     channels = [] if image is None else [as_viewed(channel, turn) for channel in image]
-    _judge_and_draw(case, channels, true, result, reading)
+    doubt = _uncertainty(name, results)
+    _judge_and_draw(
+        case, channels, true, result, reading, None if doubt is None else as_viewed(doubt, turn)
+    )
     if turn is not None and _ends(entry, turn)[0] == "L":
         case.plane = f"{case.plane}, the patient's right is on the left".lstrip(", ")
     return case
@@ -210,6 +214,14 @@ def _image(entry: Entry, case: Case, choice: Mapping[str, Any]) -> Array | None:
     return array
 
 
+def _uncertainty(name: str, results: Path) -> Array | None:
+    """The map of an image, `(X, Y[, Z])`, where one was written."""
+    from unet_med import data
+
+    file = result_file(name, "uncertainty", results)
+    return None if file is None else data.load_image(str(file)).numpy()[0]
+
+
 def _labels(path: str | Path, reading: Reading) -> Labels:
     from unet_med import data
 
@@ -290,7 +302,12 @@ def _errors(true: Labels, result: Labels, reading: Reading, case: Case) -> list[
 
 
 def _judge_and_draw(
-    case: Case, channels: list[Array], true: Labels | None, result: Labels | None, reading: Reading
+    case: Case,
+    channels: list[Array],
+    true: Labels | None,
+    result: Labels | None,
+    reading: Reading,
+    doubt: Array | None = None,
 ) -> None:
     """Classify the objects, and draw one plane; all arrays are `(X, Y, Z)`."""
     errors = [] if result is None or true is None else _errors(true, result, reading, case)
@@ -300,6 +317,8 @@ def _judge_and_draw(
     planes = known[0].shape[2]
     k = _worst_plane(true, result, errors, planes)
     case.plane = f"plane {k + 1} of {planes}" if planes > 1 else ""
+    if doubt is not None:
+        case.uncertainty = panels.heat(doubt[..., k])
     if channels:
         case.picture = panels.picture(np.stack([channel[..., k] for channel in channels]))
     if result is not None or true is not None:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unet_med.bundle import write_section
 from unet_med.bundle.files import FOLDS
-from unet_med.data.atomic import atomic_write
 from unet_med.report.scores import headline, number, score_rows
 from unet_med.report.table import ScoreTable, read_scores
 
-BEGIN, END = "<!-- score: begin -->", "<!-- score: end -->"
 UNSEEN = "it has seen all images"
 
 
@@ -64,13 +63,7 @@ def notes(table: ScoreTable) -> list[str]:
 
 def write_card(bundle: Path, table: ScoreTable) -> None:
     """Write the score into the bundle's model card, `docs/README.md`; an old one makes way."""
-    path = bundle / "docs" / "README.md"
-    text = path.read_text(encoding="utf-8") if path.is_file() else f"# {bundle.absolute().name}\n"
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2] if rest else ""
-    parts = [before.rstrip("\n"), "\n\n", BEGIN, "\n", card(table), END, after or "\n"]
-    with atomic_write(path) as beside:
-        beside.write_text("".join(parts), encoding="utf-8")
+    write_section(bundle, "score", card(table))
 
 
 def card(table: ScoreTable) -> str:

@@ -13,9 +13,10 @@ from unet_med.report.cases import Case, Reading, load_case, pixel_size_text, siz
 from unet_med.report.differences import DIFFERENCES
 from unet_med.report.objects import OBJECTS
 from unet_med.report.provenance import RECORD, now, read_record, sha256
-from unet_med.report.scores import headline, score_chips, score_rows, shown_first
+from unet_med.report.scores import headline, number, score_chips, score_rows, shown_first
 from unet_med.report.table import ScoreTable
 from unet_med.report.training import describe_training, listed_versions, read_settings
+from unet_med.transforms.confidence import CONFIDENCE
 
 Record = Mapping[str, Any]
 
@@ -86,7 +87,8 @@ def _of_results(results: Path, record: Record, pictures: int, table: ScoreTable)
     images, truths = record["images"], table.about.get("truth", {})
     bundle = _bundle_of(record)
     reading = _reading(record, bundle, table.about)
-    names = shown_first(images, table)[:pictures]
+    ordered = least_confident_first(images)
+    names = shown_first(ordered, table)[:pictures]
     cases = [load_case(n, images[n], results, _file(truths.get(n)), reading) for n in names]
     classes = reading.kind == "classes"
     kinds, meanings = (DIFFERENCES, CLASS_MEANINGS) if classes else (OBJECTS, OBJECT_MEANINGS)
@@ -99,7 +101,7 @@ def _of_results(results: Path, record: Record, pictures: int, table: ScoreTable)
         "columns": table.columns,
         "rows": score_rows(table),
         "interval": table.about.get("interval", ""),
-        "chips": score_chips(table),
+        "chips": _chips(images, table),
         "counts": _total(cases) if len(cases) == len(images) else {},
         "cases": cases,
         "shown": _about_shown(len(names), images, table, reading),
@@ -108,8 +110,24 @@ def _of_results(results: Path, record: Record, pictures: int, table: ScoreTable)
         "meanings": meanings if any(case.errors for case in cases) else {},
         "training": {**describe_training(bundle), "preview": None} if bundle else None,
         "provenance": _provenance(record),
-        "files": [_file_row(name, entry) for name, entry in images.items()],
+        "files": [_file_row(name, entry) for name, entry in ordered.items()],
     }
+
+
+def least_confident_first(images: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a record in this order; those in which nothing was found come last."""
+
+    def rank(name: str) -> tuple[bool, float]:
+        value = images[name].get(CONFIDENCE)
+        return value is None, value or 0.0
+
+    return {name: images[name] for name in sorted(images, key=rank)}
+
+
+def _chips(images: Mapping[str, Any], table: ScoreTable) -> dict[str, dict[str, str]]:
+    scores = score_chips(table)
+    sure = {n: {CONFIDENCE: number(e[CONFIDENCE])} for n, e in images.items() if CONFIDENCE in e}
+    return {name: {**scores.get(name, {}), **sure.get(name, {})} for name in images}
 
 
 def _of_bundle(root: Path) -> dict[str, Any]:
@@ -214,6 +232,8 @@ def _total(cases: Sequence[Case]) -> dict[str, int]:
 
 def _about_shown(count: int, images: Mapping[str, Any], table: ScoreTable, reading: Reading) -> str:
     order = f", those with the worst {table.columns[0]} first" if table.columns else ""
+    if not table.columns and any(CONFIDENCE in entry for entry in images.values()):
+        order = ", the least confident first"
     parts = [f"{count} of {len(images)} shown{order}."]
     volumes = any(len(entry["shape"]) == 4 for entry in images.values())
     if volumes and reading.by_plane:
@@ -246,5 +266,6 @@ def _file_row(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
         "name": shown(entry.get("files", entry["file"])),
         "size": size_text(entry),
         "pixel_size": pixel_size_text(entry),
+        "confidence": number(entry.get(CONFIDENCE)),
         "sha256": entry["sha256"],
     }

@@ -28,6 +28,7 @@ from unet_med.report.provenance import (
     versions,
     write_record,
 )
+from unet_med.transforms.confidence import CONFIDENCE
 
 EVERY_SECONDS = 10.0
 
@@ -293,7 +294,7 @@ def _is_other(files: Sequence[str], before: dict[str, Any]) -> bool:
 
 
 def describe(image: MetaTensor) -> dict[str, Any]:
-    """File, shape `[C, X, Y[, Z]]`, pixel size and SHA-256 of a loaded image.
+    """File, shape `[C, X, Y[, Z]]`, pixel size, SHA-256 and confidence of a loaded image.
 
     Shape and pixel size are those of the file, as are those of the results, even if the network
     saw another pixel size.
@@ -312,6 +313,7 @@ def describe(image: MetaTensor) -> dict[str, Any]:
         "pixel_size": [round(float(size), 6) for size in sizes] if unit else None,
         "unit": unit,
         "affine": affine.tolist() if unit else None,
+        **({CONFIDENCE: image.meta[CONFIDENCE]} if CONFIDENCE in image.meta else {}),
         **({"dicom_seg": image.meta["dicom_seg"]} if "dicom_seg" in image.meta else {}),
         **({"notes": notes.splitlines()} if (notes := image.meta.get("notes")) else {}),
     }

@@ -85,7 +85,22 @@ def _data(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         "images": f"{len(data['cases'])} file(s) in {data['images']}",
         "labels": data["labels"],
     }
-    return {**found, "validation": _about_validation(plan)}
+    return {
+        **found,
+        "validation": _about_validation(plan),
+        "probabilities": _about_probabilities(plan),
+    }
+
+
+def _about_probabilities(plan: Mapping[str, Any]) -> str:
+    """How far they are from what they say, or why that is not known."""
+    entry = plan.get("ids", {}).get("calibration")
+    if entry is None:
+        return (
+            "not calibrated: that takes three held-out images or more (train --folds K holds out "
+            "all of them)"
+        )
+    return str(entry["reason"])
 
 
 def _about_validation(plan: Mapping[str, Any]) -> str | None:

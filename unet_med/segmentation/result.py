@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unet_med.data.formats import format_of
 from unet_med.segmentation.arrays import to_axes
+from unet_med.transforms.confidence import CONFIDENCE
 from unet_med.transforms.instances import pixels_in
 
 if TYPE_CHECKING:
@@ -50,6 +51,18 @@ class Segmentation:
         """Probability of every class, where the caller's image has its channels, else first."""
         return to_axes(self._finished("probabilities"), self._axes)
 
+    @cached_property
+    def uncertainty(self) -> Array:
+        """Chance that the class of a pixel is wrong, by calibrated probabilities."""
+        found = to_axes(self._finished("uncertainty"), self._axes)
+        return np.take(found, 0, axis=max(0, self._axes.find("C")))
+
+    @cached_property
+    def confidence(self) -> float | None:
+        """How sure the prediction is, 0 to 1; None: nothing is found, or it is an old bundle."""
+        found = self._segmenter.finish(self._item, ["mask"])["image"].meta.get(CONFIDENCE)
+        return None if found is None else float(found)
+
     @property
     def share(self) -> float:
         """How many of the image's pixels one of those that the network sees covers."""
@@ -64,8 +77,8 @@ class Segmentation:
 
         Args:
             folder: for `NAME_mask.tif` and so on; made if missing. An array's name is `image`.
-            outputs: of `mask`, `instances`, `probabilities`, `seg` (DICOM SEG) and `rois`
-                (outlines for Fiji and QuPath); None: as the bundle says.
+            outputs: of `mask`, `instances`, `probabilities`, `uncertainty`, `seg` (DICOM SEG) and
+                `rois` (outlines for Fiji and QuPath); None: as the bundle says.
 
         Raises:
             ValueError: the folder holds results of another image of the same name.

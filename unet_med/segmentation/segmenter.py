@@ -29,10 +29,10 @@ from unet_med.inferers.tiling import Tiling, tiling_of
 from unet_med.networks import load_weights
 from unet_med.segmentation.arrays import NAMELESS, from_array, from_source
 from unet_med.segmentation.result import Segmentation
-from unet_med.transforms import InstancesFromLogits, InstancesFromLogitsd
+from unet_med.transforms import Calibrate, Calibrated, InstancesFromLogits, InstancesFromLogitsd
 
 SECONDS = "seconds"  # entry of an item: how long reading and predicting took
-OUTPUTS = ("mask", "instances", "probabilities", "seg", "rois")
+OUTPUTS = ("mask", "instances", "probabilities", "uncertainty", "seg", "rois")
 LOADING = (LoadImaged, EnsureChannelFirstd)  # what a chain begins with, for files
 
 
@@ -155,6 +155,14 @@ class Segmenter:
                 return step.rule
         return None
 
+    @property
+    def calibration(self) -> Calibrate | None:
+        """How the bundle calibrates the probabilities that it gives out; None: not at all."""
+        for step in self.postprocessing(["probabilities"]):
+            if isinstance(step, Calibrated):
+                return step.rule
+        return None
+
     def __call__(
         self,
         image: str
@@ -220,7 +228,8 @@ class Segmenter:
 
         Args:
             item: `image`, and the logits as `pred`, both `(C, X, Y[, Z])`.
-            outputs: what is wanted, of `mask`, `instances`, `probabilities`, `seg` and `rois`.
+            outputs: what is wanted, of `mask`, `instances`, `probabilities`, `uncertainty`, `seg`
+                and `rois`.
             folder: where to write them; None: nowhere.
 
         Raises:

@@ -38,6 +38,7 @@ from unet_med.segmentation.segmenter import LOADING, Segmenter, target_of
 from unet_med.transforms import (
     ClassesFromProbabilities,
     ClassesFromProbabilitiesd,
+    Confidenced,
     InstancesFromLogits,
     InstancesFromLogitsd,
     ScoreObjectsd,
@@ -57,7 +58,7 @@ K-th layer of batch normalisation that looks at the image, one row a plane or on
 
 _KNOWN = (
     *(Activationsd, CopyItemsd, Invertd, AsDiscreted, MapLabelValued),
-    *(ClassesFromProbabilitiesd, InstancesFromLogitsd, ScoreObjectsd, SaveImaged),
+    *(ClassesFromProbabilitiesd, InstancesFromLogitsd, Confidenced, ScoreObjectsd, SaveImaged),
 )
 
 
@@ -75,6 +76,7 @@ class Volume:
         working: the volume as the network sees it.
         classes: how the bundle makes the classes of a mask of probabilities.
         rules: how it makes instances of them, px of the own grid.
+        calibration: of the probabilities that are given out; None: there is none.
 
     Raises:
         ValueError: the volume does not fit the network; or a transform, the inferer or the
@@ -111,6 +113,7 @@ class Volume:
                 self._regridded.append((step, self.working))
             self.working = after
         self.classes, self.rules = _rules(segmenter, self.own, self.working)
+        self.calibration = segmenter.calibration
         self._layers = (
             batch_norms(segmenter.network) if segmenter.inferer.statistics == "image" else []
         )
@@ -129,7 +132,8 @@ class Volume:
             tile: largest input sides of the network, `(X, Y[, Z])`, as many as it has axes, px.
 
         Returns:
-            Probabilities of the classes, on the volume's own grid, `(K, X, Y[, Z])`.
+            Probabilities of the classes, not calibrated, on the volume's own grid,
+            `(K, X, Y[, Z])`.
 
         Raises:
             ValueError: a pixel is NaN or infinite, or a tile side does not fit the network.

@@ -1,5 +1,6 @@
 """MONAI transforms for arrays and for dictionaries."""
 
+from unet_med.transforms.calibrate import Calibrate, Calibrated
 from unet_med.transforms.chains import compose
 from unet_med.transforms.check import CheckPaird, DropIgnoredd, SelectSliced
 from unet_med.transforms.compare import (
@@ -7,6 +8,7 @@ from unet_med.transforms.compare import (
     CompareWithTrainingd,
     CompareWithTrainingDict,
 )
+from unet_med.transforms.confidence import Confidenced
 from unet_med.transforms.crop import (
     RandTileCrop,
     RandTileCropD,
@@ -83,6 +85,8 @@ __all__ = [
     "BorderWeightMapD",
     "BorderWeightMapDict",
     "BorderWeightMapd",
+    "Calibrate",
+    "Calibrated",
     "CheckPaird",
     "ClassWeightMap",
     "ClassWeightMapD",
@@ -95,6 +99,7 @@ __all__ = [
     "CompareWithTrainingD",
     "CompareWithTrainingDict",
     "CompareWithTrainingd",
+    "Confidenced",
     "DropIgnoredd",
     "ElementSize",
     "ElementSizeD",

@@ -49,8 +49,8 @@ class SaveImageResultd(SaveImaged):
         class_values: of the classes in masks, by which channels without a name are called.
         suffixes: name part of each key; the key itself by default.
         output_dtype: one, or one a key: a NumPy dtype, `"label"` (the smallest integer
-            dtype that holds the values), or None (32-bit floats for `"probabilities"`,
-            labels for all else, MONAI's float masks too).
+            dtype that holds the values), or None (32-bit floats for `"probabilities"`
+            and `"uncertainty"`, labels for all else, MONAI's float masks too).
         image_key: entry whose metadata are used for keys without their own.
         allow_missing_keys: skip keys that an item lacks.
         name: template of NAME, see `unet_med.data.cases.result_name`.
@@ -169,7 +169,7 @@ def _check_grid(array: np.ndarray, meta: Mapping[str, Any], key: Hashable) -> No
 
 
 def _default_dtype(key: Hashable) -> str:
-    return "float32" if key == "probabilities" else "label"
+    return "float32" if key in ("probabilities", "uncertainty") else "label"
 
 
 def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:

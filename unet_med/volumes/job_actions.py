@@ -155,10 +155,10 @@ def _compare(worker: Worker, block: Block, tile: Sequence[int]) -> tuple[float, 
     if stored := layers.get("probabilities"):
         before = np.asarray(open_level(worker.job.output, stored)[(..., *block.slices)])
     else:
-        before = worker.predict(block, worker.job.tile)
+        before = worker.given(worker.predict(block, worker.job.tile))
     mask = np.asarray(open_level(worker.job.output, layers["mask"])[block.slices])
     changed = worker.mask(anew) != mask
-    return float(np.abs(anew - before).max()), int(changed.sum())
+    return float(np.abs(worker.given(anew) - before).max()), int(changed.sum())
 
 
 def _other_tile(worker: Worker) -> tuple[int, ...]:

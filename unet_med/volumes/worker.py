@@ -111,12 +111,18 @@ class Worker:
         for layer in self.job.layers:
             if layer.name == "instances":  # numbered when all blocks are there
                 continue
-            pixels = probabilities
+            pixels = self.given(probabilities)
             if not layer.channels:
                 pixels = self.mask(probabilities).astype(layer.dtype)
             write_block(self.job.output, layer, block, pixels, self.job.layout)
             written.append(pixels)
         return written
+
+    def given(self, probabilities: np.ndarray) -> np.ndarray:
+        """Class probabilities `(K, [Z,] Y, X)` as the bundle gives them out: calibrated or not."""
+        if self.volume.calibration is None:
+            return probabilities
+        return np.asarray(self.volume.calibration(torch.from_numpy(probabilities)))
 
     def mask(self, probabilities: np.ndarray) -> np.ndarray:
         """The bundle's mask of class probabilities `(K, [Z,] Y, X)`, in its values."""

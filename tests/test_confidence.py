@@ -1,0 +1,137 @@
+"""How sure a prediction is, against numbers by hand and views that disagree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from monai.data import MetaTensor
+from torch import nn
+
+from unet_med import Segmenter
+from unet_med.cli import main
+from unet_med.inferers import OverlapTileInferer
+from unet_med.inferers.test_time_augmentation import views
+from unet_med.metrics import dice
+from unet_med.report import html_report
+from unet_med.report.page import least_confident_first
+from unet_med.transforms import Calibrate, Confidenced
+from unet_med.transforms.confidence import expected_dice, uncertainty
+
+
+def test_by_hand() -> None:
+    """Foreground 0.9 and 0.6 in the mask, 0.2 and 0.1 outside: 2 * 1.5 / (1.8 + 2)."""
+    foreground = torch.tensor([[0.9, 0.6, 0.2, 0.1]])
+    scores = torch.stack([1 - foreground, foreground])
+    found = torch.tensor([[[1, 1, 0, 0]]])
+    assert expected_dice(scores, found) == pytest.approx(3.0 / 3.8)
+    wrong = uncertainty(scores, found)
+    assert wrong.flatten().tolist() == pytest.approx([0.1, 0.4, 0.2, 0.1])
+    assert expected_dice(scores, torch.zeros_like(found)) is None
+
+
+def test_it_expects_what_truths_drawn_from_the_probabilities_score() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet([3.0, 1.0, 1.0], 4000).T  # (3, N)
+    found = scores.argmax(axis=0)
+    drawn = []
+    for _ in range(100):
+        truth = (rng.random(scores.shape[1]) > scores.cumsum(axis=0)[:-1]).sum(axis=0)
+        hits = ((truth == found) & (found > 0)).sum()
+        drawn.append(2 * hits / ((truth > 0).sum() + (found > 0).sum()))
+    expected = expected_dice(torch.from_numpy(scores), torch.from_numpy(found)[None])
+    assert expected == pytest.approx(np.mean(drawn), abs=0.005)
+
+
+class Slope(nn.Module):
+    """Foreground where an image is bright and, by its own view, far along the first axis."""
+
+    spatial_dims = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ramp = torch.linspace(-1, 1, x.shape[2]).view(1, 1, -1, 1)
+        scores = x + 2 * ramp * self.weight
+        return torch.cat([-scores, scores], 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 6), (2, 1, 8, 6, 3)])
+def test_agreement_is_the_dice_of_each_view_with_their_mean(shape: tuple[int, ...]) -> None:
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    inferer = OverlapTileInferer(-1, tta="flips", margin=0, stride=1)
+    with torch.no_grad():
+        logits = inferer(MetaTensor(image), Slope())
+    for n in range(shape[0]):
+        planes = image[n].reshape(1, 8, 6, -1).unbind(-1)
+        both = sizes = 0
+        for k, plane in enumerate(planes):
+            mean = np.asarray(logits)[n].reshape(2, 8, 6, -1)[..., k].argmax(0)
+            for view in views("flips", 2):
+                seen = view.undo(Slope()(view.apply(plane[None])))[0].argmax(0).numpy()
+                both, sizes = both + 2 * (seen & mean).sum(), sizes + seen.sum() + mean.sum()
+        assert float(logits.meta["agreement"][n]) == pytest.approx(both / sizes)
+    assert both < sizes  # they do not agree
+    once = OverlapTileInferer(-1, margin=0, stride=1)(MetaTensor(image), Slope())
+    assert "agreement" not in once.meta
+
+
+def test_the_number_is_both() -> None:
+    scores = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0)).softmax(0)
+    found = (scores[1:] >= 0.4).long()
+    expected = expected_dice(Calibrate(2.0)(scores), found)
+    assert expected is not None
+    item = {"image": MetaTensor(torch.zeros(1, 6, 5)), "pred": MetaTensor(scores)}
+    step = Confidenced("pred", threshold=0.4, temperature=2.0, names="uncertainty")
+    assert step(item)["image"].meta["confidence"] == round(expected, 4)
+    item["pred"].meta["agreement"] = torch.tensor([0.5])
+    done = step(item)
+    assert done["image"].meta["confidence"] == round(0.5 * expected, 4)
+    torch.testing.assert_close(
+        done["uncertainty"].as_tensor(), uncertainty(Calibrate(2.0)(scores), found)
+    )
+
+
+def test_predict_writes_it_down(trained: Path, cells: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--bundle", str(trained), "--device", "cpu", "--uncertainty", "--output", str(out)]
+    assert main(["predict", f"{cells}/images", *words]) == 0
+    record = json.loads((out / "record.json").read_text())
+    segment = Segmenter(trained, device="cpu")
+    for name in ("cells_000", "cells_001"):
+        result = segment(str(cells / f"images/{name}.tif"))
+        scores = torch.from_numpy(result.probabilities)
+        mask = torch.from_numpy(result.mask)[None].long()
+        agreed = float(result._item["pred"].meta["agreement"][0])
+        expected = expected_dice(scores, mask)
+        assert expected is not None
+        assert record["images"][name]["confidence"] == pytest.approx(expected * agreed, abs=1e-4)
+        assert result.confidence == record["images"][name]["confidence"]
+        wrong = tifffile.imread(out / f"{name}_uncertainty.tif")
+        np.testing.assert_allclose(wrong, uncertainty(scores, mask)[0], atol=1e-6)
+        np.testing.assert_allclose(wrong, result.uncertainty, atol=1e-6)
+    page = html_report(out).read_text()
+    order = [*least_confident_first(record["images"])]
+    assert sorted(order) == ["cells_000", "cells_001", "cells_002"]
+    places = [page.index(f"<h3>{name}</h3>") for name in order]
+    assert places == sorted(places)
+    assert "the least confident first" in page
+    assert page.count('aria-label="chance that a pixel is wrong"') == 3
+
+
+def test_nothing_found_comes_last() -> None:
+    images = {"a": {"confidence": None}, "b": {"confidence": 0.9}, "c": {"confidence": 0.2}}
+    assert [*least_confident_first(images)] == ["c", "b", "a"]
+
+
+def test_the_dice_is_that_of_the_metric() -> None:
+    """Sure probabilities expect the Dice with themselves as the truth."""
+    truth, mask = torch.tensor([[1, 1, 0, 1]]), torch.tensor([[1, 0, 1, 1]])
+    scores = torch.stack([1.0 - truth, truth.float()])
+    assert expected_dice(scores, mask[None]) == pytest.approx(dice(mask, truth))

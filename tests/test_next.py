@@ -1,0 +1,95 @@
+"""Which image to annotate next, on candidates whose kinds can be seen."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unet_med.cli import main
+from unet_med.data import SyntheticCells
+from unet_med.segmentation.next_image import Candidate, choose_next, looks_like
+
+
+def candidate(name: str, confidence: float | None, *looks: float) -> Candidate:
+    return Candidate(name, confidence, np.array(looks))
+
+
+def names(candidates: list[Candidate], count: int) -> list[str]:
+    return [choice.candidate.name for choice in choose_next(candidates, count)]
+
+
+KINDS = [
+    *(candidate(f"a{k}", 0.1 + 0.01 * k, 0.0 + 0.01 * k, 0.0) for k in range(5)),
+    *(candidate(f"b{k}", 0.5 + 0.01 * k, 10.0 + 0.01 * k, 0.0) for k in range(3)),
+    candidate("c", 0.9, 0.0, 10.0),
+    candidate("empty", None, 5.0, 5.0),
+]
+
+
+def test_the_least_confident_of_each_kind() -> None:
+    choices = choose_next(KINDS[::-1], 3)
+    assert [choice.candidate.name for choice in choices] == ["a0", "b0", "c"]
+    assert [choice.reason for choice in choices] == [
+        "confidence 0.100, the least confident of 5 images of its kind",
+        "confidence 0.500, the least confident of 3 images of its kind",
+        "confidence 0.900, the only image of its kind",
+    ]
+    assert names(KINDS, 1) == ["a0"]
+
+
+def test_alike_images_are_filled_up_with_the_least_confident() -> None:
+    same = [candidate(f"n{k}", 0.9 - 0.1 * k, 1.0, 2.0) for k in range(4)]
+    assert names(same, 3) == ["n3", "n2", "n1"]
+    with pytest.raises(ValueError, match="choose 1 image or more"):
+        choose_next(same, 0)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 12))
+def test_as_many_as_there_are(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    some = [
+        candidate(str(k), None if rng.random() < 0.3 else float(rng.random()), *rng.random(3))
+        for k in range(9)
+    ]
+    found = [each for each in some if each.confidence is not None]
+    chosen = choose_next(some, count)
+    assert len({choice.candidate.name for choice in chosen}) == min(count, len(found))
+    sure = [choice.candidate.confidence or 0.0 for choice in chosen]
+    assert sure == sorted(sure)
+    if found:
+        assert sure[0] == min(each.confidence or 0.0 for each in found)
+
+
+def test_looks_are_five_numbers_by_hand() -> None:
+    image = np.repeat(np.arange(0.0, 101.0)[None, :, None], 3, axis=2)  # (1, 101, 3): 0 to 100
+    median, contrast, outer, gradient, found = looks_like(image, image[0] > 24.5)
+    assert (median, contrast) == (50.0, 90.0)
+    assert outer == pytest.approx(46 / 101)  # below 23 and above 77
+    assert gradient == pytest.approx(1 / np.arange(101).std(), rel=0.02)
+    assert found == pytest.approx(76 / 101)
+    assert np.isfinite(looks_like(np.zeros((1, 4, 4)), np.zeros((4, 4)))).all()
+
+
+def test_the_command_passes_over_what_is_known(
+    trained: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SyntheticCells(4, (48, 40), num_cells=4, seed=3).write(tmp_path / "new")
+    folder = tmp_path / "new/images"
+    shutil.copy(cells / "images/cells_000.tif", folder / "known.tif")
+    words = ["--bundle", str(trained), "--device", "cpu"]
+    page = tmp_path / "next.html"
+    assert main(["next", str(folder), *words, "--count", "2", "--report", str(page)]) == 0
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    assert all(line.startswith(f"{folder}/cells_00") for line in lines[:2])
+    assert all(": confidence 0." in line for line in lines[:2])
+    assert lines[2] == f"pictures of them: {page}"
+    text = page.read_text()
+    assert text.count("chance to be wrong") == 2
+    assert "known" not in [line.split("/")[-1].split(".")[0] for line in lines]
+    assert main(["next", f"{cells}/images", *words]) == 2
+    assert "are learned from already: give others" in capsys.readouterr().err

@@ -1,0 +1,187 @@
+"""The calibration that held-out images ask for, and what it is worth on those not fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import optimize
+
+from unet_med import bundle
+from unet_med.data.labels import IGNORED
+from unet_med.fitting.predicted import HeldOut
+from unet_med.metrics.calibration import CALIBRATION, near_borders
+from unet_med.planning import Plan
+from unet_med.planning.objects import FITTED
+from unet_med.transforms import Calibrate
+from unet_med.transforms.calibrate import logarithm
+
+__all__ = ["Calibration", "NearBorders", "calibrate", "fitted", "pixels_of", "write_calibration"]
+
+MOST = 20_000  # pixels of an image: more do not change three numbers
+GROUPS = 10  # in which images are left out
+PAYS = 0.01  # of the loss on images left out: less is not worth a further number
+STEEPEST = 20.0  # times, up or down
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class NearBorders:
+    """Pixels of a held-out image within 10 px of a border.
+
+    Attributes:
+        probabilities: of the classes, `(K, N)`.
+        classes: the true ones, `(N,)`.
+    """
+
+    probabilities: torch.Tensor
+    classes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What held-out images say of probabilities.
+
+    Attributes:
+        rule: arguments of `unet_med.transforms.Calibrate`; None: they are as good as they are.
+        before: expected calibration error near borders, as predicted.
+        after: the same by `rule`, each image by what was fitted to images of other groups.
+    """
+
+    rule: Mapping[str, Any] | None
+    before: float
+    after: float
+
+
+def pixels_of(found: HeldOut, label_kind: str) -> NearBorders:
+    """Pixels near the borders of a held-out image, evenly spread where there are very many."""
+    truth = found.truth
+    if label_kind == "classes":
+        truth = np.where(truth == IGNORED, -1, truth)
+    chosen = np.flatnonzero(near_borders(truth, spacing=found.spacing))
+    if len(chosen) > MOST:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, MOST).astype(np.int64)]
+    classes = truth.ravel()[chosen]
+    if label_kind != "classes":
+        classes = (classes > 0).astype(np.int64)
+    return NearBorders(found.probabilities.flatten(1)[:, torch.from_numpy(chosen)], classes)
+
+
+def calibrate(images: Sequence[NearBorders], groups: Sequence[int]) -> Calibration:
+    """The smallest calibration that pays, fitted to all images.
+
+    None, a temperature, or a temperature and a bias a class: the larger one is taken where it
+    lowers the loss on images that it was not fitted to by a hundredth.
+
+    Args:
+        images: at least two.
+        groups: a number an image, at least two; images of one group are left out together.
+    """
+    rules, losses, rows = _left_out(images, groups)
+    best = 0
+    for k in range(1, len(rules)):
+        if losses[k] < (1 - PAYS) * losses[best]:
+            best = k
+    before, after = (CALIBRATION.total(np.concatenate(rows[k])) for k in (0, best))
+    return Calibration(rules[best], before, after)
+
+
+def fitted(images: Sequence[NearBorders], *, bias: bool) -> dict[str, Any]:
+    """Arguments of `Calibrate` with the least mean cross-entropy on all pixels.
+
+    The problem is convex in the inverse of the temperature and in the biases, of which the
+    background's is 0.
+
+    Args:
+        images: their pixels.
+        bias: whether there is one for each class.
+    """
+    logs = torch.cat([logarithm(each.probabilities) for each in images], 1).double().numpy()
+    classes = np.concatenate([each.classes for each in images])
+    count, pixels = logs.shape
+    true = np.eye(count)[:, classes]  # (K, N)
+
+    def loss(x: Array) -> tuple[float, Array]:
+        scores = x[0] * logs
+        if bias:
+            scores[1:] += x[1:, None]
+        scores -= scores.max(axis=0)
+        wrong = np.exp(scores)
+        total = wrong.sum(axis=0)
+        wrong /= total
+        value = (np.log(total) - (true * scores).sum(axis=0)).mean()
+        wrong -= true  # by the scores
+        slope = [(wrong * logs).sum() / pixels, *(wrong[1:].mean(axis=1) if bias else ())]
+        return float(value), np.array(slope)
+
+    start = np.array([1.0, *([0.0] * (count - 1) if bias else ())])
+    bounds = [(1 / STEEPEST, STEEPEST), *([(None, None)] * (len(start) - 1))]
+    found = optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    temperature = round(1 / float(found[0]), 4)
+    biases = [0.0, *(round(float(each), 4) for each in found[1:])] if bias else None
+    return {"temperature": temperature, "bias": biases}
+
+
+def write_calibration(folder: Path, found: Calibration, images: str) -> None:
+    """Write a calibration into a bundle, its plan and its model card.
+
+    What the user asked for stays.
+
+    Args:
+        folder: the bundle.
+        found: what held-out images say.
+        images: which they were, in words.
+    """
+    plan = Plan.from_json(bundle.read_plan(folder))
+    before = plan.ids.get("calibration")
+    if before and not before.reason.startswith(FITTED):
+        return
+    error = "expected calibration error within 10 px of borders"
+    reason = f"{FITTED}{images}: {error} {found.before:.3f}"
+    if found.rule is None:
+        reason += ", which no temperature lowers"
+    else:
+        reason += f", {found.after:.3f} calibrated, on images not used for the fit"
+    rule = None if found.rule is None else dict(found.rule)
+    bundle.write_settings(folder, [], {"calibration": rule}, reason=reason)
+    text = f"## Probabilities\n\nThe probabilities of this bundle are {_words(rule)}: {reason}.\n"
+    bundle.write_section(folder, "probabilities", text)
+
+
+def _left_out(
+    images: Sequence[NearBorders], groups: Sequence[int]
+) -> tuple[list[Mapping[str, Any] | None], list[float], list[list[Array]]]:
+    """Each rule fitted to all; its loss and its bins on images left out, by rule and image."""
+    losses: list[list[float]] = [[], [], []]
+    rows: list[list[Array]] = [[], [], []]
+    for group in sorted(set(groups)):
+        pairs = list(zip(images, groups, strict=True))
+        others = [image for image, own in pairs if own != group]
+        rules = _rules(others)
+        for image in (image for image, own in pairs if own == group):
+            for k, rule in enumerate(rules):
+                found = Calibrate(**(rule or {}))(image.probabilities)
+                picked = found[torch.from_numpy(image.classes), torch.arange(found.shape[1])]
+                losses[k].append(float(-logarithm(picked).double().sum()))
+                rows[k].append(CALIBRATION.count(found, image.classes))
+    return _rules(images), [sum(each) for each in losses], rows
+
+
+def _rules(images: Sequence[NearBorders]) -> list[Mapping[str, Any] | None]:
+    """From the smallest to the largest."""
+    return [None, fitted(images, bias=False), fitted(images, bias=True)]
+
+
+def _words(rule: Mapping[str, Any] | None) -> str:
+    if rule is None:
+        return "those of the network"
+    text = f"calibrated by a temperature of {rule['temperature']:g}"
+    if rule["bias"]:
+        text += " and a bias of " + ", ".join(f"{each:g}" for each in rule["bias"][1:])
+    return text

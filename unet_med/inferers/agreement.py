@@ -1,0 +1,46 @@
+"""How far the views of test-time averaging agree on an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+AGREEMENT = "agreement"  # entry of the logits' metadata: one number an image, `(B,)`
+
+
+class Votes:
+    """Counts for each pixel how many views take it for which class; a byte a class and pixel."""
+
+    def __init__(self) -> None:
+        self.views = 0
+        self._counts: Tensor | None = None
+
+    def add(self, logits: Tensor) -> None:
+        """Count a view, `(B, K, *S)`."""
+        kind = logits.detach().argmax(dim=1, keepdim=True)
+        if self._counts is None:
+            self._counts = torch.zeros_like(logits, dtype=torch.uint8)
+        self._counts.scatter_add_(1, kind, torch.ones_like(kind, dtype=torch.uint8))
+        self.views += 1
+
+    def overlap(self, logits: Tensor) -> Tensor:
+        """Terms of the Dice between the views' objects and those of their mean, summed over views.
+
+        Args:
+            logits: of the mean, `(B, K, *S)`.
+
+        Returns:
+            Twice the pixels in both, and those of the one plus those of the other, `(B, 2)`.
+        """
+        assert self._counts is not None
+        kind = logits.detach().argmax(dim=1, keepdim=True)
+        found = kind > 0
+        both = 2 * (self._counts.gather(1, kind) * found).flatten(1).sum(1)
+        votes = self._counts[:, 1:].flatten(1).sum(1)
+        return torch.stack([both, votes + self.views * found.flatten(1).sum(1)], dim=1)
+
+
+def agreement(terms: Tensor, images: int) -> Tensor:
+    """Dice of each image, `(B,)`, by terms of its planes `(B * Z, 2)`; NaN: nothing is found."""
+    summed = terms.reshape(images, -1, 2).sum(dim=1).to(torch.float64)
+    return summed[:, 0] / summed[:, 1]

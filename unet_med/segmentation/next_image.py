@@ -1,0 +1,120 @@
+"""Which images are worth an annotation: those that a network is least sure of, of several kinds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.cluster.vq import kmeans2
+
+__all__ = ["Candidate", "Choice", "choose_next", "looks_like"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image that could be annotated.
+
+    Attributes:
+        name: of the image.
+        confidence: of the prediction; None: nothing is found in it.
+        looks: what it looks like, see `looks_like`.
+    """
+
+    name: str
+    confidence: float | None
+    looks: Array
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An image to annotate, and why.
+
+    Attributes:
+        candidate: the image.
+        reason: one sentence.
+    """
+
+    candidate: Candidate
+    reason: str
+
+
+def choose_next(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[Choice]:
+    """Images to annotate next, the least confident first.
+
+    Images in which something is found are sorted into as many kinds as are asked for, by what they
+    look like (k-means), and of each kind the least confident is taken: the least confident ones
+    alone often are one image five times. What is left is filled with the least confident others.
+
+    Args:
+        candidates: images without annotation.
+        count: how many to choose, at least 1; fewer are chosen where fewer hold anything.
+        seed: of the kinds.
+
+    Raises:
+        ValueError: fewer than one is asked for.
+    """
+    if count < 1:
+        raise ValueError(f"count {count}: choose 1 image or more")
+    found = [each for each in candidates if each.confidence is not None]
+    order = sorted(found, key=_confidence)
+    kinds = _kinds(order, min(count, len(order)), seed)
+    chosen: dict[str, Choice] = {}
+    for number, each in enumerate(order):
+        own = [k for k, kind in enumerate(kinds) if kind == kinds[number]]
+        if own[0] == number:  # the first of its kind
+            among = (
+                "the only image" if len(own) == 1 else f"the least confident of {len(own)} images"
+            )
+            chosen[each.name] = Choice(
+                each, f"confidence {each.confidence:.3f}, {among} of its kind"
+            )
+    for each in order:
+        if len(chosen) < count and each.name not in chosen:
+            chosen[each.name] = Choice(each, f"confidence {each.confidence:.3f}, next in line")
+    return sorted(chosen.values(), key=lambda choice: _confidence(choice.candidate))
+
+
+def looks_like(image: Array, mask: Array) -> Array:
+    """What an image looks like in five numbers: brightness, contrast, texture, and what is found.
+
+    Args:
+        image: grey values as in the file, `(C, *S)`; all channels count alike.
+        mask: of the prediction, any order of axes.
+
+    Returns:
+        Median; 95 % less 5 % quantile; share of pixels in the outer fifths of this range; mean
+        gradient over 1 px by the deviation; share of foreground.
+    """
+    grey = np.asarray(image, np.float64).mean(axis=0)
+    low, middle, high = np.quantile(grey, [0.05, 0.5, 0.95])
+    rim = 0.2 * (high - low)
+    outer = ((grey < low + rim) | (grey > high - rim)).mean()
+    steps = ndimage.gaussian_gradient_magnitude(grey, 1.0).mean() / max(grey.std(), 1e-12)
+    return np.array([middle, high - low, outer, steps, (np.asarray(mask) != 0).mean()])
+
+
+def _kinds(candidates: Sequence[Candidate], count: int, seed: int) -> list[int]:
+    """Number of the kind of each image; every number measured in its own deviations."""
+    if count < 2:
+        return [0] * len(candidates)
+    looks = np.stack([each.looks for each in candidates])
+    spread = looks.std(axis=0)
+    scaled = (looks - looks.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    if len(np.unique(scaled, axis=0)) <= count:  # k-means has nothing to average
+        return [int(k) for k in np.unique(scaled, axis=0, return_inverse=True)[1].ravel()]
+    with warnings.catch_warnings():  # a kind that no image is of stays empty
+        warnings.simplefilter("ignore", UserWarning)
+        kinds = kmeans2(scaled, count, minit="++", rng=seed)[1]
+    return [int(k) for k in kinds]
+
+
+def _confidence(candidate: Candidate) -> float:
+    assert candidate.confidence is not None
+    return candidate.confidence
