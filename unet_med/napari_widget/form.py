@@ -85,9 +85,10 @@ class SessionForm(Container):
         self.predict = self._button("Predict", self._predict)
         self.correct = self._button("Correct", self._correct)
         self.bar = ProgressBar(min=0, max=100, value=0, label="done")
-        self.said = Label(value="Choose a folder for the session: a new one, or one to go on with.")
+        self.said = Label(value="choose a folder, new or old", label="says")
         self.said.native.setWordWrap(True)
-        self.numbers = Label(value="")
+        self.numbers = Label(value="", label="learned")
+        self.numbers.native.setWordWrap(True)
         self.pictures = [Label(value=""), Label(value="")]
 
     def _button(self, text: str, action: Callable[..., Any]) -> PushButton:
