@@ -110,7 +110,7 @@ napari:
 	$(VENV)-napari/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(VENV)-napari/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(VENV)-napari/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[napari]" PyQt6 --group test
-	QT_QPA_PLATFORM=offscreen $(VENV)-napari/bin/python -m pytest -W default tests/test_in_napari.py
+	QT_QPA_PLATFORM=offscreen $(VENV)-napari/bin/python -m pytest -n 0 -m "long or not long" -W default tests/test_in_napari.py
 
 ## a training that MLflow follows, with the least of MLflow that it needs (27 packages)
 mlflow: $(VENV)/tested

@@ -15,7 +15,7 @@ pytest.importorskip("napari", reason="napari is no part of the tests' group; mak
 
 import unet_med
 from unet_med.cli import main
-from unet_med.data import load_image
+from unet_med.data import SyntheticCells, load_image
 
 MANIFEST = Path(unet_med.__file__).with_name("napari.yaml")
 
@@ -41,9 +41,11 @@ def test_napari_finds_the_widget() -> None:
 
     manager = npe2.PluginManager.instance()
     manager.register(npe2.PluginManifest.from_file(MANIFEST))
-    (widget,) = (w for w in manager.iter_widgets() if w.command == "unet-med.segment")
-    assert widget.display_name == "U-Net segmentation"
-    assert callable(widget.get_callable())
+    names = {"unet-med.segment": "U-Net segmentation", "unet-med.session": "U-Net training"}
+    for command, name in names.items():
+        (widget,) = (w for w in manager.iter_widgets() if w.command == command)
+        assert widget.display_name == name
+        assert callable(widget.get_callable())
 
 
 def test_the_widget_adds_labels_that_lie_on_the_image(
@@ -82,3 +84,73 @@ def test_the_widget_adds_labels_that_lie_on_the_image(
     np.testing.assert_array_equal(layer.translate, image.translate)
     assert layer.units == image.units
     np.testing.assert_array_equal(layer.extent.world, image.extent.world)
+
+
+def pair(k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Generated image and instances, `(Y, X)`."""
+    item = SyntheticCells(8, (128, 128), num_cells=10, seed=0)[k]
+    image, label = (item[part].numpy()[0].T for part in ("image", "label"))
+    return image, label.astype(np.int32)
+
+
+def test_buttons_do_what_can_be_done(tmp_path: Path) -> None:
+    from docs.record_napari import annotate, new_form, open_session
+
+    form = new_form()
+    assert not any(button.enabled for button in (form.add, form.train, form.stop, form.predict))
+    open_session(form, tmp_path / "session")
+    assert form.add.enabled
+    assert not form.train.enabled
+    place: Any = {"scale": (0.5, 0.25), "units": ("um", "um")}
+    annotate(form, "day 1", pair(0), **place)
+    assert form.said.value == "added day-1; 1 annotated images"
+    assert form.train.enabled
+    assert not form.go_on.enabled
+    form.close()
+
+    again = new_form()  # closed and reopened
+    open_session(again, tmp_path / "session")
+    assert again.annotated.value == "day-1"
+    again.read.native.click()
+    image, labels = again.viewer.layers
+    np.testing.assert_allclose(image.data, pair(0)[0])
+    np.testing.assert_array_equal(labels.data, pair(0)[1])
+    np.testing.assert_allclose(image.scale, place["scale"])
+    assert (again.image.value, again.painted.value) == (image, labels)
+    labels.data[:] = 0
+    again.add.native.click()
+    assert list(again.session.pairs()) == ["day-1"]
+    assert not load_image(again.session.pairs()["day-1"][1]).numpy().any()
+    image.data = image.data[:50]
+    again.add.native.click()
+    assert "choose the labels that were painted on it" in again.said.value
+    again.close()
+
+
+def test_planes_of_a_stack(tmp_path: Path) -> None:
+    from docs.record_napari import annotate, new_form, open_session
+    from unet_med.napari_widget.form import PLANE, PLANES
+
+    form = new_form()
+    open_session(form, tmp_path / "session")
+    image, truth = np.random.default_rng(0).random((3, 9, 8)), np.ones((3, 9, 8), np.int32)
+    truth[0] = 0
+    form.stack.value = PLANES
+    annotate(form, "s", (image, truth))
+    assert sorted(form.session.pairs()) == ["s-z001", "s-z002"]
+    form.viewer.dims.set_current_step(0, 0)
+    form.stack.value = PLANE
+    form.add.native.click()
+    assert sorted(form.session.pairs()) == ["s-z000", "s-z001", "s-z002"]
+    file = form.session.pairs()["s-z000"][0]
+    np.testing.assert_allclose(load_image(file).numpy()[0].T, image[0], rtol=1e-6)
+    form.close()
+
+
+@pytest.mark.long
+def test_a_session_gets_better(tmp_path: Path) -> None:
+    from docs.record_napari import record
+
+    pairs = [pair(k) for k in range(8)]
+    first, second = record(tmp_path / "session", pairs[:4], pairs[4:], minutes=(2, 1))
+    assert second > first

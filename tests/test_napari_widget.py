@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -19,6 +19,7 @@ from unet_med import bundle, napari_widget
 from unet_med.cli import main
 from unet_med.data import load_image
 from unet_med.napari_widget import from_layer, segment_array, segment_steps, spacing_of, to_layer
+from unet_med.napari_widget.segmenting import from_layers
 
 MANIFEST = Path(unet_med.__file__).with_name("napari.yaml")
 WORLD = {
@@ -98,6 +99,11 @@ def test_axes_turn_round_and_back() -> None:
 def test_what_cannot_be_segmented_is_said(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"layer cells has 4 axes; planes \(Y, X\)"):
         from_layer(layer(np.zeros((2, 2, 2, 2))))
+    other = layer(np.zeros((3, 4)), name="red")
+    with pytest.raises(ValueError, match="layer red is 3 x 4 px, and cells 2 x 4 px: channels"):
+        from_layers([layer(np.zeros((2, 4))), other])
+    both = from_layers([layer(np.zeros((3, 4))), other])
+    assert both.shape == (2, 4, 3)
     with pytest.raises(ValueError, match=r"holds no trained weights \(models/model.pt\)"):
         segment_array(np.zeros((1, 8, 8)), tmp_path)
     steps = segment_steps(layer(np.zeros((9, 9, 3)), rgb=True), trained)
@@ -107,10 +113,14 @@ def test_what_cannot_be_segmented_is_said(trained: Path, tmp_path: Path) -> None
 
 def test_the_manifest_names_what_is_there() -> None:
     manifest = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
-    (command,) = manifest["contributions"]["commands"]
-    module, _, name = command["python_name"].partition(":")
+    segment, session = manifest["contributions"]["commands"]
+    module, _, name = segment["python_name"].partition(":")
     assert getattr(importlib.import_module(module), name) is napari_widget.segment_widget
-    assert manifest["contributions"]["widgets"][0]["command"] == command["id"]
+    module, _, name = session["python_name"].partition(":")
+    source = importlib.util.find_spec(module)  # which needs napari to be imported
+    assert f"class {name}(" in Path(source.origin).read_text(encoding="utf-8")
+    widgets = [each["command"] for each in manifest["contributions"]["widgets"]]
+    assert widgets == [segment["id"], session["id"]]
     assert manifest["name"] == "unet-med"
 
 

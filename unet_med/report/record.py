@@ -20,7 +20,7 @@ from unet_med.report.curve import learning_curve_figure
 from unet_med.report.provenance import TRAINING, device_name, now, versions, write_record
 
 PREVIEW_IMAGES = 3
-DRAW_SECONDS = 60.0  # between two drawings of the curve, which take 0.2 s each
+DRAW_SECONDS = 60.0  # between two drawings, which take half a second
 
 
 class TrainingRecord:
@@ -28,11 +28,11 @@ class TrainingRecord:
 
     `learning_curve.csv` has a row an epoch: epoch, minutes, mean training loss and, if the
     epoch was validated, the validation scores. The table and `learning_curve.png` are written
-    anew after a validation, the latter once a minute at most, and at the end. `preview.png`
-    (image, truth, result and differences of the first validation images) and `training.json`
-    (versions, device, epochs) are written at the end. If `Checkpoints` has this handler among
-    its `parts`, a resumed training continues the table. If several processes train together,
-    only the first writes.
+    anew after a validation, and at the end. So is `preview.png` (image, truth, result and
+    differences of the first validation images); both are drawn once a minute at most.
+    `training.json` (versions, device, epochs) is written at the end. If `Checkpoints` has this
+    handler among its `parts`, a resumed training continues the table. If several processes train
+    together, only the first writes.
 
     Args:
         folder: where the files go.
@@ -124,10 +124,7 @@ class TrainingRecord:
             self._write()
         if rank() > 0:
             return
-        if self.history:
-            self._draw_curve()
-        if self._items:
-            self._draw_preview()
+        self._draw()
         write_record(self.folder / TRAINING, self._facts(engine))
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
@@ -154,10 +151,13 @@ class TrainingRecord:
             writer.writeheader()
             writer.writerows(self.history)
         if time.monotonic() >= self._draw_at:
-            self._draw_curve()
+            self._draw()
 
-    def _draw_curve(self) -> None:
-        learning_curve_figure(self.history, self.table.with_suffix(".png"), x="minutes")
+    def _draw(self) -> None:
+        if self.history:
+            learning_curve_figure(self.history, self.table.with_suffix(".png"), x="minutes")
+        if self._items:
+            self._draw_preview()
         self._draw_at = time.monotonic() + DRAW_SECONDS
 
     def _draw_preview(self) -> None:

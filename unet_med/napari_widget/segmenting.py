@@ -1,12 +1,12 @@
 """A trained bundle as a widget of napari: the layer in, a Labels layer out.
 
-The manifest is `napari.yaml`. Only `segment_widget` needs napari; the rest works on
-arrays and on whatever has the attributes of a layer.
+Only `segment_widget` needs napari; the rest works on arrays and on whatever has the attributes
+of a layer.
 """
 
 # No `from __future__ import annotations`: magicgui reads the annotations of the widget.
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -81,6 +81,31 @@ def from_layer(layer: Any) -> Array:
     return channels.transpose(0, *range(channels.ndim - 1, 0, -1))
 
 
+def from_layers(layers: Sequence[Any]) -> Array:
+    """Pixels of Image layers that are the channels of one image, `(C, X, Y[, Z])`.
+
+    Raises:
+        ValueError: a layer has not two or three axes, or another shape than the first.
+    """
+    channels = [from_layer(layer) for layer in layers]
+    for layer, channel in zip(layers, channels, strict=True):
+        if channel.shape[1:] != channels[0].shape[1:]:
+            raise ValueError(
+                f"layer {layer.name} is {in_words(channel)}, and {layers[0].name} "
+                f"{in_words(channels[0])}: channels of one image have one shape"
+            )
+    return np.concatenate(channels)
+
+
+def in_words(image: Array) -> str:
+    """Shape of an image `(C, X, Y[, Z])`, as napari orders axes.
+
+    >>> in_words(np.zeros((1, 640, 480, 9)))
+    '9 x 480 x 640 px'
+    """
+    return " x ".join(map(str, image.shape[:0:-1])) + " px"
+
+
 def spacing_of(layer: Any, dims: int) -> tuple[float, ...] | None:
     """Pixel size of a layer, um, `(X, Y[, Z])`; None where its units are no lengths."""
     from unet_med.data.pixel_size import unit_um
@@ -99,11 +124,18 @@ def to_layer(labels: Array, layer: Any, output: Output) -> LayerData:
 
 
 def segment_steps(
-    layer: Any, bundle: str | Path, output: Output = "instances"
+    layer: Any, bundle: str | Path, output: Output = "instances", *, channels: Sequence[Any] = ()
 ) -> Generator[int, None, LayerData]:
-    """Segment a layer; yields the number of batches of tiles done, returns the new layer."""
+    """Segment a layer; yields the number of batches of tiles done, returns the new layer.
+
+    Args:
+        layer: what is segmented.
+        bundle: folder that `unet-med train` made.
+        output: `"instances"`, or the `"mask"` or classes.
+        channels: further layers, which are channels of the same image.
+    """
     tiles: SimpleQueue[int | None] = SimpleQueue()
-    image = from_layer(layer)
+    image = from_layers([layer, *channels])
     with ThreadPoolExecutor(1) as pool:
         spacing = spacing_of(layer, image.ndim - 1)
         job = pool.submit(segment_array, image, bundle, output, spacing=spacing, on_tile=tiles.put)

@@ -1,0 +1,155 @@
+"""A session's folder: what is written, read back, replaced, settled and refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from unet_med.data import load_image
+from unet_med.data.array_writer import smallest_label_dtype
+from unet_med.napari_widget.session import SAVED_AS, Session, file_name
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    return Session.open(tmp_path / "cells")
+
+
+def random_pair(
+    rng: np.random.Generator, *shape: int, channels: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image `(C, X, Y[, Z])`, labels `(X, Y[, Z])`."""
+    image = rng.integers(0, 4000, (channels, *shape)).astype(np.uint16)
+    return image, rng.integers(1, 300, shape).astype(np.int32)
+
+
+def weights(bundle: Path, content: bytes = b"1") -> None:
+    (bundle / "models").mkdir(parents=True)
+    (bundle / "models/model.pt").write_bytes(content)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (7, 5, 3)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_pair_is_two_files_that_the_command_line_reads(
+    session: Session, rng: np.random.Generator, shape: tuple[int, ...], channels: int
+) -> None:
+    image, labels = random_pair(rng, *shape, channels=channels)
+    spacing = (0.25, 0.5, 2.0)[: len(shape)]
+    assert session.add("day 1_mask", image, labels, spacing=spacing) == ["day-1-mask"]
+    ((image_file, label_file),) = session.pairs().values()
+    assert (image_file.parent, label_file.parent) == (session.images, session.labels)
+    assert image_file.name == label_file.name == "day-1-mask.tif"
+    there = load_image(image_file)
+    np.testing.assert_array_equal(there.numpy(), image)
+    np.testing.assert_allclose(np.diag(there.affine)[: len(shape)], spacing)
+    assert there.meta["spacing_source"] == "ome"
+    np.testing.assert_array_equal(load_image(label_file).numpy()[0], labels)
+    assert tifffile.imread(label_file).dtype == smallest_label_dtype(labels).dtype
+
+
+def test_planes_with_labels_are_images_of_their_own(
+    session: Session, rng: np.random.Generator
+) -> None:
+    image, labels = random_pair(rng, 7, 5, 4)
+    labels[..., [0, 2]] = 0
+    names = session.add("stack", image, labels, spacing=(0.5, 0.5, 3), planes=True)
+    assert names == ["stack-z001", "stack-z003"] == list(session.pairs())
+    for z, name in zip((1, 3), names, strict=True):
+        found = [load_image(file).numpy() for file in session.pairs()[name]]
+        np.testing.assert_array_equal(found[0], image[..., z])
+        np.testing.assert_array_equal(found[1][0], labels[..., z])
+    with pytest.raises(ValueError, match="no plane of stack has labels"):
+        session.add("stack", image, np.zeros_like(labels), planes=True)
+    assert session.add("one", image[..., :1], labels[..., :1], planes=True) == ["one"]
+    assert load_image(session.pairs()["one"][0]).shape == (1, 7, 5)
+
+
+def test_new_labels_of_the_same_pixels_replace_the_old_ones(
+    session: Session, rng: np.random.Generator
+) -> None:
+    image, labels = random_pair(rng, 7, 5)
+    real = rng.normal(size=(1, 7, 5))  # float64: files are read in single precision
+    real[0, 0, 0] = np.nan
+    for pixels, name in ((image, "a"), (real, "a-2"), (image, "a"), (real, "a-2")):
+        labels = labels + 1
+        assert session.add("a", pixels, labels) == [name]
+        np.testing.assert_array_equal(load_image(session.pairs()[name][1]).numpy()[0], labels)
+    assert sorted(session.pairs()) == ["a", "a-2"]
+    empty = np.zeros_like(labels)  # a correction that leaves nothing
+    session.add("a", image, empty)
+    assert not load_image(session.pairs()["a"][1]).numpy().any()
+
+
+@pytest.mark.parametrize("spacing", [None, (0.25, 0.5, 2.0)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_pair_comes_back_as_layers(
+    session: Session, rng: np.random.Generator, spacing: Any, channels: int
+) -> None:
+    image, labels = random_pair(rng, 7, 5, 3, channels=channels)
+    session.add("stack", image, labels, spacing=spacing)
+    *images, painted = session.read("stack")
+    names = ["stack"] if channels == 1 else ["stack 0", "stack 1"]
+    assert [meta["name"] for _, meta, _ in images] == names
+    for channel, (data, meta, kind) in zip(image, images, strict=True):
+        np.testing.assert_array_equal(data, channel.T)
+        assert kind == "image"
+        assert meta["metadata"] == {SAVED_AS: "stack"}
+    np.testing.assert_array_equal(painted[0], labels.T)
+    assert painted[1]["name"] == "stack labels"
+    assert painted[2] == "labels"
+    for _, meta, _ in (*images, painted):
+        if spacing is None:
+            assert "scale" not in meta
+        else:
+            assert meta["scale"] == pytest.approx((2.0, 0.5, 0.25))
+            assert meta["units"] == ("um",) * 3
+
+
+def test_colours_come_back_as_colours(session: Session, rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (3, 7, 5)).astype(np.uint8)
+    session.add("tissue", image, np.ones((7, 5), np.int32))
+    data, meta, _ = session.read("tissue")[0]
+    assert meta["rgb"] is True
+    assert data.dtype == np.uint8
+    np.testing.assert_array_equal(data, image.transpose(2, 1, 0))  # (Y, X, RGB)
+
+
+def test_what_a_training_left_becomes_the_bundle(session: Session) -> None:
+    weights(session.training)
+    assert session.settle()
+    assert session.is_trained
+    weights(session.training, b"2")
+    assert Session.open(session.folder).is_trained
+    assert (session.bundle / "models/model.pt").read_bytes() == b"2"
+    assert (session.folder / "bundle_previous/models/model.pt").read_bytes() == b"1"
+    (session.training / "configs").mkdir(parents=True)  # stopped before there were weights
+    assert not session.settle()
+    assert not session.training.exists()
+    assert (session.bundle / "models/model.pt").read_bytes() == b"2"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a lock of POSIX")
+def test_a_session_that_trains_is_left_alone(session: Session) -> None:
+    weights(session.training)
+    with session.log(), pytest.raises(ValueError, match=r"a training is running in .*cells"):
+        Session.open(session.folder)
+    assert session.training.is_dir()
+    assert Session.open(session.folder).is_trained
+
+
+def test_what_does_not_fit_is_refused(session: Session, rng: np.random.Generator) -> None:
+    image, labels = random_pair(rng, 7, 5)
+    match = "labels are 7 x 5 px, and a is 5 x 7 px: choose"
+    with pytest.raises(ValueError, match=match):
+        session.add("a", image, labels.T)
+    assert session.pairs() == {}
+
+
+def test_names_mean_nothing_to_the_command_line() -> None:
+    assert file_name("Zellen_ä 0001") == "Zellen-ä-0001"
+    assert file_name("../a/b") == "a-b"

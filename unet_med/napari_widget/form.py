@@ -1,0 +1,267 @@
+"""The form of a session in napari: annotate, train, look, correct, continue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import (
+    ComboBox,
+    Container,
+    FileEdit,
+    FloatSpinBox,
+    Label,
+    ProgressBar,
+    PushButton,
+    Select,
+)
+from napari.layers import Image, Labels
+from napari.qt.threading import create_worker
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QPixmap
+
+from unet_med.errors import one_line, user_error
+from unet_med.napari_widget.segmenting import (
+    PLACE,
+    LayerData,
+    from_layers,
+    segment_steps,
+    spacing_of,
+)
+from unet_med.napari_widget.session import SAVED_AS, Session
+from unet_med.napari_widget.training import Progress, Training
+
+POLL_MS = 500
+PICTURE_PX = 380  # width
+VOLUME, PLANES, PLANE = "a volume", "planes, those with labels", "planes, the one that is shown"
+
+
+class SessionForm(Container):
+    """Choose layers, add them to a session, train, predict, correct and continue.
+
+    Args:
+        napari_viewer: whose layers are annotated.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        self.viewer = napari_viewer
+        self.session: Session | None = None
+        self.training: Training | None = None
+        self._make_data_fields()
+        self._make_training_fields()
+        super().__init__(
+            widgets=[
+                *(self.folder, self.open, self.image, self.channels, self.painted),
+                *(self.stack, self.add, _row(self.annotated, self.read), self.minutes),
+                _row(self.train, self.go_on, self.stop),
+                _row(self.predict, self.correct),
+                *(self.bar, self.said, self.numbers, *self.pictures),
+            ]
+        )
+        self.timer = QTimer(self.native)
+        self.timer.timeout.connect(self._poll)
+        self.native.destroyed.connect(partial(_stop, self.__dict__))
+        self._show_state()
+
+    def _make_data_fields(self) -> None:
+        self.folder = FileEdit(mode="d", label="session folder", value="")
+        self.open = self._button("Open session", lambda: self._open(self.folder.value))
+        self.image = ComboBox(label="image", choices=lambda _: self._layers(Image))
+        self.channels = Select(label="more channels", choices=lambda _: self._layers(Image))
+        self.channels.native.setMaximumHeight(60)
+        self.painted = ComboBox(label="its labels", choices=lambda _: self._layers(Labels))
+        self.stack = ComboBox(label="a stack is", choices=[VOLUME, PLANES, PLANE])
+        self.add = self._button("Add to the session", self._add)
+        self.annotated = ComboBox(label="annotated", choices=lambda _: self._names())
+        self.read = self._button("Show", self._read)
+
+    def _make_training_fields(self) -> None:
+        self.minutes = FloatSpinBox(label="minutes", value=10, min=0.05, max=10_000, step=1)
+        self.train = self._button("Train", partial(self._train, go_on=False))
+        self.go_on = self._button("Continue", partial(self._train, go_on=True))
+        self.stop = self._button("Stop", lambda: self.training and self.training.stop())
+        self.predict = self._button("Predict", self._predict)
+        self.correct = self._button("Correct", self._correct)
+        self.bar = ProgressBar(min=0, max=100, value=0, label="done")
+        self.said = Label(value="choose a folder, new or old", label="says")
+        self.said.native.setWordWrap(True)
+        self.numbers = Label(value="", label="learned")
+        self.numbers.native.setWordWrap(True)
+        self.pictures = [Label(value=""), Label(value="")]
+
+    def _button(self, text: str, action: Callable[..., Any]) -> PushButton:
+        button = PushButton(text=text)
+        button.clicked.connect(lambda: self._guarded(action)())
+        return button
+
+    def _guarded(self, action: Callable[..., Any]) -> Callable[..., None]:
+        """The same action, which says errors that are meant for the user."""
+
+        def guarded(*args: Any) -> None:
+            try:
+                action(*args)
+            except Exception as error:
+                if user_error(error) is None:
+                    raise
+                self.said.value = one_line(error)
+
+        return guarded
+
+    # What can be chosen
+
+    def _layers(self, kind: type) -> list[Any]:
+        return [layer for layer in self.viewer.layers if isinstance(layer, kind)]
+
+    def _names(self) -> list[str]:
+        return sorted(self.session.pairs()) if self.session else []
+
+    def _chosen(self) -> list[Any]:
+        """The Image layers that are channels of the image."""
+        first = self.image.value
+        if first is None:
+            raise ValueError("no image is chosen: open one in napari first")
+        return [first, *(layer for layer in self.channels.value if layer is not first)]
+
+    def _opened(self) -> Session:
+        if self.session is None:
+            raise ValueError("choose a folder for the session first")
+        return self.session
+
+    def _show_state(self) -> None:
+        """Buttons that can do something."""
+        running, session = self.training is not None, self.session
+        pairs = self._names()
+        trained = session is not None and session.is_trained
+        self.annotated.reset_choices()
+        self.open.enabled = not running
+        self.add.enabled = session is not None and not running
+        self.read.enabled = bool(pairs)
+        self.train.enabled = bool(pairs) and not running
+        self.go_on.enabled = bool(pairs) and trained and not running
+        self.stop.enabled = running
+        self.predict.enabled = self.correct.enabled = trained
+
+    # Annotating
+
+    def _open(self, folder: Any) -> None:
+        self.session = Session.open(folder)
+        self._show_state()
+        has = "a trained bundle" if self.session.is_trained else "no bundle yet"
+        self.said.value = f"{folder}: {len(self._names())} annotated images, {has}"
+
+    def _add(self) -> None:
+        session, layers, painted = self._opened(), self._chosen(), self.painted.value
+        if painted is None:
+            raise ValueError("no labels are chosen: paint some in a Labels layer first")
+        image, labels = from_layers(layers), np.asarray(painted.data).T  # (X, Y[, Z])
+        name = layers[0].metadata.get(SAVED_AS, layers[0].name)
+        spacing, planes = spacing_of(layers[0], labels.ndim), self.stack.value == PLANES
+        if self.stack.value == PLANE and image.ndim == 4:
+            z = self.viewer.dims.current_step[-3]
+            image, labels, spacing = image[..., z], labels[..., z], spacing and spacing[:2]
+            name = f"{name}-z{z:03}"
+        written = session.add(name, image, labels, spacing=spacing, planes=planes)
+        self._show_state()
+        self.said.value = f"added {', '.join(written)}; {len(self._names())} annotated images"
+
+    def _read(self) -> None:
+        """Show an annotated image with its labels."""
+        layers = [self._add_layer(data) for data in self._opened().read(self.annotated.value)]
+        self.image.value, self.painted.value = layers[0], layers[-1]
+        self.channels.value = layers[1:-1]
+
+    def _add_layer(self, data: LayerData) -> Any:
+        pixels, meta, kind = data
+        return getattr(self.viewer, f"add_{kind}")(pixels, **meta)
+
+    # Training
+
+    def _train(self, *, go_on: bool) -> None:
+        self.training = Training(self._opened(), self.minutes.value, go_on=go_on)
+        self.timer.start(POLL_MS)
+        self._show_state()
+
+    def _poll(self) -> None:
+        if self.training is None:
+            return
+        if not self.training.is_running:
+            self.timer.stop()
+            end = self.training.finish()
+            self._show(self.training.progress(), end)
+            self.training = None
+            self._show_state()
+            return
+        self._show(self.training.progress())
+
+    def _show(self, progress: Progress, end: str | None = None) -> None:
+        self.bar.value = 100 if end == "trained" else round(100 * progress.fraction)
+        self.said.value = end or progress.said
+        if progress.history:
+            first, last = progress.history[0], progress.history[-1]
+            scores = (
+                f"{name.replace('_', ' ')} {last[name]:.3f}" for name in last if _is_score(name)
+            )
+            losses = f"loss {first['loss']:.3f} at first, {last['loss']:.3f} now"
+            self.numbers.value = "; ".join([losses, *scores])
+        for label, file in zip(self.pictures, progress.pictures, strict=False):
+            pixmap = QPixmap(str(file))
+            smooth = Qt.TransformationMode.SmoothTransformation
+            label.native.setPixmap(pixmap.scaledToWidth(PICTURE_PX, smooth))
+
+    # Looking and correcting
+
+    def _predict(self) -> None:
+        session, (layer, *more) = self._opened(), self._chosen()
+        self.said.value = f"segmenting {layer.name}"
+        progress = {"total": 0, "desc": f"segmenting {layer.name}"}
+        steps = partial(segment_steps, channels=more)
+        worker = create_worker(
+            steps, layer, session.bundle, session.output(), _progress=progress, _start_thread=False
+        )
+        worker.returned.connect(partial(self._show_result, layer))
+        worker.errored.connect(lambda error: setattr(self.said, "value", one_line(error)))
+        worker.start()
+
+    def _show_result(self, image: Any, data: LayerData) -> None:
+        name = data[1]["name"]
+        if name in self.viewer.layers:
+            self.viewer.layers.remove(name)
+        layer = self._add_layer(data)
+        layer.metadata["segmented"] = image.name
+        count = len(np.unique(layer.data[layer.data > 0]))
+        what = "objects" if name.endswith("instances") else "classes"
+        self.said.value = f"{name}: {count} {what}"
+
+    def _correct(self) -> None:
+        """A copy of the result to paint on, chosen as the labels to add."""
+        image = self._chosen()[0]
+        results = [
+            each for each in self._layers(Labels) if each.metadata.get("segmented") == image.name
+        ]
+        if not results:
+            raise ValueError(f"{image.name} has no result to correct: predict it first")
+        place = {key: getattr(image, key) for key in PLACE if hasattr(image, key)}
+        name = f"{image.name} correction"
+        layer = self.viewer.add_labels(results[-1].data.copy(), name=name, **place)
+        results[-1].visible = False
+        self.viewer.layers.selection.active = layer
+        layer.mode = "paint"
+        self.painted.reset_choices()
+        self.painted.value = layer
+        self.said.value = f"paint on {layer.name}, then add it to the session"
+
+
+def _row(*widgets: Any) -> Container:
+    return Container(widgets=widgets, layout="horizontal", labels=len(widgets) == 1)
+
+
+def _is_score(name: str) -> bool:
+    return name not in ("epoch", "minutes") and "loss" not in name
+
+
+def _stop(form: dict[str, Any], *_: Any) -> None:
+    """End what a form has begun when it is closed; it holds its parts even then."""
+    if form.get("training") is not None:
+        form["training"].stop()

@@ -1,0 +1,249 @@
+"""A session of annotating and training: a folder that the command line reads as well.
+
+SESSION/images/NAME.tif   what was annotated
+SESSION/labels/NAME.tif   its labels
+SESSION/bundle            what the last training made of them
+SESSION/bundle_previous   what the training before made
+SESSION/training          the training at hand, until it has ended
+SESSION/training.log      what it says
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from unet_med.bundle.files import weights_file
+from unet_med.data import load_image, save_image, stem
+from unet_med.data.array_writer import smallest_label_dtype
+from unet_med.data.folder_files import image_files
+from unet_med.napari_widget.segmenting import Array, LayerData, Output, in_words
+
+SAVED_AS = "unet_med_file"  # of a layer's metadata: the stem of the file that it was read from
+
+
+@dataclass(frozen=True)
+class Session:
+    """A folder of images, labels and the bundle that they trained.
+
+    `unet-med train --images SESSION/images --labels SESSION/labels` trains on the same.
+
+    Attributes:
+        folder: where it lies.
+    """
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Session:
+        """Begin a session, or go on with one; a training that was cut off is settled.
+
+        Args:
+            folder: of the session; made if it is missing.
+
+        Raises:
+            ValueError: a training is running in it.
+        """
+        session = cls(Path(folder).expanduser().absolute())
+        for part in (session.images, session.labels):
+            part.mkdir(parents=True, exist_ok=True)
+        session.log().close()
+        session.settle()
+        return session
+
+    @property
+    def images(self) -> Path:
+        """Folder of what was annotated."""
+        return self.folder / "images"
+
+    @property
+    def labels(self) -> Path:
+        """Folder of the labels, of the same names."""
+        return self.folder / "labels"
+
+    @property
+    def bundle(self) -> Path:
+        """What the last training made."""
+        return self.folder / "bundle"
+
+    @property
+    def training(self) -> Path:
+        """The bundle of the training at hand."""
+        return self.folder / "training"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is a bundle that predicts."""
+        return weights_file(self.bundle) is not None
+
+    def pairs(self) -> dict[str, tuple[Path, Path]]:
+        """Files of image and labels, by name."""
+        if not any(self.images.iterdir()):
+            return {}
+        labels = {stem(file): file for file in image_files(self.labels)}
+        files = {stem(file): file for file in image_files(self.images)}
+        return {name: (file, labels[name]) for name, file in files.items() if name in labels}
+
+    def add(
+        self,
+        name: str,
+        image: Array,
+        labels: Array,
+        *,
+        spacing: tuple[float, ...] | None = None,
+        planes: bool = False,
+    ) -> list[str]:
+        """Write an image and its labels; new labels of the same pixels replace the old ones.
+
+        Args:
+            name: of the layer, from which the file's is made.
+            image: `(C, X, Y[, Z])`.
+            labels: `(X, Y[, Z])`, whole numbers.
+            spacing: pixel size, um, `(X, Y[, Z])`; None: it is not known.
+            planes: write each plane of a stack that has labels as an image of its own; False:
+                a stack is a volume.
+
+        Returns:
+            Names that were written.
+
+        Raises:
+            ValueError: the labels have another shape, or no plane has any.
+        """
+        if labels.shape != image.shape[1:]:
+            raise ValueError(
+                f"the labels are {in_words(labels[None])}, and {name} is {in_words(image)}: choose "
+                "the labels that were painted on it"
+            )
+        if image.shape[3:] == (1,):  # a stack of one plane
+            image, labels, spacing = image[..., 0], labels[..., 0], spacing and spacing[:2]
+        if not (planes and image.ndim == 4):
+            return [self._write(name, image, labels, spacing)]
+        painted = [z for z in range(labels.shape[2]) if labels[..., z].any()]
+        if not painted:
+            raise ValueError(f"no plane of {name} has labels: paint some first")
+        return [
+            self._write(f"{name}-z{z:03}", image[..., z], labels[..., z], spacing and spacing[:2])
+            for z in painted
+        ]
+
+    def _write(
+        self, name: str, image: Array, labels: Array, spacing: tuple[float, ...] | None
+    ) -> str:
+        """The labels first: an image without them would stop a training."""
+        affine = None if spacing is None else np.diag([*spacing, 1.0, 1.0][:4])
+        file = self._file(file_name(name), image)
+        labelled = smallest_label_dtype(labels)
+        save_image(self.labels / file, labelled, affine, has_channels=False)
+        save_image(self.images / file, image, affine)
+        return stem(file)
+
+    def _file(self, name: str, image: Array) -> str:
+        """A file name that is free, or has these pixels already."""
+        files = (f"{name}.tif" if k == 1 else f"{name}-{k}.tif" for k in count(1))
+        return next(file for file in files if _is_free(self.images / file, image))
+
+    def read(self, name: str) -> list[LayerData]:
+        """Layers of an annotated image: its channels, or its colours, and its labels."""
+        image, labels = map(load_image, self.pairs()[name])
+        meta = {"metadata": {SAVED_AS: name}, **_place(image)}
+        pixels = image.numpy().swapaxes(1, -1)  # (C, [Z,] Y, X)
+        painted = labels.numpy()[0].T.astype(np.int32)  # ([Z,] Y, X)
+        if _is_colour(pixels):
+            colours = np.moveaxis(pixels, 0, -1).astype(np.uint8)
+            layers = [(colours, {"name": name, "rgb": True, **meta}, "image")]
+        else:
+            names = [name] if len(pixels) == 1 else [f"{name} {k}" for k in range(len(pixels))]
+            layers = [
+                (plane, {"name": each, **meta}, "image")
+                for each, plane in zip(names, pixels, strict=True)
+            ]
+        return [*layers, (painted, {"name": f"{name} labels", **_place(image)}, "labels")]
+
+    def output(self) -> Output:
+        """What the bundle predicts: of instances the instances, else mask or classes."""
+        from unet_med.bundle import load_config
+
+        ids = load_config(self.bundle / "configs" / "inference.json")
+        return "instances" if ids.get("label_kind") == "instances" else "mask"
+
+    def log(self) -> IO[bytes]:
+        """The file that a training writes to; while it is open nobody else gets it.
+
+        A process that is given it holds it as long as it lives. Windows knows no such lock.
+
+        Raises:
+            ValueError: a training is running.
+        """
+        log = (self.folder / "training.log").open("ab")
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.close()
+                raise ValueError(
+                    f"a training is running in {self.folder}: wait for its end, or stop it where "
+                    "it was started"
+                ) from None
+        return log
+
+    def settle(self) -> bool:
+        """Make what a training left the session's bundle, if it has weights; else remove it.
+
+        The bundle before stays, as `bundle_previous`.
+
+        Returns:
+            Whether the bundle is a new one.
+        """
+        if weights_file(self.training) is None:
+            shutil.rmtree(self.training, ignore_errors=True)
+            return False
+        previous = self.folder / "bundle_previous"
+        if self.bundle.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            self.bundle.rename(previous)
+        self.training.rename(self.bundle)
+        return True
+
+
+def file_name(layer: str) -> str:
+    """A layer's name as that of a file, without endings that mean something to the command line.
+
+    >>> file_name("cells [2]: a_mask"), file_name("...")
+    ('cells-2-a-mask', 'image')
+    """
+    return re.sub(r"[\W_]+", "-", layer).strip("-") or "image"
+
+
+def _is_free(file: Path, image: Array) -> bool:
+    if not file.exists():
+        return True
+    there = load_image(file).numpy()
+    return np.array_equal(there, image.astype(there.dtype), equal_nan=there.dtype.kind == "f")
+
+
+def _place(image: Any) -> dict[str, Any]:
+    """Scale and units of a file for a layer; empty where the file does not say its pixel size."""
+    if image.meta["spacing_source"] == "assumed":
+        return {}
+    sizes = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)[
+        : image.ndim - 1
+    ]  # (X, Y[, Z])
+    return {
+        "scale": tuple(sizes[::-1].tolist()),
+        "units": (image.meta["spatial_unit"],) * len(sizes),
+    }
+
+
+def _is_colour(pixels: Array) -> bool:
+    """Whether channels `(C, Y, X)` are colours of 8 bits."""
+    whole = len(pixels) == 3 and (pixels == pixels.round()).all()
+    return bool(whole and pixels.min() >= 0 and 1 < pixels.max() <= 255)
