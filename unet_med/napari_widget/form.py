@@ -81,7 +81,7 @@ class SessionForm(Container):
         self.minutes = FloatSpinBox(label="minutes", value=10, min=0.05, max=10_000, step=1)
         self.train = self._button("Train", partial(self._train, go_on=False))
         self.go_on = self._button("Continue", partial(self._train, go_on=True))
-        self.stop = self._button("Stop", lambda: self.training and self.training.stop())
+        self.stop = self._button("Stop", self._stop)
         self.predict = self._button("Predict", self._predict)
         self.correct = self._button("Correct", self._correct)
         self.bar = ProgressBar(min=0, max=100, value=0, label="done")
@@ -90,6 +90,10 @@ class SessionForm(Container):
         self.numbers = Label(value="", label="learned")
         self.numbers.native.setWordWrap(True)
         self.pictures = [Label(value=""), Label(value="")]
+
+    def _stop(self) -> None:
+        if self.training is not None:
+            self.training.stop()
 
     def _button(self, text: str, action: Callable[..., Any]) -> PushButton:
         button = PushButton(text=text)
