@@ -261,11 +261,11 @@ def test_settings_reach_both_configs(tmp_path: Path) -> None:
     folder = bundle.copy_bundle(tmp_path / "copy")
     modern = bundle.override_file("modern")
     assert modern is not None
-    bundle.write_settings(folder, [modern], {"features": [4, 8], "epochs": 7, "unknown": 1})
+    bundle.write_settings(folder, [modern], {"features": [4, 8], "epochs": 7, "no_such_id": 1})
     train = json.loads((folder / "configs/train.json").read_text(encoding="utf-8"))
     inference = json.loads((folder / "configs/inference.json").read_text(encoding="utf-8"))
     assert train["features"] == inference["features"] == [4, 8]
     assert train["epochs"] == 7
     assert "epochs" not in inference
     assert train["preset"] == inference["preset"] == "modern"
-    assert "unknown" not in train
+    assert "no_such_id" not in train

@@ -200,7 +200,7 @@ def test_init_without_images_plans_nothing(
 def test_no_command_has_an_option_twice() -> None:
     build_parser(COMMANDS)  # argparse refuses it
     names = [command.name for command in COMMANDS]
-    assert len(names) == len(set(names)) == 11
+    assert len(names) == len(set(names)) == 12
 
 
 def test_a_state_at_the_old_place_is_said_to_be_moved(

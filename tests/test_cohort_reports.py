@@ -243,7 +243,8 @@ REFUSED: dict[str, tuple[Write, Write, str]] = {
     "a CT as label": (  # nnU-Net #1007
         volume,
         ct_as_label,
-        "labels are 0 and above, and -1 marks ignored pixels; is it an image, such as a CT?",
+        "labels are 0 and above, and -1 marks ignored pixels (--unknown says another value); is it "
+        "an image, such as a CT?",
     ),
     "labels of 14.2": (  # nnU-Net #1183
         volume,

@@ -123,9 +123,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+SMALL = {"features": [2, 4], "tile_size": 26, "epochs": 1, "validation_fraction": 0.25}  # 3 images
+
+
 def plan_of(data: Path, **choices: Any) -> Plan:
     found = fingerprint(data / "images", data / "labels")
-    return make_plan(found, {"features": [2, 4], "tile_size": 26, "epochs": 1, **choices})
+    return make_plan(found, {**SMALL, **choices})
 
 
 def line(data: Path, output: Path, *words: str) -> list[str]:
@@ -136,7 +139,7 @@ def line(data: Path, output: Path, *words: str) -> list[str]:
 @pytest.fixture(scope="module")
 def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("fitted") / "bundle"
-    words = ["--features", "2", "4", "--tile-size", "26", "--epochs", "1"]
+    words = ["--features", "2", "4", "--tile-size", "26", "--epochs", "1", "--validation", "0.25"]
     assert main(line(data, output, *words)) == 0
     return output
 

@@ -18,7 +18,7 @@ from monai.transforms import Compose, Lambdad, RandLambdad
 from unet_med import bundle
 from unet_med.cli import main
 from unet_med.data import SeededDataset, SyntheticCells, replayed_pairs
-from unet_med.fitting import FitObjects
+from unet_med.fitting import FitObjects, planned_objects
 from unet_med.planning import Decision, Plan, Source, fingerprint, make_plan, with_replay
 
 
@@ -78,7 +78,7 @@ def test_objects_begin_as_the_bundle_has_learned(trained: Path, more: Path, tmp_
     handler = FitObjects(
         folder, folder / "model.pt", [], training=[], load={}, network=torch.nn.Conv2d(1, 2, 1)
     )
-    planned, free = handler._planned()  # held-out images may still change them
+    planned, free = planned_objects(handler._plan())  # held-out images may still change them
     assert (planned["threshold"], free) == (0.8, ["threshold", "mask_threshold", "min_size"])
 
 

@@ -82,5 +82,6 @@ class Calibrated(KeywiseTransform):
 
 
 def logarithm(probabilities: torch.Tensor) -> torch.Tensor:
-    """Finite also of what has been rounded to 0."""
-    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+    """Finite also of what has been rounded to 0; of integers in float32."""
+    exact = probabilities if probabilities.is_floating_point() else probabilities.float()
+    return exact.clamp_min(torch.finfo(exact.dtype).tiny).log()
