@@ -199,7 +199,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         if isinstance(inputs, MetaTensor):
             found = MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)
             if terms:
-                found.meta[AGREEMENT] = agreement(torch.cat(terms), len(inputs))
+                found.meta[AGREEMENT] = agreement(torch.cat(terms), len(inputs)).cpu()
             return found
         return logits
 
