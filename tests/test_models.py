@@ -52,6 +52,22 @@ def test_a_name_is_a_bundle_everywhere(
     assert "models    nuclei " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", model_names())
+def test_a_model_of_the_package_is_laid_by_the_package(
+    name: str, cells: Path, tmp_path: Path
+) -> None:
+    """Its configs are what its plan makes of today's, and it predicts as any trained bundle."""
+    own = find_trained(name)
+    laid = bundle.copy_bundle(tmp_path / "laid")
+    bundle.write_plan(laid, json.loads((own / "configs/plan.json").read_text(encoding="utf-8")))
+    for config in ("evaluate", "inference", "train"):
+        found, same = (json.loads((f / f"configs/{config}.json").read_text()) for f in (own, laid))
+        assert found == same, f"{config}.json of {name}: lay it anew from its plan"
+    image, output = str(cells / "images/cells_000.tif"), tmp_path / "results"
+    assert main(["predict", image, "--bundle", name, "--output", str(output), "--instances"]) == 0
+    assert tifffile.imread(output / "cells_000_instances.tif").max() > 0
+
+
 def test_a_folder_of_that_name_wins_and_that_is_said(
     model: Path,
     trained: Path,

@@ -18,11 +18,12 @@ from hostile import Payload
 from test_handlers_skipped_failures import SIDE, good, predict
 
 from unet_med.bundle import config_files, find_bundle
-from unet_med.bundle.trust import foreign
+from unet_med.bundle.trust import _EARLIER, _named, foreign
 from unet_med.handlers import CheckpointLoader
 from unet_med.transforms import SaveImageResultd
 
 ROOT = Path(__file__).resolve().parents[1]
+NAMED = Path(__file__).with_name("named_by_bundles.txt")
 
 
 @pytest.fixture
@@ -126,6 +127,14 @@ def test_bundles_of_earlier_versions_are_not_foreign(bundle: Path) -> None:
     assert foreign(bundle) == []
     assert pydoc.locate("unet_med.handlers.WeightsLoader") is CheckpointLoader
     assert pydoc.locate("unet_med.transforms.SaveSegmentationd") is SaveImageResultd
+
+
+def test_nothing_that_a_bundle_ever_named_becomes_foreign() -> None:
+    """Trained bundles keep their configs: what ours no longer name belongs into `_EARLIER`."""
+    ever = {*NAMED.read_text(encoding="utf-8").splitlines()}
+    ours = set(_named(config_files(find_bundle())))
+    assert not (lost := ever - ours - _EARLIER), f"put into _EARLIER: {lost}"
+    assert not (new := ours - ever), f"write into {NAMED.name}: {new}"
 
 
 # --- weights

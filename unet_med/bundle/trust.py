@@ -22,6 +22,7 @@ READ_BY_PREDICT = ("inference.json", "metadata.json")
 _EARLIER = {  # named by bundles of earlier versions
     "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
     "$@network_def.to(@device)",
+    "$'probabilities' not in @outputs",
     "ignite.handlers.ProgressBar",
     "monai.data.Dataset",
     "monai.engines.SupervisedEvaluator",
