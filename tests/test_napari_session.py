@@ -133,6 +133,31 @@ def test_what_a_training_left_becomes_the_bundle(session: Session) -> None:
     assert (session.bundle / "models/model.pt").read_bytes() == b"2"
 
 
+@pytest.mark.parametrize("name", ["training", "bundle", "bundle_previous"])
+def test_what_is_not_a_sessions_is_not_touched(name: str, tmp_path: Path) -> None:
+    """A data set with a folder `training`, such as DRIVE, loses nothing."""
+    file = tmp_path / "set" / name / "images/1.tif"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"1")
+    with pytest.raises(ValueError, match=f"{name} is no trained bundle"):
+        Session.open(tmp_path / "set")
+    assert file.read_bytes() == b"1"
+    assert [path.name for path in (tmp_path / "set").iterdir()] == [name]
+    for nothing in ("", "."):
+        with pytest.raises(ValueError, match="choose a folder"):
+            Session.open(nothing)
+
+
+def test_a_file_with_the_same_pixels_stays_as_it_is(session: Session) -> None:
+    pixels = np.arange(35, dtype=np.uint16).reshape(5, 7)
+    tifffile.imwrite(session.images / "a.tif", pixels, description="of the microscope")
+    before = (session.images / "a.tif").read_bytes()
+    again = pixels.T[None].astype(np.float32)
+    assert session.add("a", again, np.ones((7, 5), np.int32)) == ["a"]
+    assert (session.images / "a.tif").read_bytes() == before
+    assert list(session.pairs()) == ["a"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a lock of POSIX")
 def test_a_session_that_trains_is_left_alone(session: Session) -> None:
     weights(session.training)

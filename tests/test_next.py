@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unet_med import Segmenter
+from unet_med.bundle import copy_bundle
 from unet_med.cli import main
+from unet_med.cli.next import unknown
 from unet_med.data import SyntheticCells
+from unet_med.data.checksum import sha256
 from unet_med.segmentation.next_image import Candidate, choose_next, looks_like
 
 
@@ -75,6 +80,30 @@ def test_looks_are_five_numbers_by_hand() -> None:
     assert np.isfinite(looks_like(np.zeros((1, 4, 4)), np.zeros((4, 4)))).all()
 
 
+def test_what_is_replayed_is_known(tmp_path: Path) -> None:
+    """The images of the bundle that a training started from, as `read_plan` has them."""
+    for name in ("own", "old", "new"):
+        (tmp_path / name).write_text(name)
+    hashes = {name: sha256([str(tmp_path / name)]) for name in ("own", "old")}
+    plan = {
+        "data": {"cases": [{"image": {"sha256": hashes["own"]}}]},
+        "replay": [{"sha256": {"image": hashes["old"]}}],
+    }
+    folder = copy_bundle(tmp_path / "bundle")
+    (folder / "configs/plan.json").write_text(json.dumps(plan))
+    images = [str(tmp_path / name) for name in ("own", "old", "new")]
+    assert unknown(folder, images) == [str(tmp_path / "new")]
+
+
+def test_an_earlier_bundle_says_what_it_lacks(trained: Path, cells: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(trained, tmp_path / "old"))
+    config = json.loads((old / "configs/inference.json").read_text())
+    del config["calibration"]
+    (old / "configs/inference.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="made by an earlier version"):
+        Segmenter(old, device="cpu").require_confidence()
+
+
 def test_the_command_passes_over_what_is_known(
     trained: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,5 +120,7 @@ def test_the_command_passes_over_what_is_known(
     text = page.read_text()
     assert text.count("chance to be wrong") == 2
     assert "known" not in [line.split("/")[-1].split(".")[0] for line in lines]
+    assert main(["next", str(folder), *words, "--count", "0"]) == 2
+    assert "count 0: choose 1 image or more" in capsys.readouterr().err
     assert main(["next", f"{cells}/images", *words]) == 2
     assert "are learned from already: give others" in capsys.readouterr().err

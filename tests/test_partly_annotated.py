@@ -81,6 +81,12 @@ def test_what_a_reader_makes_of_them(
     assert data.load_label(tmp_path / "a.npy", kind, unknown=unknown).tolist() == [expected]
 
 
+def test_bytes_with_a_sign_can_say_it(tmp_path: Path) -> None:
+    """255, which stands for unknown among classes, is no int8."""
+    np.save(tmp_path / "a.npy", np.array([[-1, 0, 1]], np.int8))
+    assert data.load_label(tmp_path / "a.npy").tolist() == [[255, 0, 1]]
+
+
 def test_classes_with_gaps_keep_their_numbers(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[0, 2, 255, 9, -1]], np.int16))
     reader = data.LabelReader("classes", [0, 2, 255], unknown=9)

@@ -238,6 +238,13 @@ def test_what_cannot_be_replayed_is_said(
     told, place = with_replay(other, source, [cells])
     assert place is None
     assert "scale is 0.5, and that of out" in told.source["replay"]
+    assert source.plan is not None
+    strokes = {**source.plan.ids, "unknown": Decision(99, "")}
+    other = replace(source, plan=replace(source.plan, ids=strokes))
+    told, place = with_replay(plan, other, [cells])
+    assert "unknown is None, and that of out 99" in told.source["replay"]
+    same = replace(plan, ids={**plan.ids, "unknown": Decision(99, "")})
+    assert with_replay(same, other, [cells])[1] == cells
     told, place = with_replay(plan_of(cells, source), source, [cells])  # nothing but the same
     assert told.source["replay"] == "not replayed: out names no other images"
 

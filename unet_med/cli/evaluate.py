@@ -17,7 +17,7 @@ from unet_med.cli.matching import Truths, find_results, find_truths, match, read
 from unet_med.cli.options import choice_of
 from unet_med.cli.saying import result, warn
 from unet_med.cli.scores import Counted, check_suffix, format_table, score_table
-from unet_med.data.class_names import ClassNames, listed_names, told_names
+from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
 from unet_med.data.file_reader import Volume
 from unet_med.data.labels import LOOKED_AT
 from unet_med.data.list_file import is_list
@@ -157,6 +157,8 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
         ValueError: no case can be scored, a truth is no label, or the metrics do not fit.
     """
     asked = asked or Asked()
+    if asked.unknown is None and truth is not None and is_list(truth):
+        asked = replace(asked, unknown=listed_unknown(Path(truth)))
     found = {} if truth is None else find_results(results)
     truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found)
     kind = _kind(truths, asked)

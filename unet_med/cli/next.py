@@ -20,6 +20,8 @@ from unet_med.segmentation.next_image import Candidate, Choice, choose_next, loo
 
 def run(args: argparse.Namespace) -> None:
     """Segment the images that are not learned from yet, and print those to annotate."""
+    if args.count < 1:  # before all are segmented
+        raise ValueError(f"count {args.count}: choose 1 image or more")
     folder = bundle.find_trained(args.bundle)
     segmenter = Segmenter(folder, device=args.device, trust=args.trust)
     images = unknown(folder, [item["image"] for item in look_for_images(args.images).items])
@@ -40,9 +42,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def unknown(folder: Path, images: Sequence[Files]) -> list[Files]:
-    """Images that a bundle's plan does not have, by their content."""
-    cases = bundle.read_plan(folder).get("data", {}).get("cases", [])
-    known = {case["image"]["sha256"] for case in cases}
+    """Images that a bundle's plan does not have, nor replays, by their content."""
+    plan = bundle.read_plan(folder)
+    known = {case["image"]["sha256"] for case in plan.get("data", {}).get("cases", [])}
+    known |= {entry["sha256"]["image"] for entry in plan.get("replay", [])}
     return [image for image in images if sha256(files_of(image)) not in known]
 
 
@@ -52,11 +55,7 @@ def looked_at(segmenter: Segmenter, files: dict[str, Files]) -> Iterator[Candida
     Raises:
         ValueError: the bundle was made by an earlier version, which does not say how sure it is.
     """
-    if "calibration" not in bundle.load_config(segmenter.folder / "configs" / "inference.json"):
-        raise ValueError(
-            f"{segmenter.folder} was made by an earlier version, and does not say how sure it is: "
-            "train it anew, or take configs/inference.json of `unet-med init`"
-        )
+    segmenter.require_confidence()
     for name, image in files.items():
         say(f"looking at {name}")
         found = segmenter(files_of(image))

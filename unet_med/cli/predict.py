@@ -23,7 +23,7 @@ from unet_med.devices import choose_device
 
 SHOWN = 10  # images in the line that does the same with MONAI
 _MAPS = ("--probabilities", "--uncertainty")
-BYTES_A_PIXEL = 32  # of a whole image: as read, standardised, logits, probabilities, labels
+BYTES_A_PIXEL = 48  # of a whole image: as read, standardised, logits, votes, probabilities, labels
 
 if TYPE_CHECKING:
     from unet_med.handlers.skipped_failures import Fault

@@ -85,7 +85,7 @@ class LabelReader(AutoReader):
         if self.values is not None:
             return _classes(array, self.values, path.name)
         if self.label_kind == "classes" and array.min(initial=0) < 0:
-            return np.where(array == UNKNOWN, IGNORED, array)
+            return np.where(array == UNKNOWN, IGNORED, array.astype(np.int32))  # int8 has no 255
         kept = self.label_kind in ("classes", "values")
         return array if kept else renumber(array, path.name)
 

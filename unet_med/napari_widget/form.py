@@ -163,12 +163,20 @@ class SessionForm(Container):
         name = layers[0].metadata.get(SAVED_AS, layers[0].name)
         spacing, planes = spacing_of(layers[0], labels.ndim), self.stack.value == PLANES
         if self.stack.value == PLANE and image.ndim == 4:
-            z = self.viewer.dims.current_step[-3]
-            image, labels, spacing = image[..., z], labels[..., z], spacing and spacing[:2]
+            z = self._plane(layers[0], image.shape[3])
+            image, labels = image[..., z], labels[..., z] if labels.ndim == 3 else labels
+            spacing = spacing and spacing[:2]
             name = f"{name}-z{z:03}"
         written = session.add(name, image, labels, spacing=spacing, planes=planes)
         self._show_state()
         self.said.value = f"added {', '.join(written)}; {len(self._names())} annotated images"
+
+    def _plane(self, layer: Any, planes: int) -> int:
+        """Which plane of a layer the viewer shows."""
+        z = round(float(layer.world_to_data(self.viewer.dims.point)[-3]))
+        if not 0 <= z < planes:
+            raise ValueError(f"no plane of {layer.name} is shown: move the slider onto it")
+        return z
 
     def _read(self) -> None:
         """Show an annotated image with its labels."""
@@ -192,10 +200,11 @@ class SessionForm(Container):
             return
         if not self.training.is_running:
             self.timer.stop()
-            end = self.training.finish()
-            self._show(self.training.progress(), end)
-            self.training = None
-            self._show_state()
+            ended, self.training = self.training, None  # also where its end fails
+            try:
+                self._show(ended.progress(), ended.finish())
+            finally:
+                self._show_state()
             return
         self._show(self.training.progress())
 

@@ -49,9 +49,13 @@ class Session:
             folder: of the session; made if it is missing.
 
         Raises:
-            ValueError: a training is running in it.
+            ValueError: no folder is named, a training is running in it, or it has a folder
+                `training` that is no bundle, which a session would take for its own.
         """
+        if not Path(folder).name:
+            raise ValueError("choose a folder for the session first")
         session = cls(Path(folder).expanduser().absolute())
+        session.require_own()
         for part in (session.images, session.labels):
             part.mkdir(parents=True, exist_ok=True)
         session.log().close()
@@ -72,6 +76,11 @@ class Session:
     def bundle(self) -> Path:
         """What the last training made."""
         return self.folder / "bundle"
+
+    @property
+    def previous(self) -> Path:
+        """What the training before made."""
+        return self.folder / "bundle_previous"
 
     @property
     def training(self) -> Path:
@@ -141,7 +150,8 @@ class Session:
         file = self._file(file_name(name), image)
         labelled = smallest_label_dtype(labels)
         save_image(self.labels / file, labelled, affine, has_channels=False)
-        save_image(self.images / file, image, affine)
+        if not (self.images / file).exists():  # the same pixels, and perhaps more of its own
+            save_image(self.images / file, image, affine)
         return stem(file)
 
     def _file(self, name: str, image: Array) -> str:
@@ -195,6 +205,20 @@ class Session:
                 ) from None
         return log
 
+    def require_own(self) -> None:
+        """Refuse a folder in which other things have the names of what a session removes.
+
+        Raises:
+            ValueError: says which.
+        """
+        for part in (self.training, self.bundle, self.previous):
+            there = {path.name for path in part.iterdir()} if part.is_dir() else set()
+            if there and not there & {"configs", "models"}:
+                raise ValueError(
+                    f"{part} is no trained bundle, and a session keeps one there: choose another "
+                    "folder for the session"
+                )
+
     def settle(self) -> bool:
         """Make what a training left the session's bundle, if it has weights; else remove it.
 
@@ -206,10 +230,9 @@ class Session:
         if weights_file(self.training) is None:
             shutil.rmtree(self.training, ignore_errors=True)
             return False
-        previous = self.folder / "bundle_previous"
         if self.bundle.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-            self.bundle.rename(previous)
+            shutil.rmtree(self.previous, ignore_errors=True)
+            self.bundle.rename(self.previous)
         self.training.rename(self.bundle)
         return True
 

@@ -151,9 +151,9 @@ def _class_names(images: Path) -> dict[str, str]:
 
 
 def _unknown(images: Path) -> int | None:
-    """The value that such a list calls `ignore`; 255 and -1 need no word."""
+    """The value that such a list calls `ignore`; -1 needs no word."""
     value = listed_unknown(_list_of(images))
-    return None if value in (UNKNOWN, IGNORED) else value
+    return None if value == UNKNOWN else value
 
 
 def _list_of(images: Path) -> Path:

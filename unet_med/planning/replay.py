@@ -61,6 +61,7 @@ def _entries(plan: Plan, source: Source) -> tuple[list[Entry], str]:
     if dict(old.data.reader) != dict(plan.data.reader):
         return [], f"{source.name} read its images in another way"
     own = {id: source.ids.get(id) for id in ALIKE}
+    own["unknown"] = old.ids["unknown"].value if "unknown" in old.ids else None  # of labels alone
     for id in ALIKE:
         if _plain(own[id], id) != _plain(plan.value(id), id):
             return [], f"{id} is {plan.value(id)}, and that of {source.name} {own[id]}"

@@ -92,7 +92,7 @@ def looks_like(image: Array, mask: Array) -> Array:
         Median; 95 % less 5 % quantile; share of pixels in the outer fifths of this range; mean
         gradient over 1 px by the deviation; share of foreground.
     """
-    grey = np.asarray(image, np.float64).mean(axis=0)
+    grey = np.nan_to_num(np.asarray(image, np.float64).mean(axis=0))
     low, middle, high = np.quantile(grey, [0.05, 0.5, 0.95])
     rim = 0.2 * (high - low)
     outer = ((grey < low + rim) | (grey > high - rim)).mean()

@@ -19,6 +19,7 @@ from unet_med.bundle import (
     find_trained,
     find_weights,
     inference_parser,
+    load_config,
     require_trust,
 )
 from unet_med.data.cases import files_in, files_of
@@ -237,6 +238,8 @@ class Segmenter:
         """
         if unknown := set(outputs) - set(OUTPUTS):
             raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
+        if "uncertainty" in outputs:
+            self.require_confidence()
         record = None if folder is None else self._record(folder)
         if record is not None:
             record.refuse_others([files_in(item["image"].meta)])
@@ -246,6 +249,18 @@ class Segmenter:
         if record is not None:
             record.note(item["image"], self.device, item.get(SECONDS, 0.0))
         return item
+
+    def require_confidence(self) -> None:
+        """Refuse a bundle that does not say how sure it is.
+
+        Raises:
+            ValueError: an earlier version made it.
+        """
+        if "calibration" not in load_config(self.folder / "configs" / "inference.json"):
+            raise ValueError(
+                f"{self.folder} was made by an earlier version, and does not say how sure it is: "
+                "train it anew, or take configs/inference.json of `unet-med init`"
+            )
 
     def _record(self, folder: str | Path) -> Any:
         """What keeps the record of a folder of results; None: the bundle keeps none."""

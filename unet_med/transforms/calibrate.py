@@ -39,6 +39,11 @@ class Calibrate(Transform):
         self.temperature = temperature
         self.bias = None if bias is None else tuple(bias)
 
+    @property
+    def is_neutral(self) -> bool:
+        """Whether it changes nothing."""
+        return self.temperature == 1 and not any(self.bias or ())
+
     def __call__(self, probabilities: torch.Tensor) -> torch.Tensor:
         """Calibrate `(K, *S)`.
 

@@ -47,8 +47,8 @@ def expected_dice(probabilities: torch.Tensor, classes: torch.Tensor) -> float |
     inside = found > 0
     if not inside.any():
         return None
-    both = (probabilities.gather(0, found) * inside).double().sum()
-    expected = (1 - probabilities[0].double()).sum()
+    both = (probabilities.gather(0, found) * inside).sum(dtype=torch.float64)
+    expected = (1 - probabilities[0]).sum(dtype=torch.float64)
     return float(2 * both / (expected + inside.sum()))
 
 
@@ -90,7 +90,8 @@ class Confidenced(MapTransform):
         for key in self.key_iterator(d):
             scores, image = d[key], d.get(self.image_key)
             plain = scores.as_tensor() if isinstance(scores, MetaTensor) else scores
-            calibrated, found = self.calibrate(plain), self.classes(plain)
+            calibrated = plain if self.calibrate.is_neutral else self.calibrate(plain)
+            found = self.classes(plain)
             if isinstance(image, MetaTensor):
                 image.meta[CONFIDENCE] = self._number(scores, calibrated, found)
             if self.names is not None:
