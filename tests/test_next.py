@@ -119,6 +119,7 @@ def test_the_command_passes_over_what_is_known(
     assert lines[2] == f"pictures of them: {page}"
     text = page.read_text()
     assert text.count("chance to be wrong") == 2
+    assert f"<h1>{trained.name} / to annotate next</h1>" in text
     assert "known" not in [line.split("/")[-1].split(".")[0] for line in lines]
     assert main(["next", str(folder), *words, "--count", "0"]) == 2
     assert "count 0: choose 1 image or more" in capsys.readouterr().err

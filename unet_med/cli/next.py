@@ -69,7 +69,8 @@ def _report(
     """A page of the chosen images: outlines of what is found, and where that may be wrong."""
     from unet_med.report import html_report
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, segmenter.folder.name, "to annotate next")  # heads the page
         for choice in choices:
             found = segmenter(files_of(files[choice.candidate.name]))
             found.save(folder, ["mask", "instances", "uncertainty"])
