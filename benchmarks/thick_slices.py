@@ -35,6 +35,7 @@ import numpy as np
 
 from benchmarks.quality_sets import _instance_scores
 from unet_med.data import SyntheticCells
+from unet_med.planning.objects import decide_grow
 from unet_med.planning.sizes import IN_SPACE, in_proportion
 from unet_med.planning.thick_slices import halve_the_finest
 
@@ -138,7 +139,9 @@ def _config(key: Row, folder: Path) -> list[str]:
     size, spacing, _ = SETS[key["set"]]
     if key["arm"] == "planned":
         return []
+    grow = decide_grow("instances", spacing).get("grow")  # of all arms alike: it is no network's
     alike: Row = {"pool": None, "kernel_size": None, "spacing": None}
+    alike |= {"grow": grow.value} if grow else {}
     ids = alike if key["arm"] == "isotropic" else {**alike, **_nnunet(size, spacing)}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key['arm']}.json"

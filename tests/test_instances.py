@@ -13,6 +13,7 @@ from strategies import instance_maps
 
 from unet_med.instances import (
     as_integers,
+    growth,
     instances_from_classes,
     instances_from_mask,
     label_components,
@@ -139,6 +140,38 @@ def test_regrow_fills_gaps_up_to_twice_the_distance():
     np.testing.assert_array_equal(regrow(line, 1), line)
     np.testing.assert_array_equal(regrow(line, 2), [0, 1, 1, 1, 2, 2, 2, 0, 0])
     np.testing.assert_array_equal(regrow(line, 0), line)
+
+
+def test_thick_slices_grow_by_fewer_px():
+    """Two cells of 4 slices, a slice of each taken between them, two px beside each other."""
+    cells = np.zeros((12, 12, 10), np.int32)
+    cells[1:6, 2:10, 1:5], cells[1:6, 2:10, 5:9] = 1, 2  # one on the other
+    cells[6:11, 2:10, 1:5] = 3  # beside the first
+    parted = separate(cells)
+    parted[2:10, 9] = 0  # and drawn a pixel too small where they are free
+    found = regrow(parted, (2, 2, 1))
+    for place in np.argwhere(found != parted):  # by loops: an ellipsoid around each pixel
+        steps = (np.argwhere(parted > 0) - place) / (2, 2, 1)
+        far = np.square(steps).sum(axis=1)
+        assert far.min() <= 1
+        nearest = parted[parted > 0][np.isclose(far, far.min())]
+        assert found[tuple(place)] in nearest
+    inside = cells > 0
+    assert np.mean(found[inside] == cells[inside]) > 0.9
+    assert not found[..., [0, 9]].any()  # no slice more
+    assert regrow(parted, 2)[..., [0, 9]].any()  # as all axes did alike
+    np.testing.assert_array_equal(regrow(parted, (1, 1, 1)), regrow(parted, 1))
+
+
+def test_planes_of_a_stack_do_not_grow_into_each_other():
+    stack = np.stack([[[1, 0, 0, 2]], [[0, 0, 0, 0]], [[3, 0, 4, 0]]], axis=-1)  # (1, 4, 3)
+    expected = np.stack([regrow(stack[..., z], 2) for z in range(3)], axis=-1)
+    np.testing.assert_array_equal(regrow(stack, (2, 2, 0)), expected)
+    assert growth(2, 3, (0, 1)) == (2, 2, 0)
+    found = instances_from_classes(stack > 0, grow=2, axes=(0, 1))
+    assert not found[..., 1].any()
+    with pytest.raises(ValueError, match=r"grow \[1, 1\] for 3 axes"):
+        regrow(stack, [1, 1])
 
 
 def test_regrow_leaves_ignored_pixels_and_lonely_instances():

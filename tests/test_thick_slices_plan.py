@@ -17,6 +17,7 @@ from unet_med import bundle
 from unet_med.data import SyntheticCells
 from unet_med.networks import UNet
 from unet_med.planning import Fingerprint, describe, fingerprint, make_plan
+from unet_med.planning.objects import decide_grow
 from unet_med.planning.sizes import in_proportion
 from unet_med.planning.thick_slices import decide_rotation, halve_the_finest
 from unet_med.transforms import BorderWeightMap, RandElasticDeform
@@ -141,6 +142,16 @@ def test_a_tile_covers_as_much_in_depth_as_in_the_plane(thick: Fingerprint) -> N
     assert plan.value("tile_size") == [112, 112, 22]  # 109 x 109 x 21, to the stride
     even = decided(with_voxels(thick, (0.5, 0.5, 0.5)), scale=1)
     assert even.value("tile_size") == [64, 64, 64]
+
+
+def test_objects_grow_by_a_slice_where_slices_are_thick(thick: Fingerprint) -> None:
+    """Two pixels in the plane; two slices would be half an object of four."""
+    assert decided(thick).value("grow") == [2, 2, 1]
+    assert decided(thick).value("threshold") == 0.8  # of planes 0.6
+    assert decide_grow("instances", (1.0, 1.0, 1.2)) == {}  # 2 / 1.2 px are 2
+    assert decide_grow("instances", None) == decide_grow("classes", (1, 1, 9)) == {}
+    assert "grow" not in decided(thick, spacing=[1, 1, 1]).ids
+    assert decided(thick, grow=3).value("grow") == 3
 
 
 def test_no_slice_is_turned_into_another() -> None:

@@ -318,6 +318,14 @@ def test_sizes_are_those_of_another_image():
     assert fine.sizes == {"min_size": 25, "reach": 2, "grow": 1, "connectivity": 1, "axes": None}
 
 
+def test_growth_along_each_axis_follows_the_axes():
+    rule = InstancesFromLogits(8, grow=[2, 3, 1], spatial_dims=3)  # of the network's X, Y, Z
+    assert rule.on_pixels(1.0, 3).grow == [2, 3, 1]
+    assert rule.on_pixels(1.0, 3, [2, 0, 1]).grow == [3, 1, 2]  # X runs along the image's last
+    assert rule.on_pixels(8.0, 3).sizes["grow"] == [4, 6, 2]  # an eighth of the voxel
+    assert rule.on_pixels(1 / 64, 3).sizes["grow"] == [1, 1, 1]  # what separation took
+
+
 def test_small_objects_go_before_anything_grows():
     classes = np.array([[1, 1, 0, 1, 0, 1, 1]])
     out = InstancesFromLogits(min_size=2)(scores_of(classes, 2))

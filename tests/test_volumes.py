@@ -689,7 +689,7 @@ def test_instances_are_those_of_the_whole_volume(
     assert labels.attrs["ome"]["labels"] == ["mask", "instances"]
     scores = zarr.open_array(output / "0", mode="r")[:]
     turned = torch.from_numpy(scores).permute(0, 3, 2, 1)  # numbered in the order X, Y, Z
-    whole = InstancesFromLogits(3, grow=1)(turned)[0].numpy()
+    whole = InstancesFromLogits(3, grow=1, spatial_dims=dims)(turned)[0].numpy()
     assert whole.max() > 5
     np.testing.assert_array_equal(labels["instances/0"][:], whole.T)
 

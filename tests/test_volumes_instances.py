@@ -198,15 +198,17 @@ def test_seeds_that_take_their_mask(
     field: tuple[np.ndarray, tuple[int, ...], int], min_size: int, grow: int, reach: int, data: Any
 ) -> None:
     """What a seed takes crosses the borders of blocks, and counts for its object's size."""
-    from unet_med.instances import instances_from_classes
+    from unet_med.instances import growth, instances_from_classes
 
     classes, block, connectivity = field
+    each = data.draw(st.lists(st.integers(0, 3), min_size=classes.ndim, max_size=classes.ndim))
+    grows = data.draw(st.sampled_from([grow, each]))  # one, or one an axis
     mask_only = np.random.default_rng(data.draw(st.integers(0, 99))).random(classes.shape) < 0.6
     classes = np.where(mask_only, -1, 1).astype(np.int16) * classes
     axes = data.draw(st.sampled_from([None, (0, 1), (0, classes.ndim - 1)]))
-    needed = around(classes.ndim, grow, reach, axes)
+    needed = around(growth(grows, classes.ndim, axes), reach, axes)
     block = tuple(max(sides) for sides in zip(block, needed, strict=True))
-    rules = {"grow": grow, "connectivity": connectivity, "reach": reach, "axes": axes}
+    rules = {"grow": grows, "connectivity": connectivity, "reach": reach, "axes": axes}
     rules["min_size"] = min_size
     expected = instances_from_classes(classes, **rules)
     np.testing.assert_array_equal(blockwise(classes, block, **rules), expected)
@@ -359,7 +361,7 @@ def test_tables_that_do_not_fit_are_refused() -> None:
     tables = {b.index: find_components(mask, b, grow=b.index[0]) for b in blocks}
     with pytest.raises(
         ValueError,
-        match=re.escape("different rules (connectivity, grow, reach, axes): [(1, 0, 0, None"),
+        match=re.escape("different rules (connectivity, grow, reach, axes): [(1, (0, 0), 0, None"),
     ):
         merge_components(blocks, tables.__getitem__)
     with pytest.raises(ValueError, match="3 blocks are not a whole grid"):

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 __all__ = [
     "as_integers",
+    "growth",
     "instances_from_classes",
     "instances_from_mask",
     "label_components",
@@ -121,7 +122,7 @@ def instances_from_classes(
     min_size: int = 0,
     *,
     reach: int = 0,
-    grow: int = 0,
+    grow: int | Sequence[int] = 0,
     connectivity: int = 1,
     axes: Sequence[int] | None = None,
 ) -> Integers:
@@ -132,9 +133,9 @@ def instances_from_classes(
             object of class k may take.
         min_size: smallest object kept, px, with what its seed has taken.
         reach: px within which seeds take pixels, see `spread`.
-        grow: px by which objects grow into the background between them, see `regrow`.
+        grow: px by which objects grow into the background between them, see `growth`.
         connectivity: of seeds, as in `label_components`.
-        axes: along which seeds take pixels, see `spread`.
+        axes: along which seeds take pixels, see `spread`, and one number grows; None: all.
 
     Returns:
         Instance map `(*S)`, 1..N: class after class, in the order of the seeds' first pixels.
@@ -145,7 +146,34 @@ def instances_from_classes(
     found = spread(found, np.append(0, kinds), reach, axes)
     kept = np.bincount(found.ravel(), minlength=len(kinds) + 1) >= min_size
     kept[:1] = False  # background
-    return regrow((np.cumsum(kept, dtype=np.int32) * kept)[found], grow)
+    kept_alone = (np.cumsum(kept, dtype=np.int32) * kept)[found]
+    return regrow(kept_alone, growth(grow, values.ndim, axes))
+
+
+def growth(
+    grow: int | Sequence[int], dims: int, axes: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """By how many px objects grow along each axis of an image.
+
+    Args:
+        grow: along the network's axes, or one number for each axis of the image.
+        dims: axes of the image.
+        axes: those of the network; None: all. A stack's planes were separated one by one, so that
+            one number is none along the stack.
+
+    Raises:
+        ValueError: there are not as many numbers as axes, or one is below 0.
+
+    >>> growth(2, 3, (0, 1)), growth([2, 2, 1], 3)
+    ((2, 2, 0), (2, 2, 1))
+    """
+    if isinstance(grow, Sequence):
+        found = tuple(int(px) for px in grow)
+    else:
+        found = tuple(int(grow) if axes is None or axis in axes else 0 for axis in range(dims))
+    if len(found) != dims or min(found, default=0) < 0:
+        raise ValueError(f"grow {grow} for {dims} axes: one number of px, or one an axis, from 0")
+    return found
 
 
 def number_components(classes: ArrayLike, connectivity: int = 1) -> tuple[Integers, Integers]:
@@ -271,7 +299,7 @@ def separate(instances: ArrayLike, kind: RidgeKind = "symmetric") -> Integers:
     return np.where(ridge(labels, kind), labels.dtype.type(0), labels)
 
 
-def regrow(instances: ArrayLike, distance: int = 1) -> Integers:
+def regrow(instances: ArrayLike, distance: int | Sequence[int] = 1) -> Integers:
     """Undo `separate`: close borders of up to `2 * distance` px between instances.
 
     Only background between two instances is filled, each pixel from its
@@ -281,7 +309,9 @@ def regrow(instances: ArrayLike, distance: int = 1) -> Integers:
     Args:
         instances: instance map, `(*S)` or `(1, *S)`.
         distance: px that each instance grows into the border; 1 undoes the
-            symmetric ridge, 0 does nothing.
+            symmetric ridge, 0 does nothing. One, or one an axis of the map: thick slices are
+            separated by a slice as well, and a slice is much. Along an axis of 0 px the planes
+            do not see each other.
 
     Returns:
         Instance map, the shape of `instances`.
@@ -290,15 +320,22 @@ def regrow(instances: ArrayLike, distance: int = 1) -> Integers:
     [[0, 1, 1, 2, 2, 0]]
     """
     labels = as_integers(instances)
-    if distance < 1 or not (labels > 0).any():
+    steps = growth(distance, labels.ndim)
+    if max(steps) < 1 or not (labels > 0).any():
         return labels
-    far, nearest = ndimage.distance_transform_edt(labels <= 0, return_indices=True)
-    grown = np.where((labels == 0) & (far <= distance), labels[tuple(nearest)], labels)
+    if 0 in steps:
+        axis = steps.index(0)
+        others = steps[:axis] + steps[axis + 1 :]
+        planes = [regrow(plane, others) for plane in np.moveaxis(labels, axis, 0)]
+        return np.stack(planes, axis)
+    longest = max(steps)
+    sides = [longest / step for step in steps]  # of a pixel, so that all axes reach as far
+    far, nearest = ndimage.distance_transform_edt(labels <= 0, sides, return_indices=True)
+    grown = np.where((labels == 0) & (far <= longest), labels[tuple(nearest)], labels)
     # Where grown instances meet, and what lies behind it when they grew by more than a pixel.
-    full = np.ones((3,) * labels.ndim)
     meeting = ridge(grown)
-    if distance > 1:
-        meeting = ndimage.binary_dilation(meeting, full, iterations=distance - 1)
+    if longest > 1:
+        meeting = ndimage.binary_dilation(meeting, np.ones([2 * step - 1 for step in steps]))
     return np.where((labels == 0) & meeting, grown, labels)
 
 

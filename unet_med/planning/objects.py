@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import ASKED, min_size
 from unet_med.planning.plan import Decision
 
-SEED, MASK = 0.6, 0.4  # of the nets of `modern`, on training images: see decision 0009
+GROW = 2  # px: as `grow` of inference.json
+MASK = 0.4  # of the nets of `modern`, on training images: see decision 0009
+SEEDS = {2: 0.6, 3: 0.8}  # in a volume one voxel joins two objects, and they share more of them
 FARTHEST = 8  # px: what a block must know of its neighbours
 FITTED = "fitted on "
 LEAST = 3  # held-out images: fewer do not tell one choice from another
@@ -53,12 +55,30 @@ def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> dict[str, Decision]:
             why = f"as published with {preset}: {why}"
         none = {"threshold": None, "mask_threshold": None, "reach": 0}
         return {**{id: Decision(value, why) for id, value in none.items()}, "min_size": smallest}
+    why = "where an object begins, as suits most networks of this kind"
     return {
-        "threshold": Decision(SEED, "where an object begins, as suits most networks of this kind"),
+        "threshold": Decision(SEEDS[dims], why),
         "mask_threshold": Decision(MASK, "what an object takes besides: outlines are dim"),
         "reach": _reach(smallest.value, dims),
         "min_size": smallest,
     }
+
+
+def decide_grow(kind: str, spacing: Sequence[float] | None) -> dict[str, Decision]:
+    """`grow` of objects along each axis, where voxels are longer along one.
+
+    Training parted objects by a pixel of each along every axis, which comes back in any case; what
+    an object grows besides, since outlines are learned dim, is a length.
+
+    Args:
+        kind: of the labels.
+        spacing: lengths of the voxel's sides, the shortest 1; None: alike.
+    """
+    grow = [max(1, round(GROW / side)) for side in spacing or [1.0]]
+    if kind != "instances" or set(grow) == {GROW}:
+        return {}
+    why = f"borders close by {GROW} of the shortest sides, and by a slice where one is longer"
+    return {"grow": Decision(grow, why)}
 
 
 def decide_fit(preset: str, kind: str, held_out: int | None) -> Decision:

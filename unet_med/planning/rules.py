@@ -16,7 +16,7 @@ from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.folds import Folds, decide_folds
 from unet_med.planning.intensity import decide_intensity
 from unet_med.planning.labels import decide_labels, decide_names, decide_tiles
-from unet_med.planning.objects import LEAST, decide_fit, decide_objects
+from unet_med.planning.objects import LEAST, decide_fit, decide_grow, decide_objects
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import tile_size
@@ -175,13 +175,15 @@ def _thick_slices(
     said: Mapping[str, Any],
     asked: Mapping[str, Any],
 ) -> Decisions:
-    """`spacing`, `pool` and `kernel_size`, where neither the user nor a file says them."""
+    """What follows from the voxel's sides, where neither the user nor a file says it."""
     held = {**said, **asked}
     spacing = decide_spacing(found, decided)
-    levels = decide_levels(found, decided, held.get("spacing", spacing.value))
+    sides = held.get("spacing", spacing.value)
+    levels = decide_levels(found, decided, sides)
     if "network_def" in held or "pool" in held or "kernel_size" in held:
         levels = {}  # another network, or another's choice of levels
-    return {id: why for id, why in {"spacing": spacing, **levels}.items() if id not in held}
+    grow = decide_grow(decided["label_kind"], sides)
+    return {id: why for id, why in {"spacing": spacing, **levels, **grow}.items() if id not in held}
 
 
 def _orientation(found: Fingerprint, said: Mapping[str, Any]) -> Decision:

@@ -138,7 +138,8 @@ class InstancesFromLogits(Transform):
         softmax: the input is logits, and thresholds apply to their softmax; False: the
             input is probabilities. Without a threshold both give the same.
         grow: px by which objects grow into the background *between* them, never
-            outwards. 1 restores the pixels that `SeparateInstances` removed for training.
+            outwards; along the network's axes alike, or one number for each of them. 1 restores
+            the pixels that `SeparateInstances` removed for training.
         connectivity: of components; 1 joins pixels that share a face, the number of dimensions
             corners too.
         spatial_dims: of the network; None: of the scores. In a stack of planes, seeds take
@@ -158,7 +159,7 @@ class InstancesFromLogits(Transform):
         mask_threshold: float | None = None,
         reach: int = 0,
         softmax: bool = True,
-        grow: int = 1,
+        grow: int | Sequence[int] = 1,
         connectivity: int = 1,
         spatial_dims: int | None = None,
     ) -> None:
@@ -166,7 +167,7 @@ class InstancesFromLogits(Transform):
         self.threshold, self.mask_threshold = _thresholds(threshold, mask_threshold)
         self.reach = reach
         self.softmax = softmax
-        self.grow = grow
+        self.grow: int | list[int] = [*grow] if isinstance(grow, Sequence) else grow
         self.axes = None if spatial_dims is None else tuple(range(spatial_dims))
         self.connectivity = connectivity
 
@@ -221,12 +222,17 @@ class InstancesFromLogits(Transform):
             axes: those of the image that are the network's; None: the first ones.
         """
         rule = copy(self)
+        own = [axis for axis in axes or range(dims) if axis < dims]  # where the network's axes lie
         if self.axes is not None:
-            own = [axis for axis in axes or range(dims) if axis < dims]
-            rule.axes = tuple(sorted(own[: len(self.axes)]))
+            own = own[: len(self.axes)]
+            rule.axes = tuple(sorted(own))
         length = share ** (1 / min(len(self.axes or range(dims)), dims))
-        rule.min_size = _scaled(self.min_size, share)
-        rule.reach, rule.grow = _scaled(self.reach, length), _scaled(self.grow, length)
+        rule.min_size, rule.reach = _scaled(self.min_size, share), _scaled(self.reach, length)
+        if isinstance(self.grow, int):
+            rule.grow = _scaled(self.grow, length)
+        else:
+            along = dict(zip(own, self.grow, strict=False))
+            rule.grow = [_scaled(along.get(axis, 0), length) for axis in range(dims)]
         return rule
 
 

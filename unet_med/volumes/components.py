@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.data.atomic import atomic_write
-from unet_med.instances import as_integers, number_components, shifted
+from unet_med.instances import as_integers, growth, number_components, shifted
 from unet_med.volumes.blocks import Block
 
 __all__ = ["Components", "find_components"]
@@ -32,7 +32,7 @@ class Components:
             each axis and side: `"0-"`, `"0+"`, `"1-"`, ...; -k where a component of class k may
             reach.
         connectivity: as in `find_components`.
-        grow: as in `find_components`.
+        grow: px along each axis.
         reach: as in `find_components`.
         axes: as in `find_components`.
     """
@@ -42,7 +42,7 @@ class Components:
     size: Integers
     faces: Mapping[str, Integers]
     connectivity: int
-    grow: int
+    grow: tuple[int, ...]
     reach: int = 0
     axes: tuple[int, ...] | None = None
 
@@ -50,7 +50,7 @@ class Components:
         return len(self.size)
 
     @property
-    def rules(self) -> tuple[int, int, int, tuple[int, ...] | None]:
+    def rules(self) -> tuple[int, tuple[int, ...], int, tuple[int, ...] | None]:
         """How the components of all blocks must have been found."""
         return self.connectivity, self.grow, self.reach, self.axes
 
@@ -68,7 +68,7 @@ class Components:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ("classes", "first", "size")}
-        rules = np.array([*self.rules[:3], bits_of(self.axes)])
+        rules = np.array([self.connectivity, self.reach, bits_of(self.axes), *self.grow])
         arrays |= {"rules": rules, **self.faces}
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -77,13 +77,13 @@ class Components:
     def load(cls, path: str | os.PathLike[str]) -> Components:
         """Read what `save` wrote; each face is read only when it is asked for."""
         archive = np.load(path, allow_pickle=False)
-        connectivity, grow, reach, bits = archive["rules"].tolist()
+        connectivity, reach, bits, *grow = archive["rules"].tolist()
         arrays = {name: archive[name] for name in ("classes", "first", "size")}
         return cls(
             **arrays,
             faces=archive,
             connectivity=connectivity,
-            grow=grow,
+            grow=tuple(grow),
             reach=reach,
             axes=axes_of(bits),
         )
@@ -94,7 +94,7 @@ def find_components(
     block: Block,
     *,
     connectivity: int = 1,
-    grow: int = 0,
+    grow: int | Sequence[int] = 0,
     reach: int = 0,
     axes: Sequence[int] | None = None,
 ) -> Components:
@@ -109,12 +109,13 @@ def find_components(
         grow: px by which instances will grow into the background between them; as in
             `unet_med.transforms.InstancesFromLogits`.
         reach: px that components will take of the voxels below 0; likewise.
-        axes: along which they take them; None: all.
+        axes: along which they take them, and one number grows; None: all.
 
     Returns:
         The table that `unet_med.volumes.instances.merge_components` asks for.
     """
     values = as_integers(classes[block.slices])
+    grows = growth(grow, values.ndim, axes)
     labels, kinds = number_components(values, connectivity)
     first, size = _measure(labels, len(kinds))
     places = np.unravel_index(first, labels.shape)
@@ -124,9 +125,9 @@ def find_components(
         classes=kinds,
         first=np.ravel_multi_index(places, classes.shape),
         size=size,
-        faces=dict(_faces(with_takeable(labels, values), max(1, reach + 2 * grow))),
+        faces=dict(_faces(with_takeable(labels, values), max(1, reach + 2 * max(grows)))),
         connectivity=connectivity,
-        grow=grow,
+        grow=grows,
         reach=reach,
         axes=None if axes is None else tuple(axes),
     )

@@ -77,7 +77,7 @@ def instances_of_block(classes: Any, block: Block, numbering: Numbering, load: L
     Raises:
         ValueError: the block holds other components than were found before.
     """
-    around = numbering.reach + 2 * numbering.grow
+    around = numbering.reach + 2 * max(numbering.grow)
     dtype = np.int32 if numbering.count <= np.iinfo(np.int32).max else np.int64
     result = np.zeros([part.stop - part.start for part in block.slices], dtype)
     for part in _parts_of(classes, block, numbering, load, around):
@@ -93,7 +93,7 @@ def label_blocks(
     *,
     connectivity: int = 1,
     min_size: int = 0,
-    grow: int = 0,
+    grow: int | Sequence[int] = 0,
     reach: int = 0,
     axes: Sequence[int] | None = None,
 ) -> int:
@@ -107,9 +107,9 @@ def label_blocks(
             C order of a whole grid.
         connectivity: 1 joins voxels that share a face, the number of axes corners too.
         min_size: smallest instance kept, px.
-        grow: px by which instances grow into the background between them.
+        grow: px by which instances grow into the background between them; one, or one an axis.
         reach: px that objects take of the voxels below 0.
-        axes: along which they take them; None: all.
+        axes: along which they take them, and one number grows; None: all.
 
     Returns:
         Number of instances.

@@ -17,6 +17,7 @@ from typing import Any
 from unet_med.bundle import find_trained, find_weights
 from unet_med.data.atomic import atomic_write
 from unet_med.data.sources import Source, open_source
+from unet_med.instances import growth
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.segmentation.volume import Found
 from unet_med.volumes.blocks import Block, split
@@ -343,8 +344,8 @@ def _layers(segmenter: Segmenter, outputs: Collection[str]) -> tuple[Layer, ...]
 def _check_thickness(job: BlockJob) -> None:
     """What grows into a block must come from its next neighbours alone."""
     layout = job.layout
-    rules = {name: job.instances[name] for name in ("grow", "reach", "axes")}
-    needed = around(len(layout.shape), **rules)[::-1]  # of (X, Y[, Z])
+    grow, reach, axes = (job.instances[name] for name in ("grow", "reach", "axes"))
+    needed = around(growth(grow, len(layout.shape), axes), reach, axes)[::-1]  # of (X, Y[, Z])
     for side, length, least in zip(layout.block, layout.shape, needed, strict=True):
         if side < min(length, least):
             raise ValueError(

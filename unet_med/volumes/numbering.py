@@ -36,7 +36,7 @@ class Numbering:
         kinds: class of each object, `(M + 1,)`; 0 is background.
         numbers: 1..count, or 0 for objects that are dropped, `(M + 1,)`.
         connectivity: of the components.
-        grow: px by which instances grow.
+        grow: px by which instances grow along each axis.
         reach: px that objects take of the mask around them.
         axes: along which they take it; None: all.
     """
@@ -47,7 +47,7 @@ class Numbering:
     kinds: Integers
     numbers: Integers
     connectivity: int
-    grow: int
+    grow: tuple[int, ...]
     reach: int
     axes: tuple[int, ...] | None
 
@@ -78,7 +78,7 @@ class Numbering:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        rules = np.array([self.connectivity, self.grow, self.reach, bits_of(self.axes)])
+        rules = np.array([self.connectivity, self.reach, bits_of(self.axes), *self.grow])
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez(file, grid=self.grid, rules=rules, **arrays)
 
@@ -86,10 +86,10 @@ class Numbering:
     def load(cls, path: str | os.PathLike[str]) -> Numbering:
         """Read what `save` wrote: 8 bytes a component."""
         with np.load(path, allow_pickle=False) as archive:
-            connectivity, grow, reach, bits = archive["rules"].tolist()
+            connectivity, reach, bits, *grow = archive["rules"].tolist()
             starts, objects, kinds, numbers = (archive[name] for name in ARRAYS)
             grid = tuple(archive["grid"].tolist())
-        rules = connectivity, grow, reach, axes_of(bits)
+        rules = connectivity, tuple(grow), reach, axes_of(bits)
         return cls(grid, starts, objects, kinds, numbers, *rules)
 
 
@@ -119,7 +119,7 @@ def merge_components(blocks: Sequence[Block], load: Load, *, min_size: int = 0) 
             f"{sorted(found)}; find those of all blocks with one"
         )
     rules = connectivity, grow, reach, axes = found.pop()
-    _check_thickness(blocks, grid, around(len(grid), grow, reach, axes))
+    _check_thickness(blocks, grid, around(grow, reach, axes))
     kinds, first, size = (np.concatenate([part[k] for part in parts]) for k in range(3))
     starts = np.cumsum([0, *(len(part[0]) for part in parts)])
     joined = _join(blocks, load, starts, connectivity)
@@ -158,9 +158,10 @@ def _summary(part: Components) -> tuple[Integers, Integers, Integers, tuple[Any,
     return part.classes, part.first, part.size, part.rules
 
 
-def around(dims: int, grow: int, reach: int, axes: Sequence[int] | None = None) -> list[int]:
+def around(grow: Sequence[int], reach: int, axes: Sequence[int] | None = None) -> list[int]:
     """How far from a voxel lies what decides its object, along each axis, px."""
-    return [2 * grow + (reach if axes is None or axis in axes else 0) for axis in range(dims)]
+    walks = [reach if axes is None or axis in axes else 0 for axis in range(len(grow))]
+    return [2 * px + walk for px, walk in zip(grow, walks, strict=True)]
 
 
 def _check_thickness(blocks: Sequence[Block], grid: Sequence[int], needed: Sequence[int]) -> None:
