@@ -4,6 +4,7 @@
     python -m benchmarks.thick_slices --sets 5:1 --arms planned --seeds 0
     python -m benchmarks.thick_slices --table                  # what is done, means over the seeds
     python -m benchmarks.thick_slices --cost                   # voxels a second, trains nothing
+    python -m benchmarks.thick_slices --picture EMBRYO.tif     # of real nuclei, into docs/images
 
 Generated cells in fluorescence, ten volumes to learn from and ten others, as crowded in space; the
 microscope blurs three times as far along its axis. All arms train with `unet-med train`:
@@ -32,16 +33,20 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.quality_sets import _instance_scores
-from unet_med.data import SyntheticCells
+from unet_med.data import SyntheticCells, load_image
 from unet_med.planning.objects import decide_grow
 from unet_med.planning.sizes import IN_SPACE, in_proportion
 from unet_med.planning.thick_slices import halve_the_finest
+from unet_med.segmentation import Segmenter
 
 ROWS = Path(__file__).with_suffix(".jsonl")
 SETS = {"5:1": ((96, 96, 20), (1.0, 1.0, 5.0), 80), "1:1": ((96, 96, 48), (1.0, 1.0, 1.0), 40)}
 AXIAL_BLUR = 3.0
+EMBRYO = ((96, 96, 40), (1.0, 1.0, 2.18), 120)  # as the mouse embryo of Tokuoka et al. 2020
+PICTURE = ROWS.parents[1] / "docs" / "images" / "embryo.png"
 FEATURES = (8, 16, 32, 64)  # what the plan takes on a CPU
 FEWEST, MOST_FEATURES, DEEPEST = 4, 320, 5  # of nnU-Net's planner
 
@@ -52,6 +57,9 @@ Levels = list[list[int]]
 def main(words: Sequence[str] | None = None) -> None:
     """Run what is missing."""
     options = _parser().parse_args(words)
+    if options.picture:
+        print(picture(options))
+        return
     if options.cost:
         for name, found in cost().items():
             print(f"{name:24} {found:12,.0f} voxels a second")
@@ -167,6 +175,54 @@ def _nnunet(size: Sequence[int], spacing: Sequence[float]) -> Row:
     }  # fmt: skip
 
 
+def picture(options: argparse.Namespace) -> Path:
+    """Segment a real stack by a network that has seen generated ones of its voxels, and draw it."""
+    folder = options.output / "embryo"
+    size, spacing, count = EMBRYO
+    data = folder / "data"
+    if not data.is_dir():
+        SyntheticCells(
+            options.volumes, size, kind="fluorescence", num_cells=count, spacing=spacing,
+            touching=0.3, axial_blur=AXIAL_BLUR,
+        ).write(data)  # fmt: skip
+    bundle = folder / "bundle"
+    if not (bundle / "models" / "model.pt").is_file():
+        words = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+        _run("train", *words, "--minutes", f"{options.minutes:g}", "--output", str(bundle))
+    found = Segmenter(bundle)(options.picture)
+    image, objects = (
+        np.asarray(x).squeeze() for x in (load_image(options.picture), found.instances)
+    )
+    return draw(image, objects.reshape(image.shape), spacing[2], PICTURE)
+
+
+def draw(image: NDArray[Any], objects: NDArray[Any], thickness: float, path: Path) -> Path:
+    """The middle slices along Z and Y, `(X, Y, Z)`, plain and with the outlines of objects."""
+    from matplotlib.figure import Figure
+    from skimage.segmentation import find_boundaries
+
+    from unet_med.report.saving import save
+
+    x, y, z = (int(np.median(places)) for places in np.nonzero(objects))
+    del x
+    grey = np.log(np.maximum(image.astype(float), 1))
+    low, high = np.percentile(grey, (1, 99.8))
+    figure = Figure((9, 6), layout="constrained")
+    axes = figure.subplots(2, 2, height_ratios=(image.shape[1], image.shape[2] * thickness))
+    cuts = {f"slice {z}": ((..., z), 1.0), f"section {y}": ((slice(None), y), thickness)}
+    for row, (name, (cut, aspect)) in zip(axes, cuts.items(), strict=True):
+        for ax, outlined in zip(row, (False, True), strict=True):
+            ax.imshow(grey[cut].T, cmap="gray", vmin=low, vmax=high, aspect=aspect)
+            if outlined:
+                edges = find_boundaries(objects[cut], mode="inner")
+                shown = np.ma.masked_where(~edges, objects[cut] % 10)
+                ax.imshow(
+                    shown.T, cmap="tab10", vmin=0, vmax=9, aspect=aspect, interpolation="none"
+                )
+            ax.set(xticks=[], yticks=[], title=name if not outlined else f"{objects.max()} objects")
+    return save(figure, path)
+
+
 def cost(seconds: float = 5.0, scale: float = 1.0) -> dict[str, float]:
     """Voxels a second of the planned and the isotropic network at 5:1, on one thread.
 
@@ -265,6 +321,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--volumes", type=int, default=10, help="to learn from, and to score")
     parser.add_argument("--output", type=Path, default=Path("runs/thick_slices"))
     parser.add_argument("--table", action="store_true", help="print what is done, run nothing")
+    parser.add_argument("--picture", metavar="IMAGE", help="segment a stack, and draw it")
     parser.add_argument("--cost", action="store_true", help="measure voxels a second alone")
     return parser
 

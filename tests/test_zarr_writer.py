@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from monai.data import image_writer
 from monai.transforms import LoadImage, SaveImage
 from monai.transforms.io import array as monai_io
 
 from unet_med.data import load_header, load_image, register, save_image
 from unet_med.data.sources import open_source
-from unet_med.data.zarr_writer import write_ome_zarr
+from unet_med.data.zarr_writer import pyramid, write_ome_zarr
 
 zarr = pytest.importorskip("zarr")
 
@@ -48,7 +50,7 @@ def test_an_unknown_pixel_size_is_not_made_up(tmp_path, save):
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_levels_pick_labels_and_average_images(tmp_path, dtype):
     image = pixels((2, 5, 1030), dtype)  # C, X, Y: levels of 1030, 515, 258 px
-    save_image(tmp_path / "a.zarr", image, AFFINE)
+    save_image(tmp_path / "a.zarr", image, np.diag([0.5, 0.5, 1, 1]))
     group = zarr.open_group(tmp_path / "a.zarr")
     assert [group[str(level)].shape for level in range(3)] == [
         (2, 1030, 5), (2, 515, 3), (2, 258, 2),
@@ -61,13 +63,43 @@ def test_levels_pick_labels_and_average_images(tmp_path, dtype):
         assert level[c, y, x] == pytest.approx(expected, rel=1e-6)
 
 
+def test_slices_of_a_thick_stack_stay(tmp_path):
+    stack = pixels((1, 1100, 40, 6), "uint8")  # C, X, Y, Z at 1 x 1 x 4 um
+    save_image(tmp_path / "a.zarr", stack, np.diag([1, 1, 4, 1]))
+    group = zarr.open_group(tmp_path / "a.zarr")
+    assert [group[str(level)].shape for level in range(3)] == [
+        (6, 40, 1100), (6, 20, 550), (6, 10, 275),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(group["2"][:], stack[0, ::4, ::4].T)
+
+
+@given(
+    st.lists(st.integers(1, 5000), min_size=3, max_size=3),
+    st.lists(st.floats(0.1, 20), min_size=3, max_size=3),
+    st.lists(st.booleans(), min_size=3, max_size=3),
+)
+def test_levels_come_nearer_to_even_pixels(sides, spacing, along):
+    levels = pyramid(sides, spacing, along)
+    left = [[-(-n // f) for n, f in zip(sides, level, strict=True)] for level in levels]
+    longest = [max((n for n, may in zip(x, along, strict=True) if may), default=0) for x in left]
+    assert longest[-1] <= 512
+    assert all(length > 512 for length in longest[:-1])
+    for one, two in itertools.pairwise(levels):
+        step = [b // a for a, b in zip(one, two, strict=True)]
+        assert all(s == 1 or (s == 2 and may) for s, may in zip(step, along, strict=True))
+        sizes = np.multiply(spacing, one)
+        for k, j in itertools.product(range(3), repeat=2):
+            if step[k] == 2 and along[j] and -(-sides[j] // one[j]) > 1:
+                assert sizes[k] < 2 * sizes[j]
+
+
 def test_metadata_is_ngff_0_5(tmp_path):
     save_image(tmp_path / "cells.ome.zarr", pixels((2, 40, 600), "float32"), AFFINE)
     group = zarr.open_group(tmp_path / "cells.ome.zarr")
     scale = {"type": "scale", "scale": [1.0, 0.25, 0.5]}
-    halved = [
-        {"type": "scale", "scale": [1.0, 0.5, 1.0]},
-        {"type": "translation", "translation": [0.0, 0.125, 0.25]},  # a mean lies between pixels
+    finest = [  # Y is halved first: X is twice as coarse
+        {"type": "scale", "scale": [1.0, 0.5, 0.5]},
+        {"type": "translation", "translation": [0.0, 0.125, 0.0]},  # a mean lies between pixels
     ]
     assert group.metadata.zarr_format == 3
     assert group.attrs["ome"] == {
@@ -82,7 +114,7 @@ def test_metadata_is_ngff_0_5(tmp_path):
                 ],
                 "datasets": [
                     {"path": "0", "coordinateTransformations": [scale]},
-                    {"path": "1", "coordinateTransformations": halved},
+                    {"path": "1", "coordinateTransformations": finest},
                 ],
             }
         ],

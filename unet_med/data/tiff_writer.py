@@ -132,12 +132,7 @@ def reductions(sides: Sequence[int]) -> int:
     >>> reductions((2048, 100)), reductions((2049, 100)), reductions((100, 9000))
     (0, 1, 3)
     """
-    return halvings(sides, PYRAMID_ABOVE)
-
-
-def halvings(sides: Sequence[int], largest: int) -> int:
-    """How often sides are halved until none is above `largest`, px."""
-    return max(0, math.ceil(math.log2(max(sides) / largest)))
+    return max(0, math.ceil(math.log2(max(sides) / PYRAMID_ABOVE)))
 
 
 def halved(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ import numpy as np
 from unet_med.data.array_writer import UNITS, ArrayWriter, channel_first, storable
 from unet_med.data.atomic import atomic_write
 from unet_med.data.pixel_size import voxel_sizes
-from unet_med.data.tiff_writer import halvings
 from unet_med.data.zarr_reader import import_zarr, is_zarr
 
 SMALLEST = 512  # px: the coarsest level fits a screen
@@ -29,8 +28,9 @@ def write_ome_zarr(
 ) -> None:
     """Write a whole image as OME-Zarr (NGFF 0.5) with its pixel size.
 
-    Levels halve all spatial axes until no side is above 512 px. Integers take every second
-    pixel and floats the mean: labels stay labels.
+    Levels halve the spatial axes until no side is above 512 px, thick slices not before pixels
+    are about as wide (`pyramid`). Integers take every second pixel and floats the mean: labels
+    stay labels.
 
     Args:
         path: folder `NAME.zarr` to write, in one step; it replaces an earlier Zarr folder.
@@ -52,7 +52,7 @@ def write_ome_zarr(
     has_channels, mean = image.shape[0] > 1, image.dtype.kind == "f"
     sizes = (1.0,) * 3 if affine is None else voxel_sizes(np.asarray(affine), "OME-Zarr")
     image = image if has_channels else image[0]
-    levels = levels_above(image.shape[-space:])
+    levels = pyramid(image.shape[-space:], sizes[-space:])
     with atomic_write(path) as part:
         group = zarr.create_group(part, zarr_format=3)
         axes = ("z", "y", "x")[-space:]
@@ -62,8 +62,8 @@ def write_ome_zarr(
                 multiscale(
                     Path(path).name.partition(".")[0],
                     axes,
-                    [str(level) for level in range(levels)],
-                    factors=[[2**level] * space for level in range(levels)],
+                    [str(level) for level in range(len(levels))],
+                    factors=levels,
                     spacing=sizes[-space:],
                     unit=None if affine is None else spatial_unit,
                     has_channels=has_channels,
@@ -76,12 +76,14 @@ def write_ome_zarr(
             shutil.rmtree(path)  # a folder is not replaced by a rename
 
 
-def _put_levels(group: Any, image: np.ndarray, axes: Sequence[str], levels: int) -> None:
+def _put_levels(
+    group: Any, image: np.ndarray, axes: Sequence[str], levels: Sequence[Sequence[int]]
+) -> None:
     """Add the arrays of all levels; `axes` are the spatial ones of `image`."""
     space, mean = len(axes), image.dtype.kind == "f"
     channel = ("c",) * (image.ndim - space)
-    for level in range(levels):
-        image = halve(image, [True] * space, mean=mean) if level else image
+    for level in range(len(levels)):
+        image = halve(image, halved(levels, level), mean=mean) if level else image
         chunks = (1,) * len(channel) + tuple(chunk_sides(image.shape[-space:]))
         names = (*channel, *axes)
         group.create_array(str(level), data=image, chunks=chunks, dimension_names=names)
@@ -97,13 +99,44 @@ class OmeZarrWriter(ArrayWriter):
     save = staticmethod(write_ome_zarr)
 
 
-def levels_above(sides: Sequence[int]) -> int:
-    """Levels until the longest side fits a screen.
+def pyramid(
+    sides: Sequence[int], spacing: Sequence[float], along: Sequence[bool] | None = None
+) -> list[tuple[int, ...]]:
+    """Pixels of full resolution along a pixel of each level, until the longest side fits a screen.
 
-    >>> levels_above((512, 100)), levels_above((513, 100)), levels_above((100, 4096))
-    (1, 2, 4)
+    A level halves the axes whose pixels are less than twice as long as the finest, so that pixels
+    become about as long along all axes, and a stack of few thick slices keeps them.
+
+    Args:
+        sides: of the image, px.
+        spacing: of a pixel, in one unit.
+        along: which axes may be halved; None: all.
+
+    >>> pyramid((30, 2048, 2048), (5.0, 1.0, 1.0))
+    [(1, 1, 1), (1, 2, 2), (1, 4, 4)]
+    >>> pyramid((1100, 100), (1.0, 1.0))
+    [(1, 1), (2, 2), (4, 4)]
     """
-    return 1 + halvings(sides, SMALLEST)
+    able = [True] * len(sides) if along is None else along
+    levels: list[tuple[int, ...]] = [(1,) * len(sides)]
+    while True:
+        last = levels[-1]
+        left = [-(-side // factor) for side, factor in zip(sides, last, strict=True)]
+        sizes = [size * factor for size, factor in zip(spacing, last, strict=True)]
+        longer = [k for k, may in enumerate(able) if may and left[k] > 1]
+        if max((left[k] for k in longer), default=0) <= SMALLEST:
+            return levels
+        finest = min(sizes[k] for k in longer)
+        next_ = (
+            2 * factor if may and size < 2 * finest else factor
+            for factor, may, size in zip(last, able, sizes, strict=True)
+        )
+        levels.append(tuple(next_))
+
+
+def halved(levels: Sequence[Sequence[int]], level: int) -> list[bool]:
+    """Which axes a level halves, from 1 on."""
+    return [two > one for one, two in zip(levels[level - 1], levels[level], strict=True)]
 
 
 def chunk_sides(sides: Sequence[int]) -> list[int]:

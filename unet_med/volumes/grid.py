@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import takewhile
 
 import torch
 
-from unet_med.data.zarr_writer import levels_above
+from unet_med.data.zarr_writer import pyramid
 from unet_med.devices import HOST, count
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides, requested_sides
 from unet_med.segmentation import Volume
@@ -55,8 +56,7 @@ def choose_layout(volume: Volume, block: Sequence[int] | None = None) -> Layout:
     return Layout(
         shape=image.shape,
         block=tuple(cut),
-        halved=halved,
-        levels=_levels(image.shape, cut, halved),
+        pyramid=_levels(image.shape, cut, pyramid(image.shape, image.spacing, halved)),
         spacing=image.spacing,
         unit=image.unit,
     )
@@ -114,13 +114,16 @@ def _sharing(device: torch.device, threads: int, workers: int) -> int:
     return max(1, (os.cpu_count() or 1) // threads)
 
 
-def _levels(shape: Sequence[int], block: Sequence[int], halved: Sequence[bool]) -> int:
-    """Levels until the longest side fits a screen, as far as blocks can be halved."""
-    levels = levels_above(shape)
-    for length, side, half in zip(shape, block, halved, strict=True):
-        if half and side < length:
-            levels = min(levels, (side & -side).bit_length())
-    return levels
+def _levels(
+    shape: Sequence[int], block: Sequence[int], levels: Sequence[tuple[int, ...]]
+) -> tuple[tuple[int, ...], ...]:
+    """The levels of which blocks are whole pixels."""
+
+    def fits(level: tuple[int, ...]) -> bool:
+        sides = zip(shape, block, level, strict=True)
+        return all(side >= length or side % factor == 0 for length, side, factor in sides)
+
+    return tuple(takewhile(fits, levels))
 
 
 def _up_to(multiple: int, value: int) -> int:

@@ -176,6 +176,9 @@ class BlockJob:
         layout: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in content["layout"].items()
         }
+        if "pyramid" not in layout:
+            raise ValueError(f"{file} is of an earlier version: delete {file.parent} to begin anew")
+        layout["pyramid"] = tuple(map(tuple, layout["pyramid"]))
         job = cls(
             **{
                 **content,

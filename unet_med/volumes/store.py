@@ -5,8 +5,8 @@
         labels/mask/0 1 ...     classes ([Z,] Y, X)
         labels/instances/0 ...  instances, where asked for
 
-Levels halve the sides. A label's level takes every second pixel, an image's the mean of what a
-pixel covers; both stay inside a block, so that no second pass is needed.
+Levels halve the sides, those of thick slices last. A label's level takes every second pixel, an
+image's the mean of what a pixel covers; both stay inside a block, so that no second pass is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.zarr_reader import import_zarr
-from unet_med.data.zarr_writer import chunk_sides, halve, multiscale
+from unet_med.data.zarr_writer import chunk_sides, halve, halved, multiscale
 from unet_med.volumes.blocks import Block
 
 __all__ = ["Layer", "Layout", "create_store", "open_level", "write_block"]
@@ -54,26 +54,25 @@ class Layout:
     Attributes:
         shape: of the whole, px.
         block: of a block, px, which are those of a shard.
-        halved: whether a level halves an axis.
-        levels: of the pyramid, 1 for full resolution alone.
+        pyramid: pixels of full resolution along a pixel of each level, by axis.
         spacing: pixel size of each axis.
         unit: of `spacing`, `"um"`, `"mm"` or None.
     """
 
     shape: tuple[int, ...]
     block: tuple[int, ...]
-    halved: tuple[bool, ...]
-    levels: int
+    pyramid: tuple[tuple[int, ...], ...]
     spacing: tuple[float, ...]
     unit: str | None
 
-    def factors(self, level: int) -> list[int]:
-        """Pixels of full resolution along a pixel of a level."""
-        return [2**level if half else 1 for half in self.halved]
+    @property
+    def levels(self) -> int:
+        """Of the pyramid, 1 for full resolution alone."""
+        return len(self.pyramid)
 
     def sides(self, of: Sequence[int], level: int) -> tuple[int, ...]:
         """Sides `of` something at a level, rounded up, px."""
-        return tuple(-(-n // factor) for n, factor in zip(of, self.factors(level), strict=True))
+        return tuple(-(-n // factor) for n, factor in zip(of, self.pyramid[level], strict=True))
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -126,7 +125,7 @@ def write_block(path: Path, layer: Layer, block: Block, pixels: np.ndarray, layo
     """
     for level in range(layout.levels):
         if level:
-            pixels = halve(pixels, layout.halved, mean=layer.channels > 0)
+            pixels = halve(pixels, halved(layout.pyramid, level), mean=layer.channels > 0)
         starts = layout.sides([part.start for part in block.slices], level)
         sides = pixels.shape[-len(starts) :]
         window = [slice(n, n + side) for n, side in zip(starts, sides, strict=True)]
@@ -170,7 +169,7 @@ def _multiscale(layer: Layer, layout: Layout, prefix: str = "") -> dict[str, Any
         layer.name,
         layout.axes,
         [f"{prefix}{level}" for level in range(layout.levels)],
-        factors=[layout.factors(level) for level in range(layout.levels)],
+        factors=layout.pyramid,
         spacing=layout.spacing,
         unit=layout.unit,
         has_channels=layer.channels > 0,
