@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def test_without_a_compiler_a_sentence_says_so(
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(NoCompilerError, match=r"needs a C\+\+ compiler"):
         library.built()
+
+
+@pytest.mark.parametrize("asked", ["1", "required"])
+def test_beside_a_cuda_build_nothing_is_simulated(
+    asked: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As from PyPI, where torch for Linux brings CUDA: its tests are skipped, and say why."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libtorch_cuda.so").touch()
+    monkeypatch.setattr(library, "_torch", lambda: tmp_path)
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setenv("SIMULATED_CUDA", asked)
+    assert "torch is a CUDA build" in str(switch_on_if_asked())
 
 
 def test_after_torch_it_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:

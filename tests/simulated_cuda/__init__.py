@@ -5,7 +5,8 @@ It shows whether code puts its tensors on the right device, how many kernels it 
 the host waits. It shows nothing about speed, rounding, cuDNN, streams or pinned memory.
 
 `SIMULATED_CUDA=1 python -m pytest -m gpu` runs the tests on it, and with `required` in place of
-`1` a missing compiler is an error; `PYTHONPATH=tests python -m simulated_cuda MODULE ...` runs any
+`1` a missing compiler is an error. A CUDA build of torch has a device of its own, or none, and
+there the tests say so. `PYTHONPATH=tests python -m simulated_cuda MODULE ...` runs any
 module.
 """
 
@@ -13,11 +14,11 @@ from __future__ import annotations
 
 import os
 
-from simulated_cuda.library import NoCompilerError, load
+from simulated_cuda.library import NoCompilerError, OwnCudaError, load
 
 VARIABLE = "SIMULATED_CUDA"
 
-__all__ = ["VARIABLE", "NoCompilerError", "switch_on", "switch_on_if_asked"]
+__all__ = ["VARIABLE", "NoCompilerError", "OwnCudaError", "switch_on", "switch_on_if_asked"]
 
 
 def switch_on() -> None:
@@ -42,5 +43,7 @@ def switch_on_if_asked() -> str | None:
     except NoCompilerError as error:
         if asked == "required":
             raise
+        return str(error)
+    except OwnCudaError as error:
         return str(error)
     return None

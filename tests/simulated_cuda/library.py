@@ -22,15 +22,22 @@ class NoCompilerError(RuntimeError):
     """The device cannot be built here."""
 
 
+class OwnCudaError(RuntimeError):
+    """The installed torch knows real GPUs, and a second kind cannot be registered beside them."""
+
+
 def load() -> None:
     """Load the device into this process.
 
     Raises:
         NoCompilerError: it is not built yet, and there is no C++ compiler.
+        OwnCudaError: torch is a CUDA build.
         RuntimeError: torch was imported before, and has looked for its devices.
     """
     if "torch" in sys.modules:
         raise RuntimeError("torch is imported already: load the simulated device before it")
+    if any((_torch() / "lib").glob("*torch_cuda*")):
+        raise OwnCudaError("torch is a CUDA build: a GPU is simulated beside a CPU build alone")
     ctypes.CDLL(str(built()), ctypes.RTLD_GLOBAL)
 
 
@@ -52,10 +59,7 @@ def _build(source: Path, library: Path) -> None:
     compiler = next((name for name in names if name and shutil.which(name)), None)
     if compiler is None:
         raise NoCompilerError("the simulated CUDA device needs a C++ compiler (g++ or clang++)")
-    spec = importlib.util.find_spec("torch")
-    assert spec is not None
-    assert spec.origin is not None
-    torch = Path(spec.origin).parent
+    torch = _torch()
     beside = library.with_suffix(".part")
     subprocess.run(
         [
@@ -67,3 +71,11 @@ def _build(source: Path, library: Path) -> None:
         check=True,
     )
     beside.replace(library)
+
+
+def _torch() -> Path:
+    """Where torch is installed; it is not imported."""
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
