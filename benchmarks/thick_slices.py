@@ -2,7 +2,7 @@
 
     python -m benchmarks.thick_slices                          # 5:1 and 1:1, 5 minutes, three seeds
     python -m benchmarks.thick_slices --sets 5:1 --arms planned --seeds 0
-    python -m benchmarks.thick_slices --table                  # what is done, means over the seeds
+    python -m benchmarks.thick_slices --page                   # write the page anew, train nothing
     python -m benchmarks.thick_slices --cost                   # voxels a second, trains nothing
     python -m benchmarks.thick_slices --picture EMBRYO.tif     # of real nuclei, into docs/images
 
@@ -29,13 +29,13 @@ from collections.abc import Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality_sets import _instance_scores
+from benchmarks.rows import Row, complete, markdown, read, rounded, words, write_section
 from unet_med.data import SyntheticCells, load_image
 from unet_med.planning.objects import decide_grow
 from unet_med.planning.sizes import IN_SPACE, in_proportion
@@ -45,12 +45,13 @@ from unet_med.segmentation import Segmenter
 ROWS = Path(__file__).with_suffix(".jsonl")
 SETS = {"5:1": ((96, 96, 20), (1.0, 1.0, 5.0), 80), "1:1": ((96, 96, 48), (1.0, 1.0, 1.0), 40)}
 AXIAL_BLUR = 3.0
+SCORES = ("SEG", "AP50", "AP75")
 EMBRYO = ((96, 96, 40), (1.0, 1.0, 2.18), 120)  # as the mouse embryo of Tokuoka et al. 2020
+PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
 PICTURE = ROWS.parents[1] / "docs" / "images" / "embryo.png"
 FEATURES = (8, 16, 32, 64)  # what the plan takes on a CPU
 FEWEST, MOST_FEATURES, DEEPEST = 4, 320, 5  # of nnU-Net's planner
 
-Row = dict[str, Any]
 Levels = list[list[int]]
 
 
@@ -63,14 +64,10 @@ def main(words: Sequence[str] | None = None) -> None:
     if options.cost:
         for name, found in cost().items():
             print(f"{name:24} {found:12,.0f} voxels a second")
-    elif not options.table:
-        for key in _keys(options):
-            if not any(key.items() <= row.items() for row in rows()):
-                row = {**key, **measure(key, options)}
-                with ROWS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(json.dumps(row), flush=True)
-    print(table(rows()))
+        return
+    if not options.page:
+        complete(ROWS, _keys(options), lambda key: measure(key, options))
+    write_section(PAGE, "thick-slices", table(read(ROWS)))
 
 
 def measure(key: Row, options: argparse.Namespace) -> Row:
@@ -91,7 +88,7 @@ def measure(key: Row, options: argparse.Namespace) -> Row:
     scores = _instance_scores(results, [str(data["test"] / "labels" / i.name) for i in images])
     record = json.loads((bundle / "models" / "training.json").read_text(encoding="utf-8"))
     return {
-        "scores": {name: round(float(value), 4) for name, value in scores.items()},
+        "scores": rounded(scores),
         "steps": record.get("iterations"),
         "took": round(minutes, 2),
         "date": date.today().isoformat(),
@@ -275,26 +272,17 @@ def _once(run: Any, seconds: float) -> float:
     return min(times)
 
 
-def rows() -> list[Row]:
-    """All runs that are done."""
-    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.is_file() else []
-    return [json.loads(line) for line in lines if line]
-
-
 def table(found: Sequence[Row]) -> str:
     """Markdown: a row for each set, arm and budget, means over the seeds."""
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in found:
         groups[row["set"], row["arm"], row["minutes"]].append(row)
-    lines = ["| set | arm | minutes | seeds | scores |", "|---|---|---|---|---|"]
-    for (name, arm, minutes), runs in sorted(groups.items()):
-        scores = ", ".join(
-            f"{score} {mean(run['scores'][score] for run in runs):.3f}"
-            for score in runs[0]["scores"]
-        )
-        seeds = ", ".join(str(run["seed"]) for run in runs)
-        lines.append(f"| {name} | {arm} | {minutes:g} | {seeds} | {scores} |")
-    return "\n".join(lines)
+    lines = [
+        [name, f"{arm}, {len(runs)} seeds", f"{minutes:g}",
+         *(words([run["scores"][score] for run in runs]) for score in SCORES)]
+        for (name, arm, minutes), runs in sorted(groups.items())
+    ]  # fmt: skip
+    return markdown(["voxels", "network", "minutes", *SCORES], lines)
 
 
 def _keys(options: argparse.Namespace) -> list[Row]:
@@ -320,7 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--volumes", type=int, default=10, help="to learn from, and to score")
     parser.add_argument("--output", type=Path, default=Path("runs/thick_slices"))
-    parser.add_argument("--table", action="store_true", help="print what is done, run nothing")
+    parser.add_argument("--page", action="store_true", help="write the page, run nothing")
     parser.add_argument("--picture", metavar="IMAGE", help="segment a stack, and draw it")
     parser.add_argument("--cost", action="store_true", help="measure voxels a second alone")
     return parser
