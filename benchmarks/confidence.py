@@ -28,7 +28,7 @@ from scipy.stats import spearmanr
 from benchmarks.quality_methods import UnetMed, result_of
 from benchmarks.quality_sets import SETS, ImageSet, Pair, named
 from benchmarks.regrets import score
-from benchmarks.rows import Row, complete, markdown, read, rounded, words, write_section
+from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, words, write_section
 from unet_med.data import load_label
 from unet_med.fitting import HeldOut, NearBorders, judging, pixels_of
 from unet_med.metrics.calibration import CALIBRATION
@@ -125,14 +125,8 @@ def _keys(name: str, options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.confidence", description=__doc__)
-    parser.add_argument("sets", nargs="*", choices=[*CHOSEN, []], help="all if none is named")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of each training")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser = parser_of("confidence", __doc__, minutes=10.0, seeds=(0, 1), sets=CHOSEN)
     parser.add_argument("--most", type=int, help="test images of each set; all if not given")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--output", type=Path, default=Path("runs/confidence"))
-    parser.add_argument("--page", action="store_true", help="write the page anew and stop")
     return parser
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.quality_methods import UnetMed
 from benchmarks.quality_sets import SETS, Pair, arrays, named
 from benchmarks.regrets import score
-from benchmarks.rows import Row, complete, markdown, read, rounded, words, write_section
+from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, words, write_section
 from unet_med.cli.next import looked_at
 from unet_med.segmentation import Segmenter
 from unet_med.segmentation.next_image import choose_next
@@ -118,15 +118,9 @@ def _keys(name: str, options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.next_image", description=__doc__)
-    parser.add_argument("sets", nargs="*", choices=[*CHOSEN, []], help="all if none is named")
-    parser.add_argument("--minutes", type=float, default=3.0, help="of each training")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = parser_of("next_image", __doc__, minutes=3.0, seeds=(0, 1, 2), sets=CHOSEN)
     parser.add_argument("--images", type=int, nargs="+", default=[3, 6, 9, 12])
     parser.add_argument("--most", type=int, help="test images of each set; all if not given")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--output", type=Path, default=Path("runs/next-image"))
-    parser.add_argument("--page", action="store_true", help="write the page anew and stop")
     return parser
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.quality_methods import MATCHING, METHODS
 from benchmarks.quality_page import table
 from benchmarks.quality_sets import SETS, arrays, named
-from benchmarks.rows import Row, complete, read, rounded, write_section
+from benchmarks.rows import Row, complete, parser_of, read, rounded, write_section
 
 ROWS = Path(__file__).with_suffix(".jsonl")
 PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
@@ -70,15 +70,9 @@ def _keys(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
-    parser.add_argument("sets", nargs="*", choices=[*SETS, []], help="all if none is named")
+    parser = parser_of("quality", __doc__, minutes=10.0, seeds=(0, 1, 2), sets=SETS)
     parser.add_argument("--method", choices=METHODS, default="unet-med")
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2, help="that were given, for the table")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--output", type=Path, default=Path("runs/quality"))
-    parser.add_argument("--page", action="store_true", help="write the page anew and stop")
     return parser
 
 

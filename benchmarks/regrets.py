@@ -29,7 +29,7 @@ from scipy import ndimage
 
 from benchmarks.quality_methods import UnetMed, result_of
 from benchmarks.quality_sets import SETS, ImageSet, Pair, arrays, named
-from benchmarks.rows import Row, complete, markdown, read, rounded, write_section
+from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, write_section
 from unet_med.metrics import average_precision
 from unet_med.planning import fingerprint, make_plan
 from unet_med.segmentation import Segmenter
@@ -73,7 +73,9 @@ FINISHES: Mapping[str, Mapping[str, Row]] = {  # by kind of result: ids of the p
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run what is missing, and write the page."""
-    options = _parser().parse_args(words)
+    options = parser_of("regrets", __doc__, minutes=5.0, seeds=(0, 1), sets=CHOSEN).parse_args(
+        words
+    )
     if not options.page:
         for name in options.sets or CHOSEN:
             complete(ROWS, _keys(name, options), lambda key: measure(key, options))
@@ -217,17 +219,6 @@ def _keys(name: str, options: argparse.Namespace) -> Iterator[Row]:
     for seed in options.seeds:
         for value in [PLAN, *(v for each in values(name).values() for v in each)]:
             yield {"set": name, "value": value, "minutes": options.minutes, "seed": seed}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.regrets", description=__doc__)
-    parser.add_argument("sets", nargs="*", choices=[*CHOSEN, []], help="all if none is named")
-    parser.add_argument("--minutes", type=float, default=5.0, help="of each training")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--output", type=Path, default=Path("runs/regrets"))
-    parser.add_argument("--page", action="store_true", help="write the page anew and stop")
-    return parser
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ stopped goes on with the first key that has no row; to measure one anew, delete 
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -30,6 +31,29 @@ def complete(file: Path, keys: Iterable[Row], measure: Callable[[Row], Row]) -> 
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
+
+
+def parser_of(
+    name: str, doc: str | None, *, minutes: float, seeds: Sequence[int], sets: Iterable[str] = ()
+) -> argparse.ArgumentParser:
+    """Options that all of these benchmarks have.
+
+    Args:
+        name: of the module, also of its folder in `runs`.
+        doc: what its help says.
+        minutes: of each training, by default.
+        seeds: by default.
+        sets: of images, some of which may be named.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc)
+    if choices := [*sets]:
+        parser.add_argument("sets", nargs="*", choices=[*choices, []], help="all if none is named")
+    parser.add_argument("--minutes", type=float, default=minutes, help="of each training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[*seeds])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--output", type=Path, default=Path("runs") / name)
+    parser.add_argument("--page", action="store_true", help="write the page anew and stop")
+    return parser
 
 
 def rounded(scores: Row) -> Row:

@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.quality_methods import UnetMed
 from benchmarks.quality_sets import SETS, named
-from benchmarks.rows import Row, complete, markdown, read, rounded, words, write_section
+from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, words, write_section
 from unet_med.data.labels import IGNORED
 
 ROWS = Path(__file__).with_suffix(".jsonl")
@@ -38,7 +38,7 @@ WANTED = 0.9  # of the Dice of full annotation
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run what is missing, and write the page."""
-    options = _parser().parse_args(argv)
+    options = parser_of("sparse", __doc__, minutes=5.0, seeds=(0, 1, 2)).parse_args(argv)
     if not options.page:
         complete(ROWS, _keys(options), lambda key: measure(key, options))
     write_section(PAGE, "sparse", table(read(ROWS)))
@@ -110,16 +110,6 @@ def _keys(options: argparse.Namespace) -> Iterator[Row]:
     for seed in options.seeds:
         for kind in (ALL, TWO):
             yield {"labels": kind, "minutes": options.minutes, "seed": seed}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sparse", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=5.0, help="of each training")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--output", type=Path, default=Path("runs/sparse"))
-    parser.add_argument("--page", action="store_true", help="write the page anew and stop")
-    return parser
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality_sets import _instance_scores
-from benchmarks.rows import Row, complete, markdown, read, rounded, words, write_section
+from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, words, write_section
 from unet_med.data import SyntheticCells, load_image
 from unet_med.planning.objects import decide_grow
 from unet_med.planning.sizes import IN_SPACE, in_proportion
@@ -301,14 +301,10 @@ def _run(*words: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     arms = ("planned", "isotropic", "nnunet")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.thick_slices", description=__doc__)
+    parser = parser_of("thick_slices", __doc__, minutes=5.0, seeds=(0, 1, 2))
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--arms", nargs="+", choices=arms, default=list(arms))
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--volumes", type=int, default=10, help="to learn from, and to score")
-    parser.add_argument("--output", type=Path, default=Path("runs/thick_slices"))
-    parser.add_argument("--page", action="store_true", help="write the page, run nothing")
     parser.add_argument("--picture", metavar="IMAGE", help="segment a stack, and draw it")
     parser.add_argument("--cost", action="store_true", help="measure voxels a second alone")
     return parser
