@@ -122,7 +122,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         rng = np.random.default_rng(world)
         hard, levels = rng.normal(0, 0.1, 12), []
         for images in (2, 4, 8):
-            networks = rng.normal(0, 0.03, 3)[np.arange(12) % 3]
+            networks = rng.normal(0, 0.05, 3)[np.arange(12) % 3]
             error = 0.7 * images**-0.3 + hard + networks + rng.normal(0, 0.04, 12)
             scores = 1 - np.clip(error, 0, 1)
             levels.append(level(images, {f"{k}": (scores[k], k % 3) for k in range(12)}))
@@ -130,7 +130,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         assert curve is not None
         assert [gain.more for gain in curve.gains] == [5, 12]
         held += curve.gains[0].low <= true <= curve.gains[0].high
-    assert held >= 20  # of 24: 95 % would be 23
+    assert held >= 21  # of 24: 95 % would be 23; without the networks' scatter it is 19
 
 
 def level(images: int, scores: dict[str, tuple[float, int]]) -> Level:

@@ -26,6 +26,7 @@ from unet_med.metrics import PowerLaw
 
 COUNTS = {"1 image": 1, "2 images": 2, "5 images": 5, "10 images": 10, "20 images": 20}
 MORE = 5  # images that one thinks of annotating
+LEAST = 1e-6  # of an error that is drawn: 0 has no logarithm
 BUDGET, SEEDS = experiment.Budget.of_steps(300), (0, 1, 2)
 SCORES = ("V_Rand", "V_Info")
 VARIANT: dict[str, Any] = {"preset": "modern", "label_kind": "mask"}
@@ -76,7 +77,7 @@ def curve_picture(table: experiment.Table, path: Path) -> Path:
         axes.plot(list(points), [1 - s for s in points.values()], "ks", label="mean of seeds")
         law = PowerLaw.fit(list(points), [1 - s for s in points.values()])
         n = np.geomspace(min(points), max(points) + MORE, 50)
-        axes.plot(n, [law(k) for k in n], "k:", label=f"{law.scale:.2g} n^{-law.power:.2f}")
+        axes.plot(n, np.maximum(law(n), LEAST), "k:", label=f"{law.scale:.2g} n^{-law.power:.2f}")
         axes.set(xscale="log", yscale="log", xlabel="training images", ylabel=f"1 - {score}")
         axes.set_xticks(list(points), [str(n) for n in points])
         axes.xaxis.set_minor_locator(NullLocator())  # y keeps its own: errors span no decade

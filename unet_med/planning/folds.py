@@ -79,8 +79,7 @@ def decide_folds(
         "group": group,
         "from": file and {"name": Path(file).name, "sha256": sha256(file)},
         "seen": not apart,
-        "training": entries_of(items, found.cases),
-        "validation": entries_of(shown, found.cases),
+        **_sides(items, shown, found),
     }
     sides = [_sides(training, held, found) for training, held in folds]
     subsets = [
