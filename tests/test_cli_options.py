@@ -30,6 +30,7 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--validation": ["0.5"],
     "--fold": ["1/2"],
     "--folds": ["2"],
+    "--learning-curve": [],
     "--group": ["(.)"],
     "--split": ["split.json"],
     "--config": ["sparse"],

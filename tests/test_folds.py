@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from unet_med import Segmenter, bundle, metrics
 from unet_med.cli import folds, main
 from unet_med.cli.fold_progress import Progress
-from unet_med.cli.fold_scores import Judged, _cases
+from unet_med.cli.fold_scores import Judged, cases_of
 from unet_med.cli.judging import judge_of
 from unet_med.data import SyntheticCells, cross_validation, find_pairs, load_label, split_validation
 from unet_med.fitting import HeldOut, cross_fitted
@@ -259,7 +259,7 @@ def test_judging_is_part_of_the_minutes(
     judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None)
     monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
     progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
-    folds._share_out(tmp_path, {}, SimpleNamespace(folds=[{}, {}]), progress)
+    folds._share_out(tmp_path, {}, SimpleNamespace(folds=[{}, {}], subsets=[]), progress)
     assert progress.minutes == pytest.approx(minutes)
     assert progress.images == images
 
@@ -395,6 +395,6 @@ def test_classes_and_masks_are_counted_as_evaluate_does(data: Path) -> None:
 def test_planes_count_with_their_file_but_those_of_the_only_stack() -> None:
     row = {0: {"SEG": np.array([[1.0]])}}
     each = [Judged(name, plane, 0, [row]) for name in ("a", "b") for plane in (0, 1)]
-    cases = _cases(each, {0: 0})
+    cases = cases_of(each, {0: 0})
     assert {name: len(rows[0]["SEG"]) for name, (rows, _) in cases.items()} == {"a": 2, "b": 2}
-    assert list(_cases(each[:2], {0: 0})) == ["a plane 0", "a plane 1"]
+    assert list(cases_of(each[:2], {0: 0})) == ["a plane 0", "a plane 1"]

@@ -6,8 +6,8 @@
 The preset `modern`, equally many steps for each number of images. By default slices 0-19 of
 ISBI 2012 train, as in `reproduce_isbi2012.py`, and slices 20-23 are scored; of images of your
 own, whose labels must be masks, every fifth is scored. Where a score is s, its error 1 - s mostly
-falls as a power of the number of images, a n^-b: a straight line on two logarithmic axes, which
-is fitted and carried on.
+falls as a power of the number of images, a n^-b, which is fitted (`unet_med.metrics.PowerLaw`)
+and carried on. For a bundle of your own, with an interval: `unet-med train --learning-curve`.
 """
 
 from __future__ import annotations
@@ -15,36 +15,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import experiment
 import numpy as np
 from reproduce_isbi2012 import HELD_OUT, TRAINING, pairs, scores, variants
 
 from unet_med.data import find_pairs, split_validation
+from unet_med.metrics import PowerLaw
 
 COUNTS = {"1 image": 1, "2 images": 2, "5 images": 5, "10 images": 10, "20 images": 20}
 MORE = 5  # images that one thinks of annotating
+LEAST = 1e-6  # of an error that is drawn: 0 has no logarithm
 BUDGET, SEEDS = experiment.Budget.of_steps(300), (0, 1, 2)
 SCORES = ("V_Rand", "V_Info")
 VARIANT: dict[str, Any] = {"preset": "modern", "label_kind": "mask"}
-
-
-class PowerLaw(NamedTuple):
-    """An error that falls with the number of images n as `scale * n ** -power`."""
-
-    scale: float
-    power: float
-
-    @classmethod
-    def fit(cls, counts: Sequence[int], errors: Sequence[float]) -> PowerLaw:
-        """The straight line of least squares through the logarithms."""
-        slope, intercept = np.polyfit(np.log(counts), np.log(np.maximum(errors, 1e-6)), deg=1)
-        return cls(float(np.exp(intercept)), float(-slope))
-
-    def __call__(self, count: float) -> float:
-        """The error with `count` images."""
-        return float(self.scale * count**-self.power)
 
 
 def verdict(name: str, points: dict[int, float], more: int = MORE) -> str:
@@ -92,7 +77,7 @@ def curve_picture(table: experiment.Table, path: Path) -> Path:
         axes.plot(list(points), [1 - s for s in points.values()], "ks", label="mean of seeds")
         law = PowerLaw.fit(list(points), [1 - s for s in points.values()])
         n = np.geomspace(min(points), max(points) + MORE, 50)
-        axes.plot(n, [law(k) for k in n], "k:", label=f"{law.scale:.2g} n^{-law.power:.2f}")
+        axes.plot(n, np.maximum(law(n), LEAST), "k:", label=f"{law.scale:.2g} n^{-law.power:.2f}")
         axes.set(xscale="log", yscale="log", xlabel="training images", ylabel=f"1 - {score}")
         axes.set_xticks(list(points), [str(n) for n in points])
         axes.xaxis.set_minor_locator(NullLocator())  # y keeps its own: errors span no decade

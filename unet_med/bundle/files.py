@@ -10,6 +10,7 @@ from typing import Any
 
 FOLDS = "models/folds"  # of a bundle
 ENSEMBLE = f"{FOLDS}/ensemble.pt"
+SUBSETS = "models/subsets"  # networks of fewer of the folds' images, and the learning curve
 PARTS = ("configs", "workflows/train.py", "workflows/predict.py", "docs/README.md", "LICENSE")
 
 

@@ -16,7 +16,7 @@ from unet_med.data.atomic import atomic_write
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
-APART = ("split", "replay", "folds")  # parts of a plan in files of their own
+APART = ("split", "replay", "folds", "subsets")  # parts of a plan in files of their own
 LABELLED = ("train", "evaluate")  # configs that read images and labels
 Settings = Mapping[str, Any]
 
@@ -84,7 +84,7 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
         bundle: its folder.
         plan: `{"ids": {id: {"value": ..., "reason": ...}}, "data": ..., ...}`, where `data`
             names `images` and `labels` in the folder of the data (`dataset_dir`); `split`,
-            `replay` and `folds` go to files of their own, such as `configs/split.json`.
+            `replay`, `folds` and `subsets` go to files of their own, such as `configs/split.json`.
     """
     kept = {key: value for key, value in plan.items() if key not in APART}
     _write_json(plan_file(bundle), kept)

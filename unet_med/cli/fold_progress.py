@@ -1,4 +1,7 @@
-"""How far a training with folds is: what is finished, and how its minutes are shared out."""
+"""How far a training with folds is: what is finished, and how its minutes are shared out.
+
+A network is one of a fold, or of fewer of its images.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,12 @@ class Progress:
     Attributes:
         file: where it lies.
         epochs: budget of each network.
-        total: minutes for all folds together, judging included; None: epochs end them.
-        done: `"one"`, the network of all images, and the numbers of folds that are finished.
+        total: minutes for all but the network of all images, judging included; None: epochs end
+            them.
+        done: names of the networks that are finished; `"one"` is that of all images.
         overhead: of a training besides its minutes, s, such as loading the images.
-        minutes: of each fold's training; None: not shared out, or epochs end it.
-        images: of each fold that are judged at most; None: not shared out, or all.
+        minutes: of each network's training; None: not shared out, or epochs end it.
+        images: that judge each network at most; None: not shared out, or all.
     """
 
     file: Path
@@ -50,13 +54,13 @@ class Progress:
             return fresh
         return cls(**{**kept, "file": file})
 
-    def is_done(self, name: str | int) -> bool:
+    def is_done(self, name: str) -> bool:
         """Whether a network is finished."""
-        return str(name) in self.done
+        return name in self.done
 
-    def finish(self, name: str | int, seconds: float = 0.0) -> None:
+    def finish(self, name: str, seconds: float = 0.0) -> None:
         """Keep that a network is finished, and what it took."""
-        self.done.append(str(name))
+        self.done.append(name)
         if seconds and self.total:
             one = 60 * self.total * SHARE_OF_ONE / (1 - SHARE_OF_ONE)
             self.overhead = max(0.0, seconds - one)

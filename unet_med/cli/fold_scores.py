@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.bundle.files import FOLDS
-from unet_med.cli.fold_progress import Progress
 from unet_med.cli.judging import Judge
 from unet_med.cli.saying import say
 from unet_med.cli.scores import Counted, format_table, score_table
@@ -53,25 +52,19 @@ class Judged:
     near: NearBorders | None = None
 
 
-def score(
-    output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged], progress: Progress
-) -> ScoreTable:
+def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> ScoreTable:
     """Score each image by the choice of the other folds, and write `models/folds/scores.json`.
 
     All of them together choose how the network of all images makes objects, and calibrate it.
     """
     planned, free = planned_objects(plan)
     counts = [each.counts for each in judged if each.counts is not None]
-    chosen = dict.fromkeys((each.fold for each in judged), 0)
-    choices: list[dict[str, Any]] = [planned]
-    if counts:
-        choices = around(planned, free)
-        chosen = cross_fitted(choices, counts, [each.fold for each in judged], LEAST)
-        if free and len(counts) >= LEAST:
-            images = f"{len(counts)} held-out images of {len(chosen)} folds"
-            write_verdict(output, choose(choices, np.stack(counts)), planned, free, images)
+    choices, chosen = choices_of(plan, judged)
+    if free and len(counts) >= LEAST:
+        images = f"{len(counts)} held-out images of {len(chosen)} folds"
+        write_verdict(output, choose(choices, np.stack(counts)), planned, free, images)
     _calibrate(output, judged)
-    cases = _cases(judged, chosen)
+    cases = cases_of(judged, chosen)
     table = score_table(((n, rows) for n, (rows, _) in cases.items()), judge.columns, judge.classes)
     folds = {name: f"fold {fold}" for name, (_, fold) in cases.items()}
     rows = [replace(r, note=folds[r.case]) if r.row == CASE else r for r in table.rows]
@@ -82,7 +75,7 @@ def score(
         "interval": _interval(cases, judged),
         "finished": now(),
         "images": len(plan.data.cases),
-        "one": _training(output / "models"),
+        "one": training_of(output / "models"),
         "folds": each,
         "seen": plan.source.get("seen", 0),
     }
@@ -91,6 +84,17 @@ def score(
     say(f"scored by networks that have not seen the image\n{format_table(found)}")
     say(about["interval"])
     return found
+
+
+def choices_of(plan: Plan, judged: Sequence[Judged]) -> tuple[list[dict[str, Any]], dict[int, int]]:
+    """How objects may be made, and by which of these each fold is judged: others chose it."""
+    planned, free = planned_objects(plan)
+    counts = [each.counts for each in judged if each.counts is not None]
+    folds = [each.fold for each in judged]
+    if not counts:
+        return [planned], dict.fromkeys(folds, 0)
+    choices = around(planned, free)
+    return choices, cross_fitted(choices, counts, folds, LEAST)
 
 
 def _calibrate(output: Path, judged: Sequence[Judged]) -> None:
@@ -106,7 +110,7 @@ def _calibrate(output: Path, judged: Sequence[Judged]) -> None:
 Cases = Mapping[str, tuple[Counted, int]]
 
 
-def _cases(judged: Sequence[Judged], chosen: Mapping[int, int]) -> Cases:
+def cases_of(judged: Sequence[Judged], chosen: Mapping[int, int]) -> Cases:
     """What is counted in each case, and its fold: planes are one case with their file's others.
 
     Planes of the only stack are a case each: its file is in all folds.
@@ -146,13 +150,14 @@ def _fold(
         "fold": k,
         "images": len(plan.folds[k]["training"]),
         "judged": len(own),
-        **_training(output / FOLDS / str(k)),
+        **training_of(output / FOLDS / str(k)),
         "scores": dict(whole[0].scores),
         **{id: value for id, value in choice.items() if judge.family == "instances"},
     }
 
 
-def _training(models: Path) -> dict[str, Any]:
+def training_of(models: Path) -> dict[str, Any]:
+    """Minutes and steps that a network learned for."""
     history = read_history(models / "learning_curve.csv")
     steps = read_record(models, TRAINING).get("iterations")
     return {"minutes": history[-1]["minutes"] if history else None, "steps": steps}

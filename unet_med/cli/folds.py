@@ -1,4 +1,7 @@
-"""`unet-med train --folds`: one network of all images, and K that judge what they have not seen."""
+"""`unet-med train --folds`: one network of all images, and K that judge what they have not seen.
+
+With `--learning-curve` there are more of each fold, which learn from fewer images.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from unet_med import bundle
-from unet_med.bundle.files import ENSEMBLE, FOLDS
+from unet_med.bundle.files import ENSEMBLE, FOLDS, SUBSETS
 from unet_med.cli.fold_progress import Progress
 from unet_med.cli.fold_scores import Judged, score
 from unet_med.cli.judging import Judge, judge_of
+from unet_med.cli.learning_curve import carry_on
 from unet_med.cli.saying import say
 from unet_med.data.cases import case_name
 from unet_med.data.tensor_file import write_tensors
@@ -35,14 +39,58 @@ from unet_med.report.folds import write_card
 from unet_med.segmentation import Segmenter
 
 SLACK = 1.25  # what the judging is given, times what was measured
-MOST = 0.5  # of the folds' minutes, that the judging may take
-LEAST = 0.2  # of a fold's share, that its training has in any case
+MOST = 0.5  # of a network's share of the minutes, that the judging may take
+LEAST = 0.2  # of it, that its training has in any case
 
 Settings = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Network:
+    """One of those beside the network of all images.
+
+    Attributes:
+        name: in `progress.json`.
+        folder: of its weights, in the bundle.
+        splits: file of the bundle that lists what it learns from.
+        position: there.
+        fold: that holds out what it is judged by.
+    """
+
+    name: str
+    folder: str
+    splits: str
+    position: int
+    fold: int
+
+    def ids(self, output: Path) -> dict[str, Any]:
+        """Ids with which `train.json` trains it, also by MONAI alone."""
+        return {
+            "split_file": (output / "configs" / self.splits).absolute(),
+            "fold": self.position,
+            "output_dir": (output / self.folder).absolute(),
+        }
+
+    def weights(self, output: Path) -> Path:
+        """File of its weights."""
+        return output / self.folder / "model.pt"
+
+
+def of_folds(plan: Plan) -> list[Network]:
+    """Networks of all that a fold does not hold out."""
+    return [Network(str(k), f"{FOLDS}/{k}", "folds.json", k, k) for k in range(len(plan.folds))]
+
+
+def of_subsets(plan: Plan) -> list[Network]:
+    """Networks of a part of that."""
+    return [
+        Network(f"subset {k}", f"{SUBSETS}/{k}", "subsets.json", k, split["fold"])
+        for k, split in enumerate(plan.subsets)
+    ]
+
+
 def train(output: Path, settings: Settings) -> None:
-    """Train what is not finished, judge each image by the network that has not seen it.
+    """Train what is not finished, judge each image by networks that have not seen it.
 
     Args:
         output: a bundle that was planned with folds.
@@ -56,51 +104,55 @@ def train(output: Path, settings: Settings) -> None:
         progress.finish("one", seconds=time.monotonic() - begun)
     if progress.images is None:
         _share_out(output, settings, plan, progress)
-    for k in range(len(plan.folds)):
-        if not progress.is_done(k):
-            say(f"fold {k + 1} of {len(plan.folds)}")
-            own = {**settings, **_of_fold(output, k), "minutes": progress.minutes, "resume": True}
+    networks, judge = of_folds(plan), judge_of(plan)
+    _train(output, settings, networks, progress, "fold")
+    write_tensors(joined_weights([each.weights(output) for each in networks]), output / ENSEMBLE)
+    judged = [each for one in networks for each in _judged(output, settings, one, progress)]
+    write_card(output, score(output, plan, judge, judged))
+    if plan.subsets:
+        smaller = of_subsets(plan)
+        _train(output, settings, smaller, progress, "network of fewer images")
+        found = [list(_judged(output, settings, one, progress)) for one in smaller]
+        carry_on(output, plan, judge, judged, found)
+
+
+def _train(
+    output: Path, settings: Settings, networks: Sequence[Network], progress: Progress, what: str
+) -> None:
+    """Train those that are not finished."""
+    for number, network in enumerate(networks, start=1):
+        if not progress.is_done(network.name):
+            say(f"{what} {number} of {len(networks)}")
+            own = {**settings, **network.ids(output), "minutes": progress.minutes, "resume": True}
             bundle.load_workflow(output, "train", own).run()
-            progress.finish(k)
-    files = [output / FOLDS / str(k) / "model.pt" for k in range(len(plan.folds))]
-    write_tensors(joined_weights(files), output / ENSEMBLE)
-    judge = judge_of(plan)
-    judged = [each for k in range(len(files)) for each in _judged(output, settings, k, progress)]
-    write_card(output, score(output, plan, judge, judged, progress))
-
-
-def _of_fold(output: Path, k: int) -> dict[str, Any]:
-    """Ids with which `train.json` trains the network of a fold, also by MONAI alone."""
-    return {
-        "split_file": (output / "configs" / "folds.json").absolute(),
-        "fold": k,
-        "output_dir": (output / FOLDS / str(k)).absolute(),
-    }
+            progress.finish(network.name)
 
 
 def _share_out(output: Path, settings: Settings, plan: Plan, progress: Progress) -> None:
-    """How long each fold trains, and how many of its images are judged, by what one image takes."""
+    """How long each network trains, and how many images judge it, by what one image takes."""
     if progress.total is None:  # epochs end the trainings
         return
-    own = Judging.of(output, settings, 0, output / "models" / "model.pt")
+    own = Judging.of(output, settings, of_folds(plan)[0], output / "models" / "model.pt")
     begun = time.monotonic()
     own.judged(own.items[0])
     seconds = SLACK * (time.monotonic() - begun)
-    share = 60 * progress.total / len(plan.folds)
+    share = 60 * progress.total / (len(plan.folds) + len(plan.subsets))
     images = max(1, int(MOST * share / max(seconds, 1e-9)))
     spare = share - progress.overhead - seconds * min(images, len(own.items))
     progress.share(max(spare, LEAST * share) / 60, images)
 
 
-def _judged(output: Path, settings: Settings, k: int, progress: Progress) -> Iterator[Judged]:
-    own = Judging.of(output, settings, k, output / FOLDS / str(k) / "model.pt")
+def _judged(
+    output: Path, settings: Settings, network: Network, progress: Progress
+) -> Iterator[Judged]:
+    own = Judging.of(output, settings, network, network.weights(output))
     for item in spread_evenly(own.items, progress.images or len(own.items)):
         yield own.judged(item)
 
 
 @dataclass(frozen=True)
 class Judging:
-    """A fold's network, and the images that it has not seen."""
+    """A network, and the images that it has not seen."""
 
     fold: int
     items: Sequence[Mapping[str, Any]]
@@ -112,15 +164,15 @@ class Judging:
     label_kind: str
 
     @classmethod
-    def of(cls, output: Path, settings: Settings, k: int, weights: Path) -> Judging:
-        """Load a network, and list what the fold holds out."""
+    def of(cls, output: Path, settings: Settings, network: Network, weights: Path) -> Judging:
+        """Load a network, and list what its fold holds out."""
         plan = Plan.from_json(bundle.read_plan(output))
-        workflow = bundle.load_workflow(output, "train", {**settings, **_of_fold(output, k)})
+        workflow = bundle.load_workflow(output, "train", {**settings, **network.ids(output)})
         part = workflow.parser.get_parsed_content
         planned, free = planned_objects(plan)
         fits = fits_objects(plan)
         return cls(
-            fold=k,
+            fold=network.fold,
             items=part("split")[1],
             load=reading(part("load")),
             segmenter=judging(output, weights, part("device")),

@@ -239,6 +239,14 @@ PLAN = (
         metavar="K",
     ),
     option(
+        "--learning-curve",
+        "what more images would buy: train networks on a quarter and a half of the images of each "
+        "fold as well (three folds, unless --folds says), and carry on how the score rises",
+        id="learning_curve",
+        resumed="same",
+        **_FLAG,
+    ),
+    option(
         "--group",
         "what is never on both sides: a key of the data list, or a regular expression whose first "
         r"bracket names the group in a file's name, such as (sub-\d+)",

@@ -26,6 +26,7 @@ _MODULE_OF = {
     "summarize_label": "labels",
     "require_objects": "labels",
     "share_of": "datalist",
+    "nested_subsets": "splits",
     "split_validation": "splits",
     "stem": "formats",
     "SyntheticCells": "synthetic",

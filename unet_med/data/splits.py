@@ -10,10 +10,15 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from unet_med.data.cases import files_of, shown
 from unet_med.data.split_file import of_file, splits_in
+
+SHARES = (0.25, 0.5)  # of what a split learns from, besides all of it
+USUAL = 3  # folds, where nothing says how many
 
 Item = dict[str, Any]
 Split = tuple[list[Item], list[Item]]
@@ -67,7 +72,7 @@ def split_validation(
 
 def cross_validation(
     items: Sequence[Item],
-    folds: int,
+    folds: int | None = None,
     *,
     group: str | None = None,
     file: str | os.PathLike[str] | None = None,
@@ -78,7 +83,8 @@ def cross_validation(
 
     Args:
         items: all items, in order.
-        folds: how many, from 2 to the number of groups.
+        folds: how many, from 2 to the number of groups; None: as the file or the data list says,
+            else three.
         group: see `split_validation`.
         file: a list of so many splits, such as nnU-Net's `splits_final.json`; None: those of the
             data list, where its items have a `fold`, else parts of equal size.
@@ -92,12 +98,12 @@ def cross_validation(
     """
     listed = sorted({str(item["fold"]) for item in items if item.get("fold") is not None})
     own = splits_in(Path(file)) if file is not None else len(listed) or None
+    folds = folds or own or USUAL
     if own is not None and own != folds:
         named = Path(file).name if file is not None else "the data list"
         raise ValueError(f"--folds {folds}: {named} has {own} folds of its own: give --folds {own}")
     if own is None:
-        count = len(_groups(items, group))
-        count = len(items) if count == 1 and group is None else count
+        count = parts_at_most(items, group)
         if not 1 < folds <= count:
             raise ValueError(
                 f"--folds {folds}: there are {count} images or groups of them, and each fold holds "
@@ -107,6 +113,83 @@ def cross_validation(
         listed = [f"{k}/{folds}" for k in range(folds)]
     names = [str(k) for k in range(folds)] if file is not None else listed
     return [split_validation(items, fold=name, group=group, file=file) for name in names]
+
+
+def parts_at_most(items: Sequence[Item], group: str | None = None) -> int:
+    """How many parts images can be cut into: groups, else files, or planes of a single stack."""
+    count = len(_groups(items, group))
+    return len(items) if count == 1 and group is None else count
+
+
+class Subset(NamedTuple):
+    """A part of what one of several splits learns from.
+
+    Attributes:
+        share: of its groups, as it was meant.
+        split: number of the split.
+        items: that are learned from, in order.
+    """
+
+    share: float
+    split: int
+    items: list[Item]
+
+
+def nested_subsets(
+    splits: Sequence[Split], *, group: str | None = None, seed: int = 0
+) -> list[Subset]:
+    """A quarter and a half of what each split learns from, the one within the other, at random.
+
+    Groups, and the planes of a stack, stay together; of a single stack they are planes that follow
+    one another, from a random one on, around the end.
+
+    Args:
+        splits: see `cross_validation`.
+        group: see `split_validation`.
+        seed: of the choice.
+
+    Returns:
+        By share, then by split. Where a quarter of the smallest side is a half of it too, halves.
+
+    Raises:
+        ValueError: a split learns from a single group: there is no smaller part.
+
+    >>> items = [{"image": f"{k}.png"} for k in range(6)]
+    >>> [(s.share, s.split, len(s.items)) for s in nested_subsets(cross_validation(items, 2))]
+    [(0.25, 0, 1), (0.25, 1, 1), (0.5, 0, 2), (0.5, 1, 2)]
+    """
+    everything = [item for split in splits for side in split for item in side]
+    stack = group is None and len(_groups(everything, group)) == 1
+    sides = [[[i] for i in side] if stack else _groups(side, group) for side, _ in splits]
+    least = min(len(units) for units in sides)
+    if least < 2:
+        raise ValueError(
+            "--learning-curve: a network would learn from a single image, or group of them, and "
+            "a part of that is none: give more images, or more --folds"
+        )
+    rng = np.random.default_rng(seed)
+    orders = [_order(len(units), rng, contiguous=stack) for units in sides]
+    shares = [share for share in SHARES if _size(least, share) < _size(least, 2 * share)]
+    return [
+        Subset(share, k, _first(units, order[: _size(len(units), share)]))
+        for share in shares
+        for k, (units, order) in enumerate(zip(sides, orders, strict=True))
+    ]
+
+
+def _order(count: int, rng: np.random.Generator, *, contiguous: bool) -> list[int]:
+    if contiguous:
+        first = int(rng.integers(count))
+        return [(first + k) % count for k in range(count)]
+    return [int(k) for k in rng.permutation(count)]
+
+
+def _size(count: int, share: float) -> int:
+    return max(1, int(count * share + 0.5))
+
+
+def _first(units: Sequence[Sequence[Item]], chosen: Sequence[int]) -> list[Item]:
+    return [item for k in sorted(chosen) for item in units[k]]
 
 
 def fold_of(fold: int | str | None) -> tuple[int | None, int | None]:

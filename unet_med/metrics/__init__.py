@@ -3,7 +3,8 @@
 ISBI 2012 electron microscopy: `pixel_error`, `rand_error`, `warping_error`, `v_rand`, `v_info`.
 Cell Tracking Challenge: `seg`, `det`. Objects at given overlaps: `average_precision`. One organ, as
 clinicians read it: `dice`, `hd95`, `assd`, `nsd`, `relative_volume_error`. Probabilities:
-`expected_calibration_error`, also of the pixels `near_borders` alone. Arrays are NumPy's, or
+`expected_calibration_error`, also of the pixels `near_borders` alone. An error against the number
+of images: `PowerLaw`. Arrays are NumPy's, or
 CPU tensors; everything runs on the CPU. `PixelErrorMetric` and so on are the same as MONAI
 metrics; torch and MONAI load on the first use of one of these, or of a surface distance.
 """
@@ -16,6 +17,7 @@ from unet_med.metrics.bootstrap import bootstrap_interval
 from unet_med.metrics.calibration import expected_calibration_error, near_borders
 from unet_med.metrics.isbi import pixel_error, rand_error, v_info, v_rand, v_scores
 from unet_med.metrics.objects import average_precision, det, seg
+from unet_med.metrics.power_law import PowerLaw
 from unet_med.metrics.region import dice, relative_volume_error
 from unet_med.metrics.surface import assd, hd95, nsd
 from unet_med.metrics.warping import warping_error
@@ -42,6 +44,7 @@ __all__ = [
     "HD95Metric",
     "NSDMetric",
     "PixelErrorMetric",
+    "PowerLaw",
     "RandErrorMetric",
     "SEGMetric",
     "VInfoMetric",

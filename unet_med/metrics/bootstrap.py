@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval", "mean_interval"]
+__all__ = ["bootstrap_interval", "mean_interval", "resampled"]
 
 Counts = NDArray[Any]
 
@@ -72,6 +72,28 @@ def mean_interval(
     with np.errstate(invalid="ignore"):
         means = np.where(known, drawn, 0).sum(axis=1) / known.sum(axis=1)
     return _ends(means, confidence)
+
+
+def resampled(
+    scores: Sequence[Callable[[Sequence[int]], float]],
+    images: int,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Several scores of the same draws of images: what images have in common cancels between them.
+
+    Args:
+        scores: each from the positions of the images that were drawn to the score.
+        images: how many there are.
+        resamples: how often they are drawn.
+        seed: of the draws.
+
+    Returns:
+        A row a draw, `(resamples, scores)`; NaN where a score is not defined.
+    """
+    draws = _draws(images, resamples, seed).tolist()
+    return np.array([[score(draw) for score in scores] for draw in draws], np.float64)
 
 
 def _draws(images: int, resamples: int, seed: int) -> NDArray[np.int64]:

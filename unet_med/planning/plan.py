@@ -34,6 +34,7 @@ class Plan:
         source: the bundle that the training starts from, as `Source.described` has it.
         replay: content of `configs/replay.json`: images of that bundle to learn from as well.
         folds: content of `configs/folds.json`: a split for each network that judges a part.
+        subsets: content of `configs/subsets.json`: of folds, with fewer images to learn from.
     """
 
     ids: Mapping[str, Decision]
@@ -43,6 +44,7 @@ class Plan:
     source: Mapping[str, Any] = field(default_factory=dict)
     replay: Sequence[Mapping[str, Any]] = ()
     folds: Sequence[Mapping[str, Any]] = ()
+    subsets: Sequence[Mapping[str, Any]] = ()
 
     def value(self, id: str) -> Any:
         """What was decided for one id; None where nothing was."""
@@ -54,7 +56,7 @@ class Plan:
         return self.data.turned(self.value("orientation"))
 
     def to_json(self) -> dict[str, Any]:
-        """Content of `configs/plan.json`; `split`, `replay` and `folds` have files of their own."""
+        """Content of `configs/plan.json`; splits and `replay` have files of their own."""
         return {
             "ids": {id: asdict(decision) for id, decision in self.ids.items()},
             "overrides": dict(self.overrides),
@@ -62,6 +64,7 @@ class Plan:
             "split": dict(self.split),
             "replay": [dict(entry) for entry in self.replay],
             "folds": [dict(split) for split in self.folds],
+            "subsets": [dict(split) for split in self.subsets],
             "data": self.data.to_json(),
         }
 
@@ -76,4 +79,5 @@ class Plan:
             source=content.get("source", {}),
             replay=tuple(content.get("replay", ())),
             folds=tuple(content.get("folds", ())),
+            subsets=tuple(content.get("subsets", ())),
         )

@@ -13,7 +13,7 @@ from unet_med import bundle
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
 from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.folds import Folds, decide_folds
+from unet_med.planning.folds import Folds, decide_folds, has_folds
 from unet_med.planning.intensity import decide_intensity
 from unet_med.planning.labels import decide_labels, decide_names, decide_tiles
 from unet_med.planning.objects import LEAST, decide_fit, decide_grow, decide_objects
@@ -101,11 +101,12 @@ def make_plan(
     values = {id: entry["value"] for id, entry in ids.items()}
     if source is not None:
         ids |= _entries(source.beginning(values, {**said, **asked}))
-    parts = _parts(seen, values, asked, file, fit="fit" not in {*said, *asked})
+    begun = source.described(found) if source else {}
+    parts = _parts(seen, values, asked, file, fit="fit" not in {*said, *asked}, begun=begun)
     plan = {id: Decision(**entry) for id, entry in {**ids, **_entries(parts.ids)}.items()}
     hashes = {path.name: sha256(path) for path in files}
-    begun = source.described(found) if source else {}
-    return Plan(plan, found, hashes, parts.split, begun, folds=parts.folds)
+    splits = {"folds": parts.folds, "subsets": parts.subsets}
+    return Plan(plan, found, hashes, parts.split, begun, **splits)
 
 
 def _parts(
@@ -115,10 +116,11 @@ def _parts(
     file: str | None,
     *,
     fit: bool,
+    begun: Mapping[str, Any],
 ) -> Folds:
     """What is learned from and what is held out, in one split, or in as many as folds are asked."""
-    if values.get("folds") is not None:
-        return decide_folds(seen, values, asked, file)
+    if has_folds(values):
+        return decide_folds(seen, values, asked, file, begun=begun)
     split, ids, held_out = decide_split(seen, values, asked, file)
     if fit:
         ids["fit"] = decide_fit(values["preset"], values["label_kind"], held_out)
@@ -164,7 +166,7 @@ def _decide(
         "features": _features(steering.get("features"), dims.value, device),
         "seed": _asked_or(steering, "seed", 0, "the usual one"),
         "tiles_per_epoch": _tiles(found, dims.value),
-        **_budget(steering.get("minutes"), steering.get("epochs"), asked.get("folds")),
+        **_budget(steering.get("minutes"), steering.get("epochs"), folds=has_folds(asked)),
         **{f"reader::{name}": Decision(value, ASKED) for name, value in found.reader.items()},
     }
 
@@ -291,7 +293,7 @@ def image_count(found: Fingerprint, dims: int) -> int:
     return sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes)
 
 
-def _budget(minutes: float | None, epochs: int | None, folds: int | None = None) -> Decisions:
+def _budget(minutes: float | None, epochs: int | None, *, folds: bool) -> Decisions:
     if epochs and not minutes:
         minutes_why = Decision(None, "the epochs end the training")
     else:

@@ -42,7 +42,7 @@ def describe(plan: Plan) -> str:
         else "",
         "config": "with " + ", ".join(name.rpartition(".")[0] for name in value["overrides"]),
         "tile": f"{value['tile_size']} px",
-        "budget": f"{value['minutes']:g} minutes" + " and as many for the folds" * bool(plan.folds)
+        "budget": f"{value['minutes']:g} minutes" + _others(plan)
         if value["minutes"]
         else f"{value['epochs']} epoch{'s' * (value['epochs'] != 1)}",
     }
@@ -88,6 +88,12 @@ def _found(found: Fingerprint) -> Iterator[str]:
         yield "  pixels by label value: " + ", ".join(shares)
     if unknown := found.marked.get("-1"):
         yield f"  nobody annotated {unknown:.1%} of the pixels"
+
+
+def _others(plan: Plan) -> str:
+    if plan.subsets:
+        return f" and as many for {len(plan.folds) + len(plan.subsets)} networks of fewer images"
+    return " and as many for the folds" * bool(plan.folds)
 
 
 def _images(plan: Plan) -> str:

@@ -10,6 +10,11 @@ from unet_med.report.table import CASE, CASE_MEAN, HIGH, LOW, ScoreRow, ScoreTab
 LOWER_IS_BETTER = ("error", "HD95", "ASSD")
 
 
+def lower_is_better(column: str) -> bool:
+    """Whether a score is an error or a distance, by its name."""
+    return any(word in column for word in LOWER_IS_BETTER)
+
+
 def headline(table: ScoreTable) -> list[dict[str, str]]:
     """Each score over all images, and its interval; of several classes their mean."""
     kind = table.statistic
@@ -52,7 +57,7 @@ def shown_first(images: Iterable[str], table: ScoreTable) -> list[str]:
     """Images in the order to show them: worst first score first, then those without."""
     rows = _by_case(table)
     column = table.columns[0] if table.columns else ""
-    sign = -1 if any(word in column for word in LOWER_IS_BETTER) else 1
+    sign = -1 if lower_is_better(column) else 1
 
     def rank(name: str) -> tuple[bool, float]:
         value = rows[name].scores.get(column) if name in rows else None

@@ -13,6 +13,7 @@ from unet_med.bundle import read_plan
 from unet_med.bundle.files import weights_file
 from unet_med.report.chart import curve_svg
 from unet_med.report.folds import describe_folds
+from unet_med.report.more_images import PICTURE, describe_more_images
 from unet_med.report.provenance import TRAINING, read_record, sha256
 
 Row = dict[str, float]
@@ -22,12 +23,13 @@ def describe_training(bundle: Path) -> dict[str, Any]:
     """Facts, curves and preview of a bundle, as the page takes them."""
     settings = read_settings(bundle)
     history = read_history(bundle / "models" / "learning_curve.csv")
-    preview = bundle / "models" / "preview.png"
     return {
         "facts": _facts(bundle, settings, history),
         "folds": describe_folds(bundle),
+        "more_images": describe_more_images(bundle),
+        "score_by_images": _picture(bundle / PICTURE),
         "curves": _curves(history),
-        "preview": data_address(preview) if preview.is_file() else None,
+        "preview": _picture(bundle / "models" / "preview.png"),
     }
 
 
@@ -49,6 +51,10 @@ def read_history(table: Path) -> list[Row]:
 def data_address(picture: Path) -> str:
     """A PNG file as a `data:` address."""
     return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+
+
+def _picture(file: Path) -> str | None:
+    return data_address(file) if file.is_file() else None
 
 
 def _facts(bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]) -> dict[str, str]:

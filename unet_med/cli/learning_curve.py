@@ -1,0 +1,211 @@
+"""`unet-med train --learning-curve`: from judged networks to what more images would buy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_med.bundle.files import FOLDS, SUBSETS
+from unet_med.cli.fold_scores import Judged, cases_of, choices_of, training_of
+from unet_med.cli.judging import Judge
+from unet_med.cli.saying import say, warn
+from unet_med.cli.scores import Counted, mean_of
+from unet_med.metrics.bootstrap import resampled
+from unet_med.metrics.power_law import PowerLaw, carried_on, expected_gain, network_scatter
+from unet_med.planning import Plan
+from unet_med.report.more_images import (
+    PICTURE,
+    LearningCurve,
+    Size,
+    notes,
+    table,
+    verdict,
+    write_curve,
+)
+from unet_med.report.score_by_images import score_by_images_figure
+from unet_med.report.scores import lower_is_better
+from unet_med.report.table import plain
+
+MORE = 5  # images that one thinks of annotating; of ten or more, also as many again
+POINTS = 40  # of the band
+SIDES = ("training", "validation")
+
+Array = NDArray[np.float64]
+Cases = Mapping[str, tuple[Counted, int]]
+Summary = Callable[[Sequence[int]], float]
+
+
+@dataclass(frozen=True)
+class Level:
+    """Networks of one size, one a fold.
+
+    Attributes:
+        networks: of each fold `fold`, `images`, `minutes`, `steps`, and how objects are made.
+        cases: what they made of the images that they have not seen, and the fold of each.
+    """
+
+    networks: Sequence[Mapping[str, Any]]
+    cases: Cases
+
+    @property
+    def images(self) -> float:
+        """That each learned from, on average."""
+        return float(np.mean([network["images"] for network in self.networks]))
+
+
+def carry_on(
+    output: Path,
+    plan: Plan,
+    judge: Judge,
+    judged: Sequence[Judged],
+    smaller: Sequence[Sequence[Judged]],
+) -> None:
+    """Say, and write into a bundle, how its score goes on with more images.
+
+    Args:
+        output: the bundle.
+        plan: of it.
+        judge: of its images.
+        judged: by the folds' networks.
+        smaller: by each network of fewer images, as the plan lists them.
+    """
+    levels = levels_of(output, plan, judged, smaller)
+    name, unit = next(iter(judge.columns)), _unit(plan)
+    total = _count([entry for split in plan.folds for side in SIDES for entry in split[side]], unit)
+    curve = curve_of(levels, judge, name, total=total, unit=unit, seen=plan.source.get("seen", 0))
+    if curve is None:
+        warn(f"no learning curve: {name} is not defined for the images that judge it")
+        return
+    write_curve(curve, output)
+    score_by_images_figure(curve, output / PICTURE)
+    say(f"with fewer images\n{table(curve)}")
+    for sentence in (" ".join(verdict(curve)), *notes(curve)):
+        say(sentence)
+
+
+def levels_of(
+    output: Path, plan: Plan, judged: Sequence[Judged], smaller: Sequence[Sequence[Judged]]
+) -> list[Level]:
+    """Networks by size, growing. Images of the other folds choose how objects are made."""
+    folds = [{**split, "fold": k, "share": 1.0} for k, split in enumerate(plan.folds)]
+    places = [f"{SUBSETS}/{k}" for k in range(len(plan.subsets))]
+    places += [f"{FOLDS}/{k}" for k in range(len(folds))]
+    parts = list(zip([*plan.subsets, *folds], places, strict=True))
+    found = {1.0: list(judged)}
+    for split, each in zip(plan.subsets, smaller, strict=True):
+        found.setdefault(split["share"], []).extend(each)
+    levels = []
+    for share in sorted(found):
+        choices, chosen = choices_of(plan, found[share])
+        networks = [
+            {
+                "fold": split["fold"],
+                "images": _count(split["training"], _unit(plan)),
+                **training_of(output / place),
+                **(choices[chosen[split["fold"]]] if len(choices) > 1 else {}),
+            }
+            for split, place in parts
+            if split["share"] == share
+        ]
+        levels.append(Level(networks, cases_of(found[share], chosen)))
+    return levels
+
+
+def curve_of(
+    levels: Sequence[Level], judge: Judge, name: str, *, total: int, unit: str, seen: int | None
+) -> LearningCurve | None:
+    """The curve of a score; None where that is not defined.
+
+    Args:
+        levels: growing, judged by the same images.
+        judge: of the images.
+        name: of the score, a share from 0 to 1.
+        total: images at hand.
+        unit: `images`, or `planes`.
+        seen: see `LearningCurve`.
+    """
+    cases = list(levels[-1].cases)
+    folds = [levels[-1].cases[case][1] for case in cases]
+    summaries = [_summary(judge, name, [level.cases[c][0] for c in cases]) for level in levels]
+    scores = np.array([of(range(len(cases))) for of in summaries])
+    if np.isnan(scores).any():
+        return None
+    counts, apart = [level.images for level in levels], [_by_fold(of, folds) for of in summaries]
+    scatter = network_scatter(_turned([list(each.values()) for each in apart], name))
+    drawn = _turned(_drawn(summaries, len(cases), scatter), name)
+    errors = _turned(scores, name).tolist()
+    steps = [MORE, total] if total >= 2 * MORE else [MORE]
+    gains = [expected_gain(counts, errors, drawn, total, more) for more in steps]
+    at = np.linspace(counts[0], total + gains[-1].more, POINTS)
+    ends = _ends(_turned(drawn, name)), _ends(_turned(carried_on(counts, drawn, at), name))
+    found = zip(levels, scores.tolist(), ends[0], apart, strict=True)
+    return LearningCurve(
+        score=name,
+        unit=unit,
+        total=total,
+        judged=len(cases),
+        sizes=[Size(one.images, s, *e, _scored(one.networks, own)) for one, s, e, own in found],
+        law=PowerLaw.fit(counts, errors),
+        gains=gains,
+        band=[(n, *e) for n, e in zip(at.tolist(), ends[1], strict=True)],
+        seen=seen,
+    )
+
+
+def _turned(scores: Any, name: str) -> Array:
+    """Errors of scores, and scores of errors, as the name says."""
+    values = np.asarray(scores, np.float64)
+    return values if lower_is_better(name) else 1 - values
+
+
+def _summary(judge: Judge, name: str, cases: Sequence[Counted]) -> Summary:
+    """From positions of cases to their score, as the table of the folds sums it up."""
+    pool = judge.columns[name].pool
+    if judge.classes is None:  # counts of all cases are pooled
+        rows = [case[0][name] for case in cases]
+        return lambda drawn: pool(np.concatenate([rows[k] for k in drawn]))
+    values, absent = sorted(set().union(*cases)), judge.classes.absent or {}
+    means = [mean_of([pool(case.get(v, absent)[name]) for v in values]) for case in cases]
+    return lambda drawn: mean_of([means[k] for k in drawn])
+
+
+def _by_fold(summary: Summary, folds: Sequence[int]) -> dict[int, float]:
+    """The score of each fold's images."""
+    return {
+        fold: summary([k for k, own in enumerate(folds) if own == fold])
+        for fold in sorted(set(folds))
+    }
+
+
+def _drawn(summaries: Sequence[Summary], images: int, scatter: float) -> Array:
+    """Scores of other draws of images, and of networks, `(R, sizes)`."""
+    scores = resampled(summaries, images)
+    noise = np.random.default_rng(0).normal(0, scatter, scores.shape)
+    return np.clip(scores + noise, 0, 1)
+
+
+def _ends(drawn: Array) -> list[tuple[float, float]]:
+    """2.5 % and 97.5 % of each column."""
+    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0).tolist()
+    return list(zip(low, high, strict=True))
+
+
+def _scored(networks: Sequence[Mapping[str, Any]], scores: Mapping[int, float]) -> list[Any]:
+    return [{**each, "score": plain(scores.get(each["fold"], np.nan))} for each in networks]
+
+
+def _unit(plan: Plan) -> str:
+    """What is counted: files, or the planes of a single one."""
+    names = {str(e["image"]) for split in plan.folds for side in SIDES for e in split[side]}
+    return "planes" if len(names) == 1 else "images"
+
+
+def _count(entries: Sequence[Mapping[str, Any]], unit: str) -> int:
+    if unit == "images":
+        return len({str(entry["image"]) for entry in entries})
+    return len({plane for entry in entries for plane in range(*entry["slices"])})
