@@ -147,6 +147,29 @@ def test_planes_of_a_stack(tmp_path: Path) -> None:
     form.close()
 
 
+def test_a_correction_adds_the_planes_that_were_corrected(tmp_path: Path) -> None:
+    from docs.record_napari import annotate, click, new_form, open_session
+    from unet_med.napari_widget.form import PLANES
+
+    form = new_form()
+    models = tmp_path / "session/bundle/models"
+    models.mkdir(parents=True)
+    (models / "model.pt").touch()
+    open_session(form, tmp_path / "session")
+    image, found = np.random.default_rng(0).random((3, 9, 8)), np.ones((3, 9, 8), np.int32)
+    annotate(form, "s", (image, found), scale=(5, 1, 1))
+    assert "its scale 5 x 1 x 1 is in no unit of length and is not kept" in form.said.value
+    form.viewer.layers["s labels"].metadata["segmented"] = "s"  # as a prediction is
+    click(form.correct)
+    form.stack.value = PLANES
+    click(form.add)
+    assert form.said.value.startswith("no plane was corrected")
+    form.viewer.layers["s correction"].data[2] = 0
+    click(form.add)
+    assert form.said.value == "added s-z002; 2 annotated images"
+    form.close()
+
+
 @pytest.mark.long
 def test_a_session_gets_better(tmp_path: Path) -> None:
     from docs.record_napari import record

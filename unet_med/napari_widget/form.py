@@ -23,10 +23,12 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QPixmap
 
 from unet_med.errors import one_line, user_error
+from unet_med.napari_widget.planes import PREDICTED, labelled_planes, plane_digests
 from unet_med.napari_widget.segmenting import (
     PLACE,
     LayerData,
     from_layers,
+    lost_scale,
     segment_steps,
     spacing_of,
 )
@@ -161,15 +163,19 @@ class SessionForm(Container):
             raise ValueError("no labels are chosen: paint some in a Labels layer first")
         image, labels = from_layers(layers), np.asarray(painted.data).T  # (X, Y[, Z])
         name = layers[0].metadata.get(SAVED_AS, layers[0].name)
-        spacing, planes = spacing_of(layers[0], labels.ndim), self.stack.value == PLANES
+        spacing, planes = spacing_of(layers[0], labels.ndim), None
         if self.stack.value == PLANE and image.ndim == 4:
             z = self._plane(layers[0], image.shape[3])
             image, labels = image[..., z], labels[..., z] if labels.ndim == 3 else labels
             spacing = spacing and spacing[:2]
             name = f"{name}-z{z:03}"
+        elif self.stack.value == PLANES and image.ndim == labels.ndim + 1 == 4:
+            planes = labelled_planes(labels, painted.metadata.get(PREDICTED))
         written = session.add(name, image, labels, spacing=spacing, planes=planes)
         self._show_state()
-        self.said.value = f"added {', '.join(written)}; {len(self._names())} annotated images"
+        lost = lost_scale(layers[0], image.ndim - 1 if planes is None else 2)
+        count = f"{len(self._names())} annotated images"
+        self.said.value = f"added {', '.join(written)}; {count}{lost}"
 
     def _plane(self, layer: Any, planes: int) -> int:
         """Which plane of a layer the viewer shows."""
@@ -257,7 +263,9 @@ class SessionForm(Container):
             raise ValueError(f"{image.name} has no result to correct: predict it first")
         place = {key: getattr(image, key) for key in PLACE if hasattr(image, key)}
         name = f"{image.name} correction"
-        layer = self.viewer.add_labels(results[-1].data.copy(), name=name, **place)
+        data = results[-1].data.copy()  # ([Z,] Y, X)
+        began = {PREDICTED: plane_digests(data.T)} if data.ndim == 3 else {}
+        layer = self.viewer.add_labels(data, name=name, metadata=began, **place)
         results[-1].visible = False
         self.viewer.layers.selection.active = layer
         layer.mode = "paint"

@@ -10,9 +10,11 @@ SESSION/training.log      what it says
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -107,7 +109,7 @@ class Session:
         labels: Array,
         *,
         spacing: tuple[float, ...] | None = None,
-        planes: bool = False,
+        planes: Sequence[int] | None = None,
     ) -> list[str]:
         """Write an image and its labels; new labels of the same pixels replace the old ones.
 
@@ -116,14 +118,14 @@ class Session:
             image: `(C, X, Y[, Z])`.
             labels: `(X, Y[, Z])`, whole numbers.
             spacing: pixel size, um, `(X, Y[, Z])`; None: it is not known.
-            planes: write each plane of a stack that has labels as an image of its own; False:
-                a stack is a volume.
+            planes: of a stack, each of which is written as an image of its own; None: a stack
+                is a volume.
 
         Returns:
             Names that were written.
 
         Raises:
-            ValueError: the labels have another shape, or no plane has any.
+            ValueError: the labels have another shape.
         """
         if labels.shape != image.shape[1:]:
             raise ValueError(
@@ -132,14 +134,11 @@ class Session:
             )
         if image.shape[3:] == (1,):  # a stack of one plane
             image, labels, spacing = image[..., 0], labels[..., 0], spacing and spacing[:2]
-        if not (planes and image.ndim == 4):
+        if planes is None or image.ndim == 3:
             return [self._write(name, image, labels, spacing)]
-        painted = [z for z in range(labels.shape[2]) if labels[..., z].any()]
-        if not painted:
-            raise ValueError(f"no plane of {name} has labels: paint some first")
         return [
             self._write(f"{name}-z{z:03}", image[..., z], labels[..., z], spacing and spacing[:2])
-            for z in painted
+            for z in planes
         ]
 
     def _write(
@@ -234,7 +233,16 @@ class Session:
             shutil.rmtree(self.previous, ignore_errors=True)
             self.bundle.rename(self.previous)
         self.training.rename(self.bundle)
+        self._say_where()
         return True
+
+    def _say_where(self) -> None:
+        """Name in the log the bundle that there is, not the folder in which it grew."""
+        log = self.folder / "training.log"
+        if log.is_file():
+            grew, lies = (os.fsencode(path) for path in (self.training, self.bundle))
+            ends = rb"(?![\w.-])"  # `training.log` is another name
+            log.write_bytes(re.sub(re.escape(grew) + ends, lambda _: lies, log.read_bytes()))
 
 
 def file_name(layer: str) -> str:
