@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from unet_med import Segmenter
 from unet_med.bundle import copy_bundle
 from unet_med.cli import main
-from unet_med.cli.next import unknown
 from unet_med.data import SyntheticCells
 from unet_med.data.checksum import sha256
-from unet_med.segmentation.next_image import Candidate, choose_next, looks_like
+from unet_med.segmentation.next_image import Candidate, choose_next, looks_like, unknown
 
 
 def candidate(name: str, confidence: float | None, *looks: float) -> Candidate:

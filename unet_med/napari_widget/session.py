@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from unet_med.bundle.files import weights_file
 from unet_med.data import load_image, save_image, stem
 from unet_med.data.array_writer import smallest_label_dtype
 from unet_med.data.folder_files import image_files
+from unet_med.napari_widget.layers import image_layers, place_of
 from unet_med.napari_widget.segmenting import Array, LayerData, Output, in_words
 
 SAVED_AS = "unet_med_file"  # of a layer's metadata: the stem of the file that it was read from
@@ -161,19 +162,9 @@ class Session:
     def read(self, name: str) -> list[LayerData]:
         """Layers of an annotated image: its channels, or its colours, and its labels."""
         image, labels = map(load_image, self.pairs()[name])
-        meta = {"metadata": {SAVED_AS: name}, **_place(image)}
-        pixels = image.numpy().swapaxes(1, -1)  # (C, [Z,] Y, X)
         painted = labels.numpy()[0].T.astype(np.int32)  # ([Z,] Y, X)
-        if _is_colour(pixels):
-            colours = np.moveaxis(pixels, 0, -1).astype(np.uint8)
-            layers = [(colours, {"name": name, "rgb": True, **meta}, "image")]
-        else:
-            names = [name] if len(pixels) == 1 else [f"{name} {k}" for k in range(len(pixels))]
-            layers = [
-                (plane, {"name": each, **meta}, "image")
-                for each, plane in zip(names, pixels, strict=True)
-            ]
-        return [*layers, (painted, {"name": f"{name} labels", **_place(image)}, "labels")]
+        about = {"name": f"{name} labels", **place_of(image)}
+        return [*image_layers(image, name, **{SAVED_AS: name}), (painted, about, "labels")]
 
     def output(self) -> Output:
         """What the bundle predicts: of instances the instances, else mask or classes."""
@@ -259,22 +250,3 @@ def _is_free(file: Path, image: Array) -> bool:
         return True
     there = load_image(file).numpy()
     return np.array_equal(there, image.astype(there.dtype), equal_nan=there.dtype.kind == "f")
-
-
-def _place(image: Any) -> dict[str, Any]:
-    """Scale and units of a file for a layer; empty where the file does not say its pixel size."""
-    if image.meta["spacing_source"] == "assumed":
-        return {}
-    sizes = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)[
-        : image.ndim - 1
-    ]  # (X, Y[, Z])
-    return {
-        "scale": tuple(sizes[::-1].tolist()),
-        "units": (image.meta["spatial_unit"],) * len(sizes),
-    }
-
-
-def _is_colour(pixels: Array) -> bool:
-    """Whether channels `(C, Y, X)` are colours of 8 bits."""
-    whole = len(pixels) == 3 and (pixels == pixels.round()).all()
-    return bool(whole and pixels.min() >= 0 and 1 < pixels.max() <= 255)
