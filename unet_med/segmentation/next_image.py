@@ -18,6 +18,7 @@ from unet_med import bundle
 from unet_med.data import load_image
 from unet_med.data.cases import Files, files_of
 from unet_med.data.checksum import sha256
+from unet_med.planning.source import known_images
 from unet_med.segmentation.segmenter import Segmenter
 
 __all__ = ["Candidate", "Choice", "choose_next", "look", "looks_like", "unknown"]
@@ -54,10 +55,8 @@ class Choice:
 
 
 def unknown(folder: Path, images: Sequence[Files]) -> list[Files]:
-    """Images that a bundle's plan does not have, nor replays, by their content."""
-    plan = bundle.read_plan(folder)
-    known = {case["image"]["sha256"] for case in plan.get("data", {}).get("cases", [])}
-    known |= {entry["sha256"]["image"] for entry in plan.get("replay", [])}
+    """Images that neither a bundle nor those before it have learned from, by their content."""
+    known = set(known_images(bundle.read_plan(folder)))
     return [image for image in images if sha256(files_of(image)) not in known]
 
 
