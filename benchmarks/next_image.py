@@ -26,9 +26,8 @@ from benchmarks.quality_methods import UnetMed
 from benchmarks.quality_sets import SETS, Pair, arrays, named
 from benchmarks.regrets import score
 from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, words, write_section
-from unet_med.cli.next import looked_at
 from unet_med.segmentation import Segmenter
-from unet_med.segmentation.next_image import choose_next
+from unet_med.segmentation.next_image import choose_next, look
 
 ROWS = Path(__file__).with_suffix(".jsonl")
 PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
@@ -67,7 +66,8 @@ def by_rule(bundle: Path, pairs: Sequence[Pair], known: Sequence[int], count: in
     """Positions of the images that `unet-med next` adds to those that are known."""
     files = {str(k): pair["image"] for k, pair in enumerate(pairs) if k not in known}
     segmenter = Segmenter(bundle, device="cpu", trust=True)
-    choices = choose_next(list(looked_at(segmenter, dict(files))), count)
+    candidates = [look(segmenter, name, file) for name, file in files.items()]
+    choices = choose_next(candidates, count)
     return [int(choice.candidate.name) for choice in choices]
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from unet_med import bundle
 from unet_med.cli import main
 from unet_med.data import SyntheticCells
-from unet_med.fitting import FitObjects, around, choose, count, planned_objects
+from unet_med.fitting import FitObjects, NearBorders, around, choose, count, planned_objects
 from unet_med.handlers import TrainingBudget
 from unet_med.handlers.training_state import random_state
 from unet_med.metrics import average_precision
@@ -239,7 +239,24 @@ def test_a_fit_that_fails_leaves_the_training(
     engine = Engine(lambda engine, batch: None)
     handler_of(tmp_path / "no-bundle").attach(engine)
     engine.run([0], 1)
-    assert "objects are not fitted, the planned values stay: 'ids'" in caplog.text
+    what = "neither objects nor probabilities, the planned values stay: 'ids'"
+    assert what in caplog.text
+
+
+def test_a_calibration_that_fails_leaves_the_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("flat")
+
+    near = NearBorders(torch.full((2, 4), 0.5), np.zeros(4, np.int64))
+    handler = handler_of(tmp_path)
+    for name, found in {"_choices": [], "_segmenter": None, "_look": (None, near)}.items():
+        monkeypatch.setattr(handler, name, lambda *_, found=found: found)
+    monkeypatch.setattr("unet_med.fitting.handler.calibrate", fail)
+    handler._fit(Engine(lambda engine, batch: None))
+    assert "probabilities are not calibrated: flat" in caplog.text
+    assert "nothing is fitted" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -253,7 +270,7 @@ def test_a_fit_that_fails_leaves_the_training(
 )
 def test_time_is_reserved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    minutes: float, seconds: float, images: int, reserved: float,
+    minutes: float, seconds: float, images: int, reserved: float, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     budget = TrainingBudget(torch.optim.SGD([nn.Parameter(torch.ones(1))], 1.0), minutes)
     handler = handler_of(tmp_path, images=6, budget=budget)
@@ -261,6 +278,8 @@ def test_time_is_reserved(
     handler._reserve(Engine(lambda engine, batch: None))
     assert len(handler.items) == images
     assert budget.reserved_minutes == pytest.approx(reserved)
+    said = "neither objects nor probabilities: to load the network and predict 3 of them takes more"
+    assert (said in caplog.text) == (images == 0)
 
 
 def test_the_reserve_ends_a_training_early() -> None:

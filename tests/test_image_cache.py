@@ -243,6 +243,21 @@ def test_memory_decides(
     same(tiles(dataset), tiles(SeededDataset(images, chain(12))))
 
 
+def test_what_another_process_began_is_said_once(
+    images: list[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first process says it, also where the second was faster and has written a file."""
+    second, first = (
+        ImageCache(spill=tmp_path / "spill", rank=rank, ranks=2, max_bytes=1) for rank in (1, 0)
+    )
+    SeededDataset(images, chain(12), cache=second)
+    assert "kept in" not in caplog.text
+    for _ in ("training", "validation"):
+        SeededDataset(images, chain(12), cache=first, progress=True)
+    said = "another process or an earlier run: they are kept in " + str(tmp_path / "spill")
+    assert caplog.text.count(said) == caplog.text.count("kept in") == 1
+
+
 @pytest.mark.parametrize(("ranks", "spills"), [(1, False), (2, True)])
 def test_half_of_what_is_free_is_for_images_of_all_processes(
     ranks: int, spills: bool, images: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,63 @@ def test_planes_of_a_stack(tmp_path: Path) -> None:
     assert sorted(form.session.pairs()) == ["s-z000", "s-z001", "s-z002"]
     file = form.session.pairs()["s-z000"][0]
     np.testing.assert_allclose(load_image(file).numpy()[0].T, image[0], rtol=1e-6)
+    form.close()
+
+
+def test_a_correction_adds_the_planes_that_were_corrected(tmp_path: Path) -> None:
+    from docs.record_napari import annotate, click, new_form, open_session
+    from unet_med.napari_widget.form import PLANES
+
+    form = new_form()
+    models = tmp_path / "session/bundle/models"
+    models.mkdir(parents=True)
+    (models / "model.pt").touch()
+    open_session(form, tmp_path / "session")
+    image, found = np.random.default_rng(0).random((3, 9, 8)), np.ones((3, 9, 8), np.int32)
+    annotate(form, "s", (image, found), scale=(5, 1, 1))
+    assert "its scale 5 x 1 x 1 is in no unit of length and is not kept" in form.said.value
+    form.viewer.layers["s labels"].metadata["segmented"] = "s"  # as a prediction is
+    click(form.correct)
+    form.stack.value = PLANES
+    click(form.add)
+    assert form.said.value.startswith("no plane was corrected")
+    form.viewer.layers["s correction"].data[2] = 0
+    click(form.add)
+    assert form.said.value == "added s-z002; 2 annotated images"
+    form.close()
+
+
+def test_the_next_image_is_the_command_lines(
+    trained: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from docs.record_napari import annotate, click, new_form, open_session, wait_until
+
+    SyntheticCells(4, (48, 40), num_cells=4, seed=3).write(tmp_path / "new")
+    folder = tmp_path / "new/images"
+    assert main(["next", str(folder), "--bundle", str(trained), "--device", "cpu"]) == 0
+    file, reason = capsys.readouterr().out.splitlines()[0].split(": ")
+    shutil.copytree(trained, tmp_path / "session/bundle")
+    form = new_form()
+    open_session(form, tmp_path / "session")
+    annotated, labels = (
+        load_image(cells / f"{part}/cells_000.tif").numpy()[0].T for part in ("images", "labels")
+    )
+    annotate(form, "known", (annotated, labels.astype(np.int32)))
+    form.more.value = folder
+    click(form.next)
+    assert not form.next.enabled  # it is busy, and the window is not
+    wait_until(lambda: form.next.enabled)
+    assert form.said.value.startswith(f"annotate {Path(file).stem} next: {reason[:16]}")
+    assert form.image.value.name == Path(file).stem
+    np.testing.assert_allclose(form.image.value.data, load_image(file).numpy()[0].T)
+    shown = [layer.name for layer in form.viewer.layers if layer.visible]
+    assert shown == [Path(file).stem]
+    annotate(form, "blank", (np.zeros((40, 48)), np.zeros((40, 48), np.int32)))
+    form.more.value = None
+    form.viewer.layers.remove(form.viewer.layers[Path(file).stem])
+    click(form.next)
+    wait_until(lambda: form.next.enabled)
+    assert form.said.value.startswith("no image is left to suggest (2 annotated or learned from")
     form.close()
 
 

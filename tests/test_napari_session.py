@@ -12,6 +12,7 @@ import tifffile
 
 from unet_med.data import load_image
 from unet_med.data.array_writer import smallest_label_dtype
+from unet_med.napari_widget.planes import labelled_planes, plane_digests
 from unet_med.napari_widget.session import SAVED_AS, Session, file_name
 
 
@@ -57,16 +58,28 @@ def test_planes_with_labels_are_images_of_their_own(
 ) -> None:
     image, labels = random_pair(rng, 7, 5, 4)
     labels[..., [0, 2]] = 0
-    names = session.add("stack", image, labels, spacing=(0.5, 0.5, 3), planes=True)
+    planes = labelled_planes(labels)
+    names = session.add("stack", image, labels, spacing=(0.5, 0.5, 3), planes=planes)
     assert names == ["stack-z001", "stack-z003"] == list(session.pairs())
     for z, name in zip((1, 3), names, strict=True):
         found = [load_image(file).numpy() for file in session.pairs()[name]]
         np.testing.assert_array_equal(found[0], image[..., z])
         np.testing.assert_array_equal(found[1][0], labels[..., z])
-    with pytest.raises(ValueError, match="no plane of stack has labels"):
-        session.add("stack", image, np.zeros_like(labels), planes=True)
-    assert session.add("one", image[..., :1], labels[..., :1], planes=True) == ["one"]
+    with pytest.raises(ValueError, match="no plane has labels"):
+        labelled_planes(np.zeros_like(labels))
+    assert session.add("one", image[..., :1], labels[..., :1], planes=[0]) == ["one"]
     assert load_image(session.pairs()["one"][0]).shape == (1, 7, 5)
+
+
+def test_planes_of_a_correction_are_those_that_changed(rng: np.random.Generator) -> None:
+    _, labels = random_pair(rng, 7, 5, 4)
+    labels[..., 3] = 0
+    predicted = plane_digests(labels)
+    with pytest.raises(ValueError, match="no plane was corrected"):
+        labelled_planes(labels.astype(np.uint16), predicted)
+    labels[..., 0] = 0  # all that was found there was wrong
+    labels[2, 3, 3] = 7
+    assert labelled_planes(labels, predicted) == [0, 3]
 
 
 def test_new_labels_of_the_same_pixels_replace_the_old_ones(
@@ -121,8 +134,12 @@ def test_colours_come_back_as_colours(session: Session, rng: np.random.Generator
 
 def test_what_a_training_left_becomes_the_bundle(session: Session) -> None:
     weights(session.training)
+    log = session.folder / "training.log"
+    log.write_text(f"use it with --bundle {session.training} --log-file {session.training}.log")
     assert session.settle()
     assert session.is_trained
+    now = f"use it with --bundle {session.bundle} --log-file {session.training}.log"
+    assert log.read_text() == now
     weights(session.training, b"2")
     assert Session.open(session.folder).is_trained
     assert (session.bundle / "models/model.pt").read_bytes() == b"2"

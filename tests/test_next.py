@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from unet_med import Segmenter
 from unet_med.bundle import copy_bundle
 from unet_med.cli import main
-from unet_med.cli.next import unknown
 from unet_med.data import SyntheticCells
 from unet_med.data.checksum import sha256
-from unet_med.segmentation.next_image import Candidate, choose_next, looks_like
+from unet_med.segmentation.next_image import Candidate, choose_next, looks_like, unknown
 
 
 def candidate(name: str, confidence: float | None, *looks: float) -> Candidate:
@@ -82,16 +81,17 @@ def test_looks_are_five_numbers_by_hand() -> None:
 
 def test_what_is_replayed_is_known(tmp_path: Path) -> None:
     """The images of the bundle that a training started from, as `read_plan` has them."""
-    for name in ("own", "old", "new"):
+    for name in ("own", "old", "older", "new"):
         (tmp_path / name).write_text(name)
-    hashes = {name: sha256([str(tmp_path / name)]) for name in ("own", "old")}
+    hashes = {name: sha256([str(tmp_path / name)]) for name in ("own", "old", "older")}
     plan = {
         "data": {"cases": [{"image": {"sha256": hashes["own"]}}]},
         "replay": [{"sha256": {"image": hashes["old"]}}],
+        "source": {"images": [hashes["older"]]},
     }
     folder = copy_bundle(tmp_path / "bundle")
     (folder / "configs/plan.json").write_text(json.dumps(plan))
-    images = [str(tmp_path / name) for name in ("own", "old", "new")]
+    images = [str(tmp_path / name) for name in ("own", "old", "older", "new")]
     assert unknown(folder, images) == [str(tmp_path / "new")]
 
 

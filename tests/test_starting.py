@@ -52,6 +52,11 @@ def test_network_and_pixels_are_those_of_the_bundle(trained: Path, more: Path) -
     for id in ("min_size", "tiles_per_epoch", "minutes", "label_kind", "reach"):
         assert plan.ids[id] == fresh.ids[id], id  # planned anew
     assert len(plan.source["weights"]) == 64
+    assert source.plan is not None
+    old, new = ([case.image.sha256 for case in each.data.cases] for each in (source.plan, plan))
+    assert plan.source["images"] == sorted(old)
+    chained = replace(source, plan=plan)  # what the bundle before learned is not lost
+    assert plan_of(more, chained).source["images"] == sorted([*old, *new])
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from unet_med import bundle
 from unet_med.cli.saying import result, say
-from unet_med.data import load_image
 from unet_med.data.cases import Files, files_of, result_name
-from unet_med.data.checksum import sha256
 from unet_med.data.datalist import look_for_images
 from unet_med.segmentation import Segmenter
-from unet_med.segmentation.next_image import Candidate, Choice, choose_next, looks_like
+from unet_med.segmentation.next_image import Candidate, Choice, choose_next, look, unknown
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     files = {result_name(image): image for image in images}
     if len(files) < len(images):
         raise ValueError("two images have one name, by which they are listed: rename one")
-    candidates = list(looked_at(segmenter, files))
+    candidates = [_look(segmenter, name, image) for name, image in files.items()]
     empty = sum(each.confidence is None for each in candidates)
     if empty:
         say(f"{empty} of {len(candidates)} images are passed over: nothing is found in them")
@@ -41,26 +38,9 @@ def run(args: argparse.Namespace) -> None:
         result(f"pictures of them: {_report(segmenter, files, choices, args.report)}")
 
 
-def unknown(folder: Path, images: Sequence[Files]) -> list[Files]:
-    """Images that a bundle's plan does not have, nor replays, by their content."""
-    plan = bundle.read_plan(folder)
-    known = {case["image"]["sha256"] for case in plan.get("data", {}).get("cases", [])}
-    known |= {entry["sha256"]["image"] for entry in plan.get("replay", [])}
-    return [image for image in images if sha256(files_of(image)) not in known]
-
-
-def looked_at(segmenter: Segmenter, files: dict[str, Files]) -> Iterator[Candidate]:
-    """How sure the network is of each image, and what it looks like.
-
-    Raises:
-        ValueError: the bundle was made by an earlier version, which does not say how sure it is.
-    """
-    segmenter.require_confidence()
-    for name, image in files.items():
-        say(f"looking at {name}")
-        found = segmenter(files_of(image))
-        grey: Any = load_image(files_of(image), **segmenter.choice).numpy()
-        yield Candidate(name, found.confidence, looks_like(grey, found.mask))
+def _look(segmenter: Segmenter, name: str, image: Files) -> Candidate:
+    say(f"looking at {name}")
+    return look(segmenter, name, image)
 
 
 def _report(

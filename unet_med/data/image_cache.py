@@ -113,6 +113,7 @@ class ImageCache:
         self.rank = rank
         self.ranks = ranks
         self.max_bytes = max_bytes
+        self._is_said = False  # that images are in files: once, whichever data list came first
 
     def keep(
         self, items: Sequence[Item], chain: Sequence[Any], load: Load, *, progress: bool = False
@@ -132,6 +133,8 @@ class ImageCache:
         loaded, folder = InMemory(), self._files_at()
         if folder is None:
             loaded, folder = self._in_memory(items, chain, load, progress)
+        elif progress and folder == self.spill:
+            self._say("images did not fit into memory of another process or an earlier run")
         if folder is None:
             return loaded
         writer = _Writer(folder, items, chain, progress)
@@ -176,12 +179,17 @@ class ImageCache:
             else:
                 return loaded, None
         if progress:
-            logging.getLogger(__name__).warning(
-                "%d images take about %.3g GB, and %.3g GB of memory are free for them: they are "
-                "kept in %s until the training has finished",
-                *(len(items), forecast.total / 1e9, limit / 1e9, self.spill),
-            )
+            take, free = (f"{size / 1e9:.3g} GB" for size in (forecast.total, limit))
+            about = f"{len(items)} images take about {take}"
+            self._say(f"{about}, and {free} of memory are free for them")
         return loaded, self.spill
+
+    def _say(self, why: str) -> None:
+        """Tell where images are that do not stay in memory, which grows on the disk."""
+        if not self._is_said:
+            self._is_said = True
+            text = "%s: they are kept in %s until the training has finished"
+            logging.getLogger(__name__).warning(text, why, self.spill)
 
 
 class _Writer:

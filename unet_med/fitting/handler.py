@@ -36,6 +36,7 @@ __all__ = ["FitObjects"]
 IDS = ("threshold", "mask_threshold", "min_size")
 SHARE = 0.1  # of the minutes that the fit may take
 SLACK = 1.25  # what it is given, times what was measured
+UNFITTED = "nothing is fitted to held-out images, neither objects nor probabilities"
 AT_ONCE = 3.0  # s; loading the weights, writing the configs
 
 Item = Mapping[str, Any]
@@ -101,7 +102,8 @@ class FitObjects:
             return
         seconds = 0.0
         if rank() == 0:
-            with _said_if_it_fails(), _without_a_trace(), tempfile.TemporaryDirectory() as scratch:
+            said = _said_if_it_fails("how long a held-out image takes is not known")
+            with said, _without_a_trace(), tempfile.TemporaryDirectory() as scratch:
                 seconds = self._seconds_an_image(Path(scratch) / "model.pt", engine)
         seconds = cast(float, idist.broadcast(seconds))
         affordable = int(SHARE * 60 * self.budget.minutes / (SLACK * max(seconds, 1e-9)))
@@ -110,10 +112,9 @@ class FitObjects:
         if affordable < LEAST:
             self.items = []
             _log().warning(
-                "objects are not fitted: to predict %d held-out images takes more than a tenth of "
+                "%s: to load the network and predict %d of them takes more than a tenth of "
                 "%g minutes",
-                LEAST,
-                self.budget.minutes,
+                *(UNFITTED, LEAST, self.budget.minutes),
             )
             return
         self.items = spread_evenly(self.items, affordable)
@@ -131,7 +132,7 @@ class FitObjects:
 
     def _fit(self, engine: Engine) -> None:
         if rank() == 0 and self.items:
-            with _said_if_it_fails(), _without_a_trace():
+            with _said_if_it_fails(f"{UNFITTED}, the planned values stay"), _without_a_trace():
                 self._search(engine)
 
     def _search(self, engine: Engine) -> None:
@@ -143,7 +144,9 @@ class FitObjects:
             verdict = choose(choices, np.stack([counts for counts, _ in seen]))
             write_verdict(self.folder, verdict, *planned_objects(self._plan()), words)
         pixels = [near for _, near in seen if len(near.classes)]
-        if len(pixels) >= LEAST:
+        if len(pixels) < LEAST:
+            return
+        with _said_if_it_fails("probabilities are not calibrated"):  # objects may be fitted
             found = calibrate(pixels, in_groups(len(pixels)))
             write_calibration(self.folder, found, words)
 
@@ -242,13 +245,13 @@ def _without_a_trace() -> Iterator[None]:
 
 
 @contextmanager
-def _said_if_it_fails() -> Iterator[None]:
+def _said_if_it_fails(what: str) -> Iterator[None]:
     """A training that has ended is not lost by what follows it."""
     try:
         yield
     except Exception as error:
         reason = " ".join(str(error).split())
-        _log().warning("objects are not fitted, the planned values stay: %s", reason)
+        _log().warning("%s: %s", what, reason)
 
 
 def _log() -> logging.Logger:

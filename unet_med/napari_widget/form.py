@@ -23,10 +23,13 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QPixmap
 
 from unet_med.errors import one_line, user_error
+from unet_med.napari_widget.next_image import NextImage, Suggestion
+from unet_med.napari_widget.planes import PREDICTED, labelled_planes, plane_digests
 from unet_med.napari_widget.segmenting import (
     PLACE,
     LayerData,
     from_layers,
+    lost_scale,
     segment_steps,
     spacing_of,
 )
@@ -49,6 +52,8 @@ class SessionForm(Container):
         self.viewer = napari_viewer
         self.session: Session | None = None
         self.training: Training | None = None
+        self.suggesting: NextImage | None = None
+        self.is_looking = False
         self._make_data_fields()
         self._make_training_fields()
         super().__init__(
@@ -57,6 +62,7 @@ class SessionForm(Container):
                 *(self.stack, self.add, _row(self.annotated, self.read), self.minutes),
                 _row(self.train, self.go_on, self.stop),
                 _row(self.predict, self.correct),
+                *(self.more, self.next),
                 *(self.bar, self.said, self.numbers, *self.pictures),
             ]
         )
@@ -84,6 +90,8 @@ class SessionForm(Container):
         self.stop = self._button("Stop", self._stop)
         self.predict = self._button("Predict", self._predict)
         self.correct = self._button("Correct", self._correct)
+        self.more = FileEdit(mode="d", label="more images", nullable=True)
+        self.next = self._button("Next image", self._next)
         self.bar = ProgressBar(min=0, max=100, value=0, label="done")
         self.said = Label(value="choose a folder, new or old", label="says")
         self.said.native.setWordWrap(True)
@@ -146,11 +154,13 @@ class SessionForm(Container):
         self.go_on.enabled = bool(pairs) and trained and not running
         self.stop.enabled = running
         self.predict.enabled = self.correct.enabled = trained
+        self.next.enabled = trained and not self.is_looking
 
     # Annotating
 
     def _open(self, folder: Any) -> None:
         self.session = Session.open(folder)
+        self.suggesting = NextImage(self.session)
         self._show_state()
         has = "a trained bundle" if self.session.is_trained else "no bundle yet"
         self.said.value = f"{folder}: {len(self._names())} annotated images, {has}"
@@ -161,15 +171,19 @@ class SessionForm(Container):
             raise ValueError("no labels are chosen: paint some in a Labels layer first")
         image, labels = from_layers(layers), np.asarray(painted.data).T  # (X, Y[, Z])
         name = layers[0].metadata.get(SAVED_AS, layers[0].name)
-        spacing, planes = spacing_of(layers[0], labels.ndim), self.stack.value == PLANES
+        spacing, planes = spacing_of(layers[0], labels.ndim), None
         if self.stack.value == PLANE and image.ndim == 4:
             z = self._plane(layers[0], image.shape[3])
             image, labels = image[..., z], labels[..., z] if labels.ndim == 3 else labels
             spacing = spacing and spacing[:2]
             name = f"{name}-z{z:03}"
+        elif self.stack.value == PLANES and image.ndim == labels.ndim + 1 == 4:
+            planes = labelled_planes(labels, painted.metadata.get(PREDICTED))
         written = session.add(name, image, labels, spacing=spacing, planes=planes)
         self._show_state()
-        self.said.value = f"added {', '.join(written)}; {len(self._names())} annotated images"
+        lost = lost_scale(layers[0], image.ndim - 1 if planes is None else 2)
+        count = f"{len(self._names())} annotated images"
+        self.said.value = f"added {', '.join(written)}; {count}{lost}"
 
     def _plane(self, layer: Any, planes: int) -> int:
         """Which plane of a layer the viewer shows."""
@@ -228,14 +242,22 @@ class SessionForm(Container):
     def _predict(self) -> None:
         session, (layer, *more) = self._opened(), self._chosen()
         self.said.value = f"segmenting {layer.name}"
-        progress = {"total": 0, "desc": f"segmenting {layer.name}"}
         steps = partial(segment_steps, channels=more)
+        show = partial(self._show_result, layer)
+        self._worker(show, self.said.value, steps, layer, session.bundle, session.output()).start()
+
+    def _worker(self, show: Callable[[Any], None], title: str, steps: Any, *of: Any) -> Any:
+        """A thread of its own for steps; what they return is shown, and their error said."""
         worker = create_worker(
-            steps, layer, session.bundle, session.output(), _progress=progress, _start_thread=False
+            steps,
+            *of,
+            _progress={"total": 0, "desc": title},
+            _start_thread=False,
+            _ignore_errors=True,  # else napari shows those as well that are said here
         )
-        worker.returned.connect(partial(self._show_result, layer))
-        worker.errored.connect(lambda error: setattr(self.said, "value", one_line(error)))
-        worker.start()
+        worker.returned.connect(self._guarded(show))
+        worker.errored.connect(self._guarded(_raise))
+        return worker
 
     def _show_result(self, image: Any, data: LayerData) -> None:
         name = data[1]["name"]
@@ -257,7 +279,9 @@ class SessionForm(Container):
             raise ValueError(f"{image.name} has no result to correct: predict it first")
         place = {key: getattr(image, key) for key in PLACE if hasattr(image, key)}
         name = f"{image.name} correction"
-        layer = self.viewer.add_labels(results[-1].data.copy(), name=name, **place)
+        data = results[-1].data.copy()  # ([Z,] Y, X)
+        began = {PREDICTED: plane_digests(data.T)} if data.ndim == 3 else {}
+        layer = self.viewer.add_labels(data, name=name, metadata=began, **place)
         results[-1].visible = False
         self.viewer.layers.selection.active = layer
         layer.mode = "paint"
@@ -265,9 +289,48 @@ class SessionForm(Container):
         self.painted.value = layer
         self.said.value = f"paint on {layer.name}, then add it to the session"
 
+    # The next image
+
+    def _next(self) -> None:
+        """Suggest an image to annotate, of the layers and of a folder."""
+        if self.suggesting is None:
+            raise ValueError("choose a folder for the session first")
+        chosen = [] if self.image.value is None else self._chosen()
+        others = [layer for layer in self._layers(Image) if layer not in chosen]
+        opened = [*([chosen] if chosen else []), *([layer] for layer in others)]
+        self.said.value = "looking for the next image"
+        steps = partial(self.suggesting.steps, planes=self.stack.value != VOLUME)
+        what = opened, self.more.value
+        worker = self._worker(self._show_suggestion, self.said.value, steps, *what)
+        worker.yielded.connect(partial(setattr, self.said, "value"))
+        worker.finished.connect(partial(self._look, False))
+        self._look(True)
+        worker.start()
+
+    def _look(self, begins: bool) -> None:
+        self.is_looking = begins
+        self._show_state()
+
+    def _show_suggestion(self, suggestion: Suggestion) -> None:
+        """Show the suggested image alone, and choose it."""
+        place = suggestion.place
+        layers = [*place.layers, *map(self._add_layer, suggestion.new)]
+        for layer in self.viewer.layers:
+            layer.visible = layer in layers
+        self.image.value, self.channels.value = layers[0], layers[1:]
+        self.viewer.layers.selection.active = layers[0]
+        if place.plane is not None:
+            world = layers[0].data_to_world((place.plane, 0, 0))
+            self.viewer.dims.set_point(self.viewer.dims.ndim - 3, world[-3])
+        self.said.value = suggestion.said
+
 
 def _row(*widgets: Any) -> Container:
     return Container(widgets=widgets, layout="horizontal", labels=len(widgets) == 1)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _is_score(name: str) -> bool:

@@ -117,6 +117,21 @@ def spacing_of(layer: Any, dims: int) -> tuple[float, ...] | None:
     return tuple(abs(float(size)) * (unit or 1.0) for size, unit in pairs)[::-1]
 
 
+def lost_scale(layer: Any, dims: int) -> str:
+    """What a file cannot keep of a layer whose axes are scaled differently in no unit of length.
+
+    Returns:
+        The end of a sentence; empty where nothing is lost.
+    """
+    scale = [abs(float(size)) for size in list(layer.scale)[-dims:]]
+    if spacing_of(layer, dims) is not None or max(scale) <= 1.001 * min(scale):
+        return ""
+    return (
+        f"; its scale {' x '.join(f'{size:g}' for size in scale)} is in no unit of length and is "
+        'not kept: set one, such as layer.units = "um", and add it again'
+    )
+
+
 def to_layer(labels: Array, layer: Any, output: Output) -> LayerData:
     """Labels `(X, Y[, Z])` as the data of a Labels layer that lies where the image lies."""
     place = {key: getattr(layer, key) for key in PLACE if hasattr(layer, key)}

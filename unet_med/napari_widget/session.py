@@ -10,13 +10,15 @@ SESSION/training.log      what it says
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from unet_med.bundle.files import weights_file
 from unet_med.data import load_image, save_image, stem
 from unet_med.data.array_writer import smallest_label_dtype
 from unet_med.data.folder_files import image_files
+from unet_med.napari_widget.layers import image_layers, place_of
 from unet_med.napari_widget.segmenting import Array, LayerData, Output, in_words
 
 SAVED_AS = "unet_med_file"  # of a layer's metadata: the stem of the file that it was read from
@@ -107,7 +110,7 @@ class Session:
         labels: Array,
         *,
         spacing: tuple[float, ...] | None = None,
-        planes: bool = False,
+        planes: Sequence[int] | None = None,
     ) -> list[str]:
         """Write an image and its labels; new labels of the same pixels replace the old ones.
 
@@ -116,14 +119,14 @@ class Session:
             image: `(C, X, Y[, Z])`.
             labels: `(X, Y[, Z])`, whole numbers.
             spacing: pixel size, um, `(X, Y[, Z])`; None: it is not known.
-            planes: write each plane of a stack that has labels as an image of its own; False:
-                a stack is a volume.
+            planes: of a stack, each of which is written as an image of its own; None: a stack
+                is a volume.
 
         Returns:
             Names that were written.
 
         Raises:
-            ValueError: the labels have another shape, or no plane has any.
+            ValueError: the labels have another shape.
         """
         if labels.shape != image.shape[1:]:
             raise ValueError(
@@ -132,14 +135,11 @@ class Session:
             )
         if image.shape[3:] == (1,):  # a stack of one plane
             image, labels, spacing = image[..., 0], labels[..., 0], spacing and spacing[:2]
-        if not (planes and image.ndim == 4):
+        if planes is None or image.ndim == 3:
             return [self._write(name, image, labels, spacing)]
-        painted = [z for z in range(labels.shape[2]) if labels[..., z].any()]
-        if not painted:
-            raise ValueError(f"no plane of {name} has labels: paint some first")
         return [
             self._write(f"{name}-z{z:03}", image[..., z], labels[..., z], spacing and spacing[:2])
-            for z in painted
+            for z in planes
         ]
 
     def _write(
@@ -162,19 +162,9 @@ class Session:
     def read(self, name: str) -> list[LayerData]:
         """Layers of an annotated image: its channels, or its colours, and its labels."""
         image, labels = map(load_image, self.pairs()[name])
-        meta = {"metadata": {SAVED_AS: name}, **_place(image)}
-        pixels = image.numpy().swapaxes(1, -1)  # (C, [Z,] Y, X)
         painted = labels.numpy()[0].T.astype(np.int32)  # ([Z,] Y, X)
-        if _is_colour(pixels):
-            colours = np.moveaxis(pixels, 0, -1).astype(np.uint8)
-            layers = [(colours, {"name": name, "rgb": True, **meta}, "image")]
-        else:
-            names = [name] if len(pixels) == 1 else [f"{name} {k}" for k in range(len(pixels))]
-            layers = [
-                (plane, {"name": each, **meta}, "image")
-                for each, plane in zip(names, pixels, strict=True)
-            ]
-        return [*layers, (painted, {"name": f"{name} labels", **_place(image)}, "labels")]
+        about = {"name": f"{name} labels", **place_of(image)}
+        return [*image_layers(image, name, **{SAVED_AS: name}), (painted, about, "labels")]
 
     def output(self) -> Output:
         """What the bundle predicts: of instances the instances, else mask or classes."""
@@ -234,7 +224,16 @@ class Session:
             shutil.rmtree(self.previous, ignore_errors=True)
             self.bundle.rename(self.previous)
         self.training.rename(self.bundle)
+        self._say_where()
         return True
+
+    def _say_where(self) -> None:
+        """Name in the log the bundle that there is, not the folder in which it grew."""
+        log = self.folder / "training.log"
+        if log.is_file():
+            grew, lies = (os.fsencode(path) for path in (self.training, self.bundle))
+            ends = rb"(?![\w.-])"  # `training.log` is another name
+            log.write_bytes(re.sub(re.escape(grew) + ends, lambda _: lies, log.read_bytes()))
 
 
 def file_name(layer: str) -> str:
@@ -251,22 +250,3 @@ def _is_free(file: Path, image: Array) -> bool:
         return True
     there = load_image(file).numpy()
     return np.array_equal(there, image.astype(there.dtype), equal_nan=there.dtype.kind == "f")
-
-
-def _place(image: Any) -> dict[str, Any]:
-    """Scale and units of a file for a layer; empty where the file does not say its pixel size."""
-    if image.meta["spacing_source"] == "assumed":
-        return {}
-    sizes = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)[
-        : image.ndim - 1
-    ]  # (X, Y[, Z])
-    return {
-        "scale": tuple(sizes[::-1].tolist()),
-        "units": (image.meta["spatial_unit"],) * len(sizes),
-    }
-
-
-def _is_colour(pixels: Array) -> bool:
-    """Whether channels `(C, Y, X)` are colours of 8 bits."""
-    whole = len(pixels) == 3 and (pixels == pixels.round()).all()
-    return bool(whole and pixels.min() >= 0 and 1 < pixels.max() <= 255)

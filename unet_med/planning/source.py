@@ -75,11 +75,15 @@ class Source:
     def described(self, found: Fingerprint) -> dict[str, Any]:
         """What a plan keeps of it: no path, and what tells whether a bundle is the same.
 
-        `seen` is how many of the new images it has seen; None: it does not say.
+        `seen` is how many of the new images it has seen; None: it does not say. `images` are the
+        SHA-256 of those that it has learned from.
         """
         begins = {id: self.ids.get(id) for id in ("threshold", "mask_threshold")}
         known = self.ids.get("label_kind") == "instances" and None not in begins.values()
-        described = {"name": self.name, "weights": self.digest, "seen": self._seen(found)}
+        described = {
+            **{"name": self.name, "weights": self.digest},
+            **{"seen": self._seen(found), "images": self.images},
+        }
         return {**described, "objects": begins} if known else described
 
     @cached_property
@@ -87,10 +91,18 @@ class Source:
         """SHA-256 of the weights."""
         return sha256(self.weights)
 
+    @property
+    def images(self) -> list[str]:
+        """SHA-256 of the images that it has learned from, as have the bundles before it.
+
+        Bundles of earlier versions do not say what those before them have.
+        """
+        return [] if self.plan is None else known_images(self.plan.to_json())
+
     def _seen(self, found: Fingerprint) -> int | None:
         if self.plan is None:
             return None
-        known = {case.image.sha256 for case in self.plan.data.cases}
+        known = set(self.images)
         return sum(case.image.sha256 in known for case in found.cases)
 
     def orientation(self) -> dict[str, Any]:
@@ -223,6 +235,17 @@ class Source:
         if old is None or new is None:
             return None
         return np.array(old[MEDIAN]) * as_list(scale), np.array(new[MEDIAN])
+
+
+def known_images(plan: Mapping[str, Any]) -> list[str]:
+    """SHA-256 of the images that a bundle knows: learned, replayed, or learned by those before it.
+
+    Args:
+        plan: its content, as `unet_med.bundle.read_plan` gives it.
+    """
+    known = {case["image"]["sha256"] for case in plan.get("data", {}).get("cases", [])}
+    known |= {entry["sha256"]["image"] for entry in plan.get("replay", [])}
+    return sorted(known | set(plan.get("source", {}).get("images", [])))
 
 
 def _decided(size: Any, unit: str | None, scale: Any, why: str) -> Decisions:

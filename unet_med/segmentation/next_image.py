@@ -5,14 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.cluster.vq import kmeans2
 
-__all__ = ["Candidate", "Choice", "choose_next", "looks_like"]
+from unet_med import bundle
+from unet_med.data import load_image
+from unet_med.data.cases import Files, files_of
+from unet_med.data.checksum import sha256
+from unet_med.planning.source import known_images
+from unet_med.segmentation.segmenter import Segmenter
+
+__all__ = ["Candidate", "Choice", "choose_next", "look", "looks_like", "unknown"]
 
 Array = NDArray[Any]
 
@@ -45,6 +54,29 @@ class Choice:
     reason: str
 
 
+def unknown(folder: Path, images: Sequence[Files]) -> list[Files]:
+    """Images that neither a bundle nor those before it have learned from, by their content."""
+    known = set(known_images(bundle.read_plan(folder)))
+    return [image for image in images if sha256(files_of(image)) not in known]
+
+
+def look(segmenter: Segmenter, name: str, image: Files | MetaTensor) -> Candidate:
+    """How sure a network is of an image, and what the image looks like.
+
+    Args:
+        segmenter: the network.
+        name: of the image.
+        image: its files, or what is read already, `(C, X, Y[, Z])`.
+
+    Raises:
+        ValueError: the bundle was made by an earlier version, which does not say how sure it is.
+    """
+    segmenter.require_confidence()
+    found = segmenter(image if isinstance(image, MetaTensor) else files_of(image))
+    read = image if isinstance(image, MetaTensor) else load_image(image, **segmenter.choice)
+    return Candidate(name, found.confidence, looks_like(read.numpy(), found.mask))
+
+
 def choose_next(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[Choice]:
     """Images to annotate next, the least confident first.
 
@@ -66,6 +98,7 @@ def choose_next(candidates: Sequence[Candidate], count: int, seed: int = 0) -> l
     order = sorted(found, key=_confidence)
     kinds = _kinds(order, min(count, len(order)), seed)
     chosen: dict[str, Choice] = {}
+    of_its_kind = " of its kind" if len(set(kinds)) > 1 else ""
     for number, each in enumerate(order):
         own = [k for k, kind in enumerate(kinds) if kind == kinds[number]]
         if own[0] == number:  # the first of its kind
@@ -73,7 +106,7 @@ def choose_next(candidates: Sequence[Candidate], count: int, seed: int = 0) -> l
                 "the only image" if len(own) == 1 else f"the least confident of {len(own)} images"
             )
             chosen[each.name] = Choice(
-                each, f"confidence {each.confidence:.3f}, {among} of its kind"
+                each, f"confidence {each.confidence:.3f}, {among}{of_its_kind}"
             )
     for each in order:
         if len(chosen) < count and each.name not in chosen:

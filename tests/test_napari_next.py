@@ -1,0 +1,142 @@
+"""Which image a session suggests next: a network whose confidence is the brightness of an image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from unet_med.data.checksum import sha256
+from unet_med.napari_widget import Session, next_image
+from unet_med.napari_widget.next_image import NextImage, Suggestion
+from unet_med.segmentation.next_image import Candidate
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """Its file of weights, and what it has segmented."""
+    weights = tmp_path / "weights.pt"
+    weights.write_text("first")
+    found = SimpleNamespace(weights=weights, spatial_dims=2, in_channels=1, unit="um")
+    found.choice, found.looked = {}, []
+
+    def look(_: Any, name: str, image: Any) -> Candidate:
+        bright = round(float(image.mean()))
+        found.looked.append(bright)
+        return Candidate(name, bright / 100 or None, np.array([bright // 20]))
+
+    monkeypatch.setattr(next_image, "Segmenter", lambda _: found)
+    monkeypatch.setattr(next_image, "look", look)
+    return found
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    return Session.open(tmp_path / "session")
+
+
+def image(bright: int, *shape: int) -> np.ndarray:
+    """Grey values `(Y, X)`, or of the shape, all different from those of another brightness."""
+    return np.full(shape or (5, 7), bright, np.uint8)
+
+
+def layer(name: str, data: np.ndarray, **more: Any) -> SimpleNamespace:
+    fields: dict[str, Any] = {"rgb": False, "multiscale": False, "units": (), **more}
+    return SimpleNamespace(name=name, data=data, **fields)
+
+
+def finish(steps: Generator[str, None, Suggestion]) -> Suggestion:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Suggestion = end.value
+            return found
+
+
+def suggest(own: NextImage, opened: list[Any], folder: Any = None, planes: bool = False) -> str:
+    return finish(own.steps([[each] for each in opened], folder, planes=planes)).said
+
+
+def test_each_kind_in_turn_then_the_rest_and_nothing_twice(
+    session: Session, network: SimpleNamespace
+) -> None:
+    own = NextImage(session)
+    layers = [layer(str(k), image(k)) for k in (30, 10, 90, 20, 0, 40, 60, 80)]
+    said = suggest(own, layers)
+    assert said == (
+        "annotate 10 next: confidence 0.100, the only image of its kind; "
+        "nothing is found in 1 other(s)"
+    )
+    session.add("10", image(10).T[None], image(1).T)  # annotated, and still of its kind
+    second = suggest(own, layers)
+    assert second.startswith("annotate 20 next: confidence 0.200, the least confident of 2 images")
+    rest = [suggest(own, layers).split()[1] for _ in range(5)]
+    assert rest == ["40", "60", "80", "30", "90"]
+    assert suggest(own, layers).split()[1] == "20"  # all were suggested: from the start
+    assert sorted(network.looked) == [0, 10, 20, 30, 40, 60, 80, 90]
+    network.weights.write_text("second")
+    assert suggest(own, layers).split()[1] == "20"
+    assert len(network.looked) == 8 + 7
+
+
+def test_what_is_annotated_or_learned_is_passed_over(
+    session: Session, network: SimpleNamespace, tmp_path: Path
+) -> None:
+    own, folder = NextImage(session), tmp_path / "more"
+    folder.mkdir()
+    for bright in (10, 20, 30, 40):
+        tifffile.imwrite(folder / f"{bright}.tif", image(bright))
+    session.add("mine", image(10).T[None].astype(np.float32), image(1).T)  # by its pixels
+    learned = {"image": {"sha256": sha256(str(folder / "20.tif"))}}
+    (session.bundle / "configs").mkdir(parents=True)
+    plan = {"data": {"cases": [learned]}}
+    (session.bundle / "configs/plan.json").write_text(json.dumps(plan))
+    opened = layer("open", image(30))  # the same pixels as 30.tif: it is open already
+    found = finish(own.steps([[opened]], folder, planes=False))
+    assert (found.place.layers, found.new) == ((opened,), ())
+    found = finish(own.steps([[opened]], folder, planes=False))
+    ((pixels, meta, kind),) = found.new
+    np.testing.assert_array_equal(pixels, image(40))
+    assert (meta["name"], kind, found.place.layers) == ("40", "image", ())
+    assert network.looked == [30, 40]
+    (folder / "30.tif").unlink()
+    (folder / "40.tif").unlink()
+    shapes = layer("times", image(5, 2, 2, 5, 7)), layer("rgb", image(5, 5, 7, 3), rgb=True)
+    match = r"no image is left to suggest \(2 annotated or learned from .* 2 not of the network's"
+    with pytest.raises(ValueError, match=match):
+        suggest(own, list(shapes), folder)
+
+
+def test_planes_of_a_stack_are_images_where_the_session_says_so(
+    session: Session, network: SimpleNamespace
+) -> None:
+    stack = np.stack([image(20), image(10), image(60)])
+    opened = layer("s", stack, scale=(2.0, 0.5, 0.5), units=("um",) * 3)
+    session.add("s-z001", image(10).T[None], image(1).T)
+    found = finish(NextImage(session).steps([[opened]], None, planes=True))
+    assert found.place.plane == 0
+    assert found.said.startswith("annotate s, plane 0, next: confidence 0.200")
+    assert finish(NextImage(session).steps([[opened]], None, planes=False)).place.plane is None
+    network.spatial_dims = 3
+    assert finish(NextImage(session).steps([[opened]], None, planes=True)).place.plane is None
+    session.add("whole", stack.T[None], stack.T)
+    network.spatial_dims = 2
+    with pytest.raises(ValueError, match=r"\(3 annotated or learned from already\)"):
+        suggest(NextImage(session), [opened], planes=True)
+
+
+def test_a_plane_keeps_its_pixel_size(session: Session, network: SimpleNamespace) -> None:
+    opened = layer("s", image(5, 2, 5, 7), scale=(2.0, 0.5, 0.25), units=("um",) * 3)
+    whole = next_image._of_layers([opened], network)
+    assert whole is not None
+    (_, plane), _ = next_image._parts(whole, planes=True)
+    assert plane.shape == (1, 7, 5)
+    np.testing.assert_allclose(np.diag(plane.affine)[:2], (0.25, 0.5))
+    assert plane.meta["spacing_source"] == "given"

@@ -1,0 +1,217 @@
+"""The image to annotate next, among what is open in napari and what lies in a folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data.meta_tensor import MetaTensor
+
+from unet_med.data import load_image
+from unet_med.data.cases import Files, files_of, result_name
+from unet_med.data.checksum import sha256
+from unet_med.data.datalist import look_for_images
+from unet_med.data.digest import digest
+from unet_med.data.pixel_size import MICROMETRES
+from unet_med.napari_widget.layers import image_layers
+from unet_med.napari_widget.segmenting import LayerData, from_layers, spacing_of
+from unet_med.napari_widget.session import Session
+from unet_med.segmentation import Segmenter
+from unet_med.segmentation.arrays import from_array
+from unet_med.segmentation.next_image import Candidate, Choice, choose_next, look, unknown
+
+AHEAD = 5  # as many kinds of images as `unet-med next` sorts them into
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an image is.
+
+    Attributes:
+        name: of its layer, or file.
+        layers: of napari, its channels; empty: it is not open.
+        files: where it is not open.
+        plane: of the stack; None: all of it.
+    """
+
+    name: str
+    layers: tuple[Any, ...] = ()
+    files: Files = ()
+    plane: int | None = None
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """An image to annotate next.
+
+    Attributes:
+        place: where it is.
+        new: layers that show it, where it is not open.
+        said: one sentence: which, and why.
+    """
+
+    place: Place
+    new: tuple[LayerData, ...]
+    said: str
+
+
+class NextImage:
+    """Suggests the images that a session's bundle is least sure of, one after the other.
+
+    The rule is that of `unet-med next`. An image is known by its pixels, and what the session
+    holds is not suggested. What was suggested comes again when all others were; a new bundle
+    begins anew. Each image is segmented once a bundle.
+
+    Args:
+        session: which has a trained bundle.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._weights = ""
+        self._looks: dict[str, Candidate] = {}  # by what the pixels are
+        self._suggested: list[str] = []
+
+    def steps(
+        self, opened: Sequence[Sequence[Any]], folder: Path | None, *, planes: bool
+    ) -> Generator[str, None, Suggestion]:
+        """Look at images that the bundle has not seen; yields what is done, returns the choice.
+
+        Args:
+            opened: Image layers, those together that are channels of one image.
+            folder: with further images; None: there are none.
+            planes: a plane of a stack is an image; for a network of volumes it is not.
+
+        Raises:
+            ValueError: nothing is left to suggest; or the bundle does not say how sure it is.
+        """
+        segmenter = Segmenter(self.session.bundle)
+        self._begin(segmenter)
+        planes = planes and segmenter.spatial_dims == 2
+        here: dict[str, Place] = {}
+        passed = Counter[str]()
+        annotated = self._annotated(planes)
+        for place, image in self._images(segmenter, opened, folder, passed):
+            for z, part in _parts(image, planes):
+                if (key := _key(part)) in annotated:
+                    passed["annotated"] += 1
+                elif key not in here:
+                    here[key] = Place(place.name, place.layers, place.files, z)
+                    if key not in self._looks:
+                        yield f"looking at {_named(here[key])}"
+                        self._looks[key] = look(segmenter, key, part)
+        choice = self._choose(here, passed)
+        self._suggested.append(choice.candidate.name)
+        return _suggestion(here[choice.candidate.name], choice.reason, passed["empty"], segmenter)
+
+    def _begin(self, segmenter: Segmenter) -> None:
+        """Forget what another network said."""
+        if (weights := sha256(segmenter.weights)) != self._weights:
+            self._weights = weights
+            self._looks.clear()
+            self._suggested.clear()
+
+    def _annotated(self, planes: bool) -> set[str]:
+        images = (load_image(image) for image, _ in self.session.pairs().values())
+        return {_key(part) for image in images for _, part in _parts(image, planes)}
+
+    def _images(
+        self,
+        segmenter: Segmenter,
+        opened: Sequence[Sequence[Any]],
+        folder: Path | None,
+        passed: Counter[str],
+    ) -> Iterator[tuple[Place, MetaTensor]]:
+        """Images that fit the network, one at a time; what is open first."""
+        for layers in opened:
+            image = _of_layers(layers, segmenter)
+            if image is None:
+                passed["unfit"] += 1
+            else:
+                yield Place(layers[0].name, layers=tuple(layers)), image
+        if folder is None:
+            return
+        listed = [item["image"] for item in look_for_images(folder, segmenter.in_channels).items]
+        new = unknown(self.session.bundle, listed)
+        passed["annotated"] += len(listed) - len(new)
+        for files in new:
+            image = load_image(files_of(files), **segmenter.choice)
+            yield Place(result_name(files), files=files), image
+
+    def _choose(self, here: dict[str, Place], passed: Counter[str]) -> Choice:
+        """Which image; those that were suggested stay among their kinds."""
+        found = [key for key in here if self._looks[key].confidence is not None]
+        passed["empty"] = len(here) - len(found)
+        if not found:
+            raise ValueError(_nothing_left(passed))
+        if set(found) <= set(self._suggested):
+            self._suggested.clear()
+        pool = {key: self._looks[key] for key in [*self._suggested, *here]}
+        fresh = set(found) - set(self._suggested)
+        free: list[Choice] = []
+        while not free:
+            chosen = choose_next(list(pool.values()), AHEAD)
+            free = [choice for choice in chosen if choice.candidate.name in fresh]
+            for choice in chosen:
+                del pool[choice.candidate.name]
+        return free[0]
+
+
+def _of_layers(layers: Sequence[Any], segmenter: Segmenter) -> MetaTensor | None:
+    """Layers as an image of the network's channels and axes; None: they are not."""
+    try:
+        pixels = from_layers(layers)
+    except ValueError:  # times, or channels of several shapes
+        return None
+    if len(pixels) != segmenter.in_channels or pixels.ndim <= segmenter.spatial_dims:
+        return None
+    spacing = spacing_of(layers[0], pixels.ndim - 1)
+    if spacing is not None:
+        spacing = tuple(size / MICROMETRES[segmenter.unit] for size in spacing)
+    return from_array(pixels, "CXYZ"[: pixels.ndim], spacing, segmenter.unit)[0]
+
+
+def _parts(image: MetaTensor, planes: bool) -> Iterator[tuple[int | None, MetaTensor]]:
+    """An image `(C, X, Y[, Z])`, or each plane of it, as a session would write it."""
+    count = image.shape[3] if image.ndim == 4 else 1
+    if image.ndim == 3 or (count > 1 and not planes):
+        yield None, image
+        return
+    sizes = np.linalg.norm(np.asarray(image.affine)[:3, :2], axis=0).tolist()
+    spacing = None if image.meta["spacing_source"] == "assumed" else sizes
+    unit = image.meta["spatial_unit"]
+    for z in range(count):
+        plane = image.as_tensor()[..., z]  # (C, X, Y)
+        yield z if count > 1 else None, from_array(plane, "CXY", spacing, unit)[0]
+
+
+def _key(image: MetaTensor) -> str:
+    """What tells an image from others: its pixels, in the precision in which files are read."""
+    return digest(np.asarray(image.numpy(), np.float32))
+
+
+def _named(place: Place) -> str:
+    return place.name if place.plane is None else f"{place.name}, plane {place.plane},"
+
+
+def _suggestion(place: Place, reason: str, empty: int, segmenter: Segmenter) -> Suggestion:
+    new: Sequence[LayerData] = ()
+    if not place.layers:
+        new = image_layers(load_image(files_of(place.files), **segmenter.choice), place.name)
+    others = f"; nothing is found in {empty} other(s)" if empty else ""
+    return Suggestion(place, tuple(new), f"annotate {_named(place)} next: {reason}{others}")
+
+
+def _nothing_left(passed: Counter[str]) -> str:
+    about = {
+        "annotated": "annotated or learned from already",
+        "empty": "without anything found in them",
+        "unfit": "not of the network's channels or axes",
+    }
+    counts = [f"{passed[key]} {words}" for key, words in about.items() if passed[key]]
+    seen = f" ({', '.join(counts)})" if counts else ""
+    return f"no image is left to suggest{seen}: open others, or name a folder of them"
