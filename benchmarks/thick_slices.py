@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from benchmarks.quality_sets import _instance_scores
 from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, words, write_section
+from unet_med.bundle import find_trained
 from unet_med.data import SyntheticCells, load_image
 from unet_med.planning.objects import decide_grow
 from unet_med.planning.sizes import IN_SPACE, in_proportion
@@ -46,7 +47,7 @@ ROWS = Path(__file__).with_suffix(".jsonl")
 SETS = {"5:1": ((96, 96, 20), (1.0, 1.0, 5.0), 80), "1:1": ((96, 96, 48), (1.0, 1.0, 1.0), 40)}
 AXIAL_BLUR = 3.0
 SCORES = ("SEG", "AP50", "AP75")
-EMBRYO = ((96, 96, 40), (1.0, 1.0, 2.18), 120)  # as the mouse embryo of Tokuoka et al. 2020
+THICKNESS = 2.18  # px: slices of the mouse embryo of Tokuoka et al. 2020
 PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
 PICTURE = ROWS.parents[1] / "docs" / "images" / "embryo.png"
 FEATURES = (8, 16, 32, 64)  # what the plan takes on a CPU
@@ -59,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run what is missing."""
     options = _parser().parse_args(words)
     if options.picture:
-        print(picture(options))
+        print(picture(options.picture))
         return
     if options.cost:
         for name, found in cost().items():
@@ -172,25 +173,11 @@ def _nnunet(size: Sequence[int], spacing: Sequence[float]) -> Row:
     }  # fmt: skip
 
 
-def picture(options: argparse.Namespace) -> Path:
-    """Segment a real stack by a network that has seen generated ones of its voxels, and draw it."""
-    folder = options.output / "embryo"
-    size, spacing, count = EMBRYO
-    data = folder / "data"
-    if not data.is_dir():
-        SyntheticCells(
-            options.volumes, size, kind="fluorescence", num_cells=count, spacing=spacing,
-            touching=0.3, axial_blur=AXIAL_BLUR,
-        ).write(data)  # fmt: skip
-    bundle = folder / "bundle"
-    if not (bundle / "models" / "model.pt").is_file():
-        words = ["--images", str(data / "images"), "--labels", str(data / "labels")]
-        _run("train", *words, "--minutes", f"{options.minutes:g}", "--output", str(bundle))
-    found = Segmenter(bundle)(options.picture)
-    image, objects = (
-        np.asarray(x).squeeze() for x in (load_image(options.picture), found.instances)
-    )
-    return draw(image, objects.reshape(image.shape), spacing[2], PICTURE)
+def picture(stack: str) -> Path:
+    """Segment a real stack by the model of nuclei that comes with the package, and draw it."""
+    found = Segmenter(find_trained("nuclei"))(stack)
+    image = np.asarray(load_image(stack))[0]  # (X, Y, Z)
+    return draw(image, np.asarray(found.instances).T, THICKNESS, PICTURE)
 
 
 def draw(image: NDArray[Any], objects: NDArray[Any], thickness: float, path: Path) -> Path:
@@ -200,8 +187,7 @@ def draw(image: NDArray[Any], objects: NDArray[Any], thickness: float, path: Pat
 
     from unet_med.report.saving import save
 
-    x, y, z = (int(np.median(places)) for places in np.nonzero(objects))
-    del x
+    _, y, z = (int(np.median(places)) for places in np.nonzero(objects))
     grey = np.log(np.maximum(image.astype(float), 1))
     low, high = np.percentile(grey, (1, 99.8))
     figure = Figure((9, 6), layout="constrained")
