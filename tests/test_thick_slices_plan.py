@@ -77,6 +77,26 @@ def test_levels_follow_the_voxel(
     assert found == [spacing, pool, kernels]  # RAS with the coarsest axis last
 
 
+@pytest.mark.parametrize(
+    ("size", "shape", "features"),
+    [
+        (0.5, (100, 100, 48), [8, 16, 32, 64, 128]),
+        (0.5, (100, 100, 47), [8, 16, 32, 64]),  # no room
+        ((0.5, 0.5, 2.5), (100, 100, 48), [8, 16, 32, 64]),  # pooled by axis
+    ],
+)
+def test_even_volumes_with_room_get_a_level_more(
+    thick: Fingerprint, size: Any, shape: Any, features: list[int]
+) -> None:
+    found = with_voxels(thick, np.broadcast_to(size, 3).tolist(), shape)
+    choices = {"label_kind": "instances", "scale": 1}
+    assert make_plan(found, choices).value("features") == features
+    asked = make_plan(found, {**choices, "features": [8, 16, 32, 64]})
+    assert asked.value("features") == [8, 16, 32, 64]
+    assert make_plan(found, choices, device="cuda").value("features") is None
+    assert make_plan(found, {**choices, "preset": "cicek2016"}).value("features")[-1] == 64
+
+
 def test_who_asks_is_heard(thick: Fingerprint, tmp_path: Path) -> None:
     plan = decided(thick, pool=2, spacing=[1, 1, 4])
     assert [plan.value(id) for id in ("pool", "kernel_size", "spacing")] == [2, None, [1, 1, 4]]

@@ -22,7 +22,12 @@ from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import tile_size
 from unet_med.planning.source import Source
 from unet_med.planning.splits import decide_split
-from unet_med.planning.thick_slices import decide_levels, decide_rotation, decide_spacing
+from unet_med.planning.thick_slices import (
+    decide_depth,
+    decide_levels,
+    decide_rotation,
+    decide_spacing,
+)
 from unet_med.planning.training_facts import decide_trained_on
 from unet_med.planning.working_size import decide_pixel_size
 
@@ -184,8 +189,10 @@ def _thick_slices(
     levels = decide_levels(found, decided, sides)
     if "network_def" in held or "pool" in held or "kernel_size" in held:
         levels = {}  # another network, or another's choice of levels
+    depth = decide_depth(found, decided, levels["pool"].value) if levels else {}
     grow = decide_grow(decided["label_kind"], sides)
-    return {id: why for id, why in {"spacing": spacing, **levels, **grow}.items() if id not in held}
+    every = {"spacing": spacing, **levels, **depth, **grow}
+    return {id: why for id, why in every.items() if id not in held}
 
 
 def _orientation(found: Fingerprint, said: Mapping[str, Any]) -> Decision:

@@ -21,6 +21,7 @@ from unet_med.planning.working_size import ALIKE, ANISOTROPIC
 
 APART = 2.0  # times the finest axis: from there on an axis waits
 FEWEST = 4  # slices that pooling leaves
+ROOM = 48  # px a side, from which a level more pays: decision 0017
 
 Decisions = dict[str, Decision]
 Levels = list[Any]
@@ -76,6 +77,23 @@ def decide_levels(
         kernels,
         f"one axis is {times:.3g} times as coarse: the finest are halved until all are about alike",
     )
+
+
+def decide_depth(found: Fingerprint, ids: Mapping[str, Any], pool: Any) -> Decisions:
+    """`features` with a level more, where all axes are pooled alike and are long enough for it.
+
+    Args:
+        found: as in `decide_spacing`.
+        ids: likewise, with the `features` of a CPU; None: those of the preset.
+        pool: of `decide_levels`.
+    """
+    features = ids["features"]
+    if ids["preset"] != "modern" or ids["spatial_dims"] == 2 or pool is not None:
+        return {}
+    if features is None or min(largest_shape(found, 3, ids)) < ROOM:
+        return {}
+    why = "few enough for a CPU, and a level more: all sides have room for it"
+    return {"features": Decision([*features, 2 * features[-1]], why)}
 
 
 def halve_the_finest(
