@@ -26,7 +26,7 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.quality_methods import UnetMed, result_of
-from benchmarks.quality_sets import SETS, ImageSet, Pair, named
+from benchmarks.quality_sets import SETS, ImageSet, Pair, prepared
 from benchmarks.regrets import score
 from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, words, write_section
 from unet_med.data import load_label
@@ -52,9 +52,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def measure(key: Row, options: argparse.Namespace) -> Row:
     """Rank correlation over test images, and calibration errors over all of them."""
     images = SETS[key["set"]]
-    base = (options.output / f"{key['set']}-{key['minutes']:g}-{key['seed']}").resolve()
-    training, test = images.pairs(options.data.resolve(), base / "data")
-    training, test = named(training, base / "train"), named(test, base / "test")[: options.most]
+    base, training, test = prepared(key, options)
     folder = base / "run"
     if not (folder / "bundle" / "models" / "model.pt").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quality_methods import UnetMed
-from benchmarks.quality_sets import SETS, Pair, arrays, named
+from benchmarks.quality_sets import SETS, Pair, arrays, prepared
 from benchmarks.regrets import score
 from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, words, write_section
 from unet_med.segmentation import Segmenter
@@ -47,9 +47,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def measure(key: Row, options: argparse.Namespace) -> Row:
     """Choose, train, and score the test images."""
     images = SETS[key["set"]]
-    base = (options.output / f"{key['set']}-{key['minutes']:g}-{key['seed']}").resolve()
-    training, test = images.pairs(options.data.resolve(), base / "data")
-    training, test = named(training, base / "train"), named(test, base / "test")[: options.most]
+    base, training, test = prepared(key, options)
     chosen = _chosen(key, training, base)
     folder = _folder(base, key)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped

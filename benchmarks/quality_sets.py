@@ -6,7 +6,7 @@ one file each, become one label) or generated is written into a folder of the ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -142,6 +142,18 @@ SETS = {
 def arrays(files: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
     """Labels of files, `(X, Y[, Z])`, whatever the format."""
     return [np.asarray(load_label(str(file))).squeeze() for file in files]
+
+
+def prepared(key: Mapping[str, Any], options: Any) -> tuple[Path, list[Pair], list[Pair]]:
+    """A run's folder, and pairs of its set to learn from and to be scored by, named alike.
+
+    Args:
+        key: `set`, `minutes` and `seed` of the run.
+        options: `data`, `output`, and how many pairs are scored at `most`.
+    """
+    base = (options.output / f"{key['set']}-{key['minutes']:g}-{key['seed']}").resolve()
+    training, test = SETS[key["set"]].pairs(options.data.resolve(), base / "data")
+    return base, named(training, base / "train"), named(test, base / "test")[: options.most]
 
 
 def named(pairs: Sequence[Pair], folder: Path) -> list[Pair]:

@@ -76,10 +76,10 @@ def measure(key: Row, options: argparse.Namespace) -> Row:
     folder = options.output / "-".join(str(value).replace(":", "to") for value in key.values())
     data = {part: volumes(key["set"], part, options) for part in ("train", "test")}
     bundle = folder / "bundle"
-    words = ["--images", str(data["train"] / "images"), "--labels", str(data["train"] / "labels")]
-    words += ["--minutes", f"{key['minutes']:g}", "--seed", str(key["seed"])]
+    asked = ["--images", str(data["train"] / "images"), "--labels", str(data["train"] / "labels")]
+    asked += ["--minutes", f"{key['minutes']:g}", "--seed", str(key["seed"])]
     begun = time.monotonic()
-    _run("train", *words, "--output", str(bundle), *_config(key, folder))
+    _run("train", *asked, "--output", str(bundle), *_config(key, folder))
     minutes = (time.monotonic() - begun) / 60
     images = sorted((data["test"] / "images").iterdir())
     place = ["--bundle", str(bundle), "--output", str(folder / "results"), "--instances"]

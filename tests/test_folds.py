@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from folded import line, six_cells
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,27 +22,19 @@ from unet_med.cli import folds, main
 from unet_med.cli.fold_progress import Progress
 from unet_med.cli.fold_scores import Judged, cases_of
 from unet_med.cli.judging import judge_of
-from unet_med.data import SyntheticCells, cross_validation, find_pairs, load_label, split_validation
+from unet_med.data import cross_validation, find_pairs, load_label, split_validation
 from unet_med.fitting import HeldOut, cross_fitted
 from unet_med.networks import Ensemble, joined_weights, together, unet
 from unet_med.planning import Plan, fingerprint, make_plan
 from unet_med.report.table import CASE, POOLED, read_scores
 from unet_med.transforms import InstancesFromLogits
 
-SMALL = ["--features", "2", "4", "--tile-size", "26", "--epochs", "1", "--device", "cpu"]
 CHOSEN = ("threshold", "mask_threshold", "min_size")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("six")
-    SyntheticCells(6, (48, 40), num_cells=4).write(folder)
-    return folder
-
-
-def line(data: Path, output: Path, *words: str) -> list[str]:
-    places = ["--images", f"{data}/images", "--labels", f"{data}/labels", "--output", str(output)]
-    return ["train", *places, *SMALL, *words]
+    return six_cells(tmp_path_factory.mktemp("six"))
 
 
 @pytest.fixture(scope="module")

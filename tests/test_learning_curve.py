@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folded import line, six_cells
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
@@ -23,7 +24,7 @@ from unet_med.cli.fold_progress import Progress
 from unet_med.cli.judging import Judge
 from unet_med.cli.learning_curve import Level, curve_of
 from unet_med.cli.scores import Classes, Column
-from unet_med.data import SyntheticCells, cross_validation
+from unet_med.data import cross_validation
 from unet_med.data.splits import nested_subsets
 from unet_med.metrics.power_law import (
     Gain,
@@ -47,9 +48,6 @@ from unet_med.report.more_images import (
 )
 from unet_med.report.score_by_images import score_by_images_figure
 from unet_med.report.table import POOLED, read_scores
-
-SMALL = ["--features", "2", "4", "--tile-size", "26", "--epochs", "1", "--device", "cpu"]
-
 
 # --- the law
 
@@ -296,14 +294,7 @@ def test_a_single_file_of_several_is_no_stack_to_cut() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("six")
-    SyntheticCells(6, (48, 40), num_cells=4).write(folder)
-    return folder
-
-
-def line(data: Path, output: Path, *words: str) -> list[str]:
-    places = ["--images", f"{data}/images", "--labels", f"{data}/labels", "--output", str(output)]
-    return ["train", *places, *SMALL, *words]
+    return six_cells(tmp_path_factory.mktemp("six"))
 
 
 @pytest.mark.parametrize(
