@@ -223,6 +223,35 @@ def test_what_the_bundle_learned_from_is_replayed(
     assert f"--from {output} does not continue {output}, begun with out" in capsys.readouterr().err
 
 
+def test_what_was_held_out_stays_held_out(
+    trained: Path, cells: Path, more: Path, tmp_path: Path
+) -> None:
+    source = Source.of(trained)
+    assert source.plan is not None
+    [known] = source.plan.split["validation"]
+    for part in ("images", "labels"):
+        shutil.copytree(cells / part, tmp_path / part)
+        for number, file in enumerate(sorted((more / part).iterdir())):
+            shutil.copy(file, tmp_path / part / f"0new{number}{file.suffix}")  # first by name
+    names = sorted(file.name for file in (tmp_path / "images").iterdir())
+    sides = plan_of(tmp_path, source).split
+    assert [entry["sha256"] for entry in sides["validation"]] == [known["sha256"]]
+    assert len(sides["training"]) == len(names) - 1
+    plan = plan_of(tmp_path, source, validation_fraction=0.4)  # two of five, one of them new
+    held = {Path(entry["image"]).name for entry in plan.split["validation"]}
+    assert held == {Path(known["image"]).name, "0new1.tif"}
+    assert plan.ids["split_file"].reason == "2 of 5 images held out; 1 of them as out did"
+    file = next((tmp_path / "images").glob("0new0*"))
+    file.unlink()
+    next((tmp_path / "labels").glob("0new0*")).unlink()
+    plan = plan_of(tmp_path, source, validation_fraction=0.5)  # the only new image is learned
+    assert [entry["sha256"] for entry in plan.split["validation"]] == [known["sha256"]]
+    chained = replace(
+        source, plan=replace(source.plan, source={"images": [known["sha256"]["image"]]})
+    )
+    assert chained.held_out == []  # the weights before had learned it
+
+
 def test_what_cannot_be_replayed_is_said(
     trained: Path, more: Path, cells: Path, tmp_path: Path
 ) -> None:

@@ -115,9 +115,17 @@ def cross_validation(
     return [split_validation(items, fold=name, group=group, file=file) for name in names]
 
 
+def groups_of(items: Sequence[Item], group: str | None) -> list[list[Item]]:
+    """Items that belong together, in the order in which they come; see `split_validation`."""
+    found: dict[Any, list[Item]] = {}
+    for item in items:
+        found.setdefault(_group_of(item, group), []).append(item)
+    return list(found.values())
+
+
 def parts_at_most(items: Sequence[Item], group: str | None = None) -> int:
     """How many parts images can be cut into: groups, else files, or planes of a single stack."""
-    count = len(_groups(items, group))
+    count = len(groups_of(items, group))
     return len(items) if count == 1 and group is None else count
 
 
@@ -159,8 +167,8 @@ def nested_subsets(
     [(0.25, 0, 1), (0.25, 1, 1), (0.5, 0, 2), (0.5, 1, 2)]
     """
     everything = [item for split in splits for side in split for item in side]
-    stack = group is None and len(_groups(everything, group)) == 1
-    sides = [[[i] for i in side] if stack else _groups(side, group) for side, _ in splits]
+    stack = group is None and len(groups_of(everything, group)) == 1
+    sides = [[[i] for i in side] if stack else groups_of(side, group) for side, _ in splits]
     least = min(len(units) for units in sides)
     if least < 2:
         raise ValueError(
@@ -246,7 +254,7 @@ def _of_groups(
     items: Sequence[Item], fraction: float, fold: int | str | None, group: str | None
 ) -> Split:
     which, folds = fold_of(fold)
-    groups = _groups(items, group)
+    groups = groups_of(items, group)
     if len(items) == 1 and folds is None:
         return list(items), list(items)
     if len(groups) == 1 and group is not None:
@@ -264,14 +272,6 @@ def _of_groups(
     for k, unit in enumerate(units):
         sides[k in held].extend(unit)
     return sides
-
-
-def _groups(items: Sequence[Item], group: str | None) -> list[list[Item]]:
-    """Items that belong together, in the order in which they come."""
-    found: dict[Any, list[Item]] = {}
-    for item in items:
-        found.setdefault(_group_of(item, group), []).append(item)
-    return list(found.values())
 
 
 def _group_of(item: Item, group: str | None) -> Any:

@@ -126,7 +126,7 @@ def _parts(
     """What is learned from and what is held out, in one split, or in as many as folds are asked."""
     if has_folds(values):
         return decide_folds(seen, values, asked, file, begun=begun)
-    split, ids, held_out = decide_split(seen, values, asked, file)
+    split, ids, held_out = decide_split(seen, values, asked, file, begun=begun)
     if fit:
         ids["fit"] = decide_fit(values["preset"], values["label_kind"], held_out)
     return Folds(split, (), ids)

@@ -76,13 +76,14 @@ class Source:
         """What a plan keeps of it: no path, and what tells whether a bundle is the same.
 
         `seen` is how many of the new images it has seen; None: it does not say. `images` are the
-        SHA-256 of those that it has learned from.
+        SHA-256 of those that it has learned from, `held_out` of those that it was validated on and
+        has not.
         """
         begins = {id: self.ids.get(id) for id in ("threshold", "mask_threshold")}
         known = self.ids.get("label_kind") == "instances" and None not in begins.values()
         described = {
             **{"name": self.name, "weights": self.digest},
-            **{"seen": self._seen(found), "images": self.images},
+            **{"seen": self._seen(found), "images": self.images, "held_out": self.held_out},
         }
         return {**described, "objects": begins} if known else described
 
@@ -98,6 +99,18 @@ class Source:
         Bundles of earlier versions do not say what those before them have.
         """
         return [] if self.plan is None else known_images(self.plan.to_json())
+
+    @property
+    def held_out(self) -> list[str]:
+        """SHA-256 of the images that it was validated on and has not learned from."""
+        if self.plan is None:
+            return []
+        split, before = self.plan.split, self.plan.source
+        entries = [*split.get("training", []), *self.plan.replay]
+        learned = {entry["sha256"]["image"] for entry in entries}
+        learned |= set(before.get("images", ())) - set(before.get("held_out", ()))
+        held = {entry["sha256"]["image"] for entry in split.get("validation", [])}
+        return sorted(held - learned)
 
     def _seen(self, found: Fingerprint) -> int | None:
         if self.plan is None:

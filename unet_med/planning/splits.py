@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
-from unet_med.data.splits import Item, split_validation
+from unet_med.data.splits import Item, groups_of, split_validation
 from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.plan import Decision
 
@@ -23,6 +24,8 @@ def decide_split(
     ids: Mapping[str, Any],
     asked: Mapping[str, Any],
     file: str | None = None,
+    *,
+    begun: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Split, dict[str, Decision], int | None]:
     """What `configs/split.json` holds, and the ids that say so.
 
@@ -31,6 +34,8 @@ def decide_split(
         ids: what was decided besides, by id.
         asked: what the user chose, by id.
         file: the user's own split, if any.
+        begun: what the training starts from, as `Source.described` has it: what that held out
+            stays held out.
 
     Returns:
         `{"fold": ..., "group": ..., "from": ..., "training": [...], "validation": [...]}`, where
@@ -58,6 +63,9 @@ def decide_split(
     items = items_of(found.cases, planes=bool(ids["slice_stacks"]), kind=ids["label_kind"])
     options = {"fold": fold, "group": ids.get("group"), "file": file}
     sides = split_validation(items, ids["validation_fraction"], **options)
+    kept = 0
+    if fold is None and file is None and found.held_out is None:
+        sides, kept = _with_kept(sides, found.cases, begun, options["group"])
     split: Split = {
         "fold": fold,
         "group": options["group"],
@@ -66,6 +74,7 @@ def decide_split(
         "validation": entries_of(sides[1], found.cases),
     }
     how = _in_words(sides, len(items), found, split)
+    how += f"; {kept} of them as {begun['name']} did" if kept else ""
     if blank := sum(len(case.blank_planes(ids["label_kind"])) for case in found.cases):
         how += f"; {blank} planes that nobody annotated are left out" * bool(ids["slice_stacks"])
     held = [item for item in sides[1] if item not in sides[0]]
@@ -122,6 +131,44 @@ def _entry(case: Case, image: Any, planes: Sequence[int]) -> dict[str, Any]:
         **({"slices": [planes[0], planes[-1] + 1]} if part else {}),
         "sha256": {"image": case.image.sha256, "label": case.label.sha256},
     }
+
+
+def _with_kept(
+    sides: tuple[list[Item], list[Item]],
+    cases: Sequence[Case],
+    begun: Mapping[str, Any],
+    group: str | None,
+) -> tuple[tuple[list[Item], list[Item]], int]:
+    """What an earlier training held out stays so, and new images make up the share.
+
+    A score of images that the weights know would say nothing, and an image that was just corrected
+    has the most to teach: it is learned from unless there are several new ones.
+
+    Args:
+        sides: as they would be without that training.
+        cases: of the items.
+        begun: what the training starts from.
+        group: see `split_validation`.
+
+    Returns:
+        The two sides, and how many items are held out as before.
+    """
+    held, known = (set(begun.get(key, ())) for key in ("held_out", "images"))
+    items = sorted(
+        {id(item): item for side in sides for item in side}.values(),
+        key=lambda item: (item["case"], item.get("slice", 0)),
+    )
+    kept, learned, new = [], [], []
+    for item in items:
+        image = cases[item["case"]].image.sha256
+        (kept if image in held else learned if image in known else new).append(item)
+    if not kept:
+        return sides, 0
+    wanted, there, fresh = (len(groups_of(part, group)) for part in (sides[1], kept, new))
+    more = min(wanted - there, fresh // 2)
+    held_new = split_validation(new, more / fresh, group=group)[1] if more > 0 else []
+    training = [item for item in items if item not in kept and item not in held_new]
+    return (training, [item for item in items if item in kept or item in held_new]), len(kept)
 
 
 def _in_words(
