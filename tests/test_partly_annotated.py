@@ -136,10 +136,25 @@ def test_the_plan_says_what_is_unknown(tmp_path: Path) -> None:
     assert found.frequencies == {str(v): n / (3 * 36 * 48) for v, n in sorted(shares.items())}
     plan = make_plan(found)
     assert plan.value("augment::crop::ignore") == -1
-    assert plan.ids["unknown"].reason == "nobody annotated 0.812 of the pixels"
+    assert plan.ids["unknown"].reason.startswith("nobody annotated 0.812 of the pixels")
     assert Fingerprint.from_json(json.loads(json.dumps(found.to_json()))) == found
     full = make_plan(look(write(tmp_path / "full", [np.stack([disks()] * 8)] * 2)))
     assert full.value("augment::crop::ignore") is None
+
+
+@pytest.mark.parametrize("nothing", [None, 0, 7])
+def test_what_does_not_show_where_objects_end_is_said(nothing: int | None, tmp_path: Path) -> None:
+    """One annotated plane beyond the objects is enough, in any of the volumes."""
+    volumes = [sparse_volume(), sparse_volume((1, 4))]
+    if nothing is not None:
+        volumes[1][nothing] = 0
+    found = look(write(tmp_path, volumes))
+    said = make_plan(found, {"label_kind": "instances"}).ids["unknown"].reason
+    assert said.endswith("planes beyond them, which hold none") == (nothing is None)
+    classes = [np.where(volume < 0, 255, volume > 0).astype(np.uint8) for volume in volumes]
+    found = look(write(tmp_path / "classes", classes))
+    said = make_plan(found, {"label_kind": "classes"}).ids["unknown"].reason
+    assert ("nothing shows where objects end" in said) == (nothing is None)
 
 
 def test_planes_that_nobody_annotated_are_left_out(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class LabelSummary:
         plane_cut: the same of `plane_sizes`, within the plane.
         blank: planes of which nobody knows a pixel; by the largest value that says so: -1, or
             255, which does among classes.
+        empty: number of planes that somebody looked at and found nothing in.
     """
 
     values: np.ndarray
@@ -51,6 +52,7 @@ class LabelSummary:
     cut: np.ndarray | None = None
     plane_cut: np.ndarray | None = None
     blank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    empty: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def mark_unknown(label: np.ndarray, unknown: int | None) -> np.ndarray:
 def _unknown(
     label: np.ndarray, planes: np.ndarray, values: np.ndarray, held: Sequence[np.ndarray]
 ) -> dict[str, Any]:
-    """What a summary says of unknown pixels: `cut`, `plane_cut` and `blank`.
+    """What a summary says of unknown pixels: `cut`, `plane_cut`, `blank` and `empty`.
 
     Args:
         label: `(X, Y[, Z])`.
@@ -137,7 +139,10 @@ def _unknown(
         mark: tuple(k for k, own in enumerate(held) if set(own.tolist()) <= {UNKNOWN, mark})
         for mark in (UNKNOWN, IGNORED)
     }
-    found: dict[str, Any] = {"blank": {mark: where for mark, where in blank.items() if where}}
+    nothing = {UNKNOWN, IGNORED, 0}
+    empty = sum(0 in own and set(own.tolist()) <= nothing for own in held)
+    marked = {mark: where for mark, where in blank.items() if where}
+    found: dict[str, Any] = {"blank": marked, "empty": empty}
     if values[0] != UNKNOWN:
         return found
     within, beside = (_beside_unknown(label, axes) for axes in (label.ndim, 2))

@@ -75,6 +75,8 @@ class Case:
             files `image`, their names.
         blank: planes of which nobody knows a pixel, as `as_ranges` writes them, by the value that
             says so: `"-1"`, or `"255"`, which does among classes.
+        empty: number of planes that somebody looked at and found nothing in; None: earlier
+            versions did not count them.
     """
 
     image: FileFacts
@@ -82,6 +84,7 @@ class Case:
     values: str | None
     listed: Mapping[str, Any] = field(default_factory=dict)
     blank: Mapping[str, str] = field(default_factory=dict)
+    empty: int | None = None
 
     @property
     def label_values(self) -> set[int] | None:
@@ -216,6 +219,7 @@ class Fingerprint:
                 case["values"],
                 case.get("listed", {}),
                 case.get("blank", {}),
+                case.get("empty"),
             )
             for case in found["cases"]
         )

@@ -20,6 +20,10 @@ LOOK_LIKE = {
     "instances": "the labels hold a number for each object",
 }
 ASKED = "as asked"
+ENDLESS = (
+    "; each annotated plane holds an object, so nothing shows where objects end: annotate also "
+    "planes beyond them, which hold none"
+)
 MEDIAN = PERCENTILES.index(50.0)
 
 
@@ -93,11 +97,19 @@ def _unknown(found: Fingerprint, kind: str) -> Decision:
         )
     share = found.unknown_share(kind)
     if share:
-        return Decision(found.unknown, f"nobody annotated {share:.3g} of the pixels")
+        why = f"nobody annotated {share:.3g} of the pixels"
+        return Decision(found.unknown, why + ENDLESS * _is_endless(found, kind))
     why = "every pixel of the labels is known"
     if kind == "instances" and found.marked:
         why += "; 255 is an object like any other"
     return Decision(found.unknown, why)
+
+
+def _is_endless(found: Fingerprint, kind: str) -> bool:
+    """Whether planes are missing, and each that is there holds an object, in all labels."""
+    stacks = [case for case in found.cases if (*case.image.shape, 1)[2] > 1]
+    missing = any(case.blank_planes(kind) for case in stacks)
+    return missing and all(case.empty == 0 for case in stacks)
 
 
 def decide_names(

@@ -99,6 +99,7 @@ def fingerprint(
                 as_ranges(look.values.tolist()),
                 _listed(pair, folder),
                 {str(mark): str(as_ranges(planes)) for mark, planes in look.blank.items()},
+                look.empty,
             )
             for pair, (image, label), look in zip(pairs, heads, looks, strict=True)
         ),
