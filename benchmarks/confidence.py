@@ -1,21 +1,21 @@
 """Whether confidence ranks images as their true scores do, and probabilities mean what they say.
 
-    python -m benchmarks.confidence                       # four sets, 10 minutes, two seeds
-    python -m benchmarks.confidence nuclei --minutes 1 --seeds 0
+    python -m benchmarks.confidence                       # four sets
+    python -m benchmarks.confidence nuclei --minutes 2
     python -m benchmarks.confidence --page                # write the page anew, train nothing
 
-Each bundle holds a quarter of its training set out, to which thresholds and calibration are fitted.
-All is measured on the test images of `benchmarks.quality`, which no training sees. Rows are kept in
-`benchmarks/confidence.jsonl` and not measured again.
+The bundles are those of `benchmarks.folds`, trained if they are not there: calibration and
+thresholds are fitted to what the folds hold out. All is measured on the test images of
+`benchmarks.quality`, which no training sees. Rows are kept in `benchmarks/confidence.jsonl` and not
+measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from statistics import mean
@@ -25,10 +25,11 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.quality_methods import UnetMed, result_of
-from benchmarks.quality_sets import SETS, ImageSet, Pair, prepared
+from benchmarks import folds
+from benchmarks.quality_methods import result_of
+from benchmarks.quality_sets import SETS, ImageSet, Pair
 from benchmarks.regrets import score
-from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, words, write_section
+from benchmarks.rows import Row, complete, markdown, read, rounded, words, write_section
 from unet_med.data import load_label
 from unet_med.fitting import HeldOut, NearBorders, judging, pixels_of
 from unet_med.metrics.calibration import CALIBRATION
@@ -37,29 +38,22 @@ from unet_med.segmentation import Segmenter
 ROWS = Path(__file__).with_suffix(".jsonl")
 PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
 CHOSEN = {"nuclei": "AP", "tissue": "AP", "usiigaci": "AP", "hippocampus": "Dice"}
-HELD_OUT = "0.25"  # of the training images
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run what is missing, and write the page."""
-    options = _parser().parse_args(words)
+    options = folds.parser("confidence", __doc__, CHOSEN).parse_args(words)
     if not options.page:
-        for name in options.sets or CHOSEN:
-            complete(ROWS, _keys(name, options), lambda key: measure(key, options))
+        complete(ROWS, folds.keys(options, CHOSEN), lambda key: measure(key, options))
     write_section(PAGE, "confidence", table(read(ROWS)))
 
 
 def measure(key: Row, options: argparse.Namespace) -> Row:
     """Rank correlation over test images, and calibration errors over all of them."""
     images = SETS[key["set"]]
-    base, training, test = prepared(key, options)
-    folder = base / "run"
-    if not (folder / "bundle" / "models" / "model.pt").is_file():
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
-        folder.mkdir(parents=True)
-        method = UnetMed(["--validation", HELD_OUT])
-        method.train(images, training, folder, minutes=key["minutes"], seed=key["seed"])
-    own, errors = ranked(folder / "bundle", test, images, CHOSEN[key["set"]], base / "results")
+    folder, test = folds.trained(key, options)
+    results = folder / "ranked"
+    own, errors = ranked(folder / "bundle", test, images, CHOSEN[key["set"]], results)
     found = [each for each in own if each["confidence"] is not None]
     rank = spearmanr([e["confidence"] for e in found], [e["score"] for e in found]).statistic
     scores = rounded({"Spearman": rank, **errors})
@@ -115,17 +109,6 @@ def _pixels(plain: Segmenter, pair: Pair, images: ImageSet) -> NearBorders:
     kind = "instances" if images.classes == 2 else "classes"
     held: Any = HeldOut(probabilities, truth, 1.0, None, (1.0,) * truth.ndim)
     return pixels_of(held, kind)
-
-
-def _keys(name: str, options: argparse.Namespace) -> Iterator[Row]:
-    for seed in options.seeds:
-        yield {"set": name, "minutes": options.minutes, "seed": seed}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = parser_of("confidence", __doc__, minutes=10.0, seeds=(0, 1), sets=CHOSEN)
-    parser.add_argument("--most", type=int, help="test images of each set; all if not given")
-    return parser
 
 
 if __name__ == "__main__":

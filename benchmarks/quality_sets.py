@@ -121,12 +121,14 @@ def _membrane_scores(results: Sequence[Path], truths: Sequence[str]) -> Scores:
 
 def _dice(results: Sequence[Path], truths: Sequence[str]) -> Scores:
     """Dice, the mean over volumes and both classes."""
-    values = []
-    for found, truth in zip(arrays(results), arrays(truths), strict=True):
-        for value in (1, 2):
-            a, b = found == value, truth == value
-            values.append(2 * (a & b).sum() / (a.sum() + b.sum()))
-    return {"Dice": float(np.mean(values))}
+    both = zip(arrays(results), arrays(truths), strict=True)
+    return {"Dice": float(np.mean([dice_of(*each) for each in both]))}
+
+
+def dice_of(found: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
+    """Dice of a volume, the mean of both classes."""
+    parts = [(found == value, truth == value) for value in (1, 2)]
+    return float(np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in parts]))
 
 
 SETS = {
