@@ -6,7 +6,7 @@
 
 A training begins with three images of a training set of `benchmarks.quality`; then images are added
 by the rule, or at random among those with foreground, and a network is trained anew for as many
-minutes. Both ways begin with the same three. The score is that of the test images. Rows are kept in
+minutes. Both ways begin with the same network; the score is that of the test images. Rows are in
 `benchmarks/next_image.jsonl` and not measured again.
 """
 
@@ -18,6 +18,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ ROWS = Path(__file__).with_suffix(".jsonl")
 PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
 CHOSEN = {"isbi": "V_Rand", "nuclei": "AP", "hippocampus": "Dice"}
 RULES = ("random", "next")
+START = "start"  # in the place of a rule: the first images are drawn
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -84,7 +86,9 @@ def table(found: Sequence[Row]) -> str:
         mine = [row for row in found if row["set"] == name]
         for minutes, count in sorted({(row["minutes"], row["count"]) for row in mine}):
             rows = [r for r in mine if (r["minutes"], r["count"]) == (minutes, count)]
-            each = [[r["scores"][wanted] for r in rows if r["rule"] == rule] for rule in RULES]
+            each = [
+                [r["scores"][wanted] for r in rows if r["rule"] in (rule, START)] for rule in RULES
+            ]
             cells = [words(scores) if scores else "-" for scores in each]
             lines.append([name, f"{minutes:g}", wanted, str(count), *cells])
     return markdown(head, lines)
@@ -94,13 +98,20 @@ def _chosen(key: Row, pairs: Sequence[Pair], base: Path) -> list[int]:
     """What was learned before, and what is added to it."""
     if key["before"] is None:
         return at_random(pairs, [], key["count"], key["seed"])
-    before = {**key, "count": key["before"]}
-    del before["before"]
-    known = next(row["chosen"] for row in read(ROWS) if before.items() <= row.items())
+    earlier = {**key, "count": key["before"]}
+    del earlier["before"]
+    rules = (key["rule"], START)
+    before = next(r for r in read(ROWS) if r["rule"] in rules and _is(r, earlier))
+    known = before["chosen"]
     more = key["count"] - len(known)
     if key["rule"] == "random":
         return [*known, *at_random(pairs, known, more, key["seed"])]
     return [*known, *by_rule(_folder(base, before) / "bundle", pairs, known, more)]
+
+
+def _is(row: Row, key: Row) -> bool:
+    """Whether a row is of a key, whatever its rule."""
+    return all(row.get(name) == value for name, value in key.items() if name != "rule")
 
 
 def _folder(base: Path, key: Row) -> Path:
@@ -108,11 +119,13 @@ def _folder(base: Path, key: Row) -> Path:
 
 
 def _keys(name: str, options: argparse.Namespace) -> Iterator[Row]:
+    first, *rest = options.images
     for seed in options.seeds:
+        own = {"set": name, "minutes": options.minutes, "seed": seed}
+        yield {**own, "rule": START, "count": first, "before": None}
         for rule in RULES:
-            for before, count in zip([None, *options.images], options.images, strict=False):
-                own = {"set": name, "rule": rule, "minutes": options.minutes, "seed": seed}
-                yield {**own, "count": count, "before": before}
+            for before, count in pairwise([first, *rest]):
+                yield {**own, "rule": rule, "count": count, "before": before}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -150,7 +150,7 @@ def record(
     """
     form = new_form()
     open_session(form, folder)
-    form.folder.value = folder.name  # the session is open; pictures show no machine's paths
+    form.folder.line_edit.value = folder.name  # it is open; pictures show no machine's paths
     for number in range(3):
         annotate(form, f"nuclei {number}", pool[number])
     if pictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,5 +56,18 @@ def test_chance_passes_over_what_is_known_or_empty(tmp_path: Path) -> None:
 def test_each_step_follows_the_one_before() -> None:
     options = next_image._parser().parse_args(["nuclei", "--seeds", "0", "--images", "3", "6", "9"])
     keys = [(k["rule"], k["before"], k["count"]) for k in next_image._keys("nuclei", options)]
-    steps = [(None, 3), (3, 6), (6, 9)]
-    assert keys == [(rule, *step) for rule in ("random", "next") for step in steps]
+    steps = [(rule, *step) for rule in ("random", "next") for step in ((3, 6), (6, 9))]
+    assert keys == [("start", None, 3), *steps]
+
+
+def test_both_rules_go_on_from_one_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = next_image._parser().parse_args(["nuclei", "--seeds", "0", "--images", "3", "5"])
+    first, chance, rule = next_image._keys("nuclei", options)
+    (tmp_path / "rows").write_text(json.dumps({**first, "chosen": [7, 2, 4], "scores": {}}))
+    monkeypatch.setattr(next_image, "ROWS", tmp_path / "rows")
+    monkeypatch.setattr(next_image, "at_random", lambda pairs, known, count, seed: [0] * count)
+    assert next_image._chosen(chance, [], tmp_path) == [7, 2, 4, 0, 0]
+    seen = []
+    monkeypatch.setattr(next_image, "by_rule", lambda *words: seen.append(words) or [1, 3])
+    assert next_image._chosen(rule, [], tmp_path) == [7, 2, 4, 1, 3]
+    assert seen == [(tmp_path / "start-3" / "bundle", [], [7, 2, 4], 2)]
