@@ -226,8 +226,15 @@ def test_a_training_goes_on_with_the_fold_that_is_missing(
     assert tables[0] == tables[1]
 
 
-def test_minutes_are_halved_and_a_new_budget_begins_anew(data: Path, tmp_path: Path) -> None:
-    plan = make_plan(fingerprint(data / "images", data / "labels"), {"folds": 2, "minutes": 6.0})
+@pytest.mark.parametrize("written", [False, True])
+def test_minutes_are_halved_and_a_new_budget_begins_anew(
+    written: bool, data: Path, tmp_path: Path
+) -> None:
+    """Whether an option says that there are folds, or an override file."""
+    (tmp_path / "folds.json").write_text('{"folds": 2}', encoding="utf-8")
+    files = [tmp_path / "folds.json"] * written
+    asked = {"minutes": 6.0, **({} if written else {"folds": 2})}
+    plan = make_plan(fingerprint(data / "images", data / "labels"), asked, overrides=files)
     assert plan.value("minutes") == 3.0
     assert plan.ids["minutes"].reason == "half of 6 minutes: the other half is for the folds"
     progress = Progress.of(tmp_path, plan)

@@ -39,6 +39,7 @@ TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small set
 STEERING = (  # ids on which further decisions depend, whoever sets them
     *("preset", "label_kind", "features", "spatial_dims", "element_size", "scale", "tile_size"),
     *("minutes", "epochs", "seed", "validation_fraction", "modality", "unknown"),
+    *("folds", "learning_curve"),
 )
 ASKED = "as asked"
 SHARE_OF_ONE = 0.5  # of the minutes, for the network of all images, where there are folds
@@ -171,7 +172,7 @@ def _decide(
         "features": _features(steering.get("features"), dims.value, device),
         "seed": _asked_or(steering, "seed", 0, "the usual one"),
         "tiles_per_epoch": _tiles(found, dims.value),
-        **_budget(steering.get("minutes"), steering.get("epochs"), folds=has_folds(asked)),
+        **_budget(steering.get("minutes"), steering.get("epochs"), folds=has_folds(steering)),
         **{f"reader::{name}": Decision(value, ASKED) for name, value in found.reader.items()},
     }
 
