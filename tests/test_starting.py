@@ -146,6 +146,17 @@ def test_objects_of_another_width_are_brought_to_the_known_one(trained: Path, mo
     assert f"px wide, and {source.name} knows {known:.3g}" in kept["scale"].reason
 
 
+def test_images_of_the_bundle_are_seen_as_it_saw_them(trained: Path, cells: Path) -> None:
+    """However wide the objects are of an image that was added to them."""
+    source = Source.of(trained)
+    found = fingerprint(cells / "images", cells / "labels")
+    assert found.instances is not None
+    areas = tuple(16 * area for area in found.instances.plane_px)
+    kept = source.kept(replace(found, instances=replace(found.instances, plane_px=areas)), {})
+    assert kept["scale"].value == 1
+    assert kept["scale"].reason.endswith("3 of the images are the bundle's own")
+
+
 def test_classes_of_the_bundle_stay_where_labels_hold_no_others(trained: Path) -> None:
     ids = {"label_kind": "classes", "out_channels": 3, "class_values": [0, 2, 5]}
     source = replace(Source.of(trained), name="organs", ids={**ids, "class_names": ["a", "b"]})

@@ -227,6 +227,9 @@ class Source:
             sizes = [float(f"{factor * side:.6g}") for side in as_list(size)]
             return _decided(sizes if isinstance(size, Sequence) else sizes[0], own, None, why)
         scale = 1 if self.ids.get("scale") is None else self.ids["scale"]
+        if seen := self._seen(found):  # an image that joins them does not change what they showed
+            about = f"{why}: {seen} of the images are the bundle's own"
+            return _decided(None, None, own_pixels(scale), about)
         widths = self._widths(found, scale)
         if widths is None:
             return _decided(None, None, own_pixels(scale), why)
