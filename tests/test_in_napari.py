@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from skimage.io import imsave
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("napari", reason="napari is no part of the tests' group; make napari")
@@ -202,6 +203,33 @@ def test_the_next_image_is_the_command_lines(
     click(form.next)
     wait_until(lambda: form.next.enabled)
     assert form.said.value.startswith("no image is left to suggest (2 annotated or learned from")
+    form.close()
+
+
+def test_pictures_of_the_end_are_shown(tmp_path: Path) -> None:
+    """They move with the bundle, from where it grew to where it stays."""
+    from docs.record_napari import new_form
+    from unet_med.napari_widget.training import Progress
+
+    grew, stays = tmp_path / "training.png", tmp_path / "bundle.png"
+    imsave(grew, np.full((40, 60, 3), 200, np.uint8))
+
+    class Ended:
+        is_running = False
+
+        def progress(self) -> Progress:
+            file = grew if grew.exists() else stays
+            return Progress(1.0, "last line", [], (file, file))
+
+        def finish(self) -> str:
+            grew.rename(stays)
+            return "trained"
+
+    form = new_form()
+    form.training = Ended()
+    form._poll()
+    assert form.said.value == "trained"
+    assert all(label.native.pixmap().width() > 0 for label in form.pictures)
     form.close()
 
 

@@ -216,7 +216,8 @@ class SessionForm(Container):
             self.timer.stop()
             ended, self.training = self.training, None  # also where its end fails
             try:
-                self._show(ended.progress(), ended.finish())
+                end = ended.finish()  # first: its pictures lie elsewhere then
+                self._show(ended.progress(), end)
             finally:
                 self._show_state()
             return
