@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -166,20 +168,50 @@ def test_missing_keys():
     assert out["label"].shape == (1, 4, 4)
 
 
-@pytest.mark.parametrize("size", [5, 6])
-def test_tiles_are_centred_on_annotated_pixels(size: int) -> None:
+@pytest.mark.parametrize(("size", "middle"), [(5, 3), (6, 4), (8, 8), (9, None), (40, 40)])
+def test_an_annotated_pixel_lies_anywhere_in_a_tiles_middle(size: int, middle: int | None) -> None:
+    """Each place there is as likely as any other, as long as the tile's centre is in the image."""
+    label = torch.full((1, 20, 30), 255)
+    label[0, 9, 14] = 1
+    crop = RandTileCropd(["image", "label"], size, ignore=255, middle=middle).set_random_state(0)
+    window = size // 2 if middle is None else middle
+    first = (size - window) // 2
+    found: Counter[tuple[int, ...]] = Counter()
+    for _ in range(60 * min(window, 20) ** 2):
+        item = crop({"image": label, "label": label})
+        mirrored = (item["label"][0] == 1).nonzero().tolist()  # in a large tile several times
+        start = crop.drawn._start
+        assert start is not None
+        place = (9 - start[0], 14 - start[1])
+        assert [*place] in mirrored
+        found[place] += 1
+    sides = []
+    for at, side in ((9, 20), (14, 30)):
+        centres = range(1 - size % 2, side)
+        starts = [centre - size // 2 for centre in centres]
+        sides.append([at - s for s in starts if first <= at - s < first + window])
+    assert set(found) == {(x, y) for x in sides[0] for y in sides[1]}
+    assert min(found.values()) > 60 / 4
+
+
+def test_tiles_hold_annotated_pixels_also_at_a_corner() -> None:
     label = torch.full((1, 20, 30), 255)
     annotated = {(0, 0), (7, 21), (19, 29)}
     for x, y in annotated:
         label[0, x, y] = 1
     place = torch.arange(600).reshape(1, 20, 30)
-    crop = RandTileCropd(["image", "label"], size, ignore=255).set_random_state(0)
+    crop = RandTileCropd(["image", "label"], 6, ignore=255, middle=4).set_random_state(0)
     seen = set()
-    for _ in range(30):
+    for _ in range(60):
         item = crop({"image": place, "label": label})
-        centre = int(item["image"][0, size // 2, size // 2])
-        seen.add(divmod(centre, 30))
-        assert int(item["label"][0, size // 2, size // 2]) == 1
+        inside = item["image"][0, 1:5, 1:5][item["label"][0, 1:5, 1:5] == 1]
+        seen |= {divmod(int(pixel), 30) for pixel in inside}
+        assert len(inside)
     assert seen == annotated
     empty = crop({"image": place, "label": torch.full((1, 20, 30), 255)})  # anywhere
-    assert empty["image"].shape == (1, size, size)
+    assert empty["image"].shape == (1, 6, 6)
+
+
+def test_a_middle_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="middle 5 px does not lie in the middle of tile_size 8"):
+        RandTileCropd(["image", "label"], 8, ignore=255, middle=5)

@@ -72,12 +72,18 @@ def decide_labels(
 
 
 def decide_tiles(found: Fingerprint, kind: str) -> dict[str, Decision]:
-    """`augment::crop::ignore`: around which pixels no tile is cut, where some are unknown."""
+    """`augment::crop`: which pixels are unknown, and where in a tile one that is known lies."""
     if not found.unknown_share(kind):
         return {}
     mark = IGNORED if kind == "classes" else UNKNOWN
+    output = {
+        **{"_target_": "unet_med.networks.output_sides", "network": "@network_def"},
+        **{"tile_size": "@tile_size", "margin": "@margin"},
+    }
+    why = "each tile's output holds a pixel that is known"
     return {
-        "augment::crop::ignore": Decision(mark, "each tile is cut around a pixel that is known")
+        "augment::crop::ignore": Decision(mark, why),
+        "augment::crop::middle": Decision(output, f"{why}, anywhere in it"),
     }
 
 

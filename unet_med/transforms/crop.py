@@ -40,18 +40,28 @@ class RandTileCrop(Randomizable, Transform):
         self.tile_size = _checked_size("tile_size", tile_size)
         self._start: tuple[int, ...] | None = None
 
-    def randomize(self, data: torch.Tensor, where: torch.Tensor | None = None) -> None:
+    def randomize(
+        self,
+        data: torch.Tensor,
+        where: torch.Tensor | None = None,
+        window: int | Sequence[int] | None = None,
+    ) -> None:
         """Draw the tile's first pixel for an image `(C, *S)`.
 
         Args:
             data: the image, for its shape.
-            where: pixels `(*S)` that may be the centre, bool; None, or none of them: all.
+            where: pixels `(*S)` of which the tile holds one, bool; None, or none of them: all.
+            window: sides of the tile's middle, px, in which that pixel lies; None: half the tile's.
         """
         shape = data.shape[1:]
         sizes = _per_axis(self.tile_size, len(shape))
         even = [1 - n % 2 for n in sizes]
         if where is not None and bool(where.any()):
-            centre = self._one_of(where)
+            middle = [max(1, n // 2) for n in sizes] if window is None else window
+            parts = zip(
+                self._one_of(where), shape, sizes, _per_axis(middle, len(shape)), strict=True
+            )
+            centre = [self._around(*each) for each in parts]
         else:  # every pixel or, for even sides, every gap between two
             centre = [
                 int(self.R.randint(max(side - e, 1))) + e
@@ -59,8 +69,20 @@ class RandTileCrop(Randomizable, Transform):
             ]
         self._start = tuple(c - size // 2 for c, size in zip(centre, sizes, strict=True))
 
+    def _around(self, pixel: int, side: int, size: int, window: int) -> int:
+        """A centre in the image with which a pixel lies anywhere in the tile's middle.
+
+        Were it always the same place, a network that is given a plane of each volume would learn
+        to answer in one plane of its output: what its poolings make of the others is not alike.
+        """
+        high = pixel + size // 2 - (size - window) // 2
+        low = high - window + 1
+        first, last = 1 - size % 2, side - 1
+        low, high = max(low, min(first, high)), min(high, max(last, low))
+        return low + int(self.R.randint(high - low + 1))
+
     def _one_of(self, where: torch.Tensor) -> list[int]:
-        """A pixel that may be the centre, each as likely as any other."""
+        """One of these pixels, each as likely as any other."""
         for _ in range(GUESSES):  # to list all of them takes a second in a large volume
             centre = [int(self.R.randint(side)) for side in where.shape]
             if where[tuple(centre)]:
@@ -112,8 +134,10 @@ class RandTileCropd(SharedRandomTransform):
         label_size: sides of the network's output, px; with the same centre, so
             ``tile_size - label_size`` is even.
         ignore: label of pixels without annotation, for partly annotated images (Çiçek et al.
-            2016): the centre of a tile is annotated. None: the centre is anywhere.
+            2016): a pixel in the middle of a tile is annotated. None: any tile will do.
         annotated_key: the label `(1, *S)` with these pixels.
+        middle: its sides, px: those of the network's output; None: `label_size`, or half the
+            tile's.
         allow_missing_keys: no error when a key is absent.
 
     Leave the labels at the tile's size if a deformation follows: it needs the surroundings
@@ -133,6 +157,7 @@ class RandTileCropd(SharedRandomTransform):
         label_size: int | Sequence[int] | None = None,
         ignore: int | None = None,
         annotated_key: str = "label",
+        middle: int | Sequence[int] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, RandTileCrop(tile_size), allow_missing_keys)
@@ -147,7 +172,11 @@ class RandTileCropd(SharedRandomTransform):
         self.label_size = None
         if label_size is not None:
             self.label_size = _checked_size("label_size", label_size)
-            _check_centred(self.drawn.tile_size, self.label_size)
+            _check_centred("label_size", self.drawn.tile_size, self.label_size)
+        self.middle = self.label_size
+        if middle is not None:
+            self.middle = _checked_size("middle", middle)
+            _check_centred("middle", self.drawn.tile_size, self.middle)
 
     def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
         """Cut every key.
@@ -165,7 +194,7 @@ class RandTileCropd(SharedRandomTransform):
             where = None
             if self.ignore is not None:
                 where = (labels_of(d[self.annotated_key]) != self.ignore)[0]
-            self.drawn.randomize(next(iter(images.values())), where)
+            self.drawn.randomize(next(iter(images.values())), where, self.middle)
         for key, img in images.items():
             d[key] = self.drawn.cut(img, self.label_size if key in self.label_keys else None)
         return d
@@ -216,13 +245,13 @@ def _per_axis(size: Sequence[int], dims: int) -> tuple[int, ...]:
     return tuple(size) * (dims if len(size) == 1 else 1)
 
 
-def _check_centred(tile: Sequence[int], label: Sequence[int]) -> None:
-    """Refuse a label window that does not share the tile's centre."""
-    dims = max(len(tile), len(label))
-    for t, n in zip(_per_axis(tile, dims), _per_axis(label, dims), strict=True):
+def _check_centred(name: str, tile: Sequence[int], window: Sequence[int]) -> None:
+    """Refuse a window that does not share the tile's centre."""
+    dims = max(len(tile), len(window))
+    for t, n in zip(_per_axis(tile, dims), _per_axis(window, dims), strict=True):
         if n > t or (t - n) % 2:
             raise ValueError(
-                f"label_size {n} px does not lie in the middle of tile_size {t} px; "
+                f"{name} {n} px does not lie in the middle of tile_size {t} px; "
                 f"nearest that does: {min(n - (t - n) % 2, t)}"
             )
 
