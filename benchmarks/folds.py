@@ -5,9 +5,10 @@
     python -m benchmarks.folds --page                 # write the page anew, train nothing
 
 The estimate comes from the folds of a training set of `benchmarks.quality`, the truth from its test
-images, which the network of all images predicts. Both are of a draw of images: the interval of
-their difference joins both bootstrap intervals by squaring and adding (Zou and Donner 2008). Rows
-are kept in `benchmarks/folds.jsonl` and not measured again.
+images, which the folds' networks predict, each as in the estimate, and the network of all images,
+which has learned K times as long. Both are of a draw of images: the interval of their difference
+joins both bootstrap intervals by squaring and adding (Zou and Donner 2008). Rows are kept in
+`benchmarks/folds.jsonl` and not measured again.
 """
 
 from __future__ import annotations
@@ -24,19 +25,21 @@ from statistics import mean
 
 import numpy as np
 
-from benchmarks.quality_methods import UnetMed
+from benchmarks.quality_methods import UnetMed, result_of
 from benchmarks.quality_sets import SETS, ImageSet, Pair, arrays, dice_of, prepared
 from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, write_section
 from unet_med.data import load_image
-from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
+from unet_med.metrics.bootstrap import bootstrap_interval
 from unet_med.metrics.isbi import V_RAND
 from unet_med.metrics.objects import precision_score
 from unet_med.metrics.score import Score
 from unet_med.report.table import HIGH, LOW, read_scores
+from unet_med.segmentation import Segmenter
 
 ROWS = Path(__file__).with_suffix(".jsonl")
 PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
 FOLDS = {"isbi": 5, "nuclei": 5, "tissue": 5, "usiigaci": 12, "hippocampus": 5}
+ALIKE, ALL = "kept out, folds", "kept out, all"  # by the folds' networks, and by that of all images
 SAID = Path("models", "folds", "scores.json")
 SCORES = {"instances": "AP50", "probabilities": "V_Rand", "mask": "Dice"}
 Interval = tuple[float, float, float]  # a score and its ends
@@ -55,17 +58,27 @@ def measure(key: Row, options: argparse.Namespace) -> Row:
     images, method = SETS[key["set"]], UnetMed()
     folder, test = trained(key, options)
     results = method.predict(images, [pair["image"] for pair in test], folder)
+    models = sorted((folder / "bundle" / "models" / "folds").glob("*/model.pt"))
+    each = [predicted(folder, weights, images, test) for weights in models]
     said = estimate(folder / "bundle", SCORES[images.result])
-    seen = reached(images, results, test)
+    found = {"estimate": said, ALIKE: reached(images.result, each, test)}
+    found[ALL] = reached(images.result, [results], test)
     names = ("score", "low", "high")
-    scores = rounded(images.score(results, [pair["label"] for pair in test]))
     return {
-        "estimate": rounded(dict(zip(names, said, strict=True))),
-        "kept out": rounded(dict(zip(names, seen, strict=True))),
-        "scores": scores,
+        **{name: rounded(dict(zip(names, ends, strict=True))) for name, ends in found.items()},
+        "scores": rounded(images.score(results, [pair["label"] for pair in test])),
         "date": date.today().isoformat(),
         **method.facts(folder),
     }
+
+
+def predicted(folder: Path, weights: Path, images: ImageSet, test: Sequence[Pair]) -> list[Path]:
+    """What one fold's network makes of the test images."""
+    segmenter = Segmenter(folder / "bundle", checkpoint=weights, device="cpu", trust=True)
+    place = folder / "folds" / weights.parent.name
+    for pair in test:
+        segmenter(pair["image"]).save(place, [images.result])
+    return [result_of(pair["image"], place, images.result) for pair in test]
 
 
 def trained(key: Row, options: argparse.Namespace) -> tuple[Path, list[Pair]]:
@@ -94,21 +107,43 @@ def estimate(bundle: Path, column: str) -> Interval:
     return score, low, high
 
 
-def reached(images: ImageSet, results: Sequence[Path], test: Sequence[Pair]) -> Interval:
-    """The same score of the test images."""
-    truths = arrays([pair["label"] for pair in test])
-    if images.result == "mask":
-        dice = [dice_of(*both) for both in zip(arrays(results), truths, strict=True)]
-        return (float(np.mean(dice)), *mean_interval(dice))
-    if images.result == "instances":
-        return _pooled(precision_score(0.5), arrays(results), truths)
-    inside = [np.asarray(load_image(path))[1] for path in results]
-    return _pooled(V_RAND, inside, [truth > 0 for truth in truths])
+def reached(result: str, found: Sequence[Sequence[Path]], test: Sequence[Pair]) -> Interval:
+    """The same score of the test images, over all networks.
 
-
-def _pooled(score: Score, results: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Interval:
-    counts = [score.count(*both) for both in zip(results, truths, strict=True)]
+    Args:
+        result: what was predicted, as `ImageSet.result` says it.
+        found: files of each network, one an image.
+        test: the images.
+    """
+    score, read = SCORED[result]
+    counts = [
+        np.concatenate([score.count(read(file), truth) for file in files])
+        for files, truth in zip(zip(*found, strict=True), _truths(result, test), strict=True)
+    ]
     return (score.pool(np.concatenate(counts)), *bootstrap_interval(counts, score.pool))
+
+
+def _truths(result: str, test: Sequence[Pair]) -> list[np.ndarray]:
+    labels = arrays([pair["label"] for pair in test])
+    return [label > 0 for label in labels] if result == "probabilities" else labels
+
+
+def _label(file: Path) -> np.ndarray:
+    return arrays([file])[0]
+
+
+def _foreground(file: Path) -> np.ndarray:
+    return np.asarray(load_image(file))[1]
+
+
+DICE = Score(
+    lambda found, truth: np.array([dice_of(found, truth)]), lambda rows: float(rows.mean())
+)
+SCORED = {
+    "instances": (precision_score(0.5), _label),
+    "probabilities": (V_RAND, _foreground),
+    "mask": (DICE, _label),
+}
 
 
 def difference(said: Row, seen: Row) -> Interval:
@@ -125,21 +160,34 @@ def difference(said: Row, seen: Row) -> Interval:
 
 
 def table(found: Sequence[Row]) -> str:
-    """Markdown: a line a set, and the mean of the differences."""
-    head = ["data", "folds", "minutes", "score", "estimate", "kept out", "difference", "within"]
-    lines, apart = [], []
+    """Markdown: a line a set, and the means of the differences."""
+    head = ["data", "folds", "minutes", "score", "estimate"]
+    head += [cell for name in (ALIKE, ALL) for cell in (name, "estimate is off by", "within")]
+    lines = []
+    apart: dict[str, list[float]] = {ALIKE: [], ALL: []}
     for row in found:
-        said, seen = row["estimate"], row["kept out"]
-        value, low, high = difference(said, seen)
-        apart.append(value)
-        cells = [f"{e['score']:.3f} ({e['low']:.3f} to {e['high']:.3f})" for e in (said, seen)]
-        cells.append(f"{value:+.3f} ({low:+.3f} to {high:+.3f})")
-        inside = "yes" if low <= 0 <= high else "**no**"
         score = SCORES[SETS[row["set"]].result]
-        lines.append([row["set"], str(row["folds"]), f"{row['minutes']:g}", score, *cells, inside])
-    if len(apart) > 1:
-        lines.append(["mean", "", "", "", "", "", f"{mean(apart):+.3f}", ""])
+        cells = [
+            row["set"],
+            str(row["folds"]),
+            f"{row['minutes']:g}",
+            score,
+            _ends(row["estimate"]),
+        ]
+        for name, values in apart.items():
+            value, low, high = difference(row["estimate"], row[name])
+            values.append(value)
+            inside = "yes" if low <= 0 <= high else "**no**"
+            cells += [_ends(row[name]), f"{value:+.3f} ({low:+.3f} to {high:+.3f})", inside]
+        lines.append(cells)
+    if len(lines) > 1:
+        alike, every = (f"{mean(values):+.3f}" for values in apart.values())
+        lines.append(["mean", "", "", "", "", "", alike, "", "", every, ""])
     return markdown(head, lines)
+
+
+def _ends(score: Row) -> str:
+    return f"{score['score']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
 
 def keys(options: argparse.Namespace, sets: Iterable[str]) -> Iterator[Row]:
