@@ -115,7 +115,8 @@ def table(found: Sequence[Row]) -> str:
             if values and dice[ALL]:
                 share = mean(values) / mean(dice[ALL])
                 said = "yes" if share >= WANTED else "**no**"
-                cells = [str(len(values)), words(values), f"{share:.1%}", said]
+                compared = ["", ""] if kind == ALL else [f"{share:.1%}", said]
+                cells = [str(len(values)), words(values), *compared]
                 lines.append([f"{minutes:g}", kind, *cells])
     return markdown(head, lines)
 
