@@ -218,7 +218,7 @@ def moved_by(
     field = interpolate_nodes(vectors.unflatten(-1, tuple(grid)), shape, kernel=kernel)
     sides = torch.Size(shape)
     for axis, side in enumerate(shape):
-        from_centre = _along(axis, sides, field.dtype, field.device) - (side - 1) / 2
+        from_centre = _along(axis, sides, field.dtype, field.device, start=(1 - side) / 2)
         field.addcmul_(turn[..., axis].view(*turn.shape[:-1], *[1] * dims), from_centre)
     return field
 
@@ -373,7 +373,7 @@ def _places(displacement: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     for axis, side in enumerate(shape):
         # align_corners=True: -1 and 1 are the centres of the outermost pixels
         scale = 2 / max(side - 1, 1)
-        line = _along(axis, shape, dtype, displacement.device) * scale - 1
+        line = _along(axis, shape, dtype, displacement.device, scale=scale, start=-1)
         torch.add(line, displacement[:, axis], alpha=scale, out=places[-1 - axis])
     return places.movedim(0, -1)
 
@@ -407,9 +407,19 @@ def _copy_nearest(x: torch.Tensor, field: Field, padding_mode: str) -> torch.Ten
     return x.flatten(2).gather(2, pixels).view(x.shape)
 
 
-def _along(axis: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Positions along one axis, px, shaped to broadcast over the others."""
-    line = torch.arange(shape[axis], dtype=dtype, device=device)
+@lru_cache(maxsize=64)
+def _along(
+    axis: int,
+    shape: torch.Size,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    scale: float = 1,
+    start: float = 0,
+) -> torch.Tensor:
+    """Positions along one axis, px by default, shaped to broadcast over the others."""
+    with torch.inference_mode(False), torch.no_grad():  # cached: must serve any later caller
+        line = torch.arange(shape[axis], dtype=dtype, device=device) * scale + start
     return line.view(-1, *[1] * (len(shape) - 1 - axis))
 
 
