@@ -75,7 +75,8 @@ def check_target(parser: ConfigParser, id: str, value: Any) -> None:
         return
     [argument] = rest
     transform = parser.get_parsed_content(chain)[name]
-    assert any(transform is step for step in transforms_of(parser))
+    steps = transforms_of(parser)  # some draw what others of their kind apply
+    assert any(transform in (step, getattr(step, "transform", None)) for step in steps)
     found = held(transform, argument)
     wanted = parser.get_parsed_content(id)
     if argument.startswith("range_"):  # MONAI keeps both ends

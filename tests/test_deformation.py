@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from oracles import displacement_by_loops, warp_by_scipy
 from torch.nn import functional as F
 
-from unet_med.deformation import Field, draw_nodes, interpolate_nodes, random_displacement, warp
+from unet_med.deformation import (
+    Field,
+    draw_nodes,
+    farthest,
+    interpolate_nodes,
+    motion_of,
+    moved_by,
+    node_grid,
+    random_displacement,
+    warp,
+)
 
 KERNELS = ["bicubic", "bspline"]
 
@@ -112,6 +122,75 @@ def test_matrices_cached_in_inference_mode_serve_gradients():
     interpolate_nodes(nodes, (21, 22)).sum().backward()
     assert nodes.grad is not None
     assert nodes.grad.sum().item() == pytest.approx(2 * 21 * 22, rel=1e-5)
+
+
+def rotation(dims: int, angle: float) -> np.ndarray:
+    """By an angle in the plane of the last two axes."""
+    matrix = np.eye(dims)
+    cos, sin = math.cos(angle), math.sin(angle)
+    matrix[-2:, -2:] = [[cos, -sin], [sin, cos]]
+    return matrix
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("shape", [(24, 19), (7, 12, 10)])
+def test_rotation_and_deformation_in_one_resampling(shape, kernel, rng):
+    """Pixel by pixel: where does the deformed one lie in the rotated image, and that in ours?"""
+    dims, image, labels = len(shape), rng.random(shape), rng.integers(0, 2**30, shape)
+    nodes = draw_nodes(dims, sigma=2.0, kernel=kernel, rng=seeded())
+    turn, centre = rotation(dims, 0.6), (np.array(shape) - 1) / 2
+    if dims == 2:
+        drawn = displacement_by_loops(nodes.numpy(), shape, kernel)
+    else:
+        drawn = interpolate_nodes(nodes.double(), shape, kernel=kernel).numpy()
+    where = np.empty((dims, *shape))
+    for pixel in np.ndindex(shape):
+        there = turn @ (np.array(pixel) + drawn[(slice(None), *pixel)] - centre) + centre
+        where[(slice(None), *pixel)] = there - pixel
+    motion = motion_of(torch.from_numpy(turn), nodes)
+    field = moved_by(motion, shape, node_grid(dims, 3, kernel), kernel=kernel)
+    np.testing.assert_allclose(field.numpy(), where, atol=2e-5)
+    found = warp(torch.from_numpy(image)[None].float(), field)[0].numpy()
+    np.testing.assert_allclose(found, warp_by_scipy(image, where, order=1), atol=1e-4)
+    assert np.abs(where).max() > min(shape) / 3  # some pixels come from the mirror
+    copied = warp(torch.from_numpy(labels)[None].int(), field, mode="nearest")[0].numpy()
+    assert (copied == warp_by_scipy(labels, where, order=0)).mean() > 0.999  # but for ties
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("shape", [(57, 40), (9, 14, 11)])
+def test_without_rotation_the_field_is_that_of_the_nodes(shape, kernel):
+    dims, grid = len(shape), node_grid(len(shape), 4, kernel)
+    nodes = [draw_nodes(dims, 4, kernel=kernel, rng=seeded(k)) for k in range(3)]
+    alone = [motion_of(None, each) for each in nodes]
+    fields = moved_by(torch.stack(alone), shape, grid, kernel=kernel)
+    for field, motion, each in zip(fields, alone, nodes, strict=True):
+        expected = interpolate_nodes(each, shape, kernel=kernel)
+        assert torch.equal(moved_by(motion, shape, grid, kernel=kernel), expected)
+        torch.testing.assert_close(field, expected, rtol=0, atol=1e-5)
+
+
+@given(
+    st.integers(0, 10**6),
+    st.floats(-3.2, 3.2),
+    st.sampled_from(KERNELS),
+    st.sampled_from([(9, 30), (1, 5), (4, 6, 9)]),
+)
+def test_nothing_moves_farther_than_is_said(seed, angle, kernel, shape):
+    dims = len(shape)
+    nodes = draw_nodes(dims, sigma=2.0, kernel=kernel, rng=seeded(seed))
+    motions = torch.stack(
+        [
+            motion_of(torch.from_numpy(rotation(dims, angle)), nodes),
+            motion_of(None, nodes),
+            motion_of(torch.from_numpy(rotation(dims, angle)), torch.zeros_like(nodes)),
+            motion_of(None, torch.zeros_like(nodes)),
+        ]
+    )
+    fields = moved_by(motions, shape, node_grid(dims, 3, kernel), kernel=kernel)
+    longest, said = fields.abs().flatten(1).amax(dim=1), farthest(motions, shape, kernel=kernel)
+    assert (longest <= said + 1e-4).all()
+    assert said[-1] == 0
 
 
 @st.composite

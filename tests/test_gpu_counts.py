@@ -9,11 +9,13 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
+from monai.transforms import Compose
 from simulated_cuda.counting import Counts
 
 from unet_med import bundle
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
+from unet_med.transforms import compose
 
 pytestmark = [
     pytest.mark.gpu,
@@ -45,7 +47,7 @@ def training(cells: Path, output: Path, names: list[str], **ids: Any) -> ConfigP
 
 @pytest.mark.parametrize(
     ("names", "batch", "most"),
-    [([], 1, 310), (["modern"], 4, 310)],
+    [([], 1, 320), (["modern"], 4, 350)],
 )
 def test_a_training_step_waits_for_nothing(
     names: list[str], batch: int, most: int, cells: Path, tmp_path: Path
@@ -61,8 +63,34 @@ def test_a_training_step_waits_for_nothing(
     assert not counts.waits, counts.waits
     assert not counts.to_device, counts.to_device
     assert not counts.to_host, counts.to_host
-    assert sum(counts.behind.values()) == 2, counts.behind  # image and label
+    assert sum(counts.behind.values()) == 3, counts.behind  # image, label and what was drawn
     assert sum(counts.kernels.values()) <= most
+
+
+@pytest.mark.parametrize(("batch", "share"), [(1, 0.5), (4, 0.15)])
+def test_random_transforms_of_a_batch_are_one_resampling(
+    batch: int, share: float, cells: Path, tmp_path: Path
+) -> None:
+    """Half the kernels of MONAI's and our transforms on the device, one by one, or fewer."""
+    always = {"augment::rotate::prob": 1.0, "augment::elastic::prob": 1.0}
+    parser = training(cells, tmp_path, [], batch_size=batch, **always)
+    augmenting = parser.get_parsed_content("augmenting")
+    draw = Compose(list(augmenting.in_workers.values())[-3:])
+    one_by_one = compose([parser.get_parsed_content("augment")]).transforms[-3:]
+    tiles = [{"image": torch.rand(1, 60, 60), "label": torch.ones(1, 60, 60).int()}] * batch
+    draws = torch.stack([draw(tile)["draws"] for tile in tiles])
+    image, label = (torch.stack([t[key] for t in tiles]).cuda() for key in ("image", "label"))
+    augmenting.on_batches(image, label, draws)  # tables of the interpolation, once and for all
+    with Counts() as counts:
+        augmenting.on_batches(image, label, draws)
+    assert not counts.waits + counts.to_host + counts.to_device, counts.waits
+    with Counts() as before:
+        for k in range(batch):
+            item = {"image": image[k], "label": label[k]}
+            for step in one_by_one:
+                item = step(item)
+    assert before.waits
+    assert sum(counts.kernels.values()) <= share * sum(before.kernels.values())
 
 
 @pytest.mark.parametrize("preset", ["paper2015", "modern"])

@@ -287,6 +287,16 @@ def test_a_gpu_takes_the_presets_features(folder: Path) -> None:
     assert make_plan(found, device="cuda").value("features") is None
 
 
+def test_epochs_of_a_gpu_are_long_unless_they_are_counted(folder: Path) -> None:
+    found = look(folder)
+    on_gpu = make_plan(found, device="cuda")
+    assert (on_gpu.value("tiles_per_epoch"), on_gpu.value("val_interval")) == (4096, 1)
+    others = [make_plan(found), make_plan(found, {"epochs": 3}, device="cuda")]
+    for plan in others:
+        assert plan.value("tiles_per_epoch") == 64
+        assert "val_interval" not in plan.ids
+
+
 @pytest.mark.parametrize(
     ("choices", "said"),
     [

@@ -3,7 +3,8 @@
 Ronneberger et al. 2015, section 3.1: displacement vectors on a coarse 3x3 grid,
 Gaussian with 10 px standard deviation, and from them a displacement for every
 pixel by bicubic interpolation. Displacements are interpolated, never coordinates, so zero vectors
-mean no deformation.
+mean no deformation. A rotation before it is one more term of the displacement (`motion_of`), so
+that both resample an image once.
 
 Axes and sign: component `k` of a displacement moves along tensor axis `k` of the
 image, in px, and ``output(x) = input(x + displacement(x))``.
@@ -19,7 +20,17 @@ from typing import Literal, Protocol
 import torch
 from torch.nn import functional as F
 
-__all__ = ["Field", "draw_nodes", "interpolate_nodes", "random_displacement", "warp"]
+__all__ = [
+    "Field",
+    "draw_nodes",
+    "farthest",
+    "interpolate_nodes",
+    "motion_of",
+    "moved_by",
+    "node_grid",
+    "random_displacement",
+    "warp",
+]
 
 Kernel = Literal["bicubic", "bspline"]
 Mode = Literal["bilinear", "nearest", "bicubic"]
@@ -29,6 +40,7 @@ PaddingMode = Literal["reflection", "border"]
 # interpolating kernel repeats its outermost nodes instead.
 _RIM = {"bicubic": 0, "bspline": 1}
 _KEYS_A = -0.75  # torch's bicubic
+_OVERSHOOT = {"bicubic": 1.375, "bspline": 1.0}  # most that the weights of an axis add up to
 
 
 class RandomSource(Protocol):
@@ -108,10 +120,17 @@ def draw_nodes(
         raise ValueError(f"grid {grid} has an axis without a node; at least 1, the paper has 3")
     if not all(0 <= s < math.inf for s in sigmas):
         raise ValueError(f"sigma {sigma} px is negative or not finite; the paper has 10 px")
-    sides = [int(n) + 2 * _rim(kernel) for n in grids]
+    sides = node_grid(spatial_dims, grid, kernel)
     unit = torch.as_tensor(rng.normal(0.0, 1.0, (spatial_dims, *sides)))
     scale = torch.tensor(sigmas, dtype=unit.dtype).view(-1, *[1] * spatial_dims)
     return (unit * scale).float()
+
+
+def node_grid(
+    spatial_dims: int, grid: int | Sequence[int] = 3, kernel: Kernel = "bicubic"
+) -> tuple[int, ...]:
+    """Nodes that `draw_nodes` draws along each axis."""
+    return tuple(int(n) + 2 * _rim(kernel) for n in _per_axis("grid", grid, spatial_dims))
 
 
 def interpolate_nodes(
@@ -155,15 +174,88 @@ def interpolate_nodes(
     return field
 
 
+def motion_of(rotation: torch.Tensor | None, nodes: torch.Tensor) -> torch.Tensor:
+    """A rotation about the tile's centre and then a deformation, as one matrix.
+
+    The rotation by `L` about the centre `c` is ``r(x) = in(L (x - c) + c)``, and its deformation
+    ``r(x + u(x))`` is ``in(x + L u(x) + (L - I) (x - c))``. `u` is linear in the nodes `N`, so
+    all that moves a pixel is ``[L - I | L N]``; zeros leave an image in place.
+
+    Args:
+        rotation: `L` ``(d, d)``; None: the identity.
+        nodes: ``(d, *grid)`` as `draw_nodes` returns them, px.
+
+    Returns:
+        ``(d, d + the number of nodes)``, float64.
+    """
+    vectors = nodes.flatten(1).double()  # (d, nodes)
+    one = torch.eye(len(nodes), dtype=torch.float64)
+    turn = one if rotation is None else rotation.double()
+    return torch.cat([turn - one, turn @ vectors], dim=1)
+
+
+def moved_by(
+    motion: torch.Tensor,
+    shape: Sequence[int],
+    grid: Sequence[int],
+    *,
+    kernel: Kernel = "bicubic",
+) -> torch.Tensor:
+    """Displacement of every pixel by what `motion_of` returned; the host waits for nothing.
+
+    Args:
+        motion: ``(..., d, d + the number of nodes)``, any leading axes.
+        shape: sides of the tile, px, `d` of them.
+        grid: of `node_grid`.
+        kernel: see `interpolate_nodes`.
+
+    Returns:
+        ``(..., d, *shape)``, px, float32. Without a rotation it is that of `interpolate_nodes`
+        to the last bit.
+    """
+    dims = len(shape)
+    turn, vectors = motion.float().split([dims, math.prod(grid)], dim=-1)
+    field = interpolate_nodes(vectors.unflatten(-1, tuple(grid)), shape, kernel=kernel)
+    sides = torch.Size(shape)
+    for axis, side in enumerate(shape):
+        from_centre = _along(axis, sides, field.dtype, field.device, start=(1 - side) / 2)
+        field.addcmul_(turn[..., axis].view(*turn.shape[:-1], *[1] * dims), from_centre)
+    return field
+
+
+def farthest(
+    motion: torch.Tensor, shape: Sequence[int], *, kernel: Kernel = "bicubic"
+) -> torch.Tensor:
+    """What no component of `moved_by` exceeds, px; zero where nothing moves.
+
+    Args:
+        motion: ``(..., d, d + the number of nodes)``, on a CPU, so that nothing waits for it.
+        shape: sides of the tile, px.
+        kernel: see `interpolate_nodes`.
+
+    Returns:
+        One number for each of the leading axes.
+    """
+    dims = len(shape)
+    corner = torch.tensor([(side - 1) / 2 for side in shape], dtype=motion.dtype)
+    turned = motion[..., :dims].abs() @ corner  # (..., d)
+    deformed = motion[..., dims:].abs().amax(dim=-1) * _OVERSHOOT[kernel] ** dims
+    return (turned + deformed).amax(dim=-1)
+
+
 class Field:
     """A displacement with the sampling places that several warps by it share.
 
     Args:
         displacement: ``(d, *S)``, or ``(B, d, *S)`` with one field an item, px.
+        reach: what no component exceeds, px; None: it is looked for, for which the host waits
+            until a GPU is done.
     """
 
-    def __init__(self, displacement: torch.Tensor) -> None:
+    def __init__(self, displacement: torch.Tensor, reach: float | None = None) -> None:
         self.displacement = displacement
+        if reach is not None:
+            self.reach = reach
         self._places: dict[torch.dtype, torch.Tensor] = {}
         self._mirrored: dict[torch.dtype, torch.Tensor] = {}
 
@@ -281,7 +373,7 @@ def _places(displacement: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     for axis, side in enumerate(shape):
         # align_corners=True: -1 and 1 are the centres of the outermost pixels
         scale = 2 / max(side - 1, 1)
-        line = _along(axis, shape, dtype, displacement.device) * scale - 1
+        line = _along(axis, shape, dtype, displacement.device, scale=scale, start=-1)
         torch.add(line, displacement[:, axis], alpha=scale, out=places[-1 - axis])
     return places.movedim(0, -1)
 
@@ -315,9 +407,19 @@ def _copy_nearest(x: torch.Tensor, field: Field, padding_mode: str) -> torch.Ten
     return x.flatten(2).gather(2, pixels).view(x.shape)
 
 
-def _along(axis: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Positions along one axis, px, shaped to broadcast over the others."""
-    line = torch.arange(shape[axis], dtype=dtype, device=device)
+@lru_cache(maxsize=64)
+def _along(
+    axis: int,
+    shape: torch.Size,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    scale: float = 1,
+    start: float = 0,
+) -> torch.Tensor:
+    """Positions along one axis, px by default, shaped to broadcast over the others."""
+    with torch.inference_mode(False), torch.no_grad():  # cached: must serve any later caller
+        line = torch.arange(shape[axis], dtype=dtype, device=device) * scale + start
     return line.view(-1, *[1] * (len(shape) - 1 - axis))
 
 

@@ -36,6 +36,7 @@ DEFAULT_MINUTES = 10.0
 ENDLESS = 100_000  # epochs: the minutes end the training
 ENOUGH = 24  # images of which three can be spared: an eighth
 TILES_PER_EPOCH = 64  # at least, so that validation does not dominate small sets
+TILES_ON_GPU = 4096  # which trains 64 in less time than their loss takes to be read and written
 STEERING = (  # ids on which further decisions depend, whoever sets them
     *("preset", "label_kind", "features", "spatial_dims", "element_size", "scale", "tile_size"),
     *("minutes", "epochs", "seed", "validation_fraction", "modality", "unknown"),
@@ -171,7 +172,7 @@ def _decide(
         **decide_objects(found, working, asked, source.described(found) if source else {}),
         "features": _features(steering.get("features"), dims.value, device),
         "seed": _asked_or(steering, "seed", 0, "the usual one"),
-        "tiles_per_epoch": _tiles(found, dims.value),
+        **_epoch(found, dims.value, steering, device),
         **_budget(steering.get("minutes"), steering.get("epochs"), folds=has_folds(steering)),
         **{f"reader::{name}": Decision(value, ASKED) for name, value in found.reader.items()},
     }
@@ -288,11 +289,18 @@ def _features(asked: Any, dims: int, device: str) -> Decision:
     return Decision(CPU_FEATURES[dims], "few enough for a CPU: minutes, not days")
 
 
-def _tiles(found: Fingerprint, dims: int) -> Decision:
-    count = image_count(found, dims)
-    if count >= TILES_PER_EPOCH:
-        return Decision(count, "as many as there are images")
-    return Decision(TILES_PER_EPOCH, "at least, so that validation takes little of the time")
+def _epoch(found: Fingerprint, dims: int, steering: Mapping[str, Any], device: str) -> Decisions:
+    """Tiles of an epoch, and on a GPU how often it is validated; epochs that are asked for stay."""
+    count, endless = image_count(found, dims), not steering.get("epochs")
+    on_gpu = device != "cpu" and endless
+    least = TILES_ON_GPU if on_gpu else TILES_PER_EPOCH
+    reason = "at least, so that validation takes little of the time"
+    if count >= least:
+        least, reason = count, "as many as there are images"
+    decided = {"tiles_per_epoch": Decision(least, reason)}
+    if on_gpu:
+        decided["val_interval"] = Decision(1, "the epochs of a GPU are long")
+    return decided
 
 
 def image_count(found: Fingerprint, dims: int) -> int:

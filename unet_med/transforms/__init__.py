@@ -1,5 +1,6 @@
 """MONAI transforms for arrays and for dictionaries."""
 
+from unet_med.transforms.augmenting import Augmenting
 from unet_med.transforms.calibrate import Calibrate, Calibrated
 from unet_med.transforms.chains import compose
 from unet_med.transforms.check import CheckPaird, DropIgnoredd, SelectSliced
@@ -81,6 +82,7 @@ from unet_med.transforms.weights import (
 )
 
 __all__ = [
+    "Augmenting",
     "BorderWeightMap",
     "BorderWeightMapD",
     "BorderWeightMapDict",

@@ -18,6 +18,7 @@ from unet_med.deformation import (
     PaddingMode,
     draw_nodes,
     interpolate_nodes,
+    node_grid,
     warp,
 )
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
@@ -28,6 +29,8 @@ __all__ = [
     "RandElasticDeformDict",
     "RandElasticDeformd",
 ]
+
+ONE_SHAPE = "one field deforms one shape: crop labels to the network's output after the deformation"
 
 
 class RandElasticDeform(RandomizableTransform):
@@ -85,13 +88,19 @@ class RandElasticDeform(RandomizableTransform):
         pairs = zip(*(ensure_tuple_rep(x, dims) for x in (self.sigma, spacing)), strict=True)
         return [float(sigma) / float(size) for sigma, size in pairs]
 
+    def nodes(self, spatial_dims: int) -> torch.Tensor:
+        """The last draw's vectors, px `(d, *grid)`; zeros: no deformation."""
+        if not self._do_transform:
+            return torch.zeros(spatial_dims, *node_grid(spatial_dims, self.grid, self.kernel))
+        if self._nodes is None:
+            raise RuntimeError("randomize=False repeats a draw, and there was none yet")
+        return self._nodes
+
     def displacement(self, img: torch.Tensor) -> torch.Tensor | None:
         """The last draw's field for an image `(C, *S)`, px `(d, *S)`; None: no deformation."""
         if not self._do_transform:
             return None
-        if self._nodes is None:
-            raise RuntimeError("randomize=False repeats a draw, and there was none yet")
-        nodes = self._nodes.to(img.device)
+        nodes = self.nodes(img.ndim - 1).to(img.device)
         return interpolate_nodes(nodes, img.shape[1:], kernel=self.kernel)
 
     def apply(
@@ -170,10 +179,7 @@ class RandElasticDeformd(SharedRandomTransform):
             ValueError: spatial shapes differ.
         """
         d = dict(data)
-        reason = (
-            "one field deforms one shape: crop labels to the network's output after the deformation"
-        )
-        images = self.images_of_one_shape(d, reason)
+        images = self.images_of_one_shape(d, ONE_SHAPE)
         if not images:
             return d
         image = next(iter(images.values()))

@@ -15,9 +15,16 @@ from monai.utils import TransformBackends, convert_to_tensor
 
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 
-__all__ = ["RandGreyValue", "RandGreyValueD", "RandGreyValueDict", "RandGreyValued"]
+__all__ = [
+    "RandGreyValue",
+    "RandGreyValueD",
+    "RandGreyValueDict",
+    "RandGreyValued",
+    "change_batch",
+]
 
 Range = Sequence[float]  # (least, greatest)
+Number = float | torch.Tensor  # of one image, or of each of a batch
 
 
 class RandGreyValue(RandomizableTransform):
@@ -92,6 +99,14 @@ class RandGreyValue(RandomizableTransform):
             curve = finer
         return curve
 
+    def curve(self) -> torch.Tensor:
+        """Heights of the last draw's curve, `2**levels + 1` of them; NaN: no change."""
+        if not self._do_transform:
+            return torch.full((2**self.levels + 1,), math.nan, dtype=torch.float64)
+        if self._curve is None:
+            raise RuntimeError("randomize=False repeats a draw, and there was none yet")
+        return self._curve
+
     def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
         """Change the grey values of an image.
 
@@ -110,13 +125,11 @@ class RandGreyValue(RandomizableTransform):
             img = img.float()  # one dtype, changed or not
         if not self._do_transform or img.numel() == 0:
             return img
-        if self._curve is None:
-            raise RuntimeError("randomize=False repeats a draw, and there was none yet")
-        plain = convert_to_tensor(img, track_meta=False)
+        curve, plain = self.curve(), convert_to_tensor(img, track_meta=False)
         low, high = self.value_range or (float(end) for end in plain.aminmax())
         if low == high:
             return img
-        return with_metadata_of(img, _follow(self._curve, plain, low, high))
+        return with_metadata_of(img, _follow(curve, plain, low, high))
 
 
 class RandGreyValued(SharedRandomTransform):
@@ -168,16 +181,60 @@ class RandGreyValued(SharedRandomTransform):
         return d
 
 
-def _follow(curve: torch.Tensor, values: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Map `values` through the curve; beyond `low` and `high` its outermost pieces continue."""
-    pieces = len(curve) - 1
-    heights = low + (high - low) * curve
+def change_batch(
+    images: torch.Tensor, curves: torch.Tensor, value_range: Range | None = None
+) -> torch.Tensor:
+    """What `RandGreyValue` does, for a batch where it is; the host waits for nothing.
+
+    Args:
+        images: `(B, C, *S)`, floating.
+        curves: `(B, heights)` of `RandGreyValue.curve`, float64.
+        value_range: as in `RandGreyValue`.
+    """
+    if value_range is not None:
+        low, high = (torch.full_like(curves[:, :1], end) for end in value_range)
+    else:
+        ends = images.flatten(1).aminmax(dim=1, keepdim=True)
+        low, high = ends.min.double(), ends.max.double()  # (B, 1)
+    changed = _follow(curves, images, low, high)  # NaN: no curve, or an image of one value
+    return torch.where(changed.isnan(), images, changed)
+
+
+def _follow(curve: torch.Tensor, values: torch.Tensor, low: Number, high: Number) -> torch.Tensor:
+    """Map `values` through the curve; beyond `low` and `high` its outermost pieces continue.
+
+    One curve `(n,)` and numbers, or those of a batch, `(B, n)` and `(B, 1)`.
+    """
+    pieces, span = curve.shape[-1] - 1, high - low
+    heights = low + span * curve
     rises = heights.diff()
-    at = (values - low) * (pieces / (high - low))  # in pieces
-    out = at * float(rises[0]) + float(heights[0])
-    for node, bend in enumerate(rises.diff().tolist(), start=1):
-        out.add_((at - node).clamp_(min=0), alpha=bend)
+    parts: list[Number] = [low, pieces / span]
+    parts += [heights[..., :1], rises[..., :1], rises.diff()]
+    first, scale, black, rise, *bends = _numbers(parts, values)
+    at = (values - first) * scale  # in pieces
+    out = at * rise + black
+    for node, bend in enumerate(bends, start=1):
+        beyond = (at - node).clamp_(min=0)
+        if isinstance(bend, torch.Tensor):
+            out.addcmul_(beyond, bend)
+        else:
+            out.add_(beyond, alpha=bend)
     return out
+
+
+def _numbers(parts: Sequence[Number], values: torch.Tensor) -> list[Number]:
+    """Numbers one by one: of one image, or of each of a batch, where they lie beside it."""
+    if not isinstance(parts[0], torch.Tensor):
+        lists = (part.tolist() if isinstance(part, torch.Tensor) else [part] for part in parts)
+        return [number for each in lists for number in each]
+    tables = [part for part in parts if isinstance(part, torch.Tensor)]
+    columns = torch.cat(tables, dim=1).to(values.dtype).unbind(1)  # cast once
+    return [_beside(column, values) for column in columns]
+
+
+def _beside(column: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """`(B,)` as it broadcasts over images `(B, C, *S)`."""
+    return column.view(-1, *[1] * (images.ndim - 1))
 
 
 def _check_limits(name: str, limits: Range) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from unet_med.devices import weighs_batches
 from unet_med.instances import as_integers
 from unet_med.transforms.chains import compose
+from unet_med.transforms.draws import DRAWS
 from unet_med.transforms.instances import SeparateInstancesd
 from unet_med.transforms.weights import BorderWeightMapd, ClassWeightMapd, Foregroundd
 from unet_med.weights.arrays import as_numpy
@@ -57,7 +58,7 @@ class Weighing:
         if self.on_batches is None:
             _log.info("the workers make weights: the chain has transforms of its own")
             return
-        rest = {str(k): _without_weight(step) for k, step in enumerate(steps[first:])}
+        rest = {str(k): _before_weights(step) for k, step in enumerate(steps[first:])}
         self.in_workers = {"whole": WholeNumbersd(_LABEL), **rest}
 
 
@@ -108,8 +109,10 @@ def _reads_label(step: Any) -> bool:
     return written in (_LABEL, ("weight",))
 
 
-def _without_weight(step: Any) -> Any:
-    """A transform of image, label and weight, for items that have no weight yet."""
+def _before_weights(step: Any) -> Any:
+    """A transform of image, label and weight, for items without weight, and with `draws`."""
     if isinstance(step, MapTransform) and "weight" in step.keys:
         step.allow_missing_keys = True
+    if isinstance(step, SelectItemsd):
+        step.keys, step.allow_missing_keys = (*step.keys, DRAWS), True
     return step

@@ -1,0 +1,240 @@
+"""A tile is what seed, epoch and position make it, whoever applies what was drawn for it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import DataLoader
+from monai.transforms import Compose, RandGaussianNoised, RandRotated
+
+from unet_med import bundle
+from unet_med.data import EpochSampler, SyntheticCells
+from unet_med.engines import PrepareBatchWeighted
+from unet_med.transforms import (
+    Augmenting,
+    RandElasticDeformd,
+    RandGreyValue,
+    RandGreyValued,
+    Weighing,
+    compose,
+)
+from unet_med.transforms.draws import DRAWS, Deform, DrawRotation
+from unet_med.transforms.grey import change_batch
+
+BOTH = ["image", "label"]
+MODES = ["bilinear", "nearest"]
+ALWAYS = {"augment::rotate::prob": 1.0, "augment::elastic::prob": 1.0}
+SMALL = {"tile_size": 60, "augment::elastic::sigma": 4.0}
+
+
+def chain(rotate: float = 0.5, elastic: float = 0.5, **options: Any) -> dict[str, Any]:
+    turn = {"range_x": 0.7, "range_z": 0.3, "mode": MODES, "padding_mode": "reflection"}
+    return {
+        "rotate": RandRotated(BOTH, prob=rotate, **{**turn, **options}),
+        "elastic": RandElasticDeformd(BOTH, 3.0, prob=elastic, mode=MODES),
+        "grey": RandGreyValued("image", prob=0.5),
+    }
+
+
+def weighing(device: str) -> Weighing:
+    """One that leaves labels and weights to a GPU, or does not."""
+    found = Weighing({}, "cpu")
+    found.on_batches = (lambda label: label) if device == "cuda" else None
+    return found
+
+
+def smooth(shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """An image without edges, and labels in stripes."""
+    places = torch.meshgrid(*(torch.arange(n) / 7 for n in shape), indexing="ij")
+    image = sum(torch.sin(place + k) for k, place in enumerate(places))
+    assert isinstance(image, torch.Tensor)
+    return {"image": image[None], "label": (image * 3).round().int()[None]}
+
+
+def drawn(steps: Compose, shape: tuple[int, ...], seed: int) -> dict[str, torch.Tensor]:
+    steps.set_random_state(seed=seed)
+    item: dict[str, torch.Tensor] = steps(smooth(shape))
+    return item
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (14, 20, 17)])
+def test_tiles_that_are_not_rotated_are_the_chains_to_the_bit(shape: tuple[int, ...]) -> None:
+    one_by_one = compose([chain(rotate=0.5)])
+    at_once = compose([Augmenting(chain(rotate=0.5), weighing("cpu")).in_workers])
+    turned = []
+    for seed in range(24):
+        expected, found = drawn(one_by_one, shape, seed), drawn(at_once, shape, seed)
+        assert set(found) == set(BOTH)
+        turned.append(one_by_one.transforms[0]._do_transform)
+        for key in BOTH:
+            assert found[key].dtype == expected[key].dtype
+            assert turned[-1] or torch.equal(found[key], expected[key]), (seed, key)
+    assert 6 < sum(turned) < 18
+
+
+@pytest.mark.parametrize("shape", [(60, 51), (32, 40, 36)])
+def test_a_rotation_is_monais(shape: tuple[int, ...]) -> None:
+    """Within the tile, where neither has to look beyond it."""
+    one_by_one = compose([chain(1.0, elastic=0.0)])
+    at_once = compose([Augmenting(chain(1.0, elastic=0.0), weighing("cpu")).in_workers])
+    inner = (slice(None), *(slice(n // 3, -(n // 3)) for n in shape))
+    for seed in range(3):
+        expected, found = drawn(one_by_one, shape, seed), drawn(at_once, shape, seed)
+        torch.testing.assert_close(
+            found["image"].as_tensor()[inner],
+            expected["image"].as_tensor()[inner],
+            atol=1e-4,
+            rtol=0,
+        )
+        assert (found["label"][inner] == expected["label"][inner]).float().mean() > 0.999
+        assert (found["label"] != smooth(shape)["label"]).any()
+
+
+def test_rotation_and_deformation_blur_once() -> None:
+    """White noise keeps more of its variance if it is resampled once."""
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 64, 64))).float()
+    item = {"image": noise, "label": torch.zeros(1, 64, 64)}
+    steps = [
+        compose([chain(1.0, 1.0)]),
+        compose([Augmenting(chain(1.0, 1.0), weighing("cpu")).in_workers]),
+    ]
+    kept = []
+    for each in steps:
+        each.transforms[-1].drawn.prob = 0.0
+        each.set_random_state(seed=3)
+        kept.append(float(each(dict(item))["image"].var()))
+    assert kept[1] == pytest.approx(4 / 9, abs=0.06)  # of bilinear weights, E[(w^2 + (1-w)^2)]^2
+    assert kept[0] < 0.75 * kept[1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "rotates", "batched"),
+    [
+        ({}, True, True),
+        ({"rotate": None}, False, True),  # thick slices are not rotated
+        ({"rotate": chain(padding_mode="zeros")["rotate"]}, False, True),
+        ({"rotate": chain(keep_size=False)["rotate"]}, False, True),
+        ({"elastic": RandElasticDeformd(BOTH, mode=["bicubic", "nearest"])}, False, False),
+        ({"noise": RandGaussianNoised("image")}, False, False),
+        ({"grey": None}, False, False),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_other_transforms_stay_as_they_are(
+    changed: dict[str, Any], rotates: bool, batched: bool, device: str, caplog: Any
+) -> None:
+    caplog.set_level(logging.INFO)
+    steps = {name: step for name, step in (chain() | changed).items() if step is not None}
+    augmenting = Augmenting(steps, weighing(device))
+    kinds = [type(step) for step in compose([augmenting.in_workers]).transforms]
+    assert (DrawRotation in kinds) == rotates
+    assert (Deform in kinds) == (rotates and device == "cpu")
+    assert (augmenting.on_batches is not None) == (batched and device == "cuda")
+    assert ("the workers change tiles" in caplog.text) == (device == "cuda" and not batched)
+    assert len(kinds) == len(steps)
+
+
+@pytest.mark.parametrize("value_range", [None, (0, 5)])
+def test_curves_of_a_batch_are_those_of_each_image(value_range: Any) -> None:
+    images = torch.rand(4, 2, 9, 8) * 9 - 2
+    images[2] = 1.5  # one grey value
+    drawn = RandGreyValue(prob=0.7, value_range=value_range).set_random_state(2)
+    curves, expected = [], []
+    for image in images:
+        expected.append(drawn(image))
+        curves.append(drawn.curve())
+    assert [bool(curve.isnan().any()) for curve in curves] == [False, False, False, True]
+    found = change_batch(images, torch.stack(curves), value_range)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=3e-6)
+    assert torch.equal(found[3], images[3])
+    assert torch.equal(found[2], images[2]) == (value_range is None)
+
+
+# --- the whole chain of the bundle ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("volumes")
+    SyntheticCells(2, (26, 24, 12), num_cells=4).write(folder)
+    return folder
+
+
+def parsed(data: Path, names: list[str], device: str, **ids: Any) -> ConfigParser:
+    configs = bundle.find_bundle() / "configs"
+    settings = {
+        "images": f"{data}/images", "labels": f"{data}/labels", "label_kind": "instances",
+        "bundle_root": str(bundle.find_bundle()), "validation_fraction": 0.34, "cache": True,
+        "device": f"$torch.device('{device}')", **ids,
+    }  # fmt: skip
+    files = [configs / f"{name}.json" for name in names]
+    parser = ConfigParser(bundle.merge_config(configs / "train.json", files, settings))
+    parser.parse()
+    return parser
+
+
+def compare(data: Path, names: list[str], tiles: int, device: str, **ids: Any) -> None:
+    """Tiles of the workers alone, and those that are finished on a device, batch by batch."""
+    ids["tiles_per_epoch"] = tiles
+    alone = parsed(data, names, "cpu", **ids).get_parsed_content("train::dataset")
+    parser = parsed(data, names, "cuda", **ids)
+    dataset = parser.get_parsed_content("train::dataset")
+    prepare = PrepareBatchWeighted(
+        targets=parser.get_parsed_content("weighing").on_batches,
+        augment=parser.get_parsed_content("augmenting").on_batches,
+    )
+    assert prepare.augment is not None
+    loader = DataLoader(dataset, sampler=EpochSampler(dataset), batch_size=4, num_workers=0)
+    position = changed = 0
+    for batch in loader:
+        assert set(batch) == {*BOTH, DRAWS}
+        image, target = prepare(batch, device=device)
+        assert target is not None
+        for found, pair in zip(image.cpu(), target.cpu(), strict=True):
+            item = alone[position]
+            assert torch.equal(pair[:1], item["label"].float()), position
+            torch.testing.assert_close(found, item["image"], rtol=0, atol=1e-5)
+            torch.testing.assert_close(pair[1:], item["weight"], rtol=1e-5, atol=1e-5)
+            changed += not torch.equal(found, batch["image"][position % 4])
+            position += 1
+    assert position == tiles
+    assert changed > tiles // 2
+
+
+@pytest.mark.parametrize(
+    ("names", "tiles", "ids"),
+    [
+        ([], 60, {}),
+        ([], 48, ALWAYS),
+        (["modern"], 48, {}),
+        (["modern"], 44, {**ALWAYS, "augment::elastic::kernel": "bspline"}),
+    ],
+)
+def test_the_device_makes_the_tiles_of_the_workers(
+    names: list[str], tiles: int, ids: dict[str, Any], cells: Path
+) -> None:
+    compare(cells, names, tiles, "cpu", **SMALL, **ids)
+
+
+@pytest.mark.parametrize("ids", [{}, ALWAYS])
+def test_the_device_makes_the_volumes_of_the_workers(ids: dict[str, Any], volumes: Path) -> None:
+    size = {"spatial_dims": 3, "tile_size": [20, 20, 10]}
+    compare(volumes, ["volume3d"], 12, "cpu", **size, **ids)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("names", [[], ["modern"]])
+def test_a_gpu_makes_the_tiles_of_the_workers(names: list[str], cells: Path) -> None:
+    compare(cells, names, 24, "cuda", **SMALL, **ALWAYS)
+
+
+@pytest.mark.gpu
+def test_a_gpu_makes_the_volumes_of_the_workers(volumes: Path) -> None:
+    size = {"spatial_dims": 3, "tile_size": [20, 20, 10]}
+    compare(volumes, ["volume3d"], 8, "cuda", **size, **ALWAYS)

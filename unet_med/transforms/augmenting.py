@@ -1,0 +1,129 @@
+"""Where random transforms are applied: in the workers, or on the GPU to a whole batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.transforms import RandRotated
+from torch import Tensor
+
+from unet_med.deformation import Field, farthest, moved_by, node_grid, warp
+from unet_med.precision import rounding
+from unet_med.transforms.chains import compose
+from unet_med.transforms.draws import Deform, DrawCurve, DrawDeformation, DrawRotation
+from unet_med.transforms.elastic import RandElasticDeform, RandElasticDeformd
+from unet_med.transforms.grey import RandGreyValue, RandGreyValued, change_batch
+from unet_med.transforms.weighing import Weighing
+
+__all__ = ["Augmenting"]
+
+_KEYS, _MODES = ("image", "label"), ("bilinear", "nearest")
+_log = logging.getLogger(__name__)
+
+
+class Augmenting:
+    """Splits a chain of random transforms between workers and device.
+
+    The workers draw, in the order of the chain, whoever applies what they drew. Where the chain
+    ends in `RandRotated` of MONAI, `RandElasticDeformd` and `RandGreyValued`, the rotation and
+    the deformation resample a tile once; on a GPU all three are applied there, to a batch. All
+    other transforms stay with the workers, as they are.
+
+    Args:
+        chain: transforms by name, as for `compose`.
+        weighing: whether a GPU makes labels and weights of whole batches; else it cannot deform
+            them either, since weights are those of the deformed label.
+
+    Attributes:
+        in_workers: the chain that an item goes through.
+        on_batches: image and label `(B, C, *S)` and what was drawn for them `(B, numbers)` to
+            both after the transforms; None: the items have had them.
+    """
+
+    def __init__(self, chain: Mapping[str, Any], weighing: Weighing) -> None:
+        self.in_workers: Mapping[str, Any] = chain
+        self.on_batches: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        steps: list[Any] = list(compose([chain]).transforms)
+        if not _are_ours(steps[-2:]):
+            if weighing.on_batches is not None:
+                _log.info("the workers change tiles: `augment` ends in transforms of its own")
+            return
+        elastic, grey = steps[-2:]
+        rotates = len(steps) > 2 and _composes(steps[-3], elastic)
+        if weighing.on_batches is not None:
+            self.on_batches = AugmentedBatch(elastic.drawn, grey.drawn)
+            steps[-2:] = [DrawDeformation(elastic), DrawCurve(grey)]
+        elif rotates:
+            steps[-2] = Deform(elastic)
+        if rotates:
+            steps[-3] = DrawRotation(steps[-3])
+        self.in_workers = {str(k): step for k, step in enumerate(steps)}
+
+
+@dataclass(frozen=True)
+class AugmentedBatch:
+    """Applies what was drawn for the tiles of a batch, on its device and without a wait.
+
+    Attributes:
+        elastic: by which nodes are interpolated, and what lies beyond a tile.
+        grey: the number of a curve's heights, and what they are heights of.
+    """
+
+    elastic: RandElasticDeform
+    grey: RandGreyValue
+
+    def __call__(self, image: Tensor, label: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotate, deform and change.
+
+        Args:
+            image: `(B, C, *S)`, floating.
+            label: `(B, 1, *S)`, of integers.
+            draws: `(B, numbers)` of `unet_med.transforms.draws`, on the host.
+        """
+        heights, dims = 2**self.grey.levels + 1, image.ndim - 2
+        reach = farthest(_motion(draws, heights, dims), image.shape[2:], kernel=self.elastic.kernel)
+        draws = draws.to(image.device, non_blocking=True)
+        if reach.any():
+            motion = _motion(draws, heights, dims)
+            moved, label = self._moved(image, label, motion, float(reach.max()))
+            if not reach.all():  # the places of a still pixel are rounded, too
+                still = (motion == 0).flatten(1).all(dim=1)
+                moved = torch.where(still.view(-1, *[1] * (dims + 1)), image, moved)
+            image = moved
+        return change_batch(image, draws[:, -heights:], self.grey.value_range), label
+
+    def _moved(
+        self, image: Tensor, label: Tensor, motion: Tensor, reach: float
+    ) -> tuple[Tensor, Tensor]:
+        """Image and label, resampled once."""
+        shape, drawn = image.shape[2:], self.elastic
+        grid = node_grid(len(shape), drawn.grid, drawn.kernel)
+        with rounding("float32", image.device):  # in TF32 nodes would be off by a hundredth px
+            field = Field(moved_by(motion, shape, grid, kernel=drawn.kernel), reach)
+        image = warp(image, field, padding_mode=drawn.padding_mode)
+        return image, warp(label, field, mode="nearest", padding_mode=drawn.padding_mode)
+
+
+def _motion(draws: Tensor, heights: int, dims: int) -> Tensor:
+    """`(B, d, d + nodes)`, as `motion_of` returned each."""
+    return draws[:, :-heights].unflatten(1, (dims, -1))
+
+
+def _are_ours(steps: Sequence[Any]) -> bool:
+    """Whether these are the deformation and the grey values as the bundle has them."""
+    if [type(step) for step in steps] != [RandElasticDeformd, RandGreyValued]:
+        return False
+    elastic, grey = steps
+    return (elastic.keys, elastic.modes, grey.keys) == (_KEYS, _MODES, _KEYS[:1])
+
+
+def _composes(rotate: Any, elastic: RandElasticDeformd) -> bool:
+    """Whether a rotation resamples as the deformation after it does."""
+    if type(rotate) is not RandRotated or rotate.lazy or not rotate.rand_rotate.keep_size:
+        return False
+    alike = (tuple(rotate.keys), tuple(rotate.mode)) == (_KEYS, _MODES)
+    return alike and set(rotate.padding_mode) == {elastic.drawn.padding_mode}
