@@ -1,4 +1,4 @@
-"""How far the views of test-time averaging agree on an image."""
+"""How far the views of an image agree on it: those of test-time averaging, of each network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from torch import Tensor
 AGREEMENT = "agreement"  # entry of the logits' metadata: one number an image, `(B,)`
 
 
+_MOST = torch.iinfo(torch.uint8).max
+
+
 class Votes:
-    """Counts for each pixel how many views take it for which class; a byte a class and pixel."""
+    """Counts for each pixel how many views take it for which class; a byte a class and pixel.
+
+    A view is what one network says of the image seen one way. More than 255 take two bytes.
+    """
 
     def __init__(self) -> None:
         self.views = 0
@@ -20,7 +26,9 @@ class Votes:
         kind = logits.detach().argmax(dim=1, keepdim=True)
         if self._counts is None:
             self._counts = torch.zeros_like(logits, dtype=torch.uint8)
-        self._counts.scatter_add_(1, kind, torch.ones_like(kind, dtype=torch.uint8))
+        elif self.views == _MOST:
+            self._counts = self._counts.to(torch.int16)
+        self._counts.scatter_add_(1, kind, torch.ones_like(kind, dtype=self._counts.dtype))
         self.views += 1
 
     def overlap(self, logits: Tensor) -> Tensor:
