@@ -216,6 +216,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         network: Predict,
         *,
         tile: TileSize | None = None,
+        votes: Votes | None = None,
     ) -> Tensor:
         """Logits of a box of images that need not be in memory, equal to those of the whole.
 
@@ -229,6 +230,7 @@ class OverlapTileInferer(SlidingWindowInferer):
             network: as in a call.
             tile: largest input sides of the network, px, turned with the image and cut to what
                 the box needs; None: the inferer's `tile_size`.
+            votes: counts how the views see the box, where there are several.
 
         Returns:
             ``(B, K, *sides of the box)``.
@@ -238,7 +240,8 @@ class OverlapTileInferer(SlidingWindowInferer):
             MemoryError: memory does not suffice for the smallest tiles.
         """
         net = self._net(network, len(shape))
-        return self._logits(read, shape, box, net, self.roi_size if tile is None else tile)
+        size = self.roi_size if tile is None else tile
+        return self._logits(read, shape, box, net, size, votes)
 
     def image_statistics(
         self, read: Read, shape: Sequence[int], network: Predict
