@@ -15,8 +15,10 @@ from torch import nn
 from unet_med import Segmenter
 from unet_med.cli import main
 from unet_med.inferers import OverlapTileInferer
+from unet_med.inferers.agreement import Votes
 from unet_med.inferers.test_time_augmentation import views
 from unet_med.metrics import dice
+from unet_med.networks import together
 from unet_med.report import html_report
 from unet_med.report.page import least_confident_first
 from unet_med.transforms import Calibrate, Confidenced
@@ -62,24 +64,52 @@ class Slope(nn.Module):
         return torch.cat([-scores, scores], 1)
 
 
+def slopes(count: int) -> nn.Module:
+    """Several that see their slope more and more, or one."""
+    both = together(Slope(), count)
+    for k, weight in enumerate(both.parameters()):
+        weight.data += 2 * k
+    return both
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 8, 6), (2, 1, 8, 6, 3)])
-def test_agreement_is_the_dice_of_each_view_with_their_mean(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("tta", "count"), [("flips", 1), (None, 3), ("flips", 3)])
+def test_agreement_is_the_dice_of_each_view_with_their_mean(
+    shape: tuple[int, ...], tta: str | None, count: int
+) -> None:
+    """A view is what one network says of the image seen one way."""
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    inferer = OverlapTileInferer(-1, tta="flips", margin=0, stride=1)
+    inferer = OverlapTileInferer(-1, tta=tta, margin=0, stride=1)
+    network = slopes(count)
     with torch.no_grad():
-        logits = inferer(MetaTensor(image), Slope())
+        logits = inferer(MetaTensor(image), network)
     for n in range(shape[0]):
         planes = image[n].reshape(1, 8, 6, -1).unbind(-1)
         both = sizes = 0
         for k, plane in enumerate(planes):
-            mean = np.asarray(logits)[n].reshape(2, 8, 6, -1)[..., k].argmax(0)
-            for view in views("flips", 2):
-                seen = view.undo(Slope()(view.apply(plane[None])))[0].argmax(0).numpy()
+            said = [
+                view.undo(one(view.apply(plane[None])))[0].detach().numpy()
+                for view in views(tta, 2)
+                for one in (network.members if count > 1 else [network])
+            ]
+            np.testing.assert_allclose(
+                np.asarray(logits)[n].reshape(2, 8, 6, -1)[..., k], np.mean(said, 0), atol=1e-5
+            )
+            mean = np.mean(said, 0).argmax(0)
+            for seen in (scores.argmax(0) for scores in said):
                 both, sizes = both + 2 * (seen & mean).sum(), sizes + seen.sum() + mean.sum()
         assert float(logits.meta["agreement"][n]) == pytest.approx(both / sizes)
     assert both < sizes  # they do not agree
     once = OverlapTileInferer(-1, margin=0, stride=1)(MetaTensor(image), Slope())
     assert "agreement" not in once.meta
+
+
+def test_more_views_than_a_byte_counts() -> None:
+    """Of 300, 290 see the one pixel that the mean has: twice 290 of 290 and 300."""
+    votes, sure = Votes(), torch.tensor([[[[-1.0]], [[1.0]]]])
+    for k in range(300):
+        votes.add(sure if k < 290 else -sure)
+    assert votes.overlap(sure).tolist() == [[580, 590]]
 
 
 def test_the_number_is_both() -> None:

@@ -152,6 +152,21 @@ def test_predict_together_whole_and_by_blocks(folded: Path, data: Path, tmp_path
     assert record["weights"]["file"] == str(folded / "models/folds/ensemble.pt")
 
 
+def test_networks_that_contradict_each_other_take_confidence(folded: Path, data: Path) -> None:
+    image = str(data / "images/cells_000.tif")
+    whole = Segmenter(folded, ensemble=True, device="cpu", tta=None)(image)
+    mean = whole._item["pred"].argmax(0) > 0
+    both = sizes = 0
+    for k in range(3):
+        one = Segmenter(
+            folded, checkpoint=folded / f"models/folds/{k}/model.pt", device="cpu", tta=None
+        )
+        found = one._segment({"image": [image]})["pred"].argmax(0) > 0
+        both, sizes = both + 2 * int((found & mean).sum()), sizes + int(found.sum() + mean.sum())
+    assert whole._item["pred"].meta["agreement"].item() == pytest.approx(both / sizes, abs=1e-3)
+    assert both < sizes
+
+
 def test_without_folds_there_is_nothing_together(
     trained: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

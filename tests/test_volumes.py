@@ -532,7 +532,7 @@ def test_a_block_that_another_process_did_meanwhile_has_not_failed(
     quick = Worker.open(job.output)
 
     class Slow(Worker):
-        def write(self, block: Block, probabilities: np.ndarray) -> list[np.ndarray]:
+        def write(self, block: Block, *_: Any) -> list[np.ndarray]:
             """The others do all blocks and sweep up what they take for left over."""
             for number in range(len(job.blocks)):
                 assert quick.do(number).error == ""

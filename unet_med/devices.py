@@ -106,7 +106,7 @@ def count(kind: str) -> int:
 def describe(device: torch.device | str) -> str:
     """`cpu`, or the name of a GPU as well: `cuda (NVIDIA H200)`."""
     chosen = torch.device(device)
-    if chosen.type in ("cuda", "xpu"):
+    if chosen.type in ("cuda", "xpu") and count(chosen.type):  # a job may end elsewhere
         return f"{chosen} ({getattr(torch, chosen.type).get_device_name(chosen)})"
     return str(chosen)
 

@@ -19,6 +19,9 @@ _CGROUP_FILES = (  # (limit, use); version 2, version 1
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
 
+# Of an image in one piece: as read, standardised, logits, votes, probabilities, labels.
+BYTES_A_PIXEL = 48
+
 # What torch, CUDA's libraries, C++ and oneDNN say where an allocation fails.
 _SIGNS = (
     *("out of memory", "can't allocate memory", "not enough memory"),
@@ -53,6 +56,15 @@ def free_bytes(device: torch.device) -> int:
 
     free = devices.free_bytes(device)
     return available_bytes() if free is None else free
+
+
+def holds_whole(pixels: int) -> bool:
+    """Whether half of the free memory suffices to segment or draw an image in one piece.
+
+    Args:
+        pixels: of the image, of all channels.
+    """
+    return pixels * BYTES_A_PIXEL <= available_bytes() / 2
 
 
 def available_bytes() -> int:

@@ -50,8 +50,8 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
     settings |= {f"reader::{name}": value for name, value in choice_of(args).items()}
     if args.ensemble:
         settings |= {id: _plain(value) for id, value in find_ensemble(args.bundle).items()}
-    wanted = {"instances": args.instances, "probabilities": args.probabilities, "rois": args.rois}
-    outputs = ["mask", *(name for name, yes in wanted.items() if yes)]
+    maps = ("instances", "probabilities", "uncertainty", "rois")
+    outputs = ["mask", *(name for name in maps if getattr(args, name))]
     # Looked at before the job, which another process may be publishing: it is there first.
     taken = [path for path in (store, Path(args.output)) if path.exists()]
     if resume and Path(f"{store}.job").is_dir():

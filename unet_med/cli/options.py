@@ -355,7 +355,6 @@ PREDICT = (
     option(
         "--uncertainty",
         "also write the chance that a pixel's class is wrong, NAME_uncertainty (float32)",
-        blocks=False,
         **_FLAG,
     ),
     option(
@@ -435,7 +434,7 @@ COMMANDS = (
                 "action",
                 "status: what is done and how long the rest takes; verify: read all blocks back, "
                 "and compute some anew with another tile size; finish: number the instances, "
-                "write the TIFF",
+                "write the TIFF and record.json",
                 choices=("status", "verify", "finish"),
             ),
             option("output", "the NAME.ome.zarr or NAME.ome.tif that it writes"),

@@ -23,7 +23,6 @@ from unet_med.devices import choose_device
 
 SHOWN = 10  # images in the line that does the same with MONAI
 _MAPS = ("--probabilities", "--uncertainty")
-BYTES_A_PIXEL = 48  # of a whole image: as read, standardised, logits, votes, probabilities, labels
 
 if TYPE_CHECKING:
     from unet_med.handlers.skipped_failures import Fault
@@ -42,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     shard = shard_of(args.shard)
     whole, in_blocks = split_by_size(args)
     refuse_without_effect(args, by_blocks=bool(in_blocks))
+    if args.uncertainty:
+        _require_known(folder, {"calibration": "--uncertainty"})
     options = vars(args)
     if not _is_file(args.output):  # a shard is one of images
         mine = images_of(shard, [*whole, *(image for image, _ in in_blocks)])
@@ -91,8 +92,6 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
         _check_dicom_seg(folder, images)
     if args.rois:
         _require_known(folder, {"rois": "--rois"})
-    if args.uncertainty:
-        _require_known(folder, {"calibration": "--uncertainty"})
     weights = bundle.find_weights(folder)
     output = Path(args.output).absolute()
     check_folder(output.parent if _is_mask(args.output) else args.output)
@@ -262,13 +261,13 @@ def _is_large(path: str) -> bool:
     if format_of(path) is not TIFF or find_spec("zarr") is None:
         return False
     from unet_med.data import load_header
-    from unet_med.memory import available_bytes
+    from unet_med.memory import holds_whole
 
     try:
         header = load_header(path)
     except (OSError, ValueError):
         return False  # it is set aside with its reason, where all images are read
-    return header.array.size * BYTES_A_PIXEL > available_bytes() / 2
+    return not holds_whole(header.array.size)
 
 
 def _outputs(args: argparse.Namespace) -> list[str]:

@@ -8,9 +8,12 @@ stride, so that the stitched logits are those of one pass over the whole image.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,6 +57,7 @@ from unet_med.inferers.tile_size import (
 )
 from unet_med.inferers.tiling import Tiling, tiling_of
 from unet_med.memory import free_memory, is_out_of_memory
+from unet_med.networks.ensemble import members_of
 from unet_med.precision import PRECISIONS, chosen_precision
 
 _log = logging.getLogger(__name__)
@@ -166,8 +170,9 @@ class OverlapTileInferer(SlidingWindowInferer):
                 inferer's, as in MONAI.
 
         Returns:
-            Logits ``(B, K, *S)`` of the network's dtype; a MetaTensor keeps its metadata, and with
-            several views has in `agreement` how far they agree on each image.
+            Logits ``(B, K, *S)`` of the network's dtype, of an `unet_med.networks.Ensemble` the
+            mean of its networks'; a MetaTensor keeps its metadata, and with several views, or
+            networks, has in `agreement` how far they agree on each image.
 
         Raises:
             ValueError: the image, the tile size and the network do not go together; the
@@ -177,7 +182,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         """
         device = kwargs.pop("device", None)
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        net = self._net(partial(call, network, args, kwargs), network, image.ndim - 2, device)
+        net = self._net(network, image.ndim - 2, args, kwargs, device)
         by_slice = net.tiling.spatial_dims == 2 and image.ndim == 5
         if (not by_slice and image.ndim != net.tiling.spatial_dims + 2) or image.numel() == 0:
             raise ValueError(
@@ -211,6 +216,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         network: Predict,
         *,
         tile: TileSize | None = None,
+        votes: Votes | None = None,
     ) -> Tensor:
         """Logits of a box of images that need not be in memory, equal to those of the whole.
 
@@ -224,6 +230,7 @@ class OverlapTileInferer(SlidingWindowInferer):
             network: as in a call.
             tile: largest input sides of the network, px, turned with the image and cut to what
                 the box needs; None: the inferer's `tile_size`.
+            votes: counts how the views see the box, where there are several.
 
         Returns:
             ``(B, K, *sides of the box)``.
@@ -232,8 +239,9 @@ class OverlapTileInferer(SlidingWindowInferer):
             ValueError: see a call.
             MemoryError: memory does not suffice for the smallest tiles.
         """
-        net = self._net(network, network, len(shape))
-        return self._logits(read, shape, box, net, self.roi_size if tile is None else tile)
+        net = self._net(network, len(shape))
+        size = self.roi_size if tile is None else tile
+        return self._logits(read, shape, box, net, size, votes)
 
     def image_statistics(
         self, read: Read, shape: Sequence[int], network: Predict
@@ -249,19 +257,23 @@ class OverlapTileInferer(SlidingWindowInferer):
             For `use_statistics`; empty where the inferer takes those of the training.
         """
         layers = batch_norms(network) if self.statistics == "image" else []
-        net = self._net(network, network, len(shape))
+        net = self._net(network, len(shape))
         return find_statistics(layers, partial(self._look, read, shape, net)) if layers else []
 
     def _net(
         self,
-        predict: Callable[..., Any],
         network: Predict,
         dims: int,
+        args: Any = (),
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
         device: Any = None,
     ) -> Net:
         image = torch.empty([1] * (2 + dims))
         tiling = tiling_of(network, image, margin=self.margin, stride=self.stride)
-        return Net(predict, tiling, float_type(network), device or self.device)
+        whole, *members = (
+            partial(call, each, args, kwargs) for each in (network, *members_of(network))
+        )
+        return Net(whole, tuple(members), tiling, float_type(network), device or self.device)
 
     def _whole(self, image: Tensor, net: Net, terms: list[Tensor]) -> Tensor:
         """Logits of images in memory `(B, C, *S)`; of several views, how far they agree."""
@@ -310,7 +322,10 @@ class OverlapTileInferer(SlidingWindowInferer):
         tile: TileSize | None = None,
         votes: Votes | None = None,
     ) -> Tensor:
-        """Mean of the logits of a box over the views of `tta`; its pixels are read once."""
+        """Mean of the logits of a box over views and networks; its pixels are read once.
+
+        A view is what one network says of the images seen one way, of `tta`.
+        """
         ways = views(self.tta, net.tiling.spatial_dims, self.mirror_axes)
         first, second, *_ = net.tiling.axes
         if first != second:  # a network that pools X and Y otherwise has seen no quarter turn
@@ -319,22 +334,24 @@ class OverlapTileInferer(SlidingWindowInferer):
         pixels = Pixels.load(read, shape, needed, BORDERS[str(self.padding_mode)])
         stitcher = self._stitcher(pixels, net)
         total: Tensor | None = None
-        for number, view in enumerate(ways, start=1):
-            note = f"view {number} of {len(ways)}" if len(ways) > 1 else ""
+        seen = list(product(ways, net.members))
+        for number, (view, member) in enumerate(seen, start=1):
+            note = f"view {number} of {len(seen)}" if len(seen) > 1 else ""
+            by = replace(stitcher, predict=member)
             cut = tile is not None
             size: TileSize = self.roi_size if tile is None else tile
             if cut and isinstance(size, Sequence) and not isinstance(size, str):
                 size = _turned(size, view, net.tiling)
-            fitting = partial(self._fitting, Pass(pixels, box, view, stitcher, size, cut, note))
+            fitting = partial(self._fitting, Pass(pixels, box, view, by, size, cut, note))
             logits = assuming(net.tiling, size, fitting)
-            if len(ways) == 1:
+            if len(seen) == 1:
                 return logits
             wide = torch.promote_types(logits.dtype, torch.float32)  # 7 bits do not add up
             if votes is not None:
                 votes.add(logits)
             total = logits.to(wide) if total is None else total.add_(logits)
         assert total is not None  # there is at least one view
-        return total.div_(len(ways)).to(logits.dtype)
+        return total.div_(len(seen)).to(logits.dtype)
 
     def _fitting(self, work: Pass, tiling: Tiling) -> Tensor:
         """Logits by the tiles of the size, or by the largest smaller ones that memory allows."""

@@ -26,6 +26,7 @@ class Net:
     """A network as the inferer runs it: with its geometry, type and where results go."""
 
     predict: Predict
+    members: tuple[Predict, ...]  # whose mean it is; itself where it is one
     tiling: Tiling
     dtype: torch.dtype | None  # of its weights; None: it has none
     device: Any

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unet_med.networks.state_dict import read_weights
 
-__all__ = ["Ensemble", "joined_weights", "together"]
+__all__ = ["Ensemble", "joined_weights", "members_of", "together"]
 
 
 class Ensemble(nn.Module):
@@ -61,6 +61,11 @@ def together(network: nn.Module, members: int = 1) -> nn.Module:
         members: how many answer together; 1: the network itself.
     """
     return network if members == 1 else Ensemble(network, members)
+
+
+def members_of(network: Any) -> list[Any]:
+    """The networks that answer together, each by itself; of any other network it alone."""
+    return list(network.members) if isinstance(network, Ensemble) else [network]
 
 
 def joined_weights(files: Sequence[str | os.PathLike[str]]) -> dict[str, torch.Tensor]:

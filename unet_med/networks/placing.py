@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from unet_med.networks.ensemble import members_of
+
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 COMPILE = ("auto", True, False)
 
@@ -45,7 +47,8 @@ def place(
         wanted = _CHANNELS_LAST[dims] if layout == "channels_last" else torch.contiguous_format
         network.to(memory_format=wanted)  # type: ignore[call-overload] # torch's own types lack it
     if compile is True:
-        network.compile(dynamic=False)
+        for member in members_of(network):  # each runs by itself
+            member.compile(dynamic=False)
     return network
 
 

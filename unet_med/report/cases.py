@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scipy import ndimage
 
 from unet_med.data.cases import files_of
 from unet_med.instances import instances_from_mask, label_components, regrow, separate
+from unet_med.memory import holds_whole
 from unet_med.report import panels
 from unet_med.report.colours import class_colours
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map
@@ -91,6 +93,9 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
         ValueError: result or truth has another shape than the image.
     """
     case = Case(name, size_text(entry), pixel_size_text(entry))
+    if not holds_whole(prod(entry["shape"])):
+        case.notes.append("it is larger than memory, and not drawn")
+        return case
     image = _image(entry, case, reading.choice)
     turn = viewing_turn(entry, reading)
     found = _result_labels(case, results, reading)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unet_med.data.sources import Source
 
-__all__ = ["from_array", "from_source", "native", "to_axes"]
+__all__ = ["from_array", "from_source", "native", "to_axes", "without_pixels"]
 
 NAMELESS = "image.tif"  # results of what is no file's are named after it
 _ORDER = "CXYZ"  # MONAI's
@@ -65,6 +65,17 @@ def from_source(source: Source) -> MetaTensor:
     pixels = source.read([slice(None, side) for side in source.shape])  # (C, [Z,] Y, X)
     image = torch.as_tensor(native(pixels)).to(torch.float32)
     image = image.permute(0, *range(image.ndim - 1, 0, -1)).contiguous()  # (C, X, Y[, Z])
+    return _placed(image, source)
+
+
+def without_pixels(source: Source) -> MetaTensor:
+    """An opened volume as `from_source` gives it, all zeros, which take no memory."""
+    image = _placed(torch.zeros(1).expand(source.channels, *source.shape[::-1]), source)
+    files = source.identity.get("files")  # of a data list, channel by channel
+    return MetaTensor(image, meta={**image.meta, "files": files}) if files else image
+
+
+def _placed(image: torch.Tensor, source: Source) -> MetaTensor:
     affine = affine_of(source)
     meta = {**meta_of(source), "spatial_shape": tuple(image.shape[1:]), "original_affine": affine}
     return MetaTensor(image, affine=affine, meta=meta)

@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
 from unet_med.data.sources import Source
+from unet_med.inferers.agreement import Votes
 from unet_med.inferers.batch_statistics import batch_norms, use_statistics
 from unet_med.inferers.tiling import Tiling
 from unet_med.segmentation.arrays import affine_of, meta_of, native
@@ -76,6 +77,7 @@ class Volume:
         working: the volume as the network sees it.
         classes: how the bundle makes the classes of a mask of probabilities.
         rules: how it makes instances of them, px of the own grid.
+        confidence: how it says how sure it is; None: it does not.
         calibration: of the probabilities that are given out; None: there is none.
 
     Raises:
@@ -112,7 +114,7 @@ class Volume:
             if hasattr(step, "back_by_window") and after is not self.working:
                 self._regridded.append((step, self.working))
             self.working = after
-        self.classes, self.rules = _rules(segmenter, self.own, self.working)
+        self.classes, self.rules, self.confidence = _rules(segmenter, self.own, self.working)
         self.calibration = segmenter.calibration
         self._layers = (
             batch_norms(segmenter.network) if segmenter.inferer.statistics == "image" else []
@@ -138,17 +140,39 @@ class Volume:
         Raises:
             ValueError: a pixel is NaN or infinite, or a tile side does not fit the network.
         """
+        return self.look(box, tile)[0]
+
+    def look(self, box: Box, tile: Sequence[int] | None = None) -> tuple[Tensor, list[int] | None]:
+        """What `predict` says of a box, and how far the views agree on it.
+
+        Args:
+            box: as there.
+            tile: as there.
+
+        Returns:
+            Probabilities, and terms of the Dice of the views with their mean (of
+            `unet_med.inferers.agreement`), of the pixels that the network sees and that are the
+            box's own: those of boxes that cover the volume add up to those of the whole. None
+            where there is one view.
+        """
+        own = self._owned(box)
+        views: list[Tensor | None] = []
 
         def scores(needed: Box) -> Tensor:
-            found = self._probabilities(needed, tile)
-            return found.cpu() if self._regridded else found
+            wide = _around(needed, own)
+            found, terms = self._probabilities(wide, own, tile)
+            views.append(terms)
+            inside: tuple[Any, ...] = (..., *_within(needed, wide))
+            return found[inside].cpu() if self._regridded else found[inside]
 
         result = Windowed(
             scores, self.segmenter.out_channels, self.working.shape, self.working.affine, {}
         )
         for step, before in reversed(self._regridded):
             result = step.back_by_window(result, before, "bilinear")
-        return result.read(box)
+        probabilities = result.read(box)
+        (terms,) = views  # every step reads once
+        return probabilities, None if terms is None else terms.tolist()
 
     def working_axis(self, axis: int) -> int:
         """The axis of the working grid that an axis of the own grid has become."""
@@ -181,21 +205,44 @@ class Volume:
         """4x4, index of the working grid to index of the own one."""
         return np.linalg.solve(self.own.affine.numpy(), self.working.affine.numpy())
 
-    def _probabilities(self, box: Box, tile: Sequence[int] | None) -> Tensor:
-        """Class probabilities of a box of the working grid, `(K, X, Y[, Z])`."""
+    def _owned(self, box: Box) -> Box:
+        """The working grid's pixels whose centres lie in a box of the own grid; maybe none.
+
+        So of boxes that cover the volume, and share no pixel, each pixel is one's.
+        """
+        owned = [(0, side) for side in self.working.shape]
+        for axis, ((start, stop), length) in enumerate(zip(box, self.own.shape, strict=True)):
+            way = self.working_axis(axis)
+            ratio, offset = self._to_own[axis, [way, 3]]
+            centres = ratio * np.arange(self.working.shape[way]) + offset
+            after = centres >= start - 0.5 if start else np.ones_like(centres, bool)
+            before = centres < stop - 0.5 if stop < length else np.ones_like(centres, bool)
+            inside = np.flatnonzero(after & before).tolist()
+            owned[way] = (inside[0], inside[-1] + 1) if inside else (0, 0)
+        return tuple(owned)
+
+    def _probabilities(
+        self, box: Box, own: Box, tile: Sequence[int] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Class probabilities of a box of the working grid, `(K, X, Y[, Z])`; terms of `own`."""
         if not self.by_plane:
-            return torch.softmax(self._logits(box, None, tile)[0], dim=0)
+            logits, terms = self._logits(box, own, None, tile)
+            return torch.softmax(logits[0], dim=0), None if terms is None else terms[0]
         *plane, (first, last) = box
         # Statistics of its own make each plane a network of its own.
         step = 1 if self._layers else last - first
         groups = [(z, z + step) for z in range(first, last, step)]
-        logits = torch.cat([self._logits(tuple(plane), group, tile) for group in groups])
-        return torch.softmax(logits, dim=1).movedim(0, -1)
+        found = [self._logits(tuple(plane), own[:2], group, tile) for group in groups]
+        logits = torch.cat([each for each, _ in found])
+        rows = [terms for _, terms in found if terms is not None]
+        (mine,) = _within(own[2:], box[2:])
+        views = torch.cat(rows)[mine].sum(0) if rows else None
+        return torch.softmax(logits, dim=1).movedim(0, -1), views
 
     def _logits(
-        self, box: Box, planes: tuple[int, int] | None, tile: Sequence[int] | None
-    ) -> Tensor:
-        """`(B, K, *sides)`, a row a plane."""
+        self, box: Box, own: Box, planes: tuple[int, int] | None, tile: Sequence[int] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`(B, K, *sides)`, a row a plane; `(B, 2)`, terms of how far views agree on `own`."""
         shape = self.working.shape[: len(box)]
         row = planes[0] if planes else 0
         rows = [
@@ -205,10 +252,12 @@ class Volume:
             }
             for k in range(len(self._layers))
         ]
+        votes, network = Votes(), self.segmenter.network
         with torch.no_grad(), use_statistics(self._layers, rows) if rows else nullcontext():
-            return self.segmenter.inferer.region(
-                self._reader(planes), shape, box, self.segmenter.network, tile=tile
+            logits = self.segmenter.inferer.region(
+                self._reader(planes), shape, box, network, tile=tile, votes=votes
             )
+        return logits, votes.overlap(logits, _within(own, box)) if votes.views else None
 
     def _reader(self, planes: tuple[int, int] | None) -> Any:
         """Pixels as the network wants them, `(B, C, *sides)`, by box of an image."""
@@ -294,8 +343,12 @@ def _local_steps(segmenter: Segmenter) -> list[Any]:
 
 def _rules(
     segmenter: Segmenter, own: Windowed, working: Windowed
-) -> tuple[ClassesFromProbabilities, InstancesFromLogits]:
-    """The bundle's steps from probabilities to classes and instances; refuses what is not known."""
+) -> tuple[ClassesFromProbabilities, InstancesFromLogits, Confidenced | None]:
+    """The bundle's steps from probabilities to classes, instances, and how sure it is of them.
+
+    Refuses what is not known.
+    """
+    sure: Confidenced | None = None
     classes, instances = ClassesFromProbabilities(), InstancesFromLogits(softmax=False)
     steps = segmenter.postprocessing(["mask", "instances"])
     for step in steps:
@@ -313,13 +366,15 @@ def _rules(
             )
         if isinstance(step, ClassesFromProbabilitiesd):
             classes = step.rule
+        elif isinstance(step, Confidenced):
+            sure = step
         elif isinstance(step, InstancesFromLogitsd):
             instances = step.rule
             if step.sizes_of:
                 share = pixels_in(working.affine, own.affine)
                 axes = axes_in(working.affine, own.affine, step.rule.axes)
                 instances = step.rule.on_pixels(share, len(own.shape), axes)
-    return classes, instances
+    return classes, instances, sure
 
 
 def _boxes(shape: Sequence[int], by_plane: bool) -> list[Box]:
@@ -330,6 +385,23 @@ def _boxes(shape: Sequence[int], by_plane: bool) -> list[Box]:
         for length, step in zip(shape, sides, strict=False)
     ]
     return list(product(*axes))
+
+
+def _around(box: Box, other: Box) -> Box:
+    """The smallest box that holds both; the other may be empty."""
+    pairs = zip(box, other, strict=True)
+    if any(start == stop for start, stop in other):
+        return box
+    return tuple((min(a, c), max(b, d)) for (a, b), (c, d) in pairs)
+
+
+def _within(part: Box, box: Box) -> tuple[slice, ...]:
+    """Where a part of a box lies in it; an empty part anywhere."""
+    pairs = zip(part, box, strict=True)
+    return tuple(
+        slice(0, 0) if start == stop else slice(start - first, stop - first)
+        for (start, stop), (first, _) in pairs
+    )
 
 
 def _with_prefix(found: Found, prefix: str) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from math import isnan
 from typing import Any
 
 import torch
@@ -13,7 +14,17 @@ from monai.transforms import MapTransform
 from unet_med.transforms.calibrate import Calibrate
 from unet_med.transforms.instances import ClassesFromProbabilities
 
-__all__ = ["CONFIDENCE", "UNCERTAINTY", "Confidenced", "expected_dice", "uncertainty"]
+__all__ = [
+    "CONFIDENCE",
+    "UNCERTAINTY",
+    "Confidenced",
+    "confidence",
+    "dice_of",
+    "dice_terms",
+    "expected_dice",
+    "rounded",
+    "uncertainty",
+]
 
 AGREEMENT = "agreement"  # of the metadata of logits, where `OverlapTileInferer` puts it
 CONFIDENCE = "confidence"  # entry of the image's metadata
@@ -43,13 +54,45 @@ def expected_dice(probabilities: torch.Tensor, classes: torch.Tensor) -> float |
     Returns:
         0 to 1; None where the mask is empty.
     """
+    return dice_of(dice_terms(probabilities, classes))
+
+
+def dice_terms(probabilities: torch.Tensor, classes: torch.Tensor) -> list[float]:
+    """Sums that `expected_dice` is made of; those of the parts of an image add up.
+
+    Args:
+        probabilities: calibrated, `(K, *S)`.
+        classes: those of the mask, `(1, *S)`.
+
+    Returns:
+        Probability of the mask's own classes inside it, expected foreground, and the mask, px.
+    """
     found = classes.long()
     inside = found > 0
-    if not inside.any():
-        return None
     both = (probabilities.gather(0, found) * inside).sum(dtype=torch.float64)
     expected = (1 - probabilities[0]).sum(dtype=torch.float64)
-    return float(2 * both / (expected + inside.sum()))
+    return torch.stack([both, expected, inside.sum().to(both)]).tolist()
+
+
+def dice_of(terms: Sequence[float]) -> float | None:
+    """The Dice of such sums; None where the mask is empty."""
+    both, expected, found = terms
+    return 2 * both / (expected + found) if found else None
+
+
+def confidence(expected: float | None, agreed: float | None) -> float | None:
+    """Confidence of an image.
+
+    Args:
+        expected: Dice that calibrated probabilities expect; None: nothing is found.
+        agreed: Dice of the views with their mean, NaN where no view has any; None: there is one.
+
+    Returns:
+        0 to 1, or None where nothing is found.
+    """
+    if expected is None or agreed is None:
+        return expected
+    return expected * (0.0 if isnan(agreed) else agreed)
 
 
 class Confidenced(MapTransform):
@@ -90,20 +133,28 @@ class Confidenced(MapTransform):
         for key in self.key_iterator(d):
             scores, image = d[key], d.get(self.image_key)
             plain = scores.as_tensor() if isinstance(scores, MetaTensor) else scores
-            calibrated = plain if self.calibrate.is_neutral else self.calibrate(plain)
-            found = self.classes(plain)
+            calibrated, found = self.judge(plain)
             if isinstance(image, MetaTensor):
-                image.meta[CONFIDENCE] = self._number(scores, calibrated, found)
+                sure = confidence(expected_dice(calibrated, found), _agreement(scores))
+                image.meta[CONFIDENCE] = rounded(sure)
             if self.names is not None:
                 doubt = uncertainty(calibrated, found)
                 like = isinstance(scores, MetaTensor)
                 d[self.names] = MetaTensor(doubt).copy_meta_from(scores) if like else doubt
         return d
 
-    def _number(self, scores: Any, calibrated: Any, found: Any) -> float | None:
-        expected = expected_dice(calibrated, found)
-        views = scores.meta.get(AGREEMENT) if isinstance(scores, MetaTensor) else None
-        if expected is None or views is None:
-            return expected if expected is None else round(expected, 4)
-        agreed = float(torch.as_tensor(views).reshape(-1)[0])
-        return round(expected * (0.0 if agreed != agreed else agreed), 4)  # NaN: no view has any
+    def judge(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Calibrated probabilities `(K, *S)`, and classes of the mask `(1, *S)`, of others."""
+        calibrated = scores if self.calibrate.is_neutral else self.calibrate(scores)
+        return calibrated, self.classes(scores)
+
+
+def rounded(number: float | None) -> float | None:
+    """A confidence as records have it."""
+    return None if number is None else round(number, 4)
+
+
+def _agreement(scores: Any) -> float | None:
+    """Of the views of an image, by its metadata."""
+    views = scores.meta.get(AGREEMENT) if isinstance(scores, MetaTensor) else None
+    return None if views is None else float(torch.as_tensor(views).reshape(-1)[0])

@@ -26,9 +26,9 @@ from unet_med.volumes.numbering import around
 from unet_med.volumes.statistics import fingerprint, load_statistics, save_statistics
 from unet_med.volumes.store import Layer, Layout, create_store
 
-__all__ = ["BlockJob"]
+__all__ = ["BlockJob", "weights_of"]
 
-OUTPUTS = ("mask", "probabilities", "instances", "rois")
+OUTPUTS = ("mask", "probabilities", "uncertainty", "instances", "rois")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class BlockJob:
         bundle: folder of the trained bundle.
         settings: ids of its `inference.json` that are overridden; a `checkpoint` of the bundle's
             own is relative to it.
-        outputs: of `mask`, `probabilities`, `instances`, `rois`.
+        outputs: of `mask`, `probabilities`, `uncertainty`, `instances`, `rois`.
         layout: sides of the volume, its blocks and levels, `([Z,] Y, X)`.
         tile: largest input sides of the network, px, `([Z,] Y, X)`, as many as it has axes.
         layers: what blocks write.
@@ -106,7 +106,8 @@ class BlockJob:
             bundle: folder of a trained bundle.
             block: sides of a block, px, `([Z,] Y, X)`; multiples of the network's stride.
             tile: sides of the network's input inside a block, px, one or one an axis.
-            outputs: of `mask` (always), `probabilities`, `instances`, `rois` (with instances).
+            outputs: of `mask` (always), `probabilities`, `uncertainty`, `instances`, `rois`
+                (with instances).
             settings: ids of `inference.json` to override, such as `{"tta": None}`.
             device: `"cpu"` or a GPU.
             threads: of each worker on a CPU.
@@ -131,6 +132,8 @@ class BlockJob:
             raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
         wanted = {"mask", *outputs, *(["instances"] if "rois" in outputs else [])}
         segmenter = Segmenter(bundle, device=device, trust=trust, **(settings or {}))
+        if "uncertainty" in wanted:
+            segmenter.require_confidence()
         image = open_source(source, **segmenter.choice)
         volume = Volume(segmenter, image, progress=progress)
         layout = choose_layout(volume, block)
@@ -295,7 +298,7 @@ class BlockJob:
         configs = [self.bundle / "configs" / f"{name}.json" for name in names]
         configs = [path for path in configs if path.is_file()]  # a bundle may have no plan
         return {
-            "weights": _file_hash(_weights_of(self.bundle, self.ids)),
+            "weights": _file_hash(weights_of(self.bundle, self.ids)),
             "configs": _hash([[_file_hash(file) for file in configs], self.settings]),
             "source": _hash([image.identity, image.shape, image.channels, str(image.dtype)]),
             "statistics": fingerprint(statistics),
@@ -339,6 +342,8 @@ def _layers(segmenter: Segmenter, outputs: Collection[str]) -> tuple[Layer, ...]
     if "probabilities" in outputs:
         dtype = str(segmenter.dtype).removeprefix("torch.")
         layers.append(Layer("probabilities", dtype, segmenter.out_channels))
+    if "uncertainty" in outputs:
+        layers.append(Layer("uncertainty", "float32"))
     if "instances" in outputs:
         layers.append(Layer("instances", "uint32"))
     return tuple(layers)
@@ -365,7 +370,8 @@ def _within(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "checkpoint": weights.relative_to(bundle).as_posix()}
 
 
-def _weights_of(bundle: Path, settings: Mapping[str, Any]) -> Path:
+def weights_of(bundle: Path, settings: Mapping[str, Any]) -> Path:
+    """Weights of a bundle, or those that settings name."""
     return Path(settings["checkpoint"]) if "checkpoint" in settings else find_weights(bundle)
 
 

@@ -14,6 +14,7 @@ from unet_med.volumes.blocks import Block
 from unet_med.volumes.grid import block_needs
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.objects import StoredObjects, Turned
+from unet_med.volumes.record import note_result
 from unet_med.volumes.store import open_level, write_block
 from unet_med.volumes.worker import Worker, checksum
 
@@ -81,6 +82,8 @@ def verify(job: BlockJob, *, sample: float = 0.01, seed: int = 0) -> str:
 def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -> str:
     """Number the instances and write the TIFF, where they are wanted, once all blocks are done.
 
+    The image is noted in `record.json` beside its result, see `unet_med.volumes.record`.
+
     Args:
         job: which one.
         tiff: file to write besides, such as `out.ome.tif`; None: none.
@@ -116,6 +119,7 @@ def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -
             f", written as {', '.join(file.name for file in files)}; {job.output} and "
             f"{job.folder} hold the same and may be deleted"
         )
+    note_result(job, tiff or job.output)
     return said
 
 

@@ -4,6 +4,7 @@
         0 1 ...                 probabilities (C, [Z,] Y, X), where asked for
         labels/mask/0 1 ...     classes ([Z,] Y, X)
         labels/instances/0 ...  instances, where asked for
+        uncertainty/0 ...       an image of its own ([Z,] Y, X), where asked for
 
 Levels halve the sides, those of thick slices last. A label's level takes every second pixel, an
 image's the mean of what a pixel covers; both stay inside a block, so that no second pass is needed.
@@ -33,18 +34,25 @@ class Layer:
     """One image or label image of the output.
 
     Attributes:
-        name: `"probabilities"`, `"mask"` or `"instances"`.
-        dtype: of its pixels.
-        channels: how many; 0 for labels, which have no channel axis.
+        name: `"probabilities"`, `"uncertainty"`, `"mask"` or `"instances"`.
+        dtype: of its pixels; labels are whole numbers.
+        channels: how many; 0 for what has no channel axis.
     """
 
     name: str
     dtype: str
     channels: int = 0
 
+    @property
+    def is_label(self) -> bool:
+        """Whether it is a label image, which NGFF keeps apart."""
+        return np.dtype(self.dtype).kind != "f"
+
     def path(self, level: int = 0) -> str:
         """Where a level lies in the output."""
-        return str(level) if self.channels else f"labels/{self.name}/{level}"
+        if self.channels:
+            return str(level)
+        return f"labels/{self.name}/{level}" if self.is_label else f"{self.name}/{level}"
 
 
 @dataclass(frozen=True)
@@ -120,12 +128,12 @@ def write_block(path: Path, layer: Layer, block: Block, pixels: np.ndarray, layo
         path: the output.
         layer: which one.
         block: whose pixels they are.
-        pixels: `([C,] [Z,] Y, X)`; a label without C.
+        pixels: `([C,] [Z,] Y, X)`; without C where the layer has no channels.
         layout: sides of the output.
     """
     for level in range(layout.levels):
         if level:
-            pixels = halve(pixels, halved(layout.pyramid, level), mean=layer.channels > 0)
+            pixels = halve(pixels, halved(layout.pyramid, level), mean=not layer.is_label)
         starts = layout.sides([part.start for part in block.slices], level)
         sides = pixels.shape[-len(starts) :]
         window = [slice(n, n + side) for n, side in zip(starts, sides, strict=True)]
@@ -154,7 +162,11 @@ def _describe(root: Any, layers: Sequence[Layer], layout: Layout) -> None:
     # Without probabilities the image is the mask: the same arrays under a second name.
     prefix = "" if image.channels else f"labels/{image.name}/"
     root.attrs["ome"] = {"version": "0.5", "multiscales": [_multiscale(image, layout, prefix)]}
-    labels = [layer for layer in layers if not layer.channels]
+    for layer in layers:
+        if not layer.channels and not layer.is_label:
+            own = {"version": "0.5", "multiscales": [_multiscale(layer, layout)]}
+            root[layer.name].attrs["ome"] = own
+    labels = [layer for layer in layers if layer.is_label]
     root["labels"].attrs["ome"] = {"version": "0.5", "labels": [layer.name for layer in labels]}
     for layer in labels:
         root[f"labels/{layer.name}"].attrs["ome"] = {
@@ -173,5 +185,5 @@ def _multiscale(layer: Layer, layout: Layout, prefix: str = "") -> dict[str, Any
         spacing=layout.spacing,
         unit=layout.unit,
         has_channels=layer.channels > 0,
-        mean=layer.channels > 0,
+        mean=not layer.is_label,
     )

@@ -16,6 +16,7 @@ import torch
 from unet_med.data.sources import open_source
 from unet_med.errors import broken_gpu, is_broken_gpu
 from unet_med.segmentation import Segmenter, Volume
+from unet_med.transforms.confidence import dice_terms, uncertainty
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.objects import box_of, save_objects
@@ -77,10 +78,16 @@ class Worker:
         started = time.perf_counter()
         try:
             self.job.note("failed", block, error="in work, or its process died at it")
-            layers = self.write(block, self._patiently(block))
-            seconds = round(time.perf_counter() - started, 3)
-            tile = self.volume.segmenter.inferer.sides[::-1]  # smaller where memory was short
-            self.job.note("done", block, checksum=checksum(layers), seconds=seconds, tile=tile)
+            probabilities, views = self._patiently(block)
+            dice, doubt = self.judge(probabilities)
+            layers = self.write(block, probabilities, doubt)
+            details = {
+                "checksum": checksum(layers),
+                "seconds": round(time.perf_counter() - started, 3),
+                "tile": self.volume.segmenter.inferer.sides[::-1],  # less where memory was short
+                **{"dice": dice, "views": views},
+            }
+            self.job.note("done", block, **details)
         except Exception as error:
             if self.job.marker(block):  # another process was quicker, and has swept up since
                 return Outcome(number, 0)
@@ -98,11 +105,38 @@ class Worker:
             block: which one.
             tile: largest input sides of the network, px, `([Z,] Y, X)`.
         """
-        values = self.volume.predict(box_of(block, turned=True), tile[::-1])
-        values = values.permute(0, *range(values.ndim - 1, 0, -1))
-        return np.ascontiguousarray(values.cpu().numpy())
+        return self.look(block, tile)[0]
 
-    def write(self, block: Block, probabilities: np.ndarray) -> list[np.ndarray]:
+    def look(self, block: Block, tile: Sequence[int]) -> tuple[np.ndarray, list[int] | None]:
+        """Class probabilities of a block, and how far the views agree; see `Volume.look`.
+
+        Args:
+            block: which one.
+            tile: as for `predict`.
+        """
+        values, views = self.volume.look(box_of(block, turned=True), tile[::-1])
+        values = values.permute(0, *range(values.ndim - 1, 0, -1))
+        return np.ascontiguousarray(values.cpu().numpy()), views
+
+    def judge(self, probabilities: np.ndarray) -> tuple[list[float] | None, np.ndarray | None]:
+        """How sure the bundle is of a block: terms of the expected Dice, and the map.
+
+        Args:
+            probabilities: of the block, `(K, [Z,] Y, X)`.
+
+        Returns:
+            `unet_med.transforms.confidence.dice_terms`, and `uncertainty` `([Z,] Y, X)`; None of
+            a bundle that does not say it.
+        """
+        rule = self.volume.confidence
+        if rule is None:
+            return None, None
+        calibrated, found = rule.judge(torch.from_numpy(probabilities))
+        return dice_terms(calibrated, found), uncertainty(calibrated, found)[0].numpy()
+
+    def write(
+        self, block: Block, probabilities: np.ndarray, doubt: np.ndarray | None
+    ) -> list[np.ndarray]:
         """Write what the job wants of a block; returns its layers at full resolution."""
         if self.job.objects:
             classes = self.volume.rules.classes(torch.from_numpy(probabilities))
@@ -111,9 +145,11 @@ class Worker:
         for layer in self.job.layers:
             if layer.name == "instances":  # numbered when all blocks are there
                 continue
-            pixels = self.given(probabilities)
-            if not layer.channels:
-                pixels = self.mask(probabilities).astype(layer.dtype)
+            if layer.name == "probabilities":
+                pixels = self.given(probabilities)
+            else:
+                label = self.mask(probabilities) if layer.name == "mask" else doubt
+                pixels = np.asarray(label).astype(layer.dtype)
             write_block(self.job.output, layer, block, pixels, self.job.layout)
             written.append(pixels)
         return written
@@ -137,14 +173,14 @@ class Worker:
             if layer.name != "instances"
         ]
 
-    def _patiently(self, block: Block) -> np.ndarray:
+    def _patiently(self, block: Block) -> tuple[np.ndarray, list[int] | None]:
         """Read errors are tried again."""
         for tries in range(1, _READ_TRIES):
             try:
-                return self.predict(block, self.job.tile)
+                return self.look(block, self.job.tile)
             except OSError:
                 time.sleep(0.5 * 4**tries)
-        return self.predict(block, self.job.tile)
+        return self.look(block, self.job.tile)
 
 
 def predict_block(address: tuple[str, str], number: int, device: str | None = None) -> Outcome:

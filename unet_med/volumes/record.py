@@ -1,0 +1,77 @@
+"""What `record.json` says of a finished job: what it says of an image that was segmented whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unet_med.bundle import inference_parser, load_config, require_trust
+from unet_med.data.cases import as_template
+from unet_med.data.formats import stem
+from unet_med.data.sources import open_source
+from unet_med.inferers.agreement import agreement
+from unet_med.segmentation.arrays import without_pixels
+from unet_med.transforms.compare import NOTES
+from unet_med.transforms.confidence import CONFIDENCE, confidence, dice_of, rounded
+from unet_med.volumes.job import BlockJob, weights_of
+
+__all__ = ["confidence_of", "note_result"]
+
+
+def confidence_of(job: BlockJob) -> dict[str, float | None]:
+    """How sure the bundle is of the image, as `confidence`: the blocks' sums, added up.
+
+    Args:
+        job: all of whose blocks are done.
+
+    Returns:
+        The one entry, None where nothing is found; none of a bundle that does not say it.
+    """
+    notes = job.markers()
+    if not all(note.get("dice") for note in notes):
+        return {}
+    dice = [note["dice"] for note in notes]
+    views = [note["views"] for note in notes]
+    agreed = None if None in views else float(agreement(torch.tensor(views), 1))
+    expected = dice_of(np.sum(dice, axis=0).tolist())
+    return {CONFIDENCE: rounded(confidence(expected, agreed))}
+
+
+def note_result(job: BlockJob, output: Path) -> None:
+    """Add the image to `record.json` beside its result, with its confidence.
+
+    The source is read once more, for its SHA-256. Nothing is noted where it or the bundle is no
+    longer where the job found it, or where the bundle is of a version without this.
+
+    Args:
+        job: all of whose blocks are done.
+        output: the OME-Zarr or TIFF after which the image is named.
+
+    Raises:
+        ValueError: the bundle names what unet-med's own does not, and the job is not to run that.
+    """
+    config = job.bundle / "configs" / "inference.json"
+    if not job.source.exists() or not config.is_file():
+        return
+    own = stem(output)
+    ids = {
+        "output_dir": output.parent,
+        "result_name": as_template(own.removesuffix("_mask")),
+        "result_file": None if own.endswith("_mask") else output,
+    }
+    if not {"record", *ids} <= load_config(config).keys():
+        return
+    if not job.trust:
+        require_trust(job.bundle)
+    run: dict[str, Any] = {**job.ids, "checkpoint": weights_of(job.bundle, job.ids)}
+    run["device"] = torch.device(job.device)
+    keeper = inference_parser(job.bundle, {**run, **ids}).get_parsed_content("record")
+    image = without_pixels(open_source(job.source, **job.choice))
+    said = [text for name, text in job.statistics.items() if name.endswith(f".{NOTES}")]
+    image.meta |= {NOTES: "\n".join(np.concatenate(said))} if said else {}
+    image.meta |= confidence_of(job)
+    seconds = sum(note["seconds"] for note in job.markers())
+    keeper.note(image, job.device, seconds)
