@@ -158,10 +158,14 @@ def _with_kept(
         {id(item): item for side in sides for item in side}.values(),
         key=lambda item: (item["case"], item.get("slice", 0)),
     )
-    kept, learned, new = [], [], []
+    kept: list[Item] = []
+    new: list[Item] = []
     for item in items:
         image = cases[item["case"]].image.sha256
-        (kept if image in held else learned if image in known else new).append(item)
+        if image in held:
+            kept.append(item)
+        elif image not in known:
+            new.append(item)
     if not kept:
         return sides, 0
     wanted, there, fresh = (len(groups_of(part, group)) for part in (sides[1], kept, new))

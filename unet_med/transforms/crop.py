@@ -57,7 +57,7 @@ class RandTileCrop(Randomizable, Transform):
         sizes = _per_axis(self.tile_size, len(shape))
         even = [1 - n % 2 for n in sizes]
         if where is not None and bool(where.any()):
-            middle = [max(1, n // 2) for n in sizes] if window is None else window
+            middle = [max(1, n // 2) for n in sizes] if window is None else ensure_tuple(window)
             parts = zip(
                 self._one_of(where), shape, sizes, _per_axis(middle, len(shape)), strict=True
             )
