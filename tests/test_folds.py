@@ -26,6 +26,7 @@ from unet_med.data import cross_validation, find_pairs, load_label, split_valida
 from unet_med.fitting import HeldOut, cross_fitted
 from unet_med.networks import Ensemble, joined_weights, together, unet
 from unet_med.planning import Plan, fingerprint, make_plan
+from unet_med.report.folds import too_short
 from unet_med.report.table import CASE, POOLED, read_scores
 from unet_med.transforms import InstancesFromLogits
 
@@ -173,6 +174,18 @@ def test_without_folds_there_is_nothing_together(
     words = ["--bundle", str(trained), "--output", str(tmp_path / "out"), "--ensemble"]
     assert main(["predict", str(cells / "images/cells_000.tif"), *words]) == 2
     assert "holds no networks that predict together" in capsys.readouterr().err
+
+
+def test_folds_that_learned_too_short_are_said() -> None:
+    one = {"minutes": 8.0, "steps": 1000}
+    folds = [{"minutes": 1.5, "steps": steps} for steps in (200, 300)]
+    assert too_short({"one": one, "folds": folds}) == (
+        "The folds' networks learned for 250 steps each, the network of all images for 1000: the "
+        "score may be far too low for it. With --minutes 32 they learn for about as many."
+    )  # half of 32 minutes are two times eight
+    assert "--minutes" not in too_short({"one": {**one, "minutes": None}, "folds": folds})
+    assert too_short({"one": {**one, "steps": 500}, "folds": folds}) == ""
+    assert too_short({"one": {**one, "steps": None}, "folds": folds}) == ""
 
 
 def test_an_export_says_what_it_leaves(folded: Path, capsys: pytest.CaptureFixture[str]) -> None:

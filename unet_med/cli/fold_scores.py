@@ -26,6 +26,7 @@ from unet_med.fitting import (
 )
 from unet_med.planning import Plan
 from unet_med.planning.objects import LEAST
+from unet_med.report.folds import too_short
 from unet_med.report.provenance import TRAINING, now, read_record
 from unet_med.report.table import CASE, ScoreTable, write_scores
 from unet_med.report.training import read_history
@@ -83,6 +84,8 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
     write_scores(found, output / FOLDS / "scores.json")
     say(f"scored by networks that have not seen the image\n{format_table(found)}")
     say(about["interval"])
+    if short := too_short(about):
+        say(short)
     return found
 
 
