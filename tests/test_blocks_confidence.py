@@ -22,6 +22,7 @@ from unet_med.data import load_image
 from unet_med.data.sources import Source
 from unet_med.inferers.agreement import agreement
 from unet_med.networks import joined_weights
+from unet_med.networks.ensemble import members_of
 from unet_med.report import html_report
 from unet_med.segmentation import Volume
 from unet_med.transforms import confidence as module
@@ -67,7 +68,23 @@ def segmenter_of(kind: str) -> Segmenter:
         ids = {}
     segmenter = Segmenter(folder, device="cpu", **ids)
     segmenter.network.double()
+    for member in members_of(segmenter.network):
+        balance(member)
     return segmenter
+
+
+def balance(network: Any) -> None:
+    """Let the last layer find all classes, or views agree whatever they see."""
+    torch.manual_seed(0)
+    sides = network.input_size_for((16,) * network.spatial_dims)
+    last = [
+        each for each in network.modules() if isinstance(each, torch.nn.Conv2d | torch.nn.Conv3d)
+    ][-1]
+    with torch.no_grad():
+        logits = network(torch.randn(1, 1, *sides, dtype=torch.float64)).transpose(0, 1).flatten(1)
+        spread = logits.std(dim=1)
+        last.bias.sub_(logits.mean(dim=1)).div_(spread)
+        last.weight.div_(spread.view(-1, *[1] * (last.weight.ndim - 1)))
 
 
 def source_of(array: np.ndarray, affine: np.ndarray | None) -> Source:
