@@ -96,6 +96,15 @@ def test_relative_paths_that_begin_with_a_sign(
     assert (place / "%trained/models/model.pt").is_file()
 
 
+@pytest.mark.parametrize(("name", "file"), [("@{stem}", "@cells_000"), ("$v #1", "$v #1")])
+def test_names_of_results_mean_themselves(
+    name: str, file: str, odd_bundle: Path, place: Path, tmp_path: Path
+) -> None:
+    image = place / "images #1/cells_000.tif"
+    run("predict", image, "--bundle", odd_bundle, "--name", name, "--output", tmp_path)
+    assert files(tmp_path) == {f"{file}_mask.tif"}
+
+
 @pytest.mark.parametrize("name", ["v #1.ome.zarr", "$v::2.ome.tif"])
 def test_blocks(odd_bundle: Path, place: Path, name: str) -> None:
     image = place / "images #1/cells_000.tif"

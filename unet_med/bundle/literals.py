@@ -32,11 +32,17 @@ def literal(value: Any) -> Any:
         return [literal(item) for item in value]
     if isinstance(value, str) and value.startswith(_SYNTAX):
         return value
-    if isinstance(value, (str, PurePath)):
-        text = str(value)
-        odd = text.startswith(_SYNTAX) or _SEPARATOR.search(text)
-        return f"${quoted(text)}" if odd else text
-    return value
+    return itself(str(value)) if isinstance(value, (str, PurePath)) else value
+
+
+def itself(text: str) -> str:
+    r"""A string that means itself, also where it begins with `$`, `@` or `%`.
+
+    >>> itself("$v"), itself("v")
+    ("$'\\U00000024v'", 'v')
+    """
+    odd = text.startswith(_SYNTAX) or _SEPARATOR.search(text)
+    return f"${quoted(text)}" if odd else text
 
 
 def quoted(text: str) -> str:

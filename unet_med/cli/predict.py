@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_med import bundle
+from unet_med.bundle.literals import itself
 from unet_med.bundle.trust import require_trust
 from unet_med.cli.extras import require
 from unet_med.cli.options import choice_of, refuse_without_effect
@@ -102,10 +103,10 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
         "device": f"$torch.device('{choose_device(args.device)}')",
     }
     if _is_mask(args.output):
-        name = as_template(stem(output))
+        name = itself(as_template(stem(output)))
         settings |= {"output_dir": output.parent, "result_file": output, "result_name": name}
     elif args.name:
-        settings["result_name"] = args.name
+        settings["result_name"] = itself(args.name)
     settings |= {f"reader::{name}": index for name, index in choice_of(args).items()}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta

@@ -60,6 +60,9 @@ def case_name(case: Files) -> str:
     return shared or Path(files[0]).absolute().parent.name or stems[0]
 
 
+_NO_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
+
+
 def result_name(case: Files, template: str = NAME) -> str:
     """Name of a case's results, by a template.
 
@@ -88,11 +91,16 @@ def result_name(case: Files, template: str = NAME) -> str:
         known = ", ".join(f"{{{name}}}" for name in FIELDS)
         raise ValueError(f"--name {template!r}: {{{unknown[0]}}} is none of {known}")
     name = template.format(**values)
-    if not name or name.startswith(".") or re.search(r'[/\\:*?"<>|\x00-\x1f]', name):
+    if not is_portable(name):
         raise ValueError(
             f"--name {template!r} makes {name!r} of {shown(case)}, which is no name of a file"
         )
     return name
+
+
+def is_portable(name: str) -> bool:
+    """Whether every system takes this for the name of a file."""
+    return bool(name) and not name.startswith(".") and not _NO_NAME.search(name)
 
 
 def as_template(name: str) -> str:

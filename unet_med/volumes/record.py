@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from unet_med.bundle import inference_parser, load_config, require_trust
-from unet_med.data.cases import as_template
+from unet_med.bundle.literals import itself
+from unet_med.data.cases import NAME, as_template, is_portable
 from unet_med.data.formats import stem
 from unet_med.data.sources import open_source
 from unet_med.inferers.agreement import agreement
@@ -57,9 +58,10 @@ def note_result(job: BlockJob, output: Path) -> None:
     if not job.source.exists() or not config.is_file():
         return
     own = stem(output)
+    name = own.removesuffix("_mask")
     ids = {
         "output_dir": output.parent,
-        "result_name": as_template(own.removesuffix("_mask")),
+        "result_name": itself(as_template(name)) if is_portable(name) else NAME,
         "result_file": None if own.endswith("_mask") else output,
     }
     if not {"record", *ids} <= load_config(config).keys():
