@@ -263,6 +263,22 @@ def test_what_was_held_out_stays_held_out(
     assert chained.held_out == []  # the weights before had learned it
 
 
+def test_a_group_of_what_was_held_out_stays_held_out(
+    trained: Path, cells: Path, more: Path, tmp_path: Path
+) -> None:
+    source = Source.of(trained)
+    assert source.plan is not None
+    name = Path(source.plan.split["validation"][0]["image"]).stem
+    for part in ("images", "labels"):
+        shutil.copytree(cells / part, tmp_path / part)
+        file = min((more / part).iterdir())
+        shutil.copy(file, tmp_path / part / f"{name}-again{file.suffix}")
+    plan = plan_of(tmp_path, source, group=r"(cells_\d+)")
+    held = {Path(entry["image"]).stem for entry in plan.split["validation"]}
+    assert held == {name, f"{name}-again"}
+    assert plan.ids["split_file"].reason.endswith("on one side each; 1 of them as out did")
+
+
 def test_what_cannot_be_replayed_is_said(
     trained: Path, more: Path, cells: Path, tmp_path: Path
 ) -> None:

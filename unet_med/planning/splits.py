@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -158,21 +159,24 @@ def _with_kept(
         {id(item): item for side in sides for item in side}.values(),
         key=lambda item: (item["case"], item.get("slice", 0)),
     )
-    kept: list[Item] = []
-    new: list[Item] = []
-    for item in items:
-        image = cases[item["case"]].image.sha256
-        if image in held:
-            kept.append(item)
-        elif image not in known:
-            new.append(item)
+    kept: list[list[Item]] = []
+    new: list[list[Item]] = []
+    for unit in groups_of(items, group):
+        images = {cases[item["case"]].image.sha256 for item in unit}
+        if images & held:
+            kept.append(unit)
+        elif not images & known:
+            new.append(unit)
     if not kept:
         return sides, 0
-    wanted, there, fresh = (len(groups_of(part, group)) for part in (sides[1], kept, new))
-    more = min(wanted - there, fresh // 2)
-    held_new = split_validation(new, more / fresh, group=group)[1] if more > 0 else []
-    training = [item for item in items if item not in kept and item not in held_new]
-    return (training, [item for item in items if item in kept or item in held_new]), len(kept)
+    more = min(len(groups_of(sides[1], group)) - len(kept), len(new) // 2)
+    if more > 0:
+        share = more / len(new)
+        kept += groups_of(split_validation([*chain(*new)], share, group=group)[1], group)
+    apart = [item for unit in kept for item in unit]
+    training = [item for item in items if item not in apart]
+    as_before = sum(cases[item["case"]].image.sha256 in held for item in apart)
+    return (training, [item for item in items if item in apart]), as_before
 
 
 def _in_words(
