@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from unet_med import bundle
 from unet_med.data import SyntheticCells
-from unet_med.networks import UNet
+from unet_med.networks import UNet, output_sides
 from unet_med.planning import Fingerprint, describe, fingerprint, make_plan
 from unet_med.planning.objects import decide_grow
 from unet_med.planning.sizes import in_proportion
@@ -234,3 +234,13 @@ def test_blur_along_the_light_leaves_the_rest_alone() -> None:
     assert torch.equal(SyntheticCells(1, (20, 20, 20), **options)[0]["image"], sharp["image"])
     with pytest.raises(ValueError, match="axial_blur 2 for 2 axes; it is 0 or more, of volumes"):
         SyntheticCells(1, (20, 20), axial_blur=2)
+
+
+@pytest.mark.parametrize("tile", [44, [44, 60, 36]])
+def test_sides_of_the_output_are_those_that_come_out(tile: Any) -> None:
+    """Of a tile with one side for all axes too, whose output is not the same along all."""
+    options: dict[str, Any] = {"pool": [[2, 2, 1], 2], "kernel_size": [[3, 3, 1], 3, 3]}
+    network = UNet(3, 1, 2, features=[2, 2, 2], **options).eval()
+    image = torch.zeros(1, 1, *([tile] * 3 if isinstance(tile, int) else tile))
+    with torch.no_grad():
+        assert output_sides(network, tile) == [*network(image).shape[2:]]

@@ -27,10 +27,7 @@ def output_sides(
     """
     tile = [tile_size] if isinstance(tile_size, int) else [*tile_size]
     if hasattr(network, "output_size"):
-        return (
-            [network.output_size(tile[0])]
-            if len(tile) == 1
-            else [*network.output_size(tuple(tile))]
-        )
+        sides = network.output_size(tile[0] if len(tile) == 1 else tuple(tile))
+        return [sides] if isinstance(sides, int) else [*sides]  # one an axis if axes differ
     lost = per_axis("margin", 0 if margin is None else margin, len(tile))
     return [side - 2 * each for side, each in zip(tile, lost, strict=True)]
