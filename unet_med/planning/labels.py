@@ -20,7 +20,7 @@ LOOK_LIKE = {
     "instances": "the labels hold a number for each object",
 }
 ASKED = "as asked"
-ENDLESS = (
+NO_END = (
     "; each annotated plane holds an object, so nothing shows where objects end: annotate also "
     "planes beyond them, which hold none"
 )
@@ -104,7 +104,7 @@ def _unknown(found: Fingerprint, kind: str) -> Decision:
     share = found.unknown_share(kind)
     if share:
         why = f"nobody annotated {share:.3g} of the pixels"
-        return Decision(found.unknown, why + ENDLESS * _is_endless(found, kind))
+        return Decision(found.unknown, why + NO_END * _is_endless(found, kind))
     why = "every pixel of the labels is known"
     if kind == "instances" and found.marked:
         why += "; 255 is an object like any other"

@@ -173,10 +173,12 @@ def _with_kept(
     if more > 0:
         share = more / len(new)
         kept += groups_of(split_validation([*chain(*new)], share, group=group)[1], group)
-    apart = [item for unit in kept for item in unit]
-    training = [item for item in items if item not in apart]
-    as_before = sum(cases[item["case"]].image.sha256 in held for item in apart)
-    return (training, [item for item in items if item in apart]), as_before
+    apart = {id(item) for unit in kept for item in unit}
+    training, validation = (
+        [item for item in items if (id(item) in apart) == side] for side in (False, True)
+    )
+    as_before = sum(cases[item["case"]].image.sha256 in held for item in validation)
+    return (training, validation), as_before
 
 
 def _in_words(
