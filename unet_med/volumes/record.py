@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,7 @@ from unet_med.transforms.compare import NOTES
 from unet_med.transforms.confidence import CONFIDENCE, confidence, dice_of, rounded
 from unet_med.volumes.job import BlockJob, weights_of
 
-__all__ = ["confidence_of", "note_result"]
-
-
-def confidence_of(job: BlockJob) -> dict[str, float | None]:
-    """How sure the bundle is of the image, as `confidence`: the blocks' sums, added up.
-
-    Args:
-        job: all of whose blocks are done.
-
-    Returns:
-        The one entry, None where nothing is found; none of a bundle that does not say it.
-    """
-    notes = job.markers()
-    if not all(note.get("dice") for note in notes):
-        return {}
-    dice = [note["dice"] for note in notes]
-    views = [note["views"] for note in notes]
-    agreed = None if None in views else float(agreement(torch.tensor(views), 1))
-    expected = dice_of(np.sum(dice, axis=0).tolist())
-    return {CONFIDENCE: rounded(confidence(expected, agreed))}
+__all__ = ["note_result"]
 
 
 def note_result(job: BlockJob, output: Path) -> None:
@@ -74,6 +56,24 @@ def note_result(job: BlockJob, output: Path) -> None:
     image = without_pixels(open_source(job.source, **job.choice))
     said = [text for name, text in job.statistics.items() if name.endswith(f".{NOTES}")]
     image.meta |= {NOTES: "\n".join(np.concatenate(said))} if said else {}
-    image.meta |= confidence_of(job)
-    seconds = sum(note["seconds"] for note in job.markers())
-    keeper.note(image, job.device, seconds)
+    notes = job.markers()  # a file a block
+    image.meta |= _confidence(notes)
+    keeper.note(image, job.device, sum(note["seconds"] for note in notes))
+
+
+def _confidence(notes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """How sure the bundle is of the image: the blocks' sums, added up.
+
+    Args:
+        notes: of all blocks.
+
+    Returns:
+        The entry `confidence`, None where nothing is found; none of a bundle that does not say it.
+    """
+    if not all(note.get("dice") for note in notes):
+        return {}
+    dice = [note["dice"] for note in notes]
+    views = [note["views"] for note in notes]
+    agreed = None if None in views else float(agreement(torch.tensor(views), 1))
+    expected = dice_of(np.sum(dice, axis=0).tolist())
+    return {CONFIDENCE: rounded(confidence(expected, agreed))}
