@@ -77,7 +77,8 @@ class RandTileCrop(Randomizable, Transform):
         """
         high = pixel + size // 2 - (size - window) // 2
         low = high - window + 1
-        first, last = 1 - size % 2, side - 1
+        first = 1 - size % 2
+        last = max(first, side - 1)  # a side of one pixel has no gap between two
         low, high = max(low, min(first, high)), min(high, max(last, low))
         return low + int(self.R.randint(high - low + 1))
 
