@@ -12,7 +12,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import DataLoader
-from monai.transforms import Compose, RandGaussianNoised, RandRotated
+from monai.transforms import Compose, EnsureTyped, RandGaussianNoised, RandRotated, SelectItemsd
 from torch import Tensor
 
 from unet_med import bundle
@@ -21,6 +21,7 @@ from unet_med.data.device_images import LINES
 from unet_med.engines import PrepareBatchWeighted
 from unet_med.transforms import (
     Augmenting,
+    ClassWeightMapd,
     RandElasticDeformd,
     RandGreyValue,
     RandGreyValued,
@@ -141,6 +142,29 @@ def test_other_transforms_stay_as_they_are(
     assert (augmenting.on_batches is not None) == (batched and device == "cuda")
     assert ("the workers change tiles" in caplog.text) == (device == "cuda" and not batched)
     assert len(kinds) == len(steps)
+
+
+@pytest.mark.parametrize(
+    ("last", "ends"),
+    [
+        (None, True),
+        (EnsureTyped("image", dtype=torch.float16), False),
+        (RandGaussianNoised("image"), False),
+    ],
+)
+def test_what_follows_the_weights_finds_finished_tiles(last: Any, ends: bool, caplog: Any) -> None:
+    caplog.set_level(logging.INFO)
+    weigh = {
+        "class_balance": ClassWeightMapd("label", num_classes=2),
+        "select": SelectItemsd([*BOTH, "weight"]),
+        "tensors": EnsureTyped([*BOTH, "weight"]),
+    }
+    weighing = Weighing(weigh if last is None else {**weigh, "last": last}, "cuda")
+    assert weighing.on_batches is not None
+    augmenting = Augmenting(chain(), weighing)
+    assert weighing.ends == (augmenting.on_batches is not None) == ends
+    assert (type(list(augmenting.in_workers.values())[-2]) is Deform) != ends
+    assert ("the workers change tiles: `weigh` ends in" in caplog.text) != ends
 
 
 @pytest.mark.parametrize("value_range", [None, (0, 5)])

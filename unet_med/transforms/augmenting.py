@@ -59,10 +59,11 @@ class Augmenting:
         self.in_workers: Mapping[str, Any] = chain
         self.on_batches: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         steps: list[Any] = list(compose([chain]).transforms)
-        on_gpu = weighing.on_batches is not None
-        if not _are_ours(steps[-2:]):
-            if on_gpu:
-                _log.info("the workers change tiles: `augment` ends in transforms of its own")
+        on_gpu, ours = weighing.on_batches is not None, _are_ours(steps[-2:])
+        if on_gpu and not (ours and weighing.ends):
+            name = "weigh" if ours else "augment"
+            _log.info("the workers change tiles: `%s` ends in transforms of its own", name)
+        if not ours:
             return
         *before, elastic, grey = steps
         rotation = []
