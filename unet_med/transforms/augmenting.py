@@ -31,7 +31,11 @@ from unet_med.transforms.weighing import Weighing
 __all__ = ["Augmenting"]
 
 _KEYS, _MODES = ("image", "label"), ("bilinear", "nearest")
-_OF_LINES = {RandTileCropd: CutTile, RandFlipd: Flip, RandRotate90d: QuarterTurn}
+_OF_LINES: dict[type, Callable[[Any], Any]] = {
+    RandTileCropd: CutTile,
+    RandFlipd: Flip,
+    RandRotate90d: QuarterTurn,
+}
 _log = logging.getLogger(__name__)
 
 
