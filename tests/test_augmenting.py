@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import DataLoader
-from monai.transforms import Compose, RandGaussianNoised, RandRotated
+from monai.transforms import Compose, EnsureTyped, RandGaussianNoised, RandRotated, SelectItemsd
+from torch import Tensor
 
 from unet_med import bundle
 from unet_med.data import EpochSampler, SyntheticCells
+from unet_med.data.device_images import LINES
 from unet_med.engines import PrepareBatchWeighted
 from unet_med.transforms import (
     Augmenting,
+    ClassWeightMapd,
     RandElasticDeformd,
     RandGreyValue,
     RandGreyValued,
@@ -140,6 +144,29 @@ def test_other_transforms_stay_as_they_are(
     assert len(kinds) == len(steps)
 
 
+@pytest.mark.parametrize(
+    ("last", "ends"),
+    [
+        (None, True),
+        (EnsureTyped("image", dtype=torch.float16), False),
+        (RandGaussianNoised("image"), False),
+    ],
+)
+def test_what_follows_the_weights_finds_finished_tiles(last: Any, ends: bool, caplog: Any) -> None:
+    caplog.set_level(logging.INFO)
+    weigh = {
+        "class_balance": ClassWeightMapd("label", num_classes=2),
+        "select": SelectItemsd([*BOTH, "weight"]),
+        "tensors": EnsureTyped([*BOTH, "weight"]),
+    }
+    weighing = Weighing(weigh if last is None else {**weigh, "last": last}, "cuda")
+    assert weighing.on_batches is not None
+    augmenting = Augmenting(chain(), weighing)
+    assert weighing.ends == (augmenting.on_batches is not None) == ends
+    assert (type(list(augmenting.in_workers.values())[-2]) is Deform) != ends
+    assert ("the workers change tiles: `weigh` ends in" in caplog.text) != ends
+
+
 @pytest.mark.parametrize("value_range", [None, (0, 5)])
 def test_curves_of_a_batch_are_those_of_each_image(value_range: Any) -> None:
     images = torch.rand(4, 2, 9, 8) * 9 - 2
@@ -179,29 +206,43 @@ def parsed(data: Path, names: list[str], device: str, **ids: Any) -> ConfigParse
     return parser
 
 
-def compare(data: Path, names: list[str], tiles: int, device: str, **ids: Any) -> None:
-    """Tiles of the workers alone, and those that are finished on a device, batch by batch."""
-    ids["tiles_per_epoch"] = tiles
-    alone = parsed(data, names, "cpu", **ids).get_parsed_content("train::dataset")
+Prepared = tuple[dict[str, Any], Tensor, Tensor]  # what workers send; image and target of it
+
+
+def prepared(data: Path, names: list[str], device: str, **ids: Any) -> Iterator[Prepared]:
     parser = parsed(data, names, "cuda", **ids)
     dataset = parser.get_parsed_content("train::dataset")
     prepare = PrepareBatchWeighted(
         targets=parser.get_parsed_content("weighing").on_batches,
         augment=parser.get_parsed_content("augmenting").on_batches,
+        dataset=dataset,
     )
     assert prepare.augment is not None
-    loader = DataLoader(dataset, sampler=EpochSampler(dataset), batch_size=4, num_workers=0)
-    position = changed = 0
-    for batch in loader:
-        assert set(batch) == {*BOTH, DRAWS}
+    for batch in DataLoader(dataset, sampler=EpochSampler(dataset), batch_size=4, num_workers=0):
         image, target = prepare(batch, device=device)
         assert target is not None
-        for found, pair in zip(image.cpu(), target.cpu(), strict=True):
+        yield batch, image.cpu(), target.cpu()
+
+
+def compare(data: Path, names: list[str], tiles: int, device: str, **ids: Any) -> None:
+    """Tiles of the workers alone, and those finished on a device that is sent them or cuts them."""
+    ids["tiles_per_epoch"] = tiles
+    alone = parsed(data, names, "cpu", **ids).get_parsed_content("train::dataset")
+    keeper = {"_target_": "unet_med.data.ImageCache", "device": f"$torch.device('{device}')"}
+    ways = prepared(data, names, device, **ids), prepared(data, names, device, cache=keeper, **ids)
+    position = changed = 0
+    for (sent, image, target), (held, *found) in zip(*ways, strict=True):
+        assert set(sent) == {*BOTH, DRAWS}
+        assert set(held) == {LINES, DRAWS}
+        assert torch.equal(held[DRAWS], sent[DRAWS])
+        assert torch.equal(found[0], image)
+        assert torch.equal(found[1], target)
+        for here, pair, undone in zip(image, target, sent["image"], strict=True):
             item = alone[position]
             assert torch.equal(pair[:1], item["label"].float()), position
-            torch.testing.assert_close(found, item["image"], rtol=0, atol=1e-5)
+            torch.testing.assert_close(here, item["image"], rtol=0, atol=1e-5)
             torch.testing.assert_close(pair[1:], item["weight"], rtol=1e-5, atol=1e-5)
-            changed += not torch.equal(found, batch["image"][position % 4])
+            changed += not torch.equal(here, undone)
             position += 1
     assert position == tiles
     assert changed > tiles // 2

@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--features", "2", "4", "8", "--tile-size", "60")
 
 
-def train(output: Path, cells: Path, *words: str, device: str = "cuda", workers: int = 0) -> Path:
+def train(output: Path, cells: Path, *words: str, device: str = "cuda", **ids: Any) -> Path:
     config = output.with_suffix(".json")
-    config.write_text(json.dumps({"num_workers": workers}), encoding="utf-8")
+    config.write_text(json.dumps({"num_workers": 0, **ids}), encoding="utf-8")
     folders = ("--images", f"{cells}/images", "--labels", f"{cells}/labels")
     chosen = ("--device", device, "--config", str(config), "--output", str(output))
     assert main(["train", *folders, *chosen, *SMALL, *words]) == 0
@@ -47,6 +47,24 @@ def test_no_file_holds_a_tensor_of_the_gpu(trained_there: Path) -> None:
     for name in ("model.pt", "resume/checkpoint.pt"):
         state = torch.load(trained_there / "models" / name, weights_only=True)
         assert devices(state) == {"cpu"}, name
+
+
+@pytest.mark.parametrize("ids", [{"cache::device": None}, {"num_workers": 2}])
+def test_images_on_the_gpu_change_no_weight(
+    ids: dict[str, Any], trained_there: Path, cells: Path, tmp_path: Path
+) -> None:
+    """Whether they are there or are sent, and whoever draws."""
+    other = train(tmp_path / "out", cells, "--epochs", "2", **ids)
+    one, two = (
+        torch.load(folder / "models/model.pt", weights_only=True)
+        for folder in (trained_there, other)
+    )
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        if torch.cuda.get_device_name() == "simulated":
+            assert torch.equal(two[name], value), name
+        else:  # sums of a real one have no order
+            torch.testing.assert_close(two[name], value, rtol=1e-2, atol=1e-3)
 
 
 DOORS = """

@@ -13,6 +13,7 @@ from monai.transforms import Compose
 from simulated_cuda.counting import Counts
 
 from unet_med import bundle
+from unet_med.data.device_images import LINES, DeviceImages
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
 from unet_med.transforms import compose
@@ -49,11 +50,16 @@ def training(cells: Path, output: Path, names: list[str], **ids: Any) -> ConfigP
     ("names", "batch", "most"),
     [([], 1, 320), (["modern"], 4, 350)],
 )
+@pytest.mark.parametrize("held", [True, False])
 def test_a_training_step_waits_for_nothing(
-    names: list[str], batch: int, most: int, cells: Path, tmp_path: Path
+    held: bool, names: list[str], batch: int, most: int, cells: Path, tmp_path: Path
 ) -> None:
-    parser = training(cells, tmp_path, names, batch_size=batch)
+    """Nor for images, whether these are on the GPU or sent to it, pinned."""
+    ids = {} if held else {"cache::device": None}
+    parser = training(cells, tmp_path, names, batch_size=batch, **ids)
     trainer = parser.get_parsed_content("train::trainer")
+    dataset = parser.get_parsed_content("train::dataset")
+    assert (dataset.on_device is not None) == held
     counts = Counts()
     trainer.add_event_handler(Events.ITERATION_STARTED(once=COUNTED), lambda: counts.__enter__())
     trainer.add_event_handler(  # behind all others of the step
@@ -63,8 +69,23 @@ def test_a_training_step_waits_for_nothing(
     assert not counts.waits, counts.waits
     assert not counts.to_device, counts.to_device
     assert not counts.to_host, counts.to_host
-    assert sum(counts.behind.values()) == 3, counts.behind  # image, label and what was drawn
+    # what was drawn, and the lines of each axis, or image and label
+    assert sum(counts.behind.values()) == 3, counts.behind
     assert sum(counts.kernels.values()) <= most
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_tiles_are_cut_by_few_kernels(dims: int) -> None:
+    items = [{key: torch.ones(1, *[30] * dims) for key in ("image", "label")} for _ in range(4)]
+    held = DeviceImages(items, [(1, *[30] * dims)] * 4, "cuda")
+    lines = [torch.stack([held.take(k)[0][LINES][axis] for k in range(4)]) for axis in range(dims)]
+    with Counts() as counts:
+        tiles = held.tiles(lines)
+    assert not counts.waits + counts.to_host + counts.to_device, counts.waits
+    assert sum(counts.behind.values()) == dims
+    # a line an axis is copied, their sums, and all pixels at once
+    assert sum(counts.kernels.values()) == dims + (dims - 1) + 1, counts.kernels
+    assert all(bool((tile.cpu() == 1).all()) for tile in tiles.values())
 
 
 @pytest.mark.parametrize(("batch", "share"), [(1, 0.5), (4, 0.15)])

@@ -1,8 +1,12 @@
-"""Several processes train as one with all their batches: two of them, on the CPU, with gloo."""
+"""Several processes train as one with all their batches: two of them, with gloo.
+
+On the CPU, or together on one GPU, as gloo can.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -31,7 +35,7 @@ STEPS = 20  # one an epoch, so that the curve has a row a step
 
 def torchrun(words: list[str], folder: Path) -> str:
     """What two processes print; they must end well."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [*TORCHRUN, *words],
         cwd=folder,
@@ -102,6 +106,43 @@ def two(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> t
     for name, value in {**settings, **more}.items():
         words += [f"--{name}", str(value)]
     return output, torchrun(words, ROOT)
+
+
+ON_ONE_GPU = {
+    "device": "$torch.device('cuda', 0)",
+    "precision": "float32",
+    "epochs": 6,
+    "val_interval": 3,
+    "learning_rate": 0.3,
+}
+SAVE = "$torch.save({'network': @network.module.state_dict(), 'held': %s}, '%s/' + str(@rank))"
+
+
+@pytest.mark.gpu
+def test_two_processes_on_one_gpu(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Each holds the images there and cuts its own tiles; the weights are those of one process."""
+    held = "@train::dataset.on_device.pixels.is_cuda"
+    own = {**settings, **ON_ONE_GPU, "backend": "gloo", "output_dir": str(tmp_path / "two")}
+    own["run"] = ["$@train::trainer.run()", SAVE % (held, tmp_path)]
+    (tmp_path / "own.json").write_text(json.dumps(own), encoding="utf-8")
+    names = ["configs/train.json", "configs/multi_gpu_train.json", f"{tmp_path}/own.json"]
+    words = ["monai.bundle", "run", "--config_file", str(names)]
+    words += ["--meta_file", "configs/metadata.json", "--logging_file", "configs/logging.conf"]
+    simulated = torch.cuda.get_device_name() == "simulated"
+    torchrun(["-m", *["simulated_cuda"] * simulated, *words], ROOT)
+    states = [
+        torch.load(tmp_path / str(rank), map_location="cpu", weights_only=True) for rank in (0, 1)
+    ]
+    assert [state["held"] for state in states] == [True, True]
+    train_alone(output_dir=str(tmp_path / "one"), **{**settings, **ON_ONE_GPU})
+    alone = torch.load(tmp_path / "one/resume/checkpoint.pt", weights_only=True)["network"]
+    for key, value in alone.items():
+        ours, theirs = (state["network"][key] for state in states)
+        assert torch.equal(ours, theirs), key
+        torch.testing.assert_close(ours, value, rtol=0, atol=1e-5)
+    losses = [curve(tmp_path / name)["loss"] for name in ("two", "one")]
+    np.testing.assert_allclose(*losses, rtol=0, atol=1e-5)
+    assert abs(losses[1][0] - losses[1][-1]) > 0.01  # the weights did move
 
 
 def curve(folder: Path) -> dict[str, list[float]]:

@@ -212,6 +212,16 @@ def test_tiles_hold_annotated_pixels_also_at_a_corner() -> None:
     assert empty["image"].shape == (1, 6, 6)
 
 
+@pytest.mark.parametrize("size", [3, 4])
+def test_an_annotated_image_may_be_one_pixel_thick(size: int) -> None:
+    label = torch.tensor([[[255, 0, 255]]])
+    crop = RandTileCropd(["image", "label"], size, ignore=255).set_random_state(0)
+    for _ in range(9):
+        item = crop({"image": label, "label": label})
+        assert (item["label"] == 0).any()
+        assert item["label"].shape == (1, size, size)
+
+
 def test_a_middle_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="middle 5 px does not lie in the middle of tile_size 8"):
         RandTileCropd(["image", "label"], 8, ignore=255, middle=5)

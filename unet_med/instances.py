@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 __all__ = [
+    "as_int32",
     "as_integers",
     "growth",
     "instances_from_classes",
@@ -61,6 +62,19 @@ def as_integers(labels: ArrayLike) -> Integers:
         raise no_integer(values[wrong].flat[0])
     large = bool(values.size) and np.abs(values).max() > np.iinfo(np.int32).max
     return values.astype(np.int64 if large else np.int32)
+
+
+def as_int32(labels: ArrayLike) -> NDArray[np.int32]:
+    """The same labels as int32; numbers beyond 32 bits are counted anew, in their order.
+
+    Raises:
+        ValueError: a value is not finite or not a whole number.
+    """
+    values = as_integers(labels)
+    if values.size and np.abs(values).max() > np.iinfo(np.int32).max:
+        _, ranks = np.unique(values, return_inverse=True)
+        values = np.where(values > 0, ranks.reshape(values.shape) + 1, values)
+    return values.astype(np.int32, copy=False)
 
 
 def no_integer(value: float) -> ValueError:

@@ -9,6 +9,7 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/native/Resize.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <torch/csrc/distributed/c10d/reducer_timer.hpp>
 #include <torch/library.h>
 
 #include <cstdlib>
@@ -205,6 +206,11 @@ struct Call {
         list.push_back(t ? std::optional<Tensor>(taken(*t)) : t);
       return list;
     }
+    if (value.isList() && !value.toListRef().empty() && value.toListRef()[0].isTensorList()) {
+      c10::impl::GenericList lists(c10::ListType::ofTensors());
+      for (const c10::IValue& list : value.toListRef()) lists.push_back(taken(list, argument));
+      return lists;
+    }
     if (value.isDevice()) return c10::Device(c10::DeviceType::CPU);
     return value;
   }
@@ -337,3 +343,35 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("convolution", torch::CppFunction::makeFromBoxedFunction<&by_the_cpu>());
   m.impl("convolution_backward", torch::CppFunction::makeFromBoxedFunction<&by_the_cpu>());
 }
+
+// ---------------------------------------------------------------- processes that train together
+
+namespace {
+
+struct Timer final : c10d::Timer {  // the reducer of DistributedDataParallel wants one
+  explicit Timer(c10::Device) {}
+  std::optional<int64_t> measureDifference(Event start, Event end) override {
+    return getTimeRef(end) - getTimeRef(start);
+  }
+};
+
+struct Silent final : c10::WarningHandler {
+  void process(const c10::Warning&) override {}
+};
+
+// Gloo, which knows no GPU in a CPU build of torch, takes the same memory for the host's.
+const bool shared = [] {
+  Silent silent;  // torch says that it has kernels of these already
+  c10::WarningUtils::WarningHandlerGuard guard(&silent);
+  static torch::Library library(
+      torch::Library::IMPL, "c10d", c10::DispatchKey::CUDA, __FILE__, __LINE__);
+  for (const char* name : {"allreduce_", "broadcast_", "allgather_", "_allgather_base_", "barrier"})
+    library.impl(name, torch::CppFunction::makeFromBoxedFunction<&by_the_cpu>());
+  return true;
+}();
+
+}  // namespace
+
+namespace c10d {
+C10_REGISTER_TYPED_CLASS(TimerRegistry, c10::kCUDA, ::Timer)
+}  // namespace c10d

@@ -15,6 +15,7 @@ _MODULE_OF = {
     "check_labels": "labels",
     "class_values": "classes",
     "cross_validation": "splits",
+    "DeviceImages": "device_images",
     "EpochSampler": "dataset",
     "SeededDataset": "dataset",
     "find_images": "datalist",

@@ -11,6 +11,7 @@ from monai.data import Dataset
 from monai.transforms import Compose, Randomizable, RandomizableTrait
 from torch.utils.data import Sampler
 
+from unet_med.data.device_images import DeviceImages
 from unet_med.data.image_cache import ImageCache, InFiles, InMemory
 from unet_med.data.item_file import Types, widened
 
@@ -23,6 +24,9 @@ class SeededDataset(Dataset):
     one stack share the result before the transform with a `slice_key` (`SelectSliced`). The random
     transforms after them are reseeded from `(seed, epoch, position)` for every tile, so neither
     the number of workers nor an interruption changes a tile.
+
+    Where the first random transform can cut `lines` in place of pixels, and the cache has a GPU
+    with room for the images, an item holds no pixels: `on_device` has those of a batch.
 
     Positions count on through the epochs: `dataset[e * len(dataset) + k]` is tile `k` of
     epoch `e`, as `EpochSampler` asks for it. Each epoch has a new random order of the images,
@@ -61,11 +65,15 @@ class SeededDataset(Dataset):
         self._random = [t for t in transform.transforms if isinstance(t, Randomizable)]
         self._generators = [np.random.RandomState(seed) for _ in self._random]
         self._cut = self._keys_cut()
-        self._cache: InMemory | InFiles | None = None
+        self._cache: InMemory | InFiles | DeviceImages | None = None
+        self.on_device: DeviceImages | None = None
         if cache:
             keeper = cache if isinstance(cache, ImageCache) else ImageCache()
             chain = transform.transforms[: self.first_random]
-            self._cache = keeper.keep(self.data, chain, self._load_all, progress=progress)
+            kept = keeper.keep(self.data, chain, self._load_all, progress=progress)
+            if (reads := self._reads_for_lines()) is not None:
+                self.on_device = keeper.on_device(kept, reads)
+            self._cache = self.on_device or kept
 
     def __len__(self) -> int:
         return self.tiles_per_epoch
@@ -101,6 +109,11 @@ class SeededDataset(Dataset):
         """Entries that the first random transform neither changes in place nor takes whole."""
         first: Any = self.first_random is not None and self.transform.transforms[self.first_random]
         return first.keys if getattr(first, "returns_copies", False) else ()
+
+    def _reads_for_lines(self) -> Sequence[str] | None:
+        """Entries that the first random transform reads to cut lines; None: it cuts pixels."""
+        first: Any = self.first_random is not None and self.transform.transforms[self.first_random]
+        return getattr(first, "reads_for_lines", None)
 
     def _taken(self, index: int) -> tuple[Any, Types]:
         """An image that may be changed in place, but for `_cut`, and types that these get."""

@@ -1,4 +1,4 @@
-"""Where the images of a training are kept: in memory, or in files that are mapped into it."""
+"""Where images of a training are kept: in memory, in files mapped into it, or on a GPU."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from unet_med.data.bars import no_bar
 from unet_med.data.cases import files_named
+from unet_med.data.device_images import DeviceImages, bytes_on_device, shapes_alike
 from unet_med.data.digest import ItemNames, loaded_keys
 from unet_med.data.forecast import Forecast, bytes_of
 from unet_med.data.item_file import (
@@ -29,11 +31,16 @@ from unet_med.data.item_file import (
     widened,
     write_item,
 )
-from unet_med.memory import available_bytes
+from unet_med.memory import available_bytes, free_bytes
 
 Load = Callable[[Iterable[Item]], Iterator[Item]]
 
+_log = logging.getLogger(__name__)
+
 _OWN = re.compile(r"[0-9a-f]{64}\.pt|\.[0-9a-f]{64}\.pt\..*")  # a file; one that is half written
+
+
+SHARE = 0.25  # of a GPU's free memory: how much a step of the training takes is not known yet
 
 
 class InMemory(list[Item]):
@@ -58,6 +65,9 @@ class InFiles:
     def __init__(self, paths: Sequence[Path], items: Sequence[Item]) -> None:
         self.paths = list(paths)
         self.items = items
+
+    def __iter__(self) -> Iterator[Item]:
+        return (read_item(path)[0] for path in self.paths)
 
     def take(self, index: int, cut: Sequence[str] = ()) -> tuple[Item, Types]:
         """An image that may be changed in place; its file stays as it is.
@@ -97,6 +107,8 @@ class ImageCache:
         ranks: how many these are.
         max_bytes: of memory that the images of a data list may take; None: half of what is free,
             shared by the processes.
+        device: a GPU, whose memory keeps the images in place of main memory where a quarter of
+            what is free there suffices, and tiles are cut there; None: they are sent, tile by tile.
     """
 
     def __init__(
@@ -107,12 +119,14 @@ class ImageCache:
         rank: int = 0,
         ranks: int = 1,
         max_bytes: int | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.folder = None if folder is None else Path(folder).expanduser().absolute()
         self.spill = None if spill is None else Path(spill).expanduser().absolute()
         self.rank = rank
         self.ranks = ranks
         self.max_bytes = max_bytes
+        self.device = device
         self._is_said = False  # that images are in files: once, whichever data list came first
 
     def keep(
@@ -141,6 +155,27 @@ class ImageCache:
         first = self.rank * len(items) // self.ranks  # other processes begin with others
         writer.write([*range(first, len(items)), *range(first)], load, loaded)
         return InFiles(writer.paths, items)
+
+    def on_device(self, kept: InMemory | InFiles, reads: Sequence[str] = ()) -> DeviceImages | None:
+        """Copy images to the GPU, if there is one and they fit; a line of the log says which.
+
+        Args:
+            kept: what `keep` returned; nothing else need hold it any longer.
+            reads: entries that stay in main memory.
+        """
+        if self.device is None:
+            return None
+        shapes, free = shapes_alike(kept), free_bytes(self.device)
+        if shapes is None:
+            _log.info("images    are sent to %s tile by tile: they are not alike", self.device)
+            return None
+        need = bytes_on_device(shapes)
+        sizes = f"{need / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free there"
+        if need > SHARE * free:
+            _log.info("images    are sent to %s tile by tile: %s", self.device, sizes)
+            return None
+        _log.info("images    stay on %s: %s", self.device, sizes)
+        return DeviceImages(kept, shapes, self.device, reads)
 
     def clear(self) -> None:
         """Remove the files in `spill`; images that are asked for later are loaded again."""
@@ -189,7 +224,7 @@ class ImageCache:
         if not self._is_said:
             self._is_said = True
             text = "%s: they are kept in %s until the training has finished"
-            logging.getLogger(__name__).warning(text, why, self.spill)
+            _log.warning(text, why, self.spill)
 
 
 class _Writer:

@@ -9,6 +9,9 @@ import torch
 from ignite.engine import Engine
 from monai.engines import PrepareBatch
 
+from unet_med.data.dataset import SeededDataset
+from unet_med.data.device_images import LINES
+
 Augment = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -28,6 +31,7 @@ class PrepareBatchWeighted(PrepareBatch):
         augment: applies what was drawn for the items, to image and label and before weights are
             made; see `unet_med.transforms.Augmenting`.
         draws_key: entry of what was drawn `(B, numbers)`; without it nothing is applied.
+        dataset: whose `on_device` has image and label of a batch that holds only `lines`.
     """
 
     def __init__(
@@ -38,22 +42,26 @@ class PrepareBatchWeighted(PrepareBatch):
         targets: Callable[[torch.Tensor], torch.Tensor] | None = None,
         augment: Augment | None = None,
         draws_key: str = "draws",
+        dataset: SeededDataset | None = None,
     ) -> None:
         self.targets = targets
         self.augment = augment
         self.draws_key = draws_key
+        self.dataset = dataset
         self.image_key = image_key
         self.label_key = label_key
         self.weight_key = weight_key
 
     def __call__(
         self,
-        batchdata: Mapping[str, torch.Tensor],
+        batchdata: Mapping[str, Any],
         device: str | torch.device | None = None,
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return `(image, target)` on the device."""
+        if LINES in batchdata:
+            batchdata = {**batchdata, **self._pixels(batchdata[LINES])}
         image = batchdata[self.image_key].to(device=device, non_blocking=non_blocking, **kwargs)
         keys = [key for key in (self.label_key, self.weight_key) if key in batchdata]
         if self.label_key not in keys:
@@ -64,6 +72,13 @@ class PrepareBatchWeighted(PrepareBatch):
         if len(parts) == 1:
             return image, parts[0] if self.targets is None else self.targets(parts[0])
         return image, torch.cat([part.to(torch.float32) for part in parts], dim=1)  # (B, 2, *S)
+
+    def _pixels(self, lines: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Image and label of a batch that holds none, because they are on the device."""
+        images = None if self.dataset is None else self.dataset.on_device
+        if images is None:
+            raise ValueError("a batch of `lines`, and no images that they are of: give `dataset`")
+        return images.tiles(lines)
 
 
 READ_EVERY = 32  # steps on a GPU: to read a loss, the host waits until the step is done

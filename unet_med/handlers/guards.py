@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from unet_med.data.dataset import EpochSampler
+from unet_med.data.device_images import LINES
 from unet_med.engines.batch import last_loss, read_losses, read_now
 from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.exceptions import on_exception
@@ -95,10 +97,9 @@ class OutOfMemory:
         on_exception(engine, self._explain)
 
     def _explain(self, engine: Engine, error: BaseException) -> None:
-        batch: Any = engine.state.batch
-        if not is_out_of_memory(error) or not isinstance(batch, Mapping) or "image" not in batch:
+        image = _tiles_of(engine.state.batch)
+        if not is_out_of_memory(error) or image is None:
             return
-        image = batch["image"]  # (B, C, *S)
         engine.state.batch = engine.state.output = None
         self.network.zero_grad(set_to_none=True)
         free_memory(error)
@@ -114,6 +115,8 @@ def out_of_memory_advice(network: nn.Module, image: Tensor) -> str:
     """
     count, shape = image.shape[0], list(image.shape[2:])
     others = "a smaller batch_size, fewer features, or another device"
+    if image.is_meta:  # the GPU has the images of all tiles
+        others = f"images that stay in main memory (cache::device null), {others}"
     try:
         sides = half_sides(shape, tiling_of(network, image, margin=None, stride=None))
         fix = f"the network takes no smaller tile; take {others}"
@@ -127,6 +130,16 @@ def out_of_memory_advice(network: nn.Module, image: Tensor) -> str:
         f"out of memory in a training step on {count} tile{'s' if count > 1 else ''} of {shape} "
         f"px: {fix}"
     )
+
+
+def _tiles_of(batch: Any) -> Tensor | None:
+    """The images of a batch `(B, C, *S)`; of one whose images are on a GPU only the shape."""
+    if not isinstance(batch, Mapping) or not {"image", LINES} & batch.keys():
+        return None
+    if LINES not in batch:
+        return batch["image"]
+    lines = batch[LINES]
+    return torch.empty(len(lines[0]), 1, *(line.shape[1] for line in lines), device="meta")
 
 
 def _names(engine: Engine, iteration: int) -> list[str]:

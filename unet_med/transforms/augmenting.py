@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.transforms import RandRotated
+from monai.transforms import RandFlipd, RandRotate90d, RandRotated
 from torch import Tensor
 
 from unet_med.deformation import Field, farthest, moved_by, node_grid, warp
 from unet_med.precision import rounding
 from unet_med.transforms.chains import compose
-from unet_med.transforms.draws import Deform, DrawCurve, DrawDeformation, DrawRotation
+from unet_med.transforms.crop import RandTileCropd
+from unet_med.transforms.draws import (
+    CutTile,
+    Deform,
+    DrawCurve,
+    DrawDeformation,
+    DrawRotation,
+    Flip,
+    QuarterTurn,
+)
 from unet_med.transforms.elastic import RandElasticDeform, RandElasticDeformd
 from unet_med.transforms.grey import RandGreyValue, RandGreyValued, change_batch
 from unet_med.transforms.weighing import Weighing
@@ -22,6 +31,11 @@ from unet_med.transforms.weighing import Weighing
 __all__ = ["Augmenting"]
 
 _KEYS, _MODES = ("image", "label"), ("bilinear", "nearest")
+_OF_LINES: dict[type, Callable[[Any], Any]] = {
+    RandTileCropd: CutTile,
+    RandFlipd: Flip,
+    RandRotate90d: QuarterTurn,
+}
 _log = logging.getLogger(__name__)
 
 
@@ -30,8 +44,9 @@ class Augmenting:
 
     The workers draw, in the order of the chain, whoever applies what they drew. Where the chain
     ends in `RandRotated` of MONAI, `RandElasticDeformd` and `RandGreyValued`, the rotation and
-    the deformation resample a tile once; on a GPU all three are applied there, to a batch. All
-    other transforms stay with the workers, as they are.
+    the deformation resample a tile once; on a GPU all three are applied there, to a batch. Where
+    only `RandTileCropd`, `RandFlipd` and `RandRotate90d` come before, and the GPU has the images,
+    it cuts the tiles as well. All other transforms stay with the workers, as they are.
 
     Args:
         chain: transforms by name, as for `compose`.
@@ -48,19 +63,21 @@ class Augmenting:
         self.in_workers: Mapping[str, Any] = chain
         self.on_batches: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         steps: list[Any] = list(compose([chain]).transforms)
-        if not _are_ours(steps[-2:]):
-            if weighing.on_batches is not None:
-                _log.info("the workers change tiles: `augment` ends in transforms of its own")
+        on_gpu, ours = weighing.on_batches is not None, _are_ours(steps[-2:])
+        if on_gpu and not (ours and weighing.ends):
+            name = "weigh" if ours else "augment"
+            _log.info("the workers change tiles: `%s` ends in transforms of its own", name)
+        if not ours:
             return
-        elastic, grey = steps[-2:]
-        rotates = len(steps) > 2 and _composes(steps[-3], elastic)
-        if weighing.on_batches is not None:
+        *before, elastic, grey = steps
+        rotation = []
+        if before and _composes(before[-1], elastic):
+            rotation.append(DrawRotation(before.pop()))
+        if on_gpu and weighing.ends:
             self.on_batches = AugmentedBatch(elastic.drawn, grey.drawn)
-            steps[-2:] = [DrawDeformation(elastic), DrawCurve(grey)]
-        elif rotates:
-            steps[-2] = Deform(elastic)
-        if rotates:
-            steps[-3] = DrawRotation(steps[-3])
+            steps = [*_of_lines(before), *rotation, DrawDeformation(elastic), DrawCurve(grey)]
+        elif rotation:
+            steps = [*before, *rotation, Deform(elastic), grey]
         self.in_workers = {str(k): step for k, step in enumerate(steps)}
 
 
@@ -127,3 +144,17 @@ def _composes(rotate: Any, elastic: RandElasticDeformd) -> bool:
         return False
     alike = (tuple(rotate.keys), tuple(rotate.mode)) == (_KEYS, _MODES)
     return alike and set(rotate.padding_mode) == {elastic.drawn.padding_mode}
+
+
+def _of_lines(steps: Sequence[Any]) -> Sequence[Any]:
+    """The transforms as they take lines as well, where all can that come before the deformation."""
+    kinds = [type(step) for step in steps]
+    if kinds[:1] != [RandTileCropd] or not {*kinds[1:]} <= {RandFlipd, RandRotate90d}:
+        _log.info("the workers cut tiles: `augment` begins with transforms of its own")
+        return steps
+    crop, *turns = steps
+    keys = {tuple(step.keys) for step in steps}
+    if keys != {_KEYS} or crop.label_keys or any(step.lazy for step in turns):
+        _log.info("the workers cut tiles: `augment` cuts or turns other entries, or is lazy")
+        return steps
+    return [_OF_LINES[kind](step) for kind, step in zip(kinds, steps, strict=True)]

@@ -77,7 +77,8 @@ class RandTileCrop(Randomizable, Transform):
         """
         high = pixel + size // 2 - (size - window) // 2
         low = high - window + 1
-        first, last = 1 - size % 2, side - 1
+        first = 1 - size % 2
+        last = max(first, side - 1)  # a side of one pixel has no gap between two
         low, high = max(low, min(first, high)), min(high, max(last, low))
         return low + int(self.R.randint(high - low + 1))
 
@@ -107,6 +108,18 @@ class RandTileCrop(Randomizable, Transform):
         sizes = tile if size is None else _per_axis(ensure_tuple(size), img.ndim - 1)
         start = [s + (t - n) // 2 for s, t, n in zip(self._start, tile, sizes, strict=True)]
         return _window(img, start, sizes)
+
+    def cut_lines(self, lines: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What the last draw's tile shows along each axis, of what the image has there.
+
+        Args:
+            lines: one an axis, as long as the image; see `unet_med.data.DeviceImages`.
+        """
+        if self._start is None:
+            raise RuntimeError("nothing was drawn yet")
+        sizes = _per_axis(self.tile_size, len(lines))
+        parts = zip(lines, self._start, sizes, strict=True)
+        return [line[_mirrored(first, size, len(line))] for line, first, size in parts]
 
     def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
         """Cut a tile.
@@ -178,6 +191,18 @@ class RandTileCropd(SharedRandomTransform):
             self.middle = _checked_size("middle", middle)
             _check_centred("middle", self.drawn.tile_size, self.middle)
 
+    def draw(self, image: torch.Tensor, data: Mapping[Hashable, Any]) -> None:
+        """Draw one place for all keys.
+
+        Args:
+            image: `(C, *S)`, of which only the shape is read.
+            data: dictionary with the `annotated_key`, which is read where `ignore` is given.
+        """
+        where = None
+        if self.ignore is not None:
+            where = (labels_of(data[self.annotated_key]) != self.ignore)[0]
+        self.drawn.randomize(image, where, self.middle)
+
     def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
         """Cut every key.
 
@@ -191,10 +216,7 @@ class RandTileCropd(SharedRandomTransform):
         d = dict(data)
         images = self.images_of_one_shape(d, "one place is cut from images of one shape")
         if images and randomize:
-            where = None
-            if self.ignore is not None:
-                where = (labels_of(d[self.annotated_key]) != self.ignore)[0]
-            self.drawn.randomize(next(iter(images.values())), where, self.middle)
+            self.draw(next(iter(images.values())), d)
         for key, img in images.items():
             d[key] = self.drawn.cut(img, self.label_size if key in self.label_keys else None)
         return d

@@ -2,23 +2,37 @@
 
 Each stands in the place of the transform that it holds and draws as that does, so a tile has the
 numbers that it would have had with MONAI's and our transforms one by one.
+
+Crop, flip and quarter turn take an item with pixels as they always did. Of an item whose pixels
+are on a GPU they change the `lines`, which say where these are (`unet_med.data.DeviceImages`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Randomizable, RandRotated, Transform
-from monai.transforms.utils import create_rotate
+from monai.transforms import RandFlipd, Randomizable, RandRotate90d, RandRotated, Transform
+from monai.transforms.utils import create_rotate, map_spatial_axes
 
+from unet_med.data.device_images import LINES
 from unet_med.deformation import Field, motion_of, moved_by, node_grid
+from unet_med.transforms.crop import RandTileCropd
 from unet_med.transforms.elastic import ONE_SHAPE, RandElasticDeformd
 from unet_med.transforms.grey import RandGreyValued
 
-__all__ = ["DRAWS", "Deform", "DrawCurve", "DrawDeformation", "DrawRotation"]
+__all__ = [
+    "DRAWS",
+    "CutTile",
+    "Deform",
+    "DrawCurve",
+    "DrawDeformation",
+    "DrawRotation",
+    "Flip",
+    "QuarterTurn",
+]
 
 DRAWS = "draws"  # the entry of an item with all that was drawn, one float64 tensor
 Item = Mapping[Hashable, Any]
@@ -47,6 +61,65 @@ class Drawing(Randomizable, Transform):
         self.transform.randomize(data)
 
 
+class CutTile(Drawing):
+    """Cuts the tile of `RandTileCropd` out of pixels or lines."""
+
+    transform: RandTileCropd
+    returns_copies = True  # as the transform says of itself
+
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """Entries that are cut."""
+        return self.transform.keys
+
+    @property
+    def reads_for_lines(self) -> tuple[str, ...]:
+        """Entries whose pixels it looks at to cut lines: where a label is unknown."""
+        return () if self.transform.ignore is None else (self.transform.annotated_key,)
+
+    def __call__(self, data: Item) -> dict[Hashable, Any]:
+        """Draw and cut; of an item with lines only these are left."""
+        if LINES not in data:
+            return self.transform(data)
+        self.transform.draw(_frame(data), data)
+        return {LINES: self.transform.drawn.cut_lines(data[LINES])}
+
+
+class Flip(Drawing):
+    """Flips pixels or lines, as `RandFlipd` of MONAI."""
+
+    transform: RandFlipd
+
+    def __call__(self, data: Item) -> dict[Hashable, Any]:
+        """Draw and flip."""
+        if LINES not in data:
+            return self.transform(data)
+        self.randomize()
+        lines = list(data[LINES])
+        if self.transform._do_transform:
+            for axis in _axes(lines, self.transform.flipper.spatial_axis):
+                lines[axis] = lines[axis].flip(0)
+        return {**data, LINES: lines}
+
+
+class QuarterTurn(Drawing):
+    """Turns pixels or lines by right angles, as `RandRotate90d` of MONAI."""
+
+    transform: RandRotate90d
+
+    def __call__(self, data: Item) -> dict[Hashable, Any]:
+        """Draw and turn."""
+        if LINES not in data:
+            return dict(self.transform(data))
+        self.randomize()
+        lines = list(data[LINES])
+        if self.transform._do_transform:
+            first, second = _axes(lines, self.transform.spatial_axes)
+            for _ in range(self.transform._rand_k):
+                lines[first], lines[second] = lines[second].flip(0), lines[first]
+        return {**data, LINES: lines}
+
+
 class DrawRotation(Drawing):
     """Notes the matrix `(d, d)` of a rotation about the tile's centre, in pixels."""
 
@@ -57,7 +130,7 @@ class DrawRotation(Drawing):
         self.randomize()
         drawn = self.transform.rand_rotate
         drawn.randomize()
-        dims = data["image"].ndim - 1
+        dims = _frame(data).ndim - 1
         matrix = np.eye(dims)
         if self.transform._do_transform:
             angles = drawn.x if dims == 2 else (drawn.x, drawn.y, drawn.z)
@@ -72,8 +145,9 @@ class DrawDeformation(Drawing):
 
     def __call__(self, data: Item) -> dict[Hashable, Any]:
         """Draw as `RandElasticDeformd` does."""
-        self.randomize(data["image"])
-        nodes = self.transform.drawn.nodes(data["image"].ndim - 1)
+        frame = _frame(data)
+        self.randomize(frame)
+        nodes = self.transform.drawn.nodes(frame.ndim - 1)
         return {**data, DRAWS: motion_of(data.get(DRAWS), nodes)}
 
 
@@ -105,3 +179,15 @@ class DrawCurve(Drawing):
         self.randomize()
         curve = self.transform.drawn.curve()
         return {**data, DRAWS: torch.cat([data[DRAWS].flatten(), curve])}
+
+
+def _frame(data: Item) -> torch.Tensor:
+    """The image, or where only lines are known something of its shape, without pixels."""
+    if LINES in data:
+        return torch.empty(1, *map(len, data[LINES]), device="meta")
+    return data["image"]
+
+
+def _axes(lines: Sequence[torch.Tensor], chosen: Any) -> list[int]:
+    """Axes that a transform of MONAI names, counted from 0; None names all."""
+    return [axis - 1 for axis in map_spatial_axes(len(lines) + 1, chosen)]

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, SelectItemsd
+from monai.transforms import EnsureTyped, MapTransform, SelectItemsd
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
+from unet_med.data.device_images import LINES
 from unet_med.devices import weighs_batches
-from unet_med.instances import as_integers
+from unet_med.instances import as_int32
 from unet_med.transforms.chains import compose
 from unet_med.transforms.draws import DRAWS
 from unet_med.transforms.instances import SeparateInstancesd
@@ -44,11 +45,13 @@ class Weighing:
         in_workers: the chain that an item goes through.
         on_batches: labels `(B, 1, *S)` to label and weight `(B, 2, *S)`; None: the items have
             them.
+        ends: no transform that is left to the workers changes pixels.
     """
 
     def __init__(self, chain: Mapping[str, Any], device: torch.device | str) -> None:
         self.in_workers: Mapping[str, Any] = chain
         self.on_batches: Targets | None = None
+        self.ends = True
         if not weighs_batches(torch.device(device)):
             return
         steps = list(compose([chain]).transforms)
@@ -58,8 +61,9 @@ class Weighing:
         if self.on_batches is None:
             _log.info("the workers make weights: the chain has transforms of its own")
             return
+        self.ends = all(map(_keeps_pixels, steps[first:]))
         rest = {str(k): _before_weights(step) for k, step in enumerate(steps[first:])}
-        self.in_workers = {"whole": WholeNumbersd(_LABEL), **rest}
+        self.in_workers = {"whole": WholeNumbersd(_LABEL, allow_missing_keys=True), **rest}
 
 
 class WholeNumbersd(MapTransform):
@@ -77,11 +81,7 @@ class WholeNumbersd(MapTransform):
         """Convert every key; numbers beyond 32 bits are counted anew."""
         d = dict(data)
         for key in self.key_iterator(d):
-            values = as_integers(as_numpy(d[key]))
-            if values.size and np.abs(values).max() > np.iinfo(np.int32).max:
-                _, ranks = np.unique(values, return_inverse=True)
-                values = np.where(values > 0, ranks.reshape(values.shape) + 1, values)
-            d[key] = convert_to_dst_type(values, d[key], dtype=np.int32)[0]
+            d[key] = convert_to_dst_type(as_int32(as_numpy(d[key])), d[key], dtype=np.int32)[0]
         return d
 
 
@@ -109,10 +109,15 @@ def _reads_label(step: Any) -> bool:
     return written in (_LABEL, ("weight",))
 
 
+def _keeps_pixels(step: Any) -> bool:
+    """Whether a transform chooses entries, or their kind of tensor, and no more."""
+    return type(step) is SelectItemsd or (type(step) is EnsureTyped and not any(step.dtype))
+
+
 def _before_weights(step: Any) -> Any:
-    """A transform of image, label and weight, for items without weight, and with `draws`."""
+    """A transform of image, label and weight, for items with what was drawn in their place."""
     if isinstance(step, MapTransform) and "weight" in step.keys:
         step.allow_missing_keys = True
     if isinstance(step, SelectItemsd):
-        step.keys, step.allow_missing_keys = (*step.keys, DRAWS), True
+        step.keys, step.allow_missing_keys = (*step.keys, LINES, DRAWS), True
     return step
