@@ -307,4 +307,4 @@ def test_help_is_quick() -> None:
         assert "train" in done.stdout
         return time.perf_counter() - start
 
-    assert min(seconds() for _ in range(5)) < 0.5
+    assert any(seconds() < 0.5 for _ in range(5))
