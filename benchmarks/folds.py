@@ -17,11 +17,12 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from math import hypot
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,7 +42,6 @@ PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
 FOLDS = {"isbi": 5, "nuclei": 5, "tissue": 5, "usiigaci": 12, "hippocampus": 5}
 ALIKE, ALL = "kept out, folds", "kept out, all"  # by the folds' networks, and by that of all images
 SAID = Path("models", "folds", "scores.json")
-SCORES = {"instances": "AP50", "probabilities": "V_Rand", "mask": "Dice"}
 Interval = tuple[float, float, float]  # a score and its ends
 
 
@@ -60,7 +60,7 @@ def measure(key: Row, options: argparse.Namespace) -> Row:
     results = method.predict(images, [pair["image"] for pair in test], folder)
     models = sorted((folder / "bundle" / "models" / "folds").glob("*/model.pt"))
     each = [predicted(folder, weights, images, test) for weights in models]
-    said = estimate(folder / "bundle", SCORES[images.result])
+    said = estimate(folder / "bundle", SCORED[images.result].column)
     found = {"estimate": said, ALIKE: reached(images.result, each, test)}
     found[ALL] = reached(images.result, [results], test)
     names = ("score", "low", "high")
@@ -115,7 +115,7 @@ def reached(result: str, found: Sequence[Sequence[Path]], test: Sequence[Pair]) 
         found: files of each network, one an image.
         test: the images.
     """
-    score, read = SCORED[result]
+    _, score, read = SCORED[result]
     counts = [
         np.concatenate([score.count(read(file), truth) for file in files])
         for files, truth in zip(zip(*found, strict=True), _truths(result, test), strict=True)
@@ -139,10 +139,20 @@ def _foreground(file: Path) -> np.ndarray:
 DICE = Score(
     lambda found, truth: np.array([dice_of(found, truth)]), lambda rows: float(rows.mean())
 )
+
+
+class Scored(NamedTuple):
+    """How one kind of result is scored."""
+
+    column: str  # of the folds' scores.json
+    score: Score
+    read: Callable[[Path], np.ndarray]
+
+
 SCORED = {
-    "instances": (precision_score(0.5), _label),
-    "probabilities": (V_RAND, _foreground),
-    "mask": (DICE, _label),
+    "instances": Scored("AP50", precision_score(0.5), _label),
+    "probabilities": Scored("V_Rand", V_RAND, _foreground),
+    "mask": Scored("Dice", DICE, _label),
 }
 
 
@@ -166,7 +176,7 @@ def table(found: Sequence[Row]) -> str:
     lines = []
     apart: dict[str, list[float]] = {ALIKE: [], ALL: []}
     for row in found:
-        score = SCORES[SETS[row["set"]].result]
+        score = SCORED[SETS[row["set"]].result].column
         cells = [
             row["set"],
             str(row["folds"]),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import tifffile
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
+from processes import finish, start_module
 
 from unet_med import bundle
 from unet_med.bundle.trust import foreign
@@ -208,13 +209,10 @@ def test_three_doors_train_the_same_weights(cells: Path, tmp_path: Path) -> None
     words = ["run", "--bundle_root", planned, "--dataset_dir", cells, "--device", CPU]
     words += ["--config_file", planned / "configs/train.json"]
     words += ["--meta_file", planned / "configs/metadata.json"]
-    (tmp_path / "elsewhere").mkdir()
-    subprocess.run(
-        [sys.executable, "-m", "monai.bundle", *map(str, words)],
-        cwd=tmp_path / "elsewhere",
-        check=True,
-        capture_output=True,
-    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    process = start_module("monai.bundle", words, tmp_path, partial(os.chdir, elsewhere))
+    assert finish(process) == 0, (tmp_path / "stderr").read_text()
 
     choices = {"features": [2, 4], "epochs": 1, "tile_size": 40}
     plan = make_plan(fingerprint(cells / "images", cells / "labels"), choices)

@@ -170,6 +170,7 @@ def test_every_door_gives_the_same_mask(cohort: Path, tmp_path: Path) -> None:
     assert mask.shape == SIDES
     zarr = tmp_path / "p3.ome.zarr"
     words = ["--bundle", cohort / "b", "--output", zarr, "--device", "cpu", "--block", 4, 8, 8]
+    words += ["--workers", 1]
     assert run("predict", cohort / "list.json", *words) == 0
     np.testing.assert_array_equal(data.load_image(zarr / "labels/mask").numpy()[0], mask)
 

@@ -21,7 +21,11 @@ TRAIN = ["--epochs", "1", "--device", "cpu"]
 @pytest.fixture
 def few(tmp_path: Path) -> Path:
     """An override file that makes a training short."""
-    path = tmp_path / "few.json"
+    return few_tiles(tmp_path)
+
+
+def few_tiles(folder: Path) -> Path:
+    path = folder / "few.json"
     path.write_text(json.dumps({"tiles_per_epoch": 2, "batch_size": 2}), encoding="utf-8")
     return path
 
@@ -63,6 +67,7 @@ def test_files_hold_in_their_order_and_options_win(cells: Path, own: Path, tmp_p
     told_by_the_images = {"label_kind", "slice_stacks", "min_size", "seed", "epochs", "overrides"}
     told_by_the_images |= {"split_file"}
     assert {k for k in config if config[k] != by_monai[k]} == told_by_the_images - {"min_size"}
+    assert "TensorBoard" in config["train"]["handlers"][-1]["_target_"]
     assert list((output / "models").glob("events*"))
 
 
@@ -139,10 +144,24 @@ def test_a_training_goes_on_with_the_files_it_was_begun_with(
     assert "does not continue" in capsys.readouterr().err
 
 
+def last_losses(output: Path) -> list[str]:
+    table = (output / "models/learning_curve.csv").read_text(encoding="utf-8")
+    return table.splitlines()[-1].split(",")[2:4]
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Path:
+    """A short training on files of one image each."""
+    folder = tmp_path_factory.mktemp("single")
+    assert train(cells, folder / "out", "--config", few_tiles(folder), "--features", 2, 4) == 0
+    return folder / "out"
+
+
 @pytest.mark.parametrize(("axes", "option"), [("CYX", "channel"), ("TYX", "time")])
 def test_one_image_of_several_is_trained_on(
     cells: Path,
     few: Path,
+    single: Path,
     tmp_path: Path,
     axes: str,
     option: str,
@@ -158,13 +177,11 @@ def test_one_image_of_several_is_trained_on(
         )
     words = ["--config", few, "--features", 2, 4]
     assert train(tmp_path, tmp_path / "several", *words, f"--{option}", 1) == 0
-    assert train(cells, tmp_path / "single", *words) == 0
-    several, single = (config_of(tmp_path / name) for name in ("several", "single"))
-    assert several["in_channels"] == single["in_channels"] == 1
+    several = config_of(tmp_path / "several")
+    assert several["in_channels"] == config_of(single)["in_channels"] == 1
     assert several["reader"][option] == 1
-    curves = [tmp_path / name / "models/learning_curve.csv" for name in ("several", "single")]
-    rows = [path.read_text(encoding="utf-8").splitlines()[-1].split(",") for path in curves]
-    assert rows[0][2:4] == rows[1][2:4]  # the same pixels, the same losses
+    # the same pixels, the same losses
+    assert last_losses(tmp_path / "several") == last_losses(single)
     words = ["--bundle", str(tmp_path / "several"), "--output", str(tmp_path / "results")]
     assert main(["predict", str(tmp_path / "images"), *words, "--device", "cpu"]) == 0
     if option == "time":

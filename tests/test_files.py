@@ -110,9 +110,14 @@ def test_register_adds_ours_and_keeps_monais(tmp_path, volume):
         assert meta["spatial_unit"] == "um"
 
 
-def test_importing_registers_nothing_and_does_not_load_simpleitk():
+def test_importing_is_lazy_and_registers_nothing():
     code = """
-import sys, unet_med.data, unet_med.data.files
+import sys, unet_med
+assert "torch" not in sys.modules
+unet_med.Segmenter
+assert "torch" in sys.modules
+assert "Segmenter" in dir(unet_med)
+import unet_med.data, unet_med.data.files
 from monai.data import image_writer
 from monai.transforms.io.array import SUPPORTED_READERS
 assert not any("unet" in name for name in SUPPORTED_READERS)

@@ -398,7 +398,7 @@ def test_averaging_is_the_mean_over_the_group(kind, dims):
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # scripting is what we test
 @pytest.mark.parametrize("options", [{"upsample": "bilinear"}, {"padding": "same"}])
 def test_wrapped_networks_are_asked_inside(options):
-    net = unet(**options)
+    net = unet(features=(4, 8), **options)  # compiled layer by layer
     image = torch.randn(1, 1, 70, 50)
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(net), buffer)

@@ -9,9 +9,11 @@ import csv
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from monai.bundle import ConfigWorkflow
-from processes import finish, start
+from processes import finish, start, start_module
 
 from unet_med.cli import main
 from unet_med.data import EpochSampler, SyntheticCells, share_of
@@ -31,6 +33,31 @@ from unet_med.losses import BorderWeightedCrossEntropyLoss, WeightedCrossEntropy
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 STEPS = 20  # one an epoch, so that the curve has a row a step
+
+
+def forked(words: list[Any], folder: Path) -> str:
+    """What two processes print that find about them what torchrun tells; they must end well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def prepare(rank: int) -> None:
+        os.chdir(ROOT)
+        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in told.items()})
+
+    places = [folder / str(rank) for rank in (0, 1)]
+    for place in places:
+        place.mkdir()
+    pair = [
+        start_module("monai.bundle", words, place, partial(prepare, rank))
+        for rank, place in enumerate(places)
+    ]
+    codes = [finish(process) for process in pair]
+    said = "".join((place / name).read_text() for place in places for name in ("stdout", "stderr"))
+    assert codes == [0, 0], said
+    return said
 
 
 def torchrun(words: list[str], folder: Path) -> str:
@@ -97,15 +124,19 @@ def one(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> P
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> tuple[Path, str]:
-    """Output and log of two processes with batches of one, started as the how-to says."""
+    """Output and log of two processes with batches of one."""
     output = tmp_path_factory.mktemp("two")
-    words = ["-m", "monai.bundle", "run"]
-    words += ["--config_file", "['configs/train.json','configs/multi_gpu_train.json']"]
+    return output, forked(run_words(output, settings), tmp_path_factory.mktemp("said"))
+
+
+def run_words(output: Path, settings: dict[str, Any]) -> list[str]:
+    """What the how-to gives to `monai.bundle`, and settings."""
+    words = ["run", "--config_file", "['configs/train.json','configs/multi_gpu_train.json']"]
     words += ["--meta_file", "configs/metadata.json", "--logging_file", "configs/logging.conf"]
     more = {"output_dir": str(output), "cache::max_bytes": 1}  # images in files, which they share
     for name, value in {**settings, **more}.items():
         words += [f"--{name}", str(value)]
-    return output, torchrun(words, ROOT)
+    return words
 
 
 ON_ONE_GPU = {
@@ -156,6 +187,17 @@ def test_loss_curve_is_that_of_one_process(one: Path, two: tuple[Path, str]) -> 
     assert len(ours) == len(expected) == STEPS
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
     assert min(expected) < expected[0] - 0.01  # there was something to learn
+
+
+@pytest.mark.long
+def test_torchrun_trains_the_same(
+    two: tuple[Path, str], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    words = ["-m", "monai.bundle", *run_words(tmp_path, settings)]
+    said = torchrun(words, ROOT)
+    ours, expected = curve(tmp_path)["loss"], curve(two[0])["loss"]
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
+    assert said.count("SupervisedTrainer - INFO - Engine run finished") == 1
 
 
 def test_both_shared_one_cache_which_is_gone(two: tuple[Path, str]) -> None:

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import IO, Any
 
 import numpy as np
 import pytest
+from processes import finish, start_command
 
 from unet_med import bundle
 from unet_med.data import load_image
@@ -58,7 +60,27 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
+@pytest.fixture
+def forking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m unet_med` is forked, and need not import torch again."""
+
+    def popen(command: list[str], *, stdout: IO[str], **_: Any) -> SimpleNamespace:
+        def prepare() -> None:
+            for own in (1, 2):
+                os.dup2(stdout.fileno(), own)
+
+        assert command[:3] == [sys.executable, "-m", "unet_med"]
+        process = start_command(command[3:], tmp_path, prepare)
+        return SimpleNamespace(
+            poll=lambda: process.exitcode, wait=lambda: finish(process), terminate=process.terminate
+        )
+
+    own = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr("unet_med.napari_widget.training.subprocess", own)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
+@pytest.mark.usefixtures("forking")
 def test_train_stop_predict_and_continue(cells: Path, tmp_path: Path) -> None:
     session = Session.open(tmp_path / "session")
     add_cells(session, cells, 0, 1)

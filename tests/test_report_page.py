@@ -37,6 +37,8 @@ from unet_med.report.prediction import PredictionRecord, _is_other
 from unet_med.report.provenance import read_record, sha256
 from unet_med.report.scores import number, shown_first
 from unet_med.report.table import ScoreRow, ScoreTable, read_scores
+from unet_med.volumes.blocks import Block
+from unet_med.volumes.store import Layer, Layout, create_store, write_block
 
 CORNERS = {1: (slice(4, 20), slice(4, 20)), 2: (slice(20, 36), slice(4, 20)),
            3: (slice(4, 20), slice(24, 40)), 4: (slice(24, 40), slice(24, 40))}  # fmt: skip
@@ -296,6 +298,37 @@ def test_planes_of_a_mask_are_counted_each_by_itself() -> None:
     mask[:2, :2], mask[4:, 4:, 1] = True, True
     found = plane_instances(mask)
     assert [len(np.unique(found[..., k])) - 1 for k in (0, 1)] == [1, 2]
+
+
+def test_results_of_blocks_are_drawn_as_files_are(tmp_path: Path) -> None:
+    """The layers of `NAME_mask.ome.zarr`, each of which a file of its own may hold as well."""
+    pytest.importorskip("zarr", reason="Python 3.11")
+    results = predicted(tmp_path)
+    found = load_image(results / "a_instances.tif").numpy()[0]
+    layers = {
+        Layer("instances", "int32"): found,
+        Layer("mask", "uint8"): found > 0,
+        Layer("uncertainty", "float32"): np.linspace(0, 1, found.size).reshape(found.shape),
+    }
+    for layer, array in layers.items():
+        array = array.astype(layer.dtype)[None]
+        save_image(results / f"a_{layer.name}.tif", array, 0.5 * np.eye(4), "um")
+    entry, truth = read_record(results)["images"]["a"], str(tmp_path / "truth/a.tif")
+
+    def drawn(kind: str) -> tuple[Any, ...]:
+        case = load_case("a", entry, results, truth, Reading(kind))
+        return case.notes, case.counts, case.result, case.errors, case.uncertainty
+
+    files = [drawn(kind) for kind in ("instances", "classes")]
+    assert None not in files[0]
+    layout = Layout(found.shape, found.shape, ((1, 1),), (0.5, 0.5), "um")
+    output = results / "a_mask.ome.zarr"
+    create_store(output, list(layers), layout)
+    for layer, array in layers.items():
+        (results / f"a_{layer.name}.tif").unlink()
+        block = Block((0, 0), tuple(slice(0, side) for side in array.T.shape))
+        write_block(output, layer, block, array.T.astype(layer.dtype), layout)
+    assert [drawn(kind) for kind in ("instances", "classes")] == files
 
 
 def test_classes_get_no_objects(tmp_path: Path) -> None:

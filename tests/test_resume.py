@@ -134,7 +134,7 @@ def test_killed_at_random_moments(workers: int, whole: Path, cells: Path, tmp_pa
     assert not [name for name in files if name.startswith(".")], "half-written files stay"
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.long), 2])
 def test_same_seed_same_training(workers: int, whole: Path, cells: Path, tmp_path: Path) -> None:
     folder = lay(tmp_path / "out", cells)
     assert finish(start(train, folder, num_workers=workers)) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -238,14 +237,6 @@ def test_every_door_asks_for_trust(tmp_path: Path) -> None:
             door()
         if name not in ("napari", "MONAI"):  # of which the one wants float32, the other images
             door(trust=True)
-
-
-def test_the_name_is_lazy() -> None:
-    code = (
-        "import sys, unet_med; assert 'torch' not in sys.modules; unet_med.Segmenter;"
-        "assert 'torch' in sys.modules and 'Segmenter' in dir(unet_med)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # --- block by block ---------------------------------------------------------------------

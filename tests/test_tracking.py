@@ -100,17 +100,6 @@ def test_no_tracker_unless_asked_for() -> None:
         assert "mlflow" not in text
 
 
-def test_the_command_writes_the_tracker_into_the_bundle(tmp_path: Path) -> None:
-    SyntheticCells(2, (40, 40), num_cells=3).write(tmp_path / "cells")
-    words = ["--images", f"{tmp_path}/cells/images", "--labels", f"{tmp_path}/cells/labels"]
-    words += ["--features", "2", "4", "--epochs", "1", "--device", "cpu"]
-    output = tmp_path / "out"
-    assert main(["train", *words, "--config", "tensorboard", "--output", str(output)]) == 0
-    train = json.loads((output / "configs/train.json").read_text(encoding="utf-8"))
-    assert "TensorBoard" in train["train"]["handlers"][-1]["_target_"]
-    assert list((output / "models").glob("events*"))
-
-
 def test_a_missing_tracker_is_named_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

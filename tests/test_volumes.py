@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from processes import finish as exit_code
 
 from unet_med import bundle
 from unet_med.cli import main
+from unet_med.cli.blocks import _all_workers
 from unet_med.data import load_header, load_image, save_image
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
@@ -336,6 +338,18 @@ def test_sides_other_than_the_plans_are_refused(
     assert "--tile gives 28 x 28 px, and out.ome.zarr was planned with" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("cores", "threads", "blocks", "workers"),
+    [(8, 1, 72, 8), (8, 3, 72, 2), (8, 1, 3, 3), (1, 2, 9, 1)],
+)
+def test_a_cpu_has_a_process_a_core(
+    cores: int, threads: int, blocks: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    job: Any = SimpleNamespace(device="cpu", threads=threads, blocks=[None] * blocks)
+    assert _all_workers(job) == workers
+
+
 def test_a_machine_other_than_the_plans_is_refused(
     tmp_path: Path,
     planes_bundle: Path,
@@ -560,13 +574,13 @@ def test_killed_and_resumed_is_as_if_undisturbed(
 ) -> None:
     source, model, expected = undisturbed
     output = tmp_path / "out.ome.zarr"
-    words = [*predict_words(source, model, output), "--workers", 2]
-    with ended(command(words, tmp_path / "first")):
+    words = predict_words(source, model, output)
+    with ended(command([*words, "--workers", 1], tmp_path / "first")):
         wait_for(output, 7)
     before = contents(output.with_name(output.name + ".job") / "done")
     assert 7 <= len(before) < 72, "it was killed too late to show anything"
     assert main([*map(str, words)]) == 2  # without --resume nothing is overwritten
-    process = command([*words, "--resume"], tmp_path / "second")
+    process = command([*words, "--workers", 2, "--resume"], tmp_path / "second")
     with ended(process):
         wait_for(output, len(before) + 3)
         kill_one_worker(process)

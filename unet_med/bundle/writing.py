@@ -54,8 +54,11 @@ def merge_config(
 
 
 def _concerns(id: str, parser: ConfigParser) -> bool:
-    """Whether a config has what an id sets, or appends to."""
-    return (id[1:] if id.startswith("+") else first_of(id)) in parser
+    """Whether a config has what an id sets, or appends to.
+
+    MONAI is asked only for what may be there: of any other it looks for the most similar one.
+    """
+    return first_of(id) in parser.get() and (not id.startswith("+") or id[1:] in parser)
 
 
 def write_settings(

@@ -133,9 +133,14 @@ def pixel_size_text(entry: Entry) -> str:
 
 
 def result_file(name: str, kind: str, results: Path) -> Path | None:
-    """File that the saving transform wrote for an image, `NAME_KIND.tif` or `.nii.gz`."""
-    files = (results / f"{name}_{kind}{suffix}" for suffix in (".tif", ".nii.gz"))
-    return next((file for file in files if file.is_file()), None)
+    """Result of an image: `NAME_KIND.tif` or `.nii.gz`, or a part of what blocks are written into.
+
+    That is `NAME_mask.ome.zarr`, see `unet_med.volumes.store`.
+    """
+    blocks = results / f"{name}_mask.ome.zarr"
+    files = [results / f"{name}_{kind}{suffix}" for suffix in (".tif", ".nii.gz")]
+    files.append(blocks / kind if kind == "uncertainty" else blocks / "labels" / kind)
+    return next((file for file in files if file.exists()), None)
 
 
 def plane_instances(mask: Array, min_size: int = 0, grow: int = 0) -> Labels:

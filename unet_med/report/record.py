@@ -53,6 +53,7 @@ class TrainingRecord:
         self.evaluator = evaluator
         self.history: list[dict[str, float]] = []
         self._written: list[dict[str, float]] = []
+        self._drawn: list[dict[str, float]] = []
         self._losses: list[float | Tensor] = []  # tensors where they are still on a GPU
         self._items: list[dict[str, Any]] = []
         self._began = self._draw_at = 0.0
@@ -124,7 +125,8 @@ class TrainingRecord:
             self._write()
         if rank() > 0:
             return
-        self._draw()
+        if self._drawn != self.history:
+            self._draw()
         write_record(self.folder / TRAINING, self._facts(engine))
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
@@ -154,6 +156,7 @@ class TrainingRecord:
             self._draw()
 
     def _draw(self) -> None:
+        self._drawn = [dict(row) for row in self.history]
         if self.history:
             learning_curve_figure(self.history, self.table.with_suffix(".png"), x="minutes")
         if self._items:

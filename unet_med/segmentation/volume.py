@@ -18,14 +18,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from monai.transforms import (
-    Activationsd,
-    AsDiscreted,
-    CopyItemsd,
-    Invertd,
-    MapLabelValued,
-    SaveImaged,
-)
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -33,18 +25,9 @@ from unet_med.data.bars import no_bar
 from unet_med.data.sources import Source
 from unet_med.inferers.agreement import Votes
 from unet_med.inferers.batch_statistics import batch_norms, use_statistics
-from unet_med.inferers.tiling import Tiling
 from unet_med.segmentation.arrays import affine_of, meta_of, native
-from unet_med.segmentation.segmenter import LOADING, Segmenter, target_of
-from unet_med.transforms import (
-    ClassesFromProbabilities,
-    ClassesFromProbabilitiesd,
-    Confidenced,
-    InstancesFromLogits,
-    InstancesFromLogitsd,
-    ScoreObjectsd,
-)
-from unet_med.transforms.instances import axes_in, pixels_in
+from unet_med.segmentation.local import local_rules, local_steps, local_tiling
+from unet_med.segmentation.segmenter import Segmenter
 from unet_med.transforms.windowed import Box, Windowed
 
 __all__ = ["Found", "Volume"]
@@ -56,11 +39,6 @@ Found = Mapping[str, np.ndarray]
 `K.NAME` is what the K-th step of preprocessing found; `norm.K.NAME` are the statistics of the
 K-th layer of batch normalisation that looks at the image, one row a plane or one for all.
 """
-
-_KNOWN = (
-    *(Activationsd, CopyItemsd, Invertd, AsDiscreted, MapLabelValued),
-    *(ClassesFromProbabilitiesd, InstancesFromLogitsd, Confidenced, ScoreObjectsd, SaveImaged),
-)
 
 
 class Volume:
@@ -95,14 +73,14 @@ class Volume:
     ) -> None:
         self.segmenter = segmenter
         self.source = source
-        self.tiling = _local(segmenter.tiling)
+        self.tiling = local_tiling(segmenter.tiling)
         self.own = self.working = _opened(source, segmenter.dtype)
         self._regridded: list[tuple[Any, Windowed]] = []  # step, and the image before it
         if len(source.shape) < self.tiling.spatial_dims:
             raise ValueError(f"{source.path} is a plane {source.shape}, the network takes volumes")
         self.by_plane = self.tiling.spatial_dims == 2 and len(source.shape) == 3
         collected: dict[str, np.ndarray] = {}
-        for number, step in enumerate(_local_steps(segmenter)):
+        for number, step in enumerate(local_steps(segmenter)):
             if found is None and hasattr(step, "first_pass"):
                 parts = _boxes(self.working.shape, self.by_plane)
                 boxes = tqdm(parts, desc="first pass", unit="block", disable=no_bar(progress))
@@ -114,7 +92,7 @@ class Volume:
             if hasattr(step, "back_by_window") and after is not self.working:
                 self._regridded.append((step, self.working))
             self.working = after
-        self.classes, self.rules, self.confidence = _rules(segmenter, self.own, self.working)
+        self.classes, self.rules, self.confidence = local_rules(segmenter, self.own, self.working)
         self.calibration = segmenter.calibration
         self._layers = (
             batch_norms(segmenter.network) if segmenter.inferer.statistics == "image" else []
@@ -318,63 +296,6 @@ def _opened(source: Source, dtype: torch.dtype) -> Windowed:
 
     shape = source.shape[::-1]
     return Windowed(read, source.channels, shape, affine_of(source), meta_of(source))
-
-
-def _local(tiling: Tiling) -> Tiling:
-    if tiling.whole_image_layer:
-        raise ValueError(
-            f"{tiling.whole_image_layer} computes statistics over the whole image, so blocks "
-            f"cannot equal one pass; use a network with batch normalisation, or with none"
-        )
-    return tiling
-
-
-def _local_steps(segmenter: Segmenter) -> list[Any]:
-    """Preprocessing after loading; refuses what is not known to be local."""
-    steps = [t for t in segmenter.preprocessing.transforms if not isinstance(t, LOADING)]
-    for step in steps:
-        if not hasattr(step, "by_window"):
-            raise ValueError(
-                f"preprocessing of inference.json has {target_of(step)}, which is not known to "
-                f"work block by block; apply it to the source beforehand"
-            )
-    return steps
-
-
-def _rules(
-    segmenter: Segmenter, own: Windowed, working: Windowed
-) -> tuple[ClassesFromProbabilities, InstancesFromLogits, Confidenced | None]:
-    """The bundle's steps from probabilities to classes, instances, and how sure it is of them.
-
-    Refuses what is not known.
-    """
-    sure: Confidenced | None = None
-    classes, instances = ClassesFromProbabilities(), InstancesFromLogits(softmax=False)
-    steps = segmenter.postprocessing(["mask", "instances"])
-    for step in steps:
-        other = isinstance(step, AsDiscreted) and not all(step.argmax)
-        if other or not isinstance(step, _KNOWN):
-            raise ValueError(
-                f"postprocessing of inference.json has {target_of(step)}, which is not known to "
-                f"work block by block; take it out there and apply it to the result"
-            )
-        if isinstance(step, Invertd) and "instances" in step.keys:
-            raise ValueError(
-                "the bundle finds objects on the network's pixels and enlarges them, as "
-                "version 0.1 did, which is not done block by block: give its inference.json the "
-                "chain `finish` of `unet-med init`"
-            )
-        if isinstance(step, ClassesFromProbabilitiesd):
-            classes = step.rule
-        elif isinstance(step, Confidenced):
-            sure = step
-        elif isinstance(step, InstancesFromLogitsd):
-            instances = step.rule
-            if step.sizes_of:
-                share = pixels_in(working.affine, own.affine)
-                axes = axes_in(working.affine, own.affine, step.rule.axes)
-                instances = step.rule.on_pixels(share, len(own.shape), axes)
-    return classes, instances, sure
 
 
 def _boxes(shape: Sequence[int], by_plane: bool) -> list[Box]:

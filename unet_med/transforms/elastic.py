@@ -11,16 +11,9 @@ from monai.data import get_track_meta
 from monai.transforms import RandomizableTransform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 
-from unet_med.deformation import (
-    Field,
-    Kernel,
-    Mode,
-    PaddingMode,
-    draw_nodes,
-    interpolate_nodes,
-    node_grid,
-    warp,
-)
+from unet_med.deformation import Field, draw_nodes, interpolate_nodes, node_grid, warp
+from unet_med.deformation.nodes import Kernel
+from unet_med.deformation.resampling import Mode, PaddingMode
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 
 __all__ = [

@@ -1,0 +1,59 @@
+"""What a training says of itself: how often it draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from unet_med.report import TrainingRecord, record
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """Pictures that would have been drawn, and of what."""
+    found: list[tuple[str, Any]] = []
+    monkeypatch.setattr(
+        record,
+        "learning_curve_figure",
+        lambda history, *_, **__: found.append(("curve", [row["score"] for row in history])),
+    )
+    monkeypatch.setattr(
+        record, "comparison_figure", lambda images, *_, **__: found.append(("preview", len(images)))
+    )
+    return found
+
+
+def train(folder: Path, when: Any, epochs: int = 1) -> None:
+    """Epochs of two steps, and at an event the number of epochs so far as the score."""
+    item = {"image": torch.zeros(1, 4, 4), **dict.fromkeys(("label", "pred"), torch.zeros(2, 4, 4))}
+    trainer, evaluator = Engine(lambda *_: {"loss": torch.tensor(0.5)}), Engine(lambda *_: item)
+    trainer.state.device = "cpu"  # type: ignore[attr-defined]
+
+    @trainer.on(when)
+    def validate(_: Engine) -> None:
+        evaluator.run([0])
+        evaluator.state.epoch = trainer.state.epoch
+        evaluator.state.metrics["score"] = trainer.state.epoch
+
+    TrainingRecord(folder, evaluator).attach(trainer)
+    trainer.run([0, 0], max_epochs=epochs)
+
+
+@pytest.mark.parametrize("when", [Events.EPOCH_COMPLETED, Events.COMPLETED])
+def test_a_short_training_is_drawn_once(
+    when: Any, drawn: list[tuple[str, Any]], tmp_path: Path
+) -> None:
+    train(tmp_path, when)
+    assert drawn == [("curve", [1]), ("preview", 1)]
+
+
+def test_what_came_within_a_minute_is_drawn_at_the_end(
+    drawn: list[tuple[str, Any]], tmp_path: Path
+) -> None:
+    train(tmp_path, Events.EPOCH_COMPLETED, epochs=3)
+    curves = [of for kind, of in drawn if kind == "curve"]
+    assert curves == [[1], [1, 2, 3]]
