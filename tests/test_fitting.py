@@ -230,7 +230,7 @@ def test_what_is_asked_for_stays(data: Path, tmp_path: Path) -> None:
     folder = lay_bundle(plan, tmp_path / "bundle")
     planned, free = planned_objects(Plan.from_json(bundle.read_plan(folder)))
     assert free == ["mask_threshold"]
-    assert planned == {"threshold": 0.9, "mask_threshold": 0.4, "min_size": 3}
+    assert planned == {"threshold": 0.9, "mask_threshold": 0.3, "min_size": 3}
 
 
 def test_a_fit_that_fails_leaves_the_training(

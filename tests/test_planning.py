@@ -247,7 +247,7 @@ def test_three_images_are_held_out_to_be_fitted_to(
 def test_how_objects_are_planned(folder: Path) -> None:
     found = look(folder)
     own = planned(found, 3)
-    assert (own.value("threshold"), own.value("mask_threshold")) == (0.6, 0.4)
+    assert (own.value("threshold"), own.value("mask_threshold")) == (0.4, 0.3)
     assert own.value("reach") == 2  # the median object is 7.5 px: a radius of 1.5
     paper = planned(found, 30, preset="paper2015")
     assert [paper.value(id) for id in ("threshold", "mask_threshold", "reach")] == [None, None, 0]

@@ -21,7 +21,7 @@ Choice = Mapping[str, Any]  # threshold, mask_threshold, min_size
 Counts = NDArray[np.int64]
 
 MASKS = (0.3, 0.4, 0.5, 0.6)
-SEEDS = (0.5, 0.6, 0.7, 0.8)
+SEEDS = (0.4, 0.5, 0.6, 0.7, 0.8)
 SIZES = (0.5, 2.0)  # times the planned smallest object
 BAR = 1.25  # standard errors
 SCORE = precision_score([0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9])

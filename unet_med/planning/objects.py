@@ -13,8 +13,8 @@ from unet_med.planning.labels import ASKED, min_size
 from unet_med.planning.plan import Decision
 
 GROW = 2  # px: as `grow` of inference.json
-MASK = 0.4  # of the nets of `modern`, on training images: see decision 0009
-SEEDS = {2: 0.6, 3: 0.8}  # in a volume one voxel joins two objects, and they share more of them
+SEEDS = {2: 0.4, 3: 0.8}  # in a volume one voxel joins two objects, and they share more of them
+MASKS = {2: 0.3, 3: 0.4}  # of the nets of `modern`, on training images: see decision 0009
 FARTHEST = 8  # px: what a block must know of its neighbours
 FITTED = "fitted on "
 LEAST = 3  # held-out images: fewer do not tell one choice from another
@@ -58,7 +58,7 @@ def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> dict[str, Decision]:
     why = "where an object begins, as suits most networks of this kind"
     return {
         "threshold": Decision(SEEDS[dims], why),
-        "mask_threshold": Decision(MASK, "what an object takes besides: outlines are dim"),
+        "mask_threshold": Decision(MASKS[dims], "what an object takes besides: outlines are dim"),
         "reach": _reach(smallest.value, dims),
         "min_size": smallest,
     }
