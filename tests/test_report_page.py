@@ -24,11 +24,9 @@ from unet_med.data import AutoReader, load_image, save_image
 from unet_med.report import html_report, panels
 from unet_med.report.cases import (
     Reading,
-    as_viewed,
     load_case,
     plane_instances,
     plane_parts,
-    viewing_turn,
 )
 from unet_med.report.chart import curve_svg
 from unet_med.report.colours import rgb
@@ -37,6 +35,7 @@ from unet_med.report.prediction import PredictionRecord, _is_other
 from unet_med.report.provenance import read_record, sha256
 from unet_med.report.scores import number, shown_first
 from unet_med.report.table import ScoreRow, ScoreTable, read_scores
+from unet_med.report.viewing import as_viewed, viewing_turn
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.store import Layer, Layout, create_store, write_block
 
