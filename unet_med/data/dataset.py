@@ -64,14 +64,17 @@ class SeededDataset(Dataset):
         self.first_random = transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._random = [t for t in transform.transforms if isinstance(t, Randomizable)]
         self._generators = [np.random.RandomState(seed) for _ in self._random]
-        self._cut = self._keys_cut()
+        cutter: Any = None if self.first_random is None else transform.transforms[self.first_random]
+        # Entries that the first random transform neither changes in place nor takes whole.
+        self._cut = cutter.keys if getattr(cutter, "returns_copies", False) else ()
         self._cache: InMemory | InFiles | DeviceImages | None = None
         self.on_device: DeviceImages | None = None
         if cache:
             keeper = cache if isinstance(cache, ImageCache) else ImageCache()
             chain = transform.transforms[: self.first_random]
             kept = keeper.keep(self.data, chain, self._load_all, progress=progress)
-            if (reads := self._reads_for_lines()) is not None:
+            reads = getattr(cutter, "reads_for_lines", None)  # None: it cuts pixels
+            if reads is not None:
                 self.on_device = keeper.on_device(kept, reads)
             self._cache = self.on_device or kept
 
@@ -104,16 +107,6 @@ class SeededDataset(Dataset):
         for transform, generator, seed in zip(self._random, self._generators, seeds, strict=True):
             generator.seed(seed)
             transform.set_random_state(state=generator)
-
-    def _keys_cut(self) -> Sequence[Any]:
-        """Entries that the first random transform neither changes in place nor takes whole."""
-        first: Any = self.first_random is not None and self.transform.transforms[self.first_random]
-        return first.keys if getattr(first, "returns_copies", False) else ()
-
-    def _reads_for_lines(self) -> Sequence[str] | None:
-        """Entries that the first random transform reads to cut lines; None: it cuts pixels."""
-        first: Any = self.first_random is not None and self.transform.transforms[self.first_random]
-        return getattr(first, "reads_for_lines", None)
 
     def _taken(self, index: int) -> tuple[Any, Types]:
         """An image that may be changed in place, but for `_cut`, and types that these get."""

@@ -39,7 +39,6 @@ _log = logging.getLogger(__name__)
 
 _OWN = re.compile(r"[0-9a-f]{64}\.pt|\.[0-9a-f]{64}\.pt\..*")  # a file; one that is half written
 
-
 SHARE = 0.25  # of a GPU's free memory: how much a step of the training takes is not known yet
 
 
