@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
@@ -343,6 +344,51 @@ def test_without_a_common_folder_both_are_given() -> None:
 def test_a_data_list_lies_in_its_own_folder() -> None:
     folder = DataFolder.of("/data/dataset.json")
     assert (folder.root, folder.name(folder.images)) == (Path("/data"), "dataset.json")
+
+
+def meant(name: str, files: list[str], root: str) -> list[str]:
+    """Which files a bundle's name may mean: that below the data's folder, else any that ends so."""
+    below = [file for file in files if file == f"{root}/{name}"]
+    return below or [file for file in files if file.endswith(f"/{name}")]
+
+
+PARTS = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map("/".join)
+PLACES = st.sampled_from(["/home/u", "/home/u/v", "/data", "/mnt/x"])
+
+
+@given(st.lists(st.tuples(PLACES, PARTS).map("/".join), min_size=1, max_size=9, unique=True))
+def test_a_name_means_one_file_wherever_a_list_has_it_from(files: list[str]) -> None:
+    folder = DataFolder.of("/home/u/list.json").telling_apart(files)
+    names = {file: folder.name(file) for file in files}
+    for file, name in names.items():
+        assert meant(name, files, "/home/u") == [file]
+        assert not name.startswith("/")
+    items = [{"image": file} for file in files]
+    with tempfile.TemporaryDirectory() as scratch:
+        split = Path(scratch, "split.json")
+        for k, file in enumerate(files[1:], 1):  # of the run, which knows no more than the names
+            sides = {"training": [names[files[0]]], "validation": [names[file]]}
+            split.write_text(json.dumps(sides), encoding="utf-8")
+            found = data.split_validation(items, file=split, folder="/home/u")
+            assert found == ([items[0]], [items[k]])
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["/data/p1/ct/i.nii", "/data/p2/ct/i.nii"], ["p1/ct/i.nii", "p2/ct/i.nii"]),
+        (["/data/p1/ct/i.nii", "/data/p1/seg.nii"], ["p1/ct/i.nii", "p1/seg.nii"]),
+        (["/data/images/a.tif", "/data/labels/a.tif"], ["images/a.tif", "labels/a.tif"]),
+        (["/data/images/a.tif", "/mnt/b.tif"], ["images/a.tif", "mnt/b.tif"]),
+        (["/data/p1/ct/i.nii", "/mnt/p2/ct/i.nii"], ["p1/ct/i.nii", "p2/ct/i.nii"]),
+        (["/home/u/i.nii", "/home/u/p1/i.nii"], ["i.nii", "p1/i.nii"]),
+        (["/home/u/x/../../w/ct/i.nii"], ["ct/i.nii"]),
+    ],
+)
+def test_names_of_files_that_lie_elsewhere(files: list[str], names: list[str]) -> None:
+    """Where one folder holds all of them, they are relative to one folder: a replay finds them."""
+    folder = DataFolder.of("/home/u/list.json").telling_apart(files)
+    assert [folder.name(file) for file in files] == names
 
 
 def test_a_folder_within_the_other() -> None:

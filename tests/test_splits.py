@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,49 @@ def test_a_share_beside_a_fold_is_refused(
 ) -> None:
     assert init(cohort, tmp_path / "b", "--fold", "0/5", "--validation", "0.2") == 2
     assert "--fold 0/5 says what is held out, so --validation" in capsys.readouterr().err
+
+
+def write_patients(folder: Path, count: int) -> list[dict[str, str]]:
+    """`folder/017/ct.tif` and `folder/017/seg.tif` of each patient."""
+    pairs = []
+    for k in range(count):
+        write_pair(folder / "made", "x", seed=k)
+        own = folder / f"{17 + k // 2:03}" / str("ab"[k % 2])
+        own.mkdir(parents=True)
+        for part, name in (("images", "ct"), ("labels", "seg")):
+            (folder / "made" / part / "x.tif").rename(own / f"{name}.tif")
+        pairs.append({"image": str(own / "ct.tif"), "label": str(own / "seg.tif")})
+    shutil.rmtree(folder / "made")
+    return pairs
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_group_is_looked_for_in_the_names_of_the_bundle(tmp_path: Path, elsewhere: bool) -> None:
+    """The folders above the data have numbers as well, and other ones wherever it moves."""
+    cohort = tmp_path / "2024/patients"
+    pairs = write_patients(cohort, 8)
+    place = tmp_path / "lists" if elsewhere else cohort
+    place.mkdir(exist_ok=True)
+    (place / "list.json").write_text(json.dumps(pairs))
+    words = ["--images", f"{place}/list.json", *SMALL, "--group", r"(\d+)", "--fold", "1/4"]
+    assert main(["init", str(tmp_path / "b"), *words]) == 0
+    settings = json.loads((tmp_path / "b/configs/split.json").read_text(encoding="utf-8"))
+    assert settings["validation"][0]["image"].endswith("018/a/ct.tif")
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser(ConfigParser.load_config_file(tmp_path / "b/configs/train.json"))
+    parser["bundle_root"], parser["dataset_dir"] = str(tmp_path / "b"), str(place)
+    training, held = parser.get_parsed_content("split")
+    assert [Path(item["image"]).parts[-3:-1] for item in held] == [("018", "a"), ("018", "b")]
+    assert len(training) == 6
+    split = settings | {"training": settings["training"] + settings["validation"][:1]}
+    split["validation"] = settings["validation"][1:]
+    (tmp_path / "b/configs/split.json").write_text(json.dumps(split), encoding="utf-8")
+    parser = ConfigParser(ConfigParser.load_config_file(tmp_path / "b/configs/train.json"))
+    parser["bundle_root"], parser["dataset_dir"] = str(tmp_path / "b"), str(place)
+    with pytest.raises(RuntimeError) as refused:
+        parser.get_parsed_content("split")
+    assert "group 018 of --group" in str(refused.value.__cause__)
 
 
 def test_a_key_of_the_data_list(cohort: Path, tmp_path: Path) -> None:

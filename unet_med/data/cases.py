@@ -40,6 +40,19 @@ def files_named(value: Any, *, folders: bool = True) -> list[Path]:
     return paths if all(path.exists() if folders else path.is_file() for path in paths) else []
 
 
+def name_within(file: str, folder: str | os.PathLike[str] | None) -> str:
+    """A file's path relative to a folder that holds it, as a bundle names it; else as it is.
+
+    >>> name_within("/data/p1/ct.nii.gz", "/data"), name_within("p1/ct.nii.gz", None)
+    ('p1/ct.nii.gz', 'p1/ct.nii.gz')
+    """
+    if folder is not None:
+        place, above = (Path(os.path.abspath(path)) for path in (file, folder))
+        if place.is_relative_to(above):
+            return place.relative_to(above).as_posix()
+    return Path(os.path.normpath(file)).as_posix()
+
+
 def case_name(case: Files) -> str:
     """Name of a case and of its results: of one file its stem, of several what they share.
 

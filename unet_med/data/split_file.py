@@ -2,28 +2,31 @@
 
 `{"training": [...], "validation": [...]}`, as `configs/split.json` of a bundle is, or nnU-Net's
 `splits_final.json`, `[{"train": [...], "val": [...]}, ...]`, one entry a fold. Each name is that of
-a file, with as many of its folders as it takes to tell it from others, or of a case; or it is an
-item of a data list, where `slices`, `[first, stop]`, names planes of a stack.
+a file, with as many of its folders as it takes to tell it from others, or relative to the folder of
+the data, or of a case; or it is an item of a data list, where `slices`, `[first, stop]`, names
+planes of a stack.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from unet_med.data.cases import case_name, files_of, same_name, shown
+from unet_med.data.cases import case_name, files_of, name_within, same_name, shown
 from unet_med.data.formats import stem
 from unet_med.data.list_file import SECTIONS
 
 Item = dict[str, Any]
 Names = dict[str, list[int]]
+Folder = str | os.PathLike[str] | None
 
 
 def of_file(
-    items: Sequence[Item], path: Path, fold: int | str | None = None
+    items: Sequence[Item], path: Path, fold: int | str | None = None, *, folder: Folder = None
 ) -> tuple[list[Item], list[Item]]:
     """Items for training and for validation, as a file says; other items are on neither side.
 
@@ -31,21 +34,30 @@ def of_file(
         items: all items, in order.
         path: the file.
         fold: which entry of a list of splits, from 0; of a single split, the one that it holds.
+        folder: that names may be relative to; None: the items' own may be.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no split, names what is not among the items, or names one on both sides.
     """
+    training, held = ([items[k] for k in side] for side in entries_for(items, path, fold, folder))
+    return training, held
+
+
+def entries_for(
+    items: Sequence[Item], path: Path, fold: int | str | None = None, folder: Folder = None
+) -> tuple[dict[int, Any], dict[int, Any]]:
+    """As `of_file`: of each side the positions of its items, in order, with the entry of each."""
     names = _names(items)
-    sides = [
-        sorted({k for entry in entries for k in _matches(entry, items, names, path)})
-        for entries in read_split(path, fold)
-    ]
-    both = set(sides[0]) & set(sides[1])
+    sides: list[dict[int, Any]] = []
+    for entries in read_split(path, fold):
+        named = {k: e for e in entries for k in _matches(e, items, names, path, folder)}
+        sides.append(dict(sorted(named.items())))
+    both = sides[0].keys() & sides[1].keys()
     if both and len({*sides[0], *sides[1]}) > 1 and not _seen(path):
         image = shown(items[min(both)]["image"])
         raise ValueError(f"{path} has {image} in training and in validation: leave it in one")
-    return [items[k] for k in sides[0]], [items[k] for k in sides[1]]
+    return sides[0], sides[1]
 
 
 def splits_in(path: Path) -> int | None:
@@ -125,7 +137,9 @@ def _names(items: Sequence[Item]) -> Names:
     return names
 
 
-def _matches(entry: Any, items: Sequence[Item], names: Names, path: Path) -> list[int]:
+def _matches(
+    entry: Any, items: Sequence[Item], names: Names, path: Path, folder: Folder = None
+) -> list[int]:
     """Positions of the items that an entry of a split names."""
     said = entry if isinstance(entry, Mapping) else {"image": entry}
     listed: Any = said.get("image", said.get("label"))
@@ -138,7 +152,7 @@ def _matches(entry: Any, items: Sequence[Item], names: Names, path: Path) -> lis
         near = difflib.get_close_matches(last, names, 1)
         advice = f"; the nearest is {near[0]}" if near else ""
         raise ValueError(f"{path} names {name}, which is not among the images{advice}")
-    found = _nearest(name, found, items)
+    found = _relative(name, found, items, folder) or _nearest(name, found, items)
     if len({str(items[k]["image"]) for k in found}) > 1:
         raise ValueError(f"{path}: {name} may be several images: write more of its folders")
     first, stop = said.get("slices") or (0, None)
@@ -147,6 +161,13 @@ def _matches(entry: Any, items: Sequence[Item], names: Names, path: Path) -> lis
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != "None"
+
+
+def _relative(name: str, found: Iterable[int], items: Sequence[Item], folder: Folder) -> list[int]:
+    """Those items of which a file is called so, all folders below that of the data included."""
+    return [
+        k for k in found if any(same_name(name_within(f, folder)) == name for f in _files(items[k]))
+    ]
 
 
 def _nearest(name: str, found: Iterable[int], items: Sequence[Item]) -> list[int]:
@@ -162,7 +183,7 @@ def _files(item: Item) -> list[str]:
 
 def _shared(parts: Sequence[str], file: str) -> int:
     """How many last parts a path has in common with those of a name."""
-    own = tuple(same_name(part) for part in Path(file).parts)
+    own = tuple(same_name(part) for part in Path(os.path.normpath(file)).parts)
     count = 0
     while count < min(len(parts), len(own)) and parts[-1 - count] == own[-1 - count]:
         count += 1

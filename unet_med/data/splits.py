@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from unet_med.data.cases import files_of, shown
-from unet_med.data.split_file import of_file, splits_in
+from unet_med.data.cases import files_of, name_within, shown
+from unet_med.data.split_file import Folder, entries_for, splits_in
 
 SHARES = (0.25, 0.5)  # of what a split learns from, besides all of it
 USUAL = 3  # folds, where nothing says how many
@@ -31,6 +31,7 @@ def split_validation(
     *,
     group: str | None = None,
     file: str | os.PathLike[str] | None = None,
+    folder: Folder = None,
 ) -> Split:
     """Hold out for validation what a file or the data list says, one of N parts, or a share.
 
@@ -48,6 +49,9 @@ def split_validation(
         group: what images of one group share: a key of the items, or a regular expression whose
             first bracket names the group in a file's name (or its folders').
         file: names what is on which side, see `unet_med.data.split_file`; other items are on none.
+        folder: that the bundle's names are relative to, such as `dataset_dir`: in these names of
+            its files groups are looked for, so that where the data lie says nothing of them. None:
+            the items have these names.
 
     Returns:
         Items for training, items for validation.
@@ -60,13 +64,16 @@ def split_validation(
     >>> [item["image"] for item in split_validation(items, fold="1/4", group="(p.)_")[1]]
     ['p1_0.png', 'p1_1.png']
     """
+    planned: dict[int, str] = {}
     if file is not None:
-        split = of_file(items, Path(file), fold)
+        sides = entries_for(items, Path(file), fold, folder)
+        split = [items[k] for k in sides[0]], [items[k] for k in sides[1]]
+        planned = {id(items[k]): _planned(e) for side in sides for k, e in side.items()}
     elif any(item.get("section") == "validation" for item in items):
         split = _of_section(items, fold)
     else:
-        split = _of_folds(items, fold) or _of_groups(items, fraction, fold, group)
-    _require_apart(split, group)
+        split = _of_folds(items, fold) or _of_groups(items, fraction, fold, group, folder)
+    _require_apart(split, group, lambda i: _group_of(i, group, folder, planned.get(id(i))))
     return split
 
 
@@ -115,11 +122,11 @@ def cross_validation(
     return [split_validation(items, fold=name, group=group, file=file) for name in names]
 
 
-def groups_of(items: Sequence[Item], group: str | None) -> list[list[Item]]:
+def groups_of(items: Sequence[Item], group: str | None, folder: Folder = None) -> list[list[Item]]:
     """Items that belong together, in the order in which they come; see `split_validation`."""
     found: dict[Any, list[Item]] = {}
     for item in items:
-        found.setdefault(_group_of(item, group), []).append(item)
+        found.setdefault(_group_of(item, group, folder), []).append(item)
     return list(found.values())
 
 
@@ -251,10 +258,14 @@ def _of_folds(items: Sequence[Item], fold: int | str | None) -> Split | None:
 
 
 def _of_groups(
-    items: Sequence[Item], fraction: float, fold: int | str | None, group: str | None
+    items: Sequence[Item],
+    fraction: float,
+    fold: int | str | None,
+    group: str | None,
+    folder: Folder,
 ) -> Split:
     which, folds = fold_of(fold)
-    groups = groups_of(items, group)
+    groups = groups_of(items, group, folder)
     if len(items) == 1 and folds is None:
         return list(items), list(items)
     if len(groups) == 1 and group is not None:
@@ -274,7 +285,15 @@ def _of_groups(
     return sides
 
 
-def _group_of(item: Item, group: str | None) -> Any:
+def _planned(entry: Any) -> str:
+    """The name of an image in the split of a bundle; of others, which have no hashes, none."""
+    own = isinstance(entry, Mapping) and "sha256" in entry
+    return files_of(entry["image"])[0] if own else ""
+
+
+def _group_of(
+    item: Item, group: str | None, folder: Folder = None, planned: str | None = None
+) -> Any:
     files = files_of(item["image"])
     if group is None:
         return tuple(files)
@@ -289,9 +308,10 @@ def _group_of(item: Item, group: str | None) -> Any:
             f"--group {group} is no key of {shown(item['image'])} in a data list, and has no "
             r"bracket that names the group in a file's name, such as (sub-\d+)"
         )
-    match = pattern.search(Path(files[0]).name) or pattern.search(Path(files[0]).as_posix())
+    name = planned or name_within(files[0], folder)
+    match = pattern.search(Path(name).name) or pattern.search(name)
     if match is None or match[1] is None:
-        raise ValueError(f"--group {group} finds no group in the name {files[0]}")
+        raise ValueError(f"--group {group} finds no group in the name {name}")
     return match[1]
 
 
@@ -320,12 +340,12 @@ def _share(count: int, fraction: float, *, contiguous: bool) -> set[int]:
     return {int((k + 0.5) * count / size) for k in range(size)}
 
 
-def _require_apart(split: Split, group: str | None) -> None:
+def _require_apart(split: Split, group: str | None, of: Callable[[Item], Any]) -> None:
     """Refuse a group on both sides, but for images that are on both themselves."""
     if group is None:
         return
     apart = [item for item in split[1] if item not in split[0]]
-    training, held = ({_group_of(item, group): item for item in side} for side in (split[0], apart))
+    training, held = ({of(item): item for item in side} for side in (split[0], apart))
     for name in sorted(training.keys() & held.keys()):
         raise ValueError(
             f"group {name} of --group {group} is on both sides: {shown(training[name]['image'])} "

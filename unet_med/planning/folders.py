@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from unet_med.data.cases import Files
+from unet_med.data.cases import Files, files_of
 
 PathLike = str | os.PathLike[str]
 
@@ -21,11 +23,13 @@ class DataFolder:
         root: the folder that holds both, which a run is told as `dataset_dir`; of a data list
             its own folder. None: images and labels have no folder in common but the root of
             the file system.
+        outside: names of files that do not lie in `root`, see `telling_apart`.
     """
 
     images: Path
     labels: Path | None
     root: Path | None
+    outside: Mapping[Path, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, images: PathLike, labels: PathLike | None = None) -> DataFolder:
@@ -49,16 +53,39 @@ class DataFolder:
             root = None
         return cls(places[0], places[1] if len(places) == 2 else None, root)
 
-    def name(self, path: Files) -> str:
-        """Name of a file or folder of the data: relative to `root`, else its last two parts.
+    def telling_apart(self, files: Iterable[Files]) -> DataFolder:
+        """The same, with names for those of these files that a data list has from elsewhere.
 
-        Of several files their names, with commas between.
+        They are relative to the folder above all that hold them, so that whoever names that folder
+        finds them again; where there is none, or the path of another file ends alike, they have as
+        many of the last parts as tell them apart, and two at least.
+
+        >>> scans = ["/data/p01/ct/image.nii.gz", "/data/p02/ct/image.nii.gz"]
+        >>> DataFolder.of("/home/u/list.json").telling_apart(scans).name(scans[0])
+        'p01/ct/image.nii.gz'
+        """
+        places = {Path(os.path.abspath(file)) for case in files for file in files_of(case)}
+        outside = sorted(place for place in places if not self._holds(place))
+        ends = Counter(p.parts[k:] for p in places for k in range(1, len(p.parts)))
+        named: dict[Path, Sequence[str]] = {}
+        for named in _names(outside):
+            if all(ends[tuple(parts)] == 1 for parts in named.values()):
+                break
+        return replace(self, outside={place: "/".join(parts) for place, parts in named.items()})
+
+    def name(self, path: Files) -> str:
+        """Name of a file or folder of the data: relative to `root`, else as `outside` has it.
+
+        What neither knows has its last two parts. Of several files their names, with commas
+        between.
         """
         if not isinstance(path, str | os.PathLike):
             return ", ".join(map(self.name, path))
         place = Path(os.path.abspath(path))
-        if self.root is not None and place.is_relative_to(self.root):
+        if self.root is not None and self._holds(place):
             return place.relative_to(self.root).as_posix()
+        if place in self.outside:
+            return self.outside[place]
         if place in (self.images, self.labels):
             return place.name
         return "/".join(place.parts[-2:])
@@ -77,3 +104,19 @@ class DataFolder:
             if self.labels is not None:
                 found["labels"] = str(self.labels)
         return found
+
+    def _holds(self, place: Path) -> bool:
+        return self.root is not None and place.is_relative_to(self.root)
+
+
+def _names(files: Sequence[Path]) -> Iterator[dict[Path, Sequence[str]]]:
+    """Names that files may have, shorter ones first, by their parts."""
+    try:
+        folder = Path(os.path.commonpath([file.parent.parent for file in files]))
+    except ValueError:  # two drives, or no files
+        folder = Path("/")
+    while folder != folder.parent:
+        yield {file: file.relative_to(folder).parts for file in files}
+        folder = folder.parent
+    for count in range(2, max((len(file.parts) for file in files), default=0)):
+        yield {file: file.parts[1:][-count:] for file in files}

@@ -78,6 +78,7 @@ def fingerprint(
         raise ValueError(f"{images} names its labels, so {labels} has no effect: leave it out")
     listing = look_for_pairs(folder.images, folder.labels)
     pairs = listing.items
+    folder = folder.telling_apart(pair[part] for pair in pairs for part in ("image", "label"))
     heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
     word = decide_orientation([image for image, _ in heads]).value
     unknown = _unknown(folder.images) if unknown is None else unknown
