@@ -7,19 +7,41 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from monai.transforms import Compose, Lambdad, RandLambdad
 
 from unet_med import bundle
 from unet_med.cli import main
-from unet_med.data import SeededDataset, SyntheticCells, replayed_pairs
+from unet_med.data import (
+    SeededDataset,
+    SyntheticCells,
+    replayed_pairs,
+    sha256,
+    split_validation,
+)
 from unet_med.fitting import FitObjects, planned_objects
-from unet_med.planning import Decision, Plan, Source, fingerprint, make_plan, with_replay
+from unet_med.planning import (
+    Decision,
+    Plan,
+    Source,
+    describe,
+    fingerprint,
+    make_plan,
+    replay,
+    with_replay,
+)
+from unet_med.planning.learned import Learned, held_planes
+from unet_med.planning.replay import place_of
+from unet_med.planning.splits import decide_split
+from unet_med.report.training import _about_probabilities, _about_validation
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +301,181 @@ def test_a_group_of_what_was_held_out_stays_held_out(
     assert plan.ids["split_file"].reason.endswith("on one side each; 1 of them as out did")
 
 
+def cases_of(known: list[str], planes: int = 1) -> tuple[SimpleNamespace, dict[str, Any]]:
+    """Images of which a bundle has learned from the `old`, held out the `held`, seen no `new`."""
+    shape = (9, 9, planes) if planes > 1 else (9, 9)
+    found = [
+        SimpleNamespace(
+            image=SimpleNamespace(name=f"images/{k}.tif", sha256=f"{k}{kind}", shape=shape),
+            label=SimpleNamespace(name=f"labels/{k}.tif", sha256=f"label{k}"),
+            listed={},
+            blank_planes=lambda kind: set(),
+        )
+        for k, kind in enumerate(known)
+    ]
+    of = {kind: [c.image.sha256 for c, k in zip(found, known, strict=True) if k == kind]
+          for kind in ("old", "held")}  # fmt: skip
+    begun = {"name": "B", "seen": len(of["old"]), "images": [*of["old"], *of["held"]]}
+    return SimpleNamespace(cases=found, held_out=None), {**begun, "held_out": of["held"]}
+
+
+IDS = {"slice_stacks": False, "label_kind": "instances"}
+
+
+@given(
+    st.lists(st.sampled_from(["old", "new", "held"]), min_size=2, max_size=14),
+    st.floats(0.05, 0.7),
+)
+def test_what_is_held_out_is_what_the_weights_do_not_know(known: list[str], share: float) -> None:
+    found, begun = cases_of(known)
+    split, ids, count = decide_split(found, {**IDS, "validation_fraction": share}, {}, begun=begun)
+    training, held = ([e["image"] for e in split[s]] for s in ("training", "validation"))
+    kinds = {case.image.name: kind for case, kind in zip(found.cases, known, strict=True)}
+    usual = split_validation([{"image": name} for name in kinds], share)[1]
+    new, kept = known.count("new"), known.count("held")
+    said = ids["split_file"].reason
+    assert "fit" not in ids
+    if new == len(known) or kept == len(known):
+        assert held == [item["image"] for item in usual]
+    elif not kept and new < 2:
+        assert training == [*kinds]
+        assert (split["seen"], count) == (True, 0)
+        assert f"B has learned from all{f' but {new}' * new} of them, and" in said
+        return
+    else:
+        assert {"old"} & {kinds[name] for name in held} == set()
+        assert {name for name in kinds if kinds[name] == "held"} <= {*held}
+        assert len(held) == max(kept, min(len(usual), kept + new // 2))
+        assert (f"; {kept} of them as B did" in said) == (kept > 0)
+    assert sorted([*training, *held]) == sorted(kinds)
+    assert training
+    assert count == len(held)
+    assert "seen" not in split
+
+
+@pytest.mark.parametrize("how", ["fold", "file", "list"])
+def test_who_holds_out_what_the_weights_know_is_told(how: str, tmp_path: Path) -> None:
+    found, begun = cases_of(["new", "old", "held", "new", "old", "new"])
+    held = ["images/0.tif", "images/2.tif", "images/4.tif"]
+    ids, file = {**IDS, "validation_fraction": 0.1}, None
+    if how == "fold":
+        ids["fold"] = "0/2"
+    if how == "list":
+        found.held_out = "3 of its 'validation' held out"
+        for k in (0, 2, 4):
+            found.cases[k].listed = {"section": "validation"}
+    if how == "file":
+        file = str(tmp_path / "split.json")
+        training = [f"images/{k}.tif" for k in (1, 3, 5)]
+        Path(file).write_text(json.dumps({"training": training, "validation": held}))
+    split, decided, count = decide_split(found, ids, {}, file, begun=begun)
+    assert [entry["image"] for entry in split["validation"]] == held
+    assert count == 3
+    assert decided["split_file"].reason.endswith(
+        "; 1 of them as B did; B has learned from 1 of them, so their score flatters"
+    )
+    assert decided["fit"].value is False
+    assert "B has learned from 1 of the held-out images" in decided["fit"].reason
+    plan = {"split": split, "source": begun}
+    assert _about_validation(plan) == (
+        "3 image(s), of which 1 taught B, from whose weights it starts: their score flatters"
+    )
+    assert "held-out images taught the weights" in _about_probabilities(plan)
+    assert "that takes three held-out images" in _about_probabilities({**plan, "source": {}})
+    silent = {"name": "B", "seen": None, "images": [], "held_out": []}
+    reason = decide_split(found, ids, {}, file, begun=silent)[1]["split_file"].reason
+    assert reason.endswith(
+        "; B does not say what it has learned from: if these, their score flatters"
+    )
+    assert "; " not in decide_split(found, ids, {}, file)[1]["split_file"].reason
+
+
+def test_a_plan_fits_nothing_to_images_that_the_weights_know(
+    trained: Path, cells: Path, tmp_path: Path
+) -> None:
+    source = Source.of(trained)
+    assert source.plan is not None
+    [taught] = source.plan.split["training"][:1]
+    names = [case.image.name for case in source.plan.data.cases]
+    split = {
+        "training": [n for n in names if n != taught["image"]],
+        "validation": [taught["image"]],
+    }
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    plan = plan_of(cells, source, split_file=str(tmp_path / "split.json"))
+    assert plan.ids["fit"] == Decision(
+        False, "out has learned from 1 of the held-out images: they fit it alone"
+    )
+    assert "their score flatters" in describe(plan)
+    asked = plan_of(cells, source, split_file=str(tmp_path / "split.json"), fit=True)
+    assert asked.ids["fit"].value is True
+
+
+@given(
+    st.lists(
+        st.tuples(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9))), min_size=1, max_size=4
+    ),
+)
+def test_planes_that_were_held_out_of_a_stack(
+    trainings: list[tuple[set[int], set[int]]],
+) -> None:
+    """One training after the other learns some planes and holds out others.
+
+    A plane that an earlier one neither learned nor held out counts as learned.
+    """
+    learned: set[int] = set()
+    kept = {*range(10)}
+    source: dict[str, Any] = {}
+    for training, held in trainings:
+        of = {"training": training or {0}, "validation": held}
+        split = {
+            side: [{"slices": [z, z + 1], "sha256": {"image": "s"}} for z in planes]
+            for side, planes in of.items()
+        }
+        planes = held_planes(split, Learned.of(source), [])
+        learned |= of["training"]
+        kept &= held - learned
+        source = {"images": ["s"], "held_out": [], "held_planes": planes}
+        known = Learned.of(source)
+        for z in range(10):
+            assert known.held("s", z) == (z in kept)
+            assert known.has("s", z) == (z not in kept)
+        assert known.count(split["validation"]) == len(held - kept)
+
+
+def test_a_block_of_a_stack_stays_held_out() -> None:
+    found, begun = cases_of(["old"], planes=20)
+    begun["held_planes"] = {"0old": "16..18"}  # of which the last is new
+    ids = {**IDS, "slice_stacks": True, "validation_fraction": 0.1}
+    split, decided, count = decide_split(found, ids, {}, begun=begun)
+    assert [entry["slices"] for entry in split["validation"]] == [[16, 19]]
+    assert [entry["slices"] for entry in split["training"]] == [[0, 16], [19, 20]]
+    assert count == 3
+    assert decided["split_file"].reason.endswith("; 3 of them as B did")
+    split, decided, count = decide_split(found, ids, {}, begun={**begun, "held_planes": {}})
+    assert (split["seen"], count) == (True, 0)
+    assert decided["split_file"].reason.startswith(
+        "all 20 planes are learned from: B has learned from all of them"
+    )
+
+
+def test_a_session_of_one_image_after_the_other(trained: Path, tmp_path: Path) -> None:
+    """A single new image is learned from each time, and none is a score that the weights know."""
+    SyntheticCells(4, (48, 40), num_cells=4, seed=8).write(tmp_path / "all")
+    source, learned = Source.of(trained), set()
+    for count in (1, 2, 3, 4):
+        for part in ("images", "labels"):
+            (tmp_path / part).mkdir(exist_ok=True)
+            file = sorted((tmp_path / "all" / part).iterdir())[-count]  # the new one is first
+            shutil.copy(file, tmp_path / part)
+        plan = plan_of(tmp_path, source)
+        learned |= {entry["image"] for entry in plan.split["training"]}
+        assert len(plan.split["training"]) == len(learned) == count
+        assert plan.ids["fit"].value is False
+        source = replace(source, plan=plan)
+    assert source.held_out == []
+
+
 def test_what_cannot_be_replayed_is_said(
     trained: Path, more: Path, cells: Path, tmp_path: Path
 ) -> None:
@@ -308,6 +505,76 @@ def test_what_cannot_be_replayed_is_said(
     assert with_replay(same, other, [cells])[1] == cells
     told, place = with_replay(plan_of(cells, source), source, [cells])  # nothing but the same
     assert told.source["replay"] == "not replayed: out names no other images"
+
+
+@pytest.fixture(scope="module")
+def third(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("third")
+    SyntheticCells(2, (48, 40), num_cells=4, seed=5).write(folder)
+    return folder
+
+
+def learned_by(*plans: Plan) -> set[str]:
+    """SHA-256 of the images that trainings have learned from."""
+    return {entry["sha256"]["image"] for plan in plans for entry in plan.split["training"]}
+
+
+def test_what_a_bundle_replayed_is_replayed_again(
+    trained: Path, more: Path, third: Path, cells: Path, tmp_path: Path
+) -> None:
+    """A, then B from A, then C from B, then D from C: each learns from all before it."""
+    source, places, plans = Source.of(trained), [cells], [Source.of(trained).plan]
+    for folder in (more, third, tmp_path):
+        if folder is tmp_path:
+            SyntheticCells(2, (48, 40), num_cells=4, seed=6).write(folder)
+        plan, place = with_replay(plan_of(folder, source), source, places)
+        assert place is not None
+        for entry in plan.replay:
+            for part in ("image", "label"):
+                assert not Path(entry[part]).is_absolute()
+                assert sha256(place / entry[part]) == entry["sha256"][part]
+        assert {entry["sha256"]["image"] for entry in plan.replay} == learned_by(*plans)
+        assert place_of(plan.replay, [tmp_path / "nothing", *places]) == place  # of --resume
+        plans.append(plan)
+        source, places = replace(source, plan=plan), [folder, *places]
+    assert plans[2].source["replay"] == (
+        "1 image(s) of out and 2 that it replayed, in every other tile"
+    )
+
+
+def test_what_is_no_longer_replayed_is_counted(
+    trained: Path, more: Path, third: Path, cells: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    source = Source.of(trained)
+    plan, _ = with_replay(plan_of(more, source), source, [cells])
+    second = Path(shutil.copytree(trained, tmp_path / "second"))
+    bundle.write_plan(second, plan.to_json())
+    source = Source.of(second)
+    at_hand = {
+        more: "1 image(s) of second, in every other tile; 2 that it replayed are left out: no",
+        cells: "2 image(s) that second replayed, in every other tile; 1 that it learned from are",
+        tmp_path: "not replayed: the images of second are not at hand",
+    }
+    new = plan_of(third, source)
+    for folder, said in at_hand.items():
+        assert with_replay(new, source, [folder])[0].source["replay"].startswith(said)
+    words = ["--from", str(second), "--plan-only", "--replay"]
+    assert main(line(third, tmp_path / "c", *words, str(more), str(cells))) == 0
+    assert "1 image(s) of second and 2 that it replayed, in every" in capsys.readouterr().out
+    assert main(line(third, tmp_path / "c", *words, str(third), str(tmp_path))) == 2
+    assert f"--replay {third} {tmp_path}: not replayed: the images" in capsys.readouterr().err
+    monkeypatch.setattr(replay, "MOST", 1)  # or as many as there are new ones, two
+    few, _ = with_replay(new, source, [more, cells])
+    assert few.source["replay"].startswith("1 image(s) of second and 1 that it replayed, in")
+    assert len(few.replay) == 2
+    monkeypatch.setattr(replay, "_above", lambda one, other: None)  # two disks
+    apart, place = with_replay(new, source, [more, cells])
+    assert (place, len(apart.replay)) == (more, 1)
+    assert (
+        "; 2 that it replayed are left out: no folder at hand holds them too"
+        in (apart.source["replay"])
+    )
 
 
 @pytest.mark.parametrize("words", [["--replay", "none"], ["--trust"]])

@@ -271,11 +271,13 @@ PLAN = (
     ),
     option(
         "--replay",
-        "where the images lie that the bundle of --from was trained on, of which every other tile "
-        "is taken, so that they are not forgotten; none: no tile (looked for in and beside the "
-        "bundle, with the new images, and here)",
+        "where the images lie that the bundle of --from was trained on, or replayed itself, of "
+        "which every other tile is taken, so that they are not forgotten: a folder, or several; "
+        "none: no tile (looked for in and beside the bundle, with the new images, and here)",
         id="replay_dir",
         resumed="data",
+        nargs="+",
+        action=OneOrMore,
         metavar="DIR|none",
     ),
     option(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med import bundle
+from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
 from unet_med.planning import DataFolder, Plan, Source, with_replay
 from unet_med.planning.replay import place_of
@@ -36,13 +37,13 @@ def replayed(
     """A plan with what is replayed, and the folder that it lies in.
 
     Raises:
-        ValueError: the folder that `--replay` names does not hold it.
+        ValueError: the folders that `--replay` names do not hold it.
     """
     if source is None or args.replay == NONE:
         return plan, None
     plan, place = with_replay(plan, source, _places(args, source.folder))
     if args.replay and place is None:
-        raise ValueError(f"--replay {args.replay}: {plan.source['replay']}")
+        raise ValueError(f"--replay {_said(args)}: {plan.source['replay']}")
     return plan, None if place is None else str(place)
 
 
@@ -62,7 +63,7 @@ def resumed(args: argparse.Namespace, output: Path) -> dict[str, Any]:
     entries = plan.get("replay", [])
     if args.replay and (args.replay == NONE or not entries):
         had = f"{len(entries)} images to replay" if entries else "no images to replay"
-        raise ValueError(f"--replay {args.replay}: {output} was begun with {had}: leave it out")
+        raise ValueError(f"--replay {_said(args)}: {output} was begun with {had}: leave it out")
     if not entries:
         return {}
     place = place_of(entries, _places(args, output))
@@ -81,10 +82,14 @@ def _is_same(named: str, begun: Mapping[str, Any]) -> bool:
     return bool(sha256(bundle.find_weights(bundle.find_trained(named))) == begun["weights"])
 
 
+def _said(args: argparse.Namespace) -> str:
+    return " ".join(files_of(args.replay))
+
+
 def _places(args: argparse.Namespace, folder: Path) -> Iterator[Path]:
     """Where images of a bundle may lie: as told, else in it, beside it, with the new ones, here."""
     if args.replay:
-        yield Path(args.replay).absolute()
+        yield from (Path(place).absolute() for place in files_of(args.replay))
         return
     root = DataFolder.of(args.images, args.labels).root
     named = getattr(args, "from")

@@ -129,8 +129,9 @@ def _parts(
     if has_folds(values):
         return decide_folds(seen, values, asked, file, begun=begun)
     split, ids, held_out = decide_split(seen, values, asked, file, begun=begun)
+    by_split = ids.pop("fit", None)
     if fit:
-        ids["fit"] = decide_fit(values["preset"], values["label_kind"], held_out)
+        ids["fit"] = by_split or decide_fit(values["preset"], values["label_kind"], held_out)
     return Folds(split, (), ids)
 
 

@@ -16,6 +16,7 @@ from unet_med.bundle.models import find_trained
 from unet_med.data.checksum import sha256
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.learned import Learned, held_planes
 from unet_med.planning.object_width import MEDIAN, object_widths
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import as_list, in_words
@@ -77,13 +78,14 @@ class Source:
 
         `seen` is how many of the new images it has seen; None: it does not say. `images` are the
         SHA-256 of those that it has learned from, `held_out` of those that it was validated on and
-        has not.
+        has not, and `held_planes` says of which planes of the others that holds.
         """
         begins = {id: self.ids.get(id) for id in ("threshold", "mask_threshold")}
         known = self.ids.get("label_kind") == "instances" and None not in begins.values()
         described = {
             **{"name": self.name, "weights": self.digest},
             **{"seen": self._seen(found), "images": self.images, "held_out": self.held_out},
+            **({"held_planes": planes} if (planes := self.held_planes) else {}),
         }
         return {**described, "objects": begins} if known else described
 
@@ -111,6 +113,13 @@ class Source:
         learned |= set(before.get("images", ())) - set(before.get("held_out", ()))
         held = {entry["sha256"]["image"] for entry in split.get("validation", [])}
         return sorted(held - learned)
+
+    @property
+    def held_planes(self) -> dict[str, str]:
+        """Planes of its other images, by their SHA-256, of which that is true."""
+        if self.plan is None:
+            return {}
+        return held_planes(self.plan.split, Learned.of(self.plan.source), self.plan.replay)
 
     def _seen(self, found: Fingerprint) -> int | None:
         if self.plan is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
 from unet_med.data.splits import Item, groups_of, split_validation
 from unet_med.planning.fingerprints import Case, Fingerprint
+from unet_med.planning.learned import Learned
 from unet_med.planning.plan import Decision
 
 IN_BUNDLE = "$@bundle_root + '/configs/split.json'"
@@ -36,13 +38,14 @@ def decide_split(
         asked: what the user chose, by id.
         file: the user's own split, if any.
         begun: what the training starts from, as `Source.described` has it: what that held out
-            stays held out.
+            stays held out, and what it has learned from is not held out, unless somebody says so.
 
     Returns:
         `{"fold": ..., "group": ..., "from": ..., "training": [...], "validation": [...]}`, where
         an image has its names and hashes; of a stack that is on both sides `slices`, which are
-        `[first, stop]`. Empty where an override file splits in a way of its own. And how many
-        images are held out that do not train; None: nothing is known.
+        `[first, stop]`; `"seen": True` where all are learned from. Empty where an override file
+        splits in a way of its own. And how many images are held out that do not train; None:
+        nothing is known.
 
     Raises:
         ValueError: as `split_validation`, or a share that has no effect.
@@ -64,9 +67,9 @@ def decide_split(
     items = items_of(found.cases, planes=bool(ids["slice_stacks"]), kind=ids["label_kind"])
     options = {"fold": fold, "group": ids.get("group"), "file": file}
     sides = split_validation(items, ids["validation_fraction"], **options)
-    kept = 0
+    known = _Known(Learned.of(begun), found.cases)
     if fold is None and file is None and found.held_out is None:
-        sides, kept = _with_kept(sides, found.cases, begun, options["group"])
+        sides = _as_known(sides, known, options["group"])
     split: Split = {
         "fold": fold,
         "group": options["group"],
@@ -75,11 +78,18 @@ def decide_split(
         "validation": entries_of(sides[1], found.cases),
     }
     how = _in_words(sides, len(items), found, split)
-    how += f"; {kept} of them as {begun['name']} did" if kept else ""
+    if len(items) > 1 and known.has(sides[0]) and _all_in(sides[1], sides[0]):
+        split["seen"] = True
+        how = _about_seen(sides, known, begun["name"])
     if blank := sum(len(case.blank_planes(ids["label_kind"])) for case in found.cases):
         how += f"; {blank} planes that nobody annotated are left out" * bool(ids["slice_stacks"])
     held = [item for item in sides[1] if item not in sides[0]]
-    return split, {"split_file": Decision(IN_BUNDLE, how)}, len(held)
+    how += _about_held(held, known, begun)
+    decided = {"split_file": Decision(IN_BUNDLE, how)}
+    if taught := len(known.has(held)):
+        why = f"{begun['name']} has learned from {taught} of the held-out images: they fit it alone"
+        decided["fit"] = Decision(False, why)
+    return split, decided, len(held)
 
 
 def items_of(cases: Sequence[Case], *, planes: bool, kind: str) -> list[Item]:
@@ -134,51 +144,92 @@ def _entry(case: Case, image: Any, planes: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _with_kept(
-    sides: tuple[list[Item], list[Item]],
-    cases: Sequence[Case],
-    begun: Mapping[str, Any],
-    group: str | None,
-) -> tuple[tuple[list[Item], list[Item]], int]:
+@dataclass(frozen=True)
+class _Known:
+    """Which items the weights know that a training starts from."""
+
+    learned: Learned
+    cases: Sequence[Case]
+
+    def has(self, items: Sequence[Item]) -> list[Item]:
+        """Those that they have learned from."""
+        return [item for item in items if self.learned.has(*self._of(item))]
+
+    def held(self, items: Sequence[Item]) -> list[Item]:
+        """Those that were held out from them."""
+        return [item for item in items if self.learned.held(*self._of(item))]
+
+    def _of(self, item: Item) -> tuple[str, int | None]:
+        return self.cases[item["case"]].image.sha256, item.get("slice")
+
+
+def _as_known(
+    sides: tuple[list[Item], list[Item]], known: _Known, group: str | None
+) -> tuple[list[Item], list[Item]]:
     """What an earlier training held out stays so, and new images make up the share.
 
     A score of images that the weights know would say nothing, and an image that was just corrected
-    has the most to teach: it is learned from unless there are several new ones.
+    has the most to teach: it is learned from unless there are several new ones. Where nothing is
+    left to hold out all is learned from.
 
     Args:
         sides: as they would be without that training.
-        cases: of the items.
-        begun: what the training starts from.
+        known: by it.
         group: see `split_validation`.
-
-    Returns:
-        The two sides, and how many items are held out as before.
     """
-    held, known = (set(begun.get(key, ())) for key in ("held_out", "images"))
     items = sorted(
         {id(item): item for side in sides for item in side}.values(),
         key=lambda item: (item["case"], item.get("slice", 0)),
     )
-    kept: list[list[Item]] = []
-    new: list[list[Item]] = []
-    for unit in groups_of(items, group):
-        images = {cases[item["case"]].image.sha256 for item in unit}
-        if images & held:
-            kept.append(unit)
-        elif not images & known:
-            new.append(unit)
-    if not kept:
-        return sides, 0
-    more = min(len(groups_of(sides[1], group)) - len(kept), len(new) // 2)
+    units, wanted = _units(items, group), len(_units(sides[1], group))
+    fresh = [unit for unit in units if not known.has(unit)]
+    kept = [unit for unit in fresh if known.held(unit)]
+    new = [unit for unit in fresh if not known.held(unit)]
+    if len(units) in (len(new), len(kept)):
+        return sides
+    more = min(wanted - len(kept), len(new) // 2)
     if more > 0:
         share = more / len(new)
         kept += groups_of(split_validation([*chain(*new)], share, group=group)[1], group)
     apart = {id(item) for unit in kept for item in unit}
-    training, validation = (
-        [item for item in items if (id(item) in apart) == side] for side in (False, True)
+    if not apart:
+        return items, sides[1]
+    return (
+        [item for item in items if id(item) not in apart],
+        [item for item in items if id(item) in apart],
     )
-    as_before = sum(cases[item["case"]].image.sha256 in held for item in validation)
-    return (training, validation), as_before
+
+
+def _units(items: Sequence[Item], group: str | None) -> list[list[Item]]:
+    """Groups, else files; of a single stack its planes, each with its own."""
+    units = groups_of(items, group)
+    return units if len(units) > 1 or group is not None else [[item] for item in items]
+
+
+def _all_in(items: Sequence[Item], others: Sequence[Item]) -> bool:
+    return {id(item) for item in items} <= {id(item) for item in others}
+
+
+def _about_seen(sides: tuple[list[Item], list[Item]], known: _Known, name: str) -> str:
+    what = "planes" if "slice" in sides[0][0] else "images"
+    new = len(sides[0]) - len(known.has(sides[0]))
+    but = f"all but {new}" if new else "all"
+    return (
+        f"all {len(sides[0])} {what} are learned from: {name} has learned from {but} of them, and "
+        "a score of these says nothing of other images, so score those with unet-med evaluate"
+    )
+
+
+def _about_held(held: Sequence[Item], known: _Known, begun: Mapping[str, Any]) -> str:
+    """What is to be known of held-out images, and of the weights that the training starts from."""
+    text, name = "", begun.get("name")
+    if kept := len(known.held(held)):
+        text += f"; {kept} of them as {name} did"
+    if taught := len(known.has(held)):
+        text += f"; {name} has learned from {taught} of them, so their score flatters"
+    if held and begun.get("seen", 0) is None:
+        text += f"; {name} does not say what it has learned from: if these, their score flatters"
+    return text
 
 
 def _in_words(

@@ -11,6 +11,7 @@ from typing import Any
 
 from unet_med.bundle import read_plan
 from unet_med.bundle.files import weights_file
+from unet_med.planning.learned import Learned
 from unet_med.report.chart import curve_svg
 from unet_med.report.folds import describe_folds
 from unet_med.report.more_images import PICTURE, describe_more_images
@@ -101,6 +102,8 @@ def _data(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 def _about_probabilities(plan: Mapping[str, Any]) -> str:
     """How far they are from what they say, or why that is not known."""
     entry = plan.get("ids", {}).get("calibration")
+    if entry is None and _taught(plan):
+        return "not calibrated: held-out images taught the weights that it starts from"
     if entry is None:
         return (
             "not calibrated: that takes three held-out images or more (train --folds K holds out "
@@ -119,9 +122,21 @@ def _about_validation(plan: Mapping[str, Any]) -> str | None:
         return "on images that are learned from as well: the folds have the score"
     if not held:
         return "on what is learned from: it says nothing of other images"
+    if taught := _taught(plan):
+        return (
+            f"{len(held)} image(s), of which {taught} taught {plan['source']['name']}, from whose "
+            "weights it starts: their score flatters"
+        )
     if len(held) == 1:
         return "one image: no interval, and little about others (train --folds K scores them all)"
     return f"{len(held)} images: few, so their score varies (train --folds K scores them all)"
+
+
+def _taught(plan: Mapping[str, Any]) -> int:
+    """How many held-out images taught the weights that the training starts from."""
+    split = plan.get("split") or {}
+    held = [each for each in split.get("validation", []) if each not in split["training"]]
+    return Learned.of(plan.get("source", {})).count(held)
 
 
 def _curves(history: Sequence[Row]) -> list[dict[str, Any]]:
