@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as pixels
 from monai.transforms import LoadImaged
 from PIL import Image
 from scipy import ndimage
@@ -216,10 +218,10 @@ def test_numbers_of_few_objects(rng, dims: int, count: int) -> None:
 
 def organs(rng, count: int, *, same_size: bool) -> np.ndarray:
     """Organs of one patient: each value at its place, and of its size, give or take."""
-    label = np.zeros((40, 60, 20), int)
+    label = np.zeros((40, 15 * max(4, count + 1), 20), int)
     for value in range(1, count + 1):
         x, y, z = np.array([10, 15 * value, 10]) + rng.integers(-2, 3, 3)
-        side = 5 if same_size else 2 + value
+        side = 5 if same_size else 3 + (value - 1) % 5
         label[x - side : x + side, y - 5 : y + 5, z - side : z + side] = value
     return label
 
@@ -234,6 +236,145 @@ def test_what_may_be_both_is_asked_for(rng) -> None:
         ValueError, match=r"values 1, 2, .*say --label-kind classes or --label-kind"
     ):
         data.guess_label_kind(kidneys)
+
+
+def numbered(rng, count: int, *, files: int = 5, scan: bool = False) -> list[np.ndarray]:
+    """Numbered cells of random size on a grid of 36 places, at random or as a scan meets them."""
+    labels = []
+    for _ in range(files):
+        label = np.zeros((96, 96), int)
+        places = rng.permutation(36)[:count]
+        for number, place in enumerate(sorted(places) if scan else places, 1):
+            x, y = 16 * (place // 6) + rng.integers(1, 4), 16 * (place % 6) + rng.integers(1, 4)
+            label[x : x + rng.integers(5, 12), y : y + rng.integers(5, 12)] = number
+        labels.append(label)
+    return labels
+
+
+def with_cuts(labels: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """The same, where a line of one pixel cuts so many of the cells in two, one here, one there."""
+    for k in range(count):
+        label, number = labels[k % len(labels)], k % 8 + 1
+        x = np.nonzero((label == number).any(axis=1))[0]
+        line = label[x[len(x) // 2]]
+        line[line == number] = 0
+    return labels
+
+
+def tissue(rng, values: list[list[int]]) -> list[np.ndarray]:
+    """Patches of 8 px, each of one of the file's values."""
+    return [np.kron(rng.choice([0, *own], (12, 12)), np.ones((8, 8), int)) for own in values]
+
+
+def layers(rng, count: int, files: int = 5) -> list[np.ndarray]:
+    """Layers of a retina: bands one below the other, of their own thickness."""
+    depths = rng.integers(3, 9, count)
+    labels = []
+    for _ in range(files):
+        ends = 8 + np.cumsum(depths) + rng.integers(-1, 2)
+        label = np.zeros((120, 64), int)
+        for number, end in enumerate(ends, 1):
+            label[end - depths[number - 1] : end] = number
+        labels.append(label)
+    return labels
+
+
+def lungs(rng, files: int = 5) -> list[np.ndarray]:
+    """Organs that are one piece each, but for one that is two in every file."""
+    labels = [organs(rng, 3, same_size=False) for _ in range(files)]
+    for label in labels:
+        label[30:38, 2:6, 5:15] = label[30:38, 40:44, 5:15] = 4
+    return labels
+
+
+def eight_or_ten(rng) -> list[np.ndarray]:
+    return [*numbered(rng, 10, files=2), *numbered(rng, 8, files=3)]
+
+
+def with_specks(labels: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """The same, where one voxel of the first file lies apart from its organ."""
+    first, *others = labels
+    first[1, 1, 1] = 1
+    return [first, *others]
+
+
+def renamed(labels: list[np.ndarray], values: list[int]) -> list[np.ndarray]:
+    return [np.array([0, *values])[label] for label in labels]
+
+
+HALVES = [[1, 2, 3], [3, 4, 5], [1, 2, 4], [2, 3, 5], [1, 4, 5], [1, 3, 4]]
+SCATTERED = [*range(2, 12), 40, 41, 47, 60]
+
+
+SPEAK: dict[str, tuple[str, Any]] = {
+    # many values, the same in each file
+    "13 organs": ("doubt", lambda r: [organs(r, 13, same_size=False) for _ in range(4)]),
+    "13 organs, twice": ("instances", lambda r: [organs(r, 13, same_size=False) for _ in "ab"]),
+    "13 layers": ("doubt", lambda r: layers(r, 13)),
+    "14 cells": ("instances", lambda r: numbered(r, 14)),
+    "14 cells as scanned": ("instances", lambda r: numbered(r, 14, scan=True)),
+    "14 scattered values": ("doubt", lambda r: renamed(numbered(r, 14), SCATTERED)),
+    "14 or 15 cells": ("instances", lambda r: [*numbered(r, 14), *numbered(r, 15)]),
+    "14 cells, copied": ("instances", lambda r: numbered(r, 14, files=1) * 4),
+    # values that some files have not
+    "tissue in some files": ("doubt", lambda r: tissue(r, HALVES)),
+    "tissue of one file": ("doubt", lambda r: tissue(r, [[1, 2, 3]])),
+    "much tissue": ("doubt", lambda r: tissue(r, [[*range(1, 14)], [*range(7, 20)]])),
+    "the same tissue": ("classes", lambda r: tissue(r, [[1, 2, 3]] * 4)),
+    # objects, some of which something cuts apart
+    "8 or 10 cells": ("instances", lambda r: numbered(r, 8) + numbered(r, 10)),
+    "one cut": ("instances", lambda r: with_cuts(eight_or_ten(r), 1)),
+    "five cuts": ("instances", lambda r: with_cuts(eight_or_ten(r), 5)),
+    "15 cuts": ("doubt", lambda r: with_cuts(numbered(r, 9), 15)),
+    "9 cells as scanned": ("instances", lambda r: numbered(r, 9, scan=True)),
+    "9 cells, copied": ("instances", lambda r: numbered(r, 9, files=1) * 3),
+    # classes, some of which are one piece
+    "lungs": ("classes", lambda r: lungs(r)),
+    "a speck": ("classes", lambda r: with_specks(organs(r, 3, same_size=False) for _ in range(5))),
+    "7 layers": ("doubt", lambda r: layers(r, 7)),
+    "3 layers": ("classes", lambda r: layers(r, 3)),
+}
+
+
+@pytest.mark.parametrize("name", SPEAK)
+def test_what_the_values_speak_for(name: str) -> None:
+    kind, made = SPEAK[name]
+    for seed in range(3):
+        labels = made(np.random.default_rng(seed))
+        if kind == "doubt":
+            with pytest.raises(ValueError, match="say --label-kind classes or --label-kind inst"):
+                data.guess_label_kind(labels)
+        else:
+            assert data.guess_label_kind(labels) == kind
+
+
+def test_the_tutorials_cells_are_instances() -> None:
+    cells = data.SyntheticCells(6, (160, 160), num_cells=12)
+    assert data.guess_label_kind([item["label"].numpy()[0] for item in cells]) == "instances"
+
+
+@given(
+    pixels(np.uint8, (7, 6), elements=st.integers(0, 3))
+    | pixels(np.uint8, (4, 3, 4), elements=st.integers(0, 2))
+)
+def test_blobs_are_those_of_a_flood(label: np.ndarray) -> None:
+    """Pieces by flooding from each pixel, one neighbour after the other."""
+    blobs = data.summarize_label(label).blobs
+    assert blobs is not None
+    assert blobs.largest.keys() == {*label.flat} - {0}
+    for value, share in blobs.largest.items():
+        left, sizes = {*zip(*np.nonzero(label == value), strict=True)}, []
+        places = np.array([*left])
+        while left:
+            reached = [left.pop()]
+            for one in reached:  # grows while it is read
+                near = {o for o in left if max(abs(a - b) for a, b in zip(one, o, strict=True)) < 2}
+                reached += near
+                left -= near
+            sizes.append(len(reached))
+        assert share == max(sizes) / sum(sizes)
+        expected = (np.log(len(places)), *(places.mean(axis=0) / label.shape))
+        assert blobs.places[value] == pytest.approx(expected)
 
 
 def test_one_and_255_in_different_files_are_a_mask(disks: np.ndarray) -> None:

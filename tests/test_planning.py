@@ -135,7 +135,7 @@ def test_time_decides_how_many_images_are_sampled(folder: Path) -> None:
 def guess_at_once(labels: list[np.ndarray]) -> str | None:
     """What label values mean, with all labels in memory at once: the rule in one piece.
 
-    None where each of a few values is one blob: then their places decide.
+    None where each of the values is one blob, so that their places decide; "doubt" is asked for.
     """
     partly = any((label < 0).any() for label in labels)  # nobody annotated these pixels
     values = [set(np.unique(label[label >= 0]).tolist()) for label in labels]
@@ -145,26 +145,35 @@ def guess_at_once(labels: list[np.ndarray]) -> str | None:
     classes = [found - {0, 255} for found in values if found - {0, 255}]
     shared = set.intersection(*classes) if classes else set()
     repeated = len(classes) > 1 and len(shared) >= len(set().union(*classes)) / 2
-    if not repeated or len(union) > 12:
-        return "instances"
+    shares: dict[int, list[float]] = {}  # of each value in each file, of its largest piece
+    for label in labels[:5]:
+        for value in set(np.unique(label).tolist()) - {-1, 0, 255}:
+            pieces, count = ndimage.label(label == value, np.ones((3, 3)))
+            sizes = [int((pieces == k + 1).sum()) for k in range(count)]
+            shares.setdefault(value, []).append(max(sizes) / sum(sizes))
+    every = [share for own in shares.values() for share in own]
+    cut = [share for share in every if share < 1]
+    if not repeated:
+        return "doubt" if len([s for s in every if s < 0.5]) > len(every) / 2 else "instances"
     if partly:
-        return None
-    blobs = [
-        ndimage.label(label == value, np.ones((3, 3)))[1] == 1
-        for label in labels[:5]
-        for value in np.unique(label)
-        if value not in (0, 255)
-    ]
-    if not all(blobs):
+        return "doubt"
+    again = {v: sum(share < 1 for share in own) for v, own in shares.items()}
+    if (len(cut) >= len(every) / 2 and cut) or any(
+        n >= 2 and n > len(shares[v]) / 2 for v, n in again.items()
+    ):
         return "classes"
-    return "instances" if len(union) > 4 else None
+    if len(cut) > 0.2 * len(every) or (cut and min(cut) < 0.5):
+        return "doubt"
+    different = {label.tobytes() for label in labels[:5] if shared <= {*label.flat}}
+    return "instances" if len(union) > 4 and (len(different) < 2 or len(shared) < 2) else None
 
 
 def guess(labels: Iterable[Any]) -> str:
     try:
         return data.guess_label_kind(labels)
     except ValueError as error:
-        return str(error)
+        doubted = "say --label-kind classes or --label-kind instances" in str(error)
+        return "doubt" if doubted else str(error)
 
 
 @given(

@@ -20,7 +20,7 @@ _MODULE_OF = {
     "SeededDataset": "dataset",
     "find_images": "datalist",
     "find_pairs": "datalist",
-    "guess_label_kind": "labels",
+    "guess_label_kind": "label_kind",
     "ImageCache": "image_cache",
     "instance_sizes": "labels",
     "LabelSummary": "labels",

@@ -13,6 +13,7 @@ UNKNOWN = -1  # the same among masks and numbers of objects, where 255 may be on
 LOOKED_AT = 5  # label images of which every value must be one blob to be a number
 MOST_CLASSES = 256  # that a user may say there are
 MAX_CLASSES = 12  # more distinct values than this are instance numbers
+LOOK = 2e7  # pixels, once for each value: a second, for which more values are looked at
 STANDS_OUT = 4  # times the largest object: 255 may be no object
 PICTURE = 0.4  # share of neighbours that differ: squares of 3 px, side by side, have 0.33
 
@@ -29,7 +30,7 @@ class LabelSummary:
         unlike: share of the positive pixels beside a value that differ from it; of the median
             positive value.
         smeared: it looks like a mask of 0 and 255 that was compressed or resampled.
-        blobs: of few values, where they lie; None: nobody looked.
+        blobs: of few values, or a small image, where they lie; None: nobody looked.
         centres: of each value its mean place along `(X, Y[, Z])`, px, `(values, 3)`; None: they
             are more than classes can be.
         wrapped: numbers of objects that 8 bits do not hold began anew.
@@ -57,19 +58,19 @@ class LabelSummary:
 
 @dataclass(frozen=True)
 class Blobs:
-    """Few positive values of one label image, 255 aside.
+    """The positive values of one label image, 255 aside.
 
     Attributes:
-        single: each is one connected blob.
+        largest: of each value, the share of its pixels in its largest connected piece.
         flat: the image is a plane, no volume.
         places: of each value, its size in pixels (logarithm) and its centre, as a share of the
             image along each axis.
         neighbours: pairs of values that lie beside each other.
     """
 
-    single: bool
+    largest: Mapping[float, float]
     flat: bool
-    places: Mapping[int, tuple[float, ...]]
+    places: Mapping[float, tuple[float, ...]]
     neighbours: frozenset[tuple[int, ...]]
 
 
@@ -89,7 +90,8 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
     values, where = np.unique(np.concatenate([v for v, _ in found]), return_inverse=True)
     counts = np.zeros(len(values), np.int64)
     np.add.at(counts, where.ravel(), np.concatenate([n for _, n in found]))
-    few, classes = blobs and len(values) <= MAX_CLASSES, len(values) <= MOST_CLASSES
+    few = blobs and (len(values) <= MAX_CLASSES or len(values) * label.size <= LOOK)
+    classes = len(values) <= MOST_CLASSES
     touching, unlike = _neighbours(label, values)
     return LabelSummary(
         values=values,
@@ -178,69 +180,6 @@ def _centres(label: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, where=counts > 0, out=np.full_like(sums, np.nan)).T
 
 
-def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
-    """What the numbers in a set of label images mean.
-
-    Values that are one connected blob each are numbers of objects, unless they are the same over
-    the files: the same values touch, or they have their own size and place. Unknown pixels (-1)
-    say nothing; a mask with some is two classes, for strokes of a brush are no objects.
-
-    Args:
-        labels: label images, any shape, or their summaries; taken one at a time.
-
-    Returns:
-        `"mask"`: at most two values in all, or one a file besides 0, of 1 and those from 100 to
-        255, as programs write white. `"classes"`:
-        a dozen or fewer integers that repeat from image to image (255, the ignore label, aside)
-        and are no numbers of objects. Else `"instances"`.
-
-    Raises:
-        ValueError: both is possible; says how to decide it.
-    """
-    found = [_summary(label, blobs=k < LOOKED_AT) for k, label in enumerate(labels)]
-    values = [set(label.values.tolist()) - {UNKNOWN} for label in found]
-    union = set().union(*values)
-    partly = any(label.values[0] == UNKNOWN for label in found)
-    two = all(len(one - {0}) <= 1 for one in values)
-    if len(union) <= 2 or (two and all(v in (0, 1) or 100 <= v <= 255 for v in union)):
-        return "classes" if partly and IGNORED not in union else "mask"
-    classes = [found - {0, 255} for found in values if found - {0, 255}]
-    shared = set.intersection(*classes) if classes else set()
-    repeated = len(classes) > 1 and len(shared) >= len(set().union(*classes)) / 2
-    integers = all(float(value).is_integer() and value >= 0 for value in union)
-    if not (integers and repeated and len(union) <= MAX_CLASSES):
-        return "instances"
-    if partly:  # an object that is painted in two planes is no blob
-        raise ValueError(
-            f"the labels hold the values {_listed(sorted(union))}, and unknown pixels: they may be "
-            "classes or numbers of objects; say --label-kind classes or --label-kind instances"
-        )
-    looked = [one.blobs for one in found[:LOOKED_AT] if one.blobs]
-    single = len(looked) == len(found[:LOOKED_AT]) and all(blobs.single for blobs in looked)
-    return _kind_of_blobs(looked, shared, few=len(union) <= 4) if single else "classes"
-
-
-def _kind_of_blobs(found: Sequence[Blobs], shared: set[int], *, few: bool) -> str:
-    """Classes or numbers of objects, where each value is one blob and most repeat."""
-    if not few and all(blobs.flat for blobs in found):
-        return "instances"
-    found = [blobs for blobs in found if shared <= blobs.places.keys()]  # some have none at all
-    if not found or frozenset.intersection(*(blobs.neighbours for blobs in found)):
-        return "classes"
-    if len(shared) < 2:
-        return "classes"
-    own = _own_places([[blobs.places[value] for value in sorted(shared)] for blobs in found])
-    if own > 1:
-        return "classes"
-    if own and few:
-        raise ValueError(
-            f"each label holds the values {_listed(sorted(shared))}, each one connected piece: "
-            "they may be classes or numbers of objects; say --label-kind classes or "
-            "--label-kind instances"
-        )
-    return "instances"
-
-
 def check_labels(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
     """Refuse what cannot be a label: pictures, masks with smeared edges.
 
@@ -289,7 +228,7 @@ def require_objects(labels: Iterable[LabelSummary], names: Sequence[str]) -> Non
     """
     if not any((label.values > 0).any() for label in labels):
         raise ValueError(
-            f"no label holds anything besides 0 ({_listed(list(names))}): nothing can be learned "
+            f"no label holds anything besides 0 ({listed(list(names))}): nothing can be learned "
             "from them; export them anew, or name the right folder"
         )
 
@@ -307,7 +246,7 @@ def instance_sizes(
     >>> instance_sizes(np.array([[1, 1, 0, 7]]), 2).tolist()
     [2, 1]
     """
-    summary = _summary(label)
+    summary = summary_of(label)
     objects = summary.values > 0
     sizes = summary.plane_sizes if spatial_dims == 2 else summary.counts[objects]
     if not whole or summary.cut is None or summary.plane_cut is None:
@@ -327,7 +266,8 @@ def stands_out(label: LabelSummary) -> bool:
     return bool(counts[-1] > STANDS_OUT * counts[:-1].max())
 
 
-def _summary(label: np.ndarray | LabelSummary, *, blobs: bool = False) -> LabelSummary:
+def summary_of(label: np.ndarray | LabelSummary, *, blobs: bool = False) -> LabelSummary:
+    """Of a label image, or the summary that is given."""
     if isinstance(label, LabelSummary):
         return label
     return summarize_label(label, blobs=blobs)
@@ -359,41 +299,26 @@ def _wrapped(label: np.ndarray, values: np.ndarray) -> bool:
 
 
 def _blobs(label: np.ndarray) -> Blobs:
-    """Few values of a label, looked at one by one."""
+    """Values of a label, looked at one by one."""
     from scipy import ndimage
 
     full = np.ones((3,) * label.ndim)
-    places, neighbours, single = {}, set(), True
+    places, neighbours, largest = {}, set(), {}
     values = [v for v in np.unique(label).tolist() if v > 0 and v != IGNORED]
     for value in values:
-        own = label == value
-        single = single and ndimage.label(own, full)[1] == 1
-        centre = (np.mean(axis) / side for axis, side in zip(own.nonzero(), own.shape, strict=True))
-        places[value] = (float(np.log(own.sum())), *map(float, centre))
-        beside = np.unique(label[ndimage.binary_dilation(own, full)]).tolist()
+        [box] = ndimage.find_objects((label == value).view(np.int8))
+        box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+        own = label[box] == value
+        pieces = np.bincount(ndimage.label(own, full)[0].ravel())[1:]
+        largest[value] = float(pieces.max() / pieces.sum())
+        centre = (
+            (part.start + np.mean(axis)) / side
+            for part, axis, side in zip(box, own.nonzero(), label.shape, strict=True)
+        )
+        places[value] = (float(np.log(pieces.sum())), *map(float, centre))
+        beside = np.unique(label[box][ndimage.binary_dilation(own, full)]).tolist()
         neighbours |= {(value, other) for other in beside if other > value}
-    return Blobs(single, label.ndim == 2, places, frozenset(neighbours))
-
-
-def _own_places(places: Sequence[Sequence[Sequence[float]]]) -> int:
-    """Of size and centre along each axis, how many belong to a value, whatever the file.
-
-    Args:
-        places: features of each value of each file.
-
-    Returns:
-        Features that differ between the values by more than between files (F-test, 1 %).
-    """
-    from scipy.special import fdtrc  # probability above, of Fisher's F
-
-    table = np.asarray(places)  # (files, values, features)
-    files, values, _ = table.shape
-    if files < 2:
-        return 0
-    between = files * table.mean(axis=0).var(axis=0, ddof=1)
-    within = table.var(axis=0, ddof=1).mean(axis=0)
-    ratio = between / np.maximum(within, 1e-9)
-    return int((fdtrc(values - 1, values * (files - 1), ratio) < 0.01).sum())
+    return Blobs(largest, label.ndim == 2, places, frozenset(neighbours))
 
 
 def _smeared(label: np.ndarray, values: np.ndarray, counts: np.ndarray) -> bool:
@@ -425,10 +350,10 @@ def _share_at_edges(label: np.ndarray, inside: np.ndarray) -> float:
     return differ / max(pairs, 1)
 
 
-def _listed(items: Sequence[object]) -> str:
+def listed(items: Sequence[object]) -> str:
     """The first few items.
 
-    >>> _listed([1, 2]), _listed(range(9))
+    >>> listed([1, 2]), listed(range(9))
     ('1, 2', '0, 1, 2, ...')
     """
     return ", ".join(map(str, items[:3])) + (", ..." if len(items) > 3 else "")

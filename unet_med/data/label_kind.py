@@ -1,0 +1,179 @@
+"""What the numbers in a set of label images mean: a mask, classes, or a number for each object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from unet_med.data.labels import (
+    IGNORED,
+    LOOKED_AT,
+    MAX_CLASSES,
+    UNKNOWN,
+    Blobs,
+    LabelSummary,
+    listed,
+    summary_of,
+)
+
+CUT_APART = 0.2  # of the values that are looked at: so many objects may be in pieces by mistake
+ALIKE = 3  # files that hold the same values
+
+__all__ = ["guess_label_kind"]
+
+
+def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
+    """What the numbers in a set of label images mean.
+
+    Values that are one connected blob each are numbers of objects, unless they are the same over
+    the files: the same values touch, or they have their own size and place. Unknown pixels (-1)
+    say nothing; a mask with some is two classes, for strokes of a brush are no objects.
+
+    Args:
+        labels: label images, any shape, or their summaries; taken one at a time.
+
+    Returns:
+        `"mask"`: at most two values in all, or one a file besides 0, of 1 and those from 100 to
+        255, as programs write white. `"classes"`:
+        a dozen or fewer integers that repeat from image to image (255, the ignore label, aside)
+        and are no numbers of objects. Else `"instances"`.
+
+    Raises:
+        ValueError: several are possible; says why, and how to decide it.
+    """
+    found = [summary_of(label, blobs=k < LOOKED_AT) for k, label in enumerate(labels)]
+    values = [set(label.values.tolist()) - {UNKNOWN} for label in found]
+    union: set[float] = set().union(*values)
+    partly = any(label.values[0] == UNKNOWN for label in found)
+    two = all(len(one - {0}) <= 1 for one in values)
+    if len(union) <= 2 or (two and all(v in (0, 1) or 100 <= v <= 255 for v in union)):
+        return "classes" if partly and IGNORED not in union else "mask"
+    if not all(float(value).is_integer() and value >= 0 for value in union):
+        return "instances"
+    classes = [found - {0, IGNORED} for found in values if found - {0, IGNORED}]
+    shared = set.intersection(*classes) if classes else set()
+    repeated = len(classes) > 1 and len(shared) >= len(set().union(*classes)) / 2
+    looked = [one.blobs for one in found[:LOOKED_AT] if one.blobs]
+    if not repeated or len(union) > MAX_CLASSES:
+        if _in_pieces(looked):
+            raise _doubt(union, ", many of them in several pieces each")
+        if len(union) > MAX_CLASSES and _same_everywhere(found, classes):
+            raise _doubt(shared, ", each of them in every file, and at places of their own")
+        return "instances"
+    if partly:  # an object that is painted in two planes is no blob
+        raise _doubt(union, ", and unknown pixels")
+    if len(looked) < len(found[:LOOKED_AT]) or not _are_blobs(looked, shared):
+        return "classes"
+    return _kind_of_blobs(looked, shared, few=len(union) <= 4)
+
+
+def _doubt(values: Iterable[float], seen: str) -> ValueError:
+    """What is asked where the values speak for classes as well as for objects."""
+    return ValueError(
+        f"the labels hold the values {listed(sorted(values))}{seen}: they may be classes or "
+        "numbers of objects; say --label-kind classes or --label-kind instances"
+    )
+
+
+def _in_pieces(found: Sequence[Blobs]) -> bool:
+    """Whether most values lie in pieces of which none is most of them, as no object does."""
+    shares = [share for blobs in found for share in blobs.largest.values()]
+    return bool(shares) and 2 * sum(share < 0.5 for share in shares) > len(shares)
+
+
+def _same_everywhere(found: Sequence[LabelSummary], classes: Sequence[set[float]]) -> bool:
+    """Whether many values are those of each of several files, and belong to places there.
+
+    Objects are numbered from 1 on, and as many in each image by chance or by design; but one that
+    has a number of its own is not at the same place in each.
+    """
+    shared = classes[0] if classes else set()
+    if len(classes) < ALIKE or any(own != shared for own in classes):
+        return False
+    if shared != set(range(1, len(shared) + 1)):
+        return True
+    holding = [label for label in found if shared <= set(label.values.tolist())]
+    places = [each for label in holding if (each := _centres(label, shared)) is not None]
+    return len(places) == len(holding) and _own_places(_unlike(places)) > 1
+
+
+def _centres(label: LabelSummary, values: set[float]) -> list[list[float]] | None:
+    """Size (logarithm) and centre of each value; None where nobody looked for these."""
+    if label.centres is None:
+        return None
+    own = np.isin(label.values, sorted(values))
+    table: list[list[float]] = np.column_stack(
+        [np.log(label.counts[own]), label.centres[own]]
+    ).tolist()
+    return table
+
+
+def _are_blobs(found: Sequence[Blobs], shared: set[float]) -> bool:
+    """Whether each value is one blob in each file, a few aside that something cuts apart.
+
+    Raises:
+        ValueError: some are, and some are not.
+    """
+    of: dict[float, list[float]] = {}
+    for blobs in found:
+        for value, share in blobs.largest.items():
+            of.setdefault(value, []).append(share)
+    cut = {value: [share for share in shares if share < 1] for value, shares in of.items()}
+    pieces, count = (sum(map(len, each.values())) for each in (cut, of))
+    if not pieces:
+        return True
+    again = any(len(cut[value]) > max(1, len(of[value]) / 2) for value in of)
+    if again or 2 * pieces >= count:  # a class is in pieces in one file as in another
+        return False
+    if pieces <= CUT_APART * count and all(share >= 0.5 for each in cut.values() for share in each):
+        return True
+    raise _doubt(shared, f", {pieces} of {count} times in several pieces")
+
+
+def _kind_of_blobs(found: Sequence[Blobs], shared: set[float], *, few: bool) -> str:
+    """Classes or numbers of objects, where each value is one blob and most repeat."""
+    held = [blobs for blobs in found if shared <= blobs.places.keys()]  # some have none at all
+    ordered = [[blobs.places[value] for value in sorted(shared)] for blobs in held]
+    beside = frozenset.intersection(*(blobs.neighbours for blobs in held)) if held else frozenset()
+    if not few and all(blobs.flat for blobs in found):
+        own = _own_places(_unlike(ordered)) if len(shared) > 1 and held else 0
+        if own > 2 or (own > 1 and beside):  # along one axis a scan numbers objects, too
+            raise _doubt(shared, ", each one connected piece, of its own size and place")
+        return "instances"
+    if not held or beside:
+        return "classes"
+    if len(shared) < 2:
+        return "classes"
+    own = _own_places(ordered)
+    if own > 1:
+        return "classes"
+    if own and few:
+        raise _doubt(shared, ", each one connected piece")
+    return "instances"
+
+
+def _unlike(places: Sequence[Sequence[Sequence[float]]]) -> list[Sequence[Sequence[float]]]:
+    """Those of different files alone: a copy of a file says nothing more."""
+    return list({str(each): each for each in places}.values())
+
+
+def _own_places(places: Sequence[Sequence[Sequence[float]]]) -> int:
+    """Of size and centre along each axis, how many belong to a value, whatever the file.
+
+    Args:
+        places: features of each value of each file.
+
+    Returns:
+        Features that differ between the values by more than between files (F-test, 1 %).
+    """
+    from scipy.special import fdtrc  # probability above, of Fisher's F
+
+    table = np.asarray(places)  # (files, values, features)
+    files, values, _ = table.shape
+    if files < 2:
+        return 0
+    between = files * table.mean(axis=0).var(axis=0, ddof=1)
+    within = table.var(axis=0, ddof=1).mean(axis=0)
+    ratio = between / np.maximum(within, 1e-9)
+    return int((fdtrc(values - 1, values * (files - 1), ratio) < 0.01).sum())
