@@ -129,6 +129,45 @@ def test_buttons_do_what_can_be_done(tmp_path: Path) -> None:
     again.close()
 
 
+def test_what_labels_are_is_said_to_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from docs.record_napari import annotate, click, new_form, open_session
+    from unet_med.napari_widget import form as module
+    from unet_med.napari_widget.training import Progress
+
+    given: list[Any] = []
+
+    class Running:
+        is_running = True
+
+        def __init__(self, session: Any, minutes: float, *, go_on: bool, options: Any) -> None:
+            given.append(list(options))
+
+        def progress(self) -> Progress:
+            return Progress(0.5, "step 1", [], (), "labels are classes: as asked; 1 held out")
+
+        def stop(self) -> None:
+            self.is_running = False
+
+    monkeypatch.setattr(module, "Training", Running)
+    (tmp_path / "session/images").mkdir(parents=True)
+    (tmp_path / "session/images/.DS_Store").touch()  # as Finder leaves it
+    form = new_form()
+    open_session(form, tmp_path / "session")
+    assert form.add.enabled
+    annotate(form, "day 1", pair(0))
+    for kind, words in (("auto", []), ("classes", ["--label-kind", "classes"])):
+        form.kind.value = kind
+        click(form.train)
+        assert given[-1] == words
+        form._poll()
+        assert form.planned.value == "labels are classes: as asked; 1 held out"
+        form.training = None
+        form._show_state()
+    form.close()
+
+
 def test_planes_of_a_stack(tmp_path: Path) -> None:
     from docs.record_napari import annotate, new_form, open_session
     from unet_med.napari_widget.form import PLANE, PLANES

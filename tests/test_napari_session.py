@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from unet_med.data import load_image
 from unet_med.data.array_writer import smallest_label_dtype
 from unet_med.napari_widget.planes import labelled_planes, plane_digests
 from unet_med.napari_widget.session import SAVED_AS, Session, file_name
+from unet_med.planning.labels import ASKED, LOOK_LIKE
 
 
 @pytest.fixture
@@ -195,3 +198,25 @@ def test_what_does_not_fit_is_refused(session: Session, rng: np.random.Generator
 def test_names_mean_nothing_to_the_command_line() -> None:
     assert file_name("Zellen_ä 0001") == "Zellen-ä-0001"
     assert file_name("../a/b") == "a-b"
+
+
+def test_what_a_system_leaves_is_no_image(session: Session, rng: np.random.Generator) -> None:
+    (session.images / ".DS_Store").write_bytes(b"x")
+    assert session.pairs() == {}
+    (session.images / "notes.txt").write_text("x")
+    session.add("day 1", *random_pair(rng, 7, 5))
+    assert list(session.pairs()) == ["day-1"]
+    (session.labels / "day-1.tif").unlink()
+    assert session.pairs() == {}
+    shutil.rmtree(session.images)
+    assert session.pairs() == {}
+
+
+def test_what_the_labels_were_said_to_be_is_known_again(session: Session) -> None:
+    assert session.label_kind is None
+    for reason, kind in ((ASKED, "classes"), (LOOK_LIKE["classes"], None)):
+        plan = {"ids": {"label_kind": {"value": "classes", "reason": reason}}}
+        file = session.bundle / "configs/plan.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(plan))
+        assert session.label_kind == kind

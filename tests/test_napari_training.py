@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -161,6 +162,30 @@ def test_the_end_is_said(
     assert progress.said == "unet-med: error: no such axis"
     assert training.finish() == end
     assert session.is_trained == weights
+
+
+def test_what_was_decided_and_what_is_asked_is_said(
+    cells: Path, tmp_path: Path, processes: list[list[str]]
+) -> None:
+    session = Session.open(tmp_path)
+    add_cells(session, cells, 0)
+    training = Training(session, 4, options=("--label-kind", "classes"))
+    assert processes[-1][-2:] == ["--label-kind", "classes"]
+    assert training.progress().planned == ""
+    plan = session.training / "configs/plan.json"
+    plan.parent.mkdir(parents=True)
+    plan.write_text('{"ids"')  # it is being written
+    assert training.progress().planned == ""
+    entries = {"label_kind": ("instances", "as asked"), "split_file": ("x", "2 of 9 held out")}
+    ids = {id: {"value": value, "reason": why} for id, (value, why) in entries.items()}
+    plan.write_text(json.dumps({"ids": ids}))
+    assert training.progress().planned == "labels are instances: as asked; 2 of 9 held out"
+    training._process = Ended(2)  # type: ignore[assignment]
+    asked = "the labels hold 1, 2: say --label-kind classes or --label-kind instances"
+    (tmp_path / "training.log").write_text(f"unet-med: error: {asked}\n", encoding="utf-8")
+    assert training.finish() == (
+        f"failed (unet-med: error: {asked}; here, say what *labels are*): the bundle is as it was"
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

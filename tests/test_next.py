@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,3 +128,29 @@ def test_the_command_passes_over_what_is_known(
     assert "count 0: choose 1 image or more" in capsys.readouterr().err
     assert main(["next", f"{cells}/images", *words]) == 2
     assert "are learned from already: give others" in capsys.readouterr().err
+
+
+def test_channels_in_files_of_their_own_are_one_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `predict` takes them; what was annotated is known by all of its files."""
+    for name in "abc":
+        for channel in (0, 1):
+            pixels = np.full((8, 8), ord(name) + channel, np.uint8)
+            tifffile.imwrite(tmp_path / f"{name}_{channel:04}.tif", pixels)
+    folder = copy_bundle(tmp_path / "bundle")
+    known = {"image": {"sha256": sha256([str(tmp_path / f"a_000{k}.tif") for k in (0, 1)])}}
+    (folder / "configs/plan.json").write_text(json.dumps({"data": {"cases": [known]}}))
+    looked: list[Any] = []
+
+    def look(segmenter: Any, name: str, image: Any) -> Candidate:
+        looked.append((name, [Path(file).name for file in image]))
+        return Candidate(name, 0.5, np.arange(3.0))
+
+    network = SimpleNamespace(in_channels=2)
+    monkeypatch.setattr("unet_med.cli.next.Segmenter", lambda *_, **__: network)
+    monkeypatch.setattr("unet_med.cli.next.look", look)
+    monkeypatch.setattr("unet_med.bundle.find_trained", Path)
+    assert main(["next", str(tmp_path), "--bundle", str(folder), "--count", "1"]) == 0
+    assert looked == [(name, [f"{name}_0000.tif", f"{name}_0001.tif"]) for name in "bc"]
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/")

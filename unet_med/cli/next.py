@@ -21,7 +21,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"count {args.count}: choose 1 image or more")
     folder = bundle.find_trained(args.bundle)
     segmenter = Segmenter(folder, device=args.device, trust=args.trust)
-    images = unknown(folder, [item["image"] for item in look_for_images(args.images).items])
+    listed = look_for_images(args.images, segmenter.in_channels).items  # as predict takes them
+    images = unknown(folder, [item["image"] for item in listed])
     if not images:
         raise ValueError(f"all images of {args.images} are learned from already: give others")
     files = {result_name(image): image for image in images}

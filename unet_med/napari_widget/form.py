@@ -34,10 +34,11 @@ from unet_med.napari_widget.segmenting import (
     spacing_of,
 )
 from unet_med.napari_widget.session import SAVED_AS, Session
-from unet_med.napari_widget.training import Progress, Training
+from unet_med.napari_widget.training import Progress, Training, planned
 
 POLL_MS = 500
 PICTURE_PX = 380  # width
+KINDS = {"auto": None, "objects": "instances", "classes": "classes", "a mask": "mask"}
 VOLUME, PLANES, PLANE = "a volume", "planes, those with labels", "planes, the one that is shown"
 
 
@@ -59,11 +60,11 @@ class SessionForm(Container):
         super().__init__(
             widgets=[
                 *(self.folder, self.open, self.image, self.channels, self.painted),
-                *(self.stack, self.add, _row(self.annotated, self.read), self.minutes),
+                *(self.stack, self.add, _row(self.annotated, self.read), self.kind, self.minutes),
                 _row(self.train, self.go_on, self.stop),
                 _row(self.predict, self.correct),
                 *(self.more, self.next),
-                *(self.bar, self.said, self.numbers, *self.pictures),
+                *(self.bar, self.said, self.planned, self.numbers, *self.pictures),
             ]
         )
         self.timer = QTimer(self.native)
@@ -84,6 +85,7 @@ class SessionForm(Container):
         self.read = self._button("Show", self._read)
 
     def _make_training_fields(self) -> None:
+        self.kind = ComboBox(label="labels are", choices=[*KINDS])
         self.minutes = FloatSpinBox(label="minutes", value=10, min=0.05, max=10_000, step=1)
         self.train = self._button("Train", partial(self._train, go_on=False))
         self.go_on = self._button("Continue", partial(self._train, go_on=True))
@@ -94,7 +96,9 @@ class SessionForm(Container):
         self.next = self._button("Next image", self._next)
         self.bar = ProgressBar(min=0, max=100, value=0, label="done")
         self.said = Label(value="choose a folder, new or old", label="says")
-        self.said.native.setWordWrap(True)
+        self.planned = Label(value="", label="decided")
+        for label in (self.said, self.planned):
+            label.native.setWordWrap(True)
         self.numbers = Label(value="", label="learned")
         self.numbers.native.setWordWrap(True)
         self.pictures = [Label(value=""), Label(value="")]
@@ -161,6 +165,8 @@ class SessionForm(Container):
     def _open(self, folder: Any) -> None:
         self.session = Session.open(folder)
         self.suggesting = NextImage(self.session)
+        self.kind.value = next(k for k, v in KINDS.items() if v == self.session.label_kind)
+        self.planned.value = planned(self.session.bundle)
         self._show_state()
         has = "a trained bundle" if self.session.is_trained else "no bundle yet"
         self.said.value = f"{folder}: {len(self._names())} annotated images, {has}"
@@ -205,7 +211,9 @@ class SessionForm(Container):
     # Training
 
     def _train(self, *, go_on: bool) -> None:
-        self.training = Training(self._opened(), self.minutes.value, go_on=go_on)
+        kind = KINDS[self.kind.value]
+        options = [] if kind is None else ["--label-kind", kind]
+        self.training = Training(self._opened(), self.minutes.value, go_on=go_on, options=options)
         self.timer.start(POLL_MS)
         self._show_state()
 
@@ -226,6 +234,7 @@ class SessionForm(Container):
     def _show(self, progress: Progress, end: str | None = None) -> None:
         self.bar.value = 100 if end == "trained" else round(100 * progress.fraction)
         self.said.value = end or progress.said
+        self.planned.value = progress.planned or self.planned.value
         if progress.history:
             first, last = progress.history[0], progress.history[-1]
             scores = (

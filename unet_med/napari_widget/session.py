@@ -22,12 +22,14 @@ from typing import IO
 
 import numpy as np
 
+from unet_med.bundle import read_plan
 from unet_med.bundle.files import weights_file
 from unet_med.data import load_image, save_image, stem
 from unet_med.data.array_writer import smallest_label_dtype
 from unet_med.data.folder_files import image_files
 from unet_med.napari_widget.layers import image_layers, place_of
 from unet_med.napari_widget.segmenting import Array, LayerData, Output, in_words
+from unet_med.planning.labels import ASKED
 
 SAVED_AS = "unet_med_file"  # of a layer's metadata: the stem of the file that it was read from
 
@@ -95,12 +97,16 @@ class Session:
         """Whether there is a bundle that predicts."""
         return weights_file(self.bundle) is not None
 
+    @property
+    def label_kind(self) -> str | None:
+        """What somebody said that the labels are, for the bundle; None: nobody did."""
+        kind = read_plan(self.bundle).get("ids", {}).get("label_kind", {})
+        return kind.get("value") if kind.get("reason") == ASKED else None
+
     def pairs(self) -> dict[str, tuple[Path, Path]]:
-        """Files of image and labels, by name."""
-        if not any(self.images.iterdir()):
-            return {}
-        labels = {stem(file): file for file in image_files(self.labels)}
-        files = {stem(file): file for file in image_files(self.images)}
+        """Files of image and labels, by name; what a system leaves in a folder is neither."""
+        labels = {stem(file): file for file in _files_in(self.labels)}
+        files = {stem(file): file for file in _files_in(self.images)}
         return {name: (file, labels[name]) for name, file in files.items() if name in labels}
 
     def add(
@@ -243,6 +249,14 @@ def file_name(layer: str) -> str:
     ('cells-2-a-mask', 'image')
     """
     return re.sub(r"[\W_]+", "-", layer).strip("-") or "image"
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Images of a folder; none where it holds none, or is gone."""
+    try:
+        return image_files(folder)
+    except (FileNotFoundError, ValueError):
+        return []
 
 
 def _is_free(file: Path, image: Array) -> bool:

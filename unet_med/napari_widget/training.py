@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unet_med.bundle import read_plan
 from unet_med.napari_widget.session import Session
 from unet_med.report.training import Row, read_history
 
@@ -26,12 +27,25 @@ class Progress:
         said: the last line that it said.
         history: rows of its learning curve, as the report reads them.
         pictures: the curve, and results on held-out images; those that are there.
+        planned: what was decided that a user should read, as soon as it is.
     """
 
     fraction: float
     said: str
     history: list[Row]
     pictures: tuple[Path, ...]
+    planned: str = ""
+
+
+def planned(folder: Path) -> str:
+    """What a bundle's labels are taken for and what it holds out, with reasons; empty at first."""
+    try:
+        ids = read_plan(folder).get("ids", {})
+    except (OSError, ValueError):  # it is being written
+        return ""
+    kind, split = (ids.get(id) for id in ("label_kind", "split_file"))
+    words = [f"labels are {kind['value']}: {kind['reason']}"] if kind else []
+    return "; ".join([*words, *([split["reason"]] if split else [])])
 
 
 class Training:
@@ -99,6 +113,7 @@ class Training:
             lines[-1] if lines else "starting",
             history,
             tuple(picture for picture in pictures if picture.is_file()),
+            planned(self._bundle),
         )
 
     def finish(self) -> str:
@@ -113,7 +128,9 @@ class Training:
         if code in STOPPED or self._stopped:
             return f"stopped: {kept}"
         lines = self._lines()
-        return f"failed ({lines[-1] if lines else f'exit code {code}'}): {kept}"
+        why = lines[-1] if lines else f"exit code {code}"
+        here = "; here, say what *labels are*" if "say --label-kind" in why else ""
+        return f"failed ({why}{here}): {kept}"
 
     def _lines(self) -> list[str]:
         text = (self.session.folder / "training.log").read_text(encoding="utf-8", errors="replace")
