@@ -125,7 +125,7 @@ def reached(result: str, found: Sequence[Sequence[Path]], test: Sequence[Pair]) 
 
 def _truths(result: str, test: Sequence[Pair]) -> list[np.ndarray]:
     labels = arrays([pair["label"] for pair in test])
-    return [label > 0 for label in labels] if result == "probabilities" else labels
+    return [label.T > 0 for label in labels] if result == "probabilities" else labels  # (Y, X)
 
 
 def _label(file: Path) -> np.ndarray:
@@ -133,7 +133,7 @@ def _label(file: Path) -> np.ndarray:
 
 
 def _foreground(file: Path) -> np.ndarray:
-    return np.asarray(load_image(file))[1]
+    return np.asarray(load_image(file))[1].T  # (Y, X), as V_Rand wants it
 
 
 DICE = Score(

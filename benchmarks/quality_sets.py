@@ -114,8 +114,8 @@ def _instance_scores(results: Sequence[Path], truths: Sequence[str]) -> Scores:
 
 def _membrane_scores(results: Sequence[Path], truths: Sequence[str]) -> Scores:
     """V_Rand and V_Info of the probabilities, means over slices."""
-    inside = np.stack([np.asarray(load_image(path))[1] for path in results])  # (S, X, Y)
-    v_rand, v_info = v_scores(inside, np.stack(arrays(truths)) > 0)
+    inside = np.stack([np.asarray(load_image(path))[1].T for path in results])  # (S, Y, X)
+    v_rand, v_info = v_scores(inside, np.stack([label.T for label in arrays(truths)]) > 0)
     return {"V_Rand": v_rand, "V_Info": v_info}
 
 

@@ -158,7 +158,7 @@ def _default(value: Any) -> str:
 
 
 def _component(value: Any) -> str:
-    if isinstance(value, str) and value.startswith("@"):
+    if isinstance(value, str) and value.startswith(("@", "$")):
         return f"`{value}`"
     if not isinstance(value, dict) or "_target_" not in value:
         return ""
@@ -197,6 +197,7 @@ def _rows(command: Command) -> Iterator[str]:
         values = f" ({values})".replace("|", ", ") if values else ""
         name = option.name if option.name.startswith("-") else option.name.upper()
         meaning = help_of(option) % {**option.keywords, "prog": "unet-med"}
+        meaning += f" ({option.group})" if option.group else ""
         sets = (f" `{option.id}` |" if option.id else " |") if ids else ""
         yield f"| `{name}`{values} | {_given(option)} |{sets} {meaning} |"
 

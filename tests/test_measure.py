@@ -89,6 +89,9 @@ def cells(tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
     tifffile.imwrite(
         tmp_path / "r/a_mask.tif", (label > 0).astype(np.uint8), imagej=True, **resolution
     )
+    for fractions in ("probabilities", "uncertainty"):  # as predict writes them beside
+        values = np.full(label.shape, 0.25, np.float32)
+        tifffile.imwrite(tmp_path / f"r/a_{fractions}.tif", values, imagej=True, **resolution)
     metadata = {"axes": "CYX", "unit": "um"}
     tifffile.imwrite(tmp_path / "i/a.tif", image, imagej=True, resolution=(2, 4), metadata=metadata)
     return image, label

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from scipy.ndimage import gaussian_filter
 
-from benchmarks import quality, quality_methods, quality_page, quality_sets, regrets, seams
+from benchmarks import folds, quality, quality_methods, quality_page, quality_sets, regrets, seams
 from benchmarks.quality_methods import Peer
 from benchmarks.quality_sets import ImageSet, Pair
 from benchmarks.rows import read
+from unet_med.metrics import v_rand
 
 LABEL = np.zeros((40, 40), np.uint16)
 LABEL[5:15, 5:15], LABEL[20:32, 20:30] = 1, 2
@@ -114,6 +116,25 @@ def test_methods_stand_side_by_side_and_the_best_is_bold() -> None:
         f"| nuclei | AP50 | 60, 1 core | 0.700 |  | {published[0]} |",
         f"| nuclei | AP75 | 60, 1 core | 0.500 |  | {published[1]} |",
     ]
+
+
+def test_membranes_are_scored_as_the_files_lie(tmp_path: Path) -> None:
+    """V_Rand is of `(Y, X)`; that of the transposed pair is another, and so are folds'."""
+    relief = gaussian_filter(np.random.default_rng(0).normal(size=(60, 80)), 3)
+    truth = abs(relief) > 0.02  # walls along the zero crossings
+    shifted = abs(gaussian_filter(np.roll(relief, (2, -3), (0, 1)), 1)) > 0.04
+    inside = shifted.astype(np.float32)
+    files = tmp_path / "a_probabilities.tif", tmp_path / "a.tif"
+    both = np.stack([1 - inside, inside])  # (C, Y, X)
+    tifffile.imwrite(files[0], both, imagej=True, metadata={"axes": "CYX"})
+    tifffile.imwrite(files[1], truth.astype(np.uint8))
+    expected = v_rand(inside, truth)
+    assert expected != v_rand(inside.T, truth.T)
+    scores = quality_sets._membrane_scores([files[0]], [str(files[1])])
+    assert scores["V_Rand"] == pytest.approx(expected, abs=1e-12)
+    pair = {"image": "", "label": str(files[1])}
+    score, _, _ = folds.reached("probabilities", [[files[0]]], [pair])
+    assert score == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -460,6 +460,25 @@ def test_a_page_of_a_table_that_was_written(tmp_path: Path, suffix: str) -> None
     assert ("1 missed" in said) == (suffix == "json")  # which names the truth
 
 
+def test_a_page_asks_as_evaluate_does(tmp_path: Path, capsys: Any) -> None:
+    """What the truth's values mean can be said where it is scored: here one is unknown."""
+    results = predicted(tmp_path)
+    truth = str(tmp_path / "truth")
+    words = ["--label-kind", "instances", "--unknown", "1"]
+    table = tmp_path / "s.json"
+
+    def page(*words: str) -> str:
+        assert main(["report", str(results), *words]) == 0
+        text = Outline((results / "report.html").read_text(encoding="utf-8")).text
+        return re.sub(r":[0-9]{2}:[0-9]{2}", "", text)  # the moment of the scores
+
+    assert main(["evaluate", str(results), truth, *words, "--output", str(table)]) == 0
+    assert page("--truth", truth, *words) == page("--scores", str(table))
+    assert page("--truth", truth, *words) != page("--truth", truth)
+    assert main(["report", str(results), *words]) == 2
+    assert "say what --truth holds" in capsys.readouterr().err
+
+
 def test_a_page_of_something_else_is_refused(tmp_path: Path, capsys: Any) -> None:
     results = predicted(tmp_path)
     for content in ("{}", "[]", "no", '{"columns": ["a"], "rows": [{}], "about": {}}'):

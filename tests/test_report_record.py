@@ -1,7 +1,8 @@
-"""What a training says of itself: how often it draws."""
+"""What a training says of itself: how often it draws, and its model card."""
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
+from unet_med.bundle import copy_bundle
 from unet_med.report import TrainingRecord, record
+from unet_med.report.training import write_training
 
 
 @pytest.fixture
@@ -57,3 +60,25 @@ def test_what_came_within_a_minute_is_drawn_at_the_end(
     train(tmp_path, Events.EPOCH_COMPLETED, epochs=3)
     curves = [of for kind, of in drawn if kind == "curve"]
     assert curves == [[1], [1, 2, 3]]
+
+
+def test_the_model_card_says_what_it_was_trained_on(trained: Path, tmp_path: Path) -> None:
+    card = (trained / "docs/README.md").read_text(encoding="utf-8")
+    assert "carries no trained weights" not in card
+    with (trained / "models/learning_curve.csv").open(newline="") as file:
+        *_, last = csv.DictReader(file)
+    for line in (
+        "| preset | modern |",
+        "| features | 2, 4, 8 |",
+        "| images | 3 file(s) in images |",
+        "| labels are | instances |",
+        "| epochs | 1 |",
+        f"| val mean dice, single passes | {float(last['val_mean_dice']):.3f} |",
+    ):
+        assert card.count(f"\n{line}\n") == 1, line
+    write_training(trained)  # of a training that was resumed
+    assert (trained / "docs/README.md").read_text(encoding="utf-8") == card
+    fresh = copy_bundle(tmp_path / "fresh")
+    before = (fresh / "docs/README.md").read_bytes()
+    write_training(fresh)  # nothing was planned: a checkout, or a bundle laid by hand
+    assert (fresh / "docs/README.md").read_bytes() == before

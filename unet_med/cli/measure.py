@@ -29,6 +29,7 @@ from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable, write_long
 Array = np.ndarray[Any, Any]
 
 MASK, INSTANCES = "_mask", "_instances"
+FRACTIONS = ("_probabilities", "_uncertainty")  # endings of results that are no labels
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def find_cases(results: str) -> dict[str, Found]:
     for name, path in files.items():
         case = case_of(path)
         kind = INSTANCES if name.endswith(INSTANCES) else MASK
-        if not name.endswith("_probabilities"):
+        if not name.endswith(FRACTIONS):
             parts.setdefault(same_name(case), {})[kind[1:]] = path
     if not parts:
         raise ValueError(f"{results} holds no masks and no instances: nothing can be measured")

@@ -34,8 +34,8 @@ _DEVICE = option(
 )
 _PRECISION = option(
     "--precision",
-    "in which a GPU computes (auto: bf16 in training, float32 in prediction); a CPU has float32, "
-    "and with mixed bf16 in training, if it has instructions for it",
+    "arithmetic of the network; auto: on a GPU bf16 to train and float32 to predict, on a CPU "
+    "float32; mixed: also bf16 to train on a CPU that has instructions for it",
     id="precision",
     resumed="same",
     choices=PRECISIONS,
@@ -271,9 +271,9 @@ PLAN = (
     ),
     option(
         "--replay",
-        "where the images lie that the bundle of --from was trained on, or replayed itself, of "
-        "which every other tile is taken, so that they are not forgotten: a folder, or several; "
-        "none: no tile (looked for in and beside the bundle, with the new images, and here)",
+        "folders of the images that the bundle of --from was trained on, or replayed itself: every "
+        "other tile comes from them, so that they are not forgotten; none: no tile (looked for in "
+        "and beside the bundle, with the new images, and here)",
         id="replay_dir",
         resumed="data",
         nargs="+",
@@ -325,6 +325,20 @@ TRAIN = (
         **_FLAG,
     ),
     *_LOGS,
+)
+_TRUTH = (
+    option(
+        "--label-kind",
+        "what the truth's values mean (%(default)s)",
+        default="auto",
+        choices=LABEL_KINDS,
+    ),
+    option(
+        "--unknown",
+        "the truth's value of pixels that nobody annotated, which do not count; see train",
+        type=int,
+        metavar="VALUE",
+    ),
 )
 _TRUST = option(
     "--trust",
@@ -389,9 +403,9 @@ PREDICT = (
     replace(_PRECISION, resumed=None),
     _DEVICE,
     *_LOGS,
-    option("--block", "its sides, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS),
+    option("--block", "sides of a block, px, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS),
     option("--tile", "side of the network's input in a block, px", type=int, **_BLOCKS),
-    option("--threads", "of each worker (1)", type=int, **_BLOCKS),
+    option("--threads", "threads of each worker process (1)", type=int, **_BLOCKS),
     option("--job-only", "stop before the first block", **_FLAG, **_BLOCKS),
     option("--workers", "processes (one a core, or two a GPU)", type=int, **_BLOCKS),
     option(
@@ -466,18 +480,7 @@ COMMANDS = (
                 '[{"result": ..., "truth": ..., "case": ...}, ...] or CSV with such columns',
                 metavar="FILE",
             ),
-            option(
-                "--label-kind",
-                "what the truth's values mean (%(default)s)",
-                default="auto",
-                choices=LABEL_KINDS,
-            ),
-            option(
-                "--unknown",
-                "the truth's value of pixels that nobody annotated, which do not count; see train",
-                type=int,
-                metavar="VALUE",
-            ),
+            *_TRUTH,
             option(
                 "--metrics",
                 "clinical: Dice, HD95, ASSD, NSD and volume of each class; isbi: pixel, Rand and "
@@ -554,6 +557,7 @@ COMMANDS = (
             option(
                 "--truth", "score the results first: labels of the same names", exclusive="scores"
             ),
+            *_TRUTH,
             option(
                 "--scores",
                 "the table that `unet-med evaluate --output` wrote",

@@ -14,10 +14,13 @@ def run(args: argparse.Namespace) -> int:
     """Score where asked, write the page and say where it is."""
     scores = read_scores(Path(args.scores)) if args.scores else None
     code = 0
+    if not args.truth and (args.label_kind != "auto" or args.unknown is not None):
+        raise ValueError("--label-kind and --unknown say what --truth holds: give it as well")
     if args.truth:
-        from unet_med.cli.evaluate import evaluate, say_left
+        from unet_med.cli.evaluate import Asked, evaluate, say_left
 
-        scores = evaluate(args.folder, args.truth).documented()
+        asked = Asked(args.label_kind, unknown=args.unknown)
+        scores = evaluate(args.folder, args.truth, asked).documented()
         code = say_left(scores)
     folder = args.folder if Path(args.folder).exists() else find_trained(args.folder)
     if is_model(Path(folder)) and args.output is None:

@@ -22,7 +22,7 @@ class AutoReader(FileReader):
     """MONAI reader of all formats, which our configs name: the suffix of a file decides.
 
     `LoadImaged(keys, reader="unet_med.data.AutoReader", ensure_channel_first=True)` gives
-    `(C, X, Y[, Z])` with the affine in `meta["spatial_unit"]`, whatever the format. A
+    `(C, X, Y[, Z])`, the affine in the unit that `meta["spatial_unit"]` names, whatever the format. A
     folder is read as OME-Zarr where it is one, else as a DICOM series.
 
     Args:

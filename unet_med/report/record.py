@@ -18,6 +18,7 @@ from unet_med.handlers import rank
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
 from unet_med.report.provenance import TRAINING, device_name, now, versions, write_record
+from unet_med.report.training import write_training
 
 PREVIEW_IMAGES = 3
 DRAW_SECONDS = 60.0  # between two drawings, which take half a second
@@ -30,9 +31,9 @@ class TrainingRecord:
     epoch was validated, the validation scores. The table and `learning_curve.png` are written
     anew after a validation, and at the end. So is `preview.png` (image, truth, result and
     differences of the first validation images); both are drawn once a minute at most.
-    `training.json` (versions, device, epochs) is written at the end. If `Checkpoints` has this
-    handler among its `parts`, a resumed training continues the table. If several processes train
-    together, only the first writes.
+    `training.json` (versions, device, epochs) is written at the end, and the model card of a bundle
+    that has a plan. If `Checkpoints` has this handler among its `parts`, a resumed training
+    continues the table. If several processes train together, only the first writes.
 
     Args:
         folder: where the files go.
@@ -128,6 +129,7 @@ class TrainingRecord:
         if self._drawn != self.history:
             self._draw()
         write_record(self.folder / TRAINING, self._facts(engine))
+        write_training(self.folder.parent)
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
         state: Any = engine.state

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unet_med.bundle import read_plan
+from unet_med.bundle import read_plan, write_section
 from unet_med.bundle.files import weights_file
 from unet_med.planning.learned import Learned
 from unet_med.report.chart import curve_svg
@@ -18,6 +18,8 @@ from unet_med.report.more_images import PICTURE, describe_more_images
 from unet_med.report.provenance import TRAINING, read_record, sha256
 
 Row = dict[str, float]
+
+LATER = ("probabilities", "weights now, SHA-256")  # facts that the end of a training still changes
 
 
 def describe_training(bundle: Path) -> dict[str, Any]:
@@ -32,6 +34,24 @@ def describe_training(bundle: Path) -> dict[str, Any]:
         "curves": _curves(history),
         "preview": _picture(bundle / "models" / "preview.png"),
     }
+
+
+def write_training(bundle: Path) -> None:
+    """Write into a bundle's model card what it was trained on; one without a plan stays as it is.
+
+    Scores are those of the last validation, by single passes on the network's pixels.
+    """
+    if not read_plan(bundle):
+        return
+    history = read_history(bundle / "models" / "learning_curve.csv")
+    facts = _facts(bundle, read_settings(bundle), history)
+    last = {n.replace("_", " "): v for row in history for n, v in row.items() if "val_" in n}
+    shown = {name: fact for name, fact in facts.items() if name not in LATER}
+    shown |= {f"{name}, single passes": f"{value:.3f}" for name, value in last.items()}
+    lines = ["## What it was trained on", "", "| | |", "|---|---|"]
+    lines += ["| {} | {} |".format(name, fact.replace("|", r"\|")) for name, fact in shown.items()]
+    lines += ["", "`configs/plan.json` has each choice with its reason, and the images' SHA-256."]
+    write_section(bundle, "training", "\n".join(lines) + "\n")
 
 
 def read_settings(bundle: Path) -> dict[str, Any]:
