@@ -403,7 +403,9 @@ PREDICT = (
     replace(_PRECISION, resumed=None),
     _DEVICE,
     *_LOGS,
-    option("--block", "sides of a block, px, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS),
+    option(
+        "--block", "sides of a block, px, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS
+    ),
     option("--tile", "side of the network's input in a block, px", type=int, **_BLOCKS),
     option("--threads", "threads of each worker process (1)", type=int, **_BLOCKS),
     option("--job-only", "stop before the first block", **_FLAG, **_BLOCKS),

@@ -22,8 +22,8 @@ class AutoReader(FileReader):
     """MONAI reader of all formats, which our configs name: the suffix of a file decides.
 
     `LoadImaged(keys, reader="unet_med.data.AutoReader", ensure_channel_first=True)` gives
-    `(C, X, Y[, Z])`, the affine in the unit that `meta["spatial_unit"]` names, whatever the format. A
-    folder is read as OME-Zarr where it is one, else as a DICOM series.
+    `(C, X, Y[, Z])`, the affine in the unit that `meta["spatial_unit"]` names, whatever the format.
+    A folder is read as OME-Zarr where it is one, else as a DICOM series.
 
     Args:
         max_bytes: see `FileReader`.
