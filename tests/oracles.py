@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 from collections import Counter, deque
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -414,13 +415,23 @@ def fates_by_sets(truth: np.ndarray, result: np.ndarray) -> tuple[dict[int, str]
     )
 
 
-def spread_by_loops(labels: np.ndarray, kinds: list[int], reach: int) -> np.ndarray:
-    """Objects walk into the pixels of their class, a step at a time; see `instances.spread`."""
+def spread_by_loops(
+    labels: np.ndarray, kinds: list[int], reach: int | tuple[int, ...]
+) -> np.ndarray:
+    """Objects walk into the pixels of their class, a step at a time; see `instances.spread`.
+
+    Of N steps, those along an axis of n px are the first whole ones after N / n, 2 N / n, ..., N.
+    """
     now = labels.copy()
-    for _ in range(reach):
+    each = (reach,) * labels.ndim if isinstance(reach, int) else reach
+    longest = max(each)
+    walked = [{math.ceil(Fraction(k * longest, n)) for k in range(1, n + 1)} for n in each]
+    for step in range(1, longest + 1):
         before = now.copy()
         for place in np.argwhere(before < 0):
             for axis in range(labels.ndim):
+                if step not in walked[axis]:
+                    continue
                 for side in (-1, 1):
                     there = place.copy()
                     there[axis] += side
