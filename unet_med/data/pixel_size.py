@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,6 +18,9 @@ MICROMETRES = {
 _RESOLUTION_UNIT_UM = {2: 25400.0, 3: 1e4}  # TIFF tag 296: inch, centimetre
 _PRINT_DPI = (72, 96, 300)  # written by programs without a pixel size
 _UNKNOWN = (None, None, None)
+FAR = 8.0  # times, over all axes: as objectives of 5x and 40x are apart, and no unit is
+FAR_ALONG_ONE = 32.0  # as slices of 10 mm and 0.4 mm are 25 apart
+MADE_SMALLER = 32.0  # times: the most that a plan asks for, where all sizes are right
 Sizes = tuple[float | None, float | None, float | None]
 
 
@@ -119,6 +123,35 @@ def _positive(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return size if 0 < size < math.inf else None
+
+
+def far_apart(one: Sequence[float], other: Sequence[float], times: float = 1.0) -> bool:
+    """Whether one of two pixel sizes is hardly true, if they are of images of one kind.
+
+    They are more than 8 times apart in the mean over axes, or 32 times along one. What is resampled
+    between them becomes 64 times as many pixels in a plane, and 512 times in a volume.
+
+    Args:
+        one: along each axis.
+        other: likewise, in the same unit.
+        times: that they may be further apart.
+
+    >>> far_apart((0.5, 0.5), (254, 254)), far_apart((0.7, 0.7, 0.6), (0.7, 0.7, 10))
+    (True, False)
+    """
+    logs = np.abs(np.log(np.divide(one, other)))
+    return bool(logs.mean() > math.log(FAR * times) or logs.max() > math.log(FAR_ALONG_ONE * times))
+
+
+def cannot_become(own: Sequence[float], new: Sequence[float]) -> bool:
+    """Whether an image of such pixels is hardly meant to be brought to the new ones.
+
+    Args:
+        own: along each axis.
+        new: likewise, in the same unit; large objects have them up to 32 times as large.
+    """
+    larger = math.prod(own) < math.prod(new)
+    return far_apart(own, new, MADE_SMALLER if larger else 1.0)
 
 
 def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:
