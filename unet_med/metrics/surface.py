@@ -253,7 +253,7 @@ def _elements(mask: Mask, sizes: Floats, known: Mask | None = None) -> tuple[Flo
         return places, areas
     ends = zip(first, first + padded.shape, strict=True)
     seen = np.pad(known, 1)[tuple(slice(*end) for end in ends)]  # as `padded`
-    total, inside = (sum(x[w].astype(np.uint8) for w in windows)[on] for x in (seen, seen & padded))
+    total, inside = (np.sum([x[w][on] for w in windows], axis=0) for x in (seen, seen & padded))
     both = (inside > 0) & (inside < total)
     return places[both], (areas * total / len(corners))[both]
 
