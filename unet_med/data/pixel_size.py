@@ -162,7 +162,7 @@ def cannot_become(own: ArrayLike, new: ArrayLike) -> bool:
         own: along each axis.
         new: likewise, in the same unit; large objects have them up to 32 times as large.
     """
-    larger = bool(np.prod(own) < np.prod(new))
+    larger = bool(np.prod(np.asarray(own, float)) < np.prod(np.asarray(new, float)))
     return far_apart(own, new, MADE_SMALLER if larger else 1.0)
 
 
