@@ -217,6 +217,22 @@ def test_seeds_that_take_their_mask(
     np.testing.assert_array_equal(out, expected)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_each_axis_has_its_own_reach_and_growth(dims: int) -> None:
+    """Blocks as thin along each axis as its own sizes allow, so that a halo too thin is seen."""
+    from unet_med.instances import instances_from_classes
+
+    rng = np.random.default_rng(dims)
+    for _ in range(40):
+        shape = tuple(rng.integers(5, 16 if dims == 2 else 10, dims))
+        kinds = rng.integers(1, 3, shape) * rng.choice([0, 1, -1], shape, p=[0.4, 0.1, 0.5])
+        grow, reach = rng.integers(0, [[2], [5]], (2, dims)).tolist()
+        rules = {"grow": grow, "reach": reach, "min_size": int(rng.integers(0, 5))}
+        block = [max(2, 2 * px + walk) for px, walk in zip(grow, reach, strict=True)]
+        expected = instances_from_classes(kinds, **rules)
+        np.testing.assert_array_equal(blockwise(kinds, block, **rules), expected)
+
+
 def cells(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """Blobs with gaps of a pixel or two between them, as a network trained with borders leaves."""
     rng = np.random.default_rng(seed)
