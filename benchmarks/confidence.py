@@ -107,7 +107,8 @@ def _pixels(plain: Segmenter, pair: Pair, images: ImageSet) -> NearBorders:
     probabilities = torch.from_numpy(found.probabilities.transpose(order).copy())
     truth = np.asarray(load_label(pair["label"])).astype(np.int64)
     kind = "instances" if images.classes == 2 else "classes"
-    held: Any = HeldOut(probabilities, truth, 1.0, None, (1.0,) * truth.ndim)
+    ones = (1.0,) * truth.ndim
+    held: Any = HeldOut(probabilities, truth, ones, None, ones)
     return pixels_of(held, kind)
 
 

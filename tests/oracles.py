@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 from collections import Counter, deque
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -414,13 +415,23 @@ def fates_by_sets(truth: np.ndarray, result: np.ndarray) -> tuple[dict[int, str]
     )
 
 
-def spread_by_loops(labels: np.ndarray, kinds: list[int], reach: int) -> np.ndarray:
-    """Objects walk into the pixels of their class, a step at a time; see `instances.spread`."""
+def spread_by_loops(
+    labels: np.ndarray, kinds: list[int], reach: int | tuple[int, ...]
+) -> np.ndarray:
+    """Objects walk into the pixels of their class, a step at a time; see `instances.spread`.
+
+    Of N steps, those along an axis of n px are the first whole ones after N / n, 2 N / n, ..., N.
+    """
     now = labels.copy()
-    for _ in range(reach):
+    each = (reach,) * labels.ndim if isinstance(reach, int) else reach
+    longest = max(each)
+    walked = [{math.ceil(Fraction(k * longest, n)) for k in range(1, n + 1)} for n in each]
+    for step in range(1, longest + 1):
         before = now.copy()
         for place in np.argwhere(before < 0):
             for axis in range(labels.ndim):
+                if step not in walked[axis]:
+                    continue
                 for side in (-1, 1):
                     there = place.copy()
                     there[axis] += side
@@ -430,6 +441,42 @@ def spread_by_loops(labels: np.ndarray, kinds: list[int], reach: int) -> np.ndar
                     if owner > 0 and kinds[owner] == -before[tuple(place)]:
                         now[tuple(place)] = owner
     return np.maximum(now, 0)
+
+
+def known_surface(
+    mask: np.ndarray, known: np.ndarray, spacing: tuple[float, ...]
+) -> list[tuple[np.ndarray, float]]:
+    """Place and area of each element of a surface that is known in part, one after the other.
+
+    Elements are where 4 pixels of a plane, 8 of a volume meet; the table of areas is MONAI's.
+    """
+    from monai.metrics.utils import get_code_to_measure_table
+
+    table = get_code_to_measure_table(list(spacing))[0].numpy()
+    corners = list(itertools.product((0, 1), repeat=mask.ndim))
+    every = list(itertools.product(*(range(-1, side + 1) for side in mask.shape)))
+
+    def is_known(place: tuple[int, ...]) -> bool:
+        """Beyond the image as a pixel further in."""
+        sides = zip(place, mask.shape, strict=True)
+        return bool(known[tuple(1 if p < 0 else n - 2 if p >= n else p for p, n in sides)])
+
+    seen = np.array([place for place in every if is_known(place)])
+    value = {}
+    for place in every:  # of an unknown pixel that of the nearest known one
+        far = np.linalg.norm((seen - place) * spacing, axis=1)
+        there = tuple(seen[far.argmin()].tolist())
+        inside = all(0 <= p < n for p, n in zip(there, mask.shape, strict=True))
+        value[place] = inside and bool(mask[there])
+    found = []
+    for first in itertools.product(*(range(-1, side) for side in mask.shape)):
+        pixels = [tuple(np.add(first, corner).tolist()) for corner in corners]
+        shown = [value[pixel] for pixel in pixels if is_known(pixel)]
+        if len(set(shown)) == 2:
+            code = sum(value[pixel] << bit for bit, pixel in enumerate(reversed(pixels)))
+            area = float(table[code]) * len(shown) / len(pixels)
+            found.append((np.array(first) * spacing, area))
+    return found
 
 
 def calibration_error(

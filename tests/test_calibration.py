@@ -123,11 +123,11 @@ def test_pixels_are_those_near_known_borders() -> None:
     truth = np.zeros((40, 3), np.int64)
     truth[20:25], truth[25:] = 7, -1
     scores = torch.rand(2, 40, 3)
-    near = pixels_of(HeldOut(scores, truth, 1.0, None, (1.0, 1.0)), "instances")
+    near = pixels_of(HeldOut(scores, truth, (1.0, 1.0), None, (1.0, 1.0)), "instances")
     assert near.classes.tolist() == [0] * 33 + [1] * 15  # rows 9 to 19, 20 to 24
     torch.testing.assert_close(near.probabilities, scores[:, 9:25].flatten(1))
     classes = np.where(truth < 0, 255, np.where(truth > 0, 2, 0))
-    near = pixels_of(HeldOut(scores, classes, 1.0, None, (1.0, 1.0)), "classes")
+    near = pixels_of(HeldOut(scores, classes, (1.0, 1.0), None, (1.0, 1.0)), "classes")
     assert sorted(set(near.classes.tolist())) == [0, 2]
 
 

@@ -221,7 +221,10 @@ def test_masks_are_clinical_where_files_state_millimetres(
 
 
 def test_planes_of_a_microscope(tmp_path: Path) -> None:
-    """TIFF states micrometres, and a PNG truth takes them from the result; 255 does not count."""
+    """TIFF states micrometres, and a PNG truth takes them from the result; 255 does not count.
+
+    Neither does the lower edge, which lies where nobody annotated, nor a part of an area.
+    """
     from PIL import Image
 
     truth = np.zeros((20, 30), np.uint8)
@@ -238,9 +241,11 @@ def test_planes_of_a_microscope(tmp_path: Path) -> None:
     row = rows(tmp_path / "s.json")["case", "a", "1"]
     true = truth == 1
     seen = (found == 1) & (truth != 255)
-    assert row["HD95 um"] == pytest.approx(metrics.hd95(seen, true, (0.25, 0.5)))
-    assert row["area um^2"] == pytest.approx(seen.sum() / 8)
-    assert row["true area um^2"] == pytest.approx(true.sum() / 8)
+    assert row["Dice"] == pytest.approx(metrics.dice(seen, true))
+    assert row["HD95 um"] == pytest.approx(3 * 0.5)  # the left edge, of 8 rows
+    assert row["NSD 1 um"] == pytest.approx(1 - 2 * 8 * 0.25 / (11.5 + 10.0), abs=0.05)
+    assert (row["area um^2"], row["true area um^2"]) == (None, None)
+    assert row["relative area error"] == pytest.approx(seen.sum() / true.sum() - 1)
 
 
 def test_planes_and_volumes_are_scored_apart(tmp_path: Path, capsys: Any) -> None:

@@ -22,6 +22,7 @@ from unet_med.cli import main
 from unet_med.export import export_bioimageio, export_onnx, load_trained
 from unet_med.export import onnx as onnx_door
 from unet_med.export.graphs import Graph
+from unet_med.export.left_out import about_objects
 from unet_med.export.wrapper import MirrorPadded
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tiling import tiling_of
@@ -236,7 +237,15 @@ def test_the_rule_of_objects_is_left_behind(tmp_path: Path) -> None:
     settings = {"threshold": 0.6, "mask_threshold": 0.4, "reach": 5}
     folder = untrained(tmp_path / "bundle", [], **settings)
     said = load_trained(folder).left_behind()
-    assert "seeds of at least 0.6 foreground, which take what is at least 0.4 within 5 px" in said
+    seeds = "seeds of at least 0.6 foreground, which take what is at least 0.4 within 5 px, "
+    assert seeds + "0 px or more in all." in said
+
+
+def test_the_rule_of_objects_says_whose_pixels_it_counts() -> None:
+    ids = {"threshold": 0.6, "reach": [5, 5, 2], "min_size": 9, "scale": [0.5, 0.5, 1]}
+    said = about_objects(ids)
+    assert "at least 0.6 within 5 x 5 x 2 px, 9 px or more in all, counted in the pixels" in said
+    assert "counted in" not in about_objects({**ids, "scale": 1})
 
 
 def test_what_is_left_behind_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def test_sizes_are_those_of_the_networks_pixels() -> None:
     scores = torch.tensor(np.stack([1 - foreground, foreground]))
     truth = (foreground > 0).astype(int)
     choices = [{**PLANNED, "min_size": size} for size in (2, 4)]
-    found = count(scores, truth, choices, RULE, share=4.0)[:, 0]
+    found = count(scores, truth, choices, RULE, ratios=(2.0, 2.0))[:, 0]
     np.testing.assert_array_equal(found, [[1, 2], [0, 1]])
 
 

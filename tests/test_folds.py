@@ -396,7 +396,7 @@ def plan_like(data: Path, kind: str, **ids: Any) -> Plan:
 def held(truth: np.ndarray, result: np.ndarray, classes: int) -> HeldOut:
     scores = np.stack([result == k for k in range(classes)]).astype(np.float32)
     rule = InstancesFromLogits(0, softmax=False, grow=0)
-    return HeldOut(torch.from_numpy(scores), truth.astype(np.int64), 1.0, rule, (2.0, 2.0))
+    return HeldOut(torch.from_numpy(scores), truth.astype(np.int64), (1.0, 1.0), rule, (2.0, 2.0))
 
 
 def test_classes_and_masks_are_counted_as_evaluate_does(data: Path) -> None:

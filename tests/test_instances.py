@@ -12,8 +12,8 @@ from skimage.segmentation import expand_labels
 from strategies import instance_maps
 
 from unet_med.instances import (
+    along_axes,
     as_integers,
-    growth,
     instances_from_classes,
     instances_from_mask,
     label_components,
@@ -167,10 +167,10 @@ def test_planes_of_a_stack_do_not_grow_into_each_other():
     stack = np.stack([[[1, 0, 0, 2]], [[0, 0, 0, 0]], [[3, 0, 4, 0]]], axis=-1)  # (1, 4, 3)
     expected = np.stack([regrow(stack[..., z], 2) for z in range(3)], axis=-1)
     np.testing.assert_array_equal(regrow(stack, (2, 2, 0)), expected)
-    assert growth(2, 3, (0, 1)) == (2, 2, 0)
+    assert along_axes(2, 3, (0, 1)) == (2, 2, 0)
     found = instances_from_classes(stack > 0, grow=2, axes=(0, 1))
     assert not found[..., 1].any()
-    with pytest.raises(ValueError, match=r"grow \[1, 1\] for 3 axes"):
+    with pytest.raises(ValueError, match=r"\[1, 1\] px for 3 axes"):
         regrow(stack, [1, 1])
 
 
@@ -205,9 +205,11 @@ def seeded_maps(draw):
     return kinds * rng.choice([0, -1, 1], shape, p=p)
 
 
-@given(classes=seeded_maps(), reach=st.integers(0, 5))
-def test_seeds_walk_through_their_mask(classes, reach):
+@given(classes=seeded_maps(), longest=st.integers(0, 5), data=st.data())
+def test_seeds_walk_through_their_mask(classes, longest, data):
     """Against a loop over pixels and steps; objects are numbered by class, as scikit-image does."""
+    each = st.tuples(*[st.integers(0, longest)] * classes.ndim)
+    reach = data.draw(st.one_of(st.just(longest), each))
     labels = np.zeros(classes.shape, int)
     for kind in (1, 2):
         found = measure.label(classes == kind, connectivity=1)
@@ -217,6 +219,31 @@ def test_seeds_walk_through_their_mask(classes, reach):
     found = spread(np.where(classes < 0, classes, labels), np.array(kinds), reach)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(instances_from_classes(classes, reach=reach), expected)
+
+
+def test_seeds_walk_as_far_as_their_reach_along_each_axis():
+    """Thick slices: a slice in the time of three pixels, and no slice more than is said."""
+    line = np.full(9, -1)
+    line[0] = 1
+    for axis, reach, taken in ((0, (6, 2), 6), (1, (6, 2), 2), (0, (0, 3), 0), (1, 3, 3)):
+        column = line.reshape((-1, 1) if axis == 0 else (1, -1))
+        assert np.count_nonzero(spread(column, np.array([0, 1]), reach)) == 1 + taken
+    plane = np.full((9, 9), -1)
+    plane[8, 4], plane[4, 1] = 1, 2  # 4 px along the first axis, 3 slices along the second
+    found = spread(plane, np.array([0, 1, 1]), (6, 2))
+    assert found[4, 2] == 2  # a slice at step 3; the first comes at step 6
+    assert found[4, 3] == 1  # a slice and 4 px, at step 5; the second's 2 slices are at step 6
+    assert (found[8 - 6, 4], found[1, 4]) == (1, 0)
+
+
+@given(classes=seeded_maps(), reach=st.integers(0, 5))
+def test_one_reach_is_that_reach_along_every_axis(classes, reach):
+    each = instances_from_classes(classes, reach=(reach,) * classes.ndim)
+    np.testing.assert_array_equal(each, instances_from_classes(classes, reach=reach))
+    if classes.ndim == 3:
+        planes = instances_from_classes(classes, reach=(reach, reach, 0))
+        expected = instances_from_classes(classes, reach=reach, axes=(0, 1))
+        np.testing.assert_array_equal(planes, expected)
 
 
 @given(classes=seeded_maps(), seed=st.integers(0, 99))

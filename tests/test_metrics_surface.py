@@ -11,9 +11,11 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+from oracles import known_surface
 from scipy import ndimage
 
 from unet_med import metrics
+from unet_med.metrics.surface import Surfaces
 
 TOLERANCE = 1.3
 
@@ -174,3 +176,118 @@ def test_monai_metrics_are_the_mean_of_the_functions() -> None:
         metric(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
         with pytest.raises(ValueError, match="has seen no object"):
             metric.aggregate()
+
+
+# --- where a part of the image is known
+
+
+def scores(surfaces: Surfaces) -> list[float]:
+    return [surfaces.hd95(), surfaces.assd(), surfaces.nsd(TOLERANCE)]
+
+
+def by_loops(sides: list[list[tuple[np.ndarray, float]]]) -> list[float]:
+    """HD95, ASSD and NSD of the elements of two surfaces, each pair of them by itself."""
+    far, area = [], []
+    for own, other in (sides, sides[::-1]):
+        far.append([min(np.linalg.norm(a - b) for b, _ in other) for a, _ in own])
+        area.append([share for _, share in own])
+    ends = []
+    for distances, shares in zip(far, area, strict=True):
+        gone = 0.0
+        for distance, share in sorted(zip(distances, shares, strict=True)):
+            gone += share
+            if gone >= (0.95 - 1e-6) * sum(shares):
+                ends.append(distance)
+                break
+    every = [*zip(far[0] + far[1], area[0] + area[1], strict=True)]
+    total = sum(share for _, share in every)
+    mean = sum(distance * share for distance, share in every) / total
+    near = sum(share for distance, share in every if distance <= TOLERANCE * (1 + 1e-6))
+    return [max(ends), mean, near / total]
+
+
+def blobs(seed: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    relief = ndimage.gaussian_filter(rng.normal(size=shape), 1.2)
+    return np.roll(relief, 1, 0) + rng.normal(0, 0.02, shape) > 0.03, relief > 0.03
+
+
+PARTS = {
+    "planes": np.s_[:, :, [0, 3, 4]],
+    "a corner": np.s_[:5, :4, :],
+    "all but a corner": np.s_[2:, 1:, :3],
+    "a column": np.s_[1:8, 2:7, :],
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_what_is_known_of_a_surface_by_loops(part: str, dims: int) -> None:
+    spacing = (0.8, 1.5, 3.1)[:dims]
+    found, true = blobs(5, (9, 8, 7)[:dims])
+    known = np.zeros(found.shape, bool)
+    known[PARTS[part][3 - dims :] if part == "planes" else PARTS[part][:dims]] = True
+    surfaces = Surfaces.between(found, true, spacing, known)
+    elements = [known_surface(mask & known, known, spacing) for mask in (found, true)]
+    assert surfaces.prediction.sum() == pytest.approx(sum(area for _, area in elements[0]))
+    assert surfaces.truth.sum() == pytest.approx(sum(area for _, area in elements[1]))
+    assert scores(surfaces) == pytest.approx(by_loops(elements), rel=1e-5)
+    wild = np.where(known, found, np.random.default_rng(0).random(found.shape) < 0.5)
+    assert scores(Surfaces.between(wild, true, spacing, known)) == scores(surfaces)
+
+
+@pytest.mark.parametrize("planes", [(2, 8), (0, 5), (3, 11)])
+def test_planes_that_are_known_alone_are_scored_by_their_outlines(planes: tuple[int, ...]) -> None:
+    """As the planes are, one by one, their elements taken together; the first and last one, too."""
+    found, true = blobs(3, (30, 25, 12))
+    known = np.zeros(found.shape, bool)
+    known[..., planes] = True
+    got = Surfaces.between(found, true, (0.8, 1.5, 90.0), known)
+    each = [Surfaces.between(found[..., z], true[..., z], (0.8, 1.5)) for z in planes]
+    whole = Surfaces(
+        *(np.concatenate(parts) for parts in [*zip(*each, strict=True)][:4]), 0.0, (True, True)
+    )
+    orders = [np.argsort(whole.to_truth), np.argsort(whole.to_prediction)]
+    whole = whole._replace(
+        to_truth=whole.to_truth[orders[0]], prediction=whole.prediction[orders[0]],
+        to_prediction=whole.to_prediction[orders[1]], truth=whole.truth[orders[1]],
+    )  # fmt: skip
+    assert scores(got) == pytest.approx(scores(whole), rel=1e-5)
+
+
+def test_bad_outlines_in_planes_that_are_known_alone_are_bad() -> None:
+    """A square of 20 px moved by 6: its faces lie over one another, and say nothing."""
+    found, true, known = np.zeros((3, 40, 40, 9), bool)
+    found[16:36, 10:30], true[10:30, 10:30], known[..., [2, 6]] = True, True, True
+    got = Surfaces.between(found, true, (1, 1, 5), known)
+    flat = Surfaces.between(found[..., 2], true[..., 2], (1, 1))
+    assert scores(got) == pytest.approx(scores(flat))
+    assert got.hd95() == pytest.approx(6)
+    sheets = Surfaces.between(found & known, true & known, (1, 1, 5))  # as they were scored
+    assert sheets.assd() < 0.5 * got.assd()
+    assert sheets.nsd(TOLERANCE) > got.nsd(TOLERANCE) + 0.2
+
+
+def test_a_surface_that_is_known_everywhere_is_what_it_was() -> None:
+    found, true, spacing = pair(3)
+    plain = Surfaces.between(found, true, spacing)
+    for known in (None, np.ones(found.shape), np.ones(found.shape, bool)):
+        assert scores(Surfaces.between(found, true, spacing, known)) == scores(plain)
+    inside = [np.pad(np.ones((2, 2, 2), bool), 10) for _ in range(2)]
+    seen = np.ones(inside[0].shape, bool)
+    seen[-1, -1, -1] = False  # a pixel that no element of theirs has
+    assert scores(Surfaces.between(*inside, (1, 1, 1), seen)) == [0.0, 0.0, 1.0]
+
+
+def test_a_surface_of_which_nothing_is_known_has_no_distance() -> None:
+    """An object that fills what is known ends somewhere else; one that is not there is missed."""
+    known = np.zeros((9, 9), bool)
+    known[3:6, 3:6] = True
+    filled, part, none = known.copy(), known & (np.arange(9) < 4), np.zeros_like(known)
+    for found, true in ((filled, part), (part, filled), (filled, filled), (none, none)):
+        assert np.isnan(scores(Surfaces.between(found, true, (1, 1), known))).all()
+    diagonal = np.hypot(9, 9)
+    for found, true in ((none, filled), (filled, none), (none, part)):
+        assert scores(Surfaces.between(found, true, (1, 1), known)) == [diagonal, diagonal, 0.0]
+    assert scores(Surfaces.between(part, part, (1, 1), known)) == [0.0, 0.0, 1.0]
+    assert np.isnan(scores(Surfaces.between(filled, filled, (1, 1), none))).all()

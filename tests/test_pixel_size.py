@@ -243,3 +243,24 @@ def test_a_training_is_told_the_pixel_size_and_keeps_it(
     assert main(["train", *resumed, "--pixel-size", "0.3"]) == 2
     assert "--pixel-size [0.3] does not continue" in capsys.readouterr().err
     assert main(["train", *resumed, "--pixel-size", "0.25"]) == 0
+
+
+def test_a_pixel_size_without_effect_is_said(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One image of three says no size; the two that do keep theirs, which is said once."""
+    for name in ("a", "b"):
+        image = write(tmp_path, name, 0, 0.5)
+    array = draw(1, 0.5)[0]
+    plain = save_image(tmp_path / "images" / "c.tif", array, has_channels=False)
+    save_image(tmp_path / "labels" / "c.tif", draw(1, 0.5)[1], has_channels=False)
+    words = [*arguments(tmp_path), "--output", str(tmp_path / "b"), "--plan-only"]
+    told = "--pixel-size has no effect on 2 of 3 image(s), images/a.tif the first: they say"
+    assert main(["train", *words, "--pixel-size", "0.25", "--label-kind", "instances"]) == 0
+    assert capsys.readouterr().err.count(told) == 1
+    words = ["--bundle", str(bundle), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(["predict", str(image), *words, "--tta", "none", "--pixel-size", "0.25"]) == 0
+    said = capsys.readouterr().err
+    assert said.count(f"--pixel-size has no effect on 1 of 1 image(s), {image} the first") == 1
+    assert main(["predict", str(plain), *words, "--tta", "none", "--pixel-size", "0.25"]) == 0
+    assert "has no effect" not in capsys.readouterr().err

@@ -14,13 +14,23 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from monai.bundle import ConfigParser
 from scipy import ndimage
 
 from unet_med import bundle, data
-from unet_med.planning import DataFolder, Fingerprint, Plan, describe, fingerprint, make_plan
+from unet_med.planning import (
+    DataFolder,
+    Fingerprint,
+    Plan,
+    describe,
+    fingerprint,
+    lay_bundle,
+    make_plan,
+)
 from unet_med.planning.fingerprints import PERCENTILES
 from unet_med.planning.looking import _sample
 from unet_med.planning.words import explain
@@ -458,3 +468,34 @@ def test_a_plane_among_volumes_is_refused_by_name(tmp_path: Path) -> None:
     found = cohort(tmp_path, (9, 8, 4), (9, 8))
     with pytest.raises(ValueError, match=r"images/1\.nii is a plane of \(9, 8\) px.*--dims 2"):
         make_plan(found)
+
+
+@pytest.mark.parametrize(
+    ("sides", "turned"), [([24, 32], False), ([32, 24], False), ([32, 32], True), (32, True)]
+)
+def test_tiles_of_unequal_sides_are_not_turned_by_quarters(
+    tmp_path: Path, sides: Any, turned: bool
+) -> None:
+    """Every tile of a batch has the same sides, and averaging shows what training showed."""
+    data.SyntheticCells(2, (64, 56), num_cells=4).write(tmp_path)
+    found = fingerprint(tmp_path / "images", tmp_path / "labels")
+    plan = make_plan(found, {"tile_size": sides, "features": [2, 4], "spatial_dims": 2})
+    assert plan.value("tta") == ("rotations" if turned else "flips")
+    lay_bundle(plan, tmp_path / "bundle")
+    config = json.loads((tmp_path / "bundle/configs/train.json").read_text(encoding="utf-8"))
+    parser = ConfigParser(config)
+    chain = parser.get_parsed_content("augment")
+    steps = [chain[name] for name in ("crop", "flip", "quarter_turn") if name in chain]
+    assert ("quarter_turn" in chain) == turned
+    item = {"image": torch.rand(1, 64, 56), "label": torch.ones(1, 64, 56)}
+    shapes = set()
+    for seed in range(20):
+        tile = item
+        for step in steps:
+            tile = step.set_random_state(seed)(tile) if hasattr(step, "R") else step(tile)
+        shapes |= {tuple(tile[key].shape[1:]) for key in ("image", "label")}
+    assert shapes == {tuple(sides) if isinstance(sides, list) else (sides, sides)}
+    used = json.loads((tmp_path / "bundle/configs/inference.json").read_text(encoding="utf-8"))
+    assert used["tta"] == plan.value("tta")
+    asked = {"tile_size": [24, 32], "tta": "rotations"}
+    assert make_plan(found, asked).value("tta") == "rotations"  # what is asked for holds

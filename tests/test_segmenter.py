@@ -284,6 +284,7 @@ def test_a_plane_by_blocks_is_the_whole_plane(
         ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, {"threshold": 0.4}),
         ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, {"connectivity": 3}),
         ({"scale": [0.8, 0.7, 1.0], "intensity": [CT]}, {"connectivity": 2}),
+        ({"scale": [0.4, 0.5, 1.0]}, {**SEEDS, "grow": [1, 2, 1]}),  # along each axis by itself
         ({"element_size": [0.3, 0.2, 0.45], "element_unit": "um"}, SEEDS),
         ({}, {"threshold": 0.6, "connectivity": 2}),
     ],

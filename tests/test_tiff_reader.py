@@ -179,7 +179,11 @@ def test_units(unit, factor):
     ("resolution", "unit", "expected"),
     [((1e4, 2e4), 3, [1.0, 0.5]), ((25400, 25400), 2, [1.0, 1.0]), ((72, 72), 2, None),
      ((96, 96), 2, None), ((300, 300), 2, None), ((118.11, 118.11), 3, None), ((1, 1), 3, None),
-     ((1e4, 1e4), 1, None), ((0, 0), 3, None)],
+     ((1e4, 1e4), 1, None), ((0, 0), 3, None),
+     *(((dpi, dpi), 2, None) for dpi in (100, 120, 144, 150, 200, 240, 400, 600, 1200, 2400)),
+     *(((dpi / 2.54, dpi / 2.54), 3, None) for dpi in (100, 150, 200, 600, 1200)),
+     *(((n, n), 3, [1e4 / n, 1e4 / n]) for n in (200, 400, 500, 1000, 2000, 4000, 15384.6)),
+     ((2540, 2540), 2, [10.0, 10.0]), ((508, 508), 2, [50.0, 50.0])],
 )  # fmt: skip
 def test_resolution_tags(tmp_path, resolution, unit, expected):
     array = np.zeros((4, 5), np.uint8)
@@ -189,6 +193,19 @@ def test_resolution_tags(tmp_path, resolution, unit, expected):
     _, meta = load(tmp_path / "a.tif")
     assert sizes(meta) == pytest.approx([*(expected or [1.0, 1.0]), 1.0])
     assert meta["spacing_source"] == ("resolution" if expected else "assumed")
+
+
+@pytest.mark.parametrize(("unit", "kept"), [("inch", False), ("um", True), ("mm", True)])
+def test_imagej_keeps_its_units_but_not_a_printers(tmp_path, stack, unit, kept):
+    """Fiji opens a picture of 150 dots an inch, and writes the inch; 150 px a mm is a size."""
+    metadata = {"axes": "ZYX", "unit": unit, "spacing": 2.0}
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack, imagej=True, resolution=(150, 150), metadata=metadata
+    )
+    _, meta = load(tmp_path / "a.tif")
+    assert meta["spacing_source"] == ("imagej" if kept else "assumed")
+    um = {"um": 1.0, "mm": 1e3, "inch": 150.0}[unit]
+    assert sizes(meta)[0] == pytest.approx(um / 150)
 
 
 def test_a_missing_z_size_is_said(tmp_path, stack):

@@ -27,6 +27,7 @@ from unet_med.transforms import (
     SeparateInstances,
     SeparateInstancesd,
 )
+from unet_med.transforms.instances import axes_in, pixels_along
 from unet_med.weights import border_weight_map, class_weight_map, falk_weight_map
 
 INSTANCES = np.repeat([[[1, 1, 2, 2, 0, 0, 3, -1]]], 5, axis=1)  # (1, 5, 8)
@@ -312,18 +313,66 @@ def test_sizes_are_those_of_another_image():
         door = InstancesFromLogitsd("p", least, grow=0, sizes_of="image")
         assert door(item)["p"].max() == left, least
     assert InstancesFromLogitsd("p", 7, grow=0)(item)["p"].max() == 2
-    wide = InstancesFromLogits(1, grow=1, reach=3).on_pixels(4.0, 2)
-    assert wide.sizes == {"min_size": 4, "reach": 6, "grow": 2, "connectivity": 1, "axes": None}
-    fine = InstancesFromLogits(100, grow=1, reach=3).on_pixels(0.25, 2)
-    assert fine.sizes == {"min_size": 25, "reach": 2, "grow": 1, "connectivity": 1, "axes": None}
+    kept = {"connectivity": 1, "axes": None}
+    wide = InstancesFromLogits(1, grow=1, reach=3).on_pixels([2.0, 2.0])
+    assert wide.sizes == {"min_size": 4, "reach": [6, 6], "grow": [2, 2], **kept}
+    fine = InstancesFromLogits(100, grow=1, reach=3).on_pixels([0.5, 0.5])
+    assert fine.sizes == {"min_size": 25, "reach": [2, 2], "grow": [1, 1], **kept}
 
 
-def test_growth_along_each_axis_follows_the_axes():
+def test_lengths_follow_the_pixels_along_each_axis():
+    """Cells 75 px wide and 15 slices thick, learned at a third in the plane: (3, 3, 1)."""
+    rule = InstancesFromLogits(10, reach=8, grow=[2, 2, 1], spatial_dims=3)
+    found = rule.on_pixels([3.0, 3.0, 1.0])
+    assert (found.min_size, found.reach, found.grow) == (90, [24, 24, 8], [6, 6, 1])
+    turned = rule.on_pixels([1.0, 3.0, 3.0], [1, 2, 0])  # the network's Z is the image's first
+    assert (turned.min_size, turned.reach, turned.grow) == (90, [8, 24, 24], [1, 6, 6])
+    one = InstancesFromLogits(10, reach=8, grow=2, spatial_dims=3).on_pixels([3.0, 3.0, 1.0])
+    assert (one.reach, one.grow) == ([24, 24, 8], [6, 6, 2])
+    planes = InstancesFromLogits(10, reach=8, grow=2, spatial_dims=2).on_pixels([3.0, 2.0, 1.0])
+    assert (planes.min_size, planes.reach, planes.grow) == (60, [24, 16, 0], [6, 4, 0])
     rule = InstancesFromLogits(8, grow=[2, 3, 1], spatial_dims=3)  # of the network's X, Y, Z
-    assert rule.on_pixels(1.0, 3).grow == [2, 3, 1]
-    assert rule.on_pixels(1.0, 3, [2, 0, 1]).grow == [3, 1, 2]  # X runs along the image's last
-    assert rule.on_pixels(8.0, 3).sizes["grow"] == [4, 6, 2]  # an eighth of the voxel
-    assert rule.on_pixels(1 / 64, 3).sizes["grow"] == [1, 1, 1]  # what separation took
+    assert rule.on_pixels([1.0] * 3, [2, 0, 1]).grow == [3, 1, 2]  # X runs along the image's last
+    assert rule.on_pixels([0.25] * 3).sizes["grow"] == [1, 1, 1]  # what separation took
+
+
+def test_gaps_between_stacked_cells_stay_where_pixels_shrank_in_the_plane():
+    """Planes at a third of their pixels, slices as they are: 2 px of growth are 6, and 2 slices.
+
+    So of two pairs of cells the borders close that the network saw 2 px wide in the plane, and not
+    the 6 slices between two others.
+    """
+    cells = np.zeros((36, 12, 20), np.uint8)
+    cells[0:12, :, 0:6], cells[18:30, :, 0:6] = 1, 1  # 6 px apart in the plane
+    cells[0:12, :, 12:18] = 1  # 6 slices above the first
+    scores = MetaTensor(np.stack([1.0 - cells, cells]).astype(np.float32), affine=np.eye(4))
+    coarse = MetaTensor(torch.zeros(1, 12, 4, 20), affine=np.diag([3.0, 3.0, 1.0, 1.0]))
+    rule = {"grow": 2, "spatial_dims": 3, "softmax": False, "sizes_of": "image"}
+    found = InstancesFromLogitsd("p", 0, **rule)({"p": scores, "image": coarse})["p"][0].numpy()
+    numbers = [found[5, 5, 2], found[22, 5, 2], found[5, 5, 15]]
+    assert len(set(numbers)) == 3
+    assert not found[:6, :, 6:12].any()  # 4 slices each would have filled it
+    np.testing.assert_array_equal(found[12:15, :, :6], np.full((3, 12, 6), numbers[0]))
+    np.testing.assert_array_equal(found[15:18, :, :6], np.full((3, 12, 6), numbers[1]))
+    assert not found[30:].any()
+
+
+@pytest.mark.parametrize("turn", [[0, 1, 2], [2, 0, 1], [1, 2, 0]])
+def test_ratios_are_those_of_the_images_axes(turn):
+    """Axis k of a grid runs along axis `turn[k]` of the image, either way, at an angle or not."""
+    angle, sizes = 0.3, np.diag([0.2, 0.25, 1.0])  # of the image's pixels
+    turned = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
+    image = np.eye(4)
+    image[:3, :3] = np.vstack([turned, [0, 0, 1]]) @ sizes
+    ratios = [3.0, 1.5, 1.0]  # of the image's pixels, one of the grid's is long along X, Y, Z
+    steps = np.eye(4)
+    steps[:3, :3] = 0
+    for k, axis in enumerate(turn):
+        steps[axis, k] = ratios[axis] * (-1) ** k
+    grid, other = torch.from_numpy(image @ steps), torch.from_numpy(image)
+    assert pixels_along(grid, other, 3) == pytest.approx(ratios)
+    assert axes_in(grid, other, (0, 1, 2)) == turn
+    assert pixels_along(grid, other, 2) == pytest.approx(ratios[:2])
 
 
 def test_small_objects_go_before_anything_grows():

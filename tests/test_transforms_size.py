@@ -308,3 +308,28 @@ def test_a_plane_that_stands_upright_is_resampled_window_by_window(rows: list[in
     torch.testing.assert_close(
         back.read(((2, 9), (3, 15))), resize.inverse(whole).as_tensor()[:, 2:9, 3:15]
     )
+
+
+@pytest.mark.parametrize("by", ["whole", "window"])
+def test_a_pixel_size_that_is_hardly_true_is_refused(by):
+    """mm for um at 0.5 um: a plane of 64 px would have 64,000 a side."""
+    sizer = ElementSize(0.5, unit="um", spatial_dims=2)
+
+    def bring(size: float, unit: str = "um", **meta):
+        img = image_of((64, 64), (size, size), spatial_unit=unit, **meta)
+        if by == "whole":
+            return tuple(sizer(img).shape[1:])
+        return sizer.by_window(Windowed(None, 1, (64, 64), img.affine, img.meta), None).shape
+
+    for size, unit in ((4.1, "um"), (500.0, "um"), (0.5, "mm"), (254.0, "um"), (0.0019, "um")):
+        with pytest.raises(
+            ValueError, match=rf"pixels of {size:g} x {size:g} {unit}, which are to"
+        ):
+            bring(size, unit)
+    assert bring(3.9) == (499, 499)
+    assert bring(0.0005, "mm") == (64, 64)
+    assert bring(0.02) == (3, 3)  # large objects: a plan makes pixels up to 32 times as large
+    img = image_of((64, 64), (500.0, 500.0))
+    assert ElementSize(scale=0.5)(img).shape == (1, 32, 32)  # a factor asks no file
+    with pytest.raises(ValueError, match="label: the file says pixels of 500 x 500 um"):
+        ElementSized("label", 0.5, mode="nearest")({"label": img})

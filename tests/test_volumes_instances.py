@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from unet_med.volumes.blocks import split
+from unet_med.volumes.components import around
 from unet_med.volumes.instances import (
     Components,
     Numbering,
@@ -24,7 +25,6 @@ from unet_med.volumes.instances import (
     merge_components,
     sizes_of_block,
 )
-from unet_med.volumes.numbering import around
 
 
 def canonical(labels: np.ndarray) -> np.ndarray:
@@ -45,7 +45,7 @@ def blockwise(classes: np.ndarray, block: Any, *, min_size: int = 0, **rules: in
     blocks = split(classes.shape, block)
     tables = {part.index: find_components(classes, part, **rules) for part in blocks}
     numbering = merge_components(blocks, tables.__getitem__, min_size=min_size)
-    if rules.get("reach"):
+    if np.any(rules.get("reach", 0)):
         numbering = merge_components(blocks, tables.__getitem__)
         sizes = [sizes_of_block(classes, part, numbering, tables.__getitem__) for part in blocks]
         numbering = numbering.without_small(np.sum(sizes, axis=0), min_size)
@@ -198,23 +198,39 @@ def test_seeds_that_take_their_mask(
     field: tuple[np.ndarray, tuple[int, ...], int], min_size: int, grow: int, reach: int, data: Any
 ) -> None:
     """What a seed takes crosses the borders of blocks, and counts for its object's size."""
-    from unet_med.instances import growth, instances_from_classes
+    from unet_med.instances import along_axes, instances_from_classes
 
     classes, block, connectivity = field
-    each = data.draw(st.lists(st.integers(0, 3), min_size=classes.ndim, max_size=classes.ndim))
-    grows = data.draw(st.sampled_from([grow, each]))  # one, or one an axis
+    each = st.lists(st.integers(0, 4), min_size=classes.ndim, max_size=classes.ndim)
+    grows, walks = (data.draw(st.one_of(st.just(one), each)) for one in (grow, reach))
     mask_only = np.random.default_rng(data.draw(st.integers(0, 99))).random(classes.shape) < 0.6
     classes = np.where(mask_only, -1, 1).astype(np.int16) * classes
     axes = data.draw(st.sampled_from([None, (0, 1), (0, classes.ndim - 1)]))
-    needed = around(growth(grows, classes.ndim, axes), reach, axes)
+    needed = around(*(along_axes(px, classes.ndim, axes) for px in (grows, walks)))
     block = tuple(max(sides) for sides in zip(block, needed, strict=True))
-    rules = {"grow": grows, "connectivity": connectivity, "reach": reach, "axes": axes}
+    rules = {"grow": grows, "connectivity": connectivity, "reach": walks, "axes": axes}
     rules["min_size"] = min_size
     expected = instances_from_classes(classes, **rules)
     np.testing.assert_array_equal(blockwise(classes, block, **rules), expected)
     out = np.zeros(classes.shape, np.int32)
     assert label_blocks(classes, out, block, **rules) == expected.max()
     np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_each_axis_has_its_own_reach_and_growth(dims: int) -> None:
+    """Blocks as thin along each axis as its own sizes allow, so that a halo too thin is seen."""
+    from unet_med.instances import instances_from_classes
+
+    rng = np.random.default_rng(dims)
+    for _ in range(40):
+        shape = tuple(rng.integers(5, 16 if dims == 2 else 10, dims))
+        kinds = rng.integers(1, 3, shape) * rng.choice([0, 1, -1], shape, p=[0.4, 0.1, 0.5])
+        grow, reach = rng.integers(0, [[2], [5]], (2, dims)).tolist()
+        rules = {"grow": grow, "reach": reach, "min_size": int(rng.integers(0, 5))}
+        block = [max(2, 2 * px + walk) for px, walk in zip(grow, reach, strict=True)]
+        expected = instances_from_classes(kinds, **rules)
+        np.testing.assert_array_equal(blockwise(kinds, block, **rules), expected)
 
 
 def cells(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -361,7 +377,7 @@ def test_tables_that_do_not_fit_are_refused() -> None:
     tables = {b.index: find_components(mask, b, grow=b.index[0]) for b in blocks}
     with pytest.raises(
         ValueError,
-        match=re.escape("different rules (connectivity, grow, reach, axes): [(1, (0, 0), 0, None"),
+        match=re.escape("different rules (connectivity, grow, reach): [(1, (0, 0), (0, 0))"),
     ):
         merge_components(blocks, tables.__getitem__)
     with pytest.raises(ValueError, match="3 blocks are not a whole grid"):

@@ -173,6 +173,42 @@ def test_volumes_along_different_axes_are_left_alone() -> None:
     assert decided(mirrored)[0] == [0.8, 0.8, 5.0]
 
 
+@pytest.mark.parametrize("wrong", [508.0, 1000.0, 10.0, 1 / 25.4, 0.11])
+@pytest.mark.parametrize("at", [0, 7, 29])
+def test_one_file_with_a_wrong_size_among_thirty_is_refused(wrong: float, at: int) -> None:
+    """mm for um, 100 dpi, a wrong decimal: the file would become so many times larger."""
+    sizes = [(0.5, 0.5)] * 30
+    sizes[at] = (0.5 * wrong, 0.5 * wrong)
+    found = found_in((20.0,), sizes)
+    words = rf"/{at}.tif says pixels of {0.5 * wrong:.4g} x {0.5 * wrong:.4g} um, and the other"
+    with pytest.raises(ValueError, match=words + r" files 0.5 x 0.5 um in the median.*--scale 1"):
+        decided(found)
+    assert decided(found, scale=1)[2] == 1
+    if wrong > 1:
+        with pytest.raises(ValueError, match=rf"/{at}.tif says pixels of .* far from --element-si"):
+            decided(found, element_size=0.5)
+
+
+def test_how_far_files_may_be_apart() -> None:
+    """Objectives, and slices of a clinic: of these nothing is wrong."""
+    for sizes in (
+        [(1.3, 1.3), (0.65, 0.65), (0.325, 0.325), (0.1625, 0.1625)],  # 5x to 40x
+        [(0.5, 0.5)] * 5 + [(3.9, 3.9)],
+        [(0.7, 0.7, 5.0)] * 5 + [(0.7, 0.7, 0.5), (0.5, 0.5, 0.3), (0.9, 0.9, 10.0)],
+    ):
+        assert decided(found_in((20.0,), sizes, kind="classes"))[0] is not None
+    for sizes in (
+        [(0.5, 0.5)] * 5 + [(4.1, 4.1)],
+        [(0.7, 0.7, 1.0)] * 5 + [(0.7, 0.7, 33.0)],
+        [(0.7, 0.7, 1.0)] * 5 + [(17.78, 17.78, 1.0)],  # inches in the plane: 645 times the pixels
+    ):
+        with pytest.raises(ValueError, match=r"5\.tif says pixels of"):
+            decided(found_in((20.0,), sizes, kind="classes"))
+    two = [(0.5, 0.5)] * 5 + [(500.0, 500.0), (700.0, 700.0)]
+    with pytest.raises(ValueError, match=r"5.tif \(and 1 more files\) says pixels of 500"):
+        decided(found_in((20.0,), two))
+
+
 def test_what_the_user_says_holds() -> None:
     found = found_in((65.0,))
     assert decided(found, scale=1) == (None, None, 1, "as asked")

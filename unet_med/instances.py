@@ -8,7 +8,7 @@ first, `(1, *S)` and returns the same shape.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import compress, product
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 __all__ = [
+    "along_axes",
     "as_int32",
     "as_integers",
-    "growth",
     "instances_from_classes",
     "instances_from_mask",
     "label_components",
@@ -135,7 +135,7 @@ def instances_from_classes(
     classes: ArrayLike,
     min_size: int = 0,
     *,
-    reach: int = 0,
+    reach: int | Sequence[int] = 0,
     grow: int | Sequence[int] = 0,
     connectivity: int = 1,
     axes: Sequence[int] | None = None,
@@ -147,9 +147,9 @@ def instances_from_classes(
             object of class k may take.
         min_size: smallest object kept, px, with what its seed has taken.
         reach: px within which seeds take pixels, see `spread`.
-        grow: px by which objects grow into the background between them, see `growth`.
+        grow: px by which objects grow into the background between them, see `regrow`.
         connectivity: of seeds, as in `label_components`.
-        axes: along which seeds take pixels, see `spread`, and one number grows; None: all.
+        axes: along which one number of `reach` or `grow` holds, see `along_axes`; None: all.
 
     Returns:
         Instance map `(*S)`, 1..N: class after class, in the order of the seeds' first pixels.
@@ -157,20 +157,20 @@ def instances_from_classes(
     values = as_integers(classes)
     labels, kinds = number_components(values, connectivity)
     found = np.where(values < 0, values, labels).astype(np.int32)
-    found = spread(found, np.append(0, kinds), reach, axes)
+    found = spread(found, np.append(0, kinds), along_axes(reach, values.ndim, axes))
     kept = np.bincount(found.ravel(), minlength=len(kinds) + 1) >= min_size
     kept[:1] = False  # background
     kept_alone = (np.cumsum(kept, dtype=np.int32) * kept)[found]
-    return regrow(kept_alone, growth(grow, values.ndim, axes))
+    return regrow(kept_alone, along_axes(grow, values.ndim, axes))
 
 
-def growth(
-    grow: int | Sequence[int], dims: int, axes: Sequence[int] | None = None
+def along_axes(
+    px: int | Sequence[int], dims: int, axes: Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """By how many px objects grow along each axis of an image.
+    """How many px objects grow, or walk, along each axis of an image.
 
     Args:
-        grow: along the network's axes, or one number for each axis of the image.
+        px: along the network's axes, or one number for each axis of the image.
         dims: axes of the image.
         axes: those of the network; None: all. A stack's planes were separated one by one, so that
             one number is none along the stack.
@@ -178,15 +178,15 @@ def growth(
     Raises:
         ValueError: there are not as many numbers as axes, or one is below 0.
 
-    >>> growth(2, 3, (0, 1)), growth([2, 2, 1], 3)
+    >>> along_axes(2, 3, (0, 1)), along_axes([2, 2, 1], 3)
     ((2, 2, 0), (2, 2, 1))
     """
-    if isinstance(grow, Sequence):
-        found = tuple(int(px) for px in grow)
+    if isinstance(px, Sequence):
+        found = tuple(int(each) for each in px)
     else:
-        found = tuple(int(grow) if axes is None or axis in axes else 0 for axis in range(dims))
+        found = tuple(int(px) if axes is None or axis in axes else 0 for axis in range(dims))
     if len(found) != dims or min(found, default=0) < 0:
-        raise ValueError(f"grow {grow} for {dims} axes: one number of px, or one an axis, from 0")
+        raise ValueError(f"{px} px for {dims} axes: give one number, or one an axis, from 0")
     return found
 
 
@@ -211,22 +211,22 @@ def number_components(classes: ArrayLike, connectivity: int = 1) -> tuple[Intege
     return labels, np.repeat(np.array(present, np.int64), np.array(counts[1:], np.int64))
 
 
-def spread(
-    labels: Integers, kinds: Integers, reach: int, axes: Sequence[int] | None = None
-) -> Integers:
+def spread(labels: Integers, kinds: Integers, reach: int | Sequence[int]) -> Integers:
     """Let objects take the pixels of their class that they can walk to within `reach` px.
 
     A step goes to a pixel that shares a face, and stays among the pixels of the class. All
     objects walk at once; a pixel that several reach in the same step goes to the one that comes
-    along the earliest axis, from its lower side first. So a pixel's object follows from what lies
-    within `reach` px along each axis, whatever the objects' numbers are.
+    along the earliest axis, from its lower side first. There are as many steps as the longest
+    reach has px. Along an axis of less, objects walk in so many of them, evenly spread: with 24 px
+    in the plane and 8 slices in each third step, so that both ways end at the same time. So a
+    pixel's object follows from what lies within `reach` px along each axis, whatever the objects'
+    numbers are.
 
     Args:
         labels: `(*S)`; 1..N are objects, 0 is background, -k a pixel that objects of class k may
             take.
         kinds: class of each number, `(N + 1,)`.
-        reach: steps, px.
-        axes: along which they walk; None: all.
+        reach: px; one, or one an axis.
 
     Returns:
         Instance map `(*S)`; pixels that no object reaches are 0.
@@ -234,21 +234,23 @@ def spread(
     >>> spread(np.array([1, -1, -1, -1, 2, 0, -1]), np.array([0, 1, 1]), 3).tolist()
     [1, 1, 1, 2, 2, 0, 0]
     """
-    if reach < 1 or not (labels < 0).any():
+    walks = along_axes(reach, labels.ndim)
+    steps = max(walks)
+    if steps < 1 or not (labels < 0).any():
         return np.maximum(labels, 0)
     padded = np.pad(labels, 1)
     flat = padded.reshape(-1)
     waiting = np.flatnonzero(flat < 0)
-    ways = range(labels.ndim) if axes is None else axes
-    strides = [padded.strides[axis] // padded.itemsize for axis in ways]
-    for _ in range(reach):
+    strides = [stride // padded.itemsize for stride in padded.strides]
+    for step in range(1, steps + 1):
         taken = np.zeros(len(waiting), flat.dtype)
-        for step in (way for stride in strides for way in (-stride, stride)):
-            there = np.maximum(flat[waiting + step], 0)
+        due = [step * px // steps > (step - 1) * px // steps for px in walks]
+        for way in (way for stride in compress(strides, due) for way in (-stride, stride)):
+            there = np.maximum(flat[waiting + way], 0)
             there[(taken > 0) | (kinds[there] != -flat[waiting])] = 0
             taken += there
         walked = taken > 0
-        if not walked.any():
+        if not walked.any() and sum(due) == np.count_nonzero(walks):
             break
         flat[waiting[walked]] = taken[walked]
         waiting = waiting[~walked]
@@ -334,7 +336,7 @@ def regrow(instances: ArrayLike, distance: int | Sequence[int] = 1) -> Integers:
     [[0, 1, 1, 2, 2, 0]]
     """
     labels = as_integers(instances)
-    steps = growth(distance, labels.ndim)
+    steps = along_axes(distance, labels.ndim)
     if max(steps) < 1 or not (labels > 0).any():
         return labels
     if 0 in steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,9 @@ class Clinical:
     def count(self, result: Array, truth: Array, sizes: tuple[float, ...]) -> dict[int, Counts]:
         """Rows of one case for each class that result or truth hold.
 
+        Where a part of the truth is unknown, surfaces count where the known pixels show them, and
+        no volume is given, since none is known.
+
         Args:
             result: classes 1, 2, ..., 0 background, `(X, Y[, Z])`.
             truth: likewise; pixels of 255 count neither here nor there.
@@ -68,20 +72,20 @@ class Clinical:
         Raises:
             ValueError: more values than there are classes.
         """
-        ignored = truth == IGNORED
-        if ignored.any():
-            result, truth = (np.where(ignored, 0, label) for label in (result, truth))
+        known = truth != IGNORED
+        if partly := not known.all():
+            result, truth = (np.where(known, label, 0) for label in (result, truth))
         values = np.union1d(np.unique(result), np.unique(truth))
         require_few(values)
-        pixel = float(np.prod(sizes)) * size_factor(self.unit, self.dims)
-        return {
-            int(v): self._one(result == v, truth == v, sizes, pixel)
-            for v in values.tolist()
-            if v > 0
-        }
+        pixel = np.nan if partly else math.prod(sizes) * size_factor(self.unit, self.dims)
+        counted = {}
+        for value in (int(v) for v in values if v > 0):
+            found, true = result == value, truth == value
+            surfaces = Surfaces.between(found, true, sizes, known)
+            counted[value] = self._one(found, true, surfaces, pixel)
+        return counted
 
-    def _one(self, found: Array, true: Array, sizes: tuple[float, ...], pixel: float) -> Counts:
-        surfaces = Surfaces.between(found, true, sizes)
+    def _one(self, found: Array, true: Array, surfaces: Surfaces, pixel: float) -> Counts:
         distances = [surfaces.hd95(), surfaces.assd(), surfaces.nsd(self.tolerance)]
         return self._counts(count_pixels(found, true), distances, pixel)
 

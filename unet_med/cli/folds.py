@@ -189,7 +189,7 @@ class Judging:
         counts: np.ndarray[Any, Any] | None = None
         if self.fits:
             assert found.rule is not None
-            counts = count(found.probabilities, found.truth, self.choices, found.rule, found.share)
+            counts = count(found.probabilities, found.truth, self.choices, found.rule, found.ratios)
         rows = self.judge.count(found, self.choices)
         near = pixels_of(found, self.label_kind)
         return Judged(case_name(item["image"]), item.get("slice"), self.fold, rows, counts, near)

@@ -50,7 +50,7 @@ def judge_of(plan: Plan) -> Judge:
 
 def _objects(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
     assert found.rule is not None
-    made = objects_under(choices, found.probabilities, found.rule, found.share)
+    made = objects_under(choices, found.probabilities, found.rule, found.ratios)
     return [scores.count_scores(each.T, found.truth.T, scores.INSTANCES) for each in made]
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from unet_med.cli.kept_sizes import warn_of_kept
 from unet_med.cli.options import choice_of, config_ids
 from unet_med.planning import Plan, Source, fingerprint, make_plan
 from unet_med.planning.looking import SECONDS
@@ -33,4 +34,6 @@ def plan_for(
         unknown=args.unknown,
         **choice_of(args),
     )
+    if args.pixel_size:
+        warn_of_kept({case.image.name: case.image.pixel_size_source for case in found.cases})
     return make_plan(found, config_ids(args), overrides=files, device=device, source=source)

@@ -13,6 +13,7 @@ from unet_med import bundle
 from unet_med.bundle.literals import itself
 from unet_med.bundle.trust import require_trust
 from unet_med.cli.extras import require
+from unet_med.cli.kept_sizes import sources_of, warn_of_kept
 from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
 from unet_med.cli.saying import result, say, warn
@@ -52,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
         options = {**options, "shard": None}
         if not mine:
             say(f"no image is left for --shard {args.shard}")
+    if args.pixel_size:
+        chosen = [*whole, *(image for image, _ in in_blocks)]
+        warn_of_kept(sources_of(chosen, choice_of(args)))
     for image, output in in_blocks:
         from unet_med.cli import blocks
 

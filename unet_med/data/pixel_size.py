@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 MICROMETRES = {
     "pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
@@ -15,8 +16,17 @@ MICROMETRES = {
     "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6, "picometer": 1e-6, "angstrom": 1e-4,
 }  # fmt: skip
 _RESOLUTION_UNIT_UM = {2: 25400.0, 3: 1e4}  # TIFF tag 296: inch, centimetre
-_PRINT_DPI = (72, 96, 300)  # written by programs without a pixel size
+# Dots an inch of screens, plots and printers, which programs write that know no pixel size. Sizes
+# of microscopes are round in micrometres: 10 um are 2540 dpi, 50 um 508, which is none of these.
+_PRINT_DPI = (
+    *(72, 75, 90, 96, 100, 110, 120, 144, 150, 160, 175, 180, 192, 200, 216, 220, 225, 240, 250),
+    *(266, 288, 300, 320, 350, 360, 400, 450, 480, 500, 600, 720, 750, 800, 900, 1000, 1200, 1440),
+    *(1600, 1800, 2000, 2400),
+)
 _UNKNOWN = (None, None, None)
+FAR = 8.0  # times, over all axes: as objectives of 5x and 40x are apart, and no unit is
+FAR_ALONG_ONE = 32.0  # as slices of 10 mm and 0.4 mm are 25 apart
+MADE_SMALLER = 32.0  # times: the most that a plan asks for, where all sizes are right
 Sizes = tuple[float | None, float | None, float | None]
 
 
@@ -90,6 +100,8 @@ def _from_imagej(metadata: dict[str, Any], tags: Any) -> Sizes:
     if not unit:
         return _UNKNOWN
     x, y = (_per_pixel(tags, name, unit) for name in ("XResolution", "YResolution"))
+    if unit in _RESOLUTION_UNIT_UM.values() and x and _is_printed(x):  # taken over from such a file
+        return _UNKNOWN
     z = _positive(metadata.get("spacing"))  # Fiji writes a negative one at times
     return x, y, z * unit if z else None
 
@@ -102,8 +114,12 @@ def _from_resolution(tags: Any) -> Sizes:
     x, y = (_per_pixel(tags, name, unit) for name in ("XResolution", "YResolution"))
     if x is None or y is None or x >= unit:  # one pixel an inch is a default, not a measure
         return _UNKNOWN
-    printed = any(math.isclose(25400.0 / x, dpi, rel_tol=0.005) for dpi in _PRINT_DPI)
-    return _UNKNOWN if printed else (x, y, None)
+    return _UNKNOWN if _is_printed(x) else (x, y, None)
+
+
+def _is_printed(size: float) -> bool:
+    """Whether a pixel size, um, is a resolution of screens or printers."""
+    return any(math.isclose(25400.0 / size, dpi, rel_tol=0.005) for dpi in _PRINT_DPI)
 
 
 def _per_pixel(tags: Any, name: str, unit: float) -> float | None:
@@ -119,6 +135,35 @@ def _positive(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return size if 0 < size < math.inf else None
+
+
+def far_apart(one: ArrayLike, other: ArrayLike, times: float = 1.0) -> bool:
+    """Whether one of two pixel sizes is hardly true, if they are of images of one kind.
+
+    They are more than 8 times apart in the mean over axes, or 32 times along one. What is resampled
+    between them becomes 64 times as many pixels in a plane, and 512 times in a volume.
+
+    Args:
+        one: along each axis.
+        other: likewise, in the same unit.
+        times: that they may be further apart.
+
+    >>> far_apart((0.5, 0.5), (254, 254)), far_apart((0.7, 0.7, 0.6), (0.7, 0.7, 10))
+    (True, False)
+    """
+    logs = np.abs(np.log(np.divide(one, other)))
+    return bool(logs.mean() > math.log(FAR * times) or logs.max() > math.log(FAR_ALONG_ONE * times))
+
+
+def cannot_become(own: ArrayLike, new: ArrayLike) -> bool:
+    """Whether an image of such pixels is hardly meant to be brought to the new ones.
+
+    Args:
+        own: along each axis.
+        new: likewise, in the same unit; large objects have them up to 32 times as large.
+    """
+    larger = bool(np.prod(np.asarray(own, float)) < np.prod(np.asarray(new, float)))
+    return far_apart(own, new, MADE_SMALLER if larger else 1.0)
 
 
 def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:

@@ -72,8 +72,14 @@ def about_objects(ids: Ids) -> str:
     return (
         f"It gives probabilities, of which the bundle makes objects: seeds of at least "
         f"{ids['threshold']:g} foreground, which take what is at least {mask:g} within "
-        f"{ids['reach']} px, {ids['min_size']} px or more in all."
+        f"{_words(ids['reach'])} px, {ids['min_size']} px or more in all{_counted(ids)}."
     )
+
+
+def _counted(ids: Ids) -> str:
+    """Which pixels these are, where the bundle brings images to others."""
+    scaled = any(_acts(id, ids.get(id)) for id in ("element_size", "scale"))
+    return ", counted in the pixels that the bundle's network sees" if scaled else ""
 
 
 def left_out(ids: Ids) -> dict[str, dict[str, Any]]:

@@ -181,7 +181,7 @@ class FitObjects:
             true = torch.from_numpy(found.truth > 0).to(probabilities)
             probabilities = torch.stack([1 - true, true])
         assert found.rule is not None
-        return count(probabilities, found.truth, choices, found.rule, found.share), near
+        return count(probabilities, found.truth, choices, found.rule, found.ratios), near
 
 
 def fits_objects(plan: Plan) -> bool:

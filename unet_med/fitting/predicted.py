@@ -28,14 +28,14 @@ class HeldOut:
     Attributes:
         probabilities: of the classes, not calibrated, on the image's own grid, `(K, *S)`.
         truth: its objects or classes, `(*S)`.
-        share: how many of the image's pixels one of the network's covers.
+        ratios: how many of the image's pixels one of the network's is long, along each axis.
         rule: how the bundle makes objects, px of the network; None: it does not.
         spacing: size of a pixel along each axis, in the image's unit.
     """
 
     probabilities: torch.Tensor
     truth: NDArray[np.int64]
-    share: float
+    ratios: tuple[float, ...]
     rule: InstancesFromLogits | None
     spacing: tuple[float, ...]
 
@@ -73,7 +73,7 @@ def held_out(segmenter: Segmenter, loaded: Mapping[str, Any]) -> HeldOut:
     return HeldOut(
         probabilities=torch.from_numpy(np.ascontiguousarray(result.probabilities)),
         truth=truth,
-        share=result.share,
+        ratios=result.ratios,
         rule=segmenter.rule,
         spacing=tuple(float(size) for size in sizes),
     )

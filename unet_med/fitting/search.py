@@ -65,7 +65,7 @@ def count(
     truth: NDArray[Any],
     choices: Sequence[Choice],
     rule: InstancesFromLogits,
-    share: float = 1.0,
+    ratios: Sequence[float] | None = None,
 ) -> Counts:
     """Matched and all objects of an image under each choice, `(choices, thresholds, 2)`.
 
@@ -74,9 +74,10 @@ def count(
         truth: its objects `(*S)`; -1 is ignored.
         choices: what to try.
         rule: of the bundle, which holds in all else.
-        share: how many of the image's pixels one of the network's covers.
+        ratios: how many of the image's pixels one of the network's is long, along each axis; None:
+            one everywhere.
     """
-    found = objects_under(choices, probabilities, rule, share)
+    found = objects_under(choices, probabilities, rule, ratios)
     return np.stack([SCORE.count(objects, truth)[0] for objects in found])
 
 
@@ -84,14 +85,15 @@ def objects_under(
     choices: Sequence[Choice],
     probabilities: torch.Tensor,
     rule: InstancesFromLogits,
-    share: float = 1.0,
+    ratios: Sequence[float] | None = None,
 ) -> Iterator[NDArray[Any]]:
     """Objects of an image under each choice, `(*S)`; arguments as of `count`."""
+    each = ratios or [1.0] * (probabilities.ndim - 1)
     for choice in choices:
         tried = copy(rule)
         for id, value in choice.items():
             setattr(tried, id, value)
-        yield tried.on_pixels(share, probabilities.ndim - 1)(probabilities)[0].numpy()
+        yield tried.on_pixels(each)(probabilities)[0].numpy()
 
 
 def cross_fitted(

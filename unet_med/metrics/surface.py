@@ -5,6 +5,11 @@ Decathlon scores with and Metrics Reloaded (Maier-Hein et al. 2024) builds on: t
 between pixels, it is cut into the elements of marching cubes (of marching squares in planes), and
 each element counts with its area (its length). Counting edge voxels instead, as other packages
 do, weighs a thick slice's face like a thin side; `docs/how-to/score-results.md` has the numbers.
+
+Where a part of the image is known alone, an element counts if the known ones among the pixels that
+meet there lie on both sides of the surface, and by the share of them that is known: so every known
+pixel has an eighth (a fourth) of each element around it, and of a single known plane the outlines
+count as far as the plane is thick. Of the unknown pixels each is what the nearest known one is.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 from scipy.spatial import KDTree
 
 __all__ = ["assd", "hd95", "nsd"]
@@ -36,6 +42,7 @@ class Surfaces(NamedTuple):
         to_prediction: of the truth's elements, likewise.
         truth: their areas.
         worst: diagonal of the image, further than any two of its pixels are apart.
+        holds: whether prediction and truth hold anything.
     """
 
     to_truth: Floats
@@ -43,9 +50,16 @@ class Surfaces(NamedTuple):
     to_prediction: Floats
     truth: Floats
     worst: float
+    holds: tuple[bool, bool]
 
     @classmethod
-    def between(cls, prediction: ArrayLike, truth: ArrayLike, spacing: Sequence[float]) -> Surfaces:
+    def between(
+        cls,
+        prediction: ArrayLike,
+        truth: ArrayLike,
+        spacing: Sequence[float],
+        known: ArrayLike | None = None,
+    ) -> Surfaces:
         """Measure two masks of one grid.
 
         Args:
@@ -53,6 +67,7 @@ class Surfaces(NamedTuple):
                 thick is a plane.
             truth: likewise, the same shape.
             spacing: pixel size along each axis.
+            known: not 0 where the truth is known, the same shape; None: everywhere.
 
         Raises:
             ValueError: shapes that differ, or a spacing that does not fit them.
@@ -60,35 +75,44 @@ class Surfaces(NamedTuple):
         masks = [np.asarray(mask) != 0 for mask in (prediction, truth)]
         sizes = _checked(masks, spacing)
         worst = float(np.linalg.norm(sizes * masks[0].shape))
+        seen = None if known is None or np.all(known) else np.asarray(known) != 0
+        if seen is not None:
+            masks = [mask & seen for mask in masks]
         if masks[0].ndim == 3 and 1 in masks[0].shape:
             flat = masks[0].shape.index(1)
             masks, sizes = [mask.take(0, flat) for mask in masks], np.delete(sizes, flat)
-        (found, areas), (true, true_areas) = (_elements(mask, sizes) for mask in masks)
-        return cls(*_nearest(found, areas, true), *_nearest(true, true_areas, found), worst)
+            seen = None if seen is None else seen.take(0, flat)
+        holds = bool(masks[0].any()), bool(masks[1].any())
+        if seen is not None and any(holds):
+            masks, seen = _continued(masks, seen, sizes)
+        (found, areas), (true, true_areas) = (_elements(mask, sizes, seen) for mask in masks)
+        return cls(*_nearest(found, areas, true), *_nearest(true, true_areas, found), worst, holds)
 
     @property
-    def empty(self) -> tuple[bool, bool]:
-        """Whether prediction and truth hold nothing."""
-        return not self.prediction.size, not self.truth.size
+    def undefined(self) -> bool:
+        """Whether neither holds anything, or the surface of one that does is nowhere known."""
+        return not any(self.holds) or (
+            all(self.holds) and not (self.prediction.size and self.truth.size)
+        )
 
     def hd95(self) -> float:
-        """See `hd95`; NaN where neither holds anything."""
-        if any(self.empty):
-            return np.nan if all(self.empty) else self.worst
+        """See `hd95`; NaN where it is undefined."""
+        if self.undefined or not all(self.holds):
+            return np.nan if self.undefined else self.worst
         sides = (self.to_truth, self.prediction), (self.to_prediction, self.truth)
         return max(_percentile(*side) for side in sides)
 
     def assd(self) -> float:
-        """See `assd`; NaN where neither holds anything."""
-        if any(self.empty):
-            return np.nan if all(self.empty) else self.worst
+        """See `assd`; NaN where it is undefined."""
+        if self.undefined or not all(self.holds):
+            return np.nan if self.undefined else self.worst
         total = self.to_truth @ self.prediction + self.to_prediction @ self.truth
         return float(total / (self.prediction.sum() + self.truth.sum()))
 
     def nsd(self, tolerance: float) -> float:
-        """See `nsd`; NaN where neither holds anything."""
-        if any(self.empty):
-            return np.nan if all(self.empty) else 0.0
+        """See `nsd`; NaN where it is undefined."""
+        if self.undefined or not all(self.holds):
+            return np.nan if self.undefined else 0.0
         near = tolerance * (1 + SLACK)
         right = self.prediction[self.to_truth <= near].sum()
         right += self.truth[self.to_prediction <= near].sum()
@@ -183,11 +207,30 @@ def _checked(masks: Sequence[Mask], spacing: Sequence[float]) -> Floats:
     return sizes
 
 
-def _elements(mask: Mask, sizes: Floats) -> tuple[Floats, Floats]:
+def _continued(masks: Sequence[Mask], known: Mask, sizes: Floats) -> tuple[list[Mask], Mask]:
+    """Masks in which the unknown is what the nearest known pixel is, and what is known of them.
+
+    All get a pixel more on each side. What lies beyond the image is without, as always, but known
+    only where the image is known a pixel further in: or else of a plane that is known alone, the
+    whole would be a surface if it is the image's last one, and the outline if it is not.
+    """
+    seen = np.pad(known, 1, mode="reflect")
+    nearest = ndimage.distance_transform_edt(
+        ~seen, sizes, return_distances=False, return_indices=True
+    )
+    return [np.pad(mask, 1)[tuple(nearest)] for mask in masks], seen
+
+
+def _elements(mask: Mask, sizes: Floats, known: Mask | None = None) -> tuple[Floats, Floats]:
     """Places `(N, D)` and areas of the elements of a surface.
 
     An element lies where 4 pixels of a plane, or 8 of a volume, meet that are neither all within
     nor all without. What lies beyond the image is without.
+
+    Args:
+        mask: of the object.
+        sizes: of a pixel along each axis.
+        known: where it is known; None: everywhere.
     """
     from monai.metrics.utils import get_code_to_measure_table
 
@@ -197,14 +240,22 @@ def _elements(mask: Mask, sizes: Floats) -> tuple[Floats, Floats]:
     padded = np.pad(cut, 1)
     code = np.zeros([side - 1 for side in padded.shape], np.uint8)
     corners = list(product((0, 1), repeat=mask.ndim))
-    for bit, corner in enumerate(reversed(corners)):
-        window = tuple(
-            slice(start, start + side) for start, side in zip(corner, code.shape, strict=True)
-        )
+    windows = [
+        tuple(slice(start, start + side) for start, side in zip(corner, code.shape, strict=True))
+        for corner in reversed(corners)
+    ]
+    for bit, window in enumerate(windows):
         code |= padded[window].view(np.uint8) << np.uint8(bit)
     on = (code > 0) & (code < (1 << len(corners)) - 1)
     table, _ = get_code_to_measure_table(sizes.tolist())
-    return (np.argwhere(on) + first) * sizes, table.numpy().astype(np.float64)[code[on]]
+    places, areas = (np.argwhere(on) + first) * sizes, table.numpy().astype(np.float64)[code[on]]
+    if known is None:
+        return places, areas
+    ends = zip(first, first + padded.shape, strict=True)
+    seen = np.pad(known, 1)[tuple(slice(*end) for end in ends)]  # as `padded`
+    total, inside = (np.sum([x[w][on] for w in windows], axis=0) for x in (seen, seen & padded))
+    both = (inside > 0) & (inside < total)
+    return places[both], (areas * total / len(corners))[both]
 
 
 def _box(mask: Mask) -> tuple[NDArray[np.intp], Mask]:

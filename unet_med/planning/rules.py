@@ -19,7 +19,7 @@ from unet_med.planning.labels import decide_labels, decide_names, decide_tiles
 from unet_med.planning.objects import LEAST, decide_fit, decide_grow, decide_objects
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
-from unet_med.planning.sizes import tile_size
+from unet_med.planning.sizes import decide_turns, tile_size
 from unet_med.planning.source import Source
 from unet_med.planning.splits import decide_split
 from unet_med.planning.thick_slices import (
@@ -108,6 +108,8 @@ def make_plan(
     values = {id: entry["value"] for id, entry in ids.items()}
     if source is not None:
         ids |= _entries(source.beginning(values, {**said, **asked}))
+    turns = decide_turns({id: entry["value"] for id, entry in ids.items()})
+    ids |= _entries({id: why for id, why in turns.items() if id not in {*said, *asked}})
     begun = source.described(found) if source else {}
     parts = _parts(seen, values, asked, file, fit="fit" not in {*said, *asked}, begun=begun)
     plan = {id: Decision(**entry) for id, entry in {**ids, **_entries(parts.ids)}.items()}

@@ -54,6 +54,24 @@ def tile_size(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
     return Decision([up_to(*pair) for pair in zip(steps, sides, strict=True)], covers)
 
 
+def decide_turns(ids: Mapping[str, Any]) -> dict[str, Decision]:
+    """No quarter turns of tiles whose sides differ: such a tile would not fit into its batch.
+
+    Neither are there any in test-time averaging then, since the network has seen none.
+
+    Args:
+        ids: all ids, those of the recipe among them; of volumes no tile is turned by a quarter.
+    """
+    sides = ids["tile_size"]
+    if ids["spatial_dims"] != 2 or isinstance(sides, str) or len(set(as_list(sides))) == 1:
+        return {}  # an expression of a file is the file's own affair
+    why = f"tiles of {in_words(sides)} px, turned by a quarter, fit into no batch"
+    found = {"augment::quarter_turn::_disabled_": Decision(True, why)}
+    if ids.get("tta") == "rotations":
+        found["tta"] = Decision("flips", "the network sees no quarter turns in training")
+    return found
+
+
 def in_proportion(shape: Sequence[int], spacing: Sequence[float], limit: int) -> list[int]:
     """Sides of equal length, cut to an image, of as many voxels as a cube of `limit` px a side.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_med.data.pixel_size import FAR, cannot_become, far_apart
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.object_width import MEDIAN, SMALL, object_widths
 from unet_med.planning.plan import Decision
@@ -44,8 +45,8 @@ def decide_pixel_size(
         dims: axes of the network.
 
     Raises:
-        ValueError: both are asked for; or an image does not say its pixel size, and is to be
-            brought to another.
+        ValueError: both are asked for; or an image does not say its pixel size, or hardly says
+            the right one, and is to be brought to another.
     """
     size, scale = (_checked(steering.get(id), id, dims) for id in ("element_size", "scale"))
     if size is not None and scale is not None:
@@ -54,7 +55,7 @@ def decide_pixel_size(
             "the network sees: give one"
         )
     if size is not None:
-        _require_sizes(found, size)
+        _require_sizes(found, size, dims)
         return _decisions(size, found.cases[0].image.unit, None, "as asked")
     if scale is not None:
         return _decisions(None, None, own_pixels(scale), "as asked")
@@ -74,6 +75,8 @@ def _by_rule(found: Fingerprint, kind: str, dims: int) -> Decisions:
     differ = sizes is not None and bool((sizes.max(0) / sizes.min(0)).max() > ALIKE)
     if differ and len({_axes(case.image.orientation) for case in found.cases}) > 1:
         return _decisions(None, None, None, "volumes lie along different axes: kept as they are")
+    if sizes is not None and differ:
+        _refuse_strangers(found, sizes)
     common = None if sizes is None else _common(sizes, kind)
     factors, reason = [1.0] * dims, KEPT.get(kind, "no label holds an object")
     if kind == "instances" and (widths := object_widths(found, dims, common)):
@@ -147,13 +150,48 @@ def _checked(given: Any, id: str, dims: int) -> Any:
     return given
 
 
-def _require_sizes(found: Fingerprint, size: Sequence[float] | float) -> None:
+def _refuse_strangers(found: Fingerprint, sizes: Sizes) -> None:
+    """Files whose pixel size lies far from that of the others: a wrong unit, or none at all.
+
+    One such file among many would be brought to the others' size, with hundreds of times its
+    pixels.
+    """
+    median = np.median(sizes, axis=0)
+    far = [k for k, size in enumerate(sizes) if far_apart(size, median)]
+    if far:
+        others = np.median(np.delete(sizes, far[0], axis=0), axis=0)
+        more = f" (and {len(far) - 1} more files)" if len(far) > 1 else ""
+        unit, (own, rest) = found.cases[0].image.unit, map(_sides, (sizes[far[0]], others))
+        raise ValueError(
+            f"{found.cases[far[0]].image.name}{more} says pixels of {own} {unit}, and the other "
+            f"files {rest} {unit} in the median: images of one kind are no more than {FAR:g} times "
+            "apart, as objectives of 5x and 40x are, and a wrong unit is more. Save it with its "
+            "true pixel size (in Fiji: Image > Properties), leave it out, or give --scale 1, which "
+            "keeps every image's own pixels"
+        )
+
+
+def _sides(size: Sizes) -> str:
+    return in_words([float(side) for side in size])
+
+
+def _require_sizes(found: Fingerprint, size: Sequence[float] | float, dims: int) -> None:
     for case in found.cases:
         if case.image.pixel_size_source == "assumed":
             raise ValueError(
                 f"{case.image.name} does not say its pixel size, so it cannot be brought to "
                 f"--element-size {in_words(size)}: give it with --pixel-size, save the file with "
                 "it (in Fiji: Image > Properties), or give a factor, --scale"
+            )
+    wanted = np.broadcast_to(as_list(size), dims)
+    sizes = _stated(found, dims)
+    assert sizes is not None
+    for case, own in zip(found.cases, sizes, strict=True):
+        if cannot_become(own, wanted):
+            raise ValueError(
+                f"{case.image.name} says pixels of {_sides(own)} {found.cases[0].image.unit}, far "
+                f"from --element-size {in_words(size)}: one of both is wrong. Save the file with "
+                "its true pixel size (in Fiji: Image > Properties), or give another size"
             )
 
 

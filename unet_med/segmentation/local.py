@@ -23,7 +23,7 @@ from unet_med.transforms import (
     InstancesFromLogitsd,
     ScoreObjectsd,
 )
-from unet_med.transforms.instances import axes_in, pixels_in
+from unet_med.transforms.instances import axes_in, pixels_along
 from unet_med.transforms.windowed import Windowed
 
 __all__ = ["local_rules", "local_steps", "local_tiling"]
@@ -86,7 +86,7 @@ def local_rules(
         elif isinstance(step, InstancesFromLogitsd):
             instances = step.rule
             if step.sizes_of:
-                share = pixels_in(working.affine, own.affine)
+                ratios = pixels_along(working.affine, own.affine, len(own.shape))
                 axes = axes_in(working.affine, own.affine, step.rule.axes)
-                instances = step.rule.on_pixels(share, len(own.shape), axes)
+                instances = step.rule.on_pixels(ratios, axes)
     return classes, instances, sure

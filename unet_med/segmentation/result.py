@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unet_med.data.formats import format_of
 from unet_med.segmentation.arrays import to_axes
 from unet_med.transforms.confidence import CONFIDENCE
-from unet_med.transforms.instances import pixels_in
+from unet_med.transforms.instances import pixels_along
 
 if TYPE_CHECKING:
     from unet_med.segmentation.segmenter import Segmenter
@@ -64,11 +64,12 @@ class Segmentation:
         return None if found is None else float(found)
 
     @property
-    def share(self) -> float:
-        """How many of the image's pixels one of those that the network sees covers."""
+    def ratios(self) -> tuple[float, ...]:
+        """How many of the image's pixels one that the network sees is long, along X, Y, Z."""
         own, seen = self._finished("probabilities"), self._item["image"]
-        known = isinstance(own, MetaTensor) and isinstance(seen, MetaTensor)
-        return pixels_in(seen.affine, own.affine) if known else 1.0
+        if not (isinstance(own, MetaTensor) and isinstance(seen, MetaTensor)):
+            return (1.0,) * (own.ndim - 1)
+        return tuple(pixels_along(seen.affine, own.affine, own.ndim - 1))
 
     def save(self, folder: str | Path, outputs: Sequence[str] | None = None) -> None:
         """Write what `unet-med predict` writes, under the name of the image.

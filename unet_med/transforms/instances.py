@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
 from typing import Any, Literal, TypeVar
@@ -134,7 +135,8 @@ class InstancesFromLogits(Transform):
             wins.
         mask_threshold: least foreground probability of the mask, at most `threshold`; None:
             seeds take nothing.
-        reach: px that seeds take from the mask.
+        reach: px that seeds take from the mask; along the network's axes alike, or one number for
+            each of them.
         softmax: the input is logits, and thresholds apply to their softmax; False: the
             input is probabilities. Without a threshold both give the same.
         grow: px by which objects grow into the background *between* them, never
@@ -157,7 +159,7 @@ class InstancesFromLogits(Transform):
         threshold: float | None = None,
         *,
         mask_threshold: float | None = None,
-        reach: int = 0,
+        reach: int | Sequence[int] = 0,
         softmax: bool = True,
         grow: int | Sequence[int] = 1,
         connectivity: int = 1,
@@ -165,7 +167,7 @@ class InstancesFromLogits(Transform):
     ) -> None:
         self.min_size = min_size
         self.threshold, self.mask_threshold = _thresholds(threshold, mask_threshold)
-        self.reach = reach
+        self.reach: int | list[int] = [*reach] if isinstance(reach, Sequence) else reach
         self.softmax = softmax
         self.grow: int | list[int] = [*grow] if isinstance(grow, Sequence) else grow
         self.axes = None if spatial_dims is None else tuple(range(spatial_dims))
@@ -211,28 +213,24 @@ class InstancesFromLogits(Transform):
         return torch.where((found == 0) & (foreground >= self.mask_threshold), -kind, found)
 
     def on_pixels(
-        self, share: float, dims: int, axes: Sequence[int] | None = None
+        self, ratios: Sequence[float], axes: Sequence[int] | None = None
     ) -> InstancesFromLogits:
         """The same rule for an image of other pixels: its sizes cover the same part of it.
 
+        Lengths, `reach` and `grow`, follow the pixels along each axis; `min_size` their volume.
+
         Args:
-            share: of the pixels in which the sizes are said, how many of the image's pixels one
-                covers.
-            dims: spatial axes of the image.
+            ratios: of the pixels in which the sizes are said, how many of the image's pixels one
+                is long, along each spatial axis of the image.
             axes: those of the image that are the network's; None: the first ones.
         """
         rule = copy(self)
-        own = [axis for axis in axes or range(dims) if axis < dims]  # where the network's axes lie
+        own = [axis for axis in axes or range(len(ratios)) if axis < len(ratios)]
         if self.axes is not None:
-            own = own[: len(self.axes)]
+            own = own[: len(self.axes)]  # where the network's axes lie
             rule.axes = tuple(sorted(own))
-        length = share ** (1 / min(len(self.axes or range(dims)), dims))
-        rule.min_size, rule.reach = _scaled(self.min_size, share), _scaled(self.reach, length)
-        if isinstance(self.grow, int):
-            rule.grow = _scaled(self.grow, length)
-        else:
-            along = dict(zip(own, self.grow, strict=False))
-            rule.grow = [_scaled(along.get(axis, 0), length) for axis in range(dims)]
+        rule.min_size = _scaled(self.min_size, math.prod(ratios))
+        rule.reach, rule.grow = (_along(px, own, ratios) for px in (self.reach, self.grow))
         return rule
 
 
@@ -340,9 +338,9 @@ class InstancesFromLogitsd(KeywiseTransform):
         """The rule in pixels of the scores, where `sized` is the image of `sizes_of`."""
         if self.sizes_of is None or not all(isinstance(x, MetaTensor) for x in (scores, sized)):
             return self.rule
-        share = pixels_in(sized.affine, scores.affine)
+        ratios = pixels_along(sized.affine, scores.affine, scores.ndim - 1)
         axes = axes_in(sized.affine, scores.affine, self.rule.axes)
-        return self.rule.on_pixels(share, scores.ndim - 1, axes)
+        return self.rule.on_pixels(ratios, axes)
 
 
 class ClassesFromProbabilitiesd(KeywiseTransform):
@@ -367,10 +365,15 @@ class ClassesFromProbabilitiesd(KeywiseTransform):
         super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
 
 
-def pixels_in(pixel: torch.Tensor, other: torch.Tensor) -> float:
-    """How many pixels of the affine `other` one of the affine `pixel` covers."""
-    volumes = [abs(float(torch.linalg.det(a[:-1, :-1].double()))) for a in (pixel, other)]
-    return volumes[0] / volumes[1]
+def pixels_along(grid: torch.Tensor, other: torch.Tensor, dims: int) -> list[float]:
+    """How many pixels of the affine `other` one of the affine `grid` is long.
+
+    Returns:
+        One number for each of the first `dims` axes of `other`, along which those of `grid` run in
+        any order.
+    """
+    found: list[float] = _steps(grid, other).amax(dim=1).tolist()
+    return found[:dims]
 
 
 def axes_in(
@@ -379,9 +382,23 @@ def axes_in(
     """The axes of the affine `other` along which these of the affine `grid` run; None: all."""
     if axes is None:
         return None
-    one, two = (affine[:-1, :-1].double() for affine in (grid, other))
-    ways = torch.linalg.solve(two, one).abs().argmax(dim=0).tolist()
+    ways = _steps(grid, other).argmax(dim=0).tolist()
     return [ways[axis] for axis in axes if axis < len(ways)]
+
+
+def _steps(grid: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Pixels along the axes of the affine `other` (rows) of a step along those of `grid`."""
+    one, two = (affine[:-1, :-1].double() for affine in (grid, other))
+    return torch.linalg.solve(two, one).abs()
+
+
+def _along(px: int | Sequence[int], own: Sequence[int], ratios: Sequence[float]) -> list[int]:
+    """A length along each axis of an image, of one along the network's axes, which are `own`."""
+    numbers = px if isinstance(px, Sequence) else [px] * len(own)
+    found = [0] * len(ratios)
+    for axis, number in zip(own, numbers, strict=False):  # a plane has fewer than the network
+        found[axis] = _scaled(number, ratios[axis])
+    return found
 
 
 def _scaled(size: int, factor: float) -> int:

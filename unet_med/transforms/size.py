@@ -15,7 +15,7 @@ from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 
 from unet_med.data.array_writer import UNITS
-from unet_med.data.pixel_size import MICROMETRES
+from unet_med.data.pixel_size import FAR, MICROMETRES, cannot_become
 from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
 from unet_med.transforms.majority import most_frequent
 from unet_med.transforms.resampling import resample_window, taps_of
@@ -28,6 +28,11 @@ _UNKNOWN = (
     "the pixel size is unknown, so the image cannot be resampled to {}: give it to the reader "
     "(pixel_size of AutoReader, --pixel-size of unet-med), or save the file with it (in Fiji: "
     "Image > Properties)"
+)
+_FAR = (
+    "the file says pixels of {0} {2}, which are to become {1} {2}: images of one kind are no more "
+    "than {3:g} times apart, so one of both is wrong; save the file with its true pixel size (in "
+    "Fiji: Image > Properties), or train with --scale, which needs none"
 )
 
 
@@ -101,8 +106,9 @@ class ElementSize(InvertibleTransform):
             `(C, *S')`, float32; labels (integers, ``"nearest"``) keep their dtype.
 
         Raises:
-            ValueError: the pixel size is unknown, the number of axes differs, or labels
-                are too large for MONAI's resampling.
+            ValueError: the pixel size is unknown, or so far from the new one that one of them
+                is wrong (`unet_med.data.pixel_size.far_apart`), the number of axes differs, or
+                labels are too large for MONAI's resampling.
         """
         mode = mode or self.mode
         if mode == "nearest" and not img.is_floating_point() and img.abs().max() > 2**24:
@@ -206,7 +212,10 @@ class ElementSize(InvertibleTransform):
             return [1 / scale for scale in given]
         own = meta.get("spatial_unit") or self.unit
         factor = MICROMETRES[self.unit] / MICROMETRES[own] if self.unit and own else 1.0
-        return [size * factor / side for size, side in zip(given, old, strict=False)]
+        wanted = [size * factor for size in given]
+        if cannot_become(old[:dims], wanted):
+            raise ValueError(_FAR.format(*map(_in_words, (old[:dims], wanted)), own or "", FAR))
+        return [size / side for size, side in zip(wanted, old, strict=False)]
 
 
 class ElementSized(MapTransform, InvertibleTransform):
@@ -286,6 +295,10 @@ def _positive(name: str, given: float | Sequence[float] | None) -> tuple[float, 
     if not numbers or not all(number > 0 for number in numbers):
         raise ValueError(f"{name} {given} is not positive")
     return tuple(float(number) for number in numbers)
+
+
+def _in_words(sizes: Sequence[float]) -> str:
+    return " x ".join(f"{size:.4g}" for size in sizes)
 
 
 def _laid_flat(img: MetaTensor) -> MetaTensor:

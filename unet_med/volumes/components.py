@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.data.atomic import atomic_write
-from unet_med.instances import as_integers, growth, number_components, shifted
+from unet_med.instances import along_axes, as_integers, number_components, shifted
 from unet_med.volumes.blocks import Block
 
 __all__ = ["Components", "find_components"]
@@ -28,13 +28,12 @@ class Components:
         classes: class of each, `(N,)`.
         first: place of its first voxel in the whole volume, in C order, `(N,)`.
         size: its voxels in this block, `(N,)`.
-        faces: labels of the block's outermost voxels, `reach + 2 * grow` thick and at least 1, for
-            each axis and side: `"0-"`, `"0+"`, `"1-"`, ...; -k where a component of class k may
-            reach.
+        faces: labels of the block's outermost voxels, `reach + 2 * grow` thick along their axis
+            and at least 1, for each axis and side: `"0-"`, `"0+"`, `"1-"`, ...; -k where a
+            component of class k may reach.
         connectivity: as in `find_components`.
         grow: px along each axis.
-        reach: as in `find_components`.
-        axes: as in `find_components`.
+        reach: px along each axis.
     """
 
     classes: Integers
@@ -43,32 +42,32 @@ class Components:
     faces: Mapping[str, Integers]
     connectivity: int
     grow: tuple[int, ...]
-    reach: int = 0
-    axes: tuple[int, ...] | None = None
+    reach: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.size)
 
     @property
-    def rules(self) -> tuple[int, tuple[int, ...], int, tuple[int, ...] | None]:
+    def rules(self) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
         """How the components of all blocks must have been found."""
-        return self.connectivity, self.grow, self.reach, self.axes
+        return self.connectivity, self.grow, self.reach
 
-    def towards(self, step: Sequence[int], thickness: int) -> Integers:
+    def towards(self, step: Sequence[int], thickness: Sequence[int]) -> Integers:
         """Labels that lie at the neighbour in direction `step`: a face, an edge or a corner.
 
         Args:
             step: -1, 0 or 1 an axis, not all 0.
-            thickness: px along the axes of the step; less where the block itself is thinner.
+            thickness: px along each axis, used along those of the step; less where the block
+                itself is thinner.
         """
         axis = next(k for k, s in enumerate(step) if s)
-        ends = {-1: slice(None, thickness), 0: slice(None), 1: slice(-thickness, None)}
-        return self.faces[f"{axis}{'-' if step[axis] < 0 else '+'}"][tuple(ends[s] for s in step)]
+        face = self.faces[f"{axis}{'-' if step[axis] < 0 else '+'}"]
+        return face[tuple(_end(s, px) for s, px in zip(step, thickness, strict=True))]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ("classes", "first", "size")}
-        rules = np.array([self.connectivity, self.reach, bits_of(self.axes), *self.grow])
+        rules = np.array([self.connectivity, *self.grow, *self.reach])
         arrays |= {"rules": rules, **self.faces}
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -77,16 +76,9 @@ class Components:
     def load(cls, path: str | os.PathLike[str]) -> Components:
         """Read what `save` wrote; each face is read only when it is asked for."""
         archive = np.load(path, allow_pickle=False)
-        connectivity, reach, bits, *grow = archive["rules"].tolist()
+        connectivity, grow, reach = rules_in(archive)
         arrays = {name: archive[name] for name in ("classes", "first", "size")}
-        return cls(
-            **arrays,
-            faces=archive,
-            connectivity=connectivity,
-            grow=tuple(grow),
-            reach=reach,
-            axes=axes_of(bits),
-        )
+        return cls(**arrays, faces=archive, connectivity=connectivity, grow=grow, reach=reach)
 
 
 def find_components(
@@ -95,7 +87,7 @@ def find_components(
     *,
     connectivity: int = 1,
     grow: int | Sequence[int] = 0,
-    reach: int = 0,
+    reach: int | Sequence[int] = 0,
     axes: Sequence[int] | None = None,
 ) -> Components:
     """Step 1 of 3, for each block by itself: its components and its outermost voxels.
@@ -109,13 +101,13 @@ def find_components(
         grow: px by which instances will grow into the background between them; as in
             `unet_med.transforms.InstancesFromLogits`.
         reach: px that components will take of the voxels below 0; likewise.
-        axes: along which they take them, and one number grows; None: all.
+        axes: along which one number of `grow` or `reach` holds; None: all.
 
     Returns:
         The table that `unet_med.volumes.instances.merge_components` asks for.
     """
     values = as_integers(classes[block.slices])
-    grows = growth(grow, values.ndim, axes)
+    grows, walks = (along_axes(px, values.ndim, axes) for px in (grow, reach))
     labels, kinds = number_components(values, connectivity)
     first, size = _measure(labels, len(kinds))
     places = np.unravel_index(first, labels.shape)
@@ -125,26 +117,23 @@ def find_components(
         classes=kinds,
         first=np.ravel_multi_index(places, classes.shape),
         size=size,
-        faces=dict(_faces(with_takeable(labels, values), max(1, reach + 2 * max(grows)))),
+        faces=dict(_faces(with_takeable(labels, values), around(grows, walks))),
         connectivity=connectivity,
         grow=grows,
-        reach=reach,
-        axes=None if axes is None else tuple(axes),
+        reach=walks,
     )
 
 
-def bits_of(axes: Sequence[int] | None) -> int:
-    """Axes as one number, as tables keep them; 0: all."""
-    return sum(1 << axis for axis in axes or ())
+def around(grow: Sequence[int], reach: Sequence[int]) -> list[int]:
+    """How far from a voxel lies what decides its object, along each axis, px."""
+    return [2 * px + walk for px, walk in zip(grow, reach, strict=True)]
 
 
-def axes_of(bits: int) -> tuple[int, ...] | None:
-    """Axes of such a number.
-
-    >>> axes_of(bits_of((0, 2))), axes_of(bits_of(None))
-    ((0, 2), None)
-    """
-    return tuple(axis for axis in range(bits.bit_length()) if bits >> axis & 1) or None
+def rules_in(archive: Mapping[str, Integers]) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """`connectivity`, `grow` and `reach` of a file of `save`, one of the latter two an axis."""
+    connectivity, *sizes = archive["rules"].tolist()
+    dims = len(sizes) // 2
+    return connectivity, tuple(sizes[:dims]), tuple(sizes[dims:])
 
 
 def with_takeable(labels: Integers, classes: Integers) -> Integers:
@@ -161,7 +150,8 @@ def contacts(here: Components, there: Components, step: Sequence[int]) -> Intege
         step: -1, 0 or 1 an axis, not all 0.
     """
     reach = here.connectivity - np.count_nonzero(step)
-    a, b = here.towards(step, 1), there.towards([-s for s in step], 1)  # both (*S), 1 along step
+    thin = [1] * len(step)
+    a, b = here.towards(step, thin), there.towards([-s for s in step], thin)  # (*S), 1 along step
     found = [np.empty(0, np.int64)]
     for offset in product(*[(0,) if s else (-1, 0, 1) for s in step]):
         if np.count_nonzero(offset) <= reach:
@@ -195,7 +185,13 @@ def _measure(labels: Integers, count: int) -> tuple[Integers, Integers]:
     return first[1:], size[1:]
 
 
-def _faces(labels: Integers, thickness: int) -> Iterator[tuple[str, Integers]]:
-    for axis in range(labels.ndim):
-        for side, part in (("-", slice(None, thickness)), ("+", slice(-thickness, None))):
+def _faces(labels: Integers, thickness: Sequence[int]) -> Iterator[tuple[str, Integers]]:
+    for axis, px in enumerate(thickness):
+        for side, step in (("-", -1), ("+", 1)):
+            part = _end(step, max(1, px))
             yield f"{axis}{side}", labels[(slice(None),) * axis + (part,)].copy()
+
+
+def _end(step: int, px: int) -> slice:
+    """The first or last px of a side, which a step of -1 or 1 leaves by; 0: all of it."""
+    return {-1: slice(None, px), 0: slice(None), 1: slice(-px, None)}[step]

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.instances import as_integers, number_components, regrow, spread
+from unet_med.instances import along_axes, as_integers, number_components, regrow, spread
 from unet_med.volumes.blocks import Block, split
-from unet_med.volumes.components import Components, find_components, with_takeable
+from unet_med.volumes.components import Components, around, find_components, with_takeable
 from unet_med.volumes.numbering import Load, Numbering, merge_components, neighbours
 
 __all__ = [
@@ -56,7 +56,7 @@ def sizes_of_block(classes: Any, block: Block, numbering: Numbering, load: Load)
         ValueError: see `instances_of_block`.
     """
     sizes = np.zeros(len(numbering.numbers), np.int64)
-    for part in _parts_of(classes, block, numbering, load, around=numbering.reach):
+    for part in _parts_of(classes, block, numbering, load, numbering.reach):
         found = _owned(part, numbering)[part.keeps]
         sizes += np.bincount(found.ravel(), minlength=len(sizes))
     return sizes
@@ -77,10 +77,10 @@ def instances_of_block(classes: Any, block: Block, numbering: Numbering, load: L
     Raises:
         ValueError: the block holds other components than were found before.
     """
-    around = numbering.reach + 2 * max(numbering.grow)
     dtype = np.int32 if numbering.count <= np.iinfo(np.int32).max else np.int64
     result = np.zeros([part.stop - part.start for part in block.slices], dtype)
-    for part in _parts_of(classes, block, numbering, load, around):
+    margins = around(numbering.grow, numbering.reach)
+    for part in _parts_of(classes, block, numbering, load, margins):
         found = numbering.numbers[_owned(part, numbering)].astype(dtype)
         result[part.place] = regrow(found, numbering.grow)[part.keeps]
     return result
@@ -94,7 +94,7 @@ def label_blocks(
     connectivity: int = 1,
     min_size: int = 0,
     grow: int | Sequence[int] = 0,
-    reach: int = 0,
+    reach: int | Sequence[int] = 0,
     axes: Sequence[int] | None = None,
 ) -> int:
     """All three steps, one block after another; no more than a block is held.
@@ -108,8 +108,8 @@ def label_blocks(
         connectivity: 1 joins voxels that share a face, the number of axes corners too.
         min_size: smallest instance kept, px.
         grow: px by which instances grow into the background between them; one, or one an axis.
-        reach: px that objects take of the voxels below 0.
-        axes: along which they take them, and one number grows; None: all.
+        reach: px that objects take of the voxels below 0; likewise.
+        axes: along which one number of either holds; None: all.
 
     Returns:
         Number of instances.
@@ -142,8 +142,9 @@ def label_blocks(
             find_components(
                 classes, part, connectivity=connectivity, grow=grow, reach=reach, axes=axes
             ).save(table(part.index))
-        numbering = merge_components(blocks, load, min_size=0 if reach else min_size)
-        if reach and min_size:
+        walks = any(along_axes(reach, len(classes.shape), axes))
+        numbering = merge_components(blocks, load, min_size=0 if walks else min_size)
+        if walks and min_size:
             sizes = np.zeros(len(numbering.numbers), np.int64)
             for part in blocks:
                 sizes += sizes_of_block(classes, part, numbering, load)
@@ -172,13 +173,13 @@ class _Part:
 
 def _owned(part: _Part, numbering: Numbering) -> Integers:
     """The objects of a part after they have taken what they reach."""
-    return spread(part.values, numbering.kinds, numbering.reach, numbering.axes)
+    return spread(part.values, numbering.kinds, numbering.reach)
 
 
 def _parts_of(
-    classes: Any, block: Block, numbering: Numbering, load: Load, around: int
+    classes: Any, block: Block, numbering: Numbering, load: Load, margins: Sequence[int]
 ) -> Iterator[_Part]:
-    """The objects of a block, piece after piece, with `around` px around each."""
+    """The objects of a block, piece after piece, with `margins` px around each along each axis."""
     values = as_integers(classes[block.slices])
     labels, kinds = number_components(values, numbering.connectivity)
     place = int(np.ravel_multi_index(block.index, numbering.grid))
@@ -189,23 +190,28 @@ def _parts_of(
             "they were found: its classes have changed; find the components anew"
         )
     objects = numbering.of(block.index, with_takeable(labels, values))
-    padded, own = _with_neighbours(objects, block.index, numbering, load, around)
+    padded, own = _with_neighbours(objects, block.index, numbering, load, margins)
     for piece in split(objects.shape, (PART,) * objects.ndim):
         reads, keeps = [], []
-        for side, whole in zip(piece.slices, own, strict=True):
-            start = max(0, whole.start + side.start - around)
-            reads.append(slice(start, whole.start + side.stop + around))
+        for side, whole, px in zip(piece.slices, own, margins, strict=True):
+            start = max(0, whole.start + side.start - px)
+            reads.append(slice(start, whole.start + side.stop + px))
             keeps.append(slice(whole.start + side.start - start, whole.start + side.stop - start))
         yield _Part(piece.slices, padded[tuple(reads)], tuple(keeps))
 
 
 def _with_neighbours(
-    objects: Integers, index: tuple[int, ...], numbering: Numbering, load: Load, around: int
+    objects: Integers,
+    index: tuple[int, ...],
+    numbering: Numbering,
+    load: Load,
+    margins: Sequence[int],
 ) -> tuple[Integers, tuple[slice, ...]]:
-    """The block with `around` px of its neighbours around it, and the slices of its own part."""
+    """The block with `margins` px of its neighbours around it, and the slices of its own part."""
     slabs = {}
-    for step, place in neighbours(index, numbering.grid) if around else ():
-        slabs[step] = numbering.of(place, load(place).towards([-s for s in step], around))
+    for step, place in neighbours(index, numbering.grid):
+        if all(px for s, px in zip(step, margins, strict=True) if s):
+            slabs[step] = numbering.of(place, load(place).towards([-s for s in step], margins))
     widths = []
     for axis in range(objects.ndim):
         straight = [tuple(side * (k == axis) for k in range(objects.ndim)) for side in (-1, 1)]

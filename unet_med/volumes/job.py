@@ -17,12 +17,12 @@ from typing import Any
 from unet_med.bundle import find_trained, find_weights
 from unet_med.data.atomic import atomic_write
 from unet_med.data.sources import Source, open_source
-from unet_med.instances import growth
+from unet_med.instances import along_axes
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.segmentation.volume import Found
 from unet_med.volumes.blocks import Block, split
+from unet_med.volumes.components import around
 from unet_med.volumes.grid import choose_layout, choose_tile
-from unet_med.volumes.numbering import around
 from unet_med.volumes.statistics import fingerprint, load_statistics, save_statistics
 from unet_med.volumes.store import Layer, Layout, create_store
 
@@ -352,8 +352,9 @@ def _layers(segmenter: Segmenter, outputs: Collection[str]) -> tuple[Layer, ...]
 def _check_thickness(job: BlockJob) -> None:
     """What grows into a block must come from its next neighbours alone."""
     layout = job.layout
-    grow, reach, axes = (job.instances[name] for name in ("grow", "reach", "axes"))
-    needed = around(growth(grow, len(layout.shape), axes), reach, axes)[::-1]  # of (X, Y[, Z])
+    dims, axes = len(layout.shape), job.instances["axes"]
+    sizes = [along_axes(job.instances[name], dims, axes) for name in ("grow", "reach")]
+    needed = around(*sizes)[::-1]  # of (X, Y[, Z])
     for side, length, least in zip(layout.block, layout.shape, needed, strict=True):
         if side < min(length, least):
             raise ValueError(

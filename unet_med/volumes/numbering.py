@@ -15,9 +15,9 @@ from scipy.sparse.csgraph import connected_components
 
 from unet_med.data.atomic import atomic_write
 from unet_med.volumes.blocks import Block
-from unet_med.volumes.components import Components, axes_of, bits_of, contacts
+from unet_med.volumes.components import Components, around, contacts, rules_in
 
-__all__ = ["Load", "Numbering", "around", "merge_components", "neighbours"]
+__all__ = ["Load", "Numbering", "merge_components", "neighbours"]
 
 Integers = NDArray[Any]
 Load = Callable[[tuple[int, ...]], Components]
@@ -37,8 +37,7 @@ class Numbering:
         numbers: 1..count, or 0 for objects that are dropped, `(M + 1,)`.
         connectivity: of the components.
         grow: px by which instances grow along each axis.
-        reach: px that objects take of the mask around them.
-        axes: along which they take it; None: all.
+        reach: px that objects take of the mask around them, along each axis.
     """
 
     grid: tuple[int, ...]
@@ -48,8 +47,7 @@ class Numbering:
     numbers: Integers
     connectivity: int
     grow: tuple[int, ...]
-    reach: int
-    axes: tuple[int, ...] | None
+    reach: tuple[int, ...]
 
     @property
     def count(self) -> int:
@@ -62,7 +60,7 @@ class Numbering:
         own = np.append(0, self.objects[self.starts[place] : self.starts[place + 1]])
         dtype = np.int32 if len(self.numbers) <= np.iinfo(np.int32).max else np.int64
         found = own.astype(dtype)[np.maximum(labels, 0)]
-        return np.where(labels < 0, labels, found).astype(dtype) if self.reach else found
+        return np.where(labels < 0, labels, found).astype(dtype) if any(self.reach) else found
 
     def without_small(self, sizes: Integers, min_size: int) -> Numbering:
         """The same objects, numbered without those smaller than `min_size` px.
@@ -78,7 +76,7 @@ class Numbering:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        rules = np.array([self.connectivity, self.reach, bits_of(self.axes), *self.grow])
+        rules = np.array([self.connectivity, *self.grow, *self.reach])
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez(file, grid=self.grid, rules=rules, **arrays)
 
@@ -86,10 +84,9 @@ class Numbering:
     def load(cls, path: str | os.PathLike[str]) -> Numbering:
         """Read what `save` wrote: 8 bytes a component."""
         with np.load(path, allow_pickle=False) as archive:
-            connectivity, reach, bits, *grow = archive["rules"].tolist()
+            rules = rules_in(archive)
             starts, objects, kinds, numbers = (archive[name] for name in ARRAYS)
             grid = tuple(archive["grid"].tolist())
-        rules = connectivity, tuple(grow), reach, axes_of(bits)
         return cls(grid, starts, objects, kinds, numbers, *rules)
 
 
@@ -115,11 +112,11 @@ def merge_components(blocks: Sequence[Block], load: Load, *, min_size: int = 0) 
     found = {part[3] for part in parts}
     if len(found) > 1:
         raise ValueError(
-            f"components were found with different rules (connectivity, grow, reach, axes): "
+            f"components were found with different rules (connectivity, grow, reach): "
             f"{sorted(found)}; find those of all blocks with one"
         )
-    rules = connectivity, grow, reach, axes = found.pop()
-    _check_thickness(blocks, grid, around(grow, reach, axes))
+    rules = connectivity, grow, reach = found.pop()
+    _check_thickness(blocks, grid, around(grow, reach))
     kinds, first, size = (np.concatenate([part[k] for part in parts]) for k in range(3))
     starts = np.cumsum([0, *(len(part[0]) for part in parts)])
     joined = _join(blocks, load, starts, connectivity)
@@ -156,12 +153,6 @@ def _grid(blocks: Sequence[Block]) -> tuple[int, ...]:
 def _summary(part: Components) -> tuple[Integers, Integers, Integers, tuple[Any, ...]]:
     """The table without its faces, which stay on disk."""
     return part.classes, part.first, part.size, part.rules
-
-
-def around(grow: Sequence[int], reach: int, axes: Sequence[int] | None = None) -> list[int]:
-    """How far from a voxel lies what decides its object, along each axis, px."""
-    walks = [reach if axes is None or axis in axes else 0 for axis in range(len(grow))]
-    return [2 * px + walk for px, walk in zip(grow, walks, strict=True)]
 
 
 def _check_thickness(blocks: Sequence[Block], grid: Sequence[int], needed: Sequence[int]) -> None:
