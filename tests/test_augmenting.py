@@ -254,6 +254,7 @@ def compare(data: Path, names: list[str], tiles: int, device: str, **ids: Any) -
         ([], 60, {}),
         ([], 48, ALWAYS),
         (["modern"], 48, {}),
+        (["modern"], 24, {"rare": [1], "rare_share": 0.5}),
         (["modern"], 44, {**ALWAYS, "augment::elastic::kernel": "bspline"}),
     ],
 )
@@ -270,9 +271,13 @@ def test_the_device_makes_the_volumes_of_the_workers(ids: dict[str, Any], volume
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("names", [[], ["modern"]])
-def test_a_gpu_makes_the_tiles_of_the_workers(names: list[str], cells: Path) -> None:
-    compare(cells, names, 24, "cuda", **SMALL, **ALWAYS)
+@pytest.mark.parametrize(
+    ("names", "ids"), [([], {}), (["modern"], {}), (["modern"], {"rare": [1]})]
+)
+def test_a_gpu_makes_the_tiles_of_the_workers(
+    names: list[str], ids: dict[str, Any], cells: Path
+) -> None:
+    compare(cells, names, 24, "cuda", **SMALL, **ALWAYS, **ids)
 
 
 @pytest.mark.gpu

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from ignite.engine import Engine
 from torch import nn
 
@@ -17,6 +19,7 @@ from unet_med import bundle
 from unet_med.cli import main
 from unet_med.data import SyntheticCells
 from unet_med.fitting import FitObjects, NearBorders, around, choose, count, planned_objects
+from unet_med.fitting.handler import within
 from unet_med.handlers import TrainingBudget
 from unet_med.handlers.training_state import random_state
 from unet_med.metrics import average_precision
@@ -186,6 +189,7 @@ def test_an_image_is_timed_and_nothing_else_changes(data: Path, fitted: Path) ->
     torch.testing.assert_close(random_state(), before, rtol=0, atol=0)
     assert len(handler.items) == 3
     assert 3 / 60 < handler.budget.reserved_minutes < 1
+    assert handler._pixels() == [48 * 40] * 3
 
 
 def test_a_resumed_training_fits_again_from_the_plan(
@@ -259,27 +263,52 @@ def test_a_calibration_that_fails_leaves_the_objects(
     assert "nothing is fitted" not in caplog.text
 
 
+SMALL_PX, LARGE_PX = 256**2, 4096**2
+
+
 @pytest.mark.parametrize(
-    ("minutes", "seconds", "images", "reserved"),
+    ("minutes", "seconds", "pixels", "images", "reserved"),
     [
-        (10.0, 2.0, 6, (1.25 * 2.0 * 6 + 3) / 60),
-        (1.0, 1.2, 4, (1.25 * 1.2 * 4 + 3) / 60),
-        (1.0, 2.5, 0, 0.0),
-        (0.4, 0.01, 0, 0.0),
+        (10.0, 2.0, [9] * 6, 6, (1.25 * 2.0 * 6 + 3) / 60),
+        (1.0, 1.2, [9] * 6, 4, (1.25 * 1.2 * 4 + 3) / 60),
+        (1.0, 2.5, [9] * 6, 0, 0.0),
+        (0.4, 0.01, [9] * 6, 0, 0.0),
+        (10.0, 2.0, [9, 18, 9, 9], 4, (1.25 * 2.0 * 5 + 3) / 60),
+        (10.0, 0.1, [SMALL_PX] * 5 + [LARGE_PX] * 2, 5, (1.25 * 0.1 * 5 + 3) / 60),
+        (10.0, 2.0, [SMALL_PX] + [LARGE_PX] * 4, 5, (1.25 * 2.0 * (4 + 1 / 256) + 3) / 60),
+        (10.0, 20.0, [SMALL_PX] + [LARGE_PX] * 4, 0, 0.0),
     ],
 )
 def test_time_is_reserved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    minutes: float, seconds: float, images: int, reserved: float, caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, seconds: float,
+    pixels: list[int], images: int, reserved: float, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
+    """`seconds` are those of the image of median size, whichever comes first."""
     budget = TrainingBudget(torch.optim.SGD([nn.Parameter(torch.ones(1))], 1.0), minutes)
-    handler = handler_of(tmp_path, images=6, budget=budget)
-    monkeypatch.setattr(handler, "_seconds_an_image", lambda *_: seconds)
+    handler = handler_of(tmp_path, images=len(pixels), budget=budget)
+    timed = []
+    monkeypatch.setattr(handler, "_seconds_of", lambda item, *_: timed.append(item) or seconds)
+    monkeypatch.setattr(handler, "_pixels", lambda: pixels)
+    largest = [k for k, count in enumerate(pixels) if count == sorted(pixels)[len(pixels) // 2]]
+    every = list(handler.items)
     handler._reserve(Engine(lambda engine, batch: None))
+    assert every.index(timed[0]) in largest
     assert len(handler.items) == images
     assert budget.reserved_minutes == pytest.approx(reserved)
     said = "neither objects nor probabilities: to load the network and predict 3 of them takes more"
     assert (said in caplog.text) == (images == 0)
+
+
+@given(st.lists(st.floats(0.1, 10), max_size=12), st.floats(0.1, 40))
+def test_what_is_fitted_to_keeps_to_the_time(seconds: list[float], limit: float) -> None:
+    chosen = within(seconds, limit)
+    assert chosen == sorted(set(chosen))
+    assert sum(seconds[k] for k in chosen) <= limit
+    cheapest = sorted(seconds)[:3]
+    if len(cheapest) == 3 and max(cheapest) <= limit / 3:
+        assert len(chosen) >= 3
+    if not chosen:
+        assert len(cheapest) < 3 or max(cheapest) > limit / 3
 
 
 def test_the_reserve_ends_a_training_early() -> None:
@@ -288,5 +317,11 @@ def test_the_reserve_ends_a_training_early() -> None:
     engine.state.max_epochs, engine.state.epoch_length, engine.state.iteration = 1000, 10, 1
     budget.elapsed_minutes = 6.0
     assert budget.fraction(engine) == pytest.approx(0.6)
-    budget.reserve(2.0)
+    budget.reserve(1.0, "fit")
+    budget.reserve(2.0, "fit")
     assert budget.fraction(engine) == pytest.approx(0.75)
+    budget.reserve(0.5, "validation")
+    assert budget.fraction(engine) == pytest.approx(0.8)
+    assert budget.left_minutes == pytest.approx(1.5)
+    budget.reserve(10.0, "validation")  # no time at all
+    assert budget.fraction(engine) == 1.0

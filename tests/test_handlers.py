@@ -36,7 +36,15 @@ from unet_med.handlers.training_state import random_state, set_random_state
 class Parts:
     """A linear network with dropout that learns 3 x, its trainer and its evaluator."""
 
-    def __init__(self, epochs: int = 3, minutes: float | None = None, **checkpoints: Any) -> None:
+    def __init__(
+        self,
+        epochs: int = 3,
+        minutes: float | None = None,
+        *,
+        interval: int = 2,
+        timed: bool = False,
+        **checkpoints: Any,
+    ) -> None:
         torch.manual_seed(0)
         x = torch.linspace(-1, 1, 8).reshape(8, 1)
         items = [{"image": v, "label": 3 * v} for v in x]
@@ -56,7 +64,9 @@ class Parts:
             key_val_metric={"mse": error},
             metric_cmp_fn=lambda new, old: new < old,
         )
-        handlers: list[Any] = [Reproducible(0), self.budget, Validation(2, self.evaluator)]
+        budget = self.budget if timed else None
+        validation = Validation(interval, self.evaluator, budget=budget)
+        handlers: list[Any] = [Reproducible(0), self.budget, validation]
         if checkpoints:
             options = {"evaluator": self.evaluator, "parts": {"budget": self.budget}, **checkpoints}
             folder = options.pop("folder")

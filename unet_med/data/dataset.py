@@ -14,6 +14,7 @@ from torch.utils.data import Sampler
 from unet_med.data.device_images import DeviceImages
 from unet_med.data.image_cache import ImageCache, InFiles, InMemory
 from unet_med.data.item_file import Types, widened
+from unet_med.data.rare_tiles import CENTRE, PLACES, RareTile, RareTiles
 
 
 class SeededDataset(Dataset):
@@ -42,6 +43,9 @@ class SeededDataset(Dataset):
         progress: show a bar while images load.
         replayed: a second data list, such as that of an earlier training; if it is not empty every
             other tile is one of its images, however long either list is.
+        rare_share: share of the tiles that are drawn around a rare pixel, 0 to 1, where the
+            deterministic transforms end in `unet_med.transforms.RarePlacesd`. Each rare value has
+            as many of them, whatever the number of images that hold it. It needs a cache.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class SeededDataset(Dataset):
         cache: bool | ImageCache = True,
         progress: bool = False,
         replayed: Sequence[dict[str, Any]] = (),
+        rare_share: float = 0.0,
     ) -> None:
         super().__init__([*data, *replayed], transform)
         self.seed = seed
@@ -66,15 +71,19 @@ class SeededDataset(Dataset):
         self._generators = [np.random.RandomState(seed) for _ in self._random]
         cutter: Any = None if self.first_random is None else transform.transforms[self.first_random]
         # Entries that the first random transform neither changes in place nor takes whole.
-        self._cut = cutter.keys if getattr(cutter, "returns_copies", False) else ()
+        self._cut = (*cutter.keys, PLACES) if getattr(cutter, "returns_copies", False) else ()
         self._cache: InMemory | InFiles | DeviceImages | None = None
         self.on_device: DeviceImages | None = None
+        self._rare: RareTiles | None = None
         if cache:
             keeper = cache if isinstance(cache, ImageCache) else ImageCache()
             chain = transform.transforms[: self.first_random]
             kept = keeper.keep(self.data, chain, self._load_all, progress=progress)
+            if rare_share and PLACES in next(iter(kept), {}):
+                self._rare = RareTiles(kept, self._parts, rare_share, seed)
             reads = getattr(cutter, "reads_for_lines", None)  # None: it cuts pixels
             if reads is not None:
+                reads = (*reads, PLACES) if self._rare is not None else reads
                 self.on_device = keeper.on_device(kept, reads)
             self._cache = self.on_device or kept
 
@@ -83,12 +92,15 @@ class SeededDataset(Dataset):
 
     def __getitem__(self, position: int) -> Any:  # type: ignore[override]
         epoch, k = divmod(int(position), len(self))
-        index = self._image_of(epoch, k)
+        index, rare = self._tile_of(epoch, k)
         item, types = self._taken(index)
         first = self.first_random
         if first is None:
             return item
         self._reseed(epoch, k)
+        places, _ = item.pop(PLACES, None), types.pop(PLACES, None)
+        if rare is not None:
+            item[CENTRE] = rare.pixel(places)
         if types:
             item = widened(self.transform(item, start=first, end=first + 1), types)
             first += 1
@@ -96,7 +108,7 @@ class SeededDataset(Dataset):
 
     def source(self, position: int) -> dict[str, Any]:
         """Item of the data list at a position."""
-        return dict(self.data[self._image_of(*divmod(int(position), len(self)))])
+        return dict(self.data[self._tile_of(*divmod(int(position), len(self)))[0]])
 
     def _reseed(self, epoch: int, k: int) -> None:
         """Do what `Compose.set_random_state` does, with existing generators.
@@ -138,16 +150,20 @@ class SeededDataset(Dataset):
             yield self.transform(plane, start=select, end=end, threading=True)
             previous = item
 
-    def _image_of(self, epoch: int, k: int) -> int:
+    def _tile_of(self, epoch: int, k: int) -> tuple[int, RareTile | None]:
         """Index of the image of tile `k`, from shuffled lists of all images in a row.
 
-        With images to replay, tiles take turns between these and the new ones.
+        With images to replay, tiles take turns between these and the new ones. A tile around a
+        rare pixel takes the place of one of them.
         """
         turn, number = divmod(epoch * len(self) + k, len(self._parts))
+        rare = None if self._rare is None else self._rare.draw(epoch, k, number)
+        if rare is not None:
+            return rare.index, rare
         part = self._parts[number]
         lap, index = divmod(turn, len(part))
         order = np.random.default_rng((self.seed, lap)).permutation(len(part))
-        return part[int(order[index])]
+        return part[int(order[index])], None
 
 
 def _of_one_stack(item: dict[str, Any], other: dict[str, Any], slice_key: str) -> bool:

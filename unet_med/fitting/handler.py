@@ -7,8 +7,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import ignite.distributed as idist
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from unet_med import bundle
+from unet_med.data import load_header
 from unet_med.fitting.calibration import (
     GROUPS,
     NearBorders,
@@ -40,6 +42,7 @@ UNFITTED = "nothing is fitted to held-out images, neither objects nor probabilit
 AT_ONCE = 3.0  # s; loading the weights, writing the configs
 
 Item = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class FitObjects:
@@ -55,8 +58,9 @@ class FitObjects:
 
     It needs a bundle with a plan. A resumed training fits again, from the plan's values. Where a
     budget of minutes holds, one image is timed at the start, and the training ends as much
-    earlier as all take; if that is more than a tenth of the minutes, fewer images are used. Of
-    several processes the first fits. Attach it behind the handlers that write the weights.
+    earlier as all take, by their pixels; if that is more than a tenth of the minutes, fewer are
+    used, and none of the largest. Of several processes the first fits. Attach it behind the
+    handlers that write the weights.
 
     Args:
         folder: of the bundle that is trained.
@@ -100,34 +104,52 @@ class FitObjects:
         """End the training early enough for the fit."""
         if self.budget is None or not self.budget.minutes:
             return
-        seconds = 0.0
+        reserved = 0.0
         if rank() == 0:
-            said = _said_if_it_fails("how long a held-out image takes is not known")
-            with said, _without_a_trace(), tempfile.TemporaryDirectory() as scratch:
-                seconds = self._seconds_an_image(Path(scratch) / "model.pt", engine)
-        seconds = cast(float, idist.broadcast(seconds))
-        affordable = int(SHARE * 60 * self.budget.minutes / (SLACK * max(seconds, 1e-9)))
-        if 60 * self.budget.minutes < AT_ONCE / SHARE:  # a first look
-            affordable = 0
-        if affordable < LEAST:
-            self.items = []
+            self.items, reserved = self._affordable(engine, self.budget.minutes)
+        self.budget.reserve(cast(float, idist.broadcast(reserved)), "fit")
+
+    def _affordable(self, engine: Engine, minutes: float) -> tuple[list[Item], float]:
+        """Images that a tenth of the minutes suffices for, and the minutes that they take."""
+        seconds = [0.0] * len(self.items)
+        said = _said_if_it_fails("how long held-out images take is not known")
+        with said, _without_a_trace(), tempfile.TemporaryDirectory() as scratch:
+            seconds = self._seconds(Path(scratch) / "model.pt", engine)
+        first_look = 60 * minutes < AT_ONCE / SHARE
+        chosen = [] if first_look else within(seconds, 60 * minutes * SHARE / SLACK)
+        if not chosen:
             _log().warning(
                 "%s: to load the network and predict %d of them takes more than a tenth of "
                 "%g minutes",
-                *(UNFITTED, LEAST, self.budget.minutes),
+                *(UNFITTED, LEAST, minutes),
             )
-            return
-        self.items = spread_evenly(self.items, affordable)
-        self.budget.reserve((SLACK * seconds * len(self.items) + AT_ONCE) / 60)
+            return [], 0.0
+        total = sum(seconds[k] for k in chosen)
+        return [self.items[k] for k in chosen], (SLACK * total + AT_ONCE) / 60
 
-    def _seconds_an_image(self, weights: Path, engine: Engine) -> float:
+    def _seconds(self, weights: Path, engine: Engine) -> list[float]:
+        """How long each image takes, by its pixels: one of median size is timed."""
+        pixels = self._pixels()
+        middle = sorted(range(len(pixels)), key=pixels.__getitem__)[len(pixels) // 2]
+        seconds = self._seconds_of(self.items[middle], weights, engine)
+        return [seconds * count / pixels[middle] for count in pixels]
+
+    def _pixels(self) -> list[int]:
+        """Of each image, or plane, as its header says."""
+        plan = self._plan()
+        dims, choice = plan.value("spatial_dims"), plan.seen.reader
+        files = [item["image"] for item in self.items]
+        heads = {str(file): load_header(file, **choice) for file in files}  # planes share a file
+        return [prod(heads[str(file)].spatial_shape[:dims]) for file in files]
+
+    def _seconds_of(self, item: Item, weights: Path, engine: Engine) -> float:
         """How long one image takes; a truth in place of a prediction has as many objects."""
         parallel = isinstance(self.network, torch.nn.parallel.DistributedDataParallel)
         network = cast(torch.nn.Module, self.network.module if parallel else self.network)
         torch.save(network.state_dict(), weights)
         segmenter, choices = self._segmenter(weights, engine), self._choices()
         started = time.perf_counter()
-        self._look(segmenter, self.items[0], choices, likely=True)
+        self._look(segmenter, item, choices, likely=True)
         return time.perf_counter() - started
 
     def _fit(self, engine: Engine) -> None:
@@ -227,7 +249,25 @@ def write_verdict(
     bundle.write_settings(folder, [], {id: verdict.choice[id] for id in free}, reason=reason)
 
 
-def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
+def within(seconds: Sequence[float], limit: float) -> list[int]:
+    """Numbers of images, spread over all, that together take no longer than a limit.
+
+    Args:
+        seconds: that each takes.
+        limit: s. An image is left out if three like it would exceed it.
+
+    Returns:
+        As many as there can be; none where these are too few to tell anything.
+    """
+    left = [k for k, each in enumerate(seconds) if LEAST * each <= limit]
+    for number in range(len(left), LEAST - 1, -1):
+        chosen = spread_evenly(left, number)
+        if sum(seconds[k] for k in chosen) <= limit:
+            return chosen
+    return []
+
+
+def spread_evenly(items: Sequence[T], count: int) -> list[T]:
     """So many items, spread over all."""
     if count >= len(items):
         return list(items)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from math import cos, pi
-from typing import cast
+from math import cos, inf, pi
+from typing import Any, cast
 
 import ignite.distributed as idist
 import torch
@@ -44,7 +44,8 @@ class TrainingBudget:
         self.warmup = warmup
         self.final = final
         self.elapsed_minutes = 0.0
-        self.reserved_minutes = 0.0
+        self._reserved: dict[str, float] = {}
+        self._accounts: dict[str, dict[str, Any]] = {}
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._tick = 0.0
         self._first = 0  # iterations of the rounds before
@@ -55,13 +56,34 @@ class TrainingBudget:
         engine.add_event_handler(Events.ITERATION_STARTED, self._set_rate)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_in_time)
 
-    def reserve(self, minutes: float) -> None:
+    def reserve(self, minutes: float, name: str) -> None:
         """End the training so much earlier: what follows it belongs to the budget too.
 
         Args:
-            minutes: to reserve; less than the budget, and the same in all processes.
+            minutes: to reserve; the same in all processes.
+            name: what for; another reserve of the same name takes the place of this one.
         """
-        self.reserved_minutes = minutes
+        self._reserved[name] = minutes
+
+    def account(self, name: str) -> dict[str, Any]:
+        """Plain values that one who reserves time notes about it; kept for a resumed run.
+
+        Args:
+            name: whose they are.
+        """
+        return self._accounts.setdefault(name, {})
+
+    @property
+    def reserved_minutes(self) -> float:
+        """What is reserved for all that follows the training."""
+        return sum(self._reserved.values())
+
+    @property
+    def left_minutes(self) -> float:
+        """Until the training ends for what follows it; infinite without a budget of minutes."""
+        if not self.minutes:
+            return inf
+        return self.minutes - self.reserved_minutes - self.elapsed_minutes
 
     def fraction(self, engine: Engine) -> float:
         """Share of the budget of this round that is used, 0 to 1."""
@@ -70,7 +92,7 @@ class TrainingBudget:
         fraction = max(state.iteration - 1 - self._first, 0) / max(total, 1)
         if self.minutes:
             limit = self.minutes - self.reserved_minutes
-            fraction = max(fraction, self.elapsed_minutes / limit)
+            fraction = max(fraction, self.elapsed_minutes / limit) if limit > 0 else 1.0
         return min(fraction, 1.0)
 
     def rate(self, fraction: float) -> float:
@@ -97,14 +119,20 @@ class TrainingBudget:
         self._tick = now
         if self.minutes:
             self.elapsed_minutes = cast(float, idist.broadcast(self.elapsed_minutes))
-        if self.minutes and self.elapsed_minutes >= self.minutes - self.reserved_minutes:
+        if self.left_minutes <= 0:
             engine.terminate()
 
-    def state_dict(self) -> dict[str, float]:
-        """The minutes already spent, and where the round began, for a resumed run."""
-        return {"elapsed_minutes": self.elapsed_minutes, "first": self._first}
+    def state_dict(self) -> dict[str, Any]:
+        """The minutes already spent, where the round began, and accounts, for a resumed run."""
+        return {
+            "elapsed_minutes": self.elapsed_minutes,
+            "first": self._first,
+            "accounts": {name: dict(account) for name, account in self._accounts.items()},
+        }
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a budget that was begun."""
         self.elapsed_minutes = float(state["elapsed_minutes"])
         self._first = int(state.get("first", 0))
+        for name, account in state.get("accounts", {}).items():
+            self.account(name).update(account)

@@ -161,6 +161,8 @@ class Fingerprint:
             says; such pixels are -1 in all else that is said of labels.
         marked: share of the pixels that are `"-1"` and `"255"`, where there are any.
         stand_out: labels in which 255 may mark such pixels, and may be an object.
+        covered: share of the pixels that somebody annotated, not -1, which are positive; None:
+            earlier versions did not count them.
     """
 
     images: str
@@ -182,6 +184,7 @@ class Fingerprint:
     unknown: int | None = None
     marked: Mapping[str, float] = field(default_factory=dict)
     stand_out: tuple[str, ...] = ()
+    covered: float | None = None
 
     def unknown_share(self, kind: str) -> float:
         """Share of the pixels that nobody annotated, in labels of a kind."""

@@ -12,6 +12,7 @@ from unet_med.data.class_names import name_of, told_names
 from unet_med.data.labels import IGNORED, UNKNOWN
 from unet_med.planning.fingerprints import PERCENTILES, FileFacts, Fingerprint, Instances
 from unet_med.planning.plan import Decision
+from unet_med.planning.rare import OUTPUT
 from unet_med.planning.sizes import zoom
 
 LOOK_LIKE = {
@@ -76,14 +77,10 @@ def decide_tiles(found: Fingerprint, kind: str) -> dict[str, Decision]:
     if not found.unknown_share(kind):
         return {}
     mark = IGNORED if kind == "classes" else UNKNOWN
-    output = {
-        **{"_target_": "unet_med.networks.output_sides", "network": "@network_def"},
-        **{"tile_size": "@tile_size", "margin": "@margin"},
-    }
     why = "each tile's output holds a pixel that is known"
     return {
         "augment::crop::ignore": Decision(mark, why),
-        "augment::crop::middle": Decision(output, f"{why}, anywhere in it"),
+        "augment::crop::middle": Decision(OUTPUT, f"{why}, anywhere in it"),
     }
 
 

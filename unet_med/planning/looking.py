@@ -122,6 +122,7 @@ def fingerprint(
         stand_out=tuple(
             label.name for look, (_, label) in zip(looks, heads, strict=True) if stands_out(look)
         ),
+        covered=_covered(looks),
     )
 
 
@@ -170,6 +171,13 @@ def _marked(looks: Sequence[LabelSummary]) -> dict[str, float]:
         for mark in (UNKNOWN, IGNORED)
     }
     return {str(mark): count / pixels for mark, count in counts.items() if count}
+
+
+def _covered(looks: Sequence[LabelSummary]) -> float:
+    """Share of the pixels that are positive, of those that are not -1."""
+    known = sum(int(look.counts[look.values != UNKNOWN].sum()) for look in looks)
+    positive = sum(int(look.counts[look.values > 0].sum()) for look in looks)
+    return positive / max(known, 1)
 
 
 def _heads(

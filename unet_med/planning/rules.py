@@ -19,6 +19,7 @@ from unet_med.planning.labels import decide_labels, decide_names, decide_tiles
 from unet_med.planning.objects import LEAST, decide_fit, decide_grow, decide_objects
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
+from unet_med.planning.rare import decide_rare
 from unet_med.planning.sizes import decide_turns, tile_size
 from unet_med.planning.source import Source
 from unet_med.planning.splits import decide_split
@@ -164,6 +165,7 @@ def _decide(
     return {
         "preset": preset,
         **labels,
+        **decide_rare(found, labels, preset.value, asked),
         **decide_tiles(found, kind),
         "slice_stacks": Decision(stack, _about_stacks(found, stack)),
         "validation_fraction": _validation(found, steering, asked, count),

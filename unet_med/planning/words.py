@@ -32,6 +32,7 @@ def describe(plan: Plan) -> str:
         "split": plan.ids["split_file"].reason if plan.split else "as a config file says",
         "labels": labels + (" (decided from the values)" if assumed else ""),
         "unknown": plan.ids["unknown"].reason,
+        "rare": plan.ids["rare"].reason if value.get("rare") else "",
         "pixels": _pixels(plan),
         "axes": f"{value['orientation']}, {plan.ids['orientation'].reason}",
         "mirrored": f"along axes {value['mirror_axes']}: {plan.ids['mirror_axes'].reason}",
@@ -49,7 +50,7 @@ def describe(plan: Plan) -> str:
     unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
     unsaid["unknown"] = not plan.data.unknown_share(value["label_kind"])
     unsaid |= {"mirrored": value["mirror_axes"] is None, "start": not plan.source}
-    unsaid["pooled"] = value.get("pool") is None
+    unsaid |= {"pooled": value.get("pool") is None, "rare": not value.get("rare")}
     lines = {name: text for name, text in lines.items() if not unsaid.get(name)}
     if plan.data.found_by:
         lines = {"found": "; ".join(plan.data.found_by), **lines}

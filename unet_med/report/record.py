@@ -138,9 +138,15 @@ class TrainingRecord:
             "versions": versions(),
             "device": device_name(state.device),
             **self.facts,
+            **self._validated(),
             "epochs": state.epoch,
             "iterations": state.iteration,
         }
+
+    def _validated(self) -> dict[str, str]:
+        """Of how many images the last scores are, where these were not all."""
+        done, every = self.evaluator.state.iteration, self.evaluator.state.epoch_length
+        return {"validated": f"{done} in {every}"} if done and every and done < every else {}
 
     def _write(self) -> None:
         if rank() > 0 or self.history == self._written:

@@ -93,6 +93,7 @@ def _facts(bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]) ->
         "epochs": f"{history[-1]['epoch']:g}" if history else None,
         "minutes": f"{history[-1]['minutes']:.1f}" if history else None,
         **_data(bundle, settings),
+        "scores of held-out images": record.get("validated"),
         "trained with": listed_versions(record.get("versions", {})),
         "trained on": record.get("device"),
         "precision": record.get("precision"),

@@ -52,6 +52,7 @@ from unet_med.transforms.instances import (
     SeparateInstancesDict,
 )
 from unet_med.transforms.orientation import OrientD, Orientd, OrientDict
+from unet_med.transforms.rare import RarePlacesD, RarePlacesd, RarePlacesDict
 from unet_med.transforms.rois import ScoreObjectsD, ScoreObjectsd, ScoreObjectsDict
 from unet_med.transforms.save import (
     SaveImageResultD,
@@ -138,6 +139,9 @@ __all__ = [
     "RandTileCropD",
     "RandTileCropDict",
     "RandTileCropd",
+    "RarePlacesD",
+    "RarePlacesDict",
+    "RarePlacesd",
     "ReorientToMatchD",
     "ReorientToMatchDict",
     "ReorientToMatchd",

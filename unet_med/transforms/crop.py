@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
+from unet_med.data.rare_tiles import CENTRE
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 from unet_med.transforms.tensors import labels_of
 
@@ -45,6 +47,7 @@ class RandTileCrop(Randomizable, Transform):
         data: torch.Tensor,
         where: torch.Tensor | None = None,
         window: int | Sequence[int] | None = None,
+        pixel: Sequence[int] | None = None,
     ) -> None:
         """Draw the tile's first pixel for an image `(C, *S)`.
 
@@ -52,15 +55,16 @@ class RandTileCrop(Randomizable, Transform):
             data: the image, for its shape.
             where: pixels `(*S)` of which the tile holds one, bool; None, or none of them: all.
             window: sides of the tile's middle, px, in which that pixel lies; None: half the tile's.
+            pixel: the pixel that lies there; None: one of `where`.
         """
         shape = data.shape[1:]
         sizes = _per_axis(self.tile_size, len(shape))
         even = [1 - n % 2 for n in sizes]
-        if where is not None and bool(where.any()):
+        if pixel is None and where is not None and bool(where.any()):
+            pixel = self._one_of(where)
+        if pixel is not None:
             middle = [max(1, n // 2) for n in sizes] if window is None else ensure_tuple(window)
-            parts = zip(
-                self._one_of(where), shape, sizes, _per_axis(middle, len(shape)), strict=True
-            )
+            parts = zip(pixel, shape, sizes, _per_axis(middle, len(shape)), strict=True)
             centre = [self._around(*each) for each in parts]
         else:  # every pixel or, for even sides, every gap between two
             centre = [
@@ -150,7 +154,8 @@ class RandTileCropd(SharedRandomTransform):
             2016): a pixel in the middle of a tile is annotated. None: any tile will do.
         annotated_key: the label `(1, *S)` with these pixels.
         middle: its sides, px: those of the network's output; None: `label_size`, or half the
-            tile's.
+            tile's. There lies also the pixel whose number an item has in its entry `centre`
+            (`unet_med.data.SeededDataset`).
         allow_missing_keys: no error when a key is absent.
 
     Leave the labels at the tile's size if a deformation follows: it needs the surroundings
@@ -196,12 +201,15 @@ class RandTileCropd(SharedRandomTransform):
 
         Args:
             image: `(C, *S)`, of which only the shape is read.
-            data: dictionary with the `annotated_key`, which is read where `ignore` is given.
+            data: dictionary with the `annotated_key`, which is read where `ignore` is given, and
+                `centre` is not.
         """
-        where = None
-        if self.ignore is not None:
+        where = pixel = None
+        if CENTRE in data:
+            pixel = [int(k) for k in np.unravel_index(data[CENTRE], image.shape[1:])]
+        elif self.ignore is not None:
             where = (labels_of(data[self.annotated_key]) != self.ignore)[0]
-        self.drawn.randomize(image, where, self.middle)
+        self.drawn.randomize(image, where, self.middle, pixel)
 
     def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
         """Cut every key.
@@ -217,6 +225,7 @@ class RandTileCropd(SharedRandomTransform):
         images = self.images_of_one_shape(d, "one place is cut from images of one shape")
         if images and randomize:
             self.draw(next(iter(images.values())), d)
+        d.pop(CENTRE, None)
         for key, img in images.items():
             d[key] = self.drawn.cut(img, self.label_size if key in self.label_keys else None)
         return d
