@@ -48,6 +48,19 @@ def of_file(
     return [items[k] for k in sides[0]], [items[k] for k in sides[1]]
 
 
+def entries_by_item(items: Sequence[Item], entries: Iterable[Any], path: Path) -> list[Any]:
+    """The entry of a split that names each item.
+
+    Args:
+        items: what the entries name, and nothing besides.
+        entries: of one side, as `read_split` gives them.
+        path: of the split, for messages.
+    """
+    names = _names(items)
+    named = {k: entry for entry in entries for k in _matches(entry, items, names, path)}
+    return [named[k] for k in range(len(items))]
+
+
 def splits_in(path: Path) -> int | None:
     """How many splits a file lists, as nnU-Net's does; None: it is a single one.
 
