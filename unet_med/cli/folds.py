@@ -16,11 +16,12 @@ import numpy as np
 from unet_med import bundle
 from unet_med.bundle.files import ENSEMBLE, FOLDS, SUBSETS
 from unet_med.cli.fold_progress import Progress
-from unet_med.cli.fold_scores import Judged, score
+from unet_med.cli.fold_scores import Files, Judged, score
 from unet_med.cli.judging import Judge, judge_of
 from unet_med.cli.learning_curve import carry_on
 from unet_med.cli.saying import say
-from unet_med.data.cases import case_name
+from unet_med.data.cases import files_of
+from unet_med.data.split_file import entries_by_item, read_split
 from unet_med.data.tensor_file import write_tensors
 from unet_med.fitting import (
     around,
@@ -35,12 +36,15 @@ from unet_med.fitting import (
 )
 from unet_med.networks import joined_weights
 from unet_med.planning import Plan
+from unet_med.planning.counting import units_in
 from unet_med.report.folds import write_card
 from unet_med.segmentation import Segmenter
 
 SLACK = 1.25  # what the judging is given, times what was measured
 MOST = 0.5  # of a network's share of the minutes, that the judging may take
 LEAST = 0.2  # of it, that its training has in any case
+
+NAMED = "named"  # key of an item: its files, as the plan names them
 
 Settings = Mapping[str, Any]
 
@@ -74,6 +78,10 @@ class Network:
     def weights(self, output: Path) -> Path:
         """File of its weights."""
         return output / self.folder / "model.pt"
+
+    def held_out(self, output: Path) -> list[Any]:
+        """What it is judged by, as the plan names it."""
+        return read_split(output / "configs" / self.splits, self.position)[1]
 
 
 def of_folds(plan: Plan) -> list[Network]:
@@ -153,7 +161,19 @@ def _judged(
 
 @dataclass(frozen=True)
 class Judging:
-    """A network, and the images that it has not seen."""
+    """A network, and the images that it has not seen.
+
+    Attributes:
+        fold: that holds these out.
+        items: the images, each with its `NAMED`.
+        load: reads one of them.
+        segmenter: the network.
+        judge: of what it finds.
+        choices: how objects may be made.
+        fits: whether the images have such a choice.
+        label_kind: of the truth.
+        units: what each image is drawn with, see `units_in`.
+    """
 
     fold: int
     items: Sequence[Mapping[str, Any]]
@@ -163,6 +183,7 @@ class Judging:
     choices: Sequence[Mapping[str, Any]]
     fits: bool
     label_kind: str
+    units: Mapping[Files, int]
 
     @classmethod
     def of(cls, output: Path, settings: Settings, network: Network, weights: Path) -> Judging:
@@ -172,15 +193,18 @@ class Judging:
         part = workflow.parser.get_parsed_content
         planned, free = planned_objects(plan)
         fits = fits_objects(plan)
+        items, splits = part("split")[1], output / "configs" / network.splits
+        entries = entries_by_item(items, network.held_out(output), splits)
         return cls(
             fold=network.fold,
-            items=part("split")[1],
+            items=[{**i, NAMED: e["image"]} for i, e in zip(items, entries, strict=True)],
             load=reading(part("load")),
             segmenter=judging(output, weights, part("device")),
             judge=judge_of(plan),
             choices=around(planned, free) if fits else [planned],
             fits=fits,
             label_kind=plan.value("label_kind"),
+            units=units_in(plan),
         )
 
     def judged(self, item: Mapping[str, Any]) -> Judged:
@@ -192,4 +216,6 @@ class Judging:
             counts = count(found.probabilities, found.truth, self.choices, found.rule, found.share)
         rows = self.judge.count(found, self.choices)
         near = pixels_of(found, self.label_kind)
-        return Judged(case_name(item["image"]), item.get("slice"), self.fold, rows, counts, near)
+        image = tuple(files_of(item[NAMED]))
+        unit = self.units[image]
+        return Judged(image, item.get("slice"), unit, self.fold, rows, counts, near)

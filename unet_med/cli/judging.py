@@ -1,4 +1,8 @@
-"""How images that a network has not seen are scored: as `unet-med evaluate` scores such labels."""
+"""How images that a network has not seen are scored: as `unet-med evaluate` scores such labels.
+
+But for masks of which no millimetres are known: of these the network's own probabilities count,
+and `evaluate` reads what `predict` has calibrated.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from unet_med.cli import families, scores
 from unet_med.cli.clinical import PIXELS, Clinical
 from unet_med.cli.families import CLINICAL, known_interior, known_mask
 from unet_med.cli.scores import Classes, Column, Counted
+from unet_med.data.labels import UNKNOWN
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.fitting import HeldOut, objects_under
 from unet_med.planning import Plan
@@ -55,8 +60,10 @@ def _objects(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
 
 
 def _membranes(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
+    """Of masks: their pieces are numbered to learn from, and are one foreground to be scored."""
     foreground = found.probabilities[-1].numpy().T  # ([Z,] Y, X)
-    return [scores.count_scores(*known_interior(foreground, found.truth.T), scores.ISBI)]
+    mask = np.where(found.truth < 0, UNKNOWN, found.truth > 0).T
+    return [scores.count_scores(*known_interior(foreground, mask), scores.ISBI)]
 
 
 def _clinical(plan: Plan, unit: str, own: str) -> Judge:

@@ -119,9 +119,14 @@ def _about_validation(plan: Mapping[str, Any]) -> str | None:
         return "on images that are learned from as well: the folds have the score"
     if not held:
         return "on what is learned from: it says nothing of other images"
-    if len(held) == 1:
-        return "one image: no interval, and little about others (train --folds K scores them all)"
-    return f"{len(held)} images: few, so their score varies (train --folds K scores them all)"
+    scored = "(train --folds K scores them all)"
+    images = len({str(each["image"]) for each in held})
+    spans = [each["slices"] for each in held if "slices" in each]
+    if images == 1 and (planes := sum(stop - first for first, stop in spans)) > 1:
+        return f"{planes} planes of one stack: they are alike, and say little of others {scored}"
+    if images == 1:
+        return f"one image: no interval, and little about others {scored}"
+    return f"{images} images: few, so their score varies {scored}"
 
 
 def _curves(history: Sequence[Row]) -> list[dict[str, Any]]:
