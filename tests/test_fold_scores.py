@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from folded import judged_untrained
 
 from unet_med import Segmenter, bundle, metrics
 from unet_med.cli import main
-from unet_med.cli.fold_scores import Judged, _counts, cases_of, score
+from unet_med.cli.fold_scores import Judged, _counts, calibrations_of, cases_of, score
 from unet_med.cli.judging import Judge
 from unet_med.cli.scores import Classes, Column
 from unet_med.data import SyntheticCells
+from unet_med.fitting import NearBorders, calibrate
 from unet_med.planning import Plan
 from unet_med.report.folds import card, describe_folds
 from unet_med.report.table import CASE, HIGH, LOW, MEAN, POOLED, read_scores
@@ -168,31 +170,33 @@ def test_what_held_out_images_can_tell(held: list[dict[str, Any]], said: str) ->
 
 @pytest.fixture(scope="module")
 def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three planes, without millimetres, on each a mask of two squares that meet at a corner."""
+    """Four planes, without millimetres, on each a mask of two squares that meet at a corner."""
     folder, rng = tmp_path_factory.mktemp("masks"), np.random.default_rng(0)
     mask = np.zeros((40, 44), np.uint8)
     mask[4:16, 4:16] = mask[16:30, 16:30] = 255
     for part in ("images", "labels"):
         (folder / part).mkdir()
-    for k in range(3):
+    for k in range(4):
         own = np.roll(mask, 3 * k, axis=1)
         image = (own / 3 + rng.integers(0, 90, mask.shape)).astype(np.uint8)
         tifffile.imwrite(folder / f"images/{k}.tif", image)
         tifffile.imwrite(folder / f"labels/{k}.tif", own)
-    words = [f"--{part}={folder}/{part}" for part in ("images", "labels")]
-    words = [word for each in words for word in each.split("=")]
-    judged_untrained(folder / "bundle", *words, "--folds", "3")
+    places = ["--images", f"{folder}/images", "--labels", f"{folder}/labels"]
+    judged_untrained(folder / "bundle", *places, "--folds", "4")
     return folder
 
 
 def test_masks_are_scored_as_evaluate_scores_what_the_same_network_predicts(masks: Path) -> None:
-    """`predict` by the fold's network, not calibrated, then `evaluate`."""
+    """`predict` by the fold's network, calibrated by the other folds, then `evaluate`."""
     folds = read_scores(masks / "bundle/models/folds/scores.json")
     assert folds.about["metrics"] == "isbi"
+    rules = [fold["calibration"] for fold in folds.about["folds"]]
+    assert any(rules)
     one = Path(shutil.copytree(masks / "bundle", masks / "one"))
-    bundle.write_settings(one, [], {"calibration": None}, reason="folds count what networks say")
     for k, row in enumerate(folds.of(CASE)):
-        shutil.copy(masks / f"bundle/models/folds/{row.note[-1]}/model.pt", one / "models/model.pt")
+        assert row.note == f"fold {k}"
+        bundle.write_settings(one, [], {"calibration": rules[k]}, reason="that of the fold")
+        shutil.copy(masks / f"bundle/models/folds/{k}/model.pt", one / "models/model.pt")
         image, place = masks / f"images/{row.case}.tif", masks / f"results{k}"
         words = ["--bundle", str(one), "--device", "cpu", "--probabilities"]
         assert main(["predict", str(image), *words, "--output", str(place)]) == 0
@@ -200,3 +204,26 @@ def test_masks_are_scored_as_evaluate_scores_what_the_same_network_predicts(mask
         assert main(["evaluate", str(place), truth, "--output", scores]) == 0
         [own] = read_scores(Path(scores)).of(POOLED)
         assert row.scores == pytest.approx(own.scores)
+
+
+def test_a_fold_is_calibrated_by_the_others() -> None:
+    """Networks of folds 0 to 2 are too sure by 1.5, 2 and 3: each is told what the others are."""
+    each = []
+    for k in range(9):
+        rng, sure = np.random.default_rng(k), (1.5, 2.0, 3.0)[k % 3]
+        logits = 2 * rng.standard_normal(4000)
+        classes = (rng.random(4000) < 1 / (1 + np.exp(-logits))).astype(np.int64)
+        said = torch.from_numpy(np.stack([-logits, logits]) * sure / 2).softmax(0)
+        each.append(replace(judged(f"{k}.tif", None, k % 3), near=NearBorders(said, classes)))
+    rules = calibrations_of(each)
+    for fold in range(3):
+        others = [one for one in each if one.fold != fold]
+        pixels = [one.near for one in others if one.near is not None]
+        assert rules[fold] == calibrate(pixels, [one.fold for one in others]).rule
+    temperatures = [(rules[fold] or {})["temperature"] for fold in range(3)]
+    assert temperatures[0] > temperatures[1] > temperatures[2] > 1.4
+    two = calibrations_of([one for one in each if one.fold])  # three images of the other one
+    assert {fold: (rule or {})["temperature"] for fold, rule in two.items()} == pytest.approx(
+        {1: 3.0, 2: 2.0}, rel=0.1
+    )
+    assert calibrations_of(each[:3]) == {0: None, 1: None, 2: None}  # two others are too few

@@ -278,15 +278,30 @@ def test_minutes_are_halved_and_a_new_budget_begins_anew(
 
 
 @pytest.mark.parametrize(
-    ("takes", "minutes", "images"), [(2.0, 68 / 60, 18), (40.0, 28 / 60, 1), (60.0, 18 / 60, 1)]
+    ("takes", "twice", "minutes", "images"),
+    [
+        (2.0, False, 68 / 60, 18),
+        (1.0, True, 68 / 60, 18),
+        (40.0, False, 28 / 60, 1),
+        (60.0, False, 18 / 60, 1),
+    ],
 )
 def test_judging_is_part_of_the_minutes(
-    takes: float, minutes: float, images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    takes: float,
+    twice: bool,
+    minutes: float,
+    images: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By hand: 90 s a fold, 12 of them to load; 1.25 times what an image takes, for four images."""
+    """By hand: 90 s a fold, 12 of them to load; 1.25 times what an image takes, for four images.
+
+    Probabilities that count take a second look.
+    """
     clock = iter([0.0, takes])
     monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
-    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None)
+    judge = SimpleNamespace(calibrated=twice)
+    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None, judge=judge)
     monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
     progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
     folds._share_out(tmp_path, {}, SimpleNamespace(folds=[{}, {}], subsets=[]), progress)

@@ -384,7 +384,8 @@ def test_all_networks_share_the_other_half(tmp_path: Path, monkeypatch: pytest.M
     """By hand: 180 s for six networks, 12 s of each to load; four images of 1.25 times 2 s."""
     clock = iter([0.0, 2.0])
     monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
-    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None)
+    judge = SimpleNamespace(calibrated=False)
+    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None, judge=judge)
     monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
     progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
     plan: Any = SimpleNamespace(folds=[{}, {}], subsets=[{}] * 4)

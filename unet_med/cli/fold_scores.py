@@ -16,11 +16,13 @@ from unet_med.cli.saying import say
 from unet_med.cli.scores import Counted, format_table, score_table
 from unet_med.data.cases import names_apart
 from unet_med.fitting import (
+    Calibration,
     NearBorders,
     around,
     calibrate,
     choose,
     cross_fitted,
+    in_groups,
     in_words,
     planned_objects,
     summed,
@@ -51,6 +53,7 @@ class Judged:
         rows: what is counted under each choice.
         counts: as `unet_med.fitting.count`; None where nothing is fitted.
         near: its pixels near borders, as predicted.
+        calibration: of the probabilities that were counted; None: as predicted.
     """
 
     image: Files
@@ -60,6 +63,7 @@ class Judged:
     rows: Sequence[Counted]
     counts: NDArray[np.int64] | None = None
     near: NearBorders | None = None
+    calibration: Mapping[str, Any] | None = None
 
 
 class Case(NamedTuple):
@@ -97,7 +101,9 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
         replace(row, note=f"fold {cases[row.case].fold}") if row.row == CASE else row
         for row in table.rows
     ]
-    each = [_fold(output, plan, judge, cases, k, choices[chosen[k]]) for k in sorted(chosen)]
+    made = {k: choices[chosen[k]] if judge.family == "instances" else {} for k in sorted(chosen)}
+    if judge.calibrated:
+        made |= {each.fold: {"calibration": each.calibration} for each in judged}
     about = {
         "label_kind": plan.value("label_kind"),
         "metrics": judge.family,
@@ -106,17 +112,21 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
         "unit": what_counts(plan),
         "images": count_in(plan, plan.split["training"]),
         "one": training_of(output / "models"),
-        "folds": each,
+        "folds": [_fold(output, plan, judge, cases, k, made[k]) for k in made],
         "subsets": len(plan.subsets),
         "seen": plan.source.get("seen", 0),
     }
     found = replace(table, rows=tuple(rows), about=about)
     write_scores(found, output / FOLDS / "scores.json")
-    say(f"scored by networks that have not seen the image\n{format_table(found)}")
-    say(about["interval"])
-    if short := too_short(about):
-        say(short)
+    _say(found)
     return found
+
+
+def _say(found: ScoreTable) -> None:
+    say(f"scored by networks that have not seen the image\n{format_table(found)}")
+    say(found.about["interval"])
+    if short := too_short(found.about):
+        say(short)
 
 
 def choices_of(plan: Plan, judged: Sequence[Judged]) -> tuple[list[dict[str, Any]], dict[int, int]]:
@@ -138,14 +148,33 @@ def _counts(judged: Sequence[Judged]) -> tuple[list[NDArray[Any]], list[int]]:
     return counts, [fold for _, fold in dict.fromkeys(units)]
 
 
+def calibrations_of(judged: Sequence[Judged]) -> dict[int, Mapping[str, Any] | None]:
+    """How each fold's probabilities are calibrated: by the other folds' images alone."""
+    rules: dict[int, Mapping[str, Any] | None] = {}
+    for fold in sorted({each.fold for each in judged}):
+        found = _calibrated([each for each in judged if each.fold != fold])
+        rules[fold] = None if found is None else found.rule
+    return rules
+
+
+def _calibrated(judged: Sequence[Judged]) -> Calibration | None:
+    """What images say of probabilities, folds left out in turn; None: there are too few."""
+    known = [(e, e.near) for e in judged if e.near is not None and len(e.near.classes)]
+    groups = [each.fold for each, _ in known]
+    if len(set(groups)) == 1:  # the other one of two
+        groups = in_groups(units_of_files([each.image for each, _ in known]))
+    if len(known) < LEAST or len(set(groups)) < 2:
+        return None
+    return calibrate([near for _, near in known], groups)
+
+
 def _calibrate(output: Path, judged: Sequence[Judged]) -> None:
     """What is written for each fold's images was fitted to the other folds' alone."""
-    known = [(e, e.near) for e in judged if e.near is not None and len(e.near.classes)]
-    folds = [each.fold for each, _ in known]
-    if len(known) >= LEAST and len(set(folds)) > 1:
-        images, left_out = in_words([each.image for each, _ in known])
-        found = calibrate([near for _, near in known], folds)
-        write_calibration(output, found, f"{images} of {len(set(folds))} folds", left_out)
+    if found := _calibrated(judged):
+        known = [e for e in judged if e.near is not None and len(e.near.classes)]
+        images, left_out = in_words([each.image for each in known])
+        folds = len({each.fold for each in known})
+        write_calibration(output, found, f"{images} of {folds} folds", left_out)
 
 
 def cases_of(judged: Sequence[Judged], chosen: Mapping[int, int]) -> Cases:
@@ -195,9 +224,9 @@ def _joined(one: Counted, other: Counted) -> Counted:
 
 
 def _fold(
-    output: Path, plan: Plan, judge: Judge, cases: Cases, k: int, choice: Mapping[str, Any]
+    output: Path, plan: Plan, judge: Judge, cases: Cases, k: int, made: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is known of one fold's network."""
+    """What is known of one fold's network, and of what was made of its predictions."""
     own = {name: case for name, case in cases.items() if case.fold == k}
     table = table_of(own, judge)
     whole = [row for row in table.of(table.statistic) if not row.label] or table.of(table.statistic)
@@ -207,7 +236,7 @@ def _fold(
         "judged": len(own),
         **training_of(output / FOLDS / str(k)),
         "scores": dict(whole[0].scores),
-        **{id: value for id, value in choice.items() if judge.family == "instances"},
+        **made,
     }
 
 

@@ -1,8 +1,4 @@
-"""How images that a network has not seen are scored: as `unet-med evaluate` scores such labels.
-
-But for masks of which no millimetres are known: of these the network's own probabilities count,
-and `evaluate` reads what `predict` has calibrated.
-"""
+"""How images that a network has not seen are scored: as `unet-med evaluate` scores such labels."""
 
 from __future__ import annotations
 
@@ -34,12 +30,14 @@ class Judge:
         count: from an image and the choices of how objects are made to what is counted under
             each; of masks and classes, which know no choice, once.
         classes: of the table.
+        calibrated: whether it counts probabilities, as `unet-med predict` writes them.
     """
 
     family: str
     columns: Mapping[str, Column]
     count: Callable[[HeldOut, Sequence[Choice]], list[Counted]]
     classes: Classes | None = None
+    calibrated: bool = False
 
 
 def judge_of(plan: Plan) -> Judge:
@@ -50,7 +48,9 @@ def judge_of(plan: Plan) -> Judge:
     if family == CLINICAL:
         return _clinical(plan, images[0].unit if stated else PIXELS, images[0].unit)
     columns = scores.columns_of(families.FAMILIES[family])
-    return Judge(family, columns, _membranes if family == "isbi" else _objects)
+    if family == "isbi":
+        return Judge(family, columns, _membranes, calibrated=True)
+    return Judge(family, columns, _objects)
 
 
 def _objects(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:

@@ -10,6 +10,7 @@ from unet_med.fitting.calibration import (
 from unet_med.fitting.handler import (
     FitObjects,
     fits_objects,
+    in_groups,
     planned_objects,
     spread_evenly,
     write_verdict,
@@ -38,6 +39,7 @@ __all__ = [
     "cross_fitted",
     "fits_objects",
     "held_out",
+    "in_groups",
     "in_words",
     "judging",
     "objects_under",
