@@ -160,7 +160,12 @@ def test_a_fold_in_whose_images_there_is_nothing_has_no_score(
     ],
 )
 def test_what_held_out_images_can_tell(held: list[dict[str, Any]], said: str) -> None:
-    found = _about_validation({"split": {"training": [{"image": "c.tif"}], "validation": held}})
+    sides = {"training": [{"image": "c.tif"}], "validation": held}
+    split = {
+        side: [{**entry, "sha256": {"image": entry["image"]}} for entry in entries]
+        for side, entries in sides.items()
+    }
+    found = _about_validation({"split": split})
     assert found is not None
     assert found.startswith(said)
 
