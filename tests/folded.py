@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from unet_med import bundle
+from unet_med.cli import folds, main
+from unet_med.cli.fold_progress import Progress
 from unet_med.data import SyntheticCells
+from unet_med.planning import DataFolder, Plan
+
+PLACES = ("--images", "--labels")
 
 SMALL = ["--features", "2", "4", "--tile-size", "26", "--epochs", "1", "--device", "cpu"]
 
@@ -19,3 +27,34 @@ def line(data: Path, output: Path, *words: str) -> list[str]:
     """Words of `unet-med train` on them."""
     places = ["--images", f"{data}/images", "--labels", f"{data}/labels", "--output", str(output)]
     return ["train", *places, *SMALL, *words]
+
+
+def judged_untrained(output: Path, *words: str) -> Path:
+    """Lay a bundle as `unet-med train` does, and judge networks that have learned nothing.
+
+    Args:
+        output: the bundle.
+        words: of `unet-med init`; `--images` and `--labels` among them, and folds.
+    """
+    assert main(["init", str(output), *SMALL[:-2], *words]) == 0
+    plan = Plan.from_json(bundle.read_plan(output))
+    images, labels = (words[words.index(w) + 1] if w in words else None for w in PLACES)
+    place = DataFolder.of(str(images), labels).settings(plan.data.images, plan.data.labels)
+    settings = {**place, "device": "$torch.device('cpu')"}
+    progress = Progress.of(output, plan)
+    networks = [*folds.of_folds(plan), *folds.of_subsets(plan)]
+    parser = bundle.load_workflow(output, "train", settings).parser
+    for k, file in enumerate([output / "models/model.pt", *(n.weights(output) for n in networks)]):
+        torch.manual_seed(k)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        network = parser.get_parsed_content("network_def", instantiate=True)
+        torch.save({name: weights_like(w) for name, w in network.state_dict().items()}, file)
+    progress.done = ["one", *(network.name for network in networks)]
+    progress.share(None, None)
+    folds.train(output, settings)
+    return output
+
+
+def weights_like(weight: torch.Tensor) -> torch.Tensor:
+    """Random numbers in place of a weight; counts of batches stay."""
+    return torch.randn(weight.shape).abs() if weight.is_floating_point() else weight

@@ -216,6 +216,7 @@ READ = {"image": dict, "label": dict}
 
 def handler_of(folder: Path, images: int = 3, **more: Any) -> FitObjects:
     items = [{"image": f"{k}.tif", "label": f"{k}.tif"} for k in range(images)]
+    items = more.pop("held_out", items)
     given: dict[str, Any] = {"training": [], "load": READ, "network": nn.Conv2d(1, 2, 1), **more}
     return FitObjects(folder, folder / "models/model.pt", items, **given)
 
@@ -325,3 +326,28 @@ def test_the_reserve_ends_a_training_early() -> None:
     assert budget.left_minutes == pytest.approx(1.5)
     budget.reserve(10.0, "validation")  # no time at all
     assert budget.fraction(engine) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("files", "groups", "said"),
+    [
+        ("aaabbc", [0, 0, 0, 1, 1, 2], ("6 held-out planes of 3 stacks", "stacks")),
+        ("aaa", [0, 1, 2], ("3 held-out planes of one stack", "planes of it")),
+        ("abc", [0, 1, 2], ("3 held-out images", "images")),
+    ],
+)
+def test_planes_are_left_out_with_their_stack(
+    files: str, groups: list[int], said: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [{"image": f"{file}.tif", "label": "", "slice": k} for k, file in enumerate(files)]
+    handler = handler_of(Path("nowhere"), held_out=items)
+    near = NearBorders(torch.full((2, 1), 0.5), np.zeros(1, np.int64))
+    monkeypatch.setattr(handler, "_choices", list)
+    monkeypatch.setattr(handler, "_segmenter", lambda *_: None)
+    monkeypatch.setattr(handler, "_look", lambda *_: (None, near))
+    seen: list[Any] = []
+    module = "unet_med.fitting.handler."
+    monkeypatch.setattr(f"{module}calibrate", lambda pixels, own: seen.append((len(pixels), own)))
+    monkeypatch.setattr(f"{module}write_calibration", lambda *words: seen.append(words[2:]))
+    handler._search(Engine(lambda engine, batch: None))
+    assert seen == [(len(files), groups), said]

@@ -183,6 +183,8 @@ def test_folds_that_learned_too_short_are_said() -> None:
         "The folds' networks learned for 250 steps each, the network of all images for 1000: the "
         "score may be far too low for it. With --minutes 32 they learn for about as many."
     )  # half of 32 minutes are two times eight
+    with_curve = too_short({"one": one, "folds": folds, "subsets": 4})
+    assert "With --minutes 96 they" in with_curve  # six networks share the other half
     assert "--minutes" not in too_short({"one": {**one, "minutes": None}, "folds": folds})
     assert too_short({"one": {**one, "steps": 500}, "folds": folds}) == ""
     assert too_short({"one": {**one, "steps": None}, "folds": folds}) == ""
@@ -276,15 +278,30 @@ def test_minutes_are_halved_and_a_new_budget_begins_anew(
 
 
 @pytest.mark.parametrize(
-    ("takes", "minutes", "images"), [(2.0, 68 / 60, 18), (40.0, 28 / 60, 1), (60.0, 18 / 60, 1)]
+    ("takes", "twice", "minutes", "images"),
+    [
+        (2.0, False, 68 / 60, 18),
+        (1.0, True, 68 / 60, 18),
+        (40.0, False, 28 / 60, 1),
+        (60.0, False, 18 / 60, 1),
+    ],
 )
 def test_judging_is_part_of_the_minutes(
-    takes: float, minutes: float, images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    takes: float,
+    twice: bool,
+    minutes: float,
+    images: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By hand: 90 s a fold, 12 of them to load; 1.25 times what an image takes, for four images."""
+    """By hand: 90 s a fold, 12 of them to load; 1.25 times what an image takes, for four images.
+
+    Probabilities that count take a second look.
+    """
     clock = iter([0.0, takes])
     monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
-    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None)
+    judge = SimpleNamespace(calibrated=twice)
+    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None, judge=judge)
     monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
     progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
     folds._share_out(tmp_path, {}, SimpleNamespace(folds=[{}, {}], subsets=[]), progress)
@@ -363,6 +380,57 @@ def test_what_a_split_keeps_apart_is_in_no_fold(data: Path, tmp_path: Path) -> N
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
+def test_a_list_of_splits_names_all_that_is_learned_from(data: Path, tmp_path: Path) -> None:
+    """Six images: one is in no split, one is learned from in both and never held out."""
+    names = [f"cells_{k:03d}" for k in range(6)]
+    file, found = tmp_path / "splits.json", fingerprint(data / "images", data / "labels")
+    halves = [
+        {"train": [names[4], *names[:2]], "val": names[2:4]},
+        {"train": [names[4], *names[2:4]], "val": names[:2]},
+    ]
+    file.write_text(json.dumps(halves))
+    plan = make_plan(found, {"folds": 2, "split_file": str(file)})
+    learned = [entry["image"] for entry in plan.split["training"]]
+    assert learned == [f"images/{name}.tif" for name in names[:5]]
+    assert plan.ids["split_file"].reason == (
+        "all 5 images are learned from, and 4 of them are held out in one of 2 folds; 1 in none "
+        "of them, left out"
+    )
+    halves[1]["val"].append(names[2])
+    halves[1]["train"].remove(names[2])
+    file.write_text(json.dumps(halves))
+    with pytest.raises(ValueError, match=r"cells_002\.tif is held out by 2 folds, and its score"):
+        make_plan(found, {"folds": 2, "split_file": str(file)})
+    file.write_text(json.dumps(halves[:1]))
+    for asked in ({"folds": 1}, {"learning_curve": True}):
+        with pytest.raises(ValueError, match=r"splits\.json has 1 folds of its own, and"):
+            make_plan(found, {**asked, "split_file": str(file)})
+
+
+def test_images_without_a_fold_in_a_list_that_has_some_are_said(data: Path, tmp_path: Path) -> None:
+    listing = tmp_path / "list.json"
+    items = [
+        {"image": f"{data}/images/cells_{k:03d}.tif", "label": f"{data}/labels/cells_{k:03d}.tif"}
+        | ({"fold": k % 2} if k < 4 else {})
+        for k in range(6)
+    ]
+    listing.write_text(json.dumps({"training": items}))
+    plan = make_plan(fingerprint(listing), {"folds": 2})
+    assert len(plan.split["training"]) == 6
+    assert [len(split["training"]) for split in plan.folds] == [4, 4]
+    said = "all 6 images are learned from, and 4 of them are held out in one of 2 folds"
+    assert plan.ids["split_file"].reason == said
+
+
+@pytest.mark.parametrize("count", [0, 1, -2])
+def test_fewer_than_two_folds_are_none(count: int) -> None:
+    items = [{"image": f"{k}.png"} for k in range(4)]
+    with pytest.raises(ValueError, match=f"--folds {count}: there are 4 images .* from 2 to 4"):
+        cross_validation(items, count)
+    with pytest.raises(ValueError, match="the data list has 1 folds of its own, and folds take"):
+        cross_validation([{**item, "fold": 0} for item in items], count)
+
+
 def test_a_block_in_the_middle_of_a_stack_leaves_two_pieces(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for part in ("images", "labels"):
@@ -422,7 +490,7 @@ def test_classes_and_masks_are_counted_as_evaluate_does(data: Path) -> None:
 
 def test_planes_count_with_their_file_but_those_of_the_only_stack() -> None:
     row = {0: {"SEG": np.array([[1.0]])}}
-    each = [Judged(name, plane, 0, [row]) for name in ("a", "b") for plane in (0, 1)]
+    each = [Judged((f"{n}.tif",), plane, 7, 0, [row]) for n in ("a", "b") for plane in (0, 1)]
     cases = cases_of(each, {0: 0})
-    assert {name: len(rows[0]["SEG"]) for name, (rows, _) in cases.items()} == {"a": 2, "b": 2}
+    assert {n: len(case.counted[0]["SEG"]) for n, case in cases.items()} == {"a": 2, "b": 2}
     assert list(cases_of(each[:2], {0: 0})) == ["a plane 0", "a plane 1"]

@@ -21,6 +21,7 @@ from unet_med import bundle
 from unet_med.bundle.files import FOLDS, SUBSETS
 from unet_med.cli import folds, main
 from unet_med.cli.fold_progress import Progress
+from unet_med.cli.fold_scores import Case, table_of
 from unet_med.cli.judging import Judge
 from unet_med.cli.learning_curve import Level, curve_of
 from unet_med.cli.scores import Classes, Column
@@ -134,13 +135,11 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
 def level(images: int, scores: dict[str, tuple[float, int]]) -> Level:
     """Networks of three folds, and what was counted in each case: a score as it is."""
     networks = [{"fold": k, "images": images, "minutes": 0.5, "steps": 100} for k in range(3)]
-    cases = {n: ({0: {"Dice": np.array([[s]])}}, fold) for n, (s, fold) in scores.items()}
+    cases = {n: Case({0: {"Dice": np.array([[s]])}}, k, n) for n, (s, k) in scores.items()}
     return Level(networks, cases)
 
 
 def test_classes_are_summed_up_as_the_table_of_the_folds_does() -> None:
-    from unet_med.cli.scores import score_table
-
     pool = Score(lambda *_: np.zeros(1), lambda rows: rows[:, 0].sum() / rows[:, 1].sum()).pool
     nothing = {"Dice": np.array([[np.nan, np.nan]])}
     classes = Classes(lambda value: f"class {value}", nothing)
@@ -151,18 +150,41 @@ def test_classes_are_summed_up_as_the_table_of_the_folds_does() -> None:
         for k in range(6):
             hits = rng.integers(1, 10, 2)
             counted = {v: {"Dice": np.array([[hits[v - 1], 10]])} for v in (1, 2)}
-            cases[f"{k}"] = ({1: counted[1]} if k == 4 else counted, k % 3)
+            cases[f"{k}"] = Case({1: counted[1]} if k == 4 else counted, k % 3, k)
         levels.append(replace(level(images, {}), cases=cases))
     curve = curve_of(levels, judge, "Dice", total=4, unit="images", seen=0)
     assert curve is not None
     for size, one in zip(curve.sizes, levels, strict=True):
-        table = score_table(((n, c) for n, (c, _) in one.cases.items()), judge.columns, classes)
+        table = table_of(one.cases, judge)
         [mean] = [row for row in table.of(table.statistic) if not row.label]
         assert size.score == pytest.approx(mean.scores["Dice"])
     assert curve_of(
-        [replace(one, cases={"a": ({1: nothing}, 0)}) for one in levels],
+        [replace(one, cases={"a": Case({1: nothing}, 0, 0)}) for one in levels],
         judge, "Dice", total=4, unit="images", seen=0,
     ) is None  # fmt: skip
+
+
+def test_images_of_a_patient_are_drawn_together() -> None:
+    """Six patients of four equal images each are worth six images: every number is the same."""
+    judge = Judge("", {"Dice": Column(lambda rows: float(rows.mean()))}, lambda *_: [])
+    rng, each, patients = np.random.default_rng(2), [], []
+    for images in (2, 4, 8):
+        scores = {f"{k}": (float(1 - 0.7 * images**-0.3 + rng.normal(0, 0.05)), k % 3)
+                  for k in range(6)}  # fmt: skip
+        one = level(images, scores)
+        each.append(one)
+        four = {f"{n} {k}": case for n, case in one.cases.items() for k in range(4)}
+        patients.append(replace(one, cases=four))
+    alone, drawn = (curve_of(lv, judge, "Dice", total=12, unit="images", seen=0)
+                    for lv in (each, patients))  # fmt: skip
+    assert alone is not None
+    assert drawn is not None
+    assert (drawn.judged, drawn.groups) == (24, 6)
+    for mine, yours in zip(drawn.sizes, alone.sizes, strict=True):
+        assert (mine.low, mine.high) == pytest.approx((yours.low, yours.high))
+    for gain, other in zip(drawn.gains, alone.gains, strict=True):
+        assert (gain.low, gain.high) == pytest.approx((other.low, other.high))
+    assert "bootstrap over the 6 groups of 24 images that judge them" in notes(drawn)[0]
 
 
 # --- in words and as a picture
@@ -362,7 +384,8 @@ def test_all_networks_share_the_other_half(tmp_path: Path, monkeypatch: pytest.M
     """By hand: 180 s for six networks, 12 s of each to load; four images of 1.25 times 2 s."""
     clock = iter([0.0, 2.0])
     monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
-    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None)
+    judge = SimpleNamespace(calibrated=False)
+    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None, judge=judge)
     monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
     progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
     plan: Any = SimpleNamespace(folds=[{}, {}], subsets=[{}] * 4)

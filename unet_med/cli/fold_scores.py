@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +14,31 @@ from unet_med.bundle.files import FOLDS
 from unet_med.cli.judging import Judge
 from unet_med.cli.saying import say
 from unet_med.cli.scores import Counted, format_table, score_table
+from unet_med.data.cases import names_apart
 from unet_med.fitting import (
+    Calibration,
     NearBorders,
     around,
     calibrate,
     choose,
     cross_fitted,
+    in_groups,
+    in_words,
     planned_objects,
+    summed,
+    units_of_files,
     write_calibration,
     write_verdict,
 )
 from unet_med.planning import Plan
+from unet_med.planning.counting import count_in, what_counts
 from unet_med.planning.objects import LEAST
 from unet_med.report.folds import too_short
 from unet_med.report.provenance import TRAINING, now, read_record
 from unet_med.report.table import CASE, ScoreTable, write_scores
 from unet_med.report.training import read_history
+
+Files = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -37,20 +46,41 @@ class Judged:
     """What was counted in a held-out image.
 
     Attributes:
-        image: its name.
+        image: its files, as the plan names them.
         plane: of a stack; None: it is no plane.
+        unit: number of what it is drawn with: its group, its copies.
         fold: that held it out.
         rows: what is counted under each choice.
         counts: as `unet_med.fitting.count`; None where nothing is fitted.
         near: its pixels near borders, as predicted.
+        calibration: of the probabilities that were counted; None: as predicted.
     """
 
-    image: str
+    image: Files
     plane: int | None
+    unit: int
     fold: int
     rows: Sequence[Counted]
     counts: NDArray[np.int64] | None = None
     near: NearBorders | None = None
+    calibration: Mapping[str, Any] | None = None
+
+
+class Case(NamedTuple):
+    """What was counted in an image, or in a plane of the only stack.
+
+    Attributes:
+        counted: by class.
+        fold: that held it out.
+        unit: what it is drawn with.
+    """
+
+    counted: Counted
+    fold: int
+    unit: Hashable
+
+
+Cases = Mapping[str, Case]
 
 
 def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> ScoreTable:
@@ -59,75 +89,126 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
     All of them together choose how the network of all images makes objects, and calibrate it.
     """
     planned, free = planned_objects(plan)
-    counts = [each.counts for each in judged if each.counts is not None]
+    counts, _ = _counts(judged)
     choices, chosen = choices_of(plan, judged)
     if free and len(counts) >= LEAST:
-        images = f"{len(counts)} held-out images of {len(chosen)} folds"
+        images = f"{in_words([each.image for each in judged])[0]} of {len(chosen)} folds"
         write_verdict(output, choose(choices, np.stack(counts)), planned, free, images)
     _calibrate(output, judged)
     cases = cases_of(judged, chosen)
-    table = score_table(((n, rows) for n, (rows, _) in cases.items()), judge.columns, judge.classes)
-    folds = {name: f"fold {fold}" for name, (_, fold) in cases.items()}
-    rows = [replace(r, note=folds[r.case]) if r.row == CASE else r for r in table.rows]
-    each = [_fold(output, plan, judge, cases, k, choices[chosen[k]]) for k in sorted(chosen)]
+    table = table_of(cases, judge)
+    rows = [
+        replace(row, note=f"fold {cases[row.case].fold}") if row.row == CASE else row
+        for row in table.rows
+    ]
+    made = {k: choices[chosen[k]] if judge.family == "instances" else {} for k in sorted(chosen)}
+    if judge.calibrated:
+        made |= {each.fold: {"calibration": each.calibration} for each in judged}
     about = {
         "label_kind": plan.value("label_kind"),
         "metrics": judge.family,
         "interval": _interval(cases, judged),
         "finished": now(),
-        "images": len(plan.data.cases),
+        "unit": what_counts(plan),
+        "images": count_in(plan, plan.split["training"]),
         "one": training_of(output / "models"),
-        "folds": each,
+        "folds": [_fold(output, plan, judge, cases, k, made[k]) for k in made],
+        "subsets": len(plan.subsets),
         "seen": plan.source.get("seen", 0),
     }
     found = replace(table, rows=tuple(rows), about=about)
     write_scores(found, output / FOLDS / "scores.json")
-    say(f"scored by networks that have not seen the image\n{format_table(found)}")
-    say(about["interval"])
-    if short := too_short(about):
-        say(short)
+    _say(found)
     return found
+
+
+def _say(found: ScoreTable) -> None:
+    say(f"scored by networks that have not seen the image\n{format_table(found)}")
+    say(found.about["interval"])
+    if short := too_short(found.about):
+        say(short)
 
 
 def choices_of(plan: Plan, judged: Sequence[Judged]) -> tuple[list[dict[str, Any]], dict[int, int]]:
     """How objects may be made, and by which of these each fold is judged: others chose it."""
     planned, free = planned_objects(plan)
-    counts = [each.counts for each in judged if each.counts is not None]
-    folds = [each.fold for each in judged]
+    counts, folds = _counts(judged)
     if not counts:
-        return [planned], dict.fromkeys(folds, 0)
+        return [planned], {each.fold: 0 for each in judged}
     choices = around(planned, free)
     return choices, cross_fitted(choices, counts, folds, LEAST)
 
 
+def _counts(judged: Sequence[Judged]) -> tuple[list[NDArray[Any]], list[int]]:
+    """What choices are compared by, one an image, and its fold; planes count with their file's."""
+    known = [each for each in judged if each.counts is not None]
+    files = units_of_files([each.image for each in known])
+    units = [(file, each.fold) for file, each in zip(files, known, strict=True)]
+    counts = summed([each.counts for each in known if each.counts is not None], units)
+    return counts, [fold for _, fold in dict.fromkeys(units)]
+
+
+def calibrations_of(judged: Sequence[Judged]) -> dict[int, Mapping[str, Any] | None]:
+    """How each fold's probabilities are calibrated: by the other folds' images alone."""
+    rules: dict[int, Mapping[str, Any] | None] = {}
+    for fold in sorted({each.fold for each in judged}):
+        found = _calibrated([each for each in judged if each.fold != fold])
+        rules[fold] = None if found is None else found.rule
+    return rules
+
+
+def _calibrated(judged: Sequence[Judged]) -> Calibration | None:
+    """What images say of probabilities, folds left out in turn; None: there are too few."""
+    known = [(e, e.near) for e in judged if e.near is not None and len(e.near.classes)]
+    groups = [each.fold for each, _ in known]
+    if len(set(groups)) == 1:  # the other one of two
+        groups = in_groups(units_of_files([each.image for each, _ in known]))
+    if len(known) < LEAST or len(set(groups)) < 2:
+        return None
+    return calibrate([near for _, near in known], groups)
+
+
 def _calibrate(output: Path, judged: Sequence[Judged]) -> None:
     """What is written for each fold's images was fitted to the other folds' alone."""
-    near = [(e.near, e.fold) for e in judged if e.near is not None and len(e.near.classes)]
-    folds = [fold for _, fold in near]
-    if len(near) >= LEAST and len(set(folds)) > 1:
-        found = calibrate([pixels for pixels, _ in near], folds)
-        images = f"{len(near)} held-out images of {len(set(folds))} folds"
-        write_calibration(output, found, images)
-
-
-Cases = Mapping[str, tuple[Counted, int]]
+    if found := _calibrated(judged):
+        known = [e for e in judged if e.near is not None and len(e.near.classes)]
+        images, left_out = in_words([each.image for each in known])
+        folds = len({each.fold for each in known})
+        write_calibration(output, found, f"{images} of {folds} folds", left_out)
 
 
 def cases_of(judged: Sequence[Judged], chosen: Mapping[int, int]) -> Cases:
-    """What is counted in each case, and its fold: planes are one case with their file's others.
+    """What is counted in each case: planes are one case with their file's others.
 
     Planes of the only stack are a case each: its file is in all folds.
+
+    Args:
+        judged: images, or planes.
+        chosen: by fold the choice that others made, as `choices_of` gives it.
     """
-    single = len({each.image for each in judged}) == 1
-    cases: dict[str, tuple[Counted, int]] = {}
+    folds: dict[Files, set[int]] = {}
     for each in judged:
-        name = each.image
-        if single and each.plane is not None:
-            name = f"{each.image} plane {each.plane}"
+        folds.setdefault(each.image, set()).add(each.fold)
+    names = dict(zip(folds, names_apart(list(folds)), strict=True))
+    cases: dict[str, Case] = {}
+    for each in judged:
+        name = names[each.image]
+        unit: Hashable = each.unit
+        if len(folds) == 1 and each.plane is not None:
+            name = unit = f"{name} plane {each.plane}"
+        elif len(folds[each.image]) > 1:  # a list of the user's parts its planes
+            name = f"{name} fold {each.fold}"
         rows = each.rows[min(chosen[each.fold], len(each.rows) - 1)]
         known = cases.get(name)
-        cases[name] = (_joined(known[0], rows) if known else rows, each.fold)
+        cases[name] = Case(_joined(known.counted, rows) if known else rows, each.fold, unit)
     return cases
+
+
+def table_of(cases: Cases, judge: Judge) -> ScoreTable:
+    """Their scores, with intervals over what is drawn together."""
+    counted = ((name, case.counted) for name, case in cases.items())
+    units = {name: case.unit for name, case in cases.items()}
+    return score_table(counted, judge.columns, judge.classes, units)
 
 
 def _joined(one: Counted, other: Counted) -> Counted:
@@ -143,19 +224,19 @@ def _joined(one: Counted, other: Counted) -> Counted:
 
 
 def _fold(
-    output: Path, plan: Plan, judge: Judge, cases: Cases, k: int, choice: Mapping[str, Any]
+    output: Path, plan: Plan, judge: Judge, cases: Cases, k: int, made: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is known of one fold's network."""
-    own = {name: rows for name, (rows, fold) in cases.items() if fold == k}
-    table = score_table(own.items(), judge.columns, judge.classes)
+    """What is known of one fold's network, and of what was made of its predictions."""
+    own = {name: case for name, case in cases.items() if case.fold == k}
+    table = table_of(own, judge)
     whole = [row for row in table.of(table.statistic) if not row.label] or table.of(table.statistic)
     return {
         "fold": k,
-        "images": len(plan.folds[k]["training"]),
+        "images": count_in(plan, plan.folds[k]["training"]),
         "judged": len(own),
         **training_of(output / FOLDS / str(k)),
         "scores": dict(whole[0].scores),
-        **{id: value for id, value in choice.items() if judge.family == "instances"},
+        **made,
     }
 
 
@@ -167,9 +248,13 @@ def training_of(models: Path) -> dict[str, Any]:
 
 
 def _interval(cases: Cases, judged: Sequence[Judged]) -> str:
-    if len(cases) < 2:
-        return "no interval: it takes more than one image"
-    text = f"2.5 % and 97.5 %: bootstrap over the {len(cases)} images, 1000 draws, seed 0"
-    if len({each.image for each in judged}) == 1:
+    """What the interval is of; groups where images belong to some, see `units_in`."""
+    units, stack = len({case.unit for case in cases.values()}), len({e.image for e in judged}) == 1
+    if units < 2:
+        return "no interval: it takes more than one image, or group of them"
+    over = f"{len(cases)} {'planes' if stack else 'images'}"
+    over = over if units == len(cases) else f"{units} groups of {over}"
+    text = f"2.5 % and 97.5 %: bootstrap over the {over}, 1000 draws, seed 0"
+    if stack:
         text += "; they are planes of one stack, which are alike: other stacks may differ more"
     return text

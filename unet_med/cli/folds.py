@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy as np
 from unet_med import bundle
 from unet_med.bundle.files import ENSEMBLE, FOLDS, SUBSETS
 from unet_med.cli.fold_progress import Progress
-from unet_med.cli.fold_scores import Judged, score
+from unet_med.cli.fold_scores import Files, Judged, calibrations_of, score
 from unet_med.cli.judging import Judge, judge_of
 from unet_med.cli.learning_curve import carry_on
 from unet_med.cli.saying import say
-from unet_med.data.cases import case_name
+from unet_med.data.cases import files_of
+from unet_med.data.split_file import entries_for
 from unet_med.data.tensor_file import write_tensors
 from unet_med.fitting import (
     around,
@@ -35,12 +36,16 @@ from unet_med.fitting import (
 )
 from unet_med.networks import joined_weights
 from unet_med.planning import Plan
+from unet_med.planning.counting import units_in
 from unet_med.report.folds import write_card
 from unet_med.segmentation import Segmenter
+from unet_med.transforms import Calibrate
 
 SLACK = 1.25  # what the judging is given, times what was measured
 MOST = 0.5  # of a network's share of the minutes, that the judging may take
 LEAST = 0.2  # of it, that its training has in any case
+
+NAMED = "named"  # key of an item: its files, as the plan names them
 
 Settings = Mapping[str, Any]
 
@@ -107,12 +112,15 @@ def train(output: Path, settings: Settings) -> None:
     networks, judge = of_folds(plan), judge_of(plan)
     _train(output, settings, networks, progress, "fold")
     write_tensors(joined_weights([each.weights(output) for each in networks]), output / ENSEMBLE)
-    judged = [each for one in networks for each in _judged(output, settings, one, progress)]
+    judged = [each for own in _judge(output, settings, networks, progress) for each in own]
     write_card(output, score(output, plan, judge, judged))
     if plan.subsets:
         smaller = of_subsets(plan)
         _train(output, settings, smaller, progress, "network of fewer images")
-        found = [list(_judged(output, settings, one, progress)) for one in smaller]
+        shares = [split["share"] for split in plan.subsets]  # growing
+        sizes = [[n for n, own in zip(smaller, shares, strict=True) if own == share]
+                 for share in dict.fromkeys(shares)]  # fmt: skip
+        found = [own for size in sizes for own in _judge(output, settings, size, progress)]
         carry_on(output, plan, judge, judged, found)
 
 
@@ -135,7 +143,7 @@ def _share_out(output: Path, settings: Settings, plan: Plan, progress: Progress)
     own = Judging.of(output, settings, of_folds(plan)[0], output / "models" / "model.pt")
     begun = time.monotonic()
     own.judged(own.items[0])
-    seconds = SLACK * (time.monotonic() - begun)
+    seconds = SLACK * (time.monotonic() - begun) * (2 if own.judge.calibrated else 1)
     share = 60 * progress.total / (len(plan.folds) + len(plan.subsets))
     images = max(1, int(MOST * share / max(seconds, 1e-9)))
     # nothing for the fit of the calibration at the end: 0.2 s for 20 images of two classes
@@ -143,17 +151,51 @@ def _share_out(output: Path, settings: Settings, plan: Plan, progress: Progress)
     progress.share(max(spare, LEAST * share) / 60, images)
 
 
+def _judge(
+    output: Path, settings: Settings, networks: Sequence[Network], progress: Progress
+) -> list[list[Judged]]:
+    """What each network of a size makes of the images that it has not seen.
+
+    Where probabilities count, they do as they are calibrated by the other folds' images, which
+    takes a second look: all folds have to be seen before.
+    """
+    found = [list(_judged(output, settings, one, progress)) for one in networks]
+    if not judge_of(Plan.from_json(bundle.read_plan(output))).calibrated:
+        return found
+    rules = calibrations_of([each for own in found for each in own])
+    return [
+        list(_judged(output, settings, one, progress, rule)) if (rule := rules[one.fold]) else own
+        for one, own in zip(networks, found, strict=True)
+    ]
+
+
 def _judged(
-    output: Path, settings: Settings, network: Network, progress: Progress
+    output: Path,
+    settings: Settings,
+    network: Network,
+    progress: Progress,
+    calibration: Mapping[str, Any] | None = None,
 ) -> Iterator[Judged]:
     own = Judging.of(output, settings, network, network.weights(output))
     for item in spread_evenly(own.items, progress.images or len(own.items)):
-        yield own.judged(item)
+        yield own.judged(item, calibration)
 
 
 @dataclass(frozen=True)
 class Judging:
-    """A network, and the images that it has not seen."""
+    """A network, and the images that it has not seen.
+
+    Attributes:
+        fold: that holds these out.
+        items: the images, each with its `NAMED`.
+        load: reads one of them.
+        segmenter: the network.
+        judge: of what it finds.
+        choices: how objects may be made.
+        fits: whether the images have such a choice.
+        label_kind: of the truth.
+        units: what each image is drawn with, see `units_in`.
+    """
 
     fold: int
     items: Sequence[Mapping[str, Any]]
@@ -163,6 +205,7 @@ class Judging:
     choices: Sequence[Mapping[str, Any]]
     fits: bool
     label_kind: str
+    units: Mapping[Files, int]
 
     @classmethod
     def of(cls, output: Path, settings: Settings, network: Network, weights: Path) -> Judging:
@@ -172,24 +215,39 @@ class Judging:
         part = workflow.parser.get_parsed_content
         planned, free = planned_objects(plan)
         fits = fits_objects(plan)
+        pairs, splits = part("pairs"), output / "configs" / network.splits
+        _, entries = entries_for(pairs, splits, network.position, part("dataset_dir"))
         return cls(
             fold=network.fold,
-            items=part("split")[1],
+            items=[{**pairs[k], NAMED: entry["image"]} for k, entry in entries.items()],
             load=reading(part("load")),
             segmenter=judging(output, weights, part("device")),
             judge=judge_of(plan),
             choices=around(planned, free) if fits else [planned],
             fits=fits,
             label_kind=plan.value("label_kind"),
+            units=units_in(plan),
         )
 
-    def judged(self, item: Mapping[str, Any]) -> Judged:
-        """What is counted in a held-out image under each choice."""
+    def judged(
+        self, item: Mapping[str, Any], calibration: Mapping[str, Any] | None = None
+    ) -> Judged:
+        """What is counted in a held-out image under each choice.
+
+        Args:
+            item: the image.
+            calibration: of the probabilities that count; None: as predicted.
+        """
         found = held_out(self.segmenter, self.load(item))
+        near = pixels_of(found, self.label_kind)
         counts: np.ndarray[Any, Any] | None = None
         if self.fits:
             assert found.rule is not None
             counts = count(found.probabilities, found.truth, self.choices, found.rule, found.ratios)
+        if calibration:
+            calibrated = Calibrate(**calibration)(found.probabilities)
+            found = replace(found, probabilities=calibrated)
         rows = self.judge.count(found, self.choices)
-        near = pixels_of(found, self.label_kind)
-        return Judged(case_name(item["image"]), item.get("slice"), self.fold, rows, counts, near)
+        image = tuple(files_of(item[NAMED]))
+        unit, plane = self.units[image], item.get("slice")
+        return Judged(image, plane, unit, self.fold, rows, counts, near, calibration)

@@ -12,6 +12,7 @@ from unet_med.cli import families, scores
 from unet_med.cli.clinical import PIXELS, Clinical
 from unet_med.cli.families import CLINICAL, known_interior, known_mask
 from unet_med.cli.scores import Classes, Column, Counted
+from unet_med.data.labels import UNKNOWN
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.fitting import HeldOut, objects_under
 from unet_med.planning import Plan
@@ -29,12 +30,14 @@ class Judge:
         count: from an image and the choices of how objects are made to what is counted under
             each; of masks and classes, which know no choice, once.
         classes: of the table.
+        calibrated: whether it counts probabilities, as `unet-med predict` writes them.
     """
 
     family: str
     columns: Mapping[str, Column]
     count: Callable[[HeldOut, Sequence[Choice]], list[Counted]]
     classes: Classes | None = None
+    calibrated: bool = False
 
 
 def judge_of(plan: Plan) -> Judge:
@@ -45,7 +48,9 @@ def judge_of(plan: Plan) -> Judge:
     if family == CLINICAL:
         return _clinical(plan, images[0].unit if stated else PIXELS, images[0].unit)
     columns = scores.columns_of(families.FAMILIES[family])
-    return Judge(family, columns, _membranes if family == "isbi" else _objects)
+    if family == "isbi":
+        return Judge(family, columns, _membranes, calibrated=True)
+    return Judge(family, columns, _objects)
 
 
 def _objects(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
@@ -55,8 +60,10 @@ def _objects(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
 
 
 def _membranes(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
+    """Of masks: their pieces are numbered to learn from, and are one foreground to be scored."""
     foreground = found.probabilities[-1].numpy().T  # ([Z,] Y, X)
-    return [scores.count_scores(*known_interior(foreground, found.truth.T), scores.ISBI)]
+    mask = np.where(found.truth < 0, UNKNOWN, found.truth > 0).T
+    return [scores.count_scores(*known_interior(foreground, mask), scores.ISBI)]
 
 
 def _clinical(plan: Plan, unit: str, own: str) -> Judge:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.bundle.files import FOLDS, SUBSETS
-from unet_med.cli.fold_scores import Judged, cases_of, choices_of, training_of
+from unet_med.cli.fold_scores import Cases, Judged, cases_of, choices_of, training_of
 from unet_med.cli.judging import Judge
 from unet_med.cli.saying import say, warn
 from unet_med.cli.scores import Counted, mean_of
 from unet_med.metrics.bootstrap import resampled
 from unet_med.metrics.power_law import PowerLaw, carried_on, expected_gain, network_scatter
 from unet_med.planning import Plan
+from unet_med.planning.counting import count_in, what_counts
 from unet_med.report.more_images import (
     PICTURE,
     LearningCurve,
@@ -33,10 +34,8 @@ from unet_med.report.table import plain
 
 MORE = 5  # images that one thinks of annotating; of ten or more, also as many again
 POINTS = 40  # of the band
-SIDES = ("training", "validation")
 
 Array = NDArray[np.float64]
-Cases = Mapping[str, tuple[Counted, int]]
 Summary = Callable[[Sequence[int]], float]
 
 
@@ -75,8 +74,8 @@ def carry_on(
         smaller: by each network of fewer images, as the plan lists them.
     """
     levels = levels_of(output, plan, judged, smaller)
-    name, unit = next(iter(judge.columns)), _unit(plan)
-    total = _count([entry for split in plan.folds for side in SIDES for entry in split[side]], unit)
+    name, unit = next(iter(judge.columns)), what_counts(plan)
+    total = count_in(plan, plan.split["training"])
     curve = curve_of(levels, judge, name, total=total, unit=unit, seen=plan.source.get("seen", 0))
     if curve is None:
         warn(f"no learning curve: {name} is not defined for the images that judge it")
@@ -105,7 +104,7 @@ def levels_of(
         networks = [
             {
                 "fold": split["fold"],
-                "images": _count(split["training"], _unit(plan)),
+                "images": count_in(plan, split["training"]),
                 **training_of(output / place),
                 **(choices[chosen[split["fold"]]] if len(choices) > 1 else {}),
             }
@@ -129,15 +128,15 @@ def curve_of(
         unit: `images`, or `planes`.
         seen: see `LearningCurve`.
     """
-    cases = list(levels[-1].cases)
-    folds = [levels[-1].cases[case][1] for case in cases]
-    summaries = [_summary(judge, name, [level.cases[c][0] for c in cases]) for level in levels]
+    cases, largest = list(levels[-1].cases), levels[-1].cases.values()
+    folds, units = [case.fold for case in largest], [case.unit for case in largest]
+    summaries = [_summary(judge, name, [lv.cases[c].counted for c in cases]) for lv in levels]
     scores = np.array([of(range(len(cases))) for of in summaries])
     if np.isnan(scores).any():
         return None
     counts, apart = [level.images for level in levels], [_by_fold(of, folds) for of in summaries]
     scatter = network_scatter(_turned([list(each.values()) for each in apart], name))
-    drawn = _turned(_drawn(summaries, len(cases), scatter), name)
+    drawn = _turned(_drawn(summaries, units, scatter), name)
     errors = _turned(scores, name).tolist()
     steps = [MORE, total] if total >= 2 * MORE else [MORE]
     gains = [expected_gain(counts, errors, drawn, total, more) for more in steps]
@@ -149,6 +148,7 @@ def curve_of(
         unit=unit,
         total=total,
         judged=len(cases),
+        groups=len(set(units)),
         sizes=[Size(one.images, s, *e, _scored(one.networks, own)) for one, s, e, own in found],
         law=PowerLaw.fit(counts, errors),
         gains=gains,
@@ -182,9 +182,9 @@ def _by_fold(summary: Summary, folds: Sequence[int]) -> dict[int, float]:
     }
 
 
-def _drawn(summaries: Sequence[Summary], images: int, scatter: float) -> Array:
-    """Scores of other draws of images, and of networks, `(R, sizes)`."""
-    scores = resampled(summaries, images)
+def _drawn(summaries: Sequence[Summary], units: Sequence[Hashable], scatter: float) -> Array:
+    """Scores of other draws of images, or groups, and of networks, `(R, sizes)`."""
+    scores = resampled(summaries, len(units), groups=units)
     noise = np.random.default_rng(0).normal(0, scatter, scores.shape)
     return np.clip(scores + noise, 0, 1)
 
@@ -197,15 +197,3 @@ def _ends(drawn: Array) -> list[tuple[float, float]]:
 
 def _scored(networks: Sequence[Mapping[str, Any]], scores: Mapping[int, float]) -> list[Any]:
     return [{**each, "score": plain(scores.get(each["fold"], np.nan))} for each in networks]
-
-
-def _unit(plan: Plan) -> str:
-    """What is counted: files, or the planes of a single one."""
-    names = {str(e["image"]) for split in plan.folds for side in SIDES for e in split[side]}
-    return "planes" if len(names) == 1 else "images"
-
-
-def _count(entries: Sequence[Mapping[str, Any]], unit: str) -> int:
-    if unit == "images":
-        return len({str(entry["image"]) for entry in entries})
-    return len({plane for entry in entries for plane in range(*entry["slices"])})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def score_table(
     cases: Iterable[tuple[str, Counted | ScoreRow]],
     columns: Mapping[str, Column],
     classes: Classes | None = None,
+    groups: Mapping[str, Hashable] | None = None,
 ) -> ScoreTable:
     """Scores of every case, the mean over them, what is pooled, and their 95 % intervals.
 
@@ -103,11 +104,13 @@ def score_table(
             held at a time.
         columns: scores by name.
         classes: of the cases.
+        groups: by name of a case what it shares with others, such as its patient; None: nothing.
 
     Returns:
         A row a case and class, and of several classes one for their mean; then `mean` and
         `pooled`, with two cases or more also the ends of their intervals, of a bootstrap over
-        cases. None where a score is not defined.
+        cases, or groups of them. None where a score is not defined: where no case holds a class,
+        all of a row's.
     """
     known = classes or Classes()
     counts: dict[str, Counted] = {}
@@ -125,12 +128,16 @@ def score_table(
     rows: list[ScoreRow] = []
     for name in counts:
         rows += [left[name]] if name in left else _of_case(name, table[name], columns, known)
-    return ScoreTable(tuple(columns), (*rows, *_of_all(list(table.values()), columns, known)))
+    units = [groups[name] if groups else name for name in table]
+    rows += _of_all(list(table.values()), columns, known, units)
+    return ScoreTable(tuple(columns), tuple(rows))
 
 
 def _of_case(
     name: str, counted: Mapping[int, Any], columns: Mapping[str, Column], classes: Classes
 ) -> Iterator[ScoreRow]:
+    if not counted:  # an empty truth, and rightly nothing found
+        yield ScoreRow(CASE, name, "", dict.fromkeys(columns))
     scores = {value: _pooled(counts, columns) for value, counts in counted.items()}
     for value, row in scores.items():
         yield ScoreRow(CASE, name, classes.name_of(value), _plain(row))
@@ -139,36 +146,62 @@ def _of_case(
 
 
 def _of_all(
-    cases: Sequence[Mapping[int, Any]], columns: Mapping[str, Column], classes: Classes
+    cases: Sequence[Mapping[int, Any]],
+    columns: Mapping[str, Column],
+    classes: Classes,
+    units: Sequence[Hashable],
 ) -> Iterator[ScoreRow]:
-    """Rows over all cases: of each class, then of the mean over classes."""
+    """Rows over all cases: of each class, then of the mean over classes.
+
+    Args:
+        cases: what is counted in each, by class.
+        columns: of the table.
+        classes: of the table.
+        units: one a case, equal for those that are drawn together.
+    """
     addable = {name: column for name, column in columns.items() if column.pooled}
     values = list(cases[0]) if cases else []
+    if cases and not values:
+        yield ScoreRow(MEAN, "", "", dict.fromkeys(columns))
     means, totals = [], []
     for value in values:
         counts = [case[value] for case in cases]
-        scores = [_pooled(each, columns) for each in counts]
-        means.append(scores)
+        means.append([_pooled(each, columns) for each in counts])
         joined = {c: np.concatenate([each[c] for each in counts]) for c in addable}
         totals.append(_pooled(joined, addable))
-        yield from _mean_rows(scores, columns, classes.name_of(value))
+        yield from _mean_rows(means[-1], columns, units, classes.name_of(value))
         yield ScoreRow(POOLED, "", classes.name_of(value), _plain(totals[-1]))
-        if len(cases) > 1:
-            ends = {c: bootstrap_interval([e[c] for e in counts], addable[c].pool) for c in addable}
-            yield from _interval(POOLED, ends, classes.name_of(value))
+        yield from _pooled_ends(counts, addable, units, classes.name_of(value))
     if len(values) > 1:
-        yield from _mean_rows([_mean(list(s), columns) for s in zip(*means, strict=True)], columns)
+        over_classes = [_mean(list(s), columns) for s in zip(*means, strict=True)]
+        yield from _mean_rows(over_classes, columns, units)
         yield ScoreRow(POOLED, "", "", _plain(_mean(totals, addable)))
 
 
+def _pooled_ends(
+    counts: Sequence[Counts], columns: Mapping[str, Column], units: Sequence[Hashable], label: str
+) -> Iterator[ScoreRow]:
+    """The interval of what is pooled."""
+    if len(set(units)) > 1:
+        ends = {
+            name: bootstrap_interval([each[name] for each in counts], column.pool, groups=units)
+            for name, column in columns.items()
+        }
+        yield from _interval(POOLED, ends, label)
+
+
 def _mean_rows(
-    scores: Sequence[Mapping[str, float]], columns: Mapping[str, Column], label: str = ""
+    scores: Sequence[Mapping[str, float]],
+    columns: Mapping[str, Column],
+    units: Sequence[Hashable],
+    label: str = "",
 ) -> Iterator[ScoreRow]:
     """Mean over cases and its interval, of each column that the scores have."""
     by_column = {c: [score[c] for score in scores] for c in columns if c in scores[0]}
     yield ScoreRow(MEAN, "", label, _plain({c: mean_of(v) for c, v in by_column.items()}))
-    if len(scores) > 1:
-        yield from _interval(MEAN, {c: mean_interval(v) for c, v in by_column.items()}, label)
+    if len(set(units)) > 1:
+        ends = {c: mean_interval(v, groups=units) for c, v in by_column.items()}
+        yield from _interval(MEAN, ends, label)
 
 
 def _interval(kind: str, ends: Mapping[str, tuple[float, float]], label: str) -> Iterator[ScoreRow]:

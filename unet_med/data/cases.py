@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -71,6 +72,35 @@ def case_name(case: Files) -> str:
     same = takewhile(lambda word: len(set(word)) == 1, words)
     shared = "".join(word[0] for word in same).rstrip(SEPARATORS)
     return shared or Path(files[0]).absolute().parent.name or stems[0]
+
+
+def names_apart(cases: Sequence[Files]) -> list[str]:
+    """A name for each case by which no other is called: its own, with folders where that repeats.
+
+    Args:
+        cases: no two of the same files.
+
+    >>> names_apart(["a/p1/t1.nii", "a/p2/t1.nii", "a/p2/t2.nii"])
+    ['p1/t1', 'p2/t1', 't2']
+    """
+    names = [case_name(case) for case in cases]
+    for depth in range(1, 1 + max((len(Path(files_of(c)[0]).parts) for c in cases), default=0)):
+        repeated = _repeated(names)
+        names = [
+            "/".join([*Path(files_of(case)[0]).parent.parts[-depth:], case_name(case)])
+            if name in repeated
+            else name
+            for name, case in zip(names, cases, strict=True)
+        ]
+    repeated = _repeated(names)  # of one folder, such as a.png and a.tif
+    return [
+        ", ".join(Path(file).as_posix() for file in files_of(case)) if name in repeated else name
+        for name, case in zip(names, cases, strict=True)
+    ]
+
+
+def _repeated(names: Sequence[str]) -> set[str]:
+    return {name for name, count in Counter(names).items() if count > 1}
 
 
 _NO_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f]')

@@ -105,9 +105,14 @@ def cross_validation(
     """
     listed = sorted({str(item["fold"]) for item in items if item.get("fold") is not None})
     own = splits_in(Path(file)) if file is not None else len(listed) or None
-    folds = folds or own or USUAL
+    folds = (own or USUAL) if folds is None else folds
+    named = Path(file).name if file is not None else "the data list"
+    if own is not None and own < 2:
+        raise ValueError(
+            f"{named} has {own} folds of its own, and folds take two or more: add some, or leave "
+            "--folds and --learning-curve out, and hold out what it names with --fold 0"
+        )
     if own is not None and own != folds:
-        named = Path(file).name if file is not None else "the data list"
         raise ValueError(f"--folds {folds}: {named} has {own} folds of its own: give --folds {own}")
     if own is None:
         count = parts_at_most(items, group)

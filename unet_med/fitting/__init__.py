@@ -10,6 +10,7 @@ from unet_med.fitting.calibration import (
 from unet_med.fitting.handler import (
     FitObjects,
     fits_objects,
+    in_groups,
     planned_objects,
     spread_evenly,
     write_verdict,
@@ -23,6 +24,7 @@ from unet_med.fitting.search import (
     cross_fitted,
     objects_under,
 )
+from unet_med.fitting.stacks import in_words, summed, units_of_files
 
 __all__ = [
     "Calibration",
@@ -37,12 +39,16 @@ __all__ = [
     "cross_fitted",
     "fits_objects",
     "held_out",
+    "in_groups",
+    "in_words",
     "judging",
     "objects_under",
     "pixels_of",
     "planned_objects",
     "reading",
     "spread_evenly",
+    "summed",
+    "units_of_files",
     "write_calibration",
     "write_verdict",
 ]

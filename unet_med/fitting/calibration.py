@@ -132,7 +132,9 @@ def fitted(images: Sequence[NearBorders], *, bias: bool) -> dict[str, Any]:
     return {"temperature": temperature, "bias": biases}
 
 
-def write_calibration(folder: Path, found: Calibration, images: str) -> None:
+def write_calibration(
+    folder: Path, found: Calibration, images: str, left_out: str = "images"
+) -> None:
     """Write a calibration into a bundle, its plan and its model card.
 
     What the user asked for stays.
@@ -141,6 +143,7 @@ def write_calibration(folder: Path, found: Calibration, images: str) -> None:
         folder: the bundle.
         found: what held-out images say.
         images: which they were, in words.
+        left_out: what `found.after` is of, in words.
     """
     plan = Plan.from_json(bundle.read_plan(folder))
     before = plan.ids.get("calibration")
@@ -151,7 +154,7 @@ def write_calibration(folder: Path, found: Calibration, images: str) -> None:
     if found.rule is None:
         reason += ", which no temperature lowers"
     else:
-        reason += f", {found.after:.3f} calibrated, on images not used for the fit"
+        reason += f", {found.after:.3f} calibrated, on {left_out} not used for the fit"
     rule = None if found.rule is None else dict(found.rule)
     bundle.write_settings(folder, [], {"calibration": rule}, reason=reason)
     text = f"## Probabilities\n\nThe probabilities of this bundle are {_words(rule)}: {reason}.\n"

@@ -27,6 +27,7 @@ from unet_med.fitting.calibration import (
 )
 from unet_med.fitting.predicted import held_out, judging, reading
 from unet_med.fitting.search import Verdict, around, choose, count
+from unet_med.fitting.stacks import in_words, summed, units_of_files
 from unet_med.handlers import TrainingBudget, rank
 from unet_med.handlers.training_state import random_state, set_random_state
 from unet_med.planning import Plan
@@ -161,16 +162,21 @@ class FitObjects:
         """Score all choices on all images, one image at a time, and write the verdicts."""
         choices, segmenter = self._choices(), self._segmenter(self.weights, engine)
         seen = [self._look(segmenter, item, choices) for item in self.items]
-        words = f"{len(seen)} held-out images"
+        files = [str(item["image"]) for item in self.items]
+        words, left_out = in_words(files)
         if choices:
-            verdict = choose(choices, np.stack([counts for counts, _ in seen]))
+            counts = summed([counts for counts, _ in seen], units_of_files(files))
+            verdict = choose(choices, np.stack(counts))
             write_verdict(self.folder, verdict, *planned_objects(self._plan()), words)
-        pixels = [near for _, near in seen if len(near.classes)]
+        pixels = [
+            (near, own) for (_, near), own in zip(seen, files, strict=True) if len(near.classes)
+        ]
         if len(pixels) < LEAST:
             return
         with _said_if_it_fails("probabilities are not calibrated"):  # objects may be fitted
-            found = calibrate(pixels, in_groups(len(pixels)))
-            write_calibration(self.folder, found, words)
+            groups = in_groups(units_of_files([own for _, own in pixels]))
+            found = calibrate([near for near, _ in pixels], groups)
+            write_calibration(self.folder, found, words, left_out)
 
     def _segmenter(self, weights: Path, engine: Engine) -> Segmenter:
         device = getattr(engine.state, "device", None)
@@ -211,9 +217,15 @@ def fits_objects(plan: Plan) -> bool:
     return bool(plan.value("label_kind") == "instances" and plan.value("preset") == "modern")
 
 
-def in_groups(count: int) -> list[int]:
-    """Number of the group of each image; those of a group are neighbours."""
-    return [k * min(GROUPS, count) // count for k in range(count)]
+def in_groups(units: Sequence[int]) -> list[int]:
+    """Number of the group of each image, by the number of its unit; neighbours are of one.
+
+    >>> in_groups([0, 0, 1]), in_groups(range(12))
+    ([0, 0, 1], [0, 0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9])
+    """
+    places = {unit: k for k, unit in enumerate(dict.fromkeys(units))}
+    count = len(places)
+    return [places[unit] * min(GROUPS, count) // count for unit in units]
 
 
 def planned_objects(plan: Plan) -> tuple[dict[str, Any], list[str]]:

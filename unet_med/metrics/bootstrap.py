@@ -1,8 +1,12 @@
-"""How much a score would vary with other images of the same kind."""
+"""How much a score would vary with other images of the same kind.
+
+Images of one patient are alike, and a hundred of five patients say little more than five do. So
+what is drawn are groups, where images have some.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +15,19 @@ from numpy.typing import NDArray
 __all__ = ["bootstrap_interval", "mean_interval", "resampled"]
 
 Counts = NDArray[Any]
+Groups = Sequence[Hashable] | None
 
 
 def bootstrap_interval(
     counts: Sequence[Counts],
     pool: Callable[[Counts], float],
     *,
+    groups: Groups = None,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of a pooled score over images (Efron 1979).
+    """Percentile interval of a pooled score over images (Efron 1979), or over groups of them.
 
     As many images as there are are drawn with replacement, and their counts are pooled anew. So
     the interval shows how the score depends on the choice of images, not on the training.
@@ -29,48 +35,60 @@ def bootstrap_interval(
     Args:
         counts: rows counted in each image, as a `Score` counts them, `(N, ...)`.
         pool: from rows to the score.
+        groups: of each image what it shares with others, such as its patient: all images of a
+            group are drawn together, and as many groups as there are. None: images are drawn.
         confidence: share of the resampled scores that lie in the interval.
         resamples: how often images are drawn.
         seed: of the draws; equal seeds draw equal images for every score.
 
     Returns:
-        Lower and upper end; NaN with fewer than two images, which tell nothing of others.
-        Draws for which the score is not defined are left out.
+        Lower and upper end; NaN with fewer than two images, or groups, which tell nothing of
+        others. Draws for which the score is not defined are left out.
 
     >>> objects = [np.array([[found, 10]]) for found in (7, 8, 9)]
     >>> bootstrap_interval(objects, lambda rows: rows[:, 0].sum() / rows[:, 1].sum())
     (0.7, 0.9)
     """
-    if len(counts) < 2:
+    members = _members(len(counts), groups)
+    if len(members) < 2:
         return np.nan, np.nan
-    draws = _draws(len(counts), resamples, seed)
-    scores = np.array([pool(np.concatenate([counts[i] for i in draw])) for draw in draws.tolist()])
+    units = [np.concatenate([counts[i] for i in own]) for own in members]
+    draws = _draws(len(units), resamples, seed)
+    scores = np.array([pool(np.concatenate([units[i] for i in draw])) for draw in draws.tolist()])
     return _ends(scores, confidence)
 
 
 def mean_interval(
-    values: Sequence[float], *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+    values: Sequence[float],
+    *,
+    groups: Groups = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """`bootstrap_interval` of a mean over images, all draws at once.
 
     Args:
         values: score of each image; NaN where it is not defined, which does not count.
+        groups: see `bootstrap_interval`.
         confidence: share of the resampled means that lie in the interval.
         resamples: how often images are drawn.
         seed: of the draws; equal seeds draw equal images for every score.
 
     Returns:
-        Lower and upper end; NaN with fewer than two images.
+        Lower and upper end; NaN with fewer than two images, or groups.
 
     >>> mean_interval([1.0, 2.0, 3.0])
     (1.0, 3.0)
     """
-    if len(values) < 2:
+    members = _members(len(values), groups)
+    if len(members) < 2:
         return np.nan, np.nan
-    drawn = np.asarray(values, np.float64)[_draws(len(values), resamples, seed)]
-    known = ~np.isnan(drawn)
+    known = [[values[i] for i in own if not np.isnan(values[i])] for own in members]
+    draws = _draws(len(members), resamples, seed)
+    sums = np.array([sum(own) for own in known], np.float64)[draws].sum(axis=1)
     with np.errstate(invalid="ignore"):
-        means = np.where(known, drawn, 0).sum(axis=1) / known.sum(axis=1)
+        means = sums / np.array([len(own) for own in known])[draws].sum(axis=1)
     return _ends(means, confidence)
 
 
@@ -78,6 +96,7 @@ def resampled(
     scores: Sequence[Callable[[Sequence[int]], float]],
     images: int,
     *,
+    groups: Groups = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> NDArray[np.float64]:
@@ -86,18 +105,29 @@ def resampled(
     Args:
         scores: each from the positions of the images that were drawn to the score.
         images: how many there are.
+        groups: see `bootstrap_interval`.
         resamples: how often they are drawn.
         seed: of the draws.
 
     Returns:
         A row a draw, `(resamples, scores)`; NaN where a score is not defined.
     """
-    draws = _draws(images, resamples, seed).tolist()
-    return np.array([[score(draw) for score in scores] for draw in draws], np.float64)
+    members = _members(images, groups)
+    draws = _draws(len(members), resamples, seed).tolist()
+    drawn = ([i for unit in draw for i in members[unit]] for draw in draws)
+    return np.array([[score(own) for score in scores] for own in drawn], np.float64)
 
 
-def _draws(images: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(images, size=(resamples, images))
+def _members(images: int, groups: Groups) -> list[list[int]]:
+    """Positions of the images of each group, in the order in which groups come."""
+    found: dict[Hashable, list[int]] = {}
+    for image, group in enumerate(range(images) if groups is None else groups):
+        found.setdefault(group, []).append(image)
+    return list(found.values())
+
+
+def _draws(units: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(units, size=(resamples, units))
 
 
 def _ends(scores: NDArray[np.float64], confidence: float) -> tuple[float, float]:

@@ -5,26 +5,31 @@ For a learning curve a fold has several networks, which learn from all and from 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from unet_med.data.cases import shown
 from unet_med.data.checksum import sha256
 from unet_med.data.split_file import of_file, splits_in
 from unet_med.data.splits import (
     Item,
+    Split,
+    Subset,
     cross_validation,
     nested_subsets,
     parts_at_most,
     split_validation,
 )
+from unet_med.planning.copies import about_copies, kept_together
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.plan import Decision
 from unet_med.planning.splits import IN_BUNDLE, entries_of, items_of
 
-Split = Mapping[str, Any]
+Content = Mapping[str, Any]
 FEWEST = 3  # images of a learning curve: one is held out, and one is a part of two
 
 
@@ -32,10 +37,10 @@ FEWEST = 3  # images of a learning curve: one is held out, and one is a part of 
 class Folds:
     """What `configs/split.json`, `folds.json` and `subsets.json` hold, and the ids that say so."""
 
-    split: Split
-    folds: Sequence[Split]
+    split: Content
+    folds: Sequence[Content]
     ids: Mapping[str, Decision]
-    subsets: Sequence[Split] = ()
+    subsets: Sequence[Content] = ()
 
 
 def has_folds(ids: Mapping[str, Any]) -> bool:
@@ -64,37 +69,93 @@ def decide_folds(
         ValueError: there are not so many parts, or an option has no effect.
     """
     _refuse_other_splits(ids, asked)
-    planes, kind = bool(ids["slice_stacks"]), ids["label_kind"]
-    group, items = ids.get("group"), items_of(found.cases, planes=planes, kind=kind)
-    items, apart = _apart(items, file)
-    curve = bool(ids.get("learning_curve"))
-    if curve:
-        _require_curve(items, group, begun)
-    listed = file if file is not None and splits_in(Path(file)) is not None else None
-    folds = cross_validation(items, ids.get("folds"), group=group, file=listed)
-    smaller = nested_subsets(folds, group=group, seed=ids["seed"]) if curve else []
-    shown = apart or split_validation(items, ids["validation_fraction"], group=group)[1]
+    cut = _cut(found, ids, file, begun)
+    smaller: Sequence[Subset] = ()
+    if ids.get("learning_curve"):
+        smaller = nested_subsets(cut.folds, group=cut.together, seed=ids["seed"])
     main = {
         "fold": None,
-        "group": group,
+        "group": ids.get("group"),
         "from": file and {"name": Path(file).name, "sha256": sha256(file)},
-        "seen": not apart,
-        **_sides(items, shown, found),
+        "seen": not cut.apart,
+        **_sides(cut.items, cut.shown, found),
     }
-    sides = [_sides(training, held, found) for training, held in folds]
+    sides = [_sides(training, part, found) for training, part in cut.folds]
     subsets = [
-        {"fold": k, "share": share, **_sides(part, folds[k][1], found)}
+        {"fold": k, "share": share, **_sides(part, cut.folds[k][1], found)}
         for share, k, part in smaller
     ]
-    what = "planes" if "slice" in items[0] else "images"
-    how = f"all {len(items)} {what} are learned from, and held out in one of {len(folds)} folds"
-    if apart:
-        how += f"; {len(apart)} stay apart"
     fit = Decision(False, "what the folds hold out chooses how objects are made")
-    decided = {"split_file": Decision(IN_BUNDLE, how), "fit": fit}
+    decided = {"split_file": Decision(IN_BUNDLE, _in_words(cut, found)), "fit": fit}
     if ids.get("folds") is None:
-        decided["folds"] = Decision(len(folds), "what a learning curve takes, unless told")
+        decided["folds"] = Decision(len(sides), "what a learning curve takes, unless told")
     return Folds(main, tuple(sides), decided, tuple(subsets))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What is learned from, cut into folds.
+
+    Attributes:
+        items: of the network of all images.
+        folds: to learn from and held out, of each fold.
+        apart: what validates that network and is in no fold.
+        shown: what it is validated on: that, or a part of `items`.
+        left: how many of all items are neither learned from nor apart.
+        together: key of what is drawn together; see `kept_together`.
+    """
+
+    items: Sequence[Item]
+    folds: Sequence[Split]
+    apart: Sequence[Item]
+    shown: Sequence[Item]
+    left: int
+    together: str | None
+
+
+def _cut(
+    found: Fingerprint, ids: Mapping[str, Any], file: str | None, begun: Mapping[str, Any]
+) -> _Cut:
+    group, kind = ids.get("group"), ids["label_kind"]
+    every = items_of(found.cases, planes=bool(ids["slice_stacks"]), kind=kind)
+    items, apart = _apart(every, file)
+    items, together = kept_together(items, found.cases, group)
+    if ids.get("learning_curve"):
+        _require_curve(items, together, begun)
+    listed = file if file is not None and splits_in(Path(file)) is not None else None
+    told = listed is not None or any(item.get("fold") is not None for item in items)
+    key = group if told else together  # who says what is held out may part copies
+    folds = cross_validation(items, ids.get("folds"), group=key, file=listed)
+    _require_once(folds)
+    known = {id(item) for split in folds for side in split for item in side}
+    items = [item for item in items if id(item) in known]
+    shown = apart or split_validation(items, ids["validation_fraction"], group=key)[1]
+    left = len(every) - len(items) - len(apart)
+    return _Cut(items, folds, apart, shown, left, together)
+
+
+def _require_once(folds: Sequence[Split]) -> None:
+    """Refuse what two folds hold out."""
+    held = [item for _, part in folds for item in part]
+    for k, count in Counter(map(id, held)).items():
+        if count > 1:
+            image = next(item["image"] for item in held if id(item) == k)
+            raise ValueError(
+                f"{shown(image)} is held out by {count} folds, and its score would count as often: "
+                "leave it in the held-out part of one"
+            )
+
+
+def _in_words(cut: _Cut, found: Fingerprint) -> str:
+    what = "planes" if "slice" in cut.items[0] else "images"
+    held = sum(len(part) for _, part in cut.folds)
+    those = "" if held == len(cut.items) else f"{held} of them are "
+    how = f"all {len(cut.items)} {what} are learned from, and {those}held out in one of "
+    how += f"{len(cut.folds)} folds"
+    how += f"; {len(cut.apart)} stay apart" if cut.apart else ""
+    how += f"; {cut.left} in none of them, left out" if cut.left else ""
+    sides: list[Split] = [*cut.folds, (list(cut.items), list(cut.apart))]
+    return how + about_copies(sides, found.cases)
 
 
 def _sides(training: Sequence[Item], held: Sequence[Item], found: Fingerprint) -> dict[str, Any]:

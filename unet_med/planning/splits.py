@@ -12,6 +12,7 @@ from typing import Any
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
 from unet_med.data.splits import Item, groups_of, split_validation
+from unet_med.planning.copies import about_copies, kept_together
 from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.learned import Learned
 from unet_med.planning.plan import Decision
@@ -66,13 +67,15 @@ def decide_split(
         )
     items = items_of(found.cases, planes=bool(ids["slice_stacks"]), kind=ids["label_kind"])
     options = {"fold": fold, "group": ids.get("group"), "file": file}
+    if file is None and found.held_out is None:
+        items, options["group"] = kept_together(items, found.cases, options["group"])
     sides = split_validation(items, ids["validation_fraction"], **options)
     known = _Known(Learned.of(begun), found.cases)
     if fold is None and file is None and found.held_out is None:
         sides = _as_known(sides, known, options["group"])
     split: Split = {
         "fold": fold,
-        "group": options["group"],
+        "group": ids.get("group"),
         "from": file and {"name": Path(file).name, "sha256": sha256(file)},
         "training": entries_of(sides[0], found.cases),
         "validation": entries_of(sides[1], found.cases),
@@ -81,6 +84,7 @@ def decide_split(
     if len(items) > 1 and known.has(sides[0]) and _all_in(sides[1], sides[0]):
         split["seen"] = True
         how = _about_seen(sides, known, begun["name"])
+    how += about_copies([sides], found.cases)
     if blank := sum(len(case.blank_planes(ids["label_kind"])) for case in found.cases):
         how += f"; {blank} planes that nobody annotated are left out" * bool(ids["slice_stacks"])
     held = [item for item in sides[1] if item not in sides[0]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from unet_med.bundle import write_section
@@ -12,8 +13,6 @@ from unet_med.bundle.files import FOLDS
 from unet_med.planning.rules import SHARE_OF_ONE
 from unet_med.report.scores import headline, number, score_rows
 from unet_med.report.table import ScoreTable, read_scores
-
-UNSEEN = "it has seen all images"
 
 
 def describe_folds(bundle: Path) -> dict[str, Any] | None:
@@ -27,6 +26,7 @@ def describe_folds(bundle: Path) -> dict[str, Any] | None:
         "columns": table.columns,
         "rows": score_rows(table),
         "interval": table.about["interval"],
+        "unit": table.about.get("unit", "images"),
         "networks": networks(table),
         "notes": notes(table),
     }
@@ -36,7 +36,8 @@ def networks(table: ScoreTable) -> list[dict[str, str]]:
     """The one network and the K beside it: what each learned from, and what it scores."""
     about = table.about
     first = table.columns[0]
-    rows = [_row("all images", about["images"], about["one"], UNSEEN)]
+    unit = about.get("unit", "images")
+    rows = [_row(f"all {unit}", about["images"], about["one"], f"it has seen all {unit}")]
     for fold in about["folds"]:
         score = f"{first} {number(fold['scores'].get(first))} on {fold['judged']}"
         rows.append(_row(f"fold {fold['fold']}", fold["images"], fold, score))
@@ -47,12 +48,16 @@ def networks(table: ScoreTable) -> list[dict[str, str]]:
 def notes(table: ScoreTable) -> list[str]:
     """What a reader must know before believing the score."""
     about = table.about
+    unit = about.get("unit")  # earlier versions counted pieces of stacks
     share = 1 - 1 / len(about["folds"])
+    if unit is not None:
+        share = mean(fold["images"] for fold in about["folds"]) / about["images"]
     found = [
         f"Each image is scored by a network that has not seen it, and that learned from about "
-        f"{share:.0%} of the images, for {_minutes(about['folds'][0])}. The network of all images "
-        f"learned for {_minutes(about['one'])}: it is likely to be better, by how much is not "
-        "known. To compare it with the folds together, score both on images that none has seen."
+        f"{share:.0%} of the {unit or 'images'}, for {_minutes(about['folds'][0])}. The network of "
+        f"all images learned for {_minutes(about['one'])}: it is likely to be better, by how much "
+        "is not known. To compare it with the folds together, score both on images that none has "
+        "seen."
     ]
     found += [short] if (short := too_short(about)) else []
     if about.get("seen") or about.get("seen", 0) is None:
@@ -82,7 +87,8 @@ def too_short(about: Mapping[str, Any]) -> str:
     )
     if one["minutes"] is None:
         return f"{text}."
-    minutes = ceil(len(steps) * one["minutes"] / (1 - SHARE_OF_ONE))
+    networks = len(steps) + about.get("subsets", 0)  # which all have the same share
+    minutes = ceil(networks * one["minutes"] / (1 - SHARE_OF_ONE))
     return f"{text}. With --minutes {minutes} they learn for about as many."
 
 
@@ -97,7 +103,8 @@ def card(table: ScoreTable) -> str:
     lines += ["|---|---|---|"]
     lines += [f"| {s['name']} | {s['value']} | {s['interval'] or '-'} |" for s in headline(table)]
     lines += ["", f"{table.about['interval']}.", "", *notes(table), ""]
-    lines += ["| network | images | minutes | steps | score |", "|---|---|---|---|---|"]
+    unit = table.about.get("unit", "images")
+    lines += [f"| network | {unit} | minutes | steps | score |", "|---|---|---|---|---|"]
     lines += ["| " + " | ".join(row.values()) + " |" for row in networks(table)]
     return "\n".join(lines) + "\n"
 

@@ -53,6 +53,7 @@ class LearningCurve:
         gains: what more would take from the error.
         band: 95 % of the score as it goes on: images, lower end, upper end.
         seen: images that the weights which all started from had seen; None: not known.
+        groups: in which the images that judge were drawn; None: each by itself.
     """
 
     score: str
@@ -64,6 +65,7 @@ class LearningCurve:
     gains: Sequence[Gain]
     band: Sequence[tuple[float, float, float]]
     seen: int | None = 0
+    groups: int | None = None
 
     @property
     def falls(self) -> bool:
@@ -114,11 +116,13 @@ def notes(curve: LearningCurve) -> list[str]:
     """What a reader must know before believing it."""
     counts = [f"{size.images:.3g}" for size in curve.sizes]
     listed = f"{', '.join(counts[:-1])} and {counts[-1]}"
+    grouped = curve.groups not in (None, curve.judged)
+    over = f"{curve.groups} groups of {curve.judged}" if grouped else f"{curve.judged}"
     alike = " They are planes of one stack, which are alike." if curve.unit == "planes" else ""
     found = [
         f"Measured with networks that learned from {listed} {curve.unit}{_budget(curve)}; from "
         f"there on the curve is carried on as a power law, which the interval takes for granted. "
-        f"It is a bootstrap over the {curve.judged} {curve.unit} that judge them, and how unlike "
+        f"It is a bootstrap over the {over} {curve.unit} that judge them, and how unlike "
         f"networks of one size are.{alike}",
         "In short trainings steps are what is missing, more than images: then a longer one gains "
         "more from further images than this says.",

@@ -148,9 +148,14 @@ def _about_validation(plan: Mapping[str, Any]) -> str | None:
             f"{len(held)} image(s), of which {taught} taught {plan['source']['name']}, from whose "
             "weights it starts: their score flatters"
         )
-    if len(held) == 1:
-        return "one image: no interval, and little about others (train --folds K scores them all)"
-    return f"{len(held)} images: few, so their score varies (train --folds K scores them all)"
+    scored = "(train --folds K scores them all)"
+    images = len({str(each["image"]) for each in held})
+    spans = [each["slices"] for each in held if "slices" in each]
+    if images == 1 and (planes := sum(stop - first for first, stop in spans)) > 1:
+        return f"{planes} planes of one stack: they are alike, and say little of others {scored}"
+    if images == 1:
+        return f"one image: no interval, and little about others {scored}"
+    return f"{images} images: few, so their score varies {scored}"
 
 
 def _taught(plan: Mapping[str, Any]) -> int:

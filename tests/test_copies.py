@@ -1,0 +1,156 @@
+"""Images that no split may part: groups, and copies under other names."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from folded import six_cells
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unet_med.planning import Fingerprint, Plan, fingerprint, make_plan
+from unet_med.planning.copies import about_copies, units_of
+from unet_med.planning.counting import count_in, units_in, what_counts
+
+Entry = dict[str, Any]
+
+
+def cases_like(contents: Sequence[int]) -> Any:
+    return [SimpleNamespace(image=SimpleNamespace(sha256=str(each))) for each in contents]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=10))
+def test_units_are_what_groups_and_copies_join(images: list[tuple[int, int]]) -> None:
+    """The slow way: walk from image to image over what two have in common, until none is new."""
+    items = [{"image": f"{k}.tif", "who": who, "case": k} for k, (who, _) in enumerate(images)]
+    units = units_of(items, cases_like([content for _, content in images]), "who")
+    for start in range(len(images)):
+        reached = {start}
+        for _ in images:
+            reached |= {
+                k for k, one in enumerate(images) for j in reached
+                if one[0] == images[j][0] or one[1] == images[j][1]
+            }  # fmt: skip
+        assert {k for k, unit in enumerate(units) if unit == units[start]} == reached
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six images, and copies of the first and the fourth at the end."""
+    folder = six_cells(tmp_path_factory.mktemp("copied"))
+    for part in ("images", "labels"):
+        for old, new in ((0, 6), (3, 7)):
+            shutil.copy(
+                folder / f"{part}/cells_{old:03d}.tif", folder / f"{part}/cells_{new:03d}.tif"
+            )
+    return folder
+
+
+COPIES = ({0, 6}, {3, 7})
+
+
+def numbers(entries: Sequence[Entry]) -> set[int]:
+    return {int(entry["image"][-7:-4]) for entry in entries}
+
+
+@functools.cache
+def looked_at(folder: Path) -> Fingerprint:
+    return fingerprint(folder / "images", folder / "labels")
+
+
+def planned(folder: Path, **asked: Any) -> Plan:
+    return make_plan(looked_at(folder), asked)
+
+
+@pytest.mark.parametrize("asked", [{"folds": 6}, {"folds": 2, "learning_curve": True}])
+def test_no_fold_has_seen_a_copy_of_what_judges_it(copied: Path, asked: dict[str, Any]) -> None:
+    plan = planned(copied, **asked)
+    held = [numbers(split["validation"]) for split in plan.folds]
+    assert sorted(k for part in held for k in part) == list(range(8))
+    for part in held:
+        assert all(copies <= part or not copies & part for copies in COPIES)
+    for subset in plan.subsets:
+        learned = numbers(subset["training"])
+        assert all(copies <= learned or not copies & learned for copies in COPIES)
+    assert "; 2 image(s) are copies of others, and stay with them" in plan.ids["split_file"].reason
+    units = {int(name[-7:-4]): unit for (name,), unit in units_in(plan).items()}
+    assert units[0] == units[6]
+    assert units[3] == units[7]
+    assert len(set(units.values())) == 6
+
+
+def test_seven_folds_of_six_images_are_refused(copied: Path) -> None:
+    with pytest.raises(ValueError, match="--folds 7: there are 6 images or groups of them"):
+        planned(copied, folds=7)
+
+
+@pytest.mark.parametrize("share", [0.15, 0.3, 0.5])
+def test_no_copy_is_learned_from_where_its_image_is_held_out(copied: Path, share: float) -> None:
+    plan = planned(copied, validation_fraction=share)
+    learned, held = (numbers(plan.split[side]) for side in ("training", "validation"))
+    assert len(learned) + len(held) == 8
+    assert all(copies <= learned or copies <= held for copies in COPIES)
+    assert plan.split["group"] is None
+    assert "copies of others, and stay with them" in plan.ids["split_file"].reason
+
+
+def test_who_parts_copies_in_a_split_of_their_own_is_told(copied: Path, tmp_path: Path) -> None:
+    file = tmp_path / "split.json"
+    names = [f"cells_{k:03d}" for k in range(8)]
+    file.write_text(json.dumps({"training": names[:6], "validation": names[6:]}))
+    said = "; 2 held-out image(s) are copies of some that are learned from"
+    assert said in planned(copied, split_file=str(file)).ids["split_file"].reason
+    halves = [{"train": names[k::2], "val": names[1 - k :: 2]} for k in (0, 1)]
+    file.write_text(json.dumps(halves))  # even numbers, and odd ones
+    said = "; 2 image(s) are copies of others"
+    assert said in planned(copied, split_file=str(file)).ids["split_file"].reason
+
+
+def test_all_images_alike_are_split_as_ever() -> None:
+    items = [{"image": f"{k}.tif", "case": k} for k in range(3)]
+    assert about_copies([(items[1:], items[:1])], cases_like([5, 5, 5])).startswith("; 1 held-out")
+    assert about_copies([(items[1:], items[:1])], cases_like([5, 6, 7])) == ""
+
+
+# --- what counts
+
+
+def plan_of(names: Sequence[str], folds: Sequence[Any], depth: int = 1) -> Any:
+    """As much of a plan as counting takes."""
+    shape = (8, 8) if depth == 1 else (8, 8, depth)
+    cases = [
+        SimpleNamespace(
+            image=SimpleNamespace(name=name, sha256=name, shape=shape),
+            label=SimpleNamespace(name=name),
+            listed={},
+            blank_planes=lambda kind: set(),
+        )
+        for name in names
+    ]
+    sides = [{"training": training, "validation": held} for training, held in folds]
+    seen = SimpleNamespace(cases=cases)
+    return SimpleNamespace(folds=sides, seen=seen, split={}, value={"label_kind": "mask"}.get)
+
+
+def test_of_a_single_stack_planes_count() -> None:
+    """Ten planes, a block of four in the middle held out: what is left lies in two pieces."""
+    pieces = [{"image": "s.tif", "slices": span} for span in ([0, 3], [7, 10])]
+    middle = [{"image": "s.tif", "slices": [3, 7]}]
+    plan = plan_of(["s.tif"], [(pieces, middle), (middle, pieces)], depth=10)
+    assert what_counts(plan) == "planes"
+    assert [count_in(plan, split["training"]) for split in plan.folds] == [6, 4]
+    assert count_in(plan, [{"image": "s.tif"}]) == 10
+
+
+def test_of_several_files_files_count() -> None:
+    entries = [{"image": name, "slices": [0, 2]} for name in ("a.tif", "b.tif", "b.tif")]
+    plan = plan_of(["a.tif", "b.tif", "c.tif"], [(entries, [{"image": "c.tif"}])], depth=4)
+    assert what_counts(plan) == "images"
+    assert count_in(plan, entries) == 2

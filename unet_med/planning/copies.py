@@ -1,0 +1,71 @@
+"""Images that no split may part: those of one group, and copies of an image under other names.
+
+A network that has learned from a copy has seen the image, whatever it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unet_med.data.splits import Item, Split, groups_of
+from unet_med.planning.fingerprints import Case
+
+__all__ = ["about_copies", "kept_together", "units_of"]
+
+TOGETHER = "together"  # key of an item: the number of its unit
+
+
+def units_of(items: Sequence[Item], cases: Sequence[Case], group: str | None) -> list[int]:
+    """A number for each item, equal for those of a group (else a file) and for copies of these.
+
+    Args:
+        items: see `unet_med.planning.splits.items_of`.
+        cases: of which the items are.
+        group: see `unet_med.data.split_validation`.
+    """
+    groups = groups_of(items, group)
+    own = {id(item): number for number, members in enumerate(groups) for item in members}
+    merged = list(range(len(groups)))  # what each group is part of
+    first: dict[str, int] = {}
+    for item in items:
+        number = own[id(item)]
+        known = first.setdefault(cases[item["case"]].image.sha256, number)
+        one, other = merged[known], merged[number]
+        if one != other:
+            merged = [one if each == other else each for each in merged]
+    return [merged[own[id(item)]] for item in items]
+
+
+def kept_together(
+    items: Sequence[Item], cases: Sequence[Case], group: str | None
+) -> tuple[list[Item], str | None]:
+    """Items and the `group` by which no split parts copies.
+
+    Where all images are copies of one there is nothing else to hold out, and all stays as it is.
+    """
+    units = units_of(items, cases, group)
+    if len(set(units)) in (1, len(groups_of(items, group))):
+        return list(items), group
+    return [{**item, TOGETHER: f"unit {k}"} for item, k in zip(items, units, strict=True)], TOGETHER
+
+
+def about_copies(sides: Sequence[Split], cases: Sequence[Case]) -> str:
+    """What the reason of a split, or of several, adds where images are copies; else nothing.
+
+    Args:
+        sides: items to learn from, and held-out ones, of each split.
+        cases: of which the items are.
+    """
+    files = {item["case"]: cases[item["case"]].image.sha256 for s in sides for i in s for item in i}
+    if not (copies := len(files) - len(set(files.values()))):
+        return ""
+    parted: set[int] = set()
+    for training, held in sides:
+        learned: dict[str, set[int]] = {}
+        for item in training:
+            learned.setdefault(files[item["case"]], set()).add(item["case"])
+        own = {item["case"] for item in held}
+        parted |= {case for case in own if learned.get(files[case], set()) - {case}}
+    if parted:
+        return f"; {len(parted)} held-out image(s) are copies of some that are learned from"
+    return f"; {copies} image(s) are copies of others, and stay with them"

@@ -1,0 +1,55 @@
+"""What counts in the folds of a plan: images, or planes of the only stack, and which are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from unet_med.data.cases import files_of
+from unet_med.planning.copies import units_of
+from unet_med.planning.plan import Plan
+from unet_med.planning.splits import items_of
+
+__all__ = ["count_in", "units_in", "what_counts"]
+
+SIDES = ("training", "validation")
+
+Entry = Mapping[str, Any]
+Files = tuple[str, ...]  # of an image, as the plan names them
+
+
+def what_counts(plan: Plan) -> str:
+    """What is counted: `images`, or `planes` of the only file."""
+    return "planes" if len({_files(entry) for entry in _entries(plan)}) == 1 else "images"
+
+
+def count_in(plan: Plan, entries: Sequence[Entry]) -> int:
+    """How many images, or planes of the only file, some entries of a split name."""
+    if what_counts(plan) == "images":
+        return len({_files(entry) for entry in entries})
+    depth = {_files(item): (*case.image.shape, 1)[2] for item, case in _items(plan)}
+    spans = (entry.get("slices") or (0, depth[_files(entry)]) for entry in entries)
+    return len({plane for first, stop in spans for plane in range(first, stop)})
+
+
+def units_in(plan: Plan) -> dict[Files, int]:
+    """A number for each image of the folds, equal for those of a group and for copies."""
+    names = {_files(entry) for entry in _entries(plan)}
+    items = [item for item, _ in _items(plan) if _files(item) in names]
+    units = units_of(items, plan.seen.cases, plan.split.get("group"))
+    return {_files(item): unit for item, unit in zip(items, units, strict=True)}
+
+
+def _entries(plan: Plan) -> Iterator[Entry]:
+    return (entry for split in plan.folds for side in SIDES for entry in split[side])
+
+
+def _items(plan: Plan) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Images as the plan names them, with what their files say; a stack is one."""
+    cases = plan.seen.cases
+    items = items_of(cases, planes=False, kind=plan.value("label_kind"))
+    return zip(items, cases, strict=True)
+
+
+def _files(entry: Entry) -> Files:
+    return tuple(files_of(entry["image"]))
