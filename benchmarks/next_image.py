@@ -1,4 +1,4 @@
-"""Whether `unet-med next` is better than chance: learning curves by the rule and at random.
+"""Whether `unet-med next --rule confidence` is better than chance: learning curves of both.
 
     python -m benchmarks.next_image                       # three sets, 3 seeds, 3 to 12 images
     python -m benchmarks.next_image nuclei --minutes 1 --seeds 0 --images 3 6
@@ -63,11 +63,11 @@ def measure(key: Row, options: argparse.Namespace) -> Row:
 
 
 def by_rule(bundle: Path, pairs: Sequence[Pair], known: Sequence[int], count: int) -> list[int]:
-    """Positions of the images that `unet-med next` adds to those that are known."""
+    """Positions of the images that `unet-med next --rule confidence` adds to what is known."""
     files = {str(k): pair["image"] for k, pair in enumerate(pairs) if k not in known}
     segmenter = Segmenter(bundle, device="cpu", trust=True)
     candidates = [look(segmenter, name, file) for name, file in files.items()]
-    choices = choose_next(candidates, count)
+    choices = choose_next(candidates, count, rule="confidence")
     return [int(choice.candidate.name) for choice in choices]
 
 
@@ -80,7 +80,7 @@ def at_random(pairs: Sequence[Pair], known: Sequence[int], count: int, seed: int
 
 def table(found: Sequence[Row]) -> str:
     """Markdown: the learning curves, means over seeds."""
-    head = ["data", "minutes", "score", "images", *RULES]
+    head = ["data", "minutes", "score", "images", "random", "least confident"]
     lines = []
     for name, wanted in CHOSEN.items():
         mine = [row for row in found if row["set"] == name]

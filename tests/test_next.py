@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from unet_med import Segmenter
 from unet_med.bundle import copy_bundle
-from unet_med.cli import main
+from unet_med.cli import main, options
 from unet_med.data import SyntheticCells
 from unet_med.data.checksum import sha256
-from unet_med.segmentation.next_image import Candidate, choose_next, looks_like, unknown
+from unet_med.segmentation.next_image import RULES, Candidate, choose_next, looks_like, unknown
 
 
 def candidate(name: str, confidence: float | None, *looks: float) -> Candidate:
@@ -27,7 +27,7 @@ def candidate(name: str, confidence: float | None, *looks: float) -> Candidate:
 
 
 def names(candidates: list[Candidate], count: int) -> list[str]:
-    return [choice.candidate.name for choice in choose_next(candidates, count)]
+    return [c.candidate.name for c in choose_next(candidates, count, rule="confidence")]
 
 
 KINDS = [
@@ -39,7 +39,7 @@ KINDS = [
 
 
 def test_the_least_confident_of_each_kind() -> None:
-    choices = choose_next(KINDS[::-1], 3)
+    choices = choose_next(KINDS[::-1], 3, rule="confidence")
     assert [choice.candidate.name for choice in choices] == ["a0", "b0", "c"]
     assert [choice.reason for choice in choices] == [
         "confidence 0.100, the least confident of 5 images of its kind",
@@ -56,6 +56,23 @@ def test_alike_images_are_filled_up_with_the_least_confident() -> None:
         choose_next(same, 0)
 
 
+def test_at_random_among_images_that_hold_something() -> None:
+    """Each is drawn as often as any other, in any place, and none without anything in it."""
+    found = [each.name for each in KINDS if each.confidence is not None]
+    draws = [[c.candidate.name for c in choose_next(KINDS, 3, seed=seed)] for seed in range(900)]
+    for place in range(3):
+        times = np.unique([draw[place] for draw in draws], return_counts=True)
+        assert times[0].tolist() == sorted(found)
+        assert abs(times[1] - 100).max() < 45  # 4.8 deviations
+    assert all(len(set(draw)) == 3 for draw in draws)
+    assert draws[0] == [choice.candidate.name for choice in choose_next(KINDS, 3)]
+    (choice,) = choose_next(KINDS[8:], 5)
+    assert choice.reason == ("drawn at random from 1 in which something is found, confidence 0.900")
+    with pytest.raises(ValueError, match="rule chance is neither random nor confidence"):
+        choose_next(KINDS, 1, rule="chance")
+    assert options.NEXT_RULES == RULES
+
+
 @given(st.integers(0, 2**31), st.integers(1, 12))
 def test_as_many_as_there_are(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -64,7 +81,7 @@ def test_as_many_as_there_are(seed: int, count: int) -> None:
         for k in range(9)
     ]
     found = [each for each in some if each.confidence is not None]
-    chosen = choose_next(some, count)
+    chosen = choose_next(some, count, rule="confidence")
     assert len({choice.candidate.name for choice in chosen}) == min(count, len(found))
     sure = [choice.candidate.confidence or 0.0 for choice in chosen]
     assert sure == sorted(sure)
@@ -118,7 +135,7 @@ def test_the_command_passes_over_what_is_known(
     assert main(["next", str(folder), *words, "--count", "2", "--report", str(page)]) == 0
     lines = capsys.readouterr().out.splitlines()[-3:]
     assert all(line.startswith(f"{folder}/cells_00") for line in lines[:2])
-    assert all(": confidence 0." in line for line in lines[:2])
+    assert all(": drawn at random from 4 in which" in line for line in lines[:2])
     assert lines[2] == f"pictures of them: {page}"
     text = page.read_text()
     assert text.count("chance to be wrong") == 2

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     empty = sum(each.confidence is None for each in candidates)
     if empty:
         say(f"{empty} of {len(candidates)} images are passed over: nothing is found in them")
-    choices = choose_next(candidates, args.count)
+    choices = choose_next(candidates, args.count, rule=args.rule)
     for choice in choices:
         result(f"{files_of(files[choice.candidate.name])[0]}: {choice.reason}")
     if args.report and choices:

@@ -16,6 +16,7 @@ from unet_med.cli.option import Command, OneOrMore, Option, option
 PRESETS = ("modern", "paper2015", "release2015", "falk2019", "cicek2016")
 MODALITIES = ("ct", "mr", "fluorescence", "brightfield", "phase", "electron")
 PRECISIONS = ("auto", "mixed", "float32", "tf32", "bf16")
+NEXT_RULES = ("random", "confidence")  # as `unet_med.segmentation.next_image` has them
 LABEL_KINDS = ("auto", "mask", "classes", "instances")
 
 
@@ -545,6 +546,13 @@ COMMANDS = (
                 required=True,
             ),
             option("--count", "how many (%(default)s)", type=int, default=5),
+            option(
+                "--rule",
+                "random: to learn from, any in which something is found; confidence: to see where "
+                "the bundle fails, of each kind the one that it is least sure of (%(default)s)",
+                default="random",
+                choices=NEXT_RULES,
+            ),
             option("--report", "a page with pictures of them, FILE.html", metavar="FILE"),
             _TRUST,
             _DEVICE,

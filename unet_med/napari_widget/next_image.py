@@ -62,9 +62,9 @@ class Suggestion:
 class NextImage:
     """Suggests the images that a session's bundle is least sure of, one after the other.
 
-    The rule is that of `unet-med next`. An image is known by its pixels, and what the session
-    holds is not suggested. What was suggested comes again when all others were; a new bundle
-    begins anew. Each image is segmented once a bundle.
+    The rule is that of `unet-med next --rule confidence`. An image is known by its pixels, and what
+    the session holds is not suggested. What was suggested comes again when all others were; a new
+    bundle begins anew. Each image is segmented once a bundle.
 
     Args:
         session: which has a trained bundle.
@@ -154,7 +154,7 @@ class NextImage:
         fresh = set(found) - set(self._suggested)
         free: list[Choice] = []
         while not free:
-            chosen = choose_next(list(pool.values()), AHEAD)
+            chosen = choose_next(list(pool.values()), AHEAD, rule="confidence")
             free = [choice for choice in chosen if choice.candidate.name in fresh]
             for choice in chosen:
                 del pool[choice.candidate.name]

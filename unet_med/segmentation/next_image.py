@@ -1,4 +1,9 @@
-"""Which images are worth an annotation: those that a network is least sure of, of several kinds."""
+"""Which images to annotate: drawn at random, or those that a network is least sure of.
+
+On three sets nothing was learned faster from the least confident images than from random ones
+(`benchmarks.next_image`), and random ones stand for all, so that the score of held-out images among
+them does too. The least confident show where a network fails.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +26,11 @@ from unet_med.data.checksum import sha256
 from unet_med.planning.source import known_images
 from unet_med.segmentation.segmenter import Segmenter
 
-__all__ = ["Candidate", "Choice", "choose_next", "look", "looks_like", "unknown"]
+__all__ = ["RULES", "Candidate", "Choice", "choose_next", "look", "looks_like", "unknown"]
 
 Array = NDArray[Any]
+
+RULES = ("random", "confidence")
 
 
 @dataclass(frozen=True)
@@ -77,24 +84,37 @@ def look(segmenter: Segmenter, name: str, image: Files | MetaTensor) -> Candidat
     return Candidate(name, found.confidence, looks_like(read.numpy(), found.mask))
 
 
-def choose_next(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[Choice]:
-    """Images to annotate next, the least confident first.
-
-    Images in which something is found are sorted into as many kinds as are asked for, by what they
-    look like (k-means), and of each kind the least confident is taken: the least confident ones
-    alone often are one image five times. What is left is filled with the least confident others.
+def choose_next(
+    candidates: Sequence[Candidate], count: int, *, rule: str = "random", seed: int = 0
+) -> list[Choice]:
+    """Images to annotate next, among those in which something is found.
 
     Args:
         candidates: images without annotation.
         count: how many to choose, at least 1; fewer are chosen where fewer hold anything.
-        seed: of the kinds.
+        rule: `"random"`: each alike. `"confidence"`: the least confident of each kind, those first
+            of which a network is least sure. There are as many kinds as are asked for, by what
+            images look like (k-means): the least confident ones alone often are one image five
+            times. What is left is filled with the least confident others.
+        seed: of the draw, or of the kinds.
 
     Raises:
-        ValueError: fewer than one is asked for.
+        ValueError: fewer than one is asked for, or by another rule.
     """
     if count < 1:
         raise ValueError(f"count {count}: choose 1 image or more")
+    if rule not in RULES:
+        raise ValueError(f"rule {rule} is neither {' nor '.join(RULES)}")
     found = [each for each in candidates if each.confidence is not None]
+    if rule == "random":
+        drawn = np.random.default_rng(seed).permutation(len(found))[:count]
+        about = f"drawn at random from {len(found)} in which something is found"
+        return [Choice(found[k], f"{about}, confidence {_confidence(found[k]):.3f}") for k in drawn]
+    return _least_confident(found, count, seed)
+
+
+def _least_confident(found: Sequence[Candidate], count: int, seed: int) -> list[Choice]:
+    """Of each kind, then of all others; the least confident first."""
     order = sorted(found, key=_confidence)
     kinds = _kinds(order, min(count, len(order)), seed)
     chosen: dict[str, Choice] = {}
