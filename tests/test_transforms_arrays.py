@@ -29,6 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "LabelInstancesd": {"keys": "label", "label_kind": "instances"},
     "Orientd": {"keys": "label", "orientation": "RAS"},
     "RandTileCrop": {"tile_size": 12},
+    "RarePlacesd": {"keys": "label", "values": [2, 5]},
     "RandTileCropd": {"keys": ["image", "label"], "tile_size": 12, "ignore": 0},
     "ScoreObjectsd": {"keys": "label", "probabilities": "scores"},
     "SelectSliced": {"keys": "volume"},

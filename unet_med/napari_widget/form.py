@@ -232,7 +232,7 @@ class SessionForm(Container):
         self._show(self.training.progress())
 
     def _show(self, progress: Progress, end: str | None = None) -> None:
-        self.bar.value = 100 if end == "trained" else round(100 * progress.fraction)
+        self.bar.value = round(100 * progress.fraction)
         self.said.value = end or progress.said
         self.planned.value = progress.planned or self.planned.value
         if progress.history:

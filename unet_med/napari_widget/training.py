@@ -23,7 +23,7 @@ class Progress:
     """How far a training is, from the files that it writes.
 
     Attributes:
-        fraction: of its minutes, 0 to 1.
+        fraction: of its minutes, 0 to 1; 1 of a training that has ended by itself.
         said: the last line that it said.
         history: rows of its learning curve, as the report reads them.
         pictures: the curve, and results on held-out images; those that are there.
@@ -107,6 +107,8 @@ class Training:
         lines = self._lines()
         shares = [int(found[1]) / 100 for line in lines if (found := DONE.search(line))]
         shares += [row["minutes"] / self.minutes for row in history[-1:]]
+        if self._process.poll() == 0:  # before its minutes are over: the end of them was reserved
+            shares.append(1.0)
         pictures = (models / f"{name}.png" for name in ("learning_curve", "preview"))
         return Progress(
             min(1.0, max(shares, default=0.0)),
