@@ -2,8 +2,8 @@
 
 A GPU has three: float32; TF32, float32 whose products are rounded to 10 bits of mantissa; and
 bfloat16, with 7 bits, in which weights, sums over a batch and averages stay float32. Tiles equal
-one pass to rounding, and rounding is what differs: by 4e-6, 3e-3 and 2.5e-2 of the logits'
-deviation in an audit of this package. A CPU predicts in float32; some can train in bfloat16.
+one pass to rounding, and rounding is what differs (`docs/explanation/departures.md`). A CPU
+predicts in float32; some can train in bfloat16.
 """
 
 from __future__ import annotations
