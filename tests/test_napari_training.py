@@ -157,7 +157,7 @@ def test_the_end_is_said(
     (tmp_path / "training.log").write_text(said, encoding="utf-8")
     (models / "learning_curve.csv").write_text("epoch,minutes,loss\n1,1.0,0.7\n", encoding="utf-8")
     progress = training.progress()
-    assert progress.fraction == 0.35  # the table's row is older
+    assert progress.fraction == (0.35 if code else 1)  # the table's row is older
     assert progress.history == [{"epoch": 1, "minutes": 1, "loss": 0.7}]
     assert progress.said == "unet-med: error: no such axis"
     assert training.finish() == end
