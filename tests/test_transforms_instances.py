@@ -27,7 +27,7 @@ from unet_med.transforms import (
     SeparateInstances,
     SeparateInstancesd,
 )
-from unet_med.transforms.instances import axes_in, pixels_along
+from unet_med.transforms.lengths import axes_in, pixels_along
 from unet_med.weights import border_weight_map, class_weight_map, falk_weight_map
 
 INSTANCES = np.repeat([[[1, 1, 2, 2, 0, 0, 3, -1]]], 5, axis=1)  # (1, 5, 8)

@@ -159,7 +159,7 @@ def calibrations_of(judged: Sequence[Judged]) -> dict[int, Mapping[str, Any] | N
 
 def _calibrated(judged: Sequence[Judged]) -> Calibration | None:
     """What images say of probabilities, folds left out in turn; None: there are too few."""
-    known = [(e, e.near) for e in judged if e.near is not None and len(e.near.classes)]
+    known = _near(judged)
     groups = [each.fold for each, _ in known]
     if len(set(groups)) == 1:  # the other one of two
         groups = in_groups(units_of_files([each.image for each, _ in known]))
@@ -168,12 +168,19 @@ def _calibrated(judged: Sequence[Judged]) -> Calibration | None:
     return calibrate([near for _, near in known], groups)
 
 
+def _near(judged: Sequence[Judged]) -> list[tuple[Judged, NearBorders]]:
+    """Images with pixels near borders, and these."""
+    return [
+        (each, each.near) for each in judged if each.near is not None and len(each.near.classes)
+    ]
+
+
 def _calibrate(output: Path, judged: Sequence[Judged]) -> None:
     """What is written for each fold's images was fitted to the other folds' alone."""
     if found := _calibrated(judged):
-        known = [e for e in judged if e.near is not None and len(e.near.classes)]
-        images, left_out = in_words([each.image for each in known])
-        folds = len({each.fold for each in known})
+        known = _near(judged)
+        images, left_out = in_words([each.image for each, _ in known])
+        folds = len({each.fold for each, _ in known})
         write_calibration(output, found, f"{images} of {folds} folds", left_out)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ def train(output: Path, settings: Settings) -> None:
     networks, judge = of_folds(plan), judge_of(plan)
     _train(output, settings, networks, progress, "fold")
     write_tensors(joined_weights([each.weights(output) for each in networks]), output / ENSEMBLE)
-    judged = [each for own in _judge(output, settings, networks, progress) for each in own]
+    look = partial(_judge, output, settings, progress=progress, calibrated=judge.calibrated)
+    judged = [each for own in look(networks) for each in own]
     write_card(output, score(output, plan, judge, judged))
     if plan.subsets:
         smaller = of_subsets(plan)
@@ -120,7 +122,7 @@ def train(output: Path, settings: Settings) -> None:
         shares = [split["share"] for split in plan.subsets]  # growing
         sizes = [[n for n, own in zip(smaller, shares, strict=True) if own == share]
                  for share in dict.fromkeys(shares)]  # fmt: skip
-        found = [own for size in sizes for own in _judge(output, settings, size, progress)]
+        found = [own for size in sizes for own in look(size)]
         carry_on(output, plan, judge, judged, found)
 
 
@@ -152,7 +154,12 @@ def _share_out(output: Path, settings: Settings, plan: Plan, progress: Progress)
 
 
 def _judge(
-    output: Path, settings: Settings, networks: Sequence[Network], progress: Progress
+    output: Path,
+    settings: Settings,
+    networks: Sequence[Network],
+    progress: Progress,
+    *,
+    calibrated: bool,
 ) -> list[list[Judged]]:
     """What each network of a size makes of the images that it has not seen.
 
@@ -160,7 +167,7 @@ def _judge(
     takes a second look: all folds have to be seen before.
     """
     found = [list(_judged(output, settings, one, progress)) for one in networks]
-    if not judge_of(Plan.from_json(bundle.read_plan(output))).calibrated:
+    if not calibrated:
         return found
     rules = calibrations_of([each for own in found for each in own])
     return [

@@ -21,6 +21,7 @@ from unet_med.cli.scores import check_suffix, format_table
 from unet_med.data.cases import Case, case_name, same_name, shown
 from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames, told_names
+from unet_med.data.folder_files import FRACTIONS
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.errors import one_line, user_error
 from unet_med.report.provenance import read_record, recorded_names
@@ -29,7 +30,6 @@ from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable, write_long
 Array = np.ndarray[Any, Any]
 
 MASK, INSTANCES = "_mask", "_instances"
-FRACTIONS = ("_probabilities", "_uncertainty")  # endings of results that are no labels
 
 
 @dataclass(frozen=True)

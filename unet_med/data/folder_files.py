@@ -13,14 +13,8 @@ from unet_med.data.formats import DICOM, SUFFIXES, format_of, stem
 
 RECORD = "record.json"  # what a prediction leaves beside its results
 OTHER_SUFFIXES = (".dcm", ".zip", ".geojson")  # of results that are no images
-RESULTS = (
-    "_mask",
-    "_instances",
-    "_probabilities",
-    "_uncertainty",
-    "_seg",
-    "_rois",
-)  # endings of the results' names
+FRACTIONS = ("_probabilities", "_uncertainty")  # endings of results that are no labels
+RESULTS = ("_mask", "_instances", *FRACTIONS, "_seg", "_rois")  # of all results' names
 
 
 def image_files(images: str | Path) -> list[Path]:

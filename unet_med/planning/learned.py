@@ -8,6 +8,8 @@ from typing import Any
 
 from unet_med.planning.ranges import as_ranges, from_ranges
 
+__all__ = ["Learned", "held_planes"]
+
 Entry = Mapping[str, Any]
 
 
@@ -75,6 +77,3 @@ def held_planes(
 def _planes(entry: Entry) -> Sequence[int | None]:
     """Planes of a stack that an entry names, where they are not all; else None."""
     return range(*entry["slices"]) if entry.get("slices") else [None]
-
-
-__all__ = ["Learned", "held_planes"]

@@ -23,7 +23,7 @@ from unet_med.transforms import (
     InstancesFromLogitsd,
     ScoreObjectsd,
 )
-from unet_med.transforms.instances import axes_in, pixels_along
+from unet_med.transforms.lengths import axes_in, pixels_along
 from unet_med.transforms.windowed import Windowed
 
 __all__ = ["local_rules", "local_steps", "local_tiling"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unet_med.data.formats import format_of
 from unet_med.segmentation.arrays import to_axes
 from unet_med.transforms.confidence import CONFIDENCE
-from unet_med.transforms.instances import pixels_along
+from unet_med.transforms.lengths import pixels_along
 
 if TYPE_CHECKING:
     from unet_med.segmentation.segmenter import Segmenter

@@ -24,6 +24,7 @@ from unet_med.instances import (
     separate,
 )
 from unet_med.transforms.keywise import KeywiseTransform
+from unet_med.transforms.lengths import axes_in, pixels_along, scaled, scaled_along
 from unet_med.transforms.tensors import tensor_of
 from unet_med.weights.arrays import as_numpy
 
@@ -229,8 +230,8 @@ class InstancesFromLogits(Transform):
         if self.axes is not None:
             own = own[: len(self.axes)]  # where the network's axes lie
             rule.axes = tuple(sorted(own))
-        rule.min_size = _scaled(self.min_size, math.prod(ratios))
-        rule.reach, rule.grow = (_along(px, own, ratios) for px in (self.reach, self.grow))
+        rule.min_size = scaled(self.min_size, math.prod(ratios))
+        rule.reach, rule.grow = (scaled_along(px, own, ratios) for px in (self.reach, self.grow))
         return rule
 
 
@@ -363,47 +364,6 @@ class ClassesFromProbabilitiesd(KeywiseTransform):
     ) -> None:
         self.rule = ClassesFromProbabilities(threshold)
         super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
-
-
-def pixels_along(grid: torch.Tensor, other: torch.Tensor, dims: int) -> list[float]:
-    """How many pixels of the affine `other` one of the affine `grid` is long.
-
-    Returns:
-        One number for each of the first `dims` axes of `other`, along which those of `grid` run in
-        any order.
-    """
-    found: list[float] = _steps(grid, other).amax(dim=1).tolist()
-    return found[:dims]
-
-
-def axes_in(
-    grid: torch.Tensor, other: torch.Tensor, axes: Sequence[int] | None
-) -> list[int] | None:
-    """The axes of the affine `other` along which these of the affine `grid` run; None: all."""
-    if axes is None:
-        return None
-    ways = _steps(grid, other).argmax(dim=0).tolist()
-    return [ways[axis] for axis in axes if axis < len(ways)]
-
-
-def _steps(grid: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Pixels along the axes of the affine `other` (rows) of a step along those of `grid`."""
-    one, two = (affine[:-1, :-1].double() for affine in (grid, other))
-    return torch.linalg.solve(two, one).abs()
-
-
-def _along(px: int | Sequence[int], own: Sequence[int], ratios: Sequence[float]) -> list[int]:
-    """A length along each axis of an image, of one along the network's axes, which are `own`."""
-    numbers = px if isinstance(px, Sequence) else [px] * len(own)
-    found = [0] * len(ratios)
-    for axis, number in zip(own, numbers, strict=False):  # a plane has fewer than the network
-        found[axis] = _scaled(number, ratios[axis])
-    return found
-
-
-def _scaled(size: int, factor: float) -> int:
-    """The nearest size, and no less than 1 px of what is more than none."""
-    return max(round(round(size * factor, 6)), min(size, 1))  # affines differ in their last digits
 
 
 def _thresholds(
