@@ -35,7 +35,7 @@ from unet_med.planning import fingerprint, make_plan
 from unet_med.segmentation import Segmenter
 
 ROWS = Path(__file__).with_suffix(".jsonl")
-PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
+PAGE = ROWS.parents[1] / "docs" / "explanation" / "what-each-ingredient-is-worth.md"
 CHOSEN = {"nuclei": "AP", "usiigaci": "AP", "hippocampus": "Dice"}  # by which value is the best
 PLAN = "the plan"
 NEAR = 0.01  # of the best, which is near enough

@@ -13,7 +13,19 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
-from benchmarks import folds, quality, quality_methods, quality_page, quality_sets, regrets, seams
+from benchmarks import (
+    confidence,
+    folds,
+    next_image,
+    quality,
+    quality_methods,
+    quality_page,
+    quality_sets,
+    regrets,
+    seams,
+    sparse,
+    thick_slices,
+)
 from benchmarks.quality_methods import Peer
 from benchmarks.quality_sets import ImageSet, Pair
 from benchmarks.rows import read
@@ -138,15 +150,11 @@ def test_membranes_are_scored_as_the_files_lie(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "table"),
-    [
-        (quality.ROWS, quality_page.table),
-        (regrets.ROWS, regrets.table),
-        (seams.ROWS, seams.table),
-    ],
+    "bench", [confidence, folds, next_image, quality, regrets, seams, sparse, thick_slices]
 )
-def test_the_page_of_this_repository_is_made_of_its_rows(rows: Path, table: Any) -> None:
-    assert f"\n\n{table(read(rows))}\n\n" in quality.PAGE.read_text(encoding="utf-8")
+def test_the_pages_of_this_repository_are_made_of_their_rows(bench: Any) -> None:
+    table = quality_page.table if bench is quality else bench.table
+    assert f"\n\n{table(read(bench.ROWS))}\n\n" in bench.PAGE.read_text(encoding="utf-8")
 
 
 def test_a_peer_is_a_script_that_reads_a_job(
