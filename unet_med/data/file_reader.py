@@ -41,6 +41,7 @@ class Volume:
         spatial_unit: `"um"` or `"mm"`.
         spacing_source: origin of the pixel size; `"assumed"` if the file has none.
         channel_names: one a channel, where the file names all; else empty.
+        unknown_axes: such as `"z"`, where the file states the pixel size of the others alone.
     """
 
     array: np.ndarray
@@ -49,6 +50,7 @@ class Volume:
     spatial_unit: str
     spacing_source: str
     channel_names: tuple[str, ...] = ()
+    unknown_axes: str = ""
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -72,6 +74,7 @@ class Volume:
             "space": "RAS",
             "spatial_unit": self.spatial_unit,
             "spacing_source": self.spacing_source,
+            "unknown_axes": self.unknown_axes,
         }
 
 
@@ -157,6 +160,16 @@ def placeholder(shape: Sequence[int], dtype: Any) -> np.ndarray:
     (2000, 2000, 2000)
     """
     return np.broadcast_to(np.zeros((), np.dtype(dtype).newbyteorder("=")), tuple(shape))
+
+
+def axes_without(sizes: Sequence[float | None]) -> str:
+    """Axes of `(x, y[, z])` whose size a file does not state, where it states that of others.
+
+    >>> axes_without((0.2, 0.2, None)), axes_without((None, None))
+    ('z', '')
+    """
+    unknown = "".join(axis for axis, size in zip("xyz", sizes, strict=False) if not size)
+    return unknown if len(unknown) < len(sizes) else ""
 
 
 def _checked(volume: Volume) -> Volume:

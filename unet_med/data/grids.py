@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Box = tuple[tuple[int, int], ...]
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # the world of DICOM and ITK, in that of NIfTI
 ORIENTED = ("nifti", "header")  # sources of pixel sizes that state place and orientation as well
 ENDS = ("LR", "PA", "IS")  # where axes of the world begin and end, as in nibabel and MONAI
 TOLERANCE = 0.1  # voxels at any corner: headers round to less, and other grids differ by more
