@@ -307,4 +307,9 @@ def _about_shapes(moving: Grid, fixed: Grid) -> str:
             f"; the {fixed.shape[2]} pages of that are taken for z: if they are channels, say so "
             "with --axes, such as CYX or YXC"
         )
+    if len(moving.shape) == 3 and len(fixed.shape) == 2 and not moving.oriented:
+        text += (
+            f"; the {moving.shape[2]} pages of {moving.name} are taken for z: if they are times, "
+            "as in a movie of which --time takes one, say so with --axes, such as TYX"
+        )
     return text
