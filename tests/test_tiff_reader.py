@@ -629,6 +629,16 @@ def test_plain_files_have_the_axes_that_are_said(tmp_path, axes, order):
     np.testing.assert_array_equal(again.array, array.transpose(order))
 
 
+def test_files_of_one_image_name_their_channels_together(tmp_path):
+    files = [tmp_path / "a.ome.tif", tmp_path / "b.ome.tif", tmp_path / "c.ome.tif"]
+    for file, names in zip(files, (["DAPI"], ["GFP", "RFP"], []), strict=True):
+        pixels = np.zeros((max(1, len(names)), 4, 5), np.uint8)
+        metadata = {"axes": "CYX", **({"Channel": {"Name": names}} if names else {})}
+        tifffile.imwrite(file, pixels, metadata=metadata, **GREY)
+    assert AutoReader().open_channels(files[:2]).channel_names == ("DAPI", "GFP", "RFP")
+    assert AutoReader().open_channels(files).channel_names == ()  # not those of the first
+
+
 def test_axes_that_cannot_be_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8))
     for axes in ("CZ", "YXX", "YXQ", ""):

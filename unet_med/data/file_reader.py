@@ -42,6 +42,7 @@ class Volume:
         spacing_source: origin of the pixel size; `"assumed"` if the file has none.
         channel_names: one a channel, where the file names all; else empty.
         unknown_axes: such as `"z"`, where the file states the pixel size of the others alone.
+        coloured: its values are numbers of a palette's colours, and say nothing of brightness.
     """
 
     array: np.ndarray
@@ -51,6 +52,7 @@ class Volume:
     spacing_source: str
     channel_names: tuple[str, ...] = ()
     unknown_axes: str = ""
+    coloured: bool = False
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -75,6 +77,7 @@ class Volume:
             "spatial_unit": self.spatial_unit,
             "spacing_source": self.spacing_source,
             "unknown_axes": self.unknown_axes,
+            "coloured": self.coloured,
         }
 
 
@@ -228,4 +231,6 @@ def _as_channels(volumes: Sequence[Volume], paths: Sequence[Path], *, header_onl
             for array, turn in zip(arrays, turns, strict=True)
         )
         joined = np.concatenate(list(turned))
-    return replace(first, array=joined, has_channels=True)
+    names = tuple(name for volume in volumes for name in volume.channel_names)
+    names = names if len(names) == len(joined) else ()
+    return replace(first, array=joined, has_channels=True, channel_names=names)

@@ -92,7 +92,7 @@ class TiffReader(FileReader):
         affine = np.eye(4)
         affine[range(dims), range(dims)] = [size or 1.0 for size in sizes[:dims]]
         source = source if all(sizes[:dims]) else "assumed"
-        names = names if has_channels and len(names) == len(array) else ()
+        names = names if len(names) == (len(array) if has_channels else 1) else ()
         unknown = axes_without(sizes[:dims])
         return Volume(array, has_channels, affine, "um", source, names, unknown)
 
