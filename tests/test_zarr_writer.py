@@ -13,6 +13,7 @@ from monai.data import image_writer
 from monai.transforms import LoadImage, SaveImage
 from monai.transforms.io import array as monai_io
 
+from unet_med.cli import predict
 from unet_med.data import load_header, load_image, register, save_image
 from unet_med.data.folder_files import image_files
 from unet_med.data.formats import OME_ZARR, format_at, result_suffix
@@ -216,6 +217,7 @@ def test_what_bioformats2raw_writes_is_read(tmp_path, name, version):
     assert image_files(path) == image_files(tmp_path / "images") == [path]
     assert result_suffix(path) == ".tif"
     assert format_at(path) is OME_ZARR
+    assert predict._is_zarr(f"{path}/")  # so it goes block by block
 
 
 def test_of_several_images_of_bioformats2raw_one_is_chosen(tmp_path):
