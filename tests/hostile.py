@@ -456,7 +456,7 @@ def hostile_files(marker: Path) -> dict[str, tuple[Write, str]]:
         "terabyte.nii.gz": (gzip.compress(nifti_header((800, 800, 800)) + bytes(600)),
                             "cut short, or its header is wrong"),
         "terabyte.mhd": (mhd.format(1 << 20, "pixels.raw").encode(), "GB once decoded"),
-        "terabyte.png": (png(65000, 65000), "could be decompression bomb"),
+        "terabyte.png": (png(65000, 65000), "it declares 33.8 GB once decoded, the limit"),
         # bombs
         "deflate.tif": (tile(8, zeros_deflated(3 << 30)), "INSUFFICIENT_SPACE"),
         "jpeg.tif": (tile(7, jpeg(65500, 65500)), "holds an image of 4290250000 px"),

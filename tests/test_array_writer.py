@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImage
 
 from unet_med.data import load_image
-from unet_med.data.array_writer import smallest_label_dtype
+from unet_med.data.array_writer import cast, smallest_label_dtype
 
 
 @pytest.mark.parametrize(
@@ -18,15 +18,27 @@ from unet_med.data.array_writer import smallest_label_dtype
      ([-1, 200], "int16"), ([-70000, 0], "int32"), ([0.0, 3.0], "uint8"), ([False, True], "uint8")],
 )  # fmt: skip
 def test_labels_take_the_smallest_dtype(values, dtype):
-    cast = smallest_label_dtype(np.array(values))
-    assert cast.dtype == dtype
-    np.testing.assert_array_equal(cast, values)
+    found = smallest_label_dtype(np.array(values))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, values)
 
 
 @pytest.mark.parametrize("values", [[0.5], [np.nan], [2**33]])
 def test_what_is_no_label_is_refused(values):
     with pytest.raises(ValueError, match=r"not integers|32 bits"):
         smallest_label_dtype(np.array(values))
+
+
+@pytest.mark.parametrize("values", [[0, 300], [-1, 0], [0.0, 300.0], [np.nan, 1.0], [np.inf]])
+def test_what_a_dtype_cannot_hold_is_not_wrapped_around(values, tmp_path):
+    image = MetaTensor(torch.tensor([[values]]), meta={"filename_or_obj": "/x/im.a"})
+    options = {"output_ext": ".tif", "separate_folder": False, "print_log": False}
+    save = SaveImage(tmp_path, writer="unet_med.data.TiffWriter", output_dtype="uint8", **options)
+    with pytest.raises(RuntimeError, match=r"do not fit into uint8: give another output_dtype"):
+        save(image)
+    assert not list(tmp_path.iterdir())
+    assert cast(np.array([0, 255]), "uint8").tolist() == [0, 255]
+    assert cast(np.array(values), "float32").dtype == np.float32
 
 
 WRITERS = {"Tiff": [".tif", ".tiff", ".TIF"], "Nifti": [".nii", ".nii.gz"], "OmeZarr": [".zarr"]}

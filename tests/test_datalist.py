@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from unet_med import data
+from unet_med.bundle.metadata import describe_data
+from unet_med.data.planned_pairs import pairs_of_plan
 
 
 def write_png(path: Path, shape: tuple[int, int] = (8, 6)) -> Path:
@@ -291,3 +294,21 @@ def test_broken_lists_are_named(tmp_path: Path, text: str, message: str) -> None
     (tmp_path / "list.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         data.find_pairs(tmp_path / "list.json")
+
+
+def test_a_name_in_a_plan_may_hold_a_comma(tmp_path: Path) -> None:
+    """As `HeLa, day 3.tif` does; of an image in several files the plan lists them."""
+    names = ["images/HeLa, day 3.tif", "images/x_0000.nii.gz, images/x_0001.nii.gz"]
+    listed = [{}, {"image": names[1].split(", ")}]
+    cases = [
+        {"image": {"name": name}, "label": {"name": "labels/a.tif"}, "listed": own}
+        for name, own in zip(names, listed, strict=True)
+    ]
+    plan = {"images": "images", "cases": cases}
+    (tmp_path / "plan.json").write_text(json.dumps({"data": plan}))
+    found = [item["image"] for item in pairs_of_plan("/d/images", tmp_path / "plan.json")]
+    files = ["/d/images/x_0000.nii.gz", "/d/images/x_0001.nii.gz"]
+    assert found == ["/d/images/HeLa, day 3.tif", files]
+    metadata: dict[str, Any] = {}
+    describe_data(metadata, {"label_kind": "mask", "out_channels": 2}, plan)
+    assert metadata["data_type"] == "nii.gz, tif"

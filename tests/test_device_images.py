@@ -120,7 +120,9 @@ def test_another_process_gets_no_pixels() -> None:
 @pytest.mark.parametrize("ignore", [None, -1])
 def test_main_memory_keeps_what_a_draw_reads(ignore: int | None) -> None:
     _, lines = pair(images([(9, 8), (5, 5)]), 4, ignore, 0, (0, 1))
-    assert [set(item) for item in lines.on_device.kept] == [{"label"} if ignore else set()] * 2
+    assert [set(item) for item in lines.on_device.kept] == [
+        {"label", "known"} if ignore else set()
+    ] * 2
 
 
 def test_images_in_files_are_held_as_well(tmp_path: Path) -> None:

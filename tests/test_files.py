@@ -64,7 +64,10 @@ def test_save_image_refuses_other_suffixes(tmp_path):
         save_image(tmp_path / "a.jpg", np.zeros((3, 4)))
 
 
-@pytest.mark.parametrize(("dtype", "largest"), [(np.uint8, 255), (np.uint16, 60000)])
+@pytest.mark.parametrize(
+    ("dtype", "largest"),
+    [(np.uint8, 255), (np.uint16, 60000), (np.int16, 255), (np.int32, 60000), (np.int64, 300)],
+)
 def test_planes_are_written_as_png(tmp_path, dtype, largest):
     labels = np.arange(12, dtype=dtype).reshape(3, 4)
     labels[2, 3] = largest
@@ -77,6 +80,8 @@ def test_planes_are_written_as_png(tmp_path, dtype, largest):
         (np.zeros((3, 3, 4), np.uint8), "holds one plane"),
         (np.full((3, 4), 0.5, np.float32), "whole numbers from 0 to 65535, and these are float32"),
         (np.full((3, 4), 70000), "these are uint32"),
+        (np.full((3, 4), 70000, np.int32), "these are uint32"),
+        (np.full((3, 4), -1, np.int32), "these are int8"),
     ):
         with pytest.raises(ValueError, match=match):
             save_image(tmp_path / "b.png", wrong)

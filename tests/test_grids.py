@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -141,3 +142,19 @@ def test_pages_that_may_be_channels_are_spoken_of(tmp_path: Path) -> None:
         fingerprint(*folders)
     found = fingerprint(*folders, axes="CYX").cases[0]
     assert (found.image.channels, found.image.shape, found.label.shape) == (5, (3, 4), (3, 4))
+
+
+def test_pages_of_a_label_that_may_be_times_are_spoken_of(tmp_path: Path) -> None:
+    movie = np.arange(3 * 20, dtype=np.uint8).reshape(3, 4, 5)
+    for part, name in (("images", "TYX"), ("labels", None)):
+        (tmp_path / part).mkdir()
+        pixels = movie if name else (movie > 30).astype(np.uint8)
+        options: dict[str, Any] = {"imagej": True, "metadata": {"axes": name}} if name else {}
+        tifffile.imwrite(tmp_path / part / "a.tif", pixels, photometric="minisblack", **options)
+    folders = tmp_path / "images", tmp_path / "labels"
+    with pytest.raises(
+        ValueError, match=r"the 3 pages of label a\.tif .*--time takes one, .*--axes, such as TYX"
+    ):
+        fingerprint(*folders, time=2)
+    found = fingerprint(*folders, time=2, axes="TYX").cases[0]
+    assert (found.image.shape, found.label.shape, found.values) == ((5, 4), (5, 4), "1")

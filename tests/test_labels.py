@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -375,6 +377,49 @@ def test_blobs_are_those_of_a_flood(label: np.ndarray) -> None:
         assert share == max(sizes) / sum(sizes)
         expected = (np.log(len(places)), *(places.mean(axis=0) / label.shape))
         assert blobs.places[value] == pytest.approx(expected)
+
+
+def test_a_volume_is_looked_at_plane_by_plane() -> None:
+    label = np.zeros((96, 80, 100), np.uint8)
+    label[4:20, 5:30, 6:20] = 1
+    label[40:60, 30:50, 50:70] = 2
+    tracemalloc.start()
+    summary = data.summarize_label(label)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert summary.counts.tolist() == [label.size - 5600 - 8000, 5600, 8000]
+    assert peak < 2.5 * label.size  # bytes; the label of 8 bits is not among them
+
+
+def disks_of(rng, count: int) -> np.ndarray:
+    """Cells of 128 x 128 px that do not touch, numbered as a scan meets them."""
+    yy, xx = np.mgrid[:128, :128]
+    cells: list[tuple[float, float, float]] = []
+    while len(cells) < count:
+        radius = rng.uniform(7, 13)
+        y, x = rng.uniform(radius, 128 - radius, 2)
+        if all((y - v) ** 2 + (x - u) ** 2 > (radius + r + 2) ** 2 for v, u, r in cells):
+            cells.append((y, x, radius))
+    cells.sort(key=lambda cell: cell[0] - cell[2])
+    return sum(
+        k * ((yy - y) ** 2 + (xx - x) ** 2 < r**2) for k, (y, x, r) in enumerate(cells, 1)
+    ).astype(np.uint8)
+
+
+@pytest.mark.parametrize("few", [[1, 1, 2, 2, 2], [3] * 10, [3] * 3, [2] * 5])
+def test_a_few_cells_an_image_are_never_taken_for_classes(few: list[int]) -> None:
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        with contextlib.suppress(ValueError):  # it asks
+            assert data.guess_label_kind([disks_of(rng, count) for count in few]) == "instances"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("files", [2, 3, 5, 8])
+def test_two_parts_of_an_organ_are_classes(shared: Path, files: int) -> None:
+    folder = sorted((shared / "data/msd-hippocampus/labels").glob("hippocampus_*"))
+    labels = [data.load_label(path) for path in folder[:files]]
+    assert data.guess_label_kind(labels) == "classes"
 
 
 def test_one_and_255_in_different_files_are_a_mask(disks: np.ndarray) -> None:

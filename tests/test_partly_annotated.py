@@ -20,6 +20,7 @@ from unet_med.engines import PrepareBatchWeighted
 from unet_med.planning import Fingerprint, fingerprint, make_plan
 from unet_med.report.cases import Reading, _true_objects
 from unet_med.transforms import RandTileCrop, compose
+from unet_med.transforms.known import KnownPixels
 
 SMALL = ["--features", "2", "4", "--epochs", "1", "--device", "cpu"]
 DISKS = [(9, 9, 4), (9, 28, 5), (26, 12, 6), (28, 38, 5), (0, 44, 4)]  # y, x, radius, px
@@ -241,11 +242,12 @@ def test_each_known_pixel_is_as_likely_the_centre() -> None:
     for share in (0.001, 0.3):  # by a list of them, and by guessing
         where = torch.zeros(60, 50, dtype=torch.bool)
         where.view(-1)[: max(3, int(share * 3000))] = True
+        known = KnownPixels.of(where[None], ignore=0)
         crop = RandTileCrop(1).set_random_state(seed=0)
         drawn: Counter[tuple[int, ...]] = Counter()
         count = int(where.sum())
         for _ in range(20 * count):
-            drawn[tuple(crop._one_of(where))] += 1
+            drawn[tuple(crop._one_of(known))] += 1
         assert all(where[place] for place in drawn)
         expected = 20.0
         chi = sum((n - expected) ** 2 / expected for n in drawn.values())

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from image_files import META_KEYS, load
 from PIL import Image
+
+from unet_med.data import AutoReader, load_header, load_image, load_label
+from unet_med.transforms import CheckPaird
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
@@ -16,6 +20,31 @@ def test_grey_pictures_are_x_y(tmp_path, picture, suffix):
     np.testing.assert_array_equal(meta["affine"], np.eye(4))
     assert (meta["spatial_unit"], meta["spacing_source"]) == ("um", "assumed")
     assert set(meta) == META_KEYS
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_limit_is_the_memory_not_that_of_pillow(tmp_path, picture, monkeypatch):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", picture.size // 3)  # it refuses twice as many
+    np.testing.assert_array_equal(load(tmp_path / "a.png")[0], picture.T)
+    assert picture.size // 3 == Image.MAX_IMAGE_PIXELS
+    with pytest.raises(ValueError, match=r"cannot read .*a\.png as picture: .*limit"):
+        AutoReader(max_bytes=picture.size).open(tmp_path / "a.png")
+    assert picture.size // 3 == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_header_says_what_the_pixels_are(tmp_path, rng, channels, dtype):
+    import imagecodecs
+
+    pixels = rng.integers(0, np.iinfo(dtype).max, (7, 9, channels)).astype(dtype)
+    path = tmp_path / "a.png"
+    path.write_bytes(imagecodecs.png_encode(pixels if channels > 1 else pixels[..., 0]))
+    header, whole = load_header(path), AutoReader().open(path)
+    np.testing.assert_array_equal(np.atleast_3d(whole.array.T), pixels)
+    assert header.array.shape == whole.array.shape
+    assert header.array.dtype == whole.array.dtype == dtype
 
 
 def test_png_keeps_its_bits(tmp_path, rng, picture):
@@ -38,3 +67,30 @@ def test_png_keeps_its_bits(tmp_path, rng, picture):
     rgba = rng.integers(0, 256, (7, 9, 4)).astype(np.uint8)
     Image.fromarray(rgba).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(load(tmp_path / "rgba.png")[0], rgba.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+@pytest.mark.parametrize(
+    ("colours", "coloured"),
+    [
+        ([(250, 0, 0), (10, 10, 10), (90, 200, 255)], True),  # as of a picture in few colours
+        ([(250, 250, 250), (10, 10, 10), (120, 120, 120)], True),
+        ([(0, 0, 0), (120, 0, 0), (255, 255, 0)], False),  # a look-up table, such as "Fire"
+        ([(255, 255, 255), (120, 120, 120), (0, 0, 0)], False),  # of bright for little
+    ],
+)
+def test_colours_of_a_palette_are_no_intensities(tmp_path, suffix, colours, coloured):
+    numbers = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
+    picture = Image.fromarray(numbers).convert("L")
+    picture.putpalette(list(np.ravel(colours)))
+    picture.save(tmp_path / f"a{suffix}")
+    image = load_image(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(image[0], numbers.T)
+    np.testing.assert_array_equal(load_label(tmp_path / f"a{suffix}"), numbers.T)
+    assert image.meta["coloured"] == coloured
+    if coloured:
+        with pytest.raises(ValueError, match=rf"image a\{suffix} has a palette of colours"):
+            CheckPaird()({"image": image, "label": image})
+    else:
+        CheckPaird()({"image": image})
+    CheckPaird()({"image": torch.zeros(image.shape), "label": image})

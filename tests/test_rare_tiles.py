@@ -19,7 +19,7 @@ from monai.transforms import Compose, RandFlipd, RandRotate90d
 
 from unet_med.data import EpochSampler, ImageCache, SeededDataset, save_image
 from unet_med.data.device_images import LINES
-from unet_med.data.rare_tiles import PLACES
+from unet_med.data.rare_tiles import KNOWN, PLACES
 from unet_med.planning import DataFolder, Plan, describe, fingerprint, lay_bundle, make_plan
 from unet_med.transforms import RandTileCropd, RarePlacesd
 from unet_med.transforms.draws import CutTile, Flip, QuarterTurn
@@ -181,7 +181,9 @@ def test_the_device_cuts_the_tiles_of_the_workers(dims: int, ignore: int | None,
     lines = SeededDataset(items, of_lines(chain()), seed=seed, tiles_per_epoch=TILES, cache=cache,
                           rare_share=1 / 3)  # fmt: skip
     assert lines.on_device is not None
-    assert [set(item) for item in lines.on_device.kept] == [{PLACES, *["label"] * bool(ignore)}] * 3
+    assert [set(item) for item in lines.on_device.kept] == [
+        {PLACES, *["label", KNOWN] * bool(ignore)}
+    ] * 3
     for position in range(12):
         expected, found = pixels[position], lines[position]
         assert set(found) == {LINES}

@@ -7,6 +7,7 @@ import pytest
 from image_files import META_KEYS, load, write_by_itk
 
 from unet_med.data import SitkReader
+from unet_med.data.grids import Grid
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nii", ".nii.gz"])
@@ -19,6 +20,54 @@ def test_medical_formats_agree(tmp_path, volume, suffix):
     np.testing.assert_allclose(meta["affine"], np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)  # RAS
     assert meta["spatial_unit"] == "mm"
     assert set(meta) == META_KEYS
+
+
+SIZES = "0.5 0.25 2"
+VECTORS = "(0.5,0,0) (0,0.25,0) (0,0,2)"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lines", "source"),
+    [
+        (".nrrd", [], "assumed"),
+        (".nrrd", ["space: left-posterior-superior"], "assumed"),
+        (".nrrd", ["spacings: 0.5 0.25 nan"], "assumed"),
+        (".nrrd", [f"spacings: {SIZES}", "label:=spacings: 1"], "spacing"),
+        (".nrrd", ["space dimension: 3", f"space directions: {VECTORS}"], "spacing"),
+        (".nrrd", ["space: scanner-xyz", f"space directions: {VECTORS}"], "spacing"),
+        (".nrrd", ["space: LPS", f"space directions: {VECTORS}"], "header"),
+        (".nrrd", ["space: right-anterior-superior", f"space directions: {VECTORS}"], "header"),
+        (".mha", [], "assumed"),
+        (".mha", ["TransformMatrix = 1 0 0 0 1 0 0 0 1"], "assumed"),
+        (".mha", [f"ElementSpacing = {SIZES}"], "spacing"),
+        (".mha", [f"ElementSize = {SIZES}"], "spacing"),
+        (".mha", [f"ElementSpacing = {SIZES}", "Offset = 1 2 3"], "header"),
+        (".mha", ["TransformMatrix = 1 0 0 0 1 0 0 0 1", f"ElementSpacing: {SIZES}"], "header"),
+    ],
+)
+def test_what_a_header_does_not_state_is_not_known(tmp_path, suffix, lines, source):
+    pixels = np.arange(24, dtype=np.uint8)
+    if suffix == ".nrrd":
+        head = [
+            "NRRD0004",
+            "type: uchar",
+            "dimension: 3",
+            "sizes: 4 3 2",
+            "encoding: raw",
+            *lines,
+            "",
+        ]
+    else:
+        head = ["ObjectType = Image", "NDims = 3", "DimSize = 4 3 2", *lines]
+        head += ["ElementType = MET_UCHAR", "ElementDataFile = LOCAL"]
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes("\n".join([*head, ""]).encode() + pixels.tobytes())
+    volume = SitkReader().open(path)
+    np.testing.assert_array_equal(volume.array, pixels.reshape(2, 3, 4).T)
+    assert volume.spacing_source == source
+    assert Grid.of(volume, "a").oriented == (source == "header")
+    if source != "assumed":
+        assert volume.pixel_size == (0.5, 0.25, 2.0)
 
 
 def test_vector_images_give_channels(tmp_path, rng):

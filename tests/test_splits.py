@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -235,6 +236,26 @@ def test_names_of_a_split(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             sides(training, validation)
+
+
+@pytest.mark.parametrize("named", ["{}/t1.nii.gz", "copied/{}/t1.nii.gz"])
+def test_repeated_names_take_one_look_at_each_file(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planes of patients whose files have one name: the work grows with their number alone."""
+    items = [
+        {"image": f"/data/p{p}/t1.nii.gz", "label": f"/data/p{p}/seg.nii.gz", "slice": k}
+        for p in range(20)
+        for k in range(30)
+    ]
+    names = [named.format(f"p{p}") for p in range(20)]
+    file = tmp_path / "split.json"
+    file.write_text(json.dumps({"training": names[:15], "validation": names[15:]}))
+    looked, normpath = [], os.path.normpath
+    monkeypatch.setattr(os.path, "normpath", lambda path: looked.append(path) or normpath(path))
+    training, held = split_validation(items, file=file)
+    assert (training, held) == (items[:450], items[450:])
+    assert len(looked) <= 4 * len(names)
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_one_spacing_reaches_weights_and_the_elastic_field(thick: Fingerprint) -
     assert (network.stride, network.depth) == ((8, 8, 2), 3)
     border = parser.get_parsed_content("weigh::border")
     elastic = parser.get_parsed_content("augment::elastic")
-    assert border.transform.spacing == elastic.drawn.spacing == [1.0, 1.0, 5.0]
+    assert border.rule.spacing == elastic.drawn.spacing == [1.0, 1.0, 5.0]
 
 
 def test_an_elastic_field_is_as_strong_along_all_axes() -> None:

@@ -27,6 +27,7 @@ from unet_med.data import AutoReader, LabelReader, TiffReader, load_image
 from unet_med.data.pixel_size import unit_um
 from unet_med.data.tiff_axes import arrange
 from unet_med.data.tiff_writer import write_tiff
+from unet_med.transforms import ElementSize
 
 GREY = {"photometric": "minisblack"}
 OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
@@ -147,6 +148,20 @@ def test_imagej_sizes_are_all_in_its_unit(tmp_path, stack):
     assert sizes(load(tmp_path / "a.tif")[1]) == pytest.approx([0.25, 0.5, 1.5])
 
 
+@pytest.mark.parametrize(("unit", "um"), [("um", 1.0), ("nm", 1e-3)])
+def test_imagej_writes_no_depth_of_one_unit(tmp_path, stack, unit, um):
+    """`ij.io.FileSaver`: `if (fi.pixelDepth!=1.0) sb.append("spacing="+fi.pixelDepth)`."""
+    metadata = {"axes": "ZYX", "unit": unit}
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack, imagej=True, resolution=(4 * um, 2 * um), metadata=metadata
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert "spacing" not in tif.imagej_metadata
+    _, meta = load(tmp_path / "a.tif")
+    assert sizes(meta) == pytest.approx([0.25, 0.5, um])
+    assert meta["spacing_source"] == "imagej"
+
+
 def test_rgb_channels_come_first(tmp_path, rng):
     array = rng.integers(0, 60000, (6, 5, 3)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb")
@@ -214,7 +229,11 @@ def test_a_missing_z_size_is_said(tmp_path, stack):
     tifffile.imwrite(tmp_path / "a.ome.tif", stack, metadata=metadata, **GREY)
     _, meta = load(tmp_path / "a.ome.tif")
     assert sizes(meta) == [0.25, 0.5, 1.0]
-    assert meta["spacing_source"] == "assumed"
+    assert (meta["spacing_source"], meta["unknown_axes"]) == ("assumed", "z")
+    image = LoadImage(TiffReader, ensure_channel_first=True)(tmp_path / "a.ome.tif")
+    with pytest.raises(ValueError, match=r"the pixel size is unknown along z, so .* to \(0.5,\)"):
+        ElementSize(0.5)(image)
+    assert AutoReader(pixel_size=(0.25, 0.5, 2)).open(tmp_path / "a.ome.tif").unknown_axes == ""
 
 
 @pytest.mark.data
@@ -608,6 +627,16 @@ def test_plain_files_have_the_axes_that_are_said(tmp_path, axes, order):
         assert found.array.shape == array.transpose(order).shape
     again = AutoReader(axes=axes).open(tmp_path / "a.tif")
     np.testing.assert_array_equal(again.array, array.transpose(order))
+
+
+def test_files_of_one_image_name_their_channels_together(tmp_path):
+    files = [tmp_path / "a.ome.tif", tmp_path / "b.ome.tif", tmp_path / "c.ome.tif"]
+    for file, names in zip(files, (["DAPI"], ["GFP", "RFP"], []), strict=True):
+        pixels = np.zeros((max(1, len(names)), 4, 5), np.uint8)
+        metadata = {"axes": "CYX", **({"Channel": {"Name": names}} if names else {})}
+        tifffile.imwrite(file, pixels, metadata=metadata, **GREY)
+    assert AutoReader().open_channels(files[:2]).channel_names == ("DAPI", "GFP", "RFP")
+    assert AutoReader().open_channels(files).channel_names == ()  # not those of the first
 
 
 def test_axes_that_cannot_be_are_refused(tmp_path):

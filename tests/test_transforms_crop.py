@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from oracles import crop_mirrored
 
+from unet_med.data import ImageCache, SeededDataset
 from unet_med.transforms import RandTileCrop, RandTileCropd
+from unet_med.transforms import known as known_pixels
+from unet_med.transforms.known import KnownPixels
 
 KEYS = ("image", "label")
 
@@ -220,6 +224,60 @@ def test_an_annotated_image_may_be_one_pixel_thick(size: int) -> None:
         item = crop({"image": label, "label": label})
         assert (item["label"] == 0).any()
         assert item["label"].shape == (1, size, size)
+
+
+class Listing(RandTileCrop):
+    """Draws among the places of all pixels of a mask."""
+
+    mask: np.ndarray
+
+    def _one_of(self, where: object) -> list[int]:
+        for _ in range(20):
+            centre = [int(self.R.randint(side)) for side in self.mask.shape]
+            if self.mask[tuple(centre)]:
+                return centre
+        places = np.argwhere(self.mask)
+        return [int(k) for k in places[self.R.randint(len(places))]]
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (9, 11, 13)])
+@pytest.mark.parametrize("share", [0.0, 0.003, 0.05, 0.9])
+@pytest.mark.parametrize(("dtype", "ignore"), [(torch.uint8, 255), (torch.int64, -1)])
+def test_known_pixels_are_drawn_as_from_a_list_of_all(
+    shape: tuple[int, ...], share: float, dtype: torch.dtype, ignore: int
+) -> None:
+    known = np.random.default_rng(len(shape)).random(shape) < share
+    label = torch.where(torch.from_numpy(known), 2, ignore).to(dtype)[None]
+    item = {"image": label, "label": label}
+    crop = RandTileCropd(KEYS, 6, ignore=ignore).set_random_state(7)
+    listing = Listing(6).set_random_state(7)
+    listing.mask = known
+    assert crop.notes is not None
+    for k in range(30):
+        out = crop(crop.notes(item) if k % 2 else item)
+        assert set(out) == set(KEYS)
+        listing.randomize(label, KnownPixels.of(label, ignore))
+        assert crop.drawn._start == listing._start
+
+
+@pytest.mark.parametrize("where", ["memory", "files"])
+def test_a_tile_of_a_partly_annotated_volume_looks_at_a_few_lines(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = torch.full((1, 12, 10, 8), -1)
+    label[0, 3, :, 5] = 1
+    items = [{"image": label.float(), "label": label}]
+    cache = ImageCache(tmp_path if where == "files" else None)
+    crop = RandTileCropd(KEYS, 4, ignore=-1)
+    dataset = SeededDataset(items, Compose([crop]), tiles_per_epoch=20, cache=cache)
+    seen = []
+    monkeypatch.setattr(known_pixels, "labels_of", lambda part: seen.append(part.numel()) or part)
+    for k in range(20):
+        item = dataset[k]
+        assert (item["label"][0, 1:3, 1:3, 1:3] == 1).any()
+        assert item["label"].dtype == torch.int64
+        assert set(item) == set(KEYS)
+    assert set(seen) == {1, 8}
 
 
 def test_a_middle_that_is_none_is_refused() -> None:

@@ -94,5 +94,9 @@ def test_what_cannot_be_saved_is_refused(tmp_path, picture):
         SaveImageResultd("image", tmp_path / "out")(moved)
     with pytest.raises(ValueError, match="names its file"):
         save({"mask": torch.zeros(1, 9, 7)})
+    with pytest.raises(ValueError, match="values from 300 to 300 do not fit into uint8: give ano"):
+        SaveImageResultd("instances", tmp_path / "out", output_dtype="uint8")(
+            segmented(tmp_path / "x" / "a.tif")
+        )
     with pytest.raises(ValueError, match="not integers; give a float dtype"):
         save(segmented(tmp_path / "x" / "a.tif", mask=torch.full((1, 9, 7), 0.5)))

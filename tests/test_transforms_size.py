@@ -170,6 +170,23 @@ def test_a_png_label_lies_on_its_images_grid():
     assert label.meta["spacing_source"] == "assumed"  # the caller's own is untouched
 
 
+@pytest.mark.parametrize("source", ["nifti", None])
+def test_a_label_has_the_unit_of_its_images_grid(source):
+    """Millimetres of the image are millimetres of a label whose own file says micrometres."""
+    img = image_of((30, 20), (0.5, 0.5), spatial_unit="mm")
+    img.meta |= {} if source is None else {"spacing_source": source}
+    label = MetaTensor(
+        (img.as_tensor() * 9).long(), meta={"spacing_source": "assumed", "spatial_unit": "um"}
+    )
+    transform = ElementSized(("image", "label"), 1000, unit="um", mode=("bilinear", "nearest"))
+    out = transform({"image": img, "label": label})
+    for key in ("image", "label"):
+        assert out[key].shape == (1, 15, 10)
+        assert out[key].meta["spatial_unit"] == "mm"
+        assert out[key].meta.get("spacing_source") == source
+    assert (label.meta["spatial_unit"], label.affine[0, 0]) == ("um", 1)
+
+
 @given(resamplings())
 def test_a_factor_is_a_pixel_size_in_own_pixels(case):
     shape, old, new = case

@@ -13,7 +13,10 @@ from monai.data import image_writer
 from monai.transforms import LoadImage, SaveImage
 from monai.transforms.io import array as monai_io
 
+from unet_med.cli import predict
 from unet_med.data import load_header, load_image, register, save_image
+from unet_med.data.folder_files import image_files
+from unet_med.data.formats import OME_ZARR, format_at, result_suffix
 from unet_med.data.sources import open_source
 from unet_med.data.zarr_writer import pyramid, write_ome_zarr
 
@@ -177,6 +180,57 @@ def test_a_rotation_is_refused(tmp_path):
     turned = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
     with pytest.raises(ValueError, match=r"which OME-Zarr cannot say; save as \.nii\.gz"):
         save_image(tmp_path / "a.zarr", pixels((1, 20, 30), "uint8"), turned)
+
+
+def write_as_bioformats2raw(path, *images, version):
+    """A folder of images `(T, C, Z, Y, X)`, as `bioformats2raw` has it (NGFF 0.4, "Bf2raw")."""
+    said = {"bioformats2raw.layout": 3}
+    root = zarr.create_group(path, zarr_format=2 if version == "0.4" else 3)
+    root.create_group("OME").attrs["series"] = [str(k) for k in range(len(images))]
+    for k, pixels in enumerate(images):
+        kinds = {"t": {"type": "time"}, "c": {"type": "channel"}}
+        space = {"type": "space", "unit": "micrometer"}
+        levels = [{"type": "scale", "scale": [1.0, 1.0, 2.0, 0.5, 0.25]}]
+        image = {
+            "axes": [{"name": n, **kinds.get(n, space)} for n in "tczyx"],
+            "datasets": [{"path": "0", "coordinateTransformations": levels}],
+        }
+        group = root.create_group(str(k))
+        group.create_array("0", data=pixels)
+        own = {"multiscales": [{**image, "version": version}]}
+        group.attrs.update(own if version == "0.4" else {"ome": {"version": version, **own}})
+    root.attrs.update(said if version == "0.4" else {"ome": {"version": version, **said}})
+    return path
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("name", ["cells", "cells.zarr"])
+def test_what_bioformats2raw_writes_is_read(tmp_path, name, version):
+    """Without a suffix, too: a folder is an OME-Zarr by what it holds, wherever that is asked."""
+    pixels = np.arange(2 * 3 * 5 * 7, dtype=np.uint16).reshape(1, 2, 3, 5, 7)
+    path = write_as_bioformats2raw(tmp_path / "images" / name, pixels, version=version)
+    np.testing.assert_array_equal(load_image(path).numpy(), pixels[0].transpose(0, 3, 2, 1))
+    assert load_header(path).pixel_size == (0.25, 0.5, 2.0)
+    source = open_source(path)
+    assert source.spacing == (2.0, 0.5, 0.25)
+    np.testing.assert_array_equal(source.read([slice(1, 3), slice(5), slice(7)]), pixels[0, :, 1:3])
+    assert image_files(path) == image_files(tmp_path / "images") == [path]
+    assert result_suffix(path) == ".tif"
+    assert format_at(path) is OME_ZARR
+    assert predict._is_zarr(f"{path}/")  # so it goes block by block
+
+
+def test_of_several_images_of_bioformats2raw_one_is_chosen(tmp_path):
+    pixels = [np.full((1, 1, 1, 5, 7), k, np.uint8) for k in range(11)]
+    path = write_as_bioformats2raw(tmp_path / "a", *pixels, version="0.4")
+    with pytest.raises(ValueError, match=r"it holds 11 images .*; choose one with --series 0"):
+        load_image(path)
+    with pytest.raises(ValueError, match="series 11 is not among its 11 images"):
+        load_image(path, series=11)
+    assert load_image(path, series=10).unique().tolist() == [10]
+    assert open_source(path, series=2).read([slice(1), slice(5), slice(7)]).max() == 2
+    with pytest.raises(ValueError, match="--time 0 is for TIFF files"):
+        load_image(path, time=0)
 
 
 SCALE = {"type": "scale", "scale": [1.0, 0.5, 0.25]}

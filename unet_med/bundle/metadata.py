@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from unet_med.data.class_names import names_of
+from unet_med.data.planned_pairs import files_in_plan
 from unet_med.geometry import per_axis
 
 NOT_STATED = "not stated"
@@ -75,7 +76,7 @@ def describe_data(metadata: dict[str, Any], config: Config, data: Mapping[str, A
         data: what the files said, `data` of a plan.
     """
     cases = data["cases"]
-    names = [name for case in cases for name in case["image"]["name"].split(", ")]
+    names = [name for case in cases for name in files_in_plan(case)]
     kinds = sorted({"".join(PurePath(name).suffixes[-2:]).lstrip(".") for name in names})
     metadata["data_type"] = ", ".join(kinds) or "dicom"
     metadata["data_source"] = (

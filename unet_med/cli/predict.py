@@ -20,7 +20,7 @@ from unet_med.cli.saying import result, say, warn
 from unet_med.cli.shard import images_of, shard_of
 from unet_med.data.cases import Files, as_template, files_of, result_name, same_name
 from unet_med.data.datalist import look_for_images
-from unet_med.data.formats import NIFTI, OME_ZARR, PICTURE, TIFF, format_of, stem
+from unet_med.data.formats import NIFTI, OME_ZARR, PICTURE, TIFF, format_at, format_of, stem
 from unet_med.devices import choose_device
 
 SHOWN = 10  # images in the line that does the same with MONAI
@@ -258,7 +258,7 @@ def _is_file(output: str) -> bool:
 
 
 def _is_zarr(path: str) -> bool:
-    return format_of(path.rstrip("/")) is OME_ZARR
+    return format_at(path.rstrip("/")) is OME_ZARR
 
 
 def _is_large(path: str) -> bool:

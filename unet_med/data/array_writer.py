@@ -40,6 +40,23 @@ def smallest_label_dtype(array: np.ndarray) -> np.ndarray:
     raise ValueError(f"labels from {low} to {high} need more than 32 bits")
 
 
+def cast(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """The same values in another dtype; what integers cannot hold is refused, not wrapped around.
+
+    Raises:
+        ValueError: a value beyond the range of an integer dtype, NaN or infinite.
+    """
+    wanted = np.dtype(dtype)
+    if wanted.kind in "iu" and array.dtype.kind in "iuf" and array.size:
+        low, high, info = array.min(), array.max(), np.iinfo(wanted)
+        if not (info.min <= low and high <= info.max):  # also of NaN
+            raise ValueError(
+                f"values from {low:g} to {high:g} do not fit into {wanted}: give another "
+                "output_dtype, or none"
+            )
+    return array.astype(wanted)
+
+
 def storable(array: np.ndarray) -> np.ndarray:
     """Give an array a dtype that TIFF, NIfTI and their viewers know, without loss.
 
@@ -155,7 +172,7 @@ class ArrayWriter(ImageWriter):
             kwargs: of MONAI's writers; not used.
 
         Raises:
-            ValueError: another format's suffix.
+            ValueError: another format's suffix, or values that `output_dtype` does not hold.
         """
         filename = self._own_path(Path(filename))
         array = self.data_obj
@@ -163,7 +180,7 @@ class ArrayWriter(ImageWriter):
         if array.dtype.kind in "bui" and (dtype is None or np.dtype(dtype).kind == "f"):
             array = smallest_label_dtype(array)
         elif dtype is not None:
-            array = array.astype(dtype)
+            array = cast(array, dtype)
         self.save(filename, array, self.affine, self.spatial_unit)
         if verbose:
             logging.getLogger(__name__).info("wrote %s", filename)

@@ -11,11 +11,11 @@ import numpy as np
 
 from unet_med.data.dicom_files import is_series
 from unet_med.data.file_reader import FileReader, Volume
-from unet_med.data.formats import BIOIO, FORMATS, ITK, OME_ZARR, TIFF, format_of
+from unet_med.data.formats import BIOIO, FORMATS, ITK, OME_ZARR, TIFF, format_of, is_zarr
 from unet_med.data.sitk_reader import SitkReader
 from unet_med.data.tiff_axes import checked
 from unet_med.data.tiff_reader import TiffReader
-from unet_med.data.zarr_reader import is_zarr
+from unet_med.data.zarr_reader import OmeZarrReader
 
 
 class AutoReader(FileReader):
@@ -27,8 +27,8 @@ class AutoReader(FileReader):
 
     Args:
         max_bytes: see `FileReader`.
-        series: of TIFF files, and those of microscopes, which image of several; of folders with
-            several DICOM series the UID of one.
+        series: of TIFF files, those of microscopes, and what `bioformats2raw` wrote, which image of
+            several; of folders with several DICOM series the UID of one.
         time: of the same files, which time point.
         channel: of the same files, which channel.
         axes: of TIFF files, names of the axes in place of their own; see `TiffReader`.
@@ -98,9 +98,14 @@ class AutoReader(FileReader):
             return self._bioio_reader(path)
         if found is ITK and is_series(path) and isinstance(series, str):
             return SitkReader(series, max_bytes=self.max_bytes)
-        given = [f"--{k} {v}" for k, v in self._tiff_options.items() if v is not None]
+        options = {k: v for k, v in self._tiff_options.items() if v is not None}
+        if of_zarr := found is OME_ZARR and not isinstance(series, str):
+            options.pop("series", None)
+        given = [f"--{k} {v}" for k, v in options.items()]
         if given and not self._for_label:
             raise ValueError(_of_another_format(given[0], path))
+        if of_zarr:
+            return OmeZarrReader(series, max_bytes=self.max_bytes)
         return found.reader_class()(max_bytes=self.max_bytes)
 
     def _bioio_reader(self, path: Path) -> FileReader:
@@ -140,7 +145,9 @@ def _with_pixel_size(volume: Volume, sizes: tuple[float, ...], path: Path) -> Vo
         raise ValueError(f"pixel_size has {len(sizes)} values for the {dims} axes of {path}")
     per_axis = [*(sizes * dims if len(sizes) == 1 else sizes), 1.0]  # a plane is 1 thick
     affine = np.diag([*per_axis[:3], 1.0])
-    return replace(volume, affine=affine, spatial_unit="um", spacing_source="given")
+    return replace(
+        volume, affine=affine, spatial_unit="um", spacing_source="given", unknown_axes=""
+    )
 
 
 def label_choice(choice: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.child import Child
-from unet_med.data.file_reader import FileReader, Volume, placeholder
+from unet_med.data.file_reader import FileReader, Volume, axes_without, placeholder
 from unet_med.data.formats import BIOIO
 from unet_med.data.protection import byte_budget
 from unet_med.data.tiff_axes import arrange, choose_series, selection
@@ -98,7 +98,7 @@ def _volume(array: np.ndarray, has_channels: bool, about: Mapping[str, Any]) -> 
     names = tuple(about["channel_names"])
     names = names if has_channels and len(names) == len(array) else ()
     source = "bioio" if all(known) else "assumed"
-    return Volume(array, has_channels, affine, "um", source, names)
+    return Volume(array, has_channels, affine, "um", source, names, axes_without(known))
 
 
 def _without_single(axes: str, shape: list[int]) -> tuple[str, list[int], dict[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import Sampler
 from unet_med.data.device_images import DeviceImages
 from unet_med.data.image_cache import ImageCache, InFiles, InMemory
 from unet_med.data.item_file import Types, widened
-from unet_med.data.rare_tiles import CENTRE, PLACES, RareTile, RareTiles
+from unet_med.data.rare_tiles import CENTRE, KNOWN, PLACES, RareTile, RareTiles
 
 
 class SeededDataset(Dataset):
@@ -71,14 +72,18 @@ class SeededDataset(Dataset):
         self._generators = [np.random.RandomState(seed) for _ in self._random]
         cutter: Any = None if self.first_random is None else transform.transforms[self.first_random]
         # Entries that the first random transform neither changes in place nor takes whole.
-        self._cut = (*cutter.keys, PLACES) if getattr(cutter, "returns_copies", False) else ()
+        cuts = getattr(cutter, "returns_copies", False)
+        self._cut = (*cutter.keys, PLACES, KNOWN) if cuts else ()
         self._cache: InMemory | InFiles | DeviceImages | None = None
         self.on_device: DeviceImages | None = None
         self._rare: RareTiles | None = None
         if cache:
             keeper = cache if isinstance(cache, ImageCache) else ImageCache()
-            chain = transform.transforms[: self.first_random]
-            kept = keeper.keep(self.data, chain, self._load_all, progress=progress)
+            chain = [*transform.transforms[: self.first_random]]
+            notes: Any = getattr(cutter, "notes", None)  # once an image, for all of its tiles
+            chain += [] if notes is None else [notes]
+            load = partial(self._load_all, notes=notes)
+            kept = keeper.keep(self.data, chain, load, progress=progress)
             if rare_share and PLACES in next(iter(kept), {}):
                 self._rare = RareTiles(kept, self._parts, rare_share, seed)
             reads = getattr(cutter, "reads_for_lines", None)  # None: it cuts pixels
@@ -98,7 +103,8 @@ class SeededDataset(Dataset):
         if first is None:
             return item
         self._reseed(epoch, k)
-        places, _ = item.pop(PLACES, None), types.pop(PLACES, None)
+        places = item.pop(PLACES, None)
+        types = {key: kind for key, kind in types.items() if key not in (PLACES, KNOWN)}
         if rare is not None:
             item[CENTRE] = rare.pixel(places)
         if types:
@@ -130,7 +136,12 @@ class SeededDataset(Dataset):
     def _load(self, item: dict[str, Any]) -> Any:
         return self.transform(item, end=self.first_random, threading=True)
 
-    def _load_all(self, items: Iterable[dict[str, Any]]) -> Iterator[Any]:
+    def _load_all(self, items: Iterable[dict[str, Any]], notes: Any = None) -> Iterator[Any]:
+        """Load items in order, and note what spares the random transforms a look at all of them."""
+        loaded = self._load_stacks(items)
+        return loaded if notes is None else map(notes, loaded)
+
+    def _load_stacks(self, items: Iterable[dict[str, Any]]) -> Iterator[Any]:
         """Load items in order; planes of one stack share the transforms before the selection.
 
         Otherwise each plane would decode its whole stack again.

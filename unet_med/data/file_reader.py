@@ -41,6 +41,8 @@ class Volume:
         spatial_unit: `"um"` or `"mm"`.
         spacing_source: origin of the pixel size; `"assumed"` if the file has none.
         channel_names: one a channel, where the file names all; else empty.
+        unknown_axes: such as `"z"`, where the file states the pixel size of the others alone.
+        coloured: its values are numbers of a palette's colours, and say nothing of brightness.
     """
 
     array: np.ndarray
@@ -49,6 +51,8 @@ class Volume:
     spatial_unit: str
     spacing_source: str
     channel_names: tuple[str, ...] = ()
+    unknown_axes: str = ""
+    coloured: bool = False
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -72,6 +76,8 @@ class Volume:
             "space": "RAS",
             "spatial_unit": self.spatial_unit,
             "spacing_source": self.spacing_source,
+            "unknown_axes": self.unknown_axes,
+            "coloured": self.coloured,
         }
 
 
@@ -159,6 +165,16 @@ def placeholder(shape: Sequence[int], dtype: Any) -> np.ndarray:
     return np.broadcast_to(np.zeros((), np.dtype(dtype).newbyteorder("=")), tuple(shape))
 
 
+def axes_without(sizes: Sequence[float | None]) -> str:
+    """Axes of `(x, y[, z])` whose size a file does not state, where it states that of others.
+
+    >>> axes_without((0.2, 0.2, None)), axes_without((None, None))
+    ('z', '')
+    """
+    unknown = "".join(axis for axis, size in zip("xyz", sizes, strict=False) if not size)
+    return unknown if len(unknown) < len(sizes) else ""
+
+
 def _checked(volume: Volume) -> Volume:
     """Refuse volumes that are no image of real numbers on a finite grid; native byte order."""
     array = np.asarray(volume.array)
@@ -215,4 +231,6 @@ def _as_channels(volumes: Sequence[Volume], paths: Sequence[Path], *, header_onl
             for array, turn in zip(arrays, turns, strict=True)
         )
         joined = np.concatenate(list(turned))
-    return replace(first, array=joined, has_channels=True)
+    names = tuple(name for volume in volumes for name in volume.channel_names)
+    names = names if len(names) == len(joined) else ()
+    return replace(first, array=joined, has_channels=True, channel_names=names)

@@ -77,7 +77,7 @@ def load_header(path: Files, **choice: Any) -> Volume:
     """Read the header of an image without its pixels.
 
     Args:
-        path: as for `load_image`; in a folder with a DICOM series the pixels are read too.
+        path: as for `load_image`; of a DICOM series the headers of all files are read.
         choice: `series`, `time` or `channel` of a TIFF with several, `pixel_size` of a file
             without one; see `AutoReader`.
 

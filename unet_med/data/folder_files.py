@@ -9,7 +9,7 @@ from pathlib import Path
 from unet_med.data.cases import same_name
 from unet_med.data.channels import channel_of
 from unet_med.data.dicom_files import holds_dicom, is_dicom
-from unet_med.data.formats import DICOM, SUFFIXES, format_of, stem
+from unet_med.data.formats import DICOM, SUFFIXES, format_at, format_of, stem
 
 RECORD = "record.json"  # what a prediction leaves beside its results
 OTHER_SUFFIXES = (".dcm", ".zip", ".geojson")  # of results that are no images
@@ -30,7 +30,7 @@ def image_files(images: str | Path) -> list[Path]:
     path = Path(images)
     if not path.exists() and not path.is_symlink():  # a link without target fails when it is read
         raise FileNotFoundError(f"{path} does not exist")
-    found = format_of(path)
+    found = format_at(path)
     if path.is_file() and found is None and not is_dicom(path):
         raise ValueError(
             f"{path} has no suffix of an image ({' '.join(SUFFIXES)}), nor of a data list (.json)"
@@ -80,11 +80,10 @@ def is_result(file: Path, name: str) -> bool:
 
 
 def _is_image(file: Path) -> bool:
-    name = file.name.lower()
-    if name.startswith(".") or not name.endswith(SUFFIXES) or name.endswith(DICOM):
+    name, found = file.name.lower(), format_at(file)
+    if name.startswith(".") or found is None or name.endswith(DICOM):
         return False
-    found = format_of(file)
-    return not file.is_dir() or bool(found and found.is_folder)
+    return not file.is_dir() or found.is_folder
 
 
 def _predicted(folder: Path) -> list[str]:

@@ -87,6 +87,8 @@ OME_ZARR = Format(
 BIOIO = Format((".czi", ".nd2", ".lif", ".dv", ".r3d"), "bioio_reader.BioioReader")
 FORMATS = (TIFF, NIFTI, PICTURE, NPY, ITK, OME_ZARR, BIOIO)
 
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
+
 SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)
 
 
@@ -94,6 +96,16 @@ def format_of(path: str | Path) -> Format | None:
     """Format of a file by its suffix, upper or lower case; None: none of ours."""
     name = str(path).lower()
     return next((each for each in FORMATS if name.endswith(each.suffixes)), None)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr group, whatever its name: programs leave the suffix out."""
+    return path.is_dir() and any((path / name).is_file() for name in _ZARR_FILES)
+
+
+def format_at(path: str | Path) -> Format | None:
+    """Format of a file by its suffix, of a folder without one by what it holds."""
+    return format_of(path) or (OME_ZARR if is_zarr(Path(path)) else None)
 
 
 def stem(path: str | Path) -> str:
@@ -112,8 +124,8 @@ def stem(path: str | Path) -> str:
 
 
 def result_suffix(path: str | Path) -> str:
-    """Suffix of the segmentations of an image; a path without suffix is a DICOM series."""
-    found = format_of(path)
+    """Suffix of the segmentations of an image; a path of no format is a DICOM series."""
+    found = format_at(path)
     return found.result_suffix if found else ".nii.gz"
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Box = tuple[tuple[int, int], ...]
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # the world of DICOM and ITK, in that of NIfTI
 ORIENTED = ("nifti", "header")  # sources of pixel sizes that state place and orientation as well
 ENDS = ("LR", "PA", "IS")  # where axes of the world begin and end, as in nibabel and MONAI
 TOLERANCE = 0.1  # voxels at any corner: headers round to less, and other grids differ by more
@@ -305,5 +306,10 @@ def _about_shapes(moving: Grid, fixed: Grid) -> str:
         text += (
             f"; the {fixed.shape[2]} pages of that are taken for z: if they are channels, say so "
             "with --axes, such as CYX or YXC"
+        )
+    if len(moving.shape) == 3 and len(fixed.shape) == 2 and not moving.oriented:
+        text += (
+            f"; the {moving.shape[2]} pages of {moving.name} are taken for z: if they are times, "
+            "as in a movie of which --time takes one, say so with --axes, such as TYX"
         )
     return text

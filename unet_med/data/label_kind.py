@@ -18,6 +18,7 @@ from unet_med.data.labels import (
 )
 
 CUT_APART = 0.2  # of the values that are looked at: so many objects may be in pieces by mistake
+FEW = ", each of them one connected piece, as classes or a few objects are"
 ALIKE = 3  # files that hold the same values
 
 __all__ = ["guess_label_kind"]
@@ -132,25 +133,34 @@ def _are_blobs(found: Sequence[Blobs], shared: set[float]) -> bool:
 
 
 def _kind_of_blobs(found: Sequence[Blobs], shared: set[float], *, few: bool) -> str:
-    """Classes or numbers of objects, where each value is one blob and most repeat."""
+    """Classes or numbers of objects, where each value is one blob and most repeat.
+
+    Three values or fewer a few cells have as well. A scan numbers these by their place along one
+    axis, by chance they differ in another feature, and in a crowd the first lies beside the second
+    in each image. Structures of a body have their own places in a volume, or lie beside each other.
+
+    Raises:
+        ValueError: what is seen may be chance.
+    """
     held = [blobs for blobs in found if shared <= blobs.places.keys()]  # some have none at all
+    if not held:
+        return "classes"
     ordered = [[blobs.places[value] for value in sorted(shared)] for blobs in held]
-    beside = frozenset.intersection(*(blobs.neighbours for blobs in held)) if held else frozenset()
-    if not few and all(blobs.flat for blobs in found):
-        own = _own_places(_unlike(ordered)) if len(shared) > 1 and held else 0
+    beside = frozenset.intersection(*(blobs.neighbours for blobs in held))
+    flat = all(blobs.flat for blobs in found)
+    places = _unlike(ordered) if flat and not few else ordered
+    own = _own_places(places) if len(shared) > 1 else 0
+    if few:
+        if own >= (3 if flat else 2) - bool(beside):
+            return "classes"
+        if own or beside or len(shared) < 2:
+            raise _doubt(set().union(*(blobs.places for blobs in found)), FEW)
+        return "instances"
+    if flat:
         if own > 2 or (own > 1 and beside):  # along one axis a scan numbers objects, too
             raise _doubt(shared, ", each one connected piece, of its own size and place")
         return "instances"
-    if not held or beside:
-        return "classes"
-    if len(shared) < 2:
-        return "classes"
-    own = _own_places(ordered)
-    if own > 1:
-        return "classes"
-    if own and few:
-        raise _doubt(shared, ", each one connected piece")
-    return "instances"
+    return "classes" if beside or own > 1 else "instances"
 
 
 def _unlike(places: Sequence[Sequence[Sequence[float]]]) -> list[Sequence[Sequence[float]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,26 +85,31 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
     >>> summary.values.tolist(), summary.counts.tolist(), summary.touching
     ([0, 1, 7], [1, 2, 1], 0)
     """
-    planes = np.moveaxis(label, 2, 0) if label.ndim == 3 else label[None]
+    planes = _planes_of(label)
     found = [np.unique(plane, return_counts=True) for plane in planes]
     values, where = np.unique(np.concatenate([v for v, _ in found]), return_inverse=True)
     counts = np.zeros(len(values), np.int64)
     np.add.at(counts, where.ravel(), np.concatenate([n for _, n in found]))
     few = blobs and (len(values) <= MAX_CLASSES or len(values) * label.size <= LOOK)
     classes = len(values) <= MOST_CLASSES
-    touching, unlike = _neighbours(label, values)
+    touching, unlike = _neighbours(planes, values)
     return LabelSummary(
         values=values,
         counts=counts,
         plane_sizes=np.concatenate([n[v > 0] for v, n in found]),
         touching=touching,
         unlike=unlike,
-        smeared=_smeared(label, values, counts),
-        blobs=_blobs(label.squeeze()) if few and label.squeeze().ndim > 1 else None,
+        smeared=_smeared(planes, values, counts),
+        blobs=_blobs(label.squeeze(), values) if few and label.squeeze().ndim > 1 else None,
         centres=_centres(label, values) if classes and label.ndim in (2, 3) else None,
         wrapped=_wrapped(label, values),
         **_unknown(label, planes, values, [v for v, _ in found]),
     )
+
+
+def _planes_of(label: np.ndarray) -> np.ndarray:
+    """The planes of a volume, of which one at a time needs memory; else the whole as one."""
+    return np.moveaxis(label, 2, 0) if label.ndim == 3 else label[None]
 
 
 def mark_unknown(label: np.ndarray, unknown: int | None) -> np.ndarray:
@@ -170,8 +175,7 @@ def _beside_unknown(label: np.ndarray, axes: int) -> np.ndarray:
 def _centres(label: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean place of each positive value, `(values, 3)`; NaN of others. Plane by plane."""
     sums, counts = np.zeros((3, len(values))), np.zeros(len(values))
-    planes = np.moveaxis(label, 2, 0) if label.ndim == 3 else label[None]
-    for z, plane in enumerate(planes):
+    for z, plane in enumerate(_planes_of(label)):
         places = np.nonzero(plane > 0)
         which = np.searchsorted(values, plane[places])
         for axis, place in enumerate((*places, np.full(len(which), z))):
@@ -273,13 +277,23 @@ def summary_of(label: np.ndarray | LabelSummary, *, blobs: bool = False) -> Labe
     return summarize_label(label, blobs=blobs)
 
 
-def _neighbours(label: np.ndarray, values: np.ndarray) -> tuple[int, float]:
+def _pairs(planes: np.ndarray, values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Neighbours along each axis, as the places of their values among all."""
+    before: np.ndarray | None = None
+    for plane in planes:
+        place = np.searchsorted(values, plane)
+        for axis in range(place.ndim):
+            moved = np.moveaxis(place, axis, 0)
+            yield moved[1:], moved[:-1]
+        if before is not None:
+            yield place, before
+        before = place
+
+
+def _neighbours(planes: np.ndarray, values: np.ndarray) -> tuple[int, float]:
     """Positive values beside another one; share of its positive neighbours that differ, median."""
-    place = np.searchsorted(values, label)
     pairs, differ = np.zeros((2, len(values)), np.int64)
-    for axis in range(label.ndim):
-        moved = np.moveaxis(place, axis, 0)
-        one, other = moved[1:], moved[:-1]
+    for one, other in _pairs(planes, values):
         both = (values[one] > 0) & (values[other] > 0)
         touch = both & (one != other)
         for side in (one, other):
@@ -298,22 +312,22 @@ def _wrapped(label: np.ndarray, values: np.ndarray) -> bool:
     return bool(ndimage.label(label)[1] > 1.1 * (len(values) - 1))
 
 
-def _blobs(label: np.ndarray) -> Blobs:
-    """Values of a label, looked at one by one."""
+def _blobs(label: np.ndarray, held: np.ndarray) -> Blobs:
+    """Values of a label, looked at one by one, of those that it holds."""
     from scipy import ndimage
 
     full = np.ones((3,) * label.ndim)
     places, neighbours, largest = {}, set(), {}
-    values = [v for v in np.unique(label).tolist() if v > 0 and v != IGNORED]
+    values = [v for v in held.tolist() if v > 0 and v != IGNORED]
     for value in values:
         [box] = ndimage.find_objects((label == value).view(np.int8))
         box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
         own = label[box] == value
-        pieces = np.bincount(ndimage.label(own, full)[0].ravel())[1:]
+        pieces = _sizes(*ndimage.label(own, full))
         largest[value] = float(pieces.max() / pieces.sum())
         centre = (
-            (part.start + np.mean(axis)) / side
-            for part, axis, side in zip(box, own.nonzero(), label.shape, strict=True)
+            (part.start + _mean_place(own, axis)) / label.shape[axis]
+            for axis, part in enumerate(box)
         )
         places[value] = (float(np.log(pieces.sum())), *map(float, centre))
         beside = np.unique(label[box][ndimage.binary_dilation(own, full)]).tolist()
@@ -321,7 +335,21 @@ def _blobs(label: np.ndarray) -> Blobs:
     return Blobs(largest, label.ndim == 2, places, frozenset(neighbours))
 
 
-def _smeared(label: np.ndarray, values: np.ndarray, counts: np.ndarray) -> bool:
+def _sizes(pieces: np.ndarray, count: int) -> np.ndarray:
+    """Pixels of each of the pieces 1 to `count`."""
+    parts = pieces if pieces.ndim == 3 else pieces[None]  # it copies what it counts, as 64 bits
+    found = sum(np.bincount(part.ravel(), minlength=count + 1) for part in parts)
+    return np.asarray(found)[1:]
+
+
+def _mean_place(own: np.ndarray, axis: int) -> float:
+    """Mean of the places along an axis of what is True."""
+    others = tuple(each for each in range(own.ndim) if each != axis)
+    counts = own.sum(axis=others)
+    return float(counts @ np.arange(len(counts)) / counts.sum())
+
+
+def _smeared(planes: np.ndarray, values: np.ndarray, counts: np.ndarray) -> bool:
     """Whether most of the foreground is near the largest value, and what lies between is thin."""
     largest = values[-1]
     if len(values) < 3 or not 200 <= largest <= 255:  # as masks are saved
@@ -331,22 +359,21 @@ def _smeared(label: np.ndarray, values: np.ndarray, counts: np.ndarray) -> bool:
     low, high = values < 0.05 * largest, values > 0.95 * largest
     if len(values) > MAX_CLASSES:  # all but the two values of the mask
         ends = [values[part][counts[part].argmax()] for part in (low, high) if part.any()]
-        between = ~np.isin(label, ends)
+        between = ~np.isin(values, ends)
     elif low.sum() > 1 and high.sum() > 1:  # such as 0, 1, 254, 255
         return True
     else:
-        between = np.isin(label, values[~(low | high)])
-    return _share_at_edges(label, between) > PICTURE
+        between = ~(low | high)
+    return _share_at_edges(planes, values, between) > PICTURE
 
 
-def _share_at_edges(label: np.ndarray, inside: np.ndarray) -> float:
-    """Share of the neighbours, one of them `inside`, that differ."""
+def _share_at_edges(planes: np.ndarray, values: np.ndarray, inside: np.ndarray) -> float:
+    """Share of the neighbours that differ, of those of which one has a value that is `inside`."""
     differ = pairs = 0
-    for axis in range(label.ndim):
-        values, own = np.moveaxis(label, axis, 0), np.moveaxis(inside, axis, 0)
-        edge = own[1:] | own[:-1]
+    for one, other in _pairs(planes, values):
+        edge = inside[one] | inside[other]
         pairs += int(edge.sum())
-        differ += int((edge & (values[1:] != values[:-1])).sum())
+        differ += int((edge & (one != other)).sum())
     return differ / max(pairs, 1)
 
 

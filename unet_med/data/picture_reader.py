@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,17 @@ import numpy as np
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import PICTURE
 
+_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of a PNG with 16 bits, by the colour type of its header
+_OPENING = Lock()
+_LUMA = (0.299, 0.587, 0.114)  # of R, G and B, ITU-R BT.601
 ORIENTATION = 0x0112  # of EXIF; 1: as the pixels lie
 
 
 class PictureReader(FileReader):
     """MONAI reader for PNG, JPEG and BMP with all their bits and channels, through Pillow.
 
-    A palette image gives its indices, because label images with a palette mean these. The
+    A palette image gives its indices, because label images with a palette mean these; where the
+    palette does not become brighter or darker with them, `meta["coloured"]` is True. The
     formats have no pixel size: the affine is 1 and `meta["spacing_source"]` is `"assumed"`.
 
     Args:
@@ -28,10 +33,7 @@ class PictureReader(FileReader):
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
-        from PIL import Image
-
-        # these formats alone: for others Pillow runs programs, such as ghostscript
-        with Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
+        with _opened(path) as picture:
             if (frames := getattr(picture, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {frames} pictures; save one a file")
             if (turned := _orientation(picture)) not in (0, 1):
@@ -40,10 +42,23 @@ class PictureReader(FileReader):
                     "programs do and others do not, so its label may lie either way: save it turned"
                 )
             self.require_memory(picture.width * picture.height * 8)
-            array = _placeholder_for(picture) if header_only else _pixels(picture, path)
+            array = _placeholder_for(picture, path) if header_only else _pixels(picture, path)
+            coloured = picture.mode == "P" and not header_only and not _is_ramp(picture, array)
         has_channels = array.ndim == 3
         array = array.transpose(2, 1, 0) if has_channels else array.T  # ([C,] X, Y)
-        return Volume(array, has_channels, np.eye(4), "um", "assumed")
+        return Volume(array, has_channels, np.eye(4), "um", "assumed", coloured=coloured)
+
+
+def _opened(path: Path) -> Any:
+    """A picture of which Pillow has read the header, of any size: `require_memory` is the limit."""
+    from PIL import Image
+
+    with _OPENING:
+        most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:  # these formats alone: for others Pillow runs programs, such as ghostscript
+            return Image.open(path, formats=("PNG", "JPEG", "BMP"))
+        finally:
+            Image.MAX_IMAGE_PIXELS = most
 
 
 def _orientation(picture: Any) -> int:
@@ -58,21 +73,38 @@ def _orientation(picture: Any) -> int:
         return 1
 
 
-def _placeholder_for(picture: Any) -> np.ndarray:
+def _placeholder_for(picture: Any, path: Path) -> np.ndarray:
     """Placeholder for the pixels `(Y, X[, C])` of a picture that Pillow opened."""
-    shape = (picture.height, picture.width, len(picture.getbands()))
-    return placeholder(shape if shape[2] > 1 else shape[:2], np.uint8)
+    from PIL import ImageMode
+
+    deep = _deep_channels(path)
+    shape = (picture.height, picture.width, deep or len(picture.getbands()))
+    dtype = np.uint16 if deep else np.dtype(ImageMode.getmode(picture.mode).typestr)
+    return placeholder(shape if shape[2] > 1 else shape[:2], dtype)
 
 
 def _pixels(picture: Any, path: Path) -> np.ndarray:
-    return _deep_png(path) if _is_deep_colour_png(path) else np.asarray(picture)
+    return _deep_png(path) if _deep_channels(path) else np.asarray(picture)
 
 
-def _is_deep_colour_png(path: Path) -> bool:
-    """Whether a PNG has 16-bit colours, which Pillow cuts to 8 bits without a word."""
+def _is_ramp(picture: Any, array: np.ndarray) -> bool:
+    """Whether the colours of a palette that are used become brighter with their number, or darker.
+
+    Then the numbers are intensities, as in what ImageJ saved with a look-up table.
+    """
+    colours = np.reshape(picture.getpalette("RGB"), (-1, 3))
+    used = np.unique(array)
+    steps = np.diff(colours[used[used < len(colours)]] @ _LUMA)
+    return bool((steps > -1).all() or (steps < 1).all())  # rounded to levels of 8 bits
+
+
+def _deep_channels(path: Path) -> int | None:
+    """How many a PNG of 16 bits has besides grey alone, which Pillow cuts to 8 without a word."""
     with path.open("rb") as file:
         header = file.read(26)
-    return header[:8] == b"\x89PNG\r\n\x1a\n" and header[24] == 16 and header[25] != 0
+    if header[:8] != b"\x89PNG\r\n\x1a\n" or header[24] != 16:
+        return None
+    return _CHANNELS.get(header[25]) if header[25] else None
 
 
 def _deep_png(path: Path) -> Any:

@@ -95,14 +95,17 @@ def _from_ome(xml: str | None, number: int, series: int) -> Sizes:
 
 
 def _from_imagej(metadata: dict[str, Any], tags: Any) -> Sizes:
-    """X and y as pixels per `unit` in the resolution tags, z as `spacing` in `unit`."""
+    """X and y as pixels per `unit` in the resolution tags, z as `spacing` in `unit`.
+
+    ImageJ writes no `spacing` where it is 1 (`ij.io.FileSaver`), and reads none as 1.
+    """
     unit = unit_um(str(metadata.get("unit", "")))
     if not unit:
         return _UNKNOWN
     x, y = (_per_pixel(tags, name, unit) for name in ("XResolution", "YResolution"))
     if unit in _RESOLUTION_UNIT_UM.values() and x and _is_printed(x):  # taken over from such a file
         return _UNKNOWN
-    z = _positive(metadata.get("spacing"))  # Fiji writes a negative one at times
+    z = _positive(metadata.get("spacing", 1))  # Fiji writes a negative one at times
     return x, y, z * unit if z else None
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unet_med.data.grids import TOLERANCE
+from unet_med.data.grids import LPS_TO_RAS, TOLERANCE
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE = 1e-3  # of the largest step
 
 
@@ -44,7 +43,7 @@ def stack_planes(
     affine = np.eye(4)
     affine[:3, :3] = directions * [sizes[0], sizes[1], step]
     affine[:3, 3] = points[0]
-    return order, _LPS_TO_RAS @ affine
+    return order, LPS_TO_RAS @ affine
 
 
 def _require_straight(points: np.ndarray, directions: np.ndarray, sizes: np.ndarray) -> None:

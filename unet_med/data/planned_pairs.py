@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from unet_med.data.cases import files_of
 from unet_med.data.orientation import turn_between
 
 Item = dict[str, Any]
@@ -35,7 +36,7 @@ def pairs_of_plan(
     folder = Path(*parts[: -len(own)])
     items: list[Item] = []
     for case in data.get("cases", ()):
-        files = [str(folder / name) for name in case["image"]["name"].split(", ")]
+        files = [str(folder / name) for name in files_in_plan(case)]
         item = {
             **case.get("listed", {}),
             "image": files[0] if len(files) == 1 else files,
@@ -44,6 +45,11 @@ def pairs_of_plan(
         planes = _planes(case["image"], orientation) if stacks else 1
         items += [item] if planes == 1 else [{**item, "slice": k} for k in range(planes)]
     return items
+
+
+def files_in_plan(case: Mapping[str, Any]) -> list[str]:
+    """Names of the files of an image in a plan; that of a single one may hold a comma."""
+    return files_of(case.get("listed", {}).get("image", case["image"]["name"]))
 
 
 def _planes(image: Mapping[str, Any], orientation: str | None) -> int:

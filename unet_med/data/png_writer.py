@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from unet_med.data.array_writer import ArrayWriter, channel_first, storable
+from unet_med.data.array_writer import ArrayWriter, channel_first, smallest_label_dtype, storable
 from unet_med.data.atomic import atomic_write
 
 
@@ -20,7 +20,7 @@ def write_png(
 
     Args:
         path: file to write, in one step.
-        array: `(1, X, Y)`, whole numbers of 8 or 16 bits without sign.
+        array: `(1, X, Y)`, whole numbers from 0 to 65535, of any integer dtype.
         affine: not kept.
         spatial_unit: not kept.
 
@@ -30,6 +30,8 @@ def write_png(
     from PIL import Image
 
     array = storable(channel_first(array))
+    if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
+        array = smallest_label_dtype(array)
     if array.ndim != 3 or len(array) != 1:
         raise ValueError(
             f"a PNG holds one plane of one channel, and this is {array.shape} (C, X, Y[, Z]): "

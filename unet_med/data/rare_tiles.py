@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["CENTRE", "PLACES", "RareTile", "RareTiles"]
+__all__ = ["CENTRE", "KNOWN", "PLACES", "RareTile", "RareTiles"]
 
 PLACES = "places"  # the entry of an image: rare values and the numbers of their pixels, (2, N)
+KNOWN = "known"  # the entry of an image: how many pixels are known up to the end of each line
 CENTRE = "centre"  # the entry of an item whose tile is drawn around this pixel, its number
 _STREAM = 2  # of random numbers, apart from those of the images' order and of transforms
 

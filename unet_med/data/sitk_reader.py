@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,24 @@ from unet_med.data.dicom_files import is_series
 from unet_med.data.dicom_series import load_series
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import ITK
-from unet_med.data.protection import open_itk
+from unet_med.data.grids import LPS_TO_RAS
+from unet_med.data.protection import itk_fields, open_itk
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# of NRRD, those that name sides of the body (teem's nrrdSpace)
+_SPACES = {
+    *("right-anterior-superior", "left-anterior-superior", "left-posterior-superior"),
+    *("ras", "las", "lps"),
+}
+# of MetaImage, in its own spellings
+_PLACES = ("transformmatrix", "rotation", "orientation", "offset", "position", "origin")
 
 
 class SitkReader(FileReader):
     """MONAI reader for `.mha`, `.mhd`, `.nrrd`, `.dcm` and folders with a DICOM series.
 
     The affine is turned from ITK's LPS to MONAI's RAS, in millimetres, as these formats
-    define.
+    define. Where a header states no pixel size, ITK has 1: `meta["spacing_source"]` is then
+    `"assumed"`; `"spacing"` where it states pixel sizes alone, and no place.
 
     Args:
         series_id: UID of the DICOM series to read, in a folder with several.
@@ -48,7 +57,8 @@ class SitkReader(FileReader):
         array = np.moveaxis(array, -1, 0) if has_channels else array
         first = int(has_channels)
         array = array.transpose(*range(first), *range(array.ndim - 1, first - 1, -1))
-        return Volume(array, has_channels, _affine(source), "mm", "header")
+        stated = _stated_by(itk_fields(path), source.GetDimension())
+        return Volume(array, has_channels, _affine(source), "mm", stated)
 
 
 def _pixels(reader: Any) -> Any:
@@ -74,6 +84,23 @@ def _placeholder_for(reader: Any) -> np.ndarray:
     return placeholder(shape, sitk.GetArrayFromImage(pixel).dtype)
 
 
+def _stated_by(fields: Mapping[str, str], dims: int) -> str:
+    """Origin of the pixel size: what of it a header states, and whether it states a place.
+
+    Args:
+        fields: of the header, `itk_fields`.
+        dims: spatial axes.
+    """
+    if "elementdatafile" in fields:
+        sized = "elementspacing" in fields or "elementsize" in fields
+        placed = any(name in fields for name in _PLACES)
+    else:  # NRRD, in which an axis of channels has none
+        spacings = [word for word in fields.get("spacings", "").split() if word.lower() != "nan"]
+        sized = max(len(spacings), fields.get("space directions", "").count("(")) >= dims
+        placed = fields.get("space", "").lower().removesuffix("-time") in _SPACES
+    return ("header" if placed else "spacing") if sized else "assumed"
+
+
 def _affine(reader: Any) -> np.ndarray:
     """4x4 voxel to world, RAS, mm, of a reader that has read a header."""
     n = reader.GetDimension()
@@ -81,4 +108,4 @@ def _affine(reader: Any) -> np.ndarray:
     if n <= 3:
         affine[:n, :n] = np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing()
         affine[:n, 3] = reader.GetOrigin()
-    return _LPS_TO_RAS @ affine
+    return LPS_TO_RAS @ affine

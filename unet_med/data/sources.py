@@ -20,13 +20,14 @@ from unet_med.data.auto_reader import AutoReader
 from unet_med.data.cases import files_of
 from unet_med.data.datalist import look_for_images
 from unet_med.data.file_reader import Volume
+from unet_med.data.formats import is_zarr
 from unet_med.data.grids import Grid, Turn, turn_of_channel
 from unet_med.data.list_file import is_list
 from unet_med.data.nifti_reader import NiftiReader
 from unet_med.data.protection import check_checksum, is_gzip
 from unet_med.data.tiff_axes import arrange, checked, named
 from unet_med.data.tiff_reader import TiffReader
-from unet_med.data.zarr_reader import Window, import_zarr, is_zarr, open_ome_zarr
+from unet_med.data.zarr_reader import Window, import_zarr, open_ome_zarr
 
 __all__ = ["Source", "open_source"]
 
@@ -139,7 +140,7 @@ def _turned(source: Source, turn: Turn, grid: Grid, window: Window) -> np.ndarra
 
 def _open_zarr(path: Path, choice: Choice) -> Source:
     """Level 0 of an OME-Zarr image."""
-    image = open_ome_zarr(path)
+    image = open_ome_zarr(path, series=choice.get("series"))
     metadata = image.array.metadata.to_dict()
     header = _header(path, choice) if choice else None  # a pixel size that was given, or a refusal
     given = header is not None and header.spacing_source == "given"

@@ -12,7 +12,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,7 +22,6 @@ from unet_med.data.formats import stem
 from unet_med.data.list_file import SECTIONS
 
 Item = dict[str, Any]
-Names = dict[str, list[int]]
 Folder = str | os.PathLike[str] | None
 
 
@@ -48,10 +48,10 @@ def entries_for(
     items: Sequence[Item], path: Path, fold: int | str | None = None, folder: Folder = None
 ) -> tuple[dict[int, Any], dict[int, Any]]:
     """As `of_file`: of each side the positions of its items, in order, with the entry of each."""
-    names = _names(items)
+    index = _Index.of(items, folder)
     sides: list[dict[int, Any]] = []
     for entries in read_split(path, fold):
-        named = {k: e for e in entries for k in _matches(e, items, names, path, folder)}
+        named = {k: e for e in entries for k in _matches(e, items, index, path)}
         sides.append(dict(sorted(named.items())))
     both = sides[0].keys() & sides[1].keys()
     if both and len({*sides[0], *sides[1]}) > 1 and not _seen(path):
@@ -126,33 +126,66 @@ def _side(content: Any, part: str) -> list[Any]:
     return list(listed)
 
 
-def _names(items: Sequence[Item]) -> Names:
-    """Items by all names that a split may call them."""
-    names: Names = {}
-    for k, item in enumerate(items):
-        files = [*files_of(item["image"]), *([item["label"]] if "label" in item else [])]
-        known = {case_name(item["image"]), *(stem(file) for file in files[-1:])}
-        for name in {*known, *(Path(file).name for file in files)}:
-            names.setdefault(same_name(name), []).append(k)
-    return names
+@dataclass(frozen=True)
+class _Index:
+    """Positions of the items by all that a split may call them, made once for all its entries.
+
+    Attributes:
+        names: by the name of a case or file.
+        paths: by the path of a file, as far as it lies in the folder of the data relative to that.
+        ends: by the last parts of a file's path, as many as there are.
+    """
+
+    names: dict[str, list[int]] = field(default_factory=dict)
+    paths: dict[str, list[int]] = field(default_factory=dict)
+    ends: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, items: Sequence[Item], folder: Folder) -> _Index:
+        """Of all items; what planes of one stack share is looked at once."""
+        cases: dict[tuple[Any, ...], list[int]] = {}
+        for k, item in enumerate(items):
+            cases.setdefault((*files_of(item["image"]), item.get("label")), []).append(k)
+        index = cls()
+        for own in cases.values():
+            image, files = items[own[0]]["image"], _files(items[own[0]])
+            names = {case_name(image), stem(files[-1]), *(Path(file).name for file in files)}
+            ends = {parts[k:] for parts in map(_parts, files) for k in range(len(parts))}
+            paths = {name_within(file, folder) for file in files}
+            for named, keys in ((index.names, names), (index.paths, paths)):
+                for key in {same_name(key) for key in keys}:
+                    named.setdefault(key, []).extend(own)
+            for end in ends:
+                index.ends.setdefault(end, []).extend(own)
+        return index
+
+    def called(self, name: str) -> list[int]:
+        """Items of which a file is called so, all folders below that of the data included.
+
+        Else those whose path has most of the folders of the name; none, where none has its last
+        part for its own name, or that of a file.
+        """
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        found = self.names.get(parts[-1] if parts else "", [])
+        if not found or name in self.paths:
+            return found and self.paths[name]
+        ends = (parts[k:] for k in range(len(parts)))
+        return next((self.ends[end] for end in ends if end in self.ends), found)
 
 
-def _matches(
-    entry: Any, items: Sequence[Item], names: Names, path: Path, folder: Folder = None
-) -> list[int]:
+def _matches(entry: Any, items: Sequence[Item], index: _Index, path: Path) -> list[int]:
     """Positions of the items that an entry of a split names."""
     said = entry if isinstance(entry, Mapping) else {"image": entry}
     listed: Any = said.get("image", said.get("label"))
     if not isinstance(listed, str | list) or not listed or not all(map(_is_text, files_of(listed))):
         raise ValueError(f"{path}: {entry!r} names no image")
     name = same_name(files_of(listed)[0])
-    last = PurePosixPath(name.replace("\\", "/")).name
-    found = names.get(last, [])
+    found = index.called(name)
     if not found:
-        near = difflib.get_close_matches(last, names, 1)
+        last = PurePosixPath(name.replace("\\", "/")).name
+        near = difflib.get_close_matches(last, index.names, 1)
         advice = f"; the nearest is {near[0]}" if near else ""
         raise ValueError(f"{path} names {name}, which is not among the images{advice}")
-    found = _relative(name, found, items, folder) or _nearest(name, found, items)
     if len({str(items[k]["image"]) for k in found}) > 1:
         raise ValueError(f"{path}: {name} may be several images: write more of its folders")
     first, stop = said.get("slices") or (0, None)
@@ -163,31 +196,12 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != "None"
 
 
-def _relative(name: str, found: Iterable[int], items: Sequence[Item], folder: Folder) -> list[int]:
-    """Those items of which a file is called so, all folders below that of the data included."""
-    return [
-        k for k in found if any(same_name(name_within(f, folder)) == name for f in _files(items[k]))
-    ]
-
-
-def _nearest(name: str, found: Iterable[int], items: Sequence[Item]) -> list[int]:
-    """Those items whose path has most of the folders of a name."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    shared = {k: max(_shared(parts, file) for file in _files(items[k])) for k in found}
-    return [k for k, count in shared.items() if count == max(shared.values())]
-
-
 def _files(item: Item) -> list[str]:
     return [*files_of(item["image"]), *([item["label"]] if "label" in item else [])]
 
 
-def _shared(parts: Sequence[str], file: str) -> int:
-    """How many last parts a path has in common with those of a name."""
-    own = tuple(same_name(part) for part in Path(os.path.normpath(file)).parts)
-    count = 0
-    while count < min(len(parts), len(own)) and parts[-1 - count] == own[-1 - count]:
-        count += 1
-    return count
+def _parts(file: str) -> tuple[str, ...]:
+    return tuple(same_name(part) for part in Path(os.path.normpath(file)).parts)
 
 
 def is_within(plane: int | None, first: int, stop: int | None) -> bool:

@@ -349,7 +349,8 @@ def _require_apart(split: Split, group: str | None, of: Callable[[Item], Any]) -
     """Refuse a group on both sides, but for images that are on both themselves."""
     if group is None:
         return
-    apart = [item for item in split[1] if item not in split[0]]
+    learned = {id(item) for item in split[0]}
+    apart = [item for item in split[1] if id(item) not in learned]
     training, held = ({of(item): item for item in side} for side in (split[0], apart))
     for name in sorted(training.keys() & held.keys()):
         raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.file_reader import FileReader, Volume, placeholder
+from unet_med.data.file_reader import FileReader, Volume, axes_without, placeholder
 from unet_med.data.formats import TIFF
 from unet_med.data.pixel_size import channel_names, pixel_size_um
 from unet_med.data.protection import open_tiff
@@ -30,7 +30,8 @@ class TiffReader(FileReader):
     Axes come from the file's own description, never from a guess at sizes: channels and
     RGB samples become channels, pages without a name become z. The affine is
     `diag(x, y, z, 1)` in micrometres, without flips. If the pixel size of an axis is not in
-    the file it is 1, and `meta["spacing_source"]` is `"assumed"`. Values are the stored ones;
+    the file it is 1, and `meta["spacing_source"]` is `"assumed"`; where that of others is,
+    `meta["unknown_axes"]` says which. Values are the stored ones;
     of a palette these are the indices, which are the grey values of a coloured 8-bit image
     of ImageJ.
 
@@ -91,8 +92,9 @@ class TiffReader(FileReader):
         affine = np.eye(4)
         affine[range(dims), range(dims)] = [size or 1.0 for size in sizes[:dims]]
         source = source if all(sizes[:dims]) else "assumed"
-        names = names if has_channels and len(names) == len(array) else ()
-        return Volume(array, has_channels, affine, "um", source, names)
+        names = names if len(names) == (len(array) if has_channels else 1) else ()
+        unknown = axes_without(sizes[:dims])
+        return Volume(array, has_channels, affine, "um", source, names, unknown)
 
     def _choice_for(self, series: Any) -> tuple[str, Mapping[str, int]]:
         """Axes of a series, and what to select along them."""

@@ -15,11 +15,12 @@ from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import OME_ZARR
 from unet_med.data.pixel_size import MICROMETRES, unit_um
 from unet_med.data.protection import guard_zarr_array, guarded_zarr_store
+from unet_med.data.tiff_axes import choose_series
 
 Window = Sequence[slice]  # one a spatial axis, [Z,] Y, X
 
-_FILES = ("zarr.json", ".zgroup", ".zattrs")
 _SPACE = ("z", "y", "x")
+_LAYOUT = "bioformats2raw.layout"  # NGFF 0.4, "Bf2raw"
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,24 @@ class OmeZarrReader(FileReader):
     """MONAI reader of OME-Zarr images, NGFF 0.4 to 0.6: level 0, one point in time.
 
     The affine is `diag(x, y, z, 1)` in micrometres, or in millimetres if the file is in these.
-    Needs the extra `[zarr]`.
+    Of a folder that `bioformats2raw` wrote it is the only image, or the chosen one. Needs the extra
+    `[zarr]`.
 
     Args:
+        series: number of the image in a folder of `bioformats2raw` with several.
         max_bytes: see `FileReader`.
     """
 
     suffixes = OME_ZARR.suffixes
     kind = "OME-Zarr"
 
+    def __init__(self, series: int | None = None, *, max_bytes: int | None = None) -> None:
+        super().__init__(max_bytes)
+        self.series = series
+
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one image; see the class."""
-        image = open_ome_zarr(path, self.max_bytes)
+        image = open_ome_zarr(path, self.max_bytes, series=self.series)
         shape = (image.channels, *image.spatial_shape)
         self.require_memory(math.prod(shape) * image.array.dtype.itemsize)
         if header_only:
@@ -95,12 +102,9 @@ class OmeZarrReader(FileReader):
         return Volume(array, has_channels, affine, image.unit or "um", source)
 
 
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is a Zarr group."""
-    return path.is_dir() and any((path / name).is_file() for name in _FILES)
-
-
-def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
+def open_ome_zarr(
+    path: str | Path, max_bytes: int | None = None, *, series: int | None = None
+) -> OmeZarr:
     """Open an OME-Zarr image without reading its pixels.
 
     Only regular files in the folder are read, now and later; a chunk with more pixels than its
@@ -109,16 +113,16 @@ def open_ome_zarr(path: str | Path, max_bytes: int | None = None) -> OmeZarr:
     Args:
         path: its folder.
         max_bytes: limit for all chunks that are decoded at a time; see `FileReader`.
+        series: see `OmeZarrReader`.
 
     Raises:
-        ValueError: it is no image, has several points in time or unknown axes, or its chunks
-            need too much memory.
+        ValueError: it is no image, or holds several and none is chosen; it has several points in
+            time or unknown axes, or its chunks need too much memory.
         ImportError: zarr is missing.
     """
     zarr = import_zarr()
-    group = zarr.open_group(guarded_zarr_store(path), mode="r")
-    attributes = dict(group.attrs)
-    ngff = attributes.get("ome", attributes)  # 0.5 keeps its own below "ome"
+    group = _image_in(zarr.open_group(guarded_zarr_store(path), mode="r"), series)
+    attributes, ngff = dict(group.attrs), _ngff(group)
     if "multiscales" not in ngff:
         raise ValueError(f"{path} is no OME-Zarr image: its group has no 'multiscales'")
     image = ngff["multiscales"][0]
@@ -148,6 +152,25 @@ def import_zarr() -> Any:
         return importlib.import_module("zarr")
     except ImportError as error:
         raise ImportError('OME-Zarr needs zarr: pip install "unet-med[zarr]"') from error
+
+
+def _ngff(group: Any) -> dict[str, Any]:
+    """What NGFF says of a group; since 0.5 it stands below `ome`."""
+    found: dict[str, Any] = dict(group.attrs.get("ome", group.attrs))
+    return found
+
+
+def _image_in(group: Any, series: int | None) -> Any:
+    """The group of an image: in a folder of `bioformats2raw` one of the groups `0`, `1`, ...
+
+    Raises:
+        ValueError: nothing is chosen among several, or what is not there.
+    """
+    names: list[str] = []
+    if _LAYOUT in _ngff(group) and "multiscales" not in _ngff(group):
+        names = sorted((name for name in group.group_keys() if name.isdigit()), key=int)
+    number = choose_series(names or ["0"], series)
+    return group[names[number]] if names else group
 
 
 def _axes(image: dict[str, Any]) -> list[Any]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from unet_med.data.array_writer import UNITS, ArrayWriter, channel_first, storable
 from unet_med.data.atomic import atomic_write
+from unet_med.data.formats import is_zarr
 from unet_med.data.pixel_size import voxel_sizes
-from unet_med.data.zarr_reader import import_zarr, is_zarr
+from unet_med.data.zarr_reader import import_zarr
 
 SMALLEST = 512  # px: the coarsest level fits a screen
 _CHUNK = {2: 512, 3: 128}  # px a side at most, by the number of axes that are longer than 1 px

@@ -11,7 +11,7 @@ import numpy as np
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from unet_med.data.formats import format_of
+from unet_med.data.formats import format_at
 from unet_med.segmentation.arrays import to_axes
 from unet_med.transforms.confidence import CONFIDENCE
 from unet_med.transforms.lengths import pixels_along
@@ -96,5 +96,5 @@ class Segmentation:
 
 def _axes_of_file(image: Any) -> str:
     order = "XYZ"[: image.ndim - 1]
-    found = format_of(str(image.meta["filename_or_obj"]))
+    found = format_at(str(image.meta["filename_or_obj"]))
     return order[::-1] if found and found.result_suffix == ".tif" else order

@@ -72,6 +72,7 @@ class Calibrated(KeywiseTransform):
     """
 
     backend = Calibrate.backend
+    rule: Calibrate
 
     def __init__(
         self,
@@ -83,7 +84,6 @@ class Calibrated(KeywiseTransform):
     ) -> None:
         rule = Calibrate(temperature, bias)
         super().__init__(keys, rule, allow_missing_keys=allow_missing_keys)
-        self.rule = rule
 
 
 def logarithm(probabilities: torch.Tensor) -> torch.Tensor:

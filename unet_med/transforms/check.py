@@ -122,6 +122,11 @@ class CheckPaird(MapTransform):
 
     def _check_image(self, image: torch.Tensor) -> None:
         name = name_of(image, self.image_key)
+        if getattr(image, "meta", {}).get("coloured"):
+            raise ValueError(
+                f"image {name} has a palette of colours, whose numbers are no intensities: save it "
+                "as RGB, or as grey values, as the images of the training are"
+            )
         self._check_shape(tuple(image.shape), name)
         _check_finite(image, name)
 

@@ -12,9 +12,9 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
-from unet_med.data.rare_tiles import CENTRE
+from unet_med.data.rare_tiles import CENTRE, KNOWN
+from unet_med.transforms.known import KnownPixels, NoteKnownd
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
-from unet_med.transforms.tensors import labels_of
 
 __all__ = ["RandTileCrop", "RandTileCropD", "RandTileCropDict", "RandTileCropd"]
 
@@ -45,7 +45,7 @@ class RandTileCrop(Randomizable, Transform):
     def randomize(
         self,
         data: torch.Tensor,
-        where: torch.Tensor | None = None,
+        where: KnownPixels | None = None,
         window: int | Sequence[int] | None = None,
         pixel: Sequence[int] | None = None,
     ) -> None:
@@ -53,14 +53,14 @@ class RandTileCrop(Randomizable, Transform):
 
         Args:
             data: the image, for its shape.
-            where: pixels `(*S)` of which the tile holds one, bool; None, or none of them: all.
+            where: pixels of which the tile holds one; None, or none of them: all.
             window: sides of the tile's middle, px, in which that pixel lies; None: half the tile's.
             pixel: the pixel that lies there; None: one of `where`.
         """
         shape = data.shape[1:]
         sizes = _per_axis(self.tile_size, len(shape))
         even = [1 - n % 2 for n in sizes]
-        if pixel is None and where is not None and bool(where.any()):
+        if pixel is None and where is not None and len(where):
             pixel = self._one_of(where)
         if pixel is not None:
             middle = [max(1, n // 2) for n in sizes] if window is None else ensure_tuple(window)
@@ -86,15 +86,13 @@ class RandTileCrop(Randomizable, Transform):
         low, high = max(low, min(first, high)), min(high, max(last, low))
         return low + int(self.R.randint(high - low + 1))
 
-    def _one_of(self, where: torch.Tensor) -> list[int]:
+    def _one_of(self, where: KnownPixels) -> list[int]:
         """One of these pixels, each as likely as any other."""
-        for _ in range(GUESSES):  # to list all of them takes a second in a large volume
-            centre = [int(self.R.randint(side)) for side in where.shape]
-            if where[tuple(centre)]:
+        for _ in range(GUESSES):  # of which most hit, where most is known
+            centre = [int(self.R.randint(side)) for side in where.label.shape]
+            if where.has(centre):
                 return centre
-        pixels = where.flatten().nonzero()
-        chosen = pixels[self.R.randint(len(pixels))]
-        return [int(index) for index in torch.unravel_index(chosen, where.shape)]
+        return where.place(int(self.R.randint(len(where))))
 
     def cut(self, img: torch.Tensor, size: int | Sequence[int] | None = None) -> torch.Tensor:
         """Cut a window around the centre of the last draw.
@@ -196,19 +194,25 @@ class RandTileCropd(SharedRandomTransform):
             self.middle = _checked_size("middle", middle)
             _check_centred("middle", self.drawn.tile_size, self.middle)
 
+    @property
+    def notes(self) -> NoteKnownd | None:
+        """What notes `known` in an item, once for all of its tiles; None: all pixels are."""
+        return None if self.ignore is None else NoteKnownd(self.annotated_key, self.ignore)
+
     def draw(self, image: torch.Tensor, data: Mapping[Hashable, Any]) -> None:
         """Draw one place for all keys.
 
         Args:
             image: `(C, *S)`, of which only the shape is read.
             data: dictionary with the `annotated_key`, which is read where `ignore` is given, and
-                `centre` is not.
+                `centre` is not; with `known`, as `notes` has it, only a few lines of it are.
         """
         where = pixel = None
         if CENTRE in data:
             pixel = [int(k) for k in np.unravel_index(data[CENTRE], image.shape[1:])]
         elif self.ignore is not None:
-            where = (labels_of(data[self.annotated_key]) != self.ignore)[0]
+            label = data[self.annotated_key]
+            where = KnownPixels.of(label, self.ignore, data.get(KNOWN))
         self.drawn.randomize(image, where, self.middle, pixel)
 
     def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
@@ -225,7 +229,8 @@ class RandTileCropd(SharedRandomTransform):
         images = self.images_of_one_shape(d, "one place is cut from images of one shape")
         if images and randomize:
             self.draw(next(iter(images.values())), d)
-        d.pop(CENTRE, None)
+        for entry in (CENTRE, KNOWN):
+            d.pop(entry, None)
         for key, img in images.items():
             d[key] = self.drawn.cut(img, self.label_size if key in self.label_keys else None)
         return d

@@ -18,10 +18,12 @@ from monai.transforms import RandFlipd, Randomizable, RandRotate90d, RandRotated
 from monai.transforms.utils import create_rotate, map_spatial_axes
 
 from unet_med.data.device_images import LINES
+from unet_med.data.rare_tiles import KNOWN
 from unet_med.deformation import Field, motion_of, moved_by, node_grid
 from unet_med.transforms.crop import RandTileCropd
 from unet_med.transforms.elastic import ONE_SHAPE, RandElasticDeformd
 from unet_med.transforms.grey import RandGreyValued
+from unet_med.transforms.known import NoteKnownd
 
 __all__ = [
     "DRAWS",
@@ -73,9 +75,14 @@ class CutTile(Drawing):
         return self.transform.keys
 
     @property
+    def notes(self) -> NoteKnownd | None:
+        """As the transform says of itself."""
+        return self.transform.notes
+
+    @property
     def reads_for_lines(self) -> tuple[str, ...]:
-        """Entries whose pixels it looks at to cut lines: where a label is unknown."""
-        return () if self.transform.ignore is None else (self.transform.annotated_key,)
+        """Entries that it looks at to cut lines: where a label is unknown."""
+        return () if self.notes is None else (self.transform.annotated_key, KNOWN)
 
     def __call__(self, data: Item) -> dict[Hashable, Any]:
         """Draw and cut; of an item with lines only these are left."""

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from monai.utils import convert_to_tensor
 
 from unet_med.data.grids import Grid, bring_onto
 from unet_med.transforms.check import name_of
+from unet_med.transforms.shared_random_state import with_metadata_of
 
 __all__ = ["ReorientToMatchD", "ReorientToMatchDict", "ReorientToMatchd"]
+
+_OF_GRID = ("spatial_unit", "spacing_source", "unknown_axes")  # what metadata say of an affine
 
 
 class ReorientToMatchd(MapTransform):
     """Bring labels onto the grid of their image, where flips and other orders of axes do that.
 
     No voxel changes its value. A label whose file states a pixel size alone, or nothing, lies
-    on the grid of an image of its shape, whose affine it gets.
+    on the grid of an image of its shape, and an image that knows its pixel size says that of both.
 
     Args:
         keys: entries `(C, *S)` to bring there.
@@ -47,21 +51,27 @@ class ReorientToMatchd(MapTransform):
         fixed = Grid.of_image(image, f"its {self.key_dst} {name_of(image, '')}".rstrip())
         for key in self.key_iterator(d):
             name = f"{key} {name_of(d[key], '')}".rstrip()
-            grid = Grid.of_image(d[key], name)
-            d[key] = _with_affine_of(image, bring_onto(d[key], grid, fixed), grid)
+            label = bring_onto(d[key], Grid.of_image(d[key], name), fixed)
+            meant = knows_pixel_size(image) and isinstance(label, MetaTensor)
+            d[key] = on_grid_of(image, label) if meant else label
         return d
 
 
-def _with_affine_of(image: Any, label: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """A label with the pixel size of its image, where its own file knows no better."""
-    known = isinstance(image, MetaTensor) and image.meta.get("spacing_source") != "assumed"
-    if not known or not isinstance(label, MetaTensor):
-        return label
-    label.affine = image.affine
-    for key in ("spatial_unit", "spacing_source"):
+def on_grid_of(image: MetaTensor, label: torch.Tensor) -> MetaTensor:
+    """A label with the affine of its image, its unit and what told it; the pixels are shared."""
+    tracked: MetaTensor = convert_to_tensor(label, track_meta=True)
+    placed: MetaTensor = with_metadata_of(tracked, tracked.as_tensor())  # type: ignore[assignment]
+    placed.affine = image.affine.clone()
+    for key in _OF_GRID:
+        placed.meta.pop(key, None)
         if key in image.meta:
-            label.meta[key] = image.meta[key]
-    return label
+            placed.meta[key] = image.meta[key]
+    return placed
+
+
+def knows_pixel_size(img: object) -> TypeGuard[MetaTensor]:
+    """Whether the affine of an image comes from its file, not from an assumption."""
+    return isinstance(img, MetaTensor) and img.meta.get("spacing_source") != "assumed"
 
 
 ReorientToMatchD = ReorientToMatchDict = ReorientToMatchd

@@ -314,6 +314,7 @@ class InstancesFromLogitsd(KeywiseTransform):
     """
 
     backend = InstancesFromLogits.backend
+    rule: InstancesFromLogits
 
     def __init__(
         self,
@@ -324,9 +325,9 @@ class InstancesFromLogitsd(KeywiseTransform):
         allow_missing_keys: bool = False,
         **rule: Any,
     ) -> None:
-        self.rule = InstancesFromLogits(min_size, **rule)
         self.sizes_of = sizes_of
-        super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
+        found = InstancesFromLogits(min_size, **rule)
+        super().__init__(keys, found, allow_missing_keys=allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Label every key."""
@@ -354,6 +355,7 @@ class ClassesFromProbabilitiesd(KeywiseTransform):
     """
 
     backend = InstancesFromLogits.backend
+    rule: ClassesFromProbabilities
 
     def __init__(
         self,
@@ -362,8 +364,8 @@ class ClassesFromProbabilitiesd(KeywiseTransform):
         threshold: float | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        self.rule = ClassesFromProbabilities(threshold)
-        super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
+        rule = ClassesFromProbabilities(threshold)
+        super().__init__(keys, rule, allow_missing_keys=allow_missing_keys)
 
 
 def _thresholds(

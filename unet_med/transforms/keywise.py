@@ -15,7 +15,7 @@ class KeywiseTransform(MapTransform):
 
     Args:
         keys: entries to transform.
-        transform: the array transform.
+        rule: the array transform.
         allow_missing_keys: no error when a key is absent.
         output_keys: where the results go; one, or one a key; None: they replace the entries.
     """
@@ -23,13 +23,13 @@ class KeywiseTransform(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        transform: Transform,
+        rule: Transform,
         *,
         allow_missing_keys: bool = False,
         output_keys: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.transform = transform
+        self.rule: Transform = rule
         self.output_keys = self.keys
         if output_keys is not None:
             self.output_keys = ensure_tuple_rep(output_keys, len(self.keys))
@@ -38,5 +38,5 @@ class KeywiseTransform(MapTransform):
         """Transform every key."""
         d = dict(data)
         for key, output_key in self.key_iterator(d, self.output_keys):
-            d[output_key] = self.transform(d[key])
+            d[output_key] = self.rule(d[key])
         return d

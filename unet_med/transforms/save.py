@@ -13,7 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.io.dictionary import SaveImaged
 from monai.utils.misc import ensure_tuple_rep
 
-from unet_med.data.array_writer import channel_first, known_unit, smallest_label_dtype
+from unet_med.data.array_writer import cast, channel_first, known_unit, smallest_label_dtype
 from unet_med.data.cases import NAME, files_in, result_name
 from unet_med.data.class_names import names_of
 from unet_med.data.files import save_image
@@ -175,7 +175,7 @@ def _default_dtype(key: Hashable) -> str:
 def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
     if isinstance(dtype, str) and dtype == "label":
         return smallest_label_dtype(array)
-    return array.astype(dtype)
+    return cast(array, dtype)
 
 
 SaveImageResultD = SaveImageResultDict = SaveImageResultd

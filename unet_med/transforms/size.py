@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeGuard, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 from unet_med.data.array_writer import UNITS
 from unet_med.data.pixel_size import FAR, MICROMETRES, cannot_become
 from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
+from unet_med.transforms.grid import knows_pixel_size, on_grid_of
 from unet_med.transforms.majority import most_frequent
 from unet_med.transforms.resampling import resample_window, taps_of
 from unet_med.transforms.windowed import Box, Found, Windowed
@@ -25,7 +26,7 @@ __all__ = ["ElementSize", "ElementSizeD", "ElementSizeDict", "ElementSized"]
 
 Mode = Literal["bilinear", "nearest"]
 _UNKNOWN = (
-    "the pixel size is unknown, so the image cannot be resampled to {}: give it to the reader "
+    "the pixel size is unknown{}, so the image cannot be resampled to {}: give it to the reader "
     "(pixel_size of AutoReader, --pixel-size of unet-med), or save the file with it (in Fiji: "
     "Image > Properties)"
 )
@@ -142,7 +143,7 @@ class ElementSize(InvertibleTransform):
             ValueError: see a call.
         """
         if not self.scale and image.meta.get("spacing_source") == "assumed":
-            raise ValueError(_UNKNOWN.format(self.element_size))
+            raise ValueError(self._unknown(image.meta))
         flat = _flat_affine(image.affine, image.shape)
         affine, shape = self._grid_of(flat, image.shape, image.meta)
         taps = taps_of(flat, affine, image.shape, shape, "bilinear")
@@ -182,9 +183,14 @@ class ElementSize(InvertibleTransform):
     def _assumed(self, img: torch.Tensor) -> MetaTensor:
         """An image that does not say its pixel size, as one of pixels of size 1."""
         if not self.scale:
-            raise ValueError(_UNKNOWN.format(self.element_size))
+            raise ValueError(self._unknown(getattr(img, "meta", {})))
         assumed: MetaTensor = convert_to_tensor(img, track_meta=True)
         return assumed
+
+    def _unknown(self, meta: Mapping[str, Any]) -> str:
+        """What is said of an image that does not state its pixel size, or not of each axis."""
+        axes = meta.get("unknown_axes")
+        return _UNKNOWN.format(f" along {axes}" if axes else "", self.element_size)
 
     def _grid_of(
         self, affine: torch.Tensor, shape: Sequence[int], meta: Mapping[str, Any]
@@ -222,7 +228,7 @@ class ElementSized(MapTransform, InvertibleTransform):
     """Resample all keys to a given pixel size, or by a factor; see `ElementSize`.
 
     A label whose file has no room for a pixel size (PNG) and whose shape is that of
-    the first image that has one lies on that image's grid, and gets its affine.
+    the first image that has one lies on that image's grid, and gets its affine and unit.
 
     Args:
         keys: images and labels `(C, *S)`.
@@ -262,9 +268,7 @@ class ElementSized(MapTransform, InvertibleTransform):
         for key, mode in self.key_iterator(d, self.modes):
             img = d[key]
             if not knows_pixel_size(img) and known and img.shape[1:] == known[0].shape[1:]:
-                img = convert_to_tensor(img, track_meta=True).clone()
-                img.affine = known[0].affine
-                img.meta.pop("spacing_source", None)
+                img = on_grid_of(known[0], img)
             try:
                 d[key] = self.sizer(img, mode)
             except ValueError as error:
@@ -339,11 +343,6 @@ def _covering(label: MetaTensor, picked: MetaTensor, affine: torch.Tensor) -> Me
     old, near = (values.detach().cpu().numpy() for values in (label, picked))
     values = torch.from_numpy(most_frequent(old, near, grid))
     return cast(MetaTensor, picked.clone().copy_(values))
-
-
-def knows_pixel_size(img: object) -> TypeGuard[MetaTensor]:
-    """Whether the affine of an image comes from its file, not from an assumption."""
-    return isinstance(img, MetaTensor) and img.meta.get("spacing_source") != "assumed"
 
 
 def _with_dtype_of(img: torch.Tensor, out: torch.Tensor, mode: str) -> torch.Tensor:

@@ -121,7 +121,7 @@ class Standardized(KeywiseTransform):
         intensity: of each channel its scale; see `Standardize`.
     """
 
-    transform: Standardize
+    rule: Standardize
 
     def __init__(
         self,
@@ -130,8 +130,8 @@ class Standardized(KeywiseTransform):
         allow_missing_keys: bool = False,
         intensity: Sequence[Mapping[str, float] | None] | None = None,
     ) -> None:
-        self.rule = Standardize(spatial_dims, intensity)
-        super().__init__(keys, self.rule, allow_missing_keys=allow_missing_keys)
+        rule = Standardize(spatial_dims, intensity)
+        super().__init__(keys, rule, allow_missing_keys=allow_missing_keys)
 
     def first_pass(self, image: Windowed, boxes: Iterable[Box]) -> dict[str, np.ndarray]:
         """See `Standardize.first_pass`."""

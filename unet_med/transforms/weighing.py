@@ -91,13 +91,13 @@ def _targets(steps: Sequence[Any]) -> Targets | None:
     if not all(_reads_label(step) for step in steps):
         return None
     if kinds == [ClassWeightMapd]:
-        rule = steps[0].transform
+        rule = steps[0].rule
         return ClassTargets(rule.num_classes, rule.class_weights, rule.ignore)
     border_alone: list[type] = [BorderWeightMapd, Foregroundd]
     if kinds not in (border_alone, [SeparateInstancesd, *border_alone]):
         return None
     *before, border, _ = steps
-    rule, ridge = border.transform, before[0].transform.kind if before else None
+    rule, ridge = border.rule, before[0].rule.kind if before else None
     return BorderTargets(ridge, rule.w0, rule.sigma, rule.spacing, rule.class_weights)
 
 

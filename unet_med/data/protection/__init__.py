@@ -15,6 +15,7 @@ from unet_med.data.protection.itk import (
     check_dicom_folder,
     dicom_class,
     dicom_header,
+    itk_fields,
     open_itk,
 )
 from unet_med.data.protection.limits import budget, byte_budget, require_memory
@@ -33,6 +34,7 @@ __all__ = [
     "guard_zarr_array",
     "guarded_zarr_store",
     "is_gzip",
+    "itk_fields",
     "open_itk",
     "open_tiff",
     "require_memory",

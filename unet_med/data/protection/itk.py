@@ -109,19 +109,38 @@ def _check_data_files(path: Path) -> None:
     Raises:
         ValueError: names the file with the pixels.
     """
-    with path.open("rb") as file:
-        text = file.read(MAX_TEXT_HEADER).decode("latin-1")
-    lines = iter(text.split("\n\n", 1)[0].splitlines() if text.startswith("NRRD") else
-                 text.splitlines())  # fmt: skip
+    lines = iter(_text_header(path))
     for line in lines:
-        key, _, value = line.replace(":", "=", 1).partition("=")
-        if key.strip().lower() not in _DATA_FILE_KEYS:
+        key, name = _field(line)
+        if key not in _DATA_FILE_KEYS:
             continue
-        name = value.strip()
         listed = name.upper().startswith("LIST")
         for entry in [each.strip() for each in lines] if listed else [name]:
             _require_beside(entry)
         return
+
+
+def itk_fields(path: Path) -> dict[str, str]:
+    """What the text header of a MetaImage or NRRD says, by its fields' names in lower case."""
+    fields: dict[str, str] = {}
+    for line in _text_header(path):
+        key, value = _field(line)
+        fields.setdefault(key, value)
+        if key == "elementdatafile":  # what follows are pixels, or names of files
+            break
+    return fields
+
+
+def _text_header(path: Path) -> list[str]:
+    """Lines of a header; those of a MetaImage go on with what follows it."""
+    with path.open("rb") as file:
+        text = file.read(MAX_TEXT_HEADER).decode("latin-1")
+    return (text.split("\n\n", 1)[0] if text.startswith("NRRD") else text).splitlines()
+
+
+def _field(line: str) -> tuple[str, str]:
+    key, _, value = line.replace(":", "=", 1).partition("=")
+    return key.strip().lower(), value.strip()
 
 
 def _declared_bytes(reader: Any, path: Path) -> int:
