@@ -114,7 +114,7 @@ def test_a_resumed_training_goes_on_with_its_account(
 
 def test_all_processes_do_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says no, to one that has the time and is by itself."""
-    monkeypatch.setattr("unet_med.handlers.validation.idist.broadcast", lambda mine: 0.0)
+    monkeypatch.setattr("unet_med.handlers.validation.of_first", lambda mine: [0.0])
     parts = Timed(monkeypatch, 5, step=10, cost=0.01)
     parts.run()
     assert list(parts.seen) == [5]

@@ -28,6 +28,8 @@ from processes import finish, start, start_module
 from unet_med.cli import main
 from unet_med.data import EpochSampler, SyntheticCells, share_of
 from unet_med.handlers import Reproducible, TrainingBudget, reproducible
+from unet_med.handlers import budget as clock_of_budget
+from unet_med.handlers.training_state import of_first
 from unet_med.losses import BorderWeightedCrossEntropyLoss, SumLoss, WeightedCrossEntropyLoss
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -284,6 +286,19 @@ def check_loss_and_clock(rank: int, folder: Path) -> None:
     budget.elapsed_minutes, budget._tick = 10.0 * (rank + 1), time.monotonic()
     budget._stop_in_time(SimpleNamespace(terminate=None))
     assert 10.0 <= budget.elapsed_minutes < 11.0, budget.elapsed_minutes  # the first one's clock
+
+    now, looks = [0.0], []
+    patch = pytest.MonkeyPatch()  # of this process, which ends here
+    patch.setattr(clock_of_budget, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    patch.setattr(clock_of_budget, "of_first", lambda *mine: looks.append(mine) or of_first(*mine))
+    budget.minutes, budget.elapsed_minutes, budget._tick = 1000.0, 600.0, 0.0
+    for _ in range(500):
+        now[0] += 0.02 * (1 + rank)  # s; the second one's clock goes wrong
+        budget._stop_in_time(SimpleNamespace(terminate=None))
+    assert 60 * (budget.elapsed_minutes - 600) == pytest.approx(10.0, abs=1.1)
+    assert len(looks) < 20, len(looks)  # once a second
+    if rank == 0:  # who writes the checkpoint
+        assert budget.state_dict()["elapsed_minutes"] == pytest.approx(600 + 10 / 60, abs=1e-9)
     dist.destroy_process_group()
 
 

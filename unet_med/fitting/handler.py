@@ -11,7 +11,6 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -29,7 +28,7 @@ from unet_med.fitting.predicted import held_out, judging, reading
 from unet_med.fitting.search import Verdict, around, choose, count
 from unet_med.fitting.stacks import in_words, summed, units_of_files
 from unet_med.handlers import TrainingBudget, rank
-from unet_med.handlers.training_state import random_state, set_random_state
+from unet_med.handlers.training_state import of_first, random_state, set_random_state
 from unet_med.planning import Plan
 from unet_med.planning.objects import FITTED, LEAST, decide_objects
 from unet_med.segmentation import Segmenter
@@ -108,7 +107,7 @@ class FitObjects:
         reserved = 0.0
         if rank() == 0:
             self.items, reserved = self._affordable(engine, self.budget.minutes)
-        self.budget.reserve(cast(float, idist.broadcast(reserved)), "fit")
+        self.budget.reserve(*of_first(reserved), "fit")
 
     def _affordable(self, engine: Engine, minutes: float) -> tuple[list[Item], float]:
         """Images that a tenth of the minutes suffices for, and the minutes that they take."""

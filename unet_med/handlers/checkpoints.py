@@ -157,7 +157,10 @@ class Checkpoints:
             save_atomically(_weights(self.network), self.final)
 
     def _save_if_best(self, evaluator: Any) -> None:
-        if evaluator.state.best_metric_epoch == evaluator.state.epoch:
+        state = evaluator.state
+        # MONAI keeps the very number that it found best. The epoch alone does not tell: one that
+        # ended early and was validated is finished by a resumed run, and validated again.
+        if state.key_metric_name and state.best_metric is state.metrics[state.key_metric_name]:
             save_atomically(_weights(self.network), self.best)
 
     def _state(self, engine: Engine) -> State:

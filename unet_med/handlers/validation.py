@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, cast
+from typing import Any
 
-import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.handlers import ValidationHandler
 
 from unet_med.handlers.budget import TrainingBudget
-from unet_med.handlers.training_state import rank
+from unet_med.handlers.training_state import of_first, rank
 
 SHARE = 0.1  # of the time of a training
 FREE_SECONDS = 5.0  # of validations that are never too many: no clock decides on short trainings
@@ -71,7 +70,7 @@ class Validation(ValidationHandler):
 
     def __call__(self, engine: Engine) -> None:
         """Validate, if there is time."""
-        if self.budget is None or cast(float, idist.broadcast(float(self._is_affordable()))):
+        if self.budget is None or of_first(self._is_affordable())[0]:
             self._validate(engine)
 
     def _start(self, engine: Engine) -> None:
@@ -110,7 +109,7 @@ class Validation(ValidationHandler):
         self._began, seconds = None, time.monotonic() - began
         self._account["spent"] += seconds
         if self.budget is not None and self._account["price"] is None:
-            self._account["price"] = cast(float, idist.broadcast(seconds))
+            [self._account["price"]] = of_first(seconds)
             self._reserve()
 
     def _end_in_time(self, validator: Engine) -> None:
