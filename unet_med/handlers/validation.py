@@ -30,7 +30,8 @@ class Validation(ValidationHandler):
     Of a budget of minutes the time of the last is reserved. There a single validation takes half
     the share: the first ends when that is over, and all others look at as many images. Processes
     that train together do as the first of them. What is left out changes neither weights nor
-    random numbers. A resumed training goes on with the account, which the budget keeps. Where
+    random numbers. A resumed training goes on with the account, which the budget keeps; with other
+    minutes it sees anew what a validation takes, and how many images it may look at. Where
     validations choose the weights (`Checkpoints(evaluator=...)`), let none be left out.
 
     Args:
@@ -57,6 +58,7 @@ class Validation(ValidationHandler):
             "spent": 0.0,  # s, by all validations so far
             "price": None,  # s, of one; None: there was none yet
             "batches": None,  # that one looks at; None: all
+            "minutes": None,  # of the budget that both were found for
         }
 
     def attach(self, engine: Engine) -> None:
@@ -79,7 +81,11 @@ class Validation(ValidationHandler):
 
     def _reserve(self) -> None:
         """Keep time for the last validation: what one took, until then what it may take."""
-        if self.budget is not None and self.budget.minutes:
+        if self.budget is None:
+            return
+        if self._account["minutes"] != self.budget.minutes:
+            self._account |= {"price": None, "batches": None, "minutes": self.budget.minutes}
+        if self.budget.minutes:
             self.budget.reserve(self._expected() / 60, NAME)
 
     def _most(self) -> float:
