@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from unet_med import bundle
@@ -107,6 +108,47 @@ def test_monai_merges_it_by_itself(name: str, cells: Path, sparse: Path, pretrai
     workflow.initialize()
     assert workflow.check_properties() == []
     assert workflow.parser.get_parsed_content("train::trainer") is not None
+
+
+@pytest.fixture
+def one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A group of a single process."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    place = f"file://{tmp_path}/rendezvous"
+    dist.init_process_group("gloo", init_method=place, rank=0, world_size=1)
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+STANDALONE = {"train", "evaluate", "inference", "metadata"}
+OVERRIDES = sorted({path.stem for path in (ROOT / "configs").glob("*.json")} - STANDALONE)
+LEARNED = {"multi_gpu_train": ["modern", "modern3d"]}  # files before it
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_every_override_starts_from_the_weights(
+    name: str, one_process: None, tmp_path: Path
+) -> None:
+    """The network that is trained, whatever a file makes of it, and a loss that can be built."""
+    names = ["train", *LEARNED.get(name, []), name]
+    files = [str(ROOT / "configs" / f"{part}.json") for part in names]
+    settings = {"features": [2, 2], **TINY_NETWORKS.get(name, {}), "device": CPU}
+    start = ConfigParser()
+    start.read_config(files)
+    start.update(settings)
+    weights = start.get_parsed_content("network_def").state_dict()
+    torch.save(weights, tmp_path / "start.pt")
+    parser = ConfigParser()
+    parser.read_config(files)
+    parser.update({**settings, "pretrained": f"{tmp_path}/start.pt", "frozen": None})
+    parser.get_parsed_content("initialize")
+    network = parser.get_parsed_content("network")
+    network = getattr(network, "module", network)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, weights[key], rtol=0, atol=0)
+    assert parser.get_parsed_content("validate::evaluator::network") is network
+    assert isinstance(parser.get_parsed_content("loss"), torch.nn.Module)
 
 
 def reach(network: torch.nn.Module, stride: int, side: int) -> int:

@@ -86,10 +86,10 @@ def drawn(seed: int, temperature: float, bias: float, count: int = 4000) -> Near
 
 def test_it_finds_the_error_that_was_made() -> None:
     images = [drawn(seed, 2.5, -0.8) for seed in range(4)]
-    found = fitted(images, bias=True)
+    found = fitted(images, [0, 1])
     assert found["temperature"] == pytest.approx(2.5, rel=0.06)
     assert found["bias"] == pytest.approx([0.0, -0.8], abs=0.08)
-    assert fitted(images, bias=False)["bias"] is None
+    assert fitted(images)["bias"] is None
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,49 @@ def test_the_smallest_that_pays_is_taken(temperature: float, bias: float, number
         assert found.after == found.before
 
 
+def three(seed: int, classes: list[int], count: int = 3000) -> NearBorders:
+    """Pixels of a network that sees every foreground class too often, of some classes alone."""
+    rng = np.random.default_rng(seed)
+    true = 2 * rng.standard_normal((3, count))
+    true[[k for k in range(3) if k not in classes]] -= 30
+    chances = np.exp(true) / np.exp(true).sum(0)
+    drawn = (rng.random(count) > chances.cumsum(0)).sum(0)
+    said = true.copy()
+    said[[k for k in range(3) if k not in classes]] += 28  # it does not know which are there
+    said[1:] += 0.7
+    return NearBorders(torch.from_numpy(said).softmax(0), drawn.astype(np.int64))
+
+
+@pytest.mark.parametrize("with_it", [0, 1, 2])
+def test_a_class_that_held_out_images_lack_does_not_vanish(with_it: int) -> None:
+    images = [three(seed, [0, 1, 2] if seed < with_it else [0, 1]) for seed in range(4)]
+    found = calibrate(images, [0, 1, 2, 3])
+    assert found.rule is not None
+    bias = found.rule["bias"]
+    if with_it == 2:
+        assert found.unseen == ()
+        assert bias[2] < bias[1] < -0.1
+    else:
+        assert found.unseen == (2,)
+        assert bias[2] == bias[1]
+        assert -3 < bias[1] < -0.1
+    later = torch.tensor([[0.1], [0.1], [0.8]])  # an image that has it
+    assert float(Calibrate(**found.rule)(later)[2]) > 0.2
+
+
+def test_what_was_not_seen_is_said(trained: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained, tmp_path / "copy"))
+    write_calibration(copy, Calibration(RULE, 0.2, 0.01, (2, 3)), "4 held-out images")
+    reason = bundle.read_plan(copy)["ids"]["calibration"]["reason"]
+    assert "; classes 2, 3 near borders in fewer than two of them: the others' mean bias" in reason
+
+
 def test_an_image_is_judged_by_what_others_say() -> None:
     """Three images of one error and an odd one: what all four say is not what each is judged by."""
     images = [*(drawn(seed, 3.0, 0.0) for seed in range(3)), drawn(3, 0.4, 0.0)]
     scores, truths = [], []
     for k, image in enumerate(images):
-        rule = fitted([other for j, other in enumerate(images) if j != k], bias=False)
+        rule = fitted([other for j, other in enumerate(images) if j != k])
         scores.append(Calibrate(**rule)(image.probabilities))
         truths.append(image.classes)
     expected = expected_calibration_error(torch.cat(scores, 1), np.concatenate(truths))

@@ -12,13 +12,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from torch import nn
 
 from unet_med import bundle
 from unet_med.cli import main
 from unet_med.data import SyntheticCells
-from unet_med.fitting import FitObjects, NearBorders, around, choose, count, planned_objects
+from unet_med.fitting import (
+    FitObjects,
+    NearBorders,
+    around,
+    choose,
+    count,
+    planned_objects,
+    write_calibration,
+)
+from unet_med.fitting.calibration import Calibration
 from unet_med.fitting.handler import within
 from unet_med.handlers import TrainingBudget
 from unet_med.handlers.training_state import random_state
@@ -209,6 +218,64 @@ def test_a_resumed_training_fits_again_from_the_plan(
     planned = plan_of(data).ids
     tried = len(around({id: planned[id].value for id in FREE}, FREE))
     assert started == [({id: planned[id].value for id in FREE}, (3, tried, 9, 2))]
+
+
+@pytest.mark.parametrize("place", ["models", "elsewhere"])
+def test_what_was_fitted_is_taken_back_when_the_weights_change(
+    place: str, data: Path, fitted: Path, tmp_path: Path
+) -> None:
+    """Whether or not something is fitted again; a training that has ended changes nothing."""
+    copy = Path(shutil.copytree(fitted, tmp_path / "copy"))
+    changed = {"threshold": 0.8, "mask_threshold": 0.3}
+    bundle.write_settings(copy, [], changed, reason="fitted on 3 held-out images: AP 0.9")
+    found = Calibration({"temperature": 2.0, "bias": None}, 0.2, 0.1)
+    bundle.write_settings(copy, [], {"calibration": None}, reason="fitted on nothing")
+    write_calibration(copy, found, "3 held-out images")
+    before = ids_of(copy)
+    engine = Engine(lambda engine, batch: None)
+    handler = handler_of(copy, enabled=False)
+    handler.weights = copy / place / "model.pt"
+    handler.attach(engine)
+    engine.add_event_handler(Events.STARTED, lambda e: e.terminate())
+    engine.run([0], 2)  # nothing is left to learn
+    assert ids_of(copy) == before
+    engine = Engine(lambda engine, batch: None)
+    handler.attach(engine)
+    engine.run([0], 2)
+    if place == "elsewhere":
+        assert ids_of(copy) == before
+        return
+    planned, ids = plan_of(data).to_json()["ids"], ids_of(copy)
+    inference = json.loads((copy / "configs/inference.json").read_text())
+    for id in FREE:
+        assert ids[id] == planned[id]
+        assert inference[id] == planned[id]["value"]
+    assert inference["calibration"] is None
+    said = "weights that a training replaces: not calibrated before it has ended"
+    assert said in ids["calibration"]["reason"]
+    assert said in (copy / "docs/README.md").read_text()
+    write_calibration(copy, found, "3 held-out images")  # the fit that follows
+    assert ids_of(copy)["calibration"] == before["calibration"]
+
+
+def test_images_of_a_group_count_as_one(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = fingerprint(data / "images", data / "labels")
+    plans = [make_plan(found, {"group": "cells_0(.)", "fold": f"{k}/2"}) for k in (0, 1)]
+    held = [len(plan.split["validation"]) for plan in plans]
+    assert sorted(held) == [2, 10]
+    plan = plans[held.index(10)]
+    assert plan.value("fit") is False
+    assert plan.ids["fit"].reason == "fewer than 3 images, stacks or groups are held out"
+    folder = lay_bundle(plan, tmp_path / "bundle")
+    names = [f"{data}/images/cells_0{k}.tif" for k in (10, 11, "00")]
+    handler = handler_of(folder, held_out=[{"image": name, "label": name} for name in names])
+    assert handler._units() == [0, 0, 1]
+    handler._fit(Engine(lambda engine, batch: None))  # as the user's own `fit` asks for it
+    assert "the planned values stay: 3 held-out images in 2 groups are too few" in caplog.text
+    handler.items = [{"image": names[0], "slice": k} for k in range(4)]
+    assert handler._units() == [0, 1, 2, 3]
 
 
 READ = {"image": dict, "label": dict}

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from unet_med.engines import PrepareBatchWeighted
 from unet_med.handlers import (
     Checkpoints,
     LossGuard,
+    ProgressBar,
     Reproducible,
     TrainingBudget,
     Validation,
@@ -178,6 +180,48 @@ def test_best_network_is_kept(tmp_path: Path) -> None:
     assert torch.equal(saved, scores[min(scores)])
     assert sorted(p.name for p in tmp_path.glob("**/*.pt")) == ["checkpoint.pt", "model.pt"]
     assert (tmp_path / "resume/checkpoint.pt").is_file()  # MONAI Label takes models/*.pt for models
+
+
+def test_an_epoch_that_is_validated_again_replaces_no_better_weights(tmp_path: Path) -> None:
+    """Minutes ended in it, its network was the best, and a resumed run has finished it."""
+    Parts(epochs=2, folder=tmp_path).trainer.run()
+    best = torch.load(tmp_path / "model.pt", weights_only=True)
+    again = Parts(epochs=2, folder=tmp_path, resume=True)
+    again.trainer.run()
+    assert again.evaluator.state.best_metric_epoch == 2
+    with torch.no_grad():
+        again.network[0].weight += 100
+    again.evaluator.run(2)
+    assert again.evaluator.state.metrics["mse"] > again.evaluator.state.best_metric
+    saved = torch.load(tmp_path / "model.pt", weights_only=True)
+    torch.testing.assert_close(saved, best, rtol=0, atol=0)
+
+
+def test_time_left_of_a_resumed_run_is_that_of_what_it_has_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nine of ten minutes were used; 6 s after the start nine tenths of the last are left."""
+    now = [0.0]
+    for module in ("budget", "progress"):
+        clock = SimpleNamespace(monotonic=lambda: now[0])
+        monkeypatch.setattr(f"unet_med.handlers.{module}.time", clock)
+    parts = Parts(minutes=10.0)
+    bar = ProgressBar(parts.budget)
+    monkeypatch.setattr(bar, "_facts", lambda engine: {})
+    lines: list[str] = []
+
+    def step(engine: Engine, batch: Any) -> None:
+        now[0] += 6
+
+    engine = Engine(step)
+    bar.attach(engine)
+    state = {"elapsed_minutes": 9.0}
+    engine.add_event_handler(Events.STARTED, lambda: parts.budget.load_state_dict(state))
+    parts.budget.attach(engine)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: lines.append(bar._line(e)))
+    engine.run(range(1000), 1)
+    assert lines[0].endswith("91% done, 54 s left")
+    assert lines[-1].endswith("100% done, 0 s left")
 
 
 def test_a_state_at_its_old_place_is_not_passed_over(tmp_path: Path) -> None:

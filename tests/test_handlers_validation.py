@@ -98,8 +98,9 @@ def test_a_resumed_training_goes_on_with_its_account(
 ) -> None:
     """400 s for a validation of all images, of which an hour allows 180 s, so two of them."""
 
-    def begin(epochs: int, **more: Any) -> Timed:
-        return Timed(monkeypatch, epochs, minutes=60.0, step=10, cost=100, folder=tmp_path, **more)
+    def begin(epochs: int, minutes: float = 60.0, **more: Any) -> Timed:
+        rules: dict[str, Any] = {"step": 10, "cost": 100, "folder": tmp_path, **more}
+        return Timed(monkeypatch, epochs, minutes=minutes, **rules)
 
     first = begin(4)
     first.run()
@@ -107,14 +108,18 @@ def test_a_resumed_training_goes_on_with_its_account(
     again = begin(8, resume=True)
     again.run()
     assert again.seen == {8: 2}
-    account = {"spent": 600.0, "price": 200.0, "batches": 2}
+    account = {"spent": 600.0, "price": 200.0, "batches": 2, "minutes": 60.0}
     assert again.budget.state_dict()["accounts"] == {"validation": account}
     assert again.budget.reserved_minutes == pytest.approx(200 / 60)
+    longer = begin(10, minutes=600.0, resume=True)  # which allows 1800 s: all of them
+    longer.run()
+    assert longer.seen == {10: BATCHES}
+    assert longer.budget.reserved_minutes == pytest.approx(400 / 60)
 
 
 def test_all_processes_do_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says no, to one that has the time and is by itself."""
-    monkeypatch.setattr("unet_med.handlers.validation.idist.broadcast", lambda mine: 0.0)
+    monkeypatch.setattr("unet_med.handlers.validation.of_first", lambda mine: [0.0])
     parts = Timed(monkeypatch, 5, step=10, cost=0.01)
     parts.run()
     assert list(parts.seen) == [5]

@@ -23,6 +23,35 @@ def test_a_container_leaves_less(tmp_path: Path) -> None:
     assert list(memory._free_in_container(tmp_path)) == []
 
 
+@pytest.mark.parametrize(
+    ("said", "place", "limit", "use"),
+    [
+        ("0::/slurm/job_7/step_0\n", "", "memory.max", "memory.current"),
+        (
+            "9:name=systemd:/elsewhere\n4:cpu,memory:/slurm/job_7/step_0\n",
+            *("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ),
+    ],
+)
+def test_a_job_is_held_by_its_group_and_those_around_it(
+    said: str, place: str, limit: str, use: str, tmp_path: Path
+) -> None:
+    """SLURM and systemd limit groups within groups; not all have a limit."""
+    own, root = tmp_path / "cgroup", tmp_path / "root"
+    own.write_text(said, encoding="utf-8")
+    groups = {"slurm/job_7/step_0": ("700", 100), "slurm/job_7": ("max", 0), "slurm": ("500", 450)}
+    for name, (most, used) in {**groups, "elsewhere": ("1", 1)}.items():
+        folder = root / place / name
+        folder.mkdir(parents=True, exist_ok=True)
+        stat = "active_file 1\ninactive_file 2\n" + "total_active_file 9\n" * bool(place)
+        for file, text in {limit: most, use: str(used), "memory.stat": stat}.items():
+            (folder / file).write_text(text, encoding="utf-8")
+    cached = 11 if place else 3
+    assert list(memory._free_in_container(root, own)) == [600 + cached, 50 + cached]
+    own.write_text("0::/../../other\n", encoding="utf-8")  # a container that sees its part alone
+    assert list(memory._free_in_container(root, own)) == []
+
+
 def test_a_process_with_a_limit_of_its_own_has_less() -> None:
     code = "from unet_med.memory import available_bytes; print(available_bytes())"
     script = f"ulimit -v 500000; exec {sys.executable} -c '{code}'"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, list_data_collate
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
 from oracles import known_surface
 from scipy import ndimage
@@ -166,7 +166,9 @@ def test_monai_metrics_are_the_mean_of_the_functions() -> None:
         values = [function(hot[i, 0, k], hot[i, 1, k], spacing) for i, k in pairs]
         assert metric.aggregate().item() == pytest.approx(np.mean(values), abs=1e-9)
         metric.reset()
-        metric(torch.from_numpy(hot[:1, 0]), torch.from_numpy(hot[:1, 1]), spacing=spacing)
+        metric(
+            torch.from_numpy(hot[:1, 0]), torch.from_numpy(hot[:1, 1]), spacing=np.array(spacing)
+        )
         assert metric.aggregate().item() == pytest.approx(np.mean(values[:2]), abs=1e-9)
         metric.reset()
         one = [torch.from_numpy(hot[i, :1, 1:2][0]) for i in (0, 1)]
@@ -176,6 +178,19 @@ def test_monai_metrics_are_the_mean_of_the_functions() -> None:
         metric(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
         with pytest.raises(ValueError, match="has seen no object"):
             metric.aggregate()
+
+
+def test_each_image_of_a_collated_batch_has_its_own_pixels() -> None:
+    """Lines that lie 4 px apart, of 0.5 and of 3 mm."""
+    truth, found = torch.zeros(1, 9, 9), torch.zeros(1, 9, 9)
+    truth[:, 2], found[:, 6] = 1, 1
+    sizes = (0.5, 3.0)
+    labels = [MetaTensor(truth, affine=np.diag([size, 1.0, 1.0, 1.0])) for size in sizes]
+    batch = list_data_collate([{"label": label} for label in labels])["label"]
+    assert batch.affine.shape == (2, 4, 4)
+    metric = metrics.HD95Metric()
+    scores = metric(torch.stack([found, found]), batch)
+    assert scores.flatten().tolist() == pytest.approx([4 * size for size in sizes])
 
 
 # --- where a part of the image is known

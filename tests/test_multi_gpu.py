@@ -28,7 +28,9 @@ from processes import finish, start, start_module
 from unet_med.cli import main
 from unet_med.data import EpochSampler, SyntheticCells, share_of
 from unet_med.handlers import Reproducible, TrainingBudget, reproducible
-from unet_med.losses import BorderWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
+from unet_med.handlers import budget as clock_of_budget
+from unet_med.handlers.training_state import of_first
+from unet_med.losses import BorderWeightedCrossEntropyLoss, SumLoss, WeightedCrossEntropyLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -265,21 +267,38 @@ def check_loss_and_clock(rank: int, folder: Path) -> None:
 
     for reduction in ("mean", "sum"):
         rules: dict[str, Any] = {"reduction": reduction, "ignore_index": 1}
-        loss = WeightedCrossEntropyLoss(**rules, distributed=True)
-        check(loss, WeightedCrossEntropyLoss(**rules), logits, target)
+        loss = SumLoss([WeightedCrossEntropyLoss(**rules)])  # as in modern3d.json
+        whole = WeightedCrossEntropyLoss(**rules, distributed=False)
+        check(loss, whole, logits, target)
         nothing = target.clone()
         nothing[:2, 1] = 0  # the first process has only pixels that weigh nothing
-        check(loss, WeightedCrossEntropyLoss(**rules), logits, nothing)
+        check(loss, whole, logits, nothing)
+        if rank == 0:  # a validation, in which the other process has no image left
+            assert loss(logits, target) == whole(logits, target)
     instances = torch.zeros(5, 1, 6, 6, dtype=torch.int64)
     instances[..., :2], instances[1:, :, :3, 4:] = 1, 2
     border = BorderWeightedCrossEntropyLoss(distributed=True)
-    check(border, BorderWeightedCrossEntropyLoss(), logits[:, :2], instances)
+    alone = BorderWeightedCrossEntropyLoss(distributed=False)
+    check(border, alone, logits[:, :2], instances)
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     budget = TrainingBudget(optimizer, minutes=60.0)
     budget.elapsed_minutes, budget._tick = 10.0 * (rank + 1), time.monotonic()
     budget._stop_in_time(SimpleNamespace(terminate=None))
     assert 10.0 <= budget.elapsed_minutes < 11.0, budget.elapsed_minutes  # the first one's clock
+
+    now, looks = [0.0], []
+    patch = pytest.MonkeyPatch()  # of this process, which ends here
+    patch.setattr(clock_of_budget, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    patch.setattr(clock_of_budget, "of_first", lambda *mine: looks.append(mine) or of_first(*mine))
+    budget.minutes, budget.elapsed_minutes, budget._tick = 1000.0, 600.0, 0.0
+    for _ in range(500):
+        now[0] += 0.02 * (1 + rank)  # s; the second one's clock goes wrong
+        budget._stop_in_time(SimpleNamespace(terminate=None))
+    assert 60 * (budget.elapsed_minutes - 600) == pytest.approx(10.0, abs=1.1)
+    assert len(looks) < 20, len(looks)  # once a second
+    if rank == 0:  # who writes the checkpoint
+        assert budget.state_dict()["elapsed_minutes"] == pytest.approx(600 + 10 / 60, abs=1e-9)
     dist.destroy_process_group()
 
 

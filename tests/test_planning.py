@@ -242,7 +242,9 @@ def test_every_decision_has_its_reason(folder: Path) -> None:
 
 def planned(found: Fingerprint, images: int, **choices: Any) -> Plan:
     """The plan for so many images as the first."""
-    many = replace(found, cases=found.cases[:1] * images)
+    first = found.cases[0]
+    others = (replace(first.image, name=f"{k}.tif", sha256=str(k)) for k in range(images))
+    many = replace(found, cases=tuple(replace(first, image=image) for image in others))
     return make_plan(many, {"label_kind": "instances", **choices})
 
 

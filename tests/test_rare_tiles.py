@@ -57,6 +57,17 @@ def middle(item: dict[str, Any]) -> torch.Tensor:
     return item["label"][(0, *[part] * (item["label"].ndim - 1))].as_tensor()
 
 
+@pytest.mark.parametrize("share", [1 / 3, 0.0])
+def test_without_a_cache_it_is_said(share: float, caplog: pytest.LogCaptureFixture) -> None:
+    items = images({(30, 30): 1})
+    tiles(items, steps([1]), share, cache=False)
+    said = "no tile is drawn around rare pixels (rare, rare_share 0.333333): with cache false"
+    assert (said in caplog.text) == (share > 0)
+    caplog.clear()
+    tiles(items, steps([]), cache=False)
+    assert not caplog.text
+
+
 # --- where they are
 
 

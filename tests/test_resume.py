@@ -224,6 +224,7 @@ def cause(error: BaseException) -> str:
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"tiles_per_epoch": 16}, "iterations an epoch is 7 there and 8 here"),
         ({"scale": 0.5}, "scale is None there and 0.5 here"),
+        ({"fold": "0/3"}, "image_names is "),
         ({"mirror_axes": [1]}, "mirror_axes is None there and [1] here"),
         ({"features": [2, 6]}, "features is [2, 4] there and [2, 6] here"),
         ({"network_def::act": "prelu"}, "is missing there and"),

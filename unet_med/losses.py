@@ -88,7 +88,8 @@ class WeightedCrossEntropyLoss(_Loss):
         ignore_index: label whose pixels weigh nothing, whatever their weight.
         distributed: sum energy and weight over all processes that train together: the value is
             that of all their batches in one, and so is the gradient that DistributedDataParallel
-            averages. All processes must call it equally often. One process needs none of it.
+            averages. All processes must call it equally often. None: where gradients are taken, as
+            in training; in a validation processes may have different numbers of images.
 
     Raises:
         ValueError: unknown reduction, or `"none"` together with `distributed`.
@@ -99,7 +100,11 @@ class WeightedCrossEntropyLoss(_Loss):
     """
 
     def __init__(
-        self, reduction: str = "mean", *, ignore_index: int = 255, distributed: bool = False
+        self,
+        reduction: str = "mean",
+        *,
+        ignore_index: int = 255,
+        distributed: bool | None = None,
     ) -> None:
         super().__init__(reduction=_known_reduction(reduction))
         if distributed and reduction == "none":
@@ -175,7 +180,7 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
         *,
         spacing: float | Sequence[float] | None = None,
         reduction: str = "mean",
-        distributed: bool = False,
+        distributed: bool | None = None,
     ) -> None:
         super().__init__(reduction, distributed=distributed)
         self.w0 = w0
@@ -387,7 +392,8 @@ def _weighted_cross_entropy(
     energy = weight * likelihood  # of the other sign until the end: one pass less
     if loss.reduction == "none":
         return -energy
-    if loss.distributed and dist.is_available() and dist.is_initialized():
+    together = logits.requires_grad if loss.distributed is None else loss.distributed
+    if together and dist.is_available() and dist.is_initialized():
         return _over_processes(-energy.sum(), weight.sum(), loss.reduction)
     return -energy.sum() / _divisor(weight.sum(), loss.reduction)
 

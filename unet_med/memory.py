@@ -8,16 +8,16 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-_CGROUP_FILES = (  # (limit, use); version 2, version 1
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
+_CGROUPS = {  # by controller: place below /sys/fs/cgroup, limit, use
+    "": (".", "memory.max", "memory.current"),  # version 2
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),  # version 1
+}
 
 # Of an image in one piece: as read, standardised, logits, votes, probabilities, labels.
 BYTES_A_PIXEL = 48
@@ -100,17 +100,44 @@ else:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """What a container's limit leaves, which /proc/meminfo does not know."""
-    for limit, use in _CGROUP_FILES:
-        try:
-            most, used = (int((root / name).read_text(encoding="utf-8")) for name in (limit, use))
-            lines = (root / limit).with_name("memory.stat").read_text(encoding="utf-8").split("\n")
-        except (OSError, ValueError):  # no such limit, or "max"
-            continue
-        stat = dict(line.split() for line in lines if line)
-        cached = sum(int(stat.get(name, 0)) for name in ("active_file", "inactive_file"))
-        yield most - used + cached  # the cache of files is given up when needed
+def _free_in_container(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> Iterator[int]:
+    """What limits of a container, a job of SLURM or a unit of systemd leave.
+
+    /proc/meminfo does not know them. A group is held by the limits of all those around it too.
+
+    Args:
+        root: where groups are mounted.
+        own: names the groups of this process.
+    """
+    for controller, (place, limit, use) in _CGROUPS.items():
+        group = _group(own, controller)
+        for folder in (root / place / group, *((root / place / up) for up in group.parents)):
+            try:
+                most, used = (int((folder / name).read_text("utf-8")) for name in (limit, use))
+                lines = (folder / "memory.stat").read_text("utf-8").splitlines()
+            except (OSError, ValueError):  # no such limit, or "max"
+                continue
+            stat = dict(line.split() for line in lines if line)
+            # of version 1 the numbers of a group with those inside it are called `total_`
+            kinds = (stat.get(f"total_{name}", stat.get(name, 0)) for name in _CACHED)
+            yield most - used + sum(map(int, kinds))  # the cache of files is given up when needed
+
+
+_CACHED = ("active_file", "inactive_file")
+
+
+def _group(own: Path, controller: str) -> PurePosixPath:
+    """This process's group of a controller, below where groups are mounted; there if unknown."""
+    try:
+        lines = own.read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        if controller in controllers.split(",") and ".." not in path:  # above what is mounted
+            return PurePosixPath(path.lstrip("/"))
+    return PurePosixPath()
 
 
 def _free_in_process() -> Iterator[int]:

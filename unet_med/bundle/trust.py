@@ -21,8 +21,10 @@ from unet_med.bundle.literals import is_literal
 READ_BY_PREDICT = ("inference.json", "metadata.json")
 _EARLIER = {  # named by bundles of earlier versions
     "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+    "$@network.module",
     "$@network_def.to(@device)",
     "$'probabilities' not in @outputs",
+    "$dist.is_initialized() or dist.init_process_group(@backend)",
     "ignite.handlers.ProgressBar",
     "monai.data.Dataset",
     "monai.engines.SupervisedEvaluator",

@@ -160,10 +160,10 @@ def calibrations_of(judged: Sequence[Judged]) -> dict[int, Mapping[str, Any] | N
 def _calibrated(judged: Sequence[Judged]) -> Calibration | None:
     """What images say of probabilities, folds left out in turn; None: there are too few."""
     known = _near(judged)
-    groups = [each.fold for each, _ in known]
+    groups, units = [each.fold for each, _ in known], units_of_files([e.image for e, _ in known])
     if len(set(groups)) == 1:  # the other one of two
-        groups = in_groups(units_of_files([each.image for each, _ in known]))
-    if len(known) < LEAST or len(set(groups)) < 2:
+        groups = in_groups(units)
+    if len(set(units)) < LEAST or len(set(groups)) < 2:
         return None
     return calibrate([near for _, near in known], groups)
 

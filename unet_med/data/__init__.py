@@ -16,6 +16,7 @@ _MODULE_OF = {
     "class_values": "classes",
     "cross_validation": "splits",
     "DeviceImages": "device_images",
+    "digest_of_names": "digest",
     "EpochSampler": "dataset",
     "SeededDataset": "dataset",
     "find_images": "datalist",

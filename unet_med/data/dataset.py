@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import suppress
 from functools import partial
@@ -16,6 +17,8 @@ from unet_med.data.device_images import DeviceImages
 from unet_med.data.image_cache import ImageCache, InFiles, InMemory
 from unet_med.data.item_file import Types, widened
 from unet_med.data.rare_tiles import CENTRE, KNOWN, PLACES, RareTile, RareTiles
+
+_log = logging.getLogger(__name__)
 
 
 class SeededDataset(Dataset):
@@ -46,7 +49,8 @@ class SeededDataset(Dataset):
             other tile is one of its images, however long either list is.
         rare_share: share of the tiles that are drawn around a rare pixel, 0 to 1, where the
             deterministic transforms end in `unet_med.transforms.RarePlacesd`. Each rare value has
-            as many of them, whatever the number of images that hold it. It needs a cache.
+            as many of them, whatever the number of images that hold it. It needs a cache; without
+            one no tile is, which is said.
     """
 
     def __init__(
@@ -91,6 +95,12 @@ class SeededDataset(Dataset):
                 reads = (*reads, PLACES) if self._rare is not None else reads
                 self.on_device = keeper.on_device(kept, reads)
             self._cache = self.on_device or kept
+        elif rare_share and any(PLACES in getattr(t, "notes", ()) for t in transform.transforms):
+            _log.warning(
+                "no tile is drawn around rare pixels (rare, rare_share %g): with cache false no "
+                "image is kept whose pixels are known; cache_dir keeps images in files",
+                rare_share,
+            )
 
     def __len__(self) -> int:
         return self.tiles_per_epoch

@@ -19,7 +19,7 @@ import torch
 from monai.transforms import LoadImaged
 
 import unet_med
-from unet_med.data.cases import files_named
+from unet_med.data.cases import files_named, files_of, names_apart, same_name
 from unet_med.data.checksum import sha256
 
 PACKAGES = ("monai", "nibabel", "numpy", "scipy", "torch")  # whose results may change
@@ -73,6 +73,31 @@ def digest(value: Any) -> str:
     False
     """
     return hashlib.sha256(_described(value, ()).encode()).hexdigest()
+
+
+def digest_of_names(
+    items: Sequence[Mapping[str, Any]], among: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Twelve digits that say which images, or planes of them, a list has, wherever these lie.
+
+    Args:
+        items: the list, of items with `image` and, of a plane, `slice`.
+        among: all items that there are.
+
+    Returns:
+        Equal digits for equal names, in any order; None where images are no files.
+    """
+    images = [item["image"] for item in (*among, *items)]
+    if not all(isinstance(file, str | os.PathLike) for each in images for file in _listed(each)):
+        return None
+    cases = {tuple(files_of(image)): image for image in images}
+    names = dict(zip(cases, names_apart(list(cases.values())), strict=True))
+    listed = [f"{names[tuple(files_of(each['image']))]} {each.get('slice')}" for each in items]
+    return digest(sorted(map(same_name, listed)))[:12]
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _described(value: Any, above: tuple[int, ...]) -> str:

@@ -7,14 +7,7 @@ from unet_med.fitting.calibration import (
     pixels_of,
     write_calibration,
 )
-from unet_med.fitting.handler import (
-    FitObjects,
-    fits_objects,
-    in_groups,
-    planned_objects,
-    spread_evenly,
-    write_verdict,
-)
+from unet_med.fitting.handler import FitObjects, in_groups, spread_evenly
 from unet_med.fitting.predicted import HeldOut, held_out, judging, reading
 from unet_med.fitting.search import (
     Verdict,
@@ -25,6 +18,7 @@ from unet_med.fitting.search import (
     objects_under,
 )
 from unet_med.fitting.stacks import in_words, summed, units_of_files
+from unet_med.fitting.verdicts import fits_objects, planned_objects, write_verdict
 
 __all__ = [
     "Calibration",

@@ -11,7 +11,6 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -26,17 +25,18 @@ from unet_med.fitting.calibration import (
     write_calibration,
 )
 from unet_med.fitting.predicted import held_out, judging, reading
-from unet_med.fitting.search import Verdict, around, choose, count
-from unet_med.fitting.stacks import in_words, summed, units_of_files
+from unet_med.fitting.search import around, choose, count
+from unet_med.fitting.stacks import in_words, summed, units_of_items
+from unet_med.fitting.verdicts import fits_objects, forget, planned_objects, write_verdict
 from unet_med.handlers import TrainingBudget, rank
-from unet_med.handlers.training_state import random_state, set_random_state
+from unet_med.handlers.training_state import of_first, random_state, set_random_state
 from unet_med.planning import Plan
-from unet_med.planning.objects import FITTED, LEAST, decide_objects
+from unet_med.planning.counting import units_in
+from unet_med.planning.objects import LEAST
 from unet_med.segmentation import Segmenter
 
 __all__ = ["FitObjects"]
 
-IDS = ("threshold", "mask_threshold", "min_size")
 SHARE = 0.1  # of the minutes that the fit may take
 SLACK = 1.25  # what it is given, times what was measured
 UNFITTED = "nothing is fitted to held-out images, neither objects nor probabilities"
@@ -54,10 +54,11 @@ class FitObjects:
     (`unet_med.fitting.choose`) goes into the bundle's plan and configs, with the scores as its
     reason. What the plan did not decide by itself stays as it was asked for. Masks and classes have
     no such choices. Then probabilities are calibrated (`unet_med.fitting.calibrate`), which no mask
-    and no object depends on. With fewer than three held-out images, and where the fit fails, the
-    planned values stay.
+    and no object depends on. With fewer than three held-out images, of which planes of a stack,
+    copies and those of a group count as one, and where the fit fails, the planned values stay.
 
-    It needs a bundle with a plan. A resumed training fits again, from the plan's values. Where a
+    It needs a bundle with a plan. What was fitted to the weights that a training replaces is
+    taken back when it begins, and a resumed training fits again, from the plan's values. Where a
     budget of minutes holds, one image is timed at the start, and the training ends as much
     earlier as all take, by their pixels; if that is more than a tenth of the minutes, fewer are
     used, and none of the largest. Of several processes the first fits. Attach it behind the
@@ -93,13 +94,23 @@ class FitObjects:
         self.load = reading(load)
         self.network = network
         self.budget = budget
+        self._forgotten = False
         self.enabled = enabled and len(self.items) >= LEAST and {"image", "label"} <= {*load}
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, behind what writes the weights."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._forget)
         if self.enabled:
             engine.add_event_handler(Events.STARTED, self._reserve)
             engine.add_event_handler(Events.COMPLETED, self._fit)
+
+    def _forget(self, engine: Engine) -> None:
+        """Take back what was fitted to the bundle's old weights, before others are written."""
+        own = (self.folder / "models" / "model.pt").absolute() == self.weights.absolute()
+        if rank() == 0 and own and not self._forgotten:
+            self._forgotten = True
+            with _said_if_it_fails("what was fitted to the weights before stays"):
+                forget(self.folder)
 
     def _reserve(self, engine: Engine) -> None:
         """End the training early enough for the fit."""
@@ -108,7 +119,7 @@ class FitObjects:
         reserved = 0.0
         if rank() == 0:
             self.items, reserved = self._affordable(engine, self.budget.minutes)
-        self.budget.reserve(cast(float, idist.broadcast(reserved)), "fit")
+        self.budget.reserve(of_first(reserved)[0], "fit")
 
     def _affordable(self, engine: Engine, minutes: float) -> tuple[list[Item], float]:
         """Images that a tenth of the minutes suffices for, and the minutes that they take."""
@@ -160,21 +171,23 @@ class FitObjects:
 
     def _search(self, engine: Engine) -> None:
         """Score all choices on all images, one image at a time, and write the verdicts."""
+        units = self._units()
+        words, left_out = in_words([str(item["image"]) for item in self.items], units)
+        if len(set(units)) < LEAST:
+            raise ValueError(f"{words} are too few")
         choices, segmenter = self._choices(), self._segmenter(self.weights, engine)
         seen = [self._look(segmenter, item, choices) for item in self.items]
-        files = [str(item["image"]) for item in self.items]
-        words, left_out = in_words(files)
         if choices:
-            counts = summed([counts for counts, _ in seen], units_of_files(files))
+            counts = summed([counts for counts, _ in seen], units)
             verdict = choose(choices, np.stack(counts))
             write_verdict(self.folder, verdict, *planned_objects(self._plan()), words)
         pixels = [
-            (near, own) for (_, near), own in zip(seen, files, strict=True) if len(near.classes)
+            (near, unit) for (_, near), unit in zip(seen, units, strict=True) if len(near.classes)
         ]
-        if len(pixels) < LEAST:
+        if len({unit for _, unit in pixels}) < LEAST:
             return
         with _said_if_it_fails("probabilities are not calibrated"):  # objects may be fitted
-            groups = in_groups(units_of_files([own for _, own in pixels]))
+            groups = in_groups([unit for _, unit in pixels])
             found = calibrate([near for near, _ in pixels], groups)
             write_calibration(self.folder, found, words, left_out)
 
@@ -184,6 +197,11 @@ class FitObjects:
 
     def _plan(self) -> Plan:
         return Plan.from_json(bundle.read_plan(self.folder))
+
+    def _units(self) -> list[int]:
+        """A number for each image, equal for those that the plan's splits do not part."""
+        plan = bundle.read_plan(self.folder)
+        return units_of_items(self.items, units_in(Plan.from_json(plan)) if plan else {})
 
     def _choices(self) -> list[dict[str, Any]]:
         """How objects may be made; none where there is nothing to choose."""
@@ -212,11 +230,6 @@ class FitObjects:
         return count(probabilities, found.truth, choices, found.rule, found.ratios), near
 
 
-def fits_objects(plan: Plan) -> bool:
-    """Whether held-out images have a choice of how objects are made."""
-    return bool(plan.value("label_kind") == "instances" and plan.value("preset") == "modern")
-
-
 def in_groups(units: Sequence[int]) -> list[int]:
     """Number of the group of each image, by the number of its unit; neighbours are of one.
 
@@ -226,39 +239,6 @@ def in_groups(units: Sequence[int]) -> list[int]:
     places = {unit: k for k, unit in enumerate(dict.fromkeys(units))}
     count = len(places)
     return [places[unit] * min(GROUPS, count) // count for unit in units]
-
-
-def planned_objects(plan: Plan) -> tuple[dict[str, Any], list[str]]:
-    """How a plan makes objects before anything is fitted, and which of these ids are free.
-
-    Free is what neither the user nor a file of theirs set.
-    """
-    values = {id: decision.value for id, decision in plan.ids.items()}
-    planned = decide_objects(plan.seen, values, source=plan.source)
-    free = [
-        id for id in IDS if plan.ids[id] == planned[id] or plan.ids[id].reason.startswith(FITTED)
-    ]
-    return {id: (planned if id in free else plan.ids)[id].value for id in IDS}, free
-
-
-def write_verdict(
-    folder: Path, verdict: Verdict, planned: Mapping[str, Any], free: Sequence[str], images: str
-) -> None:
-    """Write into a bundle, with the scores as the reason, how objects are made from now on.
-
-    Args:
-        folder: the bundle.
-        verdict: what held-out images say.
-        planned: the choice of the plan.
-        free: ids that may change.
-        images: which they were, in words.
-    """
-    reason = f"{FITTED}{images}: AP {verdict.score:.3f}"
-    if verdict.choice != planned:
-        reason += f" instead of {verdict.before:.3f} as planned"
-    else:
-        reason += ", and no other choice is better by more than the images scatter"
-    bundle.write_settings(folder, [], {id: verdict.choice[id] for id in free}, reason=reason)
 
 
 def within(seconds: Sequence[float], limit: float) -> list[int]:

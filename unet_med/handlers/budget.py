@@ -5,11 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from math import cos, inf, pi
-from typing import Any, cast
+from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+
+from unet_med.handlers.training_state import of_first
+
+AT_MOST = 1.0  # s between two looks at the clock of the first process,
+SHARE = 0.01  # and of the minutes
 
 
 class TrainingBudget:
@@ -18,7 +23,8 @@ class TrainingBudget:
     The rate rises linearly during `warmup`, then falls along half a cosine to `final` times its
     peak. The peak is the rate that the optimiser has when the training starts. With `minutes` the
     run ends when they are over, validation included, and the rate is low by then. Processes that
-    train together use the clock of the first, because all must end at the same step.
+    train together use the clock of the first, because all must end at the same step, with one rate;
+    they look at it once a second, because a GPU is waited for then.
 
     A trainer that runs on after its end, as those of federated learning do round by round, gives
     each round a budget and a schedule of its own.
@@ -48,6 +54,9 @@ class TrainingBudget:
         self._accounts: dict[str, dict[str, Any]] = {}
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._tick = 0.0
+        self._ran = 0.0  # min, that no other process knows of
+        self._steps = 0  # in which it ran so long
+        self._look_after = 1  # steps
         self._first = 0  # iterations of the rounds before
 
     def attach(self, engine: Engine) -> None:
@@ -106,7 +115,7 @@ class TrainingBudget:
         self._tick = time.monotonic()
         if engine.state.iteration > 0:  # a resumed training is set to its place after this
             self._first = engine.state.iteration
-            self.elapsed_minutes = 0.0
+            self.elapsed_minutes = self._ran = 0.0
 
     def _set_rate(self, engine: Engine) -> None:
         factor = self.rate(self.fraction(engine))
@@ -115,17 +124,28 @@ class TrainingBudget:
 
     def _stop_in_time(self, engine: Engine) -> None:
         now = time.monotonic()
-        self.elapsed_minutes += (now - self._tick) / 60
+        self._ran += (now - self._tick) / 60
         self._tick = now
-        if self.minutes:
-            self.elapsed_minutes = cast(float, idist.broadcast(self.elapsed_minutes))
+        self._steps += 1
+        if not self.minutes:
+            self.elapsed_minutes, self._ran = self.elapsed_minutes + self._ran, 0.0
+        elif self._steps >= self._look_after:
+            self._look(self.minutes)
         if self.left_minutes <= 0:
             engine.terminate()
+
+    def _look(self, minutes: float) -> None:
+        """Set all clocks by that of the first process, and say after how many steps again."""
+        wanted = min(AT_MOST / 60, SHARE * minutes) * self._steps / max(self._ran, 1e-9)
+        most = 2 * self._look_after if idist.get_world_size() > 1 else 1  # a step may be odd
+        elapsed, steps = of_first(self.elapsed_minutes + self._ran, min(wanted, most))
+        self.elapsed_minutes, self._ran, self._steps = elapsed, 0.0, 0
+        self._look_after = max(1, int(steps))
 
     def state_dict(self) -> dict[str, Any]:
         """The minutes already spent, where the round began, and accounts, for a resumed run."""
         return {
-            "elapsed_minutes": self.elapsed_minutes,
+            "elapsed_minutes": self.elapsed_minutes + self._ran,
             "first": self._first,
             "accounts": {name: dict(account) for name, account in self._accounts.items()},
         }

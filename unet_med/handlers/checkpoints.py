@@ -54,7 +54,8 @@ class Checkpoints:
         optimizer: its optimiser.
         evaluator: whose key metric decides; None: the last network counts.
         parts: other objects with `state_dict` and `load_state_dict`: budget, scheduler, record.
-        settings: plain values that a resumed run must share; a difference is refused.
+        settings: plain values that a resumed run must share; a difference is refused. One that the
+            checkpoint does not know is not compared.
         minutes: time between two checkpoints; 0 writes one after every iteration. The end of
             the training writes one in any case.
         resume: continue from `resume/checkpoint.pt`, where there is one; from the previous one,
@@ -157,7 +158,10 @@ class Checkpoints:
             save_atomically(_weights(self.network), self.final)
 
     def _save_if_best(self, evaluator: Any) -> None:
-        if evaluator.state.best_metric_epoch == evaluator.state.epoch:
+        state = evaluator.state
+        # MONAI keeps the very number that it found best. The epoch alone does not tell: one that
+        # ended early and was validated is finished by a resumed run, and validated again.
+        if state.key_metric_name and state.best_metric is state.metrics[state.key_metric_name]:
             save_atomically(_weights(self.network), self.best)
 
     def _state(self, engine: Engine) -> State:
@@ -179,6 +183,10 @@ class Checkpoints:
 
     def _settings(self, engine: Engine) -> State:
         return {**self.settings, "iterations an epoch": engine.state.epoch_length}
+
+    def _known(self, saved: State, engine: Engine) -> State:
+        """Those settings that a checkpoint has; one of an earlier version lacks what is new."""
+        return {name: own for name, own in self._settings(engine).items() if name in saved}
 
     @property
     def kept(self) -> str:
@@ -218,7 +226,7 @@ class Checkpoints:
                 "finish that training with the version that began it"
             )
         differences = [
-            *_differing(state["settings"], self._settings(engine)),
+            *_differing(state["settings"], self._known(state["settings"], engine)),
             *_differing(_shapes(state["network"]), _shapes(self.network.state_dict())),
         ]
         if differences:

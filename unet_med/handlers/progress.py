@@ -93,11 +93,22 @@ class ProgressBar(_Progress):
         self.budget = budget
         self.evaluator = evaluator
         self._loss: float | None = None  # the last that was read
-        self._begun_at = 0.0  # share of the budget that earlier runs used
+        self._begun_at: float | None = None  # share of the budget that earlier runs used
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        super().attach(engine)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._begin)
 
     def _open(self, engine: Engine) -> None:
-        self._begun_at = self.budget.fraction(engine)
+        self._begun_at = None
         self._start_bar(100, "training")
+
+    def _begin(self, engine: Engine) -> None:
+        """See where a resumed run begins; when the run starts, its checkpoint may be unread."""
+        if self._begun_at is None:
+            self._begun_at = self.budget.fraction(engine)
+            self._began = time.monotonic()
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
         if read_now(engine):
@@ -116,7 +127,8 @@ class ProgressBar(_Progress):
 
     def _line(self, engine: Engine) -> str:
         used = self.budget.fraction(engine)
-        here = (used - self._begun_at) / max(1 - self._begun_at, 1e-9)
+        begun_at = self._begun_at or 0.0
+        here = (used - begun_at) / max(1 - begun_at, 1e-9)
         facts = ", ".join(f"{name} {value}" for name, value in self._facts(engine).items())
         return f"step {engine.state.iteration}, {facts}, {used:.0%} done, {self._left(here)}"
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, cast
+from typing import Any
 
-import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.handlers import ValidationHandler
 
 from unet_med.handlers.budget import TrainingBudget
-from unet_med.handlers.training_state import rank
+from unet_med.handlers.training_state import of_first, rank
 
 SHARE = 0.1  # of the time of a training
 FREE_SECONDS = 5.0  # of validations that are never too many: no clock decides on short trainings
@@ -31,7 +30,8 @@ class Validation(ValidationHandler):
     Of a budget of minutes the time of the last is reserved. There a single validation takes half
     the share: the first ends when that is over, and all others look at as many images. Processes
     that train together do as the first of them. What is left out changes neither weights nor
-    random numbers. A resumed training goes on with the account, which the budget keeps. Where
+    random numbers. A resumed training goes on with the account, which the budget keeps; with other
+    minutes it sees anew what a validation takes, and how many images it may look at. Where
     validations choose the weights (`Checkpoints(evaluator=...)`), let none be left out.
 
     Args:
@@ -58,6 +58,7 @@ class Validation(ValidationHandler):
             "spent": 0.0,  # s, by all validations so far
             "price": None,  # s, of one; None: there was none yet
             "batches": None,  # that one looks at; None: all
+            "minutes": None,  # of the budget that both were found for
         }
 
     def attach(self, engine: Engine) -> None:
@@ -71,7 +72,7 @@ class Validation(ValidationHandler):
 
     def __call__(self, engine: Engine) -> None:
         """Validate, if there is time."""
-        if self.budget is None or cast(float, idist.broadcast(float(self._is_affordable()))):
+        if self.budget is None or of_first(self._is_affordable())[0]:
             self._validate(engine)
 
     def _start(self, engine: Engine) -> None:
@@ -80,7 +81,11 @@ class Validation(ValidationHandler):
 
     def _reserve(self) -> None:
         """Keep time for the last validation: what one took, until then what it may take."""
-        if self.budget is not None and self.budget.minutes:
+        if self.budget is None:
+            return
+        if self._account["minutes"] != self.budget.minutes:
+            self._account |= {"price": None, "batches": None, "minutes": self.budget.minutes}
+        if self.budget.minutes:
             self.budget.reserve(self._expected() / 60, NAME)
 
     def _most(self) -> float:
@@ -110,7 +115,7 @@ class Validation(ValidationHandler):
         self._began, seconds = None, time.monotonic() - began
         self._account["spent"] += seconds
         if self.budget is not None and self._account["price"] is None:
-            self._account["price"] = cast(float, idist.broadcast(seconds))
+            [self._account["price"]] = of_first(seconds)
             self._reserve()
 
     def _end_in_time(self, validator: Engine) -> None:

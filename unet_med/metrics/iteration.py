@@ -179,12 +179,16 @@ class _SurfaceMetric(CumulativeIterationMetric):
         """Scores `(B, C)` of a batch, NaN where neither holds the object."""
         if y is None:
             raise ValueError(f"{type(self).__name__} needs the truth: call it with (y_pred, y)")
-        spacing = kwargs.get("spacing") or _spacing_of(y)
+        given = kwargs.get("spacing")
+        sizes = _spacings_of(y) if given is None else [given] * len(y)
         first = 1 if y.shape[1] > 1 else 0
         pairs = [
             zip(p[first:], truth[first:], strict=True) for p, truth in zip(y_pred, y, strict=True)
         ]
-        rows = [[self._score(_surfaces(*pair, spacing)) for pair in image] for image in pairs]
+        rows = [
+            [self._score(_surfaces(*pair, spacing)) for pair in image]
+            for image, spacing in zip(pairs, sizes, strict=True)
+        ]
         return torch.tensor(rows, dtype=torch.float64)
 
     def aggregate(self) -> torch.Tensor:
@@ -242,11 +246,15 @@ def _surfaces(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequence[f
     return Surfaces.between(convert_to_numpy(prediction), convert_to_numpy(truth), spacing)
 
 
-def _spacing_of(truth: torch.Tensor) -> list[float]:
-    """Pixel size of a batch `(B, C, *S)` with MONAI's affine; 1 px of a plain tensor."""
+def _spacings_of(truth: torch.Tensor) -> list[list[float]]:
+    """Pixel size of each item of `(B, C, *S)` with MONAI's affine; 1 px of a plain tensor.
+
+    A collated batch has an affine for each item, `(B, 4, 4)`.
+    """
     dims = truth.ndim - 2
     affine = getattr(truth, "affine", None)
     if affine is None:
-        return [1.0] * dims
-    sizes: list[float] = torch.linalg.norm(affine[:-1, :dims], dim=0).tolist()
+        return [[1.0] * dims] * len(truth)
+    affine = affine.as_subclass(torch.Tensor).expand(len(truth), *affine.shape[-2:])
+    sizes: list[list[float]] = torch.linalg.norm(affine[:, :-1, :dims], dim=1).tolist()
     return sizes  # of a plane that stands upright in space too

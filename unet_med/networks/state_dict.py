@@ -40,7 +40,7 @@ def start_from(
     network: nn.Module,
     weights: str | os.PathLike[str] | None = None,
     frozen: str | None = None,
-) -> None:
+) -> nn.Module:
     """Begin a training with the weights of another, some of them fixed.
 
     Falk et al. 2019 adapt trained networks to new data in this way. The last layer starts anew
@@ -51,6 +51,9 @@ def start_from(
         weights: what `read_weights` reads; None: the network stays as it is.
         frozen: regular expression of the parameters that do not learn, such as
             `"^contracting"`; running means of a batch normalisation go on. None: all learn.
+
+    Returns:
+        The network.
 
     Raises:
         ValueError: weights other than the last layer's do not fit, or `frozen` fits none.
@@ -66,6 +69,7 @@ def start_from(
         if all(parameter.requires_grad for parameter in network.parameters()):
             names = sorted({name.split(".")[0] for name, _ in network.named_parameters()})
             raise ValueError(f"frozen={frozen!r} fits no parameter; they begin with {names}")
+    return network
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:

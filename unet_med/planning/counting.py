@@ -33,7 +33,7 @@ def count_in(plan: Plan, entries: Sequence[Entry]) -> int:
 
 
 def units_in(plan: Plan) -> dict[Files, int]:
-    """A number for each image of the folds, equal for those of a group and for copies."""
+    """A number for each image of the folds, or of the split, equal in a group and for copies."""
     names = {_files(entry) for entry in _entries(plan)}
     items = [item for item, _ in _items(plan) if _files(item) in names]
     units = units_of(items, plan.seen.cases, plan.split.get("group"))
@@ -41,7 +41,8 @@ def units_in(plan: Plan) -> dict[Files, int]:
 
 
 def _entries(plan: Plan) -> Iterator[Entry]:
-    return (entry for split in plan.folds for side in SIDES for entry in split[side])
+    splits = plan.folds or (plan.split,)
+    return (entry for split in splits for side in SIDES for entry in split.get(side, ()))
 
 
 def _items(plan: Plan) -> Iterator[tuple[dict[str, Any], Any]]:

@@ -87,10 +87,10 @@ def decide_fit(preset: str, kind: str, held_out: int | None) -> Decision:
     Args:
         preset: of the network.
         kind: of the labels.
-        held_out: images; None: a list names them.
+        held_out: images, of which stacks and groups count as one; None: a list names them.
     """
     if held_out is not None and held_out < LEAST:
-        return Decision(False, f"fewer than {LEAST} images are held out")
+        return Decision(False, f"fewer than {LEAST} images, stacks or groups are held out")
     if kind != "instances" or preset != "modern":
         return Decision(True, "at the end, held-out images calibrate probabilities")
     return Decision(True, "at the end, held-out images choose how objects are made, and calibrate")

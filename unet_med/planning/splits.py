@@ -12,7 +12,7 @@ from typing import Any
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
 from unet_med.data.splits import Item, groups_of, split_validation
-from unet_med.planning.copies import about_copies, kept_together
+from unet_med.planning.copies import about_copies, kept_together, units_of
 from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.learned import Learned
 from unet_med.planning.plan import Decision
@@ -93,7 +93,14 @@ def decide_split(
     if taught := len(known.has(held)):
         why = f"{begun['name']} has learned from {taught} of the held-out images: they fit it alone"
         decided["fit"] = Decision(False, why)
-    return split, decided, len(held)
+    return split, decided, _count(held, found.cases, ids.get("group"))
+
+
+def _count(held: Sequence[Item], cases: Sequence[Case], group: str | None) -> int:
+    """How many images are held out, copies and a group being one; planes of a single file."""
+    if len({item["case"] for item in held}) < 2:
+        return len(held)
+    return len(set(units_of(held, cases, group)))
 
 
 def items_of(cases: Sequence[Case], *, planes: bool, kind: str) -> list[Item]:

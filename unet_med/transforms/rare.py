@@ -33,6 +33,8 @@ class RarePlacesd(MapTransform):
         allow_missing_keys: no error when a key is absent.
     """
 
+    notes = (PLACES,)  # entries that it makes
+
     def __init__(
         self,
         keys: KeysCollection,
