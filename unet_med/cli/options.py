@@ -28,6 +28,13 @@ def fraction(text: str) -> float:
         raise ValueError(text) from None
 
 
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
 _FLAG: dict[str, Any] = {"action": "store_true"}
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _DEVICE = option(
@@ -405,12 +412,22 @@ PREDICT = (
     _DEVICE,
     *_LOGS,
     option(
-        "--block", "sides of a block, px, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS
+        "--block",
+        "sides of a block, px, [Z] Y X",
+        type=positive,
+        nargs="+",
+        metavar="PX",
+        **_BLOCKS,
     ),
-    option("--tile", "side of the network's input in a block, px", type=int, **_BLOCKS),
-    option("--threads", "threads of each worker process (1)", type=int, **_BLOCKS),
+    option("--tile", "side of the network's input in a block, px", type=positive, **_BLOCKS),
+    option("--threads", "threads of each worker process (1)", type=positive, **_BLOCKS),
     option("--job-only", "stop before the first block", **_FLAG, **_BLOCKS),
-    option("--workers", "processes (one a core, or two a GPU)", type=int, **_BLOCKS),
+    option(
+        "--workers",
+        "processes (one a core as far as memory goes round, or two a GPU)",
+        type=positive,
+        **_BLOCKS,
+    ),
     option(
         "--shard",
         "every N-th image from the I-th, counted from 0; of an output that is a file, every N-th "
