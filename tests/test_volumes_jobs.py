@@ -211,6 +211,23 @@ def test_local_processes_take_the_gpu_that_was_named(monkeypatch: pytest.MonkeyP
     assert given == [["cuda:0", "cuda:1", "cuda:0"], ["cuda:1"] * 3]
 
 
+@pytest.mark.parametrize(("words", "given"), [([], False), (["--device", "cpu"], True)])
+def test_whole_images_go_where_the_bundle_says(
+    words: list[str], given: bool, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(ValueError):
+        """Enough was seen."""
+
+    def load(folder: Path, kind: str, settings: dict[str, Any], **_: Any) -> Any:
+        assert ("device" in settings) == given
+        raise Seen("seen")
+
+    monkeypatch.setattr(predict.bundle, "load_workflow", load)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((16, 16), np.uint8))
+    line = ["predict", str(tmp_path / "a.tif"), "--bundle", str(model), *words]
+    assert main([*line, "--output", str(tmp_path / "results")]) == 2
+
+
 # --- the last step
 
 
@@ -316,3 +333,41 @@ def test_an_image_done_whole_is_not_done_again_block_by_block(
     monkeypatch.setattr(predict, "_is_large", lambda path: True)
     assert main([*line, "--resume"]) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+# --- folders
+
+
+def test_a_damaged_image_among_those_that_go_block_by_block_is_set_aside(
+    tmp_path: Path, model: Path, planes: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        write_source(tmp_path / f"in/{name}.ome.zarr", planes)
+    chunk = tmp_path / "in/a.ome.zarr/0/c/0/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:40])
+    tifffile.imwrite(tmp_path / "in/d.tif", np.zeros((16, 16), np.uint8))
+    (tmp_path / "in/e.tif").write_text("no image")
+    (tmp_path / "out/c_mask.ome.zarr").mkdir(parents=True)  # of somebody else
+
+    def run(*more: str, images: str = "in") -> int:
+        words = ["predict", tmp_path / images, "--bundle", model, "--output", tmp_path / "out"]
+        return main([*map(str, words), "--workers", "1", *more])
+
+    assert run() == 3
+    assert "2 of 5 images segmented" in capsys.readouterr().out
+    assert len(np.unique(mask_of(tmp_path / "out/b_mask.ome.zarr"))) > 1
+    assert (tmp_path / "out/d_mask.tif").is_file()
+    report = json.loads((tmp_path / "out/failed.json").read_text(encoding="utf-8"))
+    assert (report["images"], report["segmented"]) == (5, 2)
+    failed = {Path(fault["image"]).name: fault["reason"] for fault in report["failed"]}
+    assert sorted(failed) == ["a.ome.zarr", "c.ome.zarr", "e.tif"]
+    assert "cannot be read at" in failed["a.ome.zarr"]
+    assert "exists: go on with --resume" in failed["c.ome.zarr"]
+    assert run(images="in/a.ome.zarr") == 2
+    assert run("--fail-fast", images="in/a.ome.zarr") == 2
+    assert "cannot be read at" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "out/c_mask.ome.zarr")
+    (tmp_path / "in/e.tif").unlink()
+    shutil.rmtree(tmp_path / "in/a.ome.zarr")
+    assert run("--resume") == 0
+    assert not (tmp_path / "out/failed.json").exists()

@@ -395,7 +395,7 @@ PREDICT = (
     ),
     *_CHOICE,
     _TRUST,
-    option("--fail-fast", "end with the first image that fails", blocks=False, **_FLAG),
+    option("--fail-fast", "end with the first image that fails", **_FLAG),
     option(
         "--tta",
         "average over mirrored or rotated copies (the bundle's own choice)",
@@ -678,8 +678,8 @@ def refuse_without_effect(args: argparse.Namespace, *, by_blocks: bool = False) 
             )
         if each.blocks is False and by_blocks:
             raise ValueError(
-                f"{each.name} has no effect block by block, where there is one image and every "
-                "failure ends the run: leave it out"
+                f"{each.name} has no effect on images that are segmented block by block: leave it "
+                "out"
             )
         if each.needs and getattr(args, each.needs[0]) != each.needs[1]:
             raise ValueError(f"{each.name} has no effect without {each.needs[1]}: leave it out")
