@@ -182,6 +182,17 @@ def test_options_of_predict_without_effect_are_refused(
     assert not output.exists()
 
 
+@pytest.mark.parametrize("option", ["--threads", "--workers", "--tile", "--block"])
+def test_numbers_of_things_are_at_least_one(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in ("0", "-1"):
+        with pytest.raises(SystemExit) as ended:
+            main(["predict", "a.tif", "--bundle", "b", "--output", "c.zarr", option, number])
+        assert ended.value.code == 2
+        assert f"argument {option}: {number} is less than 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--sample", "0.5"], ["--seed", "1"]])
 def test_options_of_verify_alone(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -83,6 +83,21 @@ def test_versions_are_those_that_were_tested() -> None:
     assert f"FROM python:{python}-slim" in text_of("Dockerfile")
 
 
+def test_apptainer_copies_what_a_wheel_is_made_of_and_no_more() -> None:
+    """As the folder may hold an environment, trainings and all history."""
+    section = text_of("apptainer.def").split("\n%files\n")[1].split("\n\n")[0]
+    pairs = [line.split() for line in section.splitlines()]
+    assert all(place == f"/opt/unet-med/{source}" for source, place in pairs)
+    copied = {source for source, _ in pairs}
+    assert all((ROOT / source).exists() for source in copied)
+    project = tomllib.loads(text_of("pyproject.toml"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"]}
+    needed |= {*project["project"]["license-files"], "pyproject.toml", "constraints.txt"}
+    assert {each.partition("/")[0] if each.startswith("workflows") else each
+            for each in needed} == copied  # fmt: skip
+
+
 def test_what_is_built_is_in_the_context() -> None:
     ignored = text_of(".dockerignore").splitlines()
     for part in ("unet_med", "configs", "workflows", "docs", "LICENSE", "constraints.txt"):

@@ -123,6 +123,8 @@ def test_a_gpu_is_fed_by_the_cores_of_this_process(
     cores: int, ranks: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 256)  # of the whole node
+    assert devices.cores() == cores
     assert devices.loader_workers("cuda:0", ranks) == workers
     assert devices.loader_workers("cpu", ranks) == devices.loader_workers("mps", ranks) == 0
 

@@ -184,6 +184,21 @@ def test_one_image_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no interval: it takes more than one image" in capsys.readouterr().out
 
 
+def test_one_result_is_not_scored_against_the_truths_of_others(tmp_path: Path, capsys) -> None:
+    label = np.eye(12, dtype=np.uint8)
+    write(tmp_path / "truth", a=label, b=label, c=label)
+    result = write(tmp_path / "results", b_mask=label) / "b_mask.tif"
+    words = ["--label-kind", "mask", "--metrics", "isbi", "--output", tmp_path / "t.json"]
+    assert evaluate(result, tmp_path / "truth", *words) == 3
+    said = capsys.readouterr().err
+    assert "missing: a: no result for a in" in said
+    assert "missing: c: no result for c in" in said
+    rows = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["case"] for row in rows if row["row"] == "case"] == ["b"]
+    assert evaluate(result.rename(tmp_path / "x.tif"), tmp_path / "truth", *words) == 2
+    assert evaluate(tmp_path / "x.tif", tmp_path / "truth/b.tif", *words) == 0
+
+
 def test_class_that_an_image_lacks(tmp_path: Path) -> None:
     write(tmp_path / "truth", a=np.uint8([[0, 1, 1, 2]]), b=np.uint8([[0, 1, 1, 255]]))
     write(tmp_path / "results", a=np.uint8([[0, 1, 2, 2]]), b=np.uint8([[0, 1, 1, 2]]))

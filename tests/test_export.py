@@ -21,6 +21,7 @@ from unet_med import bundle
 from unet_med.cli import main
 from unet_med.export import export_bioimageio, export_onnx, load_trained
 from unet_med.export import onnx as onnx_door
+from unet_med.export.bioimageio import identifiers
 from unet_med.export.graphs import Graph
 from unet_med.export.left_out import about_objects
 from unet_med.export.wrapper import MirrorPadded
@@ -73,6 +74,57 @@ def test_torchscript_is_the_network(
     with torch.no_grad():
         expected = load_trained(paper).network(image)
         torch.testing.assert_close(loaded(image), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["new/model.ts", "plain"])
+def test_torchscript_is_written_under_the_name_that_was_given(
+    name: str, paper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    assert main(["export", str(paper), "--format", "torchscript", "--output", str(path)]) == 0
+    assert f"written   {path}" in capsys.readouterr().out
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
+    assert torch.jit.load(str(path))(torch.rand(1, 1, 44, 44)).shape == (1, 2, 4, 4)
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "bioimageio"])
+def test_an_export_that_fails_leaves_the_file_that_was_there(
+    kind: str, paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(*_: Any, **options: Any) -> None:
+        path = options.get("filepath") or options["output_path"]
+        Path(path).write_text("half")
+        raise OSError(28, "No space left on device", str(path))
+
+    if kind == "bioimageio":
+        spec = pytest.importorskip("bioimageio.spec")
+        monkeypatch.setattr(spec, "save_bioimageio_package", cut_short)
+        for name in ("write_parts", "_describe"):
+            monkeypatch.setattr(f"unet_med.export.bioimageio.{name}", lambda *_: None)
+    monkeypatch.setattr("monai.bundle.ckpt_export", cut_short)
+    path = tmp_path / "model"
+    path.write_text("whole")
+    assert main(["export", str(paper), "--format", kind, "--output", str(path)]) == 2
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
+    assert path.read_text() == "whole"
+
+
+def test_any_name_of_a_class_becomes_one_that_a_package_takes() -> None:
+    v0_5 = pytest.importorskip("bioimageio.spec.model.v0_5")
+    names = [
+        "left-kidney",
+        "2nd molar",
+        "tumor (core)",
+        "tumor core",
+        "class",
+        "",
+        "\u00b5m\u00b2",
+        "細胞",
+    ]
+    found = identifiers(names)
+    assert [v0_5.Identifier(name) for name in found] == found
+    assert found[:4] == ["left_kidney", "_2nd_molar", "tumor_core", "tumor_core_2"]
+    assert len({*found}) == len(names)
 
 
 @pytest.mark.long

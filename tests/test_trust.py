@@ -18,7 +18,7 @@ from hostile import Payload
 from test_handlers_skipped_failures import SIDE, good, predict
 
 from unet_med.bundle import config_files, find_bundle
-from unet_med.bundle.trust import _EARLIER, _named, foreign
+from unet_med.bundle.trust import _EARLIER, foreign, own_names
 from unet_med.handlers import CheckpointLoader
 from unet_med.transforms import SaveImageResultd
 
@@ -86,6 +86,16 @@ def test_block_by_block_is_no_way_around(
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("name", ["monai.handlers.MLFlowHandler", "unet_med.handlers.Checkpoints"])
+def test_what_trainings_alone_call_is_foreign_to_a_prediction(
+    name: str, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sends files to an address, the other writes into any folder."""
+    assert any(name in path.read_text(encoding="utf-8") for path in config_files(find_bundle()))
+    edit(bundle, handlers=["@record", {"_target_": name, "_disabled_": True}])
+    assert name in refusal(bundle, capsys)
+
+
 def test_trust_runs_it(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     marker = tmp_path / "marker"
     edit(bundle, initialize=[touching(marker)["subprocess.getoutput"]])
@@ -132,7 +142,7 @@ def test_bundles_of_earlier_versions_are_not_foreign(bundle: Path) -> None:
 def test_nothing_that_a_bundle_ever_named_becomes_foreign() -> None:
     """Trained bundles keep their configs: what ours no longer name belongs into `_EARLIER`."""
     ever = {*NAMED.read_text(encoding="utf-8").splitlines()}
-    ours = set(_named(config_files(find_bundle())))
+    ours = own_names()
     assert not (lost := ever - ours - _EARLIER), f"put into _EARLIER: {lost}"
     assert not (new := ours - ever), f"write into {NAMED.name}: {new}"
 

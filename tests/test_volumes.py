@@ -24,11 +24,12 @@ from unet_med.cli import main
 from unet_med.cli.blocks import _all_workers
 from unet_med.data import load_header, load_image, save_image
 from unet_med.inferers import OverlapTileInferer
+from unet_med.memory import BYTES_A_PIXEL
 from unet_med.networks import unet
 from unet_med.transforms import InstancesFromLogits, Standardize
 from unet_med.transforms.standardize import mean_and_deviation
 from unet_med.transforms.windowed import Windowed
-from unet_med.volumes import Block, BlockJob, open_source, run_blocks, split
+from unet_med.volumes import Block, BlockJob, grid, open_source, run_blocks, split
 from unet_med.volumes.job_actions import finish
 from unet_med.volumes.store import open_level
 from unet_med.volumes.worker import Outcome, Worker
@@ -339,15 +340,24 @@ def test_sides_other_than_the_plans_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("cores", "threads", "blocks", "workers"),
-    [(8, 1, 72, 8), (8, 3, 72, 2), (8, 1, 3, 3), (1, 2, 9, 1)],
-)
-def test_a_cpu_has_a_process_a_core(
-    cores: int, threads: int, blocks: int, workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    job: Any = SimpleNamespace(device="cpu", threads=threads, blocks=[None] * blocks)
+    ("cores", "threads", "blocks", "room", "workers"),
+    [(8, 1, 72, 9, 8), (8, 3, 72, 9, 2), (8, 1, 3, 9, 3), (1, 2, 9, 9, 1), (8, 1, 72, 2.9, 2),
+     (8, 1, 72, 0.1, 1)],
+)  # fmt: skip
+def test_a_cpu_has_a_process_a_core_with_room_for_a_block(
+    cores: int, threads: int, blocks: int, room: float, workers: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)  # of the machine, not of this process
+    layout = SimpleNamespace(block=(4, 16, 16))
+    need = 4 * 16 * 16 * 2 * BYTES_A_PIXEL
+    monkeypatch.setattr(grid, "available_bytes", lambda: int(room * need))
+    job: Any = SimpleNamespace(
+        device="cpu", threads=threads, blocks=[None] * blocks, layout=layout, channels=2
+    )
     assert _all_workers(job) == workers
+    assert grid._sharing(CPU, threads, 1) == max(1, cores // threads)
 
 
 def test_a_machine_other_than_the_plans_is_refused(

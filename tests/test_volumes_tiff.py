@@ -196,7 +196,8 @@ def test_shards_are_finished_into_a_tiff(
     assert main(["job", "status", str(output)]) == 0
     assert "6 of 12 blocks done" in capsys.readouterr().out
     assert main([*words, "--shard", "1/2"]) == 0
+    assert main(["job", "status", str(output)]) == 0
+    assert f"the last step is not done: unet-med job finish {output}" in capsys.readouterr().out
     assert main(["job", "finish", str(output)]) == 0
     mask = zarr.open_array(tmp_path / "out.ome.zarr/labels/mask/0", mode="r")[:]
     np.testing.assert_array_equal(tifffile.imread(output), mask)
-    assert main([*words, "--resume"]) == 0  # written anew

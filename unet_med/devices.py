@@ -86,9 +86,13 @@ def loader_workers(device: torch.device | str, ranks: int = 1) -> int:
     """
     if not pins_memory(device):
         return 0
-    own = getattr(os, "sched_getaffinity", None)  # as SLURM and containers limit it
-    cores = len(own(0)) if own else os.cpu_count() or 1
-    return max(1, min(16, cores // ranks))
+    return max(1, min(16, cores() // ranks))
+
+
+def cores() -> int:
+    """Cores that this process may use, as SLURM, containers and `taskset` limit it."""
+    own = getattr(os, "sched_getaffinity", None)
+    return len(own(0)) if own else os.cpu_count() or 1
 
 
 def pins_memory(device: torch.device | str) -> bool:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unet_med.bundle.files import find_bundle
+from unet_med.bundle.files import find_bundle, override_file, override_names
 from unet_med.bundle.ids import first_of
 from unet_med.bundle.inspection import (
-    config_files,
     load_config,
     planned_values,
     targets_of,
@@ -21,14 +20,14 @@ from unet_med.bundle.literals import is_literal
 READ_BY_PREDICT = ("inference.json", "metadata.json")
 _EARLIER = {  # named by bundles of earlier versions
     "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-    "$@network.module",
+    "$@network_def.eval()",
     "$@network_def.to(@device)",
     "$'probabilities' not in @outputs",
-    "$dist.is_initialized() or dist.init_process_group(@backend)",
     "ignite.handlers.ProgressBar",
     "monai.data.Dataset",
     "monai.engines.SupervisedEvaluator",
     "monai.handlers.CheckpointLoader",
+    "monai.transforms.AsDiscreted",
     "monai.transforms.Compose",
     "unet_med.handlers.WeightsLoader",
     "unet_med.transforms.SaveSegmentationd",
@@ -62,17 +61,27 @@ def require_trust(folder: Path) -> None:
 def foreign(folder: Path) -> list[str]:
     """What the configs of a bundle call, evaluate or open beyond unet-med's own, in order.
 
+    Its own are those of a prediction. What a training calls as well (a tracker that sends files to
+    an address, a handler that keeps checkpoints in a folder) has no place in one.
+
     Args:
         folder: the bundle.
 
     Returns:
         Dotted names, `$` expressions and `%` macros, each once, as they stand there.
     """
-    own = _named(config_files(find_bundle()))
-    files = [path for name in READ_BY_PREDICT if (path := folder / "configs" / name).is_file()]
-    named = [*_named(files), *_planned(folder)]
-    known = {*own, *_EARLIER}
+    named = [*_named(folder), *_planned(folder)]
+    known = own_names() | _EARLIER
     return [text for text in dict.fromkeys(named) if text not in known and not _is_harmless(text)]
+
+
+def own_names() -> set[str]:
+    """What unet-med's own bundle names for a prediction, with each of its override files."""
+    root = find_bundle()
+    inference = load_config(root / "configs" / "inference.json")
+    overrides = [path for name in override_names() if (path := override_file(name)) is not None]
+    merged = [_of_prediction(path, load_config(path), inference) for path in overrides]
+    return {name for names in (_named(root), *merged) for name in names}
 
 
 def _is_harmless(text: str) -> bool:
@@ -86,13 +95,19 @@ def _planned(folder: Path) -> list[str]:
     plan, inference = (folder / "configs" / f"{name}.json" for name in ("plan", "inference"))
     if not plan.is_file() or not inference.is_file():
         return []
-    known = load_config(inference)
-    values = planned_values(load_config(plan))
-    values = {id: value for id, value in values.items() if first_of(id) in known}
-    return [use.text for use in uses_in(plan.as_posix(), values)] + list(_by_name(values))
+    return _of_prediction(plan, planned_values(load_config(plan)), load_config(inference))
 
 
-def _named(files: list[Path]) -> list[str]:
+def _of_prediction(path: Path, ids: dict[str, Any], inference: dict[str, Any]) -> list[str]:
+    """What those ids of a file name that are merged into `inference.json`."""
+    values = {id: value for id, value in ids.items() if first_of(id) in inference}
+    return [use.text for use in uses_in(path.as_posix(), values)] + list(_by_name(values))
+
+
+def _named(bundle: Path) -> list[str]:
+    """What the files name that a prediction reads."""
+    paths = (bundle / "configs" / name for name in READ_BY_PREDICT)
+    files = [path for path in paths if path.is_file()]
     uses = [use.text for use in targets_of(files)]
     contents = (load_config(path) for path in files)
     return uses + [name for content in contents for name in _by_name(content)]

@@ -3,45 +3,122 @@
 from __future__ import annotations
 
 import argparse
-import os
+import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unet_med.bundle import find_ensemble
+import torch
+
+from unet_med.bundle import find_ensemble, inference_parser
 from unet_med.cli.options import choice_of
 from unet_med.cli.saying import result, say
 from unet_med.cli.shard import shard_of
 from unet_med.devices import HOST, choose, choose_device, count
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
-from unet_med.volumes.grid import choose_layout, choose_tile
-from unet_med.volumes.job_actions import finish
+from unet_med.volumes.grid import choose_layout, choose_tile, most_workers
+from unet_med.volumes.job_actions import finish, is_finished
+from unet_med.volumes.record import is_recorded
 from unet_med.volumes.tiff import store_of, tiff_of
 
 
 def run(args: argparse.Namespace) -> None:
     """Lay a job out or resume it, do the blocks, number the instances, write the TIFF."""
-    shard = shard_of(args.shard)
-    job = _job_of(args, store_of(args.output.rstrip("/")), resume=args.resume or shard is not None)
+    shard, store = shard_of(args.shard), store_of(args.output.rstrip("/"))
+    if args.resume and not Path(f"{store}.job").is_dir() and _is_recorded(args):
+        result(f"{args.output} is there: the same weights and settings have made it")
+        return
+    job, device = _job_of(args, store, resume=args.resume or shard is not None)
     say(
         f"job {job.id}: {len(job.blocks)} blocks of {_sides(job.layout.block)} px in "
         f"{_sides(job.layout.shape)}, tiles of {_sides(job.tile)}, {len(job.markers())} done"
     )
     if args.job_only:
         return
-    workers = args.workers or _all_workers(job)
-    done = run_blocks(job, workers=workers, shard=shard, scheduler=args.scheduler)
+    own = None if device is None or device.index is None else str(device)
+    done = run_blocks(
+        job,
+        workers=args.workers or _all_workers(job, own),
+        shard=shard,
+        scheduler=args.scheduler,
+        device=own,
+    )
     result(f"{done} blocks segmented, results in {job.output}")
-    if shard is None:
+    if shard is None and is_finished(job, tiff_of(args.output)):
+        result(f"all {len(job.blocks)} blocks were done, and the last step too")
+    elif shard is None:
         result(finish(job, tiff_of(args.output), progress=True))
     else:
         say(f"when all shards are through: unet-med job finish {args.output}")
 
 
-def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
-    """The job of the output where there is one to resume, else a new one."""
+def _job_of(
+    args: argparse.Namespace, store: Path, *, resume: bool
+) -> tuple[BlockJob, torch.device | None]:
+    """The job of the output where there is one to resume, else a new one; and where to do it.
+
+    The device is None for a CPU.
+    """
+    # Looked at before the job, which another process may be publishing: it is there first.
+    taken = [path for path in (store, Path(args.output)) if path.exists()]
+    if resume and Path(f"{store}.job").is_dir():
+        return _resumed(args, store)
+    if taken:
+        advice = "go on with --resume, or choose a new name"
+        if args.resume:
+            advice = "no job is beside it, nor a record of this image, weights and settings"
+        raise FileExistsError(f"{taken[0]} exists: {advice}")
+    device = _device_of(args)
+    job = BlockJob.create(
+        args.images[0],
+        store,
+        args.bundle,
+        block=args.block,
+        tile=args.tile,
+        outputs=_outputs(args),
+        settings=_settings(args),
+        device=str(device),
+        threads=args.threads or 1,
+        workers=args.workers or _workers_of_gpus(device),
+        trust=args.trust,
+        progress=True,
+    )
+    return job, device
+
+
+def _is_recorded(args: argparse.Namespace) -> bool:
+    """Whether the result is there, as `record.json` says; its job may have been deleted since."""
+    output = Path(args.output.rstrip("/"))
+    return output.exists() and is_recorded(
+        args.images[0],
+        output,
+        Path(args.bundle),
+        outputs=_outputs(args),
+        settings=_settings(args),
+        device=_device_of(args),
+    )
+
+
+def _outputs(args: argparse.Namespace) -> list[str]:
+    maps = ("instances", "probabilities", "uncertainty", "rois")
+    return ["mask", *(name for name in maps if getattr(args, name))]
+
+
+def _resumed(args: argparse.Namespace, store: Path) -> tuple[BlockJob, torch.device | None]:
+    """The job that is there, unless it was planned otherwise than the options say."""
+    job = BlockJob.load(store).at(args.images[0], args.bundle)
+    planned = _plain(job.ids)
+    if not set(_outputs(args)) <= set(job.outputs) or planned | _settings(args) != planned:
+        raise ValueError(f"{args.output} was planned with other options: leave them as they were")
+    _check_sides(job, args.block, args.tile)
+    _check_machine(job, args.device, args.threads)
+    device = None if job.device == HOST.type else _device_of(args)
+    return job, device if device is not None and device.type == job.device else None
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Ids of the bundle that the options set, as the job's file has them."""
     settings: dict[str, Any] = {}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
@@ -49,46 +126,21 @@ def _job_of(args: argparse.Namespace, store: Path, *, resume: bool) -> BlockJob:
         settings["precision"] = args.precision
     settings |= {f"reader::{name}": value for name, value in choice_of(args).items()}
     if args.ensemble:
-        settings |= {id: _plain(value) for id, value in find_ensemble(args.bundle).items()}
-    maps = ("instances", "probabilities", "uncertainty", "rois")
-    outputs = ["mask", *(name for name in maps if getattr(args, name))]
-    # Looked at before the job, which another process may be publishing: it is there first.
-    taken = [path for path in (store, Path(args.output)) if path.exists()]
-    if resume and Path(f"{store}.job").is_dir():
-        job = BlockJob.load(store)
-        job = replace(
-            job, source=Path(args.images[0]).absolute(), bundle=Path(args.bundle).absolute()
-        )
-        if not set(outputs) <= set(job.outputs) or settings.items() - job.ids.items():
-            raise ValueError(
-                f"{args.output} was planned with other options: leave them as they were"
-            )
-        _check_sides(job, args.block, args.tile)
-        _check_machine(job, args.device, args.threads)
-        job.check()
-        return job
-    if taken:
-        raise FileExistsError(f"{taken[0]} exists: go on with --resume, or choose a new name")
-    device = str(choose_device(args.device))
-    return BlockJob.create(
-        args.images[0],
-        store,
-        args.bundle,
-        block=args.block,
-        tile=args.tile,
-        outputs=outputs,
-        settings=settings,
-        device=device,
-        threads=args.threads or 1,
-        workers=args.workers or _workers_of_gpus(device),
-        trust=args.trust,
-        progress=True,
-    )
+        settings |= find_ensemble(args.bundle)
+    return _plain(settings)
 
 
-def _plain(value: Any) -> Any:
-    """A value as the job's file has it."""
-    return str(value) if isinstance(value, Path) else value
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as a JSON file has them, in which tuples and lists are alike."""
+    return dict(json.loads(json.dumps(settings, default=str)))
+
+
+def _device_of(args: argparse.Namespace) -> torch.device:
+    """Where the network runs: as the user says, else as the bundle does."""
+    if args.device:
+        return choose_device(args.device)
+    parser = inference_parser(Path(args.bundle), {})
+    return torch.device(parser.get_parsed_content("device"))
 
 
 def _check_sides(job: BlockJob, block: Sequence[int] | None, tile: int | None) -> None:
@@ -123,18 +175,19 @@ def _otherwise(job: BlockJob, name: str, asked: str, planned: str) -> ValueError
     )
 
 
-def _all_workers(job: BlockJob) -> int:
-    """One process a core, as far as its threads go round, or two a GPU."""
+def _all_workers(job: BlockJob, device: str | None = None) -> int:
+    """One process a core, as far as threads and memory go round, or two a GPU."""
+    most = most_workers(job.layout, job.channels, job.threads)
     if job.device != HOST.type:
-        return min(_workers_of_gpus(job.device), max(1, len(job.blocks)))
-    cores = (os.cpu_count() or 1) // job.threads
-    return max(1, min(cores, len(job.blocks)))
+        most = _workers_of_gpus(torch.device(device or job.device))
+    return max(1, min(most, len(job.blocks)))
 
 
-def _workers_of_gpus(device: str) -> int:
+def _workers_of_gpus(device: torch.device) -> int:
     """Two a GPU: one reads or writes its block while the other computes; one on a CPU."""
-    kind = device.partition(":")[0]
-    return 1 if kind == HOST.type else 2 * count(kind)
+    if device.type == HOST.type:
+        return 1
+    return 2 if device.index is not None else 2 * count(device.type)
 
 
 def _sides(sides: tuple[int, ...]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -39,13 +38,13 @@ def _machine() -> Iterator[str]:
     import torch
 
     from unet_med.data.protection import byte_budget
-    from unet_med.devices import built_for, choose, seen
+    from unet_med.devices import built_for, choose, cores, seen
     from unet_med.memory import available_bytes
 
     yield from seen()
     choice = choose()
     yield f"device    {choice.device}: {choice.reason} ({built_for()})"
-    yield f"threads   {torch.get_num_threads()} of {os.cpu_count()} cores"
+    yield f"threads   {torch.get_num_threads()} of {cores()} cores"
     free, most = (size / 1e9 for size in (available_bytes(), byte_budget()))
     yield f"memory    {free:.1f} GB free; images up to {most:.1f} GB"
 

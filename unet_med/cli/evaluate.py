@@ -57,11 +57,13 @@ class Results:
         place: the folder, or the one file.
         found: its files by name.
         told: the result of each case, where a list of pairs names them.
+        alone: whether there is one case.
     """
 
     place: str
     found: Mapping[str, str]
     told: Mapping[str, str] | None = None
+    alone: bool = False
 
     def of(self, name: str, family: str) -> str:
         """The result of a case.
@@ -71,7 +73,8 @@ class Results:
             ValueError: there is none.
         """
         if self.told is None:
-            return match(name, self.found, self.place, families.SUFFIXES[family])
+            suffixes = families.SUFFIXES[family]
+            return match(name, self.found, self.place, suffixes, alone=self.alone)
         if not Path(self.told[name]).exists():
             raise FileNotFoundError(f"no result {self.told[name]}")
         return self.told[name]
@@ -162,7 +165,7 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
     found = {} if truth is None else find_results(results)
     truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found)
     kind = _kind(truths, asked)
-    matched = Results(results, found, truths.results)
+    matched = Results(results, found, truths.results, alone=len(truths.files) == 1)
     names = _names(results, truth, asked)
     family = _family(truths, matched, kind, names, asked)
     failures: list[Exception] = []

@@ -16,14 +16,13 @@ SAMPLE = 0.01  # share of the blocks that `verify` computes anew
 def run(args: argparse.Namespace) -> None:
     """Do one of `status`, `verify`, `finish`."""
     refuse_without_effect(args)
-    job = BlockJob.load(store_of(args.output.rstrip("/")))
+    job, tiff = BlockJob.load(store_of(args.output.rstrip("/"))), tiff_of(args.output)
     if args.action != "status" and not args.trust:
         require_trust(job.bundle)  # which the job names, whoever wrote it
     if args.action == "status":
-        print(status(job))
+        print(status(job, tiff))
     elif args.action == "finish":
-        print(finish(job, tiff_of(args.output), progress=True))
+        print(finish(job, tiff, progress=True))
     else:
-        print(
-            verify(job, sample=SAMPLE if args.sample is None else args.sample, seed=args.seed or 0)
-        )
+        sample = SAMPLE if args.sample is None else args.sample
+        print(verify(job, tiff, sample=sample, seed=args.seed or 0))

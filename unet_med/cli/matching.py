@@ -100,13 +100,27 @@ def case_of(result: str | Path) -> str:
     return next((name.removesuffix(end) for end in RESULTS if name.endswith(end)), name)
 
 
-def match(name: str, found: Mapping[str, str], results: str, suffixes: Sequence[str]) -> str:
+def match(
+    name: str,
+    found: Mapping[str, str],
+    results: str,
+    suffixes: Sequence[str],
+    *,
+    alone: bool = False,
+) -> str:
     """The result of an image.
+
+    Args:
+        name: of the image.
+        found: files of results by name.
+        results: the folder of them, or the one file.
+        suffixes: of their names, the first that is there counts.
+        alone: whether this is the only truth: one result is then its, whatever it is called.
 
     Raises:
         ValueError: there is none.
     """
-    if len(found) == 1 and Path(results).is_file():
+    if alone and len(found) == 1 and Path(results).is_file():
         return next(iter(found.values()))
     if file := _found(name, found, suffixes):
         return file

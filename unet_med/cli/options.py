@@ -28,6 +28,13 @@ def fraction(text: str) -> float:
         raise ValueError(text) from None
 
 
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
 _FLAG: dict[str, Any] = {"action": "store_true"}
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _DEVICE = option(
@@ -388,7 +395,7 @@ PREDICT = (
     ),
     *_CHOICE,
     _TRUST,
-    option("--fail-fast", "end with the first image that fails", blocks=False, **_FLAG),
+    option("--fail-fast", "end with the first image that fails", **_FLAG),
     option(
         "--tta",
         "average over mirrored or rotated copies (the bundle's own choice)",
@@ -405,12 +412,22 @@ PREDICT = (
     _DEVICE,
     *_LOGS,
     option(
-        "--block", "sides of a block, px, [Z] Y X", type=int, nargs="+", metavar="PX", **_BLOCKS
+        "--block",
+        "sides of a block, px, [Z] Y X",
+        type=positive,
+        nargs="+",
+        metavar="PX",
+        **_BLOCKS,
     ),
-    option("--tile", "side of the network's input in a block, px", type=int, **_BLOCKS),
-    option("--threads", "threads of each worker process (1)", type=int, **_BLOCKS),
+    option("--tile", "side of the network's input in a block, px", type=positive, **_BLOCKS),
+    option("--threads", "threads of each worker process (1)", type=positive, **_BLOCKS),
     option("--job-only", "stop before the first block", **_FLAG, **_BLOCKS),
-    option("--workers", "processes (one a core, or two a GPU)", type=int, **_BLOCKS),
+    option(
+        "--workers",
+        "processes (one a core as far as memory goes round, or two a GPU)",
+        type=positive,
+        **_BLOCKS,
+    ),
     option(
         "--shard",
         "every N-th image from the I-th, counted from 0; of an output that is a file, every N-th "
@@ -661,8 +678,8 @@ def refuse_without_effect(args: argparse.Namespace, *, by_blocks: bool = False) 
             )
         if each.blocks is False and by_blocks:
             raise ValueError(
-                f"{each.name} has no effect block by block, where there is one image and every "
-                "failure ends the run: leave it out"
+                f"{each.name} has no effect on images that are segmented block by block: leave it "
+                "out"
             )
         if each.needs and getattr(args, each.needs[0]) != each.needs[1]:
             raise ValueError(f"{each.name} has no effect without {each.needs[1]}: leave it out")

@@ -22,6 +22,7 @@ from unet_med.data.cases import Files, as_template, files_of, result_name, same_
 from unet_med.data.datalist import look_for_images
 from unet_med.data.formats import NIFTI, OME_ZARR, PICTURE, TIFF, format_at, format_of, stem
 from unet_med.devices import choose_device
+from unet_med.errors import befalls_all, one_line, user_error
 
 SHOWN = 10  # images in the line that does the same with MONAI
 _MAPS = ("--probabilities", "--uncertainty")
@@ -56,11 +57,12 @@ def run(args: argparse.Namespace) -> int:
     if args.pixel_size:
         chosen = [*whole, *(image for image, _ in in_blocks)]
         warn_of_kept(sources_of(chosen, choice_of(args)))
-    for image, output in in_blocks:
-        from unet_med.cli import blocks
-
-        blocks.run(argparse.Namespace(**{**options, "images": [image], "output": output}))
-    return _whole(args, folder, whole) if whole else 0
+    if not in_blocks:
+        return _summarize(*_whole(args, folder, whole), args.output) if whole else 0
+    if _is_file(args.output):
+        _by_blocks(options, *in_blocks[0])
+        return 0
+    return _one_by_one(args, folder, whole, in_blocks, options)
 
 
 def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str, str]]]:
@@ -78,6 +80,11 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
     if _is_file(args.output):
         if len(args.images) != 1:
             raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
+        if args.fail_fast:
+            raise ValueError(
+                "--fail-fast has no effect block by block, where there is one image and every "
+                "failure ends the run: leave it out"
+            )
         return [], [(args.images[0], args.output)]
     images = _images(args)
     if _is_mask(args.output):
@@ -91,8 +98,57 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
     return [path for path in images if path not in large], list(zip(large, outputs, strict=True))
 
 
-def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
-    """Segment images that fit into memory, with MONAI's evaluator."""
+def _by_blocks(options: Mapping[str, Any], image: str, output: str) -> None:
+    from unet_med.cli import blocks
+
+    blocks.run(argparse.Namespace(**{**options, "images": [image], "output": output}))
+
+
+def _one_by_one(
+    args: argparse.Namespace,
+    folder: Path,
+    whole: list[Files],
+    in_blocks: Sequence[tuple[str, str]],
+    options: Mapping[str, Any],
+) -> int:
+    """Segment whole images, then those that take longer; one that fails is set aside.
+
+    Raises:
+        ValueError: not one could be segmented.
+    """
+    from unet_med.handlers.skipped_failures import Fault, report_faults
+
+    count, faults = _whole(args, folder, whole, all_may_fail=True) if whole else (0, [])
+    for image, output in in_blocks:
+        try:
+            _by_blocks(options, image, output)
+        except Exception as error:
+            if args.fail_fast or not _is_of_one(error):
+                raise
+            faults.append(Fault(str(Path(image).absolute()), one_line(error)))
+    count += len(in_blocks)
+    seen = [files_of(_absolute(image))[0] for image in (*whole, *(pair[0] for pair in in_blocks))]
+    place = Path(args.output).absolute()
+    if count > 1 or place.is_dir():
+        report_faults(place, faults, seen, count)
+    if len(faults) == count:
+        others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
+        raise ValueError(others + faults[0].reason)
+    if args.job_only and not faults:
+        return 0
+    return _summarize(count, faults, args.output)
+
+
+def _is_of_one(error: Exception) -> bool:
+    """Whether an error is a user's, and of one image: its output may be there already."""
+    found = user_error(error)
+    return isinstance(found, FileExistsError) or (found is not None and not befalls_all(error))
+
+
+def _whole(
+    args: argparse.Namespace, folder: Path, images: list[Files], *, all_may_fail: bool = False
+) -> tuple[int, list[Fault]]:
+    """Segment images that fit into memory, with MONAI's evaluator; how many, what was set aside."""
     if args.dicom_seg:
         _check_dicom_seg(folder, images)
     if args.rois:
@@ -104,8 +160,9 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
         "images": [_absolute(image) for image in images],
         "output_dir": output,
         "outputs": _outputs(args),
-        "device": f"$torch.device('{choose_device(args.device)}')",
     }
+    if args.device:  # else as the bundle says
+        settings["device"] = f"$torch.device('{choose_device(args.device)}')"
     if _is_mask(args.output):
         name = itself(as_template(stem(output)))
         settings |= {"output_dir": output.parent, "result_file": output, "result_name": name}
@@ -133,11 +190,18 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
             "have done them"
         )
     if not todo:
-        result(f"no image was left to do, results in {args.output}")
-        return 0
-    workflow.run()
-    faults: Sequence[Fault] = getattr(workflow.evaluator, "faults", [])
-    return _summarize(todo, faults, args.output, settings["output_dir"])
+        return 0, []
+    try:
+        workflow.run()
+    except Exception:
+        if not all_may_fail or len(_faults(workflow)) < todo:
+            raise
+    return todo, _faults(workflow)
+
+
+def _faults(workflow: Any) -> list[Fault]:
+    """What was set aside; a bundle of an earlier version has no such list."""
+    return list(getattr(workflow.evaluator, "faults", []))
 
 
 def _with_monai(folder: Path, settings: Mapping[str, Any]) -> str:
@@ -148,16 +212,25 @@ def _with_monai(folder: Path, settings: Mapping[str, Any]) -> str:
     return f"the same with MONAI{which}:\n  " + bundle.command_line(folder, "inference", shown)
 
 
-def _summarize(count: int, faults: Sequence[Fault], output: str, folder: Path) -> int:
+def _summarize(count: int, faults: Sequence[Fault], output: str) -> int:
     """Say what was segmented, and of what was set aside the reasons; return the exit code."""
+    if not count:
+        result(f"no image was left to do, results in {output}")
+        return 0
     if not faults:
         result(f"{count} image(s) segmented, results in {output}")
         return 0
     result(f"{count - len(faults)} of {count} images segmented, results in {output}")
-    warn(f"{len(faults)} set aside (listed in {folder / 'failed.json'}):")
+    warn(f"{len(faults)} set aside (listed in {_folder_of(output) / 'failed.json'}):")
     for fault in faults:
         warn(f"  {Path(fault.image).name}: {fault.reason}")
     return 3
+
+
+def _folder_of(output: str) -> Path:
+    """Folder that results go to."""
+    path = Path(output).absolute()
+    return path.parent if _is_mask(output) else path
 
 
 def _require_known(folder: Path, options: Mapping[str, str]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import keyword
 import os
+import re
 import tempfile
+import unicodedata
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from unet_med.data import SyntheticCells
+from unet_med.data.atomic import atomic_write
 from unet_med.export.card import card_of
 from unet_med.export.graphs import Graph
 from unet_med.export.onnx import write_onnx
@@ -63,14 +68,14 @@ def export_bioimageio(
         ) from None
     trained = load_trained(bundle, trust=trust)
     refuse_statistics(trained, statistics, "BioImage Model Zoo")
-    _scale(trained)  # what a package cannot say is refused before work begins
+    _scale(trained), _names(trained, "outputs", "pred")  # refused before work begins
     path = trained.file("model.bioimageio.zip", path)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, atomic_write(path) as unseen:
         folder = Path(scratch)
         model = MirrorPadded(trained.network, trained.tiling).eval()
         write_parts(folder, trained, model)
         description = _describe(folder, trained, model)
-        save_bioimageio_package(description, output_path=path)
+        save_bioimageio_package(description, output_path=unseen)
     return path
 
 
@@ -291,8 +296,25 @@ def _scale(trained: TrainedBundle) -> Mapping[str, float] | None:
 
 
 def _names(trained: TrainedBundle, part: str, tensor: str) -> list[Any]:
-    """Names of the channels as `metadata.json` has them."""
+    """Names of the channels as `metadata.json` has them, in letters that the format allows."""
     from bioimageio.spec.model.v0_5 import Identifier
 
     channels = trained.metadata["network_data_format"][part][tensor]["channel_def"]
-    return [Identifier(channels[str(k)].replace(" ", "_")) for k in range(len(channels))]
+    names = identifiers([channels[str(k)] for k in range(len(channels))])
+    return [Identifier(name) for name in names]
+
+
+def identifiers(names: Sequence[str]) -> list[str]:
+    """Names as Python's identifiers, which are all that the format takes; no two alike.
+
+    >>> identifiers(["background", "left-kidney", "left kidney", "2nd molar", "class", "-"])
+    ['background', 'left_kidney', 'left_kidney_2', '_2nd_molar', 'class_', '_']
+    """
+    found: list[str] = []
+    for name in names:
+        plain = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_") or "_"
+        plain = plain if plain.isidentifier() else f"_{plain}"
+        plain += "_" * keyword.iskeyword(plain)
+        numbered = (f"{plain}_{k}" for k in count(2))
+        found.append(next(each for each in chain([plain], numbered) if each not in found))
+    return found

@@ -124,27 +124,12 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
         super().run(global_epoch)
         count = self.state.epoch_length or 0
         if self.report_dir is not None and (count > 1 or self.report_dir.is_dir()):
-            self._report(self.report_dir / REPORT, count)
+            data = getattr(getattr(self.data_loader, "dataset", None), "data", None) or ()
+            seen = [files_of(item["image"])[0] for item in data if "image" in item]
+            report_faults(self.report_dir, self.faults, seen, count)
         if self.faults and len(self.faults) == count:
             others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
             raise ValueError(others + self.faults[0].reason)
-
-    def _report(self, path: Path, count: int) -> None:
-        """List what was set aside, together with what other runs report there."""
-        with locked(path.with_name(RECORD)):
-            earlier = self._of_others(path)
-            write_report(path, [*earlier, *self.faults], count + len(earlier))
-
-    def _of_others(self, path: Path) -> list[Fault]:
-        """What an earlier run reported of images that are there and that this run does not see."""
-        try:
-            listed = json.loads(path.read_text(encoding="utf-8"))["failed"]
-            faults = [Fault(**entry) for entry in listed]
-        except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
-            return []
-        data = getattr(getattr(self.data_loader, "dataset", None), "data", None) or ()
-        seen = {files_of(item["image"])[0] for item in data if "image" in item}
-        return [f for f in faults if f.image not in seen and Path(f.image).exists()]
 
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
         if _REASON in batchdata:
@@ -165,6 +150,31 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
         logging.getLogger(__name__).info("set aside %s: %s", image, reason)
         self.state.batch, self.state.output = [], []  # as decollated items, none
         return []
+
+
+def report_faults(folder: Path, faults: Sequence[Fault], seen: Sequence[str], count: int) -> None:
+    """List in `failed.json` what was set aside, together with what other runs report there.
+
+    Args:
+        folder: of the results.
+        faults: of this run.
+        seen: files, the first of each image, that this run went through: it knows better of these.
+        count: how many images that were.
+    """
+    path = folder / REPORT
+    with locked(path.with_name(RECORD)):
+        earlier = _of_others(path, set(seen))
+        write_report(path, [*earlier, *faults], count + len(earlier))
+
+
+def _of_others(path: Path, seen: set[str]) -> list[Fault]:
+    """What an earlier run reported of images that are there and that this run does not see."""
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["failed"]
+        faults = [Fault(**entry) for entry in listed]
+    except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
+        return []
+    return [f for f in faults if f.image not in seen and Path(f.image).exists()]
 
 
 def write_report(path: Path, faults: Sequence[Fault], count: int) -> None:

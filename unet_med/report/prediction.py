@@ -124,7 +124,7 @@ class PredictionRecord:
     def _results_of(self, name: str) -> list[Path]:
         """Results of an image that are there."""
         if self.file is not None:
-            return [self.file] if self.file.is_file() else []
+            return [self.file] if self.file.exists() else []  # an OME-Zarr is a folder
         if not self.folder.is_dir():
             return []
         return [path for path in self.folder.iterdir() if is_result(path, name)]

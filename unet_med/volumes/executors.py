@@ -11,10 +11,10 @@ import multiprocessing
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from multiprocessing import connection
 from typing import Any
 
@@ -39,6 +39,7 @@ def run_blocks(
     workers: int = 1,
     shard: tuple[int, int] | None = None,
     scheduler: str | None = None,
+    device: str | None = None,
     progress: bool = True,
 ) -> int:
     """Do all blocks of a job, or of a shard of it, that have no marker yet.
@@ -49,6 +50,8 @@ def run_blocks(
         shard: `(i, n)`: every n-th block from the i-th, counted from 0, in this process.
         scheduler: address of a dask scheduler, or `"local"` for one made on the spot with
             `workers` processes.
+        device: the one GPU of this machine that all work on, such as `"cuda:1"`; None: all of them
+            in turn. Workers of a cluster choose theirs with `CUDA_VISIBLE_DEVICES`.
         progress: whether to show a bar, with voxels a second and time left.
 
     Returns:
@@ -61,13 +64,15 @@ def run_blocks(
     job.check()
     numbers = range(len(job.blocks))[shard[0] :: shard[1]] if shard else range(len(job.blocks))
     todo = [number for number in numbers if job.marker(job.blocks[number]) is None]
+    outcomes: Generator[Outcome, None, None]
     if scheduler:
         outcomes = _dask(job, todo, scheduler, workers)
     elif shard or workers == 1:
-        outcomes = (predict_block(_address(job), number) for number in todo)
+        outcomes = (predict_block(_address(job), number, device) for number in todo)
     else:
-        outcomes = _processes(job, todo, workers)
-    shown = list(_shown(job, todo, outcomes, progress))
+        outcomes = _processes(job, todo, workers, device)
+    with closing(outcomes):  # whoever stops this stops them
+        shown = list(_shown(job, todo, outcomes, progress))
     failed = [outcome for outcome in shown if outcome.error]
     if failed:
         listed = "; ".join(f"{_name(job, bad.number)} ({bad.error})" for bad in failed)
@@ -92,16 +97,14 @@ def _shown(
             yield outcome
 
 
-def _processes(job: BlockJob, todo: Sequence[int], workers: int) -> Iterator[Outcome]:
+def _processes(
+    job: BlockJob, todo: Sequence[int], workers: int, device: str | None = None
+) -> Generator[Outcome, None, None]:
     """Processes on this machine; one that dies takes no other block along."""
     deaths: Counter[int] = Counter()
     left = set(todo)
     while left:
-        context = _context()
-        devices = context.SimpleQueue()
-        for k in range(workers):
-            devices.put(_device(job, k))
-        with ProcessPoolExecutor(workers, context, _start, (devices,)) as pool:
+        with _pool([device or _device(job, k) for k in range(workers)]) as pool:
             futures = [pool.submit(_do, _address(job), number) for number in sorted(left)]
             try:
                 for future in as_completed(futures):
@@ -122,6 +125,29 @@ def _processes(job: BlockJob, todo: Sequence[int], workers: int) -> Iterator[Out
                     yield Outcome(number, 0, f"{_DEATHS} processes died at {name}")
 
 
+@contextmanager
+def _pool(devices: Sequence[str | None]) -> Iterator[ProcessPoolExecutor]:
+    """A process a device; whatever ends the `with` early ends them amid their blocks.
+
+    A block that is cut short is as if it had not been begun. An executor by itself waits for every
+    block that was handed out, which may take days.
+    """
+    context = _context()
+    own = context.SimpleQueue()
+    for device in devices:
+        own.put(device)
+    watched, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(len(devices), context, _start, (own, watched))
+    try:
+        yield pool
+    except BaseException:
+        held.send("end")  # nobody takes it, so that all see it
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        watched.close(), held.close()
+
+
 def _context() -> Any:
     """Processes that share one import where the system can; never a fork of a used CUDA."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
@@ -134,15 +160,16 @@ def _context() -> Any:
 _own_device: str | None = None  # of this process
 
 
-def _start(devices: Any) -> None:
-    """Begin a worker process: its device, and an end when its parent ends."""
+def _start(devices: Any, watched: Any) -> None:
+    """Begin a worker process: its device, and an end when its parent ends or says so."""
     global _own_device
     _own_device = devices.get()
     parent = multiprocessing.parent_process()
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, left behind by who ends so
 
     def follow() -> None:
         if parent is not None:
-            connection.wait([parent.sentinel])
+            connection.wait([parent.sentinel, watched])
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
@@ -161,7 +188,9 @@ def _device(job: BlockJob, worker: int) -> str | None:
     return f"{job.device}:{worker % count(job.device)}"
 
 
-def _dask(job: BlockJob, todo: Sequence[int], scheduler: str, workers: int) -> Iterator[Outcome]:
+def _dask(
+    job: BlockJob, todo: Sequence[int], scheduler: str, workers: int
+) -> Generator[Outcome, None, None]:
     """A dask cluster, the user's or one made here, with one model a worker process."""
     try:
         distributed = importlib.import_module("distributed")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Sequence
 from itertools import takewhile
 
 import torch
 
 from unet_med.data.zarr_writer import pyramid
-from unet_med.devices import HOST, count
+from unet_med.devices import HOST, cores, count
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides, requested_sides
+from unet_med.memory import BYTES_A_PIXEL, available_bytes
 from unet_med.segmentation import Volume
 from unet_med.volumes.store import Layout
 
-__all__ = ["block_needs", "choose_layout", "choose_tile"]
+__all__ = ["block_needs", "choose_layout", "choose_tile", "most_workers"]
 
 _SIDE = {2: 2048, 3: 256}  # px of a block: 134 MB of float32 for two classes in 3-D
 _PLANES = 4  # of a block, for a network of planes
@@ -107,11 +108,24 @@ def block_needs(layout: Layout, volume: Volume) -> list[int]:
     return [side + px for side, px in zip(sides, around, strict=True)]
 
 
+def most_workers(layout: Layout, channels: int, threads: int) -> int:
+    """Processes of this machine's CPU that have a core for each thread, and room for a block each.
+
+    Args:
+        layout: whose blocks.
+        channels: of the source.
+        threads: of each.
+    """
+    room = available_bytes() // (math.prod(layout.block) * channels * BYTES_A_PIXEL)
+    return max(1, min(cores() // threads, room))
+
+
 def _sharing(device: torch.device, threads: int, workers: int) -> int:
     """Workers that share the memory of one GPU, or of the machine if they run on its CPU."""
     if device != HOST:
-        return max(1, -(-workers // max(1, count(device.type))))
-    return max(1, (os.cpu_count() or 1) // threads)
+        gpus = 1 if device.index is not None else count(device.type)
+        return max(1, -(-workers // max(1, gpus)))
+    return max(1, cores() // threads)
 
 
 def _levels(

@@ -96,6 +96,7 @@ def label_blocks(
     grow: int | Sequence[int] = 0,
     reach: int | Sequence[int] = 0,
     axes: Sequence[int] | None = None,
+    tables: str | Path | None = None,
 ) -> int:
     """All three steps, one block after another; no more than a block is held.
 
@@ -110,6 +111,8 @@ def label_blocks(
         grow: px by which instances grow into the background between them; one, or one an axis.
         reach: px that objects take of the voxels below 0; likewise.
         axes: along which one number of either holds; None: all.
+        tables: folder with room for what is kept of each block meanwhile; None: that of the system
+            for such files, which may be memory.
 
     Returns:
         Number of instances.
@@ -130,7 +133,7 @@ def label_blocks(
         )
     blocks = [part for part in block if isinstance(part, Block)]
     blocks = blocks or split(classes.shape, [side for side in block if isinstance(side, int)])
-    with tempfile.TemporaryDirectory(prefix="unet-med-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".unet-med-", dir=tables) as folder:
 
         def table(index: tuple[int, ...]) -> Path:
             return Path(folder) / ("-".join(map(str, index)) + ".npz")

@@ -24,10 +24,11 @@ from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.components import around
 from unet_med.volumes.grid import choose_layout, choose_tile
 from unet_med.volumes.statistics import fingerprint, load_statistics, save_statistics
-from unet_med.volumes.store import Layer, Layout, create_store
+from unet_med.volumes.store import Layer, Layout, create_store, is_whole
 
 __all__ = ["BlockJob", "weights_of"]
 
+FINISHED = "finished.json"  # of the last step, when it is done
 OUTPUTS = ("mask", "probabilities", "uncertainty", "instances", "rois")
 
 
@@ -35,9 +36,9 @@ OUTPUTS = ("mask", "probabilities", "uncertainty", "instances", "rois")
 class BlockJob:
     """Source, network and grid of one run, and the markers of its finished blocks.
 
-    It lies beside the output as `OUTPUT.job/job.json`, with the source's statistics and a
-    marker a finished block. Its id is hashed from all that decides the result; whoever resumes
-    with other weights, configs, source, grid or versions is refused.
+    It lies beside the output as `OUTPUT.job/job.json`, with the source's statistics, a marker a
+    finished block, and one of the last step. Its id is hashed from all that decides the result;
+    whoever resumes with other weights, configs, source, grid or versions is refused.
 
     Attributes:
         source: image file or folder.
@@ -121,8 +122,8 @@ class BlockJob:
 
         Raises:
             FileExistsError: the output exists and belongs to another job, or to none.
-            ValueError: source, network and sides do not go together, or blocks could not
-                equal one pass.
+            ValueError: source, network and sides do not go together, blocks could not equal one
+                pass, or the output is gone that blocks were written to.
         """
         places = (source, output, find_trained(bundle))
         source, output, bundle = (Path(place).absolute() for place in places)
@@ -224,12 +225,32 @@ class BlockJob:
         """What the first pass found."""
         return load_statistics(self.folder / "statistics.npz")
 
+    def at(self, source: str | Path, bundle: str | Path) -> BlockJob:
+        """The job, checked, with its source and bundle where they lie now.
+
+        It is written so, for other processes read where to find them.
+
+        Args:
+            source: image file or folder.
+            bundle: folder of the trained bundle.
+
+        Raises:
+            ValueError: see `check`.
+        """
+        moved = replace(self, source=Path(source).absolute(), bundle=Path(bundle).absolute())
+        moved.check()
+        if moved != self:
+            with atomic_write(self.folder / "job.json") as part:
+                part.write_text(moved._text(), encoding="utf-8")
+        return moved
+
     def check(self) -> None:
         """Refuse to go on if anything that decides the result has changed.
 
         Raises:
-            ValueError: says what has, or that a marker is of another job.
+            ValueError: says what has, that a marker is of another job, or that the output is gone.
         """
+        self.require_output()
         now = self._parts(open_source(self.source, **self.choice), self.statistics)
         for name, value in now.items():
             if value != self.parts[name]:
@@ -244,19 +265,53 @@ class BlockJob:
                     f"{marker['job']}, not {self.id}: choose a new --output"
                 )
 
+    def require_output(self) -> None:
+        """Make the empty output, unless blocks were written to it, which are gone then.
+
+        Raises:
+            ValueError: see `lost`.
+        """
+        if lost := self.lost():
+            raise ValueError(lost)
+        create_store(self.output, self.layers, self.layout)  # if it is not there
+
+    def lost(self) -> str | None:
+        """In a sentence, that the output is not there to which markers say blocks were written.
+
+        Markers alone would take the empty output that is made anew for one that is done.
+        """
+        # Looked at first: others make the output before their first block.
+        begun = len([*(self.folder / "done").glob("[0-9]*.json")])
+        there = self.output.exists()
+        if is_whole(self.output, self.layers, self.layout) or not (begun or there):
+            return None
+        both = f"{self.output} and {self.folder}" if there else str(self.folder)
+        gone = "is no longer whole" if there else "is gone"
+        return (
+            f"{self.output} {gone}, to which {begun} of {len(self.blocks)} blocks were "
+            f"written: bring it back, or delete {both} to begin anew"
+        )
+
+    def finished(self) -> dict[str, Any] | None:
+        """What was noted when the last step was done; None before, and once a block is done anew.
+
+        Raises:
+            ValueError: the note is of another job.
+        """
+        return self._read(self.folder / FINISHED)
+
+    def note_finished(self, **details: Any) -> None:
+        """Write the marker of the last step, in one step."""
+        with atomic_write(self.folder / FINISHED) as part:
+            part.write_text(json.dumps({"job": self.id, **details}), encoding="utf-8")
+
     def marker(self, block: Block) -> dict[str, Any] | None:
         """What was noted when a block was finished; None before.
 
         Raises:
             ValueError: the marker is of another job.
         """
-        path = self._path("done", block)
-        if not path.is_file():
-            return None
-        marker: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if marker["job"] != self.id:
-            raise ValueError(f"{path} is of job {marker['job']}, not {self.id}")
-        return marker
+        return self._read(self._path("done", block))
 
     def markers(self) -> list[dict[str, Any]]:
         """What was noted of all finished blocks."""
@@ -275,12 +330,21 @@ class BlockJob:
             block: what it is about.
             details: to note.
         """
+        (self.folder / FINISHED).unlink(missing_ok=True)  # it knows nothing of what comes now
         name = ".".join(map(str, block.index))
         text = json.dumps({"job": self.id, "block": name, **details})
         with atomic_write(self._path(kind, block)) as part:
             part.write_text(text, encoding="utf-8")
         if kind == "done":
             self._path("failed", block).unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        if not path.is_file():
+            return None
+        marker: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if marker["job"] != self.id:
+            raise ValueError(f"{path} is of job {marker['job']}, not {self.id}")
+        return marker
 
     def _path(self, kind: str, block: Block) -> Path:
         return self.folder / kind / (".".join(map(str, block.index)) + ".json")
@@ -313,9 +377,8 @@ class BlockJob:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
         part = beside / self.folder.name  # the folder around it is ours alone
-        content = {"id": self.id, **asdict(self)}
         save_statistics(part / "statistics.npz", statistics)
-        (part / "job.json").write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
+        (part / "job.json").write_text(self._text(), encoding="utf-8")
         try:
             os.rename(part, self.folder)
         except OSError:
@@ -326,8 +389,12 @@ class BlockJob:
                 ) from None
         finally:
             shutil.rmtree(beside)
-        create_store(self.output, self.layers, self.layout)
+        self.require_output()
         return self
+
+    def _text(self) -> str:
+        """Content of `job.json`."""
+        return json.dumps({"id": self.id, **asdict(self)}, indent=1, default=str)
 
 
 def _folder(output: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections.abc import Sequence
@@ -18,40 +19,49 @@ from unet_med.volumes.record import note_result
 from unet_med.volumes.store import open_level, write_block
 from unet_med.volumes.worker import Worker, checksum
 
-__all__ = ["finish", "status", "verify"]
+__all__ = ["finish", "is_finished", "status", "verify"]
+
+# Most by which probabilities of other tiles differ, and share of pixels that fall to another class:
+# a hundred times what was measured in float32, and some bits of TF32's and bfloat16's mantissa.
+_ROUNDING = {"float32": 1e-3, "tf32": 2e-2, "bf16": 5e-2}
 
 
-def status(job: BlockJob) -> str:
+def status(job: BlockJob, tiff: Path | None = None) -> str:
     """What is done, what failed, and how long the rest takes one worker.
 
     Args:
         job: which one.
+        tiff: file that it writes besides.
     """
     markers, failures = job.markers(), job.failures()
     left = len(job.blocks) - len(markers)
+    lost = job.lost()
     seconds = [marker["seconds"] for marker in markers]
     lines = [f"{len(markers)} of {len(job.blocks)} blocks done, {left} left"]
     if left and seconds:
         mean = sum(seconds) / len(seconds)
         lines.append(f"{mean:.1f} s a block: {left * mean / 3600:.2f} h of one worker to go")
+    lines += [lost] if lost else _unfinished(job, left, tiff)
     lines += [f"block {note['block']}: {note['error']}" for note in failures]
     return "\n".join(lines)
 
 
-def verify(job: BlockJob, *, sample: float = 0.01, seed: int = 0) -> str:
+def verify(job: BlockJob, tiff: Path | None = None, *, sample: float = 0.01, seed: int = 0) -> str:
     """Read all finished blocks back, and compute some anew with another tile size.
 
     Args:
         job: which one.
+        tiff: file that it writes besides.
         sample: share of the finished blocks to compute anew; at least one is.
         seed: of their choice.
 
     Returns:
-        The largest difference of class probabilities, and by how many pixels the masks differ.
+        The largest difference of class probabilities, by how many pixels the masks differ, and
+        whether the last step is missing.
 
     Raises:
-        ValueError: no block is done, a block does not hold what was written, or what decides
-            the result has changed.
+        ValueError: no block is done, a block does not hold what was written, what decides the
+            result has changed, or what is computed anew differs by more than rounding.
     """
     worker = Worker.open(job.output)
     done = [(block, note) for block in job.blocks if (note := job.marker(block))]
@@ -72,11 +82,18 @@ def verify(job: BlockJob, *, sample: float = 0.01, seed: int = 0) -> str:
     for block in chosen:
         difference, changed = _compare(worker, block, tile)
         largest, flips = max(largest, difference), flips + changed
-    return (
-        f"{len(done)} blocks hold what was written\n"
+    found = (
         f"{count} computed anew with tiles of {' x '.join(map(str, tile))} px: "
         f"max|difference| {largest:.3g}, {flips} pixels of another class"
     )
+    most, pixels = _ROUNDING[worker.precision], sum(_pixels(block) for block in chosen)
+    if not largest <= most or flips > most * pixels:
+        raise ValueError(
+            f"{found}, of {pixels}: more than rounding in {worker.precision} explains ({most:g}). "
+            f"{job.output} is not what {job.bundle} makes of {job.source}: begin anew, elsewhere"
+        )
+    more = _unfinished(job, len(job.blocks) - len(done), tiff)
+    return "\n".join([f"{len(done)} blocks hold what was written", found, *more])
 
 
 def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -> str:
@@ -93,8 +110,10 @@ def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -
         What was done, in a sentence.
 
     Raises:
-        ValueError: blocks are missing.
+        ValueError: blocks are missing, or the output to which they were written.
     """
+    if lost := job.lost():
+        raise ValueError(lost)
     missing = [block for block in job.blocks if job.marker(block) is None]
     if missing:
         raise ValueError(
@@ -103,24 +122,40 @@ def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -
         )
     _sweep(job)
     count = _number_instances(job)
+    files: list[Path] = []
     said = f"all {len(job.blocks)} blocks are done"
     if count is not None:
         said += f", {count} instances"
     if "rois" in job.outputs and count is not None:
         from unet_med.volumes.rois import write_rois
 
-        files = write_rois(job, count, tiff or job.output)
+        files += write_rois(job, count, tiff or job.output)
         said += f", outlined in {' and '.join(file.name for file in files)}"
     if tiff is not None:
         from unet_med.volumes.tiff import write_tiffs
 
-        files = write_tiffs(job, tiff, instances=count, progress=progress)
+        written = write_tiffs(job, tiff, instances=count, progress=progress)
+        files += written
         said += (
-            f", written as {', '.join(file.name for file in files)}; {job.output} and "
+            f", written as {', '.join(file.name for file in written)}; {job.output} and "
             f"{job.folder} hold the same and may be deleted"
         )
     note_result(job, tiff or job.output)
+    job.note_finished(files=[file.name for file in files])
     return said
+
+
+def is_finished(job: BlockJob, tiff: Path | None = None) -> bool:
+    """Whether `finish` was done, with this TIFF, and its files are there.
+
+    Args:
+        job: which one.
+        tiff: file that is to be written besides.
+    """
+    note = job.finished()
+    if note is None or (tiff is not None and tiff.name not in note["files"]):
+        return False
+    return all((job.output.parent / name).exists() for name in note["files"])
 
 
 def _number_instances(job: BlockJob) -> int | None:
@@ -135,17 +170,27 @@ def _number_instances(job: BlockJob) -> int | None:
     classes = StoredObjects(job.folder, job.layout.shape, job.blocks) if job.objects else mask
     turned = [Block(b.index[::-1], b.slices[::-1]) for b in job.blocks]
     blocks = sorted(turned, key=lambda block: block.index)
-    count = label_blocks(Turned(classes), Turned(out), blocks, **job.instances)
+    count = label_blocks(
+        Turned(classes), Turned(out), blocks, tables=job.folder, **job.instances
+    )  # which wrote level 0
     for block in job.blocks:
-        write_block(job.output, layers["instances"], block, out[block.slices], job.layout)
+        pixels = out[block.slices]
+        write_block(job.output, layers["instances"], block, pixels, job.layout, since=1)
     return count
+
+
+def _unfinished(job: BlockJob, left: int, tiff: Path | None) -> list[str]:
+    """A line, where no blocks are left and the last step is: until then there are no instances."""
+    if left or is_finished(job, tiff):
+        return []
+    return [f"the last step is not done: unet-med job finish {tiff or job.output}"]
 
 
 def _sweep(job: BlockJob) -> None:
     """Take away what processes that were killed left half-written, which nothing ever reads."""
     beside = job.output.parent.glob(f".{job.output.name}.*")
-    markers = job.folder.glob("*/.*")
-    for left in [*beside, *markers, *job.output.rglob("*.partial")]:
+    notes = [*job.folder.glob(".*"), *job.folder.glob("*/.*")]
+    for left in [*beside, *notes, *job.output.rglob("*.partial")]:
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)  # a process at the same block may be quicker
         else:
@@ -163,6 +208,10 @@ def _compare(worker: Worker, block: Block, tile: Sequence[int]) -> tuple[float, 
     mask = np.asarray(open_level(worker.job.output, layers["mask"])[block.slices])
     changed = worker.mask(anew) != mask
     return float(np.abs(worker.given(anew) - before).max()), int(changed.sum())
+
+
+def _pixels(block: Block) -> int:
+    return math.prod(part.stop - part.start for part in block.slices)
 
 
 def _other_tile(worker: Worker) -> tuple[int, ...]:

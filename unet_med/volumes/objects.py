@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,12 @@ class StoredObjects:
     blocks: Sequence[Block]
     dtype = np.dtype(np.int16)
 
+    @cached_property
+    def _by_start(self) -> dict[tuple[int, ...], Block]:
+        return {tuple(part.start for part in block.slices): block for block in self.blocks}
+
     def __getitem__(self, window: Sequence[slice]) -> Array:
-        block = next(block for block in self.blocks if block.slices == tuple(window))
+        block = self._by_start[tuple(part.start for part in window)]
         with np.load(_file(self.folder, block), allow_pickle=False) as file:
             return np.asarray(file["classes"])
 

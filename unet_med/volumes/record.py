@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from unet_med.segmentation.arrays import without_pixels
 from unet_med.transforms.compare import NOTES
 from unet_med.transforms.confidence import CONFIDENCE, confidence, dice_of, rounded
 from unet_med.volumes.job import BlockJob, weights_of
+from unet_med.volumes.tiff import file_of, tiff_of
 
-__all__ = ["note_result"]
+__all__ = ["is_recorded", "note_result"]
+
+_PLACES = {"instances": "labels/instances", "probabilities": "0", "uncertainty": "uncertainty"}
 
 
 def note_result(job: BlockJob, output: Path) -> None:
@@ -36,9 +40,51 @@ def note_result(job: BlockJob, output: Path) -> None:
     Raises:
         ValueError: the bundle names what unet-med's own does not, and the job is not to run that.
     """
-    config = job.bundle / "configs" / "inference.json"
-    if not job.source.exists() or not config.is_file():
+    if not job.source.exists():
         return
+    if not job.trust:
+        require_trust(job.bundle)
+    keeper = _keeper(output, job.bundle, job.ids, torch.device(job.device))
+    if keeper is None:
+        return
+    image = without_pixels(open_source(job.source, **job.choice))
+    said = [text for name, text in job.statistics.items() if name.endswith(f".{NOTES}")]
+    image.meta |= {NOTES: "\n".join(np.concatenate(said))} if said else {}
+    notes = job.markers()  # a file a block
+    image.meta |= _confidence(notes)
+    keeper.note(image, job.device, sum(note["seconds"] for note in notes))
+
+
+def is_recorded(
+    source: str | Path,
+    output: Path,
+    bundle: Path,
+    *,
+    outputs: Sequence[str],
+    settings: Mapping[str, Any],
+    device: torch.device,
+) -> bool:
+    """Whether `record.json` says that what is there was made so, by the SHA-256 of all that did.
+
+    Args:
+        source: image file or folder.
+        output: its OME-Zarr or TIFF.
+        bundle: folder of the trained bundle, which is trusted.
+        outputs: what is wanted, as a `BlockJob` has it.
+        settings: ids of `inference.json` that are overridden.
+        device: where the network would run.
+    """
+    if not all(_is_there(output, each) for each in outputs):
+        return False
+    keeper = _keeper(output, bundle, settings, device)
+    inside = () if tiff_of(output) else _PLACES  # what is no file of its own, to be found by name
+    wanted = [each for each in outputs if each not in inside]
+    return keeper is not None and not keeper.unfinished([{"image": str(source)}], wanted)
+
+
+def _keeper(output: Path, bundle: Path, settings: Mapping[str, Any], device: torch.device) -> Any:
+    """What keeps the record of an output; None: a bundle of a version without this, or no more."""
+    config = bundle / "configs" / "inference.json"
     own = stem(output)
     name = own.removesuffix("_mask")
     ids = {
@@ -46,19 +92,19 @@ def note_result(job: BlockJob, output: Path) -> None:
         "result_name": itself(as_template(name)) if is_portable(name) else NAME,
         "result_file": None if own.endswith("_mask") else output,
     }
-    if not {"record", *ids} <= load_config(config).keys():
-        return
-    if not job.trust:
-        require_trust(job.bundle)
-    run: dict[str, Any] = {**job.ids, "checkpoint": weights_of(job.bundle, job.ids)}
-    run["device"] = torch.device(job.device)
-    keeper = inference_parser(job.bundle, {**run, **ids}).get_parsed_content("record")
-    image = without_pixels(open_source(job.source, **job.choice))
-    said = [text for name, text in job.statistics.items() if name.endswith(f".{NOTES}")]
-    image.meta |= {NOTES: "\n".join(np.concatenate(said))} if said else {}
-    notes = job.markers()  # a file a block
-    image.meta |= _confidence(notes)
-    keeper.note(image, job.device, sum(note["seconds"] for note in notes))
+    if not config.is_file() or not {"record", *ids} <= load_config(config).keys():
+        return None
+    run = {**settings, "checkpoint": weights_of(bundle, settings), "device": device}
+    return inference_parser(bundle, {**run, **ids}).get_parsed_content("record")
+
+
+def _is_there(output: Path, part: str) -> bool:
+    """Whether a part of a result is: a TIFF, what lies in an OME-Zarr, or outlines."""
+    if part == "rois":
+        name = escape(stem(output).removesuffix("_mask"))
+        return any(output.parent.glob(f"{name}_rois.*"))
+    place = file_of(output, part) if tiff_of(output) else output / _PLACES.get(part, "")
+    return place.exists()
 
 
 def _confidence(notes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

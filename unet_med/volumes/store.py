@@ -26,7 +26,7 @@ from unet_med.data.zarr_reader import import_zarr
 from unet_med.data.zarr_writer import chunk_sides, halve, halved, multiscale
 from unet_med.volumes.blocks import Block
 
-__all__ = ["Layer", "Layout", "create_store", "open_level", "write_block"]
+__all__ = ["Layer", "Layout", "create_store", "is_whole", "open_level", "write_block"]
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,26 @@ def create_store(path: Path, layers: Sequence[Layer], layout: Layout) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_whole(path: Path, layers: Sequence[Layer], layout: Layout) -> bool:
+    """Whether an output has all arrays that `create_store` makes; which pixels is not asked."""
+    levels = [layer.path(level) for layer in layers for level in range(layout.levels)]
+    return all((path / level / "zarr.json").is_file() for level in levels)
+
+
 def open_level(path: Path, layer: Layer, level: int = 0, mode: str = "r") -> Any:
     """The zarr array of one level of a layer, `([C,] [Z,] Y, X)`."""
     return import_zarr().open_array(path / layer.path(level), mode=mode)
 
 
-def write_block(path: Path, layer: Layer, block: Block, pixels: np.ndarray, layout: Layout) -> None:
+def write_block(
+    path: Path,
+    layer: Layer,
+    block: Block,
+    pixels: np.ndarray,
+    layout: Layout,
+    *,
+    since: int = 0,
+) -> None:
     """Write a block of a layer, at every level.
 
     Args:
@@ -130,10 +144,13 @@ def write_block(path: Path, layer: Layer, block: Block, pixels: np.ndarray, layo
         block: whose pixels they are.
         pixels: `([C,] [Z,] Y, X)`; without C where the layer has no channels.
         layout: sides of the output.
+        since: first level to write, where those before it hold the block already.
     """
     for level in range(layout.levels):
         if level:
             pixels = halve(pixels, halved(layout.pyramid, level), mean=not layer.is_label)
+        if level < since:
+            continue
         starts = layout.sides([part.start for part in block.slices], level)
         sides = pixels.shape[-len(starts) :]
         window = [slice(n, n + side) for n, side in zip(starts, sides, strict=True)]

@@ -9,9 +9,9 @@ import numpy as np
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.tiled_tiff_writer import write_tiled_tiff
 from unet_med.volumes.job import BlockJob
-from unet_med.volumes.store import Layer, open_level
+from unet_med.volumes.store import open_level
 
-__all__ = ["store_of", "tiff_of", "write_tiffs"]
+__all__ = ["file_of", "store_of", "tiff_of", "write_tiffs"]
 
 
 def tiff_of(output: str | Path) -> Path | None:
@@ -46,7 +46,7 @@ def write_tiffs(
     """
     files = []
     for layer in job.layers:
-        file = _file_of(output, layer)
+        file = file_of(output, layer.name)
         small = instances is not None and instances <= np.iinfo(np.uint16).max
         write_tiled_tiff(
             file,
@@ -61,11 +61,16 @@ def write_tiffs(
     return files
 
 
-def _file_of(output: Path, layer: Layer) -> Path:
-    if layer.name == "mask":
+def file_of(output: Path, layer: str) -> Path:
+    """The TIFF of a layer, beside that of the mask.
+
+    >>> file_of(Path("a_mask.ome.tif"), "instances").as_posix()
+    'a_instances.ome.tif'
+    """
+    if layer == "mask":
         return output
     stem, suffix = _stem(output), output.name[len(_stem(output)) :]
-    return output.with_name(f"{stem.removesuffix('_mask')}_{layer.name}{suffix}")
+    return output.with_name(f"{stem.removesuffix('_mask')}_{layer}{suffix}")
 
 
 def _stem(path: Path) -> str:

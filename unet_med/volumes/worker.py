@@ -15,6 +15,7 @@ import torch
 
 from unet_med.data.sources import open_source
 from unet_med.errors import broken_gpu, is_broken_gpu
+from unet_med.precision import chosen_precision
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.transforms.confidence import dice_terms, uncertainty
 from unet_med.volumes.blocks import Block
@@ -66,6 +67,12 @@ class Worker:
         torch.set_num_threads(job.threads)
         segmenter = Segmenter(job.bundle, device=device or job.device, trust=job.trust, **job.ids)
         return cls(job, Volume(segmenter, open_source(job.source, **job.choice), job.statistics))
+
+    @property
+    def precision(self) -> str:
+        """In which the network predicts; see `chosen_precision`."""
+        segmenter = self.volume.segmenter
+        return chosen_precision(segmenter.inferer.precision, segmenter.device)
 
     def do(self, number: int) -> Outcome:
         """Predict a block, write its shards, then its marker; nothing if it is done already.

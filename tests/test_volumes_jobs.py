@@ -1,0 +1,373 @@
+"""Jobs that are resumed, moved, stopped, finished twice, or whose output somebody deleted."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from test_volumes import make_bundle, write_source
+
+from unet_med.cli import blocks as by_blocks
+from unet_med.cli import main, predict
+from unet_med.volumes import BlockJob, executors, grid, run_blocks, split
+from unet_med.volumes.objects import StoredObjects, save_objects
+from unet_med.volumes.worker import Outcome, checksum
+
+zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("model") / "bundle", statistics=None)
+
+
+@pytest.fixture
+def planes(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(9, 2, (2, 16, 16)).astype(np.float32)
+
+
+@pytest.fixture
+def line(tmp_path: Path, model: Path, planes: np.ndarray) -> list[str]:
+    """Words of a prediction of two blocks; the last is its output."""
+    source = write_source(tmp_path / "in.ome.zarr", planes)
+    words = ["predict", source, "--bundle", model, "--block", 1, 16, 16, "--workers", 1]
+    return [*map(str, words), "--output", str(tmp_path / "out.ome.zarr")]
+
+
+def mask_of(store: str | Path) -> np.ndarray:
+    return np.asarray(zarr.open_array(Path(store) / "labels/mask/0", mode="r")[:])
+
+
+def note_anew(job: BlockJob, number: int, **changes: Any) -> None:
+    """Write the marker of a block once more, as if it had been done again."""
+    note = job.marker(job.blocks[number])
+    assert note is not None
+    kept = {name: value for name, value in note.items() if name not in ("job", "block")}
+    job.note("done", job.blocks[number], **{**kept, **changes})
+
+
+# --- the output is gone
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_markers_without_their_output_are_not_taken_for_a_result(
+    line: list[str], whole: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line) == 0
+    store, expected = Path(line[-1]), mask_of(line[-1])
+    shutil.rmtree(store if whole else store / "labels/mask/0")
+    gone = f"{store} {'is gone' if whole else 'is no longer whole'}, to which 2 of 2 blocks were"
+    again = [line] if whole else []  # else it is refused as an output that is there
+    for words in (*again, [*line, "--resume"], ["job", "finish", str(store)]):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert gone in said
+        assert f"{store}.job to begin anew" in said
+    assert main(["job", "status", str(store)]) == 0
+    assert gone in capsys.readouterr().out
+    assert store.exists() != whole  # nobody made it anew
+    shutil.rmtree(f"{store}.job")
+    shutil.rmtree(store, ignore_errors=True)
+    assert main(line) == 0
+    np.testing.assert_array_equal(mask_of(store), expected)
+    assert len(np.unique(expected)) > 1
+
+
+def test_a_job_that_was_killed_before_it_made_its_output(line: list[str]) -> None:
+    assert main([*line, "--job-only"]) == 0
+    shutil.rmtree(line[-1])
+    assert main([*line, "--resume"]) == 0
+    assert len(np.unique(mask_of(line[-1]))) > 1
+
+
+# --- the same job, said again
+
+
+def test_settings_that_are_lists_can_be_said_again(
+    line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--pixel-size", "0.5", "0.5", "2"]
+    assert main([*line, *sizes, "--job-only"]) == 0
+    assert main([*line, *sizes, "--shard", "0/2"]) == 0
+    assert main([*line, "--pixel-size", "0.5", "0.5", "1", "--resume"]) == 2
+    assert "was planned with other options" in capsys.readouterr().err
+    assert main([*line, "--tta", "none", "--resume"]) == 2
+    assert main([*line, *sizes, "--resume"]) == 0
+
+
+def test_bundle_and_source_may_move(tmp_path: Path, model: Path, planes: np.ndarray) -> None:
+    shutil.copytree(model, tmp_path / "b")
+    tifffile.imwrite(tmp_path / "a.tif", planes, metadata={"axes": "ZYX"})
+
+    def run(source: str, bundle: str, *more: str) -> int:
+        words = ["predict", tmp_path / source, "--bundle", tmp_path / bundle, "--workers", 1]
+        words += ["--output", tmp_path / "out.ome.zarr", "--block", 1, 16, 16]
+        return main([*map(str, words), *more])
+
+    assert run("a.tif", "b", "--job-only") == 0
+    (tmp_path / "b").rename(tmp_path / "b2")
+    (tmp_path / "a.tif").rename(tmp_path / "a2.tif")
+    before = BlockJob.load(tmp_path / "out.ome.zarr")
+    assert run("a2.tif", "b2", "--resume") == 0
+    job = BlockJob.load(tmp_path / "out.ome.zarr")
+    assert (job.id, job.source.name, job.bundle.name) == (before.id, "a2.tif", "b2")
+    assert len(job.markers()) == 2
+    assert main(["job", "verify", str(job.output)]) == 0
+
+
+# --- stopped
+
+
+def test_whoever_stops_a_run_does_not_wait_for_the_blocks_to_come(
+    line: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*line, "--job-only"]) == 0
+    job = BlockJob.load(line[-1])
+    forked = multiprocessing.get_context("fork")  # sees the blocks below
+    seconds = {0: 0.0, 1: 60.0}
+
+    def block(address: Any, number: int, device: str | None) -> Outcome:
+        time.sleep(seconds[number])
+        return Outcome(number, 1)
+
+    monkeypatch.setattr(executors, "predict_block", block)
+    monkeypatch.setattr(executors, "_context", lambda: forked)
+    began = time.monotonic()
+    outcomes = executors._processes(job, [0, 1], 2)
+    assert next(outcomes).number == 0
+    with pytest.raises(KeyboardInterrupt):
+        outcomes.throw(KeyboardInterrupt("stopped", 143))
+    assert time.monotonic() - began < 30
+    outcomes = executors._processes(job, [0, 1], 2)
+    assert next(outcomes).number == 0
+    outcomes.close()
+    assert time.monotonic() - began < 30
+
+
+# --- where it runs
+
+
+@pytest.mark.parametrize(
+    ("words", "id", "own", "workers"),
+    [
+        (["--device", "cuda:1"], None, "cuda:1", 2),
+        (["--device", "cuda"], None, None, 4),
+        ([], "$torch.device('cuda:1')", "cuda:1", 2),
+        (["--device", "cuda:0"], "$torch.device('cuda:1')", "cuda:0", 2),
+    ],
+)
+def test_the_gpu_that_was_named_is_taken_alone(
+    words: list[str], id: str | None, own: str | None, workers: int,
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = tmp_path / "bundle"
+    shutil.copytree(line[line.index("--bundle") + 1], folder)
+    path = folder / "configs/inference.json"
+    if id:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"device": id}))
+    monkeypatch.setattr(by_blocks, "count", lambda kind: 2)
+    monkeypatch.setattr("unet_med.devices.count", lambda kind: 2)
+    job = SimpleNamespace(id="", device="cuda", blocks=[None] * 9, tile=(), output="", threads=1,
+                          layout=SimpleNamespace(block=(1,), shape=(1,)), channels=1,
+                          markers=list)  # fmt: skip
+    made, ran = [], []
+    monkeypatch.setattr(BlockJob, "create", lambda *_, **options: made.append(options) or job)
+    monkeypatch.setattr(by_blocks, "run_blocks", lambda job, **options: ran.append(options) or 0)
+    line[line.index("--bundle") + 1] = str(folder)
+    del line[line.index("--workers") : line.index("--output")]
+    assert main([*line, *words, "--shard", "0/1"]) == 0
+    assert made[0]["device"] == (own or "cuda")
+    assert (ran[0]["device"], ran[0]["workers"]) == (own, workers)
+    monkeypatch.setattr(grid, "count", lambda kind: 2)
+    assert grid._sharing(torch.device(own or "cuda"), 1, workers) == 2
+
+
+def test_local_processes_take_the_gpu_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    class NoneStarted(Exception):
+        """Enough was seen."""
+
+    def pool(devices: Any) -> Any:
+        given.append(devices)
+        raise NoneStarted
+
+    monkeypatch.setattr(executors, "_pool", pool)
+    monkeypatch.setattr("unet_med.devices.count", lambda kind: 2)
+    job: Any = SimpleNamespace(device="cuda")
+    for device in (None, "cuda:1"):
+        with pytest.raises(NoneStarted):
+            next(executors._processes(job, [0], 3, device))
+    assert given == [["cuda:0", "cuda:1", "cuda:0"], ["cuda:1"] * 3]
+
+
+@pytest.mark.parametrize(("words", "given"), [([], False), (["--device", "cpu"], True)])
+def test_whole_images_go_where_the_bundle_says(
+    words: list[str], given: bool, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(ValueError):
+        """Enough was seen."""
+
+    def load(folder: Path, kind: str, settings: dict[str, Any], **_: Any) -> Any:
+        assert ("device" in settings) == given
+        raise Seen("seen")
+
+    monkeypatch.setattr(predict.bundle, "load_workflow", load)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((16, 16), np.uint8))
+    line = ["predict", str(tmp_path / "a.tif"), "--bundle", str(model), *words]
+    assert main([*line, "--output", str(tmp_path / "results")]) == 2
+
+
+# --- the last step
+
+
+def test_the_last_step_is_missed_and_keeps_its_tables_with_the_job(
+    line: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = line[-1]
+    assert main([*line, "--instances", "--job-only"]) == 0
+    run_blocks(BlockJob.load(store), progress=False)
+    monkeypatch.setattr(tempfile, "tempdir", f"{store}/missing")  # often memory, on clusters
+    missed = f"the last step is not done: unet-med job finish {store}"
+    for words, due in (("status", True), ("verify", True), ("finish", False), ("status", False),
+                       ("verify", False)):  # fmt: skip
+        assert main(["job", words, store]) == 0
+        assert (missed in capsys.readouterr().out) == due
+    job = BlockJob.load(store)
+    note_anew(job, 0)
+    assert main(["job", "status", store]) == 0
+    assert missed in capsys.readouterr().out
+    assert not [*job.folder.glob(".*")]
+
+
+def test_verify_fails_where_other_tiles_give_another_result(
+    line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those of a network that sees farther than its bundle says."""
+    assert main(line) == 0
+    job = BlockJob.load(line[-1])
+    zarr.open_array(job.output / "labels/mask/0", mode="r+")[0] = 0
+    note_anew(job, 0, checksum=checksum([mask_of(job.output)[:1]]))
+    assert main(["job", "verify", str(job.output), "--sample", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "pixels of another class, of 512: more than rounding in float32 explains" in said
+
+
+def test_objects_are_found_without_a_search(tmp_path: Path) -> None:
+    class Counted(list[Any]):
+        walks = 0
+
+        def __iter__(self) -> Any:
+            self.walks += 1
+            return super().__iter__()
+
+    blocks = Counted(split((6, 5), (2, 3)))
+    for number in range(len(blocks)):
+        shape = [part.stop - part.start for part in blocks[number].slices]
+        save_objects(tmp_path, blocks[number], np.full(shape, number))
+    stored = StoredObjects(tmp_path, (6, 5), blocks)
+    for number in range(len(blocks)):
+        assert np.all(stored[blocks[number].slices] == number)
+    assert blocks.walks <= 1
+
+
+# --- what is there already
+
+
+@pytest.mark.parametrize("name", ["B.ome.tif", "B_mask.ome.tif", "B.ome.zarr", "B_mask.ome.zarr"])
+def test_a_result_whose_job_was_deleted_is_known_by_its_record(
+    name: str, line: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = [*line[:-1], str(tmp_path / name), "--instances"]
+    store = tmp_path / name.replace(".tif", ".zarr")
+    assert main(line) == 0
+    shutil.rmtree(f"{store}.job")
+    if name.endswith(".tif"):
+        shutil.rmtree(store)  # as the last step says they may be
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert main([*line, "--resume"]) == 0
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert before == after
+    for more in (["--tta", "flips"], ["--probabilities"], ["--rois"]):
+        assert main([*line, *more, "--resume"]) == 2
+        said = capsys.readouterr().err
+        assert f"{name} exists: no job is beside it, nor a record of this image, weights" in said
+    assert main(line) == 2
+    assert "exists: go on with --resume, or choose a new name" in capsys.readouterr().err
+
+
+def test_a_job_that_is_done_is_left_alone(
+    line: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "B.ome.tif"
+    line = [*line[:-1], str(output), "--instances", "--resume"]
+    assert main(line) == 0
+    before = [path.stat().st_mtime_ns for path in (output, tmp_path / "record.json")]
+    assert main(line) == 0
+    assert "all 2 blocks were done, and the last step too" in capsys.readouterr().out
+    assert [path.stat().st_mtime_ns for path in (output, tmp_path / "record.json")] == before
+    (tmp_path / "B_instances.ome.tif").unlink()
+    assert main(line) == 0
+    assert (tmp_path / "B_instances.ome.tif").is_file()
+
+
+def test_an_image_done_whole_is_not_done_again_block_by_block(
+    tmp_path: Path, model: Path, planes: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which it would be on a day on which less memory is free."""
+    tifffile.imwrite(tmp_path / "a.tif", planes, metadata={"axes": "ZYX"})
+    line = ["predict", str(tmp_path / "a.tif"), "--bundle", str(model)]
+    line += ["--output", str(tmp_path / "out"), "--instances"]
+    assert main(line) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    monkeypatch.setattr(predict, "_is_large", lambda path: True)
+    assert main([*line, "--resume"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+# --- folders
+
+
+def test_a_damaged_image_among_those_that_go_block_by_block_is_set_aside(
+    tmp_path: Path, model: Path, planes: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        write_source(tmp_path / f"in/{name}.ome.zarr", planes)
+    chunk = tmp_path / "in/a.ome.zarr/0/c/0/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:40])
+    tifffile.imwrite(tmp_path / "in/d.tif", np.zeros((16, 16), np.uint8))
+    (tmp_path / "in/e.tif").write_text("no image")
+    (tmp_path / "out/c_mask.ome.zarr").mkdir(parents=True)  # of somebody else
+
+    def run(*more: str, images: str = "in") -> int:
+        words = ["predict", tmp_path / images, "--bundle", model, "--output", tmp_path / "out"]
+        return main([*map(str, words), "--workers", "1", *more])
+
+    assert run() == 3
+    assert "2 of 5 images segmented" in capsys.readouterr().out
+    assert len(np.unique(mask_of(tmp_path / "out/b_mask.ome.zarr"))) > 1
+    assert (tmp_path / "out/d_mask.tif").is_file()
+    report = json.loads((tmp_path / "out/failed.json").read_text(encoding="utf-8"))
+    assert (report["images"], report["segmented"]) == (5, 2)
+    failed = {Path(fault["image"]).name: fault["reason"] for fault in report["failed"]}
+    assert sorted(failed) == ["a.ome.zarr", "c.ome.zarr", "e.tif"]
+    assert "cannot be read at" in failed["a.ome.zarr"]
+    assert "exists: go on with --resume" in failed["c.ome.zarr"]
+    assert run(images="in/a.ome.zarr") == 2
+    assert run("--fail-fast", images="in/a.ome.zarr") == 2
+    assert "cannot be read at" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "out/c_mask.ome.zarr")
+    (tmp_path / "in/e.tif").unlink()
+    shutil.rmtree(tmp_path / "in/a.ome.zarr")
+    assert run("--resume") == 0
+    assert not (tmp_path / "out/failed.json").exists()
