@@ -92,13 +92,14 @@ def test_isbi_is_the_default_for_masks(tmp_path: Path, walls) -> None:
     write(tmp_path / "results", **found)
     table = table_of(tmp_path)
     for name, label in truth.items():
-        expected = {k: f(found[f"{name}_probabilities"][1], label) for k, f in ISBI.items()}
-        assert table[name] == expected
+        seen = found[f"{name}_probabilities"][1]
+        both, either = ((seen > 0.5) & (label > 0)).sum(), ((seen > 0.5) | (label > 0)).sum()
+        expected = {"Dice": 2 * both / (both + either), "IoU": both / either}
+        assert table[name] == expected | {k: f(seen, label) for k, f in ISBI.items()}
     assert table == table_of(tmp_path, "--metrics", "isbi")
-    for column, low in table["pooled 2.5 %"].items():
+    for column, mean in table["mean"].items():
         ends = sorted([table["a"][column], table["b"][column]])
-        assert low <= table["pooled"][column] <= table["pooled 97.5 %"][column]
-        assert table["mean"][column] == pytest.approx(np.mean(ends))
+        assert mean == pytest.approx(np.mean(ends))
         if column in ("V_Rand", "V_Info"):  # at one threshold for both, hence never above the mean
             assert table["pooled"][column] <= np.mean(ends)
 
@@ -127,12 +128,70 @@ def test_isbi_parts_instances_that_touch(tmp_path: Path) -> None:
     write(tmp_path / "truth", a=truth)
     write(tmp_path / "results", a=truth)
     words = ("--label-kind", "instances", "--metrics", "isbi")
-    perfect = {"pixel error": 0, "Rand error": 0, "warping error": 0, "V_Rand": 1, "V_Info": 1}
+    perfect = {"Dice": 1, "IoU": 1}
+    perfect |= {"pixel error": 0, "Rand error": 0, "warping error": 0, "V_Rand": 1, "V_Info": 1}
     assert table_of(tmp_path, *words)["pooled"] == pytest.approx(perfect)
     tifffile.imwrite(tmp_path / "results" / "a.tif", (truth > 0) * np.uint8(1))
     merged = table_of(tmp_path, *words)["pooled"]
     assert merged["V_Rand"] == metrics.v_rand(truth > 0, separate(truth) > 0) < 0.9
     assert merged["warping error"] > 0
+
+
+def test_an_empty_truth_in_which_nothing_is_found_is_no_error(tmp_path: Path, walls) -> None:
+    first = (walls[0]["a"] > 0).astype(np.uint8)
+    images = {"full": first, "empty": np.zeros_like(first)}
+    write(tmp_path / "truth", **images)
+    write(tmp_path / "results", **{f"{name}_mask": label for name, label in images.items()})
+    for file in ("truth/stack.tif", "results/stack_mask.tif"):
+        planes = np.stack([first, 0 * first])
+        tifffile.imwrite(tmp_path / file, planes, ome=True, metadata={"axes": "ZYX"})
+    table = table_of(tmp_path, "--label-kind", "mask")
+    assert set(table["empty"].values()) == {None}
+    perfect = {name: 0.0 if "error" in name else 1.0 for name in table["full"]}
+    for row in ("full", "stack", "pooled", "mean"):
+        assert table[row] == pytest.approx(perfect)
+    wrong = np.zeros_like(first)
+    wrong[3:6, 3:6] = 1
+    tifffile.imwrite(tmp_path / "results/empty_mask.tif", wrong)
+    table = table_of(tmp_path, "--label-kind", "mask")
+    assert (table["empty"]["Dice"], table["empty"]["V_Rand"]) == (0, 0)
+    assert table["pooled"]["Dice"] < 1
+
+
+@pytest.mark.parametrize(("name", "touching"), [("a_mask", True), ("other", False)])
+def test_a_mask_is_not_one_instance(tmp_path: Path, capsys, name: str, touching: bool) -> None:
+    """Its name says so, or that its only value lies in several pieces."""
+    label = np.zeros((12, 20), np.uint16)
+    label[1:11, 1:10], label[1:11, 10 + (not touching) : 19] = 1, 2
+    truth = write(tmp_path / "t", a=label) / "a.tif"
+    mask = write(tmp_path / "r", **{name: (label > 0).astype(np.uint8)}) / f"{name}.tif"
+    words = ("--label-kind", "instances")
+    assert evaluate(mask, truth, *words) == 2
+    base = name.removesuffix("_mask")
+    assert f"{name}.tif is a mask, in which all objects are one: give {base}_instances" in (
+        capsys.readouterr().err
+    )
+    assert evaluate(mask, truth, "--label-kind", "mask") == 0
+    tifffile.imwrite(truth, (label == 1).astype(np.uint8))  # one object is no mask of many
+    assert evaluate(mask, truth, *words) == 0
+
+
+def test_a_mask_beside_missing_instances_is_named(tmp_path: Path, cells, capsys) -> None:
+    found, _ = cells
+    (tmp_path / "results/f0_instances.tif").unlink()
+    tifffile.imwrite(tmp_path / "results/f0_mask.tif", (found[0] > 0).astype(np.uint8))
+    table_of(tmp_path, "--label-kind", "instances", code=3)
+    said = "expected a file named f0_instances; f0_mask.tif is no such file: predict with --inst"
+    assert said in capsys.readouterr().err
+
+
+def test_results_come_first(tmp_path: Path, cells, capsys) -> None:
+    (tmp_path / "results/record.json").write_text("{}")
+    words = (tmp_path / "truth", tmp_path / "results", "--label-kind", "instances")
+    assert evaluate(*words) == 2
+    assert "looks like a folder of results, for it holds record.json" in capsys.readouterr().err
+    (tmp_path / "truth/record.json").write_text("{}")  # two predictions may be compared
+    assert evaluate(tmp_path / "results", *words[:1], "--label-kind", "instances") == 0
 
 
 def test_ctc_and_ap_are_pooled_over_frames(tmp_path: Path, cells) -> None:
@@ -310,11 +369,14 @@ def test_a_movie_is_scored_as_it_was_read(tmp_path: Path, capsys) -> None:
     tifffile.imwrite(all_planes / "m_mask.tif", movie, photometric="minisblack")
     for results, words in ((one, ["--time", 2]), (all_planes, ["--axes", "ZYX"])):
         assert evaluate(results, tmp_path / "truth", "--label-kind", "mask", *words) == 0
-        assert re.search(r"^m +0\.0000", capsys.readouterr().out, re.MULTILINE)
+        assert re.search(r"^m +1\.0000", capsys.readouterr().out, re.MULTILINE)
     assert evaluate(one, tmp_path / "truth", "--label-kind", "mask", "--time", 1) == 0
-    assert not re.search(r"^m +0\.0000", capsys.readouterr().out, re.MULTILINE)
+    assert not re.search(r"^m +1\.0000", capsys.readouterr().out, re.MULTILINE)
     assert evaluate(one, tmp_path / "truth") == 2
     assert "take one of T with --time 0" in capsys.readouterr().err
+    (one / "record.json").write_text(json.dumps({"settings": {"choice": {"time": 2}}}))
+    assert evaluate(one, tmp_path / "truth", "--label-kind", "mask") == 0  # as it was segmented
+    assert re.search(r"^m +1\.0000 +1\.0000 +0\.0000", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_truths_with_an_ending_find_the_results_of_their_kind(tmp_path: Path, cells) -> None:

@@ -22,7 +22,7 @@ from unet_med.data.file_reader import Volume
 from unet_med.data.labels import LOOKED_AT
 from unet_med.data.list_file import is_list
 from unet_med.errors import one_line, user_error
-from unet_med.report.provenance import read_record, recorded_names
+from unet_med.report.provenance import RECORD, read_record, recorded_names
 from unet_med.report.table import FAILED, MISSING, ScoreRow, ScoreTable, write_long, write_scores
 
 LEFT = 3  # exit code: done but for some cases
@@ -37,7 +37,8 @@ class Asked:
         metrics: a family; None: that of the kind.
         tolerance: of NSD, in the files' unit; None: 1.
         names: of the classes; None: as the data list or the record of the results says.
-        choice: `time` and `axes` with which the images were read; see `LabelReader`.
+        choice: `time` and `axes` with which the images were read, where they are not those of the
+            record of the results; see `LabelReader`.
         unknown: the truth's value of pixels that nobody annotated; see `LabelReader`.
     """
 
@@ -159,6 +160,9 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
     asked = asked or Asked()
     if asked.unknown is None and truth is not None and is_list(truth):
         asked = replace(asked, unknown=listed_unknown(Path(truth)))
+    if truth is not None:
+        _require_order(results, truth)
+        asked = replace(asked, choice={**_recorded_choice(results), **asked.choice})
     found = {} if truth is None else find_results(results)
     truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found)
     kind = _kind(truths, asked)
@@ -175,6 +179,7 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
         "metrics": family.name,
         "interval": _about_interval(len(truths.files), table),
         **({} if asked.unknown is None else {"unknown": asked.unknown}),
+        **({"choice": dict(asked.choice)} if asked.choice else {}),
     }
     return Evaluation(kind, truths.files, replace(table, about=about), truths.said)
 
@@ -247,12 +252,36 @@ def _names(results: str, truth: str | None, asked: Asked) -> ClassNames:
     return {}
 
 
-def _orientation(results: str) -> str | None:
-    """In which orientation the network saw the volumes as planes, as the record says."""
+def _settings(results: str) -> Mapping[str, Any]:
+    """How results were made, as their record says."""
     with suppress(ValueError):  # a record that is none says nothing
-        settings = read_record(results).get("settings") or {}
-        return settings.get("orientation") if settings.get("spatial_dims") == 2 else None
-    return None
+        return read_record(results).get("settings") or {}
+    return {}
+
+
+def _orientation(results: str) -> str | None:
+    """In which orientation the network saw the volumes as planes."""
+    settings = _settings(results)
+    return settings.get("orientation") if settings.get("spatial_dims") == 2 else None
+
+
+def _recorded_choice(results: str) -> dict[str, Any]:
+    """`time` and `axes` with which the images were read."""
+    choice = _settings(results).get("choice") or {}
+    return {name: choice[name] for name in ("time", "axes") if choice.get(name) is not None}
+
+
+def _require_order(results: str, truth: str) -> None:
+    """Refuse a folder of results as the truth of what has no record.
+
+    Raises:
+        ValueError: they are the wrong way round.
+    """
+    if (Path(truth) / RECORD).is_file() and not (Path(results) / RECORD).is_file():
+        raise ValueError(
+            f"{truth} looks like a folder of results, for it holds {RECORD}, and {results} does "
+            f"not: RESULTS come first, then TRUTH; or remove {RECORD}"
+        )
 
 
 def _about_interval(images: int, table: ScoreTable) -> str:

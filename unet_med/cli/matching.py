@@ -110,8 +110,10 @@ def match(name: str, found: Mapping[str, str], results: str, suffixes: Sequence[
         return next(iter(found.values()))
     if file := _found(name, found, suffixes):
         return file
+    mask = _found(name, found, ("_mask",)) if suffixes[-2] == "_instances" else None
+    there = f"; {Path(mask).name} is no such file: predict with --instances" if mask else ""
     raise ValueError(
-        f"no result for {name} in {results}: expected a file named {name}{suffixes[-2]}"
+        f"no result for {name} in {results}: expected a file named {name}{suffixes[-2]}{there}"
     )
 
 

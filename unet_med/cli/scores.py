@@ -12,7 +12,9 @@ import numpy as np
 from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
 from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, precision_score
+from unet_med.metrics.region import DICE, IOU, count_pixels
 from unet_med.metrics.score import Score
+from unet_med.metrics.slices import as_slices
 from unet_med.metrics.warping import WARPING_ERROR
 from unet_med.report.table import (
     CASE,
@@ -32,7 +34,22 @@ Array = np.ndarray[Any, Any]
 Counts = Mapping[str, Array]  # rows counted, by column
 Counted = Mapping[int, Counts]  # by the value of the class; 0: of no class
 
+
+def held_planes(foreground: Array, interior: Array) -> tuple[Array, Array]:
+    """Foreground, which is more likely than not, and true interior of each plane, `(S, Y, X)`."""
+    probability, truth = as_slices(foreground, interior)
+    return probability > 0.5, truth
+
+
+def _pixels(foreground: Array, interior: Array) -> Array:
+    """`count_pixels` of each plane, `(S, 3)`."""
+    planes = zip(*held_planes(foreground, interior), strict=True)
+    return np.concatenate([count_pixels(found, true) for found, true in planes])
+
+
 ISBI = {
+    "Dice": Score(_pixels, DICE.pool),
+    "IoU": Score(_pixels, IOU.pool),
     "pixel error": PIXEL_ERROR,
     "Rand error": RAND_ERROR,
     "warping error": WARPING_ERROR,
@@ -78,8 +95,23 @@ class Classes:
 
 
 def columns_of(scores: Mapping[str, Score]) -> dict[str, Column]:
-    """Columns of scores that pool what they count."""
-    return {name: Column(score.pool) for name, score in scores.items()}
+    """Columns of scores that pool what they count; not defined where nothing counts."""
+
+    def of(pool: Callable[[Array], float]) -> Callable[[Array], float]:
+        return lambda rows: pool(rows) if len(rows) else np.nan
+
+    return {name: Column(of(score.pool)) for name, score in scores.items()}
+
+
+def count_planes(foreground: Array, interior: Array) -> Counted:
+    """Rows of `ISBI`, one a plane, but for those without interior in which none is found.
+
+    The challenge's own functions take such a plane for wrong, since its stack has none.
+    """
+    found, true = held_planes(foreground, interior)
+    held = (found | true).any(axis=(1, 2))
+    counted = count_scores(foreground, interior, ISBI)[0]
+    return {0: {name: rows[held] for name, rows in counted.items()}}
 
 
 def count_scores(result: Array, truth: Array, scores: Mapping[str, Score]) -> Counted:
@@ -246,7 +278,8 @@ def format_table(table: ScoreTable) -> str:
     rows = [*table.of(CASE, CASE_MEAN, MISSING, FAILED), *(r for k in names for r in table.of(k))]
     width = max(len(names.get(row.row, row.case)) for row in rows)
     widths = {column: max(WIDTH, len(column) + 2) for column in table.columns}
-    lines = [" " * width + "".join(f"{c:>{w}}" for c, w in widths.items()) + "  class" * classes]
+    head = "".join(f"{c:>{w}}" for c, w in widths.items())
+    lines = [" " * width + head + f"  {table.labels}" * classes]
     for row in rows:
         name = f"{names.get(row.row, row.case):<{width}}"
         if row.row in (MISSING, FAILED):
@@ -258,7 +291,8 @@ def format_table(table: ScoreTable) -> str:
 
 
 def _shown(score: float | None) -> str:
-    return "-" if score is None else f"{score:.4f}"
+    """Four decimals, or a count as it is."""
+    return "-" if score is None else str(score) if isinstance(score, int) else f"{score:.4f}"
 
 
 def check_suffix(name: str, path: str | None) -> None:

@@ -22,6 +22,7 @@ MISSING, FAILED = "missing", "failed"  # cases without scores
 MEAN, POOLED = "mean", "pooled"  # over cases; of what was counted in all of them
 LOW, HIGH = " 2.5 %", " 97.5 %"  # ends of the interval of one of these
 KEYS = ("row", "case", "class")
+CLASS = KEYS[2]
 NOTE = "note"
 
 
@@ -32,7 +33,7 @@ class ScoreRow:
     Attributes:
         row: what it is, such as `"case"`, `"missing"`, `"mean"` or `"pooled 2.5 %"`.
         case: name of the case; empty where it is not of one.
-        label: name of the class; empty where it is not of one.
+        label: name of the class, or object; empty where it is not of one.
         scores: by column; None where a score is not defined.
         note: why a case has no scores.
     """
@@ -52,11 +53,18 @@ class ScoreTable:
         columns: names of the scores.
         rows: in the order of the cases, then those of all of them.
         about: what was scored: `label_kind`, `metrics`, `interval`, `truth`.
+        labels: what the rows' labels are: `"class"`, or `"object"`.
     """
 
     columns: tuple[str, ...]
     rows: tuple[ScoreRow, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+    labels: str = CLASS
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns that say what a row is of."""
+        return (*KEYS[:2], self.labels)
 
     @property
     def statistic(self) -> str:
@@ -82,16 +90,18 @@ def plain(score: float) -> float | None:
 
 def write_scores(table: ScoreTable, path: Path) -> None:
     """Write a table as JSON, or as CSV without what it is about, by suffix."""
-    rows = [_cells(row, table.columns) for row in table.rows]
+    rows = [_cells(row, table) for row in table.rows]
     if path.suffix == ".json":
         content = {"about": dict(table.about), "columns": list(table.columns), "rows": rows}
         _write(path, json.dumps(content, indent=2) + "\n")
     else:
-        _write_csv(path, [*KEYS, *table.columns, NOTE], rows)
+        _write_csv(path, [*table.keys, *table.columns, NOTE], rows)
 
 
 def write_long(table: ScoreTable, path: Path) -> None:
     """Write the cases of a table as `case,class,metric,value`, JSON or CSV by suffix.
+
+    Of objects the second column is `object`.
 
     A case without a result has one row, whose metric is `missing` or `failed` and whose value 1.
     """
@@ -99,7 +109,7 @@ def write_long(table: ScoreTable, path: Path) -> None:
     if path.suffix == ".json":
         _write(path, json.dumps(rows, indent=2) + "\n")
     else:
-        _write_csv(path, ["case", "class", "metric", "value"], rows)
+        _write_csv(path, [*table.keys[1:], "metric", "value"], rows)
 
 
 def read_scores(path: Path) -> ScoreTable:
@@ -120,16 +130,16 @@ def read_scores(path: Path) -> ScoreTable:
         ) from None
 
 
-def _cells(row: ScoreRow, columns: tuple[str, ...]) -> dict[str, Any]:
-    scores = {column: row.scores.get(column) for column in columns}
-    return dict(zip(KEYS, (row.row, row.case, row.label), strict=True)) | scores | {NOTE: row.note}
+def _cells(row: ScoreRow, table: ScoreTable) -> dict[str, Any]:
+    keys = dict(zip(table.keys, (row.row, row.case, row.label), strict=True))
+    return keys | {column: row.scores.get(column) for column in table.columns} | {NOTE: row.note}
 
 
 def _long(table: ScoreTable) -> Iterator[dict[str, Any]]:
     for row in table.of(CASE, MISSING, FAILED):
         scores = row.scores if row.row == CASE else {row.row: 1}
         for metric, value in scores.items():
-            yield {"case": row.case, "class": row.label, "metric": metric, "value": value}
+            yield {"case": row.case, table.labels: row.label, "metric": metric, "value": value}
 
 
 def _from_json(text: str) -> ScoreTable:
