@@ -341,6 +341,13 @@ _TRUTH = (
         metavar="VALUE",
     ),
 )
+_AS_READ = tuple(
+    replace(each, id=None, help=f"{each.help}, of the truth (as the results' record says)")
+    for each in _CHOICE
+    if each.dest in ("time", "axes")
+)
+_OWN_NAMES = replace(_CLASS_NAMES, id=None, resumed=None)
+_OWN_LOGS = tuple(replace(each, resumed=None) for each in _LOGS)
 _TRUST = option(
     "--trust",
     "run a bundle that names what unet-med's own does not (see unet-med inspect)",
@@ -486,9 +493,9 @@ COMMANDS = (
             *_TRUTH,
             option(
                 "--metrics",
-                "clinical: Dice, HD95, ASSD, NSD and volume of each class; isbi: pixel, Rand and "
-                "warping error, V_Rand, V_Info; ctc: SEG and DET; ap: average precision (decided "
-                "by what the truth's values mean, and by the unit of masks)",
+                "clinical: Dice, HD95, ASSD, NSD and volume of each class; isbi: Dice, IoU, pixel, "
+                "Rand and warping error, V_Rand, V_Info; ctc: SEG and DET; ap: average precision "
+                "(decided by what the truth's values mean, and by the unit of masks)",
                 choices=("clinical", "isbi", "ctc", "ap"),
             ),
             option(
@@ -497,12 +504,8 @@ COMMANDS = (
                 type=float,
                 metavar="MM",
             ),
-            replace(_CLASS_NAMES, id=None, resumed=None),
-            *(
-                replace(each, help=f"{each.help}, as the images were read")
-                for each in _CHOICE
-                if each.dest in ("time", "axes")
-            ),
+            _OWN_NAMES,
+            *_AS_READ,
             option("--output", "also write the table here, FILE.json or FILE.csv"),
             option(
                 "--long",
@@ -510,7 +513,7 @@ COMMANDS = (
                 metavar="FILE",
             ),
             _MAX_BYTES,
-            *(replace(each, resumed=None) for each in _LOGS),
+            *_OWN_LOGS,
         ),
     ),
     Command(
@@ -523,7 +526,7 @@ COMMANDS = (
                 "their images, for intensities: a folder, one file, or a data list (.json)",
             ),
             option("--objects", "a row an object of the instances, not a row a class", **_FLAG),
-            replace(_CLASS_NAMES, id=None, resumed=None),
+            _OWN_NAMES,
             *(replace(each, id=None, resumed=None, blocks=None) for each in _CHOICE),
             option("--output", "also write the table here, FILE.json or FILE.csv"),
             option(
@@ -532,7 +535,7 @@ COMMANDS = (
                 metavar="FILE",
             ),
             _MAX_BYTES,
-            *(replace(each, resumed=None) for each in _LOGS),
+            *_OWN_LOGS,
         ),
     ),
     Command(
@@ -568,6 +571,8 @@ COMMANDS = (
                 "--truth", "score the results first: labels of the same names", exclusive="scores"
             ),
             *_TRUTH,
+            _OWN_NAMES,
+            *_AS_READ,
             option(
                 "--scores",
                 "the table that `unet-med evaluate --output` wrote",
@@ -578,6 +583,7 @@ COMMANDS = (
             option(
                 "--pictures", "images to show, the worst first (%(default)s)", type=int, default=12
             ),
+            *_OWN_LOGS,
         ),
     ),
     Command(

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_without_effect(args, by_blocks=bool(in_blocks))
     if args.uncertainty:
         _require_known(folder, {"calibration": "--uncertainty"})
+        _say_if_uncalibrated(folder)
     options = vars(args)
     if not _is_file(args.output):  # a shard is one of images
         mine = images_of(shard, [*whole, *(image for image, _ in in_blocks)])
@@ -169,6 +170,14 @@ def _require_known(folder: Path, options: Mapping[str, str]) -> None:
                 f"{folder} was made by an earlier version, without `{id}` in its inference.json: "
                 f"leave out {option}, or take configs/inference.json of `unet-med init`"
             )
+
+
+def _say_if_uncalibrated(folder: Path) -> None:
+    """Say where a map of the chance to be wrong is the network's own opinion."""
+    from unet_med.report.training import uncalibrated
+
+    if reason := uncalibrated(folder):
+        say(f"NAME_uncertainty is 1 less the network's own probability, {reason}")
 
 
 def _absolute(image: Files) -> Files:
