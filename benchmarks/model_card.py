@@ -169,7 +169,7 @@ def _row(name: str, nuclei: Array, column: int, low: float, high: float) -> list
 
 def _scores(table: ScoreTable) -> str:
     rows = {row.row: row.scores for row in table.of(POOLED, POOLED + LOW, POOLED + HIGH)}
-    lines = ["| score | all images | 95 % |", "|---|---|---|"]
+    lines = ["| score | pooled | 95 % |", "|---|---|---|"]
     for name in table.columns:
         ends = [rows.get(POOLED + end, {}).get(name) for end in (LOW, HIGH)]
         between = " to ".join(number(end) for end in ends)

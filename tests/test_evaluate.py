@@ -15,9 +15,11 @@ import tifffile
 from scipy import ndimage
 
 from unet_med import metrics
-from unet_med.cli import main
+from unet_med.cli import main, scores
+from unet_med.cli.clinical import Clinical
 from unet_med.data import save_image
 from unet_med.instances import separate
+from unet_med.report.meanings import MEANINGS, explained
 
 ISBI = {
     "pixel error": metrics.pixel_error,
@@ -218,16 +220,15 @@ def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["row", "case", "class", "SEG", "DET", "AP50", "note"]
-    over = ["mean", "mean 2.5 %", "mean 97.5 %", "pooled", "pooled 2.5 %", "pooled 97.5 %"]
-    assert [row[0] for row in rows[1:]] == ["case"] * 3 + over
-    assert [row[1] for row in rows[1:]] == ["f0", "f1", "f2"] + [""] * 6
+    assert [row[0] for row in rows[1:]] == ["case"] * 3 + ["mean", "pooled"]
+    assert [row[1] for row in rows[1:]] == ["f0", "f1", "f2", "", ""]
     for kind, name, _, *values, _ in rows[1:]:
         assert [float(v) if v else None for v in values] == list(table[name or kind].values())
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr()
     said = said[said.rindex("labels are") :]
-    printed = [line[:10].rstrip() for line in said.splitlines() if line.startswith(("all", "mean"))]
-    assert printed == ["all", "all 2.5 %", "all 97.5 %", "mean"]
-    assert "bootstrap over the 3 images" in said
+    words = [line.split()[0] for line in said.splitlines()]
+    assert words == ["labels", "SEG", "f0", "f1", "f2", "pooled", "mean", "too"]  # as in the file
+    assert "SEG: mean IoU of true objects with what covers over half of them, else 0; 1 is" in told
     assert next(line.split()[1:] for line in said.splitlines() if line.startswith("f2")) == [
         "-",
         "-",
@@ -235,12 +236,45 @@ def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_one_image_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    label = np.eye(6, dtype=np.uint8) * 255
-    write(tmp_path / "truth", a=label)
-    write(tmp_path / "results", a_mask=label)
-    assert list(table_of(tmp_path)) == ["a", "mean", "pooled"]
-    assert "no interval: it takes more than one image" in capsys.readouterr().out
+def test_an_interval_takes_six_images_or_groups(
+    tmp_path: Path, rng, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of fewer it would be the worst and the best of them. Patients are drawn, not their images."""
+    truth = np.zeros((20, 20), np.uint8)
+    truth[4:16, 4:16] = 1
+    names = [f"p{k // 2}_{k}" for k in range(12)]
+    found = {name: np.roll(truth, k // 2, 0) for k, name in enumerate(names)}
+    write(tmp_path / "truth", **dict.fromkeys(names, truth))
+    write(tmp_path / "results", **{f"{name}_mask": label for name, label in found.items()})
+    kind = ("--label-kind", "classes")
+    alone = table_of(tmp_path, *kind)
+    assert "bootstrap over the 12 images, 1000 draws" in capsys.readouterr().out
+    patients = table_of(tmp_path, *kind, "--group", r"(p\d+)_")
+    assert "bootstrap over the 6 groups of 12 images, 1000 draws" in capsys.readouterr().out
+    dice = [patients[name, "1"]["Dice"] for name in names]
+    drawn = np.random.default_rng(0).integers(6, size=(1000, 6))
+    means = np.reshape(dice, (6, 2)).mean(axis=1)[drawn].mean(axis=1)
+    for end, share in ((" 2.5 %", 0.025), (" 97.5 %", 0.975)):
+        assert patients[f"mean{end}", "1"]["Dice"] == pytest.approx(np.quantile(means, share))
+    width = {
+        kind: table["mean 97.5 %", "1"]["Dice"] - table["mean 2.5 %", "1"]["Dice"]
+        for kind, table in (("alone", alone), ("patients", patients))
+    }
+    assert width["patients"] > 1.2 * width["alone"]
+    items = [
+        {"image": f"{name}.tif", "label": f"truth/{name}.tif", "who": name[:2]} for name in names
+    ]
+    (tmp_path / "list.json").write_text(json.dumps(items))
+    words = (tmp_path / "results", tmp_path / "list.json", *kind, "--group", "who")
+    assert evaluate(*words, "--output", tmp_path / "l.json") == 0
+    assert rows_of(tmp_path / "l.json") == patients
+    for name in names[-2:]:
+        (tmp_path / f"truth/{name}.tif").unlink()
+    fewer = table_of(tmp_path, *kind, "--group", r"(p\d+)_")
+    assert not any("%" in str(key) for key in fewer)
+    assert "too few images for an interval: it takes 6" in capsys.readouterr().out
+    assert evaluate(tmp_path / "results", tmp_path / "truth", *kind, "--group", "x") == 2
+    assert "--group x is no key of" in capsys.readouterr().err
 
 
 def test_class_that_an_image_lacks(tmp_path: Path) -> None:
@@ -412,3 +446,13 @@ def test_the_truth_may_be_a_data_list(tmp_path: Path, rng, capsys) -> None:
     (tmp_path / "list.json").write_text(json.dumps({"test": ["i/a0.tif"]}))
     assert evaluate(tmp_path / "r", tmp_path / "list.json") == 2
     assert "list.json names no labels" in capsys.readouterr().err
+
+
+def test_the_docs_say_what_each_score_is() -> None:
+    page = Path(__file__).parents[1] / "docs/how-to/score-results.md"
+    lines = [f"| `{name}` | {text} |" for name, text in explained([*MEANINGS])]
+    assert len(lines) == len(MEANINGS)
+    assert "\n".join(lines) in page.read_text(encoding="utf-8")
+    columns = [*scores.ISBI, *scores.CTC, *scores.AP, *Clinical("mm", 3).columns]
+    columns += [*scores.INSTANCES, *Clinical("px", 2, tolerance=2).columns]
+    assert [name for name, _ in explained(columns)] == columns

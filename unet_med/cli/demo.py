@@ -175,7 +175,7 @@ def _evaluation(found: Mapping[Path, Mapping[str, float]]) -> Evaluation:
     means = {c: float(np.mean([scores[c] for scores in found.values()])) for c in columns}
     about = {
         "label_kind": "instances",
-        "interval": "all: mean of images; a volume counts plane by plane, as the network saw it",
+        "interval": "mean of images; a volume counts plane by plane, as the network saw it",
     }
     truths = {data.stem(label): str(label) for label in found}
     table = ScoreTable(columns, (*rows, ScoreRow(MEAN, "", "", means)), about)

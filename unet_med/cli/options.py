@@ -506,6 +506,12 @@ COMMANDS = (
             ),
             _OWN_NAMES,
             *_AS_READ,
+            option(
+                "--group",
+                "what cases share, such as their patient, over which the interval is then: a key "
+                "of the data list or of --pairs, or a regular expression; see train",
+                metavar="KEY|REGEX",
+            ),
             option("--output", "also write the table here, FILE.json or FILE.csv"),
             option(
                 "--long",

@@ -162,7 +162,7 @@ def score_table(
         rows += [left[name]] if name in left else _of_case(name, table[name], columns, known)
     units = [groups[name] if groups else name for name in table]
     rows += _of_all(list(table.values()), columns, known, units)
-    return ScoreTable(tuple(columns), tuple(rows))
+    return ScoreTable(tuple(columns), tuple(rows), {"units": len(set(units))})
 
 
 def _of_case(
@@ -269,24 +269,26 @@ def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
 def format_table(table: ScoreTable) -> str:
     """Rows of names and four decimals, aligned; `-` where a score is not defined.
 
-    `all` is the mean over cases, or what is pooled, whichever sums the scores up; the other one
-    follows under its own name. Names of classes stand at the end.
+    The mean over cases, or what is pooled, comes first, whichever sums the scores up, and then the
+    other one. Names of classes, or numbers of objects, stand at the end.
     """
+    table = table.shown
     first, second = (MEAN, POOLED) if table.statistic == MEAN else (POOLED, MEAN)
-    names = {first: "all", first + LOW: f"all{LOW}", first + HIGH: f"all{HIGH}", second: second}
-    classes = any(row.label for row in table.rows)
-    rows = [*table.of(CASE, CASE_MEAN, MISSING, FAILED), *(r for k in names for r in table.of(k))]
-    width = max(len(names.get(row.row, row.case)) for row in rows)
+    rows = table.of(CASE, CASE_MEAN, MISSING, FAILED)
+    rows += [row for kind in (first, first + LOW, first + HIGH, second) for row in table.of(kind)]
+    labelled = any(row.label for row in table.rows)
+    width = max(len(row.case or row.row) for row in rows)
     widths = {column: max(WIDTH, len(column) + 2) for column in table.columns}
     head = "".join(f"{c:>{w}}" for c, w in widths.items())
-    lines = [" " * width + head + f"  {table.labels}" * classes]
+    lines = [" " * width + head + f"  {table.labels}" * labelled]
     for row in rows:
-        name = f"{names.get(row.row, row.case):<{width}}"
+        name = f"{row.case or row.row:<{width}}"
         if row.row in (MISSING, FAILED):
             lines.append(f"{name}  {row.row}: {row.note}")
             continue
         cells = "".join(f"{_shown(row.scores.get(c)):>{w}}" for c, w in widths.items())
-        lines.append(f"{name}{cells}  {row.label or 'mean'}" if classes else name + cells)
+        label = row.label or ("" if row.row == CASE else "mean of classes")
+        lines.append(f"{name}{cells}  {label}".rstrip() if labelled else name + cells)
     return "\n".join(lines)
 
 

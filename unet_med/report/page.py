@@ -11,6 +11,7 @@ from unet_med.data.cases import shown
 from unet_med.report import panels
 from unet_med.report.cases import Case, Reading, load_case, pixel_size_text, size_text
 from unet_med.report.differences import DIFFERENCES
+from unet_med.report.meanings import explained
 from unet_med.report.objects import OBJECTS
 from unet_med.report.provenance import RECORD, now, read_record, sha256
 from unet_med.report.scores import headline, number, score_chips, score_rows, shown_first
@@ -104,8 +105,9 @@ def _of_results(results: Path, record: Record, pictures: int, table: ScoreTable)
         "notes": _notes(record, table),
         "headline": headline(table),
         "columns": table.columns,
+        "meanings_of_scores": explained(table.columns),
         "rows": score_rows(table),
-        "interval": table.about.get("interval", ""),
+        "interval": table.interval,
         "chips": _chips(images, table),
         "counts": _total(cases) if len(cases) == len(images) else {},
         "cases": cases,

@@ -9,18 +9,20 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 from unet_med.data.atomic import atomic_write
+from unet_med.metrics.bootstrap import LEAST
 
 CASE = "case"
 CASE_MEAN = "case mean"  # over the classes of one case
 MISSING, FAILED = "missing", "failed"  # cases without scores
 MEAN, POOLED = "mean", "pooled"  # over cases; of what was counted in all of them
 LOW, HIGH = " 2.5 %", " 97.5 %"  # ends of the interval of one of these
+TOO_FEW = f"too few images for an interval: it takes {LEAST}, or as many groups of them"
 KEYS = ("row", "case", "class")
 CLASS = KEYS[2]
 NOTE = "note"
@@ -52,7 +54,8 @@ class ScoreTable:
     Attributes:
         columns: names of the scores.
         rows: in the order of the cases, then those of all of them.
-        about: what was scored: `label_kind`, `metrics`, `interval`, `truth`.
+        about: what was scored: `label_kind`, `metrics`, `interval`, `truth`; and `units`, how many
+            images, or groups of them, the interval is over.
         labels: what the rows' labels are: `"class"`, or `"object"`.
     """
 
@@ -72,6 +75,24 @@ class ScoreTable:
         known = {row.row for row in self.rows}
         classes = any(row.label for row in self.rows)
         return MEAN if classes or POOLED not in known else POOLED
+
+    @property
+    def is_small(self) -> bool:
+        """Whether there are too few images, or groups of them, for an interval."""
+        scored = len({row.case for row in self.of(CASE)})
+        return int(self.about.get("units", scored)) < LEAST
+
+    @property
+    def shown(self) -> ScoreTable:
+        """What a reader gets: no interval where it would be the worst and the best image."""
+        kept = [row for row in self.rows if not row.row.endswith((LOW, HIGH))]
+        return replace(self, rows=tuple(kept)) if self.is_small else self
+
+    @property
+    def interval(self) -> str:
+        """What the interval is of, or why there is none; earlier versions gave one to any two."""
+        said = str(self.about.get("interval", ""))
+        return said if len(self.shown.rows) == len(self.rows) else TOO_FEW
 
     def of(self, *kinds: str) -> list[ScoreRow]:
         """Rows of some kinds."""
