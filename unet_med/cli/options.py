@@ -548,7 +548,7 @@ COMMANDS = (
         "next",
         "say which images to annotate next, and why",
         (
-            option("images", "images, or a folder of them, without annotation"),
+            option("images", "images, or folders of them, without annotation", nargs="+"),
             option(
                 "--bundle",
                 "folder that `unet-med train` made, or a model that comes with unet-med",
@@ -559,11 +559,13 @@ COMMANDS = (
                 "--rule",
                 "random: to learn from, any in which something is found; confidence: to see where "
                 "the bundle fails, of each kind the one that it is least sure of (%(default)s)",
-                default="random",
+                default=NEXT_RULES[0],
                 choices=NEXT_RULES,
             ),
             option("--report", "a page with pictures of them, FILE.html", metavar="FILE"),
+            *(replace(each, resumed=None) for each in _CHOICE),
             _TRUST,
+            _MAX_BYTES,
             _DEVICE,
             *_LOGS,
         ),
