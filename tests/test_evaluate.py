@@ -210,7 +210,29 @@ def test_ctc_and_ap_are_pooled_over_frames(tmp_path: Path, cells) -> None:
     table = table_of(tmp_path, *kind, "--metrics", "ap")
     assert table["pooled"] == pytest.approx(expected)
     assert table["f2"] == {"AP50": 0, "AP75": 0, "AP50:95": 0}
-    assert set(table_of(tmp_path, *kind)["pooled"]) == {"SEG", "DET", "AP50"}
+    counts = {"found": 0, "true": 0, "matched": 0}
+    table = table_of(tmp_path, *kind)
+    assert list(table["pooled"]) == [*("SEG", "DET", "AP50"), *counts, "precision", "recall", "F1"]
+    for name, result, label in zip(("f0", "f1", "f2"), found, truth, strict=True):
+        own = matched_by_hand(result, label)
+        assert {column: table[name][column] for column in counts} == own
+        counts = {column: counts[column] + own[column] for column in counts}
+    assert counts["matched"] > 0
+    expected = {"SEG": seg, "DET": det, "AP50": precision[0], **counts}
+    expected["precision"] = counts["matched"] / counts["found"]
+    expected["recall"] = counts["matched"] / counts["true"]
+    expected["F1"] = 2 / (1 / expected["precision"] + 1 / expected["recall"])
+    assert table["pooled"] == pytest.approx(expected)
+    assert (table["f2"]["precision"], table["f2"]["recall"], table["f2"]["F1"]) == (0, None, 0)
+
+
+def matched_by_hand(result: np.ndarray, truth: np.ndarray) -> dict[str, int]:
+    """Above an IoU of one half no object has two partners."""
+    found, true = (np.unique(label[label > 0]) for label in (result, truth))
+    pairs = [(result == f, truth == t) for f in found for t in true]
+    matched = sum(bool(2 * (f & t).sum() > (f | t).sum()) for f, t in pairs)
+    assert not any(2 * (f & t).sum() == (f | t).sum() for f, t in pairs)
+    return {"found": len(found), "true": len(true), "matched": matched}
 
 
 def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +241,7 @@ def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(tmp_path / "results", tmp_path / "truth", *words) == 0
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["row", "case", "class", "SEG", "DET", "AP50", "note"]
+    assert rows[0] == ["row", "case", "class", *table["f0"], "note"]
     assert [row[0] for row in rows[1:]] == ["case"] * 3 + ["mean", "pooled"]
     assert [row[1] for row in rows[1:]] == ["f0", "f1", "f2", "", ""]
     for kind, name, _, *values, _ in rows[1:]:
@@ -230,9 +252,9 @@ def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
     assert words == ["labels", "SEG", "f0", "f1", "f2", "pooled", "mean", "too"]  # as in the file
     assert "SEG: mean IoU of true objects with what covers over half of them, else 0; 1 is" in told
     assert next(line.split()[1:] for line in said.splitlines() if line.startswith("f2")) == [
-        "-",
-        "-",
-        "0.0000",
+        *("-", "-", "0.0000"),  # where nothing is, something was found
+        *(str(table["f2"]["found"]), "0", "0"),
+        *("0.0000", "-", "0.0000"),
     ]
 
 
@@ -303,6 +325,7 @@ def test_class_that_an_image_lacks(tmp_path: Path) -> None:
         (("--metrics", "clinical", "--tolerance", "-1"), "--tolerance -1.0: give a distance"),
         (("--long", "t.xls"), r"--long t\.xls ends in '\.xls': name a \.json or \.csv file"),
         (("--output", "t.txt"), r"t\.txt ends in '\.txt': name a \.json or \.csv file"),
+        (("--long", f"{__file__}/t.csv"), r"--long .*test_evaluate\.py is a file; choose another"),
     ],
 )
 def test_refuses(tmp_path: Path, capsys, words, message) -> None:

@@ -164,8 +164,9 @@ def _report(test: Sequence[Pair], output: Path) -> None:
     )
     page = html_report(output, scores=table)
     print(f"\npicture   {picture}\nreport    {page}\nresults   {results}")
-    print(f"bundle    {output / 'bundle'}   (configs, weights, learning curve)")
-    print(f"next      unet-med predict IMAGE --bundle {output / 'bundle'} --output RESULTS")
+    folder = output / "bundle"
+    print(f"bundle    {folder}   (configs, weights, learning curve)")
+    print(f"next      unet-med predict IMAGE --bundle {folder} --output RESULTS --instances")
 
 
 def _evaluation(found: Mapping[Path, Mapping[str, float]]) -> Evaluation:

@@ -16,7 +16,7 @@ from unet_med.cli.families import CLINICAL, Family, Files
 from unet_med.cli.matching import Truths, find_results, find_truths, match, read_pairs
 from unet_med.cli.options import choice_of
 from unet_med.cli.saying import result, say, warn
-from unet_med.cli.scores import Counted, check_suffix, format_table, score_table
+from unet_med.cli.scores import Counted, check_tables, format_table, score_table, write_tables
 from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
 from unet_med.data.file_reader import Volume
 from unet_med.data.labels import LOOKED_AT
@@ -31,8 +31,6 @@ from unet_med.report.table import (
     TOO_FEW,
     ScoreRow,
     ScoreTable,
-    write_long,
-    write_scores,
 )
 
 LEFT = 3  # exit code: done but for some cases
@@ -128,8 +126,7 @@ class Evaluation:
 
 def run(args: argparse.Namespace) -> int:
     """Print a row a case, one for all, with its interval; write the tables where asked."""
-    check_suffix("--output", args.output)
-    check_suffix("--long", args.long)
+    check_tables(args)
     if bool(args.pairs) == bool(args.truth) or (args.pairs and args.results):
         raise ValueError("name RESULTS and TRUTH, or --pairs FILE with both, and not the other")
     if args.tolerance is not None and not 0 <= args.tolerance < float("inf"):
@@ -145,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
         args.group,
     )
     evaluation = evaluate(args.results or args.pairs, args.truth, asked)
+    write_tables(args, evaluation.documented() if args.output else evaluation.table)
     kind = f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)"
     for line in () if args.quiet else filter(None, (evaluation.said, kind)):
         result(line)
@@ -152,10 +150,6 @@ def run(args: argparse.Namespace) -> int:
     result(evaluation.table.interval)
     for name, text in explained(evaluation.table.columns):
         say(f"{name}: {text}")
-    if args.output:
-        write_scores(evaluation.documented(), Path(args.output))
-    if args.long:
-        write_long(evaluation.table, Path(args.long))
     return say_left(evaluation.table)
 
 

@@ -28,7 +28,7 @@ from unet_med.cli.measuring import (
 )
 from unet_med.cli.options import choice_of
 from unet_med.cli.saying import result
-from unet_med.cli.scores import check_suffix, format_table
+from unet_med.cli.scores import check_tables, format_table, write_tables
 from unet_med.data.cases import Case, case_name, same_name, shown
 from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames, told_names
@@ -36,7 +36,7 @@ from unet_med.data.folder_files import FRACTIONS
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.errors import one_line, user_error
 from unet_med.report.provenance import read_record, recorded_names
-from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable, write_long, write_scores
+from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable
 
 Array = np.ndarray[Any, Any]
 
@@ -75,18 +75,14 @@ class Ask:
 
 def run(args: argparse.Namespace) -> int:
     """Print a row a case and class; write the tables where asked."""
-    check_suffix("--output", args.output)
-    check_suffix("--long", args.long)
+    check_tables(args)
     names = told_names(args.class_names) if args.class_names else None
     choice = choice_of(args)
     if args.images is None and (idle := [name for name in choice if name != "pixel_size"]):
         raise ValueError(f"--{idle[0]} has no effect without --images: leave it out")
     table = measure(args.results, args.images, names, objects=args.objects, choice=choice)
+    write_tables(args, table)
     result(format_table(table))
-    if args.output:
-        write_scores(table, Path(args.output))
-    if args.long:
-        write_long(table, Path(args.long))
     return say_left(table)
 
 

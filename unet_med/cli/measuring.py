@@ -21,6 +21,11 @@ STATISTICS: Mapping[str, Callable[[Array], Any]] = {
     "median": np.median,
     "highest": np.max,
 }
+OF_OBJECTS: Mapping[str, Callable[[Array], Any]] = {
+    "smallest": np.min,
+    "median": np.median,
+    "largest": np.max,
+}
 
 
 @dataclass(frozen=True)
@@ -135,8 +140,7 @@ def object_rows(label: Array, size: Size, grey: Grey | None) -> Iterator[tuple[s
 def whole_scores(inside: Array, size: Size, sizes: Array, grey: Grey | None) -> Scores:
     """Size of a class, number and sizes of its objects, and its intensities."""
     scores: Scores = {size.name: int(inside.sum()) * size.pixel, "objects": len(sizes)}
-    of = {"smallest": np.min, "median": np.median, "largest": np.max}
-    for name, compute in of.items():
+    for name, compute in OF_OBJECTS.items():
         known = compute(sizes).item() * size.pixel if len(sizes) else None
         scores[f"{name} object {size.name}"] = known
     return {**scores, **({} if grey is None else grey.within(inside))}

@@ -125,7 +125,6 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
     options = {"skip_done": "--resume", "result_file": f"--output {args.output}"}
     options |= {"result_name": "--name", "members": "--ensemble", "precision": "--precision"}
     _require_known(folder, {id: name for id, name in options.items() if id in settings})
-    say(_with_monai(folder, settings))
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     todo = len(workflow.evaluator.data_loader.dataset)
     if todo < len(images):
@@ -138,7 +137,9 @@ def _whole(args: argparse.Namespace, folder: Path, images: list[Files]) -> int:
         return 0
     workflow.run()
     faults: Sequence[Fault] = getattr(workflow.evaluator, "faults", [])
-    return _summarize(todo, faults, args.output, settings["output_dir"])
+    code = _summarize(todo, faults, args.output, settings["output_dir"])
+    say(_with_monai(folder, settings))  # last: it is long, and few need it
+    return code
 
 
 def _with_monai(folder: Path, settings: Mapping[str, Any]) -> str:

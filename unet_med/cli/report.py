@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unet_med.bundle.models import find_trained, is_model
 from unet_med.cli.options import choice_of
+from unet_med.cli.output import check_file
 from unet_med.cli.saying import result
 from unet_med.data.class_names import told_names
 from unet_med.report.page import html_report
@@ -18,6 +19,8 @@ def run(args: argparse.Namespace) -> int:
     _refuse_without_truth(args)
     scores = read_scores(Path(args.scores)) if args.scores else None
     code = 0
+    if args.output:
+        check_file("--output", args.output)
     if args.truth:
         from unet_med.cli.evaluate import Asked, evaluate, say_left
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.cli.output import check_file
 from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
-from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, precision_score
+from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, count_detected, precision_score
 from unet_med.metrics.region import DICE, IOU, count_pixels
 from unet_med.metrics.score import Score
 from unet_med.metrics.slices import as_slices
@@ -28,6 +30,8 @@ from unet_med.report.table import (
     ScoreRow,
     ScoreTable,
     plain,
+    write_long,
+    write_scores,
 )
 
 Array = np.ndarray[Any, Any]
@@ -62,8 +66,28 @@ AP = {
     "AP75": precision_score(0.75),
     "AP50:95": precision_score([t / 100 for t in range(50, 100, 5)]),
 }
-INSTANCES = {"SEG": SEG, "DET": DET, "AP50": AP["AP50"]}
-WIDTH = 14  # of a printed column, at least
+
+
+def _detected(compute: Callable[[int, int, int], float]) -> Score:
+    """A score of numbers of objects: matched (IoU 0.5), found, and true ones."""
+    return Score(count_detected, lambda rows: compute(*rows.sum(axis=0).tolist()))
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else np.nan
+
+
+INSTANCES = {
+    "SEG": SEG,
+    "DET": DET,
+    "AP50": _detected(lambda matched, found, true: _share(matched, found + true - matched)),
+    "found": _detected(lambda matched, found, true: found),
+    "true": _detected(lambda matched, found, true: true),
+    "matched": _detected(lambda matched, found, true: matched),
+    "precision": _detected(lambda matched, found, true: _share(matched, found)),
+    "recall": _detected(lambda matched, found, true: _share(matched, true)),
+    "F1": _detected(lambda matched, found, true: _share(2 * matched, found + true)),
+}
 
 
 @dataclass(frozen=True)
@@ -278,7 +302,10 @@ def format_table(table: ScoreTable) -> str:
     rows += [row for kind in (first, first + LOW, first + HIGH, second) for row in table.of(kind)]
     labelled = any(row.label for row in table.rows)
     width = max(len(row.case or row.row) for row in rows)
-    widths = {column: max(WIDTH, len(column) + 2) for column in table.columns}
+    widths = {
+        column: 2 + max(len(column), *(len(_shown(row.scores.get(column))) for row in rows))
+        for column in table.columns
+    }
     head = "".join(f"{c:>{w}}" for c, w in widths.items())
     lines = [" " * width + head + f"  {table.labels}" * labelled]
     for row in rows:
@@ -297,7 +324,19 @@ def _shown(score: float | None) -> str:
     return "-" if score is None else str(score) if isinstance(score, int) else f"{score:.4f}"
 
 
-def check_suffix(name: str, path: str | None) -> None:
-    """Refuse a table's file before the work is done."""
-    if path and Path(path).suffix not in (".json", ".csv"):
-        raise ValueError(f"{name} {path} ends in {Path(path).suffix!r}: name a .json or .csv file")
+def check_tables(args: argparse.Namespace) -> None:
+    """Refuse the files of tables that cannot be written, before the work is done."""
+    for option, path in (("--output", args.output), ("--long", args.long)):
+        if not path:
+            continue
+        if (suffix := Path(path).suffix) not in (".json", ".csv"):
+            raise ValueError(f"{option} {path} ends in {suffix!r}: name a .json or .csv file")
+        check_file(option, path)
+
+
+def write_tables(args: argparse.Namespace, table: ScoreTable) -> None:
+    """Write a table where the command line names files; before it is printed, which may end it."""
+    if args.output:
+        write_scores(table, Path(args.output))
+    if args.long:
+        write_long(table, Path(args.long))

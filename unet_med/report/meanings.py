@@ -42,6 +42,12 @@ MEANINGS = {  # by the first words of a column; units and tolerances follow
     "DET": Meaning(HIGHER, "1 less the cost of missed, split and false objects"),
     "(SEG+DET)/2": Meaning(HIGHER, "mean of SEG and DET"),
     "AP50": Meaning(HIGHER, "objects that match (IoU 0.5) over matched, missed and false ones"),
+    "found": Meaning(NEITHER, "objects of the result"),
+    "true": Meaning(NEITHER, "objects of the truth"),
+    "matched": Meaning(NEITHER, "pairs of a found and a true object that match (IoU 0.5)"),
+    "precision": Meaning(HIGHER, "matched objects over found ones"),
+    "recall": Meaning(HIGHER, "matched objects over true ones"),
+    "F1": Meaning(HIGHER, "twice the matched objects over found and true ones"),
     "AP75": Meaning(HIGHER, "likewise, at IoU 0.75"),
     "AP50:95": Meaning(HIGHER, "mean of such scores at IoU 0.5, 0.55, ..., 0.95"),
 }

@@ -34,7 +34,7 @@ def headline(table: ScoreTable) -> list[dict[str, str]]:
             continue
         interval = _interval(whole, kind, name)
         said = f"95 %: {interval}" if interval else "too few images for an interval" if few else ""
-        value = number(scores.get(name))
+        value = score_text(name, scores.get(name))
         found.append({"name": name, "value": value, "interval": interval, "said": said})
     return found
 
@@ -57,7 +57,9 @@ def score_rows(table: ScoreTable) -> list[dict[str, Any]]:
 def score_chips(table: ScoreTable) -> dict[str, dict[str, str]]:
     """Scores by name, of each image; of several classes their mean."""
     return {
-        case: {n: number(row.scores[n]) for n in table.columns if row.scores.get(n) is not None}
+        case: {
+            n: score_text(n, row.scores[n]) for n in table.columns if row.scores.get(n) is not None
+        }
         for case, row in _by_case(table).items()
     }
 
@@ -75,6 +77,15 @@ def shown_first(images: Iterable[str], table: ScoreTable) -> list[str]:
     return sorted(images, key=rank)
 
 
+def score_text(column: str, value: float | None) -> str:
+    """A score as a page shows it: a count or a size is whole where it can be."""
+    found = meaning_of(column)
+    is_whole = value is not None and float(value).is_integer()
+    if found is not None and not found.better and is_whole:
+        return f"{value:.0f}"
+    return number(value)
+
+
 def number(value: float | None) -> str:
     """Three decimals, or two digits of what is small; `-` where a score is not defined."""
     if value is None:
@@ -88,7 +99,7 @@ def _by_case(table: ScoreTable) -> dict[str, ScoreRow]:
 
 
 def _shown(row: ScoreRow, table: ScoreTable, name: str, *, summary: bool = False) -> dict[str, Any]:
-    values = [number(row.scores.get(column)) for column in table.columns]
+    values = [score_text(column, row.scores.get(column)) for column in table.columns]
     return {"name": _name(name, row, table), "all": summary, "values": values}
 
 

@@ -105,8 +105,8 @@ class ScoreTable:
 
 
 def plain(score: float) -> float | None:
-    """A score as JSON knows it: None where it is not defined."""
-    return None if isnan(score) else float(score)
+    """A score as JSON knows it: None where it is not defined; a count stays whole."""
+    return None if isnan(score) else score if isinstance(score, int) else float(score)
 
 
 def write_scores(table: ScoreTable, path: Path) -> None:
