@@ -16,7 +16,7 @@ from unet_med.data import load_image, load_label
 from unet_med.planning import Plan
 from unet_med.planning.object_width import object_widths
 from unet_med.report.provenance import TRAINING, read_record
-from unet_med.report.scores import number
+from unet_med.report.scores import score_text
 from unet_med.report.table import CASE, HIGH, LOW, POOLED, ScoreTable
 from unet_med.report.training import read_history
 
@@ -169,11 +169,11 @@ def _row(name: str, nuclei: Array, column: int, low: float, high: float) -> list
 
 def _scores(table: ScoreTable) -> str:
     rows = {row.row: row.scores for row in table.of(POOLED, POOLED + LOW, POOLED + HIGH)}
-    lines = ["| score | all images | 95 % |", "|---|---|---|"]
+    lines = ["| score | pooled | 95 % |", "|---|---|---|"]
     for name in table.columns:
         ends = [rows.get(POOLED + end, {}).get(name) for end in (LOW, HIGH)]
-        between = " to ".join(number(end) for end in ends)
-        lines.append(f"| {name} | {number(rows[POOLED][name])} | {between} |")
+        between = " to ".join(score_text(name, end) for end in ends)
+        lines.append(f"| {name} | {score_text(name, rows[POOLED][name])} | {between} |")
     return "\n".join(lines)
 
 

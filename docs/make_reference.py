@@ -181,7 +181,7 @@ def cli_page() -> str:
         parts += [ABOUT[command.name]] if command.name in ABOUT else []
     parts.append(
         "Exit code: 0 done, 2 wrong input (one sentence says what and the fix), 3 done but for "
-        "images that were set aside, 130 ^C."
+        "images that were set aside, 130 ^C, 141 its reader has left (`| head`)."
     )
     return "\n\n".join(parts) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import shlex
@@ -18,6 +19,7 @@ from processes import finish, start_module
 
 import unet_med
 from unet_med import bundle
+from unet_med.bundle.running import _quoted
 from unet_med.data import load_image
 from unet_med.workflows import UNetInferWorkflow
 
@@ -200,6 +202,28 @@ def test_monai_command_line_runs_the_config(trained: Path, cells: Path, tmp_path
     assert written == {"cells_002_mask.tif", "cells_002_probabilities.tif"}
     record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
     assert record["settings"]["tta"] is None  # not the bundle's own
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("$torch.device('cpu')", "'$torch.device(\"cpu\")'"),
+        ("['a.tif', 'b.tif']", "\"['a.tif', 'b.tif']\""),
+        ("it's.tif", '"it\'s.tif"'),
+        ("plain", "plain"),
+        ("$'a\\n'", None),  # what is not plain is as `shlex` has it
+        ("['$a']", None),
+        ('["it\'s"]', None),
+    ],
+)
+def test_the_line_is_for_people_too(word: str, shown: str | None) -> None:
+    quoted = _quoted(word)
+    assert quoted == (shlex.quote(word) if shown is None else shown)
+    (read,) = shlex.split(quoted)
+    if word.startswith("$torch"):  # the same Python
+        assert ast.dump(ast.parse(read[1:])) == ast.dump(ast.parse(word[1:]))
+    else:
+        assert read == word
 
 
 def test_the_record_has_all_settings_that_change_a_result() -> None:

@@ -21,6 +21,7 @@ from unet_med.metrics import dice
 from unet_med.networks import together
 from unet_med.report import html_report
 from unet_med.report.page import least_confident_first
+from unet_med.report.training import _about_probabilities
 from unet_med.transforms import Calibrate, Confidenced
 from unet_med.transforms.confidence import expected_dice, uncertainty
 
@@ -128,10 +129,37 @@ def test_the_number_is_both() -> None:
     )
 
 
-def test_predict_writes_it_down(trained: Path, cells: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("held", "fitted", "why"),
+    [
+        (2, False, "takes three held-out images or more"),
+        (4, True, "by an unet-med that did not do so yet"),  # objects are fitted, it is not
+        (4, False, "nothing was fitted to its 4 held-out images"),
+    ],
+)
+def test_why_probabilities_are_not_calibrated(
+    tmp_path: Path, held: int, fitted: bool, why: str
+) -> None:
+    known = {"sha256": {"image": ""}}
+    images = [{"image": f"{k}.tif", **known} for k in range(held)]
+    split = {"training": [], "validation": images}
+    threshold = {"value": 0.6, "reason": "fitted on 4 images" if fitted else "planned"}
+    plan = {"ids": {"threshold": threshold}, "split": split}
+    assert why in _about_probabilities(plan)
+    stack = {"training": [], "validation": [{"image": "s.tif", "slices": [0, held], **known}]}
+    assert why in _about_probabilities({**plan, "split": stack})  # each plane is one
+    plan["ids"]["calibration"] = {"value": None, "reason": "fitted on 4 images: none is better"}
+    assert _about_probabilities(plan) == "fitted on 4 images: none is better"
+
+
+def test_predict_writes_it_down(
+    trained: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     words = ["--bundle", str(trained), "--device", "cpu", "--uncertainty", "--output", str(out)]
     assert main(["predict", f"{cells}/images", *words]) == 0
+    said = "NAME_uncertainty is 1 less the network's own probability, not calibrated: that takes"
+    assert said in capsys.readouterr().err
     record = json.loads((out / "record.json").read_text())
     segment = Segmenter(trained, device="cpu")
     for name in ("cells_000", "cells_001"):
@@ -153,6 +181,7 @@ def test_predict_writes_it_down(trained: Path, cells: Path, tmp_path: Path) -> N
     assert places == sorted(places)
     assert "the least confident first" in page
     assert page.count('aria-label="chance that a pixel is wrong"') == 3
+    assert page.count("chance to be wrong, not calibrated") == 3
 
 
 def test_nothing_found_comes_last() -> None:

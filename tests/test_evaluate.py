@@ -15,9 +15,11 @@ import tifffile
 from scipy import ndimage
 
 from unet_med import metrics
-from unet_med.cli import main
+from unet_med.cli import main, scores
+from unet_med.cli.clinical import Clinical
 from unet_med.data import save_image
 from unet_med.instances import separate
+from unet_med.report.meanings import MEANINGS, explained
 
 ISBI = {
     "pixel error": metrics.pixel_error,
@@ -92,13 +94,14 @@ def test_isbi_is_the_default_for_masks(tmp_path: Path, walls) -> None:
     write(tmp_path / "results", **found)
     table = table_of(tmp_path)
     for name, label in truth.items():
-        expected = {k: f(found[f"{name}_probabilities"][1], label) for k, f in ISBI.items()}
-        assert table[name] == expected
+        seen = found[f"{name}_probabilities"][1]
+        both, either = ((seen > 0.5) & (label > 0)).sum(), ((seen > 0.5) | (label > 0)).sum()
+        expected = {"Dice": 2 * both / (both + either), "IoU": both / either}
+        assert table[name] == expected | {k: f(seen, label) for k, f in ISBI.items()}
     assert table == table_of(tmp_path, "--metrics", "isbi")
-    for column, low in table["pooled 2.5 %"].items():
+    for column, mean in table["mean"].items():
         ends = sorted([table["a"][column], table["b"][column]])
-        assert low <= table["pooled"][column] <= table["pooled 97.5 %"][column]
-        assert table["mean"][column] == pytest.approx(np.mean(ends))
+        assert mean == pytest.approx(np.mean(ends))
         if column in ("V_Rand", "V_Info"):  # at one threshold for both, hence never above the mean
             assert table["pooled"][column] <= np.mean(ends)
 
@@ -127,12 +130,70 @@ def test_isbi_parts_instances_that_touch(tmp_path: Path) -> None:
     write(tmp_path / "truth", a=truth)
     write(tmp_path / "results", a=truth)
     words = ("--label-kind", "instances", "--metrics", "isbi")
-    perfect = {"pixel error": 0, "Rand error": 0, "warping error": 0, "V_Rand": 1, "V_Info": 1}
+    perfect = {"Dice": 1, "IoU": 1}
+    perfect |= {"pixel error": 0, "Rand error": 0, "warping error": 0, "V_Rand": 1, "V_Info": 1}
     assert table_of(tmp_path, *words)["pooled"] == pytest.approx(perfect)
     tifffile.imwrite(tmp_path / "results" / "a.tif", (truth > 0) * np.uint8(1))
     merged = table_of(tmp_path, *words)["pooled"]
     assert merged["V_Rand"] == metrics.v_rand(truth > 0, separate(truth) > 0) < 0.9
     assert merged["warping error"] > 0
+
+
+def test_an_empty_truth_in_which_nothing_is_found_is_no_error(tmp_path: Path, walls) -> None:
+    first = (walls[0]["a"] > 0).astype(np.uint8)
+    images = {"full": first, "empty": np.zeros_like(first)}
+    write(tmp_path / "truth", **images)
+    write(tmp_path / "results", **{f"{name}_mask": label for name, label in images.items()})
+    for file in ("truth/stack.tif", "results/stack_mask.tif"):
+        planes = np.stack([first, 0 * first])
+        tifffile.imwrite(tmp_path / file, planes, ome=True, metadata={"axes": "ZYX"})
+    table = table_of(tmp_path, "--label-kind", "mask")
+    assert set(table["empty"].values()) == {None}
+    perfect = {name: 0.0 if "error" in name else 1.0 for name in table["full"]}
+    for row in ("full", "stack", "pooled", "mean"):
+        assert table[row] == pytest.approx(perfect)
+    wrong = np.zeros_like(first)
+    wrong[3:6, 3:6] = 1
+    tifffile.imwrite(tmp_path / "results/empty_mask.tif", wrong)
+    table = table_of(tmp_path, "--label-kind", "mask")
+    assert (table["empty"]["Dice"], table["empty"]["V_Rand"]) == (0, 0)
+    assert table["pooled"]["Dice"] < 1
+
+
+@pytest.mark.parametrize(("name", "touching"), [("a_mask", True), ("other", False)])
+def test_a_mask_is_not_one_instance(tmp_path: Path, capsys, name: str, touching: bool) -> None:
+    """Its name says so, or that its only value lies in several pieces."""
+    label = np.zeros((12, 20), np.uint16)
+    label[1:11, 1:10], label[1:11, 10 + (not touching) : 19] = 1, 2
+    truth = write(tmp_path / "t", a=label) / "a.tif"
+    mask = write(tmp_path / "r", **{name: (label > 0).astype(np.uint8)}) / f"{name}.tif"
+    words = ("--label-kind", "instances")
+    assert evaluate(mask, truth, *words) == 2
+    base = name.removesuffix("_mask")
+    assert f"{name}.tif is a mask, in which all objects are one: give {base}_instances" in (
+        capsys.readouterr().err
+    )
+    assert evaluate(mask, truth, "--label-kind", "mask") == 0
+    tifffile.imwrite(truth, (label == 1).astype(np.uint8))  # one object is no mask of many
+    assert evaluate(mask, truth, *words) == 0
+
+
+def test_a_mask_beside_missing_instances_is_named(tmp_path: Path, cells, capsys) -> None:
+    found, _ = cells
+    (tmp_path / "results/f0_instances.tif").unlink()
+    tifffile.imwrite(tmp_path / "results/f0_mask.tif", (found[0] > 0).astype(np.uint8))
+    table_of(tmp_path, "--label-kind", "instances", code=3)
+    said = "expected a file named f0_instances; f0_mask.tif is no such file: predict with --inst"
+    assert said in capsys.readouterr().err
+
+
+def test_results_come_first(tmp_path: Path, cells, capsys) -> None:
+    (tmp_path / "results/record.json").write_text("{}")
+    words = (tmp_path / "truth", tmp_path / "results", "--label-kind", "instances")
+    assert evaluate(*words) == 2
+    assert "looks like a folder of results, for it holds record.json" in capsys.readouterr().err
+    (tmp_path / "truth/record.json").write_text("{}")  # two predictions may be compared
+    assert evaluate(tmp_path / "results", *words[:1], "--label-kind", "instances") == 0
 
 
 def test_ctc_and_ap_are_pooled_over_frames(tmp_path: Path, cells) -> None:
@@ -149,7 +210,29 @@ def test_ctc_and_ap_are_pooled_over_frames(tmp_path: Path, cells) -> None:
     table = table_of(tmp_path, *kind, "--metrics", "ap")
     assert table["pooled"] == pytest.approx(expected)
     assert table["f2"] == {"AP50": 0, "AP75": 0, "AP50:95": 0}
-    assert set(table_of(tmp_path, *kind)["pooled"]) == {"SEG", "DET", "AP50"}
+    counts = {"found": 0, "true": 0, "matched": 0}
+    table = table_of(tmp_path, *kind)
+    assert list(table["pooled"]) == [*("SEG", "DET", "AP50"), *counts, "precision", "recall", "F1"]
+    for name, result, label in zip(("f0", "f1", "f2"), found, truth, strict=True):
+        own = matched_by_hand(result, label)
+        assert {column: table[name][column] for column in counts} == own
+        counts = {column: counts[column] + own[column] for column in counts}
+    assert counts["matched"] > 0
+    expected = {"SEG": seg, "DET": det, "AP50": precision[0], **counts}
+    expected["precision"] = counts["matched"] / counts["found"]
+    expected["recall"] = counts["matched"] / counts["true"]
+    expected["F1"] = 2 / (1 / expected["precision"] + 1 / expected["recall"])
+    assert table["pooled"] == pytest.approx(expected)
+    assert (table["f2"]["precision"], table["f2"]["recall"], table["f2"]["F1"]) == (0, None, 0)
+
+
+def matched_by_hand(result: np.ndarray, truth: np.ndarray) -> dict[str, int]:
+    """Above an IoU of one half no object has two partners."""
+    found, true = (np.unique(label[label > 0]) for label in (result, truth))
+    pairs = [(result == f, truth == t) for f in found for t in true]
+    matched = sum(bool(2 * (f & t).sum() > (f | t).sum()) for f, t in pairs)
+    assert not any(2 * (f & t).sum() == (f | t).sum() for f, t in pairs)
+    return {"found": len(found), "true": len(true), "matched": matched}
 
 
 def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,30 +241,62 @@ def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(tmp_path / "results", tmp_path / "truth", *words) == 0
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["row", "case", "class", "SEG", "DET", "AP50", "note"]
-    over = ["mean", "mean 2.5 %", "mean 97.5 %", "pooled", "pooled 2.5 %", "pooled 97.5 %"]
-    assert [row[0] for row in rows[1:]] == ["case"] * 3 + over
-    assert [row[1] for row in rows[1:]] == ["f0", "f1", "f2"] + [""] * 6
+    assert rows[0] == ["row", "case", "class", *table["f0"], "note"]
+    assert [row[0] for row in rows[1:]] == ["case"] * 3 + ["mean", "pooled"]
+    assert [row[1] for row in rows[1:]] == ["f0", "f1", "f2", "", ""]
     for kind, name, _, *values, _ in rows[1:]:
         assert [float(v) if v else None for v in values] == list(table[name or kind].values())
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr()
     said = said[said.rindex("labels are") :]
-    printed = [line[:10].rstrip() for line in said.splitlines() if line.startswith(("all", "mean"))]
-    assert printed == ["all", "all 2.5 %", "all 97.5 %", "mean"]
-    assert "bootstrap over the 3 images" in said
+    words = [line.split()[0] for line in said.splitlines()]
+    assert words == ["labels", "SEG", "f0", "f1", "f2", "pooled", "mean", "too"]  # as in the file
+    assert "SEG: mean IoU of true objects with what covers over half of them, else 0; 1 is" in told
     assert next(line.split()[1:] for line in said.splitlines() if line.startswith("f2")) == [
-        "-",
-        "-",
-        "0.0000",
+        *("-", "-", "0.0000"),  # where nothing is, something was found
+        *(str(table["f2"]["found"]), "0", "0"),
+        *("0.0000", "-", "0.0000"),
     ]
 
 
-def test_one_image_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    label = np.eye(6, dtype=np.uint8) * 255
-    write(tmp_path / "truth", a=label)
-    write(tmp_path / "results", a_mask=label)
-    assert list(table_of(tmp_path)) == ["a", "mean", "pooled"]
-    assert "no interval: it takes more than one image" in capsys.readouterr().out
+def test_an_interval_takes_six_images_or_groups(
+    tmp_path: Path, rng, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of fewer it would be the worst and the best of them. Patients are drawn, not their images."""
+    truth = np.zeros((20, 20), np.uint8)
+    truth[4:16, 4:16] = 1
+    names = [f"p{k // 2}_{k}" for k in range(12)]
+    found = {name: np.roll(truth, k // 2, 0) for k, name in enumerate(names)}
+    write(tmp_path / "truth", **dict.fromkeys(names, truth))
+    write(tmp_path / "results", **{f"{name}_mask": label for name, label in found.items()})
+    kind = ("--label-kind", "classes")
+    alone = table_of(tmp_path, *kind)
+    assert "bootstrap over the 12 images, 1000 draws" in capsys.readouterr().out
+    patients = table_of(tmp_path, *kind, "--group", r"(p\d+)_")
+    assert "bootstrap over the 6 groups of 12 images, 1000 draws" in capsys.readouterr().out
+    dice = [patients[name, "1"]["Dice"] for name in names]
+    drawn = np.random.default_rng(0).integers(6, size=(1000, 6))
+    means = np.reshape(dice, (6, 2)).mean(axis=1)[drawn].mean(axis=1)
+    for end, share in ((" 2.5 %", 0.025), (" 97.5 %", 0.975)):
+        assert patients[f"mean{end}", "1"]["Dice"] == pytest.approx(np.quantile(means, share))
+    width = {
+        kind: table["mean 97.5 %", "1"]["Dice"] - table["mean 2.5 %", "1"]["Dice"]
+        for kind, table in (("alone", alone), ("patients", patients))
+    }
+    assert width["patients"] > 1.2 * width["alone"]
+    items = [
+        {"image": f"{name}.tif", "label": f"truth/{name}.tif", "who": name[:2]} for name in names
+    ]
+    (tmp_path / "list.json").write_text(json.dumps(items))
+    words = (tmp_path / "results", tmp_path / "list.json", *kind, "--group", "who")
+    assert evaluate(*words, "--output", tmp_path / "l.json") == 0
+    assert rows_of(tmp_path / "l.json") == patients
+    for name in names[-2:]:
+        (tmp_path / f"truth/{name}.tif").unlink()
+    fewer = table_of(tmp_path, *kind, "--group", r"(p\d+)_")
+    assert not any("%" in str(key) for key in fewer)
+    assert "too few images for an interval: it takes 6" in capsys.readouterr().out
+    assert evaluate(tmp_path / "results", tmp_path / "truth", *kind, "--group", "x") == 2
+    assert "--group x is no key of" in capsys.readouterr().err
 
 
 def test_one_result_is_not_scored_against_the_truths_of_others(tmp_path: Path, capsys) -> None:
@@ -225,6 +340,7 @@ def test_class_that_an_image_lacks(tmp_path: Path) -> None:
         (("--metrics", "clinical", "--tolerance", "-1"), "--tolerance -1.0: give a distance"),
         (("--long", "t.xls"), r"--long t\.xls ends in '\.xls': name a \.json or \.csv file"),
         (("--output", "t.txt"), r"t\.txt ends in '\.txt': name a \.json or \.csv file"),
+        (("--long", f"{__file__}/t.csv"), r"--long .*test_evaluate\.py is a file; choose another"),
     ],
 )
 def test_refuses(tmp_path: Path, capsys, words, message) -> None:
@@ -325,11 +441,14 @@ def test_a_movie_is_scored_as_it_was_read(tmp_path: Path, capsys) -> None:
     tifffile.imwrite(all_planes / "m_mask.tif", movie, photometric="minisblack")
     for results, words in ((one, ["--time", 2]), (all_planes, ["--axes", "ZYX"])):
         assert evaluate(results, tmp_path / "truth", "--label-kind", "mask", *words) == 0
-        assert re.search(r"^m +0\.0000", capsys.readouterr().out, re.MULTILINE)
+        assert re.search(r"^m +1\.0000", capsys.readouterr().out, re.MULTILINE)
     assert evaluate(one, tmp_path / "truth", "--label-kind", "mask", "--time", 1) == 0
-    assert not re.search(r"^m +0\.0000", capsys.readouterr().out, re.MULTILINE)
+    assert not re.search(r"^m +1\.0000", capsys.readouterr().out, re.MULTILINE)
     assert evaluate(one, tmp_path / "truth") == 2
     assert "take one of T with --time 0" in capsys.readouterr().err
+    (one / "record.json").write_text(json.dumps({"settings": {"choice": {"time": 2}}}))
+    assert evaluate(one, tmp_path / "truth", "--label-kind", "mask") == 0  # as it was segmented
+    assert re.search(r"^m +1\.0000 +1\.0000 +0\.0000", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_truths_with_an_ending_find_the_results_of_their_kind(tmp_path: Path, cells) -> None:
@@ -365,3 +484,13 @@ def test_the_truth_may_be_a_data_list(tmp_path: Path, rng, capsys) -> None:
     (tmp_path / "list.json").write_text(json.dumps({"test": ["i/a0.tif"]}))
     assert evaluate(tmp_path / "r", tmp_path / "list.json") == 2
     assert "list.json names no labels" in capsys.readouterr().err
+
+
+def test_the_docs_say_what_each_score_is() -> None:
+    page = Path(__file__).parents[1] / "docs/how-to/score-results.md"
+    lines = [f"| `{name}` | {text} |" for name, text in explained([*MEANINGS])]
+    assert len(lines) == len(MEANINGS)
+    assert "\n".join(lines) in page.read_text(encoding="utf-8")
+    columns = [*scores.ISBI, *scores.CTC, *scores.AP, *Clinical("mm", 3).columns]
+    columns += [*scores.INSTANCES, *Clinical("px", 2, tolerance=2).columns]
+    assert [name for name, _ in explained(columns)] == columns

@@ -218,7 +218,7 @@ def test_the_next_image_is_the_command_lines(
 
     SyntheticCells(4, (48, 40), num_cells=4, seed=3).write(tmp_path / "new")
     folder = tmp_path / "new/images"
-    words = ["--bundle", str(trained), "--device", "cpu", "--rule", "confidence"]
+    words = ["--bundle", str(trained), "--device", "cpu"]
     assert main(["next", str(folder), *words]) == 0
     file, reason = capsys.readouterr().out.splitlines()[0].split(": ")
     shutil.copytree(trained, tmp_path / "session/bundle")

@@ -26,7 +26,7 @@ def measure(*words: Any) -> int:
 def rows(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
     table = json.loads(file.read_text(encoding="utf-8"))["rows"]
     assert {row["row"] for row in table} <= {"case", "failed"}
-    return {(row["case"], row["class"]): row for row in table}
+    return {(row["case"], row.get("class", row.get("object"))): row for row in table}
 
 
 def nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> None:
@@ -64,7 +64,7 @@ def test_volumes_counts_and_intensities(tmp_path: Path, organs: Any) -> None:
         sizes = ndimage.sum_labels(inside, pieces, range(1, count + 1)) * ml
         assert row["objects"] == count
         expected = sizes.min(), np.median(sizes), sizes.max()
-        found = [row[f"{which} object ml"] for which in ("smallest", "median", "largest")]
+        found = [row[f"{which} object volume ml"] for which in ("smallest", "median", "largest")]
         assert found == pytest.approx(expected)
         own = image[inside].astype(float)
         assert row["mean intensity"] == pytest.approx(own.mean())
@@ -104,7 +104,7 @@ def test_cells_of_a_microscope(tmp_path: Path) -> None:
     assert row["class"] == "foreground"
     assert row["objects"] == 3  # as the instances part them, not 2 pieces of the mask
     assert row["area um^2"] == pytest.approx((label > 0).sum() / 8)
-    assert row["median object um^2"] == pytest.approx(14 / 8)
+    assert row["median object area um^2"] == pytest.approx(14 / 8)
     for channel in (0, 1):
         own = image[channel][label > 0]
         assert row[f"mean intensity {channel}"] == pytest.approx(own.mean())
@@ -122,13 +122,50 @@ def test_instances_are_those_of_the_only_class(tmp_path: Path) -> None:
 def test_a_row_an_object(tmp_path: Path) -> None:
     image, label = cells(tmp_path)
     words = ["--images", tmp_path / "i", "--objects", "--output", tmp_path / "m.json"]
-    assert measure(tmp_path / "r", *words) == 0
+    assert measure(tmp_path / "r", *words, "--long", tmp_path / "l.csv") == 0
+    assert (tmp_path / "l.csv").read_text().startswith("case,object,metric,value")
     table = rows(tmp_path / "m.json")
+    assert "class" not in table["a", "3"]
     assert [name for _, name in table] == ["3", "7", "40000"]
     for number in (3, 7, 40_000):
         row = table["a", str(number)]
         assert row["area um^2"] == pytest.approx((label == number).sum() / 8)
         assert row["mean intensity 1"] == pytest.approx(image[1][label == number].mean())
+
+
+def test_a_class_has_one_name_and_each_case_a_row_of_it(tmp_path: Path, capsys: Any) -> None:
+    """Of four masks one holds both classes, one the first, one the second, one none."""
+    (tmp_path / "r").mkdir()
+    for name, values in {"a": (1, 2), "b": (1, 1), "c": (2, 2), "d": (0, 0)}.items():
+        mask = np.zeros((6, 9), np.uint8)
+        mask[1, 1], mask[3, 3:6] = values
+        tifffile.imwrite(tmp_path / f"r/{name}_mask.tif", mask)
+    assert measure(tmp_path / "r", "--output", tmp_path / "m.json") == 0
+    table = rows(tmp_path / "m.json")
+    assert list(table) == [(case, name) for case in "abcd" for name in "12"]
+    found = {key: (row["area px"], row["objects"]) for key, row in table.items()}
+    by_hand = {("a", "1"): (1, 1), ("a", "2"): (3, 1), ("b", "1"): (4, 2), ("c", "2"): (4, 2)}
+    assert found == {key: by_hand.get(key, (0, 0)) for key in found}
+    printed = {line[:1]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert printed["b"] == ["b", "0", "0", "-", "-", "-", "2"]  # counts are whole, `-` no size
+    for name in "ac":
+        (tmp_path / f"r/{name}_mask.tif").unlink()
+    white = np.where(mask + np.eye(6, 9) > 0, 255, 0).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "r/e_mask.tif", white)
+    assert measure(tmp_path / "r", "--output", tmp_path / "m.json") == 0
+    areas = {key: row["area px"] for key, row in rows(tmp_path / "m.json").items()}
+    assert areas == {("b", "foreground"): 4, ("d", "foreground"): 0, ("e", "foreground"): 6}
+
+
+def test_channels_have_the_names_of_the_file(tmp_path: Path) -> None:
+    image, label = cells(tmp_path)
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "actin"]}}
+    (tmp_path / "i/a.tif").unlink()
+    tifffile.imwrite(tmp_path / "i/a.ome.tif", image, metadata=metadata)
+    words = ["--images", tmp_path / "i/a.ome.tif", "--output", tmp_path / "m.json"]
+    assert measure(tmp_path / "r", *words) == 0
+    (row,) = rows(tmp_path / "m.json").values()
+    assert row["mean intensity actin"] == pytest.approx(image[1][label > 0].mean())
 
 
 def test_names_of_the_record_and_classes_that_a_case_lacks(tmp_path: Path, organs: Any) -> None:
@@ -138,7 +175,7 @@ def test_names_of_the_record_and_classes_that_a_case_lacks(tmp_path: Path, organ
     table = rows(tmp_path / "m.json")
     assert [name for _, name in table] == ["liver", "kidney", "spleen"]
     empty = table["p1", "spleen"]
-    assert (empty["volume ml"], empty["objects"], empty["median object ml"]) == (0, 0, None)
+    assert (empty["volume ml"], empty["objects"], empty["median object volume ml"]) == (0, 0, None)
 
 
 def test_what_cannot_be_measured(tmp_path: Path, organs: Any, capsys: Any) -> None:

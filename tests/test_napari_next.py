@@ -15,7 +15,7 @@ import tifffile
 from unet_med.data.checksum import sha256
 from unet_med.napari_widget import Session, next_image
 from unet_med.napari_widget.next_image import NextImage, Suggestion
-from unet_med.segmentation.next_image import Candidate
+from unet_med.segmentation.next_image import Candidate, choose_next
 
 
 @pytest.fixture
@@ -61,7 +61,38 @@ def finish(steps: Generator[str, None, Suggestion]) -> Suggestion:
 
 
 def suggest(own: NextImage, opened: list[Any], folder: Any = None, planes: bool = False) -> str:
-    return finish(own.steps([[each] for each in opened], folder, planes=planes)).said
+    steps = own.steps([[each] for each in opened], folder, planes=planes, rule="confidence")
+    return finish(steps).said
+
+
+def test_at_random_as_the_command_does_unless_told(
+    session: Session, network: SimpleNamespace
+) -> None:
+    """The first is the command's; all come once before one comes again, in an order of chance."""
+    layers = [[layer(str(k), image(k))] for k in (30, 10, 0, 90, 20, 60)]
+    own = NextImage(session)
+    said = [finish(own.steps(layers, None, planes=False)).said for _ in range(10)]
+    order = [sentence.split()[1] for sentence in said]
+    candidates = [Candidate(str(k), 0.5, np.zeros(1)) for k in (30, 10, 90, 20, 60)]
+    assert order[0] == choose_next(candidates, 3)[0].candidate.name
+    assert sorted(order[:5]) == sorted(order[5:]) == ["10", "20", "30", "60", "90"]
+    assert order[:5] != ["10", "20", "30", "60", "90"]  # which confidence would have
+    assert "drawn at random from 5 in which something is found, confidence" in said[0]
+    assert "; nothing is found in 1 other(s)" in said[0]
+
+
+def test_what_cannot_be_read_is_passed_over(
+    session: Session, network: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "a.tif").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"\(1 that cannot be read\)"):
+        suggest(NextImage(session), [], folder)
+    tifffile.imwrite(folder / "b.tif", image(20))
+    said = suggest(NextImage(session), [], folder)
+    assert said.startswith("annotate b next")
+    assert said.endswith("; 1 cannot be read")
 
 
 def test_each_kind_in_turn_then_the_rest_and_nothing_twice(
@@ -99,9 +130,9 @@ def test_what_is_annotated_or_learned_is_passed_over(
     plan = {"data": {"cases": [learned]}}
     (session.bundle / "configs/plan.json").write_text(json.dumps(plan))
     opened = layer("open", image(30))  # the same pixels as 30.tif: it is open already
-    found = finish(own.steps([[opened]], folder, planes=False))
+    found = finish(own.steps([[opened]], folder, planes=False, rule="confidence"))
     assert (found.place.layers, found.new) == ((opened,), ())
-    found = finish(own.steps([[opened]], folder, planes=False))
+    found = finish(own.steps([[opened]], folder, planes=False, rule="confidence"))
     ((pixels, meta, kind),) = found.new
     np.testing.assert_array_equal(pixels, image(40))
     assert (meta["name"], kind, found.place.layers) == ("40", "image", ())
@@ -120,7 +151,7 @@ def test_planes_of_a_stack_are_images_where_the_session_says_so(
     stack = np.stack([image(20), image(10), image(60)])
     opened = layer("s", stack, scale=(2.0, 0.5, 0.5), units=("um",) * 3)
     session.add("s-z001", image(10).T[None], image(1).T)
-    found = finish(NextImage(session).steps([[opened]], None, planes=True))
+    found = finish(NextImage(session).steps([[opened]], None, planes=True, rule="confidence"))
     assert found.place.plane == 0
     assert found.said.startswith("annotate s, plane 0, next: confidence 0.200")
     assert finish(NextImage(session).steps([[opened]], None, planes=False)).place.plane is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,6 +142,21 @@ def test_the_command_passes_over_what_is_known(
     assert text.count("chance to be wrong") == 2
     assert f"<h1>{trained.name} / to annotate next</h1>" in text
     assert "known" not in [line.split("/")[-1].split(".")[0] for line in lines]
+    movie = tifffile.imread(folder / "cells_000.tif")
+    metadata = {"axes": "TYX"}
+    for name in "mn":
+        file = tmp_path / f"{name}.ome.tif"
+        tifffile.imwrite(file, np.stack([0 * movie, movie]), metadata=metadata)
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes(b"no")
+    images = [str(tmp_path / "m.ome.tif"), str(tmp_path / "n.ome.tif"), str(broken)]
+    assert main(["next", *images, *words, "--time", "1"]) == 3  # others are looked at all the same
+    said = capsys.readouterr()
+    assert sorted(line.split(": ")[0] for line in said.out.splitlines()) == sorted(images[:2])
+    assert ": drawn at random from 2 in which" in said.out
+    assert re.search(r"1 set aside:\n  broken\.tif: .*broken\.tif", said.err)
+    assert main(["next", str(broken), *words]) == 2
+    assert "error: " in capsys.readouterr().err
     assert main(["next", str(folder), *words, "--count", "0"]) == 2
     assert "count 0: choose 1 image or more" in capsys.readouterr().err
     assert main(["next", f"{cells}/images", *words]) == 2
@@ -164,7 +180,7 @@ def test_channels_in_files_of_their_own_are_one_image(
         looked.append((name, [Path(file).name for file in image]))
         return Candidate(name, 0.5, np.arange(3.0))
 
-    network = SimpleNamespace(in_channels=2)
+    network = SimpleNamespace(in_channels=2, require_confidence=lambda: None)
     monkeypatch.setattr("unet_med.cli.next.Segmenter", lambda *_, **__: network)
     monkeypatch.setattr("unet_med.cli.next.look", look)
     monkeypatch.setattr("unet_med.bundle.find_trained", Path)

@@ -391,6 +391,17 @@ def test_a_page_shows_the_point_in_time_that_was_segmented(tmp_path: Path) -> No
     assert read_record(tmp_path / "results")["settings"]["choice"] == {"time": 1}
     page = html_report(tmp_path / "results").read_text(encoding="utf-8")
     assert "time 1" in page
+    truths = np.stack([np.zeros((44, 44)), cells()[0]]).astype(np.uint8)
+    (tmp_path / "truth").mkdir()
+    tifffile.imwrite(tmp_path / "truth/a.ome.tif", truths, metadata={"axes": "TYX"})
+    words = [str(tmp_path / "results"), str(tmp_path / "truth"), "--label-kind", "instances"]
+    assert main(["evaluate", *words, "--output", str(tmp_path / "s.json")]) == 0
+    for given in (["--truth", *words[1:]], ["--scores", str(tmp_path / "s.json")]):
+        assert main(["report", words[0], *given, "--quiet"]) == 0
+        text = (tmp_path / "results/report.html").read_text(encoding="utf-8")
+        assert "1 missed" in " ".join(Outline(text).text.split())
+    assert main(["report", *words[:1], "--truth", *words[1:], "--time", "0"]) == 0  # is empty
+    assert "1 missed" not in (tmp_path / "results/report.html").read_text(encoding="utf-8")
     pictures = [decoded(a) for a in re.findall(r'[("](data:image/(?:png|jpeg);[^")]+)', page)]
     assert max(len(np.unique(p[..., 0])) for p in pictures) > 20  # the ramp, not the first's black
 
@@ -456,7 +467,9 @@ def test_a_page_of_a_table_that_was_written(tmp_path: Path, suffix: str) -> None
     text = (results / "report.html").read_text(encoding="utf-8")
     said = " ".join(Outline(text).text.split())
     assert "SEG 0.500" in said
-    assert "all images0.500" in said  # two cells of the table
+    assert "pooled0.500" in said  # two cells of the table
+    assert "SEG0.500 too few images for an interval" in said
+    assert "AP50: objects that match (IoU 0.5) over matched, missed and false ones; 1 is" in said
     assert ("1 missed" in said) == (suffix == "json")  # which names the truth
 
 
@@ -476,7 +489,9 @@ def test_a_page_asks_as_evaluate_does(tmp_path: Path, capsys: Any) -> None:
     assert page("--truth", truth, *words) == page("--scores", str(table))
     assert page("--truth", truth, *words) != page("--truth", truth)
     assert main(["report", str(results), *words]) == 2
-    assert "say what --truth holds" in capsys.readouterr().err
+    assert "--label-kind says what --truth holds" in capsys.readouterr().err
+    assert main(["report", str(results), "--time", "1"]) == 2
+    assert "--time says what --truth holds" in capsys.readouterr().err
 
 
 def test_a_page_of_something_else_is_refused(tmp_path: Path, capsys: Any) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.processes import finish, start_command
 from unet_med.cli import main, predict
@@ -44,6 +47,8 @@ def test_a_training_without_a_terminal(cells: Path, tmp_path: Path) -> None:
     code, out, err = said_by(words, tmp_path / "said")
     assert (code, out) == (0, f"trained bundle in {tmp_path / 'out'}\n")
     assert "split     1 of 3 images held out" in err
+    last = f"  unet-med predict IMAGE --bundle {tmp_path / 'out'} --output RESULTS --instances"
+    assert err.splitlines()[-1] == last  # whose labels are objects
     assert "it/s" not in err
     assert "|" not in re.sub(r"^.*monai\.bundle.*$", "", err, flags=re.MULTILINE)
     steps = re.findall(r"^step (\d+), epoch 1, loss \d\.\d{3}, \d+% done, .*left.*$", err, re.M)
@@ -63,6 +68,7 @@ def test_quiet_says_results_and_what_failed(trained: Path, cells: Path, tmp_path
     code, out, err = said_by([*words, tmp_path / "loud"], tmp_path / "1")
     assert (code, out) == (0, f"3 image(s) segmented, results in {tmp_path / 'loud'}\n")
     assert re.findall(r"^(\d) of 3 images done, .* left$", err, re.M) == ["1", "2", "3"]
+    assert err.splitlines()[-2] == "the same with MONAI:"  # last, for it is long
     log = tmp_path / "log.txt"
     quiet = [tmp_path / "quiet", "--quiet", "--log-file", log]
     code, out, err = said_by([*words, *quiet], tmp_path / "2")
@@ -84,6 +90,24 @@ def test_stdout_of_a_process_has_results_alone(trained: Path, cells: Path, tmp_p
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True)
     assert done.stdout == f"3 image(s) segmented, results in {tmp_path / 'out'}\n"
     assert "Logging file" not in done.stderr
+
+
+def test_a_reader_who_leaves_is_no_error(tmp_path: Path) -> None:
+    """As `| head` does: files are written before, and nothing is said."""
+    (tmp_path / "r").mkdir()
+    Image.fromarray(np.arange(150, dtype=np.uint8)[None].repeat(150, 0)).save(
+        tmp_path / "r/a_instances.png"
+    )
+    command = [sys.executable, "-m", "unet_med", "measure", tmp_path / "r", "--objects"]
+    command += ["--output", tmp_path / "o.csv"]
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as nobody:
+        done = subprocess.run(
+            list(map(str, command)), stdout=nobody, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 150  # a head, and 149 objects
 
 
 def test_an_error_is_in_the_log(

@@ -381,7 +381,7 @@ def test_who_holds_out_what_the_weights_know_is_told(how: str, tmp_path: Path) -
         "3 image(s), of which 1 taught B, from whose weights it starts: their score flatters"
     )
     assert "held-out images taught the weights" in _about_probabilities(plan)
-    assert "that takes three held-out images" in _about_probabilities({**plan, "source": {}})
+    assert "fitted to its 3 held-out images" in _about_probabilities({**plan, "source": {}})
     silent = {"name": "B", "seen": None, "images": [], "held_out": []}
     reason = decide_split(found, ids, {}, file, begun=silent)[1]["split_file"].reason
     assert reason.endswith(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,7 @@ def load_workflow(
 
 
 def command_line(bundle: Path, kind: str, settings: Settings | None = None) -> str:
-    """The `python -m monai.bundle` line that runs the same thing."""
-    import shlex
-
+    """The `python -m monai.bundle` line that runs the same thing, for a POSIX shell."""
     configs = bundle / "configs"
     words = ["python", "-m", "monai.bundle", "run"]
     for option, name in (
@@ -87,4 +86,13 @@ def command_line(bundle: Path, kind: str, settings: Settings | None = None) -> s
         if value is None:
             value = "$None"  # MONAI drops an option that is None; an expression arrives
         words += [f"--{key}", value if isinstance(value, str) else repr(value)]
-    return " ".join(shlex.quote(word) for word in words)
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    """A word as `shlex.quote` has it, but that quotes within it stay readable."""
+    if "'" in word and not set(word) & set('"$`\\!'):
+        return f'"{word}"'
+    if word.startswith("$") and not set(word[1:]) & set('"\\'):  # Python, to which they are alike
+        word = word.replace("'", '"')
+    return shlex.quote(word)

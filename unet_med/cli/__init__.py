@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import select
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TextIO
 
 from unet_med.cli.option import build_parser
 from unet_med.cli.options import COMMANDS
@@ -38,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0 done, 2 it cannot be done (one sentence on stderr), 3 done but for some
-        images that were set aside, 130 stopped by ^C, 143 stopped by SIGTERM.
+        images that were set aside, 130 stopped by ^C, 141 whoever read what it says has left (as
+        `| head` does), 143 stopped by SIGTERM.
     """
     args = build_parser(COMMANDS).parse_args(argv)
     _hush_decoder()
@@ -51,16 +55,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _terminable(), budget(getattr(args, "max_bytes", None)), logs:
             command = importlib.import_module(f"unet_med.cli.{args.command.replace('-', '_')}")
             code: int | None = command.run(args)
+            sys.stdout.flush()  # here, where it can be told who has left
     except KeyboardInterrupt as stop:
         reason, number = stop.args if len(stop.args) == 2 else ("stopped", 130)
         print(f"\nunet-med: {reason}", file=sys.stderr)
         return int(number)
     except Exception as error:
-        if user_error(error) is None:
+        known = user_error(error)
+        if isinstance(known, BrokenPipeError) and _reader_has_left():
+            return 128 + 13  # SIGPIPE, which Windows has not
+        if known is None:
             raise
         print(f"unet-med: error: {one_line(error)}", file=sys.stderr)
         return 2
     return code or 0
+
+
+def _reader_has_left() -> bool:
+    """Whether nobody reads stdout or stderr any more; what is left for them goes nowhere."""
+    closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
+    with open(os.devnull, "w") as nowhere:
+        for stream in closed:
+            os.dup2(nowhere.fileno(), stream.fileno())
+    return bool(closed)
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Whether the other end of a pipe is closed; that of a worker, say, is none of these two."""
+    if sys.platform == "win32":
+        return False
+    with suppress(OSError, ValueError):  # it may be no file
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    return False
 
 
 def _hush_decoder() -> None:

@@ -164,8 +164,9 @@ def _report(test: Sequence[Pair], output: Path) -> None:
     )
     page = html_report(output, scores=table)
     print(f"\npicture   {picture}\nreport    {page}\nresults   {results}")
-    print(f"bundle    {output / 'bundle'}   (configs, weights, learning curve)")
-    print(f"next      unet-med predict IMAGE --bundle {output / 'bundle'} --output RESULTS")
+    folder = output / "bundle"
+    print(f"bundle    {folder}   (configs, weights, learning curve)")
+    print(f"next      unet-med predict IMAGE --bundle {folder} --output RESULTS --instances")
 
 
 def _evaluation(found: Mapping[Path, Mapping[str, float]]) -> Evaluation:
@@ -175,7 +176,7 @@ def _evaluation(found: Mapping[Path, Mapping[str, float]]) -> Evaluation:
     means = {c: float(np.mean([scores[c] for scores in found.values()])) for c in columns}
     about = {
         "label_kind": "instances",
-        "interval": "all: mean of images; a volume counts plane by plane, as the network saw it",
+        "interval": "mean of images; a volume counts plane by plane, as the network saw it",
     }
     truths = {data.stem(label): str(label) for label in found}
     table = ScoreTable(columns, (*rows, ScoreRow(MEAN, "", "", means)), about)

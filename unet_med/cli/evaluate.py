@@ -15,15 +15,23 @@ from unet_med.cli.clinical import PIXELS, Clinical, states_size, unit_of
 from unet_med.cli.families import CLINICAL, Family, Files
 from unet_med.cli.matching import Truths, find_results, find_truths, match, read_pairs
 from unet_med.cli.options import choice_of
-from unet_med.cli.saying import result, warn
-from unet_med.cli.scores import Counted, check_suffix, format_table, score_table
+from unet_med.cli.saying import result, say, warn
+from unet_med.cli.scores import Counted, check_tables, format_table, score_table, write_tables
 from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
 from unet_med.data.file_reader import Volume
 from unet_med.data.labels import LOOKED_AT
 from unet_med.data.list_file import is_list
+from unet_med.data.splits import groups_of
 from unet_med.errors import one_line, user_error
-from unet_med.report.provenance import read_record, recorded_names
-from unet_med.report.table import FAILED, MISSING, ScoreRow, ScoreTable, write_long, write_scores
+from unet_med.report.meanings import explained
+from unet_med.report.provenance import RECORD, read_record, recorded_names
+from unet_med.report.table import (
+    FAILED,
+    MISSING,
+    TOO_FEW,
+    ScoreRow,
+    ScoreTable,
+)
 
 LEFT = 3  # exit code: done but for some cases
 
@@ -37,8 +45,10 @@ class Asked:
         metrics: a family; None: that of the kind.
         tolerance: of NSD, in the files' unit; None: 1.
         names: of the classes; None: as the data list or the record of the results says.
-        choice: `time` and `axes` with which the images were read; see `LabelReader`.
+        choice: `time` and `axes` with which the images were read, where they are not those of the
+            record of the results; see `LabelReader`.
         unknown: the truth's value of pixels that nobody annotated; see `LabelReader`.
+        group: what cases share that are not independent; see `data.splits.split_validation`.
     """
 
     kind: str = "auto"
@@ -47,6 +57,7 @@ class Asked:
     names: ClassNames | None = None
     choice: Mapping[str, Any] = field(default_factory=dict)
     unknown: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,26 +129,30 @@ class Evaluation:
 
 def run(args: argparse.Namespace) -> int:
     """Print a row a case, one for all, with its interval; write the tables where asked."""
-    check_suffix("--output", args.output)
-    check_suffix("--long", args.long)
+    check_tables(args)
     if bool(args.pairs) == bool(args.truth) or (args.pairs and args.results):
         raise ValueError("name RESULTS and TRUTH, or --pairs FILE with both, and not the other")
     if args.tolerance is not None and not 0 <= args.tolerance < float("inf"):
         raise ValueError(f"--tolerance {args.tolerance}: give a distance, such as 2")
     names = told_names(args.class_names) if args.class_names else None
     asked = Asked(
-        args.label_kind, args.metrics, args.tolerance, names, choice_of(args), args.unknown
+        args.label_kind,
+        args.metrics,
+        args.tolerance,
+        names,
+        choice_of(args),
+        args.unknown,
+        args.group,
     )
     evaluation = evaluate(args.results or args.pairs, args.truth, asked)
+    write_tables(args, evaluation.documented() if args.output else evaluation.table)
     kind = f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)"
     for line in () if args.quiet else filter(None, (evaluation.said, kind)):
         result(line)
     result(format_table(evaluation.table))
-    result(evaluation.table.about["interval"])
-    if args.output:
-        write_scores(evaluation.documented(), Path(args.output))
-    if args.long:
-        write_long(evaluation.table, Path(args.long))
+    result(evaluation.table.interval)
+    for name, text in explained(evaluation.table.columns):
+        say(f"{name}: {text}")
     return say_left(evaluation.table)
 
 
@@ -162,6 +177,9 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
     asked = asked or Asked()
     if asked.unknown is None and truth is not None and is_list(truth):
         asked = replace(asked, unknown=listed_unknown(Path(truth)))
+    if truth is not None:
+        _require_order(results, truth)
+        asked = replace(asked, choice={**_recorded_choice(results), **asked.choice})
     found = {} if truth is None else find_results(results)
     truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found)
     kind = _kind(truths, asked)
@@ -169,17 +187,28 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
     names = _names(results, truth, asked)
     family = _family(truths, matched, kind, names, asked)
     failures: list[Exception] = []
+    groups = None if asked.group is None else _groups(truths, asked.group)
     cases = _counted(truths, matched, family, failures, asked)
-    table = score_table(cases, family.columns, family.classes)
+    table = score_table(cases, family.columns, family.classes, groups).shown
     if len(table.left) == len(truths.files):
         raise failures[0]
     about = {
         "label_kind": kind,
         "metrics": family.name,
         "interval": _about_interval(len(truths.files), table),
+        **table.about,
         **({} if asked.unknown is None else {"unknown": asked.unknown}),
+        **({"choice": dict(asked.choice)} if asked.choice else {}),
+        **({} if asked.group is None else {"group": asked.group}),
     }
     return Evaluation(kind, truths.files, replace(table, about=about), truths.said)
+
+
+def _groups(truths: Truths, group: str) -> dict[str, int]:
+    """Number of the group of each case: by what its list says of it, or by its file's name."""
+    items = [truths.items.get(name, {"image": file}) for name, file in truths.files.items()]
+    number = {id(i): k for k, own in enumerate(groups_of(items, group)) for i in own}
+    return {name: number[id(item)] for name, item in zip(truths.files, items, strict=True)}
 
 
 def _counted(
@@ -250,17 +279,44 @@ def _names(results: str, truth: str | None, asked: Asked) -> ClassNames:
     return {}
 
 
-def _orientation(results: str) -> str | None:
-    """In which orientation the network saw the volumes as planes, as the record says."""
+def _settings(results: str) -> Mapping[str, Any]:
+    """How results were made, as their record says."""
     with suppress(ValueError):  # a record that is none says nothing
-        settings = read_record(results).get("settings") or {}
-        return settings.get("orientation") if settings.get("spatial_dims") == 2 else None
-    return None
+        return read_record(results).get("settings") or {}
+    return {}
+
+
+def _orientation(results: str) -> str | None:
+    """In which orientation the network saw the volumes as planes."""
+    settings = _settings(results)
+    return settings.get("orientation") if settings.get("spatial_dims") == 2 else None
+
+
+def _recorded_choice(results: str) -> dict[str, Any]:
+    """`time` and `axes` with which the images were read."""
+    choice = _settings(results).get("choice") or {}
+    return {name: choice[name] for name in ("time", "axes") if choice.get(name) is not None}
+
+
+def _require_order(results: str, truth: str) -> None:
+    """Refuse a folder of results as the truth of what has no record.
+
+    Raises:
+        ValueError: they are the wrong way round.
+    """
+    if (Path(truth) / RECORD).is_file() and not (Path(results) / RECORD).is_file():
+        raise ValueError(
+            f"{truth} looks like a folder of results, for it holds {RECORD}, and {results} does "
+            f"not: RESULTS come first, then TRUTH; or remove {RECORD}"
+        )
 
 
 def _about_interval(images: int, table: ScoreTable) -> str:
     scored = images - len(table.left)
     missing = f"; {len(table.left)} of {images} not scored" if table.left else ""
-    if scored < 2:
-        return f"no interval: it takes more than one image{missing}"
-    return f"2.5 % and 97.5 %: bootstrap over the {scored} images, 1000 draws, seed 0{missing}"
+    if table.is_small:
+        return TOO_FEW + missing
+    over = f"{scored} images"
+    if (units := table.about["units"]) < scored:
+        over = f"{units} groups of {over}"
+    return f"2.5 % and 97.5 %: bootstrap over the {over}, 1000 draws, seed 0{missing}"

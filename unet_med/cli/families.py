@@ -14,6 +14,7 @@ from unet_med.cli import scores
 from unet_med.cli.clinical import Clinical, size_of
 from unet_med.cli.scores import Classes, Column, Counted
 from unet_med.data.class_names import ClassNames
+from unet_med.data.formats import stem
 from unet_med.data.grids import Grid, Turn
 from unet_med.data.labels import IGNORED
 from unet_med.data.orientation import turn_towards
@@ -122,12 +123,13 @@ def challenge(name: str, orientation: str | None = None) -> Family:
         orientation: in which the network saw volumes as planes; None: as the files have them.
     """
     wanted = FAMILIES[name]
-    read = partial(_interiors, orientation=orientation) if name == "isbi" else _instances
-    return Family(
-        name,
-        scores.columns_of(wanted),
-        lambda files: scores.count_scores(*read(files), wanted),
-    )
+
+    def count(files: Files) -> Counted:
+        if name == "isbi":
+            return scores.count_planes(*_interiors(files, orientation))
+        return scores.count_scores(*_instances(files), wanted)
+
+    return Family(name, scores.columns_of(wanted), count)
 
 
 def clinical(rules: Clinical, kind: str, names: ClassNames, *, strict: bool = False) -> Family:
@@ -184,7 +186,31 @@ def _count_clinical(files: Files, rules: Clinical, kind: str, needed: ClassNames
 
 def _instances(files: Files) -> tuple[Array, Array]:
     result, truth = files.load("instances")
+    _refuse_mask(Path(files.result), result, truth)
     return result.T, truth.T
+
+
+def _refuse_mask(file: Path, result: Array, truth: Array) -> None:
+    """Refuse what has one value for many objects, by which all of them are one.
+
+    Raises:
+        ValueError: one value in several pieces, or in a file called a mask, and more true objects.
+    """
+    from unet_med.instances import label_components
+
+    if len(_objects(result)) != 1 or len(_objects(truth)) < 2:
+        return
+    base = stem(file).removesuffix("_mask")
+    if base != stem(file) or label_components(result > 0).max() > 1:
+        raise ValueError(
+            f"{file.name} is a mask, in which all objects are one: give {base}_instances, which "
+            "unet-med predict --instances writes, or score pixels with --label-kind mask"
+        )
+
+
+def _objects(label: Array) -> Array:
+    values = np.unique(label)
+    return values[values > 0]
 
 
 def _interiors(files: Files, orientation: str | None) -> tuple[Array, Array]:

@@ -108,6 +108,7 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
         "label_kind": plan.value("label_kind"),
         "metrics": judge.family,
         "interval": _interval(cases, judged),
+        **table.about,
         "finished": now(),
         "unit": what_counts(plan),
         "images": count_in(plan, plan.split["training"]),
@@ -124,7 +125,7 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
 
 def _say(found: ScoreTable) -> None:
     say(f"scored by networks that have not seen the image\n{format_table(found)}")
-    say(found.about["interval"])
+    say(found.interval)
     if short := too_short(found.about):
         say(short)
 

@@ -63,7 +63,7 @@ def _membranes(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
     """Of masks: their pieces are numbered to learn from, and are one foreground to be scored."""
     foreground = found.probabilities[-1].numpy().T  # ([Z,] Y, X)
     mask = np.where(found.truth < 0, UNKNOWN, found.truth > 0).T
-    return [scores.count_scores(*known_interior(foreground, mask), scores.ISBI)]
+    return [scores.count_planes(*known_interior(foreground, mask))]
 
 
 def _clinical(plan: Plan, unit: str, own: str) -> Judge:

@@ -6,7 +6,8 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from unet_med.data.cases import case_name, same_name
 from unet_med.data.folder_files import RESULTS, image_files
@@ -25,11 +26,13 @@ class Truths(NamedTuple):
         files: label files by the name of their image.
         said: where they come from, where that is not plain.
         results: the result of each, where a list of pairs names them; None: by their names.
+        items: what a list says of each image.
     """
 
     files: Mapping[str, str]
     said: str | None = None
     results: Mapping[str, str] | None = None
+    items: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 def find_results(results: str) -> dict[str, str]:
@@ -76,6 +79,7 @@ def read_pairs(path: Path) -> Truths:
         raise FileNotFoundError(f"{path} does not exist")
     results: dict[str, str] = {}
     truths: dict[str, str] = {}
+    items: dict[str, Mapping[str, Any]] = {}
     for entry in _entries(path):
         if not entry.get("result") or not entry.get("truth"):
             raise ValueError(
@@ -89,9 +93,10 @@ def read_pairs(path: Path) -> Truths:
                 "their own under 'case'"
             )
         results[name], truths[name] = (str(path.parent / entry[k]) for k in ("result", "truth"))
+        items[name] = {"image": truths[name], **entry}
     if not truths:
         raise ValueError(f"--pairs {path} holds no pairs")
-    return Truths(truths, f"pairs of {path.name}", results)
+    return Truths(truths, f"pairs of {path.name}", results, items)
 
 
 def case_of(result: str | Path) -> str:
@@ -124,8 +129,10 @@ def match(
         return next(iter(found.values()))
     if file := _found(name, found, suffixes):
         return file
+    mask = _found(name, found, ("_mask",)) if suffixes[-2] == "_instances" else None
+    there = f"; {Path(mask).name} is no such file: predict with --instances" if mask else ""
     raise ValueError(
-        f"no result for {name} in {results}: expected a file named {name}{suffixes[-2]}"
+        f"no result for {name} in {results}: expected a file named {name}{suffixes[-2]}{there}"
     )
 
 
@@ -149,7 +156,7 @@ def _found(name: str, found: Mapping[str, str], suffixes: Sequence[str]) -> str 
 
 def _of_list(path: Path, found: Mapping[str, str]) -> Truths:
     sections = {
-        section: {same_name(case_name(i["image"])): i["label"] for i in items if "label" in i}
+        section: {same_name(case_name(i["image"])): i for i in items if "label" in i}
         for section, items in read_list(path).items()
     }
     labelled = [section for section in SECTIONS if sections.get(section)]
@@ -159,4 +166,6 @@ def _of_list(path: Path, found: Mapping[str, str]) -> Truths:
         s for s in labelled if any(_found(name, found, (*RESULTS, "")) for name in sections[s])
     ]
     section = (scored or labelled)[0]
-    return Truths(sections[section], f"truth: the labels of {section!r} of {path.name}")
+    items = sections[section]
+    labels = {name: item["label"] for name, item in items.items()}
+    return Truths(labels, f"truth: the labels of {section!r} of {path.name}", items=items)

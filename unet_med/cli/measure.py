@@ -14,10 +14,21 @@ import numpy as np
 from unet_med.cli.clinical import PIXELS, size_factor, size_of, size_unit, states_size
 from unet_med.cli.evaluate import say_left
 from unet_med.cli.matching import case_of, find_results
-from unet_med.cli.measuring import Scores, Size, class_rows, object_rows, object_sizes, whole_scores
+from unet_med.cli.measuring import (
+    Classes,
+    Grey,
+    Scores,
+    Size,
+    class_rows,
+    classes_of,
+    object_rows,
+    object_sizes,
+    values_in,
+    whole_scores,
+)
 from unet_med.cli.options import choice_of
 from unet_med.cli.saying import result
-from unet_med.cli.scores import check_suffix, format_table
+from unet_med.cli.scores import check_tables, format_table, write_tables
 from unet_med.data.cases import Case, case_name, same_name, shown
 from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames, told_names
@@ -25,7 +36,7 @@ from unet_med.data.folder_files import FRACTIONS
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.errors import one_line, user_error
 from unet_med.report.provenance import read_record, recorded_names
-from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable, write_long, write_scores
+from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable
 
 Array = np.ndarray[Any, Any]
 
@@ -52,30 +63,26 @@ class Ask:
     """What is to be measured.
 
     Attributes:
-        names: of the classes.
+        classes: of all cases.
         objects: a row an object in place of a row a class.
         choice: which image of files that hold several; see `load_image`.
     """
 
-    names: ClassNames
+    classes: Classes
     objects: bool
     choice: Mapping[str, Any]
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a row a case and class; write the tables where asked."""
-    check_suffix("--output", args.output)
-    check_suffix("--long", args.long)
+    check_tables(args)
     names = told_names(args.class_names) if args.class_names else None
     choice = choice_of(args)
     if args.images is None and (idle := [name for name in choice if name != "pixel_size"]):
         raise ValueError(f"--{idle[0]} has no effect without --images: leave it out")
     table = measure(args.results, args.images, names, objects=args.objects, choice=choice)
+    write_tables(args, table)
     result(format_table(table))
-    if args.output:
-        write_scores(table, Path(args.output))
-    if args.long:
-        write_long(table, Path(args.long))
     return say_left(table)
 
 
@@ -101,7 +108,9 @@ def measure(
     """
     cases = find_cases(results)
     known = _images(images, cases)
-    ask = Ask(_names(results) if names is None else names, objects, choice or {})
+    names = _names(results) if names is None else names
+    classes = Classes({}, None) if objects else _classes(cases, names)
+    ask = Ask(classes, objects, choice or {})
     rows: list[ScoreRow] = []
     failures: list[Exception] = []
     for name, found in cases.items():
@@ -117,7 +126,7 @@ def measure(
     if len(failures) == len(cases):
         raise failures[0]
     columns = dict.fromkeys(column for row in rows for column in row.scores)
-    return ScoreTable(tuple(columns), tuple(rows))
+    return ScoreTable(tuple(columns), tuple(rows), labels="object" if objects else "class")
 
 
 def find_cases(results: str) -> dict[str, Found]:
@@ -142,6 +151,17 @@ def _names(results: str) -> ClassNames:
     with suppress(ValueError):  # a record that is none says nothing
         return recorded_names(read_record(results))
     return {}
+
+
+def _classes(cases: Mapping[str, Found], names: ClassNames) -> Classes:
+    """Those of all masks, so that each has one name; what cannot be read fails later, by name."""
+    from unet_med import data
+
+    found = []
+    for case in cases.values():
+        with suppress(ValueError, OSError):
+            found += [values_in(data.load_label(case.mask, "classes"))] if case.mask else []
+    return classes_of(found, names)
 
 
 def _images(images: str | None, cases: Mapping[str, Found]) -> dict[str, Case] | None:
@@ -177,22 +197,25 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, Scores]]:
     header = data.load_header(path, pixel_size=ask.choice.get("pixel_size"))
     unit = header.spatial_unit if states_size(header) else PIXELS
     pixel = float(np.prod(size_of([header], unit))) * size_factor(unit, label.ndim)
-    size = Size(size_unit(unit, label.ndim), pixel)
+    size = Size(size_unit(unit, label.ndim), 1 if unit == PIXELS else pixel)
     grey = None if found.image is None else _grey(found.image, path, ask.choice)
     if ask.objects:
         yield from object_rows(label, size, grey)
     elif kind == "instances":
-        yield "", whole_scores(label > 0, size, object_sizes(label), grey)
+        yield ask.classes.foreground, whole_scores(label > 0, size, object_sizes(label), grey)
     else:
         pieces = None if found.instances is None else data.load_label(found.instances, "instances")
-        yield from class_rows(label, size, grey, ask.names, pieces)
+        yield from class_rows(label, size, grey, ask.classes, pieces)
 
 
-def _grey(image: Case, path: str, choice: Mapping[str, Any]) -> Array:
-    """The image `(C, X, Y[, Z])`, on the grid of its result."""
+def _grey(image: Case, path: str, choice: Mapping[str, Any]) -> Grey:
+    """The image, on the grid of its result; channels that nobody named have their number."""
     from unet_med import data
 
     array: Array = data.load_image(image, **choice).numpy()
-    own = Grid.of(data.load_header(image, **choice), f"image {shown(image)}")
+    header = data.load_header(image, **choice)
+    own = Grid.of(header, f"image {shown(image)}")
     turn = turn_onto(own, Grid.of(data.load_header(path), f"its result {Path(path).name}"))
-    return np.stack([turn.of_array(channel) for channel in array])
+    names = header.channel_names if len(set(header.channel_names)) == len(array) else ()
+    channels = names or tuple(str(channel) for channel in range(len(array)))
+    return Grey(np.stack([turn.of_array(channel) for channel in array]), channels)

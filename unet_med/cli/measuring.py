@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from unet_med.data.class_names import ClassNames, require_few
+from unet_med.data.class_names import FOREGROUND, ClassNames, require_few
 from unet_med.data.labels import IGNORED
 
 Array = np.ndarray[Any, Any]
@@ -21,65 +21,129 @@ STATISTICS: Mapping[str, Callable[[Array], Any]] = {
     "median": np.median,
     "highest": np.max,
 }
+OF_OBJECTS: Mapping[str, Callable[[Array], Any]] = {
+    "smallest": np.min,
+    "median": np.median,
+    "largest": np.max,
+}
 
 
 @dataclass(frozen=True)
 class Size:
-    """What sizes are called, and the size of a pixel."""
+    """What sizes are called, and the size of a pixel; 1 where they are counted in pixels."""
 
     name: str
     pixel: float
 
 
-def class_rows(
-    label: Array, size: Size, grey: Array | None, names: ClassNames, pieces: Array | None
-) -> Iterator[tuple[str, Scores]]:
-    """A row a class; of a single one the objects are the instances, else connected pieces."""
+@dataclass(frozen=True)
+class Grey:
+    """Intensities of an image, `(C, X, Y[, Z])`, and the names of its channels."""
+
+    pixels: Array
+    channels: tuple[str, ...]
+
+    def within(self, inside: Array) -> Scores:
+        """`STATISTICS` of each channel where a mask `(X, Y[, Z])` is true; NaN left out."""
+        return self.of(self.pixels[:, inside])
+
+    def of(self, pixels: Array) -> Scores:
+        """The same of some pixels, `(C, N)`."""
+        scores: Scores = {}
+        for channel, values in zip(self.channels, pixels, strict=True):
+            known = values[np.isfinite(values)].astype(np.float64)
+            of = f" {channel}" if len(pixels) > 1 else ""
+            for name, compute in STATISTICS.items():
+                scores[f"{name} intensity{of}"] = float(compute(known)) if len(known) else None
+        return scores
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a table.
+
+    Attributes:
+        names: the one name of each, by value.
+        only: the only class that any case holds, whose objects the instances are; None: there
+            are several.
+    """
+
+    names: Mapping[int, str]
+    only: int | None
+
+    @property
+    def foreground(self) -> str:
+        """What a row is called that is of all objects."""
+        return next(iter(self.names.values())) if len(self.names) == 1 else FOREGROUND
+
+
+def classes_of(found: Iterable[frozenset[int]], names: ClassNames) -> Classes:
+    """The classes that are named, and those that any case holds.
+
+    Args:
+        found: values above 0 of each case.
+        names: of the classes, as far as they are known.
+
+    >>> classes_of([frozenset(), frozenset({1})], {}).names
+    {1: 'foreground'}
+    >>> classes_of([frozenset({1}), frozenset({1, 2, 255})], {2: "rim"}).names
+    {1: '1', 2: 'rim'}
+    """
+    held: set[int] = set().union(*found)
+    if IGNORED in held and IGNORED not in names:
+        masks = held | set(names) <= {1, IGNORED}  # some write their foreground as 255
+        held = {1} if masks else held - {IGNORED}
+    values = sorted(held | set(names)) or [1]
+    single = FOREGROUND if values == [1] else "1"
+    known = {v: names.get(v, single if v == 1 else str(v)) for v in values}
+    return Classes(known, next(iter(held)) if len(held) == 1 else None)
+
+
+def values_in(label: Array) -> frozenset[int]:
+    """Values above 0.
+
+    Raises:
+        ValueError: they are too many to be classes.
+    """
     values = np.unique(label)
     require_few(values)
-    classes = [int(value) for value in values if value > 0 and value != IGNORED]
-    if set(values.tolist()) <= {0, IGNORED}:  # a mask of 0 and 255
-        classes = [int(value) for value in values if value > 0]
-    for value in sorted({*classes, *names}):
+    return frozenset(int(value) for value in values if value > 0)
+
+
+def class_rows(
+    label: Array, size: Size, grey: Grey | None, classes: Classes, pieces: Array | None
+) -> Iterator[tuple[str, Scores]]:
+    """A row a class of the table, zeros where the case lacks it.
+
+    Objects of the only class are the instances, else connected pieces.
+    """
+    if classes.only == 1 and values_in(label) == {IGNORED}:  # a mask of 0 and 255
+        label = label == IGNORED
+    for value, name in classes.names.items():
         inside = label == value
-        objects = pieces if pieces is not None and classes == [value] else _components(inside)
-        single = "foreground" if len(classes) == 1 and value in (1, IGNORED) else str(value)
-        yield names.get(value, single), whole_scores(inside, size, object_sizes(objects), grey)
-    if not classes and not names:
-        yield "", whole_scores(label > 0, size, np.empty(0, np.int64), grey)
+        objects = _components(inside) if pieces is None or value != classes.only else pieces
+        yield name, whole_scores(inside, size, object_sizes(objects), grey)
 
 
-def object_rows(label: Array, size: Size, grey: Array | None) -> Iterator[tuple[str, Scores]]:
+def object_rows(label: Array, size: Size, grey: Grey | None) -> Iterator[tuple[str, Scores]]:
     """A row an object, in the order of their numbers."""
     values, where, counts = np.unique(label, return_inverse=True, return_counts=True)
     order = np.argsort(where.ravel(), kind="stable")
     ends = np.cumsum(counts)
-    pixels = None if grey is None else grey.reshape(len(grey), -1)[:, order]
+    pixels = None if grey is None else grey.pixels.reshape(len(grey.pixels), -1)[:, order]
     for value, end, count in zip(values.tolist(), ends.tolist(), counts.tolist(), strict=True):
         if value > 0:
-            own = None if pixels is None else pixels[:, end - count : end]
-            yield str(value), {size.name: count * size.pixel, **_intensities(own)}
+            own = {} if grey is None or pixels is None else grey.of(pixels[:, end - count : end])
+            yield str(value), {size.name: count * size.pixel, **own}
 
 
-def whole_scores(inside: Array, size: Size, sizes: Array, grey: Array | None) -> Scores:
+def whole_scores(inside: Array, size: Size, sizes: Array, grey: Grey | None) -> Scores:
     """Size of a class, number and sizes of its objects, and its intensities."""
-    what = size.name.partition(" ")[2]
-    scores: Scores = {size.name: float(inside.sum()) * size.pixel, "objects": float(len(sizes))}
-    for name, share in (("smallest", 0.0), ("median", 0.5), ("largest", 1.0)):
-        known = float(np.quantile(sizes, share)) * size.pixel if len(sizes) else None
-        scores[f"{name} object {what}"] = known
-    return {**scores, **_intensities(None if grey is None else grey[:, inside])}
-
-
-def _intensities(pixels: Array | None) -> Scores:
-    """`STATISTICS` of each channel, `(C, N)`; NaN left out."""
-    scores: Scores = {}
-    for channel, values in enumerate(() if pixels is None else pixels):
-        known = values[np.isfinite(values)].astype(np.float64)
-        of = f" {channel}" if pixels is not None and len(pixels) > 1 else ""
-        for name, compute in STATISTICS.items():
-            scores[f"{name} intensity{of}"] = float(compute(known)) if len(known) else None
-    return scores
+    scores: Scores = {size.name: int(inside.sum()) * size.pixel, "objects": len(sizes)}
+    for name, compute in OF_OBJECTS.items():
+        known = compute(sizes).item() * size.pixel if len(sizes) else None
+        scores[f"{name} object {size.name}"] = known
+    return {**scores, **({} if grey is None else grey.within(inside))}
 
 
 def object_sizes(label: Array) -> Array:

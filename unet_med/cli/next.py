@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unet_med import bundle
-from unet_med.cli.saying import result, say
+from unet_med.cli.options import choice_of
+from unet_med.cli.output import check_file
+from unet_med.cli.saying import result, say, warn
 from unet_med.data.cases import Files, files_of, result_name
 from unet_med.data.datalist import look_for_images
+from unet_med.errors import one_line, user_error
 from unet_med.segmentation import Segmenter
 from unet_med.segmentation.next_image import Candidate, Choice, choose_next, look, unknown
 
+LEFT = 3  # exit code: done but for some images
 
-def run(args: argparse.Namespace) -> None:
-    """Segment the images that are not learned from yet, and print those to annotate."""
+
+def run(args: argparse.Namespace) -> int:
+    """Segment the images that are not learned from yet, and print those to annotate.
+
+    Returns:
+        0, or 3 where some images were set aside.
+    """
     if args.count < 1:  # before all are segmented
         raise ValueError(f"count {args.count}: choose 1 image or more")
+    if args.report:
+        check_file("--report", args.report)
     folder = bundle.find_trained(args.bundle)
-    segmenter = Segmenter(folder, device=args.device, trust=args.trust)
-    listed = look_for_images(args.images, segmenter.in_channels).items  # as predict takes them
-    images = unknown(folder, [item["image"] for item in listed])
-    if not images:
-        raise ValueError(f"all images of {args.images} are learned from already: give others")
-    files = {result_name(image): image for image in images}
-    if len(files) < len(images):
-        raise ValueError("two images have one name, by which they are listed: rename one")
-    candidates = [_look(segmenter, name, image) for name, image in files.items()]
+    reading = {f"reader::{name}": value for name, value in choice_of(args).items()}
+    segmenter = Segmenter(folder, device=args.device, trust=args.trust, **reading)
+    files = _images(args.images, segmenter, folder)
+    candidates, faults = _look_at_all(segmenter, files)
     empty = sum(each.confidence is None for each in candidates)
     if empty:
         say(f"{empty} of {len(candidates)} images are passed over: nothing is found in them")
@@ -37,15 +43,64 @@ def run(args: argparse.Namespace) -> None:
         result(f"{files_of(files[choice.candidate.name])[0]}: {choice.reason}")
     if args.report and choices:
         result(f"pictures of them: {_report(segmenter, files, choices, args.report)}")
+    return _say_faults(faults)
 
 
-def _look(segmenter: Segmenter, name: str, image: Files) -> Candidate:
-    say(f"looking at {name}")
-    return look(segmenter, name, image)
+def _images(given: Sequence[str], segmenter: Segmenter, folder: Path) -> dict[str, Files]:
+    """Images that are not learned from yet, by the names of their results.
+
+    Raises:
+        ValueError: there are none, or two of one name.
+    """
+    images = given[0] if len(given) == 1 else given  # as predict takes them: one may be a list
+    listed = look_for_images(images, segmenter.in_channels).items
+    new = unknown(folder, [item["image"] for item in listed])
+    if not new:
+        raise ValueError(f"all images of {' '.join(given)} are learned from already: give others")
+    files = {result_name(image): image for image in new}
+    if len(files) < len(new):
+        raise ValueError("two images have one name, by which they are listed: rename one")
+    return files
+
+
+def _look_at_all(
+    segmenter: Segmenter, files: Mapping[str, Files]
+) -> tuple[list[Candidate], dict[str, str]]:
+    """What the network says of each image, and why of those that it cannot look at.
+
+    Raises:
+        Exception: that of the first image, where there is no other.
+    """
+    candidates: list[Candidate] = []
+    faults: dict[str, str] = {}
+    first: Exception | None = None
+    segmenter.require_confidence()
+    for name, image in files.items():
+        say(f"looking at {name}")
+        try:
+            candidates.append(look(segmenter, name, image))
+        except Exception as error:
+            if user_error(error) is None:
+                raise
+            faults[Path(files_of(image)[0]).name] = one_line(error)
+            first = first or error
+    if first is not None and not candidates:
+        raise first
+    return candidates, faults
+
+
+def _say_faults(faults: Mapping[str, str]) -> int:
+    """Say which images were set aside, and why; the exit code."""
+    if not faults:
+        return 0
+    warn(f"{len(faults)} set aside:")
+    for name, reason in faults.items():
+        warn(f"  {name}: {reason}")
+    return LEFT
 
 
 def _report(
-    segmenter: Segmenter, files: dict[str, Files], choices: Sequence[Choice], page: str
+    segmenter: Segmenter, files: Mapping[str, Files], choices: Sequence[Choice], page: str
 ) -> Path:
     """A page of the chosen images: outlines of what is found, and where that may be wrong."""
     from unet_med.report import html_report

@@ -348,6 +348,13 @@ _TRUTH = (
         metavar="VALUE",
     ),
 )
+_AS_READ = tuple(
+    replace(each, id=None, help=f"{each.help}, of the truth (as the results' record says)")
+    for each in _CHOICE
+    if each.dest in ("time", "axes")
+)
+_OWN_NAMES = replace(_CLASS_NAMES, id=None, resumed=None)
+_OWN_LOGS = tuple(replace(each, resumed=None) for each in _LOGS)
 _TRUST = option(
     "--trust",
     "run a bundle that names what unet-med's own does not (see unet-med inspect)",
@@ -503,9 +510,9 @@ COMMANDS = (
             *_TRUTH,
             option(
                 "--metrics",
-                "clinical: Dice, HD95, ASSD, NSD and volume of each class; isbi: pixel, Rand and "
-                "warping error, V_Rand, V_Info; ctc: SEG and DET; ap: average precision (decided "
-                "by what the truth's values mean, and by the unit of masks)",
+                "clinical: Dice, HD95, ASSD, NSD and volume of each class; isbi: Dice, IoU, pixel, "
+                "Rand and warping error, V_Rand, V_Info; ctc: SEG and DET; ap: average precision "
+                "(decided by what the truth's values mean, and by the unit of masks)",
                 choices=("clinical", "isbi", "ctc", "ap"),
             ),
             option(
@@ -514,11 +521,13 @@ COMMANDS = (
                 type=float,
                 metavar="MM",
             ),
-            replace(_CLASS_NAMES, id=None, resumed=None),
-            *(
-                replace(each, help=f"{each.help}, as the images were read")
-                for each in _CHOICE
-                if each.dest in ("time", "axes")
+            _OWN_NAMES,
+            *_AS_READ,
+            option(
+                "--group",
+                "what cases share, such as their patient, over which the interval is then: a key "
+                "of the data list or of --pairs, or a regular expression; see train",
+                metavar="KEY|REGEX",
             ),
             option("--output", "also write the table here, FILE.json or FILE.csv"),
             option(
@@ -527,7 +536,7 @@ COMMANDS = (
                 metavar="FILE",
             ),
             _MAX_BYTES,
-            *(replace(each, resumed=None) for each in _LOGS),
+            *_OWN_LOGS,
         ),
     ),
     Command(
@@ -540,7 +549,7 @@ COMMANDS = (
                 "their images, for intensities: a folder, one file, or a data list (.json)",
             ),
             option("--objects", "a row an object of the instances, not a row a class", **_FLAG),
-            replace(_CLASS_NAMES, id=None, resumed=None),
+            _OWN_NAMES,
             *(replace(each, id=None, resumed=None, blocks=None) for each in _CHOICE),
             option("--output", "also write the table here, FILE.json or FILE.csv"),
             option(
@@ -549,14 +558,14 @@ COMMANDS = (
                 metavar="FILE",
             ),
             _MAX_BYTES,
-            *(replace(each, resumed=None) for each in _LOGS),
+            *_OWN_LOGS,
         ),
     ),
     Command(
         "next",
         "say which images to annotate next, and why",
         (
-            option("images", "images, or a folder of them, without annotation"),
+            option("images", "images, or folders of them, without annotation", nargs="+"),
             option(
                 "--bundle",
                 "folder that `unet-med train` made, or a model that comes with unet-med",
@@ -567,11 +576,13 @@ COMMANDS = (
                 "--rule",
                 "random: to learn from, any in which something is found; confidence: to see where "
                 "the bundle fails, of each kind the one that it is least sure of (%(default)s)",
-                default="random",
+                default=NEXT_RULES[0],
                 choices=NEXT_RULES,
             ),
             option("--report", "a page with pictures of them, FILE.html", metavar="FILE"),
+            *(replace(each, resumed=None) for each in _CHOICE),
             _TRUST,
+            _MAX_BYTES,
             _DEVICE,
             *_LOGS,
         ),
@@ -585,6 +596,8 @@ COMMANDS = (
                 "--truth", "score the results first: labels of the same names", exclusive="scores"
             ),
             *_TRUTH,
+            _OWN_NAMES,
+            *_AS_READ,
             option(
                 "--scores",
                 "the table that `unet-med evaluate --output` wrote",
@@ -595,6 +608,7 @@ COMMANDS = (
             option(
                 "--pictures", "images to show, the worst first (%(default)s)", type=int, default=12
             ),
+            *_OWN_LOGS,
         ),
     ),
     Command(

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_without_effect(args, by_blocks=bool(in_blocks))
     if args.uncertainty:
         _require_known(folder, {"calibration": "--uncertainty"})
+        _say_if_uncalibrated(folder)
     options = vars(args)
     if not _is_file(args.output):  # a shard is one of images
         mine = images_of(shard, [*whole, *(image for image, _ in in_blocks)])
@@ -181,7 +182,6 @@ def _whole(
     options = {"skip_done": "--resume", "result_file": f"--output {args.output}"}
     options |= {"result_name": "--name", "members": "--ensemble", "precision": "--precision"}
     _require_known(folder, {id: name for id, name in options.items() if id in settings})
-    say(_with_monai(folder, settings))
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     todo = len(workflow.evaluator.data_loader.dataset)
     if todo < len(images):
@@ -196,6 +196,7 @@ def _whole(
     except Exception:
         if not all_may_fail or len(_faults(workflow)) < todo:
             raise
+    say(_with_monai(folder, settings))  # not first: it is long, and few need it
     return todo, _faults(workflow)
 
 
@@ -242,6 +243,14 @@ def _require_known(folder: Path, options: Mapping[str, str]) -> None:
                 f"{folder} was made by an earlier version, without `{id}` in its inference.json: "
                 f"leave out {option}, or take configs/inference.json of `unet-med init`"
             )
+
+
+def _say_if_uncalibrated(folder: Path) -> None:
+    """Say where a map of the chance to be wrong is the network's own opinion."""
+    from unet_med.report.training import uncalibrated
+
+    if reason := uncalibrated(folder):
+        say(f"NAME_uncertainty is 1 less the network's own probability, {reason}")
 
 
 def _absolute(image: Files) -> Files:

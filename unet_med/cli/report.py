@@ -6,20 +6,26 @@ import argparse
 from pathlib import Path
 
 from unet_med.bundle.models import find_trained, is_model
+from unet_med.cli.options import choice_of
+from unet_med.cli.output import check_file
+from unet_med.cli.saying import result
+from unet_med.data.class_names import told_names
 from unet_med.report.page import html_report
 from unet_med.report.table import read_scores
 
 
 def run(args: argparse.Namespace) -> int:
     """Score where asked, write the page and say where it is."""
+    _refuse_without_truth(args)
     scores = read_scores(Path(args.scores)) if args.scores else None
     code = 0
-    if not args.truth and (args.label_kind != "auto" or args.unknown is not None):
-        raise ValueError("--label-kind and --unknown say what --truth holds: give it as well")
+    if args.output:
+        check_file("--output", args.output)
     if args.truth:
         from unet_med.cli.evaluate import Asked, evaluate, say_left
 
-        asked = Asked(args.label_kind, unknown=args.unknown)
+        names = told_names(args.class_names) if args.class_names else None
+        asked = Asked(args.label_kind, names=names, choice=choice_of(args), unknown=args.unknown)
         scores = evaluate(args.folder, args.truth, asked).documented()
         code = say_left(scores)
     folder = args.folder if Path(args.folder).exists() else find_trained(args.folder)
@@ -28,5 +34,15 @@ def run(args: argparse.Namespace) -> int:
             f"{args.folder} is part of the installed unet-med, where nothing is written: say where "
             "the page goes with --output"
         )
-    print(html_report(folder, args.output, pictures=args.pictures, scores=scores))
+    result(str(html_report(folder, args.output, pictures=args.pictures, scores=scores)))
     return code
+
+
+def _refuse_without_truth(args: argparse.Namespace) -> None:
+    """Refuse options that say what a truth holds, where none is scored."""
+    if args.truth:
+        return
+    told = {"label_kind": args.label_kind != "auto", "unknown": args.unknown is not None}
+    told |= {"class_names": args.class_names, **dict.fromkeys(choice_of(args), True)}
+    for name in (name for name, is_told in told.items() if is_told):
+        raise ValueError(f"--{name.replace('_', '-')} says what --truth holds: give it as well")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.cli.output import check_file
 from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
-from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, precision_score
+from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, count_detected, precision_score
+from unet_med.metrics.region import DICE, IOU, count_pixels
 from unet_med.metrics.score import Score
+from unet_med.metrics.slices import as_slices
 from unet_med.metrics.warping import WARPING_ERROR
 from unet_med.report.table import (
     CASE,
@@ -26,13 +30,30 @@ from unet_med.report.table import (
     ScoreRow,
     ScoreTable,
     plain,
+    write_long,
+    write_scores,
 )
 
 Array = np.ndarray[Any, Any]
 Counts = Mapping[str, Array]  # rows counted, by column
 Counted = Mapping[int, Counts]  # by the value of the class; 0: of no class
 
+
+def held_planes(foreground: Array, interior: Array) -> tuple[Array, Array]:
+    """Foreground, which is more likely than not, and true interior of each plane, `(S, Y, X)`."""
+    probability, truth = as_slices(foreground, interior)
+    return probability > 0.5, truth
+
+
+def _pixels(foreground: Array, interior: Array) -> Array:
+    """`count_pixels` of each plane, `(S, 3)`."""
+    planes = zip(*held_planes(foreground, interior), strict=True)
+    return np.concatenate([count_pixels(found, true) for found, true in planes])
+
+
 ISBI = {
+    "Dice": Score(_pixels, DICE.pool),
+    "IoU": Score(_pixels, IOU.pool),
     "pixel error": PIXEL_ERROR,
     "Rand error": RAND_ERROR,
     "warping error": WARPING_ERROR,
@@ -45,8 +66,28 @@ AP = {
     "AP75": precision_score(0.75),
     "AP50:95": precision_score([t / 100 for t in range(50, 100, 5)]),
 }
-INSTANCES = {"SEG": SEG, "DET": DET, "AP50": AP["AP50"]}
-WIDTH = 14  # of a printed column, at least
+
+
+def _detected(compute: Callable[[int, int, int], float]) -> Score:
+    """A score of numbers of objects: matched (IoU 0.5), found, and true ones."""
+    return Score(count_detected, lambda rows: compute(*rows.sum(axis=0).tolist()))
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else np.nan
+
+
+INSTANCES = {
+    "SEG": SEG,
+    "DET": DET,
+    "AP50": _detected(lambda matched, found, true: _share(matched, found + true - matched)),
+    "found": _detected(lambda matched, found, true: found),
+    "true": _detected(lambda matched, found, true: true),
+    "matched": _detected(lambda matched, found, true: matched),
+    "precision": _detected(lambda matched, found, true: _share(matched, found)),
+    "recall": _detected(lambda matched, found, true: _share(matched, true)),
+    "F1": _detected(lambda matched, found, true: _share(2 * matched, found + true)),
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +119,23 @@ class Classes:
 
 
 def columns_of(scores: Mapping[str, Score]) -> dict[str, Column]:
-    """Columns of scores that pool what they count."""
-    return {name: Column(score.pool) for name, score in scores.items()}
+    """Columns of scores that pool what they count; not defined where nothing counts."""
+
+    def of(pool: Callable[[Array], float]) -> Callable[[Array], float]:
+        return lambda rows: pool(rows) if len(rows) else np.nan
+
+    return {name: Column(of(score.pool)) for name, score in scores.items()}
+
+
+def count_planes(foreground: Array, interior: Array) -> Counted:
+    """Rows of `ISBI`, one a plane, but for those without interior in which none is found.
+
+    The challenge's own functions take such a plane for wrong, since its stack has none.
+    """
+    found, true = held_planes(foreground, interior)
+    held = (found | true).any(axis=(1, 2))
+    counted = count_scores(foreground, interior, ISBI)[0]
+    return {0: {name: rows[held] for name, rows in counted.items()}}
 
 
 def count_scores(result: Array, truth: Array, scores: Mapping[str, Score]) -> Counted:
@@ -130,7 +186,7 @@ def score_table(
         rows += [left[name]] if name in left else _of_case(name, table[name], columns, known)
     units = [groups[name] if groups else name for name in table]
     rows += _of_all(list(table.values()), columns, known, units)
-    return ScoreTable(tuple(columns), tuple(rows))
+    return ScoreTable(tuple(columns), tuple(rows), {"units": len(set(units))})
 
 
 def _of_case(
@@ -237,31 +293,50 @@ def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
 def format_table(table: ScoreTable) -> str:
     """Rows of names and four decimals, aligned; `-` where a score is not defined.
 
-    `all` is the mean over cases, or what is pooled, whichever sums the scores up; the other one
-    follows under its own name. Names of classes stand at the end.
+    The mean over cases, or what is pooled, comes first, whichever sums the scores up, and then the
+    other one. Names of classes, or numbers of objects, stand at the end.
     """
+    table = table.shown
     first, second = (MEAN, POOLED) if table.statistic == MEAN else (POOLED, MEAN)
-    names = {first: "all", first + LOW: f"all{LOW}", first + HIGH: f"all{HIGH}", second: second}
-    classes = any(row.label for row in table.rows)
-    rows = [*table.of(CASE, CASE_MEAN, MISSING, FAILED), *(r for k in names for r in table.of(k))]
-    width = max(len(names.get(row.row, row.case)) for row in rows)
-    widths = {column: max(WIDTH, len(column) + 2) for column in table.columns}
-    lines = [" " * width + "".join(f"{c:>{w}}" for c, w in widths.items()) + "  class" * classes]
+    rows = table.of(CASE, CASE_MEAN, MISSING, FAILED)
+    rows += [row for kind in (first, first + LOW, first + HIGH, second) for row in table.of(kind)]
+    labelled = any(row.label for row in table.rows)
+    width = max(len(row.case or row.row) for row in rows)
+    widths = {
+        column: 2 + max(len(column), *(len(_shown(row.scores.get(column))) for row in rows))
+        for column in table.columns
+    }
+    head = "".join(f"{c:>{w}}" for c, w in widths.items())
+    lines = [" " * width + head + f"  {table.labels}" * labelled]
     for row in rows:
-        name = f"{names.get(row.row, row.case):<{width}}"
+        name = f"{row.case or row.row:<{width}}"
         if row.row in (MISSING, FAILED):
             lines.append(f"{name}  {row.row}: {row.note}")
             continue
         cells = "".join(f"{_shown(row.scores.get(c)):>{w}}" for c, w in widths.items())
-        lines.append(f"{name}{cells}  {row.label or 'mean'}" if classes else name + cells)
+        label = row.label or ("" if row.row == CASE else "mean of classes")
+        lines.append(f"{name}{cells}  {label}".rstrip() if labelled else name + cells)
     return "\n".join(lines)
 
 
 def _shown(score: float | None) -> str:
-    return "-" if score is None else f"{score:.4f}"
+    """Four decimals, or a count as it is."""
+    return "-" if score is None else str(score) if isinstance(score, int) else f"{score:.4f}"
 
 
-def check_suffix(name: str, path: str | None) -> None:
-    """Refuse a table's file before the work is done."""
-    if path and Path(path).suffix not in (".json", ".csv"):
-        raise ValueError(f"{name} {path} ends in {Path(path).suffix!r}: name a .json or .csv file")
+def check_tables(args: argparse.Namespace) -> None:
+    """Refuse the files of tables that cannot be written, before the work is done."""
+    for option, path in (("--output", args.output), ("--long", args.long)):
+        if not path:
+            continue
+        if (suffix := Path(path).suffix) not in (".json", ".csv"):
+            raise ValueError(f"{option} {path} ends in {suffix!r}: name a .json or .csv file")
+        check_file(option, path)
+
+
+def write_tables(args: argparse.Namespace, table: ScoreTable) -> None:
+    """Write a table where the command line names files; before it is printed, which may end it."""
+    if args.output:
+        write_scores(table, Path(args.output))
+    if args.long:
+        write_long(table, Path(args.long))

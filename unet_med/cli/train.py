@@ -90,7 +90,6 @@ def _lay_and_train(
 
 
 def _train(output: Path, settings: Mapping[str, Any]) -> None:
-    say("the same with MONAI:\n  " + bundle.command_line(output, "train", settings))
     if bundle.read_plan(output).get("folds"):
         from unet_med.cli import folds
 
@@ -106,7 +105,15 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
     if calibration:
         say(f"probabilities   {calibration['reason']}")
     result(f"trained bundle in {output}")
-    say(f"use it with\n  unet-med predict IMAGE --bundle {output} --output RESULTS")
+    say("the same with MONAI:\n  " + bundle.command_line(output, "train", settings))
+    say(f"use it with\n  {_next_line(output)}")
+
+
+def _next_line(output: Path) -> str:
+    """How the bundle is used; of objects, with them: `unet-med evaluate` asks for theirs."""
+    kind = bundle.read_plan(output)["ids"].get("label_kind", {}).get("value")
+    objects = " --instances" if kind == "instances" else ""
+    return f"unet-med predict IMAGE --bundle {output} --output RESULTS{objects}"
 
 
 def _can_resume(output: Path) -> bool:

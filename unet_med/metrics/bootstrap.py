@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["bootstrap_interval", "mean_interval", "resampled"]
 
+LEAST = 6  # images, or groups: of fewer the ends are about the worst and the best of them
 Counts = NDArray[Any]
 Groups = Sequence[Hashable] | None
 

@@ -160,6 +160,21 @@ def _matches(prediction: Labels, truth: Labels, thresholds: Sequence[float]) -> 
     return np.array(rows)
 
 
+def count_detected(prediction: Labels, truth: Labels) -> NDArray[np.int64]:
+    """Matched pairs at IoU 0.5, objects of prediction, objects of truth, `(N, 3)`.
+
+    Args:
+        prediction: labels of one image, or a list of frames.
+        truth: labels of the same shape; -1 is ignored.
+    """
+    return np.array(
+        [
+            (_most_matches(frame, frame.jaccard() >= 0.5), len(frame.prediction), len(frame.truth))
+            for frame in _frames(prediction, truth)
+        ]
+    )
+
+
 def _pooled_seg(counts: NDArray[np.float64]) -> float:
     total, objects = counts.sum(axis=0).tolist()
     return total / objects if objects else np.nan

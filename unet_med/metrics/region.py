@@ -65,6 +65,11 @@ def _pooled_dice(counts: NDArray[Any]) -> float:
     return 2 * both / (found + true) if found + true else np.nan
 
 
+def _pooled_iou(counts: NDArray[Any]) -> float:
+    both, found, true = counts.sum(axis=0).tolist()
+    return both / (found + true - both) if found + true else np.nan
+
+
 def _pooled_error(counts: NDArray[Any]) -> float:
     _, found, true = counts.sum(axis=0).tolist()
     return (found - true) / true if true else np.nan
@@ -75,6 +80,7 @@ DICE = Score(
     _pooled_dice,
     "neither prediction nor truth holds the object: the score is not defined; leave it out",
 )
+IOU = Score(count_pixels, _pooled_iou, DICE.undefined)
 RELATIVE_VOLUME_ERROR = Score(
     count_pixels, _pooled_error, "the truth does not hold the object: there is no relative error"
 )

@@ -35,10 +35,12 @@ from unet_med.napari_widget.segmenting import (
 )
 from unet_med.napari_widget.session import SAVED_AS, Session
 from unet_med.napari_widget.training import Progress, Training, planned
+from unet_med.segmentation.next_image import RULES
 
 POLL_MS = 500
 PICTURE_PX = 380  # width
 KINDS = {"auto": None, "objects": "instances", "classes": "classes", "a mask": "mask"}
+NEXT = dict(zip(("at random", "where the bundle is least sure"), RULES, strict=True))
 VOLUME, PLANES, PLANE = "a volume", "planes, those with labels", "planes, the one that is shown"
 
 
@@ -63,7 +65,7 @@ class SessionForm(Container):
                 *(self.stack, self.add, _row(self.annotated, self.read), self.kind, self.minutes),
                 _row(self.train, self.go_on, self.stop),
                 _row(self.predict, self.correct),
-                *(self.more, self.next),
+                *(self.more, self.rule, self.next),
                 *(self.bar, self.said, self.planned, self.numbers, *self.pictures),
             ]
         )
@@ -93,6 +95,7 @@ class SessionForm(Container):
         self.predict = self._button("Predict", self._predict)
         self.correct = self._button("Correct", self._correct)
         self.more = FileEdit(mode="d", label="more images", nullable=True)
+        self.rule = ComboBox(label="chosen", choices=[*NEXT])
         self.next = self._button("Next image", self._next)
         self.bar = ProgressBar(min=0, max=100, value=0, label="done")
         self.said = Label(value="choose a folder, new or old", label="says")
@@ -309,7 +312,8 @@ class SessionForm(Container):
         others = [layer for layer in self._layers(Image) if layer not in chosen]
         opened = [*([chosen] if chosen else []), *([layer] for layer in others)]
         self.said.value = "looking for the next image"
-        steps = partial(self.suggesting.steps, planes=self.stack.value != VOLUME)
+        rule = NEXT[self.rule.value]
+        steps = partial(self.suggesting.steps, planes=self.stack.value != VOLUME, rule=rule)
         what = opened, self.more.value
         worker = self._worker(self._show_suggestion, self.said.value, steps, *what)
         worker.yielded.connect(partial(setattr, self.said, "value"))

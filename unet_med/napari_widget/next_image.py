@@ -17,12 +17,13 @@ from unet_med.data.checksum import sha256
 from unet_med.data.datalist import look_for_images
 from unet_med.data.digest import digest
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.errors import user_error
 from unet_med.napari_widget.layers import image_layers
 from unet_med.napari_widget.segmenting import LayerData, from_layers, spacing_of
 from unet_med.napari_widget.session import Session
 from unet_med.segmentation import Segmenter
 from unet_med.segmentation.arrays import from_array
-from unet_med.segmentation.next_image import Candidate, Choice, choose_next, look, unknown
+from unet_med.segmentation.next_image import RULES, Candidate, Choice, choose_next, look, unknown
 
 AHEAD = 5  # as many kinds of images as `unet-med next` sorts them into
 
@@ -60,9 +61,9 @@ class Suggestion:
 
 
 class NextImage:
-    """Suggests the images that a session's bundle is least sure of, one after the other.
+    """Suggests images to annotate, one after the other, by the rules of `unet-med next`.
 
-    The rule is that of `unet-med next --rule confidence`. An image is known by its pixels, and what
+    An image is known by its pixels, and what
     the session holds is not suggested. What was suggested comes again when all others were; a new
     bundle begins anew. Each image is segmented once a bundle.
 
@@ -77,7 +78,12 @@ class NextImage:
         self._suggested: list[str] = []
 
     def steps(
-        self, opened: Sequence[Sequence[Any]], folder: Path | None, *, planes: bool
+        self,
+        opened: Sequence[Sequence[Any]],
+        folder: Path | None,
+        *,
+        planes: bool,
+        rule: str = RULES[0],
     ) -> Generator[str, None, Suggestion]:
         """Look at images that the bundle has not seen; yields what is done, returns the choice.
 
@@ -85,6 +91,7 @@ class NextImage:
             opened: Image layers, those together that are channels of one image.
             folder: with further images; None: there are none.
             planes: a plane of a stack is an image; for a network of volumes it is not.
+            rule: see `choose_next`.
 
         Raises:
             ValueError: nothing is left to suggest; or the bundle does not say how sure it is.
@@ -104,9 +111,9 @@ class NextImage:
                     if key not in self._looks:
                         yield f"looking at {_named(here[key])}"
                         self._looks[key] = look(segmenter, key, part)
-        choice = self._choose(here, passed)
+        choice = self._choose(here, passed, rule)
         self._suggested.append(choice.candidate.name)
-        return _suggestion(here[choice.candidate.name], choice.reason, passed["empty"], segmenter)
+        return _suggestion(here[choice.candidate.name], choice.reason, passed, segmenter)
 
     def _begin(self, segmenter: Segmenter) -> None:
         """Forget what another network said."""
@@ -139,10 +146,16 @@ class NextImage:
         new = unknown(self.session.bundle, listed)
         passed["annotated"] += len(listed) - len(new)
         for files in new:
-            image = load_image(files_of(files), **segmenter.choice)
-            yield Place(result_name(files), files=files), image
+            try:
+                image = load_image(files_of(files), **segmenter.choice)
+            except Exception as error:
+                if user_error(error) is None:
+                    raise
+                passed["unread"] += 1
+            else:
+                yield Place(result_name(files), files=files), image
 
-    def _choose(self, here: dict[str, Place], passed: Counter[str]) -> Choice:
+    def _choose(self, here: dict[str, Place], passed: Counter[str], rule: str) -> Choice:
         """Which image; those that were suggested stay among their kinds."""
         found = [key for key in here if self._looks[key].confidence is not None]
         passed["empty"] = len(here) - len(found)
@@ -150,11 +163,14 @@ class NextImage:
             raise ValueError(_nothing_left(passed))
         if set(found) <= set(self._suggested):
             self._suggested.clear()
-        pool = {key: self._looks[key] for key in [*self._suggested, *here]}
         fresh = set(found) - set(self._suggested)
+        if rule == RULES[0]:  # the draws of one session differ, those of two do not
+            left = [self._looks[key] for key in found if key in fresh]
+            return choose_next(left, 1, rule=rule, seed=len(self._suggested))[0]
+        pool = {key: self._looks[key] for key in [*self._suggested, *here]}
         free: list[Choice] = []
         while not free:
-            chosen = choose_next(list(pool.values()), AHEAD, rule="confidence")
+            chosen = choose_next(list(pool.values()), AHEAD, rule=rule)
             free = [choice for choice in chosen if choice.candidate.name in fresh]
             for choice in chosen:
                 del pool[choice.candidate.name]
@@ -198,11 +214,14 @@ def _named(place: Place) -> str:
     return place.name if place.plane is None else f"{place.name}, plane {place.plane},"
 
 
-def _suggestion(place: Place, reason: str, empty: int, segmenter: Segmenter) -> Suggestion:
+def _suggestion(
+    place: Place, reason: str, passed: Counter[str], segmenter: Segmenter
+) -> Suggestion:
     new: Sequence[LayerData] = ()
     if not place.layers:
         new = image_layers(load_image(files_of(place.files), **segmenter.choice), place.name)
-    others = f"; nothing is found in {empty} other(s)" if empty else ""
+    others = f"; nothing is found in {passed['empty']} other(s)" if passed["empty"] else ""
+    others += f"; {passed['unread']} cannot be read" if passed["unread"] else ""
     return Suggestion(place, tuple(new), f"annotate {_named(place)} next: {reason}{others}")
 
 
@@ -211,6 +230,7 @@ def _nothing_left(passed: Counter[str]) -> str:
         "annotated": "annotated or learned from already",
         "empty": "without anything found in them",
         "unfit": "not of the network's channels or axes",
+        "unread": "that cannot be read",
     }
     counts = [f"{passed[key]} {words}" for key, words in about.items() if passed[key]]
     seen = f" ({', '.join(counts)})" if counts else ""

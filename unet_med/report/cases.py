@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from unet_med.data.cases import files_of
+from unet_med.data.grids import Grid, turn_onto
 from unet_med.instances import instances_from_mask, label_components, regrow, separate
 from unet_med.memory import holds_whole
 from unet_med.report import panels
@@ -46,6 +47,7 @@ class Reading:
         orientation: into which the network's images are turned, whose planes lie along the first
             two of its axes; None: into none.
         unknown: the truths' value of pixels that nobody annotated; see `data.LabelReader`.
+        truth_choice: `time` and `axes` of the truths, as `choice`; see `data.LabelReader`.
     """
 
     kind: str = "instances"
@@ -59,6 +61,7 @@ class Reading:
     choice: Mapping[str, Any] = field(default_factory=dict)
     orientation: str | None = None
     unknown: int | None = None
+    truth_choice: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -206,13 +209,15 @@ def _truth(path: str, name: str, results: Path, reading: Reading) -> Labels:
     """A truth, turned onto the grid of its result, as `unet-med evaluate` turns it."""
     from unet_med import data
 
-    labels = data.load_label(path, reading.kind, unknown=reading.unknown)
+    choice = data.label_choice(reading.truth_choice)
+    labels = data.load_label(path, reading.kind, unknown=reading.unknown, **reading.truth_choice)
     files = (result_file(name, kind, results) for kind in ("mask", "instances"))
     file = next((str(each) for each in files if each), None)
     if file is None or sorted(data.load_header(file).spatial_shape) != sorted(labels.shape):
         return labels
-    names = f"truth {Path(path).name}", f"its result {Path(file).name}"
-    return data.turned_onto(labels, path, file, names)
+    own = Grid.of(data.load_header(path, **choice), f"truth {Path(path).name}")
+    turn = turn_onto(own, Grid.of(data.load_header(file), f"its result {Path(file).name}"))
+    return turn.of_array(labels)
 
 
 def _result_labels(case: Case, results: Path, reading: Reading) -> tuple[str, Labels] | None:

@@ -25,7 +25,7 @@ def describe_folds(bundle: Path) -> dict[str, Any] | None:
         "headline": headline(table),
         "columns": table.columns,
         "rows": score_rows(table),
-        "interval": table.about["interval"],
+        "interval": table.interval,
         "unit": table.about.get("unit", "images"),
         "networks": networks(table),
         "notes": notes(table),
@@ -99,10 +99,10 @@ def write_card(bundle: Path, table: ScoreTable) -> None:
 
 def card(table: ScoreTable) -> str:
     """Markdown: the score with its interval, then the networks."""
-    lines = ["## Score on images that a network has not seen", "", "| score | all | 95 % |"]
-    lines += ["|---|---|---|"]
+    lines = ["## Score on images that a network has not seen", ""]
+    lines += [f"| score | {table.statistic} | 95 % |", "|---|---|---|"]
     lines += [f"| {s['name']} | {s['value']} | {s['interval'] or '-'} |" for s in headline(table)]
-    lines += ["", f"{table.about['interval']}.", "", *notes(table), ""]
+    lines += ["", f"{table.interval}.", "", *notes(table), ""]
     unit = table.about.get("unit", "images")
     lines += [f"| network | {unit} | minutes | steps | score |", "|---|---|---|---|---|"]
     lines += ["| " + " | ".join(row.values()) + " |" for row in networks(table)]

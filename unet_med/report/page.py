@@ -11,11 +11,17 @@ from unet_med.data.cases import shown
 from unet_med.report import panels
 from unet_med.report.cases import Case, Reading, load_case, pixel_size_text, size_text
 from unet_med.report.differences import DIFFERENCES
+from unet_med.report.meanings import explained
 from unet_med.report.objects import OBJECTS
 from unet_med.report.provenance import RECORD, now, read_record, sha256
 from unet_med.report.scores import headline, number, score_chips, score_rows, shown_first
 from unet_med.report.table import ScoreTable
-from unet_med.report.training import describe_training, listed_versions, read_settings
+from unet_med.report.training import (
+    describe_training,
+    listed_versions,
+    read_settings,
+    uncalibrated,
+)
 from unet_med.transforms.confidence import CONFIDENCE
 
 Record = Mapping[str, Any]
@@ -99,8 +105,9 @@ def _of_results(results: Path, record: Record, pictures: int, table: ScoreTable)
         "notes": _notes(record, table),
         "headline": headline(table),
         "columns": table.columns,
+        "meanings_of_scores": explained(table.columns),
         "rows": score_rows(table),
-        "interval": table.about.get("interval", ""),
+        "interval": table.interval,
         "chips": _chips(images, table),
         "counts": _total(cases) if len(cases) == len(images) else {},
         "cases": cases,
@@ -108,6 +115,7 @@ def _of_results(results: Path, record: Record, pictures: int, table: ScoreTable)
         "legend": [(name, kinds[name]) for name in meanings],
         "classes": classes,
         "meanings": meanings if any(case.errors for case in cases) else {},
+        "doubt": _doubt(bundle),
         "training": {**describe_training(bundle), "preview": None} if bundle else None,
         "provenance": _provenance(record),
         "files": [_file_row(name, entry) for name, entry in ordered.items()],
@@ -164,6 +172,12 @@ def _bundle_of(record: Record) -> Path | None:
     return next((p for p in places if (p / "configs" / "train.json").is_file()), None)
 
 
+def _doubt(bundle: Path | None) -> str:
+    """What the map of uncertainty shows."""
+    off = bundle is not None and uncalibrated(bundle) is not None
+    return "chance to be wrong, not calibrated" if off else "chance to be wrong"
+
+
 def _reading(record: Record, bundle: Path | None, about: Mapping[str, Any]) -> Reading:
     settings = record["settings"]
     trained = read_settings(bundle) if bundle else {}
@@ -180,6 +194,7 @@ def _reading(record: Record, bundle: Path | None, about: Mapping[str, Any]) -> R
         choice=settings.get("choice", {}),
         orientation=settings.get("orientation"),
         unknown=about.get("unknown"),
+        truth_choice={**settings.get("choice", {}), **about.get("choice", {})},
     )
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from unet_med.report.meanings import LOWER, meaning_of
 from unet_med.report.table import CASE, CASE_MEAN, HIGH, LOW, ScoreRow, ScoreTable
-
-LOWER_IS_BETTER = ("error", "HD95", "ASSD")
 
 
 def lower_is_better(column: str) -> bool:
-    """Whether a score is an error or a distance, by its name."""
-    return any(word in column for word in LOWER_IS_BETTER)
+    """Whether a score is an error or a distance."""
+    found = meaning_of(column)
+    return found is not None and found.better == LOWER
 
 
 def headline(table: ScoreTable) -> list[dict[str, str]]:
-    """Each score over all images, and its interval; of several classes their mean."""
+    """Each score over all images, its interval, and what a card says of that.
+
+    Of several classes it is their mean.
+    """
+    table, few = table.shown, table.is_small
     kind = table.statistic
     whole = {row.row: row for row in table.of(kind, kind + LOW, kind + HIGH) if not row.label}
     if kind not in whole:  # one class
@@ -24,19 +28,24 @@ def headline(table: ScoreTable) -> list[dict[str, str]]:
     if kind not in whole:
         return []
     scores = whole[kind].scores
-    names = [n for n in table.columns if scores.get(n) is not None or not table.of(CASE_MEAN)]
-    return [
-        {"name": n, "value": number(scores.get(n)), "interval": _interval(whole, kind, n)}
-        for n in names
-    ]
+    found = []
+    for name in table.columns:
+        if scores.get(name) is None and table.of(CASE_MEAN):
+            continue
+        interval = _interval(whole, kind, name)
+        said = f"95 %: {interval}" if interval else "too few images for an interval" if few else ""
+        value = score_text(name, scores.get(name))
+        found.append({"name": name, "value": value, "interval": interval, "said": said})
+    return found
 
 
 def score_rows(table: ScoreTable) -> list[dict[str, Any]]:
     """A row an image and class, one for all, and one for the interval."""
+    table = table.shown
     kind = table.statistic
     rows = [_shown(row, table, row.case) for row in table.of(CASE, CASE_MEAN)]
     for row in table.of(kind):
-        rows.append(_shown(row, table, "all images", summary=True))
+        rows.append(_shown(row, table, kind, summary=True))
         ends = {r.row: r for r in table.of(kind + LOW, kind + HIGH) if r.label == row.label}
         if ends:
             values = [_interval(ends, kind, name) for name in table.columns]
@@ -48,7 +57,9 @@ def score_rows(table: ScoreTable) -> list[dict[str, Any]]:
 def score_chips(table: ScoreTable) -> dict[str, dict[str, str]]:
     """Scores by name, of each image; of several classes their mean."""
     return {
-        case: {n: number(row.scores[n]) for n in table.columns if row.scores.get(n) is not None}
+        case: {
+            n: score_text(n, row.scores[n]) for n in table.columns if row.scores.get(n) is not None
+        }
         for case, row in _by_case(table).items()
     }
 
@@ -66,6 +77,15 @@ def shown_first(images: Iterable[str], table: ScoreTable) -> list[str]:
     return sorted(images, key=rank)
 
 
+def score_text(column: str, value: float | None) -> str:
+    """A score as a page shows it: a count or a size is whole where it can be."""
+    found = meaning_of(column)
+    is_whole = value is not None and float(value).is_integer()
+    if found is not None and not found.better and is_whole:
+        return f"{value:.0f}"
+    return number(value)
+
+
 def number(value: float | None) -> str:
     """Three decimals, or two digits of what is small; `-` where a score is not defined."""
     if value is None:
@@ -79,7 +99,7 @@ def _by_case(table: ScoreTable) -> dict[str, ScoreRow]:
 
 
 def _shown(row: ScoreRow, table: ScoreTable, name: str, *, summary: bool = False) -> dict[str, Any]:
-    values = [number(row.scores.get(column)) for column in table.columns]
+    values = [score_text(column, row.scores.get(column)) for column in table.columns]
     return {"name": _name(name, row, table), "all": summary, "values": values}
 
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 from unet_med.data.atomic import atomic_write
+from unet_med.metrics.bootstrap import LEAST
 
 CASE = "case"
 CASE_MEAN = "case mean"  # over the classes of one case
 MISSING, FAILED = "missing", "failed"  # cases without scores
 MEAN, POOLED = "mean", "pooled"  # over cases; of what was counted in all of them
 LOW, HIGH = " 2.5 %", " 97.5 %"  # ends of the interval of one of these
+TOO_FEW = f"too few images for an interval: it takes {LEAST}, or as many groups of them"
 KEYS = ("row", "case", "class")
+CLASS = KEYS[2]
 NOTE = "note"
 
 
@@ -32,7 +35,7 @@ class ScoreRow:
     Attributes:
         row: what it is, such as `"case"`, `"missing"`, `"mean"` or `"pooled 2.5 %"`.
         case: name of the case; empty where it is not of one.
-        label: name of the class; empty where it is not of one.
+        label: name of the class, or object; empty where it is not of one.
         scores: by column; None where a score is not defined.
         note: why a case has no scores.
     """
@@ -51,12 +54,20 @@ class ScoreTable:
     Attributes:
         columns: names of the scores.
         rows: in the order of the cases, then those of all of them.
-        about: what was scored: `label_kind`, `metrics`, `interval`, `truth`.
+        about: what was scored: `label_kind`, `metrics`, `interval`, `truth`; and `units`, how many
+            images, or groups of them, the interval is over.
+        labels: what the rows' labels are: `"class"`, or `"object"`.
     """
 
     columns: tuple[str, ...]
     rows: tuple[ScoreRow, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+    labels: str = CLASS
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns that say what a row is of."""
+        return (*KEYS[:2], self.labels)
 
     @property
     def statistic(self) -> str:
@@ -64,6 +75,24 @@ class ScoreTable:
         known = {row.row for row in self.rows}
         classes = any(row.label for row in self.rows)
         return MEAN if classes or POOLED not in known else POOLED
+
+    @property
+    def is_small(self) -> bool:
+        """Whether there are too few images, or groups of them, for an interval."""
+        scored = len({row.case for row in self.of(CASE)})
+        return int(self.about.get("units", scored)) < LEAST
+
+    @property
+    def shown(self) -> ScoreTable:
+        """What a reader gets: no interval where it would be the worst and the best image."""
+        kept = [row for row in self.rows if not row.row.endswith((LOW, HIGH))]
+        return replace(self, rows=tuple(kept)) if self.is_small else self
+
+    @property
+    def interval(self) -> str:
+        """What the interval is of, or why there is none; earlier versions gave one to any two."""
+        said = str(self.about.get("interval", ""))
+        return said if len(self.shown.rows) == len(self.rows) else TOO_FEW
 
     def of(self, *kinds: str) -> list[ScoreRow]:
         """Rows of some kinds."""
@@ -76,22 +105,24 @@ class ScoreTable:
 
 
 def plain(score: float) -> float | None:
-    """A score as JSON knows it: None where it is not defined."""
-    return None if isnan(score) else float(score)
+    """A score as JSON knows it: None where it is not defined; a count stays whole."""
+    return None if isnan(score) else score if isinstance(score, int) else float(score)
 
 
 def write_scores(table: ScoreTable, path: Path) -> None:
     """Write a table as JSON, or as CSV without what it is about, by suffix."""
-    rows = [_cells(row, table.columns) for row in table.rows]
+    rows = [_cells(row, table) for row in table.rows]
     if path.suffix == ".json":
         content = {"about": dict(table.about), "columns": list(table.columns), "rows": rows}
         _write(path, json.dumps(content, indent=2) + "\n")
     else:
-        _write_csv(path, [*KEYS, *table.columns, NOTE], rows)
+        _write_csv(path, [*table.keys, *table.columns, NOTE], rows)
 
 
 def write_long(table: ScoreTable, path: Path) -> None:
     """Write the cases of a table as `case,class,metric,value`, JSON or CSV by suffix.
+
+    Of objects the second column is `object`.
 
     A case without a result has one row, whose metric is `missing` or `failed` and whose value 1.
     """
@@ -99,7 +130,7 @@ def write_long(table: ScoreTable, path: Path) -> None:
     if path.suffix == ".json":
         _write(path, json.dumps(rows, indent=2) + "\n")
     else:
-        _write_csv(path, ["case", "class", "metric", "value"], rows)
+        _write_csv(path, [*table.keys[1:], "metric", "value"], rows)
 
 
 def read_scores(path: Path) -> ScoreTable:
@@ -120,16 +151,16 @@ def read_scores(path: Path) -> ScoreTable:
         ) from None
 
 
-def _cells(row: ScoreRow, columns: tuple[str, ...]) -> dict[str, Any]:
-    scores = {column: row.scores.get(column) for column in columns}
-    return dict(zip(KEYS, (row.row, row.case, row.label), strict=True)) | scores | {NOTE: row.note}
+def _cells(row: ScoreRow, table: ScoreTable) -> dict[str, Any]:
+    keys = dict(zip(table.keys, (row.row, row.case, row.label), strict=True))
+    return keys | {column: row.scores.get(column) for column in table.columns} | {NOTE: row.note}
 
 
 def _long(table: ScoreTable) -> Iterator[dict[str, Any]]:
     for row in table.of(CASE, MISSING, FAILED):
         scores = row.scores if row.row == CASE else {row.row: 1}
         for metric, value in scores.items():
-            yield {"case": row.case, "class": row.label, "metric": metric, "value": value}
+            yield {"case": row.case, table.labels: row.label, "metric": metric, "value": value}
 
 
 def _from_json(text: str) -> ScoreTable:

@@ -12,6 +12,7 @@ from typing import Any
 from unet_med.bundle import read_plan, write_section
 from unet_med.bundle.files import weights_file
 from unet_med.planning.learned import Learned
+from unet_med.planning.objects import FITTED, LEAST
 from unet_med.report.chart import curve_svg
 from unet_med.report.folds import describe_folds
 from unet_med.report.more_images import PICTURE, describe_more_images
@@ -120,23 +121,37 @@ def _data(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def uncalibrated(bundle: Path) -> str | None:
+    """Why a bundle's probabilities may be off what they say; None: they are not, or who knows."""
+    plan = read_plan(bundle)
+    return _uncalibrated(plan) if plan else None
+
+
 def _about_probabilities(plan: Mapping[str, Any]) -> str:
     """How far they are from what they say, or why that is not known."""
-    entry = plan.get("ids", {}).get("calibration")
-    if entry is None and _taught(plan):
+    return _uncalibrated(plan) or str(plan["ids"]["calibration"]["reason"])
+
+
+def _uncalibrated(plan: Mapping[str, Any]) -> str | None:
+    ids = plan.get("ids", {})
+    if "calibration" in ids:
+        return None
+    if _taught(plan):
         return "not calibrated: held-out images taught the weights that it starts from"
-    if entry is None:
+    held = sum(_planes(each) for each in _held(plan))
+    if held < LEAST:
         return (
             "not calibrated: that takes three held-out images or more (train --folds K holds out "
             "all of them)"
         )
-    return str(entry["reason"])
+    if any(entry["reason"].startswith(FITTED) for entry in ids.values()):
+        return "not calibrated: it was trained by an unet-med that did not do so yet; train it anew"
+    return f"not calibrated: nothing was fitted to its {held} held-out images, as its log says why"
 
 
 def _about_validation(plan: Mapping[str, Any]) -> str | None:
     """What the scores of the held-out images can and cannot tell."""
-    split = plan.get("split") or {}
-    held = [each for each in split.get("validation", []) if each not in split["training"]]
+    split, held = plan.get("split") or {}, _held(plan)
     if not split:
         return None
     if split.get("seen") and plan.get("folds"):
@@ -150,8 +165,7 @@ def _about_validation(plan: Mapping[str, Any]) -> str | None:
         )
     scored = "(train --folds K scores them all)"
     images = len({str(each["image"]) for each in held})
-    spans = [each["slices"] for each in held if "slices" in each]
-    if images == 1 and (planes := sum(stop - first for first, stop in spans)) > 1:
+    if images == 1 and (planes := sum(map(_planes, held))) > 1:
         return f"{planes} planes of one stack: they are alike, and say little of others {scored}"
     if images == 1:
         return f"one image: no interval, and little about others {scored}"
@@ -160,9 +174,19 @@ def _about_validation(plan: Mapping[str, Any]) -> str | None:
 
 def _taught(plan: Mapping[str, Any]) -> int:
     """How many held-out images taught the weights that the training starts from."""
+    return Learned.of(plan.get("source", {})).count(_held(plan))
+
+
+def _held(plan: Mapping[str, Any]) -> list[Any]:
+    """Entries of the split that are held out, and not learned from as well."""
     split = plan.get("split") or {}
-    held = [each for each in split.get("validation", []) if each not in split["training"]]
-    return Learned.of(plan.get("source", {})).count(held)
+    return [each for each in split.get("validation", []) if each not in split["training"]]
+
+
+def _planes(entry: Mapping[str, Any]) -> int:
+    """Images that an entry is: planes of a stack, or one."""
+    first, stop = entry.get("slices", (0, 1))
+    return int(stop - first)
 
 
 def _curves(history: Sequence[Row]) -> list[dict[str, Any]]:

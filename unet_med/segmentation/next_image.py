@@ -30,7 +30,7 @@ __all__ = ["RULES", "Candidate", "Choice", "choose_next", "look", "looks_like", 
 
 Array = NDArray[Any]
 
-RULES = ("random", "confidence")
+RULES = ("random", "confidence")  # the first unless told, in the shell as in napari
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def look(segmenter: Segmenter, name: str, image: Files | MetaTensor) -> Candidat
 
 
 def choose_next(
-    candidates: Sequence[Candidate], count: int, *, rule: str = "random", seed: int = 0
+    candidates: Sequence[Candidate], count: int, *, rule: str = RULES[0], seed: int = 0
 ) -> list[Choice]:
     """Images to annotate next, among those in which something is found.
 
