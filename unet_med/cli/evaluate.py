@@ -206,7 +206,7 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
 
 def _groups(truths: Truths, group: str) -> dict[str, int]:
     """Number of the group of each case: by what its list says of it, or by its file's name."""
-    items = [truths.items.get(name, {"image": file}) for name, file in truths.files.items()]
+    items = [dict(truths.items.get(name, {"image": f})) for name, f in truths.files.items()]
     number = {id(i): k for k, own in enumerate(groups_of(items, group)) for i in own}
     return {name: number[id(item)] for name, item in zip(truths.files, items, strict=True)}
 
