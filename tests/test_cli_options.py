@@ -170,7 +170,9 @@ def test_every_option_of_a_plan_says_what_it_sets() -> None:
     assert config_ids(given) == {"epochs": 3}
 
 
-@pytest.mark.parametrize("option", [o for o in PREDICT if o.blocks is not None], ids=str)
+@pytest.mark.parametrize(
+    "option", [o for o in PREDICT if o.blocks is not None], ids=lambda option: option.name
+)
 def test_options_of_predict_without_effect_are_refused(
     option: Option, begun: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
