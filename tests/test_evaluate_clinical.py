@@ -48,13 +48,18 @@ def organs(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Three cases; one is called `all`, one lacks the second organ in both files."""
+    """Three cases; one is called `all`, one lacks the second organ in both files.
+
+    So few boxes may be objects as well as organs: the record of the results decides.
+    """
     cases = {name: organs(seed) for seed, name in enumerate(("all", "b", "c"))}
     for label in cases["c"]:
         label[label == 2] = 0
     for name, (found, truth) in cases.items():
         nifti(tmp_path / f"results/{name}_mask.nii.gz", found)
         nifti(tmp_path / f"truth/{name}.nii.gz", truth)
+    record = {"settings": {"label_kind": "classes"}}
+    (tmp_path / "results/record.json").write_text(json.dumps(record), encoding="utf-8")
     return cases
 
 
@@ -167,16 +172,27 @@ def test_a_missing_and_a_broken_result_are_rows(
     assert "as many groups of them; 3 of 5 not scored" in said.out
     long = json.loads((tmp_path / "l.json").read_text())
     assert {"case": "d", "class": "", "metric": "missing", "value": 1} in long
+    (tmp_path / "results/record.json").unlink()
     assert main(["report", str(tmp_path / "results"), "--truth", str(tmp_path / "truth")]) == 2
 
 
 def test_nothing_to_score_is_an_error(tmp_path: Path, cohort: Any, capsys: Any) -> None:
     for file in (tmp_path / "results").iterdir():
         file.rename(file.with_name(f"x{file.name}"))
-    words = ["--output", tmp_path / "s.csv"]
+    words = ["--label-kind", "classes", "--output", tmp_path / "s.csv"]
     assert evaluate(tmp_path / "results", tmp_path / "truth", *words) == 2
     assert "no result for all in" in capsys.readouterr().err
     assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--class-names", "liver", "spleen"]])
+def test_names_say_that_values_are_classes(
+    tmp_path: Path, cohort: Any, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results/record.json").unlink()
+    found = evaluate(tmp_path / "results", tmp_path / "truth", *words)
+    assert found == (0 if words else 2)
+    assert ("say --label-kind classes or" in capsys.readouterr().err) == (not words)
 
 
 def test_one_side_empty(tmp_path: Path) -> None:

@@ -182,9 +182,9 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
         asked = replace(asked, choice={**_recorded_choice(results), **asked.choice})
     found = {} if truth is None else find_results(results)
     truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found)
-    kind = _kind(truths, asked)
-    matched = Results(results, found, truths.results, alone=len(truths.files) == 1)
     names = _names(results, truth, asked)
+    kind = _kind(truths, asked, names, results)
+    matched = Results(results, found, truths.results, alone=len(truths.files) == 1)
     family = _family(truths, matched, kind, names, asked)
     failures: list[Exception] = []
     groups = None if asked.group is None else _groups(truths, asked.group)
@@ -234,9 +234,13 @@ def _counted(
         yield name, counted
 
 
-def _kind(truths: Truths, asked: Asked) -> str:
-    """Look at each truth, one at a time; what cannot be a label is refused."""
+def _kind(truths: Truths, asked: Asked, names: ClassNames, results: str) -> str:
+    """Look at each truth, one at a time; what cannot be a label is refused.
+
+    Where the values alone do not say it, names of classes do, or the record of the results.
+    """
     from unet_med import data
+    from unet_med.data.label_kind import UndecidedLabels
     from unet_med.data.label_reader import look_at_label
 
     looks = (
@@ -244,7 +248,13 @@ def _kind(truths: Truths, asked: Asked) -> str:
         for k, path in enumerate(truths.files.values())
     )
     if asked.kind == "auto":
-        return data.guess_label_kind(looks)
+        try:
+            return data.guess_label_kind(looks)
+        except UndecidedLabels:
+            kind = "classes" if names else _settings(results).get("label_kind")
+            if kind not in ("classes", "instances"):
+                raise
+            return str(kind)
     for _ in looks:
         pass
     return asked.kind

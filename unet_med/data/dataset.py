@@ -95,7 +95,7 @@ class SeededDataset(Dataset):
                 reads = (*reads, PLACES) if self._rare is not None else reads
                 self.on_device = keeper.on_device(kept, reads)
             self._cache = self.on_device or kept
-        elif rare_share and any(PLACES in getattr(t, "notes", ()) for t in transform.transforms):
+        elif rare_share and any(getattr(t, "entry", None) == PLACES for t in transform.transforms):
             _log.warning(
                 "no tile is drawn around rare pixels (rare, rare_share %g): with cache false no "
                 "image is kept whose pixels are known; cache_dir keeps images in files",

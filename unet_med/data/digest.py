@@ -82,7 +82,7 @@ def digest_of_names(
 
     Args:
         items: the list, of items with `image` and, of a plane, `slice`.
-        among: all items that there are.
+        among: all items that their names have to tell apart.
 
     Returns:
         Equal digits for equal names, in any order; None where images are no files.

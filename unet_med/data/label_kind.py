@@ -21,7 +21,11 @@ CUT_APART = 0.2  # of the values that are looked at: so many objects may be in p
 FEW = ", each of them one connected piece, as classes or a few objects are"
 ALIKE = 3  # files that hold the same values
 
-__all__ = ["guess_label_kind"]
+__all__ = ["UndecidedLabels", "guess_label_kind"]
+
+
+class UndecidedLabels(ValueError):
+    """Values of labels speak for classes as well as for numbers of objects."""
 
 
 def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
@@ -41,7 +45,7 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
         and are no numbers of objects. Else `"instances"`.
 
     Raises:
-        ValueError: several are possible; says why, and how to decide it.
+        UndecidedLabels: several are possible; says why, and how to decide it.
     """
     found = [summary_of(label, blobs=k < LOOKED_AT) for k, label in enumerate(labels)]
     values = [set(label.values.tolist()) - {UNKNOWN} for label in found]
@@ -69,9 +73,9 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
     return _kind_of_blobs(looked, shared, few=len(union) <= 4)
 
 
-def _doubt(values: Iterable[float], seen: str) -> ValueError:
+def _doubt(values: Iterable[float], seen: str) -> UndecidedLabels:
     """What is asked where the values speak for classes as well as for objects."""
-    return ValueError(
+    return UndecidedLabels(
         f"the labels hold the values {listed(sorted(values))}{seen}: they may be classes or "
         "numbers of objects; say --label-kind classes or --label-kind instances"
     )
@@ -114,7 +118,7 @@ def _are_blobs(found: Sequence[Blobs], shared: set[float]) -> bool:
     """Whether each value is one blob in each file, a few aside that something cuts apart.
 
     Raises:
-        ValueError: some are, and some are not.
+        UndecidedLabels: some are, and some are not.
     """
     of: dict[float, list[float]] = {}
     for blobs in found:
@@ -140,7 +144,7 @@ def _kind_of_blobs(found: Sequence[Blobs], shared: set[float], *, few: bool) -> 
     in each image. Structures of a body have their own places in a volume, or lie beside each other.
 
     Raises:
-        ValueError: what is seen may be chance.
+        UndecidedLabels: what is seen may be chance.
     """
     held = [blobs for blobs in found if shared <= blobs.places.keys()]  # some have none at all
     if not held:

@@ -33,7 +33,7 @@ class RarePlacesd(MapTransform):
         allow_missing_keys: no error when a key is absent.
     """
 
-    notes = (PLACES,)  # entries that it makes
+    entry = PLACES  # that it makes
 
     def __init__(
         self,
