@@ -50,6 +50,7 @@ def page_cells(conformance: ModuleType) -> dict[str, list[str]]:
     return {row[0].strip("`"): row[1:] for row in cells}
 
 
+@pytest.mark.long
 def test_the_page_says_what_the_readers_do(
     conformance: ModuleType, rows: dict[str, tuple[str, ...]]
 ) -> None:
@@ -61,6 +62,7 @@ def test_the_page_says_what_the_readers_do(
         assert page[name][: len(expected)] == expected, f"renew with: {conformance.COMMAND}"
 
 
+@pytest.mark.long
 def test_every_file_is_equal_to_its_library_or_refused_in_a_sentence(
     rows: dict[str, tuple[str, ...]],
 ) -> None:
@@ -73,6 +75,7 @@ def test_every_file_is_equal_to_its_library_or_refused_in_a_sentence(
         assert name not in verdict
 
 
+@pytest.mark.long
 def test_sound_tiffs_are_refused_only_for_a_choice_to_make(
     rows: dict[str, tuple[str, ...]], conformance: ModuleType
 ) -> None:

@@ -408,6 +408,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return output, log.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_the_curve_of_a_training(trained: tuple[Path, str], data: Path, tmp_path: Path) -> None:
     output, said = trained
     curve = read_curve(output)
@@ -428,6 +429,7 @@ def test_the_curve_of_a_training(trained: tuple[Path, str], data: Path, tmp_path
     assert " ".join(verdict(curve)) in page.replace("&gt;", ">")
 
 
+@pytest.mark.long
 def test_networks_of_fewer_images_are_judged_by_what_they_have_not_seen(
     trained: tuple[Path, str], data: Path
 ) -> None:
@@ -482,6 +484,7 @@ def test_an_interrupted_curve_goes_on(
     assert after.gains == before.gains
 
 
+@pytest.mark.long
 def test_monai_trains_one_of_its_networks(
     trained: tuple[Path, str], data: Path, tmp_path: Path
 ) -> None:

@@ -24,6 +24,8 @@ from unet_med.data import AutoReader, SyntheticCells, load_image, save_image
 from unet_med.inferers import OverlapTileInferer
 from unet_med.transforms import ElementSized, compose
 
+pytestmark = pytest.mark.long  # each script, whole: half a minute
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {"features": [2, 4, 8], "tile_size": 84, "epochs": 1, "num_workers": 0, "device": "cpu"}
 HERE = ["--device", "cpu", "--num-workers", "0"]
