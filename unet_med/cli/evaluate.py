@@ -15,7 +15,7 @@ from unet_med.cli.clinical import PIXELS, Clinical, states_size, unit_of
 from unet_med.cli.families import CLINICAL, Family, Files
 from unet_med.cli.matching import Truths, find_results, find_truths, match, read_pairs
 from unet_med.cli.options import choice_of
-from unet_med.cli.saying import result, say, warn
+from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.scores import Counted, check_tables, format_table, score_table, write_tables
 from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
 from unet_med.data.file_reader import Volume
@@ -32,8 +32,6 @@ from unet_med.report.table import (
     ScoreRow,
     ScoreTable,
 )
-
-LEFT = 3  # exit code: done but for some cases
 
 
 @dataclass(frozen=True)

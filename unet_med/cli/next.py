@@ -10,14 +10,12 @@ from pathlib import Path
 from unet_med import bundle
 from unet_med.cli.options import choice_of
 from unet_med.cli.output import check_file
-from unet_med.cli.saying import result, say, warn
+from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.data.cases import Files, files_of, result_name
 from unet_med.data.datalist import look_for_images
 from unet_med.errors import one_line, user_error
 from unet_med.segmentation import Segmenter
 from unet_med.segmentation.next_image import Candidate, Choice, choose_next, look, unknown
-
-LEFT = 3  # exit code: done but for some images
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from unet_med.cli.extras import require
 from unet_med.cli.kept_sizes import sources_of, warn_of_kept
 from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
-from unet_med.cli.saying import result, say, warn
+from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.shard import images_of, shard_of
 from unet_med.data.cases import Files, as_template, files_of, result_name, same_name
 from unet_med.data.datalist import look_for_images
@@ -225,7 +225,7 @@ def _summarize(count: int, faults: Sequence[Fault], output: str) -> int:
     warn(f"{len(faults)} set aside (listed in {_folder_of(output) / 'failed.json'}):")
     for fault in faults:
         warn(f"  {Path(fault.image).name}: {fault.reason}")
-    return 3
+    return LEFT
 
 
 def _folder_of(output: str) -> Path:

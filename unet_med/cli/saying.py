@@ -22,6 +22,8 @@ DONE = logging.getLogger("unet_med.done")  # what is on stdout, or was printed a
 PROGRESS = "unet_med.handlers.progress"
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
+LEFT = 3  # exit code: done but for some that were set aside
+
 
 def say(text: str) -> None:
     """Tell what is going on."""
