@@ -67,12 +67,14 @@ class Results:
         found: its files by name.
         told: the result of each case, where a list of pairs names them.
         alone: whether there is one case.
+        settings: how they were made, as their record says.
     """
 
     place: str
     found: Mapping[str, str]
     told: Mapping[str, str] | None = None
     alone: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, name: str, family: str) -> str:
         """The result of a case.
@@ -175,14 +177,16 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
     asked = asked or Asked()
     if asked.unknown is None and truth is not None and is_list(truth):
         asked = replace(asked, unknown=listed_unknown(Path(truth)))
+    settings = _settings(results)
     if truth is not None:
         _require_order(results, truth)
-        asked = replace(asked, choice={**_recorded_choice(results), **asked.choice})
+        asked = replace(asked, choice={**_recorded_choice(settings), **asked.choice})
     found = {} if truth is None else find_results(results)
     truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found)
-    names = _names(results, truth, asked)
-    kind = _kind(truths, asked, names, results)
-    matched = Results(results, found, truths.results, alone=len(truths.files) == 1)
+    names = _names(settings, truth, asked)
+    kind = _kind(truths, asked, names, settings)
+    alone = len(truths.files) == 1
+    matched = Results(results, found, truths.results, alone=alone, settings=settings)
     family = _family(truths, matched, kind, names, asked)
     failures: list[Exception] = []
     groups = None if asked.group is None else _groups(truths, asked.group)
@@ -232,7 +236,7 @@ def _counted(
         yield name, counted
 
 
-def _kind(truths: Truths, asked: Asked, names: ClassNames, results: str) -> str:
+def _kind(truths: Truths, asked: Asked, names: ClassNames, settings: Mapping[str, Any]) -> str:
     """Look at each truth, one at a time; what cannot be a label is refused.
 
     Where the values alone do not say it, names of classes do, or the record of the results.
@@ -249,7 +253,7 @@ def _kind(truths: Truths, asked: Asked, names: ClassNames, results: str) -> str:
         try:
             return data.guess_label_kind(looks)
         except UndecidedLabels:
-            kind = "classes" if names else _settings(results).get("label_kind")
+            kind = "classes" if names else settings.get("label_kind")
             if kind not in ("classes", "instances"):
                 raise
             return str(kind)
@@ -269,22 +273,20 @@ def _family(truths: Truths, results: Results, kind: str, names: ClassNames, aske
         for option, value in (("--tolerance", asked.tolerance), ("--class-names", asked.names)):
             if value is not None:
                 raise ValueError(f"{option} has no effect on the scores of {name}: leave it out")
-        return families.challenge(name, _orientation(results.place))
+        return families.challenge(name, _orientation(results.settings))
     unit = unit_of(heads) or unit_of(results.headers(truths.files, name)) or PIXELS
     tolerance = 1.0 if asked.tolerance is None else asked.tolerance
     rules = Clinical(unit, len(heads[0].spatial_shape), tolerance)
     return families.clinical(rules, kind, names, strict=asked.names is not None)
 
 
-def _names(results: str, truth: str | None, asked: Asked) -> ClassNames:
+def _names(settings: Mapping[str, Any], truth: str | None, asked: Asked) -> ClassNames:
     """Names of classes: told, of the data list, or of the bundle that made the results."""
     if asked.names is not None:
         return asked.names
     if truth is not None and is_list(truth) and (names := listed_names(Path(truth))):
         return names
-    with suppress(ValueError):  # a record that is none says nothing
-        return recorded_names(read_record(results))
-    return {}
+    return recorded_names({"settings": settings})
 
 
 def _settings(results: str) -> Mapping[str, Any]:
@@ -294,15 +296,14 @@ def _settings(results: str) -> Mapping[str, Any]:
     return {}
 
 
-def _orientation(results: str) -> str | None:
+def _orientation(settings: Mapping[str, Any]) -> str | None:
     """In which orientation the network saw the volumes as planes."""
-    settings = _settings(results)
     return settings.get("orientation") if settings.get("spatial_dims") == 2 else None
 
 
-def _recorded_choice(results: str) -> dict[str, Any]:
+def _recorded_choice(settings: Mapping[str, Any]) -> dict[str, Any]:
     """`time` and `axes` with which the images were read."""
-    choice = _settings(results).get("choice") or {}
+    choice = settings.get("choice") or {}
     return {name: choice[name] for name in ("time", "axes") if choice.get(name) is not None}
 
 
