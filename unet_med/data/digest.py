@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import LoadImaged
+from monai.utils import ensure_tuple
 
 import unet_med
 from unet_med.data.cases import files_named, files_of, names_apart, same_name
@@ -88,16 +89,13 @@ def digest_of_names(
         Equal digits for equal names, in any order; None where images are no files.
     """
     images = [item["image"] for item in (*among, *items)]
-    if not all(isinstance(file, str | os.PathLike) for each in images for file in _listed(each)):
+    files = (file for image in images for file in ensure_tuple(image, wrap_array=True))
+    if not all(isinstance(file, str | os.PathLike) for file in files):
         return None
     cases = {tuple(files_of(image)): image for image in images}
     names = dict(zip(cases, names_apart(list(cases.values())), strict=True))
     listed = [f"{names[tuple(files_of(each['image']))]} {each.get('slice')}" for each in items]
     return digest(sorted(map(same_name, listed)))[:12]
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else [value]
 
 
 def _described(value: Any, above: tuple[int, ...]) -> str:
