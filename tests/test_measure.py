@@ -133,6 +133,56 @@ def test_a_row_an_object(tmp_path: Path) -> None:
         assert row["mean intensity 1"] == pytest.approx(image[1][label == number].mean())
 
 
+def test_where_objects_lie_and_their_shapes(tmp_path: Path) -> None:
+    """Against moments and circles; pixels of 0.5 x 0.25 um, a disk cut by the edge, a line."""
+    y, x = np.mgrid[:60, :90].astype(float)
+    label = np.zeros((60, 90), np.int32)
+    label[np.hypot(0.5 * (x - 40), 0.25 * (y - 30)) < 6] = 70_000
+    label[np.hypot(x - 80, y - 5) < 7] = 2
+    label[50, 3:9] = 9
+    (tmp_path / "r").mkdir()
+    tifffile.imwrite(
+        tmp_path / "r/a_instances.tif",
+        label.astype(np.float32),
+        imagej=True,
+        resolution=(2, 4),
+        metadata={"unit": "um"},
+    )
+    assert measure(tmp_path / "r", "--objects", "--output", tmp_path / "m.json") == 0
+    table = {int(name): row for (_, name), row in rows(tmp_path / "m.json").items()}
+    assert list(table) == [2, 9, 70_000]
+    for number, row in table.items():
+        inside = label == number
+        places = np.stack([x[inside], y[inside]])
+        assert [row["centre x"], row["centre y"]] == pytest.approx(places.mean(1))
+        assert row["diameter um"] == pytest.approx(2 * math.sqrt(inside.sum() / 8 / math.pi))
+        width, length = np.linalg.eigvalsh(np.cov(places * [[0.5], [0.25]])).clip(0)
+        ratio = None if width < 1e-12 else pytest.approx(math.sqrt(length / width))
+        assert row["elongation"] == ratio
+    disk = table[70_000]
+    assert disk["perimeter um"] == pytest.approx(2 * math.pi * 6, rel=0.03)
+    assert disk["roundness"] == pytest.approx(1, rel=0.02)
+    assert disk["elongation"] == pytest.approx(1, rel=0.02)
+    assert table[9]["roundness"] < 0.95
+    assert [row["at edge"] for row in table.values()] == [1, 0, 0]
+
+
+def test_shapes_in_a_volume(tmp_path: Path) -> None:
+    """A ball of 15 mm in voxels of three sizes, and a slice alone, which is a plane."""
+    x, y, z = (np.arange(n) * size for n, size in zip((41, 21, 11), SIZES, strict=True))
+    ball = np.hypot(np.hypot(x[:, None, None] - 16, y[:, None] - 15), z - 15) < 14
+    nifti(tmp_path / "r/a_instances.nii.gz", ball.astype(np.uint8))
+    nifti(tmp_path / "r/b_instances.nii.gz", ball[..., 5:6].astype(np.uint8))
+    assert measure(tmp_path / "r", "--objects", "--output", tmp_path / "m.json") == 0
+    volume, plane = rows(tmp_path / "m.json").values()
+    assert [volume[f"centre {axis}"] for axis in "xyz"] == pytest.approx([20, 10, 5])
+    assert volume["diameter mm"] == pytest.approx(28, rel=0.02)
+    assert volume["surface mm^2"] == pytest.approx(4 * math.pi * 14**2, rel=0.05)
+    assert volume["roundness"] == pytest.approx(1, rel=0.05)
+    assert [volume["at edge"], plane["at edge"]] == [0, 0]
+    assert plane["perimeter mm"] == pytest.approx(2 * math.pi * 14, rel=0.05)
+
+
 def test_a_class_has_one_name_and_each_case_a_row_of_it(tmp_path: Path, capsys: Any) -> None:
     """Of four masks one holds both classes, one the first, one the second, one none."""
     (tmp_path / "r").mkdir()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.cli.clinical import PIXELS, size_factor, size_of, size_unit, states_size
+from unet_med.cli.clinical import PIXELS, size_of, states_size
 from unet_med.cli.evaluate import say_left
 from unet_med.cli.matching import case_of, find_results
 from unet_med.cli.measuring import (
@@ -196,8 +196,7 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, Scores]]:
     label = data.load_label(path, kind)
     header = data.load_header(path, pixel_size=ask.choice.get("pixel_size"))
     unit = header.spatial_unit if states_size(header) else PIXELS
-    pixel = float(np.prod(size_of([header], unit))) * size_factor(unit, label.ndim)
-    size = Size(size_unit(unit, label.ndim), 1 if unit == PIXELS else pixel)
+    size = Size(unit, size_of([header], unit))
     grey = None if found.image is None else _grey(found.image, path, ask.choice)
     if ask.objects:
         yield from object_rows(label, size, grey)

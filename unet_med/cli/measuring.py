@@ -1,13 +1,16 @@
-"""What is measured of labels: sizes, numbers of objects, intensities."""
+"""What is measured of labels: sizes, numbers and shapes of objects, intensities."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from unet_med.cli.clinical import PIXELS, size_factor, size_unit
+from unet_med.cli.object_shapes import object_shapes
 from unet_med.data.class_names import FOREGROUND, ClassNames, require_few
 from unet_med.data.labels import IGNORED
 
@@ -30,10 +33,26 @@ OF_OBJECTS: Mapping[str, Callable[[Array], Any]] = {
 
 @dataclass(frozen=True)
 class Size:
-    """What sizes are called, and the size of a pixel; 1 where they are counted in pixels."""
+    """The size of a pixel.
 
-    name: str
-    pixel: float
+    Attributes:
+        unit: of lengths: `"mm"`, `"um"`, or `"px"`.
+        edges: of a pixel along `(X, Y[, Z])`, in the unit.
+    """
+
+    unit: str
+    edges: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """What sizes are called, with their unit."""
+        return size_unit(self.unit, len(self.edges))
+
+    @property
+    def pixel(self) -> float:
+        """Area or volume of a pixel; a whole 1 where pixels are counted."""
+        dims = len(self.edges)
+        return 1 if self.unit == PIXELS else math.prod(self.edges) * size_factor(self.unit, dims)
 
 
 @dataclass(frozen=True)
@@ -131,10 +150,15 @@ def object_rows(label: Array, size: Size, grey: Grey | None) -> Iterator[tuple[s
     order = np.argsort(where.ravel(), kind="stable")
     ends = np.cumsum(counts)
     pixels = None if grey is None else grey.pixels.reshape(len(grey.pixels), -1)[:, order]
-    for value, end, count in zip(values.tolist(), ends.tolist(), counts.tolist(), strict=True):
-        if value > 0:
-            own = {} if grey is None or pixels is None else grey.of(pixels[:, end - count : end])
-            yield str(value), {size.name: count * size.pixel, **own}
+    first = int(np.searchsorted(values, 1))
+    shapes = object_shapes(
+        np.maximum(where.reshape(label.shape) - first + 1, 0), size.edges, size.unit
+    )
+    for value, end, count, shape in zip(
+        values[first:].tolist(), ends[first:].tolist(), counts[first:].tolist(), shapes, strict=True
+    ):
+        own = {} if grey is None or pixels is None else grey.of(pixels[:, end - count : end])
+        yield str(value), {size.name: count * size.pixel, **shape, **own}
 
 
 def whole_scores(inside: Array, size: Size, sizes: Array, grey: Grey | None) -> Scores:

@@ -548,7 +548,11 @@ COMMANDS = (
                 "--images",
                 "their images, for intensities: a folder, one file, or a data list (.json)",
             ),
-            option("--objects", "a row an object of the instances, not a row a class", **_FLAG),
+            option(
+                "--objects",
+                "a row an object of the instances, with place and shape, not a row a class",
+                **_FLAG,
+            ),
             _OWN_NAMES,
             *(replace(each, id=None, resumed=None, blocks=None) for each in _CHOICE),
             option("--output", "also write the table here, FILE.json or FILE.csv"),
