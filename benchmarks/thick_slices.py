@@ -175,7 +175,7 @@ def _nnunet(size: Sequence[int], spacing: Sequence[float]) -> Row:
 
 def picture(stack: str) -> Path:
     """Segment a real stack by the model of nuclei that comes with the package, and draw it."""
-    found = Segmenter(find_trained("nuclei"))(stack)
+    found = Segmenter(find_trained("nuclei"), planes="joined")(stack)
     image = np.asarray(load_image(stack))[0]  # (X, Y, Z)
     return draw(image, np.asarray(found.instances).T, THICKNESS, PICTURE)
 

@@ -22,6 +22,7 @@ OTHER: dict[str, list[str]] = {  # values that a training was not begun with
     "--class-names": ["cell"],
     "--features": ["3", "5"],
     "--dims": ["3"],
+    "--planes": ["apart"],
     "--element-size": ["0.5"],
     "--scale": ["1/2"],
     "--modality": ["mr"],

@@ -163,6 +163,26 @@ def test_thick_slices_grow_by_fewer_px():
     np.testing.assert_array_equal(regrow(parted, (1, 1, 1)), regrow(parted, 1))
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("connectivity", [1, 3])
+def test_planes_apart_are_numbered_one_by_one(rng, axis, connectivity):
+    """Objects of each plane as by itself, those of the first plane first; small ones go there."""
+    from unet_med.instances import instances_from_classes
+
+    stack = rng.random((9, 8, 7)) < 0.5
+    expected, count = [], 0
+    for plane in np.moveaxis(stack, axis, 0):
+        found = instances_from_mask(plane, 3, connectivity=min(connectivity, 2))
+        expected.append(np.where(found > 0, found + count, 0))
+        count += found.max()
+    axes = [each for each in range(3) if each != axis]
+    rule = {"connectivity": connectivity, "axes": axes, "planes": "apart"}
+    found = instances_from_classes(stack, 3, **rule)
+    np.testing.assert_array_equal(found, np.stack(expected, axis))
+    joined = instances_from_classes(stack, 3, **{**rule, "planes": "joined"})
+    assert joined.max() < found.max()
+
+
 def test_planes_of_a_stack_do_not_grow_into_each_other():
     stack = np.stack([[[1, 0, 0, 2]], [[0, 0, 0, 0]], [[3, 0, 4, 0]]], axis=-1)  # (1, 4, 3)
     expected = np.stack([regrow(stack[..., z], 2) for z in range(3)], axis=-1)

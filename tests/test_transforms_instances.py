@@ -313,11 +313,44 @@ def test_sizes_are_those_of_another_image():
         door = InstancesFromLogitsd("p", least, grow=0, sizes_of="image")
         assert door(item)["p"].max() == left, least
     assert InstancesFromLogitsd("p", 7, grow=0)(item)["p"].max() == 2
-    kept = {"connectivity": 1, "axes": None}
+    kept = {"connectivity": 1, "axes": None, "planes": "apart"}
     wide = InstancesFromLogits(1, grow=1, reach=3).on_pixels([2.0, 2.0])
     assert wide.sizes == {"min_size": 4, "reach": [6, 6], "grow": [2, 2], **kept}
     fine = InstancesFromLogits(100, grow=1, reach=3).on_pixels([0.5, 0.5])
     assert fine.sizes == {"min_size": 25, "reach": [2, 2], "grow": [1, 1], **kept}
+
+
+@pytest.mark.parametrize(
+    ("meta", "told", "count"),
+    [
+        ({}, None, 3),  # pages
+        ({"planes": "joined"}, None, 1),
+        ({"planes": "joined"}, "apart", 3),
+        ({"planes": "apart"}, "joined", 1),
+        ({"spacing_source": "nifti"}, None, 1),
+        ({"spacing_source": "ome", "unknown_axes": "z"}, None, 3),
+        ({"spacing_source": "assumed", "original_affine": np.eye(4)}, None, 3),
+        ({"original_affine": np.eye(4)}, None, 1),  # of MONAI's own readers
+    ],
+)
+def test_pages_of_a_stack_are_images_and_slices_are_not(meta, told, count):
+    """Three planes with a cell each, which lie upon each other, and the image that says of them."""
+    stack = np.zeros((9, 8, 3), np.float32)
+    for z in range(3):
+        stack[z : z + 5, 1:6, z] = 1
+    scores = MetaTensor(np.stack([1 - stack, stack]), meta=meta)
+    image = MetaTensor(torch.zeros(1, 9, 8, 3), meta=meta)
+    rule = {"spatial_dims": 2, "planes": told, "softmax": False}
+    assert InstancesFromLogits(**rule)(scores).max() == count
+    item = {"p": scores.as_tensor(), "image": image}
+    assert InstancesFromLogitsd("p", sizes_of="image", **rule)(item)["p"].max() == count
+    volume = InstancesFromLogits(spatial_dims=3, softmax=False)(scores)
+    assert volume.max() == 1
+
+
+def test_a_network_of_volumes_has_no_planes_apart():
+    with pytest.raises(ValueError, match="leave planes out"):
+        InstancesFromLogits(spatial_dims=3, planes="apart")
 
 
 def test_lengths_follow_the_pixels_along_each_axis():

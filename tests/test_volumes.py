@@ -692,9 +692,9 @@ def test_a_dask_cluster_may_die_at_any_time(
     assert contents(output) == expected
 
 
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("dims", "planes"), [(2, "apart"), (3, None)])
 def test_instances_are_those_of_the_whole_volume(
-    tmp_path: Path, noise: np.ndarray, dims: int
+    tmp_path: Path, noise: np.ndarray, dims: int, planes: Any
 ) -> None:
     pytest.importorskip("unet_med.volumes.instances")
     folder = make_bundle(tmp_path / "bundle", spatial_dims=dims, min_size=3, grow=1)
@@ -708,12 +708,13 @@ def test_instances_are_those_of_the_whole_volume(
     words = ["--block", 4, 16, 16, "--instances", "--probabilities", "--workers", 1]
     output = tmp_path / "out.ome.zarr"
     line = ["predict", source, "--bundle", folder, "--output", output, *words]
+    line += ["--planes", planes] if planes else []
     assert main([*map(str, line)]) == 0
     labels = zarr.open_group(output / "labels", mode="r")
     assert labels.attrs["ome"]["labels"] == ["mask", "instances"]
     scores = zarr.open_array(output / "0", mode="r")[:]
     turned = torch.from_numpy(scores).permute(0, 3, 2, 1)  # numbered in the order X, Y, Z
-    whole = InstancesFromLogits(3, grow=1, spatial_dims=dims)(turned)[0].numpy()
+    whole = InstancesFromLogits(3, grow=1, spatial_dims=dims, planes=planes)(turned)[0].numpy()
     assert whole.max() > 5
     np.testing.assert_array_equal(labels["instances/0"][:], whole.T)
 

@@ -210,6 +210,7 @@ def test_seeds_that_take_their_mask(
     block = tuple(max(sides) for sides in zip(block, needed, strict=True))
     rules = {"grow": grows, "connectivity": connectivity, "reach": walks, "axes": axes}
     rules["min_size"] = min_size
+    rules["planes"] = data.draw(st.sampled_from(["apart", "joined"]))
     expected = instances_from_classes(classes, **rules)
     np.testing.assert_array_equal(blockwise(classes, block, **rules), expected)
     out = np.zeros(classes.shape, np.int32)
@@ -377,7 +378,7 @@ def test_tables_that_do_not_fit_are_refused() -> None:
     tables = {b.index: find_components(mask, b, grow=b.index[0]) for b in blocks}
     with pytest.raises(
         ValueError,
-        match=re.escape("different rules (connectivity, grow, reach): [(1, (0, 0), (0, 0))"),
+        match=re.escape("(connectivity, grow, reach, apart): [(1, (0, 0), (0, 0), (False,"),
     ):
         merge_components(blocks, tables.__getitem__)
     with pytest.raises(ValueError, match="3 blocks are not a whole grid"):

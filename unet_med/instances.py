@@ -19,6 +19,7 @@ __all__ = [
     "along_axes",
     "as_int32",
     "as_integers",
+    "axes_apart",
     "instances_from_classes",
     "instances_from_mask",
     "label_components",
@@ -32,6 +33,10 @@ __all__ = [
 
 Integers = NDArray[Any]
 RidgeKind = Literal["symmetric", "falk"]
+Planes = Literal["apart", "joined"]  # of a stack: images of their own, or one volume
+
+APART: Planes = "apart"
+JOINED: Planes = "joined"
 
 
 def as_integers(labels: ArrayLike) -> Integers:
@@ -85,13 +90,15 @@ def no_integer(value: float) -> ValueError:
     )
 
 
-def label_components(mask: ArrayLike, connectivity: int = 1) -> Integers:
+def label_components(mask: ArrayLike, connectivity: int = 1, apart: Sequence[int] = ()) -> Integers:
     """Connected components of the non-zero pixels, numbered 1..N.
 
     Args:
         mask: `(*S)` or `(1, *S)`; zero is background.
         connectivity: 1 joins pixels that share a face (4 neighbours in 2-D, 6
             in 3-D); the number of dimensions joins corners too (8, 26).
+        apart: axes across which nothing is joined, such as that of a stack of images; numbers go
+            on from plane to plane.
 
     Returns:
         Instance map, int32, the shape of `mask`.
@@ -101,6 +108,8 @@ def label_components(mask: ArrayLike, connectivity: int = 1) -> Integers:
 
     >>> label_components([[1, 0, 1]]).tolist()
     [[1, 0, 2]]
+    >>> label_components([[1, 1], [1, 0]], apart=[0]).tolist()
+    [[1, 1], [2, 0]]
     """
     values = np.asarray(mask)
     if not 1 <= connectivity <= values.ndim:
@@ -109,8 +118,11 @@ def label_components(mask: ArrayLike, connectivity: int = 1) -> Integers:
             f"1 joins faces, {values.ndim} corners too"
         )
     structure = ndimage.generate_binary_structure(values.ndim, connectivity)
-    labels, _ = ndimage.label(values != 0, structure)
-    return cast(Integers, labels)
+    first = range(len(apart))
+    for axis in first:
+        np.moveaxis(structure, axis, 0)[::2] = False
+    labels, _ = ndimage.label(np.moveaxis(values != 0, apart, first), structure)
+    return cast(Integers, np.moveaxis(labels, first, apart))
 
 
 def instances_from_mask(mask: ArrayLike, min_size: int = 0, *, connectivity: int = 1) -> Integers:
@@ -139,6 +151,7 @@ def instances_from_classes(
     grow: int | Sequence[int] = 0,
     connectivity: int = 1,
     axes: Sequence[int] | None = None,
+    planes: Planes = JOINED,
 ) -> Integers:
     """Objects of a map of classes: seeds take their mask, small ones go, borders close.
 
@@ -150,12 +163,16 @@ def instances_from_classes(
         grow: px by which objects grow into the background between them, see `regrow`.
         connectivity: of seeds, as in `label_components`.
         axes: along which one number of `reach` or `grow` holds, see `along_axes`; None: all.
+        planes: `"apart"`: across the other axes nothing is joined, and `min_size` is of a plane's
+            object.
 
     Returns:
-        Instance map `(*S)`, 1..N: class after class, in the order of the seeds' first pixels.
+        Instance map `(*S)`, 1..N: class after class, in the order of the seeds' first pixels;
+        of planes apart, plane after plane.
     """
     values = as_integers(classes)
-    labels, kinds = number_components(values, connectivity)
+    apart = axes_apart(planes, values.ndim, axes)
+    labels, kinds = number_components(values, connectivity, apart)
     found = np.where(values < 0, values, labels).astype(np.int32)
     found = spread(found, np.append(0, kinds), along_axes(reach, values.ndim, axes))
     kept = np.bincount(found.ravel(), minlength=len(kinds) + 1) >= min_size
@@ -190,12 +207,31 @@ def along_axes(
     return found
 
 
-def number_components(classes: ArrayLike, connectivity: int = 1) -> tuple[Integers, Integers]:
+def axes_apart(planes: Planes, dims: int, axes: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Axes of an image across which nothing is joined.
+
+    Args:
+        planes: whether those of a stack are images of their own.
+        dims: axes of the image.
+        axes: those of the network; None: all.
+
+    >>> axes_apart("apart", 3, (0, 1)), axes_apart("joined", 3, (0, 1)), axes_apart("apart", 3)
+    ((2,), (), ())
+    """
+    if planes != APART or axes is None:
+        return ()
+    return tuple(axis for axis in range(dims) if axis not in axes)
+
+
+def number_components(
+    classes: ArrayLike, connectivity: int = 1, apart: Sequence[int] = ()
+) -> tuple[Integers, Integers]:
     """Connected components of every class, numbered class after class.
 
     Args:
         classes: class of every pixel, `(*S)`; what is not above 0 is no component.
         connectivity: as in `label_components`.
+        apart: likewise.
 
     Returns:
         Labels `(*S)` int32, and the class of each, `(N,)`. The same input gives the same numbers.
@@ -205,7 +241,7 @@ def number_components(classes: ArrayLike, connectivity: int = 1) -> tuple[Intege
     counts = [0]
     present = np.flatnonzero(np.bincount(values[values > 0].astype(np.int64))).tolist()
     for kind in present:
-        found = label_components(values == kind, connectivity)
+        found = label_components(values == kind, connectivity, apart)
         counts.append(int(found.max(initial=0)))
         np.add(found, sum(counts[:-1]), out=labels, where=found > 0)
     return labels, np.repeat(np.array(present, np.int64), np.array(counts[1:], np.int64))

@@ -124,6 +124,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         settings["tta"] = None if args.tta == "none" else args.tta
     if args.precision:
         settings["precision"] = args.precision
+    settings |= {"planes": args.planes} if args.planes else {}
     settings |= {f"reader::{name}": value for name, value in choice_of(args).items()}
     if args.ensemble:
         settings |= find_ensemble(args.bundle)

@@ -107,6 +107,13 @@ _CHOICE = (
         metavar="UM",
     ),
 )
+_PLANES = option(
+    "--planes",
+    "of stacks, whose planes a 2-D network takes one by one: apart, each is an image with objects "
+    "of its own; joined, objects go through planes",
+    id="planes",
+    choices=("apart", "joined"),
+)
 _CLASS_NAMES = option(
     "--class-names",
     "names of the classes 1, 2, ..., or VALUE=NAME each, or a dataset.json (as the data list says)",
@@ -160,6 +167,12 @@ PLAN = (
         resumed="same",
         type=int,
         choices=(2, 3),
+    ),
+    replace(
+        _PLANES,
+        help=f"{_PLANES.help} (as the labels number objects, else as each file says: joined where "
+        "it states how far apart slices are)",
+        resumed="same",
     ),
     option(
         "--element-size",
@@ -353,6 +366,9 @@ _AS_READ = tuple(
     for each in _CHOICE
     if each.dest in ("time", "axes")
 )
+_SCORED_PLANES = replace(
+    _PLANES, id=None, help=f"{_PLANES.help} (as the results' record says, or their numbers)"
+)
 _OWN_NAMES = replace(_CLASS_NAMES, id=None, resumed=None)
 _OWN_LOGS = tuple(replace(each, resumed=None) for each in _LOGS)
 _TRUST = option(
@@ -401,6 +417,7 @@ PREDICT = (
         **_FLAG,
     ),
     *_CHOICE,
+    replace(_PLANES, help=f"{_PLANES.help} (as the bundle or each file says)"),
     _TRUST,
     option("--fail-fast", "end with the first image that fails", **_FLAG),
     option(
@@ -523,6 +540,7 @@ COMMANDS = (
             ),
             _OWN_NAMES,
             *_AS_READ,
+            _SCORED_PLANES,
             option(
                 "--group",
                 "what cases share, such as their patient, over which the interval is then: a key "
@@ -555,6 +573,7 @@ COMMANDS = (
             ),
             _OWN_NAMES,
             *(replace(each, id=None, resumed=None, blocks=None) for each in _CHOICE),
+            _SCORED_PLANES,
             option("--output", "also write the table here, FILE.json or FILE.csv"),
             option(
                 "--long",

@@ -44,6 +44,11 @@ def run(args: argparse.Namespace) -> int:
     shard = shard_of(args.shard)
     whole, in_blocks = split_by_size(args)
     refuse_without_effect(args, by_blocks=bool(in_blocks))
+    if args.planes and _inference(folder).get("spatial_dims") == 3:
+        raise ValueError(
+            f"--planes {args.planes} has no effect: the network of {folder.name} takes volumes, in "
+            "which objects always go through planes; leave it out"
+        )
     if args.uncertainty:
         _require_known(folder, {"calibration": "--uncertainty"})
         _say_if_uncalibrated(folder)
@@ -174,6 +179,7 @@ def _whole(
         settings["tta"] = None if args.tta == "none" else args.tta
     if args.precision:
         settings["precision"] = args.precision
+    settings |= {"planes": args.planes} if args.planes else {}
     if weights.suffix != ".pt":
         settings["checkpoint"] = weights.absolute()
     settings |= bundle.find_ensemble(folder) if args.ensemble else {}
@@ -181,6 +187,7 @@ def _whole(
     settings |= {"skip_done": True} if args.resume else {}
     options = {"skip_done": "--resume", "result_file": f"--output {args.output}"}
     options |= {"result_name": "--name", "members": "--ensemble", "precision": "--precision"}
+    options |= {"planes": "--planes"}
     _require_known(folder, {id: name for id, name in options.items() if id in settings})
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     todo = len(workflow.evaluator.data_loader.dataset)

@@ -16,6 +16,7 @@ from unet_med.data.sitk_reader import SitkReader
 from unet_med.data.tiff_axes import checked
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.zarr_reader import OmeZarrReader
+from unet_med.instances import APART
 
 
 class AutoReader(FileReader):
@@ -139,15 +140,17 @@ def _of_another_format(choice: str, path: Path) -> str:
 
 
 def _with_pixel_size(volume: Volume, sizes: tuple[float, ...], path: Path) -> Volume:
-    """Give a volume a pixel size, um: one for all axes, or one an axis."""
+    """Give a volume a pixel size, um: one for all axes, or one an axis.
+
+    One says nothing of planes that the file does not place.
+    """
     dims = len(volume.spatial_shape)
     if len(sizes) not in (1, dims):
         raise ValueError(f"pixel_size has {len(sizes)} values for the {dims} axes of {path}")
     per_axis = [*(sizes * dims if len(sizes) == 1 else sizes), 1.0]  # a plane is 1 thick
-    affine = np.diag([*per_axis[:3], 1.0])
-    return replace(
-        volume, affine=affine, spatial_unit="um", spacing_source="given", unknown_axes=""
-    )
+    given = {"spatial_unit": "um", "spacing_source": "given", "unknown_axes": ""}
+    pages = volume.planes == APART and (volume.pages or len(sizes) == 1)
+    return replace(volume, affine=np.diag([*per_axis[:3], 1.0]), pages=pages, **given)
 
 
 def label_choice(choice: Mapping[str, Any]) -> dict[str, Any]:

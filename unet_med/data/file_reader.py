@@ -16,6 +16,8 @@ from monai.utils.misc import ensure_tuple
 
 from unet_med.data import protection
 from unet_med.data.grids import Grid, turn_of_channel
+from unet_med.data.plane_kind import PLANES, planes_stated
+from unet_med.instances import APART, Planes
 
 _SIGNATURES: tuple[tuple[tuple[str, ...], tuple[bytes, ...], str], ...] = (
     ((".gz", ".tgz"), (b"\x1f\x8b",), "compressed by gzip"),
@@ -43,6 +45,8 @@ class Volume:
         channel_names: one a channel, where the file names all; else empty.
         unknown_axes: such as `"z"`, where the file states the pixel size of the others alone.
         coloured: its values are numbers of a palette's colours, and say nothing of brightness.
+        pages: its planes are no slices, whatever their size: frames of a movie, or pages of which
+            somebody told the pixel size alone.
     """
 
     array: np.ndarray
@@ -53,6 +57,13 @@ class Volume:
     channel_names: tuple[str, ...] = ()
     unknown_axes: str = ""
     coloured: bool = False
+    pages: bool = False
+
+    @property
+    def planes(self) -> Planes:
+        """Whether planes lie in one volume: somebody states how far apart; see `plane_kind`."""
+        place = {"spacing_source": self.spacing_source, "unknown_axes": self.unknown_axes}
+        return APART if self.pages else planes_stated(place)
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -78,6 +89,7 @@ class Volume:
             "spacing_source": self.spacing_source,
             "unknown_axes": self.unknown_axes,
             "coloured": self.coloured,
+            PLANES: self.planes,
         }
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.plane_kind import planes_numbered
+from unet_med.instances import Planes
+
 IGNORED = 255  # among classes: nobody annotated this pixel
 UNKNOWN = -1  # the same among masks and numbers of objects, where 255 may be one
 LOOKED_AT = 5  # label images of which every value must be one blob to be a number
@@ -39,6 +42,7 @@ class LabelSummary:
         blank: planes of which nobody knows a pixel; by the largest value that says so: -1, or
             255, which does among classes.
         empty: number of planes that somebody looked at and found nothing in.
+        planes: what numbers of objects say of the planes of a volume; see `planes_numbered`.
     """
 
     values: np.ndarray
@@ -54,6 +58,7 @@ class LabelSummary:
     plane_cut: np.ndarray | None = None
     blank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     empty: int = 0
+    planes: Planes | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
         blobs=_blobs(label.squeeze(), values) if few and label.squeeze().ndim > 1 else None,
         centres=_centres(label, values) if classes and label.ndim in (2, 3) else None,
         wrapped=_wrapped(label, values),
+        planes=planes_numbered(label),
         **_unknown(label, planes, values, [v for v, _ in found]),
     )
 

@@ -28,6 +28,7 @@ from unet_med.data.protection import check_checksum, is_gzip
 from unet_med.data.tiff_axes import arrange, checked, named
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.zarr_reader import Window, import_zarr, open_ome_zarr
+from unet_med.instances import APART, JOINED, Planes
 
 __all__ = ["Source", "open_source"]
 
@@ -50,6 +51,7 @@ class Source:
         affine: voxel to world, `(4, 4)`, for indices in the order X, Y, Z; None where it holds
             nothing but `spacing`.
         spacing_source: what told the pixel size; see `Volume`.
+        planes: see `Volume`.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Source:
     read: Callable[[Window], np.ndarray]
     affine: np.ndarray | None = None
     spacing_source: str | None = None
+    planes: Planes = JOINED
 
 
 def open_source(path: str | Path, **choice: Any) -> Source:
@@ -158,6 +161,7 @@ def _open_zarr(path: Path, choice: Choice) -> Source:
         },
         read=image.read,
         spacing_source="given" if given else "ngff" if image.unit else "assumed",
+        planes=header.planes if header and given else JOINED if image.unit else APART,
     )
 
 
@@ -230,6 +234,7 @@ def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray
         read=read,
         affine=np.asarray(header.affine, dtype=np.float64),
         spacing_source=header.spacing_source,
+        planes=header.planes,
     )
 
 

@@ -94,7 +94,8 @@ class TiffReader(FileReader):
         source = source if all(sizes[:dims]) else "assumed"
         names = names if len(names) == (len(array) if has_channels else 1) else ()
         unknown = axes_without(sizes[:dims])
-        return Volume(array, has_channels, affine, "um", source, names, unknown)
+        frames = "Z" in axes and str(series.axes)[axes.index("Z")] == "T"
+        return Volume(array, has_channels, affine, "um", source, names, unknown, pages=frames)
 
     def _choice_for(self, series: Any) -> tuple[str, Mapping[str, int]]:
         """Axes of a series, and what to select along them."""

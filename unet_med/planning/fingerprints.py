@@ -10,6 +10,7 @@ from unet_med.data.datalist import HELD_OUT
 from unet_med.data.grids import Turn, no_turn
 from unet_med.data.labels import IGNORED, UNKNOWN
 from unet_med.data.orientation import outcome, turn_between
+from unet_med.instances import Planes
 from unet_med.planning.ranges import as_ranges, from_ranges
 
 PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
@@ -163,6 +164,8 @@ class Fingerprint:
         stand_out: labels in which 255 may mark such pixels, and may be an object.
         covered: share of the pixels that somebody annotated, not -1, which are positive; None:
             earlier versions did not count them.
+        planes: whether the numbers of annotated objects go through the planes of stacks (`joined`)
+            or not (`apart`); None: they do not say, or not the same in all.
     """
 
     images: str
@@ -185,6 +188,7 @@ class Fingerprint:
     marked: Mapping[str, float] = field(default_factory=dict)
     stand_out: tuple[str, ...] = ()
     covered: float | None = None
+    planes: Planes | None = None
 
     def unknown_share(self, kind: str) -> float:
         """Share of the pixels that nobody annotated, in labels of a kind."""

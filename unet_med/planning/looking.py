@@ -22,6 +22,7 @@ from unet_med.data.labels import IGNORED, LOOKED_AT, UNKNOWN, LabelSummary, stan
 from unet_med.data.list_file import is_list
 from unet_med.data.modality import headers_modality, stated_modality
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.instances import Planes
 from unet_med.planning.fingerprints import (
     PERCENTILES,
     Apart,
@@ -123,6 +124,7 @@ def fingerprint(
             label.name for look, (_, label) in zip(looks, heads, strict=True) if stands_out(look)
         ),
         covered=_covered(looks),
+        planes=_planes(looks),
     )
 
 
@@ -171,6 +173,12 @@ def _marked(looks: Sequence[LabelSummary]) -> dict[str, float]:
         for mark in (UNKNOWN, IGNORED)
     }
     return {str(mark): count / pixels for mark, count in counts.items() if count}
+
+
+def _planes(looks: Sequence[LabelSummary]) -> Planes | None:
+    """What the numbers of objects say of the planes of all stacks."""
+    said = {look.planes for look in looks} - {None}
+    return said.pop() if len(said) == 1 else None
 
 
 def _covered(looks: Sequence[LabelSummary]) -> float:

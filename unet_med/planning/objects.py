@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.instances import APART, JOINED
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import ASKED, min_size
 from unet_med.planning.plan import Decision
@@ -79,6 +80,38 @@ def decide_grow(kind: str, spacing: Sequence[float] | None) -> dict[str, Decisio
         return {}
     why = f"borders close by {GROW} of the shortest sides, and by a slice where one is longer"
     return {"grow": Decision(grow, why)}
+
+
+def decide_planes(
+    found: Fingerprint, kind: str, *, stacks: bool, asked: str | None = None
+) -> Decision:
+    """`planes`: whether the planes of a stack are images of their own, or objects go through them.
+
+    Args:
+        found: what the files say.
+        kind: of the labels.
+        stacks: whether the network takes volumes plane by plane.
+        asked: what the user says.
+
+    Raises:
+        ValueError: planes apart, and the network takes none.
+    """
+    if asked:
+        if not stacks:
+            raise ValueError(
+                f"--planes {asked} is for stacks that are learned plane by plane, and these are "
+                "none: leave it out, or say --dims 2"
+            )
+        return Decision(asked, ASKED)
+    if not stacks:
+        return Decision(None, "no stack is taken plane by plane")
+    said = found.planes if kind == "instances" else None
+    why = {
+        APART: "each plane is an image: the labels number the objects of each anew",
+        JOINED: "objects go through planes: they keep their numbers in the labels",
+        None: "each is an image, unless its file states how far apart the planes lie",
+    }
+    return Decision(said, why[said])
 
 
 def decide_fit(preset: str, kind: str, held_out: int | None) -> Decision:

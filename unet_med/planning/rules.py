@@ -16,7 +16,13 @@ from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.folds import Folds, decide_folds, has_folds
 from unet_med.planning.intensity import decide_intensity
 from unet_med.planning.labels import decide_labels, decide_names, decide_tiles
-from unet_med.planning.objects import LEAST, decide_fit, decide_grow, decide_objects
+from unet_med.planning.objects import (
+    LEAST,
+    decide_fit,
+    decide_grow,
+    decide_objects,
+    decide_planes,
+)
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.rare import decide_rare
@@ -168,6 +174,7 @@ def _decide(
         **decide_rare(found, labels, preset.value, asked),
         **decide_tiles(found, kind),
         "slice_stacks": Decision(stack, _about_stacks(found, stack)),
+        "planes": decide_planes(found, kind, stacks=stack, asked=asked.get("planes")),
         "validation_fraction": _validation(found, steering, asked, count),
         "spatial_dims": dims,
         **pixels,

@@ -33,6 +33,7 @@ def describe(plan: Plan) -> str:
         "labels": labels + (" (decided from the values)" if assumed else ""),
         "unknown": plan.ids["unknown"].reason,
         "rare": plan.ids["rare"].reason if value.get("rare") else "",
+        "planes": plan.ids["planes"].reason if value.get("slice_stacks") else "",
         "pixels": _pixels(plan),
         "axes": f"{value['orientation']}, {plan.ids['orientation'].reason}",
         "mirrored": f"along axes {value['mirror_axes']}: {plan.ids['mirror_axes'].reason}",
@@ -50,6 +51,7 @@ def describe(plan: Plan) -> str:
     unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
     unsaid["unknown"] = not plan.data.unknown_share(value["label_kind"])
     unsaid |= {"mirrored": value["mirror_axes"] is None, "start": not plan.source}
+    unsaid |= {"planes": not value.get("slice_stacks") or value["label_kind"] != "instances"}
     unsaid |= {"pooled": value.get("pool") is None, "rare": not value.get("rare")}
     lines = {name: text for name, text in lines.items() if not unsaid.get(name)}
     if plan.data.found_by:

@@ -9,7 +9,9 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 
+from unet_med.data.plane_kind import PLANES
 from unet_med.data.sources import Source
+from unet_med.instances import APART, JOINED
 
 __all__ = ["from_array", "from_source", "native", "to_axes", "without_pixels"]
 
@@ -29,6 +31,7 @@ def from_array(
         array: grey values.
         axes: letters of X, Y, Z and C, one an axis; None: ``"YX"``.
         spacing: pixel size, one, or one a spatial axis in the order of `axes`; None: not known.
+            One says nothing of planes, which are images of their own then (`data.plane_kind`).
         unit: of `spacing`.
 
     Raises:
@@ -54,6 +57,7 @@ def from_array(
         "filename_or_obj": NAMELESS,
         "spatial_unit": unit,
         "spacing_source": "assumed" if spacing is None else "given",
+        PLANES: JOINED if np.size(spacing) == len(space) else APART,
         "spatial_shape": tuple(image.shape[1:]),
         "original_affine": torch.from_numpy(affine),
     }
@@ -95,6 +99,7 @@ def meta_of(source: Source) -> dict[str, str]:
         "filename_or_obj": str(source.path),
         "spatial_unit": source.unit or "um",
         "spacing_source": source.spacing_source or ("header" if source.unit else "assumed"),
+        PLANES: source.planes,
     }
 
 

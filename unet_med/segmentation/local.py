@@ -84,9 +84,9 @@ def local_rules(
         elif isinstance(step, Confidenced):
             sure = step
         elif isinstance(step, InstancesFromLogitsd):
-            instances = step.rule
+            instances = step.rule.on_planes(own.meta)
             if step.sizes_of:
                 ratios = pixels_along(working.affine, own.affine, len(own.shape))
                 axes = axes_in(working.affine, own.affine, step.rule.axes)
-                instances = step.rule.on_pixels(ratios, axes)
+                instances = instances.on_pixels(ratios, axes)
     return classes, instances, sure

@@ -16,7 +16,10 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 from numpy.typing import NDArray
 
 from unet_med.data.labels import UNKNOWN
+from unet_med.data.plane_kind import planes_stated
 from unet_med.instances import (
+    APART,
+    Planes,
     RidgeKind,
     as_integers,
     instances_from_classes,
@@ -147,9 +150,13 @@ class InstancesFromLogits(Transform):
             corners too.
         spatial_dims: of the network; None: of the scores. In a stack of planes, seeds take
             pixels of their own plane.
+        planes: of such a stack: ``"apart"``, each is an image with objects of its own, or
+            ``"joined"``, objects go through planes; None: joined where the scores' metadata state
+            how far apart planes lie (`unet_med.data.plane_kind`).
 
     Raises:
-        ValueError: a mask threshold without, or above, a threshold.
+        ValueError: a mask threshold without, or above, a threshold; or planes apart of a network
+            of volumes.
     """
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]  # noqa: RUF012
@@ -165,7 +172,14 @@ class InstancesFromLogits(Transform):
         grow: int | Sequence[int] = 1,
         connectivity: int = 1,
         spatial_dims: int | None = None,
+        planes: Planes | None = None,
     ) -> None:
+        if planes == APART and spatial_dims == 3:
+            raise ValueError(
+                "planes apart, and the network takes volumes, of which no plane is an image: leave "
+                "planes out"
+            )
+        self.planes = planes
         self.min_size = min_size
         self.threshold, self.mask_threshold = _thresholds(threshold, mask_threshold)
         self.reach: int | list[int] = [*reach] if isinstance(reach, Sequence) else reach
@@ -192,7 +206,8 @@ class InstancesFromLogits(Transform):
                 "channel 0 as background and at least one foreground channel"
             )
         scores = convert_to_tensor(tensor_of(logits), track_meta=False)
-        found = instances_from_classes(as_numpy(self.classes(scores)), **self.sizes)
+        rule = self.on_planes(logits.meta if isinstance(logits, MetaTensor) else {})
+        found = instances_from_classes(as_numpy(self.classes(scores)), **rule.sizes)
         return _like(found[None], logits)  # (1, *S)
 
     @property
@@ -200,7 +215,16 @@ class InstancesFromLogits(Transform):
         """What makes objects of classes, px: arguments of `instances_from_classes`."""
         names = ("min_size", "reach", "grow", "connectivity")
         axes = None if self.axes is None else [*self.axes]  # as JSON has them
-        return {**{name: getattr(self, name) for name in names}, "axes": axes}
+        found = {name: getattr(self, name) for name in names}
+        return {**found, "axes": axes, "planes": self.planes or APART}
+
+    def on_planes(self, meta: Mapping[str, Any]) -> InstancesFromLogits:
+        """The same rule, with what an image's metadata say of its planes where nobody told it."""
+        if self.planes is not None:
+            return self
+        rule = copy(self)
+        rule.planes = planes_stated(meta)
+        return rule
 
     def classes(self, scores: torch.Tensor) -> torch.Tensor:
         """Class k of every seed, -k of the mask around it, 0 elsewhere: `(*S)`, by `(C, *S)`."""
@@ -310,7 +334,7 @@ class InstancesFromLogitsd(KeywiseTransform):
             the network where the scores have been brought back to the file's; None: the scores'.
         allow_missing_keys: no error when a key is absent.
         rule: the other arguments of `InstancesFromLogits`: `threshold`, `mask_threshold`, `reach`,
-            `softmax`, `grow`, `connectivity`, `spatial_dims`.
+            `softmax`, `grow`, `connectivity`, `spatial_dims`, `planes`.
     """
 
     backend = InstancesFromLogits.backend
@@ -338,11 +362,12 @@ class InstancesFromLogitsd(KeywiseTransform):
 
     def rule_for(self, scores: Any, sized: Any) -> InstancesFromLogits:
         """The rule in pixels of the scores, where `sized` is the image of `sizes_of`."""
-        if self.sizes_of is None or not all(isinstance(x, MetaTensor) for x in (scores, sized)):
-            return self.rule
+        placed = [image for image in (sized, scores) if isinstance(image, MetaTensor)]
+        rule = self.rule.on_planes(placed[0].meta if placed else {})
+        if self.sizes_of is None or len(placed) < 2:
+            return rule
         ratios = pixels_along(sized.affine, scores.affine, scores.ndim - 1)
-        axes = axes_in(sized.affine, scores.affine, self.rule.axes)
-        return self.rule.on_pixels(ratios, axes)
+        return rule.on_pixels(ratios, axes_in(sized.affine, scores.affine, rule.axes))
 
 
 class ClassesFromProbabilitiesd(KeywiseTransform):

@@ -12,12 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.data.atomic import atomic_write
-from unet_med.instances import along_axes, as_integers, number_components, shifted
+from unet_med.instances import (
+    JOINED,
+    Planes,
+    along_axes,
+    as_integers,
+    axes_apart,
+    number_components,
+    shifted,
+)
 from unet_med.volumes.blocks import Block
 
 __all__ = ["Components", "find_components"]
 
 Integers = NDArray[Any]
+Rules = tuple[int, tuple[int, ...], tuple[int, ...], tuple[bool, ...]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,8 @@ class Components:
 
     Attributes:
         classes: class of each, `(N,)`.
-        first: place of its first voxel in the whole volume, in C order, `(N,)`.
+        first: place of its first voxel in the whole volume, in C order, `(N,)`; of planes apart,
+            plane after plane.
         size: its voxels in this block, `(N,)`.
         faces: labels of the block's outermost voxels, `reach + 2 * grow` thick along their axis
             and at least 1, for each axis and side: `"0-"`, `"0+"`, `"1-"`, ...; -k where a
@@ -34,6 +44,7 @@ class Components:
         connectivity: as in `find_components`.
         grow: px along each axis.
         reach: px along each axis.
+        apart: of each axis, whether nothing is joined across it.
     """
 
     classes: Integers
@@ -43,14 +54,15 @@ class Components:
     connectivity: int
     grow: tuple[int, ...]
     reach: tuple[int, ...]
+    apart: tuple[bool, ...]
 
     def __len__(self) -> int:
         return len(self.size)
 
     @property
-    def rules(self) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    def rules(self) -> Rules:
         """How the components of all blocks must have been found."""
-        return self.connectivity, self.grow, self.reach
+        return self.connectivity, self.grow, self.reach, self.apart
 
     def towards(self, step: Sequence[int], thickness: Sequence[int]) -> Integers:
         """Labels that lie at the neighbour in direction `step`: a face, an edge or a corner.
@@ -67,7 +79,7 @@ class Components:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ("classes", "first", "size")}
-        rules = np.array([self.connectivity, *self.grow, *self.reach])
+        rules = np.array([self.connectivity, *self.grow, *self.reach, *self.apart])
         arrays |= {"rules": rules, **self.faces}
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -76,9 +88,8 @@ class Components:
     def load(cls, path: str | os.PathLike[str]) -> Components:
         """Read what `save` wrote; each face is read only when it is asked for."""
         archive = np.load(path, allow_pickle=False)
-        connectivity, grow, reach = rules_in(archive)
-        arrays = {name: archive[name] for name in ("classes", "first", "size")}
-        return cls(**arrays, faces=archive, connectivity=connectivity, grow=grow, reach=reach)
+        classes, first, size = (archive[name] for name in ("classes", "first", "size"))
+        return cls(classes, first, size, archive, *rules_in(archive))
 
 
 def find_components(
@@ -89,6 +100,7 @@ def find_components(
     grow: int | Sequence[int] = 0,
     reach: int | Sequence[int] = 0,
     axes: Sequence[int] | None = None,
+    planes: Planes = JOINED,
 ) -> Components:
     """Step 1 of 3, for each block by itself: its components and its outermost voxels.
 
@@ -102,25 +114,31 @@ def find_components(
             `unet_med.transforms.InstancesFromLogits`.
         reach: px that components will take of the voxels below 0; likewise.
         axes: along which one number of `grow` or `reach` holds; None: all.
+        planes: `"apart"`: across the other axes nothing is joined.
 
     Returns:
         The table that `unet_med.volumes.instances.merge_components` asks for.
     """
     values = as_integers(classes[block.slices])
     grows, walks = (along_axes(px, values.ndim, axes) for px in (grow, reach))
-    labels, kinds = number_components(values, connectivity)
+    apart = axes_apart(planes, values.ndim, axes)
+    labels, kinds = number_components(values, connectivity, apart)
     first, size = _measure(labels, len(kinds))
     places = np.unravel_index(first, labels.shape)
+    order = [*apart, *(axis for axis in range(values.ndim) if axis not in apart)]
     starts = [part.start for part in block.slices]
-    places = tuple(p + start for p, start in zip(places, starts, strict=True))
     return Components(
         classes=kinds,
-        first=np.ravel_multi_index(places, classes.shape),
+        first=np.ravel_multi_index(
+            tuple(places[axis] + starts[axis] for axis in order),
+            [classes.shape[axis] for axis in order],
+        ),
         size=size,
         faces=dict(_faces(with_takeable(labels, values), around(grows, walks))),
         connectivity=connectivity,
         grow=grows,
         reach=walks,
+        apart=tuple(axis in apart for axis in range(values.ndim)),
     )
 
 
@@ -129,11 +147,12 @@ def around(grow: Sequence[int], reach: Sequence[int]) -> list[int]:
     return [2 * px + walk for px, walk in zip(grow, reach, strict=True)]
 
 
-def rules_in(archive: Mapping[str, Integers]) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """`connectivity`, `grow` and `reach` of a file of `save`, one of the latter two an axis."""
+def rules_in(archive: Mapping[str, Integers]) -> Rules:
+    """`rules` of a file of `save`."""
     connectivity, *sizes = archive["rules"].tolist()
-    dims = len(sizes) // 2
-    return connectivity, tuple(sizes[:dims]), tuple(sizes[dims:])
+    dims = len(sizes) // 3
+    apart = (bool(each) for each in sizes[2 * dims :])
+    return connectivity, tuple(sizes[:dims]), tuple(sizes[dims : 2 * dims]), tuple(apart)
 
 
 def with_takeable(labels: Integers, classes: Integers) -> Integers:
@@ -150,10 +169,11 @@ def contacts(here: Components, there: Components, step: Sequence[int]) -> Intege
         step: -1, 0 or 1 an axis, not all 0.
     """
     reach = here.connectivity - np.count_nonzero(step)
+    fixed = np.not_equal(step, 0) | here.apart
     thin = [1] * len(step)
     a, b = here.towards(step, thin), there.towards([-s for s in step], thin)  # (*S), 1 along step
     found = [np.empty(0, np.int64)]
-    for offset in product(*[(0,) if s else (-1, 0, 1) for s in step]):
+    for offset in product(*[(0,) if each else (-1, 0, 1) for each in fixed]):
         if np.count_nonzero(offset) <= reach:
             behind = tuple(-o for o in offset)
             found.append(_overlaps(a[shifted(offset)], b[shifted(behind)], len(there) + 1))

@@ -23,7 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.instances import along_axes, as_integers, number_components, regrow, spread
+from unet_med.instances import (
+    JOINED,
+    Planes,
+    along_axes,
+    as_integers,
+    number_components,
+    regrow,
+    spread,
+)
 from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.components import Components, around, find_components, with_takeable
 from unet_med.volumes.numbering import Load, Numbering, merge_components, neighbours
@@ -96,6 +104,7 @@ def label_blocks(
     grow: int | Sequence[int] = 0,
     reach: int | Sequence[int] = 0,
     axes: Sequence[int] | None = None,
+    planes: Planes = JOINED,
     tables: str | Path | None = None,
 ) -> int:
     """All three steps, one block after another; no more than a block is held.
@@ -111,6 +120,7 @@ def label_blocks(
         grow: px by which instances grow into the background between them; one, or one an axis.
         reach: px that objects take of the voxels below 0; likewise.
         axes: along which one number of either holds; None: all.
+        planes: `"apart"`: across the other axes nothing is joined.
         tables: folder with room for what is kept of each block meanwhile; None: that of the system
             for such files, which may be memory.
 
@@ -141,10 +151,10 @@ def label_blocks(
         def load(index: tuple[int, ...]) -> Components:
             return Components.load(table(index))
 
+        rules: dict[str, Any] = {"connectivity": connectivity, "grow": grow, "reach": reach}
         for part in blocks:
-            find_components(
-                classes, part, connectivity=connectivity, grow=grow, reach=reach, axes=axes
-            ).save(table(part.index))
+            found = find_components(classes, part, **rules, axes=axes, planes=planes)
+            found.save(table(part.index))
         walks = any(along_axes(reach, len(classes.shape), axes))
         numbering = merge_components(blocks, load, min_size=0 if walks else min_size)
         if walks and min_size:
@@ -184,7 +194,7 @@ def _parts_of(
 ) -> Iterator[_Part]:
     """The objects of a block, piece after piece, with `margins` px around each along each axis."""
     values = as_integers(classes[block.slices])
-    labels, kinds = number_components(values, numbering.connectivity)
+    labels, kinds = number_components(values, numbering.connectivity, numbering.axes_apart)
     place = int(np.ravel_multi_index(block.index, numbering.grid))
     had = int(numbering.starts[place + 1] - numbering.starts[place])
     if had != len(kinds):

@@ -38,6 +38,7 @@ class Numbering:
         connectivity: of the components.
         grow: px by which instances grow along each axis.
         reach: px that objects take of the mask around them, along each axis.
+        apart: of each axis, whether nothing is joined across it.
     """
 
     grid: tuple[int, ...]
@@ -48,6 +49,12 @@ class Numbering:
     connectivity: int
     grow: tuple[int, ...]
     reach: tuple[int, ...]
+    apart: tuple[bool, ...]
+
+    @property
+    def axes_apart(self) -> tuple[int, ...]:
+        """Axes across which nothing is joined."""
+        return tuple(axis for axis, apart in enumerate(self.apart) if apart)
 
     @property
     def count(self) -> int:
@@ -76,7 +83,7 @@ class Numbering:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        rules = np.array([self.connectivity, *self.grow, *self.reach])
+        rules = np.array([self.connectivity, *self.grow, *self.reach, *self.apart])
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez(file, grid=self.grid, rules=rules, **arrays)
 
@@ -112,14 +119,14 @@ def merge_components(blocks: Sequence[Block], load: Load, *, min_size: int = 0) 
     found = {part[3] for part in parts}
     if len(found) > 1:
         raise ValueError(
-            f"components were found with different rules (connectivity, grow, reach): "
+            f"components were found with different rules (connectivity, grow, reach, apart): "
             f"{sorted(found)}; find those of all blocks with one"
         )
-    rules = connectivity, grow, reach = found.pop()
+    rules = connectivity, grow, reach, apart = found.pop()
     _check_thickness(blocks, grid, around(grow, reach))
     kinds, first, size = (np.concatenate([part[k] for part in parts]) for k in range(3))
     starts = np.cumsum([0, *(len(part[0]) for part in parts)])
-    joined = _join(blocks, load, starts, connectivity)
+    joined = _join(blocks, load, starts, connectivity, apart)
     objects, kinds, sizes = _in_order(joined, kinds, first, size)
     every = np.arange(len(kinds))
     return Numbering(grid, starts, objects, kinds, every, *rules).without_small(sizes, min_size)
@@ -169,14 +176,21 @@ def _check_thickness(blocks: Sequence[Block], grid: Sequence[int], needed: Seque
                 )
 
 
-def _join(blocks: Sequence[Block], load: Load, starts: Integers, connectivity: int) -> Integers:
+def _join(
+    blocks: Sequence[Block],
+    load: Load,
+    starts: Integers,
+    connectivity: int,
+    apart: Sequence[bool],
+) -> Integers:
     """Instance, from 0 on and in no order, of each component of all blocks, `(components,)`."""
     grid = _grid(blocks)
     found = [np.empty((0, 2), np.int64)]
     for place, block in enumerate(blocks):
         here = load(block.index)
         for step, index in neighbours(block.index, grid):
-            if index > block.index and np.count_nonzero(step) <= connectivity:
+            across = any(s and wall for s, wall in zip(step, apart, strict=True))
+            if index > block.index and np.count_nonzero(step) <= connectivity and not across:
                 there = int(np.ravel_multi_index(index, grid))
                 offsets = starts[[place, there]] - 1
                 found.append(contacts(here, load(index), step) + offsets)
