@@ -234,6 +234,11 @@ def test_of_a_volume_the_worst_plane_as_a_radiologist_looks_at_it(
         "a", entry, tmp_path, str(tmp_path / "truth.nii.gz"), Reading(by_plane=True)
     )
     assert by_plane.counts["correct"] == 5
+    through = {**entry, "planes": "joined"}
+    joined = load_case(
+        "a", through, tmp_path, str(tmp_path / "truth.nii.gz"), Reading(by_plane=True)
+    )
+    assert joined.counts == case.counts
 
 
 def test_a_truth_that_is_stored_flipped_is_turned(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from unet_med.cli.clinical import PIXELS, Clinical, states_size, unit_of
 from unet_med.cli.families import CLINICAL, Family, Files
 from unet_med.cli.matching import Truths, find_results, find_truths, match, read_pairs
 from unet_med.cli.options import choice_of
+from unet_med.cli.recorded import taught
 from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.scores import Counted, check_tables, format_table, score_table, write_tables
 from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
@@ -23,9 +24,11 @@ from unet_med.data.labels import LOOKED_AT
 from unet_med.data.list_file import is_list
 from unet_med.data.splits import groups_of
 from unet_med.errors import one_line, user_error
+from unet_med.instances import Planes
 from unet_med.report.meanings import explained
-from unet_med.report.provenance import RECORD, read_record, recorded_names
+from unet_med.report.provenance import LEARNED, RECORD, read_record, recorded_names
 from unet_med.report.table import (
+    CASE,
     FAILED,
     MISSING,
     TOO_FEW,
@@ -47,6 +50,7 @@ class Asked:
             record of the results; see `LabelReader`.
         unknown: the truth's value of pixels that nobody annotated; see `LabelReader`.
         group: what cases share that are not independent; see `data.splits.split_validation`.
+        planes: of stacks with instances, `"apart"` or `"joined"`; None: see `recorded.planes_of`.
     """
 
     kind: str = "auto"
@@ -56,6 +60,7 @@ class Asked:
     choice: Mapping[str, Any] = field(default_factory=dict)
     unknown: int | None = None
     group: str | None = None
+    planes: Planes | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,11 @@ class Results:
         if not Path(self.told[name]).exists():
             raise FileNotFoundError(f"no result {self.told[name]}")
         return self.told[name]
+
+    def learned(self, names: Iterable[str], family: str) -> dict[str, int]:
+        """`learned`, how many of these cases are of images that taught the network; if any."""
+        count = taught(self.of(name, family) for name in dict.fromkeys(names))
+        return {LEARNED: count} if count else {}
 
     def headers(self, names: Iterable[str], family: str) -> Iterator[Volume]:
         """Headers of the results that are there and can be read."""
@@ -143,6 +153,7 @@ def run(args: argparse.Namespace) -> int:
         choice_of(args),
         args.unknown,
         args.group,
+        args.planes,
     )
     evaluation = evaluate(args.results or args.pairs, args.truth, asked)
     write_tables(args, evaluation.documented() if args.output else evaluation.table)
@@ -151,6 +162,8 @@ def run(args: argparse.Namespace) -> int:
         result(line)
     result(format_table(evaluation.table))
     result(evaluation.table.interval)
+    if evaluation.table.flatters:
+        result(evaluation.table.flatters)
     for name, text in explained(evaluation.table.columns):
         say(f"{name}: {text}")
     return say_left(evaluation.table)
@@ -202,6 +215,8 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
         **({} if asked.unknown is None else {"unknown": asked.unknown}),
         **({"choice": dict(asked.choice)} if asked.choice else {}),
         **({} if asked.group is None else {"group": asked.group}),
+        **({} if asked.planes is None else {"planes": asked.planes}),
+        **matched.learned((row.case for row in table.of(CASE)), family.name),
     }
     return Evaluation(kind, truths.files, replace(table, about=about), truths.said)
 
@@ -227,7 +242,7 @@ def _counted(
         try:
             result = results.of(name, family.name)
             row = FAILED
-            counted = family.count(Files(result, truth, asked.choice, asked.unknown))
+            counted = family.count(Files(result, truth, asked.choice, asked.unknown, asked.planes))
         except Exception as error:
             if user_error(error) is None:
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,15 @@ import numpy as np
 
 from unet_med.cli import scores
 from unet_med.cli.clinical import Clinical, size_of
+from unet_med.cli.recorded import planes_of, recorded_of, require_one_meaning
+from unet_med.cli.saying import say
 from unet_med.cli.scores import Classes, Column, Counted
 from unet_med.data.class_names import ClassNames
 from unet_med.data.formats import stem
 from unet_med.data.grids import Grid, Turn
 from unet_med.data.labels import IGNORED
 from unet_med.data.orientation import turn_towards
+from unet_med.instances import APART, Planes
 from unet_med.metrics.score import Score
 
 Array = np.ndarray[Any, Any]
@@ -52,12 +55,14 @@ class Files:
         truth: the label's.
         choice: `time` and `axes` with which the image was read.
         unknown: the truth's value of pixels that nobody annotated.
+        planes: what somebody says of the planes of stacks; see `recorded.planes_of`.
     """
 
     result: str
     truth: str
     choice: Mapping[str, Any] = field(default_factory=dict)
     unknown: int | None = None
+    planes: Planes | None = None
 
     def load(self, kind: str) -> tuple[Array, Array]:
         """Result, on the grid of its truth, and truth, `(X, Y[, Z])`."""
@@ -184,13 +189,27 @@ def _count_clinical(files: Files, rules: Clinical, kind: str, needed: ClassNames
     return counted
 
 
-def _instances(files: Files) -> tuple[Array, Array]:
+def _instances(files: Files) -> tuple[list[Array], list[Array]]:
+    """Frames of result and truth: planes of the network where they are images, else the whole."""
+    from unet_med import data
+
     result, truth = files.load("instances")
-    _refuse_mask(Path(files.result), result, truth)
-    return result.T, truth.T
+    header = data.load_header(files.truth, **data.label_choice(files.choice))
+    recorded = recorded_of(files.result)
+    turn = turn_towards(Grid.of(header, Path(files.truth).name), recorded.orientation)
+    seen = turn.of_array(truth)
+    if files.planes is None:
+        require_one_meaning(recorded, seen, f"truth {Path(files.truth).name}")
+    if planes_of(files.planes, recorded, seen, header) == APART:
+        say(f"{Path(files.result).name}: {len(seen.T)} planes, each scored as an image")
+        frames = [*turn.of_array(result).T], [*seen.T]
+    else:
+        frames = [result.T], [truth.T]
+    _refuse_mask(Path(files.result), *frames)
+    return frames
 
 
-def _refuse_mask(file: Path, result: Array, truth: Array) -> None:
+def _refuse_mask(file: Path, results: Sequence[Array], truths: Sequence[Array]) -> None:
     """Refuse what has one value for many objects, by which all of them are one.
 
     Raises:
@@ -198,19 +217,20 @@ def _refuse_mask(file: Path, result: Array, truth: Array) -> None:
     """
     from unet_med.instances import label_components
 
-    if len(_objects(result)) != 1 or len(_objects(truth)) < 2:
+    found = set().union(*(_objects(result) for result in results))
+    if len(found) != 1 or max(len(_objects(truth)) for truth in truths) < 2:
         return
     base = stem(file).removesuffix("_mask")
-    if base != stem(file) or label_components(result > 0).max() > 1:
+    if base != stem(file) or any(label_components(each > 0).max() > 1 for each in results):
         raise ValueError(
             f"{file.name} is a mask, in which all objects are one: give {base}_instances, which "
             "unet-med predict --instances writes, or score pixels with --label-kind mask"
         )
 
 
-def _objects(label: Array) -> Array:
-    values = np.unique(label)
-    return values[values > 0]
+def _objects(label: Array) -> set[int]:
+    values: list[int] = np.unique(label).tolist()
+    return {value for value in values if value > 0}
 
 
 def _interiors(files: Files, orientation: str | None) -> tuple[Array, Array]:

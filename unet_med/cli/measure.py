@@ -27,14 +27,17 @@ from unet_med.cli.measuring import (
     whole_scores,
 )
 from unet_med.cli.options import choice_of
+from unet_med.cli.recorded import planes_of, recorded_of
 from unet_med.cli.saying import result
 from unet_med.cli.scores import check_tables, format_table, write_tables
 from unet_med.data.cases import Case, case_name, same_name, shown
 from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames, told_names
 from unet_med.data.folder_files import FRACTIONS
-from unet_med.data.grids import Grid, turn_onto
+from unet_med.data.grids import Grid, Turn, turn_onto
+from unet_med.data.orientation import turn_towards
 from unet_med.errors import one_line, user_error
+from unet_med.instances import APART, Planes
 from unet_med.report.provenance import read_record, recorded_names
 from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable
 
@@ -66,11 +69,51 @@ class Ask:
         classes: of all cases.
         objects: a row an object in place of a row a class.
         choice: which image of files that hold several; see `load_image`.
+        planes: what somebody says of the planes of stacks; see `recorded.planes_of`.
     """
 
     classes: Classes
     objects: bool
     choice: Mapping[str, Any]
+    planes: Planes | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is measured at a time: a case, or a plane of it, which is an image.
+
+    Attributes:
+        suffix: of the case's name: of plane 3 of a stack `-z003`, the first is 0.
+        label: its classes or objects, `(X, Y[, Z])`.
+        pieces: its objects beside classes, likewise.
+        grey: its intensities.
+        size: of its pixels.
+    """
+
+    suffix: str
+    label: Array
+    pieces: Array | None
+    grey: Grey | None
+    size: Size
+
+    def planes(self) -> Iterator[Part]:
+        """Each plane of a stack by itself."""
+        size = replace(self.size, edges=self.size.edges[:2])
+        for z in range(self.label.shape[2]):
+            pieces = None if self.pieces is None else self.pieces[..., z]
+            grey = self.grey and replace(self.grey, pixels=self.grey.pixels[..., z])
+            yield Part(f"{self.suffix}-z{z:03}", self.label[..., z], pieces, grey, size)
+
+    def turned(self, turn: Turn) -> Part:
+        """The same with its axes as the network saw them."""
+        if turn.keeps:
+            return self
+        pieces = None if self.pieces is None else turn.of_array(self.pieces)
+        grey = self.grey and replace(
+            self.grey, pixels=np.stack([turn.of_array(each) for each in self.grey.pixels])
+        )
+        size = replace(self.size, edges=turn.sides(self.size.edges))
+        return Part(self.suffix, turn.of_array(self.label), pieces, grey, size)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
     choice = choice_of(args)
     if args.images is None and (idle := [name for name in choice if name != "pixel_size"]):
         raise ValueError(f"--{idle[0]} has no effect without --images: leave it out")
-    table = measure(args.results, args.images, names, objects=args.objects, choice=choice)
+    asked = {"objects": args.objects, "choice": choice, "planes": args.planes}
+    table = measure(args.results, args.images, names, **asked)
     write_tables(args, table)
     result(format_table(table))
     return say_left(table)
@@ -93,6 +137,7 @@ def measure(
     *,
     objects: bool = False,
     choice: Mapping[str, Any] | None = None,
+    planes: Planes | None = None,
 ) -> ScoreTable:
     """Measure the classes and objects of results, one case at a time.
 
@@ -102,6 +147,9 @@ def measure(
         names: of the classes; None: as the record of the results says.
         objects: a row an object in place of a row a class.
         choice: which image of files that hold several; see `load_image`.
+        planes: `"apart"`: a row for each plane of a stack, called as the case and `-z003`, of the
+            planes that the network saw; `"joined"`: a row a volume; None: see
+            `recorded.planes_of`.
 
     Raises:
         ValueError: no case can be measured; names the first and why.
@@ -110,14 +158,14 @@ def measure(
     known = _images(images, cases)
     names = _names(results) if names is None else names
     classes = Classes({}, None) if objects else _classes(cases, names)
-    ask = Ask(classes, objects, choice or {})
+    ask = Ask(classes, objects, choice or {}, planes)
     rows: list[ScoreRow] = []
     failures: list[Exception] = []
     for name, found in cases.items():
         try:
             image = None if known is None else _image(name, known, images)
             measured = _measure(replace(found, image=image), ask)
-            rows += [ScoreRow(CASE, name, label, scores) for label, scores in measured]
+            rows += [ScoreRow(CASE, name + part, label, own) for part, label, own in measured]
         except Exception as error:
             if user_error(error) is None:
                 raise
@@ -185,8 +233,8 @@ def _image(case: str, known: Mapping[str, Case], images: str | None) -> Case:
     raise ValueError(f"no image for the result {case} in {images}: leave --images out, or add it")
 
 
-def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, Scores]]:
-    """Rows of one case: the name of the class or the number of the object, and its scores."""
+def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, str, Scores]]:
+    """Rows of one case: suffix of its name, name of the class or number of the object, scores."""
     from unet_med import data
 
     path = found.instances if ask.objects or not found.mask else found.mask
@@ -198,13 +246,29 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, Scores]]:
     unit = header.spatial_unit if states_size(header) else PIXELS
     size = Size(unit, size_of([header], unit))
     grey = None if found.image is None else _grey(found.image, path, ask.choice)
+    beside = None if kind == "instances" else found.instances
+    pieces = None if beside is None else data.load_label(beside, "instances")
+    recorded = recorded_of(path)
+    turn = turn_towards(Grid.of(header, Path(path).name), recorded.orientation)
+    whole = Part("", label, pieces, grey, size)
+    seen = whole.turned(turn)
+    numbers = seen.label if kind == "instances" else seen.pieces
+    given = np.zeros((1,) * label.ndim) if numbers is None else numbers
+    apart = planes_of(ask.planes, recorded, given, header) == APART
+    for part in seen.planes() if apart else [whole]:
+        yield from ((part.suffix, *row) for row in _rows(part, kind, ask))
+
+
+def _rows(part: Part, kind: str, ask: Ask) -> Iterator[tuple[str, Scores]]:
+    """Name of the class or number of the object, and its scores."""
     if ask.objects:
-        yield from object_rows(label, size, grey)
+        yield from object_rows(part.label, part.size, part.grey)
     elif kind == "instances":
-        yield ask.classes.foreground, whole_scores(label > 0, size, object_sizes(label), grey)
+        sizes = object_sizes(part.label)
+        scores = whole_scores(part.label > 0, part.size, sizes, part.grey)
+        yield ask.classes.foreground, scores
     else:
-        pieces = None if found.instances is None else data.load_label(found.instances, "instances")
-        yield from class_rows(label, size, grey, ask.classes, pieces)
+        yield from class_rows(part.label, part.size, part.grey, ask.classes, part.pieces)
 
 
 def _grey(image: Case, path: str, choice: Mapping[str, Any]) -> Grey:

@@ -138,8 +138,14 @@ def count_planes(foreground: Array, interior: Array) -> Counted:
     return {0: {name: rows[held] for name, rows in counted.items()}}
 
 
-def count_scores(result: Array, truth: Array, scores: Mapping[str, Score]) -> Counted:
-    """Rows of one case for each score, as of no class; what two scores share is counted once."""
+def count_scores(result: Any, truth: Any, scores: Mapping[str, Score]) -> Counted:
+    """Rows of one case for each score, as of no class; what two scores share is counted once.
+
+    Args:
+        result: array, or a list of frames.
+        truth: likewise.
+        scores: by column.
+    """
     counted: dict[Callable[[Any, Any], Array], Array] = {}
     for score in scores.values():
         if score.count not in counted:

@@ -262,6 +262,14 @@ class Source:
         return np.array(old[MEDIAN]) * as_list(scale), np.array(new[MEDIAN])
 
 
+def learned_by(folder: Path) -> Learned:
+    """What a bundle has learned from, and not been validated on alone; nothing without a plan."""
+    content = bundle.read_plan(folder)
+    plan = Plan.from_json(content) if "data" in content else None
+    own = Source(folder.name, folder, folder, {}, plan)
+    return Learned(frozenset(own.images), frozenset(own.held_out), own.held_planes)
+
+
 def known_images(plan: Mapping[str, Any]) -> list[str]:
     """SHA-256 of the images that a bundle knows: learned, replayed, or learned by those before it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from unet_med.data.cases import files_of
 from unet_med.data.grids import Grid, turn_onto
-from unet_med.instances import instances_from_mask, label_components, regrow, separate
+from unet_med.data.plane_kind import PLANES
+from unet_med.instances import JOINED, instances_from_mask, label_components, regrow, separate
 from unet_med.memory import holds_whole
 from unet_med.report import panels
 from unet_med.report.colours import class_colours
@@ -36,7 +37,8 @@ class Reading:
 
     Attributes:
         kind: `"mask"`, `"classes"` or `"instances"`.
-        by_plane: the network is 2-D: objects of a volume are those of each plane.
+        by_plane: the network is 2-D, and took each plane of a volume by itself.
+        joined: objects go through the planes nevertheless; else they are those of each plane.
         min_size: smallest object of a mask that counts, px.
         grow: px by which the objects of a plane's mask grow into the border between them.
         seeded: touching objects of a mask are told apart by seeds, which only instances show.
@@ -52,6 +54,7 @@ class Reading:
 
     kind: str = "instances"
     by_plane: bool = False
+    joined: bool = False
     min_size: int = 0
     grow: int = 0
     seeded: bool = False
@@ -62,6 +65,11 @@ class Reading:
     orientation: str | None = None
     unknown: int | None = None
     truth_choice: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def apart(self) -> bool:
+        """Whether objects of a volume are those of each plane."""
+        return self.by_plane and not self.joined
 
 
 @dataclass
@@ -100,6 +108,7 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
     if not holds_whole(prod(entry["shape"])):
         case.notes.append("it is larger than memory, and not drawn")
         return case
+    reading = replace(reading, joined=entry.get(PLANES) == JOINED)
     image = _image(entry, case, reading.choice)
     turn = viewing_turn(entry, reading)
     found = _result_labels(case, results, reading)
@@ -225,7 +234,7 @@ def _result_labels(case: Case, results: Path, reading: Reading) -> tuple[str, La
     instances, mask = (result_file(case.name, kind, results) for kind in ("instances", "mask"))
     if reading.kind == "classes":
         instances = None
-    if instances is not None and (mask is None or not reading.by_plane or reading.seeded):
+    if instances is not None and (mask is None or not reading.apart or reading.seeded):
         return "instances", _labels(instances, reading)
     if mask is None:
         case.notes.append(f"no {case.name}_mask or {case.name}_instances in {results}")
@@ -235,7 +244,7 @@ def _result_labels(case: Case, results: Path, reading: Reading) -> tuple[str, La
 
 def _result(labels: Labels, what: str, reading: Reading, *, volume: bool) -> Labels:
     """Classes, or instances: those of the file, or components of the mask, `(X, Y, Z)`."""
-    by_plane = volume and reading.by_plane
+    by_plane = volume and reading.apart
     if what == "instances":
         return plane_parts(labels) if by_plane and reading.seeded else labels
     if reading.kind == "classes":
@@ -250,7 +259,7 @@ def _true_objects(labels: Labels, reading: Reading) -> Labels:
     if reading.kind != "mask":
         return labels
     mask = labels > 0
-    found = plane_instances(mask) if reading.by_plane else instances_from_mask(mask)
+    found = plane_instances(mask) if reading.apart else instances_from_mask(mask)
     return np.where(labels < 0, -1, found)  # nobody annotated there
 
 
@@ -258,13 +267,13 @@ def _errors(true: Labels, result: Labels, reading: Reading, case: Case) -> list[
     """Classify the objects of each plane, or of the volume, and add up the counts."""
     if reading.kind == "classes":
         return []
-    if reading.by_plane:
+    if reading.apart:
         planes = range(true.shape[2])
         errors = [classify_objects(true[..., k], result[..., k]) for k in planes]
     else:
         errors = [classify_objects(true, result)] * true.shape[2]
     counted = Counter[str]()
-    for one in errors if reading.by_plane else errors[:1]:
+    for one in errors if reading.apart else errors[:1]:
         counted.update(one.counts())
     case.counts = dict(counted)
     return errors

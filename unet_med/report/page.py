@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.data.cases import shown
+from unet_med.data.plane_kind import PLANES
+from unet_med.instances import JOINED
 from unet_med.report import panels
 from unet_med.report.cases import Case, Reading, load_case, pixel_size_text, size_text
 from unet_med.report.differences import DIFFERENCES
@@ -225,6 +227,7 @@ def _notes(record: Record, table: ScoreTable) -> list[str]:
         notes.append(
             f"{weights['file']} has changed since: the training below is not that of these results."
         )
+    notes += [table.flatters] if table.flatters else []
     truths = table.about.get("truth", {})
     notes += [f"{row.case} has no scores: {row.note}" for row in table.left]
     for name, entry in truths.items():
@@ -251,8 +254,12 @@ def _about_shown(count: int, images: Mapping[str, Any], table: ScoreTable, readi
         order = ", the least confident first"
     parts = [f"{count} of {len(images)} shown{order}."]
     volumes = any(len(entry["shape"]) == 4 for entry in images.values())
-    if volumes and reading.by_plane:
-        parts.append("Of a volume the plane with the most errors; objects are those of each plane.")
+    kinds = {entry.get(PLANES) for entry in images.values() if len(entry["shape"]) == 4}
+    if volumes and reading.by_plane and kinds != {JOINED}:
+        but = ", or of the volume where they go through planes" * (JOINED in kinds)
+        parts.append(
+            f"Of a volume the plane with the most errors; objects are those of each plane{but}."
+        )
     elif volumes and reading.kind == "classes":
         parts.append("Of a volume the plane with the most errors.")
     elif volumes:

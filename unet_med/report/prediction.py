@@ -14,13 +14,18 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data.meta_tensor import MetaTensor
 
+from unet_med.bundle import plan_file
 from unet_med.data.array_writer import known_unit
 from unet_med.data.cases import NAME, files_in, files_of, result_name
 from unet_med.data.checksum import sha256
 from unet_med.data.folder_files import is_result
 from unet_med.data.lock import locked
+from unet_med.data.plane_kind import PLANES, planes_stated
 from unet_med.handlers.skipped_failures import image_of
+from unet_med.planning.learned import Learned
+from unet_med.planning.source import learned_by
 from unet_med.report.provenance import (
+    LEARNED,
     RECORD,
     device_name,
     now,
@@ -37,7 +42,8 @@ class PredictionRecord:
     """Handler that writes `record.json` into the folder of the results.
 
     It holds versions, device, time, the SHA-256 of the weights, and for every image
-    its file, shape, pixel size and SHA-256, under the name that its results carry. A
+    its file, shape, pixel size and SHA-256, under the name that its results carry; of a stack also
+    whether its planes are images (`planes`), and of one that taught the network `learned`. A
     further run of the same weights and settings into the folder adds its images; what
     other weights left is listed as `earlier`. A run that would write over the results of another
     image of the same name is refused. Of an image that an evaluator with `faults` sets aside,
@@ -77,6 +83,7 @@ class PredictionRecord:
         self._results = 0
         self._began = self._due = 0.0  # s
         self._made_by: dict[str, Any] | None = None
+        self._learned: Learned | None = None
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
@@ -191,10 +198,18 @@ class PredictionRecord:
         for item in items:
             image = item.get("image")
             if isinstance(image, MetaTensor) and "filename_or_obj" in image.meta:
-                entry = describe(image)
-                self._images[result_name(files_in(image.meta), self.name)] = entry
+                self._images[result_name(files_in(image.meta), self.name)] = self._entry(image)
         if time.monotonic() >= self._due:
             self._write(engine)
+
+    def _entry(self, image: MetaTensor) -> dict[str, Any]:
+        """What is recorded of an image: `describe`, what its planes were, and if it taught."""
+        entry = describe(image)
+        if self.settings.get("spatial_dims") == 2 and len(entry["shape"]) == 4:
+            entry[PLANES] = self.settings.get(PLANES) or planes_stated(image.meta)
+        if self._learned is None:
+            self._learned = _learned_by(self.weights)
+        return {**entry, LEARNED: True} if self._learned.has(entry["sha256"]) else entry
 
     def note(self, image: MetaTensor, device: torch.device | str, seconds: float) -> None:
         """Record an image that was segmented without an engine, such as by a `Segmenter`.
@@ -209,7 +224,7 @@ class PredictionRecord:
         if not all(Path(file).exists() for file in files):
             return
         self._began, self._results = time.monotonic() - seconds, 1
-        self._images = {result_name(files, self.name): describe(image)}
+        self._images = {result_name(files, self.name): self._entry(image)}
         self._put(device)
 
     def _write(self, engine: Engine) -> None:
@@ -291,6 +306,13 @@ def _is_other(files: Sequence[str], before: dict[str, Any]) -> bool:
     if first == before["file"] or not all(Path(file).exists() for file in files):
         return False
     return bool(sha256(files) != before["sha256"])
+
+
+def _learned_by(weights: str | os.PathLike[str] | None) -> Learned:
+    """What the bundle of some weights has learned from; of no bundle nothing is known."""
+    places = [] if weights is None else Path(weights).absolute().parents[1:3]  # folds lie deeper
+    folder = next((place for place in places if plan_file(place).is_file()), None)
+    return Learned() if folder is None else learned_by(folder)
 
 
 def describe(image: MetaTensor) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from unet_med.data.checksum import sha256
 from unet_med.data.folder_files import RECORD
 
 __all__ = [
+    "LEARNED",
     "PACKAGES",
     "RECORD",
     "TRAINING",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 TRAINING = "training.json"
+LEARNED = "learned"  # entry of an image that has taught the network, and the number of these
 PACKAGES = ("unet-med", "torch", "monai", "numpy", "scipy")
 
 

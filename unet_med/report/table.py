@@ -16,6 +16,7 @@ from typing import Any
 
 from unet_med.data.atomic import atomic_write
 from unet_med.metrics.bootstrap import LEAST
+from unet_med.report.provenance import LEARNED
 
 CASE = "case"
 CASE_MEAN = "case mean"  # over the classes of one case
@@ -54,8 +55,9 @@ class ScoreTable:
     Attributes:
         columns: names of the scores.
         rows: in the order of the cases, then those of all of them.
-        about: what was scored: `label_kind`, `metrics`, `interval`, `truth`; and `units`, how many
-            images, or groups of them, the interval is over.
+        about: what was scored: `label_kind`, `metrics`, `interval`, `truth`; `units`, how many
+            images, or groups of them, the interval is over; `learned`, how many images are known
+            to have taught the network.
         labels: what the rows' labels are: `"class"`, or `"object"`.
     """
 
@@ -93,6 +95,17 @@ class ScoreTable:
         """What the interval is of, or why there is none; earlier versions gave one to any two."""
         said = str(self.about.get("interval", ""))
         return said if len(self.shown.rows) == len(self.rows) else TOO_FEW
+
+    @property
+    def flatters(self) -> str:
+        """That images which taught the network were scored; empty where none is known to be."""
+        taught, scored = self.about.get(LEARNED), len({row.case for row in self.of(CASE)})
+        if not taught:
+            return ""
+        return (
+            f"{taught} of {scored} images taught this network: the score flatters. `unet-med train "
+            "--folds 5` gives one that does not."
+        )
 
     def of(self, *kinds: str) -> list[ScoreRow]:
         """Rows of some kinds."""

@@ -1,0 +1,92 @@
+"""What the record beside a result says of its image, and whether planes are images of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med.cli.matching import case_of
+from unet_med.data.cases import same_name
+from unet_med.data.file_reader import Volume
+from unet_med.data.plane_kind import PLANES, planes_numbered
+from unet_med.instances import APART, JOINED, Planes
+from unet_med.report.provenance import LEARNED, RECORD, read_record
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What is known of the image that a result is of.
+
+    Attributes:
+        planes: what was made of the planes of a stack; None: no record says it.
+        learned: whether it taught the network.
+        orientation: in which a 2-D network saw its planes; None: as the file has them.
+    """
+
+    planes: Planes | None = None
+    learned: bool = False
+    orientation: str | None = None
+
+
+def recorded_of(result: str) -> Recorded:
+    """What `record.json` in the folder of a result says; nothing where there is none."""
+    file = Path(result).absolute().parent / RECORD
+    if not file.is_file():
+        return Recorded()
+    settings, images = _read(file.parent, file.stat().st_mtime_ns)
+    entry = images.get(same_name(case_of(result)), {})
+    learned = bool(entry.get(LEARNED))
+    if settings.get("spatial_dims") != 2:
+        return Recorded(JOINED if settings.get("spatial_dims") == 3 else None, learned)
+    return Recorded(entry.get(PLANES), learned, settings.get("orientation"))
+
+
+@lru_cache(maxsize=1)
+def _read(folder: Path, changed_ns: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Settings, and entries of images by name; one that is no record says nothing."""
+    try:
+        record = read_record(folder)
+    except ValueError:
+        return {}, {}
+    images = record.get("images") or {}
+    return record.get("settings") or {}, {same_name(name): each for name, each in images.items()}
+
+
+def planes_of(told: Planes | None, recorded: Recorded, label: np.ndarray, header: Volume) -> Planes:
+    """Whether the planes of a stack are scored, or measured, one by one.
+
+    What somebody says holds, then what was made of them, then the numbers of the objects, then
+    the header.
+
+    Args:
+        told: by an option.
+        recorded: of the result.
+        label: numbers of objects, `(X, Y[, Z])`; of a plane there is nothing to decide.
+        header: of their file.
+    """
+    if label.ndim < 3:
+        return JOINED
+    return told or recorded.planes or planes_numbered(label) or header.planes
+
+
+def require_one_meaning(recorded: Recorded, truth: np.ndarray, name: str) -> None:
+    """Refuse a truth that counts each plane anew, of a result whose objects go through planes.
+
+    Raises:
+        ValueError: names the truth, and what to say.
+    """
+    if recorded.planes == JOINED and planes_numbered(truth) == APART:
+        raise ValueError(
+            f"{name} numbers the objects of each plane anew, and in its result they go through "
+            "planes: predict with --planes apart, or score with --planes apart or joined"
+        )
+
+
+def taught(results: Iterable[str]) -> int:
+    """How many of these are of images that taught the network."""
+    return sum(recorded_of(result).learned for result in results)
