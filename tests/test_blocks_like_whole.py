@@ -110,7 +110,7 @@ CASES = {
     "axes as the bundle was trained": Case(
         lambda p: imagej(p, STACK, "TYX"),
         bundle={"reader": {"_target_": "unet_med.data.AutoReader", "axes": "ZYX"}},
-        said="its 3 planes go through the 2-D network slice by slice",
+        said="its 3 planes go through the 2-D network slice by slice: each is an image",
     ),
     "values of classes": Case(
         lambda p: tiff(p, PLANE), "$a::b.tif", bundle={"class_values": [0, 2, 4]}
@@ -118,7 +118,12 @@ CASES = {
     "a stack": Case(
         lambda p: imagej(p, STACK, "ZYX"),
         "%a@.tif",
-        said="its 3 planes go through the 2-D network slice by slice",
+        said="its 3 planes go through the 2-D network slice by slice: objects go through",
+    ),
+    "a stack of images": Case(
+        lambda p: imagej(p, STACK, "ZYX"),
+        options=("--planes", "apart"),
+        said="slice by slice: each is an image with objects of its own",
     ),
     "larger pixels": Case(
         lambda p: imagej(p, PLANE, "YX", size=2.0),

@@ -286,10 +286,14 @@ def test_stacks_go_slice_by_slice_and_it_is_said_once(
     for name in ("a", "b"):
         write(tmp_path / f"in/{name}.tif", blobs(5, planes=4))
     assert run("predict", tmp_path / "in", "--bundle", disks, "--output", tmp_path / "out") == 0
-    text = "its 4 planes go through the 2-D network slice by slice"
+    text = (
+        "its 4 planes go through the 2-D network slice by slice: objects go through planes "
+        "(--planes apart: images of their own)"
+    )
     assert lines(caplog) == [f"a.tif: {text}"]
     record = json.loads((tmp_path / "out/record.json").read_text())["images"]
     assert [entry["notes"] for entry in record.values()] == [[text]] * 2
+    assert [entry["planes"] for entry in record.values()] == ["joined"] * 2
 
 
 def test_a_plane_that_stands_upright_has_its_own_pixels() -> None:

@@ -16,6 +16,8 @@ from unet_med.data import load_image
 from unet_med.planning import fingerprint, make_plan
 from unet_med.planning.words import describe
 from unet_med.report import PredictionRecord
+from unet_med.report.page import _notes
+from unet_med.report.table import read_scores
 
 SLICES = {"ome": True, "metadata": {
     "axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}}  # fmt: skip
@@ -130,6 +132,16 @@ def test_the_plan_and_the_record_say_it(
     assert f"planes    {plan.ids['planes'].reason}" in describe(plan)
     told = make_plan(seen, {"label_kind": "instances", "planes": "joined"})
     assert told.value("planes") == "joined"
+    write(tmp_path / "x/a.tif", noise, **written), write(tmp_path / "x/b.tif", noise, **written)
+    for name in "ab":
+        write(tmp_path / f"y/{name}.tif", [found, anew, column][labels], **written)
+    several = fingerprint(tmp_path / "x", tmp_path / "y", seconds=0)
+    dims = make_plan(several, {"label_kind": "instances"}).value("spatial_dims")
+    assert dims == (2 if planes == "apart" else 3)
+    assert (
+        make_plan(several, {"planes": "apart", "label_kind": "instances"}).value("spatial_dims")
+        == 2
+    )
     with pytest.raises(ValueError, match="--planes apart is for stacks"):
         make_plan(seen, {"label_kind": "instances", "planes": "apart", "spatial_dims": 3})
     copy_bundle(tmp_path / "b")
@@ -154,6 +166,7 @@ def test_scores_of_images_that_taught_say_so(tmp_path: Path, capsys: Any) -> Non
     assert rows(tmp_path, *words)[1]["learned"] == 1
     said = "1 of 2 images taught this network: the score flatters."
     assert said in capsys.readouterr().out
+    assert any(said in note for note in _notes({}, read_scores(tmp_path / "t.json")))
     write_record(tmp_path / "r", {"a": {}, "b": {}})
     assert "learned" not in rows(tmp_path, *words)[1]
     assert "flatters" not in capsys.readouterr().out

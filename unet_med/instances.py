@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from unet_med.planes import APART, JOINED, Planes
+
 __all__ = [
     "along_axes",
     "as_int32",
@@ -33,10 +35,6 @@ __all__ = [
 
 Integers = NDArray[Any]
 RidgeKind = Literal["symmetric", "falk"]
-Planes = Literal["apart", "joined"]  # of a stack: images of their own, or one volume
-
-APART: Planes = "apart"
-JOINED: Planes = "joined"
 
 
 def as_integers(labels: ArrayLike) -> Integers:

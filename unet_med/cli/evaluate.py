@@ -24,7 +24,7 @@ from unet_med.data.labels import LOOKED_AT
 from unet_med.data.list_file import is_list
 from unet_med.data.splits import groups_of
 from unet_med.errors import one_line, user_error
-from unet_med.instances import Planes
+from unet_med.planes import Planes
 from unet_med.report.meanings import explained
 from unet_med.report.provenance import LEARNED, RECORD, read_record, recorded_names
 from unet_med.report.table import (

@@ -20,8 +20,8 @@ from unet_med.data.formats import stem
 from unet_med.data.grids import Grid, Turn
 from unet_med.data.labels import IGNORED
 from unet_med.data.orientation import turn_towards
-from unet_med.instances import APART, Planes
 from unet_med.metrics.score import Score
+from unet_med.planes import APART, Planes
 
 Array = np.ndarray[Any, Any]
 

@@ -37,7 +37,7 @@ from unet_med.data.folder_files import FRACTIONS
 from unet_med.data.grids import Grid, Turn, turn_onto
 from unet_med.data.orientation import turn_towards
 from unet_med.errors import one_line, user_error
-from unet_med.instances import APART, Planes
+from unet_med.planes import APART, Planes
 from unet_med.report.provenance import read_record, recorded_names
 from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable
 

@@ -16,7 +16,7 @@ from unet_med.data.sitk_reader import SitkReader
 from unet_med.data.tiff_axes import checked
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.zarr_reader import OmeZarrReader
-from unet_med.instances import APART
+from unet_med.planes import APART
 
 
 class AutoReader(FileReader):
@@ -148,9 +148,14 @@ def _with_pixel_size(volume: Volume, sizes: tuple[float, ...], path: Path) -> Vo
     if len(sizes) not in (1, dims):
         raise ValueError(f"pixel_size has {len(sizes)} values for the {dims} axes of {path}")
     per_axis = [*(sizes * dims if len(sizes) == 1 else sizes), 1.0]  # a plane is 1 thick
-    given = {"spatial_unit": "um", "spacing_source": "given", "unknown_axes": ""}
-    pages = volume.planes == APART and (volume.pages or len(sizes) == 1)
-    return replace(volume, affine=np.diag([*per_axis[:3], 1.0]), pages=pages, **given)
+    return replace(
+        volume,
+        affine=np.diag([*per_axis[:3], 1.0]),
+        spatial_unit="um",
+        spacing_source="given",
+        unknown_axes="",
+        pages=volume.planes == APART and (volume.pages or len(sizes) == 1),
+    )
 
 
 def label_choice(choice: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from monai.utils.misc import ensure_tuple
 from unet_med.data import protection
 from unet_med.data.grids import Grid, turn_of_channel
 from unet_med.data.plane_kind import PLANES, planes_stated
-from unet_med.instances import APART, Planes
+from unet_med.planes import APART, Planes
 
 _SIGNATURES: tuple[tuple[tuple[str, ...], tuple[bytes, ...], str], ...] = (
     ((".gz", ".tgz"), (b"\x1f\x8b",), "compressed by gzip"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.plane_kind import planes_numbered
-from unet_med.instances import Planes
+from unet_med.planes import Planes
 
 IGNORED = 255  # among classes: nobody annotated this pixel
 UNKNOWN = -1  # the same among masks and numbers of objects, where 255 may be one

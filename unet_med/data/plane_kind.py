@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.instances import APART, JOINED, Planes
+from unet_med.planes import APART, JOINED, Planes
 
 __all__ = ["PLANES", "planes_numbered", "planes_stated"]
 

@@ -28,7 +28,7 @@ from unet_med.data.protection import check_checksum, is_gzip
 from unet_med.data.tiff_axes import arrange, checked, named
 from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.zarr_reader import Window, import_zarr, open_ome_zarr
-from unet_med.instances import APART, JOINED, Planes
+from unet_med.planes import APART, JOINED, Planes
 
 __all__ = ["Source", "open_source"]
 

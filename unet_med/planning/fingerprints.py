@@ -10,7 +10,7 @@ from unet_med.data.datalist import HELD_OUT
 from unet_med.data.grids import Turn, no_turn
 from unet_med.data.labels import IGNORED, UNKNOWN
 from unet_med.data.orientation import outcome, turn_between
-from unet_med.instances import Planes
+from unet_med.planes import Planes
 from unet_med.planning.ranges import as_ranges, from_ranges
 
 PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)

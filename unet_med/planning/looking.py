@@ -22,7 +22,7 @@ from unet_med.data.labels import IGNORED, LOOKED_AT, UNKNOWN, LabelSummary, stan
 from unet_med.data.list_file import is_list
 from unet_med.data.modality import headers_modality, stated_modality
 from unet_med.data.pixel_size import MICROMETRES
-from unet_med.instances import Planes
+from unet_med.planes import Planes
 from unet_med.planning.fingerprints import (
     PERCENTILES,
     Apart,

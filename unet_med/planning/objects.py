@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.instances import APART, JOINED
+from unet_med.planes import APART, JOINED
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import ASKED, min_size
 from unet_med.planning.plan import Decision

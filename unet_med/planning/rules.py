@@ -12,6 +12,7 @@ from typing import Any
 from unet_med import bundle
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
+from unet_med.planes import APART
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.folds import Folds, decide_folds, has_folds
 from unet_med.planning.intensity import decide_intensity
@@ -152,7 +153,9 @@ def _decide(
     source: Source | None,
 ) -> Decisions:
     """What the rules say; `steering` overrules them."""
-    dims = _dims(found, steering.get("spatial_dims"))
+    objects = (steering.get("label_kind") or found.label_kind) == "instances"
+    planes = asked.get("planes") or (found.planes if objects else None)
+    dims = _dims(found, steering.get("spatial_dims"), pages=planes == APART)
     labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"))
     labels["class_names"] = decide_names(found, labels, asked.get("class_names"))
     labels |= source.classes(labels, asked) if source else {}
@@ -255,13 +258,15 @@ def _validation(
     return _asked_or(steering, "validation_fraction", share, reason)
 
 
-def _dims(found: Fingerprint, asked: int | None) -> Decision:
+def _dims(found: Fingerprint, asked: int | None, *, pages: bool) -> Decision:
     if asked == 2:
         return Decision(asked, ASKED)
     if asked is None and (max(_planes(found)) == 1 or len(found.cases[0].image.shape) == 2):
         return Decision(2, "the images are planes")
     if asked is None and len(found.cases) == 1:
         return Decision(2, "a single stack is learned plane by plane")
+    if asked is None and pages:
+        return Decision(2, "the planes of the stacks are images of their own")
     for case in found.cases:
         if len(case.image.shape) == 2:
             raise ValueError(

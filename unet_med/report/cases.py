@@ -16,8 +16,9 @@ from scipy import ndimage
 from unet_med.data.cases import files_of
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.plane_kind import PLANES
-from unet_med.instances import JOINED, instances_from_mask, label_components, regrow, separate
+from unet_med.instances import instances_from_mask, label_components, regrow, separate
 from unet_med.memory import holds_whole
+from unet_med.planes import JOINED
 from unet_med.report import panels
 from unet_med.report.colours import class_colours
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map

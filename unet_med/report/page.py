@@ -9,7 +9,7 @@ from typing import Any
 
 from unet_med.data.cases import shown
 from unet_med.data.plane_kind import PLANES
-from unet_med.instances import JOINED
+from unet_med.planes import JOINED
 from unet_med.report import panels
 from unet_med.report.cases import Case, Reading, load_case, pixel_size_text, size_text
 from unet_med.report.differences import DIFFERENCES

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unet_med.data.plane_kind import PLANES
 from unet_med.data.sources import Source
-from unet_med.instances import APART, JOINED
+from unet_med.planes import APART, JOINED
 
 __all__ = ["from_array", "from_source", "native", "to_axes", "without_pixels"]
 
@@ -44,6 +44,7 @@ def from_array(
     image = values.permute([axes.index(axis) for axis in order]).to(torch.float32)
     image = image if "C" in axes else image[None]
     sizes = [1.0] * len(space) if spacing is None else list(np.atleast_1d(spacing).tolist())
+    each = spacing is not None and len(sizes) == len(space)
     sizes = sizes * len(space) if len(sizes) == 1 else sizes
     if len(sizes) != len(space) or not all(0 < size < np.inf for size in sizes):
         raise ValueError(
@@ -57,7 +58,7 @@ def from_array(
         "filename_or_obj": NAMELESS,
         "spatial_unit": unit,
         "spacing_source": "assumed" if spacing is None else "given",
-        PLANES: JOINED if np.size(spacing) == len(space) else APART,
+        PLANES: JOINED if each else APART,
         "spatial_shape": tuple(image.shape[1:]),
         "original_affine": torch.from_numpy(affine),
     }

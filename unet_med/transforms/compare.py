@@ -16,6 +16,8 @@ from unet_med.data.array_writer import known_unit
 from unet_med.data.grey_values import sample_of, skew_of
 from unet_med.data.grids import ORIENTED
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.data.plane_kind import planes_stated
+from unet_med.planes import APART, JOINED, Planes
 from unet_med.transforms.check import name_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
@@ -23,6 +25,10 @@ NOTES = "notes"  # entry of the metadata: lines
 RATIO = 1.5  # of pixel sizes: less is within what augmentation and biology vary by
 SKEW = 0.5  # beyond the range of the training, on the other side of 0: see `data.grey_values`
 SLICES = "slice by slice"
+OBJECTS = {
+    APART: "each is an image with objects of its own (--planes joined: one volume)",
+    JOINED: "objects go through planes (--planes apart: images of their own)",
+}
 SAID = 5  # images of a run that are said by name
 BOXES = 8  # of a large image that are looked at
 
@@ -41,6 +47,7 @@ class CompareWithTrainingd(MapTransform):
         trained_on: of a plan; see `unet_med.planning.training_facts`. None: nothing is compared.
         spatial_dims: of the network; a 2-D one takes volumes slice by slice, which is said once.
         element_size: where images are brought to one, their own pixel size makes no difference.
+        planes: as of `InstancesFromLogits`; what becomes of the volume's objects is said with it.
         allow_missing_keys: no error when a key is absent.
     """
 
@@ -51,12 +58,14 @@ class CompareWithTrainingd(MapTransform):
         spatial_dims: int | None = None,
         *,
         element_size: object = None,
+        planes: Planes | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.trained_on = dict(trained_on or {})
         self.spatial_dims = spatial_dims
         self.element_size = element_size
+        self.planes = planes
         self._far = 0
         self._said_slices = False
 
@@ -99,7 +108,7 @@ class CompareWithTrainingd(MapTransform):
         return image
 
     def _say(self, notes: Sequence[str], name: str) -> None:
-        far = [note for note in notes if not note.endswith(SLICES)]
+        far = [note for note in notes if SLICES not in note]
         if len(far) < len(notes) and not self._said_slices:
             self._said_slices = True
             _log.warning("%s: %s", name, notes[0])
@@ -120,7 +129,8 @@ class CompareWithTrainingd(MapTransform):
     ) -> list[str]:
         notes = []
         if self.spatial_dims == 2 and len(shape) == 3 and shape[2] > 1:
-            notes.append(f"its {shape[2]} planes go through the 2-D network {SLICES}")
+            objects = OBJECTS[self.planes or planes_stated(meta)]
+            notes.append(f"its {shape[2]} planes go through the 2-D network {SLICES}: {objects}")
         if self.trained_on:
             unit = known_unit(meta)
             if unit and self.element_size is None:

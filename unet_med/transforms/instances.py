@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from unet_med.data.labels import UNKNOWN
 from unet_med.data.plane_kind import planes_stated
 from unet_med.instances import (
-    APART,
-    Planes,
     RidgeKind,
     as_integers,
     instances_from_classes,
     label_components,
     separate,
 )
+from unet_med.planes import APART, Planes
 from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.transforms.lengths import axes_in, pixels_along, scaled, scaled_along
 from unet_med.transforms.tensors import tensor_of

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from unet_med.data.atomic import atomic_write
 from unet_med.instances import (
-    JOINED,
-    Planes,
     along_axes,
     as_integers,
     axes_apart,
     number_components,
     shifted,
 )
+from unet_med.planes import JOINED, Planes
 from unet_med.volumes.blocks import Block
 
 __all__ = ["Components", "find_components"]

@@ -24,14 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.instances import (
-    JOINED,
-    Planes,
     along_axes,
     as_integers,
     number_components,
     regrow,
     spread,
 )
+from unet_med.planes import JOINED, Planes
 from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.components import Components, around, find_components, with_takeable
 from unet_med.volumes.numbering import Load, Numbering, merge_components, neighbours
