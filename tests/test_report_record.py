@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from ignite.engine import Engine, Events
 
 from unet_med.bundle import copy_bundle
+from unet_med.networks import unet
 from unet_med.report import TrainingRecord, record
-from unet_med.report.training import write_training
+from unet_med.report.model_card import write_training
 
 
 @pytest.fixture
@@ -76,6 +78,22 @@ def test_the_model_card_says_what_it_was_trained_on(trained: Path, tmp_path: Pat
         f"| val mean dice, single passes | {float(last['val_mean_dice']):.3f} |",
     ):
         assert card.count(f"\n{line}\n") == 1, line
+    assert [word for word in ("valid convolutions", "31,030,658", "SGD") if word in card] == []
+    parameters = sum(p.numel() for p in unet("modern", features=(2, 4, 8)).parameters())
+    steps = json.loads((trained / "models/training.json").read_text())["iterations"]
+    for line in (
+        "A MONAI bundle that `unet-med train` made; its network and training are below.",
+        "| made by | `unet_med.networks.unet` |",
+        "| padding | same |",
+        "| normalisation | `BatchNorm2d`, with the statistics of each image |",
+        f"| parameters | {parameters:,} in 13 convolutions |",  # 2 a level, 2 up, 1 of 1x1
+        "| optimiser | `Adam` |",
+        "| batch | 4 tile(s) of 72 x 72 px |",
+        f"| steps | {steps} |",
+        "| border weights | w0 10.0, sigma 5.0 |",
+    ):
+        assert card.count(f"\n{line}\n") == 1, line
+    assert "rotate: `RandRotated`, prob 0.2, range_x 0.785; elastic: `RandElasticDeformd`" in card
     write_training(trained)  # of a training that was resumed
     assert (trained / "docs/README.md").read_text(encoding="utf-8") == card
     fresh = copy_bundle(tmp_path / "fresh")
