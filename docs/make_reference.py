@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import unet_med
-from unet_med.cli.option import Command, Option, build_parser, help_of
+from unet_med.cli.option import EXITS, Command, Option, build_parser, help_of, sentence
 from unet_med.cli.options import COMMANDS, TRAIN
 
 DOCS = Path(__file__).resolve().parent
@@ -176,12 +176,13 @@ def cli_page() -> str:
     parts = ["# Command line", GENERATED, f"`unet-med COMMAND ...`: {about}"]
     parts.append("`python -m unet_med` is the same command.")
     for command in COMMANDS:
-        parts += [f"## unet-med {command.name}", _sentence(command.help)]
+        parts += [f"## unet-med {command.name}", sentence(command.help)]
+        parts.append(f"```shell\n{command.example}\n```")
         parts.append("\n".join(_rows(command)))
         parts += [ABOUT[command.name]] if command.name in ABOUT else []
     parts.append(
-        "Exit code: 0 done, 2 wrong input (one sentence says what and the fix), 3 done but for "
-        "images that were set aside, 130 ^C, 141 its reader has left (`| head`)."
+        f"Exit code: {EXITS}, 130 stopped by ^C, 141 its reader has left (`| head`), 143 stopped "
+        "by SIGTERM."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -207,10 +208,6 @@ def _given(option: Option) -> str:
         return "required"
     default = option.keywords.get("default")
     return "" if default is None else f"`{default}`"
-
-
-def _sentence(text: str | None) -> str:
-    return f"{(text or '')[:1].upper()}{(text or '')[1:]}."
 
 
 def main() -> None:
