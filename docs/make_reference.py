@@ -35,7 +35,12 @@ GENERATED = f"<!-- Made by `{COMMAND}`; edit the source, not this page. -->"
 
 def pages() -> dict[str, str]:
     """Every generated page: its file name in docs/reference, and its text."""
-    return {"api.md": api_page(), "configs.md": configs_page(), "cli.md": cli_page()}
+    return {
+        "api.md": api_page(),
+        "configs.md": configs_page(),
+        "cli.md": cli_page(),
+        "decisions.md": decisions_page(),
+    }
 
 
 # --- api.md -----------------------------------------------------------------------------------
@@ -208,6 +213,18 @@ def _given(option: Option) -> str:
         return "required"
     default = option.keywords.get("default")
     return "" if default is None else f"`{default}`"
+
+
+# --- decisions.md -----------------------------------------------------------------------------
+
+
+def decisions_page() -> str:
+    """A line for each decision: its title."""
+    files = sorted((DOCS / "explanation" / "decisions").glob("*.md"))
+    titles = [(file, file.read_text(encoding="utf-8").splitlines()[0]) for file in files]
+    lines = [f"* [{t.removeprefix('# ')}](../explanation/decisions/{f.name})" for f, t in titles]
+    about = "Why things are as they are: what was chosen, what was tried, what it costs."
+    return "\n\n".join(["# Decisions", GENERATED, about, "\n".join(lines)]) + "\n"
 
 
 def main() -> None:
