@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from unet_med.bundle import copy_bundle
+from unet_med.bundle import copy_bundle, find_bundle, merge_config, network_of
 from unet_med.networks import unet
 from unet_med.report import TrainingRecord, record
-from unet_med.report.model_card import write_training
+from unet_med.report.model_card import network_facts, recipe_facts, write_training
 
 
 @pytest.fixture
@@ -62,6 +63,22 @@ def test_what_came_within_a_minute_is_drawn_at_the_end(
     train(tmp_path, Events.EPOCH_COMPLETED, epochs=3)
     curves = [of for kind, of in drawn if kind == "curve"]
     assert curves == [[1], [1, 2, 3]]
+
+
+def test_the_model_card_of_volumes_says_what_they_have_besides() -> None:
+    configs = find_bundle() / "configs"
+    overrides = [configs / f"{name}.json" for name in ("modern", "volume3d", "modern3d")]
+    said = {"spatial_dims": 3, "label_kind": "classes", "features": [2, 4], "mirror_axes": [1]}
+    settings = merge_config(configs / "train.json", overrides, said)
+    parser, network = network_of(settings)
+    recipe = recipe_facts(parser, settings, 7)
+    assert recipe["loss"] == "`SumLoss` of `WeightedCrossEntropyLoss` and `OnLabel` of `DiceLoss`"
+    assert recipe["border weights"] is None
+    acting = re.findall(r"(?:^|; )([\w ]+):", recipe["augmentation"])  # no turn, no flip along Z
+    assert acting == ["crop", "flip", "rotate", "elastic", "grey", "flip y"]
+    facts = network_facts(network, settings, {"image_classes": "images", "pred_classes": "logits"})
+    assert facts["normalisation"] == "`BatchNorm3d`"  # the statistics are those of the training
+    assert facts["features"] == "2, 4"
 
 
 def test_the_model_card_says_what_it_was_trained_on(trained: Path, tmp_path: Path) -> None:

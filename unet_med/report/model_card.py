@@ -73,9 +73,9 @@ def network_facts(network: nn.Module, settings: Facts, metadata: Facts) -> dict[
     return {
         "made by": f"`{_target(settings['network_def'])}`",
         "preset": settings.get("preset") if own else None,
-        "input": f"{settings['in_channels']} channel(s): {metadata['image_classes']}",
+        "input": f"{settings.get('in_channels')} channel(s): {metadata.get('image_classes')}",
         "resampled": _resampled(settings.get("scale")),
-        "output": metadata["pred_classes"],
+        "output": metadata.get("pred_classes"),
         "features": listed(own.features if own else settings.get("features")),
         "poolings": levels(settings.get("pool")),
         "kernels": levels(settings.get("kernel_size")),
@@ -94,15 +94,15 @@ def recipe_facts(parser: Any, settings: Facts, steps: int | None) -> dict[str, A
         settings: content of `configs/train.json`.
         steps: that it took.
     """
-    tile = listed(settings["tile_size"], " x ")
+    tile, peak = listed(settings.get("tile_size"), " x "), settings.get("learning_rate")
     return {
-        "loss": _with_numbers(settings["loss"]),
+        "loss": _with_parts(settings.get("loss")),
         "border weights": _border_weights(settings),
-        "optimiser": _with_numbers(settings["optimizer"]),
-        "peak learning rate": f"{settings['learning_rate']}; {_schedule(settings.get('budget'))}",
-        "batch": f"{settings['batch_size']} tile(s) of {tile} px",
+        "optimiser": _with_numbers(settings.get("optimizer")),
+        "peak learning rate": f"{peak}; {_schedule(settings.get('budget'))}",
+        "batch": f"{settings.get('batch_size')} tile(s) of {tile} px",
         "steps": steps,
-        "augmentation": "; ".join(_augmentation(parser, settings["augment"])),
+        "augmentation": "; ".join(_augmentation(parser, settings.get("augment"))),
     }
 
 
@@ -122,9 +122,9 @@ def _table(facts: Facts) -> str:
     return "\n".join(["| | |", "|---|---|", *rows]) + "\n"
 
 
-def _augmentation(parser: Any, chain: Facts) -> Iterator[str]:
+def _augmentation(parser: Any, chain: Any) -> Iterator[str]:
     """Each random transform that acts, with the numbers that the config gives it."""
-    for name, made in chain.items():
+    for name, made in chain.items() if isinstance(chain, Mapping) else ():
         disabled = f"augment::{name}::_disabled_"
         if not name.startswith("_") and not (
             disabled in parser and parser.get_parsed_content(disabled)
@@ -134,7 +134,7 @@ def _augmentation(parser: Any, chain: Facts) -> Iterator[str]:
 
 def _border_weights(settings: Facts) -> str | None:
     """Numbers of the paper's weight map, which classes have not."""
-    if settings["label_kind"] == "classes":
+    if settings.get("label_kind") == "classes":
         return None
     return f"w0 {settings.get('w0')}, sigma {settings.get('sigma')}"
 
@@ -153,6 +153,14 @@ def _with_numbers(made: Any) -> str:
     of = made if isinstance(made, Mapping) else {}
     said = {k: v for k, v in of.items() if isinstance(v, int | float) and k not in UNSAID}
     return ", ".join([f"`{_class_name(made)}`", *(f"{key} {value}" for key, value in said.items())])
+
+
+def _with_parts(made: Any) -> str:
+    """`SumLoss` of its losses, as a config nests them."""
+    values = made.values() if isinstance(made, Mapping) else ()
+    each = [part for value in values for part in (value if isinstance(value, list) else [value])]
+    parts = [_with_parts(part) for part in each if isinstance(part, Mapping) and "_target_" in part]
+    return f"`{_class_name(made)}`" + (f" of {' and '.join(parts)}" if parts else "")
 
 
 def _class_name(made: Any) -> str:
