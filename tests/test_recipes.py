@@ -173,7 +173,9 @@ def test_nnunet_is_scored_by_the_images_that_its_fold_holds_out(
     cohorts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(cohorts)
-    (cohorts / "splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}]')
+    splits = cohorts / "nnUNet_preprocessed/Dataset007_Brain/splits_final.json"
+    splits.parent.mkdir(parents=True)
+    splits.write_text('[{"train": ["a"], "val": ["b"]}]')
     exec(python_in("recipes.md", "## Compare with nnU-Net"), {})
     (cohorts / "fold_0/validation").mkdir(parents=True)
     shutil.copy("Dataset007_Brain/labelsTr/b.nii.gz", "fold_0/validation/b.nii.gz")
