@@ -577,7 +577,7 @@ COMMANDS = (
             _MAX_BYTES,
             *_OWN_LOGS,
         ),
-        "unet-med measure results --images new-images --output cells.csv",
+        "unet-med measure results --images new-images --objects --output cells.csv",
     ),
     Command(
         "next",
