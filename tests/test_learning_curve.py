@@ -37,7 +37,6 @@ from unet_med.metrics.power_law import (
 )
 from unet_med.metrics.score import Score
 from unet_med.planning import Plan, fingerprint, make_plan
-from unet_med.planning.folds import decide_folds
 from unet_med.report.more_images import (
     FILE,
     PICTURE,
@@ -367,17 +366,12 @@ def test_what_goes_with_it(
             assert files == {f"images/{name}.tif" for name in names[:4]}
 
 
-def test_half_of_the_minutes_and_no_images_that_were_seen(data: Path) -> None:
+def test_half_of_the_minutes_is_for_the_curve(data: Path) -> None:
     found = fingerprint(data / "images", data / "labels")
     plan = make_plan(found, {"learning_curve": True, "minutes": 6.0})
     assert plan.value("minutes") == 3.0
     assert (plan.value("folds"), len(plan.folds), len(plan.subsets)) == (3, 3, 6)
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
-    ids = {id: decision.value for id, decision in plan.ids.items()}
-    unseen = decide_folds(plan.seen, ids, {}, None, begun={"name": "nuclei", "seen": 0})
-    assert unseen.subsets == plan.subsets
-    with pytest.raises(ValueError, match="nuclei has seen 2 of these: leave --from out"):
-        decide_folds(plan.seen, ids, {}, None, begun={"name": "nuclei", "seen": 2})
 
 
 def test_all_networks_share_the_other_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
