@@ -44,7 +44,9 @@ from unet_med.report.more_images import (
     Size,
     notes,
     read_curve,
+    rows,
     verdict,
+    write_curve,
 )
 from unet_med.report.score_by_images import score_by_images_figure
 from unet_med.report.table import POOLED, read_scores
@@ -91,7 +93,7 @@ def test_more_images_by_hand() -> None:
     assert carried_on([1, 4, 16], [errors], [25, 100]) == pytest.approx(np.array([[0.08, 0.04]]))
     assert gain.is_told
     assert not Gain(5, 0.1, -0.1, 0.2).is_told
-    assert np.isnan(expected_gain([1, 4], [0.4, 0.2], [], 4, 5).low)
+    assert expected_gain([1, 4], [0.4, 0.2], [], 4, 5).low is None
     with pytest.raises(ValueError, match="a curve takes two numbers of images or more"):
         fit_laws([3, 3], [[0.1, 0.2]])
 
@@ -136,6 +138,36 @@ def level(images: int, scores: dict[str, tuple[float, int]]) -> Level:
     networks = [{"fold": k, "images": images, "minutes": 0.5, "steps": 100} for k in range(3)]
     cases = {n: Case({0: {"Dice": np.array([[s]])}}, k, n) for n, (s, k) in scores.items()}
     return Level(networks, cases)
+
+
+@pytest.mark.parametrize("patients", [False, True])
+def test_few_images_give_a_curve_without_intervals(patients: bool, tmp_path: Path) -> None:
+    """Five images, or nine of three patients: the ends would be those of the worst and the best."""
+    judge = Judge("", {"Dice": Column(lambda rows: float(rows.mean()))}, lambda *_: [])
+    levels = []
+    for images in (1, 2, 4):
+        scores = {f"{k}": (1 - 0.6 * images**-0.5 + 0.01 * k, k % 3)
+                  for k in range(9 if patients else 5)}  # fmt: skip
+        one = level(images, scores)
+        cases = {n: c._replace(unit=c.fold if patients else n) for n, c in one.cases.items()}
+        levels.append(replace(one, cases=cases))
+    curve = curve_of(levels, judge, "Dice", total=5, unit="images", seen=0)
+    assert curve is not None
+    assert [(size.low, size.high) for size in curve.sizes] == [(None, None)] * 3
+    assert [(gain.low, gain.high) for gain in curve.gains] == [(None, None)]
+    assert curve.gains[0].gain > 0.05
+    assert not curve.gains[0].is_told
+    assert curve.band == []
+    said = " ".join(verdict(curve))
+    assert "(no interval). Whether more images help cannot be told, with too few images" in said
+    assert "zero" not in said
+    assert "that judge them are too few images for an interval: it takes 6" in notes(curve)[0]
+    assert [row["interval"] for row in rows(curve)] == ["-"] * 3
+    (tmp_path / "models/subsets").mkdir(parents=True)
+    write_curve(curve, tmp_path)
+    assert "NaN" not in (tmp_path / FILE).read_text()
+    assert read_curve(tmp_path) == curve
+    assert score_by_images_figure(curve, tmp_path / "curve.png").is_file()
 
 
 def test_classes_are_summed_up_as_the_table_of_the_folds_does() -> None:
