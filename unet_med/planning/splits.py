@@ -87,7 +87,8 @@ def decide_split(
     how += about_copies([sides], found.cases)
     if blank := sum(len(case.blank_planes(ids["label_kind"])) for case in found.cases):
         how += f"; {blank} planes that nobody annotated are left out" * bool(ids["slice_stacks"])
-    held = [item for item in sides[1] if item not in sides[0]]
+    learned = {id(item) for item in sides[0]}
+    held = [item for item in sides[1] if id(item) not in learned]
     how += _about_held(held, known, begun)
     decided = {"split_file": Decision(IN_BUNDLE, how)}
     if taught := len(known.has(held)):
