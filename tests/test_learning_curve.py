@@ -7,12 +7,11 @@ import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from folded import line, six_cells
+from folded import line, six_cells, timed_plan
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
@@ -408,16 +407,11 @@ def test_half_of_the_minutes_is_for_the_curve(data: Path) -> None:
 
 def test_all_networks_share_the_other_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand: 180 s for six networks, 12 s of each to load; four images of 1.25 times 2 s."""
-    clock = iter([0.0, 2.0])
-    monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
-    judge = SimpleNamespace(calibrated=False)
-    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None, judge=judge)
-    monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
     progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
-    plan: Any = SimpleNamespace(folds=[{}, {}], subsets=[{}] * 4)
+    plan = timed_plan(monkeypatch, [0.0, 2.0], [[9] * 4] * 2, subsets=4)
     folds._share_out(tmp_path, {}, plan, progress)
     assert progress.minutes == pytest.approx((30 - 12 - 10) / 60)
-    assert progress.images == 6  # which take half of 30 s
+    assert progress.images == 4
 
 
 # --- end to end
