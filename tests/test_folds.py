@@ -21,16 +21,17 @@ from monai.data import MetaTensor
 from unet_med import Segmenter, bundle, metrics
 from unet_med.cli import folds, main
 from unet_med.cli.fold_progress import Progress
-from unet_med.cli.fold_scores import Judged, cases_of
+from unet_med.cli.fold_scores import Judged, _say, cases_of
 from unet_med.cli.judging import judge_of
+from unet_med.cli.saying import logged
 from unet_med.data import cross_validation, find_pairs, load_label, split_validation
 from unet_med.fitting import HeldOut, cross_fitted, held_out
 from unet_med.handlers import TrainingBudget
 from unet_med.networks import Ensemble, joined_weights, together, unet
 from unet_med.planning import Plan, fingerprint, make_plan
-from unet_med.report.folds import too_short
+from unet_med.report.folds import estimate, notes, too_short
 from unet_med.report.scores import lower_is_better
-from unet_med.report.table import CASE, POOLED, read_scores
+from unet_med.report.table import CASE, HIGH, LOW, POOLED, ScoreRow, ScoreTable, read_scores
 from unet_med.transforms import InstancesFromLogits
 
 CHOSEN = ("threshold", "mask_threshold", "min_size")
@@ -177,6 +178,36 @@ def test_without_folds_there_is_nothing_together(
     words = ["--bundle", str(trained), "--output", str(tmp_path / "out"), "--ensemble"]
     assert main(["predict", str(cells / "images/cells_000.tif"), *words]) == 2
     assert "holds no networks that predict together" in capsys.readouterr().err
+
+
+def test_what_is_said_after_a_training(capsys: pytest.CaptureFixture[str]) -> None:
+    """Score and interval in a sentence; whose it is, and what the network of all images is."""
+    rows = [ScoreRow(row, scores={"SEG": value}) for row, value in
+            ((POOLED, 0.52), (f"{POOLED}{LOW}", 0.48), (f"{POOLED}{HIGH}", 0.56))]  # fmt: skip
+    fold = {"fold": 0, "images": 8, "minutes": 6.0, "steps": 900, "judged": 2}
+    about = {"unit": "images", "images": 10, "units": 10, "interval": "over 10", "subsets": 0,
+             "one": {"minutes": 30.0, "steps": 1000}, "folds": [fold] * 5, "seen": 0}  # fmt: skip
+    table = ScoreTable(("SEG",), tuple(rows), about)
+    assert estimate(table) == (
+        "Estimate for other images of this kind: SEG 0.520 (95 %: 0.480 to 0.560)."
+    )
+    whose, better = notes(table)
+    assert whose == (
+        "The score is of the folds' networks: each learned from about 80% of all images, for 6.0 "
+        "minutes, and is scored on those that it has not learned from."
+    )
+    assert better.startswith(
+        "The network of all images learned for 30.0 minutes, 5.0 times as long: it is likely to be "
+    )
+    with logged():
+        _say(replace(table, about={**about, "seen": None}))
+    said = capsys.readouterr().err
+    assert [line in said for line in (estimate(table), whose, better)] == [True] * 3
+    assert said.rstrip().endswith("do not say what they have learned from: if these images, the "
+                                  "score flatters.")  # fmt: skip
+    few = replace(table, about={**about, "units": 3})
+    assert "SEG 0.520 (too few images for an interval)." in estimate(few)
+    assert estimate(replace(table, rows=(ScoreRow(POOLED, scores={"SEG": None}),))) == ""
 
 
 def test_folds_that_learned_too_short_are_said() -> None:

@@ -31,9 +31,9 @@ from unet_med.fitting import (
     write_verdict,
 )
 from unet_med.planning import Plan
-from unet_med.planning.counting import count_in, what_counts
+from unet_med.planning.counting import count_in, learned_before, what_counts
 from unet_med.planning.objects import LEAST
-from unet_med.report.folds import too_short
+from unet_med.report.folds import estimate, notes
 from unet_med.report.provenance import TRAINING, now, read_record
 from unet_med.report.table import CASE, ScoreTable, write_scores
 from unet_med.report.training import read_history
@@ -116,7 +116,7 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
         "one": training_of(output / "models"),
         "folds": [_fold(output, plan, judge, cases, k, made[k]) for k in made],
         "subsets": len(plan.subsets),
-        "seen": plan.source.get("seen", 0),
+        "seen": learned_before(plan),
     }
     found = replace(table, rows=tuple(rows), about=about)
     write_scores(found, output / FOLDS / "scores.json")
@@ -125,10 +125,10 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
 
 
 def _say(found: ScoreTable) -> None:
-    say(f"scored by networks that have not seen the image\n{format_table(found)}")
-    say(found.interval)
-    if short := too_short(found.about):
-        say(short)
+    say(f"each image scored by a network that has not learned from it\n{format_table(found)}")
+    for sentence in (found.interval, estimate(found), *notes(found)):
+        if sentence:
+            say(sentence)
 
 
 def choices_of(plan: Plan, judged: Sequence[Judged]) -> tuple[list[dict[str, Any]], dict[int, int]]:

@@ -18,7 +18,7 @@ from unet_med.cli.scores import Counted, mean_of
 from unet_med.metrics.bootstrap import LEAST, resampled
 from unet_med.metrics.power_law import PowerLaw, carried_on, expected_gain, network_scatter
 from unet_med.planning import Plan
-from unet_med.planning.counting import count_in, what_counts
+from unet_med.planning.counting import count_in, learned_before, what_counts
 from unet_med.report.more_images import (
     PICTURE,
     LearningCurve,
@@ -76,7 +76,7 @@ def carry_on(
     levels = levels_of(output, plan, judged, smaller)
     name, unit = next(iter(judge.columns)), what_counts(plan)
     total = count_in(plan, plan.split["training"])
-    curve = curve_of(levels, judge, name, total=total, unit=unit, seen=plan.source.get("seen", 0))
+    curve = curve_of(levels, judge, name, total=total, unit=unit, seen=learned_before(plan))
     if curve is None:
         warn(f"no learning curve: {name} is not defined for the images that judge it")
         return
@@ -200,7 +200,7 @@ def _band(
     return [(n, *e) for n, e in zip(at.tolist(), ends, strict=True)]
 
 
-def _ends(drawn: Array) -> list[Any]:
+def _ends(drawn: Array) -> list[tuple[Any, Any]]:
     """2.5 % and 97.5 % of each column; None, None where nothing is drawn."""
     if not len(drawn):
         return [(None, None)] * drawn.shape[1]

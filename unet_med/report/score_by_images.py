@@ -68,7 +68,7 @@ def _measured(axes: Axes, curve: LearningCurve) -> None:
     known = [(n["images"], n["score"]) for n in networks if n["score"] is not None]
     axes.plot(*zip(*known, strict=True), "o", ms=4, color=DOTS, label="a fold")
     for size in curve.sizes:
-        if size.low is not None:
+        if size.low is not None and size.high is not None:
             axes.plot([size.images] * 2, [size.low, size.high], color=INK, linewidth=1.2)
     points = [(size.images, size.score) for size in curve.sizes]
     axes.plot(*zip(*points, strict=True), "s", ms=6, color=INK, label="all folds")
