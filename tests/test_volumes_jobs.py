@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import tempfile
 import time
@@ -154,6 +155,58 @@ def test_whoever_stops_a_run_does_not_wait_for_the_blocks_to_come(
     assert time.monotonic() - began < 30
 
 
+# --- processes that die
+
+
+def test_a_process_that_dies_takes_no_other_block_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Block 0 kills each of its processes, block 1 the first one, as where memory was short."""
+    noted: list[tuple[str, tuple[int, ...], str]] = []
+    job: Any = SimpleNamespace(
+        device="cpu", output=tmp_path, id="", blocks=split((5,), (1,)),
+        note=lambda kind, block, error: noted.append((kind, block.index, error)),
+    )  # fmt: skip
+    forked = multiprocessing.get_context("fork")  # sees the blocks below
+
+    def block(address: Any, number: int, device: str | None) -> Outcome:
+        tries = len([*tmp_path.glob(f"{number}.*")])
+        (tmp_path / f"{number}.{tries}").touch()
+        if number == 0 or (number, tries) == (1, 0):
+            os._exit(1)
+        time.sleep(0.2)  # amid which the others die
+        return Outcome(number, 1)
+
+    monkeypatch.setattr(executors, "predict_block", block)
+    monkeypatch.setattr(executors, "_context", lambda: forked)
+    found = {each.number: each for each in executors._processes(job, range(5), 4)}
+    reason = "3 processes died at it, with no other block in work"
+    assert found == {0: Outcome(0, 0, reason), **{n: Outcome(n, 1) for n in range(1, 5)}}
+    assert noted == [("failed", (0,), reason)]  # job status says it
+    tries = [len([*tmp_path.glob(f"{number}.*")]) for number in range(5)]
+    assert tries == [4, 2, 1, 1, 1]  # no block beside one that died was begun anew
+
+
+def test_failed_blocks_are_named_in_a_sentence_of_bounded_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job: Any = SimpleNamespace(
+        output="out.ome.zarr",
+        id="",
+        blocks=split((9,), (1,)),
+        check=list,
+        marker=lambda block: None,
+    )
+    monkeypatch.setattr(executors, "predict_block", lambda _, number, __: Outcome(number, 0, "bad"))
+    with pytest.raises(executors.BlocksFailedError) as caught:
+        run_blocks(job, progress=False)
+    assert str(caught.value) == (
+        "9 of 9 blocks failed, the others are done: 0 (bad); 1 (bad); 2 (bad); 3 (bad); 4 (bad) "
+        "and 4 more (unet-med job status out.ome.zarr lists all); run again with --resume to try "
+        "these once more"
+    )
+
+
 # --- where it runs
 
 
@@ -195,19 +248,15 @@ def test_the_gpu_that_was_named_is_taken_alone(
 def test_local_processes_take_the_gpu_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
-    class NoneStarted(Exception):
-        """Enough was seen."""
-
-    def pool(devices: Any) -> Any:
+    def side_by_side(job: Any, todo: Any, devices: list[str]) -> Any:
         given.append(devices)
-        raise NoneStarted
+        yield 0, Outcome(0, 1)
 
-    monkeypatch.setattr(executors, "_pool", pool)
+    monkeypatch.setattr(executors, "_side_by_side", side_by_side)
     monkeypatch.setattr("unet_med.devices.count", lambda kind: 2)
     job: Any = SimpleNamespace(device="cuda")
     for device in (None, "cuda:1"):
-        with pytest.raises(NoneStarted):
-            next(executors._processes(job, [0], 3, device))
+        assert [*executors._processes(job, [0], 3, device)] == [Outcome(0, 1)]
     assert given == [["cuda:0", "cuda:1", "cuda:0"], ["cuda:1"] * 3]
 
 
