@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -261,6 +262,32 @@ def test_what_cannot_be_read_by_window_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "plain.zarr")
 
 
+def damage_of(name: str) -> Any:
+    """What takes a part of an OME-Zarr's metadata away, or makes it something else."""
+    return {
+        "datasets": lambda ome: ome["multiscales"][0].pop("datasets"),
+        "axes": lambda ome: ome["multiscales"][0].pop("axes"),
+        "path": lambda ome: ome["multiscales"][0]["datasets"][0].pop("path"),
+        "no level": lambda ome: ome["multiscales"][0]["datasets"].clear(),
+        "no image": lambda ome: ome["multiscales"].clear(),
+        "a list": lambda ome: ome.update(multiscales=[[]]),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["datasets", "axes", "path", "no level", "no image", "a list"])
+def test_a_damaged_ome_zarr_is_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "in.ome.zarr", np.zeros((4, 4), np.uint8))
+    group = zarr.open_group(source, mode="r+")
+    ome = dict(group.attrs["ome"])
+    damage_of(name)(ome)
+    group.attrs["ome"] = ome
+    said = rf"cannot read {re.escape(str(source))} as OME-Zarr: it is damaged or not supported \("
+    with pytest.raises(ValueError, match=said) as caught:
+        open_source(source)
+    if name in ("datasets", "axes", "path"):
+        assert str(caught.value).endswith(f"(it has no '{name}')")
+
+
 def test_the_output_is_valid_ngff_with_physical_units(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:
@@ -423,6 +450,32 @@ def test_a_poisoned_block_is_recorded_and_the_rest_goes_on(
     chunk.write_bytes(good)
     assert run_blocks(job, progress=False) == len(failed)
     assert job.failures() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "ends"), [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EIO, False)]
+)
+def test_a_full_disk_ends_the_run(number: int, ends: bool) -> None:
+    """And a chunk that cannot be read does not: the next block may be of another."""
+    notes: list[str] = []
+
+    class Full(Worker):
+        def look(self, block: Block, tile: Any) -> Any:
+            raise OSError(number, os.strerror(number), "c/0/0")
+
+        _patiently = lambda self, block: self.look(block, ())  # noqa: E731
+
+    job: Any = SimpleNamespace(
+        blocks=split((4,), (4,)), marker=lambda block: None,
+        note=lambda kind, block, error: notes.append(error),
+    )  # fmt: skip
+    worker = Full(job, SimpleNamespace())  # type: ignore[arg-type]
+    if ends:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            worker.do(0)
+    else:
+        assert os.strerror(number) in worker.do(0).error
+    assert os.strerror(number) in notes[-1]
 
 
 def test_a_lack_of_memory_means_smaller_tiles(

@@ -48,10 +48,11 @@ def run(args: argparse.Namespace) -> int:
         _require_known(folder, {"calibration": "--uncertainty"})
         _say_if_uncalibrated(folder)
     options = vars(args)
-    if not _is_file(args.output):  # a shard is one of images
+    if shard is not None and not _is_file(args.output):  # a shard of images, not of blocks
         mine = images_of(shard, [*whole, *(image for image, _ in in_blocks)])
-        whole = [image for image in whole if image in mine]
-        in_blocks = [pair for pair in in_blocks if pair[0] in mine]
+        keys = {tuple(files_of(image)) for image in mine}
+        whole = [image for image in whole if tuple(files_of(image)) in keys]
+        in_blocks = [pair for pair in in_blocks if (pair[0],) in keys]
         options = {**options, "shard": None}
         if not mine:
             say(f"no image is left for --shard {args.shard}")
@@ -96,7 +97,8 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
     names = {path: _name(path, args) + "_mask" for path in large}
     suffixes = {path: ".ome.zarr" if _is_zarr(path) else ".tif" for path in large}
     outputs = [str(Path(args.output) / f"{names[path]}{suffixes[path]}") for path in large]
-    return [path for path in images if path not in large], list(zip(large, outputs, strict=True))
+    whole = [path for path in images if not (isinstance(path, str) and path in names)]
+    return whole, list(zip(large, outputs, strict=True))
 
 
 def _by_blocks(options: Mapping[str, Any], image: str, output: str) -> None:
@@ -120,18 +122,22 @@ def _one_by_one(
     from unet_med.handlers.skipped_failures import Fault, report_faults
 
     count, faults = _whole(args, folder, whole, all_may_fail=True) if whole else (0, [])
-    for image, output in in_blocks:
-        try:
-            _by_blocks(options, image, output)
-        except Exception as error:
-            if args.fail_fast or not _is_of_one(error):
-                raise
-            faults.append(Fault(str(Path(image).absolute()), one_line(error)))
-    count += len(in_blocks)
-    seen = [files_of(_absolute(image))[0] for image in (*whole, *(pair[0] for pair in in_blocks))]
+    total = count + len(in_blocks)
+    seen = [files_of(_absolute(image))[0] for image in whole]
     place = Path(args.output).absolute()
-    if count > 1 or place.is_dir():
-        report_faults(place, faults, seen, count)
+    try:
+        for image, output in in_blocks:
+            try:
+                _by_blocks(options, image, output)
+            except Exception as error:
+                if args.fail_fast or not _is_of_one(error):
+                    raise
+                faults.append(Fault(str(Path(image).absolute()), one_line(error)))
+            seen.append(str(Path(image).absolute()))
+            count += 1
+    finally:  # an error that ends the run leaves what was set aside before
+        if total > 1 or place.is_dir():
+            report_faults(place, faults, seen, count)
     if len(faults) == count:
         others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
         raise ValueError(others + faults[0].reason)
@@ -141,9 +147,8 @@ def _one_by_one(
 
 
 def _is_of_one(error: Exception) -> bool:
-    """Whether an error is a user's, and of one image: its output may be there already."""
-    found = user_error(error)
-    return isinstance(found, FileExistsError) or (found is not None and not befalls_all(error))
+    """Whether an error is of one image, whose output may be there already; see `befalls_all`."""
+    return isinstance(user_error(error), FileExistsError) or not befalls_all(error)
 
 
 def _whole(

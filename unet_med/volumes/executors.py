@@ -21,6 +21,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
+from unet_med.errors import is_full
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.worker import Outcome, predict_block
 
@@ -264,6 +265,8 @@ def _dask(
             for future in distributed.as_completed(futures):
                 yield future.result()
         except (OSError, distributed.CancelledError, distributed.KilledWorker) as error:
+            if is_full(error):
+                raise
             raise OSError(
                 f"the cluster at {scheduler} was lost ({error}); finished blocks are kept: run "
                 f"again with --resume"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from unet_med.data.sources import open_source
-from unet_med.errors import broken_gpu, is_broken_gpu
+from unet_med.errors import broken_gpu, is_broken_gpu, is_full
 from unet_med.precision import chosen_precision
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.transforms.confidence import dice_terms, uncertainty
@@ -78,6 +78,9 @@ class Worker:
         """Predict a block, write its shards, then its marker; nothing if it is done already.
 
         A failure is noted and given back, not raised: other blocks go on.
+
+        Raises:
+            OSError: the GPU is broken, or nothing can be written: no other block would succeed.
         """
         block = self.job.blocks[number]
         if self.job.marker(block):
@@ -102,6 +105,8 @@ class Worker:
             self.job.note("failed", block, error=text)
             if is_broken_gpu(error):  # no other block would succeed in this process
                 raise broken_gpu(error, "run again with --resume") from error
+            if is_full(error):
+                raise
             return Outcome(number, 0, text)
         return Outcome(number, layers[0].size)
 
