@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -16,10 +17,14 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from monai.data import DataLoader, Dataset
 from test_volumes import make_bundle, write_source
 
 from unet_med.cli import blocks as by_blocks
 from unet_med.cli import main, predict
+from unet_med.data.checksum import sha256
+from unet_med.handlers.skipped_failures import SkipFailuresEvaluator
+from unet_med.report.prediction import PredictionRecord
 from unet_med.volumes import BlockJob, executors, grid, run_blocks, split
 from unet_med.volumes.objects import StoredObjects, save_objects
 from unet_med.volumes.worker import Outcome, checksum
@@ -420,3 +425,92 @@ def test_a_damaged_image_among_those_that_go_block_by_block_is_set_aside(
     shutil.rmtree(tmp_path / "in/a.ome.zarr")
     assert run("--resume") == 0
     assert not (tmp_path / "out/failed.json").exists()
+
+
+def one_by_one(tmp_path: Path, raised: dict[str, Exception], **options: Any) -> list[str]:
+    """Names of the images that are listed in failed.json, of a run in which some raise."""
+
+    def by_blocks(_: Any, image: str, output: str) -> None:
+        if error := raised.get(Path(image).stem):
+            raise error
+
+    args: Any = SimpleNamespace(
+        output=str(tmp_path), **{"fail_fast": False, "job_only": False, **options}
+    )
+    pairs = [(str(tmp_path / f"{name}.tif"), "") for name in "abc"]
+    for image, _ in pairs:
+        Path(image).touch()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(predict, "_by_blocks", by_blocks)
+        if any(isinstance(error, OSError) for error in raised.values()):
+            with pytest.raises(OSError, match="no space"):
+                predict._one_by_one(args, tmp_path, [], pairs, {})
+        else:
+            assert predict._one_by_one(args, tmp_path, [], pairs, {}) == 3
+    report = json.loads((tmp_path / "failed.json").read_text())
+    return [Path(fault["image"]).stem for fault in report["failed"]]
+
+
+def test_what_any_error_sets_aside_is_listed_even_where_another_ends_the_run(
+    tmp_path: Path,
+) -> None:
+    full = OSError(errno.ENOSPC, "no space")
+    assert one_by_one(tmp_path, {"a": KeyError("datasets"), "b": ValueError("x")}) == ["a", "b"]
+    assert one_by_one(tmp_path, {"a": IndexError("no level"), "b": full}) == ["b", "a"]
+    (tmp_path / "failed.json").unlink()
+    assert one_by_one(tmp_path, {"a": ValueError("x"), "b": full}) == ["a"]
+
+
+def test_what_was_set_aside_is_listed_where_an_error_ends_a_run_of_whole_images(
+    tmp_path: Path,
+) -> None:
+    class Ended(SkipFailuresEvaluator):
+        def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
+            name = batchdata["image"][0]
+            if name == "c":
+                raise OSError(errno.ENOSPC, "no space")
+            return self._set_aside(name, "bad") if name == "a" else []
+
+    items = [{"image": name} for name in "abcd"]
+    evaluator = Ended(
+        torch.device("cpu"), DataLoader(Dataset(items)), torch.nn.Identity(), report_dir=tmp_path
+    )
+    with pytest.raises(OSError, match="no space"):
+        evaluator.run()
+    report = json.loads((tmp_path / "failed.json").read_text())
+    assert report == {
+        "images": 2, "segmented": 1, "failed": [{"image": "a", "reason": "bad"}]
+    }  # fmt: skip
+
+
+# --- many images
+
+
+def test_a_folder_is_read_once_however_many_images_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads it for each image takes a quarter of an hour for ten thousand."""
+    names = [f"{n:02}" for n in range(20)]
+    for name in names:
+        (tmp_path / f"{name}.tif").write_text(name)
+        (tmp_path / f"{name}_mask.tif").touch()
+    (tmp_path / "07_instances.tif").touch()
+    (tmp_path / "record.json").write_text(json.dumps({
+        "weights": None, "settings": {},
+        "images": {n: {"file": f"{n}.tif", "sha256": sha256(tmp_path / f"{n}.tif")} for n in names},
+    }))  # fmt: skip
+    (tmp_path / "03.tif").write_text("changed")
+    walks = []
+    walk = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: walks.append(self) or walk(self))
+    record = PredictionRecord(tmp_path)
+    data = [{"image": str(tmp_path / f"{name}.tif")} for name in names]
+    left = record.unfinished(data, ["mask"])
+    assert [Path(item["image"]).stem for item in left] == ["03"]
+    assert len(record.unfinished(data, ["mask", "instances"])) == 19
+    with pytest.raises(ValueError, match=r"holds the results of 03.tif, and those of .*03.tif"):
+        record.refuse_others(item["image"] for item in data)
+    engine: Any = SimpleNamespace(state=SimpleNamespace())
+    record._drop(engine, [item["image"] for item in data])
+    assert {path.name for path in tmp_path.glob("*_*")} == set()
+    assert walks == [tmp_path] * 4
