@@ -66,7 +66,7 @@ class Numbering:
         """The same objects, numbered without those smaller than `min_size` px.
 
         Args:
-            sizes: of the objects, `(M + 1,)`: the sum of what `sizes_of_block` counts.
+            sizes: of the objects, `(M + 1,)`: what `sizes_of_block` counts, over all blocks.
             min_size: smallest instance kept, px.
         """
         kept = sizes >= min_size
