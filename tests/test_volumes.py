@@ -327,7 +327,7 @@ def test_a_second_run_does_nothing(tmp_path: Path, planes_bundle: Path, noise: n
     assert run_blocks(job, progress=False) == 0
     assert Worker.open(job.output).do(3).voxels == 0  # another process was quicker
     assert BlockJob.load(job.output) == job
-    assert len(job.markers()) == 8
+    assert job.markers.count() == 8
 
 
 def test_a_plan_is_refused_when_something_has_changed(tmp_path: Path, noise: np.ndarray) -> None:
@@ -444,12 +444,12 @@ def test_a_poisoned_block_is_recorded_and_the_rest_goes_on(
     words = ["predict", job.source, "--bundle", planes_bundle, "--output", job.output]
     words += ["--resume", "--workers", "1"]
     assert main([*map(str, words)]) == 2
-    failed = {note["block"] for note in job.failures()}
+    failed = {note["block"] for note in job.markers.failures()}
     assert failed
-    assert len(job.markers()) == len(job.blocks) - len(failed) > 0
+    assert job.markers.count() == len(job.blocks) - len(failed) > 0
     chunk.write_bytes(good)
     assert run_blocks(job, progress=False) == len(failed)
-    assert job.failures() == []
+    assert job.markers.failures() == []
 
 
 @pytest.mark.parametrize(
@@ -465,10 +465,10 @@ def test_a_full_disk_ends_the_run(number: int, ends: bool) -> None:
 
         _patiently = lambda self, block: self.look(block, ())  # noqa: E731
 
-    job: Any = SimpleNamespace(
-        blocks=split((4,), (4,)), marker=lambda block: None,
-        note=lambda kind, block, error: notes.append(error),
-    )  # fmt: skip
+    markers = SimpleNamespace(
+        of=lambda block: None, note=lambda kind, block, error: notes.append(error)
+    )
+    job: Any = SimpleNamespace(blocks=split((4,), (4,)), markers=markers)
     worker = Full(job, SimpleNamespace())  # type: ignore[arg-type]
     if ends:
         with pytest.raises(OSError, match=os.strerror(number)):
@@ -497,7 +497,7 @@ def test_a_lack_of_memory_means_smaller_tiles(
     cramped.volume.segmenter.network = Cramped()
     cramped.volume.segmenter.network.module = network  # says its geometry, type and device
     assert cramped.do(0).error == ""
-    assert job.marker(block)["tile"] < [*job.tile]
+    assert job.markers.of(block)["tile"] < [*job.tile]
     np.testing.assert_allclose(cramped.read(block)[1], expected, atol=1e-6)
 
 
@@ -580,7 +580,7 @@ def test_shards_at_once_agree_to_the_bit(
         for shard, folder in zip(shards, folders, strict=True):
             assert exit_code(shard) == 0, said(folder)
     assert contents(output) == expected
-    assert len(BlockJob.load(output).markers()) == 72
+    assert BlockJob.load(output).markers.count() == 72
 
 
 def wait_for(output: Path, markers: int) -> None:
@@ -617,7 +617,7 @@ def test_a_block_that_another_process_did_meanwhile_has_not_failed(
             raise FileNotFoundError(2, "No such file or directory", "0.0.0.partial")
 
     assert Slow(job, quick.volume).do(0) == Outcome(0, 0)
-    assert job.failures() == []
+    assert job.markers.failures() == []
     assert [*(job.folder / "failed").iterdir()] == []
 
 
@@ -625,9 +625,9 @@ def test_a_note_that_goes_while_notes_are_read(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:
     job = small_plan(tmp_path, planes_bundle, noise)
-    job.note("failed", job.blocks[1], error="in work")
+    job.markers.note("failed", job.blocks[1], error="in work")
     (job.folder / "failed" / "0.0.0.json").symlink_to("gone")  # listed, and not there
-    assert [note["block"] for note in job.failures()] == ["0.0.1"]
+    assert [note["block"] for note in job.markers.failures()] == ["0.0.1"]
 
 
 @pytest.mark.slow
@@ -738,8 +738,8 @@ def test_a_dask_cluster_may_die_at_any_time(
             assert exit_code(run) == 2, said(tmp_path / "run")
     assert "finished blocks are kept: run again with --resume" in said(tmp_path / "run")
     job = BlockJob.load(output)
-    assert 20 <= len(job.markers()) < 72, "the scheduler was killed too late to show anything"
-    left = 72 - len(job.markers())
+    assert 20 <= job.markers.count() < 72, "the scheduler was killed too late to show anything"
+    left = 72 - job.markers.count()
     assert run_blocks(job, scheduler="local", workers=2, progress=False) == left
     finish(job)
     assert contents(output) == expected

@@ -56,10 +56,10 @@ def mask_of(store: str | Path) -> np.ndarray:
 
 def note_anew(job: BlockJob, number: int, **changes: Any) -> None:
     """Write the marker of a block once more, as if it had been done again."""
-    note = job.marker(job.blocks[number])
+    note = job.markers.of(job.blocks[number])
     assert note is not None
     kept = {name: value for name, value in note.items() if name not in ("job", "block")}
-    job.note("done", job.blocks[number], **{**kept, **changes})
+    job.markers.note("done", job.blocks[number], **{**kept, **changes})
 
 
 # --- the output is gone
@@ -127,7 +127,7 @@ def test_bundle_and_source_may_move(tmp_path: Path, model: Path, planes: np.ndar
     assert run("a2.tif", "b2", "--resume") == 0
     job = BlockJob.load(tmp_path / "out.ome.zarr")
     assert (job.id, job.source.name, job.bundle.name) == (before.id, "a2.tif", "b2")
-    assert len(job.markers()) == 2
+    assert job.markers.count() == 2
     assert main(["job", "verify", str(job.output)]) == 0
 
 
@@ -170,7 +170,9 @@ def test_a_process_that_dies_takes_no_other_block_along(
     noted: list[tuple[str, tuple[int, ...], str]] = []
     job: Any = SimpleNamespace(
         device="cpu", output=tmp_path, id="", blocks=split((5,), (1,)),
-        note=lambda kind, block, error: noted.append((kind, block.index, error)),
+        markers=SimpleNamespace(
+            note=lambda kind, block, error: noted.append((kind, block.index, error))
+        ),
     )  # fmt: skip
     forked = multiprocessing.get_context("fork")  # sees the blocks below
 
@@ -200,7 +202,7 @@ def test_failed_blocks_are_named_in_a_sentence_of_bounded_length(
         id="",
         blocks=split((9,), (1,)),
         check=list,
-        marker=lambda block: None,
+        markers=SimpleNamespace(require_own=list, missing=lambda blocks: range(len(blocks))),
     )
     monkeypatch.setattr(executors, "predict_block", lambda _, number, __: Outcome(number, 0, "bad"))
     with pytest.raises(executors.BlocksFailedError) as caught:
@@ -237,7 +239,7 @@ def test_the_gpu_that_was_named_is_taken_alone(
     monkeypatch.setattr("unet_med.devices.count", lambda kind: 2)
     job = SimpleNamespace(id="", device="cuda", blocks=[None] * 9, tile=(), output="", threads=1,
                           layout=SimpleNamespace(block=(1,), shape=(1,)), channels=1,
-                          markers=list)  # fmt: skip
+                          markers=SimpleNamespace(count=int))  # fmt: skip
     made, ran = [], []
     monkeypatch.setattr(BlockJob, "create", lambda *_, **options: made.append(options) or job)
     monkeypatch.setattr(by_blocks, "run_blocks", lambda job, **options: ran.append(options) or 0)

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     job, device = _job_of(args, store, resume=args.resume or shard is not None)
     say(
         f"job {job.id}: {len(job.blocks)} blocks of {_sides(job.layout.block)} px in "
-        f"{_sides(job.layout.shape)}, tiles of {_sides(job.tile)}, {len(job.markers())} done"
+        f"{_sides(job.layout.shape)}, tiles of {_sides(job.tile)}, {job.markers.count()} done"
     )
     if args.job_only:
         return

@@ -61,11 +61,13 @@ def run_blocks(
 
     Raises:
         BlocksFailedError: some could not be done; the message lists the first.
-        ValueError: weights, configs, source or grid have changed since the job was made.
+        ValueError: weights, configs, source or grid have changed since the job was made, or a
+            marker is of another.
     """
     job.check()
+    job.markers.require_own()
     numbers = range(len(job.blocks))[shard[0] :: shard[1]] if shard else range(len(job.blocks))
-    todo = [number for number in numbers if job.marker(job.blocks[number]) is None]
+    todo = sorted({*numbers} & {*job.markers.missing(job.blocks)})
     outcomes: Generator[Outcome, None, None]
     if scheduler:
         outcomes = _dask(job, todo, scheduler, workers)
@@ -77,7 +79,8 @@ def run_blocks(
         shown = list(_shown(job, todo, outcomes, progress))
     failed = [outcome for outcome in shown if outcome.error]
     if failed:
-        listed = "; ".join(f"{_name(job, bad.number)} ({bad.error})" for bad in failed[:_NAMED])
+        named = [f"{job.blocks[bad.number].name} ({bad.error})" for bad in failed[:_NAMED]]
+        listed = "; ".join(named)
         if more := len(failed[_NAMED:]):
             listed += f" and {more} more (unet-med job status {job.output} lists all)"
         raise BlocksFailedError(
@@ -128,7 +131,7 @@ def _alone(job: BlockJob, number: int, device: str | None) -> Outcome:
         if outcome is not None:
             return outcome
     reason = f"{_DEATHS} processes died at it, with no other block in work"
-    job.note("failed", job.blocks[number], error=reason)
+    job.markers.note("failed", job.blocks[number], error=reason)
     return Outcome(number, 0, reason)
 
 
@@ -282,7 +285,3 @@ def _voxels(job: BlockJob, number: int) -> int:
     for side in job.blocks[number].slices:
         voxels *= side.stop - side.start
     return voxels
-
-
-def _name(job: BlockJob, number: int) -> str:
-    return ".".join(map(str, job.blocks[number].index))

@@ -33,7 +33,7 @@ def status(job: BlockJob, tiff: Path | None = None) -> str:
         job: which one.
         tiff: file that it writes besides.
     """
-    markers, failures = job.markers(), job.failures()
+    markers, failures = job.markers.all(), job.markers.failures()
     left = len(job.blocks) - len(markers)
     lost = job.lost()
     seconds = [marker["seconds"] for marker in markers]
@@ -64,7 +64,7 @@ def verify(job: BlockJob, tiff: Path | None = None, *, sample: float = 0.01, see
             result has changed, or what is computed anew differs by more than rounding.
     """
     worker = Worker.open(job.output)
-    done = [(block, note) for block in job.blocks if (note := job.marker(block))]
+    done = [(block, note) for block in job.blocks if (note := job.markers.of(block))]
     if not done:
         raise ValueError(f"no block of {job.output} is done")
     torn = [
@@ -114,8 +114,8 @@ def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -
     """
     if lost := job.lost():
         raise ValueError(lost)
-    missing = [block for block in job.blocks if job.marker(block) is None]
-    if missing:
+    job.markers.require_own()
+    if missing := job.markers.missing(job.blocks):
         raise ValueError(
             f"{len(missing)} of {len(job.blocks)} blocks of {job.output} are missing: run "
             f"predict again with --resume"
@@ -141,7 +141,7 @@ def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -
             f"{job.folder} hold the same and may be deleted"
         )
     note_result(job, tiff or job.output)
-    job.note_finished(files=[file.name for file in files])
+    job.markers.note_finished(files=[file.name for file in files])
     return said
 
 
@@ -152,7 +152,7 @@ def is_finished(job: BlockJob, tiff: Path | None = None) -> bool:
         job: which one.
         tiff: file that is to be written besides.
     """
-    note = job.finished()
+    note = job.markers.finished()
     if note is None or (tiff is not None and tiff.name not in note["files"]):
         return False
     return all((job.output.parent / name).exists() for name in note["files"])
