@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from processes import ended, kill, start_command, start_module
 from processes import finish as exit_code
 
@@ -377,6 +378,7 @@ def test_a_cpu_has_a_process_a_core_with_room_for_a_block(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)  # of the machine, not of this process
+    monkeypatch.setattr("unet_med.cgroups.cores", lambda: cores)
     layout = SimpleNamespace(block=(4, 16, 16))
     need = 4 * 16 * 16 * 2 * BYTES_A_PIXEL
     monkeypatch.setattr(grid, "available_bytes", lambda: int(room * need))
@@ -690,6 +692,11 @@ def test_finish_waits_for_all_blocks_and_sweeps(
     with pytest.raises(ValueError, match=r"4 of 8 blocks of .* are missing"):
         finish(job)
     run_blocks(job, progress=False)
+    with (
+        FileLock(job.folder / "finish.lock"),
+        pytest.raises(ValueError, match=r"another process does the last step of .* now: wait"),
+    ):
+        finish(job)
     (job.output / "labels/mask/0/c.partial").touch()
     (job.folder / "done" / ".0.0.0.json.x").mkdir()
     assert finish(job) == "all 8 blocks are done"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,8 @@ def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -
         What was done, in a sentence.
 
     Raises:
-        ValueError: blocks are missing, or the output to which they were written.
+        ValueError: blocks are missing, or the output to which they were written; or another process
+            does the same now.
     """
     if lost := job.lost():
         raise ValueError(lost)
@@ -120,6 +122,34 @@ def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -
             f"{len(missing)} of {len(job.blocks)} blocks of {job.output} are missing: run "
             f"predict again with --resume"
         )
+    with _alone(job):
+        return _last_step(job, tiff, progress=progress)
+
+
+@contextmanager
+def _alone(job: BlockJob) -> Iterator[None]:
+    """One last step at a time: each sweeps away what it takes for left over, and writes the same.
+
+    The system gives this lock up with its process, however that ends; the step may take days.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(job.folder / "finish.lock")
+    with suppress(NotImplementedError):  # of a file system without locks
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"another process does the last step of {job.output} now: wait for it"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _last_step(job: BlockJob, tiff: Path | None, *, progress: bool) -> str:
+    """See `finish`."""
     _sweep(job)
     count = _number_instances(job)
     files: list[Path] = []
