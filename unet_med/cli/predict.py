@@ -18,6 +18,7 @@ from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
 from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.shard import images_of, shard_of
+from unet_med.cli.wanted import outputs_of, settings_of
 from unet_med.data.cases import Files, as_template, files_of, result_name, same_name
 from unet_med.data.datalist import look_for_images
 from unet_med.data.formats import NIFTI, OME_ZARR, PICTURE, TIFF, format_at, format_of, stem
@@ -165,7 +166,7 @@ def _whole(
     settings: dict[str, Any] = {
         "images": [_absolute(image) for image in images],
         "output_dir": output,
-        "outputs": _outputs(args),
+        "outputs": outputs_of(args),
     }
     if args.device:  # else as the bundle says
         settings["device"] = f"$torch.device('{choose_device(args.device)}')"
@@ -174,14 +175,9 @@ def _whole(
         settings |= {"output_dir": output.parent, "result_file": output, "result_name": name}
     elif args.name:
         settings["result_name"] = itself(args.name)
-    settings |= {f"reader::{name}": index for name, index in choice_of(args).items()}
-    if args.tta:
-        settings["tta"] = None if args.tta == "none" else args.tta
-    if args.precision:
-        settings["precision"] = args.precision
+    settings |= settings_of(args)
     if weights.suffix != ".pt":
-        settings["checkpoint"] = weights.absolute()
-    settings |= bundle.find_ensemble(folder) if args.ensemble else {}
+        settings.setdefault("checkpoint", weights.absolute())  # an ensemble has its own
     settings |= {"fail_fast": True} if args.fail_fast else {}
     settings |= {"skip_done": True} if args.resume else {}
     options = {"skip_done": "--resume", "result_file": f"--output {args.output}"}
@@ -360,10 +356,3 @@ def _is_large(path: str) -> bool:
     except (OSError, ValueError):
         return False  # it is set aside with its reason, where all images are read
     return not holds_whole(header.array.size)
-
-
-def _outputs(args: argparse.Namespace) -> list[str]:
-    wanted = {"instances": args.instances, "probabilities": args.probabilities}
-    wanted |= {"uncertainty": args.uncertainty}
-    wanted |= {"seg": args.dicom_seg, "rois": args.rois}
-    return ["mask", *(name for name, yes in wanted.items() if yes)]
