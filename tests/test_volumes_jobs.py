@@ -7,8 +7,10 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -192,6 +194,19 @@ def test_a_process_that_dies_takes_no_other_block_along(
     assert noted == [("failed", (0,), reason)]  # job status says it
     tries = [len([*tmp_path.glob(f"{number}.*")]) for number in range(5)]
     assert tries == [4, 2, 1, 1, 1]  # no block beside one that died was begun anew
+
+
+def test_a_process_that_dies_while_it_has_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = multiprocessing.get_context("fork")
+    monkeypatch.setattr(executors, "predict_block", lambda *_: Outcome(os.getpid(), 1))
+    monkeypatch.setattr(executors, "_context", lambda: forked)
+    with ExitStack() as held:
+        process = executors._Process(None, held)
+        first = process.begin(("", ""), 0).result().number
+        os.kill(first, signal.SIGKILL)
+        while process.pool is not None and not process.pool._broken:
+            time.sleep(0.01)
+        assert process.begin(("", ""), 1).result().number != first
 
 
 def test_failed_blocks_are_named_in_a_sentence_of_bounded_length(

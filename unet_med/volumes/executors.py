@@ -176,7 +176,11 @@ class _Process:
     def begin(self, address: tuple[str, str], number: int) -> Future[Outcome]:
         if self.pool is None:
             self.pool = self.held.enter_context(_pool(self.device))
-        return self.pool.submit(_do, address, number)
+        try:
+            return self.pool.submit(_do, address, number)
+        except BrokenProcessPool:  # it died while it had nothing to do
+            self.end()
+            return self.begin(address, number)
 
     def end(self) -> None:
         self.held.close()
