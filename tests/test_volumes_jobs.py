@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 import time
+from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,6 +195,39 @@ def test_a_process_that_dies_takes_no_other_block_along(
     assert noted == [("failed", (0,), reason)]  # job status says it
     tries = [len([*tmp_path.glob(f"{number}.*")]) for number in range(5)]
     assert tries == [4, 2, 1, 1, 1]  # no block beside one that died was begun anew
+
+
+def test_a_block_that_kills_the_workers_of_a_cluster_is_given_up_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class KilledWorker(Exception):
+        """As dask's."""
+
+    class Cluster(ExitStack):
+        def __init__(self, address: str) -> None:
+            super().__init__()
+
+        def map(self, do: Any, addresses: Any, todo: list[int], **_: Any) -> list[Future[Outcome]]:
+            futures: list[Future[Outcome]] = [Future() for _ in todo]
+            for number, future in zip(todo, futures, strict=True):
+                if number == 1:
+                    future.set_exception(KilledWorker("predict_block"))
+                else:
+                    future.set_result(Outcome(number, 1))
+            return futures
+
+    noted: list[str] = []
+    distributed = SimpleNamespace(
+        Client=Cluster, as_completed=list, KilledWorker=KilledWorker, CancelledError=CancelledError
+    )
+    monkeypatch.setattr(executors.importlib, "import_module", lambda name: distributed)
+    markers = SimpleNamespace(note=lambda kind, block, error: noted.append(f"{block.name} {error}"))
+    job: Any = SimpleNamespace(output="", id="", blocks=split((3,), (1,)), markers=markers)
+    found = [*executors._dask(job, range(3), "tcp://host", 1)]
+    assert found == [
+        Outcome(0, 1), Outcome(1, 0, "the cluster's workers died at it"), Outcome(2, 1)
+    ]  # fmt: skip
+    assert noted == ["1 the cluster's workers died at it"]
 
 
 def test_a_process_that_dies_while_it_has_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,12 +125,16 @@ def _processes(
 
 
 def _alone(job: BlockJob, number: int, device: str | None) -> Outcome:
-    """Do a block with no other in work; given up after some deaths, which is noted."""
+    """Do a block with no other in work; given up after some deaths."""
     for _ in range(_DEATHS):
         [(_, outcome)] = _side_by_side(job, [number], [device])
         if outcome is not None:
             return outcome
-    reason = f"{_DEATHS} processes died at it, with no other block in work"
+    return _given_up(job, number, f"{_DEATHS} processes died at it, with no other block in work")
+
+
+def _given_up(job: BlockJob, number: int, reason: str) -> Outcome:
+    """Note why a block is given up at which processes died, which noted nothing themselves."""
     job.markers.note("failed", job.blocks[number], error=reason)
     return Outcome(number, 0, reason)
 
@@ -268,10 +272,14 @@ def _dask(
         futures = client.map(
             predict_block, [_address(job)] * len(todo), todo, pure=False, retries=5
         )
+        numbers = dict(zip(futures, todo, strict=True))
         try:
             for future in distributed.as_completed(futures):
-                yield future.result()
-        except (OSError, distributed.CancelledError, distributed.KilledWorker) as error:
+                try:
+                    yield future.result()
+                except distributed.KilledWorker:
+                    yield _given_up(job, numbers[future], "the cluster's workers died at it")
+        except (OSError, distributed.CancelledError) as error:
             if is_full(error):
                 raise
             raise OSError(
