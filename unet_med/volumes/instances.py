@@ -161,8 +161,8 @@ def label_blocks(
 
         rules: dict[str, Any] = {"connectivity": connectivity, "grow": grow, "reach": reach}
         for part in blocks:
-            found = find_components(classes, part, **rules, axes=axes, planes=planes)
-            found.save(table(part.index))
+            here = find_components(classes, part, **rules, axes=axes, planes=planes)
+            here.save(table(part.index))
         walks = any(along_axes(reach, len(classes.shape), axes))
         numbering = merge_components(blocks, load, min_size=0 if walks else min_size)
         if walks and min_size:
