@@ -22,7 +22,7 @@ from unet_med.cli.measuring import (
     class_rows,
     classes_of,
     object_rows,
-    object_sizes,
+    per_image,
     values_in,
     whole_scores,
 )
@@ -74,7 +74,10 @@ class Ask:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a row a case and class; write the tables where asked."""
+    """Print a row a case and class, or object; write the tables where asked.
+
+    Objects that are written are printed as a row an image: there may be many thousands.
+    """
     check_tables(args)
     names = told_names(args.class_names) if args.class_names else None
     choice = choice_of(args)
@@ -82,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--{idle[0]} has no effect without --images: leave it out")
     table = measure(args.results, args.images, names, objects=args.objects, choice=choice)
     write_tables(args, table)
-    result(format_table(table))
+    written = args.objects and (args.output or args.long)
+    result(format_table(per_image(table) if written else table))
     return say_left(table)
 
 
@@ -206,7 +210,7 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, Scores]]:
     if ask.objects:
         yield from object_rows(label, size, grey)
     elif kind == "instances":
-        yield ask.classes.foreground, whole_scores(label > 0, size, object_sizes(label), grey)
+        yield ask.classes.foreground, whole_scores(label > 0, size, label, grey)
     else:
         pieces = None if found.instances is None else data.load_label(found.instances, "instances")
         yield from class_rows(label, size, grey, ask.classes, pieces)

@@ -308,9 +308,9 @@ def format_table(table: ScoreTable) -> str:
     rows = table.of(CASE, CASE_MEAN, MISSING, FAILED)
     rows += [row for kind in (first, first + LOW, first + HIGH, second) for row in table.of(kind)]
     labelled = any(row.label for row in table.rows)
-    width = max(len(row.case or row.row) for row in rows)
+    width = max((len(row.case or row.row) for row in rows), default=0)
     widths = {
-        column: 2 + max(len(column), *(len(_shown(row.scores.get(column))) for row in rows))
+        column: 2 + max(map(len, (column, *(_shown(row.scores.get(column)) for row in rows))))
         for column in table.columns
     }
     head = "".join(f"{c:>{w}}" for c, w in widths.items())
