@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from unet_med import data
 from unet_med.data.class_names import name_of, told_names
 from unet_med.data.label_kind import name_classes
-from unet_med.data.labels import IGNORED, UNKNOWN
-from unet_med.planning.fingerprints import PERCENTILES, FileFacts, Fingerprint, Instances
+from unet_med.data.labels import IGNORED, UNKNOWN, listed
+from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.plan import Decision
 from unet_med.planning.rare import OUTPUT
 from unet_med.planning.sizes import zoom
@@ -153,6 +153,19 @@ def decide_names(
         return Decision(None, "no file names the classes")
     own = [names.get(value, name_of(value)) for value in classes]
     return Decision(own, f"as {found.images} names them")
+
+
+def about_untaught(learned: Collection[int], cases: Sequence[Case], kind: str) -> str:
+    """What is to be known of classes that none of the images that are learned from holds."""
+    if kind != "classes":
+        return ""
+    held = [case.label_values or set() for case in cases]
+    taught = set().union(*(held[k] for k in learned), {0, IGNORED, UNKNOWN})
+    missing = sorted(set().union(*held) - taught)
+    if not missing:
+        return ""
+    named = listed([name_of(value) for value in missing])
+    return f"; no image that is learned from holds {named}: choose the sides with --split"
 
 
 def min_size(found: Fingerprint, kind: str, dims: int, pixels: Mapping[str, Any]) -> Decision:
