@@ -221,6 +221,17 @@ def test_the_record_says_what_truths_of_one_class_are(tmp_path: Path, capsys: An
             assert table["case", "a", "spleen"]["Dice"] == 0
 
 
+def test_numbers_of_many_objects_are_no_classes_of_the_results(tmp_path: Path, capsys: Any) -> None:
+    """The record of the results says classes, and the truths hold a number for each object."""
+    truth = np.kron(np.arange(36).reshape(6, 6), np.ones((5, 5), int))
+    nifti(tmp_path / "r/a_mask.nii.gz", truth > 0)
+    nifti(tmp_path / "t/a.nii.gz", truth)
+    record = {"settings": {"label_kind": "classes"}}
+    (tmp_path / "r/record.json").write_text(json.dumps(record), encoding="utf-8")
+    assert evaluate(tmp_path / "r", tmp_path / "t") == 2
+    assert "hold 35 values besides 0, and the results are classes, as" in capsys.readouterr().err
+
+
 def test_one_side_empty(tmp_path: Path) -> None:
     found, truth = organs(0)
     nifti(tmp_path / "r/a_mask.nii.gz", np.where(found == 2, 0, found))

@@ -21,7 +21,7 @@ from unet_med.cli.scores import Counted, check_tables, format_table, score_table
 from unet_med.data.cases import files_of
 from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
 from unet_med.data.file_reader import Volume
-from unet_med.data.labels import IGNORED, LOOKED_AT, UNKNOWN
+from unet_med.data.labels import IGNORED, LOOKED_AT, MAX_CLASSES, UNKNOWN
 from unet_med.data.list_file import is_list
 from unet_med.data.splits import groups_of
 from unet_med.errors import one_line, user_error
@@ -263,10 +263,16 @@ def _kind(truths: Truths, asked: Asked, names: ClassNames, settings: Mapping[str
     if asked.kind != "auto":
         return asked.kind
     values = [set(look.values.tolist()) for look in looks]
-    white = set().union(*values) - {0, UNKNOWN} == {IGNORED}  # of classes, nothing would be left
+    held = set().union(*values) - {0, UNKNOWN}
     made = settings.get("label_kind")
-    if not white and (name_classes(names, values) or made == "classes"):
-        return "classes"
+    if held != {IGNORED}:  # of which, as classes, nothing would be left
+        if name_classes(names, values) or (made == "classes" and len(held) < MAX_CLASSES):
+            return "classes"
+        if made == "classes":
+            raise UndecidedLabels(
+                f"the truths hold {len(held)} values besides 0, and the results are classes, as "
+                "their record says: say --label-kind classes or --label-kind instances"
+            )
     try:
         kind = data.guess_label_kind(looks)
     except UndecidedLabels:
