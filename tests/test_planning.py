@@ -163,19 +163,23 @@ def guess_at_once(labels: list[np.ndarray]) -> str | None:
             shares.setdefault(value, []).append(max(sizes) / sum(sizes))
     every = [share for own in shares.values() for share in own]
     cut = [share for share in every if share < 1]
+    times = {v: sum(share < 1 for share in own) for v, own in shares.items()}
+    again = any(n >= 2 and n > len(shares[v]) / 2 for v, n in times.items())
+    often = all(sum(v in own for own in classes) > 1 for v in set().union(*classes))
+    holes = often and any(max(own) > len(own) for own in classes)
     if not repeated:
-        return "doubt" if len([s for s in every if s < 0.5]) > len(every) / 2 else "instances"
+        many = len([s for s in every if s < 0.5]) > len(every) / 2
+        return "doubt" if many or holes or again else "instances"
     if partly:
         return "doubt"
-    again = {v: sum(share < 1 for share in own) for v, own in shares.items()}
-    if (len(cut) >= len(every) / 2 and cut) or any(
-        n >= 2 and n > len(shares[v]) / 2 for v, n in again.items()
-    ):
+    if (len(cut) >= len(every) / 2 and cut) or again:
         return "classes"
     if len(cut) > 0.2 * len(every) or (cut and min(cut) < 0.5):
         return "doubt"
     different = {label.tobytes() for label in labels[:5] if shared <= {*label.flat}}
-    return "instances" if len(union) > 4 and (len(different) < 2 or len(shared) < 2) else None
+    if len(union) > 4 and (len(different) < 2 or len(shared) < 2):
+        return "doubt" if holes else "instances"
+    return None
 
 
 def guess(labels: Iterable[Any]) -> str:

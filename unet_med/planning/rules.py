@@ -147,8 +147,9 @@ def _decide(
 ) -> Decisions:
     """What the rules say; `steering` overrules them."""
     dims = _dims(found, steering.get("spatial_dims"))
-    labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"))
-    labels["class_names"] = decide_names(found, labels, asked.get("class_names"))
+    told = asked.get("class_names")
+    labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"), told)
+    labels["class_names"] = decide_names(found, labels, told)
     labels |= source.classes(labels, asked) if source else {}
     kind = labels["label_kind"].value
     if steering.get("unknown") not in (None, found.unknown):
