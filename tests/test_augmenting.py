@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unet_med import bundle
 from unet_med.data import EpochSampler, SyntheticCells
-from unet_med.data.device_images import LINES
+from unet_med.data.entries import DRAWS, LINES
 from unet_med.engines import PrepareBatchWeighted
 from unet_med.transforms import (
     Augmenting,
@@ -28,7 +28,7 @@ from unet_med.transforms import (
     Weighing,
     compose,
 )
-from unet_med.transforms.draws import DRAWS, Deform, DrawRotation
+from unet_med.transforms.draws import Deform, DrawRotation
 from unet_med.transforms.grey import change_batch
 
 BOTH = ["image", "label"]

@@ -17,7 +17,8 @@ from monai.data import DataLoader, MetaTensor
 from monai.transforms import Compose, RandFlipd, RandRotate90d, SelectItemsd
 
 from unet_med.data import EpochSampler, ImageCache, SeededDataset, image_cache
-from unet_med.data.device_images import LINES, shapes_alike
+from unet_med.data.device_images import shapes_alike
+from unet_med.data.entries import KNOWN, LINES
 from unet_med.engines import PrepareBatchWeighted
 from unet_med.handlers import OutOfMemory
 from unet_med.networks import UNet
@@ -104,7 +105,7 @@ def test_batches_of_workers(workers: int) -> None:
 
 
 def test_lines_without_their_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="a batch of `lines`, and no images that they are of"):
+    with pytest.raises(ValueError, match="a batch of lines, and no images that they are of"):
         PrepareBatchWeighted()({LINES: [torch.zeros(1, 2)] * 2})
 
 
@@ -121,7 +122,7 @@ def test_another_process_gets_no_pixels() -> None:
 def test_main_memory_keeps_what_a_draw_reads(ignore: int | None) -> None:
     _, lines = pair(images([(9, 8), (5, 5)]), 4, ignore, 0, (0, 1))
     assert [set(item) for item in lines.on_device.kept] == [
-        {"label", "known"} if ignore else set()
+        {"label", KNOWN} if ignore else set()
     ] * 2
 
 
