@@ -172,6 +172,15 @@ def test_images_that_are_not_alike_are_sent(key: str, other: Any) -> None:
     assert ImageCache(device=HERE).on_device(image_cache.InMemory(items)) is None
 
 
+def test_a_device_may_be_a_name() -> None:
+    """As a bundle has it where `--device cuda:1` is given by itself."""
+    kept = image_cache.InMemory(images([(9, 8)]))
+    held, same = (ImageCache(device=device).on_device(kept) for device in ("cpu", HERE))
+    assert held is not None
+    assert same is not None
+    assert torch.equal(held.pixels, same.pixels)
+
+
 @pytest.mark.parametrize(
     "steps",
     [
