@@ -405,9 +405,14 @@ def test_wrapped_networks_are_asked_inside(options):
     buffer.seek(0)
     inferer = OverlapTileInferer(smallest_tile(net, 4))
     expected = run(inferer, image, net)
+    scripted = torch.jit.load(buffer)
+    for off in (1, -max(net.steps)):  # of which the result would lie a little aside, or be nothing
+        smallest = net.input_size_for(1)
+        with pytest.raises(torch.jit.Error, match=rf"side {smallest + off} px does not fit"):
+            scripted(torch.zeros(1, 1, smallest, smallest + off))
     for wrapped in (
         nn.DataParallel(net),
-        torch.jit.load(buffer),
+        scripted,
         torch.compile(net, backend="eager"),
     ):
         ours, theirs = (tiling_of(n, image, margin=None, stride=None) for n in (net, wrapped))
