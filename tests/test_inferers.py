@@ -426,6 +426,11 @@ def test_wrapped_networks_are_asked_inside(options):
         np.testing.assert_allclose(run(inferer, image, wrapped).numpy(), expected, atol=1e-5)
 
 
+def test_networks_of_lines_are_refused():
+    with pytest.raises(ValueError, match="network takes images of 1 axes; tiles are of 2 or 3"):
+        run(OverlapTileInferer(8, margin=0, stride=1), torch.ones(1, 1, 16), nn.Conv1d(1, 2, 1))
+
+
 def test_a_compiled_network_is_asked_inside():
     net = unet(features=(4, 8))
     compiled = torch.compile(net, backend="eager")

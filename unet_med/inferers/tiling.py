@@ -150,7 +150,7 @@ def tiling_of(
         stride: total down-sampling factor, one or one an axis; None to ask the network.
 
     Raises:
-        ValueError: margin or stride is neither given nor known.
+        ValueError: margin or stride is neither given nor known, or images have not 2 or 3 axes.
     """
     inner = unwrapped(network)
     margin = getattr(inner, "margin", None) if margin is None else margin
@@ -164,6 +164,8 @@ def tiling_of(
     weights = [p for p in _parameters(inner) if p.ndim > 2]
     seen = weights[0].ndim - 2 if weights else image.ndim - 2
     dims = getattr(inner, "spatial_dims", seen)
+    if dims not in (2, 3):
+        raise ValueError(f"the network takes images of {dims} axes; tiles are of 2 or 3")
     margins = geometry.per_axis("margin", margin, dims)
     strides = geometry.per_axis("stride", stride, dims)
     axes = tuple(
