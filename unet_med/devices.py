@@ -154,7 +154,8 @@ def rounding_switches() -> list[tuple[Any, str, tuple[Any, Any]]]:
     They stand in the order in which to set them. torch keeps two for each kind of product, and an
     `fp32_precision` that says nothing is that of `torch.backends`, whatever `allow_tf32` says.
     """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn  # torch's own types lack `conv`
+    matmul = torch.backends.cuda.matmul
     older = [(owner, "allow_tf32", (False, True)) for owner in (cudnn, matmul)]
     kinds = (cudnn.conv, cudnn.rnn, matmul)
     return [*older, *((kind, "fp32_precision", ("ieee", "tf32")) for kind in kinds)]

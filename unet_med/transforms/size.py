@@ -115,7 +115,8 @@ class ElementSize(InvertibleTransform):
                 labels are too large for MONAI's resampling.
         """
         mode = mode or self.mode
-        placed = tensor_of(img) if knows_pixel_size(img) else self._assumed(img)
+        known = knows_pixel_size(img)
+        placed = cast(MetaTensor, tensor_of(img)) if known else self._assumed(img)
         if mode == "nearest" and not placed.is_floating_point():
             largest = int(placed.abs().max())  # in torch a uint8 is more than 2**24
             if largest > 2**24:
