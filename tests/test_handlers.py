@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import MeanSquaredError, from_engine
 from monai.transforms import Compose
+from torch.optim.swa_utils import AveragedModel
 
 from unet_med.data import EpochSampler, SeededDataset
 from unet_med.engines import PrepareBatchWeighted
@@ -33,6 +35,7 @@ from unet_med.handlers import (
 from unet_med.handlers.exceptions import on_exception
 from unet_med.handlers.guards import _names
 from unet_med.handlers.training_state import random_state, set_random_state
+from unet_med.networks import load_weights, unet, unwrapped
 
 
 class Parts:
@@ -354,6 +357,27 @@ def test_a_large_loss_from_the_start_is_no_explosion(tmp_path: Path) -> None:
     parts = Diverging(90.0, tmp_path)
     parts.trainer.run()
     assert parts.trainer.state.iteration == 12
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.nn.DataParallel,
+        AveragedModel,
+        partial(torch.compile, backend="eager"),
+        lambda network: torch.nn.DataParallel(torch.compile(network, backend="eager")),
+    ],
+)
+def test_a_wrapped_network_is_kept_by_its_own_names(wrap: Any, tmp_path: Path) -> None:
+    network, other = unet(features=(2, 4)), unet(features=(2, 4))
+    wrapped = wrap(network)
+    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1)
+    trainer = Engine(lambda *_: None)
+    Checkpoints(tmp_path, wrapped, optimizer).attach(trainer)
+    trainer.run([0], 1)
+    load_weights(other, tmp_path / "model.pt")
+    for name, value in unwrapped(wrapped).state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
 
 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:

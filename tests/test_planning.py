@@ -491,8 +491,9 @@ def test_tiles_of_unequal_sides_are_not_turned_by_quarters(
     config = json.loads((tmp_path / "bundle/configs/train.json").read_text(encoding="utf-8"))
     parser = ConfigParser(config)
     chain = parser.get_parsed_content("augment")
-    steps = [chain[name] for name in ("crop", "flip", "quarter_turn") if name in chain]
-    assert ("quarter_turn" in chain) == turned
+    names = ("crop", "flip", "flip_y", "quarter_turn")
+    steps = [chain[name] for name in names if name in chain]
+    assert ("quarter_turn" in chain) == turned != ("flip_y" in chain)
     item = {"image": torch.rand(1, 64, 56), "label": torch.ones(1, 64, 56)}
     shapes = set()
     for seed in range(20):
