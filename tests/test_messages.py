@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+from sources import syntax
 
 import unet_med
 from unet_med import bundle, planning
@@ -36,9 +37,9 @@ def run(*words: Any) -> int:
 
 def raised() -> Iterator[tuple[str, ast.Call]]:
     """Every error of the package that is made of a built-in class, and where."""
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path, nodes in syntax(PACKAGE).items():
         if not set(PYTHON_DOORS) & set(path.relative_to(PACKAGE).parts):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in nodes:
                 if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
                     yield f"{path.relative_to(PACKAGE)}:{node.lineno}", node.exc
 
@@ -46,9 +47,8 @@ def raised() -> Iterator[tuple[str, ast.Call]]:
 def test_no_error_names_a_python_class() -> None:
     """Words of all `raise` statements; what is told to programmers, TypeError, aside."""
     classes = {name for name in dir(monai.transforms) if re.search("[a-z][A-Z]|[a-z]d$", name)}
-    for path in PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        classes |= {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
+    for nodes in syntax(PACKAGE).values():
+        classes |= {n.name for n in nodes if isinstance(n, ast.ClassDef)}
     classes = {name for name in classes if re.search("[a-z][A-Z]|[A-Z].*[a-z]d$", name)}
     assert {"TiffReader", "CheckPaird", "LoadImaged", "SitkReader"} <= classes
     found, count = [], 0
