@@ -578,6 +578,7 @@ def test_a_note_that_goes_while_notes_are_read(
 
 
 @pytest.mark.slow
+@pytest.mark.long  # workers of a pool import all anew
 @pytest.mark.timeout(600)
 def test_killed_and_resumed_is_as_if_undisturbed(
     tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
