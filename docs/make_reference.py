@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import unet_med
-from unet_med.cli.option import Command, Option, build_parser, help_of
+from unet_med.cli.option import EXITS, Command, Option, build_parser, help_of, sentence
 from unet_med.cli.options import COMMANDS, TRAIN
 
 DOCS = Path(__file__).resolve().parent
@@ -35,7 +35,12 @@ GENERATED = f"<!-- Made by `{COMMAND}`; edit the source, not this page. -->"
 
 def pages() -> dict[str, str]:
     """Every generated page: its file name in docs/reference, and its text."""
-    return {"api.md": api_page(), "configs.md": configs_page(), "cli.md": cli_page()}
+    return {
+        "api.md": api_page(),
+        "configs.md": configs_page(),
+        "cli.md": cli_page(),
+        "decisions.md": decisions_page(),
+    }
 
 
 # --- api.md -----------------------------------------------------------------------------------
@@ -176,12 +181,13 @@ def cli_page() -> str:
     parts = ["# Command line", GENERATED, f"`unet-med COMMAND ...`: {about}"]
     parts.append("`python -m unet_med` is the same command.")
     for command in COMMANDS:
-        parts += [f"## unet-med {command.name}", _sentence(command.help)]
+        parts += [f"## unet-med {command.name}", sentence(command.help)]
+        parts.append(f"```shell\n{command.example}\n```")
         parts.append("\n".join(_rows(command)))
         parts += [ABOUT[command.name]] if command.name in ABOUT else []
     parts.append(
-        "Exit code: 0 done, 2 wrong input (one sentence says what and the fix), 3 done but for "
-        "images that were set aside, 130 ^C, 141 its reader has left (`| head`)."
+        f"Exit code: {EXITS}, 130 stopped by ^C, 141 its reader has left (`| head`), 143 stopped "
+        "by SIGTERM."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -209,8 +215,16 @@ def _given(option: Option) -> str:
     return "" if default is None else f"`{default}`"
 
 
-def _sentence(text: str | None) -> str:
-    return f"{(text or '')[:1].upper()}{(text or '')[1:]}."
+# --- decisions.md -----------------------------------------------------------------------------
+
+
+def decisions_page() -> str:
+    """A line for each decision: its title."""
+    files = sorted((DOCS / "explanation" / "decisions").glob("*.md"))
+    titles = [(file, file.read_text(encoding="utf-8").splitlines()[0]) for file in files]
+    lines = [f"* [{t.removeprefix('# ')}](../explanation/decisions/{f.name})" for f, t in titles]
+    about = "Why things are as they are: what was chosen, what was tried, what it costs."
+    return "\n\n".join(["# Decisions", GENERATED, about, "\n".join(lines)]) + "\n"
 
 
 def main() -> None:

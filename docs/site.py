@@ -42,7 +42,7 @@ def on_config(config: Any) -> Any:
     config.nav = [
         {"unet-med": ["index.md", "model-card.md", "changes.md", "contributing.md"]},
         {"Tutorials": _pages("tutorials")},
-        {"How to": _pages("how-to")},
+        {"How to": _how_to()},
         {"Explanation": [*_pages("explanation"), {"Decisions": _pages("explanation/decisions")}]},
         {"Reference": _pages("reference")},
     ]
@@ -63,6 +63,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri != "reference/api.md":
         return markdown
     return "\n\n".join(_reference(_generator()))
+
+
+def _how_to() -> list[dict[str, list[str]]]:
+    """Pages in the groups and the order of the README's last table."""
+    table = ADDED["index.md"].read_text(encoding="utf-8").split("\n## More\n")[1]
+    rows = re.findall(r"^\| ([\w ]+) \| (.+) \|$", table, re.MULTILINE)
+    found = {name: re.findall(r"\]\(docs/(how-to/[^)]+)\)", links) for name, links in rows}
+    return [{name.capitalize(): pages} for name, pages in found.items() if pages]
 
 
 def _pages(folder: str) -> list[str]:

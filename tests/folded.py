@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import torch
 
 from unet_med import bundle
@@ -53,6 +58,49 @@ def judged_untrained(output: Path, *words: str) -> Path:
     progress.share(None, None)
     folds.train(output, settings)
     return output
+
+
+def timed_plan(
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: Sequence[float],
+    pixels: Sequence[Sequence[int]],
+    *,
+    subsets: int = 0,
+    calibrated: bool = False,
+) -> Any:
+    """As much of a plan as sharing out the minutes takes, and a clock.
+
+    Args:
+        monkeypatch: sets the clock, and the network that is loaded.
+        seconds: that loading it takes, and judging an image.
+        pixels: of the images that each fold holds out.
+        subsets: networks of fewer images.
+        calibrated: whether probabilities count.
+    """
+    clock = iter([0.0, seconds[0], 50.0, 50.0 + seconds[1]])
+    monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
+    names = [[f"{k}_{j}.tif" for j in range(len(own))] for k, own in enumerate(pixels)]
+    cases = [
+        SimpleNamespace(
+            image=SimpleNamespace(name=name, shape=(count, 1)),
+            label=SimpleNamespace(name=name),
+            listed={},
+            blank_planes=lambda kind: set(),
+        )
+        for name, count in zip(chain(*names), chain(*pixels), strict=True)
+    ]
+    judging = SimpleNamespace(
+        items=[{folds.NAMED: name} for name in names[0]],
+        judged=lambda item: None,
+        judge=SimpleNamespace(calibrated=calibrated),
+    )
+    monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
+    return SimpleNamespace(
+        folds=[{"training": [], "validation": [{"image": name} for name in own]} for own in names],
+        subsets=[{}] * subsets,
+        seen=SimpleNamespace(cases=cases),
+        value={"label_kind": "mask", "spatial_dims": 2, "slice_stacks": True}.get,
+    )
 
 
 def weights_like(weight: torch.Tensor) -> torch.Tensor:

@@ -55,6 +55,13 @@ def test_the_table_says_whether_the_plan_is_near_enough() -> None:
     ]
 
 
+def test_a_page_says_nothing_of_what_is_not_measured() -> None:
+    assert regrets.section([]) == regrets.section(rows(no_border_weights=(0.5,))) == ""
+    found = rows(the_plan=(0.5,), no_border_weights=(0.5,))
+    assert regrets.section(found) == f"{regrets.ABOUT}\n{regrets.table(found)}"
+    assert "Not measured yet" not in regrets.PAGE.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", regrets.CHOSEN)
 def test_every_value_is_made_of_ids_that_exist(name: str) -> None:
     tried = regrets.values(name)

@@ -169,7 +169,7 @@ def test_a_job_says_what_the_whole_says(tmp_path: Path, words: list[str]) -> Non
         assert main([*words, *place, "--shard", shard]) == 0
     assert not (tmp_path / "blocks/record.json").exists()
     job = BlockJob.load(output.with_suffix(".ome.zarr"))
-    assert len(job.markers()) == 18
+    assert job.markers.count() == 18
     (job.folder / "done/1.2.0.json").unlink()
     assert main([*words, *place, "--resume", "--workers", "1"]) == 0
 

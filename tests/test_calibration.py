@@ -160,12 +160,21 @@ def test_pixels_are_those_near_known_borders() -> None:
     truth = np.zeros((40, 3), np.int64)
     truth[20:25], truth[25:] = 7, -1
     scores = torch.rand(2, 40, 3)
-    near = pixels_of(HeldOut(scores, truth, (1.0, 1.0), None, (1.0, 1.0)), "instances")
+    near = pixels_of(HeldOut(scores, truth, (1.0, 1.0), None, (1.0, 1.0), "um"), "instances")
     assert near.classes.tolist() == [0] * 33 + [1] * 15  # rows 9 to 19, 20 to 24
     torch.testing.assert_close(near.probabilities, scores[:, 9:25].flatten(1))
     classes = np.where(truth < 0, 255, np.where(truth > 0, 2, 0))
-    near = pixels_of(HeldOut(scores, classes, (1.0, 1.0), None, (1.0, 1.0)), "classes")
+    near = pixels_of(HeldOut(scores, classes, (1.0, 1.0), None, (1.0, 1.0), "um"), "classes")
     assert sorted(set(near.classes.tolist())) == [0, 2]
+
+
+def test_pixels_of_many_images_share_the_memory() -> None:
+    truth = np.zeros((100, 90), np.int64)
+    truth[20:60, 20:60] = 1
+    found = HeldOut(torch.rand(2, 100, 90), truth, (1.0, 1.0), None, (1.0, 1.0), "um")
+    counts = [len(pixels_of(found, "instances", images=n).classes) for n in (1, 100, 1000, 20_000)]
+    assert counts[0] == counts[1] > 2000
+    assert counts[2:] == [2000, 100]
 
 
 # --- in a bundle

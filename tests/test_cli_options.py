@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from unet_med.cli import main
-from unet_med.cli.option import build_parser
+from unet_med.cli.option import build_parser, sentence
 from unet_med.cli.options import COMMANDS, PLAN, PREDICT, TRAIN, Option, config_ids
 from unet_med.data import SyntheticCells
 
@@ -215,6 +215,22 @@ def test_no_command_has_an_option_twice() -> None:
     build_parser(COMMANDS)  # argparse refuses it
     names = [command.name for command in COMMANDS]
     assert len(names) == len(set(names)) == 12
+
+
+def test_the_help_of_a_command_says_what_it_does_with_an_example_and_exit_codes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parser = build_parser(COMMANDS)
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            parser.parse_args([command.name, "--help"])
+        said = capsys.readouterr().out
+        assert sentence(command.help) in " ".join(said.split())
+        assert f"\nexample:\n  {command.example}\n\nexit code: 0 done, 2 wrong input" in said
+        assert parser.parse_args(command.example.split()[1:]).command == command.name
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    assert "Begin with: doctor, train, predict" in capsys.readouterr().out
 
 
 def test_a_state_at_the_old_place_is_said_to_be_moved(

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 
 from unet_med.planning import Fingerprint, Plan, fingerprint, make_plan
 from unet_med.planning.copies import about_copies, units_of
-from unet_med.planning.counting import count_in, units_in, what_counts
+from unet_med.planning.counting import (
+    count_in,
+    held_in,
+    learned_before,
+    pixels_in,
+    units_in,
+    what_counts,
+)
 
 Entry = dict[str, Any]
 
@@ -154,3 +161,29 @@ def test_of_several_files_files_count() -> None:
     plan = plan_of(["a.tif", "b.tif", "c.tif"], [(entries, [{"image": "c.tif"}])], depth=4)
     assert what_counts(plan) == "images"
     assert count_in(plan, entries) == 2
+
+
+@pytest.mark.parametrize("planes", [False, True])
+def test_what_each_fold_holds_out_and_how_large_it_is(planes: bool) -> None:
+    """Of four planes of a stack two lie in a fold of their own."""
+    first, rest = ({"image": "a.tif", "slices": span} for span in ([0, 2], [2, 4]))
+    whole = {"image": "b.tif"}
+    parts = [[first, whole], [rest]] if planes else [[whole], [{"image": "a.tif"}]]
+    plan = plan_of(["a.tif", "b.tif"], [([], held) for held in parts], depth=4)
+    known = {"label_kind": "mask", "slice_stacks": planes, "spatial_dims": 3 - planes}
+    plan.value = known.get
+    a, b = ("a.tif",), ("b.tif",)
+    assert held_in(plan) == ([[a, a, b, b, b, b], [a, a]] if planes else [[b], [a]])
+    assert pixels_in(plan) == dict.fromkeys([a, b], 64 if planes else 256)
+
+
+def test_what_the_weights_held_out_they_have_not_learned_from() -> None:
+    plan = plan_of([], [])
+    entries = [{"image": name, "sha256": {"image": name}} for name in "abc"]
+    plan.split = {"training": entries}
+    plan.source = {"seen": 2, "images": ["a", "b"], "held_out": ["b"]}
+    assert learned_before(plan) == 1
+    plan.source = {"seen": None}
+    assert learned_before(plan) is None
+    plan.source = {}
+    assert learned_before(plan) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,9 +125,12 @@ def test_a_gpu_is_fed_by_the_cores_of_this_process(
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 256)  # of the whole node
+    monkeypatch.setattr("unet_med.cgroups.cores", lambda: math.inf)
     assert devices.cores() == cores
     assert devices.loader_workers("cuda:0", ranks) == workers
     assert devices.loader_workers("cpu", ranks) == devices.loader_workers("mps", ranks) == 0
+    monkeypatch.setattr("unet_med.cgroups.cores", lambda: 1.5)  # of a container
+    assert devices.cores() == 2
 
 
 # --- names of devices -------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def generated(generator: ModuleType) -> dict[str, str]:
     return generator.pages()
 
 
-@pytest.mark.parametrize("name", ["api.md", "configs.md", "cli.md"])
+@pytest.mark.parametrize("name", ["api.md", "configs.md", "cli.md", "decisions.md"])
 def test_generated_reference_is_current(
     generator: ModuleType, generated: dict[str, str], name: str
 ) -> None:
@@ -135,6 +135,12 @@ def test_every_public_name_is_documented(
         generator.api_page()
 
 
+def test_every_override_file_is_listed() -> None:
+    page = (ROOT / "docs" / "how-to" / "change-the-recipe.md").read_text(encoding="utf-8")
+    table = page.split("| name | what it changes |")[1].split("\n\n")[0]
+    assert [name for name in bundle.override_names() if f"`{name}`" not in table] == []
+
+
 def test_the_layers_are_those_of_import_linter() -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -144,6 +150,12 @@ def test_the_layers_are_those_of_import_linter() -> None:
     rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")][1:]
     layers = [set(re.findall(r"`(\w+)`", row)) for row in rows]
     assert layers == [set(re.findall(r"\w+", layer)) for layer in contract["layers"]][1:]
+
+
+def test_the_readme_links_each_how_to_page_once() -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## More\n")[1]
+    linked = re.findall(r"\]\(docs/(how-to/[^)]+)\)", table)  # the order of the site
+    assert sorted(linked) == [f"how-to/{p.name}" for p in sorted((ROOT / "docs/how-to").glob("*"))]
 
 
 def test_the_readme_is_short() -> None:

@@ -28,7 +28,7 @@ from unet_med.fitting import (
     write_calibration,
 )
 from unet_med.fitting.calibration import Calibration
-from unet_med.fitting.handler import within
+from unet_med.fitting.timing import within
 from unet_med.handlers import TrainingBudget
 from unet_med.handlers.training_state import random_state
 from unet_med.metrics import average_precision
@@ -295,6 +295,9 @@ def test_too_few_images_decide_nothing(tmp_path: Path) -> None:
     assert not handler_of(tmp_path, load={"standardize": dict}).enabled  # these are no files
     same = [{"image": f"{k}.tif", "label": f"{k}.tif"} for k in range(3)]
     assert not handler_of(tmp_path, training=same).enabled  # one image serves both
+    stack = [{"image": ["s.tif"], "label": "s.tif", "slice": k} for k in range(8)]
+    apart = handler_of(tmp_path, held_out=stack[2:], training=[stack[k] for k in (0, 1, 2, 7)])
+    assert [item["slice"] for item in apart.items] == [3, 4, 5, 6]
 
 
 def test_what_is_asked_for_stays(data: Path, tmp_path: Path) -> None:

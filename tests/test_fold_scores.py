@@ -18,11 +18,18 @@ from folded import judged_untrained
 
 from unet_med import Segmenter, bundle, metrics
 from unet_med.cli import main
-from unet_med.cli.fold_scores import Judged, _counts, calibrations_of, cases_of, score
+from unet_med.cli.fold_scores import (
+    Judged,
+    _calibrate,
+    _counts,
+    calibrations_of,
+    cases_of,
+    score,
+)
 from unet_med.cli.judging import Judge
 from unet_med.cli.scores import Classes, Column
 from unet_med.data import SyntheticCells
-from unet_med.fitting import NearBorders, calibrate
+from unet_med.fitting import NearBorders, calibrate, cross_fitted
 from unet_med.planning import Plan
 from unet_med.report.folds import card, describe_folds
 from unet_med.report.table import CASE, HIGH, LOW, MEAN, POOLED, read_scores
@@ -90,12 +97,12 @@ def test_the_interval_is_over_patients(cohort: Path) -> None:
     assert "too few images for an interval: it takes 6" in card
 
 
-def judged(name: str, plane: int | None, fold: int, unit: int = 0) -> Judged:
+def judged(name: str, plane: int | None, fold: int, unit: int) -> Judged:
     return Judged((name,), plane, unit, fold, [{0: {"SEG": np.array([[float(fold)]])}}])
 
 
 def test_planes_of_files_of_one_stem_stay_apart() -> None:
-    each = [judged(f"set{k}/raw.tif", plane, k) for k in (1, 2) for plane in (0, 1, 2)]
+    each = [judged(f"set{k}/raw.tif", plane, k, k) for k in (1, 2) for plane in (0, 1, 2)]
     cases = cases_of(each, {1: 0, 2: 0})
     assert {n: (len(c.counted[0]["SEG"]), c.fold) for n, c in cases.items()} == {
         "set1/raw": (3, 1),
@@ -106,15 +113,41 @@ def test_planes_of_files_of_one_stem_stay_apart() -> None:
 def test_planes_of_a_stack_choose_with_their_stack() -> None:
     """Four stacks of three planes in two folds: of the three that one takes, others leave two."""
     better, worse = ([[[1, 12]], [[6, 12]]], [[[6, 12]], [[1, 12]]])
-    rows = [judged(f"{s}.tif", plane, s % 2) for s in range(4) for plane in range(3)]
+    rows = [judged(f"{s}.tif", plane, s % 2, s) for s in range(4) for plane in range(3)]
     each = [replace(row, counts=np.array(better if row.fold else worse)) for row in rows]
     counts, folds = _counts(each)
     assert [own.tolist() for own in counts] == [
         (3 * np.array(better if s % 2 else worse)).tolist() for s in range(4)
     ]
     assert folds == [0, 1, 0, 1]
-    alone = [replace(one, image=("a.tif",)) for one in each]
+    alone = [replace(one, image=("a.tif",), unit=0) for one in each]
     assert _counts(alone)[1] == [one.fold for one in each]
+
+
+def test_images_of_a_patient_choose_with_the_patient() -> None:
+    """Two patients of six images: of one alone nothing is chosen for the other's, nor fitted."""
+    better, worse = np.array([[[1, 12]], [[6, 12]]]), np.array([[[6, 12]], [[1, 12]]])
+    near = NearBorders(torch.tensor([[0.1, 0.9], [0.9, 0.1]]), np.array([1, 1]))
+    rows = [judged(f"{k}.tif", None, k % 2, k % 2) for k in range(12)]
+    each = [replace(row, counts=worse if row.fold else better, near=near) for row in rows]
+    counts, folds = _counts(each)
+    assert [own.tolist() for own in counts] == [(6 * better).tolist(), (6 * worse).tolist()]
+    assert cross_fitted([{"threshold": t} for t in (0.5, 0.6)], counts, folds, 3) == {0: 0, 1: 0}
+    assert calibrations_of(each) == {0: None, 1: None}
+
+
+def test_what_is_written_says_how_many_patients_it_is_fitted_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr("unet_med.cli.fold_scores.write_calibration", lambda *w: said.append(w[2:]))
+    rng = np.random.default_rng(0)
+    near = NearBorders(torch.rand(2, 50), rng.integers(0, 2, 50))
+    each = [replace(judged(f"{k}.tif", None, k % 3, k % 3), near=near) for k in range(9)]
+    _calibrate(tmp_path, each)
+    assert said == [("9 held-out images in 3 groups of 3 folds", "groups")]
+    _calibrate(tmp_path, [one for one in each if one.fold])
+    assert len(said) == 1
 
 
 def test_a_stack_whose_planes_a_list_parts_is_a_case_in_each_fold() -> None:
@@ -222,7 +255,7 @@ def test_a_fold_is_calibrated_by_the_others() -> None:
         logits = 2 * rng.standard_normal(4000)
         classes = (rng.random(4000) < 1 / (1 + np.exp(-logits))).astype(np.int64)
         said = torch.from_numpy(np.stack([-logits, logits]) * sure / 2).softmax(0)
-        each.append(replace(judged(f"{k}.tif", None, k % 3), near=NearBorders(said, classes)))
+        each.append(replace(judged(f"{k}.tif", None, k % 3, k), near=NearBorders(said, classes)))
     rules = calibrations_of(each)
     for fold in range(3):
         others = [one for one in each if one.fold != fold]

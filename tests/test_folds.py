@@ -13,21 +13,25 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from folded import line, six_cells
+from folded import line, six_cells, timed_plan
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.data import MetaTensor
 
 from unet_med import Segmenter, bundle, metrics
 from unet_med.cli import folds, main
 from unet_med.cli.fold_progress import Progress
-from unet_med.cli.fold_scores import Judged, cases_of
+from unet_med.cli.fold_scores import Judged, _say, cases_of
 from unet_med.cli.judging import judge_of
+from unet_med.cli.saying import logged
 from unet_med.data import cross_validation, find_pairs, load_label, split_validation
-from unet_med.fitting import HeldOut, cross_fitted
+from unet_med.fitting import HeldOut, cross_fitted, held_out
+from unet_med.handlers import TrainingBudget
 from unet_med.networks import Ensemble, joined_weights, together, unet
 from unet_med.planning import Plan, fingerprint, make_plan
-from unet_med.report.folds import too_short
-from unet_med.report.table import CASE, POOLED, read_scores
+from unet_med.report.folds import estimate, notes, too_short
+from unet_med.report.scores import lower_is_better
+from unet_med.report.table import CASE, HIGH, LOW, POOLED, ScoreRow, ScoreTable, read_scores
 from unet_med.transforms import InstancesFromLogits
 
 CHOSEN = ("threshold", "mask_threshold", "min_size")
@@ -176,6 +180,36 @@ def test_without_folds_there_is_nothing_together(
     assert "holds no networks that predict together" in capsys.readouterr().err
 
 
+def test_what_is_said_after_a_training(capsys: pytest.CaptureFixture[str]) -> None:
+    """Score and interval in a sentence; whose it is, and what the network of all images is."""
+    rows = [ScoreRow(row, scores={"SEG": value}) for row, value in
+            ((POOLED, 0.52), (f"{POOLED}{LOW}", 0.48), (f"{POOLED}{HIGH}", 0.56))]  # fmt: skip
+    fold = {"fold": 0, "images": 8, "minutes": 6.0, "steps": 900, "judged": 2}
+    about = {"unit": "images", "images": 10, "units": 10, "interval": "over 10", "subsets": 0,
+             "one": {"minutes": 30.0, "steps": 1000}, "folds": [fold] * 5, "seen": 0}  # fmt: skip
+    table = ScoreTable(("SEG",), tuple(rows), about)
+    assert estimate(table) == (
+        "Estimate for other images of this kind: SEG 0.520 (95 %: 0.480 to 0.560)."
+    )
+    whose, better = notes(table)
+    assert whose == (
+        "The score is of the folds' networks: each learned from about 80% of all images, for 6.0 "
+        "minutes, and is scored on those that it has not learned from."
+    )
+    assert better.startswith(
+        "The network of all images learned for 30.0 minutes, 5.0 times as long: it is likely to be "
+    )
+    with logged():
+        _say(replace(table, about={**about, "seen": None}))
+    said = capsys.readouterr().err
+    assert [line in said for line in (estimate(table), whose, better)] == [True] * 3
+    assert said.rstrip().endswith("do not say what they have learned from: if these images, the "
+                                  "score flatters.")  # fmt: skip
+    few = replace(table, about={**about, "units": 3})
+    assert "SEG 0.520 (too few images for an interval)." in estimate(few)
+    assert estimate(replace(table, rows=(ScoreRow(POOLED, scores={"SEG": None}),))) == ""
+
+
 def test_folds_that_learned_too_short_are_said() -> None:
     one = {"minutes": 8.0, "steps": 1000}
     folds = [{"minutes": 1.5, "steps": steps} for steps in (200, 300)]
@@ -269,7 +303,7 @@ def test_minutes_are_halved_and_a_new_budget_begins_anew(
     assert plan.ids["minutes"].reason == "half of 6 minutes: the other half is for the folds"
     progress = Progress.of(tmp_path, plan)
     assert progress.total == 3.0
-    progress.finish("one", seconds=192.0)  # 12 s more than its three minutes
+    progress.finish("one", overhead=12.0)
     progress.share(1.2, 4)
     again = Progress.of(tmp_path, plan)
     assert (again.done, again.overhead, again.minutes, again.images) == (["one"], 12.0, 1.2, 4)
@@ -280,8 +314,8 @@ def test_minutes_are_halved_and_a_new_budget_begins_anew(
 @pytest.mark.parametrize(
     ("takes", "twice", "minutes", "images"),
     [
-        (2.0, False, 68 / 60, 18),
-        (1.0, True, 68 / 60, 18),
+        (2.0, False, 68 / 60, 4),
+        (1.0, True, 68 / 60, 4),
         (40.0, False, 28 / 60, 1),
         (60.0, False, 18 / 60, 1),
     ],
@@ -298,15 +332,45 @@ def test_judging_is_part_of_the_minutes(
 
     Probabilities that count take a second look.
     """
-    clock = iter([0.0, takes])
-    monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
-    judge = SimpleNamespace(calibrated=twice)
-    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None, judge=judge)
-    monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
     progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
-    folds._share_out(tmp_path, {}, SimpleNamespace(folds=[{}, {}], subsets=[]), progress)
+    plan = timed_plan(monkeypatch, [0.0, takes], [[9] * 4] * 2, calibrated=twice)
+    folds._share_out(tmp_path, {}, plan, progress)
     assert progress.minutes == pytest.approx(minutes)
     assert progress.images == images
+
+
+@pytest.mark.parametrize(
+    ("total", "minutes", "images"),
+    [(180.0, (90 - 12 - 5 - 30) / 60, 3), (100.0, (50 - 12 - 5 - 6.25) / 60, 1)],
+)
+def test_images_take_time_by_their_pixels(
+    total: float, minutes: float, images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: 4 s to load, 2 s for an image of 100 px, times 1.25.
+
+    Folds take 15 s and 45 s for three images, 5 s and 42.5 s for two, 10 s and 2.5 s for one. They
+    have half of 90 s, or of 50 s, less what loading takes.
+    """
+    plan = timed_plan(monkeypatch, [4.0, 2.0], [[100, 400, 100], [1600, 100, 100]])
+    progress = Progress(tmp_path / "progress.json", 100, total / 60, ["one"], overhead=12.0)
+    folds._share_out(tmp_path, {}, plan, progress)
+    assert progress.images == images
+    assert progress.minutes == pytest.approx(minutes)
+
+
+def test_what_a_training_takes_besides_its_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that went on at 4 of 6 minutes, of which a half is reserved: 12 s more than its two."""
+    budget = TrainingBudget(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 1.0), 6.0)
+    budget.load_state_dict({"elapsed_minutes": 4.0})
+    budget.reserve(0.5, "validation")
+    clock = iter([100.0, 100.0 + 2 * 60 + 12])
+    monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
+    parser = SimpleNamespace(get_parsed_content={"budget": budget}.__getitem__)
+    workflow = SimpleNamespace(parser=parser, run=lambda: setattr(budget, "elapsed_minutes", 5.5))
+    monkeypatch.setattr(folds.bundle, "load_workflow", lambda *_: workflow)
+    assert folds._train_one(tmp_path, {}) == pytest.approx(12)
 
 
 # --- what is held out
@@ -464,7 +528,8 @@ def plan_like(data: Path, kind: str, **ids: Any) -> Plan:
 def held(truth: np.ndarray, result: np.ndarray, classes: int) -> HeldOut:
     scores = np.stack([result == k for k in range(classes)]).astype(np.float32)
     rule = InstancesFromLogits(0, softmax=False, grow=0)
-    return HeldOut(torch.from_numpy(scores), truth.astype(np.int64), (1.0, 1.0), rule, (2.0, 2.0))
+    known = truth.astype(np.int64)
+    return HeldOut(torch.from_numpy(scores), known, (1.0, 1.0), rule, (2.0, 2.0), "um")
 
 
 def test_classes_and_masks_are_counted_as_evaluate_does(data: Path) -> None:
@@ -486,6 +551,52 @@ def test_classes_and_masks_are_counted_as_evaluate_does(data: Path) -> None:
     [counted] = judge.count(held(truth, (truth > 0).astype(int), 2), [{}])
     assert judge.columns["pixel error"].pool(counted[0]["pixel error"]) == 0.0
     assert judge.columns["V_Rand"].pool(counted[0]["V_Rand"]) == pytest.approx(1.0)
+
+
+def test_images_of_several_units_are_measured_in_that_of_the_first(data: Path) -> None:
+    """The same pixels, 1 um and 0.001 mm long; masks are in millimetres where all are."""
+    truth, result = np.zeros((12, 12), int), np.zeros((12, 12), int)
+    truth[2:6, 2:6], result[2:6, 4:9] = 1, 1
+    plan = plan_like(data, "classes")
+    judge, one = judge_of(plan), held(truth, result, 2)
+    expected = metrics.hd95(result > 0, truth > 0, (1.0, 1.0))
+    for size, unit in ((1.0, "um"), (0.001, "mm")):
+        [counted] = judge.count(replace(one, spacing=(size, size), unit=unit), [{}])
+        assert judge.columns["HD95 um"].pool(counted[1]["HD95 um"]) == pytest.approx(expected)
+        assert judge.columns["area um^2"].pool(counted[1]["area um^2"]) == pytest.approx(20)
+    masks = [plan_like(data, "mask", out_channels=2) for _ in range(2)]
+    for k, units in enumerate((["mm", "um"], ["mm", "mm"])):
+        cases = plan.seen.cases[:2]
+        images = [replace(c.image, unit=unit) for c, unit in zip(cases, units, strict=True)]
+        seen = tuple(replace(c, image=image) for c, image in zip(cases, images, strict=True))
+        own = replace(masks[k], data=replace(plan.seen, cases=seen))
+        assert judge_of(own).family == ("isbi", "clinical")[k]
+
+
+def test_a_held_out_image_says_its_unit() -> None:
+    image = MetaTensor(torch.zeros(1, 4, 4), torch.diag(torch.tensor([0.001, 0.002, 1, 1])))
+    image.meta["spatial_unit"] = "mm"
+    found = SimpleNamespace(probabilities=np.zeros((2, 4, 4), np.float32), ratios=(1.0, 1.0))
+
+    class Segments:
+        rule = None
+
+        def __call__(self, image: Any) -> Any:
+            return found
+
+    segmenter: Any = Segments()
+    one = held_out(segmenter, {"image": image, "label": torch.zeros(1, 4, 4)})
+    assert (one.spacing, one.unit) == (pytest.approx((0.001, 0.002)), "mm")
+
+
+def test_distances_within_planes_of_volumes_are_named_apart(data: Path) -> None:
+    """`unet-med evaluate` measures such results as volumes."""
+    plan = plan_like(data, "classes", spatial_dims=2)
+    cases = [replace(c, image=replace(c.image, shape=(48, 40, 9))) for c in plan.seen.cases]
+    names = [*judge_of(replace(plan, data=replace(plan.seen, cases=tuple(cases)))).columns]
+    assert names[:4] == ["Dice", *(f"{n} um in plane" for n in ("HD95", "ASSD", "NSD 1"))]
+    assert [lower_is_better(name) for name in names[:4]] == [False, True, True, False]
+    assert "HD95 um" in judge_of(plan).columns
 
 
 def test_planes_count_with_their_file_but_those_of_the_only_stack() -> None:

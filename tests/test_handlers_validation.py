@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Events
+from monai.transforms import Compose
 from test_handlers import Parts
+
+from unet_med.data import SeededDataset
 
 BATCHES = 4  # of an epoch, and of a validation
 
@@ -119,10 +122,36 @@ def test_a_resumed_training_goes_on_with_its_account(
 
 def test_all_processes_do_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says no, to one that has the time and is by itself."""
-    monkeypatch.setattr("unet_med.handlers.validation.of_first", lambda mine: [0.0])
+    monkeypatch.setattr("unet_med.handlers.validation.of_first", lambda *mine: [0.0] * len(mine))
     parts = Timed(monkeypatch, 5, step=10, cost=0.01)
     parts.run()
     assert list(parts.seen) == [5]
+
+
+@pytest.mark.parametrize("first", [2, 0])
+def test_all_processes_look_at_as_many_images_as_the_first(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one has time for one batch; the first has time for two, or for all."""
+
+    def of_first(*mine: float) -> list[float]:
+        return [200.0, float(first)] if len(mine) == 2 else list(mine)
+
+    monkeypatch.setattr("unet_med.handlers.validation.of_first", of_first)
+    parts = Timed(monkeypatch, 4, minutes=10.0, step=10, cost=100)
+    parts.run()
+    assert parts.seen == {2: 1, 4: first or BATCHES}
+    known = parts.budget.state_dict()["accounts"]["validation"]
+    assert (known["price"], known["batches"]) == (200.0, first or None)
+
+
+def test_the_images_of_a_shortened_validation_are_of_all_stacks() -> None:
+    """The data set shuffles them, once for all validations; planes lie in the list by stacks."""
+    items = [{"image": stack, "slice": k} for stack in range(8) for k in range(50)]
+    dataset = SeededDataset(items, Compose([]), cache=False)
+    seen = [dataset[k] for k in range(len(dataset))]
+    assert sorted(map(str, seen)) == sorted(map(str, items))
+    assert {item["image"] for item in seen[:40]} == {*range(8)}
 
 
 def test_who_runs_the_evaluator_by_hand_gets_all_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,8 +199,8 @@ def test_a_correction_adds_the_planes_that_were_corrected(tmp_path: Path) -> Non
     open_session(form, tmp_path / "session")
     image, found = np.random.default_rng(0).random((3, 9, 8)), np.ones((3, 9, 8), np.int32)
     annotate(form, "s", (image, found), scale=(5, 1, 1))
-    assert "its scale 5 x 1 x 1 is in no unit of length and is not kept" in form.said.value
-    form.viewer.layers["s labels"].metadata["segmented"] = "s"  # as a prediction is
+    assert "scale 5 x 1 x 1 (pixel, pixel, pixel) is not kept: pixel is no unit" in form.said.value
+    predict(form, found)
     click(form.correct)
     form.stack.value = PLANES
     click(form.add)
@@ -208,6 +208,72 @@ def test_a_correction_adds_the_planes_that_were_corrected(tmp_path: Path) -> Non
     form.viewer.layers["s correction"].data[2] = 0
     click(form.add)
     assert form.said.value == "added s-z002; 2 annotated images"
+    form.viewer.layers["s instances"].data[1, 0, 0] = 0  # painted on the result itself
+    click(form.correct)
+    click(form.add)
+    assert form.said.value == "added s-z001; 3 annotated images"
+    form.close()
+
+
+def predict(form: Any, found: np.ndarray) -> None:
+    """What a worker returns, for the chosen image."""
+    from unet_med.napari_widget import to_layer
+
+    image = form.image.value
+    form._show_result(image, to_layer(found.T, image, "instances"))
+    form._show_state()
+
+
+def test_a_prediction_replaces_its_own_kind_alone(tmp_path: Path) -> None:
+    """Not what somebody painted on, nor a layer of that name, nor another image's of that name."""
+    from docs.record_napari import new_form, open_session
+
+    form = new_form()
+    open_session(form, tmp_path / "session")
+    layers = form.viewer.layers
+    first = form.viewer.add_image(np.zeros((9, 8)), name="a")
+    form.viewer.add_labels(np.full((9, 8), 7, np.int32), name="a instances")
+    form.image.value = first
+    predict(form, np.full((9, 8), 1, np.int32))
+    predict(form, np.full((9, 8), 2, np.int32))  # in the place of 1
+    assert [int(each.data.max()) for each in layers[1:]] == [7, 2]
+    layers[-1].data[0, 0] = 9  # painted on
+    predict(form, np.full((9, 8), 3, np.int32))
+    predict(form, np.full((9, 8), 4, np.int32))
+    assert [int(each.data.max()) for each in layers[1:]] == [7, 9, 4]
+    layers.remove(first)
+    form.image.value = form.viewer.add_image(np.ones((9, 8)), name="a")  # another file
+    form._guarded(form._correct)()
+    assert form.said.value == "a has no result to correct: predict it first"
+    predict(form, np.full((9, 8), 5, np.int32))
+    form._correct()
+    assert int(form.painted.value.data.max()) == 5
+    assert [int(each.data.max()) for each in layers if each.name != "a"] == [7, 9, 4, 5, 5]
+    form.close()
+
+
+@pytest.mark.parametrize("unit", ["second", "pixel"])
+def test_planes_keep_their_pixel_size_whatever_lies_between_them(tmp_path: Path, unit: str) -> None:
+    from docs.record_napari import annotate, new_form, open_session
+    from unet_med.napari_widget.form import PLANE, PLANES, VOLUME
+
+    form = new_form()
+    open_session(form, tmp_path / "session")
+    image, truth = np.random.default_rng(0).random((2, 9, 8)), np.ones((2, 9, 8), np.int32)
+    place: Any = {"scale": (1, 0.5, 0.25), "units": (unit, "um", "um")}
+    form.stack.value = PLANES
+    annotate(form, "s", (image, truth), **place)
+    assert form.said.value == "added s-z000, s-z001; 2 annotated images"
+    form.stack.value = PLANE
+    form.viewer.dims.set_current_step(0, 1)
+    form.add.native.click()
+    assert form.said.value == "added s-z001; 2 annotated images"
+    for file, _ in form.session.pairs().values():
+        np.testing.assert_allclose(np.diag(load_image(file).affine)[:2], (0.25, 0.5))
+    form.stack.value = VOLUME
+    form.add.native.click()
+    assert f"its scale 1 x 0.5 x 0.25 ({unit}, " in form.said.value
+    assert f"is not kept: {unit} is no unit of length" in form.said.value
     form.close()
 
 

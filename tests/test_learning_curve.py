@@ -7,12 +7,11 @@ import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from folded import line, six_cells
+from folded import line, six_cells, timed_plan
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
@@ -37,7 +36,6 @@ from unet_med.metrics.power_law import (
 )
 from unet_med.metrics.score import Score
 from unet_med.planning import Plan, fingerprint, make_plan
-from unet_med.planning.folds import decide_folds
 from unet_med.report.more_images import (
     FILE,
     PICTURE,
@@ -45,7 +43,9 @@ from unet_med.report.more_images import (
     Size,
     notes,
     read_curve,
+    rows,
     verdict,
+    write_curve,
 )
 from unet_med.report.score_by_images import score_by_images_figure
 from unet_med.report.table import POOLED, read_scores
@@ -92,7 +92,7 @@ def test_more_images_by_hand() -> None:
     assert carried_on([1, 4, 16], [errors], [25, 100]) == pytest.approx(np.array([[0.08, 0.04]]))
     assert gain.is_told
     assert not Gain(5, 0.1, -0.1, 0.2).is_told
-    assert np.isnan(expected_gain([1, 4], [0.4, 0.2], [], 4, 5).low)
+    assert expected_gain([1, 4], [0.4, 0.2], [], 4, 5).low is None
     with pytest.raises(ValueError, match="a curve takes two numbers of images or more"):
         fit_laws([3, 3], [[0.1, 0.2]])
 
@@ -137,6 +137,36 @@ def level(images: int, scores: dict[str, tuple[float, int]]) -> Level:
     networks = [{"fold": k, "images": images, "minutes": 0.5, "steps": 100} for k in range(3)]
     cases = {n: Case({0: {"Dice": np.array([[s]])}}, k, n) for n, (s, k) in scores.items()}
     return Level(networks, cases)
+
+
+@pytest.mark.parametrize("patients", [False, True])
+def test_few_images_give_a_curve_without_intervals(patients: bool, tmp_path: Path) -> None:
+    """Five images, or nine of three patients: the ends would be those of the worst and the best."""
+    judge = Judge("", {"Dice": Column(lambda rows: float(rows.mean()))}, lambda *_: [])
+    levels = []
+    for images in (1, 2, 4):
+        scores = {f"{k}": (1 - 0.6 * images**-0.5 + 0.01 * k, k % 3)
+                  for k in range(9 if patients else 5)}  # fmt: skip
+        one = level(images, scores)
+        cases = {n: c._replace(unit=c.fold if patients else n) for n, c in one.cases.items()}
+        levels.append(replace(one, cases=cases))
+    curve = curve_of(levels, judge, "Dice", total=5, unit="images", seen=0)
+    assert curve is not None
+    assert [(size.low, size.high) for size in curve.sizes] == [(None, None)] * 3
+    assert [(gain.low, gain.high) for gain in curve.gains] == [(None, None)]
+    assert curve.gains[0].gain > 0.05
+    assert not curve.gains[0].is_told
+    assert curve.band == []
+    said = " ".join(verdict(curve))
+    assert "(no interval). Whether more images help cannot be told, with too few images" in said
+    assert "zero" not in said
+    assert "that judge them are too few images for an interval: it takes 6" in notes(curve)[0]
+    assert [row["interval"] for row in rows(curve)] == ["-"] * 3
+    (tmp_path / "models/subsets").mkdir(parents=True)
+    write_curve(curve, tmp_path)
+    assert "NaN" not in (tmp_path / FILE).read_text()
+    assert read_curve(tmp_path) == curve
+    assert score_by_images_figure(curve, tmp_path / "curve.png").is_file()
 
 
 def test_classes_are_summed_up_as_the_table_of_the_folds_does() -> None:
@@ -367,31 +397,21 @@ def test_what_goes_with_it(
             assert files == {f"images/{name}.tif" for name in names[:4]}
 
 
-def test_half_of_the_minutes_and_no_images_that_were_seen(data: Path) -> None:
+def test_half_of_the_minutes_is_for_the_curve(data: Path) -> None:
     found = fingerprint(data / "images", data / "labels")
     plan = make_plan(found, {"learning_curve": True, "minutes": 6.0})
     assert plan.value("minutes") == 3.0
     assert (plan.value("folds"), len(plan.folds), len(plan.subsets)) == (3, 3, 6)
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
-    ids = {id: decision.value for id, decision in plan.ids.items()}
-    unseen = decide_folds(plan.seen, ids, {}, None, begun={"name": "nuclei", "seen": 0})
-    assert unseen.subsets == plan.subsets
-    with pytest.raises(ValueError, match="nuclei has seen 2 of these: leave --from out"):
-        decide_folds(plan.seen, ids, {}, None, begun={"name": "nuclei", "seen": 2})
 
 
 def test_all_networks_share_the_other_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand: 180 s for six networks, 12 s of each to load; four images of 1.25 times 2 s."""
-    clock = iter([0.0, 2.0])
-    monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
-    judge = SimpleNamespace(calibrated=False)
-    judging = SimpleNamespace(items=[{}] * 4, judged=lambda item: None, judge=judge)
-    monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
     progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
-    plan: Any = SimpleNamespace(folds=[{}, {}], subsets=[{}] * 4)
+    plan = timed_plan(monkeypatch, [0.0, 2.0], [[9] * 4] * 2, subsets=4)
     folds._share_out(tmp_path, {}, plan, progress)
     assert progress.minutes == pytest.approx((30 - 12 - 10) / 60)
-    assert progress.images == 6  # which take half of 30 s
+    assert progress.images == 4
 
 
 # --- end to end

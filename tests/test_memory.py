@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unet_med import memory
+from unet_med import cgroups, memory
 
 
 def test_a_container_leaves_less(tmp_path: Path) -> None:
@@ -50,6 +51,29 @@ def test_a_job_is_held_by_its_group_and_those_around_it(
     assert list(memory._free_in_container(root, own)) == [600 + cached, 50 + cached]
     own.write_text("0::/../../other\n", encoding="utf-8")  # a container that sees its part alone
     assert list(memory._free_in_container(root, own)) == []
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_container_has_the_cores_that_its_time_is_worth(version: int, tmp_path: Path) -> None:
+    own, root = tmp_path / "cgroup", tmp_path / "root"
+    own.write_text("0::/pod/box\n" if version == 2 else "3:cpu,cpuacct:/pod/box\n")
+    assert cgroups.cores(root, own) == math.inf
+
+    def limit(group: str, quota: str) -> None:
+        files = {"cpu.max": f"{quota} 100000\n"}
+        if version == 1:
+            files = {"cpu.cfs_quota_us": quota.replace("max", "-1"), "cpu.cfs_period_us": "100000"}
+        folder = root / ("cpu" if version == 1 else "") / group
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text)
+
+    limit("pod/box", "max")
+    assert cgroups.cores(root, own) == math.inf
+    limit("pod", "250000")
+    assert cgroups.cores(root, own) == 2.5
+    limit("pod/box", "50000")
+    assert cgroups.cores(root, own) == 0.5
 
 
 def test_a_process_with_a_limit_of_its_own_has_less() -> None:

@@ -13,9 +13,13 @@ import pytest
 import tifffile
 
 from unet_med.data.checksum import sha256
+from unet_med.data.grids import Grid, axes_of
 from unet_med.napari_widget import Session, next_image
 from unet_med.napari_widget.next_image import NextImage, Suggestion
+from unet_med.napari_widget.segmenting import ORIENTATION
 from unet_med.segmentation.next_image import Candidate, choose_next
+
+FAULTY = 13
 
 
 @pytest.fixture
@@ -24,10 +28,13 @@ def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     weights = tmp_path / "weights.pt"
     weights.write_text("first")
     found = SimpleNamespace(weights=weights, spatial_dims=2, in_channels=1, unit="um")
+    found.orientation, found.require_confidence = None, lambda: None
     found.choice, found.looked = {}, []
 
     def look(_: Any, name: str, image: Any) -> Candidate:
         bright = round(float(image.mean()))
+        if bright == FAULTY:
+            raise ValueError("the pixel size is unknown")
         found.looked.append(bright)
         return Candidate(name, bright / 100 or None, np.array([bright // 20]))
 
@@ -87,12 +94,32 @@ def test_what_cannot_be_read_is_passed_over(
     folder = tmp_path / "more"
     folder.mkdir()
     (folder / "a.tif").write_bytes(b"no")
-    with pytest.raises(ValueError, match=r"\(1 that cannot be read\)"):
+    session.add("c", image(10).T[None], image(1).T)
+    session.pairs()["c"][0].write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"\(2 cannot be looked at, such as c: .*c\.tif.*\)"):
         suggest(NextImage(session), [], folder)
+    session.pairs()["c"][0].unlink()
     tifffile.imwrite(folder / "b.tif", image(20))
     said = suggest(NextImage(session), [], folder)
     assert said.startswith("annotate b next")
-    assert said.endswith("; 1 cannot be read")
+    assert "; 1 cannot be looked at, such as a: " in said
+
+
+def test_one_image_that_the_bundle_cannot_segment_ends_no_search(
+    session: Session, network: SimpleNamespace
+) -> None:
+    own, layers = NextImage(session), [layer("f", image(FAULTY)), layer("b", image(20))]
+    for _ in range(2):
+        said = suggest(own, layers)
+        assert said.startswith("annotate b next")
+        assert said.endswith("; 1 cannot be looked at, such as f: the pixel size is unknown")
+
+    def earlier() -> None:
+        raise ValueError("made by an earlier version")
+
+    network.require_confidence = earlier
+    with pytest.raises(ValueError, match="made by an earlier version"):
+        suggest(own, layers)
 
 
 def test_each_kind_in_turn_then_the_rest_and_nothing_twice(
@@ -171,3 +198,32 @@ def test_a_plane_keeps_its_pixel_size(session: Session, network: SimpleNamespace
     assert plane.shape == (1, 7, 5)
     np.testing.assert_allclose(np.diag(plane.affine)[:2], (0.25, 0.5))
     assert plane.meta["spacing_source"] == "given"
+
+
+def test_a_plane_keeps_its_pixel_size_where_planes_are_no_known_length_apart(
+    session: Session, network: SimpleNamespace
+) -> None:
+    opened = layer("t", image(5, 2, 5, 7), scale=(2.0, 0.5, 0.25), units=("s", "um", "um"))
+    whole = next_image._of_layers([opened], network)
+    assert whole is not None
+    (_, plane), _ = next_image._parts(whole, planes=True)
+    np.testing.assert_allclose(np.diag(plane.affine)[:2], (0.25, 0.5))
+    network.spatial_dims = 3
+    volume = next_image._of_layers([opened], network)
+    assert volume is not None
+    assert volume.meta["spacing_source"] == "assumed"
+
+
+def test_planes_of_an_oriented_stack_are_those_that_the_network_sees(
+    network: SimpleNamespace,
+) -> None:
+    place: Any = {"scale": (3.0, 0.5, 0.25), "units": ("um",) * 3}
+    for word, count in (("LPS", 2), ("LSP", 1)):
+        opened = layer("s", image(5, 2, 5, 7), metadata={ORIENTATION: word}, **place)
+        whole = next_image._of_layers([opened], network)
+        assert whole is not None
+        parts = [part for _, part in next_image._parts(whole, True, "RAS")]
+        assert len(parts) == count
+        for part in parts:
+            assert axes_of(np.asarray(part.affine)) == word
+            assert Grid.of_image(part, "part").oriented

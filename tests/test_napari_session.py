@@ -8,13 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
+from skimage.io import imsave
 
-from unet_med.data import load_image
+from unet_med.data import load_image, sha256, stem
 from unet_med.data.array_writer import smallest_label_dtype
+from unet_med.data.grids import axes_of
 from unet_med.napari_widget.planes import labelled_planes, plane_digests
+from unet_med.napari_widget.segmenting import ORIENTATION
 from unet_med.napari_widget.session import SAVED_AS, Session, file_name
 from unet_med.planning.labels import ASKED, LOOK_LIKE
 
@@ -176,6 +180,101 @@ def test_a_file_with_the_same_pixels_stays_as_it_is(session: Session) -> None:
     assert session.add("a", again, np.ones((7, 5), np.int32)) == ["a"]
     assert (session.images / "a.tif").read_bytes() == before
     assert list(session.pairs()) == ["a"]
+
+
+def put_pair(session: Session, file: str, image: np.ndarray, labels: np.ndarray) -> None:
+    """Files `(X, Y[, Z])` as others write them; the label of a NIfTI is turned the other way."""
+    if file.endswith(".nii.gz"):
+        own, other = np.diag([-0.5, -0.5, 2.0, 1.0]), np.diag([0.5, 0.5, 2.0, 1.0])
+        other[:2, 3] = -0.5 * (np.array(image.shape[:2]) - 1)
+        nibabel.save(nibabel.Nifti1Image(image, own), session.images / file)
+        nibabel.save(nibabel.Nifti1Image(labels[::-1, ::-1], other), session.labels / file)
+        return
+    for folder, pixels in ((session.images, image), (session.labels, labels)):
+        imsave(folder / file, pixels.T, check_contrast=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "shape"),
+    [("cells_01.tif", (7, 5)), ("b.png", (7, 5)), ("p.1_a.nii.gz", (7, 5, 3))],
+)
+def test_a_correction_of_what_is_shown_stays_one_pair(
+    session: Session, rng: np.random.Generator, file: str, shape: tuple[int, ...]
+) -> None:
+    """Whatever its name and format; under any other name it is the same image as well."""
+    image, labels = random_pair(rng, *shape)
+    put_pair(session, "other_01.tif", image[0].T[:5, :5], labels.T[:5, :5].astype(np.uint16))
+    put_pair(session, file, image[0], labels.astype(np.uint16))
+    before = (session.images / file).read_bytes()
+    (pixels, meta, _), (painted, _, _) = session.read(stem(file))
+    np.testing.assert_array_equal(painted, labels.T)
+    spacing = (0.5e3, 0.5e3, 2e3) if len(shape) == 3 else None
+    for name in (meta["metadata"][SAVED_AS], "of another name"):
+        painted = painted + 1
+        assert session.add(name, pixels.T[None], painted.T, spacing=spacing) == [stem(file)]
+        for folder in (session.images, session.labels):
+            assert sorted(each.name for each in folder.iterdir()) == sorted([file, "other_01.tif"])
+        assert (session.images / file).read_bytes() == before
+        there, written = map(load_image, session.pairs()[stem(file)])
+        np.testing.assert_array_equal(written.numpy()[0], painted.T)
+        np.testing.assert_allclose(written.affine, there.affine)
+    session.add(stem(file), image + 1, labels)  # other pixels: another image, and file
+    assert sorted(session.pairs()) == sorted([stem(file), "other_01", free_name(stem(file))])
+
+
+def free_name(name: str) -> str:
+    return file_name(name) if file_name(name) != name else f"{name}-2"
+
+
+@pytest.mark.parametrize("planes", [None, [1]])
+def test_what_states_its_orientation_becomes_a_nifti(
+    session: Session, rng: np.random.Generator, planes: Any
+) -> None:
+    image, labels = random_pair(rng, 7, 5, 3)
+    with pytest.raises(ValueError, match="states its orientation, LSA, and no pixel size"):
+        session.add("ct", image, labels, orientation="LSA", planes=planes)
+    spacing = (500.0, 250.0, 2000.0)
+    (name,) = session.add("ct", image, labels, spacing=spacing, orientation="LSA", planes=planes)
+    dims = 3 if planes is None else 2
+    for file, pixels in zip(session.pairs()[name], (image, labels[None]), strict=True):
+        assert file.name.endswith(".nii.gz")
+        there = load_image(file)
+        np.testing.assert_array_equal(there.numpy(), pixels if dims == 3 else pixels[..., 1])
+        assert axes_of(np.asarray(there.affine)) == "LSA"
+        sizes = np.linalg.norm(np.asarray(there.affine)[:3, :3], axis=0)[:dims]
+        np.testing.assert_allclose(sizes, spacing[:dims])
+    assert session.read(name)[0][1]["metadata"] == {SAVED_AS: name, ORIENTATION: "LSA"}
+
+
+def test_a_pixel_size_that_is_given_later_is_written(
+    session: Session, rng: np.random.Generator
+) -> None:
+    image, labels = random_pair(rng, 7, 5)
+    session.add("c", image, labels)
+    for spacing in ((0.5, 0.25), (0.5, 0.25), (2.0, 2.0), None):
+        session.add("c", image.astype(np.float32), labels, spacing=spacing)
+        for file in session.pairs()["c"]:
+            there = load_image(file)
+            np.testing.assert_allclose(np.diag(there.affine)[:2], spacing or (2.0, 2.0))
+            assert there.meta["spacing_source"] == "ome"
+    assert tifffile.imread(session.pairs()["c"][0]).dtype == np.uint16
+    np.testing.assert_array_equal(load_image(session.pairs()["c"][0]).numpy(), image)
+    known = {"image": {"sha256": sha256(str(session.pairs()["c"][0]))}}
+    (session.bundle / "configs").mkdir(parents=True)
+    (session.bundle / "configs/plan.json").write_text(json.dumps({"data": {"cases": [known]}}))
+    with pytest.raises(ValueError, match=r"are 1 x 1 um, and c.tif states 2 x 2 um; .* learned"):
+        session.add("c", image, labels, spacing=(1.0, 1.0))
+
+
+def test_files_of_others_keep_their_pixel_size(session: Session, rng: np.random.Generator) -> None:
+    image, labels = random_pair(rng, 7, 5)
+    put_pair(session, "d.tif", image[0], labels.astype(np.uint16))
+    before = (session.images / "d.tif").read_bytes()
+    match = r"are 0.5 x 0.25 um, and d.tif states no pixel size; a session gives one to TIFFs"
+    with pytest.raises(ValueError, match=match):
+        session.add("d", image, labels + 1, spacing=(0.5, 0.25))
+    assert (session.images / "d.tif").read_bytes() == before
+    np.testing.assert_array_equal(load_image(session.labels / "d.tif").numpy()[0], labels)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a lock of POSIX")

@@ -144,17 +144,20 @@ def test_the_command_passes_over_what_is_known(
     assert "known" not in [line.split("/")[-1].split(".")[0] for line in lines]
     movie = tifffile.imread(folder / "cells_000.tif")
     metadata = {"axes": "TYX"}
-    for name in "mn":
-        file = tmp_path / f"{name}.ome.tif"
+    images = [str(tmp_path / f"p{number}/t1.ome.tif") for number in (1, 2)]
+    for file in images:  # of one name, in folders of their own
+        Path(file).parent.mkdir()
         tifffile.imwrite(file, np.stack([0 * movie, movie]), metadata=metadata)
     broken = tmp_path / "broken.tif"
     broken.write_bytes(b"no")
-    images = [str(tmp_path / "m.ome.tif"), str(tmp_path / "n.ome.tif"), str(broken)]
-    assert main(["next", *images, *words, "--time", "1"]) == 3  # others are looked at all the same
+    words += ["--time", "1", "--report", str(page)]
+    assert main(["next", *images, str(broken), *words]) == 3  # others are looked at all the same
     said = capsys.readouterr()
-    assert sorted(line.split(": ")[0] for line in said.out.splitlines()) == sorted(images[:2])
-    assert ": drawn at random from 2 in which" in said.out
-    assert re.search(r"1 set aside:\n  broken\.tif: .*broken\.tif", said.err)
+    lines = said.out.splitlines()[:-1]
+    assert sorted(line.split(": ")[0] for line in lines) == images
+    assert all(": drawn at random from 2 in which" in line for line in lines)
+    assert all(f"p{number}_t1" in page.read_text() for number in (1, 2))
+    assert re.search(rf"1 set aside:\n  {re.escape(str(broken))}: .*broken\.tif", said.err)
     assert main(["next", str(broken), *words]) == 2
     assert "error: " in capsys.readouterr().err
     assert main(["next", str(folder), *words, "--count", "0"]) == 2

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -56,6 +58,19 @@ def test_there_are_commands() -> None:
 def test_every_command_in_the_docs_is_one(page: Path) -> None:
     for words in ALL[page]:
         build_parser(COMMANDS).parse_args(words)  # it ends the program where it is none
+
+
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
+def test_options_within_sentences_are_those_of_their_command(name: str) -> None:
+    known = {each.name for c in COMMANDS if c.name == name for each in c.options} | {"--help"}
+    inline = re.compile(rf"`unet-med {name}\b([^`]*)`")
+    used = {
+        (page.name, word)
+        for page in PAGES
+        for rest in inline.findall(page.read_text(encoding="utf-8"))
+        for word in re.findall(r"(?<!\S)--[a-z-]+", rest)
+    }
+    assert [each for each in sorted(used) if each[1] not in known] == []
 
 
 def sections() -> dict[str, str]:
@@ -142,6 +157,9 @@ def test_a_layout_is_trained_on_and_predicted(
     if recipe == "A BIDS tree":
         exec(python_in("recipes.md", "## A BIDS tree"), {})
     for words in words_of(sections()[recipe]):
+        if "--minutes" in words:  # a test has fewer
+            at = words.index("--minutes")
+            del words[at : at + 2]
         more = TINY if words[0] == "train" else ["--device", "cpu"] * (words[0] == "predict")
         assert main([*words, *more]) == 0
     assert [name for name in results.split() if not (cohorts / name).is_file()] == []
@@ -149,6 +167,25 @@ def test_a_layout_is_trained_on_and_predicted(
         (cohorts / "results").symlink_to("dicom-results")
         exec(python_in("dicom.md", "## Read it back"), {})
         assert "[(1, 'foreground')]" in capsys.readouterr().out
+
+
+def test_nnunet_is_scored_by_the_images_that_its_fold_holds_out(
+    cohorts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(cohorts)
+    splits = cohorts / "nnUNet_preprocessed/Dataset007_Brain/splits_final.json"
+    splits.parent.mkdir(parents=True)
+    splits.write_text('[{"train": ["a"], "val": ["b"]}]')
+    exec(python_in("recipes.md", "## Compare with nnU-Net"), {})
+    (cohorts / "fold_0/validation").mkdir(parents=True)
+    shutil.copy("Dataset007_Brain/labelsTr/b.nii.gz", "fold_0/validation/b.nii.gz")
+    *_, ours, nnunet = words_of(sections()["Compare with nnU-Net"])
+    assert [ours[0], *nnunet[:3]] == ["evaluate", "evaluate", "fold_0/validation", "held.json"]
+    assert main(nnunet) == 0
+    with open("nnunet.csv", newline="") as file:
+        rows = [(row["row"], row["case"], row["Dice"]) for row in csv.DictReader(file)]
+    assert rows[0] == ("case", "b", "1.0")
+    assert ("mean", "1.0") in {(row, dice) for row, _, dice in rows}
 
 
 def test_the_jobs_of_an_array_do_each_image_once(cohorts: Path) -> None:

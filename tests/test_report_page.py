@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -369,6 +370,27 @@ def test_what_changed_since_is_said(tmp_path: Path) -> None:
     text = html_report(results).read_text(encoding="utf-8")
     assert "weights are no longer at" in text
     assert "image is no longer at" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (lambda file: save_image(file, np.zeros((1, 44, 40))), r"has shape \(1, 44, 40\), and was"),
+        (lambda file: file.write_bytes(file.read_bytes()[:300]), "a.tif"),
+    ],
+)
+def test_an_image_that_changed_is_not_drawn_and_the_rest_is(
+    tmp_path: Path, change: Callable[[Path], Any], note: str
+) -> None:
+    results = predicted(tmp_path)
+    entry = read_record(results)["images"]["a"]
+    change(tmp_path / "images/a.tif")
+    case = load_case("a", entry, results, str(tmp_path / "truth/a.tif"), Reading())
+    assert case.picture is None
+    assert case.result is not None
+    changed, why = case.notes
+    assert changed == "the image file has changed since it was segmented"
+    assert re.search(rf"the image is not drawn: .*{note}", why)
 
 
 def two_images(tmp_path: Path) -> tuple[Path, Path]:

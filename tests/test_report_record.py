@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from unet_med.bundle import copy_bundle
+from unet_med.bundle import copy_bundle, find_bundle, merge_config, network_of
+from unet_med.networks import unet
 from unet_med.report import TrainingRecord, record
-from unet_med.report.training import write_training
+from unet_med.report.model_card import network_facts, recipe_facts, write_training
 
 
 @pytest.fixture
@@ -62,6 +65,22 @@ def test_what_came_within_a_minute_is_drawn_at_the_end(
     assert curves == [[1], [1, 2, 3]]
 
 
+def test_the_model_card_of_volumes_says_what_they_have_besides() -> None:
+    configs = find_bundle() / "configs"
+    overrides = [configs / f"{name}.json" for name in ("modern", "volume3d", "modern3d")]
+    said = {"spatial_dims": 3, "label_kind": "classes", "features": [2, 4], "mirror_axes": [1]}
+    settings = merge_config(configs / "train.json", overrides, said)
+    parser, network = network_of(settings)
+    recipe = recipe_facts(parser, settings, 7)
+    assert recipe["loss"] == "`SumLoss` of `WeightedCrossEntropyLoss` and `OnLabel` of `DiceLoss`"
+    assert recipe["border weights"] is None
+    acting = re.findall(r"(?:^|; )([\w ]+):", recipe["augmentation"])  # no turn, no flip along Z
+    assert acting == ["crop", "flip", "rotate", "elastic", "grey", "flip y"]
+    facts = network_facts(network, settings, {"image_classes": "images", "pred_classes": "logits"})
+    assert facts["normalisation"] == "`BatchNorm3d`"  # the statistics are those of the training
+    assert facts["features"] == "2, 4"
+
+
 def test_the_model_card_says_what_it_was_trained_on(trained: Path, tmp_path: Path) -> None:
     card = (trained / "docs/README.md").read_text(encoding="utf-8")
     assert "carries no trained weights" not in card
@@ -76,6 +95,22 @@ def test_the_model_card_says_what_it_was_trained_on(trained: Path, tmp_path: Pat
         f"| val mean dice, single passes | {float(last['val_mean_dice']):.3f} |",
     ):
         assert card.count(f"\n{line}\n") == 1, line
+    assert [word for word in ("valid convolutions", "31,030,658", "SGD") if word in card] == []
+    parameters = sum(p.numel() for p in unet("modern", features=(2, 4, 8)).parameters())
+    steps = json.loads((trained / "models/training.json").read_text())["iterations"]
+    for line in (
+        "A MONAI bundle that `unet-med train` made; its network and training are below.",
+        "| made by | `unet_med.networks.unet` |",
+        "| padding | same |",
+        "| normalisation | `BatchNorm2d`, with the statistics of each image |",
+        f"| parameters | {parameters:,} in 13 convolutions |",  # 2 a level, 2 up, 1 of 1x1
+        "| optimiser | `Adam` |",
+        "| batch | 4 tile(s) of 72 x 72 px |",
+        f"| steps | {steps} |",
+        "| border weights | w0 10.0, sigma 5.0 |",
+    ):
+        assert card.count(f"\n{line}\n") == 1, line
+    assert "rotate: `RandRotated`, prob 0.2, range_x 0.785; elastic: `RandElasticDeformd`" in card
     write_training(trained)  # of a training that was resumed
     assert (trained / "docs/README.md").read_text(encoding="utf-8") == card
     fresh = copy_bundle(tmp_path / "fresh")

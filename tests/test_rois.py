@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from unet_med.data import load_image, save_image
 from unet_med.data.outlines import outlines, polygons_of
 from unet_med.data.roi_writer import RoiWriter
 from unet_med.data.tally import Found, Tally
+from unet_med.volumes import split
 
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7)))
 
@@ -165,14 +167,52 @@ def test_far_corners_and_no_object(tmp_path):
     assert json.loads(features.read_text()) == {"type": "FeatureCollection", "features": []}
 
 
-def test_windows_give_the_same_outlines():
-    windows = [(slice(z, z + 2), slice(y, y + 5), slice(x, x + 6))
-               for z in (0, 2) for y in (0, 5, 10) for x in (0, 6, 12)]  # fmt: skip
+class Read:
+    """An array that notes how much of it is read, and how much at once."""
+
+    def __init__(self, array):
+        self.array, self.shape = array, array.shape
+        self.largest = self.all = 0
+
+    def __getitem__(self, window):
+        part = self.array[window]
+        self.largest, self.all = max(self.largest, part.size), self.all + part.size
+        return part
+
+
+LATTICE = np.ones((8, 30, 40), int)  # one object as large as all, with holes, as axons may be
+LATTICE[:, 2::5, 2::5] = 0
+LATTICE[3:5, 4, 4] = 2
+
+
+@pytest.mark.parametrize("labels", [LABELS, LATTICE])
+def test_windows_give_the_same_outlines_and_bound_what_is_read(labels):
+    sides = (2, 5, 6) if labels is LABELS else (4, 10, 20)
+    windows = [block.slices for block in split(labels.shape, sides)]
+    source = Read(labels)
 
     def keyed(found):
         return {(o.number, o.plane): [[r.tolist() for r in p] for p in o.polygons] for o in found}
 
-    assert keyed(outlines(LABELS, windows)) == keyed(outlines(LABELS))
+    found = list(outlines(source, windows))
+    assert len(found) == len(keyed(found)) > 3  # one a plane
+    assert keyed(found) == keyed(outlines(labels))
+    z, y, x = sides
+    assert source.largest <= z * (y + 2) * (x + 2)  # a window, and 1 px around it
+    assert source.all <= labels.size + len(windows) * z * (y + 2) * (x + 2)  # for all objects
+
+
+def test_a_part_costs_what_it_holds_however_many_objects_there_are():
+    tally = Tally(1_000_000, 3)
+    labels, scores = np.array([[999_999, 0, 7]]), np.full((3, 1, 3), 1 / 3)
+    tally.add_probabilities(labels, scores)
+    tracemalloc.start()
+    tally.add_probabilities(labels, scores)
+    tally.add_classes(labels, np.array([[2, 0, 1]]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000
+    assert tally.pixels[[7, 999_999]].tolist() == [[0, 3, 0], [0, 2, 1]]
 
 
 def test_a_tally_says_class_and_score():
@@ -271,3 +311,37 @@ def test_blocks_give_the_same_objects(tmp_path, trained, kept, capsys):
         assert ours.get("score") == (
             pytest.approx(roi.properties["score"], abs=1e-5) if kept else None
         )
+
+
+def test_the_page_makes_labels_of_a_folder_of_outlines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roifile = pytest.importorskip("roifile")
+    page = Path(__file__).parents[1] / "docs/how-to/fiji-and-qupath.md"
+    text = page.read_text(encoding="utf-8").split("## Outlines as labels")[1]
+    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "rois").mkdir()
+    for name, shape in (("drawn", (8, 9)), ("project", (3, 7, 12))):  # the second has channels
+        tifffile.imwrite(f"images/{name}.tif", np.zeros(shape, np.uint8), imagej=True)
+    square = roifile.ImagejRoi.frompoints([[2, 1], [6, 1], [6, 4], [2, 4]])
+    over = roifile.ImagejRoi.frompoints([[5, 3], [20, 3], [20, 20], [5, 20]])  # and outside
+    roifile.roiwrite("rois/drawn.zip", [square, over], mode="w")
+    ring, hole = [[1, 1], [6, 1], [6, 6], [1, 6], [1, 1]], [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]
+    far = [[[9, 0], [11, 0], [11, 2], [9, 2], [9, 0]]]
+    geometries = [
+        {"type": "Polygon", "coordinates": [ring, hole]},
+        {"type": "Point", "coordinates": [3, 3]},
+        {"type": "MultiPolygon", "coordinates": [far]},
+    ]
+    features = [{"type": "Feature", "geometry": geometry} for geometry in geometries]
+    (tmp_path / "rois/project.geojson").write_text(json.dumps({"features": features}))
+    exec(block[1], {})
+    drawn, project = np.zeros((8, 9)), np.zeros((7, 12))
+    drawn[1:4, 2:6] = 1
+    drawn[3:, 5:] = 2
+    project[1:6, 1:6], project[2:4, 2:4], project[0:2, 9:11] = 1, 0, 2
+    np.testing.assert_array_equal(tifffile.imread("labels/drawn.tif"), drawn)
+    np.testing.assert_array_equal(tifffile.imread("labels/project.tif"), project)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel
@@ -19,6 +21,8 @@ from test_volumes import make_bundle, write_source
 from unet_med import Segmenter, bundle
 from unet_med.cli import main
 from unet_med.data import load_image, save_image
+from unet_med.napari_widget import segment_steps
+from unet_med.napari_widget.layers import image_layers
 from unet_med.volumes import BlockJob, open_source, run_blocks
 from unet_med.volumes.job_actions import finish
 
@@ -309,6 +313,41 @@ def test_planes_of_a_volume_by_blocks(
     check(in_blocks(planes, image, tmp_path / "out.ome.zarr", (2, 20, 16)), whole)
 
 
+def returned(steps: Generator[Any, None, Any]) -> Any:
+    """What a generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def test_an_array_says_which_way_its_axes_run(planes: Path, tmp_path: Path) -> None:
+    """Where it matters; a `MetaTensor` of the identity says nothing, and is no file's."""
+    plain, oriented = Segmenter(planes), Segmenter(planes, orientation="RAS")
+    pixels = blobs(np.random.default_rng(3), (31, 27))
+    want = plain(pixels, spacing=(0.3, 0.25)).mask
+    match = (
+        r"turned to RAS, and an array does not say .* orientation=\"LPS\" .*unet_med_orientation"
+    )
+    for image in (pixels, torch.from_numpy(pixels.astype(np.int32)), MetaTensor(pixels[None])):
+        with pytest.raises(ValueError, match=match):
+            oriented(image, spacing=(0.3, 0.25))
+    with pytest.raises(ValueError, match=match):
+        oriented(MetaTensor(pixels[None].astype(np.float32)))
+    with pytest.raises(ValueError, match="'RAS' is stated with the pixel size: give spacing"):
+        oriented(pixels, orientation="RAS")
+    with pytest.raises(ValueError, match="orientation 'XYZ' is not one letter of each"):
+        oriented(pixels, spacing=0.3, orientation="XYZ")
+    found = oriented(pixels, spacing=(0.3, 0.25), orientation="RAS").mask
+    np.testing.assert_array_equal(found, want)
+    path = save_image(tmp_path / "plane.tif", pixels.T[None], np.diag([0.25, 0.3, 1, 1]), "um")
+    as_predict = oriented(path).mask.T  # which takes a file as it is
+    np.testing.assert_array_equal(oriented(load_image(path)).mask, as_predict)
+    mirrored = oriented(pixels[:, ::-1], spacing=(0.3, 0.25), orientation="LAS").mask
+    np.testing.assert_array_equal(mirrored[:, ::-1], want)
+
+
 @pytest.mark.parametrize(
     ("turn", "dims", "resampled"),
     [("LPS", 2, False), ("SAL", 2, True), ("PIR", 3, False), ("IRP", 3, True)],
@@ -332,8 +371,16 @@ def test_a_turned_volume_by_blocks_is_the_whole_volume(
     straight = tmp_path / "straight.nii"
     nibabel.save(nibabel.Nifti1Image(pixels.astype(np.int16), affine), straight)
     segment = Segmenter(folder)
-    for door in (open_source(image), load_image(image)):
+    loaded = load_image(image)
+    by_hand = MetaTensor(turned[None].astype(np.float32), affine=loaded.affine)
+    for door in (open_source(image), loaded, by_hand):
         np.testing.assert_array_equal(segment(door).mask, whole["mask"])
+    sizes = np.linalg.norm(loaded.affine[:3, :3], axis=0)
+    array = segment(turned.T, axes="ZYX", spacing=sizes[::-1], orientation=turn)
+    np.testing.assert_array_equal(array.mask.T, whole["mask"])
+    ((data, meta, _),) = image_layers(loaded, "volume")
+    steps = segment_steps(SimpleNamespace(data=data, rgb=0, multiscale=0, **meta), folder, "mask")
+    np.testing.assert_array_equal(returned(steps)[0].T, whole["mask"])
     found = segment(straight)
     for name, want in (("mask", found.mask > 0), ("instances", found.instances > 0)):
         np.testing.assert_array_equal(apply_orientation(whole[name], back) > 0, want)

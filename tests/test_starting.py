@@ -38,6 +38,7 @@ from unet_med.planning import (
     replay,
     with_replay,
 )
+from unet_med.planning.folds import decide_folds
 from unet_med.planning.learned import Learned, held_planes
 from unet_med.planning.replay import place_of
 from unet_med.planning.splits import decide_split
@@ -388,6 +389,48 @@ def test_who_holds_out_what_the_weights_know_is_told(how: str, tmp_path: Path) -
         "; B does not say what it has learned from: if these, their score flatters"
     )
     assert "; " not in decide_split(found, ids, {}, file)[1]["split_file"].reason
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "said"),
+    [
+        (["new", "old", "new", "old"], {"folds": 2}, "2 of these images, such as 1.tif: leave"),
+        (["new", "old", "new", "new"], {"learning_curve": True}, "--learning-curve asks what new"),
+        (["new", "held", "new", "held"], {"folds": 2}, None),
+        (["new"] * 4, {"folds": 2, "learning_curve": True}, None),
+    ],
+)
+def test_no_fold_holds_out_what_the_weights_have_learned_from(
+    known: list[str], asked: dict[str, Any], said: str | None
+) -> None:
+    """A score of it would flatter, and thresholds fitted to it be those of a memory."""
+    found, begun = cases_of(known)
+    ids = {**IDS, "validation_fraction": 0.25, "seed": 0, **asked}
+    if said is None:
+        held = decide_folds(found, ids, asked, None, begun=begun).folds
+        assert sorted(e["image"] for part in held for e in part["validation"]) == [
+            f"images/{k}.tif" for k in range(4)
+        ]
+        return
+    with pytest.raises(ValueError, match=said) as raised:
+        decide_folds(found, ids, asked, None, begun=begun)
+    assert str(raised.value).endswith("or these images")
+    assert "leave out --from, --" in str(raised.value)
+
+
+def test_a_fold_may_learn_from_what_the_weights_know(tmp_path: Path) -> None:
+    found, begun = cases_of(["old", "new", "new"])
+    file = tmp_path / "splits.json"
+    names = [f"images/{k}.tif" for k in range(3)]
+    splits = [{"training": [names[0], names[k]], "validation": [names[3 - k]]} for k in (1, 2)]
+    file.write_text(json.dumps(splits))
+    ids = {**IDS, "validation_fraction": 0.25, "seed": 0, "folds": 2}
+    folds = decide_folds(found, ids, {}, str(file), begun=begun).folds
+    assert [[e["image"] for e in part["validation"]] for part in folds] == [names[2:], names[1:2]]
+    splits[0]["training"], splits[0]["validation"] = names[1:2], [names[2], names[0]]
+    file.write_text(json.dumps(splits))
+    with pytest.raises(ValueError, match="B, from which all networks start, has learned from 1"):
+        decide_folds(found, ids, {}, str(file), begun=begun)
 
 
 def test_a_plan_fits_nothing_to_images_that_the_weights_know(

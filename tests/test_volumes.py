@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from processes import ended, kill, start_command, start_module
 from processes import finish as exit_code
 
@@ -261,6 +263,32 @@ def test_what_cannot_be_read_by_window_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "plain.zarr")
 
 
+def damage_of(name: str) -> Any:
+    """What takes a part of an OME-Zarr's metadata away, or makes it something else."""
+    return {
+        "datasets": lambda ome: ome["multiscales"][0].pop("datasets"),
+        "axes": lambda ome: ome["multiscales"][0].pop("axes"),
+        "path": lambda ome: ome["multiscales"][0]["datasets"][0].pop("path"),
+        "no level": lambda ome: ome["multiscales"][0]["datasets"].clear(),
+        "no image": lambda ome: ome["multiscales"].clear(),
+        "a list": lambda ome: ome.update(multiscales=[[]]),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["datasets", "axes", "path", "no level", "no image", "a list"])
+def test_a_damaged_ome_zarr_is_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "in.ome.zarr", np.zeros((4, 4), np.uint8))
+    group = zarr.open_group(source, mode="r+")
+    ome = dict(group.attrs["ome"])
+    damage_of(name)(ome)
+    group.attrs["ome"] = ome
+    said = rf"cannot read {re.escape(str(source))} as OME-Zarr: it is damaged or not supported \("
+    with pytest.raises(ValueError, match=said) as caught:
+        open_source(source)
+    if name in ("datasets", "axes", "path"):
+        assert str(caught.value).endswith(f"(it has no '{name}')")
+
+
 def test_the_output_is_valid_ngff_with_physical_units(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:
@@ -300,7 +328,7 @@ def test_a_second_run_does_nothing(tmp_path: Path, planes_bundle: Path, noise: n
     assert run_blocks(job, progress=False) == 0
     assert Worker.open(job.output).do(3).voxels == 0  # another process was quicker
     assert BlockJob.load(job.output) == job
-    assert len(job.markers()) == 8
+    assert job.markers.count() == 8
 
 
 def test_a_plan_is_refused_when_something_has_changed(tmp_path: Path, noise: np.ndarray) -> None:
@@ -350,6 +378,7 @@ def test_a_cpu_has_a_process_a_core_with_room_for_a_block(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)  # of the machine, not of this process
+    monkeypatch.setattr("unet_med.cgroups.cores", lambda: cores)
     layout = SimpleNamespace(block=(4, 16, 16))
     need = 4 * 16 * 16 * 2 * BYTES_A_PIXEL
     monkeypatch.setattr(grid, "available_bytes", lambda: int(room * need))
@@ -417,12 +446,38 @@ def test_a_poisoned_block_is_recorded_and_the_rest_goes_on(
     words = ["predict", job.source, "--bundle", planes_bundle, "--output", job.output]
     words += ["--resume", "--workers", "1"]
     assert main([*map(str, words)]) == 2
-    failed = {note["block"] for note in job.failures()}
+    failed = {note["block"] for note in job.markers.failures()}
     assert failed
-    assert len(job.markers()) == len(job.blocks) - len(failed) > 0
+    assert job.markers.count() == len(job.blocks) - len(failed) > 0
     chunk.write_bytes(good)
     assert run_blocks(job, progress=False) == len(failed)
-    assert job.failures() == []
+    assert job.markers.failures() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "ends"), [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EIO, False)]
+)
+def test_a_full_disk_ends_the_run(number: int, ends: bool) -> None:
+    """And a chunk that cannot be read does not: the next block may be of another."""
+    notes: list[str] = []
+
+    class Full(Worker):
+        def look(self, block: Block, tile: Any) -> Any:
+            raise OSError(number, os.strerror(number), "c/0/0")
+
+        _patiently = lambda self, block: self.look(block, ())  # noqa: E731
+
+    markers = SimpleNamespace(
+        of=lambda block: None, note=lambda kind, block, error: notes.append(error)
+    )
+    job: Any = SimpleNamespace(blocks=split((4,), (4,)), markers=markers)
+    worker = Full(job, SimpleNamespace())  # type: ignore[arg-type]
+    if ends:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            worker.do(0)
+    else:
+        assert os.strerror(number) in worker.do(0).error
+    assert os.strerror(number) in notes[-1]
 
 
 def test_a_lack_of_memory_means_smaller_tiles(
@@ -444,7 +499,7 @@ def test_a_lack_of_memory_means_smaller_tiles(
     cramped.volume.segmenter.network = Cramped()
     cramped.volume.segmenter.network.module = network  # says its geometry, type and device
     assert cramped.do(0).error == ""
-    assert job.marker(block)["tile"] < [*job.tile]
+    assert job.markers.of(block)["tile"] < [*job.tile]
     np.testing.assert_allclose(cramped.read(block)[1], expected, atol=1e-6)
 
 
@@ -527,7 +582,7 @@ def test_shards_at_once_agree_to_the_bit(
         for shard, folder in zip(shards, folders, strict=True):
             assert exit_code(shard) == 0, said(folder)
     assert contents(output) == expected
-    assert len(BlockJob.load(output).markers()) == 72
+    assert BlockJob.load(output).markers.count() == 72
 
 
 def wait_for(output: Path, markers: int) -> None:
@@ -564,7 +619,7 @@ def test_a_block_that_another_process_did_meanwhile_has_not_failed(
             raise FileNotFoundError(2, "No such file or directory", "0.0.0.partial")
 
     assert Slow(job, quick.volume).do(0) == Outcome(0, 0)
-    assert job.failures() == []
+    assert job.markers.failures() == []
     assert [*(job.folder / "failed").iterdir()] == []
 
 
@@ -572,9 +627,9 @@ def test_a_note_that_goes_while_notes_are_read(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:
     job = small_plan(tmp_path, planes_bundle, noise)
-    job.note("failed", job.blocks[1], error="in work")
+    job.markers.note("failed", job.blocks[1], error="in work")
     (job.folder / "failed" / "0.0.0.json").symlink_to("gone")  # listed, and not there
-    assert [note["block"] for note in job.failures()] == ["0.0.1"]
+    assert [note["block"] for note in job.markers.failures()] == ["0.0.1"]
 
 
 @pytest.mark.slow
@@ -638,6 +693,11 @@ def test_finish_waits_for_all_blocks_and_sweeps(
     with pytest.raises(ValueError, match=r"4 of 8 blocks of .* are missing"):
         finish(job)
     run_blocks(job, progress=False)
+    with (
+        FileLock(job.folder / "finish.lock"),
+        pytest.raises(ValueError, match=r"another process does the last step of .* now: wait"),
+    ):
+        finish(job)
     (job.output / "labels/mask/0/c.partial").touch()
     (job.folder / "done" / ".0.0.0.json.x").mkdir()
     assert finish(job) == "all 8 blocks are done"
@@ -686,8 +746,8 @@ def test_a_dask_cluster_may_die_at_any_time(
             assert exit_code(run) == 2, said(tmp_path / "run")
     assert "finished blocks are kept: run again with --resume" in said(tmp_path / "run")
     job = BlockJob.load(output)
-    assert 20 <= len(job.markers()) < 72, "the scheduler was killed too late to show anything"
-    left = 72 - len(job.markers())
+    assert 20 <= job.markers.count() < 72, "the scheduler was killed too late to show anything"
+    left = 72 - job.markers.count()
     assert run_blocks(job, scheduler="local", workers=2, progress=False) == left
     finish(job)
     assert contents(output) == expected

@@ -47,8 +47,12 @@ def blockwise(classes: np.ndarray, block: Any, *, min_size: int = 0, **rules: in
     numbering = merge_components(blocks, tables.__getitem__, min_size=min_size)
     if np.any(rules.get("reach", 0)):
         numbering = merge_components(blocks, tables.__getitem__)
-        sizes = [sizes_of_block(classes, part, numbering, tables.__getitem__) for part in blocks]
-        numbering = numbering.without_small(np.sum(sizes, axis=0), min_size)
+        sizes = np.zeros(len(numbering.numbers), np.int64)
+        for part in blocks:
+            objects, found = sizes_of_block(classes, part, numbering, tables.__getitem__)
+            assert len(objects) <= classes[part.slices].size  # not all there are
+            sizes[objects] += found
+        numbering = numbering.without_small(sizes, min_size)
     out = np.full(classes.shape, -7, np.int32)
     for part in blocks:
         out[part.slices] = instances_of_block(classes, part, numbering, tables.__getitem__)

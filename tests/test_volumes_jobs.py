@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 import shutil
+import signal
 import tempfile
 import time
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +20,14 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from monai.data import DataLoader, Dataset
 from test_volumes import make_bundle, write_source
 
 from unet_med.cli import blocks as by_blocks
 from unet_med.cli import main, predict
+from unet_med.data.checksum import sha256
+from unet_med.handlers.skipped_failures import SkipFailuresEvaluator
+from unet_med.report.prediction import PredictionRecord
 from unet_med.volumes import BlockJob, executors, grid, run_blocks, split
 from unet_med.volumes.objects import StoredObjects, save_objects
 from unet_med.volumes.worker import Outcome, checksum
@@ -50,10 +59,10 @@ def mask_of(store: str | Path) -> np.ndarray:
 
 def note_anew(job: BlockJob, number: int, **changes: Any) -> None:
     """Write the marker of a block once more, as if it had been done again."""
-    note = job.marker(job.blocks[number])
+    note = job.markers.of(job.blocks[number])
     assert note is not None
     kept = {name: value for name, value in note.items() if name not in ("job", "block")}
-    job.note("done", job.blocks[number], **{**kept, **changes})
+    job.markers.note("done", job.blocks[number], **{**kept, **changes})
 
 
 # --- the output is gone
@@ -121,7 +130,7 @@ def test_bundle_and_source_may_move(tmp_path: Path, model: Path, planes: np.ndar
     assert run("a2.tif", "b2", "--resume") == 0
     job = BlockJob.load(tmp_path / "out.ome.zarr")
     assert (job.id, job.source.name, job.bundle.name) == (before.id, "a2.tif", "b2")
-    assert len(job.markers()) == 2
+    assert job.markers.count() == 2
     assert main(["job", "verify", str(job.output)]) == 0
 
 
@@ -154,6 +163,106 @@ def test_whoever_stops_a_run_does_not_wait_for_the_blocks_to_come(
     assert time.monotonic() - began < 30
 
 
+# --- processes that die
+
+
+def test_a_process_that_dies_takes_no_other_block_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Block 0 kills each of its processes, block 1 the first one, as where memory was short."""
+    noted: list[tuple[str, tuple[int, ...], str]] = []
+    job: Any = SimpleNamespace(
+        device="cpu", output=tmp_path, id="", blocks=split((5,), (1,)),
+        markers=SimpleNamespace(
+            note=lambda kind, block, error: noted.append((kind, block.index, error))
+        ),
+    )  # fmt: skip
+    forked = multiprocessing.get_context("fork")  # sees the blocks below
+
+    def block(address: Any, number: int, device: str | None) -> Outcome:
+        tries = len([*tmp_path.glob(f"{number}.*")])
+        (tmp_path / f"{number}.{tries}").touch()
+        if number == 0 or (number, tries) == (1, 0):
+            os._exit(1)
+        time.sleep(0.2)  # amid which the others die
+        return Outcome(number, 1)
+
+    monkeypatch.setattr(executors, "predict_block", block)
+    monkeypatch.setattr(executors, "_context", lambda: forked)
+    found = {each.number: each for each in executors._processes(job, range(5), 4)}
+    reason = "3 processes died at it, with no other block in work"
+    assert found == {0: Outcome(0, 0, reason), **{n: Outcome(n, 1) for n in range(1, 5)}}
+    assert noted == [("failed", (0,), reason)]  # job status says it
+    tries = [len([*tmp_path.glob(f"{number}.*")]) for number in range(5)]
+    assert tries == [4, 2, 1, 1, 1]  # no block beside one that died was begun anew
+
+
+def test_a_block_that_kills_the_workers_of_a_cluster_is_given_up_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class KilledWorker(Exception):
+        """As dask's."""
+
+    class Cluster(ExitStack):
+        def __init__(self, address: str) -> None:
+            super().__init__()
+
+        def map(self, do: Any, addresses: Any, todo: list[int], **_: Any) -> list[Future[Outcome]]:
+            futures: list[Future[Outcome]] = [Future() for _ in todo]
+            for number, future in zip(todo, futures, strict=True):
+                if number == 1:
+                    future.set_exception(KilledWorker("predict_block"))
+                else:
+                    future.set_result(Outcome(number, 1))
+            return futures
+
+    noted: list[str] = []
+    distributed = SimpleNamespace(
+        Client=Cluster, as_completed=list, KilledWorker=KilledWorker, CancelledError=CancelledError
+    )
+    monkeypatch.setattr(executors.importlib, "import_module", lambda name: distributed)
+    markers = SimpleNamespace(note=lambda kind, block, error: noted.append(f"{block.name} {error}"))
+    job: Any = SimpleNamespace(output="", id="", blocks=split((3,), (1,)), markers=markers)
+    found = [*executors._dask(job, range(3), "tcp://host", 1)]
+    assert found == [
+        Outcome(0, 1), Outcome(1, 0, "the cluster's workers died at it"), Outcome(2, 1)
+    ]  # fmt: skip
+    assert noted == ["1 the cluster's workers died at it"]
+
+
+def test_a_process_that_dies_while_it_has_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = multiprocessing.get_context("fork")
+    monkeypatch.setattr(executors, "predict_block", lambda *_: Outcome(os.getpid(), 1))
+    monkeypatch.setattr(executors, "_context", lambda: forked)
+    with ExitStack() as held:
+        process = executors._Process(None, held)
+        first = process.begin(("", ""), 0).result().number
+        os.kill(first, signal.SIGKILL)
+        while process.pool is not None and not process.pool._broken:
+            time.sleep(0.01)
+        assert process.begin(("", ""), 1).result().number != first
+
+
+def test_failed_blocks_are_named_in_a_sentence_of_bounded_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job: Any = SimpleNamespace(
+        output="out.ome.zarr",
+        id="",
+        blocks=split((9,), (1,)),
+        check=list,
+        markers=SimpleNamespace(require_own=list, missing=lambda blocks: range(len(blocks))),
+    )
+    monkeypatch.setattr(executors, "predict_block", lambda _, number, __: Outcome(number, 0, "bad"))
+    with pytest.raises(executors.BlocksFailedError) as caught:
+        run_blocks(job, progress=False)
+    assert str(caught.value) == (
+        "9 of 9 blocks failed, the others are done: 0 (bad); 1 (bad); 2 (bad); 3 (bad); 4 (bad) "
+        "and 4 more (unet-med job status out.ome.zarr lists all); run again with --resume to try "
+        "these once more"
+    )
+
+
 # --- where it runs
 
 
@@ -179,7 +288,7 @@ def test_the_gpu_that_was_named_is_taken_alone(
     monkeypatch.setattr("unet_med.devices.count", lambda kind: 2)
     job = SimpleNamespace(id="", device="cuda", blocks=[None] * 9, tile=(), output="", threads=1,
                           layout=SimpleNamespace(block=(1,), shape=(1,)), channels=1,
-                          markers=list)  # fmt: skip
+                          markers=SimpleNamespace(count=int))  # fmt: skip
     made, ran = [], []
     monkeypatch.setattr(BlockJob, "create", lambda *_, **options: made.append(options) or job)
     monkeypatch.setattr(by_blocks, "run_blocks", lambda job, **options: ran.append(options) or 0)
@@ -195,19 +304,15 @@ def test_the_gpu_that_was_named_is_taken_alone(
 def test_local_processes_take_the_gpu_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
-    class NoneStarted(Exception):
-        """Enough was seen."""
-
-    def pool(devices: Any) -> Any:
+    def side_by_side(job: Any, todo: Any, devices: list[str]) -> Any:
         given.append(devices)
-        raise NoneStarted
+        yield 0, Outcome(0, 1)
 
-    monkeypatch.setattr(executors, "_pool", pool)
+    monkeypatch.setattr(executors, "_side_by_side", side_by_side)
     monkeypatch.setattr("unet_med.devices.count", lambda kind: 2)
     job: Any = SimpleNamespace(device="cuda")
     for device in (None, "cuda:1"):
-        with pytest.raises(NoneStarted):
-            next(executors._processes(job, [0], 3, device))
+        assert [*executors._processes(job, [0], 3, device)] == [Outcome(0, 1)]
     assert given == [["cuda:0", "cuda:1", "cuda:0"], ["cuda:1"] * 3]
 
 
@@ -371,3 +476,92 @@ def test_a_damaged_image_among_those_that_go_block_by_block_is_set_aside(
     shutil.rmtree(tmp_path / "in/a.ome.zarr")
     assert run("--resume") == 0
     assert not (tmp_path / "out/failed.json").exists()
+
+
+def one_by_one(tmp_path: Path, raised: dict[str, Exception], **options: Any) -> list[str]:
+    """Names of the images that are listed in failed.json, of a run in which some raise."""
+
+    def by_blocks(_: Any, image: str, output: str) -> None:
+        if error := raised.get(Path(image).stem):
+            raise error
+
+    args: Any = SimpleNamespace(
+        output=str(tmp_path), **{"fail_fast": False, "job_only": False, **options}
+    )
+    pairs = [(str(tmp_path / f"{name}.tif"), "") for name in "abc"]
+    for image, _ in pairs:
+        Path(image).touch()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(predict, "_by_blocks", by_blocks)
+        if any(isinstance(error, OSError) for error in raised.values()):
+            with pytest.raises(OSError, match="no space"):
+                predict._one_by_one(args, tmp_path, [], pairs, {})
+        else:
+            assert predict._one_by_one(args, tmp_path, [], pairs, {}) == 3
+    report = json.loads((tmp_path / "failed.json").read_text())
+    return [Path(fault["image"]).stem for fault in report["failed"]]
+
+
+def test_what_any_error_sets_aside_is_listed_even_where_another_ends_the_run(
+    tmp_path: Path,
+) -> None:
+    full = OSError(errno.ENOSPC, "no space")
+    assert one_by_one(tmp_path, {"a": KeyError("datasets"), "b": ValueError("x")}) == ["a", "b"]
+    assert one_by_one(tmp_path, {"a": IndexError("no level"), "b": full}) == ["b", "a"]
+    (tmp_path / "failed.json").unlink()
+    assert one_by_one(tmp_path, {"a": ValueError("x"), "b": full}) == ["a"]
+
+
+def test_what_was_set_aside_is_listed_where_an_error_ends_a_run_of_whole_images(
+    tmp_path: Path,
+) -> None:
+    class Ended(SkipFailuresEvaluator):
+        def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
+            name = batchdata["image"][0]
+            if name == "c":
+                raise OSError(errno.ENOSPC, "no space")
+            return self._set_aside(name, "bad") if name == "a" else []
+
+    items = [{"image": name} for name in "abcd"]
+    evaluator = Ended(
+        torch.device("cpu"), DataLoader(Dataset(items)), torch.nn.Identity(), report_dir=tmp_path
+    )
+    with pytest.raises(OSError, match="no space"):
+        evaluator.run()
+    report = json.loads((tmp_path / "failed.json").read_text())
+    assert report == {
+        "images": 2, "segmented": 1, "failed": [{"image": "a", "reason": "bad"}]
+    }  # fmt: skip
+
+
+# --- many images
+
+
+def test_a_folder_is_read_once_however_many_images_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads it for each image takes a quarter of an hour for ten thousand."""
+    names = [f"{n:02}" for n in range(20)]
+    for name in names:
+        (tmp_path / f"{name}.tif").write_text(name)
+        (tmp_path / f"{name}_mask.tif").touch()
+    (tmp_path / "07_instances.tif").touch()
+    (tmp_path / "record.json").write_text(json.dumps({
+        "weights": None, "settings": {},
+        "images": {n: {"file": f"{n}.tif", "sha256": sha256(tmp_path / f"{n}.tif")} for n in names},
+    }))  # fmt: skip
+    (tmp_path / "03.tif").write_text("changed")
+    walks = []
+    walk = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: walks.append(self) or walk(self))
+    record = PredictionRecord(tmp_path)
+    data = [{"image": str(tmp_path / f"{name}.tif")} for name in names]
+    left = record.unfinished(data, ["mask"])
+    assert [Path(item["image"]).stem for item in left] == ["03"]
+    assert len(record.unfinished(data, ["mask", "instances"])) == 19
+    with pytest.raises(ValueError, match=r"holds the results of 03.tif, and those of .*03.tif"):
+        record.refuse_others(item["image"] for item in data)
+    engine: Any = SimpleNamespace(state=SimpleNamespace())
+    record._drop(engine, [item["image"] for item in data])
+    assert {path.name for path in tmp_path.glob("*_*")} == set()
+    assert walks == [tmp_path] * 4

@@ -147,7 +147,7 @@ def test_a_tiff_has_what_the_zarr_and_the_whole_image_have(
         capsys.readouterr().out
     )
     store = zarr.open_group(tmp_path / "out.ome.zarr", mode="r")
-    assert len(BlockJob.load(store_of(output)).markers()) == 12
+    assert BlockJob.load(store_of(output)).markers.count() == 12
     paths = {"": "labels/mask/0", "_instances": "labels/instances/0", "_probabilities": "0"}
     kinds = {"": "uint8", "_instances": "uint16", "_probabilities": "float32"}
     for kind, path in paths.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from unet_med import cgroups
 
 KINDS = ("cuda", "mps", "xpu", "cpu")  # NVIDIA and AMD, Apple, Intel; the first is taken
 HOST = torch.device("cpu")
@@ -92,7 +95,8 @@ def loader_workers(device: torch.device | str, ranks: int = 1) -> int:
 def cores() -> int:
     """Cores that this process may use, as SLURM, containers and `taskset` limit it."""
     own = getattr(os, "sched_getaffinity", None)
-    return len(own(0)) if own else os.cpu_count() or 1
+    seen = len(own(0)) if own else os.cpu_count() or 1
+    return math.ceil(min(seen, cgroups.cores()))
 
 
 def pins_memory(device: torch.device | str) -> bool:

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the disk, the quota; one that is read-only
+
 
 def user_error(error: BaseException | None) -> BaseException | None:
     """The error in a chain whose text is for the user: about a value, a file or a package.
@@ -67,6 +69,15 @@ def broken_gpu(error: BaseException, advice: str) -> OSError:
     """The error that ends a run in which `is_broken_gpu`, in one sentence."""
     first = str(error).strip().split("\n")[0]
     return OSError(f"the GPU can do no more in this process ({first}): {advice}")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a file could not be written for want of space, or of a right to any.
+
+    Of another OSError, such as a chunk that cannot be read, nothing is known of other files.
+    """
+    found = user_error(error)
+    return isinstance(found, OSError) and found.errno in _FULL
 
 
 def befalls_all(error: BaseException) -> bool:

@@ -8,8 +8,10 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from unet_med import cgroups
 
 if TYPE_CHECKING:
     import torch
@@ -100,20 +102,17 @@ else:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _free_in_container(
-    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
-) -> Iterator[int]:
+def _free_in_container(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> Iterator[int]:
     """What limits of a container, a job of SLURM or a unit of systemd leave.
 
-    /proc/meminfo does not know them. A group is held by the limits of all those around it too.
+    /proc/meminfo does not know them.
 
     Args:
         root: where groups are mounted.
         own: names the groups of this process.
     """
     for controller, (place, limit, use) in _CGROUPS.items():
-        group = _group(own, controller)
-        for folder in (root / place / group, *((root / place / up) for up in group.parents)):
+        for folder in cgroups.folders(controller, place, root, own):
             try:
                 most, used = (int((folder / name).read_text("utf-8")) for name in (limit, use))
                 lines = (folder / "memory.stat").read_text("utf-8").splitlines()
@@ -126,18 +125,6 @@ def _free_in_container(
 
 
 _CACHED = ("active_file", "inactive_file")
-
-
-def _group(own: Path, controller: str) -> PurePosixPath:
-    """This process's group of a controller, below where groups are mounted; there if unknown."""
-    try:
-        lines = own.read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
-        if controller in controllers.split(",") and ".." not in path:  # above what is mounted
-            return PurePosixPath(path.lstrip("/"))
-    return PurePosixPath()
 
 
 def _free_in_process() -> Iterator[int]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from unet_med.bundle import find_ensemble, inference_parser
-from unet_med.cli.options import choice_of
+from unet_med.bundle import inference_parser
 from unet_med.cli.saying import result, say
 from unet_med.cli.shard import shard_of
+from unet_med.cli.wanted import outputs_of, settings_of
 from unet_med.devices import HOST, choose, choose_device, count
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     job, device = _job_of(args, store, resume=args.resume or shard is not None)
     say(
         f"job {job.id}: {len(job.blocks)} blocks of {_sides(job.layout.block)} px in "
-        f"{_sides(job.layout.shape)}, tiles of {_sides(job.tile)}, {len(job.markers())} done"
+        f"{_sides(job.layout.shape)}, tiles of {_sides(job.tile)}, {job.markers.count()} done"
     )
     if args.job_only:
         return
@@ -76,8 +76,8 @@ def _job_of(
         args.bundle,
         block=args.block,
         tile=args.tile,
-        outputs=_outputs(args),
-        settings=_settings(args),
+        outputs=outputs_of(args),
+        settings=_plain(settings_of(args)),
         device=str(device),
         threads=args.threads or 1,
         workers=args.workers or _workers_of_gpus(device),
@@ -94,40 +94,23 @@ def _is_recorded(args: argparse.Namespace) -> bool:
         args.images[0],
         output,
         Path(args.bundle),
-        outputs=_outputs(args),
-        settings=_settings(args),
+        outputs=outputs_of(args),
+        settings=_plain(settings_of(args)),
         device=_device_of(args),
     )
-
-
-def _outputs(args: argparse.Namespace) -> list[str]:
-    maps = ("instances", "probabilities", "uncertainty", "rois")
-    return ["mask", *(name for name in maps if getattr(args, name))]
 
 
 def _resumed(args: argparse.Namespace, store: Path) -> tuple[BlockJob, torch.device | None]:
     """The job that is there, unless it was planned otherwise than the options say."""
     job = BlockJob.load(store).at(args.images[0], args.bundle)
     planned = _plain(job.ids)
-    if not set(_outputs(args)) <= set(job.outputs) or planned | _settings(args) != planned:
+    same = planned | _plain(settings_of(args)) == planned
+    if not same or not set(outputs_of(args)) <= set(job.outputs):
         raise ValueError(f"{args.output} was planned with other options: leave them as they were")
     _check_sides(job, args.block, args.tile)
     _check_machine(job, args.device, args.threads)
     device = None if job.device == HOST.type else _device_of(args)
     return job, device if device is not None and device.type == job.device else None
-
-
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Ids of the bundle that the options set, as the job's file has them."""
-    settings: dict[str, Any] = {}
-    if args.tta:
-        settings["tta"] = None if args.tta == "none" else args.tta
-    if args.precision:
-        settings["precision"] = args.precision
-    settings |= {f"reader::{name}": value for name, value in choice_of(args).items()}
-    if args.ensemble:
-        settings |= find_ensemble(args.bundle)
-    return _plain(settings)
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

@@ -30,11 +30,13 @@ class Clinical:
         unit: of lengths: `"mm"`, `"um"`, or `"px"` where no file states a pixel size.
         dims: axes of the images; an object of planes has an area, not a volume.
         tolerance: of NSD, in the unit.
+        in_planes: the images are planes of volumes, so that distances end at the next plane.
     """
 
     unit: str
     dims: int
     tolerance: float = 1.0
+    in_planes: bool = False
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -42,11 +44,12 @@ class Clinical:
         size = size_unit(self.unit, self.dims)
         one, size_column = Column(_mean_of_rows, pooled=False), _size_column()
         error = Column(RELATIVE_VOLUME_ERROR.pool, pooled=False, averaged=False)
+        length = f"{self.unit} in plane" if self.in_planes else self.unit
         return {
             "Dice": Column(DICE.pool),
-            f"HD95 {self.unit}": one,
-            f"ASSD {self.unit}": one,
-            f"NSD {self.tolerance:g} {self.unit}": one,
+            f"HD95 {length}": one,
+            f"ASSD {length}": one,
+            f"NSD {self.tolerance:g} {length}": one,
             size: size_column,
             f"true {size}": size_column,
             f"relative {size.partition(' ')[0]} error": error,

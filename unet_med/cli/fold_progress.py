@@ -58,12 +58,11 @@ class Progress:
         """Whether a network is finished."""
         return name in self.done
 
-    def finish(self, name: str, seconds: float = 0.0) -> None:
-        """Keep that a network is finished, and what it took."""
+    def finish(self, name: str, *, overhead: float | None = None) -> None:
+        """Keep that a network is finished, and what it took besides its minutes, s."""
         self.done.append(name)
-        if seconds and self.total:
-            one = 60 * self.total * SHARE_OF_ONE / (1 - SHARE_OF_ONE)
-            self.overhead = max(0.0, seconds - one)
+        if overhead is not None:
+            self.overhead = max(0.0, overhead)
         self._write()
 
     def share(self, minutes: float | None, images: int | None) -> None:

@@ -31,9 +31,9 @@ from unet_med.fitting import (
     write_verdict,
 )
 from unet_med.planning import Plan
-from unet_med.planning.counting import count_in, what_counts
+from unet_med.planning.counting import count_in, learned_before, what_counts
 from unet_med.planning.objects import LEAST
-from unet_med.report.folds import too_short
+from unet_med.report.folds import estimate, notes
 from unet_med.report.provenance import TRAINING, now, read_record
 from unet_med.report.table import CASE, ScoreTable, write_scores
 from unet_med.report.training import read_history
@@ -92,7 +92,8 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
     counts, _ = _counts(judged)
     choices, chosen = choices_of(plan, judged)
     if free and len(counts) >= LEAST:
-        images = f"{in_words([each.image for each in judged])[0]} of {len(chosen)} folds"
+        images, _ = in_words([each.image for each in judged], _units(judged))
+        images += f" of {len(chosen)} folds"
         write_verdict(output, choose(choices, np.stack(counts)), planned, free, images)
     _calibrate(output, judged)
     cases = cases_of(judged, chosen)
@@ -115,7 +116,7 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
         "one": training_of(output / "models"),
         "folds": [_fold(output, plan, judge, cases, k, made[k]) for k in made],
         "subsets": len(plan.subsets),
-        "seen": plan.source.get("seen", 0),
+        "seen": learned_before(plan),
     }
     found = replace(table, rows=tuple(rows), about=about)
     write_scores(found, output / FOLDS / "scores.json")
@@ -124,10 +125,10 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
 
 
 def _say(found: ScoreTable) -> None:
-    say(f"scored by networks that have not seen the image\n{format_table(found)}")
-    say(found.interval)
-    if short := too_short(found.about):
-        say(short)
+    say(f"each image scored by a network that has not learned from it\n{format_table(found)}")
+    for sentence in (found.interval, estimate(found), *notes(found)):
+        if sentence:
+            say(sentence)
 
 
 def choices_of(plan: Plan, judged: Sequence[Judged]) -> tuple[list[dict[str, Any]], dict[int, int]]:
@@ -140,48 +141,77 @@ def choices_of(plan: Plan, judged: Sequence[Judged]) -> tuple[list[dict[str, Any
     return choices, cross_fitted(choices, counts, folds, LEAST)
 
 
+def _units(judged: Sequence[Judged]) -> list[int]:
+    """A number for each image of all folds: that of what it is drawn with.
+
+    Where all are drawn together it is that of its file; of the only stack, its own.
+    """
+    units = [each.unit for each in judged]
+    return units if len(set(units)) > 1 else units_of_files([each.image for each in judged])
+
+
 def _counts(judged: Sequence[Judged]) -> tuple[list[NDArray[Any]], list[int]]:
-    """What choices are compared by, one an image, and its fold; planes count with their file's."""
-    known = [each for each in judged if each.counts is not None]
-    files = units_of_files([each.image for each in known])
-    units = [(file, each.fold) for file, each in zip(files, known, strict=True)]
-    counts = summed([each.counts for each in known if each.counts is not None], units)
-    return counts, [fold for _, fold in dict.fromkeys(units)]
+    """What choices are compared by, one a unit, and its fold: images of a patient are alike."""
+    known = [
+        (each.counts, (unit, each.fold))
+        for each, unit in zip(judged, _units(judged), strict=True)
+        if each.counts is not None
+    ]
+    units = [unit for _, unit in known]
+    return summed([own for own, _ in known], units), [fold for _, fold in dict.fromkeys(units)]
 
 
 def calibrations_of(judged: Sequence[Judged]) -> dict[int, Mapping[str, Any] | None]:
     """How each fold's probabilities are calibrated: by the other folds' images alone."""
     rules: dict[int, Mapping[str, Any] | None] = {}
+    near = _near(judged)
     for fold in sorted({each.fold for each in judged}):
-        found = _calibrated([each for each in judged if each.fold != fold])
+        found = _calibrated([own for own in near if own.fold != fold])
         rules[fold] = None if found is None else found.rule
     return rules
 
 
-def _calibrated(judged: Sequence[Judged]) -> Calibration | None:
+class _Near(NamedTuple):
+    """Pixels of an image near borders.
+
+    Attributes:
+        pixels: these.
+        image: its files.
+        unit: that it counts with, see `_units`.
+        fold: that held it out.
+    """
+
+    pixels: NearBorders
+    image: Files
+    unit: int
+    fold: int
+
+
+def _near(judged: Sequence[Judged]) -> list[_Near]:
+    """Of the images that have such pixels."""
+    return [
+        _Near(each.near, each.image, unit, each.fold)
+        for each, unit in zip(judged, _units(judged), strict=True)
+        if each.near is not None and len(each.near.classes)
+    ]
+
+
+def _calibrated(near: Sequence[_Near]) -> Calibration | None:
     """What images say of probabilities, folds left out in turn; None: there are too few."""
-    known = _near(judged)
-    groups, units = [each.fold for each, _ in known], units_of_files([e.image for e, _ in known])
+    groups, units = [own.fold for own in near], [own.unit for own in near]
     if len(set(groups)) == 1:  # the other one of two
         groups = in_groups(units)
     if len(set(units)) < LEAST or len(set(groups)) < 2:
         return None
-    return calibrate([near for _, near in known], groups)
-
-
-def _near(judged: Sequence[Judged]) -> list[tuple[Judged, NearBorders]]:
-    """Images with pixels near borders, and these."""
-    return [
-        (each, each.near) for each in judged if each.near is not None and len(each.near.classes)
-    ]
+    return calibrate([own.pixels for own in near], groups)
 
 
 def _calibrate(output: Path, judged: Sequence[Judged]) -> None:
     """What is written for each fold's images was fitted to the other folds' alone."""
-    if found := _calibrated(judged):
-        known = _near(judged)
-        images, left_out = in_words([each.image for each, _ in known])
-        folds = len({each.fold for each, _ in known})
+    near = _near(judged)
+    if found := _calibrated(near):
+        images, left_out = in_words([own.image for own in near], [own.unit for own in near])
+        folds = len({own.fold for own in near})
         write_calibration(output, found, f"{images} of {folds} folds", left_out)
 
 

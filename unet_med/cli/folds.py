@@ -6,10 +6,12 @@ With `--learning-curve` there are more of each fold, which learn from fewer imag
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from unet_med.data.split_file import entries_for
 from unet_med.data.tensor_file import write_tensors
 from unet_med.fitting import (
     around,
+    by_pixels,
     count,
     fits_objects,
     held_out,
@@ -37,7 +40,7 @@ from unet_med.fitting import (
 )
 from unet_med.networks import joined_weights
 from unet_med.planning import Plan
-from unet_med.planning.counting import units_in
+from unet_med.planning.counting import held_in, pixels_in, units_in
 from unet_med.report.folds import write_card
 from unet_med.segmentation import Segmenter
 from unet_med.transforms import Calibrate
@@ -105,16 +108,14 @@ def train(output: Path, settings: Settings) -> None:
     plan = Plan.from_json(bundle.read_plan(output))
     progress = Progress.of(output, plan)
     if not progress.is_done("one"):
-        begun = time.monotonic()
-        bundle.load_workflow(output, "train", settings).run()
-        progress.finish("one", seconds=time.monotonic() - begun)
+        progress.finish("one", overhead=_train_one(output, settings))
     if progress.images is None:
         _share_out(output, settings, plan, progress)
     networks, judge = of_folds(plan), judge_of(plan)
     _train(output, settings, networks, progress, "fold")
     write_tensors(joined_weights([each.weights(output) for each in networks]), output / ENSEMBLE)
     look = partial(_judge, output, settings, progress=progress, calibrated=judge.calibrated)
-    judged = [each for own in look(networks) for each in own]
+    judged = [each for own in look(networks, near=True) for each in own]
     write_card(output, score(output, plan, judge, judged))
     if plan.subsets:
         smaller = of_subsets(plan)
@@ -124,6 +125,15 @@ def train(output: Path, settings: Settings) -> None:
                  for share in dict.fromkeys(shares)]  # fmt: skip
         found = [own for size in sizes for own in look(size)]
         carry_on(output, plan, judge, judged, found)
+
+
+def _train_one(output: Path, settings: Settings) -> float:
+    """Train the network of all images; seconds that this run took besides those of its budget."""
+    began = time.monotonic()
+    workflow = bundle.load_workflow(output, "train", settings)
+    workflow.run()
+    budget = workflow.parser.get_parsed_content("budget")
+    return time.monotonic() - began - 60 * float(budget.run_minutes)
 
 
 def _train(
@@ -142,15 +152,36 @@ def _share_out(output: Path, settings: Settings, plan: Plan, progress: Progress)
     """How long each network trains, and how many images judge it, by what one image takes."""
     if progress.total is None:  # epochs end the trainings
         return
-    own = Judging.of(output, settings, of_folds(plan)[0], output / "models" / "model.pt")
-    begun = time.monotonic()
-    own.judged(own.items[0])
-    seconds = SLACK * (time.monotonic() - begun) * (2 if own.judge.calibrated else 1)
     share = 60 * progress.total / (len(plan.folds) + len(plan.subsets))
-    images = max(1, int(MOST * share / max(seconds, 1e-9)))
+    loading, held = _seconds(output, settings, plan)
+
+    def seconds(images: int) -> float:
+        """Seconds that a network's images take, mean over folds."""
+        return loading + mean(sum(spread_evenly(own, images)) for own in held)
+
+    counts = range(1, 1 + max(map(len, held)))
+    images = max(1, bisect_right(counts, MOST * share, key=seconds))
     # nothing for the fit of the calibration at the end: 0.2 s for 20 images of two classes
-    spare = share - progress.overhead - seconds * min(images, len(own.items))
+    spare = share - progress.overhead - seconds(images)
     progress.share(max(spare, LEAST * share) / 60, images)
+
+
+def _seconds(output: Path, settings: Settings, plan: Plan) -> tuple[float, list[list[float]]]:
+    """What it takes to load a network, and to judge each image that each fold holds out."""
+    began = time.monotonic()
+    own = Judging.of(output, settings, of_folds(plan)[0], output / "models" / "model.pt")
+    loading = time.monotonic() - began
+
+    def seconds_of(k: int) -> float:
+        began = time.monotonic()
+        own.judged(own.items[k])
+        return time.monotonic() - began
+
+    pixels = pixels_in(plan)
+    timed = [pixels[tuple(files_of(item[NAMED]))] for item in own.items]
+    takes = dict(zip(pixels, by_pixels(timed, seconds_of, [*pixels.values()]), strict=True))
+    given = SLACK * (2 if own.judge.calibrated else 1)  # times that it is loaded, and each judged
+    return given * loading, [[given * takes[each] for each in held] for held in held_in(plan)]
 
 
 def _judge(
@@ -160,18 +191,28 @@ def _judge(
     progress: Progress,
     *,
     calibrated: bool,
+    near: bool = False,
 ) -> list[list[Judged]]:
     """What each network of a size makes of the images that it has not seen.
 
     Where probabilities count, they do as they are calibrated by the other folds' images, which
     takes a second look: all folds have to be seen before.
+
+    Args:
+        output: the bundle.
+        settings: see `train`.
+        networks: of one size.
+        progress: how many images judge each.
+        calibrated: whether probabilities count.
+        near: keep pixels near borders, which calibrate the network of all images.
     """
-    found = [list(_judged(output, settings, one, progress)) for one in networks]
+    look = partial(_judged, output, settings, progress=progress)
+    found = [list(look(one, near=near or calibrated)) for one in networks]
     if not calibrated:
         return found
     rules = calibrations_of([each for own in found for each in own])
     return [
-        list(_judged(output, settings, one, progress, rule)) if (rule := rules[one.fold]) else own
+        list(look(one, calibration=rule, near=near)) if (rule := rules[one.fold]) else own
         for one, own in zip(networks, found, strict=True)
     ]
 
@@ -180,12 +221,14 @@ def _judged(
     output: Path,
     settings: Settings,
     network: Network,
+    *,
     progress: Progress,
     calibration: Mapping[str, Any] | None = None,
+    near: bool,
 ) -> Iterator[Judged]:
     own = Judging.of(output, settings, network, network.weights(output))
     for item in spread_evenly(own.items, progress.images or len(own.items)):
-        yield own.judged(item, calibration)
+        yield own.judged(item, calibration, near=near)
 
 
 @dataclass(frozen=True)
@@ -202,6 +245,7 @@ class Judging:
         fits: whether the images have such a choice.
         label_kind: of the truth.
         units: what each image is drawn with, see `units_in`.
+        images: how many all folds hold out, planes of stacks one by one.
     """
 
     fold: int
@@ -213,6 +257,7 @@ class Judging:
     fits: bool
     label_kind: str
     units: Mapping[Files, int]
+    images: int
 
     @classmethod
     def of(cls, output: Path, settings: Settings, network: Network, weights: Path) -> Judging:
@@ -234,19 +279,25 @@ class Judging:
             fits=fits,
             label_kind=plan.value("label_kind"),
             units=units_in(plan),
+            images=sum(map(len, held_in(plan))),
         )
 
     def judged(
-        self, item: Mapping[str, Any], calibration: Mapping[str, Any] | None = None
+        self,
+        item: Mapping[str, Any],
+        calibration: Mapping[str, Any] | None = None,
+        *,
+        near: bool = True,
     ) -> Judged:
         """What is counted in a held-out image under each choice.
 
         Args:
             item: the image.
             calibration: of the probabilities that count; None: as predicted.
+            near: keep its pixels near borders.
         """
         found = held_out(self.segmenter, self.load(item))
-        near = pixels_of(found, self.label_kind)
+        pixels = pixels_of(found, self.label_kind, images=self.images) if near else None
         counts: np.ndarray[Any, Any] | None = None
         if self.fits:
             assert found.rule is not None
@@ -257,4 +308,4 @@ class Judging:
         rows = self.judge.count(found, self.choices)
         image = tuple(files_of(item[NAMED]))
         unit, plane = self.units[image], item.get("slice")
-        return Judged(image, plane, unit, self.fold, rows, counts, near, calibration)
+        return Judged(image, plane, unit, self.fold, rows, counts, pixels, calibration)

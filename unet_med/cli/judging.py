@@ -44,9 +44,10 @@ def judge_of(plan: Plan) -> Judge:
     """The judge of a plan's images."""
     kind, images = plan.value("label_kind"), [case.image for case in plan.seen.cases]
     stated = all(image.pixel_size_source != "assumed" for image in images)
-    family = families.choose(None, kind, millimetres=stated and images[0].unit == "mm")
+    millimetres = stated and all(image.unit == "mm" for image in images)
+    family = families.choose(None, kind, millimetres=millimetres)
     if family == CLINICAL:
-        return _clinical(plan, images[0].unit if stated else PIXELS, images[0].unit)
+        return _clinical(plan, images[0].unit if stated else PIXELS)
     columns = scores.columns_of(families.FAMILIES[family])
     if family == "isbi":
         return Judge(family, columns, _membranes, calibrated=True)
@@ -66,17 +67,21 @@ def _membranes(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
     return [scores.count_planes(*known_interior(foreground, mask))]
 
 
-def _clinical(plan: Plan, unit: str, own: str) -> Judge:
-    """Dice, distances and volumes of each class, in the images' unit where all state it."""
-    rules = Clinical(unit, plan.value("spatial_dims"))
-    factor = None if unit == PIXELS else MICROMETRES[own] / MICROMETRES[unit]
+def _clinical(plan: Plan, unit: str) -> Judge:
+    """Dice, distances and volumes of each class, in one unit where all images state theirs.
+
+    Planes of volumes have distances within the plane, where `unet-med evaluate` has those of the
+    volume: they are named apart.
+    """
+    dims = plan.value("spatial_dims")
+    deep = any(count > 1 for case in plan.seen.cases for count in case.image.shape[2:])
+    rules = Clinical(unit, dims, in_planes=dims == 2 and deep)
     is_mask = plan.value("label_kind") == "mask"
 
     def count(found: HeldOut, choices: Sequence[Choice]) -> list[Counted]:
         result = found.probabilities.argmax(dim=0).numpy().astype(np.int64)
         truth = known_mask(found.truth) if is_mask else found.truth
-        sizes = tuple(1.0 if factor is None else factor * size for size in found.spacing)
-        return [rules.count(result, truth, sizes)]
+        return [rules.count(result, truth, sizes_of(found, unit))]
 
     names = plan.value("class_names") or []
     values = plan.value("class_values") or range(plan.value("out_channels"))
@@ -86,3 +91,11 @@ def _clinical(plan: Plan, unit: str, own: str) -> Judge:
         return str(known[value - 1])
 
     return Judge(CLINICAL, rules.columns, count, Classes(name_of, rules.absent))
+
+
+def sizes_of(found: HeldOut, unit: str) -> tuple[float, ...]:
+    """Pixel size of an image along each axis in the unit of the table, as `clinical.size_of`."""
+    if unit == PIXELS:
+        return (1.0,) * len(found.spacing)
+    factor = MICROMETRES[found.unit] / MICROMETRES[unit]
+    return tuple(size * factor for size in found.spacing)

@@ -15,10 +15,10 @@ from unet_med.cli.fold_scores import Cases, Judged, cases_of, choices_of, traini
 from unet_med.cli.judging import Judge
 from unet_med.cli.saying import say, warn
 from unet_med.cli.scores import Counted, mean_of
-from unet_med.metrics.bootstrap import resampled
+from unet_med.metrics.bootstrap import LEAST, resampled
 from unet_med.metrics.power_law import PowerLaw, carried_on, expected_gain, network_scatter
 from unet_med.planning import Plan
-from unet_med.planning.counting import count_in, what_counts
+from unet_med.planning.counting import count_in, learned_before, what_counts
 from unet_med.report.more_images import (
     PICTURE,
     LearningCurve,
@@ -76,7 +76,7 @@ def carry_on(
     levels = levels_of(output, plan, judged, smaller)
     name, unit = next(iter(judge.columns)), what_counts(plan)
     total = count_in(plan, plan.split["training"])
-    curve = curve_of(levels, judge, name, total=total, unit=unit, seen=plan.source.get("seen", 0))
+    curve = curve_of(levels, judge, name, total=total, unit=unit, seen=learned_before(plan))
     if curve is None:
         warn(f"no learning curve: {name} is not defined for the images that judge it")
         return
@@ -120,6 +120,8 @@ def curve_of(
 ) -> LearningCurve | None:
     """The curve of a score; None where that is not defined.
 
+    Judged by fewer than `LEAST` images, or groups, it has no intervals, as no table of such has.
+
     Args:
         levels: growing, judged by the same images.
         judge: of the images.
@@ -136,13 +138,13 @@ def curve_of(
         return None
     counts, apart = [level.images for level in levels], [_by_fold(of, folds) for of in summaries]
     scatter = network_scatter(_turned([list(each.values()) for each in apart], name))
-    drawn = _turned(_drawn(summaries, units, scatter), name)
+    few = len(set(units)) < LEAST
+    drawn = np.empty((0, len(levels))) if few else _turned(_drawn(summaries, units, scatter), name)
     errors = _turned(scores, name).tolist()
     steps = [MORE, total] if total >= 2 * MORE else [MORE]
     gains = [expected_gain(counts, errors, drawn, total, more) for more in steps]
-    at = np.linspace(counts[0], total + gains[-1].more, POINTS)
-    ends = _ends(_turned(drawn, name)), _ends(_turned(carried_on(counts, drawn, at), name))
-    found = zip(levels, scores.tolist(), ends[0], apart, strict=True)
+    ends = _ends(_turned(drawn, name))
+    found = zip(levels, scores.tolist(), ends, apart, strict=True)
     return LearningCurve(
         score=name,
         unit=unit,
@@ -152,7 +154,7 @@ def curve_of(
         sizes=[Size(one.images, s, *e, _scored(one.networks, own)) for one, s, e, own in found],
         law=PowerLaw.fit(counts, errors),
         gains=gains,
-        band=[(n, *e) for n, e in zip(at.tolist(), ends[1], strict=True)],
+        band=[] if few else _band(counts, drawn, total + gains[-1].more, name),
         seen=seen,
     )
 
@@ -189,8 +191,19 @@ def _drawn(summaries: Sequence[Summary], units: Sequence[Hashable], scatter: flo
     return np.clip(scores + noise, 0, 1)
 
 
-def _ends(drawn: Array) -> list[tuple[float, float]]:
-    """2.5 % and 97.5 % of each column."""
+def _band(
+    counts: Sequence[float], drawn: Array, last: int, name: str
+) -> list[tuple[float, float, float]]:
+    """Numbers of images up to the last, and the ends of the score that each would have."""
+    at = np.linspace(counts[0], last, POINTS)
+    ends = _ends(_turned(carried_on(counts, drawn, at), name))
+    return [(n, *e) for n, e in zip(at.tolist(), ends, strict=True)]
+
+
+def _ends(drawn: Array) -> list[tuple[Any, Any]]:
+    """2.5 % and 97.5 % of each column; None, None where nothing is drawn."""
+    if not len(drawn):
+        return [(None, None)] * drawn.shape[1]
     low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0).tolist()
     return list(zip(low, high, strict=True))
 

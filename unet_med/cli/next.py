@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from unet_med import bundle
 from unet_med.cli.options import choice_of
 from unet_med.cli.output import check_file
 from unet_med.cli.saying import LEFT, result, say, warn
-from unet_med.data.cases import Files, files_of, result_name
+from unet_med.data.cases import FIELDS, NAME, Files, files_of, names_apart, result_name
 from unet_med.data.datalist import look_for_images
 from unet_med.errors import one_line, user_error
 from unet_med.segmentation import Segmenter
-from unet_med.segmentation.next_image import Candidate, Choice, choose_next, look, unknown
+from unet_med.segmentation.next_image import Candidate, choose_next, look, unknown
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
         check_file("--report", args.report)
     folder = bundle.find_trained(args.bundle)
     reading = {f"reader::{name}": value for name, value in choice_of(args).items()}
-    segmenter = Segmenter(folder, device=args.device, trust=args.trust, **reading)
+    opened = partial(Segmenter, folder, device=args.device, trust=args.trust, **reading)
+    segmenter = opened()
     files = _images(args.images, segmenter, folder)
     candidates, faults = _look_at_all(segmenter, files)
     empty = sum(each.confidence is None for each in candidates)
@@ -40,25 +42,25 @@ def run(args: argparse.Namespace) -> int:
     for choice in choices:
         result(f"{files_of(files[choice.candidate.name])[0]}: {choice.reason}")
     if args.report and choices:
-        result(f"pictures of them: {_report(segmenter, files, choices, args.report)}")
+        chosen = [files[choice.candidate.name] for choice in choices]
+        if (template := _template(chosen)) != NAME:
+            segmenter = opened(result_name=template)
+        result(f"pictures of them: {_report(segmenter, chosen, args.report)}")
     return _say_faults(faults)
 
 
 def _images(given: Sequence[str], segmenter: Segmenter, folder: Path) -> dict[str, Files]:
-    """Images that are not learned from yet, by the names of their results.
+    """Images that are not learned from yet, by names that tell them apart.
 
     Raises:
-        ValueError: there are none, or two of one name.
+        ValueError: there are none.
     """
     images = given[0] if len(given) == 1 else given  # as predict takes them: one may be a list
     listed = look_for_images(images, segmenter.in_channels).items
     new = unknown(folder, [item["image"] for item in listed])
     if not new:
         raise ValueError(f"all images of {' '.join(given)} are learned from already: give others")
-    files = {result_name(image): image for image in new}
-    if len(files) < len(new):
-        raise ValueError("two images have one name, by which they are listed: rename one")
-    return files
+    return dict(zip(names_apart(new), new, strict=True))
 
 
 def _look_at_all(
@@ -80,7 +82,7 @@ def _look_at_all(
         except Exception as error:
             if user_error(error) is None:
                 raise
-            faults[Path(files_of(image)[0]).name] = one_line(error)
+            faults[files_of(image)[0]] = one_line(error)
             first = first or error
     if first is not None and not candidates:
         raise first
@@ -97,15 +99,30 @@ def _say_faults(faults: Mapping[str, str]) -> int:
     return LEFT
 
 
-def _report(
-    segmenter: Segmenter, files: Mapping[str, Files], choices: Sequence[Choice], page: str
-) -> Path:
+def _template(images: Sequence[Files]) -> str:
+    """The shortest template by which each image has results of its own name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for depth in range(len(FIELDS)):
+        fields = [*FIELDS[depth:0:-1], "stem"]  # the outer folder first
+        template = "_".join(f"{{{field}}}" for field in fields)
+        if len({result_name(image, template) for image in images}) == len(images):
+            return template
+    raise ValueError(
+        "two images and the folders above them have the same names, by which they would stand on "
+        "the page: rename one, or leave out --report"
+    )
+
+
+def _report(segmenter: Segmenter, images: Sequence[Files], page: str) -> Path:
     """A page of the chosen images: outlines of what is found, and where that may be wrong."""
     from unet_med.report import html_report
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, segmenter.folder.name, "to annotate next")  # heads the page
-        for choice in choices:
-            found = segmenter(files_of(files[choice.candidate.name]))
+        for image in images:
+            found = segmenter(files_of(image))
             found.save(folder, ["mask", "instances", "uncertainty"])
-        return html_report(folder, page, pictures=len(choices))
+        return html_report(folder, page, pictures=len(images))

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from unet_med import __version__
 from unet_med.bundle import override_names
 
+EXITS = "0 done, 2 wrong input (one sentence says what and the fix), 3 done but for some images"
+BEGIN = "Begin with: doctor, train, predict, evaluate, measure."
+
 
 @dataclass(frozen=True)
 class Option:
@@ -51,11 +54,19 @@ class Option:
 
 @dataclass(frozen=True)
 class Command:
-    """One command and its options, in the order of its help."""
+    """One command.
+
+    Attributes:
+        name: `train`.
+        help: what it does, a phrase.
+        options: in the order of its help.
+        example: a line that runs it.
+    """
 
     name: str
     help: str
     options: tuple[Option, ...]
+    example: str
 
 
 class OneOrMore(argparse.Action):
@@ -79,12 +90,25 @@ def build_parser(table: Sequence[Command]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="unet-med",
         description="The 2015 U-Net for microscopy and medical images, as a MONAI bundle.",
+        epilog=BEGIN,
     )
     parser.add_argument("--version", action="version", version=f"unet-med {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in table:
-        _fill(commands.add_parser(command.name, help=command.help), command)
+        own = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=sentence(command.help),
+            epilog=f"example:\n  {command.example}\n\nexit code: {EXITS}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _fill(own, command)
     return parser
+
+
+def sentence(phrase: str) -> str:
+    """`What it does.` of `what it does`."""
+    return f"{phrase[:1].upper()}{phrase[1:]}."
 
 
 def help_of(option: Option) -> str:

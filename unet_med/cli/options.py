@@ -475,9 +475,20 @@ COMMANDS = (
             option("--minutes", "training time (%(default)s)", type=float, default=2.0),
             option("--seed", "of data and training (%(default)s)", type=int, default=0),
         ),
+        "unet-med demo --minutes 2",
     ),
-    Command("train", "train on your own annotated images", TRAIN),
-    Command("predict", "segment images with a trained bundle", PREDICT),
+    Command(
+        "train",
+        "train on your own annotated images",
+        TRAIN,
+        "unet-med train --images images --labels labels --output my-bundle --minutes 10",
+    ),
+    Command(
+        "predict",
+        "segment images with a trained bundle",
+        PREDICT,
+        "unet-med predict new-images --bundle my-bundle --output results --instances",
+    ),
     Command(
         "job",
         "look after a prediction that works block by block",
@@ -499,6 +510,7 @@ COMMANDS = (
             option("--seed", "of that choice (0)", needs=("action", "verify"), type=int),
             _TRUST,
         ),
+        "unet-med job status results/scan.ome.zarr",
     ),
     Command(
         "evaluate",
@@ -547,6 +559,7 @@ COMMANDS = (
             _MAX_BYTES,
             *_OWN_LOGS,
         ),
+        "unet-med evaluate results truth --output scores.json",
     ),
     Command(
         "measure",
@@ -573,6 +586,7 @@ COMMANDS = (
             _MAX_BYTES,
             *_OWN_LOGS,
         ),
+        "unet-med measure results --images new-images --objects --output cells.csv",
     ),
     Command(
         "next",
@@ -599,6 +613,7 @@ COMMANDS = (
             _DEVICE,
             *_LOGS,
         ),
+        "unet-med next pool --bundle my-bundle --count 5 --report next.html",
     ),
     Command(
         "report",
@@ -626,11 +641,13 @@ COMMANDS = (
             ),
             *_OWN_LOGS,
         ),
+        "unet-med report results --truth truth",
     ),
     Command(
         "init",
         "write a fresh bundle to edit and run with MONAI; with --images planned for them",
         (option("destination", "new folder"), *PLAN),
+        "unet-med init my-bundle --images images --labels labels",
     ),
     Command(
         "inspect",
@@ -641,6 +658,7 @@ COMMANDS = (
             ),
             option("--json", "as a JSON list, every place by itself", **_FLAG),
         ),
+        "unet-med inspect my-bundle",
     ),
     Command(
         "export",
@@ -665,9 +683,13 @@ COMMANDS = (
             ),
             _TRUST,
         ),
+        "unet-med export my-bundle --format onnx --output model.onnx",
     ),
     Command(
-        "doctor", "say what is installed, what this machine offers and what could be added", ()
+        "doctor",
+        "say what is installed, what this machine offers and what could be added",
+        (),
+        "unet-med doctor",
     ),
 )
 

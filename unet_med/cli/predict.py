@@ -18,6 +18,7 @@ from unet_med.cli.options import choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
 from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.shard import images_of, shard_of
+from unet_med.cli.wanted import outputs_of, settings_of
 from unet_med.data.cases import Files, as_template, files_of, result_name, same_name
 from unet_med.data.datalist import look_for_images
 from unet_med.data.formats import NIFTI, OME_ZARR, PICTURE, TIFF, format_at, format_of, stem
@@ -48,10 +49,11 @@ def run(args: argparse.Namespace) -> int:
         _require_known(folder, {"calibration": "--uncertainty"})
         _say_if_uncalibrated(folder)
     options = vars(args)
-    if not _is_file(args.output):  # a shard is one of images
+    if shard is not None and not _is_file(args.output):  # a shard of images, not of blocks
         mine = images_of(shard, [*whole, *(image for image, _ in in_blocks)])
-        whole = [image for image in whole if image in mine]
-        in_blocks = [pair for pair in in_blocks if pair[0] in mine]
+        keys = {tuple(files_of(image)) for image in mine}
+        whole = [image for image in whole if tuple(files_of(image)) in keys]
+        in_blocks = [pair for pair in in_blocks if (pair[0],) in keys]
         options = {**options, "shard": None}
         if not mine:
             say(f"no image is left for --shard {args.shard}")
@@ -96,7 +98,8 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
     names = {path: _name(path, args) + "_mask" for path in large}
     suffixes = {path: ".ome.zarr" if _is_zarr(path) else ".tif" for path in large}
     outputs = [str(Path(args.output) / f"{names[path]}{suffixes[path]}") for path in large]
-    return [path for path in images if path not in large], list(zip(large, outputs, strict=True))
+    whole = [path for path in images if not (isinstance(path, str) and path in names)]
+    return whole, list(zip(large, outputs, strict=True))
 
 
 def _by_blocks(options: Mapping[str, Any], image: str, output: str) -> None:
@@ -120,18 +123,22 @@ def _one_by_one(
     from unet_med.handlers.skipped_failures import Fault, report_faults
 
     count, faults = _whole(args, folder, whole, all_may_fail=True) if whole else (0, [])
-    for image, output in in_blocks:
-        try:
-            _by_blocks(options, image, output)
-        except Exception as error:
-            if args.fail_fast or not _is_of_one(error):
-                raise
-            faults.append(Fault(str(Path(image).absolute()), one_line(error)))
-    count += len(in_blocks)
-    seen = [files_of(_absolute(image))[0] for image in (*whole, *(pair[0] for pair in in_blocks))]
+    total = count + len(in_blocks)
+    seen = [files_of(_absolute(image))[0] for image in whole]
     place = Path(args.output).absolute()
-    if count > 1 or place.is_dir():
-        report_faults(place, faults, seen, count)
+    try:
+        for image, output in in_blocks:
+            try:
+                _by_blocks(options, image, output)
+            except Exception as error:
+                if args.fail_fast or not _is_of_one(error):
+                    raise
+                faults.append(Fault(str(Path(image).absolute()), one_line(error)))
+            seen.append(str(Path(image).absolute()))
+            count += 1
+    finally:  # an error that ends the run leaves what was set aside before
+        if total > 1 or place.is_dir():
+            report_faults(place, faults, seen, count)
     if len(faults) == count:
         others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
         raise ValueError(others + faults[0].reason)
@@ -141,9 +148,8 @@ def _one_by_one(
 
 
 def _is_of_one(error: Exception) -> bool:
-    """Whether an error is a user's, and of one image: its output may be there already."""
-    found = user_error(error)
-    return isinstance(found, FileExistsError) or (found is not None and not befalls_all(error))
+    """Whether an error is of one image, whose output may be there already; see `befalls_all`."""
+    return isinstance(user_error(error), FileExistsError) or not befalls_all(error)
 
 
 def _whole(
@@ -160,7 +166,7 @@ def _whole(
     settings: dict[str, Any] = {
         "images": [_absolute(image) for image in images],
         "output_dir": output,
-        "outputs": _outputs(args),
+        "outputs": outputs_of(args),
     }
     if args.device:  # else as the bundle says
         settings["device"] = f"$torch.device('{choose_device(args.device)}')"
@@ -169,14 +175,9 @@ def _whole(
         settings |= {"output_dir": output.parent, "result_file": output, "result_name": name}
     elif args.name:
         settings["result_name"] = itself(args.name)
-    settings |= {f"reader::{name}": index for name, index in choice_of(args).items()}
-    if args.tta:
-        settings["tta"] = None if args.tta == "none" else args.tta
-    if args.precision:
-        settings["precision"] = args.precision
+    settings |= settings_of(args)
     if weights.suffix != ".pt":
-        settings["checkpoint"] = weights.absolute()
-    settings |= bundle.find_ensemble(folder) if args.ensemble else {}
+        settings.setdefault("checkpoint", weights.absolute())  # an ensemble has its own
     settings |= {"fail_fast": True} if args.fail_fast else {}
     settings |= {"skip_done": True} if args.resume else {}
     options = {"skip_done": "--resume", "result_file": f"--output {args.output}"}
@@ -355,10 +356,3 @@ def _is_large(path: str) -> bool:
     except (OSError, ValueError):
         return False  # it is set aside with its reason, where all images are read
     return not holds_whole(header.array.size)
-
-
-def _outputs(args: argparse.Namespace) -> list[str]:
-    wanted = {"instances": args.instances, "probabilities": args.probabilities}
-    wanted |= {"uncertainty": args.uncertainty}
-    wanted |= {"seg": args.dicom_seg, "rois": args.rois}
-    return ["mask", *(name for name, yes in wanted.items() if yes)]

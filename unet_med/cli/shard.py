@@ -25,11 +25,11 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def images_of(shard: tuple[int, int] | None, images: Iterable[Files]) -> list[Files]:
-    """Every N-th image from the I-th, by name, so that all machines count alike; all without one.
+def images_of(shard: tuple[int, int], images: Iterable[Files]) -> list[Files]:
+    """Every N-th image from the I-th, by name, so that all machines count alike.
 
     >>> images_of((1, 2), ["d", "a", "c", "b"])
     ['b', 'd']
     """
-    first, step = shard or (0, 1)
+    first, step = shard
     return sorted(images, key=lambda image: [str(file) for file in files_of(image)])[first::step]

@@ -223,8 +223,8 @@ def _of_one_folder(folder: Path) -> Listing | None:
     images = without_endings(files, (*RESULTS, *LABEL_ENDINGS))
     if len(images) == len(files):
         return None
-    items = [{"image": str(path)} for path in images]
-    return _paired(items, [path for path in files if path not in images])
+    items, known = [{"image": str(path)} for path in images], set(images)
+    return _paired(items, [path for path in files if path not in known])
 
 
 def _paired(items: Sequence[Item], labels: Iterable[Path], notes: Sequence[str] = ()) -> Listing:

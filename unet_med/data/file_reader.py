@@ -142,10 +142,7 @@ class FileReader(ImageReader):
         try:
             return _checked(self.load(path, header_only=header_only))
         except Exception as error:
-            other = _other_content(path)
-            raise ValueError(
-                f"cannot read {path} as {self.kind}: {_reason(error)}{other}"
-            ) from error
+            raise unreadable(path, error, self.kind) from error
 
     @abstractmethod
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
@@ -154,6 +151,17 @@ class FileReader(ImageReader):
     def require_memory(self, declared_bytes: int) -> None:
         """Refuse a file that declares more than the limit, before it is decoded."""
         protection.require_memory(declared_bytes, self.max_bytes)
+
+
+def unreadable(path: Path, error: Exception, kind: str) -> ValueError:
+    """What a user reads of a file that cannot be read, in one sentence.
+
+    Args:
+        path: of the file, which exists.
+        error: whatever was raised while it was read.
+        kind: what it was read as, such as `"TIFF"`.
+    """
+    return ValueError(f"cannot read {path} as {kind}: {_reason(error)}{_other_content(path)}")
 
 
 def placeholder(shape: Sequence[int], dtype: Any) -> np.ndarray:
@@ -190,6 +198,7 @@ def _checked(volume: Volume) -> Volume:
 def _reason(error: Exception) -> str:
     """Text of an exception in one line of bounded length."""
     text = " ".join(str(error).split()) or "no reason given"
+    text = f"it has no {text}" if isinstance(error, KeyError) else text
     if not isinstance(error, ValueError | ImportError):  # of the latter: what to install
         text = f"it is damaged or not supported ({text})"
     return text if len(text) <= 400 else text[:397] + "..."

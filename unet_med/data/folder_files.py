@@ -69,14 +69,13 @@ def without_endings(
     return [file for file in files if names[file] not in marked]
 
 
-def is_result(file: Path, name: str) -> bool:
-    """Whether a file, or a folder that is one image, holds a result of the image of a name.
-
-    >>> is_result(Path("out/a_mask.nii.gz"), "a"), is_result(Path("out/a_mask_2.tif"), "a")
-    (True, False)
-    """
-    ours = format_of(file) or file.suffix.lower() in OTHER_SUFFIXES
-    return bool(ours) and same_name(stem(file)) in {same_name(name + end) for end in RESULTS}
+def results_in(folder: Path) -> dict[str, list[Path]]:
+    """What may be results in a folder, files and folders that are one image, by their stem."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if format_of(path) or path.suffix.lower() in OTHER_SUFFIXES:
+            found.setdefault(same_name(stem(path)), []).append(path)
+    return found
 
 
 def _is_image(file: Path) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from unet_med.data.grids import ENDS, Grid, Turn, axes_of, no_turn
 
 
@@ -33,6 +35,28 @@ def require_orientation(word: str) -> str:
             "RAS, whose axes run to the right, the front and the head; or null"
         )
     return word
+
+
+def affine_along(word: str, sizes: Sequence[float]) -> np.ndarray:
+    """Voxel to world, 4x4, of axes that run as a word says, the first voxel at the origin.
+
+    Args:
+        word: the orientation of X, Y and Z.
+        sizes: of a voxel along `(X, Y[, Z])`; a plane is 1 thick.
+
+    Raises:
+        ValueError: the word is none.
+
+    >>> np.diag(affine_along("LAS", (0.5, 0.25))).tolist()
+    [-0.5, 0.25, 1.0, 1.0]
+    """
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1.0
+    pairs = zip(require_orientation(word), (*sizes, 1.0), strict=False)
+    for axis, (letter, size) in enumerate(pairs):
+        world = axis_of(letter)
+        affine[world, axis] = size if letter == ENDS[world][1] else -size
+    return affine
 
 
 def flat_axis(shape: Sequence[int]) -> int | None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 __all__ = ["Outline", "Polygon", "Ring", "outlines", "polygons_of"]
 
 Ring = NDArray[np.int64]  # corners, `(N, 2)`: x and y, px
 Polygon = list[Ring]  # the outer ring, then those of the holes
+Integers = NDArray[Any]
 Window = tuple[slice, ...]
 
 
@@ -37,28 +40,27 @@ class Outline:
 
 
 def outlines(labels: Any, windows: Sequence[Window] | None = None) -> Iterator[Outline]:
-    """Outlines of all objects, plane by plane, those of one window after those of another.
+    """Outlines of all objects in all planes, of whatever is read at once.
+
+    What is held is one window and the edges of objects that reach over several beside each other.
 
     Args:
         labels: numbers of the objects, `([Z,] Y, X)`, 0 is background; an array, or what is
             indexed by slices as one, such as a Zarr on disk.
-        windows: parts that together are all of it, which are read one at a time; an object that
-            reaches over several is read by itself. None: all is one.
+        windows: parts that together are all of it, in C order, which are read one at a time. None:
+            all is one.
     """
     parts = windows or [tuple(slice(0, side) for side in labels.shape)]
-    boxes: dict[int, Window] = {}
-    first: list[list[int]] = []  # objects that begin in each window
-    for window in parts:
-        found = dict(_boxes(np.asarray(labels[window]), window))
-        first.append([number for number in found if number not in boxes])
-        boxes |= {n: _union(boxes[n], box) if n in boxes else box for n, box in found.items()}
-    for window, numbers in zip(parts, first, strict=True):
-        part = np.asarray(labels[window]) if numbers else np.empty(0)
-        for number in numbers:
-            box = boxes[number]
-            inside = _within(box, window)
-            pixels = part[inside] if inside else np.asarray(labels[box])
-            yield from _of_object(number, pixels == number, box)
+    for _, beside in groupby(parts, key=lambda window: window[:-2]):  # of the same planes
+        row = list(beside)
+        several = _in_several(labels, row)
+        kept = []
+        for window in row:
+            edges = _edges_of(labels, window)
+            later = np.isin(edges.number, several)
+            kept.append(edges.where(later))
+            yield from _outlines(edges.where(~later), labels.shape)
+        yield from _outlines(_Edges.joined(kept), labels.shape)
 
 
 def polygons_of(mask: NDArray[np.bool_]) -> list[Polygon]:
@@ -73,111 +75,156 @@ def polygons_of(mask: NDArray[np.bool_]) -> list[Polygon]:
     >>> [ring.tolist() for ring in polygons_of(np.array([[False, True, True]]))[0]]
     [[[1, 0], [3, 0], [3, 1], [1, 1]]]
     """
-    pieces, _ = ndimage.label(mask)
+    found = outlines(np.asarray(mask).astype(np.uint8))
+    return [polygon for outline in found for polygon in outline.polygons]
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """Sides of pixels at which objects end, `(N,)` each; the object is on their right.
+
+    Attributes:
+        plane: index along Z.
+        number: of the object.
+        step: corner where a side begins, as its index in the image's corners, times 4, and its
+            way: 0 right, along the top of a pixel; 1 down, 2 left, 3 up.
+    """
+
+    plane: Integers
+    number: Integers
+    step: Integers
+
+    def where(self, chosen: NDArray[Any]) -> _Edges:
+        """Those at some places, in the order of these, or where it is true."""
+        return _Edges(self.plane[chosen], self.number[chosen], self.step[chosen])
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Edges]) -> _Edges:
+        columns = ((part.plane, part.number, part.step) for part in parts)
+        return cls(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+def _in_several(labels: Any, windows: Sequence[Window]) -> Integers:
+    """Numbers of the objects that are in more than one of some windows."""
+    if len(windows) == 1:
+        return np.empty(0, np.int64)
+    found = np.concatenate([np.unique(labels[window]) for window in windows])
+    numbers, counts = np.unique(found, return_counts=True)
+    return numbers[counts > 1]
+
+
+def _edges_of(labels: Any, window: Window) -> _Edges:
+    """The edges of the objects in a window; what lies around it is read 1 px wide."""
+    *planes, rows, columns = window
+    height, width = labels.shape[-2:]
+    sides = ((rows, height), (columns, width))
+    reads = [slice(max(0, s.start - 1), min(side, s.stop + 1)) for s, side in sides]
+    part = np.asarray(labels[(*planes, *reads)])
+    part = part.reshape(-1, *part.shape[-2:])  # (Z, Y, X)
+    ends = [(int(s.start == 0), int(s.stop >= side)) for s, side in sides]
+    around = np.pad(part, [(0, 0), *ends])
+    own = around[:, 1:-1, 1:-1]
+    first = planes[0].start if planes else 0
     found = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(pieces), 1):
-        piece = np.pad(pieces[rows, columns] == number, 1)
-        place = np.array([columns.start - 1, rows.start - 1])
-        rings = sorted(_rings(piece), key=_area, reverse=True)  # holes have a negative one
-        found.append([ring + place for ring in rings])
-    return found
+    # the pixel beyond, and from a pixel to the corner where the edge begins, for each of the ways
+    for way, (beyond, (down, right)) in enumerate((
+        (around[:, :-2, 1:-1], (0, 0)), (around[:, 1:-1, 2:], (0, 1)),
+        (around[:, 2:, 1:-1], (1, 1)), (around[:, 1:-1, :-2], (1, 0)),
+    )):  # fmt: skip
+        z, y, x = np.nonzero((own > 0) & (own != beyond))
+        corner = (y + rows.start + down) * (width + 1) + x + columns.start + right
+        found.append(_Edges(z + first, own[z, y, x].astype(np.int64), corner * 4 + way))
+    return _Edges.joined(found)
 
 
-def _boxes(part: NDArray[Any], window: Window) -> Iterator[tuple[int, Window]]:
-    """Objects of a part of an image, and the box that holds each, in the image."""
-    numbers = np.unique(part[part > 0])
-    local = np.where(part > 0, np.searchsorted(numbers, part) + 1, 0)
-    for number, box in zip(numbers.tolist(), ndimage.find_objects(local), strict=True):
-        yield (
-            number,
-            tuple(
-                slice(side.start + place.start, side.stop + place.start)
-                for side, place in zip(box, window, strict=True)
-            ),
-        )
+def _outlines(edges: _Edges, shape: Sequence[int]) -> Iterator[Outline]:
+    """The outlines that edges make, which are all of their objects in their planes."""
+    if not len(edges.step):
+        return
+    order = np.lexsort((edges.step, edges.number, edges.plane))
+    edges = edges.where(order)
+    new = np.diff(edges.plane, prepend=-1) | np.diff(edges.number, prepend=-1)
+    group = np.cumsum(new != 0) - 1  # an object in a plane
+    firsts = np.flatnonzero(new)
+    polygons: list[dict[int, list[Ring]]] = [{} for _ in firsts]  # by piece
+    for place, piece, ring in _rings(group, edges.step, shape[-1] + 1, shape[-2] + 1):
+        polygons[group[place]].setdefault(piece, []).append(ring)
+    for first, pieces in zip(firsts.tolist(), polygons, strict=True):
+        plane = int(edges.plane[first]) if len(shape) > 2 else None
+        # the rings of holes have a negative area
+        found = [sorted(rings, key=_area, reverse=True) for rings in pieces.values()]
+        yield Outline(int(edges.number[first]), plane, found)
 
 
-def _union(one: Window, other: Window) -> Window:
-    return tuple(
-        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
-    )
-
-
-def _within(box: Window, window: Window) -> Window | None:
-    """The box as a part of the window; None where it reaches further."""
-    pairs = list(zip(box, window, strict=True))
-    if any(a.start < b.start or a.stop > b.stop for a, b in pairs):
-        return None
-    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in pairs)
-
-
-def _of_object(number: int, mask: NDArray[np.bool_], box: Window) -> Iterator[Outline]:
-    flat = mask.ndim == 2
-    place = np.array([box[-1].start, box[-2].start])
-    for z, plane in enumerate(mask[None] if flat else mask):
-        if plane.any():
-            found = [[ring + place for ring in polygon] for polygon in polygons_of(plane)]
-            yield Outline(number, None if flat else box[0].start + z, found)
-
-
-def _rings(piece: NDArray[np.bool_]) -> Iterator[Ring]:
-    """Rings around a piece, `(Y, X)` with an empty margin of 1 px; the piece is on their right.
+def _rings(
+    group: Integers, step: Integers, width: int, height: int
+) -> Iterator[tuple[int, int, Ring]]:
+    """Rings that edges make: an edge of each, the piece that it is of, and its corners.
 
     A ring begins at its first edge that goes right, where it has a corner.
+
+    Args:
+        group: of each edge, from 0; edges are sorted by it, then by their step.
+        step: see `_Edges`.
+        width: corners along X.
+        height: along Y.
     """
-    width = piece.shape[1]
-    steps = (1, width, -1, -width)  # right, down, left, up
-    edges = _edges(piece)
-    left = bytearray(edges[0])  # edges to the right that no ring has yet
-    for start in np.flatnonzero(np.frombuffer(edges[0], np.uint8)).tolist():
-        if left[start]:
-            for ring in _walk(start, edges, steps, left):
-                yield np.array([(at % width, at // width) for at in ring], dtype=np.int64)
+    code = group * (4 * width * height) + step
+    corner, way = step >> 2, step & 3
+    following = _following(code, way, width)
+    # A piece's edges hang together along its rings, and along its rows: from the left side of
+    # a run of pixels to the right one, which in their order are the same run's.
+    every, left, right = np.arange(len(code)), np.flatnonzero(way == 3), np.flatnonzero(way == 1)
+    pairs = np.concatenate([every, left]), np.concatenate([following, right])
+    graph = coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(len(code),) * 2)
+    piece = connected_components(graph, directed=False)[1]
+    turns = np.zeros(len(code), bool)
+    turns[following] = way != way[following]
+    after, is_corner, corners = following.tolist(), turns.tolist(), corner.tolist()
+    gone = bytearray(len(code))
+    for start in np.flatnonzero(way == 0).tolist():
+        path, at = [], start
+        while not gone[at]:
+            gone[at] = 1
+            if is_corner[at]:
+                path.append(corners[at])
+            at = after[at]
+        for ring in _apart(path):
+            x, y = np.array(ring, dtype=np.int64) % width, np.array(ring, dtype=np.int64) // width
+            yield start, int(piece[start]), np.stack([x, y], axis=1)
 
 
-def _edges(piece: NDArray[np.bool_]) -> list[bytearray]:
-    """Whether an edge of the outline begins at a corner, for each of the four ways.
+def _following(code: Integers, way: Integers, width: int) -> Integers:
+    """The edge after each edge.
 
-    A corner has the index of the pixel of which it is the upper left one.
+    At a corner where two pixels meet diagonally a ring stays with its own pixel: it turns right
+    where it can.
     """
-    height, width = piece.shape
-    found = np.zeros((4, height, width), np.uint8)
-    found[0, 1:] = piece[1:] & ~piece[:-1]  # along the top of a pixel
-    found[1, :, 1:] = piece[:, :-1] & ~piece[:, 1:]  # down its right side
-    found[2, 1:, 1:] = piece[:-1, :-1] & ~piece[1:, :-1]  # back along its bottom
-    found[3, 1:] = piece[:-1] & ~np.pad(piece[:-1, :-1], ((0, 0), (1, 0)))  # up its left side
-    return [bytearray(way.tobytes()) for way in found]
+    ahead = (code >> 2) + np.array([1, width, -1, -width])[way]  # right, down, left, up
+    following = np.zeros(len(code), np.int64)
+    for turn in (3, 0, 1):  # left, straight on, right: the last that there is
+        wanted = ahead * 4 + (way + turn) % 4
+        place = np.minimum(np.searchsorted(code, wanted), len(code) - 1)
+        following = np.where(code[place] == wanted, place, following)
+    return following
 
 
-def _walk(
-    start: int, edges: Sequence[bytearray], steps: Sequence[int], left: bytearray
-) -> Iterator[list[int]]:
-    """Corners of the ring from a corner on; where it passes one twice, a ring is cut off there.
-
-    At a corner where two pixels meet diagonally it stays with its own pixel.
-    """
-    path, places = [start], {start: 0}
-    at, way = start, 0
-    while True:
-        if way == 0:
-            left[at] = 0
-        at += steps[way]
-        turn = next(w for w in ((way + 1) % 4, way, (way + 3) % 4) if edges[w][at])
-        if (at, turn) == (start, 0):
-            yield path
-            return
-        if turn == way:
+def _apart(path: Sequence[int]) -> Iterator[list[int]]:
+    """The rings of a path that may pass a corner twice: where it does, a ring is cut off."""
+    ring: list[int] = []
+    places: dict[int, int] = {}
+    for corner in path:
+        if corner not in places:
+            places[corner] = len(ring)
+            ring.append(corner)
             continue
-        way = turn
-        if at not in places:
-            places[at] = len(path)
-            path.append(at)
-            continue
-        cut = places[at]
-        yield path[cut:]
-        for corner in path[cut + 1 :]:
-            del places[corner]
-        del path[cut + 1 :]
+        cut = places[corner]
+        yield ring[cut:]
+        for gone in ring[cut + 1 :]:
+            del places[gone]
+        del ring[cut + 1 :]
+    if ring:
+        yield ring
 
 
 def _area(ring: Ring) -> float:

@@ -19,14 +19,12 @@ import numpy as np
 from unet_med.data.auto_reader import AutoReader
 from unet_med.data.cases import files_of
 from unet_med.data.datalist import look_for_images
-from unet_med.data.file_reader import Volume
-from unet_med.data.formats import is_zarr
+from unet_med.data.file_reader import Volume, unreadable
+from unet_med.data.formats import NIFTI, OME_ZARR, TIFF, Format, format_at
 from unet_med.data.grids import Grid, Turn, turn_of_channel
 from unet_med.data.list_file import is_list
-from unet_med.data.nifti_reader import NiftiReader
 from unet_med.data.protection import check_checksum, is_gzip
 from unet_med.data.tiff_axes import arrange, checked, named
-from unet_med.data.tiff_reader import TiffReader
 from unet_med.data.zarr_reader import Window, import_zarr, open_ome_zarr
 
 __all__ = ["Source", "open_source"]
@@ -79,7 +77,7 @@ def open_source(path: str | Path, **choice: Any) -> Source:
 
     Raises:
         FileNotFoundError: it does not exist.
-        ValueError: it is none of these, or no image of channels, z, y and x.
+        ValueError: it is none of these, damaged, or no image of channels, z, y and x.
         ImportError: zarr is missing.
     """
     path = Path(path)
@@ -87,17 +85,20 @@ def open_source(path: str | Path, **choice: Any) -> Source:
         raise FileNotFoundError(f"{path} does not exist")
     if is_list(path):
         return _open_list(path, choice)
-    name = path.name.lower()
-    if is_zarr(path):
-        return _open_zarr(path, choice)
-    if name.endswith(TiffReader.suffixes):
-        return _open_tiff(path, choice)
-    if name.endswith(NiftiReader.suffixes):
-        return _open_nifti(path, choice)
-    raise ValueError(
-        f"{path} cannot be read window by window; give an OME-Zarr folder, .tif, .tiff, .nii or "
-        f".nii.gz"
-    )
+    found = format_at(path)
+    if found is None or found not in _OPENERS:
+        raise ValueError(
+            f"{path} cannot be read window by window; give an OME-Zarr folder, .tif, .tiff, .nii "
+            f"or .nii.gz"
+        )
+    try:
+        return _OPENERS[found](path, choice)
+    except ImportError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise  # in a sentence already
+        raise unreadable(path, error, found.reader_class().kind) from error
 
 
 def _open_list(path: Path, choice: Choice) -> Source:
@@ -237,6 +238,13 @@ def _file_order(pixels: np.ndarray, has_channels: bool) -> np.ndarray:
     """`([C,] X, Y[, Z])` to `(C, [Z,] Y, X)`, without a copy."""
     pixels = pixels if has_channels else pixels[None]
     return pixels.transpose(0, *range(pixels.ndim - 1, 0, -1))
+
+
+_OPENERS: dict[Format, Callable[[Path, Choice], Source]] = {
+    OME_ZARR: _open_zarr,
+    TIFF: _open_tiff,
+    NIFTI: _open_nifti,
+}
 
 
 def _hash(text: str) -> str:

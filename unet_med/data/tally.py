@@ -29,6 +29,8 @@ class Found:
 class Tally:
     """The pixels of each object by their class, and the sum of their probabilities.
 
+    A part costs what it holds, however many objects there are in all.
+
     Args:
         count: largest number of an object.
         classes: how many there are, with the background.
@@ -46,12 +48,12 @@ class Tally:
             probabilities: of the classes there, `(K, *S)`; the first is the background's.
         """
         inside = labels > 0
-        numbers = labels[inside].astype(np.int64)
         scores = probabilities[:, inside]  # (K, N)
-        self._add(numbers, scores[1:].argmax(axis=0) + 1)
+        numbers, places = self._add(labels[inside], scores[1:].argmax(axis=0) + 1)
+        if self.sums is None:
+            self.sums = np.zeros(len(self.pixels))
         foreground = 1 - scores[0].astype(np.float64)
-        added = np.bincount(numbers, foreground, minlength=len(self.pixels)).astype(np.float64)
-        self.sums = added if self.sums is None else self.sums + added
+        self.sums[numbers] += np.bincount(places, foreground, minlength=len(numbers))
 
     def add_classes(self, labels: Array, classes: Array) -> None:
         """Count a part of the image whose probabilities were not kept.
@@ -61,12 +63,15 @@ class Tally:
             classes: number of each pixel's class, 0 is background, `(*S)`.
         """
         inside = labels > 0
-        self._add(labels[inside].astype(np.int64), classes[inside])
+        self._add(labels[inside], classes[inside])
 
-    def _add(self, labels: Array, classes: Array) -> None:
+    def _add(self, labels: Array, classes: Array) -> tuple[Array, Array]:
+        """Count pixels; returns the objects that are there, and the place of each pixel's."""
+        numbers, places = np.unique(labels, return_inverse=True)
         kinds = self.pixels.shape[1]
-        places = labels * kinds + classes
-        self.pixels += np.bincount(places, minlength=self.pixels.size).reshape(-1, kinds)
+        found = np.bincount(places * kinds + classes, minlength=len(numbers) * kinds)
+        self.pixels[numbers] += found.reshape(-1, kinds)
+        return numbers, places
 
     def found(self) -> dict[int, Found]:
         """Of each object the class that most of its foreground pixels have, and its score."""

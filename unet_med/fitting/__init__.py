@@ -7,7 +7,7 @@ from unet_med.fitting.calibration import (
     pixels_of,
     write_calibration,
 )
-from unet_med.fitting.handler import FitObjects, in_groups, spread_evenly
+from unet_med.fitting.handler import FitObjects, in_groups
 from unet_med.fitting.predicted import HeldOut, held_out, judging, reading
 from unet_med.fitting.search import (
     Verdict,
@@ -18,6 +18,7 @@ from unet_med.fitting.search import (
     objects_under,
 )
 from unet_med.fitting.stacks import in_words, summed, units_of_files
+from unet_med.fitting.timing import by_pixels, spread_evenly
 from unet_med.fitting.verdicts import fits_objects, planned_objects, write_verdict
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "NearBorders",
     "Verdict",
     "around",
+    "by_pixels",
     "calibrate",
     "choose",
     "count",

@@ -26,6 +26,7 @@ from unet_med.transforms.calibrate import logarithm
 __all__ = ["Calibration", "NearBorders", "calibrate", "fitted", "pixels_of", "write_calibration"]
 
 MOST = 20_000  # pixels of an image: more do not change three numbers
+IN_ALL = 2_000_000  # of all images, which wait in memory for each other: 56 MB of five classes
 TOGETHER = 50_000  # pixels of all images that a rule is fitted to, in a second or two
 GROUPS = 10  # in which images are left out
 PAYS = 0.01  # of the loss on images left out: less is not worth a further number
@@ -64,14 +65,21 @@ class Calibration:
     unseen: tuple[int, ...] = ()
 
 
-def pixels_of(found: HeldOut, label_kind: str) -> NearBorders:
-    """Pixels near the borders of a held-out image, evenly spread where there are very many."""
+def pixels_of(found: HeldOut, label_kind: str, *, images: int = 1) -> NearBorders:
+    """Pixels near the borders of a held-out image, evenly spread where there are very many.
+
+    Args:
+        found: the image, predicted.
+        label_kind: of its truth.
+        images: how many are kept, which share the memory.
+    """
+    most = max(1, min(MOST, IN_ALL // images))
     truth = found.truth
     if label_kind == "classes":
         truth = np.where(truth == IGNORED, -1, truth)
     chosen = np.flatnonzero(near_borders(truth, spacing=found.spacing))
-    if len(chosen) > MOST:
-        chosen = chosen[np.linspace(0, len(chosen) - 1, MOST).astype(np.int64)]
+    if len(chosen) > most:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, most).astype(np.int64)]
     classes = truth.ravel()[chosen]
     if label_kind != "classes":
         classes = (classes > 0).astype(np.int64)

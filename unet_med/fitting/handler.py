@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ignite.engine import Engine, Events
 
 from unet_med import bundle
 from unet_med.data import load_header
+from unet_med.data.cases import files_of
 from unet_med.fitting.calibration import (
     GROUPS,
     NearBorders,
@@ -27,6 +28,7 @@ from unet_med.fitting.calibration import (
 from unet_med.fitting.predicted import held_out, judging, reading
 from unet_med.fitting.search import around, choose, count
 from unet_med.fitting.stacks import in_words, summed, units_of_items
+from unet_med.fitting.timing import by_pixels, within
 from unet_med.fitting.verdicts import fits_objects, forget, planned_objects, write_verdict
 from unet_med.handlers import TrainingBudget, rank
 from unet_med.handlers.training_state import of_first, random_state, set_random_state
@@ -43,7 +45,6 @@ UNFITTED = "nothing is fitted to held-out images, neither objects nor probabilit
 AT_ONCE = 3.0  # s; loading the weights, writing the configs
 
 Item = Mapping[str, Any]
-T = TypeVar("T")
 
 
 class FitObjects:
@@ -90,12 +91,13 @@ class FitObjects:
         enabled: bool = True,
     ) -> None:
         self.folder, self.weights = Path(folder), Path(weights)
-        self.items = [item for item in held_out if item not in training]
+        reads = {"image", "label"} <= {*load}  # else the images are no files
+        self.items = _unlearned(held_out, training) if reads else []
         self.load = reading(load)
         self.network = network
         self.budget = budget
         self._forgotten = False
-        self.enabled = enabled and len(self.items) >= LEAST and {"image", "label"} <= {*load}
+        self.enabled = enabled and len(self.items) >= LEAST
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, behind what writes the weights."""
@@ -140,11 +142,9 @@ class FitObjects:
         return [self.items[k] for k in chosen], (SLACK * total + AT_ONCE) / 60
 
     def _seconds(self, weights: Path, engine: Engine) -> list[float]:
-        """How long each image takes, by its pixels: one of median size is timed."""
+        """How long each image takes."""
         pixels = self._pixels()
-        middle = sorted(range(len(pixels)), key=pixels.__getitem__)[len(pixels) // 2]
-        seconds = self._seconds_of(self.items[middle], weights, engine)
-        return [seconds * count / pixels[middle] for count in pixels]
+        return by_pixels(pixels, lambda k: self._seconds_of(self.items[k], weights, engine), pixels)
 
     def _pixels(self) -> list[int]:
         """Of each image, or plane, as its header says."""
@@ -219,7 +219,7 @@ class FitObjects:
     ) -> tuple[Any, NearBorders]:
         """See `count`, and `pixels_of`; `likely`: as if the network had found the truth."""
         found = held_out(segmenter, self.load(item))
-        near = pixels_of(found, self._plan().value("label_kind"))
+        near = pixels_of(found, self._plan().value("label_kind"), images=len(self.items))
         if not choices:
             return None, near
         probabilities = found.probabilities
@@ -228,6 +228,16 @@ class FitObjects:
             probabilities = torch.stack([1 - true, true])
         assert found.rule is not None
         return count(probabilities, found.truth, choices, found.rule, found.ratios), near
+
+
+def _unlearned(held_out: Sequence[Item], training: Sequence[Item]) -> list[Item]:
+    learned = {_key(item) for item in training}
+    return [item for item in held_out if _key(item) not in learned]
+
+
+def _key(item: Item) -> tuple[tuple[str, ...], int | None]:
+    """What tells an image, or a plane of a stack, from all others: files, and the plane."""
+    return tuple(files_of(item["image"])), item.get("slice")
 
 
 def in_groups(units: Sequence[int]) -> list[int]:
@@ -239,31 +249,6 @@ def in_groups(units: Sequence[int]) -> list[int]:
     places = {unit: k for k, unit in enumerate(dict.fromkeys(units))}
     count = len(places)
     return [places[unit] * min(GROUPS, count) // count for unit in units]
-
-
-def within(seconds: Sequence[float], limit: float) -> list[int]:
-    """Numbers of images, spread over all, that together take no longer than a limit.
-
-    Args:
-        seconds: that each takes.
-        limit: s. An image is left out if three like it would exceed it.
-
-    Returns:
-        As many as there can be; none where these are too few to tell anything.
-    """
-    left = [k for k, each in enumerate(seconds) if LEAST * each <= limit]
-    for number in range(len(left), LEAST - 1, -1):
-        chosen = spread_evenly(left, number)
-        if sum(seconds[k] for k in chosen) <= limit:
-            return chosen
-    return []
-
-
-def spread_evenly(items: Sequence[T], count: int) -> list[T]:
-    """So many items, spread over all."""
-    if count >= len(items):
-        return list(items)
-    return [items[int((k + 0.5) * len(items) / count)] for k in range(count)]
 
 
 @contextmanager

@@ -30,7 +30,8 @@ class HeldOut:
         truth: its objects or classes, `(*S)`.
         ratios: how many of the image's pixels one of the network's is long, along each axis.
         rule: how the bundle makes objects, px of the network; None: it does not.
-        spacing: size of a pixel along each axis, in the image's unit.
+        spacing: size of a pixel along each axis, in `unit`.
+        unit: the image's own; those of other images may be others.
     """
 
     probabilities: torch.Tensor
@@ -38,6 +39,7 @@ class HeldOut:
     ratios: tuple[float, ...]
     rule: InstancesFromLogits | None
     spacing: tuple[float, ...]
+    unit: str
 
 
 def reading(load: Mapping[str, Any]) -> Compose:
@@ -76,4 +78,5 @@ def held_out(segmenter: Segmenter, loaded: Mapping[str, Any]) -> HeldOut:
         ratios=result.ratios,
         rule=segmenter.rule,
         spacing=tuple(float(size) for size in sizes),
+        unit=loaded["image"].meta.get("spatial_unit") or "mm",  # as MONAI's own readers mean
     )

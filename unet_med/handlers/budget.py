@@ -50,6 +50,7 @@ class TrainingBudget:
         self.warmup = warmup
         self.final = final
         self.elapsed_minutes = 0.0
+        self._went_on_at = 0.0  # min, of those before this run
         self._reserved: dict[str, float] = {}
         self._accounts: dict[str, dict[str, Any]] = {}
         self._peaks = [group["lr"] for group in optimizer.param_groups]
@@ -88,6 +89,11 @@ class TrainingBudget:
         return sum(self._reserved.values())
 
     @property
+    def run_minutes(self) -> float:
+        """What this run takes of the budget: since it began or went on, reserves included."""
+        return self.elapsed_minutes + self.reserved_minutes - self._went_on_at
+
+    @property
     def left_minutes(self) -> float:
         """Until the training ends for what follows it; infinite without a budget of minutes."""
         if not self.minutes:
@@ -115,7 +121,7 @@ class TrainingBudget:
         self._tick = time.monotonic()
         if engine.state.iteration > 0:  # a resumed training is set to its place after this
             self._first = engine.state.iteration
-            self.elapsed_minutes = self._ran = 0.0
+            self.elapsed_minutes = self._ran = self._went_on_at = 0.0
 
     def _set_rate(self, engine: Engine) -> None:
         factor = self.rate(self.fraction(engine))
@@ -152,7 +158,7 @@ class TrainingBudget:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a budget that was begun."""
-        self.elapsed_minutes = float(state["elapsed_minutes"])
+        self.elapsed_minutes = self._went_on_at = float(state["elapsed_minutes"])
         self._first = int(state.get("first", 0))
         for name, account in state.get("accounts", {}).items():
             self.account(name).update(account)

@@ -121,15 +121,24 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
         self.faults.clear()
         if not len(self.data_loader):  # type: ignore[arg-type]
             return  # everything was done before
-        super().run(global_epoch)
+        try:
+            super().run(global_epoch)
+        except BaseException:
+            self._report(max(0, self.state.iteration - 1))  # but for the one that ended the run
+            raise
         count = self.state.epoch_length or 0
-        if self.report_dir is not None and (count > 1 or self.report_dir.is_dir()):
-            data = getattr(getattr(self.data_loader, "dataset", None), "data", None) or ()
-            seen = [files_of(item["image"])[0] for item in data if "image" in item]
-            report_faults(self.report_dir, self.faults, seen, count)
+        self._report(count)
         if self.faults and len(self.faults) == count:
             others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
             raise ValueError(others + self.faults[0].reason)
+
+    def _report(self, count: int) -> None:
+        """List what was set aside of the first `count` images."""
+        if self.report_dir is None or not (count > 1 or self.report_dir.is_dir()):
+            return
+        data = getattr(getattr(self.data_loader, "dataset", None), "data", None) or ()
+        seen = [files_of(item["image"])[0] for item in data if "image" in item]
+        report_faults(self.report_dir, self.faults, seen[:count], count)
 
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
         if _REASON in batchdata:

@@ -28,8 +28,9 @@ class Validation(ValidationHandler):
     With a budget, validations take no more than a `share` of the time. One that would take more
     is left out, as is one that the last would follow at once; the first and the last always come.
     Of a budget of minutes the time of the last is reserved. There a single validation takes half
-    the share: the first ends when that is over, and all others look at as many images. Processes
-    that train together do as the first of them. What is left out changes neither weights nor
+    the share: the first ends when that is over, and all others look at as many images, which are
+    of the whole list where the data set shuffles it (`SeededDataset`). Processes that train
+    together do as the first of them. What is left out changes neither weights nor
     random numbers. A resumed training goes on with the account, which the budget keeps; with other
     minutes it sees anew what a validation takes, and how many images it may look at. Where
     validations choose the weights (`Checkpoints(evaluator=...)`), let none be left out.
@@ -115,7 +116,8 @@ class Validation(ValidationHandler):
         self._began, seconds = None, time.monotonic() - began
         self._account["spent"] += seconds
         if self.budget is not None and self._account["price"] is None:
-            [self._account["price"]] = of_first(seconds)
+            price, batches = of_first(seconds, self._account["batches"] or 0)
+            self._account |= {"price": price, "batches": int(batches) or None}
             self._reserve()
 
     def _end_in_time(self, validator: Engine) -> None:

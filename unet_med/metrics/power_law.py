@@ -49,18 +49,20 @@ class Gain:
     Attributes:
         more: how many.
         gain: as the curve goes on; below 0 where it rises.
-        low: lower end of its 95 % interval; NaN where nothing is known of it.
+        low: lower end of its 95 % interval; None where nothing is known of it.
         high: upper end.
     """
 
     more: int
     gain: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
     def is_told(self) -> bool:
         """Whether its interval leaves zero out."""
+        if self.low is None or self.high is None:
+            return False
         return self.low > 0 or self.high < 0
 
 
@@ -126,7 +128,7 @@ def expected_gain(
     """
     law = PowerLaw.fit(counts, errors)
     now, then = carried_on(counts, drawn, [total, total + more]).T
-    low, high = np.quantile(now - then, [0.025, 0.975]).tolist() if len(now) else (np.nan, np.nan)
+    low, high = np.quantile(now - then, [0.025, 0.975]).tolist() if len(now) else (None, None)
     return Gain(more, float(law(total) - law(total + more)), low, high)
 
 

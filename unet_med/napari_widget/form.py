@@ -27,9 +27,11 @@ from unet_med.napari_widget.next_image import NextImage, Suggestion
 from unet_med.napari_widget.planes import PREDICTED, labelled_planes, plane_digests
 from unet_med.napari_widget.segmenting import (
     PLACE,
+    Array,
     LayerData,
     from_layers,
     lost_scale,
+    orientation_of,
     segment_steps,
     spacing_of,
 )
@@ -37,6 +39,7 @@ from unet_med.napari_widget.session import SAVED_AS, Session
 from unet_med.napari_widget.training import Progress, Training, planned
 from unet_med.segmentation.next_image import RULES
 
+SEGMENTED = "unet_med_segmented"  # of a layer's metadata: the image layer it was predicted from
 POLL_MS = 500
 PICTURE_PX = 380  # width
 KINDS = {"auto": None, "objects": "instances", "classes": "classes", "a mask": "mask"}
@@ -179,18 +182,18 @@ class SessionForm(Container):
         if painted is None:
             raise ValueError("no labels are chosen: paint some in a Labels layer first")
         image, labels = from_layers(layers), np.asarray(painted.data).T  # (X, Y[, Z])
-        name = layers[0].metadata.get(SAVED_AS, layers[0].name)
-        spacing, planes = spacing_of(layers[0], labels.ndim), None
+        name, planes = layers[0].metadata.get(SAVED_AS, layers[0].name), None
         if self.stack.value == PLANE and image.ndim == 4:
             z = self._plane(layers[0], image.shape[3])
             image, labels = image[..., z], labels[..., z] if labels.ndim == 3 else labels
-            spacing = spacing and spacing[:2]
             name = f"{name}-z{z:03}"
         elif self.stack.value == PLANES and image.ndim == labels.ndim + 1 == 4:
             planes = labelled_planes(labels, painted.metadata.get(PREDICTED))
-        written = session.add(name, image, labels, spacing=spacing, planes=planes)
+        dims = 3 if planes is None and image.ndim == 4 and image.shape[3] > 1 else 2  # as written
+        spacing, word = spacing_of(layers[0], dims), orientation_of(layers[0])
+        written = session.add(name, image, labels, spacing=spacing, planes=planes, orientation=word)
         self._show_state()
-        lost = lost_scale(layers[0], image.ndim - 1 if planes is None else 2)
+        lost = lost_scale(layers[0], dims)
         count = f"{len(self._names())} annotated images"
         self.said.value = f"added {', '.join(written)}; {count}{lost}"
 
@@ -273,28 +276,34 @@ class SessionForm(Container):
         return worker
 
     def _show_result(self, image: Any, data: LayerData) -> None:
-        name = data[1]["name"]
-        if name in self.viewer.layers:
-            self.viewer.layers.remove(name)
-        layer = self._add_layer(data)
-        layer.metadata["segmented"] = image.name
+        """Add what was predicted in the place of what was before, unless somebody painted on it."""
+        for before in self._results_of(image):
+            if plane_digests(_as_planes(before.data)) == before.metadata[PREDICTED]:
+                self.viewer.layers.remove(before)
+        layer = self._add_layer(data)  # napari numbers a name that another layer has
+        digests = plane_digests(_as_planes(layer.data))
+        layer.metadata.update({SEGMENTED: image.unique_id, PREDICTED: digests})
         count = len(np.unique(layer.data[layer.data > 0]))
-        what = "objects" if name.endswith("instances") else "classes"
-        self.said.value = f"{name}: {count} {what}"
+        what = "objects" if data[1]["name"].endswith("instances") else "classes"
+        self.said.value = f"{layer.name}: {count} {what}"
+
+    def _results_of(self, image: Any) -> list[Any]:
+        """Layers that were predicted from this layer, not from one that had its name."""
+        layers = self._layers(Labels)
+        return [each for each in layers if each.metadata.get(SEGMENTED) == image.unique_id]
 
     def _correct(self) -> None:
         """A copy of the result to paint on, chosen as the labels to add."""
         image = self._chosen()[0]
-        results = [
-            each for each in self._layers(Labels) if each.metadata.get("segmented") == image.name
-        ]
+        results = self._results_of(image)
         if not results:
             raise ValueError(f"{image.name} has no result to correct: predict it first")
         place = {key: getattr(image, key) for key in PLACE if hasattr(image, key)}
         name = f"{image.name} correction"
-        data = results[-1].data.copy()  # ([Z,] Y, X)
-        began = {PREDICTED: plane_digests(data.T)} if data.ndim == 3 else {}
-        layer = self.viewer.add_labels(data, name=name, metadata=began, **place)
+        began = {PREDICTED: results[-1].metadata[PREDICTED]}  # also where it was painted on
+        layer = self.viewer.add_labels(
+            results[-1].data.copy(), name=name, metadata=began, **place
+        )  # ([Z,] Y, X)
         results[-1].visible = False
         self.viewer.layers.selection.active = layer
         layer.mode = "paint"
@@ -341,6 +350,12 @@ class SessionForm(Container):
 
 def _row(*widgets: Any) -> Container:
     return Container(widgets=widgets, layout="horizontal", labels=len(widgets) == 1)
+
+
+def _as_planes(labels: Any) -> Array:
+    """Labels `([Z,] Y, X)` as `(X, Y, Z)`."""
+    planes: Array = np.atleast_3d(np.asarray(labels).T)
+    return planes
 
 
 def _raise(error: Exception) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.napari_widget.segmenting import Array, LayerData
+from unet_med.data.grids import Grid, axes_of
+from unet_med.napari_widget.segmenting import ORIENTATION, Array, LayerData
 
 
 def image_layers(image: Any, name: str, **metadata: Any) -> list[LayerData]:
@@ -15,9 +16,10 @@ def image_layers(image: Any, name: str, **metadata: Any) -> list[LayerData]:
     Args:
         image: `(C, X, Y[, Z])`, as `unet_med.data.load_image` gives it.
         name: of the layer; several are numbered.
-        metadata: of each layer.
+        metadata: of each layer; where the file states it, its orientation besides.
     """
-    meta = {"metadata": metadata, **place_of(image)}
+    word = orientation_in(image)
+    meta = {"metadata": metadata | ({ORIENTATION: word} if word else {}), **place_of(image)}
     pixels = image.numpy().swapaxes(1, -1)  # (C, [Z,] Y, X)
     if _is_colour(pixels):
         colours = np.moveaxis(pixels, 0, -1).astype(np.uint8)
@@ -39,6 +41,12 @@ def place_of(image: Any) -> dict[str, Any]:
         "scale": tuple(sizes[::-1].tolist()),
         "units": (image.meta["spatial_unit"],) * len(sizes),
     }
+
+
+def orientation_in(image: Any) -> str | None:
+    """Where X, Y and Z of an image end in the body, such as `"LPS"`; None: it does not say."""
+    grid = Grid.of_image(image, "image")
+    return axes_of(grid.affine) if grid.oriented else None
 
 
 def _is_colour(pixels: Array) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,20 @@ import numpy as np
 from monai.data.meta_tensor import MetaTensor
 
 from unet_med.data import load_image
-from unet_med.data.cases import Files, files_of, result_name
+from unet_med.data.cases import Files, files_of, names_apart
 from unet_med.data.checksum import sha256
 from unet_med.data.datalist import look_for_images
-from unet_med.data.digest import digest
-from unet_med.data.pixel_size import MICROMETRES
-from unet_med.errors import user_error
-from unet_med.napari_widget.layers import image_layers
-from unet_med.napari_widget.segmenting import LayerData, from_layers, spacing_of
-from unet_med.napari_widget.session import Session
+from unet_med.data.orientation import axis_of
+from unet_med.errors import one_line, user_error
+from unet_med.napari_widget.layers import image_layers, orientation_in
+from unet_med.napari_widget.segmenting import (
+    LayerData,
+    from_layers,
+    orientation_of,
+    spacing_for,
+    stated_spacing,
+)
+from unet_med.napari_widget.session import Session, pixel_digest
 from unet_med.segmentation import Segmenter
 from unet_med.segmentation.arrays import from_array
 from unet_med.segmentation.next_image import RULES, Candidate, Choice, choose_next, look, unknown
@@ -43,6 +49,36 @@ class Place:
     layers: tuple[Any, ...] = ()
     files: Files = ()
     plane: int | None = None
+
+
+@dataclass
+class Passed:
+    """Images that are passed over.
+
+    Attributes:
+        counts: how many, by the reason.
+        faults: of images that cannot be looked at, what is wrong, by their names.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def noting(self, name: str) -> Iterator[None]:
+        """Pass an image over where something is wrong with it that a user can mend."""
+        try:
+            yield
+        except Exception as error:
+            if user_error(error) is None:
+                raise
+            self.faults[name] = one_line(error)
+
+    def about_faults(self) -> str:
+        """How many cannot be looked at, and why the first; empty: all can."""
+        if not self.faults:
+            return ""
+        name, reason = next(iter(self.faults.items()))
+        return f"{len(self.faults)} cannot be looked at, such as {name}: {reason}"
 
 
 @dataclass(frozen=True)
@@ -97,20 +133,24 @@ class NextImage:
             ValueError: nothing is left to suggest; or the bundle does not say how sure it is.
         """
         segmenter = Segmenter(self.session.bundle)
+        segmenter.require_confidence()  # else each image would be at fault
         self._begin(segmenter)
         planes = planes and segmenter.spatial_dims == 2
         here: dict[str, Place] = {}
-        passed = Counter[str]()
-        annotated = self._annotated(planes)
+        passed = Passed()
+        annotated = self._annotated(segmenter, planes, passed)
         for place, image in self._images(segmenter, opened, folder, passed):
-            for z, part in _parts(image, planes):
-                if (key := _key(part)) in annotated:
-                    passed["annotated"] += 1
+            for z, part in _parts(image, planes, segmenter.orientation):
+                if (key := pixel_digest(part.numpy())) in annotated:
+                    passed.counts["annotated"] += 1
                 elif key not in here:
-                    here[key] = Place(place.name, place.layers, place.files, z)
+                    own = replace(place, plane=z)
                     if key not in self._looks:
-                        yield f"looking at {_named(here[key])}"
-                        self._looks[key] = look(segmenter, key, part)
+                        yield f"looking at {_named(own)}"
+                        with passed.noting(_named(own)):
+                            self._looks[key] = look(segmenter, key, part)
+                    if key in self._looks:
+                        here[key] = own
         choice = self._choose(here, passed, rule)
         self._suggested.append(choice.candidate.name)
         return _suggestion(here[choice.candidate.name], choice.reason, passed, segmenter)
@@ -122,43 +162,45 @@ class NextImage:
             self._looks.clear()
             self._suggested.clear()
 
-    def _annotated(self, planes: bool) -> set[str]:
-        images = (load_image(image) for image, _ in self.session.pairs().values())
-        return {_key(part) for image in images for _, part in _parts(image, planes)}
+    def _annotated(self, segmenter: Segmenter, planes: bool, passed: Passed) -> set[str]:
+        found: set[str] = set()
+        for name, (file, _) in self.session.pairs().items():
+            with passed.noting(name):
+                parts = _parts(load_image(file), planes, segmenter.orientation)
+                found |= {pixel_digest(part.numpy()) for _, part in parts}
+        return found
 
     def _images(
         self,
         segmenter: Segmenter,
         opened: Sequence[Sequence[Any]],
         folder: Path | None,
-        passed: Counter[str],
+        passed: Passed,
     ) -> Iterator[tuple[Place, MetaTensor]]:
         """Images that fit the network, one at a time; what is open first."""
         for layers in opened:
-            image = _of_layers(layers, segmenter)
-            if image is None:
-                passed["unfit"] += 1
-            else:
+            image = None
+            with passed.noting(layers[0].name):
+                image = _of_layers(layers, segmenter)
+                passed.counts["unfit"] += image is None
+            if image is not None:
                 yield Place(layers[0].name, layers=tuple(layers)), image
         if folder is None:
             return
         listed = [item["image"] for item in look_for_images(folder, segmenter.in_channels).items]
         new = unknown(self.session.bundle, listed)
-        passed["annotated"] += len(listed) - len(new)
-        for files in new:
-            try:
+        passed.counts["annotated"] += len(listed) - len(new)
+        for name, files in zip(names_apart(new), new, strict=True):
+            image = None
+            with passed.noting(name):
                 image = load_image(files_of(files), **segmenter.choice)
-            except Exception as error:
-                if user_error(error) is None:
-                    raise
-                passed["unread"] += 1
-            else:
-                yield Place(result_name(files), files=files), image
+            if image is not None:
+                yield Place(name, files=files), image
 
-    def _choose(self, here: dict[str, Place], passed: Counter[str], rule: str) -> Choice:
+    def _choose(self, here: dict[str, Place], passed: Passed, rule: str) -> Choice:
         """Which image; those that were suggested stay among their kinds."""
         found = [key for key in here if self._looks[key].confidence is not None]
-        passed["empty"] = len(here) - len(found)
+        passed.counts["empty"] = len(here) - len(found)
         if not found:
             raise ValueError(_nothing_left(passed))
         if set(found) <= set(self._suggested):
@@ -185,14 +227,26 @@ def _of_layers(layers: Sequence[Any], segmenter: Segmenter) -> MetaTensor | None
         return None
     if len(pixels) != segmenter.in_channels or pixels.ndim <= segmenter.spatial_dims:
         return None
-    spacing = spacing_of(layers[0], pixels.ndim - 1)
-    if spacing is not None:
-        spacing = tuple(size / MICROMETRES[segmenter.unit] for size in spacing)
-    return from_array(pixels, "CXYZ"[: pixels.ndim], spacing, segmenter.unit)[0]
+    dims = pixels.ndim - 1
+    spacing = spacing_for(segmenter, stated_spacing(layers[0], dims), dims)
+    word = orientation_of(layers[0])
+    return from_array(pixels, "CXYZ"[: pixels.ndim], spacing, segmenter.unit, word)[0]
 
 
-def _parts(image: MetaTensor, planes: bool) -> Iterator[tuple[int | None, MetaTensor]]:
-    """An image `(C, X, Y[, Z])`, or each plane of it, as a session would write it."""
+def _parts(
+    image: MetaTensor, planes: bool, orientation: str | None = None
+) -> Iterator[tuple[int | None, MetaTensor]]:
+    """An image `(C, X, Y[, Z])`, or each plane of it, as a session would write it.
+
+    Args:
+        image: as it is read.
+        planes: a plane of a stack is an image.
+        orientation: of the network: a stack that lies otherwise has other planes than it sees,
+            and is one image.
+    """
+    word = orientation_in(image)
+    if word and orientation and axis_of(word[2]) != axis_of(orientation[2]):
+        planes = False
     count = image.shape[3] if image.ndim == 4 else 1
     if image.ndim == 3 or (count > 1 and not planes):
         yield None, image
@@ -202,36 +256,30 @@ def _parts(image: MetaTensor, planes: bool) -> Iterator[tuple[int | None, MetaTe
     unit = image.meta["spatial_unit"]
     for z in range(count):
         plane = image.as_tensor()[..., z]  # (C, X, Y)
-        yield z if count > 1 else None, from_array(plane, "CXY", spacing, unit)[0]
-
-
-def _key(image: MetaTensor) -> str:
-    """What tells an image from others: its pixels, in the precision in which files are read."""
-    return digest(np.asarray(image.numpy(), np.float32))
+        yield z if count > 1 else None, from_array(plane, "CXY", spacing, unit, word)[0]
 
 
 def _named(place: Place) -> str:
     return place.name if place.plane is None else f"{place.name}, plane {place.plane},"
 
 
-def _suggestion(
-    place: Place, reason: str, passed: Counter[str], segmenter: Segmenter
-) -> Suggestion:
+def _suggestion(place: Place, reason: str, passed: Passed, segmenter: Segmenter) -> Suggestion:
     new: Sequence[LayerData] = ()
     if not place.layers:
         new = image_layers(load_image(files_of(place.files), **segmenter.choice), place.name)
-    others = f"; nothing is found in {passed['empty']} other(s)" if passed["empty"] else ""
-    others += f"; {passed['unread']} cannot be read" if passed["unread"] else ""
+    empty, faults = passed.counts["empty"], passed.about_faults()
+    others = f"; nothing is found in {empty} other(s)" if empty else ""
+    others += f"; {faults}" if faults else ""
     return Suggestion(place, tuple(new), f"annotate {_named(place)} next: {reason}{others}")
 
 
-def _nothing_left(passed: Counter[str]) -> str:
+def _nothing_left(passed: Passed) -> str:
     about = {
         "annotated": "annotated or learned from already",
         "empty": "without anything found in them",
         "unfit": "not of the network's channels or axes",
-        "unread": "that cannot be read",
     }
-    counts = [f"{passed[key]} {words}" for key, words in about.items() if passed[key]]
+    counts = [f"{passed.counts[key]} {words}" for key, words in about.items() if passed.counts[key]]
+    counts += [passed.about_faults()] if passed.faults else []
     seen = f" ({', '.join(counts)})" if counts else ""
     return f"no image is left to suggest{seen}: open others, or name a folder of them"

@@ -8,6 +8,7 @@ of a layer.
 
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Annotated, Any, Literal
@@ -19,6 +20,8 @@ Array = NDArray[Any]
 Output = Literal["instances", "mask"]
 LayerData = tuple[Array, dict[str, Any], str]
 
+ORIENTATION = "unet_med_orientation"  # of a layer's metadata: where X, Y and Z end in the body
+
 # Where a layer lies in the world; what a napari does not know is left out.
 PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
@@ -29,6 +32,7 @@ def segment_array(
     output: Output = "instances",
     *,
     spacing: tuple[float, ...] | None = None,
+    orientation: str | None = None,
     trust: bool = False,
     on_tile: Callable[[int], None] | None = None,
 ) -> Array:
@@ -38,7 +42,9 @@ def segment_array(
         image: `(C, X, Y[, Z])`, grey values as in the file.
         bundle: folder that `unet-med train` made.
         output: `"instances"`, or the `"mask"` or classes.
-        spacing: pixel size, um, `(X, Y[, Z])`; a bundle with a working pixel size needs it.
+        spacing: pixel size, um, `(X, Y[, Z])`; a bundle with a working pixel size needs it. For a
+            network of planes `(X, Y)` of a stack are enough.
+        orientation: where X, Y and Z end, such as `"LPS"`; a bundle with an orientation needs it.
         trust: run also what unet-med's own bundle does not name.
         on_tile: called after each batch of tiles with the number of batches so far.
 
@@ -47,18 +53,17 @@ def segment_array(
 
     Raises:
         ValueError: the folder holds no trained weights, or the image has other channels
-            or axes than the network takes.
+            or axes than the network takes, or does not say which way its axes run.
     """
-    from unet_med.data.pixel_size import MICROMETRES
     from unet_med.segmentation import Segmenter
 
     segment = Segmenter(bundle, trust=trust)
     done = iter(range(1, 1 << 62))
     if on_tile is not None:
         segment.network.register_forward_hook(lambda *_: on_tile(next(done)))
-    if spacing is not None:
-        spacing = tuple(size / MICROMETRES[segment.unit] for size in spacing)
-    found: Array = getattr(segment(image, "CXYZ"[: image.ndim], spacing), output)
+    sizes = spacing_for(segment, spacing, image.ndim - 1)
+    result = segment(image, "CXYZ"[: image.ndim], sizes, orientation)
+    found: Array = getattr(result, output)
     return found
 
 
@@ -117,18 +122,54 @@ def spacing_of(layer: Any, dims: int) -> tuple[float, ...] | None:
     return tuple(abs(float(size)) * (unit or 1.0) for size, unit in pairs)[::-1]
 
 
+def stated_spacing(layer: Any, dims: int) -> tuple[float, ...] | None:
+    """As `spacing_of`, or `(X, Y)` of a stack whose planes are no known length apart."""
+    return spacing_of(layer, dims) or spacing_of(layer, 2)
+
+
+def spacing_for(
+    segmenter: Any, spacing: tuple[float, ...] | None, dims: int
+) -> tuple[float, ...] | None:
+    """A pixel size of `stated_spacing`, in a bundle's unit, for each of so many axes.
+
+    A network of planes does not see how far they are apart: where that is not known it is 1.
+    """
+    from unet_med.data.pixel_size import MICROMETRES
+
+    if spacing is None or (len(spacing) < dims and segmenter.spatial_dims == dims):
+        return None
+    sizes = tuple(size / MICROMETRES[segmenter.unit] for size in spacing)
+    return sizes if len(sizes) == dims else (*sizes, 1.0)
+
+
+def orientation_of(layer: Any) -> str | None:
+    """Where X, Y and Z of a layer end in the body, such as `"LPS"`; None: nobody has said it."""
+    word: str | None = getattr(layer, "metadata", {}).get(ORIENTATION)
+    return word
+
+
 def lost_scale(layer: Any, dims: int) -> str:
-    """What a file cannot keep of a layer whose axes are scaled differently in no unit of length.
+    """What a file cannot keep of a layer that has no pixel size: unequal scales, or some units.
+
+    Args:
+        layer: what is written.
+        dims: how many of its last axes are.
 
     Returns:
         The end of a sentence; empty where nothing is lost.
     """
+    from unet_med.data.pixel_size import unit_um
+
     scale = [abs(float(size)) for size in list(layer.scale)[-dims:]]
-    if spacing_of(layer, dims) is not None or max(scale) <= 1.001 * min(scale):
+    units = [str(unit) for unit in getattr(layer, "units", ())][-dims:] or ["pixel"] * dims
+    without = [unit for unit in units if unit_um(unit) is None]
+    alike = max(scale) <= 1.001 * min(scale) and len(without) == dims
+    if not without or alike:
         return ""
+    words = f"{' x '.join(f'{size:g}' for size in scale)} ({', '.join(units)})"
     return (
-        f"; its scale {' x '.join(f'{size:g}' for size in scale)} is in no unit of length and is "
-        'not kept: set one, such as layer.units = "um", and add it again'
+        f"; its scale {words} is not kept: {without[0]} is no unit of length; set one, such as "
+        'layer.units = "um", and add it again'
     )
 
 
@@ -151,9 +192,10 @@ def segment_steps(
     """
     tiles: SimpleQueue[int | None] = SimpleQueue()
     image = from_layers([layer, *channels])
+    spacing, word = stated_spacing(layer, image.ndim - 1), orientation_of(layer)
+    run = partial(segment_array, spacing=spacing, orientation=word, on_tile=tiles.put)
     with ThreadPoolExecutor(1) as pool:
-        spacing = spacing_of(layer, image.ndim - 1)
-        job = pool.submit(segment_array, image, bundle, output, spacing=spacing, on_tile=tiles.put)
+        job = pool.submit(run, image, bundle, output)
         job.add_done_callback(lambda _: tiles.put(None))
         while (count := tiles.get()) is not None:
             yield count

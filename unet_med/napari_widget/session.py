@@ -1,6 +1,6 @@
 """A session of annotating and training: a folder that the command line reads as well.
 
-SESSION/images/NAME.tif   what was annotated
+SESSION/images/NAME.tif   what was annotated; files of other formats may be put there as well
 SESSION/labels/NAME.tif   its labels
 SESSION/bundle            what the last training made of them
 SESSION/bundle_previous   what the training before made
@@ -16,20 +16,31 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+from tifffile import TiffFile
 
 from unet_med.bundle import read_plan
 from unet_med.bundle.files import weights_file
-from unet_med.data import load_image, save_image, stem
+from unet_med.data import load_header, load_image, save_image, sha256, stem, turned_onto
 from unet_med.data.array_writer import smallest_label_dtype
+from unet_med.data.cases import same_name
+from unet_med.data.digest import digest
+from unet_med.data.file_reader import Volume
 from unet_med.data.folder_files import image_files
+from unet_med.data.formats import NIFTI, TIFF, format_of, result_suffix
+from unet_med.data.grids import RAS
+from unet_med.data.orientation import affine_along
+from unet_med.data.pixel_size import MICROMETRES
+from unet_med.errors import user_error
 from unet_med.napari_widget.layers import image_layers, place_of
 from unet_med.napari_widget.segmenting import Array, LayerData, Output, in_words
 from unet_med.planning.labels import ASKED
+from unet_med.planning.source import known_images
 
 SAVED_AS = "unet_med_file"  # of a layer's metadata: the stem of the file that it was read from
 
@@ -117,22 +128,28 @@ class Session:
         *,
         spacing: tuple[float, ...] | None = None,
         planes: Sequence[int] | None = None,
+        orientation: str | None = None,
     ) -> list[str]:
         """Write an image and its labels; new labels of the same pixels replace the old ones.
 
+        An image that is there already keeps its file, and its labels their format.
+
         Args:
-            name: of the layer, from which the file's is made.
+            name: of the layer, from which that of a new file is made; or of a pair.
             image: `(C, X, Y[, Z])`.
             labels: `(X, Y[, Z])`, whole numbers.
             spacing: pixel size, um, `(X, Y[, Z])`; None: it is not known.
             planes: of a stack, each of which is written as an image of its own; None: a stack
                 is a volume.
+            orientation: where X, Y and Z end in the body, such as `"LPS"`: a new file is a NIfTI,
+                which states it; None: it is not known.
 
         Returns:
             Names that were written.
 
         Raises:
-            ValueError: the labels have another shape.
+            ValueError: the labels have another shape, an orientation has no pixel size, or a file
+                that the session has not written states another pixel size.
         """
         if labels.shape != image.shape[1:]:
             raise ValueError(
@@ -141,34 +158,98 @@ class Session:
             )
         if image.shape[3:] == (1,):  # a stack of one plane
             image, labels, spacing = image[..., 0], labels[..., 0], spacing and spacing[:2]
+        if orientation is not None and spacing is None:
+            raise ValueError(
+                f"{name} states its orientation, {orientation}, and no pixel size, without which "
+                'no file keeps it: set layer.units = "mm" and its scale, and add it again'
+            )
         if planes is None or image.ndim == 3:
-            return [self._write(name, image, labels, spacing)]
+            return [self._write(name, image, labels, spacing, orientation)]
+        spacing = spacing and spacing[:2]
         return [
-            self._write(f"{name}-z{z:03}", image[..., z], labels[..., z], spacing and spacing[:2])
+            self._write(f"{name}-z{z:03}", image[..., z], labels[..., z], spacing, orientation)
             for z in planes
         ]
 
     def _write(
-        self, name: str, image: Array, labels: Array, spacing: tuple[float, ...] | None
+        self,
+        name: str,
+        image: Array,
+        labels: Array,
+        spacing: tuple[float, ...] | None,
+        orientation: str | None,
     ) -> str:
-        """The labels first: an image without them would stop a training."""
-        affine = None if spacing is None else np.diag([*spacing, 1.0, 1.0][:4])
-        file = self._file(file_name(name), image)
-        labelled = smallest_label_dtype(labels)
-        save_image(self.labels / file, labelled, affine, has_channels=False)
-        if not (self.images / file).exists():  # the same pixels, and perhaps more of its own
-            save_image(self.images / file, image, affine)
+        """Write labels onto the image that has these pixels; write it as well, if there is none."""
+        file = self._with_pixels(name, image)
+        if file is None:
+            file = self.images / f"{self._new_name(name)}{'.nii.gz' if orientation else '.tif'}"
+            affine = None if spacing is None else affine_along(orientation or RAS, spacing)
+            labelled = smallest_label_dtype(labels)
+            # The labels first: an image without them would stop a training.
+            save_image(self.labels / file.name, labelled, affine, has_channels=False)
+            save_image(file, image, affine)
+        else:
+            if spacing is not None:
+                self._set_size(file, image, spacing)
+            self._replace_labels(file, labels)
         return stem(file)
 
-    def _file(self, name: str, image: Array) -> str:
-        """A file name that is free, or has these pixels already."""
-        files = (f"{name}.tif" if k == 1 else f"{name}-{k}.tif" for k in count(1))
-        return next(file for file in files if _is_free(self.images / file, image))
+    def _with_pixels(self, name: str, image: Array) -> Path | None:
+        """The file that holds an image's pixels, that of its name first; None: there is none."""
+        wanted = pixel_digest(image)
+        files = sorted(_files_in(self.images), key=lambda file: stem(file) != name)
+        return next((f for f in files if _digest_of(f) == wanted and _holds(f, image)), None)
+
+    def _new_name(self, name: str) -> str:
+        """A name that no file of the session has, whatever its suffix."""
+        files = [file for folder in (self.images, self.labels) for file in _files_in(folder)]
+        taken = {same_name(stem(file)).casefold() for file in files}
+        own = file_name(name)
+        names = (own if k == 1 else f"{own}-{k}" for k in count(1))
+        return next(each for each in names if same_name(each).casefold() not in taken)
+
+    def _replace_labels(self, file: Path, labels: Array) -> None:
+        """Write the labels of an image file, on its grid, in the format that they have."""
+        header = load_header(file)
+        known = {stem(label): label for label in _files_in(self.labels)}
+        label = known.get(stem(file), self.labels / f"{stem(file)}{result_suffix(file)}")
+        own = header.affine if format_of(label) is NIFTI else affine_along(RAS, header.pixel_size)
+        affine = None if header.spacing_source == "assumed" else own
+        labelled = smallest_label_dtype(labels).reshape(header.spatial_shape)
+        save_image(label, labelled, affine, header.spatial_unit, has_channels=False, like=file)
+
+    def _set_size(self, file: Path, image: Array, spacing: tuple[float, ...]) -> None:
+        """Give an image file the pixel size of its layer, um, where it states another or none.
+
+        Raises:
+            ValueError: the session has not written the file, or its bundle knows it.
+        """
+        header = load_header(file)
+        stated = header.spacing_source != "assumed"
+        own = np.array(header.pixel_size) * MICROMETRES[header.spatial_unit]
+        if stated and np.allclose(own[: len(spacing)], spacing, rtol=1e-3):
+            return
+        sizes = [" x ".join(f"{size:.4g}" for size in each) for each in (spacing, own)]
+        about = f"the pixels of the layer are {sizes[0]} um, and {file.name} states "
+        about += f"{sizes[1]} um" if stated else "no pixel size"
+        if not _loses_nothing(file, header):
+            raise ValueError(
+                f"{about}; a session gives one to TIFFs of its own alone: write it into the file, "
+                'or set layer.units = "pixel", and add it again'
+            )
+        if sha256(str(file)) in known_images(read_plan(self.bundle)):
+            raise ValueError(
+                f"{about}; the session's bundle has learned from it as it is, and would take it "
+                "for a new image: add it to a new session"
+            )
+        save_image(file, image.astype(header.array.dtype), affine_along(RAS, spacing))
 
     def read(self, name: str) -> list[LayerData]:
         """Layers of an annotated image: its channels, or its colours, and its labels."""
-        image, labels = map(load_image, self.pairs()[name])
-        painted = labels.numpy()[0].T.astype(np.int32)  # ([Z,] Y, X)
+        file, label = self.pairs()[name]
+        image, labels = load_image(file), load_image(label).numpy()[0]
+        labels = turned_onto(labels, label, file, (f"label {label.name}", f"image {file.name}"))
+        painted = labels.T.astype(np.int32)  # ([Z,] Y, X)
         about = {"name": f"{name} labels", **place_of(image)}
         return [*image_layers(image, name, **{SAVED_AS: name}), (painted, about, "labels")]
 
@@ -259,8 +340,37 @@ def _files_in(folder: Path) -> list[Path]:
         return []
 
 
-def _is_free(file: Path, image: Array) -> bool:
-    if not file.exists():
-        return True
-    there = load_image(file).numpy()
+def pixel_digest(image: Array) -> str:
+    """What tells an image from others: its pixels, in the precision in which files are read."""
+    pixels = image[..., 0] if image.shape[3:] == (1,) else image
+    return digest(np.asarray(pixels, np.float32))
+
+
+def _digest_of(file: Path) -> str | None:
+    """`pixel_digest` of a file; None: it cannot be read, which a training will say."""
+    state = file.stat()
+    return _digest_as_of(file, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4096)  # files are read once, not at each image that is added
+def _digest_as_of(file: Path, *_: int) -> str | None:
+    try:
+        return pixel_digest(load_image(file).numpy())
+    except Exception as error:
+        if user_error(error) is None:
+            raise
+        return None
+
+
+def _holds(file: Path, image: Array) -> bool:
+    """Whether a file of the same digest has the same pixels, also where 32 bits merge them."""
+    there = load_image(file).numpy().reshape(image.shape)
     return np.array_equal(there, image.astype(there.dtype), equal_nan=there.dtype.kind == "f")
+
+
+def _loses_nothing(file: Path, header: Volume) -> bool:
+    """Whether our writer keeps all that a file says, as of one that it wrote."""
+    if format_of(file) is not TIFF or header.channel_names:
+        return False
+    with TiffFile(file) as tif:
+        return 'Creator="tifffile.py' in (tif.ome_metadata or "")

@@ -25,15 +25,22 @@ def units_of(items: Sequence[Item], cases: Sequence[Case], group: str | None) ->
     """
     groups = groups_of(items, group)
     own = {id(item): number for number, members in enumerate(groups) for item in members}
-    merged = list(range(len(groups)))  # what each group is part of
+    joined = list(range(len(groups)))  # to a smaller one each, or to itself: trees of groups
     first: dict[str, int] = {}
     for item in items:
         number = own[id(item)]
         known = first.setdefault(cases[item["case"]].image.sha256, number)
-        one, other = merged[known], merged[number]
-        if one != other:
-            merged = [one if each == other else each for each in merged]
-    return [merged[own[id(item)]] for item in items]
+        one, other = sorted((_root(joined, known), _root(joined, number)))
+        joined[other] = one
+    return [_root(joined, own[id(item)]) for item in items]
+
+
+def _root(joined: list[int], number: int) -> int:
+    """The smallest of all that a group is joined to; ways there become shorter."""
+    while joined[number] != number:
+        joined[number] = joined[joined[number]]
+        number = joined[number]
+    return number
 
 
 def kept_together(

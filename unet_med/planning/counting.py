@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 from unet_med.data.cases import files_of
 from unet_med.planning.copies import units_of
+from unet_med.planning.learned import Learned
 from unet_med.planning.plan import Plan
 from unet_med.planning.splits import items_of
 
-__all__ = ["count_in", "units_in", "what_counts"]
+__all__ = ["count_in", "held_in", "learned_before", "pixels_in", "units_in", "what_counts"]
 
 SIDES = ("training", "validation")
 
@@ -27,9 +29,39 @@ def count_in(plan: Plan, entries: Sequence[Entry]) -> int:
     """How many images, or planes of the only file, some entries of a split name."""
     if what_counts(plan) == "images":
         return len({_files(entry) for entry in entries})
-    depth = {_files(item): (*case.image.shape, 1)[2] for item, case in _items(plan)}
+    depth = _depths(plan)
     spans = (entry.get("slices") or (0, depth[_files(entry)]) for entry in entries)
     return len({plane for first, stop in spans for plane in range(first, stop)})
+
+
+def held_in(plan: Plan) -> list[list[Files]]:
+    """What each fold holds out: the files of its images, those of a stack once a plane."""
+    depth = _depths(plan) if plan.value("slice_stacks") else {}
+    held: list[list[Files]] = []
+    for split in plan.folds:
+        held.append([])
+        for entry in split["validation"]:
+            files = _files(entry)
+            first, stop = entry.get("slices") or (0, depth.get(files, 1))
+            held[-1] += [files] * (stop - first)
+    return held
+
+
+def pixels_in(plan: Plan) -> dict[Files, int]:
+    """How many pixels the network sees at once of each image: all, or those of a plane."""
+    dims = plan.value("spatial_dims")
+    return {_files(item): prod(case.image.shape[:dims]) for item, case in _items(plan)}
+
+
+def learned_before(plan: Plan) -> int | None:
+    """How many images the weights have learned from that all networks start with.
+
+    None: they do not say. A plan holds none of these out, but plans of earlier versions did.
+    """
+    seen: int | None = plan.source.get("seen", 0)
+    if not seen:
+        return seen
+    return Learned.of(plan.source).count(plan.split["training"])
 
 
 def units_in(plan: Plan) -> dict[Files, int]:
@@ -38,6 +70,11 @@ def units_in(plan: Plan) -> dict[Files, int]:
     items = [item for item, _ in _items(plan) if _files(item) in names]
     units = units_of(items, plan.seen.cases, plan.split.get("group"))
     return {_files(item): unit for item, unit in zip(items, units, strict=True)}
+
+
+def _depths(plan: Plan) -> dict[Files, int]:
+    """Planes of each image."""
+    return {_files(item): (*case.image.shape, 1)[2] for item, case in _items(plan)}
 
 
 def _entries(plan: Plan) -> Iterator[Entry]:

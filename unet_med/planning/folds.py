@@ -26,8 +26,9 @@ from unet_med.data.splits import (
 )
 from unet_med.planning.copies import about_copies, kept_together
 from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.learned import Learned
 from unet_med.planning.plan import Decision
-from unet_med.planning.splits import IN_BUNDLE, entries_of, items_of
+from unet_med.planning.splits import IN_BUNDLE, Known, entries_of, items_of
 
 Content = Mapping[str, Any]
 FEWEST = 3  # images of a learning curve: one is held out, and one is a part of two
@@ -66,10 +67,12 @@ def decide_folds(
         begun: what the training starts from, as `Source.described` has it.
 
     Raises:
-        ValueError: there are not so many parts, or an option has no effect.
+        ValueError: there are not so many parts, an option has no effect, or the weights that all
+            networks start from have learned from what is held out.
     """
     _refuse_other_splits(ids, asked)
-    cut = _cut(found, ids, file, begun)
+    cut = _cut(found, ids, file)
+    _require_unseen(cut, Known(Learned.of(begun), found.cases), ids, begun.get("name", ""))
     smaller: Sequence[Subset] = ()
     if ids.get("learning_curve"):
         smaller = nested_subsets(cut.folds, group=cut.together, seed=ids["seed"])
@@ -113,15 +116,13 @@ class _Cut:
     together: str | None
 
 
-def _cut(
-    found: Fingerprint, ids: Mapping[str, Any], file: str | None, begun: Mapping[str, Any]
-) -> _Cut:
+def _cut(found: Fingerprint, ids: Mapping[str, Any], file: str | None) -> _Cut:
     group, kind = ids.get("group"), ids["label_kind"]
     every = items_of(found.cases, planes=bool(ids["slice_stacks"]), kind=kind)
     items, apart = _apart(every, file)
     items, together = kept_together(items, found.cases, group)
     if ids.get("learning_curve"):
-        _require_curve(items, together, begun)
+        _require_enough(items, together)
     listed = file if file is not None and splits_in(Path(file)) is not None else None
     told = listed is not None or any(item.get("fold") is not None for item in items)
     key = group if told else together  # who says what is held out may part copies
@@ -165,23 +166,41 @@ def _sides(training: Sequence[Item], held: Sequence[Item], found: Fingerprint) -
     }
 
 
-def _require_curve(items: Sequence[Item], group: str | None, begun: Mapping[str, Any]) -> None:
-    """Refuse what gives no curve: too few images, or images that all its networks have seen."""
+def _require_enough(items: Sequence[Item], group: str | None) -> None:
+    """Refuse too few images for a learning curve."""
     if (count := parts_at_most(items, group)) < FEWEST:
         raise ValueError(
             f"--learning-curve takes at least {FEWEST} images, or groups of them, and there "
             f"{'is' if count == 1 else 'are'} {count}: leave it out"
         )
-    if begun.get("seen"):
-        raise ValueError(
-            f"--learning-curve asks what images are worth that a network has not seen, and "
-            f"{begun['name']} has seen {begun['seen']} of these: leave --from out, or these images"
-        )
+
+
+def _require_unseen(cut: _Cut, known: Known, ids: Mapping[str, Any], name: str) -> None:
+    """Refuse to judge a start by what it has learned from.
+
+    A learning curve asks what images are worth that are new, so it takes none of these at all.
+    """
+    curve, held = bool(ids.get("learning_curve")), [i for _, part in cut.folds for i in part]
+    if not (taught := known.has(cut.items if curve else held)):
+        return
+    option = "--learning-curve" if curve else _option(ids)
+    what = "planes" if "slice" in taught[0] else "images"
+    asks = "asks what new images are worth" if curve else "scores images that are new to a network"
+    raise ValueError(
+        f"{option} {asks}, and {name}, from which all networks start, has learned from "
+        f"{len(taught)} of these {what}, such as {shown(taught[0]['image'])}: leave out --from, "
+        f"{option.split()[0]}, or these {what}"
+    )
+
+
+def _option(ids: Mapping[str, Any]) -> str:
+    """The option that asks for folds."""
+    folds = ids.get("folds")
+    return "--learning-curve" if folds is None else f"--folds {folds}"
 
 
 def _refuse_other_splits(ids: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    folds = ids.get("folds")
-    name = "--learning-curve" if folds is None else f"--folds {folds}"
+    name = _option(ids)
     for id, option in (("validation_fraction", "--validation"), ("fold", "--fold")):
         if asked.get(id) is not None:
             raise ValueError(

@@ -70,7 +70,7 @@ def decide_split(
     if file is None and found.held_out is None:
         items, options["group"] = kept_together(items, found.cases, options["group"])
     sides = split_validation(items, ids["validation_fraction"], **options)
-    known = _Known(Learned.of(begun), found.cases)
+    known = Known(Learned.of(begun), found.cases)
     if fold is None and file is None and found.held_out is None:
         sides = _as_known(sides, known, options["group"])
     split: Split = {
@@ -87,7 +87,8 @@ def decide_split(
     how += about_copies([sides], found.cases)
     if blank := sum(len(case.blank_planes(ids["label_kind"])) for case in found.cases):
         how += f"; {blank} planes that nobody annotated are left out" * bool(ids["slice_stacks"])
-    held = [item for item in sides[1] if item not in sides[0]]
+    learned = {id(item) for item in sides[0]}
+    held = [item for item in sides[1] if id(item) not in learned]
     how += _about_held(held, known, begun)
     decided = {"split_file": Decision(IN_BUNDLE, how)}
     if taught := len(known.has(held)):
@@ -156,7 +157,7 @@ def _entry(case: Case, image: Any, planes: Sequence[int]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """Which items the weights know that a training starts from."""
 
     learned: Learned
@@ -175,7 +176,7 @@ class _Known:
 
 
 def _as_known(
-    sides: tuple[list[Item], list[Item]], known: _Known, group: str | None
+    sides: tuple[list[Item], list[Item]], known: Known, group: str | None
 ) -> tuple[list[Item], list[Item]]:
     """What an earlier training held out stays so, and new images make up the share.
 
@@ -221,7 +222,7 @@ def _all_in(items: Sequence[Item], others: Sequence[Item]) -> bool:
     return {id(item) for item in items} <= {id(item) for item in others}
 
 
-def _about_seen(sides: tuple[list[Item], list[Item]], known: _Known, name: str) -> str:
+def _about_seen(sides: tuple[list[Item], list[Item]], known: Known, name: str) -> str:
     what = "planes" if "slice" in sides[0][0] else "images"
     new = len(sides[0]) - len(known.has(sides[0]))
     but = f"all but {new}" if new else "all"
@@ -231,7 +232,7 @@ def _about_seen(sides: tuple[list[Item], list[Item]], known: _Known, name: str) 
     )
 
 
-def _about_held(held: Sequence[Item], known: _Known, begun: Mapping[str, Any]) -> str:
+def _about_held(held: Sequence[Item], known: Known, begun: Mapping[str, Any]) -> str:
     """What is to be known of held-out images, and of the weights that the training starts from."""
     text, name = "", begun.get("name")
     if kept := len(known.held(held)):

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from unet_med.data.cases import files_of
 from unet_med.data.grids import Grid, turn_onto
+from unet_med.errors import one_line, user_error
 from unet_med.instances import instances_from_mask, label_components, regrow, separate
 from unet_med.memory import holds_whole
 from unet_med.report import panels
@@ -169,15 +170,28 @@ def plane_parts(instances: Labels) -> Labels:
 
 
 def _image(entry: Entry, case: Case, choice: Mapping[str, Any]) -> Array | None:
+    """An image as it was segmented, `(C, X, Y[, Z])`; None, and a note: it is so no longer."""
     from unet_med import data
 
     source = entry.get("files", entry["file"])
     if gone := [file for file in files_of(source) if not Path(file).exists()]:
         case.notes.append(f"the image is no longer at {gone[0]}")
         return None
-    if sha256(source) != entry["sha256"]:
-        case.notes.append("the image file has changed since it was segmented")
-    array: Array = data.load_image(source, **choice).numpy()
+    try:
+        if sha256(source) != entry["sha256"]:
+            case.notes.append("the image file has changed since it was segmented")
+        array: Array = data.load_image(source, **choice).numpy()
+    except Exception as error:
+        if user_error(error) is None:
+            raise
+        case.notes.append(f"the image is not drawn: {one_line(error)}")
+        return None
+    if array.shape != tuple(entry["shape"]):
+        case.notes.append(
+            f"the image is not drawn: its file has shape {array.shape}, and was segmented as "
+            f"{tuple(entry['shape'])} (channels, then X, Y, Z)"
+        )
+        return None
     return array
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from statistics import mean
@@ -45,6 +45,15 @@ def networks(table: ScoreTable) -> list[dict[str, str]]:
     return [*rows, _row(f"all {count} folds (--ensemble)", about["images"], {}, together)]
 
 
+def estimate(table: ScoreTable) -> str:
+    """What to expect on other images, in a sentence; empty where no score is defined."""
+    first = next(iter(headline(table)), None)
+    if first is None or first["value"] == "-":
+        return ""
+    said = f" ({first['said']})" if first["said"] else ""
+    return f"Estimate for other images of this kind: {first['name']} {first['value']}{said}."
+
+
 def notes(table: ScoreTable) -> list[str]:
     """What a reader must know before believing the score."""
     about = table.about
@@ -52,19 +61,24 @@ def notes(table: ScoreTable) -> list[str]:
     share = 1 - 1 / len(about["folds"])
     if unit is not None:
         share = mean(fold["images"] for fold in about["folds"]) / about["images"]
+    every = f"all {unit or 'images'}"
     found = [
-        f"Each image is scored by a network that has not seen it, and that learned from about "
-        f"{share:.0%} of the {unit or 'images'}, for {_minutes(about['folds'][0])}. The network of "
-        f"all images learned for {_minutes(about['one'])}: it is likely to be better, by how much "
-        "is not known. To compare it with the folds together, score both on images that none has "
-        "seen."
+        f"The score is of the folds' networks: each learned from about {share:.0%} of {every}, for "
+        f"{_minutes(about['folds'])}, and is scored on those that it has not learned from.",
+        f"The network of {every} learned for {_minutes([about['one']])}{_times(about)}: it is "
+        "likely to be better, by how much is not known. To compare it with the folds together "
+        "(--ensemble), score both on images that none has seen.",
     ]
     found += [short] if (short := too_short(about)) else []
-    if about.get("seen") or about.get("seen", 0) is None:
-        count = "an unknown number" if about["seen"] is None else str(about["seen"])
+    if about.get("seen", 0) is None:
         found.append(
-            f"The weights that all networks started from had seen {count} of these images: the "
-            "score flatters."
+            "The weights that all networks started from do not say what they have learned from: if "
+            "these images, the score flatters."
+        )
+    elif about.get("seen"):
+        found.append(
+            f"The weights that all networks started from had seen {about['seen']} of these images: "
+            "the score flatters."
         )
     return found
 
@@ -120,6 +134,20 @@ def _row(name: str, images: Any, training: Mapping[str, Any], score: str) -> dic
     }
 
 
-def _minutes(training: Mapping[str, Any]) -> str:
-    minutes = training.get("minutes")
+def _mean(trainings: Sequence[Mapping[str, Any]]) -> float | None:
+    """Minutes of a training, on average; None: not known."""
+    minutes = [each.get("minutes") for each in trainings]
+    return None if None in minutes else mean(float(each or 0) for each in minutes)
+
+
+def _minutes(trainings: Sequence[Mapping[str, Any]]) -> str:
+    minutes = _mean(trainings)
     return "a time that is not known" if minutes is None else f"{minutes:.1f} minutes"
+
+
+def _times(about: Mapping[str, Any]) -> str:
+    """How many times as long as a fold's network that of all images learned, if it is longer."""
+    one, fold = _mean([about["one"]]), _mean(about["folds"])
+    if not one or not fold or one < 1.5 * fold:
+        return ""
+    return f", {one / fold:.1f} times as long"

@@ -13,6 +13,7 @@ from unet_med.bundle.files import SUBSETS
 from unet_med.data.atomic import atomic_write
 from unet_med.metrics.power_law import Gain, PowerLaw
 from unet_med.report.scores import lower_is_better, number
+from unet_med.report.table import TOO_FEW
 
 FILE = f"{SUBSETS}/learning_curve.json"  # of a bundle
 PICTURE = f"{SUBSETS}/learning_curve.png"
@@ -26,7 +27,7 @@ class Size:
     Attributes:
         images: that each learned from, mean over folds.
         score: of all images that judge them.
-        low: lower end of its 95 % interval.
+        low: lower end of its 95 % interval; None: too few images judge it for one.
         high: upper end.
         networks: of each fold `fold`, `images`, `minutes`, `steps`, how objects are made, and
             `score`; None where it is not known, or not defined for the fold's images.
@@ -34,8 +35,8 @@ class Size:
 
     images: float
     score: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     networks: Sequence[Mapping[str, Any]]
 
 
@@ -51,7 +52,7 @@ class LearningCurve:
         sizes: what was measured, growing.
         law: of the error, 1 - score, or the score where lower is better.
         gains: what more would take from the error.
-        band: 95 % of the score as it goes on: images, lower end, upper end.
+        band: 95 % of the score as it goes on: images, lower end, upper end; empty: see `Size`.
         seen: images that the weights which all started from had seen; None: not known.
         groups: in which the images that judge were drawn; None: each by itself.
     """
@@ -106,8 +107,9 @@ def verdict(curve: LearningCurve) -> list[str]:
     if (last if curve.falls else 1 - last) <= LITTLE:
         sentences.append("There is hardly anything left to gain.")
     elif not curve.gains[0].is_told:
-        sentences.append(f"Whether more {curve.unit} help cannot be told: the interval holds zero.")
-    elif curve.gains[0].high < 0:
+        why = ": the interval holds zero" if curve.gains[0].low is not None else f", with {TOO_FEW}"
+        sentences.append(f"Whether more {curve.unit} help cannot be told{why}.")
+    elif curve.gains[0].gain < 0:
         sentences.append(f"More {curve.unit} made it worse: look at them, and at their labels.")
     return sentences
 
@@ -116,14 +118,9 @@ def notes(curve: LearningCurve) -> list[str]:
     """What a reader must know before believing it."""
     counts = [f"{size.images:.3g}" for size in curve.sizes]
     listed = f"{', '.join(counts[:-1])} and {counts[-1]}"
-    grouped = curve.groups not in (None, curve.judged)
-    over = f"{curve.groups} groups of {curve.judged}" if grouped else f"{curve.judged}"
-    alike = " They are planes of one stack, which are alike." if curve.unit == "planes" else ""
     found = [
         f"Measured with networks that learned from {listed} {curve.unit}{_budget(curve)}; from "
-        f"there on the curve is carried on as a power law, which the interval takes for granted. "
-        f"It is a bootstrap over the {over} {curve.unit} that judge them, and how unlike "
-        f"networks of one size are.{alike}",
+        f"there on the curve is carried on as a power law{_about_interval(curve)}",
         "In short trainings steps are what is missing, more than images: then a longer one gains "
         "more from further images than this says.",
     ]
@@ -141,7 +138,7 @@ def rows(curve: LearningCurve) -> list[dict[str, str]]:
         {
             "images": f"{size.images:.3g}",
             "score": number(size.score),
-            "interval": f"{number(size.low)} to {number(size.high)}",
+            "interval": "-" if size.low is None else f"{number(size.low)} to {number(size.high)}",
             "networks": ", ".join(number(network["score"]) for network in size.networks),
         }
         for size in curve.sizes
@@ -179,13 +176,27 @@ def describe_more_images(bundle: Path) -> dict[str, Any] | None:
 
 
 def _gain(gain: Gain, curve: LearningCurve) -> str:
-    ends = (gain.low, gain.high)
-    if curve.falls:
-        verb, change, (low, high) = "change it by", -gain.gain, (-ends[1], -ends[0])
-    else:
-        verb, change, (low, high) = "add", gain.gain, ends
+    verb, sign = ("change it by", -1) if curve.falls else ("add", 1)
+    interval = "no interval"
+    if gain.low is not None and gain.high is not None:
+        low, high = sorted((sign * gain.low, sign * gain.high))
+        interval = f"95 %: {low:+.3f} to {high:+.3f}"
     name = "Five" if gain.more == 5 else str(gain.more)
-    return f"{name} more would {verb} about {change:+.3f} (95 %: {low:+.3f} to {high:+.3f})."
+    return f"{name} more would {verb} about {sign * gain.gain:+.3f} ({interval})."
+
+
+def _about_interval(curve: LearningCurve) -> str:
+    """What it is of, or why there is none."""
+    grouped = curve.groups not in (None, curve.judged)
+    over = f"{curve.groups} groups of {curve.judged}" if grouped else f"{curve.judged}"
+    over += f" {curve.unit} that judge them"
+    if not curve.band:
+        return f". The {over} are {TOO_FEW}."
+    alike = " They are planes of one stack, which are alike." if curve.unit == "planes" else ""
+    return (
+        f", which the interval takes for granted. It is a bootstrap over the {over}, and how "
+        f"unlike networks of one size are.{alike}"
+    )
 
 
 def _budget(curve: LearningCurve) -> str:

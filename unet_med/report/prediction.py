@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from ignite.engine import Engine, Events
 from monai.data.meta_tensor import MetaTensor
 
 from unet_med.data.array_writer import known_unit
-from unet_med.data.cases import NAME, files_in, files_of, result_name
+from unet_med.data.cases import NAME, files_in, files_of, result_name, same_name
 from unet_med.data.checksum import sha256
-from unet_med.data.folder_files import is_result
+from unet_med.data.folder_files import RESULTS, results_in
 from unet_med.data.lock import locked
 from unet_med.handlers.skipped_failures import image_of
 from unet_med.report.provenance import (
@@ -109,25 +109,31 @@ class PredictionRecord:
         """
         record = read_record(self.folder)
         known = {**record.get("earlier", {}), **record.get("images", {})}
+        results_of = self._results_by_name()
         for source in sources:
             name, files = result_name(source, self.name), files_of(source)
             before = known.get(name)
-            if before and _is_other(files, before) and self._has_results(name):
+            if before and _is_other(files, before) and results_of(name):
                 raise ValueError(
                     f"{self.folder} holds the results of {before['file']}, and those of {files[0]} "
                     f"would replace them: give another output folder"
                 )
 
-    def _has_results(self, name: str) -> bool:
-        return bool(self._results_of(name))
+    def _results_by_name(self) -> Callable[[str], dict[str, list[Path]]]:
+        """What says by an image's name which results are there, by their kind, such as `mask`.
 
-    def _results_of(self, name: str) -> list[Path]:
-        """Results of an image that are there."""
-        if self.file is not None:
-            return [self.file] if self.file.exists() else []  # an OME-Zarr is a folder
-        if not self.folder.is_dir():
-            return []
-        return [path for path in self.folder.iterdir() if is_result(path, name)]
+        The folder, of perhaps tens of thousands of files, is read once, now.
+        """
+        if self.file is not None:  # an OME-Zarr is a folder
+            there = [self.file] if self.file.exists() else []
+            return lambda name: {kind[1:]: there for kind in RESULTS if there}
+        found = results_in(self.folder)
+
+        def results_of(name: str) -> dict[str, list[Path]]:
+            kinds = {kind[1:]: found.get(same_name(name + kind), []) for kind in RESULTS}
+            return {kind: paths for kind, paths in kinds.items() if paths}
+
+        return results_of
 
     def unfinished(self, data: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
         """Items of a data list without those that the same weights and settings have done.
@@ -141,17 +147,22 @@ class PredictionRecord:
         record = read_record(self.folder)
         if not _is_made_by(record, self._maker()):
             return list(data)
-        return [item for item in data if not self._is_done(item["image"], record, outputs)]
+        results_of = self._results_by_name()
 
-    def _is_done(self, image: Any, record: Mapping[str, Any], outputs: Sequence[str]) -> bool:
+        def is_done(image: Any) -> bool:
+            there = results_of(result_name(image, self.name))
+            return set(outputs) <= there.keys() and self._is_same(image, record)
+
+        return [item for item in data if not is_done(item["image"])]
+
+    def _is_same(self, image: Any, record: Mapping[str, Any]) -> bool:
+        """Whether an image is the one that a record has by its name."""
         name = result_name(image, self.name)
         entry = record.get("images", {}).get(name)
         if entry is None:
             return False
-        kinds = {kind for path in self._results_of(name) for kind in outputs
-                 if self.file is not None or path.name.startswith(f"{name}_{kind}.")}  # fmt: skip
         files = files_of(image)
-        if kinds != set(outputs) or not all(Path(file).exists() for file in files):
+        if not all(Path(file).exists() for file in files):
             return False
         return bool(entry["sha256"] == sha256(files))
 
@@ -174,7 +185,10 @@ class PredictionRecord:
         if not names or not self.folder.is_dir():
             return
         with locked(self.folder / RECORD):
-            for path in (path for name in names for path in self._results_of(name)):
+            results_of = self._results_by_name()
+            for path in (
+                path for name in names for paths in results_of(name).values() for path in paths
+            ):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             record = read_record(self.folder)
             parts = [part for part in ("images", "earlier") if part in record]

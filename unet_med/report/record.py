@@ -17,8 +17,8 @@ from unet_med.engines import last_loss, read_losses, read_now
 from unet_med.handlers import rank
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
+from unet_med.report.model_card import write_training
 from unet_med.report.provenance import TRAINING, device_name, now, versions, write_record
-from unet_med.report.training import write_training
 
 PREVIEW_IMAGES = 3
 DRAW_SECONDS = 60.0  # between two drawings, which take half a second

@@ -19,7 +19,7 @@ POINTS = 40  # of a line
 
 
 def score_by_images_figure(curve: LearningCurve, path: str | os.PathLike[str]) -> Path:
-    """The score of each fold and of all of them, with its interval, and the law with its band.
+    """The score of each fold and of all of them, and the law; intervals where there are some.
 
     Beyond the images that were learned from the law is dashed; a line marks the images at hand.
 
@@ -50,9 +50,11 @@ def score_by_images_figure(curve: LearningCurve, path: str | os.PathLike[str]) -
 
 
 def _law(axes: Axes, curve: LearningCurve) -> None:
-    at, low, high = (np.array([point[k] for point in curve.band]) for k in range(3))
-    axes.fill_between(at, low, high, color=BAND, linewidth=0, label="95 %")
-    first, last, end = at[0], curve.sizes[-1].images, at[-1]
+    if curve.band:
+        at, low, high = (np.array([point[k] for point in curve.band]) for k in range(3))
+        axes.fill_between(at, low, high, color=BAND, linewidth=0, label="95 %")
+    first, last = curve.sizes[0].images, curve.sizes[-1].images
+    end = curve.total + curve.gains[-1].more
     for start, stop, line, label in (
         (first, last, "-", "power law"),
         (last, end, "--", "carried on"),
@@ -66,6 +68,7 @@ def _measured(axes: Axes, curve: LearningCurve) -> None:
     known = [(n["images"], n["score"]) for n in networks if n["score"] is not None]
     axes.plot(*zip(*known, strict=True), "o", ms=4, color=DOTS, label="a fold")
     for size in curve.sizes:
-        axes.plot([size.images] * 2, [size.low, size.high], color=INK, linewidth=1.2)
+        if size.low is not None and size.high is not None:
+            axes.plot([size.images] * 2, [size.low, size.high], color=INK, linewidth=1.2)
     points = [(size.images, size.score) for size in curve.sizes]
     axes.plot(*zip(*points, strict=True), "s", ms=6, color=INK, label="all folds")

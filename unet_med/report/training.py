@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unet_med.bundle import read_plan, write_section
+from unet_med.bundle import read_plan
 from unet_med.bundle.files import weights_file
 from unet_med.planning.learned import Learned
 from unet_med.planning.objects import FITTED, LEAST
@@ -28,31 +28,13 @@ def describe_training(bundle: Path) -> dict[str, Any]:
     settings = read_settings(bundle)
     history = read_history(bundle / "models" / "learning_curve.csv")
     return {
-        "facts": _facts(bundle, settings, history),
+        "facts": training_facts(bundle, settings, history),
         "folds": describe_folds(bundle),
         "more_images": describe_more_images(bundle),
         "score_by_images": _picture(bundle / PICTURE),
         "curves": _curves(history),
         "preview": _picture(bundle / "models" / "preview.png"),
     }
-
-
-def write_training(bundle: Path) -> None:
-    """Write into a bundle's model card what it was trained on; one without a plan stays as it is.
-
-    Scores are those of the last validation, by single passes on the network's pixels.
-    """
-    if not read_plan(bundle):
-        return
-    history = read_history(bundle / "models" / "learning_curve.csv")
-    facts = _facts(bundle, read_settings(bundle), history)
-    last = {n.replace("_", " "): v for row in history for n, v in row.items() if "val_" in n}
-    shown = {name: fact for name, fact in facts.items() if name not in LATER}
-    shown |= {f"{name}, single passes": f"{value:.3f}" for name, value in last.items()}
-    lines = ["## What it was trained on", "", "| | |", "|---|---|"]
-    lines += ["| {} | {} |".format(name, fact.replace("|", r"\|")) for name, fact in shown.items()]
-    lines += ["", "`configs/plan.json` has each choice with its reason, and the images' SHA-256."]
-    write_section(bundle, "training", "\n".join(lines) + "\n")
 
 
 def read_settings(bundle: Path) -> dict[str, Any]:
@@ -70,26 +52,26 @@ def read_history(table: Path) -> list[Row]:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
-def data_address(picture: Path) -> str:
-    """A PNG file as a `data:` address."""
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+def training_facts(
+    bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]
+) -> dict[str, str]:
+    """What a bundle was trained on and with, by the names of the facts.
 
-
-def _picture(file: Path) -> str | None:
-    return data_address(file) if file.is_file() else None
-
-
-def _facts(bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]) -> dict[str, str]:
+    Args:
+        bundle: its folder.
+        settings: `read_settings` of it.
+        history: `read_history` of its learning curve.
+    """
     record = read_record(bundle / "models", TRAINING)
     weights = weights_file(bundle)
     facts = {
         "preset": settings.get("preset"),
-        "features": _listed(settings.get("features") or "the preset's"),
-        "poolings": _levels(settings.get("pool")),
-        "kernels": _levels(settings.get("kernel_size")),
+        "features": listed(settings.get("features") or "the preset's"),
+        "poolings": levels(settings.get("pool")),
+        "kernels": levels(settings.get("kernel_size")),
         "dimensions": settings.get("spatial_dims"),
         "labels are": settings.get("label_kind"),
-        "tile, px": _listed(settings.get("tile_size")),
+        "tile, px": listed(settings.get("tile_size")),
         "seed": settings.get("seed"),
         "epochs": f"{history[-1]['epoch']:g}" if history else None,
         "minutes": f"{history[-1]['minutes']:.1f}" if history else None,
@@ -102,6 +84,29 @@ def _facts(bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]) ->
         "weights now, SHA-256": sha256(weights) if weights else None,
     }
     return {name: str(fact) for name, fact in facts.items() if fact not in (None, "")}
+
+
+def data_address(picture: Path) -> str:
+    """A PNG file as a `data:` address."""
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+
+
+def listed(value: Any, between: str = ", ") -> str:
+    """Several values in a row, or the only one; empty for None."""
+    if isinstance(value, list | tuple):
+        return between.join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def levels(value: Any) -> str:
+    """One number a level, or one an axis: `2 x 2 x 1, 2`."""
+    each = value if isinstance(value, list) else [] if value is None else [value]
+    rows = (level if isinstance(level, list) else [level] for level in each)
+    return ", ".join(" x ".join(map(str, row)) for row in rows)
+
+
+def _picture(file: Path) -> str | None:
+    return data_address(file) if file.is_file() else None
 
 
 def _data(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,14 +209,3 @@ def _curves(history: Sequence[Row]) -> list[dict[str, Any]]:
 def listed_versions(versions: Mapping[str, str]) -> str:
     """`torch 2.13.0, monai 1.6.1`."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _levels(value: Any) -> str:
-    """One number a level, or one an axis: `2 x 2 x 1, 2`."""
-    each = value if isinstance(value, list) else [] if value is None else [value]
-    rows = (level if isinstance(level, list) else [level] for level in each)
-    return ", ".join(" x ".join(map(str, row)) for row in rows)
-
-
-def _listed(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")

@@ -9,11 +9,14 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 
+from unet_med.data.grids import RAS
+from unet_med.data.orientation import affine_along
 from unet_med.data.sources import Source
 
 __all__ = ["from_array", "from_source", "native", "to_axes", "without_pixels"]
 
 NAMELESS = "image.tif"  # results of what is no file's are named after it
+ORIENTED_NAMELESS = "image.nii.gz"  # which can state an orientation
 _ORDER = "CXYZ"  # MONAI's
 
 
@@ -22,6 +25,7 @@ def from_array(
     axes: str | None,
     spacing: float | Sequence[float] | None,
     unit: str,
+    orientation: str | None = None,
 ) -> tuple[MetaTensor, str]:
     """An array as `(C, X, Y[, Z])`, float32, and its axes as letters.
 
@@ -30,9 +34,10 @@ def from_array(
         axes: letters of X, Y, Z and C, one an axis; None: ``"YX"``.
         spacing: pixel size, one, or one a spatial axis in the order of `axes`; None: not known.
         unit: of `spacing`.
+        orientation: where X, Y and Z end, in this order, such as ``"LPS"``; None: not known.
 
     Raises:
-        ValueError: axes or spacing do not fit the array.
+        ValueError: axes or spacing do not fit the array, or an orientation has no spacing.
     """
     values = torch.as_tensor(array if isinstance(array, torch.Tensor) else native(array))
     axes = _checked_axes(axes, values.ndim)
@@ -47,17 +52,28 @@ def from_array(
             f"spacing {spacing} is not one positive size for each of the spatial axes "
             f"{''.join(space)}"
         )
-    affine = np.eye(4)
-    for axis, size in zip(space, sizes, strict=True):
-        affine["XYZ".index(axis), "XYZ".index(axis)] = size
+    if orientation is not None and spacing is None:
+        raise ValueError(
+            f"orientation {orientation!r} is stated with the pixel size: give spacing as well "
+            "(of a layer of napari: its scale and units)"
+        )
+    along = [size for _, size in sorted(zip(space, sizes, strict=True))]  # X, Y, Z
+    affine = affine_along(orientation or RAS, along)
     meta = {
-        "filename_or_obj": NAMELESS,
+        "filename_or_obj": ORIENTED_NAMELESS if orientation else NAMELESS,
         "spatial_unit": unit,
-        "spacing_source": "assumed" if spacing is None else "given",
+        "spacing_source": _source_of(spacing, orientation),
         "spatial_shape": tuple(image.shape[1:]),
         "original_affine": torch.from_numpy(affine),
     }
     return MetaTensor(image.contiguous(), affine=torch.from_numpy(affine), meta=meta), axes
+
+
+def _source_of(spacing: float | Sequence[float] | None, orientation: str | None) -> str:
+    """What `Grid` reads: a header states a place as well, which a given size does not."""
+    if spacing is None:
+        return "assumed"
+    return "given" if orientation is None else "header"
 
 
 def from_source(source: Source) -> MetaTensor:

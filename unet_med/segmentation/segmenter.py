@@ -24,6 +24,7 @@ from unet_med.bundle import (
 )
 from unet_med.data.cases import files_in, files_of
 from unet_med.data.class_names import names_of
+from unet_med.data.grids import Grid
 from unet_med.data.sources import Source
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tiling import Tiling, tiling_of
@@ -65,6 +66,7 @@ class Segmenter:
         class_values: of each class in masks; None: 0 to K-1.
         names: of the classes, the background first.
         unit: of `spacing`, that of the bundle's element size.
+        orientation: into which the network's images are turned; None: into none.
 
     Raises:
         ValueError: it is no trained bundle, its weights do not fit, it names what unet-med's own
@@ -117,6 +119,7 @@ class Segmenter:
         given = number("class_names") if "class_names" in parser else None
         self.names = names_of(self.class_values or range(self.out_channels), given)
         self.outputs: Sequence[str] = number("outputs")
+        self.orientation: str | None = number("orientation") if "orientation" in parser else None
         self.unit: str = (number("element_unit") if "element_unit" in parser else None) or "um"
 
     @property
@@ -175,6 +178,7 @@ class Segmenter:
         | np.ndarray,
         axes: str | None = None,
         spacing: float | Sequence[float] | None = None,
+        orientation: str | None = None,
     ) -> Segmentation:
         """Segment an image.
 
@@ -189,32 +193,51 @@ class Segmenter:
             spacing: pixel size of an array, one, or one a spatial axis in the order of `axes`,
                 in micrometres, or in the unit of the bundle's element size; of a `MetaTensor`, in
                 place of its affine.
+            orientation: of an array, where its X, Y and Z end, in this order whatever that of
+                `axes`, such as ``"LPS"`` of what SimpleITK reads; with `spacing`. A bundle with
+                an `orientation` needs it of every array, and of a `MetaTensor` that neither
+                states a place nor was read from a file.
 
         Returns:
             The result; what is not asked of it is not computed.
 
         Raises:
-            ValueError: the image does not fit the network, or axes or spacing the array.
+            ValueError: the image does not fit the network, or axes or spacing the array; or the
+                bundle has an orientation, and the array states none.
         """
         if isinstance(image, str | os.PathLike | list | tuple):
             item: Any = {"image": files_of(image)}
             axes = None
         elif isinstance(image, Source):
             item, axes = {"image": from_source(image)}, None
-        elif isinstance(image, MetaTensor) and spacing is None:
+        elif isinstance(image, MetaTensor) and spacing is None and orientation is None:
             if axes not in (None, own := "CXYZ"[: image.ndim]):
                 raise ValueError(
                     f"axes {axes!r} are not those of a MetaTensor, {own}, to which its affine "
                     "refers: leave them out, or give a plain array and its spacing"
                 )
-            item, axes = {"image": _in_memory(image)}, own
+            item, axes = {"image": self._with_directions(_in_memory(image))}, own
         else:
             plain: Any = image
             if isinstance(image, MetaTensor):
                 plain, axes = image.as_tensor(), axes or "CXYZ"[: image.ndim]
-            tensor, axes = from_array(plain, axes, spacing, self.unit)
-            item = {"image": tensor}
+            tensor, axes = from_array(plain, axes, spacing, self.unit, orientation)
+            item = {"image": self._with_directions(tensor)}
         return Segmentation(self, self._segment(item), axes)
+
+    def _with_directions(self, image: MetaTensor) -> MetaTensor:
+        """An image in memory, if it says which way its axes run or need not.
+
+        What was read from a file is taken as the file is, of which a line of the log tells.
+        """
+        of_file = str(image.meta["filename_or_obj"]) != NAMELESS
+        if self.orientation is None or of_file or Grid.of_image(image, NAMELESS).oriented:
+            return image
+        raise ValueError(
+            f"the bundle's images are turned to {self.orientation}, and an array does not say "
+            'which way its axes run: say where its X, Y and Z end, such as orientation="LPS" (of a '
+            'layer of napari: layer.metadata["unet_med_orientation"] = "LPS"), or give the file'
+        )
 
     def values_of(self, classes: np.ndarray) -> np.ndarray:
         """Values that masks hold, of class numbers 0 to K-1."""
@@ -302,8 +325,14 @@ class Segmenter:
 
 
 def _in_memory(image: MetaTensor) -> MetaTensor:
-    """An image that is no file's as 32-bit floats, with a name for its results."""
+    """An image that is no file's as 32-bit floats, with a name for its results.
+
+    An affine that somebody gave it by hand is its place; the identity is nobody's.
+    """
     found: Any = image.to(torch.float32)
+    stated = {"spacing_source", "original_affine"} & set(found.meta)
+    if not stated and not np.array_equal(found.affine, np.eye(len(found.affine))):
+        found.meta = {**found.meta, "original_affine": found.affine.clone()}
     if "filename_or_obj" not in found.meta:
         found.meta = {**found.meta, "filename_or_obj": NAMELESS}
     return cast(MetaTensor, found)

@@ -22,6 +22,11 @@ class Block:
     index: tuple[int, ...]
     slices: tuple[slice, ...]
 
+    @property
+    def name(self) -> str:
+        """Its index as messages and markers have it, such as `0.3.1`."""
+        return ".".join(map(str, self.index))
+
 
 def split(shape: Sequence[int], block: Sequence[int]) -> list[Block]:
     """Blocks that together cover a volume, each voxel once.

@@ -129,6 +129,25 @@ def around(grow: Sequence[int], reach: Sequence[int]) -> list[int]:
     return [2 * px + walk for px, walk in zip(grow, reach, strict=True)]
 
 
+def require_thickness(block: Sequence[int], shape: Sequence[int], needed: Sequence[int]) -> None:
+    """Refuse blocks into which something would grow from beyond their next neighbours.
+
+    Args:
+        block: sides of a block, px; the last along an axis may have less.
+        shape: of the volume, px.
+        needed: what `around` returned.
+
+    Raises:
+        ValueError: names the axis and both numbers.
+    """
+    for axis, (side, length, least) in enumerate(zip(block, shape, needed, strict=True)):
+        if side < min(length, least):
+            raise ValueError(
+                f"blocks of {side} px along axis {axis}, and instances grow within {least} px: use "
+                "larger blocks, or grow and reach less"
+            )
+
+
 def rules_in(archive: Mapping[str, Integers]) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
     """`connectivity`, `grow` and `reach` of a file of `save`, one of the latter two an axis."""
     connectivity, *sizes = archive["rules"].tolist()

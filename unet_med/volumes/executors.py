@@ -10,23 +10,25 @@ import importlib
 import multiprocessing
 import os
 import threading
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
+from unet_med.errors import is_full
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.worker import Outcome, predict_block
 
 __all__ = ["BlocksFailedError", "run_blocks"]
 
-_DEATHS = 3  # of processes at one block before it is given up
+_DEATHS = 3  # of processes at one block, alone, before it is given up
+_NAMED = 5  # failed blocks in a message; job status lists all
 
 
 class BlocksFailedError(ValueError):
@@ -58,12 +60,14 @@ def run_blocks(
         Number of blocks that were done now.
 
     Raises:
-        BlocksFailedError: some could not be done; the message lists them.
-        ValueError: weights, configs, source or grid have changed since the job was made.
+        BlocksFailedError: some could not be done; the message lists the first.
+        ValueError: weights, configs, source or grid have changed since the job was made, or a
+            marker is of another.
     """
     job.check()
+    job.markers.require_own()
     numbers = range(len(job.blocks))[shard[0] :: shard[1]] if shard else range(len(job.blocks))
-    todo = [number for number in numbers if job.marker(job.blocks[number]) is None]
+    todo = sorted({*numbers} & {*job.markers.missing(job.blocks)})
     outcomes: Generator[Outcome, None, None]
     if scheduler:
         outcomes = _dask(job, todo, scheduler, workers)
@@ -75,7 +79,10 @@ def run_blocks(
         shown = list(_shown(job, todo, outcomes, progress))
     failed = [outcome for outcome in shown if outcome.error]
     if failed:
-        listed = "; ".join(f"{_name(job, bad.number)} ({bad.error})" for bad in failed)
+        named = [f"{job.blocks[bad.number].name} ({bad.error})" for bad in failed[:_NAMED]]
+        listed = "; ".join(named)
+        if more := len(failed[_NAMED:]):
+            listed += f" and {more} more (unet-med job status {job.output} lists all)"
         raise BlocksFailedError(
             f"{len(failed)} of {len(numbers)} blocks failed, the others are done: {listed}; "
             f"run again with --resume to try these once more"
@@ -100,48 +107,104 @@ def _shown(
 def _processes(
     job: BlockJob, todo: Sequence[int], workers: int, device: str | None = None
 ) -> Generator[Outcome, None, None]:
-    """Processes on this machine; one that dies takes no other block along."""
-    deaths: Counter[int] = Counter()
-    left = set(todo)
-    while left:
-        with _pool([device or _device(job, k) for k in range(workers)]) as pool:
-            futures = [pool.submit(_do, _address(job), number) for number in sorted(left)]
-            try:
-                for future in as_completed(futures):
+    """Processes on this machine; one that dies takes no other block along.
+
+    Its block is done again when the others are through, alone: what these took, memory above all,
+    may have killed it. Only deaths of a block that was alone are its own.
+    """
+    devices = [device or _device(job, k) for k in range(workers)]
+    died = []
+    with closing(_side_by_side(job, todo, devices)) as found:
+        for number, outcome in found:
+            if outcome is None:
+                died.append(number)
+            else:
+                yield outcome
+    for number in died:
+        yield _alone(job, number, devices[0])
+
+
+def _alone(job: BlockJob, number: int, device: str | None) -> Outcome:
+    """Do a block with no other in work; given up after some deaths."""
+    for _ in range(_DEATHS):
+        [(_, outcome)] = _side_by_side(job, [number], [device])
+        if outcome is not None:
+            return outcome
+    return _given_up(job, number, f"{_DEATHS} processes died at it, with no other block in work")
+
+
+def _given_up(job: BlockJob, number: int, reason: str) -> Outcome:
+    """Note why a block is given up at which processes died, which noted nothing themselves."""
+    job.markers.note("failed", job.blocks[number], error=reason)
+    return Outcome(number, 0, reason)
+
+
+def _side_by_side(
+    job: BlockJob, todo: Iterable[int], devices: Sequence[str | None]
+) -> Generator[tuple[int, Outcome | None], None, None]:
+    """What became of each block, by processes one a device; None where its process died.
+
+    Each process has a pool of its own: a pool ends all that it has when one of them dies, and does
+    not say which.
+    """
+    waiting = iter(todo)
+    running: dict[Future[Outcome], tuple[int, _Process]] = {}
+    with ExitStack() as stack:
+        idle = [_Process(device, stack.enter_context(ExitStack())) for device in devices]
+        while True:
+            for process, number in zip(idle, waiting, strict=False):
+                running[process.begin(_address(job), number)] = number, process
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            idle = []
+            for future in done:
+                number, process = running.pop(future)
+                idle.append(process)
+                try:
                     outcome = future.result()
-                    left.discard(outcome.number)
-                    yield outcome
-            except BrokenProcessPool:
-                pass
-        begun = {note["block"] for note in job.failures()}
-        for number in sorted(left):
-            if job.marker(job.blocks[number]):
-                left.discard(number)
-                yield Outcome(number, _voxels(job, number))
-            elif (name := _name(job, number)) in begun:
-                deaths[number] += 1
-                if deaths[number] == _DEATHS:
-                    left.discard(number)
-                    yield Outcome(number, 0, f"{_DEATHS} processes died at {name}")
+                except BrokenProcessPool:
+                    process.end()
+                    outcome = None
+                yield number, outcome
+
+
+@dataclass
+class _Process:
+    """A process of this machine that does one block at a time; begun anew after it has died."""
+
+    device: str | None
+    held: ExitStack
+    pool: ProcessPoolExecutor | None = None
+
+    def begin(self, address: tuple[str, str], number: int) -> Future[Outcome]:
+        if self.pool is None:
+            self.pool = self.held.enter_context(_pool(self.device))
+        try:
+            return self.pool.submit(_do, address, number)
+        except BrokenProcessPool:  # it died while it had nothing to do
+            self.end()
+            return self.begin(address, number)
+
+    def end(self) -> None:
+        self.held.close()
+        self.pool = None
 
 
 @contextmanager
-def _pool(devices: Sequence[str | None]) -> Iterator[ProcessPoolExecutor]:
-    """A process a device; whatever ends the `with` early ends them amid their blocks.
+def _pool(device: str | None) -> Iterator[ProcessPoolExecutor]:
+    """A process on a device; whatever ends the `with` early ends it amid its block.
 
     A block that is cut short is as if it had not been begun. An executor by itself waits for every
     block that was handed out, which may take days.
     """
     context = _context()
-    own = context.SimpleQueue()
-    for device in devices:
-        own.put(device)
     watched, held = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(len(devices), context, _start, (own, watched))
+    pool = ProcessPoolExecutor(1, context, _start, (device, watched))
     try:
         yield pool
     except BaseException:
-        held.send("end")  # nobody takes it, so that all see it
+        held.send("end")
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -160,10 +223,10 @@ def _context() -> Any:
 _own_device: str | None = None  # of this process
 
 
-def _start(devices: Any, watched: Any) -> None:
+def _start(device: str | None, watched: Any) -> None:
     """Begin a worker process: its device, and an end when its parent ends or says so."""
     global _own_device
-    _own_device = devices.get()
+    _own_device = device
     parent = multiprocessing.parent_process()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, left behind by who ends so
 
@@ -209,10 +272,16 @@ def _dask(
         futures = client.map(
             predict_block, [_address(job)] * len(todo), todo, pure=False, retries=5
         )
+        numbers = dict(zip(futures, todo, strict=True))
         try:
             for future in distributed.as_completed(futures):
-                yield future.result()
-        except (OSError, distributed.CancelledError, distributed.KilledWorker) as error:
+                try:
+                    yield future.result()
+                except distributed.KilledWorker:
+                    yield _given_up(job, numbers[future], "the cluster's workers died at it")
+        except (OSError, distributed.CancelledError) as error:
+            if is_full(error):
+                raise
             raise OSError(
                 f"the cluster at {scheduler} was lost ({error}); finished blocks are kept: run "
                 f"again with --resume"
@@ -228,7 +297,3 @@ def _voxels(job: BlockJob, number: int) -> int:
     for side in job.blocks[number].slices:
         voxels *= side.stop - side.start
     return voxels
-
-
-def _name(job: BlockJob, number: int) -> str:
-    return ".".join(map(str, job.blocks[number].index))

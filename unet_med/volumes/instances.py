@@ -43,8 +43,10 @@ Integers = NDArray[Any]
 PART = 128  # px; side of the parts in which instances grow, to bound the memory of distances
 
 
-def sizes_of_block(classes: Any, block: Block, numbering: Numbering, load: Load) -> Integers:
-    """What each object has in a block, px, with what it takes of the mask: `(M + 1,)`.
+def sizes_of_block(
+    classes: Any, block: Block, numbering: Numbering, load: Load
+) -> tuple[Integers, Integers]:
+    """Objects in a block, and what each has there, px, with what it takes of the mask.
 
     Args:
         classes: what `find_components` was given; only the block is read.
@@ -52,14 +54,21 @@ def sizes_of_block(classes: Any, block: Block, numbering: Numbering, load: Load)
         numbering: what `merge_components` returned.
         load: table of the block at an index; asked for the neighbours'.
 
+    Returns:
+        The objects, each once, and 0 for the background; and their pixels, as many.
+
     Raises:
         ValueError: see `instances_of_block`.
     """
-    sizes = np.zeros(len(numbering.numbers), np.int64)
-    for part in _parts_of(classes, block, numbering, load, numbering.reach):
-        found = _owned(part, numbering)[part.keeps]
-        sizes += np.bincount(found.ravel(), minlength=len(sizes))
-    return sizes
+    found = [
+        np.unique(_owned(part, numbering)[part.keeps], return_counts=True)
+        for part in _parts_of(classes, block, numbering, load, numbering.reach)
+    ]
+    numbers, counts = (np.concatenate(each) for each in zip(*found, strict=True))
+    objects, places = np.unique(numbers, return_inverse=True)
+    sizes = np.zeros(len(objects), np.int64)
+    np.add.at(sizes, places, counts)
+    return objects, sizes
 
 
 def instances_of_block(classes: Any, block: Block, numbering: Numbering, load: Load) -> Integers:
@@ -150,7 +159,8 @@ def label_blocks(
         if walks and min_size:
             sizes = np.zeros(len(numbering.numbers), np.int64)
             for part in blocks:
-                sizes += sizes_of_block(classes, part, numbering, load)
+                objects, found = sizes_of_block(classes, part, numbering, load)
+                sizes[objects] += found
             numbering = numbering.without_small(sizes, min_size)
         if numbering.count > np.iinfo(out.dtype).max:
             raise ValueError(f"{numbering.count} instances do not fit into {out.dtype}: use uint32")

@@ -1,40 +1,36 @@
-"""What is to be done, fixed before the first block, and what has been done."""
+"""What is to be done, fixed before the first block."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unet_med.bundle import find_trained, find_weights
+from unet_med.bundle import find_trained
 from unet_med.data.atomic import atomic_write
-from unet_med.data.sources import Source, open_source
+from unet_med.data.sources import open_source
 from unet_med.instances import along_axes
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.segmentation.volume import Found
 from unet_med.volumes.blocks import Block, split
-from unet_med.volumes.components import around
+from unet_med.volumes.components import around, require_thickness
 from unet_med.volumes.grid import choose_layout, choose_tile
-from unet_med.volumes.statistics import fingerprint, load_statistics, save_statistics
+from unet_med.volumes.identity import id_of, parts_of, relative_settings
+from unet_med.volumes.job_file import job_folder, publish, read_fields, text_of
+from unet_med.volumes.markers import Markers
+from unet_med.volumes.statistics import load_statistics
 from unet_med.volumes.store import Layer, Layout, create_store, is_whole
 
-__all__ = ["BlockJob", "weights_of"]
+__all__ = ["BlockJob"]
 
-FINISHED = "finished.json"  # of the last step, when it is done
 OUTPUTS = ("mask", "probabilities", "uncertainty", "instances", "rois")
 
 
 @dataclass(frozen=True)
 class BlockJob:
-    """Source, network and grid of one run, and the markers of its finished blocks.
+    """Source, network and grid of one run; its `markers` say what has been done.
 
     It lies beside the output as `OUTPUT.job/job.json`, with the source's statistics, a marker a
     finished block, and one of the last step. Its id is hashed from all that decides the result;
@@ -127,7 +123,7 @@ class BlockJob:
         """
         places = (source, output, find_trained(bundle))
         source, output, bundle = (Path(place).absolute() for place in places)
-        if output.exists() and not (_folder(output) / "job.json").is_file():
+        if output.exists() and not (job_folder(output) / "job.json").is_file():
             raise FileExistsError(f"{output} exists and has no job beside it: choose a new name")
         if unknown := set(outputs) - set(OUTPUTS):
             raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
@@ -143,7 +139,7 @@ class BlockJob:
             source=source,
             output=output,
             bundle=bundle,
-            settings=_within(bundle, settings or {}),
+            settings=relative_settings(bundle, settings or {}),
             outputs=tuple(name for name in OUTPUTS if name in wanted),
             layout=layout,
             tile=choose_tile(layout, volume, tile, threads, workers),
@@ -161,7 +157,7 @@ class BlockJob:
         )
         if "instances" in wanted:
             _check_thickness(job)
-        job = replace(job, parts=job._parts(image, volume.found))
+        job = replace(job, parts=parts_of(job, image, volume.found))
         return job._publish(volume.found)
 
     @classmethod
@@ -172,36 +168,20 @@ class BlockJob:
             FileNotFoundError: there is none.
             ValueError: its file is damaged.
         """
-        file = _folder(Path(output).absolute()) / "job.json"
-        if not file.is_file():
-            raise FileNotFoundError(f"{output} has no job ({file}): start it with predict")
-        content = json.loads(file.read_text(encoding="utf-8"))
-        stored = content.pop("id", None)
-        layout: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in content["layout"].items()
-        }
-        if "pyramid" not in layout:
-            raise ValueError(f"{file} is of an earlier version: delete {file.parent} to begin anew")
-        layout["pyramid"] = tuple(map(tuple, layout["pyramid"]))
-        job = cls(
-            **{
-                **content,
-                **{name: Path(content[name]) for name in ("source", "bundle")},
-                "output": Path(output).absolute(),
-                **{k: tuple(content.get(k, ())) for k in ("outputs", "names", "values")},
-                "layout": Layout(**layout),
-                "tile": tuple(content["tile"]),
-                "layers": tuple(Layer(**layer) for layer in content["layers"]),
-            }
-        )
+        fields = read_fields(Path(output).absolute())
+        stored = fields.pop("id", None)
+        job = cls(**fields)
         if job.id != stored:
-            raise ValueError(f"{file} has been changed by hand: delete {file.parent} to begin anew")
+            raise ValueError(
+                f"{job.folder / 'job.json'} has been changed by hand: delete {job.folder} to begin "
+                f"anew"
+            )
         return job
 
     @cached_property
     def id(self) -> str:
         """Hash of all that decides the result."""
-        return _hash(self.parts)[:16]
+        return id_of(self.parts)
 
     @property
     def ids(self) -> dict[str, Any]:
@@ -213,7 +193,12 @@ class BlockJob:
     @property
     def folder(self) -> Path:
         """Where the job and its markers lie."""
-        return _folder(self.output)
+        return job_folder(self.output)
+
+    @cached_property
+    def markers(self) -> Markers:
+        """What has been done of it."""
+        return Markers(self.folder, self.id)
 
     @cached_property
     def blocks(self) -> list[Block]:
@@ -248,21 +233,15 @@ class BlockJob:
         """Refuse to go on if anything that decides the result has changed.
 
         Raises:
-            ValueError: says what has, that a marker is of another job, or that the output is gone.
+            ValueError: says what has, or that the output is gone.
         """
         self.require_output()
-        now = self._parts(open_source(self.source, **self.choice), self.statistics)
+        now = parts_of(self, open_source(self.source, **self.choice), self.statistics)
         for name, value in now.items():
             if value != self.parts[name]:
                 raise ValueError(
                     f"the {name} changed since {self.output.name} was planned, so its blocks would "
                     f"not fit together: bring it back, or choose a new --output"
-                )
-        for marker in self.markers():
-            if marker["job"] != self.id:
-                raise ValueError(
-                    f"block {marker['block']} of {self.output.name} was made by job "
-                    f"{marker['job']}, not {self.id}: choose a new --output"
                 )
 
     def require_output(self) -> None:
@@ -281,7 +260,7 @@ class BlockJob:
         Markers alone would take the empty output that is made anew for one that is done.
         """
         # Looked at first: others make the output before their first block.
-        begun = len([*(self.folder / "done").glob("[0-9]*.json")])
+        begun = self.markers.count()
         there = self.output.exists()
         if is_whole(self.output, self.layers, self.layout) or not (begun or there):
             return None
@@ -292,113 +271,19 @@ class BlockJob:
             f"written: bring it back, or delete {both} to begin anew"
         )
 
-    def finished(self) -> dict[str, Any] | None:
-        """What was noted when the last step was done; None before, and once a block is done anew.
-
-        Raises:
-            ValueError: the note is of another job.
-        """
-        return self._read(self.folder / FINISHED)
-
-    def note_finished(self, **details: Any) -> None:
-        """Write the marker of the last step, in one step."""
-        with atomic_write(self.folder / FINISHED) as part:
-            part.write_text(json.dumps({"job": self.id, **details}), encoding="utf-8")
-
-    def marker(self, block: Block) -> dict[str, Any] | None:
-        """What was noted when a block was finished; None before.
-
-        Raises:
-            ValueError: the marker is of another job.
-        """
-        return self._read(self._path("done", block))
-
-    def markers(self) -> list[dict[str, Any]]:
-        """What was noted of all finished blocks."""
-        return self._notes("done")
-
-    def failures(self) -> list[dict[str, Any]]:
-        """What was noted of blocks that were begun and not finished."""
-        done = {marker["block"] for marker in self.markers()}
-        return [note for note in self._notes("failed") if note["block"] not in done]
-
-    def note(self, kind: str, block: Block, **details: Any) -> None:
-        """Write a marker, in one step.
-
-        Args:
-            kind: `"done"`, which takes a note of failure away, or `"failed"`.
-            block: what it is about.
-            details: to note.
-        """
-        (self.folder / FINISHED).unlink(missing_ok=True)  # it knows nothing of what comes now
-        name = ".".join(map(str, block.index))
-        text = json.dumps({"job": self.id, "block": name, **details})
-        with atomic_write(self._path(kind, block)) as part:
-            part.write_text(text, encoding="utf-8")
-        if kind == "done":
-            self._path("failed", block).unlink(missing_ok=True)
-
-    def _read(self, path: Path) -> dict[str, Any] | None:
-        if not path.is_file():
-            return None
-        marker: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if marker["job"] != self.id:
-            raise ValueError(f"{path} is of job {marker['job']}, not {self.id}")
-        return marker
-
-    def _path(self, kind: str, block: Block) -> Path:
-        return self.folder / kind / (".".join(map(str, block.index)) + ".json")
-
-    def _notes(self, kind: str) -> list[dict[str, Any]]:
-        notes = []
-        for file in sorted((self.folder / kind).glob("[0-9]*.json")):
-            with suppress(FileNotFoundError):  # of a failure, taken away by who did the block
-                notes.append(json.loads(file.read_text(encoding="utf-8")))
-        return notes
-
-    def _parts(self, image: Source, statistics: Found) -> dict[str, str]:
-        """What decides the result, as hashes."""
-        names = ("inference", "metadata", "plan")
-        configs = [self.bundle / "configs" / f"{name}.json" for name in names]
-        configs = [path for path in configs if path.is_file()]  # a bundle may have no plan
-        return {
-            "weights": _file_hash(weights_of(self.bundle, self.ids)),
-            "configs": _hash([[_file_hash(file) for file in configs], self.settings]),
-            "source": _hash([image.identity, image.shape, image.channels, str(image.dtype)]),
-            "statistics": fingerprint(statistics),
-            "grid": _hash(
-                [asdict(self.layout), self.tile, self.outputs, self.device, self.threads]
-            ),
-            "version of a package": _hash(_versions()),
-        }
-
     def _publish(self, statistics: Found) -> BlockJob:
         """Write job and output; another's that is there already must be the same."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
-        part = beside / self.folder.name  # the folder around it is ours alone
-        save_statistics(part / "statistics.npz", statistics)
-        (part / "job.json").write_text(self._text(), encoding="utf-8")
-        try:
-            os.rename(part, self.folder)
-        except OSError:
+        if not publish(self.folder, self._text(), statistics):
             other = BlockJob.load(self.output)
             if other.id != self.id:
                 raise FileExistsError(
                     f"{self.output} belongs to another job: choose a new --output, or resume"
-                ) from None
-        finally:
-            shutil.rmtree(beside)
+                )
         self.require_output()
         return self
 
     def _text(self) -> str:
-        """Content of `job.json`."""
-        return json.dumps({"id": self.id, **asdict(self)}, indent=1, default=str)
-
-
-def _folder(output: Path) -> Path:
-    return output.with_name(output.name + ".job")
+        return text_of(self.id, asdict(self))
 
 
 def _layers(segmenter: Segmenter, outputs: Collection[str]) -> tuple[Layer, ...]:
@@ -417,50 +302,9 @@ def _layers(segmenter: Segmenter, outputs: Collection[str]) -> tuple[Layer, ...]
 
 
 def _check_thickness(job: BlockJob) -> None:
-    """What grows into a block must come from its next neighbours alone."""
+    """Refuse blocks in which the bundle's instances would grow past the next neighbours."""
     layout = job.layout
     dims, axes = len(layout.shape), job.instances["axes"]
     sizes = [along_axes(job.instances[name], dims, axes) for name in ("grow", "reach")]
     needed = around(*sizes)[::-1]  # of (X, Y[, Z])
-    for side, length, least in zip(layout.block, layout.shape, needed, strict=True):
-        if side < min(length, least):
-            raise ValueError(
-                f"blocks of {side} px are thinner than the {least} px within which the "
-                f"bundle's instances grow: use larger blocks"
-            )
-
-
-def _within(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in which weights of the bundle have no place but that, so that it may move."""
-    weights = Path(settings.get("checkpoint", ""))
-    if not weights.is_absolute() or not weights.is_relative_to(bundle):
-        return dict(settings)
-    return {**settings, "checkpoint": weights.relative_to(bundle).as_posix()}
-
-
-def weights_of(bundle: Path, settings: Mapping[str, Any]) -> Path:
-    """Weights of a bundle, or those that settings name."""
-    return Path(settings["checkpoint"]) if "checkpoint" in settings else find_weights(bundle)
-
-
-def _versions() -> dict[str, str]:
-    import monai
-    import numpy
-    import torch
-
-    import unet_med
-
-    return {package.__name__: package.__version__ for package in (monai, numpy, torch, unet_med)}
-
-
-def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _hash(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    require_thickness(layout.block, layout.shape, needed)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def status(job: BlockJob, tiff: Path | None = None) -> str:
         job: which one.
         tiff: file that it writes besides.
     """
-    markers, failures = job.markers(), job.failures()
+    markers, failures = job.markers.all(), job.markers.failures()
     left = len(job.blocks) - len(markers)
     lost = job.lost()
     seconds = [marker["seconds"] for marker in markers]
@@ -64,7 +65,7 @@ def verify(job: BlockJob, tiff: Path | None = None, *, sample: float = 0.01, see
             result has changed, or what is computed anew differs by more than rounding.
     """
     worker = Worker.open(job.output)
-    done = [(block, note) for block in job.blocks if (note := job.marker(block))]
+    done = [(block, note) for block in job.blocks if (note := job.markers.of(block))]
     if not done:
         raise ValueError(f"no block of {job.output} is done")
     torn = [
@@ -110,16 +111,45 @@ def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -
         What was done, in a sentence.
 
     Raises:
-        ValueError: blocks are missing, or the output to which they were written.
+        ValueError: blocks are missing, or the output to which they were written; or another process
+            does the same now.
     """
     if lost := job.lost():
         raise ValueError(lost)
-    missing = [block for block in job.blocks if job.marker(block) is None]
-    if missing:
+    job.markers.require_own()
+    if missing := job.markers.missing(job.blocks):
         raise ValueError(
             f"{len(missing)} of {len(job.blocks)} blocks of {job.output} are missing: run "
             f"predict again with --resume"
         )
+    with _alone(job):
+        return _last_step(job, tiff, progress=progress)
+
+
+@contextmanager
+def _alone(job: BlockJob) -> Iterator[None]:
+    """One last step at a time: each sweeps away what it takes for left over, and writes the same.
+
+    The system gives this lock up with its process, however that ends; the step may take days.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(job.folder / "finish.lock")
+    with suppress(NotImplementedError):  # of a file system without locks
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"another process does the last step of {job.output} now: wait for it"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _last_step(job: BlockJob, tiff: Path | None, *, progress: bool) -> str:
+    """See `finish`."""
     _sweep(job)
     count = _number_instances(job)
     files: list[Path] = []
@@ -141,7 +171,7 @@ def finish(job: BlockJob, tiff: Path | None = None, *, progress: bool = False) -
             f"{job.folder} hold the same and may be deleted"
         )
     note_result(job, tiff or job.output)
-    job.note_finished(files=[file.name for file in files])
+    job.markers.note_finished(files=[file.name for file in files])
     return said
 
 
@@ -152,7 +182,7 @@ def is_finished(job: BlockJob, tiff: Path | None = None) -> bool:
         job: which one.
         tiff: file that is to be written besides.
     """
-    note = job.finished()
+    note = job.markers.finished()
     if note is None or (tiff is not None and tiff.name not in note["files"]):
         return False
     return all((job.output.parent / name).exists() for name in note["files"])

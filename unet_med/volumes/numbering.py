@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from unet_med.data.atomic import atomic_write
 from unet_med.volumes.blocks import Block
-from unet_med.volumes.components import Components, around, contacts, rules_in
+from unet_med.volumes.components import Components, around, contacts, require_thickness, rules_in
 
 __all__ = ["Load", "Numbering", "merge_components", "neighbours"]
 
@@ -66,7 +66,7 @@ class Numbering:
         """The same objects, numbered without those smaller than `min_size` px.
 
         Args:
-            sizes: of the objects, `(M + 1,)`: the sum of what `sizes_of_block` counts.
+            sizes: of the objects, `(M + 1,)`: what `sizes_of_block` counts, over all blocks.
             min_size: smallest instance kept, px.
         """
         kept = sizes >= min_size
@@ -116,7 +116,8 @@ def merge_components(blocks: Sequence[Block], load: Load, *, min_size: int = 0) 
             f"{sorted(found)}; find those of all blocks with one"
         )
     rules = connectivity, grow, reach = found.pop()
-    _check_thickness(blocks, grid, around(grow, reach))
+    sides = [part.stop - part.start for part in blocks[0].slices]
+    require_thickness(sides, [part.stop for part in blocks[-1].slices], around(grow, reach))
     kinds, first, size = (np.concatenate([part[k] for part in parts]) for k in range(3))
     starts = np.cumsum([0, *(len(part[0]) for part in parts)])
     joined = _join(blocks, load, starts, connectivity)
@@ -153,20 +154,6 @@ def _grid(blocks: Sequence[Block]) -> tuple[int, ...]:
 def _summary(part: Components) -> tuple[Integers, Integers, Integers, tuple[Any, ...]]:
     """The table without its faces, which stay on disk."""
     return part.classes, part.first, part.size, part.rules
-
-
-def _check_thickness(blocks: Sequence[Block], grid: Sequence[int], needed: Sequence[int]) -> None:
-    """What grows into a block must come from its next neighbours alone."""
-    for block in blocks:
-        for axis, (part, place, count) in enumerate(
-            zip(block.slices, block.index, grid, strict=True)
-        ):
-            side = part.stop - part.start
-            if place < count - 1 and side < needed[axis]:
-                raise ValueError(
-                    f"blocks of {side} px along axis {axis}, and instances grow within "
-                    f"{needed[axis]} px: use larger blocks, or grow and reach less"
-                )
 
 
 def _join(blocks: Sequence[Block], load: Load, starts: Integers, connectivity: int) -> Integers:

@@ -19,7 +19,8 @@ from unet_med.inferers.agreement import agreement
 from unet_med.segmentation.arrays import without_pixels
 from unet_med.transforms.compare import NOTES
 from unet_med.transforms.confidence import CONFIDENCE, confidence, dice_of, rounded
-from unet_med.volumes.job import BlockJob, weights_of
+from unet_med.volumes.identity import weights_of
+from unet_med.volumes.job import BlockJob
 from unet_med.volumes.tiff import file_of, tiff_of
 
 __all__ = ["is_recorded", "note_result"]
@@ -50,7 +51,7 @@ def note_result(job: BlockJob, output: Path) -> None:
     image = without_pixels(open_source(job.source, **job.choice))
     said = [text for name, text in job.statistics.items() if name.endswith(f".{NOTES}")]
     image.meta |= {NOTES: "\n".join(np.concatenate(said))} if said else {}
-    notes = job.markers()  # a file a block
+    notes = job.markers.all()  # a file a block
     image.meta |= _confidence(notes)
     keeper.note(image, job.device, sum(note["seconds"] for note in notes))
 

@@ -12,6 +12,7 @@ from unet_med.data.formats import stem
 from unet_med.data.outlines import outlines
 from unet_med.data.roi_writer import RoiWriter
 from unet_med.data.tally import Tally
+from unet_med.volumes.blocks import split
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.store import open_level
 
@@ -21,8 +22,8 @@ __all__ = ["write_rois"]
 def write_rois(job: BlockJob, count: int, output: Path) -> list[Path]:
     """Write the outlines of all instances, for Fiji and for QuPath.
 
-    Objects have a score where the job keeps the probabilities. An object that reaches over blocks
-    is read by itself, all others with their block.
+    Objects have a score where the job keeps the probabilities. Outlines are made of as many planes
+    at a time as the output stores together.
 
     Args:
         job: whose instances are numbered.
@@ -41,7 +42,8 @@ def write_rois(job: BlockJob, count: int, output: Path) -> list[Path]:
             _count(tally, part, job, block.slices)
     name = stem(output).removesuffix("_mask") + "_rois"
     writer = RoiWriter(len(job.names), job.names[1:], job.values, AutoReader(**job.choice))
-    found = outlines(labels, [block.slices for block in job.blocks])
+    sides = (*labels.chunks[:-2], *job.layout.block[-2:])
+    found = outlines(labels, [block.slices for block in split(labels.shape, sides)])
     return writer.write(output.with_name(name), found, tally.found(), channels=job.channels)
 
 

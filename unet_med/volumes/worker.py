@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from unet_med.data.sources import open_source
-from unet_med.errors import broken_gpu, is_broken_gpu
+from unet_med.errors import broken_gpu, is_broken_gpu, is_full
 from unet_med.precision import chosen_precision
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.transforms.confidence import dice_terms, uncertainty
@@ -78,13 +78,16 @@ class Worker:
         """Predict a block, write its shards, then its marker; nothing if it is done already.
 
         A failure is noted and given back, not raised: other blocks go on.
+
+        Raises:
+            OSError: the GPU is broken, or nothing can be written: no other block would succeed.
         """
         block = self.job.blocks[number]
-        if self.job.marker(block):
+        if self.job.markers.of(block):
             return Outcome(number, 0)
         started = time.perf_counter()
         try:
-            self.job.note("failed", block, error="in work, or its process died at it")
+            self.job.markers.note("failed", block, error="in work, or its process died at it")
             probabilities, views = self._patiently(block)
             dice, doubt = self.judge(probabilities)
             layers = self.write(block, probabilities, doubt)
@@ -94,14 +97,16 @@ class Worker:
                 "tile": self.volume.segmenter.inferer.sides[::-1],  # less where memory was short
                 **{"dice": dice, "views": views},
             }
-            self.job.note("done", block, **details)
+            self.job.markers.note("done", block, **details)
         except Exception as error:
-            if self.job.marker(block):  # another process was quicker, and has swept up since
+            if self.job.markers.of(block):  # another process was quicker, and has swept up since
                 return Outcome(number, 0)
             text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            self.job.note("failed", block, error=text)
+            self.job.markers.note("failed", block, error=text)
             if is_broken_gpu(error):  # no other block would succeed in this process
                 raise broken_gpu(error, "run again with --resume") from error
+            if is_full(error):
+                raise
             return Outcome(number, 0, text)
         return Outcome(number, layers[0].size)
 

@@ -1,0 +1,76 @@
+"""What decides the result of a job, as hashes: whoever resumes with anything else is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_med.bundle import find_weights
+from unet_med.data.checksum import sha256
+from unet_med.data.sources import Source
+from unet_med.segmentation.volume import Found
+from unet_med.volumes.statistics import fingerprint
+
+if TYPE_CHECKING:
+    from unet_med.volumes.job import BlockJob
+
+__all__ = ["id_of", "parts_of", "relative_settings", "weights_of"]
+
+_CONFIGS = ("inference", "metadata", "plan")
+
+
+def parts_of(job: BlockJob, image: Source, statistics: Found) -> dict[str, str]:
+    """Hash of each thing that decides the result, by its name in a message.
+
+    Args:
+        job: its bundle is read where it lies now.
+        image: the source, opened.
+        statistics: what the first pass found.
+    """
+    configs = [job.bundle / "configs" / f"{name}.json" for name in _CONFIGS]
+    configs = [path for path in configs if path.is_file()]  # a bundle may have no plan
+    return {
+        "weights": sha256(weights_of(job.bundle, job.ids)),
+        "configs": _hash([[sha256(file) for file in configs], job.settings]),
+        "source": _hash([image.identity, image.shape, image.channels, str(image.dtype)]),
+        "statistics": fingerprint(statistics),
+        "grid": _hash([asdict(job.layout), job.tile, job.outputs, job.device, job.threads]),
+        "version of a package": _hash(_versions()),
+    }
+
+
+def id_of(parts: Mapping[str, str]) -> str:
+    """Id of the job with these parts."""
+    return _hash(parts)[:16]
+
+
+def weights_of(bundle: Path, settings: Mapping[str, Any]) -> Path:
+    """Weights of a bundle, or those that settings name."""
+    return Path(settings["checkpoint"]) if "checkpoint" in settings else find_weights(bundle)
+
+
+def relative_settings(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which weights of the bundle have no place but that, so that it may move."""
+    weights = Path(settings.get("checkpoint", ""))
+    if not weights.is_absolute() or not weights.is_relative_to(bundle):
+        return dict(settings)
+    return {**settings, "checkpoint": weights.relative_to(bundle).as_posix()}
+
+
+def _versions() -> dict[str, str]:
+    import monai
+    import numpy
+    import torch
+
+    import unet_med
+
+    return {package.__name__: package.__version__ for package in (monai, numpy, torch, unet_med)}
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
