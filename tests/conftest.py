@@ -64,7 +64,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def usual_tiles() -> Iterator[int]:
-    """Tiles of an epoch as they are planned for users; tests have a quarter, four steps of `modern`."""
+    """Tiles of an epoch as planned for users; tests have a quarter, four steps of `modern`."""
     from unet_med.planning import rules
 
     usual = rules.TILES_PER_EPOCH
