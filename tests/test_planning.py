@@ -50,6 +50,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def usual_epochs(usual_tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unet_med.planning.rules.TILES_PER_EPOCH", usual_tiles)
+
+
 def look(folder: Path, **choice: Any) -> Fingerprint:
     return fingerprint(folder / "images", folder / "labels", **choice)
 
@@ -292,6 +297,7 @@ def test_how_objects_are_planned(folder: Path) -> None:
         ("auto", {"label_kind": "mask", "out_channels": 2, "min_size": 0}),
     ],
 )
+@pytest.mark.usefixtures("usual_epochs")
 def test_volumes_of_two_values(tmp_path: Path, kind: str, expected: dict[str, Any]) -> None:
     for name in ("a", "b"):
         for part, value in (("images", 9), ("labels", 3)):
@@ -313,6 +319,7 @@ def test_a_gpu_takes_the_presets_features(folder: Path) -> None:
     assert make_plan(found, device="cuda").value("features") is None
 
 
+@pytest.mark.usefixtures("usual_epochs")
 def test_epochs_of_a_gpu_are_long_unless_they_are_counted(folder: Path) -> None:
     found = look(folder)
     on_gpu = make_plan(found, device="cuda")
