@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from simulated_cuda import switch_on_if_asked
 
+IN_MEMORY = "/dev/shm"
+ROOM = 4 << 30  # bytes: the tests' processes want memory too
+
+
+def keep_files_in_memory() -> None:
+    """Put temporary files where writing through to the disk, as checkpoints do, takes no time.
+
+    Left alone: whoever says TMPDIR, a container's few megabytes, and where nothing may be run.
+    """
+    if "TMPDIR" in os.environ or not os.access(IN_MEMORY, os.W_OK):
+        return
+    place = os.statvfs(IN_MEMORY)
+    if place.f_bavail * place.f_frsize >= ROOM and not place.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = IN_MEMORY
+        tempfile.tempdir = None  # asked anew
+
+
+keep_files_in_memory()
 NO_GPU = switch_on_if_asked() or "no CUDA device; SIMULATED_CUDA=1 makes one"
 
 import numpy as np  # noqa: E402 - a simulated device comes before all that may import torch
@@ -41,6 +62,49 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def usual_tiles() -> Iterator[int]:
+    """Tiles of an epoch as planned for users; tests have a quarter, four steps of `modern`."""
+    from unet_med.planning import rules
+
+    usual = rules.TILES_PER_EPOCH
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "TILES_PER_EPOCH", usual // 4)
+        yield usual
+
+
+DRAWING = ("test_bundle", "test_recipes", "test_workflows")  # modules that see pictures drawn
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The pictures of a training are composed, and written as one pixel: nobody looks at them."""
+    if request.module.__name__.rpartition(".")[2] in DRAWING:
+        yield
+        return
+    from PIL import Image
+
+    from unet_med.data.atomic import atomic_write
+    from unet_med.report import comparison, curve, record
+
+    def save(figure: Any, path: Path) -> Path:
+        with atomic_write(path) as beside:
+            Image.new("L", (1, 1)).save(beside, "PNG")
+        figure.clear()
+        return path
+
+    def draw(self: record.TrainingRecord) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(curve, "save", save)
+            patch.setattr(comparison, "save", save)
+            drawn(self)
+
+    drawn = record.TrainingRecord._draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record.TrainingRecord, "_draw", draw)
+        yield
+
+
 @pytest.fixture(scope="session")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of three generated images of 72 x 64 px, `images`, and their instances, `labels`.
@@ -55,17 +119,20 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Path:
-    """A bundle as `unet-med train` leaves it: `modern`, tiny, one epoch on `cells`.
+def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path, usual_tiles: int) -> Path:
+    """A bundle as `unet-med train` leaves it: `modern`, tiny, one whole epoch on `cells`.
 
     Every test sees the same folder: copy it before you change it.
     """
     from unet_med.cli import main
+    from unet_med.planning import rules
 
     output = tmp_path_factory.mktemp("trained") / "out"
     words = ["--images", f"{cells}/images", "--labels", f"{cells}/labels", "--device", "cpu"]
     words += ["--features", "2", "4", "8", "--epochs", "1"]
-    assert main(["train", *words, "--output", str(output)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "TILES_PER_EPOCH", usual_tiles)  # which finds something
+        assert main(["train", *words, "--output", str(output)]) == 0
     return output
 
 

@@ -85,8 +85,9 @@ def tiff(pages: Sequence[list[Any]], data: bytes = bytes(256), loop_to: int | No
     return struct.pack("<2sHI", b"II", 42, begins[0]) + b"".join(parts)
 
 
-def written(content: bytes) -> Write:
-    return lambda path: path.write_bytes(content) and None
+def written(content: bytes | Callable[[], bytes]) -> Write:
+    """What writes the content, or what makes it: every worker collects the names of all files."""
+    return lambda path: path.write_bytes(content() if callable(content) else content) and None
 
 
 def many_pages(count: int) -> bytes:
@@ -441,7 +442,7 @@ def hostile_files(marker: Path) -> dict[str, tuple[Write, str]]:
     shaped = b'{"shape": [1000000000, 16, 16], "truncated": false}\0'
     plane = '<TiffData IFD="0" PlaneCount="1000000000"/>'
     extension = nifti_header(offset=384) + b"\1\0\0\0" + struct.pack("<ii", 2**31 - 16, 6)
-    files: dict[str, tuple[bytes, str]] = {
+    files: dict[str, tuple[bytes | Callable[[], bytes], str]] = {
         # headers that claim terabytes
         "terabyte.tif": (tiff([tags(width=1 << 20, length=1 << 20, rows=1 << 20)]),
                          "GB once decoded"),
@@ -462,14 +463,16 @@ def hostile_files(marker: Path) -> dict[str, tuple[Write, str]]:
         "jpeg.tif": (tile(7, jpeg(65500, 65500)), "holds an image of 4290250000 px"),
         "jpeg2000.tif": (tile(34712, jpeg2000(60000, 60000)), "holds an image of 3600000000 px"),
         "png.tif": (tile(34933, png(60000, 60000)), "holds an image of 3600000000 px"),
-        "jpegxl.tif": (tile(50002, encoded("jpegxl", 1100)), "holds an image of 1210000 px"),
-        "jpegxr.tif": (tile(22610, encoded("jpegxr", 1100)), "holds an image of 1210000 px"),
+        "jpegxl.tif": (lambda: tile(50002, encoded("jpegxl", 1100)),
+                       "holds an image of 1210000 px"),
+        "jpegxr.tif": (lambda: tile(22610, encoded("jpegxr", 1100)),
+                       "holds an image of 1210000 px"),
         # chains of directories
         "loop3.tif": (tiff([tags()] * 3, loop_to=0), "chain of images is a loop"),
         "loop300.tif": (tiff([tags()] * 300, loop_to=120), "chain of images is a loop"),
-        "pages.tif": (many_pages(70_000), "more than 65536 images"),
+        "pages.tif": (lambda: many_pages(70_000), "more than 65536 images"),
         "subifds.tif": (tiff([tags(sub=[8] * 70_000)]), "more than 65536 images"),
-        "shared.tif": (shared_table(10, 100_000), "its tags name"),
+        "shared.tif": (lambda: shared_table(10, 100_000), "its tags name"),
         # XML
         "planes.tif": (tiff([tags(description=ome(billion, plane))]), "lists 1000000000 planes"),
         "planes2.tif": (tiff([tags(description=ome(inside=plane))]), "lists 1000000000 planes"),

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from unet_med import bundle
 from unet_med.data import EpochSampler, SyntheticCells
-from unet_med.data.device_images import LINES
+from unet_med.data.entries import DRAWS, LINES
 from unet_med.engines import PrepareBatchWeighted
+from unet_med.networks import presets
+from unet_med.planning.rules import _recipes
 from unet_med.transforms import (
     Augmenting,
     ClassWeightMapd,
@@ -28,7 +30,15 @@ from unet_med.transforms import (
     Weighing,
     compose,
 )
-from unet_med.transforms.draws import DRAWS, Deform, DrawRotation
+from unet_med.transforms.draws import (
+    CutTile,
+    Deform,
+    DrawCurve,
+    DrawDeformation,
+    DrawRotation,
+    Flip,
+    QuarterTurn,
+)
 from unet_med.transforms.grey import change_batch
 
 BOTH = ["image", "label"]
@@ -267,7 +277,27 @@ def test_the_device_makes_the_tiles_of_the_workers(
 @pytest.mark.parametrize("ids", [{}, ALWAYS])
 def test_the_device_makes_the_volumes_of_the_workers(ids: dict[str, Any], volumes: Path) -> None:
     size = {"spatial_dims": 3, "tile_size": [20, 20, 10]}
-    compare(volumes, ["volume3d"], 12, "cpu", **size, **ids)
+    compare(volumes, ["modern", "volume3d", "modern3d"], 12, "cpu", **size, **ids)
+
+
+@pytest.mark.parametrize("axes", [None, [0, 2], []])
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("preset", presets())
+def test_every_recipe_resamples_once_and_leaves_it_to_a_gpu(
+    preset: str, dims: int, axes: list[int] | None, volumes: Path
+) -> None:
+    names = [path.stem for path in _recipes(preset, dims)]
+    size = {"spatial_dims": dims, "tile_size": [20, 20, 10][:dims], "mirror_axes": axes}
+    kinds = {}
+    for device in ("cpu", "cuda"):
+        parser = parsed(volumes, names, device, preset=preset, **size)
+        augmenting = parser.get_parsed_content("augmenting")
+        kinds[device] = [type(step) for step in compose([augmenting.in_workers]).transforms]
+        assert (augmenting.on_batches is not None) == (device == "cuda")
+    assert kinds["cpu"][-3:] == [DrawRotation, Deform, RandGreyValued]
+    assert kinds["cuda"][-3:] == [DrawRotation, DrawDeformation, DrawCurve]
+    assert kinds["cuda"][0] == CutTile
+    assert {*kinds["cuda"][1:-3]} <= {Flip, QuarterTurn}
 
 
 @pytest.mark.gpu
@@ -283,4 +313,4 @@ def test_a_gpu_makes_the_tiles_of_the_workers(
 @pytest.mark.gpu
 def test_a_gpu_makes_the_volumes_of_the_workers(volumes: Path) -> None:
     size = {"spatial_dims": 3, "tile_size": [20, 20, 10]}
-    compare(volumes, ["volume3d"], 8, "cuda", **size, **ALWAYS)
+    compare(volumes, ["modern", "volume3d", "modern3d"], 8, "cuda", **size, **ALWAYS)

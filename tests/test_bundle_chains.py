@@ -62,8 +62,8 @@ def check_target(parser: ConfigParser, id: str, value: Any) -> None:
     if name == "class_balance":  # of classes alone: see test_classes_weigh_by_the_recipe
         return
     if rest == ["_disabled_"]:
-        assert value is True
-        assert name not in parser.get_parsed_content(chain)
+        left_out = name not in parser.get_parsed_content(chain)
+        assert left_out == parser.get_parsed_content(id)
         return
     if name == "_after_":
         order, parts = transforms_of(parser), parser.get_parsed_content(chain)
@@ -124,8 +124,27 @@ def test_volumes_are_not_turned_by_quarters(names: list[str]) -> None:
     assert (held(rotate, "prob"), held(elastic, "prob")) == often
 
 
+@pytest.mark.parametrize(
+    ("dims", "sides", "found"),
+    [
+        (2, 60, ["flip", "quarter_turn"]),
+        (2, [60, 60], ["flip", "quarter_turn"]),
+        (2, [60, 44], ["flip", "flip_y"]),
+        (3, [60, 44, 20], ["flip"]),
+        (3, [60, 60, 20], ["flip"]),
+    ],
+)
+def test_tiles_of_unequal_sides_are_flipped_in_place_of_turned(
+    dims: int, sides: Any, found: list[str]
+) -> None:
+    """A tile turned by a quarter would not fit into its batch; squares keep their draws."""
+    files = [CONFIGS / "train.json", *[CONFIGS / "volume3d.json"] * (dims == 3)]
+    chain = parsed(files, spatial_dims=dims, tile_size=sides).get_parsed_content("augment")
+    assert [name for name in chain if name.startswith(("flip", "quarter"))] == found
+
+
 def test_an_override_of_what_is_not_there_is_refused() -> None:
-    words = "augment::elastik::prob: augment has no elastik; it has _after_, crop, flip, quarter_tu"
+    words = "augment::elastik::prob: augment has no elastik; it has _after_, crop, flip, flip_y, fl"
     with pytest.raises(ValueError, match=words):
         bundle.merge_config(CONFIGS / "train.json", [], {"augment::elastik::prob": 0.5})
     merged = bundle.merge_config(CONFIGS / "inference.json", [], {"augment::elastik::prob": 0.5})

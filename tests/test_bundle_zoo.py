@@ -140,6 +140,9 @@ def test_monais_properties_act(kind: str, zoo: Path, cells: Path, tmp_path: Path
     assert workflow.parser.get_parsed_content("output_dir") == str(tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "zoo", [pytest.param("paper2015", marks=pytest.mark.long), "modern"], indirect=True
+)
 @pytest.mark.filterwarnings("ignore")  # of torch's exporter, about itself
 def test_monais_onnx_takes_the_tiles_of_the_training(zoo: Path, tmp_path: Path) -> None:
     folder, path = zoo / NAME, tmp_path / "model.onnx"

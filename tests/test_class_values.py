@@ -66,6 +66,22 @@ def test_many_values_are_classes_where_a_list_names_them(
     assert plan.value("out_channels") == (15 if kind == "classes" else 2)
 
 
+def test_a_class_of_held_out_images_alone_is_said(tmp_path: Path) -> None:
+    labels = [[0, 1, 2], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2]]
+    items = []
+    for k, values in enumerate(labels):
+        tifffile.imwrite(tmp_path / f"{k}.tif", np.arange(1024, dtype=np.uint16).reshape(32, 32))
+        label = np.kron(np.resize(values, (4, 4)), np.ones((8, 8), int)).astype(np.uint8)
+        tifffile.imwrite(tmp_path / f"{k}_label.tif", label)
+        items.append({"image": f"{k}.tif", "label": f"{k}_label.tif", "fold": int(k == 2)})
+    (tmp_path / "list.json").write_text(json.dumps(items))
+    found = fingerprint(tmp_path / "list.json")
+    for fold, missing in (("1", True), ("0", False)):
+        plan = make_plan(found, {"label_kind": "classes", "fold": fold})
+        why = plan.ids["split_file"].reason
+        assert ("no image that is learned from holds class 3" in why) == missing
+
+
 @pytest.mark.parametrize(
     ("labels", "values", "told", "expected"),
     [

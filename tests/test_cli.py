@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,12 @@ def test_import_is_light() -> None:
         "print(t)"
     )
     assert float(done.stdout) < 0.05
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert (stop.value.code, capsys.readouterr().out) == (0, f"unet-med {version('unet-med')}\n")
 
 
 def test_help_is_quick() -> None:

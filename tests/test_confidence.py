@@ -82,8 +82,10 @@ def test_agreement_is_the_dice_of_each_view_with_their_mean(
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     inferer = OverlapTileInferer(-1, tta=tta, margin=0, stride=1)
     network = slopes(count)
+    given = MetaTensor(image)
     with torch.no_grad():
-        logits = inferer(MetaTensor(image), network)
+        logits = inferer(given, network)
+    assert "agreement" not in given.meta
     for n in range(shape[0]):
         planes = image[n].reshape(1, 8, 6, -1).unbind(-1)
         both = sizes = 0
@@ -101,7 +103,7 @@ def test_agreement_is_the_dice_of_each_view_with_their_mean(
                 both, sizes = both + 2 * (seen & mean).sum(), sizes + seen.sum() + mean.sum()
         assert float(logits.meta["agreement"][n]) == pytest.approx(both / sizes)
     assert both < sizes  # they do not agree
-    once = OverlapTileInferer(-1, margin=0, stride=1)(MetaTensor(image), Slope())
+    once = OverlapTileInferer(-1, margin=0, stride=1)(logits[:, :1], Slope())
     assert "agreement" not in once.meta
 
 

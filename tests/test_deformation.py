@@ -237,6 +237,16 @@ def test_nearest_keeps_dtype_and_values(dtype, scale):
     assert set(out.flatten().tolist()) <= set(x.flatten().tolist())
 
 
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+@pytest.mark.parametrize("shape", [(8, 9), (6, 5, 7)])
+def test_unsigned_labels_move_as_signed_ones(dtype, shape):
+    labels = torch.randint(0, 2**16, (1, *shape))
+    field = random_displacement(shape, sigma=3.0, rng=seeded())
+    found = warp(labels.to(dtype), field, mode="nearest")
+    assert found.dtype == dtype
+    assert torch.equal(found.long(), warp(labels, field, mode="nearest"))
+
+
 @pytest.mark.parametrize(
     ("dtype", "expected"),
     [(torch.uint8, torch.float32), (torch.half, torch.half), (torch.float64, torch.float64)],

@@ -17,7 +17,8 @@ from monai.data import DataLoader, MetaTensor
 from monai.transforms import Compose, RandFlipd, RandRotate90d, SelectItemsd
 
 from unet_med.data import EpochSampler, ImageCache, SeededDataset, image_cache
-from unet_med.data.device_images import LINES, shapes_alike
+from unet_med.data.device_images import shapes_alike
+from unet_med.data.entries import KNOWN, LINES
 from unet_med.engines import PrepareBatchWeighted
 from unet_med.handlers import OutOfMemory
 from unet_med.networks import UNet
@@ -104,7 +105,7 @@ def test_batches_of_workers(workers: int) -> None:
 
 
 def test_lines_without_their_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="a batch of `lines`, and no images that they are of"):
+    with pytest.raises(ValueError, match="a batch of lines, and no images that they are of"):
         PrepareBatchWeighted()({LINES: [torch.zeros(1, 2)] * 2})
 
 
@@ -121,7 +122,7 @@ def test_another_process_gets_no_pixels() -> None:
 def test_main_memory_keeps_what_a_draw_reads(ignore: int | None) -> None:
     _, lines = pair(images([(9, 8), (5, 5)]), 4, ignore, 0, (0, 1))
     assert [set(item) for item in lines.on_device.kept] == [
-        {"label", "known"} if ignore else set()
+        {"label", KNOWN} if ignore else set()
     ] * 2
 
 
@@ -169,6 +170,15 @@ def test_images_that_are_not_alike_are_sent(key: str, other: Any) -> None:
     items[1][key] = other
     assert shapes_alike(items) is None
     assert ImageCache(device=HERE).on_device(image_cache.InMemory(items)) is None
+
+
+def test_a_device_may_be_a_name() -> None:
+    """As a bundle has it where `--device cuda:1` is given by itself."""
+    kept = image_cache.InMemory(images([(9, 8)]))
+    held, same = (ImageCache(device=device).on_device(kept) for device in ("cpu", HERE))
+    assert held is not None
+    assert same is not None
+    assert torch.equal(held.pixels, same.pixels)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import tifffile
 
 from unet_med import metrics
 from unet_med.cli import main
-from unet_med.cli.scores import Column, score_table
+from unet_med.cli.scores import Classes, Column, score_table
 from unet_med.data.class_names import listed_names, told_names
 from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
 from unet_med.report.table import ScoreRow, read_scores
@@ -26,7 +26,7 @@ Key = tuple[str, str, str]
 
 
 def nifti(path: Path, array: np.ndarray, unit: str = "mm", sizes: Any = SIZES) -> Path:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     image = nib.Nifti1Image(array.astype(np.uint8), np.diag([*sizes, 1.0]))
     image.header.set_xyzt_units({"mm": "mm", "um": "micron"}[unit])
     nib.save(image, path)
@@ -193,6 +193,43 @@ def test_names_say_that_values_are_classes(
     found = evaluate(tmp_path / "results", tmp_path / "truth", *words)
     assert found == (0 if words else 2)
     assert ("say --label-kind classes or" in capsys.readouterr().err) == (not words)
+
+
+def test_the_record_says_what_truths_of_one_class_are(tmp_path: Path, capsys: Any) -> None:
+    """The result takes half of the liver for spleen, which no truth holds."""
+    truth = np.zeros((12, 10, 6), np.uint8)
+    truth[2:10, 2:8, 1:5] = 1
+    found = truth.copy()
+    found[6:10] *= 2
+    for unit, size in (("mm", SIZES), ("um", (1, 1, 1))):
+        nifti(tmp_path / f"{unit}/r/a_mask.nii.gz", found, unit, size)
+        nifti(tmp_path / f"{unit}/t/a.nii.gz", truth, unit, size)
+        folders = tmp_path / unit / "r", tmp_path / unit / "t", "--output", tmp_path / "s.json"
+        assert evaluate(*folders) == 2
+        said = capsys.readouterr().err
+        assert "a_mask.nii.gz holds 2 values above 0, and the truths look like masks: say" in said
+        assert evaluate(*folders, "--label-kind", "mask") == 0
+        if unit == "mm":  # of others, two values that touch have a border
+            assert {row["Dice"] for row in rows(tmp_path / "s.json").values()} == {1}
+        for k, words in enumerate(([], ["--class-names", "liver", "spleen"])):
+            record = {"settings": {"label_kind": "classes", "class_names": ["liver", "spleen"]}}
+            content = "{}" if k else json.dumps(record)
+            (tmp_path / unit / "r/record.json").write_text(content, encoding="utf-8")
+            assert evaluate(*folders, *words) == 0
+            table = rows(tmp_path / "s.json")
+            assert table["case", "a", "liver"]["Dice"] == pytest.approx(2 / 3)
+            assert table["case", "a", "spleen"]["Dice"] == 0
+
+
+def test_numbers_of_many_objects_are_no_classes_of_the_results(tmp_path: Path, capsys: Any) -> None:
+    """The record of the results says classes, and the truths hold a number for each object."""
+    truth = np.kron(np.arange(36).reshape(6, 6), np.ones((5, 5), int))
+    nifti(tmp_path / "r/a_mask.nii.gz", truth > 0)
+    nifti(tmp_path / "t/a.nii.gz", truth)
+    record = {"settings": {"label_kind": "classes"}}
+    (tmp_path / "r/record.json").write_text(json.dumps(record), encoding="utf-8")
+    assert evaluate(tmp_path / "r", tmp_path / "t") == 2
+    assert "hold 35 values besides 0, and the results are classes, as" in capsys.readouterr().err
 
 
 def test_one_side_empty(tmp_path: Path) -> None:
@@ -402,6 +439,29 @@ def test_cases_are_counted_one_at_a_time() -> None:
 def test_a_table_of_failures_alone_has_no_means() -> None:
     left = [(name, ScoreRow("missing", name)) for name in "ab"]
     assert [row.row for row in score_table(left, {}).rows] == ["missing", "missing"]
+
+
+def test_a_class_that_cases_lack_counts_as_much_in_the_mean() -> None:
+    """As nnU-Net has it: the mean over cases of each class, then over classes; drawn likewise.
+
+    Six of ten cases have the first class and four the second, of which no interval can be told.
+    """
+    scores = np.random.default_rng(3).random((2, 10))
+    scores[0, 6:] = scores[1, :6] = np.nan
+    columns = {"x": Column(lambda rows: float(rows.mean()))}
+    cases = [(str(k), {v: {"x": scores[v, k : k + 1]} for v in (0, 1)}) for k in range(10)]
+    table = score_table(cases, columns, Classes(str))
+    found = {(row.row, row.label): row.scores["x"] for row in table.rows if not row.case}
+    both = np.nanmean(scores, axis=1)
+    assert [found["mean", c] for c in ("0", "1", "")] == pytest.approx([*both, both.mean()])
+    ends = {key for key in found if "%" in key[0]}
+    assert ends == {(f"{kind} {end} %", "0") for kind in ("mean", "pooled") for end in (2.5, 97.5)}
+
+    scores[1] = np.random.default_rng(4).random(10)
+    low, high = mean_interval(scores.tolist())
+    draws = np.random.default_rng(0).integers(10, size=(1000, 10))
+    means = [np.nanmean(np.nanmean(scores[:, draw], axis=1)) for draw in draws]
+    assert (low, high) == pytest.approx(tuple(np.quantile(means, (0.025, 0.975))))
 
 
 def test_the_interval_of_a_mean_is_that_of_the_bootstrap() -> None:

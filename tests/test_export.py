@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from unet_med import bundle
 from unet_med.cli import main
-from unet_med.export import export_bioimageio, export_onnx, load_trained
+from unet_med.export import bioimageio, export_bioimageio, export_onnx, load_trained
 from unet_med.export import onnx as onnx_door
 from unet_med.export.bioimageio import identifiers
 from unet_med.export.graphs import Graph
@@ -223,11 +224,30 @@ def test_package_passes_the_formats_checks(package: Path) -> None:
     assert "mode: reflect" in text  # left out, a consumer reads zeros
 
 
+CT = {"low": 100.0, "high": 900.0, "mean": 400.0, "std": 200.0}
+
+
+def test_a_package_says_how_intensities_are_scaled() -> None:
+    pytest.importorskip("bioimageio.spec")
+
+    def steps(*scales: dict[str, float] | None) -> list[Any]:
+        trained: Any = SimpleNamespace(standardize=SimpleNamespace(intensity=scales))
+        return bioimageio._preprocessing(trained, ["y", "x"])
+
+    clip, fixed = steps(CT)
+    assert (clip.kwargs.min, clip.kwargs.max) == (100.0, 900.0)
+    assert (fixed.kwargs.mean, fixed.kwargs.std) == (400.0, 200.0)
+    [own] = steps(None, None)
+    assert (own.id, own.kwargs.axes) == ("zero_mean_unit_variance", ["y", "x"])
+    with pytest.raises(ValueError, match=r"clip each of 2 channels.*--format onnx or torchscript"):
+        steps(CT, None)
+
+
+@pytest.mark.long
 def test_a_package_carries_the_scale_of_ct(tmp_path: Path) -> None:
     spec = pytest.importorskip("bioimageio.spec")
     pytest.importorskip("onnxruntime")
-    scale = {"low": 100.0, "high": 900.0, "mean": 400.0, "std": 200.0}
-    ids = {"features": [2, 4], "intensity": [scale], "modality": ["ct"]}
+    ids = {"features": [2, 4], "intensity": [CT], "modality": ["ct"]}
     folder = untrained(tmp_path / "bundle", ["paper2015"], **ids)
     path = export_bioimageio(folder, tmp_path / "model.zip")
     model = spec.load_description(path)
@@ -241,7 +261,7 @@ def test_a_package_carries_the_scale_of_ct(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = MirrorPadded(trained.network, trained.tiling)(torch.from_numpy(seen))
     np.testing.assert_allclose(np.load(tmp_path / "test_output.npy"), expected, atol=1e-6)
-    several = untrained(tmp_path / "two", ["paper2015"], **{**ids, "intensity": [scale, None]})
+    several = untrained(tmp_path / "two", ["paper2015"], **{**ids, "intensity": [CT, None]})
     with pytest.raises(ValueError, match=r"clip each of 2 channels.*--format onnx or torchscript"):
         export_bioimageio(several, tmp_path / "two.zip")
 

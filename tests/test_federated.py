@@ -34,13 +34,23 @@ class Site:
     name: str
     algo: MonaiAlgo
     rates: list[list[float]] = field(default_factory=list)
+    begins: list[State] = field(default_factory=list)  # its own weights as a round begins
+    ends: list[State] = field(default_factory=list)
+    changes: list[State] = field(default_factory=list)  # which it returns
     scores: list[dict[str, Any]] = field(default_factory=list)
 
     def learn(self, weights: State) -> State:
         """One round, from the server's weights on."""
         self.rates.append([])
         self.algo.train(ExchangeObject(weights=dict(weights)))
-        return dict(self.algo.get_weights().weights)  # what changed
+        self.ends.append(self.own())
+        self.changes.append(dict(self.algo.get_weights().weights))
+        return self.changes[-1]
+
+    def own(self) -> State:
+        """A copy of its network's weights."""
+        state = self.algo.trainer.network.state_dict()
+        return {name: weight.clone() for name, weight in state.items()}
 
     def score(self, weights: State) -> None:
         metrics = self.algo.evaluate(ExchangeObject(weights=dict(weights))).metrics
@@ -85,6 +95,7 @@ def site(root: Path, name: str, seed: int) -> Site:
         found.rates[-1].append(engine.optimizer.param_groups[0]["lr"])
 
     algo.trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
+    algo.trainer.add_event_handler(Events.STARTED, lambda: found.begins.append(found.own()))
     return found
 
 
@@ -96,10 +107,17 @@ def test_every_round_has_the_whole_schedule(federation: Federation) -> None:
         assert others == [first] * (ROUNDS - 1)
 
 
-def test_the_server_averages_what_the_sites_learned(federation: Federation) -> None:
-    before, after = federation.server[0], federation.server[-1]
-    assert all(torch.isfinite(w).all() for w in after.values())
-    assert any(not torch.equal(before[name], after[name]) for name in before)
+def test_a_site_returns_what_its_round_changed(federation: Federation) -> None:
+    """Each round of each begins with the server's weights."""
+    for each in federation.sites:
+        rounds = list(zip(federation.server, each.begins, each.ends, each.changes, strict=False))
+        assert len(rounds) == ROUNDS
+        for given, before, after, change in rounds:
+            assert given.keys() == change.keys() == after.keys()
+            for name, moved in change.items():
+                assert torch.equal(before[name], given[name])
+                torch.testing.assert_close(moved, after[name] - before[name], rtol=0, atol=1e-6)
+            assert any(moved.abs().max() > 1e-3 for moved in change.values())
 
 
 @pytest.mark.parametrize("kind", [ModelType.BEST_MODEL, ModelType.FINAL_MODEL])

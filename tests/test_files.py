@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -113,29 +109,3 @@ def test_register_adds_ours_and_keeps_monais(tmp_path, volume):
         ours, meta = load(tmp_path / f"a_trans{extension}")
         np.testing.assert_array_equal(ours, volume)
         assert meta["spatial_unit"] == "um"
-
-
-def test_importing_is_lazy_and_registers_nothing():
-    code = """
-import sys, unet_med
-assert "torch" not in sys.modules
-unet_med.Segmenter
-assert "torch" in sys.modules
-assert "Segmenter" in dir(unet_med)
-import unet_med.data, unet_med.data.files
-from monai.data import image_writer
-from monai.transforms.io.array import SUPPORTED_READERS
-assert not any("unet" in name for name in SUPPORTED_READERS)
-assert not image_writer.SUPPORTED_WRITERS
-assert "SimpleITK" not in sys.modules
-"""
-    root = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=root,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr

@@ -13,7 +13,8 @@ from monai.transforms import Compose
 from simulated_cuda.counting import Counts
 
 from unet_med import bundle
-from unet_med.data.device_images import LINES, DeviceImages
+from unet_med.data.device_images import DeviceImages
+from unet_med.data.entries import DRAWS, LINES
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
 from unet_med.transforms import compose
@@ -99,7 +100,7 @@ def test_random_transforms_of_a_batch_are_one_resampling(
     draw = Compose(list(augmenting.in_workers.values())[-3:])
     one_by_one = compose([parser.get_parsed_content("augment")]).transforms[-3:]
     tiles = [{"image": torch.rand(1, 60, 60), "label": torch.ones(1, 60, 60).int()}] * batch
-    draws = torch.stack([draw(tile)["draws"] for tile in tiles])
+    draws = torch.stack([draw(tile)[DRAWS] for tile in tiles])
     image, label = (torch.stack([t[key] for t in tiles]).cuda() for key in ("image", "label"))
     augmenting.on_batches(image, label, draws)  # tables of the interpolation, once and for all
     with Counts() as counts:

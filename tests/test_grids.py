@@ -16,7 +16,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from unet_med import data
 from unet_med.cli import main
-from unet_med.data.grids import Grid, turn_onto
+from unet_med.data.grids import Grid, no_turn, turn_onto
 from unet_med.planning import fingerprint
 from unet_med.transforms import ReorientToMatchd
 
@@ -83,13 +83,14 @@ def test_what_differs_is_said(affine: np.ndarray, said: str) -> None:
 def test_units_and_lost_units() -> None:
     image = Grid("image", (5, 4, 3), np.diag([0.5, 0.5, 2, 1]), "um", True)
     for affine in (np.diag([5e-4, 5e-4, 2e-3, 1]), image.affine):
-        turn_onto(Grid("label", (5, 4, 3), affine, "mm", True), image)
+        assert turn_onto(Grid("label", (5, 4, 3), affine, "mm", True), image) == no_turn(3)
 
 
 def test_a_pixel_size_alone_is_no_place() -> None:
     image = Grid("image", (5, 4), np.diag([0.5, 0.5, 1, 1]), "um", False)
-    turn_onto(Grid("label", (5, 4), np.diag([9, 9, 1, 1.0]), "um", False), image)
-    turn_onto(Grid("label", (5, 4, 1), np.eye(4), "um", False), image)
+    for size, sides in (((9, 9, 1), (5, 4)), ((1, 1, 1), (5, 4, 1))):
+        label = Grid("label", sides, np.diag([*size, 1.0]), "um", False)
+        assert turn_onto(label, image) == no_turn(2)
     with pytest.raises(ValueError, match=r"label has shape \(4, 5\), image \(5, 4\)"):
         turn_onto(Grid("label", (4, 5), np.eye(4), "um", False), image)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import MeanSquaredError, from_engine
 from monai.transforms import Compose
+from torch.optim.swa_utils import AveragedModel
 
 from unet_med.data import EpochSampler, SeededDataset
 from unet_med.engines import PrepareBatchWeighted
@@ -33,6 +35,7 @@ from unet_med.handlers import (
 from unet_med.handlers.exceptions import on_exception
 from unet_med.handlers.guards import _names
 from unet_med.handlers.training_state import random_state, set_random_state
+from unet_med.networks import load_weights, unet, unwrapped
 
 
 class Parts:
@@ -151,10 +154,26 @@ def test_a_run_after_the_end_is_a_round_with_its_own_schedule(tmp_path: Path) ->
     assert again.budget.state_dict()["first"] == 16
 
 
-def test_minutes_end_the_run() -> None:
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that handlers see, s: a test moves it."""
+    time = [0.0]
+    for module in ("budget", "progress"):
+        clock = SimpleNamespace(monotonic=lambda: time[0])
+        monkeypatch.setattr(f"unet_med.handlers.{module}.time", clock)
+    return time
+
+
+def test_minutes_end_the_run(now: list[float]) -> None:
     parts = Parts(epochs=10_000_000, minutes=0.02)
+
+    def step(engine: Engine) -> None:
+        now[0] += 0.07  # s, of 1.2
+
+    parts.trainer.add_event_handler(Events.ITERATION_STARTED, step)
     parts.trainer.run()
-    assert 0.02 <= parts.budget.elapsed_minutes < 0.05
+    assert parts.trainer.state.iteration == 18
+    assert parts.budget.elapsed_minutes == pytest.approx(18 * 0.07 / 60)
     assert parts.optimizer.param_groups[0]["lr"] < 0.1 * 0.05
 
 
@@ -198,13 +217,9 @@ def test_an_epoch_that_is_validated_again_replaces_no_better_weights(tmp_path: P
 
 
 def test_time_left_of_a_resumed_run_is_that_of_what_it_has_to_do(
-    monkeypatch: pytest.MonkeyPatch,
+    now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nine of ten minutes were used; 6 s after the start nine tenths of the last are left."""
-    now = [0.0]
-    for module in ("budget", "progress"):
-        clock = SimpleNamespace(monotonic=lambda: now[0])
-        monkeypatch.setattr(f"unet_med.handlers.{module}.time", clock)
     parts = Parts(minutes=10.0)
     bar = ProgressBar(parts.budget)
     monkeypatch.setattr(bar, "_facts", lambda engine: {})
@@ -263,7 +278,8 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 FAULTS = """
-import resource, runpy, sys
+import ctypes, resource, runpy, sys
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of 4 kB, which are counted
 import torch
 from ignite.engine import Engine
 KeepMemory = runpy.run_path(sys.argv[1])["KeepMemory"]  # without its package, which imports MONAI
@@ -354,6 +370,27 @@ def test_a_large_loss_from_the_start_is_no_explosion(tmp_path: Path) -> None:
     parts = Diverging(90.0, tmp_path)
     parts.trainer.run()
     assert parts.trainer.state.iteration == 12
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.nn.DataParallel,
+        AveragedModel,
+        partial(torch.compile, backend="eager"),
+        lambda network: torch.nn.DataParallel(torch.compile(network, backend="eager")),
+    ],
+)
+def test_a_wrapped_network_is_kept_by_its_own_names(wrap: Any, tmp_path: Path) -> None:
+    network, other = unet(features=(2, 4)), unet(features=(2, 4))
+    wrapped = wrap(network)
+    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1)
+    trainer = Engine(lambda *_: None)
+    Checkpoints(tmp_path, wrapped, optimizer).attach(trainer)
+    trainer.run([0], 1)
+    load_weights(other, tmp_path / "model.pt")
+    for name, value in unwrapped(wrapped).state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
 
 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:

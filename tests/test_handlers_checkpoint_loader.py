@@ -82,6 +82,22 @@ def test_a_checkpoint_of_several_things_is_monais(tmp_path: Path) -> None:
         loader(Engine(lambda *_: None))
 
 
+@pytest.mark.parametrize(
+    ("kept", "asked"),
+    [(("model", "ema"), "ema"), (("net", "opt"), "net"), (("ema", "network"), "network")],
+)
+def test_the_entry_of_that_name_is_loaded_as_monai_does(
+    kept: tuple[str, ...], asked: str, tmp_path: Path
+) -> None:
+    states = {name: torch.nn.Linear(2, 1).state_dict() for name in kept}
+    torch.save({**states, "epoch": 3}, tmp_path / "all.pt")
+    ours, theirs = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    CheckpointLoader(str(tmp_path / "all.pt"), {asked: ours})(Engine(lambda *_: None))
+    handlers.CheckpointLoader(str(tmp_path / "all.pt"), {asked: theirs})(Engine(lambda *_: None))
+    assert_same(ours.state_dict(), states[asked])
+    assert_same(theirs.state_dict(), states[asked])
+
+
 def test_a_state_to_resume_is_no_model(tmp_path: Path) -> None:
     network = unet(**CHOICES)
     state = {"network": network.state_dict(), "optimizer": {}, "random": {}, "iteration": 3}

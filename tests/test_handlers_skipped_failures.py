@@ -115,9 +115,7 @@ def test_seven_bad_of_fifty(
         assert reason in err
 
 
-def test_results_are_those_of_the_good_images_alone(
-    trained: Path, night: Path, tmp_path: Path
-) -> None:
+def test_results_are_those_of_the_good_images_alone(trained: Path, tmp_path: Path) -> None:
     good(tmp_path / "in.tif", 7)
     (tmp_path / "both").mkdir()
     shutil.copy(tmp_path / "in.tif", tmp_path / "both/b.tif")

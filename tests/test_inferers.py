@@ -405,9 +405,14 @@ def test_wrapped_networks_are_asked_inside(options):
     buffer.seek(0)
     inferer = OverlapTileInferer(smallest_tile(net, 4))
     expected = run(inferer, image, net)
+    scripted = torch.jit.load(buffer)
+    for off in (1, -max(net.steps)):  # of which the result would lie a little aside, or be nothing
+        smallest = net.input_size_for(1)
+        with pytest.raises(torch.jit.Error, match=rf"side {smallest + off} px does not fit"):
+            scripted(torch.zeros(1, 1, smallest, smallest + off))
     for wrapped in (
         nn.DataParallel(net),
-        torch.jit.load(buffer),
+        scripted,
         torch.compile(net, backend="eager"),
     ):
         ours, theirs = (tiling_of(n, image, margin=None, stride=None) for n in (net, wrapped))
@@ -419,6 +424,11 @@ def test_wrapped_networks_are_asked_inside(options):
         assert (ours.padding, ours.spatial_dims) == (theirs.padding, theirs.spatial_dims)
         assert ours.channels == theirs.channels == 4
         np.testing.assert_allclose(run(inferer, image, wrapped).numpy(), expected, atol=1e-5)
+
+
+def test_networks_of_lines_are_refused():
+    with pytest.raises(ValueError, match="network takes images of 1 axes; tiles are of 2 or 3"):
+        run(OverlapTileInferer(8, margin=0, stride=1), torch.ones(1, 1, 16), nn.Conv1d(1, 2, 1))
 
 
 def test_a_compiled_network_is_asked_inside():

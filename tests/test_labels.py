@@ -23,6 +23,7 @@ from unet_med import data
 from unet_med.cli import main
 from unet_med.data import class_values
 from unet_med.data.label_reader import renumber
+from unet_med.planning import fingerprint
 
 
 @pytest.mark.parametrize(
@@ -304,6 +305,32 @@ def renamed(labels: list[np.ndarray], values: list[int]) -> list[np.ndarray]:
     return [np.array([0, *values])[label] for label in labels]
 
 
+def lacking(rng) -> list[np.ndarray]:
+    """Twelve files of all four values, and three that lack one between or at the end."""
+    others = numbered(rng, 4, files=3)
+    for gone, label in zip((2, 3, 4), others, strict=True):
+        label[label == gone] = 0
+    return [*numbered(rng, 4, files=12), *others]
+
+
+def kidneys(rng) -> list[np.ndarray]:
+    """A pair of them is 1 in each file, with a tumour (2) and a cyst (3) in some."""
+    values = [[1, 1], [1, 1, 2], [1, 1, 2, 3], [1, 1], [1, 1]]
+    return [renamed(numbered(rng, len(own), files=1), own)[0] for own in values]
+
+
+def movie(rng) -> list[np.ndarray]:
+    """Frames of 14 tracked cells each, of 18 in all, each of which is in two frames or more."""
+    ids = [sorted(rng.permutation(18)[:14] + 1) for _ in range(6)]
+    return [renamed(numbered(rng, 14, files=1), own)[0] for own in ids]
+
+
+def at_edges(rng) -> list[np.ndarray]:
+    """Numbered cells without those that the image's edge cut."""
+    values = [[2, 3], [1, 3, 4], [1, 2, 5]]
+    return [renamed(numbered(rng, len(own), files=1), own)[0] for own in values]
+
+
 HALVES = [[1, 2, 3], [3, 4, 5], [1, 2, 4], [2, 3, 5], [1, 4, 5], [1, 3, 4]]
 SCATTERED = [*range(2, 12), 40, 41, 47, 60]
 
@@ -323,6 +350,14 @@ SPEAK: dict[str, tuple[str, Any]] = {
     "tissue of one file": ("doubt", lambda r: tissue(r, [[1, 2, 3]])),
     "much tissue": ("doubt", lambda r: tissue(r, [[*range(1, 14)], [*range(7, 20)]])),
     "the same tissue": ("classes", lambda r: tissue(r, [[1, 2, 3]] * 4)),
+    "a value missing in some files": ("doubt", lacking),
+    "one of two in each file": (
+        "doubt",
+        lambda r: [renamed(numbered(r, 1, files=1), [v])[0] for v in (1, 2, 1, 2)],
+    ),
+    "kidneys": ("doubt", kidneys),
+    "a movie": ("instances", movie),
+    "cells at edges left out": ("instances", at_edges),
     # objects, some of which something cuts apart
     "8 or 10 cells": ("instances", lambda r: numbered(r, 8) + numbered(r, 10)),
     "one cut": ("instances", lambda r: with_cuts(eight_or_ten(r), 1)),
@@ -348,6 +383,31 @@ def test_what_the_values_speak_for(name: str) -> None:
                 data.guess_label_kind(labels)
         else:
             assert data.guess_label_kind(labels) == kind
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_a_mask_among_numbers_is_refused(tmp_path: Path, rng, value: int) -> None:
+    """Wherever it is among the files; a cell that something cuts in two, with a speck, is none."""
+    cells = [*numbered(rng, 9, files=6), *numbered(rng, 1, files=1)]
+    row = np.nonzero((cells[-1] > 0).any(axis=1))[0][2]
+    cells[-1][row] = 0
+    cells[-1][-1, -1] = 1
+    masks = [(label > 0) * value for label in numbered(rng, 9, files=1)]
+    for folder, labels in (("one", cells), ("mixed", [*cells, *masks])):
+        for k, label in enumerate(labels):
+            for part in ("images", "labels"):
+                (tmp_path / folder / part).mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(tmp_path / folder / part / f"{k}.tif", label.astype(np.uint8))
+    one, mixed = (
+        fingerprint(tmp_path / f / "images", tmp_path / f / "labels", seconds=0)
+        for f in ("one", "mixed")
+    )
+    assert (one.label_kind, one.doubt) == ("instances", None)
+    assert mixed.label_kind is None
+    assert f"label 7.tif looks like a mask: its one value, {value}, lies in" in mixed.doubt
+    words = [f"{tmp_path}/mixed/labels"] * 2
+    assert main(["evaluate", *words]) == 2
+    assert main(["evaluate", *words, "--label-kind", "instances"]) == 0
 
 
 def test_the_tutorials_cells_are_instances() -> None:

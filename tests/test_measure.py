@@ -15,6 +15,7 @@ import tifffile
 from scipy import ndimage
 
 from unet_med.cli import main
+from unet_med.cli.measuring import objects_at_edge
 
 SIZES = (0.8, 1.5, 3.0)
 
@@ -102,6 +103,7 @@ def test_cells_of_a_microscope(tmp_path: Path) -> None:
     assert measure(tmp_path / "r", "--images", tmp_path / "i", "--output", tmp_path / "m.json") == 0
     (row,) = rows(tmp_path / "m.json").values()
     assert row["class"] == "foreground"
+    assert row["objects at edge"] == 0
     assert row["objects"] == 3  # as the instances part them, not 2 pieces of the mask
     assert row["area um^2"] == pytest.approx((label > 0).sum() / 8)
     assert row["median object area um^2"] == pytest.approx(14 / 8)
@@ -133,7 +135,7 @@ def test_a_row_an_object(tmp_path: Path) -> None:
         assert row["mean intensity 1"] == pytest.approx(image[1][label == number].mean())
 
 
-def test_where_objects_lie_and_their_shapes(tmp_path: Path) -> None:
+def test_where_objects_lie_and_their_shapes(tmp_path: Path, capsys: Any) -> None:
     """Against moments and circles; pixels of 0.5 x 0.25 um, a disk cut by the edge, a line."""
     y, x = np.mgrid[:60, :90].astype(float)
     label = np.zeros((60, 90), np.int32)
@@ -165,6 +167,17 @@ def test_where_objects_lie_and_their_shapes(tmp_path: Path) -> None:
     assert disk["elongation"] == pytest.approx(1, rel=0.02)
     assert table[9]["roundness"] < 0.95
     assert [row["at edge"] for row in table.values()] == [1, 0, 0]
+    sizes = [row["area um^2"] for row in table.values()]
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2].split() == ["objects", "objects", "at", "edge", "median", "area", "um^2"]
+    assert said[-1].split() == ["a", "3", "1", f"{np.median(sizes):.4f}"]
+    assert measure(tmp_path / "r", "--output", tmp_path / "m.json") == 0
+    (whole,) = rows(tmp_path / "m.json").values()
+    assert (whole["objects"], whole["objects at edge"]) == (3, 1)
+    np.save(tmp_path / "r/a_instances.npy", np.zeros((9, 9), np.uint8))
+    (tmp_path / "r/a_instances.tif").unlink()
+    assert measure(tmp_path / "r", "--objects", "--output", tmp_path / "m.json") == 0
+    assert rows(tmp_path / "m.json") == {}
 
 
 def test_shapes_in_a_volume(tmp_path: Path) -> None:
@@ -180,6 +193,8 @@ def test_shapes_in_a_volume(tmp_path: Path) -> None:
     assert volume["surface mm^2"] == pytest.approx(4 * math.pi * 14**2, rel=0.05)
     assert volume["roundness"] == pytest.approx(1, rel=0.05)
     assert [volume["at edge"], plane["at edge"]] == [0, 0]
+    for cut, at_edge in ((ball[3:], 1), (ball[:, :, 2:], 1), (ball[..., 5:6], 0), (ball, 0)):
+        assert objects_at_edge(cut.astype(int)) == at_edge
     assert plane["perimeter mm"] == pytest.approx(2 * math.pi * 14, rel=0.05)
 
 
@@ -197,7 +212,7 @@ def test_a_class_has_one_name_and_each_case_a_row_of_it(tmp_path: Path, capsys: 
     by_hand = {("a", "1"): (1, 1), ("a", "2"): (3, 1), ("b", "1"): (4, 2), ("c", "2"): (4, 2)}
     assert found == {key: by_hand.get(key, (0, 0)) for key in found}
     printed = {line[:1]: line.split() for line in capsys.readouterr().out.splitlines()}
-    assert printed["b"] == ["b", "0", "0", "-", "-", "-", "2"]  # counts are whole, `-` no size
+    assert printed["b"] == ["b", "0", "0", "0", "-", "-", "-", "2"]  # counts are whole, `-` no size
     for name in "ac":
         (tmp_path / f"r/{name}_mask.tif").unlink()
     white = np.where(mask + np.eye(6, 9) > 0, 255, 0).astype(np.uint8)

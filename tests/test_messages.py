@@ -34,11 +34,11 @@ def run(*words: Any) -> int:
     return main([str(word) for word in words])
 
 
-def raised() -> Iterator[tuple[str, ast.Call]]:
+def raised(nodes_of: dict[Path, list[ast.AST]]) -> Iterator[tuple[str, ast.Call]]:
     """Every error of the package that is made of a built-in class, and where."""
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path, nodes in nodes_of.items():
         if not set(PYTHON_DOORS) & set(path.relative_to(PACKAGE).parts):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in nodes:
                 if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
                     yield f"{path.relative_to(PACKAGE)}:{node.lineno}", node.exc
 
@@ -46,13 +46,16 @@ def raised() -> Iterator[tuple[str, ast.Call]]:
 def test_no_error_names_a_python_class() -> None:
     """Words of all `raise` statements; what is told to programmers, TypeError, aside."""
     classes = {name for name in dir(monai.transforms) if re.search("[a-z][A-Z]|[a-z]d$", name)}
-    for path in PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        classes |= {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
+    nodes_of = {
+        path: list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+    for nodes in nodes_of.values():
+        classes |= {n.name for n in nodes if isinstance(n, ast.ClassDef)}
     classes = {name for name in classes if re.search("[a-z][A-Z]|[A-Z].*[a-z]d$", name)}
     assert {"TiffReader", "CheckPaird", "LoadImaged", "SitkReader"} <= classes
     found, count = [], 0
-    for place, call in raised():
+    for place, call in raised(nodes_of):
         if ast.unparse(call.func) == "TypeError":
             continue
         count += 1

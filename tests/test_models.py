@@ -187,8 +187,10 @@ def test_a_model_is_made_of_what_is_not_kept_apart(
 
     monkeypatch.setattr(models, "_run", quickly)
     words = ["--data", str(data), "--work", str(tmp_path / "work"), "--output", str(output)]
+    for old in (output, tmp_path / "work/results"):
+        old.mkdir(parents=True)
+        (old / "of another.txt").touch()
     models.main(words)
-    models.main(words)  # anew, in the place of the first
     plan = bundle.read_plan(output)
     assert [Path(case["image"]["name"]).stem for case in plan["data"]["cases"]] == ["a", "b"]
     card = (output / "docs/README.md").read_text(encoding="utf-8")
@@ -198,3 +200,4 @@ def test_a_model_is_made_of_what_is_not_kept_apart(
     saved = tifffile.imread(tmp_path / "work/results/kept_instances.tif")
     np.testing.assert_array_equal(result.instances.T, saved)
     assert [path.name for path in output.parent.iterdir()] == ["nuclei"]
+    assert not [*tmp_path.rglob("of another.txt")]  # it took the place of what was there

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -38,7 +39,23 @@ STEPS = 20  # one an epoch, so that the curve has a row a step
 
 
 def forked(words: list[Any], folder: Path) -> str:
-    """What two processes print that find about them what torchrun tells; they must end well."""
+    """What two processes print that find about them what torchrun tells; they must end well.
+
+    The port that they meet at is free when it is chosen; if another program takes it before they
+    do, they meet at the next.
+    """
+    for attempt in range(3):
+        place = folder / str(attempt)
+        place.mkdir()
+        codes, said = _at_a_port(words, place)
+        if codes == [0, 0] or not re.search("EADDRINUSE|[Aa]ddress already in use", said):
+            break
+    assert codes == [0, 0], said
+    return said
+
+
+def _at_a_port(words: list[Any], folder: Path) -> tuple[list[int | None], str]:
+    """Exit codes of the two, and what they print."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -56,10 +73,12 @@ def forked(words: list[Any], folder: Path) -> str:
         start_module("monai.bundle", words, place, partial(prepare, rank))
         for rank, place in enumerate(places)
     ]
-    codes = [finish(process) for process in pair]
+    codes = [finish(pair[0])]
+    if codes != [0]:
+        pair[1].kill()  # it would wait for the first
+    codes.append(finish(pair[1]))
     said = "".join((place / name).read_text() for place in places for name in ("stdout", "stderr"))
-    assert codes == [0, 0], said
-    return said
+    return codes, said
 
 
 def torchrun(words: list[str], folder: Path) -> str:
@@ -239,8 +258,8 @@ def test_one_process_continues_what_two_began(
 
 def test_one_log(two: tuple[Path, str]) -> None:
     assert two[1].count("SupervisedTrainer - INFO - Engine run finished") == 1
-    assert two[1].count("Got new best metric of val_mean_dice") <= 4
-    assert two[1].count("loading images: 100%") <= 2  # a bar may print its end twice
+    assert 1 <= two[1].count("Got new best metric of val_mean_dice") <= 4
+    assert two[1].count("they are kept in") == 1
 
 
 def check_loss_and_clock(rank: int, folder: Path) -> None:

@@ -177,8 +177,10 @@ def test_illegal_sides_get_geometrys_error():
         r"nearest valid sides for depth 4: 508, 524"
     )
     for shape in [(512, 572), (572, 512)]:
-        with pytest.raises(ValueError, match=message):
-            net(torch.zeros(1, 1, *shape))
+        for words in [(torch.zeros(1, 1, *shape),), ()]:
+            by_name = {} if words else {"x": torch.zeros(1, 1, *shape)}
+            with pytest.raises(ValueError, match=message):
+                net(*words, **by_name)
 
 
 def test_same_padding_wants_multiples_of_the_stride():

@@ -181,12 +181,16 @@ def test_channels_in_files_of_their_own_are_one_image(
 
     def look(segmenter: Any, name: str, image: Any) -> Candidate:
         looked.append((name, [Path(file).name for file in image]))
-        return Candidate(name, 0.5, np.arange(3.0))
+        return Candidate(name, {"b": 0.9, "c": 0.2}[name], np.arange(3.0))
 
     network = SimpleNamespace(in_channels=2, require_confidence=lambda: None)
     monkeypatch.setattr("unet_med.cli.next.Segmenter", lambda *_, **__: network)
     monkeypatch.setattr("unet_med.cli.next.look", look)
     monkeypatch.setattr("unet_med.bundle.find_trained", Path)
-    assert main(["next", str(tmp_path), "--bundle", str(folder), "--count", "1"]) == 0
+    words = ["next", str(tmp_path), "--bundle", str(folder), "--count", "1"]
+    assert main(words) == 0
     assert looked == [(name, [f"{name}_0000.tif", f"{name}_0001.tif"]) for name in "bc"]
-    assert capsys.readouterr().out.startswith(f"{tmp_path}/")
+    assert ": drawn at random from 2 in which" in capsys.readouterr().out
+    assert main([*words, "--rule", "confidence"]) == 0
+    least = "confidence 0.200, the least confident of 2 images"
+    assert capsys.readouterr().out == f"{tmp_path}/c_0000.tif: {least}\n"

@@ -28,6 +28,7 @@ from unet_med.planning import fingerprint, make_plan
 from unet_med.planning.fingerprints import FileFacts
 from unet_med.planning.orientation import decide_orientation
 from unet_med.planning.sides import lie_apart
+from unet_med.planning.sizes import decide_turns
 from unet_med.transforms import Orientd, Standardized
 from unet_med.volumes import open_source
 
@@ -498,18 +499,22 @@ def test_training_mirrors_no_side(axes: Any, flip: int | None, turned: bool) -> 
 
 
 @pytest.mark.parametrize(
-    ("dims", "axes"),
+    ("dims", "axes", "sides"),
     [
-        *((2, axes) for axes in (None, [0, 1], [1], [])),
-        *((3, axes) for axes in (None, [0, 1], [1, 2], [0, 2], [1], [])),
+        *((2, axes, 64) for axes in (None, [0, 1], [1], [])),
+        *((2, axes, [64, 48]) for axes in (None, [0, 1], [0], [1], [])),
+        *((3, axes, 64) for axes in (None, [0, 1], [1, 2], [0, 2], [1], [])),
+        (3, None, [64, 48, 16]),
     ],
 )
-def test_a_training_has_seen_each_view_of_a_prediction(dims: int, axes: list[int] | None) -> None:
+def test_a_training_has_seen_each_view_of_a_prediction(
+    dims: int, axes: list[int] | None, sides: Any
+) -> None:
     """What test-time averaging shows a network, flips and quarter turns of a training make."""
     names = ["modern", *(["volume3d", "modern3d"] if dims == 3 else [])]
     configs = bundle.find_bundle() / "configs"
     overrides = [configs / f"{name}.json" for name in names]
-    said = {"spatial_dims": dims, "mirror_axes": axes}
+    said = {"spatial_dims": dims, "mirror_axes": axes, "tile_size": sides}
     parser, _ = bundle.network_of(bundle.merge_config(configs / "train.json", overrides, said))
     chain = parser.get_parsed_content("augment")
     turns = [chain[name] for name in ("flip", "flip_y", "flip_z", "quarter_turn") if name in chain]
@@ -520,7 +525,9 @@ def test_a_training_has_seen_each_view_of_a_prediction(dims: int, axes: list[int
         for turn in turns:
             item = turn.set_random_state(seed=seed + 1000 * turns.index(turn))(item)
         seen.add(tuple(item["image"].flatten().tolist()))
-    tta = json.loads(overrides[-1].read_text())["tta"]
+    recipe = {**said, "tta": json.loads(overrides[-1].read_text())["tta"]}
+    turned = decide_turns(recipe)
+    tta = turned["tta"].value if turned else recipe["tta"]
     wanted = {tuple(view.apply(cube[None]).flatten().tolist()) for view in views(tta, dims, axes)}
     assert wanted <= seen
     assert len(wanted) > 1 or not axes

@@ -18,7 +18,7 @@ from ignite.engine import Engine
 from processes import finish, start, start_command
 
 from unet_med.data import SyntheticCells
-from unet_med.handlers import OutOfMemory
+from unet_med.handlers import KeepMemory, OutOfMemory
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tile_size import half_sides
 from unet_med.inferers.tiling import tiling_of
@@ -26,6 +26,7 @@ from unet_med.memory import is_out_of_memory
 from unet_med.networks import UNet
 
 MB = 1 << 20
+FILLED: list[bytearray] = []  # for the life of a process with a limit
 
 
 class Starved(UNet):
@@ -82,12 +83,23 @@ def fails(x: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("shapes do not match")
 
 
+def taken() -> int:
+    """Bytes of addresses that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def leave(megabytes: int) -> Callable[[], None]:
-    """Let this process allocate so much more and not a byte beyond."""
+    """Let this process allocate so much more and not a byte beyond.
+
+    A process forked from one that has trained has free memory (`KeepMemory`), in which a limit on
+    addresses goes unnoticed: that is filled first.
+    """
 
     def limit() -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * os.sysconf("SC_PAGE_SIZE") + megabytes * MB
+        before = taken()
+        while taken() < before + 8 * MB:  # more than Python's own objects come and go with
+            FILLED.append(bytearray(MB))
+        most = taken() + megabytes * MB
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
     return limit
@@ -100,6 +112,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_process_that_may_not_allocate_more(tmp_path: Path) -> None:
     def predict() -> None:
         torch.manual_seed(0)
+        KeepMemory()._keep(Engine(lambda *_: None))  # as any test before this one may have
+        torch.ones(50 * MB)  # 200 MB, which stay
         network = UNet(features=(32, 32)).eval()
         image = torch.randn(1, 1, 600, 600)
         with torch.no_grad():

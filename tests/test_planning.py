@@ -50,6 +50,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def usual_epochs(usual_tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unet_med.planning.rules.TILES_PER_EPOCH", usual_tiles)
+
+
 def look(folder: Path, **choice: Any) -> Fingerprint:
     return fingerprint(folder / "images", folder / "labels", **choice)
 
@@ -163,19 +168,23 @@ def guess_at_once(labels: list[np.ndarray]) -> str | None:
             shares.setdefault(value, []).append(max(sizes) / sum(sizes))
     every = [share for own in shares.values() for share in own]
     cut = [share for share in every if share < 1]
+    times = {v: sum(share < 1 for share in own) for v, own in shares.items()}
+    again = any(n >= 2 and n > len(shares[v]) / 2 for v, n in times.items())
+    often = all(sum(v in own for own in classes) > 1 for v in set().union(*classes))
+    holes = often and any(max(own) > len(own) for own in classes)
     if not repeated:
-        return "doubt" if len([s for s in every if s < 0.5]) > len(every) / 2 else "instances"
+        many = len([s for s in every if s < 0.5]) > len(every) / 2
+        return "doubt" if many or holes or again else "instances"
     if partly:
         return "doubt"
-    again = {v: sum(share < 1 for share in own) for v, own in shares.items()}
-    if (len(cut) >= len(every) / 2 and cut) or any(
-        n >= 2 and n > len(shares[v]) / 2 for v, n in again.items()
-    ):
+    if (len(cut) >= len(every) / 2 and cut) or again:
         return "classes"
     if len(cut) > 0.2 * len(every) or (cut and min(cut) < 0.5):
         return "doubt"
     different = {label.tobytes() for label in labels[:5] if shared <= {*label.flat}}
-    return "instances" if len(union) > 4 and (len(different) < 2 or len(shared) < 2) else None
+    if len(union) > 4 and (len(different) < 2 or len(shared) < 2):
+        return "doubt" if holes else "instances"
+    return None
 
 
 def guess(labels: Iterable[Any]) -> str:
@@ -288,6 +297,7 @@ def test_how_objects_are_planned(folder: Path) -> None:
         ("auto", {"label_kind": "mask", "out_channels": 2, "min_size": 0}),
     ],
 )
+@pytest.mark.usefixtures("usual_epochs")
 def test_volumes_of_two_values(tmp_path: Path, kind: str, expected: dict[str, Any]) -> None:
     for name in ("a", "b"):
         for part, value in (("images", 9), ("labels", 3)):
@@ -309,6 +319,7 @@ def test_a_gpu_takes_the_presets_features(folder: Path) -> None:
     assert make_plan(found, device="cuda").value("features") is None
 
 
+@pytest.mark.usefixtures("usual_epochs")
 def test_epochs_of_a_gpu_are_long_unless_they_are_counted(folder: Path) -> None:
     found = look(folder)
     on_gpu = make_plan(found, device="cuda")
@@ -487,8 +498,9 @@ def test_tiles_of_unequal_sides_are_not_turned_by_quarters(
     config = json.loads((tmp_path / "bundle/configs/train.json").read_text(encoding="utf-8"))
     parser = ConfigParser(config)
     chain = parser.get_parsed_content("augment")
-    steps = [chain[name] for name in ("crop", "flip", "quarter_turn") if name in chain]
-    assert ("quarter_turn" in chain) == turned
+    names = ("crop", "flip", "flip_y", "quarter_turn")
+    steps = [chain[name] for name in names if name in chain]
+    assert ("quarter_turn" in chain) == turned != ("flip_y" in chain)
     item = {"image": torch.rand(1, 64, 56), "label": torch.ones(1, 64, 56)}
     shapes = set()
     for seed in range(20):

@@ -12,6 +12,7 @@ from ignite.engine import Engine
 
 from unet_med.cli import main
 from unet_med.cli.options import PRECISIONS as OFFERED
+from unet_med.devices import rounding_settings
 from unet_med.handlers import Rounding
 from unet_med.handlers.checkpoints import _lay_like_parameters
 from unet_med.inferers import OverlapTileInferer, TrainingInferer
@@ -73,6 +74,32 @@ def test_rounding_is_set_and_given_back(precision: str) -> None:
     assert switches() == before
     with rounding("tf32", "cpu"):
         assert switches() == before
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("chosen", [("tf32", "tf32"), ("ieee", "ieee"), ("ieee", "tf32"), None])
+def test_a_project_may_have_set_torchs_newer_switches(
+    chosen: tuple[str, str] | None, precision: str
+) -> None:
+    """Then torch refuses to read the older ones, which others read within the context."""
+    kinds = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    original = [*rounding_settings(), (torch.backends, "fp32_precision", "none")]
+    try:
+        if chosen is None:  # one for all
+            torch.backends.fp32_precision, chosen = "tf32", ("tf32", "tf32")
+        else:
+            for kind, value in zip(kinds, chosen, strict=True):
+                kind.fp32_precision = value
+        with pytest.raises(RuntimeError, match="mix of the legacy and new APIs"):
+            switches()
+        with rounding(precision, "cuda"):
+            expected = "tf32" if precision == "tf32" else "ieee"
+            assert [kind.fp32_precision for kind in kinds] == [expected] * 2
+            assert switches() == [precision == "tf32"] * 2
+        assert tuple(kind.fp32_precision for kind in kinds) == chosen
+    finally:
+        for owner, name, value in original:
+            setattr(owner, name, value)
 
 
 @pytest.mark.parametrize("fails", [False, True])

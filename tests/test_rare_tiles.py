@@ -18,11 +18,10 @@ from monai.data import DataLoader, MetaTensor
 from monai.transforms import Compose, RandFlipd, RandRotate90d
 
 from unet_med.data import EpochSampler, ImageCache, SeededDataset, save_image
-from unet_med.data.device_images import LINES
-from unet_med.data.rare_tiles import KNOWN, PLACES
+from unet_med.data.entries import CENTRE, KNOWN, LINES, PLACES
 from unet_med.planning import DataFolder, Plan, describe, fingerprint, lay_bundle, make_plan
-from unet_med.transforms import RandTileCropd, RarePlacesd
-from unet_med.transforms.draws import CutTile, Flip, QuarterTurn
+from unet_med.transforms import RandElasticDeformd, RandGreyValued, RandTileCropd, RarePlacesd
+from unet_med.transforms.draws import CutTile, DrawCurve, DrawDeformation, Flip, QuarterTurn
 from unet_med.workflows import UNetTrainWorkflow
 
 BOTH = ["image", "label"]
@@ -139,7 +138,7 @@ def test_all_other_tiles_are_what_they_were() -> None:
     assert plain._rare is None  # though a share is asked for, nothing is rare
     rare = tiles(items, steps([1, 2]))
     same = [
-        all(torch.equal(plain[k][key], rare[k][key]) for key in BOTH) and "centre" not in rare[k]
+        all(torch.equal(plain[k][key], rare[k][key]) for key in BOTH) and CENTRE not in rare[k]
         for k in range(TILES)
     ]
     assert TILES * 0.6 < sum(same) < TILES * 0.73
@@ -157,6 +156,26 @@ def test_known_pixels_of_partly_annotated_images_are_kept() -> None:
     assert all((part >= 0).any() for part in found)
     ones = sum(bool((part == 1).any()) for part in found)
     assert 0.33 + 0.67 * 0.45 < ones / TILES < 0.33 + 0.67 * 0.85  # of the others two in three
+
+
+@pytest.mark.parametrize("ignore", [None, -1])
+@pytest.mark.parametrize("value", [3, "Ulm"])
+def test_entries_of_a_users_list_change_no_tile(ignore: int | None, value: Any) -> None:
+    """A list may say of each image in which centre it was taken, and keeps that."""
+    theirs = dict.fromkeys(["centre", "places", "known", "lines", "draws"], value)
+    items = images({(30, 30): 1}, {(5, 5): 2})
+
+    def chain() -> list[Any]:
+        drawn = DrawDeformation(RandElasticDeformd(BOTH)), DrawCurve(RandGreyValued("image"))
+        return [*of_lines([*steps([1, 2], ignore), RandFlipd(BOTH, 0.5)]).transforms, *drawn]
+
+    plain = tiles(items, chain())
+    listed = tiles([{**item, **theirs} for item in items], chain())
+    for position in range(12):
+        expected, found = plain[position], listed[position]
+        assert {key: found.pop(key) for key in theirs} == theirs
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in found)
 
 
 def test_tiles_of_earlier_images_keep_their_turns() -> None:

@@ -444,6 +444,26 @@ def test_a_record_grows_only_with_what_the_same_weights_made(tmp_path: Path) -> 
     assert read_record(results)["weights"]["sha256"] == sha256(weights)
 
 
+def test_as_many_pictures_as_asked_for(tmp_path: Path, capsys: Any) -> None:
+    weights, results = two_images(tmp_path)
+    record(
+        PredictionRecord(results, weights, {"label_kind": "instances"}), tmp_path / "images/b.tif"
+    )
+    shutil.copy(results / "a_instances.tif", results / "b_instances.tif")
+    page = tmp_path / "page.html"
+    words = ["report", str(results), "--output", str(page), "--pictures"]
+    for asked, shown in (("0", 0), ("1", 1), ("5", 2)):
+        assert main([*words, asked]) == 0
+        text = page.read_text(encoding="utf-8")
+        assert (f"{shown} of 2 shown" in text) == (shown > 0)
+        assert text.count("data:image/png;base64,") == shown
+    with pytest.raises(SystemExit):
+        main([*words, "-1"])
+    assert "argument --pictures: -1 is less than 0" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="-1 pictures: show 0 or more"):
+        html_report(results, page, pictures=-1)
+
+
 def test_channels_in_several_files_that_moved_are_the_same_image(tmp_path: Path) -> None:
     for folder in ("old", "new", "other"):
         (tmp_path / folder).mkdir()

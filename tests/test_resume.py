@@ -39,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     "network_def::dropout": 0.5,
     "device": "cpu",
 }
+STEPS = 28  # iterations of all epochs
 Log = dict[int, str]  # iteration: its loss, to the bit
 
 
@@ -103,7 +104,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Path:
     """A training that nothing interrupts."""
     folder = lay(tmp_path_factory.mktemp("whole") / "out", cells)
     assert finish(start(train, folder)) == 0
-    assert sorted(losses(folder)) == list(range(1, 29))
+    assert sorted(losses(folder)) == list(range(1, STEPS + 1))
     return folder
 
 
@@ -123,8 +124,9 @@ def test_killed_at_random_moments(workers: int, whole: Path, cells: Path, tmp_pa
     kills = 0
     while kills < KILLS:
         process = start(train, folder, resume=kills > 0, num_workers=workers)
-        assert wait_for_line(folder, len(lines(folder)), process)
-        time.sleep(chance.uniform(0, 0.2))
+        more = chance.randrange(STEPS // (KILLS + 2))  # few enough for the next kill to find some
+        assert wait_for_line(folder, len(lines(folder)) + more, process)
+        time.sleep(chance.uniform(0, 0.02))
         process.kill()
         assert finish(process) == -signal.SIGKILL, "the training ended before it was killed"
         kills += 1

@@ -18,6 +18,7 @@ from tests.processes import finish, start_command
 from unet_med.cli import main, predict
 from unet_med.handlers import progress
 
+ROOT = Path(__file__).parents[1]
 STAMP = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) "
 
 
@@ -84,10 +85,32 @@ def test_quiet_says_results_and_what_failed(trained: Path, cells: Path, tmp_path
     assert len(log.read_text(encoding="utf-8").splitlines()) > len(text.splitlines())  # appended
 
 
-def test_stdout_of_a_process_has_results_alone(trained: Path, cells: Path, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "unet_med", "predict", f"{cells}/images", "--bundle", trained]
+FRESH = """
+import runpy, sys, unet_med
+assert "torch" not in sys.modules
+unet_med.Segmenter
+assert "torch" in sys.modules
+assert "Segmenter" in dir(unet_med)
+import unet_med.data, unet_med.data.files
+from monai.data import image_writer
+from monai.transforms.io.array import SUPPORTED_READERS
+assert not any("unet" in name for name in SUPPORTED_READERS)
+assert not image_writer.SUPPORTED_WRITERS
+assert "SimpleITK" not in sys.modules
+runpy.run_module("unet_med", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_fresh_process_imports_late_and_has_results_alone_on_stdout(
+    trained: Path, cells: Path, tmp_path: Path
+) -> None:
+    """Both in one: to import all anew takes seconds."""
+    words = [sys.executable, "-c", FRESH, "predict", f"{cells}/images", "--bundle", trained]
     words += ["--output", tmp_path / "out", "--device", "cpu"]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        list(map(str, words)), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
     assert done.stdout == f"3 image(s) segmented, results in {tmp_path / 'out'}\n"
     assert "Logging file" not in done.stderr
 
@@ -98,15 +121,12 @@ def test_a_reader_who_leaves_is_no_error(tmp_path: Path) -> None:
     Image.fromarray(np.arange(150, dtype=np.uint8)[None].repeat(150, 0)).save(
         tmp_path / "r/a_instances.png"
     )
-    command = [sys.executable, "-m", "unet_med", "measure", tmp_path / "r", "--objects"]
-    command += ["--output", tmp_path / "o.csv"]
+    words = ["measure", tmp_path / "r", "--objects", "--output", tmp_path / "o.csv"]
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, "wb") as nobody:
-        done = subprocess.run(
-            list(map(str, command)), stdout=nobody, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert (done.returncode, done.stderr) == (141, "")
+    code = finish(start_command(words, tmp_path, lambda: os.dup2(write, 1)))
+    os.close(write)
+    assert (code, (tmp_path / "stderr").read_text()) == (141, "")
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 150  # a head, and 149 objects
 
 

@@ -58,8 +58,8 @@ def tracked(array: np.ndarray) -> Any:
     return MetaTensor(values, affine=torch.eye(4), meta={"filename_or_obj": "cell.tif"})
 
 
-def made(name: str, folder: Path) -> Any:
-    options = dict(OPTIONS.get(name, {}))
+def made(name: str, folder: Path, **more: Any) -> Any:
+    options = {**OPTIONS.get(name, {}), **more}
     if name == "SaveImageResultd":
         options = {"keys": "label", "output_dir": folder}
     elif name != "CheckPaird" and issubclass(CLASSES[name], MapTransform) and "keys" not in options:
@@ -68,14 +68,17 @@ def made(name: str, folder: Path) -> Any:
     return transform.set_random_state(seed=3) if isinstance(transform, Randomizable) else transform
 
 
+def applied(name: str, transform: Any, values: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(transform, MapTransform):
+        return {"result": transform(values[ARRAYS.get(name, "label")])}
+    found: dict[str, Any] = transform({**values, "slice": 1} if name == "SelectSliced" else values)
+    return found
+
+
 def outcome(name: str, values: dict[str, Any], folder: Path) -> Any:
     """What the transform makes of an item, or why it refuses it, in arrays."""
-    transform = made(name, folder)
     try:
-        if isinstance(transform, MapTransform):
-            found = transform({**values, "slice": 1} if name == "SelectSliced" else dict(values))
-        else:
-            found = {"result": transform(values[ARRAYS.get(name, "label")])}
+        found = applied(name, made(name, folder), values)
     except ValueError as error:
         return str(error)
     return {key: np.asarray(value) for key, value in found.items()}
@@ -103,6 +106,22 @@ def test_arrays_and_tensors_give_the_same(name: str, dtype: str, tmp_path: Path)
         assert other.keys() == expected.keys()
         for key, value in expected.items():
             np.testing.assert_array_equal(other[key], value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in sorted(CLASSES)),
+        *((name, {"element_size": 1.0}) for name in ("ElementSize", "ElementSized")),
+    ],
+)
+def test_the_metadata_of_the_input_stay(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """An image that is kept in memory passes once an epoch, also where nothing is to do."""
+    values = {key: tracked(value) for key, value in item("float32").items()}
+    stated = {key: (str(v.meta), str(v.applied_operations)) for key, v in values.items()}
+    applied(name, made(name, tmp_path, **options), values)
+    for key, value in values.items():
+        assert (str(value.meta), str(value.applied_operations)) == stated[key], key
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])

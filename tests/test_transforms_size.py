@@ -350,3 +350,12 @@ def test_a_pixel_size_that_is_hardly_true_is_refused(by):
     assert ElementSize(scale=0.5)(img).shape == (1, 32, 32)  # a factor asks no file
     with pytest.raises(ValueError, match="label: the file says pixels of 500 x 500 um"):
         ElementSized("label", 0.5, mode="nearest")({"label": img})
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+def test_a_factor_takes_labels_without_metadata(dtype) -> None:
+    labels = np.random.default_rng(0).integers(0, 200, (1, 12, 9))
+    step = ElementSized("label", scale=0.5, mode="nearest")
+    expected = step({"label": torch.from_numpy(labels)})["label"]
+    for label in (labels.astype(dtype), torch.from_numpy(labels.astype(dtype))):
+        assert torch.equal(step({"label": label})["label"].long(), expected)

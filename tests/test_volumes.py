@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ from unet_med.networks import unet
 from unet_med.transforms import InstancesFromLogits, Standardize
 from unet_med.transforms.standardize import mean_and_deviation
 from unet_med.transforms.windowed import Windowed
-from unet_med.volumes import Block, BlockJob, grid, open_source, run_blocks, split
+from unet_med.volumes import Block, BlockJob, executors, grid, open_source, run_blocks, split
 from unet_med.volumes.job_actions import finish
 from unet_med.volumes.store import open_level
 from unet_med.volumes.worker import Outcome, Worker
@@ -535,10 +535,22 @@ def test_blocks_off_the_networks_grid_are_refused(
         small_plan(tmp_path, planes_bundle, noise, block=(3, 15, 16))
 
 
-def command(words: list[Any], folder: Path) -> BaseProcess:
+def command(words: list[Any], folder: Path, prepare: Callable[[], Any] = os.setsid) -> BaseProcess:
     """The command, in a process group of its own; what it says is in the folder."""
     folder.mkdir(exist_ok=True)
-    return start_command(words, folder, os.setsid)
+    return start_command(words, folder, prepare)
+
+
+def slowly() -> None:
+    """In a process group of its own, a block takes so long that a kill comes before the last."""
+    os.setsid()
+    do = executors.predict_block
+
+    def predict_block(*which: Any) -> Any:
+        time.sleep(0.05)
+        return do(*which)
+
+    executors.predict_block = predict_block  # of this process, which is killed
 
 
 def said(folder: Path) -> str:
@@ -633,6 +645,7 @@ def test_a_note_that_goes_while_notes_are_read(
 
 
 @pytest.mark.slow
+@pytest.mark.long  # workers of a pool import all anew
 @pytest.mark.timeout(600)
 def test_killed_and_resumed_is_as_if_undisturbed(
     tmp_path: Path, undisturbed: tuple[Path, Path, dict[str, bytes]]
@@ -640,7 +653,7 @@ def test_killed_and_resumed_is_as_if_undisturbed(
     source, model, expected = undisturbed
     output = tmp_path / "out.ome.zarr"
     words = predict_words(source, model, output)
-    with ended(command([*words, "--workers", 1], tmp_path / "first")):
+    with ended(command([*words, "--workers", 1], tmp_path / "first", slowly)):
         wait_for(output, 7)
     before = contents(output.with_name(output.name + ".job") / "done")
     assert 7 <= len(before) < 72, "it was killed too late to show anything"

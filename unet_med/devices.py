@@ -11,6 +11,7 @@ import logging
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,9 +152,30 @@ def rounds(device: torch.device | str) -> bool:
     return torch.device(device).type == "cuda"
 
 
-def rounding_switches() -> tuple[Any, Any]:
-    """What holds `allow_tf32`: convolutions and matrix products of the GPUs that `rounds` means."""
-    return torch.backends.cudnn, torch.backends.cuda.matmul
+def rounding_switches() -> list[tuple[Any, str, tuple[Any, Any]]]:
+    """What says whether GPUs that `rounds` means round: owner, attribute, its values off and on.
+
+    They stand in the order in which to set them. torch keeps two for each kind of product, and an
+    `fp32_precision` that says nothing is that of `torch.backends`, whatever `allow_tf32` says.
+    """
+    cudnn: Any = torch.backends.cudnn  # torch's own types lack `conv`
+    matmul = torch.backends.cuda.matmul
+    older = [(owner, "allow_tf32", (False, True)) for owner in (cudnn, matmul)]
+    kinds = (cudnn.conv, cudnn.rnn, matmul)
+    return [*older, *((kind, "fp32_precision", ("ieee", "tf32")) for kind in kinds)]
+
+
+def rounding_settings() -> list[tuple[Any, str, Any]]:
+    """Owner, attribute and value of the `rounding_switches`, to set them back.
+
+    A program that set `fp32_precision` leaves an `allow_tf32` that contradicts it, which torch
+    refuses to read: then the newer one alone holds.
+    """
+    settings = []
+    for owner, name, _ in rounding_switches():
+        with suppress(RuntimeError):
+            settings.append((owner, name, getattr(owner, name)))
+    return settings
 
 
 def has_bfloat16(device: torch.device | str) -> bool:
@@ -179,8 +201,9 @@ def wait() -> None:
         getattr(torch, kind).synchronize()
 
 
-def free_bytes(device: torch.device) -> int | None:
+def free_bytes(device: torch.device | str) -> int | None:
     """Memory of a GPU that tensors can still take; None of what is no GPU."""
+    device = torch.device(device)
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     if device.type not in KINDS[:-1]:

@@ -52,7 +52,7 @@ def free_memory(error: BaseException) -> None:
     empty_caches()
 
 
-def free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device | str) -> int:
     """Memory that tensors on a device can still take."""
     from unet_med import devices
 

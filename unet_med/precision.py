@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from unet_med.devices import has_bfloat16, rounding_switches, rounds
+from unet_med.devices import has_bfloat16, rounding_settings, rounding_switches, rounds
 
 __all__ = ["PRECISIONS", "autocast", "chosen_precision", "rounding"]
 
@@ -57,15 +57,14 @@ def rounding(precision: str, device: torch.device | str) -> Iterator[None]:
     if not rounds(device):
         yield
         return
-    owners = rounding_switches()
-    before = [owner.allow_tf32 for owner in owners]
+    before = rounding_settings()
     try:
-        for owner in owners:
-            owner.allow_tf32 = precision == "tf32"
+        for owner, name, values in rounding_switches():
+            setattr(owner, name, values[precision == "tf32"])
         yield
     finally:
-        for owner, allowed in zip(owners, before, strict=True):
-            owner.allow_tf32 = allowed
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 def autocast(precision: str, device: torch.device | str) -> AbstractContextManager[None]:

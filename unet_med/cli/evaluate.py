@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from unet_med.cli.options import choice_of
 from unet_med.cli.recorded import taught
 from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.scores import Counted, check_tables, format_table, score_table, write_tables
+from unet_med.data.cases import files_of
 from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
 from unet_med.data.file_reader import Volume
-from unet_med.data.labels import LOOKED_AT
+from unet_med.data.labels import IGNORED, LOOKED_AT, MAX_CLASSES, UNKNOWN
 from unet_med.data.list_file import is_list
 from unet_med.data.splits import groups_of
 from unet_med.errors import one_line, user_error
 from unet_med.planes import Planes
+from unet_med.planning import DataFolder
 from unet_med.report.meanings import explained
 from unet_med.report.provenance import LEARNED, RECORD, read_record, recorded_names
 from unet_med.report.table import (
@@ -195,15 +198,17 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
         _require_order(results, truth)
         asked = replace(asked, choice={**_recorded_choice(settings), **asked.choice})
     found = {} if truth is None else find_results(results)
-    truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found)
+    truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found, results)
     names = _names(settings, truth, asked)
     kind = _kind(truths, asked, names, settings)
     alone = len(truths.files) == 1
     matched = Results(results, found, truths.results, alone=alone, settings=settings)
     family = _family(truths, matched, kind, names, asked)
     failures: list[Exception] = []
-    groups = None if asked.group is None else _groups(truths, asked.group)
-    cases = _counted(truths, matched, family, failures, asked)
+    groups = None if asked.group is None else _groups(truths, asked.group, truth or results)
+    own = {"guessed_mask": kind == "mask" and asked.kind == "auto"}
+    files = partial(Files, choice=asked.choice, unknown=asked.unknown, planes=asked.planes, **own)
+    cases = _counted(truths, matched, family, failures, files)
     table = score_table(cases, family.columns, family.classes, groups).shown
     if len(table.left) == len(truths.files):
         raise failures[0]
@@ -221,11 +226,17 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
     return Evaluation(kind, truths.files, replace(table, about=about), truths.said)
 
 
-def _groups(truths: Truths, group: str) -> dict[str, int]:
-    """Number of the group of each case: by what its list says of it, or by its file's name."""
+def _groups(truths: Truths, group: str, place: str) -> dict[str, int]:
+    """Number of the group of each case: by what its list says of it, or by its file's name.
+
+    Names are those that training has: where all the files lie says nothing of them.
+    """
     items = [dict(truths.items.get(name, {"image": f})) for name, f in truths.files.items()]
-    number = {id(i): k for k, own in enumerate(groups_of(items, group)) for i in own}
-    return {name: number[id(item)] for name, item in zip(truths.files, items, strict=True)}
+    files = [file for item in items for file in files_of(item["image"])]
+    folder = DataFolder.of(place).telling_apart(files)
+    named = [{**item, "image": [folder.name(f) for f in files_of(item["image"])]} for item in items]
+    number = {id(i): k for k, own in enumerate(groups_of(named, group)) for i in own}
+    return {name: number[id(item)] for name, item in zip(truths.files, named, strict=True)}
 
 
 def _counted(
@@ -233,7 +244,7 @@ def _counted(
     results: Results,
     family: Family,
     failures: list[Exception],
-    asked: Asked,
+    files: Callable[[str, str], Files],
 ) -> Iterator[tuple[str, Counted | ScoreRow]]:
     """What is counted in each case, or why it is not."""
     for name, truth in truths.files.items():
@@ -242,7 +253,7 @@ def _counted(
         try:
             result = results.of(name, family.name)
             row = FAILED
-            counted = family.count(Files(result, truth, asked.choice, asked.unknown, asked.planes))
+            counted = family.count(files(result, truth))
         except Exception as error:
             if user_error(error) is None:
                 raise
@@ -252,29 +263,40 @@ def _counted(
 
 
 def _kind(truths: Truths, asked: Asked, names: ClassNames, settings: Mapping[str, Any]) -> str:
-    """Look at each truth, one at a time; what cannot be a label is refused.
+    """What the truths hold; each is looked at, and what cannot be a label is refused.
 
-    Where the values alone do not say it, names of classes do, or the record of the results.
+    What the user says comes first; then several names, of all values; then classes, as the record
+    of the results has them; then a guess from the values. Where these speak for both, any name
+    decides, and the record.
     """
     from unet_med import data
-    from unet_med.data.label_kind import UndecidedLabels
-    from unet_med.data.label_reader import look_at_label
+    from unet_med.data.label_kind import UndecidedLabels, name_classes
+    from unet_med.data.label_reader import look_at_label, refuse_masks
 
-    looks = (
-        look_at_label(path, blobs=k < LOOKED_AT, unknown=asked.unknown, **asked.choice)
-        for k, path in enumerate(truths.files.values())
-    )
-    if asked.kind == "auto":
-        try:
-            return data.guess_label_kind(looks)
-        except UndecidedLabels:
-            kind = "classes" if names else settings.get("label_kind")
-            if kind not in ("classes", "instances"):
-                raise
-            return str(kind)
-    for _ in looks:
-        pass
-    return asked.kind
+    files, choice = list(truths.files.values()), {"unknown": asked.unknown, **asked.choice}
+    looks = [look_at_label(path, blobs=k < LOOKED_AT, **choice) for k, path in enumerate(files)]
+    if asked.kind != "auto":
+        return asked.kind
+    values = [set(look.values.tolist()) for look in looks]
+    held = set().union(*values) - {0, UNKNOWN}
+    made = settings.get("label_kind")
+    if held != {IGNORED}:  # of which, as classes, nothing would be left
+        if name_classes(names, values) or (made == "classes" and len(held) < MAX_CLASSES):
+            return "classes"
+        if made == "classes":
+            raise UndecidedLabels(
+                f"the truths hold {len(held)} values besides 0, and the results are classes, as "
+                "their record says: say --label-kind classes or --label-kind instances"
+            )
+    try:
+        kind = data.guess_label_kind(looks)
+    except UndecidedLabels:
+        kind = "classes" if names else str(made)
+        if kind not in ("classes", "instances"):
+            raise
+    if kind == "instances":
+        refuse_masks(files, looks, **choice)
+    return kind
 
 
 def _family(truths: Truths, results: Results, kind: str, names: ClassNames, asked: Asked) -> Family:

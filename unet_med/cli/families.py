@@ -25,7 +25,7 @@ from unet_med.planes import APART, Planes
 
 Array = np.ndarray[Any, Any]
 
-CLINICAL = "clinical"
+CLINICAL, PROBABILITIES = "clinical", "_probabilities"
 FAMILIES: dict[str, Mapping[str, Score]] = {
     "isbi": scores.ISBI,
     "instances": scores.INSTANCES,
@@ -34,7 +34,7 @@ FAMILIES: dict[str, Mapping[str, Score]] = {
 }
 SUFFIXES = {
     CLINICAL: ("_mask", ""),
-    "isbi": ("_probabilities", "_mask", ""),
+    "isbi": (PROBABILITIES, "_mask", ""),
     "instances": ("_instances", ""),
     "ctc": ("_instances", ""),
     "ap": ("_instances", ""),
@@ -56,6 +56,7 @@ class Files:
         choice: `time` and `axes` with which the image was read.
         unknown: the truth's value of pixels that nobody annotated.
         planes: what somebody says of the planes of stacks; see `recorded.planes_of`.
+        guessed_mask: the truths look like masks, and nobody said so.
     """
 
     result: str
@@ -63,6 +64,7 @@ class Files:
     choice: Mapping[str, Any] = field(default_factory=dict)
     unknown: int | None = None
     planes: Planes | None = None
+    guessed_mask: bool = False
 
     def load(self, kind: str) -> tuple[Array, Array]:
         """Result, on the grid of its truth, and truth, `(X, Y[, Z])`."""
@@ -178,6 +180,7 @@ def _count_clinical(files: Files, rules: Clinical, kind: str, needed: ClassNames
     sizes = size_of(headers, rules.unit)
     result, truth = files.load("instances" if kind == "mask" else "classes")
     if kind == "mask":
+        _require_one(files, len(_objects(result)), "values above 0")
         result, truth = (result > 0).astype(np.uint8), known_mask(truth)
     counted = rules.count(result, truth, sizes)
     if needed is not None and (unnamed := sorted(set(counted) - set(needed))):
@@ -215,16 +218,30 @@ def _refuse_mask(file: Path, results: Sequence[Array], truths: Sequence[Array]) 
     Raises:
         ValueError: one value in several pieces, or in a file called a mask, and more true objects.
     """
-    from unet_med.instances import label_components
+    from unet_med.data.label_kind import is_mask
 
     found = set().union(*(_objects(result) for result in results))
     if len(found) != 1 or max(len(_objects(truth)) for truth in truths) < 2:
         return
     base = stem(file).removesuffix("_mask")
-    if base != stem(file) or any(label_components(each > 0).max() > 1 for each in results):
+    if base != stem(file) or any(is_mask(each, several=True) for each in results):
         raise ValueError(
             f"{file.name} is a mask, in which all objects are one: give {base}_instances, which "
             "unet-med predict --instances writes, or score pixels with --label-kind mask"
+        )
+
+
+def _require_one(files: Files, count: int, what: str) -> None:
+    """Refuse a result of several classes beside a truth that looks like a mask.
+
+    Raises:
+        ValueError: it holds more than one, and nobody said that all of them are foreground.
+    """
+    if files.guessed_mask and count > 1:
+        raise ValueError(
+            f"result {Path(files.result).name} holds {count} {what}, and the truths look like "
+            "masks: say --label-kind classes if they are classes, of which one is in the truths, "
+            "or --label-kind mask if all are foreground"
         )
 
 
@@ -245,17 +262,21 @@ def _interiors(files: Files, orientation: str | None) -> tuple[Array, Array]:
 
 
 def _foreground(files: Files, turn: Turn, unknown: Array) -> Array:
-    """Probability of foreground: the last of several channels, or a mask or instances; turned.
+    """Probability of foreground, of one channel or all but the first, or a label's; turned.
 
     Objects that lie where nobody annotated part no others.
     """
     from unet_med import data
 
-    if data.load_header(files.result).has_channels:
+    named = stem(files.result).endswith(PROBABILITIES)
+    if named or data.load_header(files.result).has_channels:
         array: Array = data.load_image(files.result).numpy()  # (C, X, Y[, Z])
-        if len(array) > 1:
-            return turn.of_array(files.turned(array[-1])).T
+        if named or len(array) > 1:
+            _require_one(files, len(array) - 1, "channels besides the background")
+            scores = array[-1] if len(array) < 3 else 1 - array[0]
+            return turn.of_array(files.turned(scores)).T
     label = files.turned(data.load_label(files.result, "instances"))
+    _require_one(files, len(_objects(label)), "values above 0")
     return interior(np.where(unknown, 0, turn.of_array(label).T)).astype(np.float32)
 
 

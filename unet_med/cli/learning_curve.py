@@ -172,8 +172,8 @@ def _summary(judge: Judge, name: str, cases: Sequence[Counted]) -> Summary:
         rows = [case[0][name] for case in cases]
         return lambda drawn: pool(np.concatenate([rows[k] for k in drawn]))
     values, absent = sorted(set().union(*cases)), judge.classes.absent or {}
-    means = [mean_of([pool(case.get(v, absent)[name]) for v in values]) for case in cases]
-    return lambda drawn: mean_of([means[k] for k in drawn])
+    of = [[pool(case.get(v, absent)[name]) for case in cases] for v in values]
+    return lambda drawn: mean_of([mean_of([own[k] for k in drawn]) for own in of])
 
 
 def _by_fold(summary: Summary, folds: Sequence[int]) -> dict[int, float]:

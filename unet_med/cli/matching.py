@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from unet_med.data.cases import case_name, same_name
+from unet_med.data.cases import Case, case_name, files_of, same_name
+from unet_med.data.checksum import sha256
 from unet_med.data.folder_files import RESULTS, image_files
 from unet_med.data.formats import stem
 from unet_med.data.list_file import is_list, read_list
 from unet_med.data.pairing import label_base
+from unet_med.report.provenance import read_record
 
 SECTIONS = ("test", "validation", "training")  # of a data list, in the order they are tried
 CHANNEL = "_0000"  # which nnU-Net adds to an image's name, and not to its label's
@@ -35,12 +39,67 @@ class Truths(NamedTuple):
     items: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
+def by_name(names: Iterable[str], files: Iterable[Case], what: str, way: str) -> dict[str, Case]:
+    """Files, or cases of several, by their names.
+
+    Args:
+        names: of each.
+        files: of each.
+        what: they are, such as `"results"`.
+        way: out, where two have one name.
+
+    Raises:
+        ValueError: two have one name; names both.
+    """
+    found: dict[str, Case] = {}
+    for name, file in zip(map(same_name, names), files, strict=True):
+        if name in found:
+            one, other = (", ".join(files_of(each)) for each in (found[name], file))
+            raise ValueError(f"two {what} of one name: {one} and {other}; {way}")
+        found[name] = file
+    return found
+
+
 def find_results(results: str) -> dict[str, str]:
-    """Files of a folder of results, or the one file, by name."""
-    return {same_name(stem(path)): str(path) for path in image_files(results)}
+    """Files of a folder of results, or the one file, by name.
+
+    Raises:
+        ValueError: two of one name, such as `a_mask.tif` and `a_mask.nii.gz`.
+    """
+    return _files_in(results, "results")
 
 
-def find_truths(truth: str, found: Mapping[str, str]) -> Truths:
+def result_names(images: Sequence[Case], results: str, *, moved: bool = False) -> list[str]:
+    """By which names results of images are called, without `_mask` and the like.
+
+    That is as the record of the results has it, which `predict --name` makes other than the files'
+    own; else as the files are called.
+
+    Args:
+        images: their files.
+        results: the folder of results.
+        moved: images that lie where the record does not know them are looked for by their hashes.
+    """
+    entries: dict[str, Any] = {}
+    with suppress(ValueError, TypeError):  # a record that is none says nothing
+        record = read_record(results)
+        entries = {**record.get("earlier", {}), **record.get("images", {})}
+    places = {tuple(e.get("files") or [e.get("file")]): name for name, e in entries.items()}
+    counts = Counter(entry.get("sha256") for entry in entries.values())
+    hashes = {h: name for name, e in entries.items() if counts[h := e.get("sha256")] == 1}
+
+    def name_of(image: Case) -> str:
+        own = case_name(image)
+        place = tuple(str(Path(file).absolute()) for file in files_of(image))
+        if moved and entries and place not in places:
+            with suppress(OSError):  # a list may name images that are not there
+                return hashes.get(sha256(files_of(image)), own)
+        return places.get(place, own)
+
+    return [name_of(image) for image in images]
+
+
+def find_truths(truth: str, found: Mapping[str, str], results: str) -> Truths:
     """Labels of a folder, a file, or a data list, by the names of their images.
 
     Of a data list, the first section of test, validation and training that names labels and
@@ -49,16 +108,14 @@ def find_truths(truth: str, found: Mapping[str, str]) -> Truths:
     Args:
         truth: folder, file or data list (JSON).
         found: the results.
+        results: the folder of them.
 
     Raises:
         ValueError: a data list without labels, or two truths of one name.
     """
     if is_list(truth):
-        return _of_list(Path(truth), found)
-    files: dict[str, str] = {}
-    for path in image_files(truth):
-        if (other := files.setdefault(same_name(stem(path)), str(path))) != str(path):
-            raise ValueError(f"two truths of one name: {other} and {path}")
+        return _of_list(Path(truth), found, results)
+    files = _files_in(truth, "truths")
     bases = {base: files[name] for name in files if (base := label_base(name))}
     if len(bases) == len(files) and any(_found(base, found, RESULTS) for base in bases):
         return Truths(bases)
@@ -132,7 +189,8 @@ def match(
     mask = _found(name, found, ("_mask",)) if suffixes[-2] == "_instances" else None
     there = f"; {Path(mask).name} is no such file: predict with --instances" if mask else ""
     raise ValueError(
-        f"no result for {name} in {results}: expected a file named {name}{suffixes[-2]}{there}"
+        f"no result for {name} in {results}: expected a file named {name}{suffixes[-2]}{there}; "
+        "results of other names are paired with --pairs"
     )
 
 
@@ -154,18 +212,33 @@ def _found(name: str, found: Mapping[str, str], suffixes: Sequence[str]) -> str 
     return next((found[each] for each in names if each in found), None)
 
 
-def _of_list(path: Path, found: Mapping[str, str]) -> Truths:
-    sections = {
-        section: {same_name(case_name(i["image"])): i for i in items if "label" in i}
-        for section, items in read_list(path).items()
+def _files_in(place: str, what: str) -> dict[str, str]:
+    """Files of a folder, or the one file, by name."""
+    files = [str(path) for path in image_files(place)]
+    return {
+        name: str(file)
+        for name, file in by_name(map(stem, files), files, what, "leave one of them out").items()
     }
-    labelled = [section for section in SECTIONS if sections.get(section)]
+
+
+def _of_list(path: Path, found: Mapping[str, str], results: str) -> Truths:
+    items = {s: [i for i in own if "label" in i] for s, own in read_list(path).items()}
+    labelled = [section for section in SECTIONS if items.get(section)]
     if not labelled:
         raise ValueError(f"data list {path} names no labels: give a folder of labels as truth")
-    scored = [
-        s for s in labelled if any(_found(name, found, (*RESULTS, "")) for name in sections[s])
-    ]
+    images = {section: [item["image"] for item in items[section]] for section in labelled}
+    for moved in (False, True):  # which reads the images
+        names = {s: result_names(own, results, moved=moved) for s, own in images.items()}
+        scored = [s for s in labelled if _any_found(names[s], found)]
+        if scored:
+            break
     section = (scored or labelled)[0]
-    items = sections[section]
-    labels = {name: item["label"] for name, item in items.items()}
-    return Truths(labels, f"truth: the labels of {section!r} of {path.name}", items=items)
+    way = "name results and truths in a list, --pairs FILE"
+    named = by_name(names[section], images[section], f"images of {section!r} in {path.name}", way)
+    own = dict(zip(named, items[section], strict=True))
+    labels = {name: item["label"] for name, item in own.items()}
+    return Truths(labels, f"truth: the labels of {section!r} of {path.name}", items=own)
+
+
+def _any_found(names: Iterable[str], found: Mapping[str, str]) -> bool:
+    return any(_found(same_name(name), found, (*RESULTS, "")) for name in names)

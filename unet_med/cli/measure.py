@@ -13,7 +13,7 @@ import numpy as np
 
 from unet_med.cli.clinical import PIXELS, size_of, states_size
 from unet_med.cli.evaluate import say_left
-from unet_med.cli.matching import case_of, find_results
+from unet_med.cli.matching import by_name, case_of, find_results, result_names
 from unet_med.cli.measuring import (
     Classes,
     Grey,
@@ -22,7 +22,7 @@ from unet_med.cli.measuring import (
     class_rows,
     classes_of,
     object_rows,
-    object_sizes,
+    per_image,
     values_in,
     whole_scores,
 )
@@ -30,7 +30,7 @@ from unet_med.cli.options import choice_of
 from unet_med.cli.recorded import planes_of, recorded_of
 from unet_med.cli.saying import result
 from unet_med.cli.scores import check_tables, format_table, write_tables
-from unet_med.data.cases import Case, case_name, same_name, shown
+from unet_med.data.cases import Case, same_name, shown
 from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames, told_names
 from unet_med.data.folder_files import FRACTIONS
@@ -117,7 +117,10 @@ class Part:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a row a case and class; write the tables where asked."""
+    """Print a row a case and class, or object; write the tables where asked.
+
+    Objects that are written are printed as a row an image: there may be many thousands.
+    """
     check_tables(args)
     names = told_names(args.class_names) if args.class_names else None
     choice = choice_of(args)
@@ -126,7 +129,8 @@ def run(args: argparse.Namespace) -> int:
     asked = {"objects": args.objects, "choice": choice, "planes": args.planes}
     table = measure(args.results, args.images, names, **asked)
     write_tables(args, table)
-    result(format_table(table))
+    written = args.objects and (args.output or args.long)
+    result(format_table(per_image(table) if written else table))
     return say_left(table)
 
 
@@ -155,7 +159,7 @@ def measure(
         ValueError: no case can be measured; names the first and why.
     """
     cases = find_cases(results)
-    known = _images(images, cases)
+    known = _images(images, cases, results)
     names = _names(results) if names is None else names
     classes = Classes({}, None) if objects else _classes(cases, names)
     ask = Ask(classes, objects, choice or {}, planes)
@@ -212,19 +216,24 @@ def _classes(cases: Mapping[str, Found], names: ClassNames) -> Classes:
     return classes_of(found, names)
 
 
-def _images(images: str | None, cases: Mapping[str, Found]) -> dict[str, Case] | None:
-    """Images by name; of one case and one image, whatever their names."""
+def _images(images: str | None, cases: Mapping[str, Found], results: str) -> dict[str, Case] | None:
+    """Images by the names of their results; of one case and one image, whatever their names."""
     from unet_med import data
 
     if images is None:
         return None
     found = [item["image"] for item in data.find_images(images)]
-    known = {same_name(case_name(image)): image for image in found}
-    if all(isinstance(image, str) for image in found):  # nnU-Net's files hold a channel each
-        known |= channel_cases(found) or {}
     if len(cases) == 1 and len(found) == 1:
         return dict.fromkeys(cases, found[0])
-    return known
+    files = [image for image in found if isinstance(image, str)]
+    channels = (len(files) == len(found) and channel_cases(files)) or {}  # as of nnU-Net
+    if channels.keys() >= cases.keys():
+        return channels
+    names = result_names(found, results)
+    if not cases.keys() <= {same_name(name) for name in names}:
+        names = result_names(found, results, moved=True)
+    way = "predict with --name, and measure with the record of these results beside them"
+    return by_name(names, found, "images", way) | channels
 
 
 def _image(case: str, known: Mapping[str, Case], images: str | None) -> Case:
@@ -264,8 +273,7 @@ def _rows(part: Part, kind: str, ask: Ask) -> Iterator[tuple[str, Scores]]:
     if ask.objects:
         yield from object_rows(part.label, part.size, part.grey)
     elif kind == "instances":
-        sizes = object_sizes(part.label)
-        scores = whole_scores(part.label > 0, part.size, sizes, part.grey)
+        scores = whole_scores(part.label > 0, part.size, part.label, part.grey)
         yield ask.classes.foreground, scores
     else:
         yield from class_rows(part.label, part.size, part.grey, ask.classes, part.pieces)

@@ -13,6 +13,7 @@ from unet_med.cli.clinical import PIXELS, size_factor, size_unit
 from unet_med.cli.object_shapes import object_shapes
 from unet_med.data.class_names import FOREGROUND, ClassNames, require_few
 from unet_med.data.labels import IGNORED
+from unet_med.report.table import CASE, ScoreRow, ScoreTable
 
 Array = np.ndarray[Any, Any]
 Scores = dict[str, float | None]
@@ -24,6 +25,7 @@ STATISTICS: Mapping[str, Callable[[Array], Any]] = {
     "median": np.median,
     "highest": np.max,
 }
+AT_EDGE = "objects at edge"
 OF_OBJECTS: Mapping[str, Callable[[Array], Any]] = {
     "smallest": np.min,
     "median": np.median,
@@ -141,7 +143,7 @@ def class_rows(
     for value, name in classes.names.items():
         inside = label == value
         objects = _components(inside) if pieces is None or value != classes.only else pieces
-        yield name, whole_scores(inside, size, object_sizes(objects), grey)
+        yield name, whole_scores(inside, size, objects, grey)
 
 
 def object_rows(label: Array, size: Size, grey: Grey | None) -> Iterator[tuple[str, Scores]]:
@@ -161,9 +163,20 @@ def object_rows(label: Array, size: Size, grey: Grey | None) -> Iterator[tuple[s
         yield str(value), {size.name: count * size.pixel, **shape, **own}
 
 
-def whole_scores(inside: Array, size: Size, sizes: Array, grey: Grey | None) -> Scores:
-    """Size of a class, number and sizes of its objects, and its intensities."""
+def whole_scores(inside: Array, size: Size, objects: Array, grey: Grey | None) -> Scores:
+    """Size of a class, number and sizes of its objects, and its intensities.
+
+    Objects that the image cuts off are among them, and counted by themselves.
+
+    Args:
+        inside: where the class is, `(X, Y[, Z])`.
+        size: of a pixel.
+        objects: a number each, 0 elsewhere, likewise.
+        grey: the image.
+    """
+    sizes = object_sizes(objects)
     scores: Scores = {size.name: int(inside.sum()) * size.pixel, "objects": len(sizes)}
+    scores[AT_EDGE] = objects_at_edge(objects)
     for name, compute in OF_OBJECTS.items():
         known = compute(sizes).item() * size.pixel if len(sizes) else None
         scores[f"{name} object {size.name}"] = known
@@ -174,6 +187,35 @@ def object_sizes(label: Array) -> Array:
     """Pixels of each object."""
     values, counts = np.unique(label, return_counts=True)
     return counts[values > 0]
+
+
+def objects_at_edge(label: Array) -> int:
+    """How many objects the image ends at, as `at edge` of `object_shapes` has it.
+
+    >>> objects_at_edge(np.array([[7, 7, 0], [0, 0, 0], [0, 0, 2]]))
+    2
+    """
+    if label.shape[2:] == (1,):
+        label = label[..., 0]  # a volume of one slice is a plane
+    faces = (np.take(label, (0, -1), axis) for axis in range(label.ndim))
+    return int((np.unique(np.concatenate([face.ravel() for face in faces])) > 0).sum())
+
+
+def per_image(table: ScoreTable) -> ScoreTable:
+    """Of rows an object a row an image that holds some: their number and median size."""
+    of: dict[str, list[ScoreRow]] = {}
+    for row in table.of(CASE):
+        of.setdefault(row.case, []).append(row)
+    size = next(iter(table.columns), "size")
+    rows = []
+    for case, own in of.items():
+        known = [[row.scores[column] or 0 for row in own] for column in (size, "at edge")]
+        scores = {"objects": len(own), AT_EDGE: sum(map(int, known[1]))}
+        rows.append(
+            ScoreRow(CASE, case, "", {**scores, f"median {size}": float(np.median(known[0]))})
+        )
+    columns = ("objects", AT_EDGE, f"median {size}")
+    return ScoreTable(columns, (*rows, *table.left))
 
 
 def _components(inside: Array) -> Array:

@@ -17,11 +17,12 @@ def object_shapes(
 
     `centre` is the mean of an object's pixels, in pixels of the file, the first of which is 0.
     `diameter` is that of a disk or ball of its size. `perimeter`, or `surface`, is estimated by
-    lines that cross its edge (Crofton; Lehmann and Legland 2012): within 3 % for disks, 7 % too
-    low for squares along the axes. `roundness` is the perimeter of that disk over its own: about 1
-    for a disk. `elongation` is length over width of the ellipse with its second moments, None for
-    a line. `at edge` is 1 if the image ends at the object, which may go on. A volume of one slice
-    is a plane.
+    lines that cross its edge (Crofton; Lehmann and Legland 2012): within 3 % for disks of 10
+    pixels and more, 7 % too low for squares along the axes. `roundness` is the perimeter of
+    that disk over its own: about 1 for a disk, above 1 for the smallest objects, up to 1.3 for
+    one pixel. `elongation` is length over width of the ellipse with its second moments, None
+    for a line. `at edge` is 1 if the image ends at the object, which may go on. A volume of one
+    slice is a plane.
 
     Args:
         label: numbers 1, 2, ... without a gap, 0 background, `(X, Y[, Z])`.

@@ -30,8 +30,17 @@ def fraction(text: str) -> float:
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return _at_least(1, text)
+
+
+def amount(text: str) -> int:
+    """A whole number of at least 0."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    if (number := int(text)) < least:
+        raise argparse.ArgumentTypeError(f"{text} is less than {least}")
     return number
 
 
@@ -644,7 +653,10 @@ COMMANDS = (
             ),
             option("--output", "the page, FILE.html (report.html in the folder)"),
             option(
-                "--pictures", "images to show, the worst first (%(default)s)", type=int, default=12
+                "--pictures",
+                "images to show, the worst first (%(default)s)",
+                type=amount,
+                default=12,
             ),
             *_OWN_LOGS,
         ),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unet_med.cli.output import check_file
-from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
+from unet_med.metrics.bootstrap import LEAST, bootstrap_interval, mean_interval
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
 from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, count_detected, precision_score
 from unet_med.metrics.region import DICE, IOU, count_pixels
@@ -172,7 +173,7 @@ def score_table(
         A row a case and class, and of several classes one for their mean; then `mean` and
         `pooled`, with two cases or more also the ends of their intervals, of a bootstrap over
         cases, or groups of them. None where a score is not defined: where no case holds a class,
-        all of a row's.
+        all of a row's; of an interval, where too few define it.
     """
     known = classes or Classes()
     counts: dict[str, Counted] = {}
@@ -231,43 +232,49 @@ def _of_all(
         means.append([_pooled(each, columns) for each in counts])
         joined = {c: np.concatenate([each[c] for each in counts]) for c in addable}
         totals.append(_pooled(joined, addable))
-        yield from _mean_rows(means[-1], columns, units, classes.name_of(value))
+        yield from _mean_rows(means[-1:], columns, units, classes.name_of(value))
         yield ScoreRow(POOLED, "", classes.name_of(value), _plain(totals[-1]))
-        yield from _pooled_ends(counts, addable, units, classes.name_of(value))
+        ends = {
+            c: bootstrap_interval([each[c] for each in counts], column.pool, groups=units)
+            for c, column in addable.items()
+            if _is_enough([[scores[c] for scores in means[-1]]], units)
+        }
+        yield from _interval(POOLED, ends, classes.name_of(value))
     if len(values) > 1:
-        over_classes = [_mean(list(s), columns) for s in zip(*means, strict=True)]
-        yield from _mean_rows(over_classes, columns, units)
+        yield from _mean_rows(means, [c for c in columns if columns[c].averaged], units)
         yield ScoreRow(POOLED, "", "", _plain(_mean(totals, addable)))
 
 
-def _pooled_ends(
-    counts: Sequence[Counts], columns: Mapping[str, Column], units: Sequence[Hashable], label: str
-) -> Iterator[ScoreRow]:
-    """The interval of what is pooled."""
-    if len(set(units)) > 1:
-        ends = {
-            name: bootstrap_interval([each[name] for each in counts], column.pool, groups=units)
-            for name, column in columns.items()
-        }
-        yield from _interval(POOLED, ends, label)
+def _is_enough(classes: Sequence[Sequence[float]], units: Sequence[Hashable]) -> bool:
+    """Whether as many units define a score, of each class, as an interval takes.
+
+    A table of fewer units in all hides its intervals (`ScoreTable.shown`).
+    """
+    held = [{u for u, s in zip(units, own, strict=True) if not isnan(s)} for own in classes]
+    least = max(2, min(LEAST, len(set(units))))
+    return min((len(own) for own in held if own), default=0) >= least
 
 
 def _mean_rows(
-    scores: Sequence[Mapping[str, float]],
-    columns: Mapping[str, Column],
+    classes: Sequence[Sequence[Mapping[str, float]]],
+    columns: Iterable[str],
     units: Sequence[Hashable],
     label: str = "",
 ) -> Iterator[ScoreRow]:
-    """Mean over cases and its interval, of each column that the scores have."""
-    by_column = {c: [score[c] for score in scores] for c in columns if c in scores[0]}
-    yield ScoreRow(MEAN, "", label, _plain({c: mean_of(v) for c, v in by_column.items()}))
-    if len(set(units)) > 1:
-        ends = {c: mean_interval(v, groups=units) for c, v in by_column.items()}
-        yield from _interval(MEAN, ends, label)
+    """Mean over the cases of each class, then over classes, and its interval.
+
+    So a class that cases lack counts as much as others, as in nnU-Net's `foreground_mean`.
+    """
+    values = {c: [[case[c] for case in own] for own in classes] for c in columns}
+    means = {c: mean_of([mean_of(own) for own in each]) for c, each in values.items()}
+    yield ScoreRow(MEAN, "", label, _plain(means))
+    enough = {c: each for c, each in values.items() if _is_enough(each, units)}
+    ends = {c: mean_interval(each, groups=units) for c, each in enough.items()}
+    yield from _interval(MEAN, ends, label)
 
 
 def _interval(kind: str, ends: Mapping[str, tuple[float, float]], label: str) -> Iterator[ScoreRow]:
-    for name, end in ((LOW, 0), (HIGH, 1)):
+    for name, end in ((LOW, 0), (HIGH, 1)) if ends else ():
         yield ScoreRow(kind + name, "", label, _plain({c: each[end] for c, each in ends.items()}))
 
 
@@ -285,7 +292,7 @@ def _mean(
 
 def mean_of(values: Sequence[float]) -> float:
     """Mean of the values that are defined; NaN where none is."""
-    known = [value for value in values if not np.isnan(value)]
+    known = [value for value in values if not isnan(value)]
     return float(np.mean(known)) if known else np.nan
 
 
@@ -307,9 +314,9 @@ def format_table(table: ScoreTable) -> str:
     rows = table.of(CASE, CASE_MEAN, MISSING, FAILED)
     rows += [row for kind in (first, first + LOW, first + HIGH, second) for row in table.of(kind)]
     labelled = any(row.label for row in table.rows)
-    width = max(len(row.case or row.row) for row in rows)
+    width = max((len(row.case or row.row) for row in rows), default=0)
     widths = {
-        column: 2 + max(len(column), *(len(_shown(row.scores.get(column))) for row in rows))
+        column: 2 + max(map(len, (column, *(_shown(row.scores.get(column)) for row in rows))))
         for column in table.columns
     }
     head = "".join(f"{c:>{w}}" for c, w in widths.items())

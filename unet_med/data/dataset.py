@@ -14,9 +14,10 @@ from monai.transforms import Compose, Randomizable, RandomizableTrait
 from torch.utils.data import Sampler
 
 from unet_med.data.device_images import DeviceImages
+from unet_med.data.entries import CENTRE, KNOWN, PLACES
 from unet_med.data.image_cache import ImageCache, InFiles, InMemory
 from unet_med.data.item_file import Types, widened
-from unet_med.data.rare_tiles import CENTRE, KNOWN, PLACES, RareTile, RareTiles
+from unet_med.data.rare_tiles import RareTile, RareTiles
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class SeededDataset(Dataset):
     transforms after them are reseeded from `(seed, epoch, position)` for every tile, so neither
     the number of workers nor an interruption changes a tile.
 
-    Where the first random transform can cut `lines` in place of pixels, and the cache has a GPU
+    Where the first random transform can cut lines in place of pixels, and the cache has a GPU
     with room for the images, an item holds no pixels: `on_device` has those of a batch.
 
     Positions count on through the epochs: `dataset[e * len(dataset) + k]` is tile `k` of

@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 
+from unet_med.data.entries import LINES
 from unet_med.data.item_file import Item, Types
 from unet_med.instances import as_int32
 
-__all__ = ["LINES", "DeviceImages", "bytes_on_device", "shapes_alike"]
-
-LINES = "lines"  # the entry of an item that says where its pixels are
+__all__ = ["DeviceImages", "bytes_on_device", "shapes_alike"]
 
 Shape = tuple[int, ...]  # (C, *S)
 
@@ -23,7 +22,7 @@ Shape = tuple[int, ...]  # (C, *S)
 class DeviceImages:
     """Images and labels of a data list in the memory of a GPU.
 
-    In place of its pixels an item has `lines`, one an axis: pixel `(i, j[, k])` is number
+    In place of its pixels an item has lines, `LINES`, one an axis: pixel `(i, j[, k])` is number
     ``lines[0][i] + lines[1][j] [+ lines[2][k]]`` of all. A crop takes parts of the lines, a flip
     turns one of them around, a quarter turn swaps two; so a worker sends kilobytes, and what it
     drew is cut from the images at once.

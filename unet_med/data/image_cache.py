@@ -118,14 +118,14 @@ class ImageCache:
         rank: int = 0,
         ranks: int = 1,
         max_bytes: int | None = None,
-        device: torch.device | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         self.folder = None if folder is None else Path(folder).expanduser().absolute()
         self.spill = None if spill is None else Path(spill).expanduser().absolute()
         self.rank = rank
         self.ranks = ranks
         self.max_bytes = max_bytes
-        self.device = device
+        self.device = None if device is None else torch.device(device)
         self._is_said = False  # that images are in files: once, whichever data list came first
 
     def keep(

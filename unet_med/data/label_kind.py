@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -14,26 +15,69 @@ from unet_med.data.labels import (
     Blobs,
     LabelSummary,
     listed,
+    piece_sizes,
     summary_of,
 )
 
 CUT_APART = 0.2  # of the values that are looked at: so many objects may be in pieces by mistake
 FEW = ", each of them one connected piece, as classes or a few objects are"
 ALIKE = 3  # files that hold the same values
+PIECES = 3  # of one value that is a mask: what something cuts apart has two
+SPECK = 0.1  # of the largest piece: what is smaller is none
 
-__all__ = ["UndecidedLabels", "guess_label_kind"]
+__all__ = ["UndecidedLabels", "guess_label_kind", "is_mask", "name_classes"]
 
 
 class UndecidedLabels(ValueError):
     """Values of labels speak for classes as well as for numbers of objects."""
 
 
+def name_classes(names: Collection[int], values: Iterable[Collection[float] | None]) -> bool:
+    """Whether several values have names, and labels hold no others: then they are classes.
+
+    Where names are told, that comes after what the user says the labels are, and before a guess
+    from the values.
+
+    Args:
+        names: values that have one.
+        values: of each label; None: too many to be classes.
+
+    >>> name_classes([1, 2], [{0, 1}, {0, 2, 255}]), name_classes([1, 2], [{0, 3}])
+    (True, False)
+    """
+    known = {0, IGNORED, UNKNOWN, *names}
+    return len(names) > 1 and all(own is not None and known.issuperset(own) for own in values)
+
+
+def is_mask(label: np.ndarray, *, several: bool = False) -> bool:
+    """Whether the only positive value of a label is that of many objects, as a mask has it.
+
+    Args:
+        label: whole numbers, `(X, Y[, Z])`.
+        several: something else says that there are several objects; then two pieces are enough.
+            Else it takes three, of a tenth of the largest or more: something may cut one object
+            in two, and leave specks.
+
+    >>> is_mask(np.array([[7, 0, 7, 0, 7]])), is_mask(np.array([[7, 0, 7]]))
+    (True, False)
+    """
+    positive = label > 0
+    if not positive.any() or np.ptp(label[positive]):
+        return False
+    sizes = piece_sizes(positive)
+    if several:
+        return len(sizes) > 1
+    return int((sizes >= SPECK * sizes.max()).sum()) >= PIECES
+
+
 def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
     """What the numbers in a set of label images mean.
 
     Values that are one connected blob each are numbers of objects, unless they are the same over
-    the files: the same values touch, or they have their own size and place. Unknown pixels (-1)
-    say nothing; a mask with some is two classes, for strokes of a brush are no objects.
+    the files: the same values touch, or they have their own size and place. A few values that
+    some files lack are numbers of objects where these are 1 to n in each file, or one is in one
+    file alone. Unknown pixels (-1) say nothing; a mask with some is two classes, for strokes of a
+    brush are no objects.
 
     Args:
         labels: label images, any shape, or their summaries; taken one at a time.
@@ -65,12 +109,16 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
             raise _doubt(union, ", many of them in several pieces each")
         if len(union) > MAX_CLASSES and _same_everywhere(found, classes):
             raise _doubt(shared, ", each of them in every file, and at places of their own")
-        return "instances"
-    if partly:  # an object that is painted in two planes is no blob
+        kind = "instances"
+    elif partly:  # an object that is painted in two planes is no blob
         raise _doubt(union, ", and unknown pixels")
-    if len(looked) < len(found[:LOOKED_AT]) or not _are_blobs(looked, shared):
-        return "classes"
-    return _kind_of_blobs(looked, shared, few=len(union) <= 4)
+    elif len(looked) < len(found[:LOOKED_AT]) or not _are_blobs(looked, shared):
+        kind = "classes"
+    else:
+        kind = _kind_of_blobs(looked, shared, few=len(union) <= 4)
+    if kind == "instances" and len(union) <= MAX_CLASSES and (seen := _as_classes(classes, looked)):
+        raise _doubt(union, seen)
+    return kind
 
 
 def _doubt(values: Iterable[float], seen: str) -> UndecidedLabels:
@@ -85,6 +133,38 @@ def _in_pieces(found: Sequence[Blobs]) -> bool:
     """Whether most values lie in pieces of which none is most of them, as no object does."""
     shares = [share for blobs in found for share in blobs.largest.values()]
     return bool(shares) and 2 * sum(share < 0.5 for share in shares) > len(shares)
+
+
+def _as_classes(values: Sequence[set[float]], found: Sequence[Blobs]) -> str | None:
+    """What a few values that may be missing have of classes; None: nothing.
+
+    Objects are numbered 1 to n. Where some are left out, such as at the image's edge, or numbers
+    are those of a movie, the largest of a few is hardly in two files.
+
+    Args:
+        values: of each file that holds some.
+        found: where they lie in the first files.
+    """
+    held = Counter(value for own in values for value in own)
+    if min(held.values()) > 1 and any(own != set(range(1, len(own) + 1)) for own in values):
+        return ", each in two files or more, and not 1 to n in each, as numbers of objects are"
+    if _cut_again(_shares(found)):
+        return ", one of them in several pieces in most files that hold it"
+    return None
+
+
+def _shares(found: Sequence[Blobs]) -> dict[float, list[float]]:
+    """Of each value the share of its largest piece, in each file that holds it."""
+    of: dict[float, list[float]] = {}
+    for blobs in found:
+        for value, share in blobs.largest.items():
+            of.setdefault(value, []).append(share)
+    return of
+
+
+def _cut_again(of: dict[float, list[float]]) -> bool:
+    """Whether a value is in pieces in most of the files that hold it, two at least."""
+    return any(sum(s < 1 for s in own) > max(1, len(own) / 2) for own in of.values())
 
 
 def _same_everywhere(found: Sequence[LabelSummary], classes: Sequence[set[float]]) -> bool:
@@ -120,16 +200,12 @@ def _are_blobs(found: Sequence[Blobs], shared: set[float]) -> bool:
     Raises:
         UndecidedLabels: some are, and some are not.
     """
-    of: dict[float, list[float]] = {}
-    for blobs in found:
-        for value, share in blobs.largest.items():
-            of.setdefault(value, []).append(share)
+    of = _shares(found)
     cut = {value: [share for share in shares if share < 1] for value, shares in of.items()}
     pieces, count = (sum(map(len, each.values())) for each in (cut, of))
     if not pieces:
         return True
-    again = any(len(cut[value]) > max(1, len(of[value]) / 2) for value in of)
-    if again or 2 * pieces >= count:  # a class is in pieces in one file as in another
+    if _cut_again(of) or 2 * pieces >= count:  # a class is in pieces in one file as in another
         return False
     if pieces <= CUT_APART * count and all(share >= 0.5 for each in cut.values() for share in each):
         return True

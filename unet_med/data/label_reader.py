@@ -13,6 +13,7 @@ import numpy as np
 from unet_med.data.auto_reader import AutoReader, label_choice
 from unet_med.data.file_reader import Volume
 from unet_med.data.grids import RAS, Grid, Turn
+from unet_med.data.label_kind import UndecidedLabels, is_mask
 from unet_med.data.labels import (
     IGNORED,
     UNKNOWN,
@@ -142,6 +143,39 @@ def look_at_label(
     look = summarize_label(label if turn.keeps else turn.of_array(label), blobs=blobs)
     check_labels([look], [Path(path).name])
     return look
+
+
+def refuse_masks(
+    files: Sequence[str | os.PathLike[str]],
+    looks: Sequence[LabelSummary],
+    *,
+    unknown: int | None = None,
+    **choice: Any,
+) -> None:
+    """Refuse masks among labels that number their objects, where nobody said what they are.
+
+    A mask would be one object, whatever it holds. Files of one value are read once more, unless
+    it is known to lie in one piece.
+
+    Args:
+        files: the labels.
+        looks: at them, as `look_at_label` returns them.
+        unknown: as for `look_at_label`.
+        choice: likewise.
+
+    Raises:
+        UndecidedLabels: names the file.
+    """
+    for file, look in zip(files, looks, strict=True):
+        held = look.values[look.values > 0]
+        if len(held) != 1 or (look.blobs and look.blobs.largest.get(float(held[0])) == 1):
+            continue
+        if is_mask(load_label(file, "instances", unknown=unknown, **choice)):
+            raise UndecidedLabels(
+                f"label {Path(file).name} looks like a mask: its one value, {held[0]:g}, lies in "
+                "several pieces, and other labels number their objects; number these as well, or "
+                "say --label-kind mask if all are masks, or instances if it is one object"
+            )
 
 
 def _open(

@@ -329,7 +329,7 @@ def _blobs(label: np.ndarray, held: np.ndarray) -> Blobs:
         [box] = ndimage.find_objects((label == value).view(np.int8))
         box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
         own = label[box] == value
-        pieces = _sizes(*ndimage.label(own, full))
+        pieces = piece_sizes(own)
         largest[value] = float(pieces.max() / pieces.sum())
         centre = (
             (part.start + _mean_place(own, axis)) / label.shape[axis]
@@ -341,8 +341,11 @@ def _blobs(label: np.ndarray, held: np.ndarray) -> Blobs:
     return Blobs(largest, label.ndim == 2, places, frozenset(neighbours))
 
 
-def _sizes(pieces: np.ndarray, count: int) -> np.ndarray:
-    """Pixels of each of the pieces 1 to `count`."""
+def piece_sizes(own: np.ndarray) -> np.ndarray:
+    """Pixels of each connected piece of what is True; corners connect."""
+    from scipy import ndimage
+
+    pieces, count = ndimage.label(own, np.ones((3,) * own.ndim))
     parts = pieces if pieces.ndim == 3 else pieces[None]  # it copies what it counts, as 64 bits
     found = sum(np.bincount(part.ravel(), minlength=count + 1) for part in parts)
     return np.asarray(found)[1:]

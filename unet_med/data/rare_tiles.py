@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["CENTRE", "KNOWN", "PLACES", "RareTile", "RareTiles"]
+from unet_med.data.entries import PLACES
 
-PLACES = "places"  # the entry of an image: rare values and the numbers of their pixels, (2, N)
-KNOWN = "known"  # the entry of an image: how many pixels are known up to the end of each line
-CENTRE = "centre"  # the entry of an item whose tile is drawn around this pixel, its number
+__all__ = ["RareTile", "RareTiles"]
+
 _STREAM = 2  # of random numbers, apart from those of the images' order and of transforms
 
 
@@ -48,7 +47,7 @@ class RareTiles:
     one of the images that hold it, then one of its pixels there.
 
     Args:
-        items: images with `places`, as `unet_med.transforms.RarePlacesd` notes them.
+        items: images with `PLACES`, as `unet_med.transforms.RarePlacesd` notes them.
         parts: of the images; a tile stays within the part whose turn it is.
         share: of the tiles, 0 to 1.
         seed: of all draws.

@@ -15,6 +15,8 @@ __all__ = ["Field", "Mode", "PaddingMode", "warp"]
 Mode = Literal["bilinear", "nearest", "bicubic"]
 PaddingMode = Literal["reflection", "border"]
 
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+
 
 class Field:
     """A displacement with the sampling places that several warps by it share.
@@ -96,6 +98,9 @@ def warp(
         x = x.float()
     if field.reach == 0:
         return x
+    if x.dtype in _SIGNED:  # only copied, whatever number their bits are
+        signed = warp(x.view(_SIGNED[x.dtype]), field, mode=mode, padding_mode=padding_mode)
+        return signed.view(x.dtype)
     batch = x.unsqueeze(0) if x.ndim == dims + 1 else x  # (B, C, *S)
     if mode == "nearest" and dims == 2 and batch.dtype == torch.int32:
         # what only copies may take them for the floats of the same bits

@@ -10,7 +10,7 @@ from ignite.engine import Engine
 from monai.engines import PrepareBatch
 
 from unet_med.data.dataset import SeededDataset
-from unet_med.data.device_images import LINES
+from unet_med.data.entries import DRAWS, LINES
 
 Augment = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -31,7 +31,7 @@ class PrepareBatchWeighted(PrepareBatch):
         augment: applies what was drawn for the items, to image and label and before weights are
             made; see `unet_med.transforms.Augmenting`.
         draws_key: entry of what was drawn `(B, numbers)`; without it nothing is applied.
-        dataset: whose `on_device` has image and label of a batch that holds only `lines`.
+        dataset: whose `on_device` has image and label of a batch that holds only lines.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class PrepareBatchWeighted(PrepareBatch):
         weight_key: str = "weight",
         targets: Callable[[torch.Tensor], torch.Tensor] | None = None,
         augment: Augment | None = None,
-        draws_key: str = "draws",
+        draws_key: str = DRAWS,
         dataset: SeededDataset | None = None,
     ) -> None:
         self.targets = targets
@@ -77,7 +77,7 @@ class PrepareBatchWeighted(PrepareBatch):
         """Image and label of a batch that holds none, because they are on the device."""
         images = None if self.dataset is None else self.dataset.on_device
         if images is None:
-            raise ValueError("a batch of `lines`, and no images that they are of: give `dataset`")
+            raise ValueError("a batch of lines, and no images that they are of: give `dataset`")
         return images.tiles(lines)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from unet_med.fitting.timing import by_pixels, within
 from unet_med.fitting.verdicts import fits_objects, forget, planned_objects, write_verdict
 from unet_med.handlers import TrainingBudget, rank
 from unet_med.handlers.training_state import of_first, random_state, set_random_state
+from unet_med.networks import unwrapped
 from unet_med.planning import Plan
 from unet_med.planning.counting import units_in
 from unet_med.planning.objects import LEAST
@@ -156,9 +157,7 @@ class FitObjects:
 
     def _seconds_of(self, item: Item, weights: Path, engine: Engine) -> float:
         """How long one image takes; a truth in place of a prediction has as many objects."""
-        parallel = isinstance(self.network, torch.nn.parallel.DistributedDataParallel)
-        network = cast(torch.nn.Module, self.network.module if parallel else self.network)
-        torch.save(network.state_dict(), weights)
+        torch.save(unwrapped(self.network).state_dict(), weights)
         segmenter, choices = self._segmenter(weights, engine), self._choices()
         started = time.perf_counter()
         self._look(segmenter, item, choices, likely=True)

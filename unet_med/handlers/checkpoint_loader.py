@@ -28,7 +28,7 @@ class CheckpointLoader(handlers.CheckpointLoader):
             if not self._wants_weights_alone():
                 super().__call__(engine)
                 return
-            state = read_weights(self.load_path)
+            state = read_weights(self.load_path, key=next(iter(self.load_dict)))
             states = dict.fromkeys(self.load_dict, state)
             Checkpoint.load_objects(self.load_dict, states, strict=self.strict)
             self.logger.info("Restored all variables from %s", self.load_path)

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -20,6 +20,7 @@ from unet_med.handlers.training_state import (
     save_atomically,
     set_random_state,
 )
+from unet_med.networks.wrapping import unwrapped
 
 FORMAT = 1
 
@@ -42,8 +43,8 @@ class Checkpoints:
     folder of their own because others, MONAI Label among them, take every `models/*.pt` for a
     model.
 
-    If several processes train together, the first writes, without the prefix of
-    DistributedDataParallel, and all read.
+    If several processes train together, the first writes, and all read. Names are those of the
+    network inside DistributedDataParallel and the like (`unet_med.networks.unwrapped`).
 
     Attach it behind all handlers whose state it keeps. In the middle of an epoch it writes
     only where the loader's sampler can start there: an `unet_med.data.EpochSampler`.
@@ -87,8 +88,7 @@ class Checkpoints:
         final: str | None = None,
     ) -> None:
         self.folder = Path(folder)
-        parallel = isinstance(network, torch.nn.parallel.DistributedDataParallel)
-        self.network = cast(torch.nn.Module, network.module) if parallel else network
+        self.network: torch.nn.Module = unwrapped(network)
         self.optimizer = optimizer
         self.evaluator = evaluator
         self.parts = dict(parts or {})

@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from unet_med.data.dataset import EpochSampler
-from unet_med.data.device_images import LINES
+from unet_med.data.entries import LINES
 from unet_med.engines.batch import last_loss, read_losses, read_now
 from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.exceptions import on_exception

@@ -8,9 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-AGREEMENT = "agreement"  # entry of the logits' metadata: one number an image, `(B,)`
-
-
 _MOST = torch.iinfo(torch.uint8).max
 
 

@@ -24,8 +24,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
+from unet_med.data.entries import AGREEMENT
 from unet_med.geometry import PerAxis
-from unet_med.inferers.agreement import AGREEMENT, Votes, agreement
+from unet_med.inferers.agreement import Votes, agreement
 from unet_med.inferers.batch_statistics import KINDS as STATISTICS
 from unet_med.inferers.batch_statistics import (
     BatchNorm,
@@ -202,7 +203,8 @@ class OverlapTileInferer(SlidingWindowInferer):
         if by_slice:
             logits = logits.unflatten(0, (-1, *slices)).movedim(1, -1)  # (B, K, X, Y, Z)
         if isinstance(inputs, MetaTensor):
-            found = MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)
+            found = MetaTensor(logits).copy_meta_from(inputs)
+            found.meta.pop(AGREEMENT, None)  # of logits that are an input here
             if terms:
                 found.meta[AGREEMENT] = agreement(torch.cat(terms), len(inputs)).cpu()
             return found

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unet_med import geometry
 from unet_med.geometry import PerAxis, alike
+from unet_med.networks.wrapping import unwrapped
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ def tiling_of(
 ) -> Tiling:
     """Asks a network for its geometry.
 
-    `unet_med.networks.UNet` answers, also inside DataParallel, DistributedDataParallel,
-    torch.compile and TorchScript. Any other network needs `margin` and `stride`.
+    `unet_med.networks.UNet` answers, also in TorchScript and inside what
+    `unet_med.networks.unwrapped` knows. Any other network needs `margin` and `stride`.
 
     Args:
         network: what maps ``(B, C, *S)`` to logits.
@@ -149,9 +150,9 @@ def tiling_of(
         stride: total down-sampling factor, one or one an axis; None to ask the network.
 
     Raises:
-        ValueError: margin or stride is neither given nor known.
+        ValueError: margin or stride is neither given nor known, or images have not 2 or 3 axes.
     """
-    inner = _unwrap(network)
+    inner = unwrapped(network)
     margin = getattr(inner, "margin", None) if margin is None else margin
     stride = getattr(inner, "stride", None) if stride is None else stride
     if margin is None or stride is None:
@@ -163,6 +164,8 @@ def tiling_of(
     weights = [p for p in _parameters(inner) if p.ndim > 2]
     seen = weights[0].ndim - 2 if weights else image.ndim - 2
     dims = getattr(inner, "spatial_dims", seen)
+    if dims not in (2, 3):
+        raise ValueError(f"the network takes images of {dims} axes; tiles are of 2 or 3")
     margins = geometry.per_axis("margin", margin, dims)
     strides = geometry.per_axis("stride", stride, dims)
     axes = tuple(
@@ -193,15 +196,6 @@ def _channels(weights: Sequence[Tensor], rules: Sequence[Any]) -> int:
     pools = zip(*(rule[0] for rule in rules), strict=True)
     sizes = accumulate((2 / prod(factors) for factors in pools), mul, initial=1.0)
     return ceil(max(weights[0].shape[0], weights[-1].shape[1]) * max(1.0, sum(sizes) / 2))
-
-
-def _unwrap(network: Callable[..., Any]) -> Any:
-    """The network inside DataParallel and the like; torch.compile passes attributes on itself."""
-    while not hasattr(network, "margin") and isinstance(
-        wrapped := getattr(network, "module", None), nn.Module
-    ):
-        network = wrapped
-    return network
 
 
 def _rules(network: Any, dims: int) -> list[Any]:

@@ -60,7 +60,7 @@ def bootstrap_interval(
 
 
 def mean_interval(
-    values: Sequence[float],
+    values: Sequence[float] | Sequence[Sequence[float]],
     *,
     groups: Groups = None,
     confidence: float = 0.95,
@@ -70,7 +70,8 @@ def mean_interval(
     """`bootstrap_interval` of a mean over images, all draws at once.
 
     Args:
-        values: score of each image; NaN where it is not defined, which does not count.
+        values: score of each image; NaN where it is not defined, which does not count. Of several
+            classes a row each: what is drawn is the mean over classes of their means over images.
         groups: see `bootstrap_interval`.
         confidence: share of the resampled means that lie in the interval.
         resamples: how often images are drawn.
@@ -82,15 +83,15 @@ def mean_interval(
     >>> mean_interval([1.0, 2.0, 3.0])
     (1.0, 3.0)
     """
-    members = _members(len(values), groups)
+    table = np.atleast_2d(np.asarray(values, np.float64))  # (classes, images)
+    members = _members(table.shape[1], groups)
     if len(members) < 2:
         return np.nan, np.nan
-    known = [[values[i] for i in own if not np.isnan(values[i])] for own in members]
     draws = _draws(len(members), resamples, seed)
-    sums = np.array([sum(own) for own in known], np.float64)[draws].sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        means = sums / np.array([len(own) for own in known])[draws].sum(axis=1)
-    return _ends(means, confidence)
+    means = np.array([_drawn_means(own, members, draws) for own in table])
+    with np.errstate(invalid="ignore"):  # no class of a draw is defined
+        drawn = np.nansum(means, axis=0) / (~np.isnan(means)).sum(axis=0)
+    return _ends(drawn, confidence)
 
 
 def resampled(
@@ -117,6 +118,17 @@ def resampled(
     draws = _draws(len(members), resamples, seed).tolist()
     drawn = ([i for unit in draw for i in members[unit]] for draw in draws)
     return np.array([[score(own) for score in scores] for own in drawn], np.float64)
+
+
+def _drawn_means(
+    values: NDArray[np.float64], members: Sequence[Sequence[int]], draws: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Mean over the images of each draw that have a value; NaN where none has."""
+    known = [[values[i] for i in own if not np.isnan(values[i])] for own in members]
+    sums = np.array([sum(own) for own in known], np.float64)[draws].sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.float64] = sums / np.array([len(own) for own in known])[draws].sum(axis=1)
+    return found
 
 
 def _members(images: int, groups: Groups) -> list[list[int]]:

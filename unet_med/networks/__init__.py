@@ -8,6 +8,7 @@ from unet_med.networks.placing import chosen_memory_format, place
 from unet_med.networks.published import PRESETS, presets, unet
 from unet_med.networks.sides import output_sides
 from unet_med.networks.state_dict import load_weights, read_weights, start_from
+from unet_med.networks.wrapping import unwrapped
 
 __all__ = [
     "PRESETS",
@@ -23,4 +24,5 @@ __all__ = [
     "start_from",
     "together",
     "unet",
+    "unwrapped",
 ]

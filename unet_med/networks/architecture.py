@@ -23,6 +23,7 @@ from unet_med.networks.blocks import (
     max_unpool,
     mirrored_up,
     pointwise,
+    require_sides,
     up_layer,
 )
 
@@ -223,6 +224,7 @@ class UNet(nn.Module):
         )
         self.rules = tuple(astuple(axis) for axis in self.axes)
         self.steps = [axis.stride for axis in self.axes]
+        self.smallest = [axis.smallest for axis in self.axes]
         self.stride = alike([axis.stride for axis in self.axes])
         self.margin = alike([axis.margin for axis in self.axes])  # px
         pools = _by_level(axis.pools for axis in self.axes)
@@ -291,12 +293,12 @@ class UNet(nn.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward`, of sides that fit.
 
-        Here, and not in `forward`, of which alone TorchScript makes a program; and only for
-        integers, which sides are not where a network is traced or exported.
+        Here, and not in `forward`, of which alone TorchScript makes a program, with a check of its
+        own; and only for integers, which sides are not where a network is traced or exported.
         """
-        for image in args[:1]:
-            if all(type(side) is int for side in image.shape[2:]):
-                self.output_size(tuple(image.shape[2:]))
+        image = args[0] if args else kwargs.get("x")
+        if image is not None and all(type(side) is int for side in image.shape[2:]):
+            self.output_size(tuple(image.shape[2:]))
         return super().__call__(*args, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -316,6 +318,8 @@ class UNet(nn.Module):
         sides = x.shape[2:]
         if self.any_size:
             x = mirrored_up(x, self.steps)
+        elif torch.jit.is_scripting():  # there nothing else has looked at the sides
+            require_sides(list(sides), self.smallest, self.steps)
         skips: list[Tensor] = []
         for level, pooling in zip(self.contracting, self.poolings):  # noqa: B905 - TorchScript
             x = level(x)  # (B, C, *(S - 4))

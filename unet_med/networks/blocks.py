@@ -39,6 +39,21 @@ def mirrored_up(x: Tensor, strides: list[int]) -> Tensor:
     return F.pad(x, border, mode="reflect")  # (B, C, *S')
 
 
+def require_sides(sides: list[int], smallest: list[int], strides: list[int]) -> None:
+    """Refuse sides that do not fit, of which the result would lie beside its place.
+
+    Raises:
+        ValueError: a side is not its axis's smallest, px, or some strides more.
+    """
+    for axis in range(len(sides)):
+        side, least, step = sides[axis], smallest[axis], strides[axis]
+        if side < least or (side - least) % step != 0:
+            raise ValueError(
+                f"input side {side} px does not fit the network, which takes {least} px and more "
+                f"in steps of {step}"
+            )
+
+
 def max_unpool(x: Tensor, skip: Tensor, factor: list[int]) -> Tensor:
     """Put each value where the maximum of its pooling window was; zeros elsewhere.
 

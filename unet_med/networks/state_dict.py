@@ -72,12 +72,13 @@ def start_from(
     return network
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_weights(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, Tensor]:
     """State dictionary of a file, on the CPU: tensors alone, never a program.
 
     Args:
         path: `.safetensors`, or what `torch.save` wrote: the dictionary itself, or a checkpoint
             that holds it as `"model"`, `"network"` or `"state_dict"`.
+        key: of such a checkpoint, the entry that counts before these three, if it has it.
 
     Raises:
         ValueError: the file is missing, damaged, the state of a training to resume, or holds
@@ -93,7 +94,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
                 f"{path} is what a training resumes from, in the middle of its schedule: give the "
                 "model.pt of the bundle"
             )
-        inner = (state[key] for key in ("model", "network", "state_dict") if key in state)
+        names = (key, "model", "network", "state_dict")
+        inner = (state[name] for name in names if name in state)
         state = next((value for value in inner if isinstance(value, Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path} holds no state dictionary: give the model.pt of a bundle")

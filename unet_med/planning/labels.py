@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from unet_med import data
 from unet_med.data.class_names import name_of, told_names
-from unet_med.data.labels import IGNORED, UNKNOWN
-from unet_med.planning.fingerprints import PERCENTILES, FileFacts, Fingerprint, Instances
+from unet_med.data.label_kind import name_classes
+from unet_med.data.labels import IGNORED, UNKNOWN, listed
+from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
 from unet_med.planning.plan import Decision
 from unet_med.planning.rare import OUTPUT
 from unet_med.planning.sizes import zoom
@@ -29,7 +30,10 @@ MEDIAN = PERCENTILES.index(50.0)
 
 
 def decide_labels(
-    found: Fingerprint, kind: str | None = None, classes: int | None = None
+    found: Fingerprint,
+    kind: str | None = None,
+    classes: int | None = None,
+    told: Sequence[str] | None = None,
 ) -> dict[str, Decision]:
     """`label_kind`, `out_channels`, `class_values` and `unknown`.
 
@@ -37,6 +41,7 @@ def decide_labels(
         found: what the files say.
         kind: what the user says; None or `"auto"`: as the values look.
         classes: number of classes, where the user says it.
+        told: names of classes, as the user says them; see `told_names`.
 
     Raises:
         ValueError: labels that are no classes, or values that leave some out; or these may be
@@ -49,8 +54,8 @@ def decide_labels(
         decided = Decision(kind, ASKED)
     elif classes:
         decided = Decision("classes", "as their number was given")
-    elif _are_named(found):
-        decided = Decision("classes", f"{found.images} names their values")
+    elif namer := _namer(found, told):
+        decided = Decision("classes", f"{namer} names their values")
     elif found.label_kind is None:
         raise ValueError(found.doubt)
     else:
@@ -150,6 +155,19 @@ def decide_names(
     return Decision(own, f"as {found.images} names them")
 
 
+def about_untaught(learned: Collection[int], cases: Sequence[Case], kind: str) -> str:
+    """What is to be known of classes that none of the images that are learned from holds."""
+    if kind != "classes":
+        return ""
+    held = [case.label_values or set() for case in cases]
+    taught = set().union(*(held[k] for k in learned), {0, IGNORED, UNKNOWN})
+    missing = sorted(set().union(*held) - taught)
+    if not missing:
+        return ""
+    named = listed([name_of(value) for value in missing])
+    return f"; no image that is learned from holds {named}: choose the sides with --split"
+
+
 def min_size(found: Fingerprint, kind: str, dims: int, pixels: Mapping[str, Any]) -> Decision:
     """Smallest instance that a prediction keeps, px: a tenth of the median one.
 
@@ -188,11 +206,11 @@ def _values(found: Fingerprint) -> list[set[int]]:
     return [case.label_values or set() for case in found.cases]
 
 
-def _are_named(found: Fingerprint) -> bool:
-    """Whether a data list names several values, and the labels hold no others."""
-    names = {0, IGNORED, UNKNOWN, *(int(value) for value in found.class_names)}
-    values = [case.label_values for case in found.cases]
-    return len(found.class_names) > 1 and all(v is not None and v <= names for v in values)
+def _namer(found: Fingerprint, told: Sequence[str] | None) -> str | None:
+    """What names several values, where the labels hold no others."""
+    names = told_names(told) if told else {int(value): n for value, n in found.class_names.items()}
+    named = name_classes(names, [case.label_values for case in found.cases])
+    return ("--class-names" if told else found.images) if named else None
 
 
 def _names(found: Fingerprint) -> list[str]:

@@ -17,7 +17,7 @@ from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.file_reader import Volume
 from unet_med.data.grey_values import SAMPLES, sample_of, skew_of
 from unet_med.data.grids import Grid, axes_of, turn_onto
-from unet_med.data.label_reader import look_at_label
+from unet_med.data.label_reader import look_at_label, refuse_masks
 from unet_med.data.labels import IGNORED, LOOKED_AT, UNKNOWN, LabelSummary, stands_out
 from unet_med.data.list_file import is_list
 from unet_med.data.modality import headers_modality, stated_modality
@@ -83,10 +83,11 @@ def fingerprint(
     heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
     word = decide_orientation([image for image, _ in heads]).value
     unknown = _unknown(folder.images) if unknown is None else unknown
-    looks = _look([pair["label"] for pair in pairs], heads, word, {**choice, "unknown": unknown})
+    files, read_as = [pair["label"] for pair in pairs], {**choice, "unknown": unknown}
+    looks = _look(files, heads, word, read_as)
     seen = [image.turned(word) if word else image for image, _ in heads]
     data.require_objects(looks, [label.name for _, label in heads])
-    kind, doubt = _kind(looks)
+    kind, doubt = _kind(files, looks, read_as)
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     stated = stated_modality(folder.images) or headers_modality([p["image"] for p in pairs])
     spread = [pairs[k] for k in _spread_out(len(pairs))]
@@ -142,12 +143,17 @@ def _look(
     ]
 
 
-def _kind(looks: Sequence[LabelSummary]) -> tuple[str | None, str | None]:
+def _kind(
+    files: Sequence[str], looks: Sequence[LabelSummary], choice: Mapping[str, Any]
+) -> tuple[str | None, str | None]:
     """What the labels look like, or why that cannot be told; what the user says then holds."""
     try:
-        return data.guess_label_kind(looks), None
+        kind = data.guess_label_kind(looks)
+        if kind == "instances":
+            refuse_masks(files, looks, **choice)
     except ValueError as doubt:
         return None, str(doubt)
+    return kind, None
 
 
 def _class_names(images: Path) -> dict[str, str]:

@@ -156,8 +156,9 @@ def _decide(
     objects = (steering.get("label_kind") or found.label_kind) == "instances"
     planes = asked.get("planes") or (found.planes if objects else None)
     dims = _dims(found, steering.get("spatial_dims"), pages=planes == APART)
-    labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"))
-    labels["class_names"] = decide_names(found, labels, asked.get("class_names"))
+    told = asked.get("class_names")
+    labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"), told)
+    labels["class_names"] = decide_names(found, labels, told)
     labels |= source.classes(labels, asked) if source else {}
     kind = labels["label_kind"].value
     if steering.get("unknown") not in (None, found.unknown):

@@ -55,9 +55,9 @@ def tile_size(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
 
 
 def decide_turns(ids: Mapping[str, Any]) -> dict[str, Decision]:
-    """No quarter turns of tiles whose sides differ: such a tile would not fit into its batch.
+    """No quarter turns in test-time averaging where the tiles of the training have unequal sides.
 
-    Neither are there any in test-time averaging then, since the network has seen none.
+    A tile turned by a quarter would not fit into its batch, so `train.json` turns none there.
 
     Args:
         ids: all ids, those of the recipe among them; of volumes no tile is turned by a quarter.
@@ -65,11 +65,10 @@ def decide_turns(ids: Mapping[str, Any]) -> dict[str, Decision]:
     sides = ids["tile_size"]
     if ids["spatial_dims"] != 2 or isinstance(sides, str) or len(set(as_list(sides))) == 1:
         return {}  # an expression of a file is the file's own affair
+    if ids.get("tta") != "rotations":
+        return {}
     why = f"tiles of {in_words(sides)} px, turned by a quarter, fit into no batch"
-    found = {"augment::quarter_turn::_disabled_": Decision(True, why)}
-    if ids.get("tta") == "rotations":
-        found["tta"] = Decision("flips", "the network sees no quarter turns in training")
-    return found
+    return {"tta": Decision("flips", f"the training has no quarter turns: {why}")}
 
 
 def in_proportion(shape: Sequence[int], spacing: Sequence[float], limit: int) -> list[int]:

@@ -14,6 +14,7 @@ from unet_med.data.checksum import sha256
 from unet_med.data.splits import Item, groups_of, split_validation
 from unet_med.planning.copies import about_copies, kept_together, units_of
 from unet_med.planning.fingerprints import Case, Fingerprint
+from unet_med.planning.labels import about_untaught
 from unet_med.planning.learned import Learned
 from unet_med.planning.plan import Decision
 
@@ -87,6 +88,7 @@ def decide_split(
     how += about_copies([sides], found.cases)
     if blank := sum(len(case.blank_planes(ids["label_kind"])) for case in found.cases):
         how += f"; {blank} planes that nobody annotated are left out" * bool(ids["slice_stacks"])
+    how += about_untaught({item["case"] for item in sides[0]}, found.cases, ids["label_kind"])
     learned = {id(item) for item in sides[0]}
     held = [item for item in sides[1] if id(item) not in learned]
     how += _about_held(held, known, begun)

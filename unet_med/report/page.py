@@ -69,11 +69,13 @@ def html_report(
         The path.
 
     Raises:
-        ValueError: the folder has neither `record.json` nor `configs/train.json`, or a
-            result does not fit its image.
+        ValueError: the folder has neither `record.json` nor `configs/train.json`, a result does
+            not fit its image, or `pictures` is negative.
     """
     from unet_med.data.atomic import atomic_write
 
+    if pictures < 0:
+        raise ValueError(f"{pictures} pictures: show 0 or more")
     root = Path(folder)
     results = next((f for f in (root, root / "results") if (f / RECORD).is_file()), None)
     if results is not None:

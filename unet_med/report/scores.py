@@ -33,7 +33,8 @@ def headline(table: ScoreTable) -> list[dict[str, str]]:
         if scores.get(name) is None and table.of(CASE_MEAN):
             continue
         interval = _interval(whole, kind, name)
-        said = f"95 %: {interval}" if interval else "too few images for an interval" if few else ""
+        scored = few or scores.get(name) is not None
+        said = f"95 %: {interval}" if interval else "too few images for an interval" * scored
         value = score_text(name, scores.get(name))
         found.append({"name": name, "value": value, "interval": interval, "said": said})
     return found

@@ -19,6 +19,7 @@ from unet_med.data.pixel_size import MICROMETRES
 from unet_med.data.plane_kind import planes_stated
 from unet_med.planes import APART, JOINED, Planes
 from unet_med.transforms.check import name_of
+from unet_med.transforms.shared_random_state import with_metadata_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 NOTES = "notes"  # entry of the metadata: lines
@@ -85,9 +86,9 @@ class CompareWithTrainingd(MapTransform):
         self._say(notes, name_of(image, key))
         if not isinstance(image, MetaTensor):
             return image
-        meta = {**meta, NOTES: "\n".join(notes)}
-        steps = image.applied_operations
-        return MetaTensor(image.as_tensor(), meta=meta, applied_operations=steps)
+        noted = with_metadata_of(image, image.as_tensor())
+        noted.meta[NOTES] = "\n".join(notes)
+        return noted
 
     def first_pass(self, image: Windowed, boxes: Iterable[Box]) -> dict[str, np.ndarray]:
         """Compare an image that is never in memory as a whole: a few of its boxes.

@@ -11,8 +11,10 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from unet_med.data.entries import AGREEMENT
 from unet_med.transforms.calibrate import Calibrate
 from unet_med.transforms.instances import ClassesFromProbabilities
+from unet_med.transforms.shared_random_state import with_metadata_of
 
 __all__ = [
     "CONFIDENCE",
@@ -26,7 +28,6 @@ __all__ = [
     "uncertainty",
 ]
 
-AGREEMENT = "agreement"  # of the metadata of logits, where `OverlapTileInferer` puts it
 CONFIDENCE = "confidence"  # entry of the image's metadata
 UNCERTAINTY = "uncertainty"  # key of the map
 
@@ -136,7 +137,8 @@ class Confidenced(MapTransform):
             calibrated, found = self.judge(plain)
             if isinstance(image, MetaTensor):
                 sure = confidence(expected_dice(calibrated, found), _agreement(scores))
-                image.meta[CONFIDENCE] = rounded(sure)
+                d[self.image_key] = noted = with_metadata_of(image, image.as_tensor())
+                noted.meta[CONFIDENCE] = rounded(sure)
             if self.names is not None:
                 doubt = uncertainty(calibrated, found)
                 like = isinstance(scores, MetaTensor)

@@ -12,7 +12,7 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
-from unet_med.data.rare_tiles import CENTRE, KNOWN
+from unet_med.data.entries import CENTRE, KNOWN
 from unet_med.transforms.known import KnownPixels, NoteKnownd
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 
@@ -152,7 +152,7 @@ class RandTileCropd(SharedRandomTransform):
             2016): a pixel in the middle of a tile is annotated. None: any tile will do.
         annotated_key: the label `(1, *S)` with these pixels.
         middle: its sides, px: those of the network's output; None: `label_size`, or half the
-            tile's. There lies also the pixel whose number an item has in its entry `centre`
+            tile's. There lies also the pixel whose number an item has in its entry `CENTRE`
             (`unet_med.data.SeededDataset`).
         allow_missing_keys: no error when a key is absent.
 
@@ -196,7 +196,7 @@ class RandTileCropd(SharedRandomTransform):
 
     @property
     def notes(self) -> NoteKnownd | None:
-        """What notes `known` in an item, once for all of its tiles; None: all pixels are."""
+        """What notes `KNOWN` in an item, once for all of its tiles; None: all pixels are."""
         return None if self.ignore is None else NoteKnownd(self.annotated_key, self.ignore)
 
     def draw(self, image: torch.Tensor, data: Mapping[Hashable, Any]) -> None:
@@ -205,7 +205,7 @@ class RandTileCropd(SharedRandomTransform):
         Args:
             image: `(C, *S)`, of which only the shape is read.
             data: dictionary with the `annotated_key`, which is read where `ignore` is given, and
-                `centre` is not; with `known`, as `notes` has it, only a few lines of it are.
+                `CENTRE` is not; with `KNOWN`, as `notes` has it, only a few lines of it are.
         """
         where = pixel = None
         if CENTRE in data:

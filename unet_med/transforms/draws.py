@@ -4,7 +4,7 @@ Each stands in the place of the transform that it holds and draws as that does, 
 numbers that it would have had with MONAI's and our transforms one by one.
 
 Crop, flip and quarter turn take an item with pixels as they always did. Of an item whose pixels
-are on a GPU they change the `lines`, which say where these are (`unet_med.data.DeviceImages`).
+are on a GPU they change the lines, which say where these are (`unet_med.data.DeviceImages`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import torch
 from monai.transforms import RandFlipd, Randomizable, RandRotate90d, RandRotated, Transform
 from monai.transforms.utils import create_rotate, map_spatial_axes
 
-from unet_med.data.device_images import LINES
-from unet_med.data.rare_tiles import KNOWN
+from unet_med.data.entries import DRAWS, KNOWN, LINES
 from unet_med.deformation import Field, motion_of, moved_by, node_grid
 from unet_med.transforms.crop import RandTileCropd
 from unet_med.transforms.elastic import ONE_SHAPE, RandElasticDeformd
@@ -26,7 +25,6 @@ from unet_med.transforms.grey import RandGreyValued
 from unet_med.transforms.known import NoteKnownd
 
 __all__ = [
-    "DRAWS",
     "CutTile",
     "Deform",
     "DrawCurve",
@@ -36,12 +34,11 @@ __all__ = [
     "QuarterTurn",
 ]
 
-DRAWS = "draws"  # the entry of an item with all that was drawn, one float64 tensor
 Item = Mapping[Hashable, Any]
 
 
 class Drawing(Randomizable, Transform):
-    """Draws what a random transform would do to an item, and notes it in the entry `draws`.
+    """Draws what a random transform would do to an item, and notes it in the entry `DRAWS`.
 
     Args:
         transform: what draws.

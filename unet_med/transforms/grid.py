@@ -60,7 +60,7 @@ class ReorientToMatchd(MapTransform):
 def on_grid_of(image: MetaTensor, label: torch.Tensor) -> MetaTensor:
     """A label with the affine of its image, its unit and what told it; the pixels are shared."""
     tracked: MetaTensor = convert_to_tensor(label, track_meta=True)
-    placed: MetaTensor = with_metadata_of(tracked, tracked.as_tensor())  # type: ignore[assignment]
+    placed = with_metadata_of(tracked, tracked.as_tensor())
     placed.affine = image.affine.clone()
     for key in _OF_GRID:
         placed.meta.pop(key, None)

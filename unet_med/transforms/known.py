@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.transforms import MapTransform
 
-from unet_med.data.rare_tiles import KNOWN
+from unet_med.data.entries import KNOWN
 from unet_med.transforms.tensors import labels_of, tensor_of
 
 __all__ = ["KnownPixels", "NoteKnownd"]
@@ -59,7 +59,7 @@ class KnownPixels:
 
 
 class NoteKnownd(MapTransform):
-    """Note in the entry `known` how many pixels of a label are known up to the end of each line.
+    """Note in the entry `KNOWN` how many pixels of a label are known up to the end of each line.
 
     Args:
         key: the label `(1, *S)`.

@@ -16,6 +16,7 @@ from monai.utils import TransformBackends
 from unet_med.data.grids import Grid, Turn
 from unet_med.data.orientation import require_orientation, turn_towards
 from unet_med.transforms.check import name_of
+from unet_med.transforms.shared_random_state import with_metadata_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 __all__ = ["OrientD", "OrientDict", "Orientd"]
@@ -106,7 +107,7 @@ class Orientd(MapTransform, InvertibleTransform):
             return np.stack([turn.of_array(channel) for channel in img])
         if not isinstance(img, MetaTensor):
             return turn(img).contiguous()
-        out: MetaTensor = turn(img).contiguous()  # type: ignore[assignment]
+        out = with_metadata_of(img, turn(img.as_tensor()).contiguous())
         before = {"order": list(turn.order), "flips": list(turn.flips)}
         before["affine"] = img.affine.tolist()
         out.affine = _affine_after(img, turn)

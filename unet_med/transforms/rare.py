@@ -10,7 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from unet_med.data.rare_tiles import PLACES
+from unet_med.data.entries import PLACES
 from unet_med.transforms.tensors import labels_of
 
 __all__ = ["RarePlacesD", "RarePlacesDict", "RarePlacesd"]
@@ -20,7 +20,7 @@ PIXELS = 16  # of an image for one that is noted: half a byte a pixel, less than
 
 
 class RarePlacesd(MapTransform):
-    """Note the pixels of rare values in the entry `places` `(2, N)`: values, and pixel numbers.
+    """Note the pixels of rare values in an entry `(2, N)`: values, and pixel numbers.
 
     Pixels are numbered in the order of the axes, the last one fastest. Of a value with more than
     10,000, and where all of them together were more than a sixteenth of the image, some are noted,

@@ -21,6 +21,7 @@ from unet_med.data.formats import result_suffix
 from unet_med.data.outlines import outlines
 from unet_med.data.tiff_writer import TiffWriter
 from unet_med.transforms.rois import FOUND
+from unet_med.transforms.shared_random_state import with_metadata_of
 
 SEG = "seg"  # the key that is written as DICOM SEG
 ROIS = "rois"  # the key of which outlines are written
@@ -94,7 +95,7 @@ class SaveImageResultd(SaveImaged):
         """Write the keys of one item.
 
         Returns:
-            The item as it came.
+            The item as it came; of a DICOM SEG its image's metadata say which file that is.
 
         Raises:
             ValueError: no metadata names the source, the image has left the source's
@@ -108,7 +109,7 @@ class SaveImageResultd(SaveImaged):
             _check_grid(array, meta, key)
             source = files_in(meta)[0]
             if key == SEG:
-                self._write_seg(array, meta, item.get(self.image_key))
+                self._write_seg(array, meta, item)
                 continue
             if key == ROIS:
                 self._write_rois(array[0], item[key], len(item[self.image_key]))
@@ -123,13 +124,16 @@ class SaveImageResultd(SaveImaged):
             )
         return item
 
-    def _write_seg(self, array: np.ndarray, meta: Mapping[str, Any], image: Any) -> None:
-        """Write a mask `(1, X, Y, Z)`; the image's metadata keep which file it is."""
+    def _write_seg(
+        self, array: np.ndarray, meta: Mapping[str, Any], item: dict[Hashable, Any]
+    ) -> None:
+        """Write a mask `(1, X, Y, Z)`, and put an image that names the file into the item."""
         files = files_in(meta)
         path = self._path(SEG, files)
         uid = self.dicom_seg.write(path, array[0], files[0])
-        if isinstance(image, MetaTensor):
-            image.meta["dicom_seg"] = {"file": path.name, "uid": uid}
+        if isinstance(image := item.get(self.image_key), MetaTensor):
+            item[self.image_key] = noted = with_metadata_of(image, image.as_tensor())
+            noted.meta["dicom_seg"] = {"file": path.name, "uid": uid}
 
     def _write_rois(self, labels: np.ndarray, objects: MetaTensor, channels: int) -> None:
         """Write outlines of the objects `(X, Y[, Z])`, in the order of the file's own axes."""

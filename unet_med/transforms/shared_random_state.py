@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, get_track_meta
 from monai.transforms import MapTransform, Randomizable
 from monai.utils import convert_to_tensor
+
+ImageT = TypeVar("ImageT", bound=torch.Tensor)
 
 
 class SharedRandomTransform(Randomizable, MapTransform):
@@ -54,11 +56,11 @@ class SharedRandomTransform(Randomizable, MapTransform):
         return images
 
 
-def with_metadata_of(img: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+def with_metadata_of(img: ImageT, out: torch.Tensor) -> ImageT:
     """`out` with a copy of the metadata of `img`, on its own device and with its own dtype.
 
     MONAI's `convert_to_dst_type` creates default metadata first, which costs more than the copy.
     """
     if isinstance(img, MetaTensor):
-        return out.as_subclass(MetaTensor).copy_meta_from(img)
-    return out
+        return cast(ImageT, out.as_subclass(MetaTensor).copy_meta_from(img))
+    return cast(ImageT, out)

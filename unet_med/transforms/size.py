@@ -20,10 +20,12 @@ from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
 from unet_med.transforms.grid import knows_pixel_size, on_grid_of
 from unet_med.transforms.majority import most_frequent
 from unet_med.transforms.resampling import resample_window, taps_of
+from unet_med.transforms.tensors import tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 __all__ = ["ElementSize", "ElementSizeD", "ElementSizeDict", "ElementSized"]
 
+Array = np.ndarray[Any, Any]
 Mode = Literal["bilinear", "nearest"]
 _UNKNOWN = (
     "the pixel size is unknown{}, so the image cannot be resampled to {}: give it to the reader "
@@ -96,11 +98,12 @@ class ElementSize(InvertibleTransform):
             mode=mode, padding_mode="border", align_corners=False, dtype=np.float32
         )
 
-    def __call__(self, img: torch.Tensor, mode: Mode | None = None) -> torch.Tensor:
+    def __call__(self, img: torch.Tensor | Array, mode: Mode | None = None) -> torch.Tensor:
         """Resample an image.
 
         Args:
-            img: `(C, *S)`, a MetaTensor whose affine holds the pixel size.
+            img: `(C, *S)`, a MetaTensor whose affine holds the pixel size; with `scale` an array
+                or a tensor will do.
             mode: instead of the transform's own.
 
         Returns:
@@ -112,9 +115,12 @@ class ElementSize(InvertibleTransform):
                 labels are too large for MONAI's resampling.
         """
         mode = mode or self.mode
-        if mode == "nearest" and not img.is_floating_point() and img.abs().max() > 2**24:
-            raise ValueError(f"label {int(img.max())} exceeds 2**24: number labels from 1 up first")
-        placed = img if knows_pixel_size(img) else self._assumed(img)
+        known = knows_pixel_size(img)
+        placed = cast(MetaTensor, tensor_of(img)) if known else self._assumed(img)
+        if mode == "nearest" and not placed.is_floating_point():
+            largest = int(placed.abs().max())  # in torch a uint8 is more than 2**24
+            if largest > 2**24:
+                raise ValueError(f"label {largest} exceeds 2**24: number labels from 1 up first")
         flat = _laid_flat(placed)
         affine, shape = self._grid_of(flat.affine, flat.shape[1:], flat.meta)
         old = smoothed(flat, affine) if self.anti_aliasing and mode == "bilinear" else flat
@@ -124,7 +130,7 @@ class ElementSize(InvertibleTransform):
             out = _covering(old, out, affine)
         if flat is not placed:
             out.affine = _moved(affine, flat.affine, placed.affine)
-        return _with_dtype_of(img, out, mode)
+        return _with_dtype_of(placed, out, mode)
 
     def inverse(self, data: torch.Tensor) -> torch.Tensor:
         """Back to the shape and affine before the transform, with the mode used then."""
@@ -180,11 +186,11 @@ class ElementSize(InvertibleTransform):
 
         return replace(image, read=read, shape=to.shape, affine=to.affine)
 
-    def _assumed(self, img: torch.Tensor) -> MetaTensor:
+    def _assumed(self, img: torch.Tensor | Array) -> MetaTensor:
         """An image that does not say its pixel size, as one of pixels of size 1."""
         if not self.scale:
             raise ValueError(self._unknown(getattr(img, "meta", {})))
-        assumed: MetaTensor = convert_to_tensor(img, track_meta=True)
+        assumed: MetaTensor = convert_to_tensor(tensor_of(img), track_meta=True)
         return assumed
 
     def _unknown(self, meta: Mapping[str, Any]) -> str:

@@ -13,11 +13,10 @@ from monai.transforms import EnsureTyped, MapTransform, SelectItemsd
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from unet_med.data.device_images import LINES
+from unet_med.data.entries import DRAWS, LINES
 from unet_med.devices import weighs_batches
 from unet_med.instances import as_int32
 from unet_med.transforms.chains import compose
-from unet_med.transforms.draws import DRAWS
 from unet_med.transforms.instances import SeparateInstancesd
 from unet_med.transforms.weights import BorderWeightMapd, ClassWeightMapd, Foregroundd
 from unet_med.weights.arrays import as_numpy
