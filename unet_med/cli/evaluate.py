@@ -206,8 +206,9 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
     family = _family(truths, matched, kind, names, asked)
     failures: list[Exception] = []
     groups = None if asked.group is None else _groups(truths, asked.group, truth or results)
-    own = {"guessed_mask": kind == "mask" and asked.kind == "auto"}
-    files = partial(Files, choice=asked.choice, unknown=asked.unknown, planes=asked.planes, **own)
+    guessed = kind == "mask" and asked.kind == "auto"
+    files = partial(Files, choice=asked.choice, unknown=asked.unknown, guessed_mask=guessed)
+    files = partial(files, planes=asked.planes)
     cases = _counted(truths, matched, family, failures, files)
     table = score_table(cases, family.columns, family.classes, groups).shown
     if len(table.left) == len(truths.files):
