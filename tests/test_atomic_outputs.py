@@ -68,18 +68,20 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 # --- full disks ---------------------------------------------------------------------------------
 
 
-def small_files_only() -> None:
-    """No file of more than 20 kB: stands in for a full disk where nothing can be mounted."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20 * KB, 20 * KB))
+@pytest.mark.parametrize(("kilobytes", "name"), [(10, "inference.json"), (40, "checkpoint.pt")])
+def test_a_file_too_large_for_the_disk(
+    cells: Path, tmp_path: Path, kilobytes: int, name: str
+) -> None:
+    """A limit of each file stands in for a full disk where nothing can be mounted."""
 
+    def small_files_only() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * KB, kilobytes * KB))
 
-def test_checkpoint_too_large_for_the_disk(cells: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     process = start_command(training(cells, output), tmp_path, small_files_only)
     assert finish(process) == 2
-    said = sentence(tmp_path)
-    assert "cannot be written: File too large" in said
+    assert f"{name} cannot be written: File too large" in sentence(tmp_path)
     assert not output.exists()
 
 

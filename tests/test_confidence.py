@@ -85,7 +85,7 @@ def test_agreement_is_the_dice_of_each_view_with_their_mean(
     given = MetaTensor(image)
     with torch.no_grad():
         logits = inferer(given, network)
-    assert "agreement" not in given.meta
+    assert torch.equal(given.meta["agreement"], logits.meta["agreement"])  # `Invertd` takes it
     for n in range(shape[0]):
         planes = image[n].reshape(1, 8, 6, -1).unbind(-1)
         both = sizes = 0
@@ -103,8 +103,9 @@ def test_agreement_is_the_dice_of_each_view_with_their_mean(
                 both, sizes = both + 2 * (seen & mean).sum(), sizes + seen.sum() + mean.sum()
         assert float(logits.meta["agreement"][n]) == pytest.approx(both / sizes)
     assert both < sizes  # they do not agree
-    once = OverlapTileInferer(-1, margin=0, stride=1)(logits[:, :1], Slope())
+    once = OverlapTileInferer(-1, margin=0, stride=1)(given, Slope())
     assert "agreement" not in once.meta
+    assert "agreement" not in given.meta  # of the prediction before
 
 
 def test_more_views_than_a_byte_counts() -> None:

@@ -75,7 +75,7 @@ def test_the_model_card_of_volumes_says_what_they_have_besides() -> None:
     assert recipe["loss"] == "`SumLoss` of `WeightedCrossEntropyLoss` and `OnLabel` of `DiceLoss`"
     assert recipe["border weights"] is None
     acting = re.findall(r"(?:^|; )([\w ]+):", recipe["augmentation"])  # no turn, no flip along Z
-    assert acting == ["crop", "flip", "rotate", "elastic", "grey", "flip y"]
+    assert acting == ["crop", "flip", "flip y", "rotate", "elastic", "grey"]
     facts = network_facts(network, settings, {"image_classes": "images", "pred_classes": "logits"})
     assert facts["normalisation"] == "`BatchNorm3d`"  # the statistics are those of the training
     assert facts["features"] == "2, 4"

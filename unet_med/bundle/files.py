@@ -40,20 +40,27 @@ def copy_bundle(destination: str | Path, *, over: bool = False) -> Path:
 
     Raises:
         FileExistsError: it holds something already, and not `over`.
+        OSError: a file cannot be written; says which.
     """
     root, destination = find_bundle(), Path(destination)
     if not over and destination.exists() and not _is_empty(destination):
         raise FileExistsError(f"{destination} exists and is not empty: choose a new folder")
     for part in PARTS:
-        source, target = root / part, destination / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=over)
-        elif source.is_file():
-            shutil.copyfile(source, target)
+        source = root / part
+        for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                _copy(file, destination / file.relative_to(root))
     (destination / "models").mkdir(exist_ok=True)
     return destination
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    except OSError as error:
+        why = f"{target} cannot be written: {error.strerror}"
+        raise OSError(error.errno, why) from error
 
 
 def override_file(name: str) -> Path | None:

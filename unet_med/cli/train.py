@@ -80,7 +80,12 @@ def _lay_and_train(
 ) -> None:
     """Train; where that fails before there are weights, nothing half-made stays behind."""
     existed = output.exists()
-    lay(over=begun)
+    try:
+        lay(over=begun)
+    except BaseException:
+        if not existed and output.exists():  # what was there is not ours to remove
+            _discard(output, keep_folder=False)
+        raise
     try:
         _train(output, settings)
     except BaseException:

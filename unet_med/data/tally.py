@@ -67,7 +67,7 @@ class Tally:
 
     def _add(self, labels: Array, classes: Array) -> tuple[Array, Array]:
         """Count pixels; returns the objects that are there, and the place of each pixel's."""
-        numbers, places = np.unique(labels, return_inverse=True)
+        numbers, places = np.unique(labels.astype(np.intp), return_inverse=True)
         kinds = self.pixels.shape[1]
         found = np.bincount(places * kinds + classes, minlength=len(numbers) * kinds)
         self.pixels[numbers] += found.reshape(-1, kinds)

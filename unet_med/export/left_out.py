@@ -12,7 +12,7 @@ Ids = Mapping[str, Any]  # of `inference.json`, with their values
 VIEWS = {"flips": "mirrored", "rotations": "rotated"}
 
 COMPANIONS = {"element_unit": "element_size", "mirror_axes": "tta"}  # part of another's sentence
-OF_OBJECTS = ("threshold", "mask_threshold", "reach", "min_size", "grow")
+OF_OBJECTS = ("threshold", "mask_threshold", "reach", "min_size", "grow", "planes")
 
 
 def _pixels(ids: Ids) -> str:

@@ -173,7 +173,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         Returns:
             Logits ``(B, K, *S)`` of the network's dtype, of an `unet_med.networks.Ensemble` the
             mean of its networks'; a MetaTensor keeps its metadata, and with several views, or
-            networks, has in `agreement` how far they agree on each image.
+            networks, has in `agreement` how far they agree on each image, as `inputs` has then.
 
         Raises:
             ValueError: the image, the tile size and the network do not go together; the
@@ -204,9 +204,10 @@ class OverlapTileInferer(SlidingWindowInferer):
             logits = logits.unflatten(0, (-1, *slices)).movedim(1, -1)  # (B, K, X, Y, Z)
         if isinstance(inputs, MetaTensor):
             found = MetaTensor(logits).copy_meta_from(inputs)
-            found.meta.pop(AGREEMENT, None)  # of logits that are an input here
-            if terms:
-                found.meta[AGREEMENT] = agreement(torch.cat(terms), len(inputs)).cpu()
+            for each in (found, inputs):  # MONAI's `Invertd` gives logits their image's metadata
+                each.meta.pop(AGREEMENT, None)  # of another prediction
+                if terms:
+                    each.meta[AGREEMENT] = agreement(torch.cat(terms), len(inputs)).cpu()
             return found
         return logits
 

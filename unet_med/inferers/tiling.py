@@ -152,7 +152,7 @@ def tiling_of(
     Raises:
         ValueError: margin or stride is neither given nor known, or images have not 2 or 3 axes.
     """
-    inner = unwrapped(network)
+    inner = _that_says_its_geometry(network)
     margin = getattr(inner, "margin", None) if margin is None else margin
     stride = getattr(inner, "stride", None) if stride is None else stride
     if margin is None or stride is None:
@@ -196,6 +196,16 @@ def _channels(weights: Sequence[Tensor], rules: Sequence[Any]) -> int:
     pools = zip(*(rule[0] for rule in rules), strict=True)
     sizes = accumulate((2 / prod(factors) for factors in pools), mul, initial=1.0)
     return ceil(max(weights[0].shape[0], weights[-1].shape[1]) * max(1.0, sum(sizes) / 2))
+
+
+def _that_says_its_geometry(network: Callable[..., Any]) -> Any:
+    """The network itself, or the one inside it, also in a wrapper that only its `module` tells."""
+    inner = unwrapped(network)
+    while not hasattr(inner, "margin") and isinstance(
+        module := getattr(inner, "module", None), nn.Module
+    ):
+        inner = unwrapped(module)
+    return inner
 
 
 def _rules(network: Any, dims: int) -> list[Any]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +194,8 @@ class PredictionRecord:
             return
         with locked(self.folder / RECORD):
             results_of = self._results_by_name()
-            for path in (
-                path for name in names for paths in results_of(name).values() for path in paths
-            ):
+            kinds = [paths for name in names for paths in results_of(name).values()]
+            for path in dict.fromkeys(chain(*kinds)):  # one file may be results of all kinds
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             record = read_record(self.folder)
             parts = [part for part in ("images", "earlier") if part in record]
