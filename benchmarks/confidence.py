@@ -108,7 +108,7 @@ def _pixels(plain: Segmenter, pair: Pair, images: ImageSet) -> NearBorders:
     truth = np.asarray(load_label(pair["label"])).astype(np.int64)
     kind = "instances" if images.classes == 2 else "classes"
     ones = (1.0,) * truth.ndim
-    held: Any = HeldOut(probabilities, truth, ones, None, ones)
+    held: Any = HeldOut(probabilities, truth, ones, None, ones, "um")
     return pixels_of(held, kind)
 
 
