@@ -80,9 +80,14 @@ def test_a_volume_is_scored_as_one(tmp_path: Path, capsys: Any) -> None:
     assert rows(tmp_path, *words)[0]["a"]["true"] == 2
     write(tmp_path / "t/a.tif", found)  # in which nothing goes through planes
     assert main([*map(str, words)]) == 2
-    assert "predict with --planes apart, or score with --planes" in capsys.readouterr().err
+    assert (
+        "score with --planes apart or joined, or predict with --planes apart"
+        in capsys.readouterr().err
+    )
     assert rows(tmp_path, *words, "--planes", "apart")[0]["a"]["AP50"] == 1
-    write_record(tmp_path / "r", {}, dims=3)
+    write_record(tmp_path / "r", {}, dims=3)  # of other images: the numbers say it
+    assert rows(tmp_path, *words)[0]["a"]["AP50"] == 1
+    write_record(tmp_path / "r", {"a": {}}, dims=3)
     column = np.where(found > 0, 7, 0).astype(np.uint8)
     column[:, 12:18, 2:8] = 9
     write(tmp_path / "t/a.tif", column)
@@ -104,7 +109,7 @@ def test_pages_are_measured_as_images(tmp_path: Path) -> None:
     assert [*rows(tmp_path, *words, "--objects")[0]] == [*cases]
     volume = rows(tmp_path, *words, "--planes", "joined")[0]
     assert volume["a"]["volume px"] == 144
-    write_record(tmp_path / "r", {}, dims=3)
+    write_record(tmp_path / "r", {"a": {}}, dims=3)
     assert [*rows(tmp_path, *words)[0]] == ["a"]
 
 
@@ -152,6 +157,10 @@ def test_the_plan_and_the_record_say_it(
     assert (entry["planes"], entry["learned"]) == (recorded, True)
     other = load_image(write(tmp_path / "other.tif", noise[::-1], **written))
     assert "learned" not in keeper._entry(other)
+    broken = tmp_path / "b/configs/plan.json"
+    broken.write_text(broken.read_text(encoding="utf-8").replace('"cases"', '"sets"'))
+    keeper = PredictionRecord(tmp_path, tmp_path / "b/models/model.pt", settings)
+    assert "learned" not in keeper._entry(load_image(image))  # the plan of another version
     volume = PredictionRecord(tmp_path, None, {"spatial_dims": 3})
     assert not {"planes", "learned"} & set(volume._entry(load_image(image)))
 

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -65,6 +66,18 @@ def test_what_came_within_a_minute_is_drawn_at_the_end(
     assert curves == [[1], [1, 2, 3]]
 
 
+def test_a_card_that_cannot_be_written_costs_no_training(
+    drawn: list[tuple[str, Any]], tmp_path: Path, monkeypatch: Any, caplog: Any
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("a network that has no shape")
+
+    monkeypatch.setattr(record, "write_training", fails)
+    train(tmp_path, Events.EPOCH_COMPLETED)
+    assert "docs/README.md is not renewed: RuntimeError: a network" in caplog.text
+    assert (tmp_path / "training.json").is_file()
+
+
 def test_the_model_card_of_volumes_says_what_they_have_besides() -> None:
     configs = find_bundle() / "configs"
     overrides = [configs / f"{name}.json" for name in ("modern", "volume3d", "modern3d")]
@@ -113,6 +126,14 @@ def test_the_model_card_says_what_it_was_trained_on(trained: Path, tmp_path: Pat
     assert "rotate: `RandRotated`, prob 0.2, range_x 0.785; elastic: `RandElasticDeformd`" in card
     write_training(trained)  # of a training that was resumed
     assert (trained / "docs/README.md").read_text(encoding="utf-8") == card
+    other = copytree(trained, tmp_path / "other")
+    write_training(other, unet("modern", features=(2, 4, 8)))
+    assert (other / "docs/README.md").read_text(encoding="utf-8") == card
+    write_training(other, unet("modern", features=(2, 4)))  # of a further config file
+    changed = (other / "docs/README.md").read_text(encoding="utf-8")
+    assert "## Its network\n\nIt is not the one of `configs/train.json`" in changed
+    assert "| parameters |" not in changed
+    assert "| optimiser |" not in changed
     fresh = copy_bundle(tmp_path / "fresh")
     before = (fresh / "docs/README.md").read_bytes()
     write_training(fresh)  # nothing was planned: a checkout, or a bundle laid by hand

@@ -329,8 +329,9 @@ def _names(settings: Mapping[str, Any], truth: str | None, asked: Asked) -> Clas
 
 def _settings(results: str) -> Mapping[str, Any]:
     """How results were made, as their record says."""
+    place = Path(results) if Path(results).is_dir() else Path(results).parent
     with suppress(ValueError):  # a record that is none says nothing
-        return read_record(results).get("settings") or {}
+        return read_record(place).get("settings") or {}
     return {}
 
 

@@ -84,6 +84,7 @@ def result_names(images: Sequence[Case], results: str, *, moved: bool = False) -
     with suppress(ValueError, TypeError):  # a record that is none says nothing
         record = read_record(results)
         entries = {**record.get("earlier", {}), **record.get("images", {})}
+    known = {same_name(name) for name in entries}
     places = {tuple(e.get("files") or [e.get("file")]): name for name, e in entries.items()}
     counts = Counter(entry.get("sha256") for entry in entries.values())
     hashes = {h: name for name, e in entries.items() if counts[h := e.get("sha256")] == 1}
@@ -91,7 +92,7 @@ def result_names(images: Sequence[Case], results: str, *, moved: bool = False) -
     def name_of(image: Case) -> str:
         own = case_name(image)
         place = tuple(str(Path(file).absolute()) for file in files_of(image))
-        if moved and entries and place not in places:
+        if moved and entries and place not in places and same_name(own) not in known:
             with suppress(OSError):  # a list may name images that are not there
                 return hashes.get(sha256(files_of(image)), own)
         return places.get(place, own)

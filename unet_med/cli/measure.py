@@ -260,11 +260,10 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, str, Scores]]:
     recorded = recorded_of(path)
     turn = turn_towards(Grid.of(header, Path(path).name), recorded.orientation)
     whole = Part("", label, pieces, grey, size)
-    seen = whole.turned(turn)
-    numbers = seen.label if kind == "instances" else seen.pieces
-    given = np.zeros((1,) * label.ndim) if numbers is None else numbers
+    numbers = label if kind == "instances" else pieces
+    given = np.zeros((1,) * label.ndim) if numbers is None else turn.of_array(numbers)
     apart = planes_of(ask.planes, recorded, given, header) == APART
-    for part in seen.planes() if apart else [whole]:
+    for part in whole.turned(turn).planes() if apart else [whole]:
         yield from ((part.suffix, *row) for row in _rows(part, kind, ask))
 
 

@@ -39,7 +39,9 @@ def recorded_of(result: str) -> Recorded:
     if not file.is_file():
         return Recorded()
     settings, images = _read(file.parent, file.stat().st_mtime_ns)
-    entry = images.get(same_name(case_of(result)), {})
+    entry = images.get(same_name(case_of(result)))
+    if entry is None:  # of an earlier run, or of another program
+        return Recorded()
     learned = bool(entry.get(LEARNED))
     if settings.get("spatial_dims") != 2:
         return Recorded(JOINED if settings.get("spatial_dims") == 3 else None, learned)
@@ -83,7 +85,7 @@ def require_one_meaning(recorded: Recorded, truth: np.ndarray, name: str) -> Non
     if recorded.planes == JOINED and planes_numbered(truth) == APART:
         raise ValueError(
             f"{name} numbers the objects of each plane anew, and in its result they go through "
-            "planes: predict with --planes apart, or score with --planes apart or joined"
+            "planes: score with --planes apart or joined, or predict with --planes apart"
         )
 
 

@@ -23,10 +23,11 @@ from unet_med.data.file_reader import Volume, unreadable
 from unet_med.data.formats import NIFTI, OME_ZARR, TIFF, Format, format_at
 from unet_med.data.grids import Grid, Turn, turn_of_channel
 from unet_med.data.list_file import is_list
+from unet_med.data.plane_kind import planes_stated
 from unet_med.data.protection import check_checksum, is_gzip
 from unet_med.data.tiff_axes import arrange, checked, named
 from unet_med.data.zarr_reader import Window, import_zarr, open_ome_zarr
-from unet_med.planes import APART, JOINED, Planes
+from unet_med.planes import JOINED, Planes
 
 __all__ = ["Source", "open_source"]
 
@@ -148,6 +149,7 @@ def _open_zarr(path: Path, choice: Choice) -> Source:
     metadata = image.array.metadata.to_dict()
     header = _header(path, choice) if choice else None  # a pixel size that was given, or a refusal
     given = header is not None and header.spacing_source == "given"
+    said = "given" if given else "ngff" if image.unit else "assumed"
     return Source(
         path=path,
         shape=image.spatial_shape,
@@ -161,8 +163,8 @@ def _open_zarr(path: Path, choice: Choice) -> Source:
             "array": _hash(json.dumps(metadata, sort_keys=True, default=str)),
         },
         read=image.read,
-        spacing_source="given" if given else "ngff" if image.unit else "assumed",
-        planes=header.planes if header and given else JOINED if image.unit else APART,
+        spacing_source=said,
+        planes=header.planes if header and given else planes_stated({"spacing_source": said}),
     )
 
 

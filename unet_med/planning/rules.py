@@ -274,7 +274,9 @@ def _dims(found: Fingerprint, asked: int | None, *, pages: bool) -> Decision:
                 f"{case.image.name} is a plane of {case.image.shape} px, a 3-D network takes "
                 "volumes: leave it out, or train on planes with --dims 2"
             )
-    return Decision(3, ASKED if asked else "the images are volumes")
+    return Decision(
+        3, ASKED if asked else "the images are volumes (--planes apart: their planes are images)"
+    )
 
 
 def _channels(found: Fingerprint) -> Decision:

@@ -19,7 +19,7 @@ from unet_med.data.plane_kind import PLANES
 from unet_med.errors import one_line, user_error
 from unet_med.instances import instances_from_mask, label_components, regrow, separate
 from unet_med.memory import holds_whole
-from unet_med.planes import JOINED
+from unet_med.planes import JOINED, Planes
 from unet_med.report import panels
 from unet_med.report.colours import class_colours
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map
@@ -40,6 +40,7 @@ class Reading:
     Attributes:
         kind: `"mask"`, `"classes"` or `"instances"`.
         by_plane: the network is 2-D, and took each plane of a volume by itself.
+        planes: what the scores have made of the planes of a stack; None: as the record says.
         joined: objects go through the planes nevertheless; else they are those of each plane.
         min_size: smallest object of a mask that counts, px.
         grow: px by which the objects of a plane's mask grow into the border between them.
@@ -56,6 +57,7 @@ class Reading:
 
     kind: str = "instances"
     by_plane: bool = False
+    planes: Planes | None = None
     joined: bool = False
     min_size: int = 0
     grow: int = 0
@@ -110,7 +112,7 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
     if not holds_whole(prod(entry["shape"])):
         case.notes.append("it is larger than memory, and not drawn")
         return case
-    reading = replace(reading, joined=entry.get(PLANES) == JOINED)
+    reading = replace(reading, joined=(reading.planes or entry.get(PLANES)) == JOINED)
     image = _image(entry, case, reading.choice)
     turn = viewing_turn(entry, reading)
     found = _result_labels(case, results, reading)

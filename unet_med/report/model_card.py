@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from unet_med.bundle import network_of, read_plan, write_section
 from unet_med.handlers import TrainingBudget
-from unet_med.networks import UNet
+from unet_med.networks import UNet, unwrapped
 from unet_med.report.provenance import TRAINING, read_record
 from unet_med.report.training import (
     LATER,
@@ -30,12 +30,15 @@ Facts = Mapping[str, Any]
 ABOUT = "A MONAI bundle that `unet-med train` made; its network and training are below.\n"
 PLAN = "`configs/plan.json` has each choice with its reason, and the images' SHA-256.\n"
 RECIPE = "How the network of this folder was trained, by `configs/train.json`:\n\n"
+OTHER = (
+    "It is not the one of `configs/train.json`: further config files, or ids, made another of it.\n"
+)
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 OF_NETWORK = ("preset", "features", "poolings", "kernels")  # facts that its table has
 UNSAID = ("lr", "fused")  # of an optimiser: it has a row, or changes no result
 
 
-def write_training(bundle: Path) -> None:
+def write_training(bundle: Path, trained: nn.Module | None = None) -> None:
     """Write into a bundle's model card its network and training; one without a plan stays as it is.
 
     What the card of a fresh bundle says of the paper's network makes way: a trained one is
@@ -44,6 +47,8 @@ def write_training(bundle: Path) -> None:
 
     Args:
         bundle: its folder.
+        trained: the network, which further config files may have made another than
+            `configs/train.json` has; None: it is that.
     """
     if not read_plan(bundle):
         return
@@ -51,12 +56,20 @@ def write_training(bundle: Path) -> None:
     parser, network = network_of(settings)
     metadata = json.loads((bundle / "configs/metadata.json").read_text(encoding="utf-8"))
     steps = read_record(bundle / "models", TRAINING).get("iterations")
-    learned, own = _learned(bundle, settings), network_facts(network, settings, metadata)
-    recipe = recipe_facts(parser, settings, steps)
+    own, recipe = OTHER, ""
+    if trained is None or _shapes(trained) == _shapes(network):
+        own = _table(network_facts(network, settings, metadata))
+        recipe = RECIPE + _table(recipe_facts(parser, settings, steps))
+    learned = _table(_learned(bundle, settings))
     write_section(bundle, "about", ABOUT)
-    write_section(bundle, "training", f"## What it was trained on\n\n{_table(learned)}\n{PLAN}")
-    write_section(bundle, "network", f"## Its network\n\n{_table(own)}")
-    write_section(bundle, "recipe", RECIPE + _table(recipe))
+    write_section(bundle, "training", f"## What it was trained on\n\n{learned}\n{PLAN}")
+    write_section(bundle, "network", f"## Its network\n\n{own}")
+    write_section(bundle, "recipe", recipe)
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of all weights, by name."""
+    return {name: tuple(weight.shape) for name, weight in unwrapped(network).state_dict().items()}
 
 
 def network_facts(network: nn.Module, settings: Facts, metadata: Facts) -> dict[str, Any]:

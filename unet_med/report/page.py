@@ -189,6 +189,7 @@ def _reading(record: Record, bundle: Path | None, about: Mapping[str, Any]) -> R
     return Reading(
         kind=about.get("label_kind") or settings.get("label_kind", "instances"),
         by_plane=settings.get("spatial_dims") == 2,
+        planes=about.get("planes"),
         min_size=settings.get("min_size", 0),
         grow=settings.get("grow", 0),
         seeded=settings.get("threshold") is not None,
@@ -255,16 +256,16 @@ def _about_shown(count: int, images: Mapping[str, Any], table: ScoreTable, readi
     if not table.columns and any(CONFIDENCE in entry for entry in images.values()):
         order = ", the least confident first"
     parts = [f"{count} of {len(images)} shown{order}."]
-    volumes = any(len(entry["shape"]) == 4 for entry in images.values())
-    kinds = {entry.get(PLANES) for entry in images.values() if len(entry["shape"]) == 4}
-    if volumes and reading.by_plane and kinds != {JOINED}:
+    stacks = [entry for entry in images.values() if len(entry["shape"]) == 4]
+    kinds = {reading.planes or entry.get(PLANES) for entry in stacks}
+    if stacks and reading.by_plane and kinds != {JOINED}:
         but = ", or of the volume where they go through planes" * (JOINED in kinds)
         parts.append(
             f"Of a volume the plane with the most errors; objects are those of each plane{but}."
         )
-    elif volumes and reading.kind == "classes":
+    elif stacks and reading.kind == "classes":
         parts.append("Of a volume the plane with the most errors.")
-    elif volumes:
+    elif stacks:
         parts.append("Of a volume the plane with the most errors; objects are those of the volume.")
     return " ".join(parts)
 

@@ -326,7 +326,10 @@ def _learned_by(weights: str | os.PathLike[str] | None) -> Learned:
     """What the bundle of some weights has learned from; of no bundle nothing is known."""
     places = [] if weights is None else Path(weights).absolute().parents[1:3]  # folds lie deeper
     folder = next((place for place in places if plan_file(place).is_file()), None)
-    return Learned() if folder is None else learned_by(folder)
+    try:
+        return Learned() if folder is None else learned_by(folder)
+    except (KeyError, TypeError, ValueError):  # the plan of another version says nothing
+        return Learned()
 
 
 def describe(image: MetaTensor) -> dict[str, Any]:

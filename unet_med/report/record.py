@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from unet_med.data.atomic import atomic_write
 from unet_med.engines import last_loss, read_losses, read_now
+from unet_med.errors import one_line
 from unet_med.handlers import rank
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
@@ -129,7 +131,12 @@ class TrainingRecord:
         if self._drawn != self.history:
             self._draw()
         write_record(self.folder / TRAINING, self._facts(engine))
-        write_training(self.folder.parent)
+        try:
+            write_training(self.folder.parent, getattr(engine, "network", None))
+        except Exception as error:  # the weights are still to be written: a card is no reason to
+            logging.getLogger(__name__).warning(
+                "docs/README.md is not renewed: %s", one_line(error)
+            )
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
         state: Any = engine.state
