@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import json
 import shlex
@@ -265,6 +266,22 @@ def test_copy_refuses_a_folder_in_use(tmp_path: Path) -> None:
 def test_copy_takes_a_folder_of_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()  # as Snakemake makes them for its outputs
     assert (bundle.copy_bundle(tmp_path) / "configs/train.json").is_file()
+
+
+def test_a_copy_that_does_not_fit_is_not_left(tmp_path: Path, monkeypatch: Any) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(
+        OSError, match=r"attention\.json cannot be written: No space left on device"
+    ):
+        bundle.copy_bundle(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "there").mkdir()
+    with pytest.raises(OSError, match="cannot be written"):
+        bundle.copy_bundle(tmp_path / "there")
+    assert (tmp_path / "there").is_dir()  # it was there before
 
 
 def test_copy_has_the_two_workflows_and_no_experiment(trained: Path) -> None:

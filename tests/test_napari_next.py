@@ -206,6 +206,7 @@ def test_a_plane_keeps_its_pixel_size_where_planes_are_no_known_length_apart(
     opened = layer("t", image(5, 2, 5, 7), scale=(2.0, 0.5, 0.25), units=("s", "um", "um"))
     whole = next_image._of_layers([opened], network)
     assert whole is not None
+    assert whole.meta["planes"] == "apart"  # frames, as `predict` takes them in a file
     (_, plane), _ = next_image._parts(whole, planes=True)
     np.testing.assert_allclose(np.diag(plane.affine)[:2], (0.25, 0.5))
     network.spatial_dims = 3

@@ -134,6 +134,12 @@ def test_the_model_card_says_what_it_was_trained_on(trained: Path, tmp_path: Pat
     assert "## Its network\n\nIt is not the one of `configs/train.json`" in changed
     assert "| parameters |" not in changed
     assert "| optimiser |" not in changed
+    old = card.replace("<!-- about: begin -->", "").replace("| epochs | 1 |", "| epochs | ? |")
+    (other / "docs/README.md").write_text(old, encoding="utf-8")
+    write_training(other)  # a card of before these sections: its own text stays alone
+    renewed = (other / "docs/README.md").read_text(encoding="utf-8")
+    assert "| epochs | 1 |" in renewed
+    assert renewed.count("## Its network") == 1
     fresh = copy_bundle(tmp_path / "fresh")
     before = (fresh / "docs/README.md").read_bytes()
     write_training(fresh)  # nothing was planned: a checkout, or a bundle laid by hand

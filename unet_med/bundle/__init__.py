@@ -7,7 +7,7 @@ configs, so that every later run needs nothing but the folder.
 
 from __future__ import annotations
 
-from unet_med.bundle.card import write_section
+from unet_med.bundle.card import has_section, write_section
 from unet_med.bundle.files import (
     copy_bundle,
     find_bundle,
@@ -43,6 +43,7 @@ __all__ = [
     "find_override",
     "find_trained",
     "find_weights",
+    "has_section",
     "inference_parser",
     "literal",
     "load_config",

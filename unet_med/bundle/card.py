@@ -6,7 +6,13 @@ from pathlib import Path
 
 from unet_med.data.atomic import atomic_write
 
-__all__ = ["write_section"]
+__all__ = ["has_section", "write_section"]
+
+
+def has_section(bundle: Path, name: str) -> bool:
+    """Whether the bundle's model card has a section of this name."""
+    path = bundle / "docs" / "README.md"
+    return path.is_file() and f"<!-- {name}: begin -->" in path.read_text(encoding="utf-8")
 
 
 def write_section(bundle: Path, name: str, text: str) -> None:

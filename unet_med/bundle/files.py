@@ -45,12 +45,18 @@ def copy_bundle(destination: str | Path, *, over: bool = False) -> Path:
     root, destination = find_bundle(), Path(destination)
     if not over and destination.exists() and not _is_empty(destination):
         raise FileExistsError(f"{destination} exists and is not empty: choose a new folder")
-    for part in PARTS:
-        source = root / part
-        for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
-            if file.is_file() and "__pycache__" not in file.parts:
-                _copy(file, destination / file.relative_to(root))
-    (destination / "models").mkdir(exist_ok=True)
+    new = not destination.exists()
+    try:
+        for part in PARTS:
+            source = root / part
+            for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
+                if file.is_file() and "__pycache__" not in file.parts:
+                    _copy(file, destination / file.relative_to(root))
+        (destination / "models").mkdir(exist_ok=True)
+    except OSError:
+        if new:  # half a bundle would be in the way of the next try
+            shutil.rmtree(destination, ignore_errors=True)
+        raise
     return destination
 
 

@@ -172,7 +172,7 @@ def report_faults(folder: Path, faults: Sequence[Fault], seen: Sequence[str], co
     """
     path = folder / REPORT
     with locked(path.with_name(RECORD)):
-        earlier = _of_others(path, set(seen))
+        earlier = _of_others(path, {*seen, *(fault.image for fault in faults)})
         write_report(path, [*earlier, *faults], count + len(earlier))
 
 

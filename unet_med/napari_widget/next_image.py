@@ -22,8 +22,8 @@ from unet_med.napari_widget.layers import image_layers, orientation_in
 from unet_med.napari_widget.segmenting import (
     LayerData,
     from_layers,
+    image_of,
     orientation_of,
-    spacing_for,
     stated_spacing,
 )
 from unet_med.napari_widget.session import Session, pixel_digest
@@ -227,10 +227,9 @@ def _of_layers(layers: Sequence[Any], segmenter: Segmenter) -> MetaTensor | None
         return None
     if len(pixels) != segmenter.in_channels or pixels.ndim <= segmenter.spatial_dims:
         return None
-    dims = pixels.ndim - 1
-    spacing = spacing_for(segmenter, stated_spacing(layers[0], dims), dims)
-    word = orientation_of(layers[0])
-    return from_array(pixels, "CXYZ"[: pixels.ndim], spacing, segmenter.unit, word)[0]
+    spacing = stated_spacing(layers[0], pixels.ndim - 1)
+    image: MetaTensor = image_of(segmenter, pixels, spacing, orientation_of(layers[0]))
+    return image
 
 
 def _parts(

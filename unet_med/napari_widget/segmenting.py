@@ -61,8 +61,7 @@ def segment_array(
     done = iter(range(1, 1 << 62))
     if on_tile is not None:
         segment.network.register_forward_hook(lambda *_: on_tile(next(done)))
-    sizes = spacing_for(segment, spacing, image.ndim - 1)
-    result = segment(image, "CXYZ"[: image.ndim], sizes, orientation)
+    result = segment(image_of(segment, image, spacing, orientation))
     found: Array = getattr(result, output)
     return found
 
@@ -140,6 +139,29 @@ def spacing_for(
         return None
     sizes = tuple(size / MICROMETRES[segmenter.unit] for size in spacing)
     return sizes if len(sizes) == dims else (*sizes, 1.0)
+
+
+def image_of(
+    segmenter: Any, pixels: Array, spacing: tuple[float, ...] | None, word: str | None
+) -> Any:
+    """Pixels of layers, `(C, X, Y[, Z])`, as an image that a bundle takes.
+
+    Args:
+        segmenter: of the bundle.
+        pixels: of one image.
+        spacing: see `stated_spacing`; planes that are no known length apart are images.
+        word: see `orientation_of`.
+    """
+    from unet_med.data.plane_kind import PLANES
+    from unet_med.planes import APART
+    from unet_med.segmentation.arrays import from_array
+
+    dims = pixels.ndim - 1
+    sizes = spacing_for(segmenter, spacing, dims)
+    image, _ = from_array(pixels, "CXYZ"[: pixels.ndim], sizes, segmenter.unit, word)
+    if spacing is not None and len(spacing) < dims:
+        image.meta[PLANES] = APART
+    return image
 
 
 def orientation_of(layer: Any) -> str | None:

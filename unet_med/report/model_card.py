@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from unet_med.bundle import network_of, read_plan, write_section
+from unet_med.bundle import has_section, network_of, read_plan, write_section
 from unet_med.handlers import TrainingBudget
 from unet_med.networks import UNet, unwrapped
 from unet_med.report.provenance import TRAINING, read_record
@@ -61,8 +61,10 @@ def write_training(bundle: Path, trained: nn.Module | None = None) -> None:
         own = _table(network_facts(network, settings, metadata))
         recipe = RECIPE + _table(recipe_facts(parser, settings, steps))
     learned = _table(_learned(bundle, settings))
-    write_section(bundle, "about", ABOUT)
     write_section(bundle, "training", f"## What it was trained on\n\n{learned}\n{PLAN}")
+    if not has_section(bundle, "about"):  # of an earlier version, whose text stays around it
+        return
+    write_section(bundle, "about", ABOUT)
     write_section(bundle, "network", f"## Its network\n\n{own}")
     write_section(bundle, "recipe", recipe)
 
@@ -157,6 +159,8 @@ def _schedule(budget: Any) -> str:
     defaults = inspect.signature(TrainingBudget).parameters
     said = budget if isinstance(budget, Mapping) else {}
     warmup, final = (said.get(name, defaults[name].default) for name in ("warmup", "final"))
+    if not all(isinstance(number, int | float) for number in (warmup, final)):
+        return "as `budget` of `configs/train.json` has it"
     end = "it stays" if final == 1 else f"it falls along half a cosine to {final:g} of it"
     return f"it rises over the first {100 * warmup:g} % of the training, then {end}"
 
@@ -164,7 +168,11 @@ def _schedule(budget: Any) -> str:
 def _with_numbers(made: Any) -> str:
     """`SGD, momentum 0.99`: a part of a config, with the plain numbers that are given it."""
     of = made if isinstance(made, Mapping) else {}
-    said = {k: v for k, v in of.items() if isinstance(v, int | float) and k not in UNSAID}
+    said = {
+        k: v
+        for k, v in of.items()
+        if isinstance(v, int | float) and k not in UNSAID and k[0] != "_"
+    }
     return ", ".join([f"`{_class_name(made)}`", *(f"{key} {value}" for key, value in said.items())])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import random
 import shutil
@@ -140,8 +141,12 @@ def _alone(job: BlockJob) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(
-                f"another process does the last step of {job.output} now: wait for it"
+                f"another process does the last step of {job.output} now: wait for it; if there is "
+                f"none, delete {lock.lock_file}"
             ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+                raise  # else as for NotImplementedError
     try:
         yield
     finally:
