@@ -283,6 +283,14 @@ def test_images_are_in_memory_no_longer_than_until_it_is_clear_that_they_do_not_
     assert seen == [0, 1, 2]  # the first told enough, and was written before the second came
 
 
+def test_a_folder_that_another_process_removes_meanwhile_is_clear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ImageCache(spill=tmp_path / "spill", max_bytes=1)
+    monkeypatch.setattr(Path, "is_dir", lambda _: True)  # it was there, and is no longer
+    cache.clear()
+
+
 def test_a_cleared_cache_leaves_nothing_and_loses_nothing(
     images: list[Any], tmp_path: Path
 ) -> None:

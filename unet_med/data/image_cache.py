@@ -192,9 +192,12 @@ class ImageCache:
         return self.folder or (self.spill if self._spilled() else None)
 
     def _spilled(self) -> list[Path]:
-        if self.spill is None or not self.spill.is_dir():
+        if self.spill is None:
             return []
-        return [path for path in self.spill.iterdir() if _OWN.fullmatch(path.name)]
+        try:
+            return [path for path in self.spill.iterdir() if _OWN.fullmatch(path.name)]
+        except (FileNotFoundError, NotADirectoryError):  # another process may just remove it
+            return []
 
     def _in_memory(
         self, items: Sequence[Item], chain: Sequence[Any], load: Load, progress: bool
