@@ -7,7 +7,7 @@ import math
 import random
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = ["finish", "is_finished", "status", "verify"]
 
 # Most by which probabilities of other tiles differ, and share of pixels that fall to another class:
 # a hundred times what was measured in float32, and some bits of TF32's and bfloat16's mantissa.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks says
 _ROUNDING = {"float32": 1e-3, "tf32": 2e-2, "bf16": 5e-2}
 
 
@@ -136,17 +137,18 @@ def _alone(job: BlockJob) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(job.folder / "finish.lock")
-    with suppress(NotImplementedError):  # of a file system without locks
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(
-                f"another process does the last step of {job.output} now: wait for it; if there is "
-                f"none, delete {lock.lock_file}"
-            ) from None
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
-                raise  # else as for NotImplementedError
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another process does the last step of {job.output} now: wait for it; if there is "
+            f"none, delete {lock.lock_file}"
+        ) from None
+    except NotImplementedError:  # a file system without locks: nobody is kept apart
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     try:
         yield
     finally:
