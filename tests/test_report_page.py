@@ -22,6 +22,7 @@ from PIL import Image
 
 from unet_med.cli import main
 from unet_med.data import AutoReader, load_image, save_image
+from unet_med.data.checksum import sha256
 from unet_med.report import html_report, panels
 from unet_med.report.cases import (
     Reading,
@@ -33,7 +34,7 @@ from unet_med.report.chart import curve_svg
 from unet_med.report.colours import rgb
 from unet_med.report.objects import OBJECTS, classify_objects
 from unet_med.report.prediction import PredictionRecord, _is_other
-from unet_med.report.provenance import read_record, sha256
+from unet_med.report.provenance import read_record
 from unet_med.report.scores import number, shown_first
 from unet_med.report.table import ScoreRow, ScoreTable, read_scores
 from unet_med.report.viewing import as_viewed, viewing_turn

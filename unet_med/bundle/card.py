@@ -6,8 +6,6 @@ from pathlib import Path
 
 from unet_med.data.atomic import atomic_write
 
-__all__ = ["has_section", "write_section"]
-
 
 def has_section(bundle: Path, name: str) -> bool:
     """Whether the bundle's model card has a section of this name."""

@@ -130,7 +130,8 @@ class Evaluation:
 
     def documented(self) -> ScoreTable:
         """The table with the truth's files and their hashes."""
-        from unet_med.report.provenance import now, sha256
+        from unet_med.data.checksum import sha256
+        from unet_med.report.provenance import now
 
         truth = {
             name: {"file": str(Path(path).absolute()), "sha256": sha256(path)}

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Child"]
-
 
 class Child:
     """A module that is run as `python -m MODULE`, and asked by lines of JSON.

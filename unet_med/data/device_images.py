@@ -14,8 +14,6 @@ from unet_med.data.entries import LINES
 from unet_med.data.item_file import Item, Types
 from unet_med.instances import as_int32
 
-__all__ = ["DeviceImages", "bytes_on_device", "shapes_alike"]
-
 Shape = tuple[int, ...]  # (C, *S)
 
 

@@ -25,8 +25,6 @@ ALIKE = 3  # files that hold the same values
 PIECES = 3  # of one value that is a mask: what something cuts apart has two
 SPECK = 0.1  # of the largest piece: what is smaller is none
 
-__all__ = ["UndecidedLabels", "guess_label_kind", "is_mask", "name_classes"]
-
 
 class UndecidedLabels(ValueError):
     """Values of labels speak for classes as well as for numbers of objects."""

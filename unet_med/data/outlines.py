@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["Outline", "Polygon", "Ring", "outlines", "polygons_of"]
-
 Ring = NDArray[np.int64]  # corners, `(N, 2)`: x and y, px
 Polygon = list[Ring]  # the outer ring, then those of the holes
 Integers = NDArray[Any]

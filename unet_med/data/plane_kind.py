@@ -12,8 +12,6 @@ import numpy as np
 
 from unet_med.planes import APART, JOINED, Planes
 
-__all__ = ["PLANES", "planes_numbered", "planes_stated"]
-
 PLANES = "planes"  # entry of an image's metadata, and of what a record says of it
 
 

@@ -11,8 +11,6 @@ import torch
 
 from unet_med.data.entries import PLACES
 
-__all__ = ["RareTile", "RareTiles"]
-
 _STREAM = 2  # of random numbers, apart from those of the images' order and of transforms
 
 

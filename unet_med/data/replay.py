@@ -15,8 +15,6 @@ from unet_med.data.split_file import is_within
 if TYPE_CHECKING:
     from unet_med.data.file_reader import FileReader
 
-__all__ = ["replayed_pairs"]
-
 
 def replayed_pairs(
     file: str | Path | None,

@@ -16,8 +16,6 @@ from unet_med.data.outlines import Outline, Polygon
 from unet_med.data.segments import color_of
 from unet_med.data.tally import Found
 
-__all__ = ["ROI_SUFFIXES", "RoiWriter"]
-
 ROI_SUFFIXES = (".zip", ".geojson")
 _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0  # of java.awt.geom.PathIterator, as ImageJ stores shapes
 

@@ -29,8 +29,6 @@ from unet_med.data.tiff_axes import arrange, checked, named
 from unet_med.data.zarr_reader import Window, import_zarr, open_ome_zarr
 from unet_med.planes import JOINED, Planes
 
-__all__ = ["Source", "open_source"]
-
 Choice = Mapping[str, Any]  # arguments of `AutoReader`
 
 

@@ -24,8 +24,6 @@ from unet_med.data.atomic import atomic_write
 from unet_med.data.bars import no_bar
 from unet_med.data.tiff_writer import TILE, halved, needs_bigtiff, ome_metadata, reductions
 
-__all__ = ["write_tiled_tiff"]
-
 _WINDOW = 2**26  # bytes of pixels that are read at once
 _BATCH = 256  # tiles of a halved copy that are made at once
 

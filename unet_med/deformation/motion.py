@@ -10,8 +10,6 @@ import torch
 from unet_med.deformation.nodes import Kernel, interpolate_nodes
 from unet_med.deformation.positions import along
 
-__all__ = ["farthest", "motion_of", "moved_by"]
-
 _OVERSHOOT = {"bicubic": 1.375, "bspline": 1.0}  # most that the weights of an axis add up to
 
 

@@ -9,8 +9,6 @@ from typing import Literal, Protocol
 
 import torch
 
-__all__ = ["Kernel", "draw_nodes", "interpolate_nodes", "node_grid", "random_displacement"]
-
 Kernel = Literal["bicubic", "bspline"]
 
 # Nodes beyond the tile, on each side. The 2015-19 code draws them as well; the

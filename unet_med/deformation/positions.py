@@ -6,8 +6,6 @@ from functools import lru_cache
 
 import torch
 
-__all__ = ["along"]
-
 
 @lru_cache(maxsize=64)
 def along(

@@ -10,8 +10,6 @@ from torch.nn import functional as F
 
 from unet_med.deformation.positions import along
 
-__all__ = ["Field", "Mode", "PaddingMode", "warp"]
-
 Mode = Literal["bilinear", "nearest", "bicubic"]
 PaddingMode = Literal["reflection", "border"]
 

@@ -23,8 +23,6 @@ from unet_med.planning.objects import FITTED
 from unet_med.transforms import Calibrate
 from unet_med.transforms.calibrate import logarithm
 
-__all__ = ["Calibration", "NearBorders", "calibrate", "fitted", "pixels_of", "write_calibration"]
-
 MOST = 20_000  # pixels of an image: more do not change three numbers
 IN_ALL = 2_000_000  # of all images, which wait in memory for each other: 56 MB of five classes
 TOGETHER = 50_000  # pixels of all images that a rule is fitted to, in a second or two

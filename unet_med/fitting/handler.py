@@ -38,8 +38,6 @@ from unet_med.planning.counting import units_in
 from unet_med.planning.objects import LEAST
 from unet_med.segmentation import Segmenter
 
-__all__ = ["FitObjects"]
-
 SHARE = 0.1  # of the minutes that the fit may take
 SLACK = 1.25  # what it is given, times what was measured
 UNFITTED = "nothing is fitted to held-out images, neither objects nor probabilities"

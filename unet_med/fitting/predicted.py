@@ -16,8 +16,6 @@ from unet_med.bundle import load_config
 from unet_med.segmentation import Segmenter
 from unet_med.transforms import InstancesFromLogits, compose
 
-__all__ = ["READING", "HeldOut", "held_out", "judging", "reading"]
-
 READING = ("image", "label", "channel_first", "reorient", "orient", "plane", "label_instances")
 
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from unet_med.metrics.objects import precision_score
 from unet_med.transforms import InstancesFromLogits
 
-__all__ = ["Verdict", "around", "choose", "count", "cross_fitted", "objects_under"]
-
 Choice = Mapping[str, Any]  # threshold, mask_threshold, min_size
 Counts = NDArray[np.int64]
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from unet_med.data.cases import files_of
 
-__all__ = ["in_words", "summed", "units_of_files", "units_of_items"]
-
 Files = tuple[str, ...]  # of an image, as a plan names them
 
 

@@ -7,8 +7,6 @@ from typing import TypeVar
 
 from unet_med.planning.objects import LEAST
 
-__all__ = ["by_pixels", "spread_evenly", "within"]
-
 T = TypeVar("T")
 
 

@@ -12,8 +12,6 @@ from unet_med.planning import Plan
 from unet_med.planning.objects import FITTED, decide_objects
 from unet_med.planning.plan import Decision
 
-__all__ = ["fits_objects", "forget", "planned_objects", "write_verdict"]
-
 IDS = ("threshold", "mask_threshold", "min_size")
 
 

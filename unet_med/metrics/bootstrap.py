@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval", "mean_interval", "resampled"]
-
 LEAST = 6  # images, or groups: of fewer the ends are about the worst and the best of them
 Counts = NDArray[Any]
 Groups = Sequence[Hashable] | None

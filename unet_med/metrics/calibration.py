@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from unet_med.metrics.score import Score
 
-__all__ = ["CALIBRATION", "NEAR_PX", "expected_calibration_error", "near_borders"]
-
 BINS = 15  # of equal width, as Guo et al. 2017 take
 NEAR_PX = 10.0  # of a border: farther away background is easy, and hides what happens here
 

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
-__all__ = ["contingency_table"]
-
 
 def contingency_table(rows: NDArray[Any], columns: NDArray[Any]) -> csr_array:
     """Count the pixels of every pair of labels, as a sparse matrix.

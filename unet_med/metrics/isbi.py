@@ -32,8 +32,6 @@ from unet_med.metrics.slices import (
 )
 from unet_med.metrics.thinning import thinned_segments
 
-__all__ = ["pixel_error", "rand_error", "v_info", "v_rand", "v_scores"]
-
 
 def pixel_error(prediction: ArrayLike, truth: ArrayLike) -> float:
     """1 - the best F-score of the interior's pixels, pooled over slices, 10 thresholds.

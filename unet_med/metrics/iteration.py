@@ -34,20 +34,6 @@ from unet_med.metrics.score import Score
 from unet_med.metrics.surface import Surfaces
 from unet_med.metrics.warping import WARPING_ERROR
 
-__all__ = [
-    "ASSDMetric",
-    "AveragePrecisionMetric",
-    "DETMetric",
-    "HD95Metric",
-    "NSDMetric",
-    "PixelErrorMetric",
-    "RandErrorMetric",
-    "SEGMetric",
-    "VInfoMetric",
-    "VRandMetric",
-    "WarpingErrorMetric",
-]
-
 
 class _PooledMetric(CumulativeIterationMetric):
     """Counts every image, pools at the end."""

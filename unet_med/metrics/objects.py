@@ -21,8 +21,6 @@ from unet_med.instances import as_integers
 from unet_med.metrics.contingency import contingency_table
 from unet_med.metrics.score import Score
 
-__all__ = ["average_precision", "det", "seg"]
-
 Labels = ArrayLike | Sequence[ArrayLike]
 
 SPLIT, MISSED, ADDED = 5, 10, 1  # penalties of AOGM-D (Matula et al. 2015)

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from unet_med.metrics.contingency import contingency_table
 
-__all__ = ["Overlap"]
-
 Segments = NDArray[np.int32]
 
 

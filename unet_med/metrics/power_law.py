@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Gain", "PowerLaw", "carried_on", "expected_gain", "fit_laws", "network_scatter"]
-
 Array = NDArray[np.float64]
 
 POWERS: Array = np.arange(-500, 1001) / 500  # -1 to 2: no known curve is steeper; 0 is among them

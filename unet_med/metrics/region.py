@@ -9,8 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from unet_med.metrics.score import Score
 
-__all__ = ["dice", "relative_volume_error"]
-
 
 def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
     """Dice coefficient: twice the pixels in both, over those of the one plus those of the other.

@@ -9,8 +9,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-__all__ = ["Score"]
-
 Counts = NDArray[Any]
 
 

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-__all__ = ["OLD_THRESHOLDS", "THRESHOLDS", "as_slices", "components"]
-
 Mask = NDArray[np.bool_]
 Segments = NDArray[np.int32]
 Probability = NDArray[np.float64]

@@ -23,8 +23,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-__all__ = ["assd", "hd95", "nsd"]
-
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 

@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["thinned_segments"]
-
 Segments = NDArray[np.uint32]
 Places = NDArray[np.int64]
 Pixels = NDArray[np.intp]  # positions in a flat map

@@ -16,8 +16,6 @@ from scipy import ndimage
 from unet_med.metrics.score import Score
 from unet_med.metrics.slices import OLD_THRESHOLDS, Mask, Probability, as_slices, components
 
-__all__ = ["warping_error"]
-
 RADIUS = 20  # px from the centre of the window in which a split is looked for to its side
 BATCH = 1024  # windows at once: 7 MB of labels
 PLANE_BY_PLANE = np.stack(

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from unet_med.networks.state_dict import read_weights
 
-__all__ = ["Ensemble", "joined_weights", "members_of", "together"]
-
 
 class Ensemble(nn.Module):
     """The mean of the logits of several networks.

@@ -7,8 +7,6 @@ from typing import Any
 
 from unet_med.geometry import per_axis
 
-__all__ = ["output_sides"]
-
 
 def output_sides(
     network: Any, tile_size: int | Sequence[int], margin: int | Sequence[int] | None = None

@@ -7,8 +7,6 @@ from typing import Any
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["unwrapped"]
-
 _BY_MODULE = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 
 

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from unet_med.data.splits import Item, Split, groups_of
 from unet_med.planning.fingerprints import Case
 
-__all__ = ["about_copies", "kept_together", "units_of"]
-
 TOGETHER = "together"  # key of an item: the number of its unit
 
 

@@ -12,8 +12,6 @@ from unet_med.planning.learned import Learned
 from unet_med.planning.plan import Plan
 from unet_med.planning.splits import items_of
 
-__all__ = ["count_in", "held_in", "learned_before", "pixels_in", "units_in", "what_counts"]
-
 SIDES = ("training", "validation")
 
 Entry = Mapping[str, Any]

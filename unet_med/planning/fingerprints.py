@@ -11,7 +11,7 @@ from unet_med.data.grids import Turn, no_turn
 from unet_med.data.labels import IGNORED, UNKNOWN
 from unet_med.data.orientation import outcome, turn_between
 from unet_med.planes import Planes
-from unet_med.planning.ranges import as_ranges, from_ranges
+from unet_med.planning.ranges import from_ranges
 
 PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
 
@@ -252,6 +252,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-__all__ = ["PERCENTILES", "Apart", "Case", "FileFacts", "Fingerprint", "Instances", "as_ranges"]

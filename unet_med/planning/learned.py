@@ -8,8 +8,6 @@ from typing import Any
 
 from unet_med.planning.ranges import as_ranges, from_ranges
 
-__all__ = ["Learned", "held_planes"]
-
 Entry = Mapping[str, Any]
 
 

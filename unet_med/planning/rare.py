@@ -9,8 +9,6 @@ from unet_med.data.labels import IGNORED
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.plan import Decision
 
-__all__ = ["OUTPUT", "decide_rare"]
-
 RARE = 0.02  # of the known pixels; tiles hold enough of what is more frequent
 OUTPUT = {  # sides of the network's output
     **{"_target_": "unet_med.networks.output_sides", "network": "@network_def"},

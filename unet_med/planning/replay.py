@@ -173,6 +173,3 @@ def _is_there(entry: Entry, place: Path) -> bool:
         if sha256([str(file) for file in files]) != entry["sha256"][part]:
             return False
     return True
-
-
-__all__ = ["place_of", "with_replay"]

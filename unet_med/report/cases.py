@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from unet_med.data.cases import files_of
+from unet_med.data.checksum import sha256
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.plane_kind import PLANES
 from unet_med.errors import one_line, user_error
@@ -24,7 +25,6 @@ from unet_med.report import panels
 from unet_med.report.colours import class_colours
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map
 from unet_med.report.objects import CORRECT, ObjectErrors, classify_objects, object_codes
-from unet_med.report.provenance import sha256
 from unet_med.report.viewing import as_viewed, ends_of, viewing_turn
 
 Array = NDArray[Any]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["MEANINGS", "Meaning", "explained", "meaning_of"]
-
 HIGHER, LOWER, ZERO, NEITHER = "1 is best", "0 is best", "nearest 0 is best", ""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.data.cases import shown
+from unet_med.data.checksum import sha256
 from unet_med.data.plane_kind import PLANES
 from unet_med.planes import JOINED
 from unet_med.report import panels
@@ -15,7 +16,7 @@ from unet_med.report.cases import Case, Reading, load_case, pixel_size_text, siz
 from unet_med.report.differences import DIFFERENCES
 from unet_med.report.meanings import explained
 from unet_med.report.objects import OBJECTS
-from unet_med.report.provenance import RECORD, now, read_record, sha256
+from unet_med.report.provenance import RECORD, now, read_record
 from unet_med.report.scores import headline, number, score_chips, score_rows, shown_first
 from unet_med.report.table import ScoreTable
 from unet_med.report.training import (

@@ -17,22 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.data.atomic import atomic_write
-from unet_med.data.checksum import sha256
 from unet_med.data.folder_files import RECORD
-
-__all__ = [
-    "LEARNED",
-    "PACKAGES",
-    "RECORD",
-    "TRAINING",
-    "device_name",
-    "now",
-    "read_record",
-    "recorded_names",
-    "sha256",
-    "versions",
-    "write_record",
-]
 
 TRAINING = "training.json"
 LEARNED = "learned"  # entry of an image that has taught the network, and the number of these

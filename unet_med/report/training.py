@@ -11,12 +11,13 @@ from typing import Any
 
 from unet_med.bundle import read_plan
 from unet_med.bundle.files import weights_file
+from unet_med.data.checksum import sha256
 from unet_med.planning.learned import Learned
 from unet_med.planning.objects import FITTED, LEAST
 from unet_med.report.chart import curve_svg
 from unet_med.report.folds import describe_folds
 from unet_med.report.more_images import PICTURE, describe_more_images
-from unet_med.report.provenance import TRAINING, read_record, sha256
+from unet_med.report.provenance import TRAINING, read_record
 
 Row = dict[str, float]
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from unet_med.report.cases import Reading
 
-__all__ = ["as_viewed", "ends_of", "viewing_turn"]
 
 Array = NDArray[Any]
 Entry = Mapping[str, Any]

@@ -15,8 +15,6 @@ from unet_med.data.plane_kind import PLANES
 from unet_med.data.sources import Source
 from unet_med.planes import APART, JOINED
 
-__all__ = ["from_array", "from_source", "native", "to_axes", "without_pixels"]
-
 NAMELESS = "image.tif"  # results of what is no file's are named after it
 ORIENTED_NAMELESS = "image.nii.gz"  # which can state an orientation
 _ORDER = "CXYZ"  # MONAI's

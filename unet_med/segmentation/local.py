@@ -26,8 +26,6 @@ from unet_med.transforms import (
 from unet_med.transforms.lengths import axes_in, pixels_along
 from unet_med.transforms.windowed import Windowed
 
-__all__ = ["local_rules", "local_steps", "local_tiling"]
-
 _KNOWN = (
     *(Activationsd, CopyItemsd, Invertd, AsDiscreted, MapLabelValued),
     *(ClassesFromProbabilitiesd, InstancesFromLogitsd, Confidenced, ScoreObjectsd, SaveImaged),

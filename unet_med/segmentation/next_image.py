@@ -26,8 +26,6 @@ from unet_med.data.checksum import sha256
 from unet_med.planning.source import known_images
 from unet_med.segmentation.segmenter import Segmenter
 
-__all__ = ["RULES", "Candidate", "Choice", "choose_next", "look", "looks_like", "unknown"]
-
 Array = NDArray[Any]
 
 RULES = ("random", "confidence")  # the first unless told, in the shell as in napari

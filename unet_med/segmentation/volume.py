@@ -30,8 +30,6 @@ from unet_med.segmentation.local import local_rules, local_steps, local_tiling
 from unet_med.segmentation.segmenter import Segmenter
 from unet_med.transforms.windowed import Box, Windowed
 
-__all__ = ["Found", "Volume"]
-
 T = TypeVar("T")
 Found = Mapping[str, np.ndarray]
 """What was found out about a whole volume by name.

@@ -11,8 +11,6 @@ from monai.data.utils import affine_to_spacing
 from monai.utils import convert_to_dst_type
 from scipy import ndimage
 
-__all__ = ["sigmas", "smooth", "smoothed"]
-
 
 def smoothed(img: MetaTensor, affine: torch.Tensor) -> MetaTensor:
     """An image without what pixels of the size of `affine` cannot hold."""

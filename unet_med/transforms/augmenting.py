@@ -28,8 +28,6 @@ from unet_med.transforms.elastic import RandElasticDeform, RandElasticDeformd
 from unet_med.transforms.grey import RandGreyValue, RandGreyValued, change_batch
 from unet_med.transforms.weighing import Weighing
 
-__all__ = ["Augmenting"]
-
 _KEYS, _MODES = ("image", "label"), ("bilinear", "nearest")
 _OF_LINES: dict[type, Callable[[Any], Any]] = {
     RandTileCropd: CutTile,

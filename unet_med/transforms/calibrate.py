@@ -12,8 +12,6 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.transforms.tensors import tensor_of
 
-__all__ = ["Calibrate", "Calibrated", "logarithm"]
-
 
 class Calibrate(Transform):
     """Temperature scaling of probabilities, with a bias for each class where one is given.

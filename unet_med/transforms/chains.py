@@ -7,8 +7,6 @@ from typing import Any
 
 from monai.transforms import Compose
 
-__all__ = ["compose"]
-
 AFTER = "_after_"
 
 

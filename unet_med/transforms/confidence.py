@@ -16,18 +16,6 @@ from unet_med.transforms.calibrate import Calibrate
 from unet_med.transforms.instances import ClassesFromProbabilities
 from unet_med.transforms.shared_random_state import with_metadata_of
 
-__all__ = [
-    "CONFIDENCE",
-    "UNCERTAINTY",
-    "Confidenced",
-    "confidence",
-    "dice_of",
-    "dice_terms",
-    "expected_dice",
-    "rounded",
-    "uncertainty",
-]
-
 CONFIDENCE = "confidence"  # entry of the image's metadata
 UNCERTAINTY = "uncertainty"  # key of the map
 

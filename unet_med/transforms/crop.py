@@ -16,9 +16,6 @@ from unet_med.data.entries import CENTRE, KNOWN
 from unet_med.transforms.known import KnownPixels, NoteKnownd
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 
-__all__ = ["RandTileCrop", "RandTileCropD", "RandTileCropDict", "RandTileCropd"]
-
-
 GUESSES = 20
 
 

@@ -24,16 +24,6 @@ from unet_med.transforms.elastic import ONE_SHAPE, RandElasticDeformd
 from unet_med.transforms.grey import RandGreyValued
 from unet_med.transforms.known import NoteKnownd
 
-__all__ = [
-    "CutTile",
-    "Deform",
-    "DrawCurve",
-    "DrawDeformation",
-    "DrawRotation",
-    "Flip",
-    "QuarterTurn",
-]
-
 Item = Mapping[Hashable, Any]
 
 

@@ -16,13 +16,6 @@ from unet_med.deformation.nodes import Kernel
 from unet_med.deformation.resampling import Mode, PaddingMode
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 
-__all__ = [
-    "RandElasticDeform",
-    "RandElasticDeformD",
-    "RandElasticDeformDict",
-    "RandElasticDeformd",
-]
-
 ONE_SHAPE = "one field deforms one shape: crop labels to the network's output after the deformation"
 
 

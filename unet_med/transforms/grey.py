@@ -15,14 +15,6 @@ from monai.utils import TransformBackends, convert_to_tensor
 
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 
-__all__ = [
-    "RandGreyValue",
-    "RandGreyValueD",
-    "RandGreyValueDict",
-    "RandGreyValued",
-    "change_batch",
-]
-
 Range = Sequence[float]  # (least, greatest)
 Number = float | torch.Tensor  # of one image, or of each of a batch
 

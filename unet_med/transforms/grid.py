@@ -15,8 +15,6 @@ from unet_med.data.grids import Grid, bring_onto
 from unet_med.transforms.check import name_of
 from unet_med.transforms.shared_random_state import with_metadata_of
 
-__all__ = ["ReorientToMatchD", "ReorientToMatchDict", "ReorientToMatchd"]
-
 _OF_GRID = ("spatial_unit", "spacing_source", "unknown_axes")  # what metadata say of an affine
 
 

@@ -30,25 +30,6 @@ from unet_med.transforms.lengths import axes_in, pixels_along, scaled, scaled_al
 from unet_med.transforms.tensors import tensor_of
 from unet_med.weights.arrays import as_numpy
 
-__all__ = [
-    "ClassesFromProbabilities",
-    "ClassesFromProbabilitiesD",
-    "ClassesFromProbabilitiesDict",
-    "ClassesFromProbabilitiesd",
-    "InstancesFromLogits",
-    "InstancesFromLogitsD",
-    "InstancesFromLogitsDict",
-    "InstancesFromLogitsd",
-    "LabelInstances",
-    "LabelInstancesD",
-    "LabelInstancesDict",
-    "LabelInstancesd",
-    "SeparateInstances",
-    "SeparateInstancesD",
-    "SeparateInstancesDict",
-    "SeparateInstancesd",
-]
-
 LabelKind = Literal["mask", "classes", "instances"]
 Label = TypeVar("Label", NDArray[Any], torch.Tensor)
 

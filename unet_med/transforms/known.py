@@ -13,8 +13,6 @@ from monai.transforms import MapTransform
 from unet_med.data.entries import KNOWN
 from unet_med.transforms.tensors import labels_of, tensor_of
 
-__all__ = ["KnownPixels", "NoteKnownd"]
-
 
 @dataclass(frozen=True)
 class KnownPixels:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import torch
 
-__all__ = ["axes_in", "pixels_along", "scaled", "scaled_along"]
-
 
 def pixels_along(grid: torch.Tensor, other: torch.Tensor, dims: int) -> list[float]:
     """How many pixels of the affine `other` one of the affine `grid` is long.

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["most_frequent"]
-
 _SAME = 1e-3  # of a pixel; grids that differ by less are the same
 Labels = NDArray[np.generic]
 

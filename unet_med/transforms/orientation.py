@@ -19,8 +19,6 @@ from unet_med.transforms.check import name_of
 from unet_med.transforms.shared_random_state import with_metadata_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
-__all__ = ["OrientD", "OrientDict", "Orientd"]
-
 
 class Orientd(MapTransform, InvertibleTransform):
     """Bring images and labels into one orientation; no voxel changes its value.

@@ -13,8 +13,6 @@ from monai.transforms import MapTransform
 from unet_med.data.entries import PLACES
 from unet_med.transforms.tensors import labels_of
 
-__all__ = ["RarePlacesD", "RarePlacesDict", "RarePlacesd"]
-
 MOST = 10_000  # pixels of a value that are noted, as nnU-Net does
 PIXELS = 16  # of an image for one that is noted: half a byte a pixel, less than a label takes
 

@@ -17,8 +17,6 @@ from monai.networks.layers import AffineTransform
 
 from unet_med.transforms.windowed import Box
 
-__all__ = ["Taps", "resample_window", "taps_of"]
-
 _UNCHANGED = 1e-3  # MONAI's AFFINE_TOL: below it the image is left as it is
 
 

@@ -13,8 +13,6 @@ from monai.transforms import MapTransform
 from unet_med.data.tally import Tally
 from unet_med.transforms.tensors import tensor_of
 
-__all__ = ["FOUND", "ScoreObjectsD", "ScoreObjectsDict", "ScoreObjectsd"]
-
 FOUND = "found"  # entry of the metadata: what is known of each object, by its number
 
 

@@ -23,8 +23,6 @@ from unet_med.transforms.resampling import resample_window, taps_of
 from unet_med.transforms.tensors import tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
-__all__ = ["ElementSize", "ElementSizeD", "ElementSizeDict", "ElementSized"]
-
 Array = np.ndarray[Any, Any]
 Mode = Literal["bilinear", "nearest"]
 _UNKNOWN = (

@@ -7,8 +7,6 @@ import torch
 from monai.data import get_track_meta
 from monai.utils import convert_to_tensor
 
-__all__ = ["labels_of", "tensor_of"]
-
 
 def tensor_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
     """The image itself if it is a tensor, else one; a MetaTensor where MONAI tracks metadata.

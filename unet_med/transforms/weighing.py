@@ -22,8 +22,6 @@ from unet_med.transforms.weights import BorderWeightMapd, ClassWeightMapd, Foreg
 from unet_med.weights.arrays import as_numpy
 from unet_med.weights.batches import BorderTargets, ClassTargets
 
-__all__ = ["Weighing"]
-
 Targets = Callable[[Tensor], Tensor]
 _LABEL = ("label",)
 _log = logging.getLogger(__name__)

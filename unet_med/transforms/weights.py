@@ -18,25 +18,6 @@ from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.weights import border_weight_map, class_weight_map, falk_weight_map
 from unet_med.weights.arrays import as_numpy
 
-__all__ = [
-    "BorderWeightMap",
-    "BorderWeightMapD",
-    "BorderWeightMapDict",
-    "BorderWeightMapd",
-    "ClassWeightMap",
-    "ClassWeightMapD",
-    "ClassWeightMapDict",
-    "ClassWeightMapd",
-    "FalkWeightMap",
-    "FalkWeightMapD",
-    "FalkWeightMapDict",
-    "FalkWeightMapd",
-    "Foreground",
-    "ForegroundD",
-    "ForegroundDict",
-    "Foregroundd",
-]
-
 Label = TypeVar("Label", NDArray[Any], torch.Tensor)
 
 

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Box", "Found", "Windowed"]
-
 Box = tuple[tuple[int, int], ...]  # (start, stop) px a spatial axis, inside the image
 Found = Mapping[str, np.ndarray]  # what a first pass found, by name
 

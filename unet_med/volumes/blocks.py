@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-__all__ = ["Block", "split"]
-
 
 @dataclass(frozen=True)
 class Block:

@@ -22,8 +22,6 @@ from unet_med.instances import (
 from unet_med.planes import JOINED, Planes
 from unet_med.volumes.blocks import Block
 
-__all__ = ["Components", "find_components"]
-
 Integers = NDArray[Any]
 Rules = tuple[int, tuple[int, ...], tuple[int, ...], tuple[bool, ...]]
 

@@ -25,8 +25,6 @@ from unet_med.errors import is_full
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.worker import Outcome, predict_block
 
-__all__ = ["BlocksFailedError", "run_blocks"]
-
 _DEATHS = 3  # of processes at one block, alone, before it is given up
 _NAMED = 5  # failed blocks in a message; job status lists all
 

@@ -15,8 +15,6 @@ from unet_med.memory import BYTES_A_PIXEL, available_bytes
 from unet_med.segmentation import Volume
 from unet_med.volumes.store import Layout
 
-__all__ = ["block_needs", "choose_layout", "choose_tile", "most_workers"]
-
 _SIDE = {2: 2048, 3: 256}  # px of a block: 134 MB of float32 for two classes in 3-D
 _PLANES = 4  # of a block, for a network of planes
 

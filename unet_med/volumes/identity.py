@@ -18,7 +18,6 @@ from unet_med.volumes.statistics import fingerprint
 if TYPE_CHECKING:
     from unet_med.volumes.job import BlockJob
 
-__all__ = ["id_of", "parts_of", "relative_settings", "weights_of"]
 
 _CONFIGS = ("inference", "metadata", "plan")
 

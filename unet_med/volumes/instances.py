@@ -35,16 +35,6 @@ from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.components import Components, around, find_components, with_takeable
 from unet_med.volumes.numbering import Load, Numbering, merge_components, neighbours
 
-__all__ = [
-    "Components",
-    "Numbering",
-    "find_components",
-    "instances_of_block",
-    "label_blocks",
-    "merge_components",
-    "sizes_of_block",
-]
-
 Integers = NDArray[Any]
 
 PART = 128  # px; side of the parts in which instances grow, to bound the memory of distances

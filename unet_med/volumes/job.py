@@ -23,8 +23,6 @@ from unet_med.volumes.markers import Markers
 from unet_med.volumes.statistics import load_statistics
 from unet_med.volumes.store import Layer, Layout, create_store, is_whole
 
-__all__ = ["BlockJob"]
-
 OUTPUTS = ("mask", "probabilities", "uncertainty", "instances", "rois")
 
 

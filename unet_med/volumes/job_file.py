@@ -14,8 +14,6 @@ from unet_med.segmentation.volume import Found
 from unet_med.volumes.statistics import save_statistics
 from unet_med.volumes.store import Layer, Layout
 
-__all__ = ["job_folder", "publish", "read_fields", "text_of"]
-
 
 def job_folder(output: Path) -> Path:
     """Folder of an output's job."""

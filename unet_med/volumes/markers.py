@@ -12,8 +12,6 @@ from typing import Any
 from unet_med.data.atomic import atomic_write
 from unet_med.volumes.blocks import Block
 
-__all__ = ["Markers"]
-
 _FINISHED = "finished.json"  # of the last step, when it is done
 
 

@@ -17,8 +17,6 @@ from unet_med.data.atomic import atomic_write
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.components import Components, around, contacts, require_thickness, rules_in
 
-__all__ = ["Load", "Numbering", "merge_components", "neighbours"]
-
 Integers = NDArray[Any]
 Load = Callable[[tuple[int, ...]], Components]
 

@@ -20,8 +20,6 @@ from unet_med.data.atomic import atomic_write
 from unet_med.transforms.windowed import Box
 from unet_med.volumes.blocks import Block
 
-__all__ = ["StoredObjects", "Turned", "box_of", "save_objects"]
-
 Array = NDArray[Any]
 
 

@@ -23,8 +23,6 @@ from unet_med.volumes.identity import weights_of
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.tiff import file_of, tiff_of
 
-__all__ = ["is_recorded", "note_result"]
-
 _PLACES = {"instances": "labels/instances", "probabilities": "0", "uncertainty": "uncertainty"}
 
 

@@ -16,8 +16,6 @@ from unet_med.volumes.blocks import split
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.store import open_level
 
-__all__ = ["write_rois"]
-
 
 def write_rois(job: BlockJob, count: int, output: Path) -> list[Path]:
     """Write the outlines of all instances, for Fiji and for QuPath.

@@ -12,8 +12,6 @@ import numpy as np
 from unet_med.data.atomic import atomic_write
 from unet_med.segmentation.volume import Found
 
-__all__ = ["fingerprint", "load_statistics", "save_statistics"]
-
 
 def save_statistics(path: Path, statistics: Found) -> None:
     """Write statistics as `.npz`, in one step."""

@@ -26,8 +26,6 @@ from unet_med.data.zarr_reader import import_zarr
 from unet_med.data.zarr_writer import chunk_sides, halve, halved, multiscale
 from unet_med.volumes.blocks import Block
 
-__all__ = ["Layer", "Layout", "create_store", "is_whole", "open_level", "write_block"]
-
 
 @dataclass(frozen=True)
 class Layer:

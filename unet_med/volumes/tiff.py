@@ -11,8 +11,6 @@ from unet_med.data.tiled_tiff_writer import write_tiled_tiff
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.store import open_level
 
-__all__ = ["file_of", "store_of", "tiff_of", "write_tiffs"]
-
 
 def tiff_of(output: str | Path) -> Path | None:
     """The TIFF of an output: itself if it is one by its name, else None."""

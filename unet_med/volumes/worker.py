@@ -23,8 +23,6 @@ from unet_med.volumes.job import BlockJob
 from unet_med.volumes.objects import box_of, save_objects
 from unet_med.volumes.store import open_level, write_block
 
-__all__ = ["Outcome", "Worker", "checksum", "predict_block"]
-
 _READ_TRIES = 3
 _ONE_AT_A_TIME = threading.Lock()  # a worker of a cluster may have several threads, one model
 

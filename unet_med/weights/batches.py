@@ -16,8 +16,6 @@ from unet_med.instances import RidgeKind, neighbour_pairs
 from unet_med.weights.arrays import Spacing
 from unet_med.weights.device import border_terms
 
-__all__ = ["BorderTargets", "ClassTargets", "separate_batch"]
-
 IGNORED = 255.0
 
 
