@@ -34,6 +34,22 @@ def batch(rng):
     return logits, label, weight
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.float16])
+@pytest.mark.parametrize(
+    "loss", [WeightedCrossEntropyLoss(), SumLoss([WeightedCrossEntropyLoss()])]
+)
+def test_weights_of_any_type_leave_the_classes_alone(batch, dtype, loss):
+    """A mask of what counts is the commonest weight; it holds neither class 2 nor 255."""
+    logits, label, weight = batch
+    weight = (weight > 0.5).to(dtype)
+    assert_close(loss(logits, label, weight), loss(logits, label, weight.double()))
+
+
+def test_a_batch_of_nothing_has_no_loss():
+    logits = torch.zeros(0, 2, 4, 4, requires_grad=True)
+    assert WeightedCrossEntropyLoss("sum")(logits, torch.zeros(0, 1, 4, 4)) == 0
+
+
 def padded(target: torch.Tensor, margin: int, value: float = 255) -> torch.Tensor:
     return F.pad(target, (margin,) * 2 * (target.dim() - 2), value=value)
 

@@ -304,7 +304,8 @@ def _packed(label: Tensor, weight: Tensor) -> Tensor:
             f"label of shape {tuple(label.shape)} and weight of shape {tuple(weight.shape)}: give "
             "both as (B, 1, *S), or a target (B, 2, *S) that holds both and no weight"
         )
-    return torch.cat([label.to(weight.dtype), weight], dim=1)
+    dtype = torch.promote_types(weight.dtype, torch.float32)  # a mask would turn classes into 1
+    return torch.cat([label.to(dtype), weight.to(dtype)], dim=1)
 
 
 def _unpack(
@@ -360,6 +361,8 @@ def _spoilt(loss: Tensor, wrong: Tensor) -> Tensor:
 
 def _sound(label: Tensor, num_classes: int) -> bool:
     """Whether every label is a class number."""
+    if not label.numel():
+        return True
     low, high = label.aminmax()
     sound = (low >= 0) & (high < num_classes)  # False for NaN
     if label.is_floating_point():
