@@ -260,10 +260,29 @@ def test_cells_in_planes(tmp_path: Path, width: float, scale: float | None) -> N
     plan = make_plan(found, {"label_kind": "instances"})
     assert plan.value("scale") == (pytest.approx(scale) if scale else None)
     sides = [side * 5 * (scale or 1)] * 2
-    assert plan.value("tile_size")[0] >= min(sides[0], 192) - 1
+    assert plan.value("tile_size")[0] >= min(sides[0], 128) - 1
     area = np.pi / 4 * (width * (scale or 1)) ** 2
     assert plan.value("min_size") == pytest.approx(area / 10, abs=2)
     assert ("scaled by 0.3333" in describe(plan)) == (scale is not None)
+
+
+@pytest.mark.parametrize(
+    ("width", "device", "tile"),
+    [
+        (10.0, "cpu", 128),  # the least
+        (30.0, "cpu", 160),  # five of them are 150 px, the network's step 16
+        (36.0, "cpu", 192),  # 180 px
+        (10.0, "cuda", 192),  # a GPU is not short of steps
+    ],
+)
+def test_tiles_of_objects(tmp_path: Path, width: float, device: str, tile: int) -> None:
+    side = int(width) + 4
+    many = 500 // side * side
+    found = write(tmp_path, balls((many, many), (side, side), width, 1))
+    asked = {"label_kind": "instances", "features": [2] * 5}
+    assert make_plan(found, asked, device=device).value("tile_size") == [tile, tile]
+    asked["label_kind"] = "mask"
+    assert make_plan(found, asked, device=device).value("tile_size") == [192, 192]
 
 
 def test_cells_in_volumes_whose_planes_lie_apart(tmp_path: Path) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from unet_med import data
 from unet_med.data.class_names import name_of, told_names
 from unet_med.data.label_kind import name_classes
 from unet_med.data.labels import IGNORED, UNKNOWN, listed
-from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Fingerprint, Instances
+from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.plan import Decision
 from unet_med.planning.rare import OUTPUT
-from unet_med.planning.sizes import zoom
+from unet_med.planning.sizes import median_size
 
 LOOK_LIKE = {
     "mask": "the labels hold at most two values",
@@ -26,7 +24,6 @@ NO_END = (
     "; each annotated plane holds an object, so nothing shows where objects end: annotate also "
     "planes beyond them, which hold none"
 )
-MEDIAN = PERCENTILES.index(50.0)
 
 
 def decide_labels(
@@ -181,19 +178,8 @@ def min_size(found: Fingerprint, kind: str, dims: int, pixels: Mapping[str, Any]
         return Decision(0, "no result is dropped for being small")
     if found.instances is None:
         return Decision(0, "no label holds an object")
-    median = _median_size(found.instances, found.cases[0].image, dims, pixels)
+    median = median_size(found.instances, found.cases[0].image, dims, pixels)
     return Decision(int(median / 10), f"a tenth of the median object, {median:.4g} px")
-
-
-def _median_size(
-    objects: Instances, first: FileFacts, dims: int, pixels: Mapping[str, Any]
-) -> float:
-    """Median object in the pixels that the network sees, px."""
-    own = (objects.plane_px if dims == 2 else objects.volume_px)[MEDIAN]
-    if pixels.get("element_size") is not None:  # the images may differ in pixel size
-        whole = (objects.plane_area if dims == 2 else objects.volume)[MEDIAN]
-        own = whole / float(np.prod(first.pixel_size[:dims]))
-    return own * float(np.prod(zoom(first, pixels, len(first.shape))[:dims]))
 
 
 def _values(found: Fingerprint) -> list[set[int]]:

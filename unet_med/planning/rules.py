@@ -112,7 +112,8 @@ def make_plan(
     rotation = decide_rotation(turned["spacing"], turned) if "spacing" in turned else {}
     ids |= _entries({id: why for id, why in rotation.items() if id not in {*said, *asked}})
     if "tile_size" not in {*said, *asked}:
-        ids |= _entries({"tile_size": tile_size(seen, {i: e["value"] for i, e in ids.items()})})
+        values = {id: entry["value"] for id, entry in ids.items()}
+        ids |= _entries({"tile_size": tile_size(seen, values, device)})
     values = {id: entry["value"] for id, entry in ids.items()}
     if source is not None:
         ids |= _entries(source.beginning(values, {**said, **asked}))

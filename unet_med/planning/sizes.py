@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 from unet_med import bundle
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.geometry import per_axis, up_to
-from unet_med.planning.fingerprints import FileFacts, Fingerprint
+from unet_med.planning.fingerprints import FileFacts, Fingerprint, Instances
+from unet_med.planning.object_width import MEDIAN
 from unet_med.planning.plan import Decision
 
 IN_PLANE = {"valid": 388, "same": 192}  # output of a 2-D tile at most, px; 388: the paper's
 IN_SPACE = 64  # of a 3-D one
+OBJECTS = 5  # median objects side by side, in a tile that is smaller than IN_PLANE
+LEAST = 128  # px, of such a tile: see decision 0035
 
 
 def largest_shape(found: Fingerprint, dims: int, ids: Mapping[str, Any]) -> tuple[int, ...]:
@@ -26,23 +30,26 @@ def largest_shape(found: Fingerprint, dims: int, ids: Mapping[str, Any]) -> tupl
     return tuple(max(map(round, axis)) for axis in zip(*sides, strict=True))
 
 
-def tile_size(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
+def tile_size(found: Fingerprint, ids: Mapping[str, Any], device: str = "cpu") -> Decision:
     """Input side per axis whose output covers the images, within what one step can take.
 
     Args:
         found: what the files say.
         ids: what has been decided, by id.
+        device: where the network will train.
     """
     dims = ids["spatial_dims"]
     train = bundle.find_bundle() / "configs" / "train.json"
     parser, network = bundle.network_of(bundle.merge_config(train, [], ids))
     padding = "valid" if getattr(network, "padding", "same") == "valid" else "same"
-    limit = IN_PLANE[padding] if dims == 2 else IN_SPACE
+    limit, load = IN_PLANE[padding] if dims == 2 else IN_SPACE, "a step's load"
+    if dims == 2 and padding == "same" and device == "cpu" and (side := _of_objects(found, ids)):
+        limit, load = side, f"{OBJECTS} objects or more side by side, and so more steps on a CPU"
     shape = largest_shape(found, dims, ids)
     if dims == 2:  # square, so that quarter turns keep the size of a batch
         shape = (max(shape),) * 2
     sides = [min(side, limit) for side in shape]
-    covers = "covers the largest image" if max(shape) <= limit else f"{limit} px out, a step's load"
+    covers = "covers the largest image" if max(shape) <= limit else f"{limit} px out, {load}"
     if dims == 3 and ids.get("spacing") is not None:
         sides = in_proportion(shape, ids["spacing"], limit)
         if sides != list(shape):
@@ -52,6 +59,15 @@ def tile_size(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
     stride = parser.get_parsed_content("stride") or 1  # a foreign network's config says it
     steps = per_axis("stride", stride, len(sides))
     return Decision([up_to(*pair) for pair in zip(steps, sides, strict=True)], covers)
+
+
+def _of_objects(found: Fingerprint, ids: Mapping[str, Any]) -> int | None:
+    """Side of a tile that holds a few objects, px; None: there are none, or they are wide."""
+    if ids["label_kind"] != "instances" or found.instances is None:
+        return None
+    area = median_size(found.instances, found.cases[0].image, 2, ids)
+    side = max(LEAST, round(OBJECTS * 2 * math.sqrt(area / math.pi)))
+    return side if side < IN_PLANE["same"] else None
 
 
 def decide_turns(ids: Mapping[str, Any]) -> dict[str, Decision]:
@@ -90,6 +106,24 @@ def in_proportion(shape: Sequence[int], spacing: Sequence[float], limit: int) ->
             break
         left /= shape[open.pop(0)]
     return sides
+
+
+def median_size(
+    objects: Instances, first: FileFacts, dims: int, pixels: Mapping[str, Any]
+) -> float:
+    """Median object in the pixels that the network sees, px: an area, or a volume.
+
+    Args:
+        objects: how large they are.
+        first: the first image, of whose pixels `objects` tells.
+        dims: axes of the network.
+        pixels: ids as of `zoom`.
+    """
+    own = (objects.plane_px if dims == 2 else objects.volume_px)[MEDIAN]
+    if pixels.get("element_size") is not None:  # the images may differ in pixel size
+        whole = (objects.plane_area if dims == 2 else objects.volume)[MEDIAN]
+        own = whole / float(np.prod(first.pixel_size[:dims]))
+    return own * float(np.prod(zoom(first, pixels, len(first.shape))[:dims]))
 
 
 def zoom(image: FileFacts, ids: Mapping[str, Any], axes: int) -> np.ndarray[Any, Any]:

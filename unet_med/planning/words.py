@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.labels import ASKED, LOOK_LIKE, MEDIAN
+from unet_med.planning.labels import ASKED, LOOK_LIKE
+from unet_med.planning.object_width import MEDIAN
 from unet_med.planning.plan import Plan
 from unet_med.planning.rules import image_count
 from unet_med.planning.sizes import in_words
