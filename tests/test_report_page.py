@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import re
 import shutil
@@ -555,6 +556,27 @@ def test_results_that_a_stopped_run_left_are_known_to_the_next_one(tmp_path: Pat
     predict()
     assert list(read_record(results)["images"]) == ["a", "b"]
     assert "claimed" not in read_record(results)
+
+
+def test_an_image_that_can_no_longer_be_read_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is to be done again, where it is set aside; one that was read is not listed."""
+    weights, results = two_images(tmp_path)
+    handler = PredictionRecord(results, weights, {"label_kind": "instances"})
+    items = [{"image": str(tmp_path / f"images/{name}.tif")} for name in "ab"]
+    assert handler.unfinished(items, ["instances"]) == items[1:]
+
+    def stale(files: Any) -> str:
+        if files == weights:
+            return sha256(files)
+        raise OSError(errno.ESTALE, "Stale file handle", str(files))
+
+    monkeypatch.setattr("unet_med.report.prediction.sha256", stale)
+    assert handler.unfinished(items, ["instances"]) == items
+    record(handler, tmp_path / "images/b.tif")
+    assert list(read_record(results)["images"]) == ["a"]
+    assert "b.tif cannot be read again, so" in caplog.text
 
 
 def test_evaluation_leaves_the_results_as_they_are(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -23,6 +24,7 @@ from unet_med.data.checksum import sha256
 from unet_med.data.folder_files import RESULTS, results_in
 from unet_med.data.lock import locked
 from unet_med.data.plane_kind import PLANES, planes_stated
+from unet_med.errors import one_line
 from unet_med.handlers.skipped_failures import image_of
 from unet_med.planning.learned import Learned
 from unet_med.planning.source import learned_by
@@ -204,10 +206,8 @@ class PredictionRecord:
         entry = record.get("images", {}).get(name)
         if entry is None:
             return False
-        files = files_of(image)
-        if not all(Path(file).exists() for file in files):
-            return False
-        return bool(entry["sha256"] == sha256(files))
+        found = _hash_of(files_of(image))
+        return found is not None and bool(entry["sha256"] == found)
 
     def _drop_failed(self, engine: Engine) -> None:
         """Remove older results of images that were set aside, and what is recorded of them."""
@@ -245,9 +245,22 @@ class PredictionRecord:
         for item in items:
             image = item.get("image")
             if isinstance(image, MetaTensor) and "filename_or_obj" in image.meta:
-                self._images[result_name(files_in(image.meta), self.name)] = self._entry(image)
+                self._add(image)
         if time.monotonic() >= self._due:
             self._write(engine)
+
+    def _add(self, image: MetaTensor) -> None:
+        """Record an image; one whose file has gone since it was read only keeps its name."""
+        files = files_in(image.meta)
+        try:
+            self._images[result_name(files, self.name)] = self._entry(image)
+        except OSError as error:  # of this file alone, which must not end the run
+            logging.getLogger(__name__).warning(
+                "%s cannot be read again, so %s does not list it: %s",
+                files[0],
+                self.folder / RECORD,
+                one_line(error),
+            )
 
     def _entry(self, image: MetaTensor) -> dict[str, Any]:
         """What is recorded of an image: `describe`, what its planes were, and if it taught."""
@@ -370,10 +383,18 @@ def unfinished(
 
 def _is_other(files: Sequence[str], before: dict[str, Any]) -> bool:
     """Whether an image is not the one that was recorded, which may have moved or changed."""
-    first = str(Path(files[0]).absolute())
-    if first == before["file"] or not all(Path(file).exists() for file in files):
+    if str(Path(files[0]).absolute()) == before["file"]:
         return False
-    return bool(sha256(files) != before["sha256"])
+    found = _hash_of(files)
+    return found is not None and bool(found != before["sha256"])
+
+
+def _hash_of(files: Sequence[str]) -> str | None:
+    """SHA-256 of an image's files; None: one is missing, or can no longer be read."""
+    try:
+        return sha256(files)
+    except OSError:
+        return None
 
 
 def _learned_by(weights: str | os.PathLike[str] | None) -> Learned:
