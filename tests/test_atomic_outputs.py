@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
+import platform
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +28,12 @@ from unet_med.cli import main
 from unet_med.data.atomic import atomic_write
 
 KB = 1 << 10
+
+
+def hidden(target: Path) -> Path:
+    """The folder in which this machine writes a file."""
+    host = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    return target.with_name(f".{target.name}.{host}.part")
 
 
 def training(cells: Path, output: Path, *more: Any) -> list[Any]:
@@ -252,7 +261,7 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> 
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert finish(start(die)) == -signal.SIGKILL
-    assert [p.name for p in tmp_path.iterdir()] == [".a.txt.part"]
+    assert [p.name for p in tmp_path.iterdir()] == [hidden(path).name]
     write(path, "whole")
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert path.read_text() == "whole"
@@ -278,7 +287,7 @@ def test_a_folder_that_another_writer_removes_meanwhile(
 
     def beaten(path: Any, *mode: int) -> None:
         """Another process makes the folder first, and is through before we look at it."""
-        if removed or Path(path).name != ".a.txt.part":
+        if removed or path != hidden(tmp_path / "a.txt"):
             return mkdir(path, *mode)
         removed.append(path)
         mkdir(path)
@@ -295,10 +304,41 @@ def test_a_folder_that_another_writer_removes_meanwhile(
 
 
 def test_a_file_in_the_way_of_the_hidden_folder(tmp_path: Path) -> None:
-    (tmp_path / ".a.txt.part").write_text("of somebody else")
+    hidden(tmp_path / "a.txt").write_text("of somebody else")
     write(tmp_path / "a.txt", "whole")
     assert (tmp_path / "a.txt").read_text() == "whole"
-    assert (tmp_path / ".a.txt.part").read_text() == "of somebody else"
+    assert hidden(tmp_path / "a.txt").read_text() == "of somebody else"
+
+
+def test_a_folder_that_somebody_else_left_is_not_in_the_way() -> None:
+    """Of another user, whose job was killed; where many may write."""
+    if os.geteuid():
+        pytest.skip("only root can become somebody else")
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "a.txt"
+        path.parent.chmod(0o777)
+        hidden(path).mkdir(mode=0o755)
+        os.seteuid(65534)
+        try:
+            write(path, "whole")
+        finally:
+            os.seteuid(0)
+        assert path.read_text() == "whole"
+        assert set(path.parent.iterdir()) == {hidden(path), path}
+
+
+def test_two_machines_that_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that says yes to both, as across machines, lets neither take the other's folder."""
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    path = tmp_path / "a.txt"
+    monkeypatch.setattr("platform.node", lambda: "node1")
+    with atomic_write(path) as part:
+        part.write_text("first")
+        monkeypatch.setattr("platform.node", lambda: "node2")
+        write(path, "second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_errors_of_other_files_keep_their_name(tmp_path: Path) -> None:

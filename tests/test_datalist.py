@@ -66,6 +66,15 @@ def test_empty_and_absent_folders(tmp_path: Path) -> None:
         data.find_images(tmp_path / "nowhere")
 
 
+def test_a_folder_of_folders_of_images_names_one(tmp_path: Path) -> None:
+    for name in ("notes/read.me", "plate1/a.tif", "plate2/b.tif"):
+        touch((tmp_path / "images" / name).parent, Path(name).name)
+    with pytest.raises(
+        ValueError, match=r"no images of its own, but folders, such as plate1: name"
+    ):
+        data.find_images(tmp_path / "images")
+
+
 def test_no_labels_given(tmp_path: Path) -> None:
     write_png(tmp_path / "images" / "a.png")
     with pytest.raises(ValueError, match="names no labels"):

@@ -148,6 +148,19 @@ def test_it_says_what_viewers_ask(bundle: Path, cohort: Path, results: Path) -> 
     assert named == {"file": "axial_seg.dcm", "uid": seg.SOPInstanceUID}
 
 
+def test_names_that_begin_alike_have_codes_of_their_own() -> None:
+    names = ["common_carotid_artery_left", "common_carotid_artery_right", "+", "++", "rim"]
+    values = [segment.type[0] for segment in segments_of(["background", *names], range(6))]
+    assert len(set(values)) == 5
+    assert [value[:8] for value in values[:2]] == ["commonca"] * 2
+    assert {len(value) for value in values[:2]} == {16}
+    assert values[4] == "rim"
+    with pytest.raises(ValueError, match=r"classes 1 \(left-rim\) and 3 \(left rim\) have one"):
+        segments_of(["background", "left-rim", "rim", "left rim"], range(4))
+    again = segments_of(["background", "kidney", "Kidneys"], range(3))  # one code, one meaning
+    assert again[0].type == again[1].type
+
+
 def test_a_repetition_has_the_same_uids(
     bundle: Path, cohort: Path, results: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,9 @@ from dicom_images import GEOMETRIES, affine_of, write_enhanced, write_series
 
 from unet_med.data import AutoReader, find_images, find_pairs, load_header, load_image, save_image
 from unet_med.data.dicom_files import is_series
+from unet_med.data.folder_files import image_files
 from unet_med.data.formats import stem
+from unet_med.data.grids import Grid
 from unet_med.data.modality import headers_modality
 
 
@@ -194,6 +196,59 @@ def test_folders_of_series_are_listed_as_images(tmp_path: Path, hounsfield: np.n
     ]  # fmt: skip
     pairs = find_pairs(tmp_path / "cohort", tmp_path / "labels")
     assert [Path(pair["label"]).name for pair in pairs] == ["1.2.840.7.nii.gz", "1.2.840.8.nii.gz"]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_radiograph_lies_nowhere(tmp_path: Path, hounsfield: np.ndarray, stated: bool) -> None:
+    """It states the size of its pixels alone, and is turned no more than the same as PNG."""
+    (file,) = write_series(tmp_path, hounsfield[..., :1])
+    dataset = pydicom.dcmread(file)
+    if not stated:
+        del dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+    dataset.save_as(file)
+    header = load_header(file)
+    assert header.spacing_source == ("header" if stated else "spacing")
+    assert Grid.of(header, "x").oriented == stated
+    assert header.pixel_size == pytest.approx((0.7, 0.8, 1.0))
+
+
+def test_a_picture_hides_no_series(
+    tmp_path: Path, hounsfield: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Patients' folders beside an image of another format are images as it is."""
+    for k, name in enumerate(("p1", "p2")):
+        write_series(tmp_path / name, hounsfield, series=f"1.2.826.7.{k + 1}")
+    picture = save_image(tmp_path / "screenshot.png", np.zeros((1, 4, 4), np.uint8))
+    (tmp_path / "p7").mkdir()
+    write_series(tmp_path / "p8" / "study", hounsfield)
+    (tmp_path / ".cache").mkdir()
+    images = [str(tmp_path / "p1"), str(tmp_path / "p2"), str(picture)]
+    assert [item["image"] for item in find_images(tmp_path)] == images
+    assert f"{tmp_path}: 2 folder(s) in it are passed over, such as p7" in caplog.text
+    for name in ("p1", "p2"):  # as `predict cohort --output cohort` leaves them
+        save_image(tmp_path / f"{name}_mask.nii.gz", hounsfield > 0, has_channels=False)
+    assert [item["image"] for item in find_images(tmp_path)] == images
+
+
+def test_a_series_beside_images_of_other_formats_is_refused(
+    tmp_path: Path, hounsfield: np.ndarray
+) -> None:
+    first, *_ = sorted(write_series(tmp_path / "p1", hounsfield))
+    mask = save_image(tmp_path / "p1" / "p1_mask.nii.gz", hounsfield > 0, has_channels=False)
+    assert find_images(tmp_path / "p1") == [{"image": str(tmp_path / "p1")}]
+    assert image_files(tmp_path / "p1") == [tmp_path / "p1", mask]  # for `evaluate`
+    save_image(tmp_path / "p1" / "thumbnail.png", np.zeros((1, 4, 4), np.uint8))
+    words = rf"holds DICOM files, such as {first.name}, beside thumbnail.png: keep the series in"
+    with pytest.raises(ValueError, match=words):
+        find_images(tmp_path / "p1")
+
+
+def test_a_dicom_seg_among_results_is_no_series(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    mask = save_image(tmp_path / "p1_mask.nii.gz", hounsfield > 0, has_channels=False)
+    (file,) = write_series(tmp_path / "ct", hounsfield[..., :1])
+    file.rename(tmp_path / "p1_seg.dcm")
+    file.parent.rmdir()
+    assert image_files(tmp_path) == [mask]
 
 
 def test_a_file_without_suffix_is_read_and_keeps_its_name(

@@ -151,6 +151,12 @@ def test_isbi_scores_the_planes_that_the_network_saw(tmp_path: Path, walls) -> N
     table = table_of(tmp_path, "--label-kind", "mask", "--metrics", "isbi")
     for column, score in ISBI.items():
         assert table[name][column] == pytest.approx(score(scores, label))
+    pair = [f"../results/{name}_probabilities.nii.gz", f"../truth/{name}.nii.gz"]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/p.csv").write_text("result,truth\n" + ",".join(pair))
+    words = ["--pairs", tmp_path / "lists/p.csv", "--label-kind", "mask", "--metrics", "isbi"]
+    assert evaluate(*words, "--output", tmp_path / "p.json") == 0
+    assert rows_of(tmp_path / "p.json") == table
 
 
 def test_isbi_parts_instances_that_touch(tmp_path: Path) -> None:

@@ -176,6 +176,27 @@ def test_a_missing_and_a_broken_result_are_rows(
     assert main(["report", str(tmp_path / "results"), "--truth", str(tmp_path / "truth")]) == 2
 
 
+@pytest.mark.parametrize("words", [[], ["--label-kind", "classes"]], ids=["record", "told"])
+def test_a_damaged_truth_is_a_row(
+    tmp_path: Path, cohort: Any, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = tmp_path / "results", tmp_path / "truth"
+    assert evaluate(*folders, *words, "--output", tmp_path / "whole.json") == 0
+    for name in ("all", "b"):
+        file = tmp_path / f"truth/{name}.nii.gz"
+        file.write_bytes(file.read_bytes()[:100])
+    assert evaluate(*folders, *words, "--output", tmp_path / "s.json") == 3
+    whole, table = rows(tmp_path / "whole.json"), rows(tmp_path / "s.json")
+    for name in ("all", "b"):
+        assert "cannot read" in table["failed", name, ""]["note"]
+    assert table["case", "c", "1"] == whole["case", "c", "1"]
+    capsys.readouterr()
+    file = tmp_path / "truth/c.nii.gz"
+    file.write_bytes(file.read_bytes()[:100])
+    assert evaluate(*folders, *words) == 2
+    assert "truth/all.nii.gz as NIfTI" in capsys.readouterr().err
+
+
 def test_nothing_to_score_is_an_error(tmp_path: Path, cohort: Any, capsys: Any) -> None:
     for file in (tmp_path / "results").iterdir():
         file.rename(file.with_name(f"x{file.name}"))
@@ -346,6 +367,25 @@ def test_pairs(tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]) ->
     assert "gone.nii.gz" in table["missing", "gone", ""]["note"]
     about = json.loads((tmp_path / "s.json").read_text())["about"]
     assert about["truth"]["x7"]["file"] == str(tmp_path / "gold/patient 12.nii.gz")
+
+
+def test_pairs_are_what_the_records_beside_their_results_say(tmp_path: Path, cohort: Any) -> None:
+    """They know the kind and the names; a truth that is not there is a row."""
+    settings = {"label_kind": "classes", "class_names": ["liver", "spleen"]}
+    content = json.dumps({"settings": settings})
+    (tmp_path / "results/record.json").write_text(content, encoding="utf-8")
+    pairs = [
+        {"result": f"../results/{name}_mask.nii.gz", "truth": f"../truth/{truth}.nii.gz"}
+        for name, truth in (("all", "all"), ("b", "b"), ("c", "gone"))
+    ]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/p.json").write_text(json.dumps(pairs))
+    assert evaluate("--pairs", tmp_path / "lists/p.json", "--output", tmp_path / "s.json") == 3
+    table = rows(tmp_path / "s.json")
+    assert {name for row, _, name in table if row == "case"} == {"liver", "spleen"}
+    assert "gone.nii.gz does not exist" in table["failed", "c", ""]["note"]
+    about = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["about"]
+    assert list(about["truth"]) == ["all", "b"]
 
 
 @pytest.mark.parametrize(

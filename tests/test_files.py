@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +18,7 @@ from monai.transforms.io import array as monai_io
 from PIL import Image
 
 from unet_med.data import NiftiWriter, TiffWriter, load_image, register, save_image
+from unet_med.data.folder_files import image_files
 
 
 def test_load_image_is_what_monai_loads(tmp_path, volume):
@@ -27,6 +34,53 @@ def test_load_image_is_what_monai_loads(tmp_path, volume):
     torch.testing.assert_close(image.affine, theirs.affine)
     with pytest.raises(FileNotFoundError, match="none"):
         load_image(tmp_path / "none.tif")
+
+
+@pytest.fixture
+def as_nobody():
+    """A folder, and how to become a user who may read what there is for all."""
+    if sys.platform == "win32" or os.geteuid():
+        pytest.skip("only root can become somebody else")
+
+    @contextmanager
+    def nobody():
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder), nobody
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.nii.gz", "a.png", "a.npy", "a.mha", "a.dcm", "1.2.3"])
+def test_a_file_that_may_not_be_read_is_one_bad_image(as_nobody, name):
+    """Not an error of the system, which would end the run of a thousand images."""
+    folder, nobody = as_nobody
+    file = folder / "images" / name
+    file.parent.mkdir(mode=0o755)
+    file.write_bytes(bytes(200))
+    file.chmod(0)
+    with nobody(), pytest.raises(ValueError, match=rf"cannot read {file} as .*: "):
+        load_image(file)
+    file.parent.chmod(0o644)  # whose files are listed, and may not be looked at
+    with nobody(), pytest.raises(ValueError, match=rf"cannot read {file} as .*: Permission denied"):
+        load_image(file)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o644])
+def test_a_folder_that_may_not_be_listed_is_one_bad_image(as_nobody, mode):
+    cohort, nobody = as_nobody
+    for name in ("p1", "p2"):
+        (cohort / name).mkdir(mode=0o755)
+        (cohort / name / "IM1").write_bytes(bytes(128) + b"DICM")
+    (cohort / "p1").chmod(mode)
+    with nobody():
+        assert image_files(cohort) == [cohort / "p1", cohort / "p2"]
+        with pytest.raises(ValueError, match=rf"cannot read {cohort / 'p1'} as .*: Permission"):
+            load_image(cohort / "p1")
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".tiff", ".ome.tif", ".nii", ".nii.gz"])

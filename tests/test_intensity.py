@@ -68,22 +68,25 @@ def test_ignored_pixels_are_no_foreground(tmp_path: Path) -> None:
         pixels = np.array(array * 2, np.int16)
         data.save_image(tmp_path / part / "a.tif", pixels, has_channels=False)
     pairs = [{key: str(tmp_path / f"{key}s/a.tif") for key in ("image", "label")}]
-    (scale,) = foreground_scales(pairs, 1.0, {})
+    (scale,) = foreground_scales(pairs, {})
     assert (scale["mean"], scale["std"]) == (6.0, 1.0)
 
 
-def test_time_decides_how_many_images_are_looked_at(tmp_path: Path) -> None:
-    arrays = write_cohort(tmp_path)
-    pairs = [
-        {
-            "image": str(tmp_path / f"imagesTr/{k}.nii.gz"),
-            "label": str(tmp_path / f"labelsTr/{k}.nii.gz"),
-        }
-        for k in range(3)
-    ]
-    clock = iter([0.0, 1.0, 3.0])  # begin, before the second image, before the third
-    (scale,) = foreground_scales(pairs, 2.0, {}, clock=lambda: next(clock))
-    inside = np.concatenate([image[label > 0] for image, label in arrays[:2]])
+def test_no_clock_decides_which_images_the_scale_is_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number of those with objects does, spread over the set: here the first and the last."""
+    arrays = write_cohort(tmp_path, listed={"0": "CT"})
+    monkeypatch.setattr("unet_med.planning.looking.IMAGES", 2)
+    found = fingerprint(tmp_path / "dataset.json", seconds=0)
+    assert found.foreground == fingerprint(tmp_path / "dataset.json").foreground
+    inside = np.concatenate([arrays[k][0][arrays[k][1] > 0] for k in (0, 2)])
+    assert found.foreground[0]["mean"] == pytest.approx(inside.mean(), rel=1e-4)
+    assert make_plan(found).ids["intensity"].reason.endswith("deviation (of 2 of 3 images)")
+    label = tmp_path / "labelsTr/0.nii.gz"
+    data.save_image(label, 0 * arrays[0][1], np.diag([1.0, 1, 2, 1]), "mm", has_channels=False)
+    inside = np.concatenate([arrays[k][0][arrays[k][1] > 0] for k in (1, 2)])
+    (scale,) = fingerprint(tmp_path / "dataset.json", seconds=0).foreground
     assert scale["mean"] == pytest.approx(inside.mean(), rel=1e-4)
 
 

@@ -113,6 +113,32 @@ def test_the_set_is_described_by_its_pixels(folder: Path) -> None:
     assert found.intensities_of == 2
 
 
+def test_cases_that_cannot_be_used_are_named_at_once(tmp_path: Path) -> None:
+    """And not one a run; the files first, then what cannot be a label."""
+    paths = [tmp_path / f"images/{k}.tif" for k in range(9)]
+    for path in paths:
+        data.save_image(path, IMAGE[None])
+        data.save_image(tmp_path / "labels" / path.name, LABELS[0][None])
+    smeared = np.arange(120).reshape(1, 12, 10) * np.float32(0.3)
+    for k in (0, 2):
+        data.save_image(tmp_path / f"labels/{k}.tif", smeared)
+    for path in paths[:7]:
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="7 of 9 cases cannot be used: ") as caught:
+        look(tmp_path)
+    named = [f"({k + 1}) cannot read {path} as TIFF: " for k, path in enumerate(paths[:5])]
+    assert all(words in str(caught.value) for words in named)
+    assert str(caught.value).endswith("; and 2 more")
+    for path in paths[:7]:
+        data.save_image(path, IMAGE[None])
+    both = r"2 of 9 cases cannot .*: \(1\) label 0.tif .*; \(2\) label 2.tif"
+    with pytest.raises(ValueError, match=both):
+        look(tmp_path)
+    data.save_image(tmp_path / "labels/2.tif", LABELS[0][None])
+    with pytest.raises(ValueError, match=r"^label 0.tif holds the value 0.3: labels are whole"):
+        look(tmp_path)
+
+
 def test_planes_and_volumes_are_counted_apart(tmp_path: Path) -> None:
     label = np.zeros((3, 6, 5), np.uint8)  # (Z, Y, X)
     label[:, 1:3, 1:3] = 1

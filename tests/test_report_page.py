@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import re
 import shutil
@@ -16,8 +17,12 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+import torch
 from ignite.engine import Engine
+from monai.data import DataLoader, Dataset
 from monai.data.meta_tensor import MetaTensor
+from monai.engines import SupervisedEvaluator
+from monai.transforms import LoadImaged
 from PIL import Image
 
 from unet_med.cli import main
@@ -494,6 +499,84 @@ def test_a_run_that_is_stopped_leaves_no_record_of_what_it_wrote_over(tmp_path: 
     handler._due = 0.0
     handler._keep(engine)
     assert list(read_record(results)["images"]) == ["b", "a"]
+
+
+@pytest.mark.parametrize("file", ["p_mask.nii.gz", "p_seg.tif", "p_instances.png", "p_rois.zip"])
+def test_files_that_no_prediction_recorded_are_not_written_over(tmp_path: Path, file: str) -> None:
+    """Somebody's own masks, beside their images, are called as results are."""
+    (tmp_path / file).write_text("mine")
+    record = PredictionRecord(tmp_path)
+    with pytest.raises(ValueError, match=rf"holds {file}, which no prediction recorded: give an"):
+        record.refuse_others([str(tmp_path / "p.nii.gz")])
+    record.refuse_others([str(tmp_path / "q.nii.gz")])
+    one = PredictionRecord(tmp_path, file=tmp_path / file)  # by the name that somebody gave it
+    one.refuse_others([str(tmp_path / "p.nii.gz")])
+
+
+def test_an_image_that_is_set_aside_takes_no_file_of_others_along(tmp_path: Path) -> None:
+    for name in "pq":
+        (tmp_path / f"{name}_mask.tif").write_text(name)
+    entry = {"file": "q.tif", "sha256": "0"}
+    (tmp_path / "record.json").write_text(json.dumps({"images": {"q": entry}, "settings": {}}))
+    engine: Any = Machine()
+    PredictionRecord(tmp_path)._drop(engine, ["p.tif", "q.tif"])
+    assert [path.name for path in tmp_path.glob("*_mask.tif")] == ["p_mask.tif"]
+    assert read_record(tmp_path)["images"] == {}
+
+
+def test_results_that_a_stopped_run_left_are_known_to_the_next_one(tmp_path: Path) -> None:
+    """Of the second image a result is there, and no record yet of what it is of."""
+    images = [tmp_path / "images" / f"{name}.tif" for name in "ab"]
+    for image in images:
+        save_image(image, np.eye(8, dtype=np.uint8)[None])
+    results = tmp_path / "results"
+
+    def predict(stop: str = "") -> None:
+        def write(item: dict[str, Any]) -> dict[str, Any]:
+            name = Path(item["image"].meta["filename_or_obj"]).stem
+            save_image(results / f"{name}_mask.tif", np.eye(8, dtype=np.uint8)[None])
+            if name == stop:
+                raise KeyboardInterrupt
+            return item
+
+        data = Dataset([{"image": str(image)} for image in images], LoadImaged("image", AutoReader))
+        SupervisedEvaluator(
+            torch.device("cpu"),
+            DataLoader(data),
+            torch.nn.Identity(),
+            postprocessing=write,
+            val_handlers=[PredictionRecord(results)],
+        ).run()
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(stop="b")
+    assert (results / "b_mask.tif").is_file()
+    assert list(read_record(results)["images"]) == ["a"]
+    assert read_record(results)["claimed"] == ["b"]
+    predict()
+    assert list(read_record(results)["images"]) == ["a", "b"]
+    assert "claimed" not in read_record(results)
+
+
+def test_an_image_that_can_no_longer_be_read_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is to be done again, where it is set aside; one that was read is not listed."""
+    weights, results = two_images(tmp_path)
+    handler = PredictionRecord(results, weights, {"label_kind": "instances"})
+    items = [{"image": str(tmp_path / f"images/{name}.tif")} for name in "ab"]
+    assert handler.unfinished(items, ["instances"]) == items[1:]
+
+    def stale(files: Any) -> str:
+        if files == weights:
+            return sha256(files)
+        raise OSError(errno.ESTALE, "Stale file handle", str(files))
+
+    monkeypatch.setattr("unet_med.report.prediction.sha256", stale)
+    assert handler.unfinished(items, ["instances"]) == items
+    record(handler, tmp_path / "images/b.tif")
+    assert list(read_record(results)["images"]) == ["a"]
+    assert "b.tif cannot be read again, so" in caplog.text
 
 
 def test_evaluation_leaves_the_results_as_they_are(tmp_path: Path) -> None:

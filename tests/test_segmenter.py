@@ -164,8 +164,16 @@ def test_it_writes_what_predict_writes(
         ours, theirs = (load_image(tmp_path / folder / name) for folder in "ab")
         np.testing.assert_array_equal(ours, theirs)
         np.testing.assert_array_equal(ours.affine, theirs.affine)
-    Segmenter(planes)(np.zeros((40, 40)), spacing=0.3).save(tmp_path / "c")
-    assert {f.name for f in (tmp_path / "c").iterdir()} == {"image_mask.tif", "image_instances.tif"}
+    found = Segmenter(planes)(np.zeros((40, 40)), spacing=0.3)
+    own = tmp_path / "c" / "image_mask.tif"
+    save_image(own, np.eye(40, dtype=np.uint8)[None])
+    with pytest.raises(ValueError, match=r"holds image_mask.tif, which no prediction recorded"):
+        found.save(own.parent)
+    own.unlink()
+    found.save(own.parent, outputs=["mask"])
+    found.save(own.parent)
+    names = {"image_mask.tif", "image_instances.tif", "record.json"}
+    assert {f.name for f in own.parent.iterdir()} == names
 
 
 def test_what_is_not_asked_for_is_not_computed(

@@ -21,8 +21,8 @@ from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.scores import Counted, check_tables, format_table, score_table, write_tables
 from unet_med.data.cases import files_of
 from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
-from unet_med.data.file_reader import Volume
-from unet_med.data.labels import IGNORED, LOOKED_AT, MAX_CLASSES, UNKNOWN
+from unet_med.data.file_reader import UnreadableFile, Volume
+from unet_med.data.labels import IGNORED, LOOKED_AT, MAX_CLASSES, UNKNOWN, LabelSummary
 from unet_med.data.list_file import is_list
 from unet_med.data.splits import groups_of
 from unet_med.errors import one_line, user_error
@@ -75,14 +75,12 @@ class Results:
         found: its files by name.
         told: the result of each case, where a list of pairs names them.
         alone: whether there is one case.
-        settings: how they were made, as their record says.
     """
 
     place: str
     found: Mapping[str, str]
     told: Mapping[str, str] | None = None
     alone: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, name: str, family: str) -> str:
         """The result of a case.
@@ -129,14 +127,14 @@ class Evaluation:
     said: str | None = None
 
     def documented(self) -> ScoreTable:
-        """The table with the truth's files and their hashes."""
+        """The table with the truth's files and their hashes, of those that can be read."""
         from unet_med.data.checksum import sha256
         from unet_med.report.provenance import now
 
-        truth = {
-            name: {"file": str(Path(path).absolute()), "sha256": sha256(path)}
-            for name, path in self.truths.items()
-        }
+        truth = {}
+        for name, path in self.truths.items():
+            with suppress(OSError):  # its row says why it was not scored
+                truth[name] = {"file": str(Path(path).absolute()), "sha256": sha256(path)}
         about = {"finished": now(), "unet-med": __version__, **self.table.about, "truth": truth}
         return replace(self.table, about=about)
 
@@ -189,22 +187,24 @@ def evaluate(results: str, truth: str | None, asked: Asked | None = None) -> Eva
         asked: how they are to be scored.
 
     Raises:
+        FileNotFoundError: no truth is there.
         ValueError: no case can be scored, a truth is no label, or the metrics do not fit.
     """
     asked = asked or Asked()
     if asked.unknown is None and truth is not None and is_list(truth):
         asked = replace(asked, unknown=listed_unknown(Path(truth)))
-    settings = _settings(results)
     if truth is not None:
         _require_order(results, truth)
-        asked = replace(asked, choice={**_recorded_choice(settings), **asked.choice})
     found = {} if truth is None else find_results(results)
     truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found, results)
+    settings = _settings(results, truths)
+    asked = replace(asked, choice={**_recorded_choice(settings), **asked.choice})
     names = _names(settings, truth, asked)
-    kind = _kind(truths, asked, names, settings)
-    alone = len(truths.files) == 1
-    matched = Results(results, found, truths.results, alone=alone, settings=settings)
-    family = _family(truths, matched, kind, names, asked)
+    looks = _look(truths.files, asked)
+    readable = {name: truths.files[name] for name in looks}
+    kind = _kind(readable, looks, asked, names, settings)
+    matched = Results(results, found, truths.results, alone=len(truths.files) == 1)
+    family = _family(readable, matched, kind, names, asked)
     failures: list[Exception] = []
     groups = None if asked.group is None else _groups(truths, asked.group, truth or results)
     guessed = kind == "mask" and asked.kind == "auto"
@@ -264,8 +264,38 @@ def _counted(
         yield name, counted
 
 
-def _kind(truths: Truths, asked: Asked, names: ClassNames, settings: Mapping[str, Any]) -> str:
-    """What the truths hold; each is looked at, and what cannot be a label is refused.
+def _look(truths: Mapping[str, str], asked: Asked) -> dict[str, LabelSummary]:
+    """At each truth that can be read, by name; what cannot be a label is refused.
+
+    Where somebody said what they hold, nothing is looked for that would tell.
+
+    Raises:
+        FileNotFoundError: none is there.
+        ValueError: none can be read, or one is no label.
+    """
+    from unet_med.data.label_reader import look_at_label
+
+    choice = {"unknown": asked.unknown, **asked.choice}
+    looks, failures = {}, []
+    for k, (name, file) in enumerate(truths.items()):
+        blobs = asked.kind == "auto" and k < LOOKED_AT
+        try:
+            looks[name] = look_at_label(file, blobs=blobs, **choice)
+        except (UnreadableFile, OSError) as error:  # its case is a row that says so
+            failures.append(error)
+    if not looks:
+        raise failures[0]
+    return looks
+
+
+def _kind(
+    truths: Mapping[str, str],
+    looks: Mapping[str, LabelSummary],
+    asked: Asked,
+    names: ClassNames,
+    settings: Mapping[str, Any],
+) -> str:
+    """What the truths hold, those that can be read.
 
     What the user says comes first; then several names, of all values; then classes, as the record
     of the results has them; then a guess from the values. Where these speak for both, any name
@@ -273,13 +303,11 @@ def _kind(truths: Truths, asked: Asked, names: ClassNames, settings: Mapping[str
     """
     from unet_med import data
     from unet_med.data.label_kind import UndecidedLabels, name_classes
-    from unet_med.data.label_reader import look_at_label, refuse_masks
+    from unet_med.data.label_reader import refuse_masks
 
-    files, choice = list(truths.files.values()), {"unknown": asked.unknown, **asked.choice}
-    looks = [look_at_label(path, blobs=k < LOOKED_AT, **choice) for k, path in enumerate(files)]
     if asked.kind != "auto":
         return asked.kind
-    values = [set(look.values.tolist()) for look in looks]
+    values = [set(look.values.tolist()) for look in looks.values()]
     held = set().union(*values) - {0, UNKNOWN}
     made = settings.get("label_kind")
     if held != {IGNORED}:  # of which, as classes, nothing would be left
@@ -291,29 +319,32 @@ def _kind(truths: Truths, asked: Asked, names: ClassNames, settings: Mapping[str
                 "their record says: say --label-kind classes or --label-kind instances"
             )
     try:
-        kind = data.guess_label_kind(looks)
+        kind = data.guess_label_kind(list(looks.values()))
     except UndecidedLabels:
         kind = "classes" if names else str(made)
         if kind not in ("classes", "instances"):
             raise
     if kind == "instances":
-        refuse_masks(files, looks, **choice)
+        choice = {"unknown": asked.unknown, **asked.choice}
+        refuse_masks(list(truths.values()), list(looks.values()), **choice)
     return kind
 
 
-def _family(truths: Truths, results: Results, kind: str, names: ClassNames, asked: Asked) -> Family:
+def _family(
+    truths: Mapping[str, str], results: Results, kind: str, names: ClassNames, asked: Asked
+) -> Family:
     from unet_med import data
 
     choice = data.label_choice(asked.choice)
-    heads = [data.load_header(path, **choice) for path in truths.files.values()]
+    heads = [data.load_header(path, **choice) for path in truths.values()]
     millimetres = all(states_size(head) and head.spatial_unit == "mm" for head in heads)
     name = families.choose(asked.metrics, kind, millimetres=millimetres)
     if name != CLINICAL:
         for option, value in (("--tolerance", asked.tolerance), ("--class-names", asked.names)):
             if value is not None:
                 raise ValueError(f"{option} has no effect on the scores of {name}: leave it out")
-        return families.challenge(name, _orientation(results.settings))
-    unit = unit_of(heads) or unit_of(results.headers(truths.files, name)) or PIXELS
+        return families.challenge(name)
+    unit = unit_of(heads) or unit_of(results.headers(truths, name)) or PIXELS
     tolerance = 1.0 if asked.tolerance is None else asked.tolerance
     rules = Clinical(unit, len(heads[0].spatial_shape), tolerance)
     return families.clinical(rules, kind, names, strict=asked.names is not None)
@@ -328,17 +359,20 @@ def _names(settings: Mapping[str, Any], truth: str | None, asked: Asked) -> Clas
     return recorded_names({"settings": settings})
 
 
-def _settings(results: str) -> Mapping[str, Any]:
-    """How results were made, as their record says."""
-    place = Path(results) if Path(results).is_dir() else Path(results).parent
+def _settings(results: str, truths: Truths) -> Mapping[str, Any]:
+    """How results were made, as the records beside them say with one voice."""
+    place = Path(results)
+    folders = {place if place.is_dir() else place.parent}
+    if truths.results is not None:  # of a list of pairs, beside which there is none
+        folders = {Path(file).parent for file in truths.results.values()}
+    first, *others = [_recorded_settings(folder) for folder in folders]
+    return {k: v for k, v in first.items() if all(k in each and each[k] == v for each in others)}
+
+
+def _recorded_settings(folder: Path) -> Mapping[str, Any]:
     with suppress(ValueError):  # a record that is none says nothing
-        return read_record(place).get("settings") or {}
+        return read_record(folder).get("settings") or {}
     return {}
-
-
-def _orientation(settings: Mapping[str, Any]) -> str | None:
-    """In which orientation the network saw the volumes as planes."""
-    return settings.get("orientation") if settings.get("spatial_dims") == 2 else None
 
 
 def _recorded_choice(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,18 +122,13 @@ def choose(metrics: str | None, kind: str, *, millimetres: bool) -> str:
     return metrics
 
 
-def challenge(name: str, orientation: str | None = None) -> Family:
-    """A family whose scores pool what they count, without classes.
-
-    Args:
-        name: of the family.
-        orientation: in which the network saw volumes as planes; None: as the files have them.
-    """
+def challenge(name: str) -> Family:
+    """A family whose scores pool what they count, without classes."""
     wanted = FAMILIES[name]
 
     def count(files: Files) -> Counted:
         if name == "isbi":
-            return scores.count_planes(*_interiors(files, orientation))
+            return scores.count_planes(*_interiors(files))
         return scores.count_scores(*_instances(files), wanted)
 
     return Family(name, scores.columns_of(wanted), count)
@@ -250,12 +245,13 @@ def _objects(label: Array) -> set[int]:
     return {value for value in values if value > 0}
 
 
-def _interiors(files: Files, orientation: str | None) -> tuple[Array, Array]:
+def _interiors(files: Files) -> tuple[Array, Array]:
     """Probability of foreground and true interior, `([Z,] Y, X)`, plane by plane of the network."""
     from unet_med import data
 
     truth = data.load_label(files.truth, "instances", unknown=files.unknown, **files.choice)
     header = data.load_header(files.truth, **data.label_choice(files.choice))
+    orientation = recorded_of(files.result).orientation
     turn = turn_towards(Grid.of(header, Path(files.truth).name), orientation)
     planes = turn.of_array(truth).T
     return known_interior(_foreground(files, turn, planes < 0), planes)

@@ -39,13 +39,13 @@ def recorded_of(result: str) -> Recorded:
     if not file.is_file():
         return Recorded()
     settings, images = _read(file.parent, file.stat().st_mtime_ns)
+    dims = settings.get("spatial_dims")
+    orientation = settings.get("orientation") if dims == 2 else None
     entry = images.get(same_name(case_of(result)))
     if entry is None:  # of an earlier run, or of another program
-        return Recorded()
-    learned = bool(entry.get(LEARNED))
-    if settings.get("spatial_dims") != 2:
-        return Recorded(JOINED if settings.get("spatial_dims") == 3 else None, learned)
-    return Recorded(entry.get(PLANES), learned, settings.get("orientation"))
+        return Recorded(orientation=orientation)
+    planes = entry.get(PLANES) if dims == 2 else JOINED if dims == 3 else None
+    return Recorded(planes, bool(entry.get(LEARNED)), orientation)
 
 
 @lru_cache(maxsize=1)

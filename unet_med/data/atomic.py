@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -15,9 +17,10 @@ from pathlib import Path
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write to; move it to `path` if the block succeeds.
 
-    The temporary path is in a hidden folder `.NAME.part` beside the target: the move is one
-    rename, and no reader ever sees half a file. The next write of the same file removes the
-    remains of a killed process.
+    The temporary path is in a hidden folder `.NAME.HOST.part` beside the target: the move is one
+    rename, and no reader ever sees half a file. The next write of the same file on this machine
+    removes the remains of a killed process. Machines have a folder each, since a lock of one may
+    be unknown to another.
 
     Args:
         path: of the finished file; missing parent folders are made.
@@ -40,9 +43,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 @contextmanager
 def _folder_beside(target: Path) -> Iterator[Path]:
     """A folder beside the target, removed with its content at the end."""
-    folder = target.with_name(f".{target.name}.part")
+    host = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # a name may be long enough
+    folder = target.with_name(f".{target.name}.{host}.part")
     lock = _lock(folder)
-    if lock is None:  # another process writes the same file now
+    if lock is None:  # another process writes the same file now, or left what is not ours
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         yield folder
@@ -53,7 +57,11 @@ def _folder_beside(target: Path) -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> int | None:
-    """Make the folder or take it over from a dead process; None: a living process has it."""
+    """Make the folder or take it over from a dead process.
+
+    Returns:
+        The lock; None: a living process has it, or the dead one was somebody else's.
+    """
     if sys.platform == "win32":
         return None
     import fcntl
@@ -64,7 +72,8 @@ def _lock(folder: Path) -> int | None:
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock), folder.stat()):  # not removed in the meantime
+        kept = os.path.samestat(os.fstat(lock), folder.stat())  # not removed in the meantime
+        if kept and os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             return lock
     except OSError:
         pass

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.dicom_files import is_series
-from unet_med.data.file_reader import FileReader, Volume
+from unet_med.data.file_reader import FileReader, Volume, unreadable
 from unet_med.data.formats import BIOIO, FORMATS, ITK, OME_ZARR, TIFF, format_of, is_zarr
 from unet_med.data.sitk_reader import SitkReader
 from unet_med.data.tiff_axes import checked
@@ -76,7 +76,11 @@ class AutoReader(FileReader):
 
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file with the reader of its suffix."""
-        volume = self._reader_of(path).open(path, header_only=header_only)
+        try:
+            reader = self._reader_of(path)
+        except OSError as error:  # a folder that may not be looked at
+            raise unreadable(path, error, self.kind) from error
+        volume = reader.open(path, header_only=header_only)
         known = volume.spacing_source != "assumed"
         return volume if known or not self._sizes else _with_pixel_size(volume, self._sizes, path)
 

@@ -10,18 +10,30 @@ _PREAMBLE = 128  # bytes before `DICM` (PS3.10, 7.1)
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its suffix or its fifth word."""
+    """Whether a file is DICOM, by its suffix or, where that is of no format, its first bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     if not path.is_file() or path.name.startswith("."):
         return False
     if path.name.lower().endswith(DICOM):
         return True
+    if format_of(path):
+        return False
     with path.open("rb") as file:
         return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether a folder holds DICOM files, not counting those of its folders."""
-    return folder.is_dir() and any(is_dicom(path) for path in folder.iterdir())
+    """Whether a folder holds DICOM files, not counting those of its folders.
+
+    One that cannot be looked at may, and fails by its name when it is read.
+    """
+    try:
+        return folder.is_dir() and any(is_dicom(path) for path in folder.iterdir())
+    except OSError:
+        return True
 
 
 def is_series(path: Path) -> bool:

@@ -5,6 +5,7 @@ https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_A.51.html
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import warnings
@@ -190,7 +191,8 @@ def _segmentation(
 
     from unet_med import __version__
 
-    about = [weights, __version__, repr(segments), numbers.tobytes().hex()]
+    mask = hashlib.sha256(np.ascontiguousarray(numbers)).hexdigest()
+    about = [weights, __version__, repr(segments), mask]
     entropy = [dataset.SOPInstanceUID for dataset in datasets] + about
     first = datasets[0]
     with warnings.catch_warnings():

@@ -42,12 +42,14 @@ class Series:
         affine: 4x4, voxel `(X, Y, Z)` to world, RAS, mm.
         frames: number in the file of each plane, from 0, where one file holds all.
         sized: it states the size of a pixel.
+        placed: it states where it lies, and which way its axes run; a radiograph does not.
     """
 
     headers: Mapping[Path, Any]
     affine: np.ndarray
     frames: tuple[int, ...] | None
     sized: bool
+    placed: bool
 
     @property
     def files(self) -> list[Path]:
@@ -111,7 +113,7 @@ def load_series(
         array = _decode(series.headers)  # (Z, Y, X[, C])
     has_channels = array.ndim == 4
     array = array.transpose(3, 2, 1, 0) if has_channels else array.transpose(2, 1, 0)
-    source = "header" if series.sized else "assumed"
+    source = ("header" if series.placed else "spacing") if series.sized else "assumed"
     return Volume(array, has_channels, series.affine, "mm", source)
 
 
@@ -189,7 +191,7 @@ def _listed(by_uid: Mapping[str, Headers]) -> str:
 def _of_frames(file: Path, headers: Headers) -> Series:
     frames = frames_of(file)
     order, affine = stack_planes(frames.points, frames.cosines, frames.sizes)
-    return Series(headers, affine, tuple(order.tolist()), sized=True)
+    return Series(headers, affine, tuple(order.tolist()), sized=True, placed=True)
 
 
 def _of_slices(headers: Headers) -> Series:
@@ -204,6 +206,7 @@ def _of_slices(headers: Headers) -> Series:
             f"its {len(files)} images do not say where they lie, so they are no volume: give each "
             "by its name"
         )
+    placed = points is not None and cosines is not None
     if points is None or cosines is None:
         points, cosines = np.zeros((1, 3)), np.array([[1.0, 0, 0, 0, 1, 0]])
     first = readers[0]
@@ -212,7 +215,7 @@ def _of_slices(headers: Headers) -> Series:
     if stated:  # GDCM reads 0 as 1
         y, x = stated[0]
     order, affine = stack_planes(points, cosines, (x, y, z))
-    return Series({files[k]: readers[k] for k in order}, affine, None, bool(stated))
+    return Series({files[k]: readers[k] for k in order}, affine, None, bool(stated), placed)
 
 
 def _decode(headers: Mapping[Path, Any]) -> np.ndarray:

@@ -149,12 +149,12 @@ class FileReader(ImageReader):
 
         With `header_only` the pixels are not read: the volume's array is a `placeholder`.
         """
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist")
         try:
-            return _checked(self.load(path, header_only=header_only))
+            if path.exists():  # which asks a file system that may not answer
+                return _checked(self.load(path, header_only=header_only))
         except Exception as error:
             raise unreadable(path, error, self.kind) from error
+        raise FileNotFoundError(f"{path} does not exist")
 
     @abstractmethod
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
@@ -165,7 +165,11 @@ class FileReader(ImageReader):
         protection.require_memory(declared_bytes, self.max_bytes)
 
 
-def unreadable(path: Path, error: Exception, kind: str) -> ValueError:
+class UnreadableFile(ValueError):
+    """A file that cannot be read in full as one image; what it holds is not known."""
+
+
+def unreadable(path: Path, error: Exception, kind: str) -> UnreadableFile:
     """What a user reads of a file that cannot be read, in one sentence.
 
     Args:
@@ -173,7 +177,7 @@ def unreadable(path: Path, error: Exception, kind: str) -> ValueError:
         error: whatever was raised while it was read.
         kind: what it was read as, such as `"TIFF"`.
     """
-    return ValueError(f"cannot read {path} as {kind}: {_reason(error)}{_other_content(path)}")
+    return UnreadableFile(f"cannot read {path} as {kind}: {_reason(error)}{_other_content(path)}")
 
 
 def placeholder(shape: Sequence[int], dtype: Any) -> np.ndarray:
@@ -211,17 +215,20 @@ def _reason(error: Exception) -> str:
     """Text of an exception in one line of bounded length."""
     text = " ".join(str(error).split()) or "no reason given"
     text = f"it has no {text}" if isinstance(error, KeyError) else text
-    if not isinstance(error, ValueError | ImportError):  # of the latter: what to install
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror  # such as `Permission denied`: the file may be whole
+    elif not isinstance(error, ValueError | ImportError):  # of the latter: what to install
         text = f"it is damaged or not supported ({text})"
     return text if len(text) <= 400 else text[:397] + "..."
 
 
 def _other_content(path: Path) -> str:
     """Advice where a file is, by its first bytes, of another format than its name says."""
-    if not path.is_file():
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError:  # a folder, or what cannot be read at all
         return ""
-    with path.open("rb") as file:
-        head = file.read(8)
     for suffixes, starts, what in _SIGNATURES:
         if head.startswith(starts) and not path.name.lower().endswith(suffixes):
             return f"; by its content it is {what}: {_way_out(path, suffixes)}"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from unet_med.data.cases import same_name
@@ -20,12 +24,13 @@ RESULTS = ("_mask", "_instances", *FRACTIONS, "_seg", "_rois")  # of all results
 def image_files(images: str | Path) -> list[Path]:
     """Image files of a folder, in the order of their names, or the one file.
 
-    A folder of DICOM files alone is one image, and a folder of such folders holds one each.
-    Hidden files are passed over: `._a.tif` holds what macOS knows of `a.tif`.
+    A folder of DICOM files is one image, wherever it lies: a folder may hold such folders and
+    files. Hidden files are passed over: `._a.tif` holds what macOS knows of `a.tif`. What was
+    predicted into a folder of DICOM files is listed beside it.
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: a folder without images.
+        ValueError: a folder without images, or of DICOM files and images of other formats.
     """
     path = Path(images)
     if not path.exists() and not path.is_symlink():  # a link without target fails when it is read
@@ -37,13 +42,7 @@ def image_files(images: str | Path) -> list[Path]:
         )
     if not path.is_dir() or (found and found.is_folder):  # a folder that is one image
         return [path]
-    files = sorted(file for file in path.iterdir() if _is_image(file))
-    if not files and holds_dicom(path):
-        return [path]
-    files = files or sorted(each for each in path.iterdir() if holds_dicom(each))
-    if not files:
-        raise ValueError(f"folder {path} holds no images ({' '.join(SUFFIXES)})")
-    return files
+    return _images_in(path)
 
 
 def without_results(files: Sequence[Path], folder: Path) -> list[Path]:
@@ -78,11 +77,76 @@ def results_in(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+def _images_in(folder: Path) -> list[Path]:
+    there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in there if _is_image(path)]
+    folders = [path for path in there if os.path.isdir(path) and format_at(path) is None]
+    if part := _slice_among(there, beside_images=bool(files)):
+        _refuse_mixture(folder, part, files)
+        images = [folder]
+    else:
+        images = [path for path in folders if holds_dicom(path)]
+    if not files and not images:
+        raise ValueError(_without_images(folder, folders))
+    left = [path for path in folders if path not in set(images)]
+    if left and not (folder / RECORD).is_file():  # in which folders are no cases
+        _say_passed_over(folder, len(left), left[0].name)
+    return sorted([*files, *images])
+
+
 def _is_image(file: Path) -> bool:
-    name, found = file.name.lower(), format_at(file)
-    if name.startswith(".") or found is None or name.endswith(DICOM):
+    found = format_at(file)
+    if found is None or file.name.lower().endswith(DICOM):
         return False
-    return not file.is_dir() or found.is_folder
+    return found.is_folder or not os.path.isdir(file)  # a file that cannot be looked at is one
+
+
+def _slice_among(paths: Sequence[Path], *, beside_images: bool) -> Path | None:
+    """The first DICOM file that is no result.
+
+    Beside images, where there may be thousands of other files, only what is called as a slice is
+    opened, by its suffix or none.
+    """
+    for path in paths:
+        ending = path.suffix.lower()
+        called = ending in (*DICOM, "") or ending[1:].isdigit()  # 1.2.840.7
+        if (beside_images and not called) or stem(path).endswith(RESULTS):
+            continue
+        with suppress(OSError):  # nothing is known of it
+            if is_dicom(path):
+                return path
+    return None
+
+
+def _refuse_mixture(folder: Path, part: Path, files: Sequence[Path]) -> None:
+    """Refuse a DICOM series beside images of other formats, of which either may be meant."""
+    others = without_endings(files, RESULTS, others=[folder.name, *_predicted(folder)])
+    if others:
+        raise ValueError(
+            f"folder {folder} holds DICOM files, such as {part.name}, beside {others[0].name}: "
+            "keep the series in a folder of its own, or name the one file"
+        )
+
+
+def _without_images(folder: Path, folders: Sequence[Path]) -> str:
+    """What is wrong with a folder without images of its own."""
+    for inner in folders:
+        with suppress(OSError):
+            if any(_is_image(path) for path in inner.iterdir() if path.name[0] != "."):
+                return (
+                    f"folder {folder} holds no images of its own, but folders, such as "
+                    f"{inner.name}: name one (`predict` takes several), or list the pairs in a "
+                    "data list"
+                )
+    return f"folder {folder} holds no images ({' '.join(SUFFIXES)})"
+
+
+@cache
+def _say_passed_over(folder: Path, count: int, name: str) -> None:
+    """Say that folders among images are taken for none; once, however often they are listed."""
+    logging.getLogger(__name__).warning(
+        "%s: %d folder(s) in it are passed over, such as %s", folder, count, name
+    )
 
 
 def _predicted(folder: Path) -> list[str]:

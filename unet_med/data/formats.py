@@ -6,6 +6,7 @@ A new format is one entry here, a reader and, where it can be written, a writer.
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,7 @@ def format_of(path: str | Path) -> Format | None:
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr group, whatever its name: programs leave the suffix out."""
-    return path.is_dir() and any((path / name).is_file() for name in _ZARR_FILES)
+    return any(os.path.isfile(path / name) for name in _ZARR_FILES)  # False of what is unreadable
 
 
 def format_at(path: str | Path) -> Format | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 Codes = tuple[str, str, str]  # value, scheme, meaning
@@ -14,6 +16,7 @@ TISSUE: Codes = ("85756007", "SCT", "Tissue")
 STRUCTURE: Codes = ("91723000", "SCT", "Anatomical Structure")
 ABNORMAL: Codes = ("49755003", "SCT", "Morphologically Abnormal Structure")
 PRIVATE = "99UNETMED"  # scheme of names that no list of DICOM has; 99 is for private ones
+_CODE = 16  # characters of a code's value (SH)
 _LESIONS = (7159, 7194)  # context groups of PS3.16
 _GROUPS = (*_LESIONS, 7151, 7153, 7154, 7157, 7158, 7160, 7165, 7166, 7191, 7192, 8135, 4)
 _SYNONYMS = {"tumor": "neoplasm", "tumour": "neoplasm"}
@@ -49,7 +52,8 @@ def segments_of(
     """Segments of the classes of a mask, background left out.
 
     A class that a context group of DICOM has by name, such as `liver`, gets its code of SNOMED
-    CT; any other a private one, of the scheme `99UNETMED`, whose meaning is the name.
+    CT; any other a private one, of the scheme `99UNETMED`, whose meaning is the name: the name's
+    letters and digits, of which 16 fit, or eight of them and the begin of their SHA-256.
 
     Args:
         names: of the classes, the background first.
@@ -59,7 +63,8 @@ def segments_of(
             part may be left out.
 
     Raises:
-        ValueError: the table names a class that is none, or says what is no code or colour.
+        ValueError: the table names a class that is none, or says what is no code or colour; or two
+            classes would have one code.
     """
     chosen = dict(table or {})
     found = []
@@ -69,12 +74,27 @@ def segments_of(
     if chosen:
         known = ", ".join(f"{s.value} ({s.label})" for s in found)
         raise ValueError(f"segments: there is no class {min(chosen)}; there are {known}")
+    _refuse_one_code(found)
     return found
 
 
 def color_of(number: int) -> tuple[int, int, int]:
     """Red, green and blue of a class, by its number from 1."""
     return _PALETTE[(number - 1) % len(_PALETTE)]
+
+
+def _refuse_one_code(segments: Sequence[Segment]) -> None:
+    """Refuse segments of one code and several meanings, which an archive could not tell apart."""
+    coded: dict[tuple[str, str], list[Segment]] = defaultdict(list)
+    for segment in segments:
+        coded[segment.type[:2]].append(segment)
+    for (value, scheme), own in coded.items():
+        if len({segment.type for segment in own}) > 1:
+            named = " and ".join(f"{segment.value} ({segment.label})" for segment in own[:2])
+            raise ValueError(
+                f"segments: the classes {named} have one code, {value} of {scheme}: give one of "
+                "them a type of its own"
+            )
 
 
 def _segment(name: str, value: int, given: Mapping[str, Any]) -> Segment:
@@ -117,7 +137,14 @@ def _standard(label: str) -> tuple[Codes, Codes]:
     for name in (word, single, _SYNONYMS.get(single, word)):
         if found := _known().get(name):
             return found
-    return TISSUE, (word[:16] or "segment", PRIVATE, label[:64])
+    return TISSUE, (_private_code(word, label), PRIVATE, label[:64])
+
+
+def _private_code(word: str, label: str) -> str:
+    """Value of a private code, of 16 characters at most, which long names that begin alike fill."""
+    if 0 < len(word) <= _CODE:
+        return word
+    return word[: _CODE // 2] + sha256((word or label).encode()).hexdigest()[: _CODE // 2]
 
 
 @cache

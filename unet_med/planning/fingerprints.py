@@ -158,6 +158,7 @@ class Fingerprint:
         modality: of each channel, how it was taken, where a data list says it.
         foreground: of each channel `low`, `high`, `mean` and `std` of the pixels within objects;
             empty where they were not looked at.
+        foreground_of: number of images that were looked at for that; 0: that is not known.
         unknown: the labels' value of pixels that nobody annotated, as told or as a data list
             says; such pixels are -1 in all else that is said of labels.
         marked: share of the pixels that are `"-1"` and `"255"`, where there are any.
@@ -183,6 +184,7 @@ class Fingerprint:
     doubt: str | None = None
     modality: tuple[str, ...] = ()
     foreground: tuple[Mapping[str, float], ...] = ()
+    foreground_of: int = 0
     skews: tuple[tuple[float, ...], ...] = ()
     unknown: int | None = None
     marked: Mapping[str, float] = field(default_factory=dict)

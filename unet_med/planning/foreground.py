@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from unet_med.data.cases import Files
 from unet_med.data.labels import IGNORED
 
 LOW, HIGH = 0.5, 99.5  # percentiles, nnU-Net's
-SAMPLES = 100_000  # pixels of an image and channel at most,
-ALL_SAMPLES = 10_000_000  # and of all images
+IMAGES = 50  # whose pixels are taken; by number, for what a network sees follows no clock
+SAMPLES = 100_000  # pixels of an image and channel at most
 DIGITS = 6
 
 Scale = dict[str, float]
@@ -23,9 +22,7 @@ Scale = dict[str, float]
 
 def foreground_scales(
     pairs: Sequence[Mapping[str, Any]],
-    seconds: float,
     choice: Mapping[str, Any],
-    clock: Callable[[], float] = time.monotonic,
     *,
     unknown: int | None = None,
 ) -> tuple[Scale, ...]:
@@ -35,21 +32,15 @@ def foreground_scales(
     deviation are those of all sampled pixels.
 
     Args:
-        pairs: images and labels, `{"image": files, "label": file}`, in the order to look at them.
-        seconds: to look; at one image with foreground in any case.
+        pairs: images and labels, `{"image": files, "label": file}`.
         choice: which image of files that hold several; see `AutoReader`.
-        clock: tells the time, s.
         unknown: the labels' value of pixels that nobody annotated.
     """
-    end = clock() + seconds
-    most = max(1, min(SAMPLES, ALL_SAMPLES // len(pairs)))
     samples: list[np.ndarray] = []
     for pair in pairs:
-        if samples and clock() >= end:
-            break
         pixels = _foreground(pair["image"], pair["label"], choice, unknown)
         if pixels.shape[1]:
-            samples.append(pixels[:, :: -(-pixels.shape[1] // most)].copy())
+            samples.append(pixels[:, :: -(-pixels.shape[1] // SAMPLES)].copy())
     channels = min((len(sample) for sample in samples), default=0)
     return tuple(_scale(np.concatenate([sample[c] for sample in samples])) for c in range(channels))
 

@@ -47,4 +47,6 @@ def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> dict[st
             'ct on the command line (fingerprint(..., modality=["ct"]) in Python)'
         )
     scales = [dict(found.foreground[k]) if name == "ct" else None for k, name in enumerate(each)]
-    return {"modality": modality, "intensity": Decision(scales, CT)}
+    images = f" (of {found.foreground_of} of {len(found.cases)} images)"
+    reason = CT + (images if found.foreground_of else "")  # which earlier versions did not count
+    return {"modality": modality, "intensity": Decision(scales, reason)}

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from unet_med.data.labels import IGNORED, LOOKED_AT, UNKNOWN, LabelSummary, stan
 from unet_med.data.list_file import is_list
 from unet_med.data.modality import headers_modality, stated_modality
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.errors import befalls_all, one_line, user_error
 from unet_med.planes import Planes
 from unet_med.planning.fingerprints import (
     PERCENTILES,
@@ -32,7 +33,7 @@ from unet_med.planning.fingerprints import (
     Instances,
 )
 from unet_med.planning.folders import DataFolder
-from unet_med.planning.foreground import foreground_scales
+from unet_med.planning.foreground import IMAGES, foreground_scales
 from unet_med.planning.object_width import MEDIAN_SECTION
 from unet_med.planning.orientation import decide_orientation
 from unet_med.planning.ranges import as_ranges
@@ -42,8 +43,11 @@ from unet_med.planning.sizes import in_unit
 SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
 ALL_SAMPLES = 10_000_000  # pixels of a channel in all images: 40 MB
 FEW_VALUES = 256  # label values whose frequencies are worth a line each
+SHOWN = 5  # faults in one sentence
 
 Item = dict[str, Any]
+T = TypeVar("T")
+Found = TypeVar("Found")
 
 
 def fingerprint(
@@ -63,7 +67,7 @@ def fingerprint(
         images: a folder, one file, or a MONAI data list (JSON) with `image` and `label`.
         labels: a folder with labels of matching names, or the one label file.
         seconds: for statistics of the images' pixels, which take a sample where this is short;
-            the first image is looked at in any case.
+            the first image is looked at in any case. No value of the network follows from them.
         modality: how the images were taken, one, or one a channel; None: as a data list says. Of
             CT the intensities of the foreground are looked at too.
         unknown: the labels' value of pixels that nobody annotated (`data.mark_unknown`); None: as
@@ -72,7 +76,8 @@ def fingerprint(
 
     Raises:
         FileNotFoundError: a path is missing.
-        ValueError: an image without a label, a file that cannot be read; names the file.
+        ValueError: an image without a label, files that cannot be read or are no labels; names
+            them.
     """
     folder = DataFolder.of(images, labels)
     if labels is not None and names_labels(folder.images):
@@ -80,7 +85,7 @@ def fingerprint(
     listing = look_for_pairs(folder.images, folder.labels)
     pairs = listing.items
     folder = folder.telling_apart(pair[part] for pair in pairs for part in ("image", "label"))
-    heads = [_heads(pair["image"], pair["label"], folder, choice) for pair in pairs]
+    heads = _of_each(lambda pair: _heads(pair["image"], pair["label"], folder, choice), pairs)
     word = decide_orientation([image for image, _ in heads]).value
     unknown = _unknown(folder.images) if unknown is None else unknown
     files, read_as = [pair["label"] for pair in pairs], {**choice, "unknown": unknown}
@@ -90,8 +95,7 @@ def fingerprint(
     kind, doubt = _kind(files, looks, read_as)
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
     stated = stated_modality(folder.images) or headers_modality([p["image"] for p in pairs])
-    spread = [pairs[k] for k in _spread_out(len(pairs))]
-    is_ct = "ct" in (modality or stated)
+    scaled = _for_scale(pairs, looks) if "ct" in (modality or stated) else []
     return Fingerprint(
         images=folder.name(folder.images),
         labels=folder.name(folder.labels) if folder.labels else None,
@@ -118,7 +122,8 @@ def fingerprint(
         class_names=_class_names(folder.images),
         doubt=doubt,
         modality=stated,
-        foreground=foreground_scales(spread, seconds, choice, unknown=unknown) if is_ct else (),
+        foreground=foreground_scales(scaled, choice, unknown=unknown),
+        foreground_of=len(scaled),
         unknown=unknown,
         marked=_marked(looks),
         stand_out=tuple(
@@ -136,11 +141,43 @@ def _look(
     choice: Mapping[str, Any],
 ) -> list[LabelSummary]:
     """At every label in the orientation of the set, one file at a time."""
-    turns = [label.turn(word, image.orientation) for image, label in heads]
-    return [
-        look_at_label(file, blobs=k < LOOKED_AT, turn=turn, **choice)
-        for k, (file, turn) in enumerate(zip(labels, turns, strict=True))
-    ]
+
+    def look(k: int) -> LabelSummary:
+        image, label = heads[k]
+        turn = label.turn(word, image.orientation)
+        return look_at_label(labels[k], blobs=k < LOOKED_AT, turn=turn, **choice)
+
+    return _of_each(look, range(len(labels)))
+
+
+def _of_each(look: Callable[[T], Found], cases: Sequence[T]) -> list[Found]:
+    """What is found in each case, or what is wrong with all that are not as they should be.
+
+    Raises:
+        ValueError: names the first few; of a single one its own error.
+    """
+    found, faults, first = [], [], None
+    for case in cases:
+        try:
+            found.append(look(case))
+        except Exception as error:
+            if user_error(error) is None or befalls_all(error):
+                raise
+            faults.append(one_line(error))
+            first = first or error  # the others hold on to arrays
+    if first is not None and len(faults) == 1:
+        raise first
+    if faults:
+        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        said = "; ".join(f"({k}) {fault}" for k, fault in enumerate(faults[:SHOWN], 1))
+        raise ValueError(f"{len(faults)} of {len(cases)} cases cannot be used: {said}{more}")
+    return found
+
+
+def _for_scale(pairs: Sequence[Item], looks: Sequence[LabelSummary]) -> list[Item]:
+    """Cases with objects, spread over the set, from which the scale of CT is taken."""
+    held = [pair for pair, look in zip(pairs, looks, strict=True) if (look.values > 0).any()]
+    return [held[k] for k in _spread_out(len(held))[:IMAGES]]
 
 
 def _kind(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.data.meta_tensor import MetaTensor
+from monai.engines.utils import IterationEvents
 
 from unet_med.bundle import plan_file
 from unet_med.data.array_writer import known_unit
@@ -22,6 +24,7 @@ from unet_med.data.checksum import sha256
 from unet_med.data.folder_files import RESULTS, results_in
 from unet_med.data.lock import locked
 from unet_med.data.plane_kind import PLANES, planes_stated
+from unet_med.errors import one_line
 from unet_med.handlers.skipped_failures import image_of
 from unet_med.planning.learned import Learned
 from unet_med.planning.source import learned_by
@@ -37,6 +40,7 @@ from unet_med.report.provenance import (
 from unet_med.transforms.confidence import CONFIDENCE
 
 EVERY_SECONDS = 10.0
+CLAIMED = "claimed"  # names that results were written under before their images were recorded
 
 
 class PredictionRecord:
@@ -47,11 +51,13 @@ class PredictionRecord:
     whether its planes are images (`planes`), and of one that taught the network `learned`. A
     further run of the same weights and settings into the folder adds its images; what
     other weights left is listed as `earlier`. A run that would write over the results of another
-    image of the same name is refused. Of an image that an evaluator with `faults` sets aside,
-    older results are removed. Processes that write into one folder take turns
+    image of the same name is refused, and one that would write over files that no prediction made.
+    Of an image that an evaluator with `faults` sets aside, older results are removed; what the
+    record does not name stays. Processes that write into one folder take turns
     (`unet_med.data.lock`), so that each of them is recorded.
-    It is written after the first image and every ten seconds, so that a run that is stopped leaves
-    no record of what it has written over.
+    It is written before the first result, with the names that the run writes under (`claimed`),
+    after the first image and every ten seconds, so that a run that is stopped leaves no record of
+    what it has written over, and no result that a further run would not know for its own.
 
     Args:
         folder: where the results go.
@@ -81,6 +87,7 @@ class PredictionRecord:
         if choice := getattr(reader, "choice", None):
             self.settings["choice"] = choice
         self._images: dict[str, dict[str, Any]] = {}
+        self._claimed: list[str] = []  # names of images, from the first result of a run
         self._results = 0
         self._began = self._due = 0.0  # s
         self._made_by: dict[str, Any] | None = None
@@ -88,7 +95,9 @@ class PredictionRecord:
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
+        engine.register_events(IterationEvents.FORWARD_COMPLETED)  # which ignite's own lack
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._claim)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
         engine.add_event_handler(Events.COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._drop_failed)
@@ -96,6 +105,7 @@ class PredictionRecord:
 
     def _start(self, engine: Engine) -> None:
         self._images.clear()
+        self._claimed.clear()
         self._results = 0
         self._began = time.monotonic()
         self._due = 0.0
@@ -107,25 +117,52 @@ class PredictionRecord:
         self.refuse_others(_sources(engine))
 
     def refuse_others(self, sources: Iterable[Any]) -> None:
-        """Refuse images whose results would replace those of others of the same name.
+        """Refuse images whose results would replace others of the same name.
 
         Args:
             sources: file, or files, of each.
 
         Raises:
-            ValueError: names the two.
+            ValueError: those of another image, or files that no prediction made; names them.
         """
-        record = read_record(self.folder)
-        known = {**record.get("earlier", {}), **record.get("images", {})}
+        known = _known(read_record(self.folder))
         results_of = self._results_by_name()
         for source in sources:
             name, files = result_name(source, self.name), files_of(source)
-            before = known.get(name)
-            if before and _is_other(files, before) and results_of(name):
+            if not (there := results_of(name)):
+                continue
+            before = known.get(same_name(name))
+            if before is None and self.file is None:  # of one file somebody has said the name
+                found = next(iter(there.values()))[0]
+                raise ValueError(
+                    f"{self.folder} holds {found.name}, which no prediction recorded: give another "
+                    "output folder, or move it"
+                )
+            if before and _is_other(files, before):
                 raise ValueError(
                     f"{self.folder} holds the results of {before['file']}, and those of {files[0]} "
                     f"would replace them: give another output folder"
                 )
+
+    def claim(self, sources: Iterable[Any], device: torch.device | str) -> None:
+        """Record the names that results are about to be written under.
+
+        Whatever stops the run then, a further one knows them for its own.
+
+        Args:
+            sources: file, or files, of each image.
+            device: on which the network runs.
+        """
+        self._began = self._began or time.monotonic()
+        self._claimed = [result_name(source, self.name) for source in sources]
+        if self._claimed:
+            self._put(device)
+
+    def _claim(self, engine: Engine) -> None:
+        """Claim the names of all images when the first one is about to be written."""
+        if not self._claimed:
+            state: Any = engine.state
+            self.claim(_sources(engine), state.device)
 
     def _results_by_name(self) -> Callable[[str], dict[str, list[Path]]]:
         """What says by an image's name which results are there, by their kind, such as `mask`.
@@ -169,10 +206,8 @@ class PredictionRecord:
         entry = record.get("images", {}).get(name)
         if entry is None:
             return False
-        files = files_of(image)
-        if not all(Path(file).exists() for file in files):
-            return False
-        return bool(entry["sha256"] == sha256(files))
+        found = _hash_of(files_of(image))
+        return found is not None and bool(entry["sha256"] == found)
 
     def _drop_failed(self, engine: Engine) -> None:
         """Remove older results of images that were set aside, and what is recorded of them."""
@@ -189,21 +224,19 @@ class PredictionRecord:
         """Remove the results of images, and what is recorded of them."""
         sources = {files_of(source)[0]: source for source in _sources(engine)}
         failed = [sources.get(image, image) for image in images]
-        names = [result_name(source, self.name) for source in failed]
+        names = {same_name(result_name(source, self.name)) for source in failed}
         if not names or not self.folder.is_dir():
             return
         with locked(self.folder / RECORD):
+            record = read_record(self.folder)
+            if not (ours := names & _known(record).keys()):  # else somebody else's files
+                return
             results_of = self._results_by_name()
-            kinds = [paths for name in names for paths in results_of(name).values()]
+            kinds = [paths for name in ours for paths in results_of(name).values()]
             for path in dict.fromkeys(chain(*kinds)):  # one file may be results of all kinds
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            record = read_record(self.folder)
-            parts = [part for part in ("images", "earlier") if part in record]
-            if not any(name in record[part] for part in parts for name in names):
-                return
-            for part in parts:
-                record[part] = {k: v for k, v in record[part].items() if k not in names}
-            write_record(self.folder / RECORD, record)
+            self._claimed = [name for name in self._claimed if same_name(name) not in ours]
+            write_record(self.folder / RECORD, _without(record, ours))
 
     def _keep(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -212,9 +245,22 @@ class PredictionRecord:
         for item in items:
             image = item.get("image")
             if isinstance(image, MetaTensor) and "filename_or_obj" in image.meta:
-                self._images[result_name(files_in(image.meta), self.name)] = self._entry(image)
+                self._add(image)
         if time.monotonic() >= self._due:
             self._write(engine)
+
+    def _add(self, image: MetaTensor) -> None:
+        """Record an image; one whose file has gone since it was read only keeps its name."""
+        files = files_in(image.meta)
+        try:
+            self._images[result_name(files, self.name)] = self._entry(image)
+        except OSError as error:  # of this file alone, which must not end the run
+            logging.getLogger(__name__).warning(
+                "%s cannot be read again, so %s does not list it: %s",
+                files[0],
+                self.folder / RECORD,
+                one_line(error),
+            )
 
     def _entry(self, image: MetaTensor) -> dict[str, Any]:
         """What is recorded of an image: `describe`, what its planes were, and if it taught."""
@@ -263,6 +309,8 @@ class PredictionRecord:
             for name, entry in earlier.items()
             if name not in listed
         }
+        names = dict.fromkeys([*before.get(CLAIMED, ()), *self._claimed])
+        claimed = [name for name in names if name not in listed]
         return {
             "finished": now(),
             "seconds": round(time.monotonic() - self._began, 3),
@@ -271,6 +319,7 @@ class PredictionRecord:
             **made_by,
             "images": listed,
             **({"earlier": earlier} if earlier else {}),
+            **({CLAIMED: claimed} if claimed else {}),
         }
 
     def _maker(self) -> dict[str, Any]:
@@ -292,6 +341,24 @@ def _sources(engine: Engine) -> Iterator[Any]:
         source = item.get("image") if isinstance(item, dict) else None
         if isinstance(source, (str, Path, list)):
             yield source
+
+
+def _known(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What a record says of each image, by its name; empty of one whose run was stopped."""
+    claimed: dict[str, Any] = {name: {} for name in record.get(CLAIMED, ())}
+    known = {**claimed, **record.get("earlier", {}), **record.get("images", {})}
+    return {same_name(name): entry for name, entry in known.items()}
+
+
+def _without(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """A record that says nothing of some names."""
+    gone = set(names)
+    left = dict(record)
+    for part in ("images", "earlier"):
+        if part in left:
+            left[part] = {k: v for k, v in left[part].items() if same_name(k) not in gone}
+    claimed = [name for name in left.pop(CLAIMED, ()) if same_name(name) not in gone]
+    return {**left, CLAIMED: claimed} if claimed else left
 
 
 def _is_made_by(record: Mapping[str, Any], maker: Mapping[str, Any]) -> bool:
@@ -316,10 +383,18 @@ def unfinished(
 
 def _is_other(files: Sequence[str], before: dict[str, Any]) -> bool:
     """Whether an image is not the one that was recorded, which may have moved or changed."""
-    first = str(Path(files[0]).absolute())
-    if first == before["file"] or not all(Path(file).exists() for file in files):
+    if str(Path(files[0]).absolute()) == before["file"]:
         return False
-    return bool(sha256(files) != before["sha256"])
+    found = _hash_of(files)
+    return found is not None and bool(found != before["sha256"])
+
+
+def _hash_of(files: Sequence[str]) -> str | None:
+    """SHA-256 of an image's files; None: one is missing, or can no longer be read."""
+    try:
+        return sha256(files)
+    except OSError:
+        return None
 
 
 def _learned_by(weights: str | os.PathLike[str] | None) -> Learned:

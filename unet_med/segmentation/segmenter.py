@@ -266,6 +266,7 @@ class Segmenter:
         record = None if folder is None else self._record(folder)
         if record is not None:
             record.refuse_others([files_in(item["image"].meta)])
+            record.claim([files_in(item["image"].meta)], self.device)
         for transform in self._steps(outputs, folder):
             if folder is not None or not isinstance(transform, SaveImaged):
                 item = transform(item)

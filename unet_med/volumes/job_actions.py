@@ -21,9 +21,9 @@ from unet_med.volumes.record import note_result
 from unet_med.volumes.store import open_level, write_block
 from unet_med.volumes.worker import Worker, checksum
 
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks says
 # Most by which probabilities of other tiles differ, and share of pixels that fall to another class:
 # a hundred times what was measured in float32, and some bits of TF32's and bfloat16's mantissa.
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks says
 _ROUNDING = {"float32": 1e-3, "tf32": 2e-2, "bf16": 5e-2}
 
 
