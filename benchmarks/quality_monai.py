@@ -78,7 +78,7 @@ class Monai:
                 image[None].as_tensor(), sides, 4, self.network, overlap=0.5, mode="gaussian"
             )[0]  # (K, *S)
             results.append(folder / f"{Path(file).name}.npy")
-            np.save(results[-1], self._result(images, logits))
+            np.save(results[-1], self._result(images, logits).T)  # ([Z,] Y, X[, K])
         return results
 
     def facts(self, folder: Path) -> Mapping[str, Any]:

@@ -140,7 +140,7 @@ def predict(
     files = [result_of(pair["image"], place, images.result) for pair in pairs]
     if value == "the largest component":
         for file, mask in zip(files, arrays(files), strict=True):
-            np.save(file.with_suffix(".npy"), largest(mask))
+            np.save(file.with_suffix(".npy"), largest(mask).T)  # (Z, Y, X)
         files = [file.with_suffix(".npy") for file in files]
     return files
 

@@ -11,7 +11,7 @@ from unet_med.data import AutoReader
 
 META_KEYS = {
     "affine", "original_affine", "spatial_shape", "original_channel_dim", "space",
-    "spatial_unit", "spacing_source", "unknown_axes", "coloured", "planes",
+    "spatial_unit", "spacing_source", "unknown_axes", "coloured", "planes", "unnamed",
 }  # fmt: skip
 
 

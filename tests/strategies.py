@@ -100,7 +100,7 @@ def image_files(draw):
             options = {"photometric": "minisblack", "metadata": None, "byteorder": byteorder}
             tifffile.imwrite(path, other_order[0], **options)
         elif suffix == ".npy":
-            np.save(path, array[0].astype(array.dtype.newbyteorder(byteorder)))
+            np.save(path, array[0].T.astype(array.dtype.newbyteorder(byteorder)))
         else:
             vector = np.moveaxis(other_order, 0, -1)
             sitk.WriteImage(sitk.GetImageFromArray(vector, isVector=True), str(path))

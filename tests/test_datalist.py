@@ -207,12 +207,31 @@ def test_labels_beside_their_images(tmp_path: Path) -> None:
     pairs = data.find_pairs(folder)
     assert names(pairs) == [("a.png", "a_masks.png"), ("b.png", "b_masks.png")]
     plain = touch(tmp_path / "plain", "a.png", "b.png")
-    with pytest.raises(ValueError, match="names no labels"):
+    with pytest.raises(ValueError, match=r"names no labels: .* ending such as a_mask\.tif"):
         data.find_pairs(plain)
     with pytest.raises(ValueError, match=r"a\.png is image and label at once: .* without --labels"):
         data.find_pairs(folder, folder)
     with pytest.raises(ValueError, match=r"a\.png is image and label at once"):
         data.find_pairs(folder / "a.png", folder / "a.png")
+
+
+@pytest.mark.parametrize("ending", ["_cp_masks", "-labels", "_Segmentation", ".instances"])
+def test_labels_beside_their_images_under_any_word_for_labels(tmp_path: Path, ending: str) -> None:
+    images = ["well_1.tif", "well_2.tif"]
+    folder = touch(tmp_path, *images, *(f"well_{k}{ending}.png" for k in (1, 2)))
+    assert names(data.find_pairs(folder)) == [
+        (f"well_{k}.tif", f"well_{k}{ending}.png") for k in (1, 2)
+    ]
+    assert [Path(item["image"]).name for item in data.find_images(folder)] == images
+
+
+def test_what_cellpose_pickles_beside_its_masks_is_passed_over(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "well_1.tif", "well_1_cp_masks.png")
+    np.save(folder / "well_1_seg.npy", {"masks": 1}, allow_pickle=True)
+    assert names(data.find_pairs(folder)) == [("well_1.tif", "well_1_cp_masks.png")]
+    np.save(folder / "well_1_seg.npy", np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="end in _cp_masks or _seg: leave those of one ending"):
+        data.find_pairs(folder)
 
 
 def test_names_in_two_unicode_forms(tmp_path: Path) -> None:

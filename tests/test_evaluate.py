@@ -526,7 +526,10 @@ def test_a_truth_named_mask_finds_the_instances(tmp_path: Path, cells) -> None:
 @pytest.mark.parametrize(
     ("truth", "message"),
     [
-        (np.zeros((3, 12, 12), np.uint8), r"label a\.tif has 3 channels, a label has one"),
+        (
+            np.eye(36, 12, dtype=np.uint8).reshape(3, 12, 12),
+            r"label a\.tif has 3 channels, a label has one",
+        ),
         (np.full((12, 12), 0.4, np.float32), r"label a\.tif holds the value 0\.4: labels are"),
         (np.arange(144, dtype=np.uint8).reshape(12, 12), r"label a\.tif looks like a picture"),
     ],

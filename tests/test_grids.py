@@ -95,6 +95,28 @@ def test_a_pixel_size_alone_is_no_place() -> None:
         turn_onto(Grid("label", (4, 5), np.eye(4), "um", False), image)
 
 
+@pytest.mark.parametrize(
+    ("label", "image", "said"),
+    [
+        ((7, 5), (5, 7), "it lies on its side: transpose it"),
+        ((7, 5, 3), (5, 7, 3), "it lies on its side: transpose it"),
+        (
+            (5, 6),
+            (5, 7),
+            "one of them was cropped or resampled: export both .* by nearest neighbour",
+        ),
+        ((5, 7), (5, 7, 3), "if one plane is annotated, give that plane as image, or a label"),
+        ((5, 7, 3), (5, 7), r"the 3 pages of label are taken for z"),
+    ],
+)
+def test_unequal_shapes_have_a_way_out(
+    label: tuple[int, ...], image: tuple[int, ...], said: str
+) -> None:
+    grids = (Grid(name, s, np.eye(4), "um", False) for name, s in (("label", label), ("a", image)))
+    with pytest.raises(ValueError, match=f"they must be equal; .*{said}"):
+        turn_onto(*grids)
+
+
 def test_training_refuses_another_place_before_it_starts(tmp_path: Path) -> None:
     for k in range(2):
         write(tmp_path / f"images/{k}.nii.gz", IMAGE, AFFINE)

@@ -22,8 +22,10 @@ from scipy import ndimage
 from unet_med import data
 from unet_med.cli import main
 from unet_med.data import class_values
-from unet_med.data.label_reader import renumber
+from unet_med.data.label_kind import UndecidedLabels
+from unet_med.data.label_reader import look_at_label, renumber
 from unet_med.planning import fingerprint
+from unet_med.planning.labels import decide_labels
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,14 @@ from unet_med.planning import fingerprint
 )
 def test_label_kind(values: list[list[int]], kind: str) -> None:
     assert data.guess_label_kind([np.array(v) for v in values]) == kind
+
+
+@pytest.mark.parametrize("values", [[[1, 2], [1, 2]], [[1], [1, 2]]])
+def test_painted_background_is_asked_about(values: list[list[int]]) -> None:
+    said = r"hold 1 and 2 and no 0, .* --unknown 0 if .* as 1, or --label-kind classes"
+    with pytest.raises(UndecidedLabels, match=said):
+        data.guess_label_kind([np.array(v) for v in values])
+    assert data.guess_label_kind([np.array(v) - 1 for v in values]) == "mask"  # --unknown 0
 
 
 def test_few_numbered_cells_are_instances() -> None:
@@ -497,7 +507,7 @@ def test_large_numbers_stay_apart(tmp_path: Path, disks: np.ndarray, dtype: Any,
     first = 2**31 if dtype == np.uint32 else 2**52 if dtype == np.float64 else 2**62
     label = np.where(disks > 0, disks + first, 0).astype(dtype)
     label = label if dims == 2 else np.stack([label] * 4, axis=-1)
-    np.save(tmp_path / "a.npy", label)
+    np.save(tmp_path / "a.npy", label.T)
     np.testing.assert_array_equal(data.load_label(tmp_path / "a.npy"), label)
     item = LoadImaged("label", reader=data.LabelReader("instances"), ensure_channel_first=True)(
         {"label": tmp_path / "a.npy"}
@@ -529,7 +539,7 @@ def test_values_that_are_no_numbers(tmp_path: Path, values: np.ndarray, match: s
 
 
 def test_scaled_numbers_are_rounded(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.array([[0, 2.99997, 1.0004]], np.float32))
+    np.save(tmp_path / "a.npy", np.array([[0, 2.99997, 1.0004]], np.float32).T)
     assert data.load_label(tmp_path / "a.npy").tolist() == [[0, 3, 1]]
 
 
@@ -539,8 +549,29 @@ def test_a_jpeg_of_classes_is_refused(tmp_path: Path, disks: np.ndarray) -> None
         data.load_label(tmp_path / "a.jpg")
 
 
+MASK = 255 * np.eye(5, 4, dtype=np.uint8)  # (Y, X)
+OPAQUE = np.full_like(MASK, 255)
+
+
+@pytest.mark.parametrize("planes", [[MASK] * 3, [MASK] * 3 + [OPAQUE], [MASK, OPAQUE]])
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_mask_saved_in_colour_is_one(tmp_path: Path, planes: Any, name: str) -> None:
+    file = tmp_path / name
+    Image.fromarray(np.stack(planes, axis=-1)).save(file)
+    np.testing.assert_array_equal(data.load_label(file, "mask"), MASK.T)
+    assert look_at_label(file).values.tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("planes", [[MASK, MASK, OPAQUE], [MASK] * 4])
+def test_colours_are_no_numbers(tmp_path: Path, planes: Any) -> None:
+    Image.fromarray(np.stack(planes, axis=-1)).save(tmp_path / "a.png")
+    said = "a label has one: its colours are not numbers; in Fiji Image > Type > 8-bit"
+    with pytest.raises(ValueError, match=said):
+        data.load_label(tmp_path / "a.png")
+
+
 def test_classes_are_read_by_their_values(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.array([[0, 4, 2, 255]], np.uint8))
+    np.save(tmp_path / "a.npy", np.array([[0, 4, 2, 255]], np.uint8).T)
     volume = data.LabelReader("classes", [0, 1, 2, 4]).open(tmp_path / "a.npy")
     assert volume.array.tolist() == [[0, 3, 2, 255]]
     with pytest.raises(ValueError, match=r"a\.npy holds the value 4: the classes are \[0, 2\]"):
@@ -574,3 +605,24 @@ def test_an_image_is_not_its_own_label(
     assert "x.tif is image and label at once: keep images and labels in two" in (
         capsys.readouterr().err
     )
+
+
+def test_masks_are_not_planned_as_instances(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would be one object as large as all; an image without cells says nothing."""
+    places = np.zeros((10, 10), np.uint8)
+    places[::2, ::2] = 255
+    mask = np.kron(places, np.ones((6, 6), np.uint8))
+    labels = [mask, np.zeros_like(mask), mask[::-1].copy()]
+    words = ("--label-kind", "instances", "--plan-only")
+    assert trained(tmp_path, [mask] * 3, labels, *words) == 2
+    assert (
+        "the labels are masks: the one value of labels/0.tif, 255, lies in 25 pieces; say "
+        "--label-kind mask"
+    ) in capsys.readouterr().err
+    numbered, _ = ndimage.label(mask, np.ones((3, 3)))
+    tifffile.imwrite(tmp_path / "labels/2.tif", numbered.astype(np.uint8))
+    found = fingerprint(tmp_path / "images", tmp_path / "labels")
+    assert found.masks is None
+    assert decide_labels(found, "instances")["label_kind"].value == "instances"

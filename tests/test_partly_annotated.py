@@ -76,7 +76,7 @@ def sparse_volume(planes: tuple[int, ...] = (2, 5), first: int = 1) -> np.ndarra
 def test_what_a_reader_makes_of_them(
     kind: str, unknown: int | None, values: list[int], expected: list[int], tmp_path: Path
 ) -> None:
-    np.save(tmp_path / "a.npy", np.array([values], np.int16))
+    np.save(tmp_path / "a.npy", np.array([values], np.int16).T)
     volume = data.LabelReader(kind, unknown=unknown).open(tmp_path / "a.npy")
     assert volume.array.tolist() == [expected]
     assert data.load_label(tmp_path / "a.npy", kind, unknown=unknown).tolist() == [expected]
@@ -84,12 +84,12 @@ def test_what_a_reader_makes_of_them(
 
 def test_bytes_with_a_sign_can_say_it(tmp_path: Path) -> None:
     """255, which stands for unknown among classes, is no int8."""
-    np.save(tmp_path / "a.npy", np.array([[-1, 0, 1]], np.int8))
+    np.save(tmp_path / "a.npy", np.array([[-1, 0, 1]], np.int8).T)
     assert data.load_label(tmp_path / "a.npy").tolist() == [[255, 0, 1]]
 
 
 def test_classes_with_gaps_keep_their_numbers(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.array([[0, 2, 255, 9, -1]], np.int16))
+    np.save(tmp_path / "a.npy", np.array([[0, 2, 255, 9, -1]], np.int16).T)
     reader = data.LabelReader("classes", [0, 2, 255], unknown=9)
     assert reader.open(tmp_path / "a.npy").array.tolist() == [[0, 1, 2, 255, 255]]
     assert class_values([{-1, 0, 1, 2}], ["a"]) == [0, 1, 2]

@@ -23,8 +23,9 @@ from monai.transforms import LoadImage, SaveImage, Spacing
 from oracles import by_letter
 from strategies import images_with_spacing
 
-from unet_med.data import AutoReader, LabelReader, TiffReader, load_image
+from unet_med.data import AutoReader, LabelReader, TiffReader, find_images, load_image
 from unet_med.data.pixel_size import unit_um
+from unet_med.data.sources import open_source
 from unet_med.data.tiff_axes import arrange
 from unet_med.data.tiff_writer import write_tiff
 from unet_med.transforms import ElementSize
@@ -770,3 +771,41 @@ def test_only_the_pages_of_a_time_are_decoded(tmp_path, how, choice, pages) -> N
         TiffReader(time=8).open(path)
     with pytest.raises(ValueError, match="once decoded"):
         TiffReader(**choice, max_bytes=needed - 1).open(path)
+
+
+# --- LSM
+
+
+def write_lsm(path, image, voxel):
+    """Zeiss's TIFF of an image `(Z, C, Y, X)`: each plane with a thumbnail, sizes in metres."""
+    info = np.zeros(1, np.dtype(tifffile.TIFF.CZ_LSMINFO[:23]))
+    info["MagicNumber"], info["StructureSize"] = 67127628, info.dtype.itemsize
+    for axis, side in zip(("Z", "Channels", "Y", "X"), image.shape, strict=True):
+        info[f"Dimension{axis}"] = side
+    info["DimensionTime"] = 1
+    for axis, size in zip("XYZ", voxel, strict=True):
+        info[f"VoxelSize{axis}"] = size * 1e-6
+    tag = (34412, "B", info.dtype.itemsize, info.tobytes(), True)
+    with tifffile.TiffWriter(path, byteorder="<") as file:
+        for number, plane in enumerate(image):
+            options = {**GREY, "planarconfig": "separate", "metadata": None}
+            file.write(plane, extratags=[] if number else [tag], **options)
+            file.write(plane[:, ::2, ::2], subfiletype=1, **options)
+
+
+def test_lsm(tmp_path, rng):
+    image = rng.integers(0, 4000, (4, 3, 6, 5)).astype(np.uint16)
+    write_lsm(tmp_path / "a.lsm", image, (0.2, 0.3, 1.5))
+    with tifffile.TiffFile(tmp_path / "a.lsm") as tif:
+        assert tif.is_lsm
+        assert len(tif.series) == 2
+    array, meta = load(tmp_path / "a.lsm")
+    np.testing.assert_array_equal(array, image.transpose(1, 3, 2, 0))
+    assert sizes(meta) == pytest.approx([0.2, 0.3, 1.5])
+    assert (meta["spacing_source"], meta["spatial_unit"]) == ("lsm", "um")
+    assert load(tmp_path / "a.lsm", channel=1)[0].tolist() == array[1].tolist()
+    assert find_images(tmp_path) == [{"image": str(tmp_path / "a.lsm")}]
+    window = (slice(1, 3), slice(2, 6), slice(0, 4))  # Z, Y, X
+    np.testing.assert_array_equal(
+        open_source(tmp_path / "a.lsm").read(window), image.transpose(1, 0, 2, 3)[:, 1:3, 2:6, 0:4]
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_med.data.cases import Case, files_of, shown
 from unet_med.data.channels import group_channels
-from unet_med.data.folder_files import RESULTS, image_files, without_endings, without_results
+from unet_med.data.folder_files import image_files, without_labels, without_results
 from unet_med.data.list_file import declared_count, is_list, read_list
 from unet_med.data.pairing import pair_by_name
 from unet_med.data.planned_pairs import pairs_of_plan
@@ -27,7 +27,6 @@ Item = dict[str, Any]
 Images = str | Path | Sequence[Any]
 
 HELD_OUT = "held out"  # ends the note on what a data list itself validates on
-LABEL_ENDINGS = tuple(f"_{word}" for word in ("masks", "seg", "label", "labels", "gt"))
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ def find_images(
 ) -> list[Item]:
     """List images: of a folder, a file, a sequence of these, or a MONAI data list (JSON).
 
-    In a folder, hidden files and results of a prediction are passed over. Of a data list, `test`
-    is taken, else `validation`, else `training`.
+    In a folder, hidden files, labels and results of a prediction are passed over. Of a data list,
+    `test` is taken, else `validation`, else `training`.
 
     Args:
         images: folder, image file, sequence of them, or a `.json` data list; a sequence within
@@ -151,7 +150,11 @@ def _look_for_pairs(images: Path, labels: Path | None) -> Listing:
     if labels is None and found is None and (beside := _of_one_folder(images)):
         return beside
     if labels is None:
-        raise ValueError(f"{images} names no labels: give a folder of labels as well")
+        beside = ", or put labels beside their images under an ending such as a_mask.tif"
+        raise ValueError(
+            f"{images} names no labels: give a folder of labels as well"
+            + beside * (found is None and images.is_dir())
+        )
     if found is None and images.is_file() and labels.is_file():
         return Listing([{"image": str(images), "label": str(labels)}])
     items = found.items if found else [{"image": case} for case in _cases(images)]
@@ -220,7 +223,7 @@ def _about(path: Path, section: str, sections: dict[str, list[Item]]) -> str:
 def _of_one_folder(folder: Path) -> Listing | None:
     """Labels beside the images, named after them: `a.tif`, `a_mask.tif`; None: there are none."""
     files = image_files(folder)
-    images = without_endings(files, (*RESULTS, *LABEL_ENDINGS))
+    images = without_labels(files)
     if len(images) == len(files):
         return None
     items, known = [{"image": str(path)} for path in images], set(images)

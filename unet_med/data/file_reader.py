@@ -23,7 +23,7 @@ _SIGNATURES: tuple[tuple[tuple[str, ...], tuple[bytes, ...], str], ...] = (
     ((".gz", ".tgz"), (b"\x1f\x8b",), "compressed by gzip"),
     ((".png",), (b"\x89PNG",), "a PNG picture"),
     ((".jpg", ".jpeg"), (b"\xff\xd8\xff",), "a JPEG picture"),
-    ((".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "a TIFF"),
+    ((".tif", ".tiff", ".lsm"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "a TIFF"),
     ((".nii",), (b"\x5c\1\0\0", b"\0\0\1\x5c"), "a NIfTI that is not compressed"),
     ((".nrrd",), (b"NRRD000",), "an NRRD"),
     ((".npy",), (b"\x93NUMPY",), "a NumPy array"),
@@ -47,6 +47,7 @@ class Volume:
         coloured: its values are numbers of a palette's colours, and say nothing of brightness.
         pages: its planes are no slices, whatever their size: frames of a movie, or pages of which
             somebody told the pixel size alone.
+        unnamed: the file does not say which of its axes is x, as NumPy's do not.
     """
 
     array: np.ndarray
@@ -58,6 +59,7 @@ class Volume:
     unknown_axes: str = ""
     coloured: bool = False
     pages: bool = False
+    unnamed: bool = False
 
     @property
     def planes(self) -> Planes:
@@ -89,6 +91,7 @@ class Volume:
             "spacing_source": self.spacing_source,
             "unknown_axes": self.unknown_axes,
             "coloured": self.coloured,
+            "unnamed": self.unnamed,
             PLANES: self.planes,
         }
 

@@ -14,6 +14,8 @@ from unet_med.data.cases import same_name
 from unet_med.data.channels import channel_of
 from unet_med.data.dicom_files import holds_dicom, is_dicom
 from unet_med.data.formats import DICOM, SUFFIXES, format_at, format_of, stem
+from unet_med.data.npy_files import holds_objects
+from unet_med.data.pairing import label_base
 
 RECORD = "record.json"  # what a prediction leaves beside its results
 OTHER_SUFFIXES = (".dcm", ".zip", ".geojson")  # of results that are no images
@@ -25,8 +27,9 @@ def image_files(images: str | Path) -> list[Path]:
     """Image files of a folder, in the order of their names, or the one file.
 
     A folder of DICOM files is one image, wherever it lies: a folder may hold such folders and
-    files. Hidden files are passed over: `._a.tif` holds what macOS knows of `a.tif`. What was
-    predicted into a folder of DICOM files is listed beside it.
+    files. Hidden files are passed over: `._a.tif` holds what macOS knows of `a.tif`. So is what
+    cellpose pickles beside its masks, `a_seg.npy`. What was predicted into a folder of DICOM files
+    is listed beside it.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -46,26 +49,29 @@ def image_files(images: str | Path) -> list[Path]:
 
 
 def without_results(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Leave out results of a prediction: those of the other files, or of `record.json`'s.
+    """Leave out labels and results: those of the other files, or of `record.json`'s.
 
     Raises:
         ValueError: nothing else is there.
     """
-    left = without_endings(files, RESULTS, others=_predicted(folder))
+    left = without_labels(files, others=_predicted(folder))
     if not left:
         raise ValueError(f"folder {folder} holds results of a prediction, and no images")
     return left
 
 
-def without_endings(
-    files: Sequence[Path], endings: Sequence[str], *, others: Sequence[str] = ()
-) -> list[Path]:
-    """Leave out files whose name is that of another file, or of `others`, and an ending."""
+def without_labels(files: Sequence[Path], others: Sequence[str] = ()) -> list[Path]:
+    """Leave out what is named after another file, or after one of `others`, as label or result."""
     names = {file: same_name(stem(file)) for file in files}
     cases = {split[0] for name in names.values() if (split := channel_of(name))}
     known = {*names.values(), *cases, *map(same_name, others)}
-    marked = {name + end for name in known for end in endings}
-    return [file for file in files if names[file] not in marked]
+    return [file for file in files if known.isdisjoint(_bases(names[file]))]
+
+
+def _bases(name: str) -> list[str]:
+    """Names of which this may be that of a label or a result."""
+    bases = [name.removesuffix(end) for end in RESULTS if name.endswith(end)]
+    return [*bases, base] if (base := label_base(name)) else bases
 
 
 def results_in(folder: Path) -> dict[str, list[Path]]:
@@ -98,6 +104,8 @@ def _is_image(file: Path) -> bool:
     found = format_at(file)
     if found is None or file.name.lower().endswith(DICOM):
         return False
+    if file.name.lower().endswith("_seg.npy") and os.path.isfile(file) and holds_objects(file):
+        return False
     return found.is_folder or not os.path.isdir(file)  # a file that cannot be looked at is one
 
 
@@ -120,7 +128,7 @@ def _slice_among(paths: Sequence[Path], *, beside_images: bool) -> Path | None:
 
 def _refuse_mixture(folder: Path, part: Path, files: Sequence[Path]) -> None:
     """Refuse a DICOM series beside images of other formats, of which either may be meant."""
-    others = without_endings(files, RESULTS, others=[folder.name, *_predicted(folder)])
+    others = without_labels(files, others=[folder.name, *_predicted(folder)])
     if others:
         raise ValueError(
             f"folder {folder} holds DICOM files, such as {part.name}, beside {others[0].name}: "

@@ -62,7 +62,13 @@ class Format:
 
 DICOM = (".dcm", ".ima")  # of one file; a series is a folder, whose files have any name
 
-TIFF = Format((".tif", ".tiff"), "tiff_reader.TiffReader", "tiff_writer.TiffWriter", has_ome=True)
+TIFF = Format(
+    (".tif", ".tiff", ".lsm"),
+    "tiff_reader.TiffReader",
+    "tiff_writer.TiffWriter",
+    has_ome=True,
+    written=(".tif", ".tiff"),
+)
 NIFTI = Format(
     (".nii", ".nii.gz"),
     "nifti_reader.NiftiReader",

@@ -39,6 +39,7 @@ class Grid:
         affine: 4x4, voxel to world in `unit`.
         unit: `"um"` or `"mm"`.
         oriented: the file states place and orientation, not only a pixel size.
+        unnamed: the file does not say which of its axes is x.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Grid:
     affine: np.ndarray
     unit: str
     oriented: bool
+    unnamed: bool = False
 
     @classmethod
     def of(cls, volume: Volume, name: str) -> Grid:
@@ -72,7 +74,8 @@ class Grid:
         source = meta.get("spacing_source", "header" if "original_affine" in meta else "assumed")
         known = source in ORIENTED and bool(np.linalg.det(affine[:3, :3]))
         unit = meta.get("spatial_unit") or "mm"
-        return cls(name, tuple(map(int, shape)), affine, unit, known)
+        unnamed = bool(meta.get("unnamed", False))
+        return cls(name, tuple(map(int, shape)), affine, unit, known, unnamed)
 
     @property
     def sides(self) -> tuple[int, int, int]:
@@ -168,8 +171,9 @@ def turn_onto(moving: Grid, fixed: Grid) -> Turn:
     different units are one grid too: programs that drop the unit of a file keep its numbers.
 
     Raises:
-        ValueError: no turn does; names both files and what differs.
+        ValueError: no turn does, or nobody can tell; names both files and what differs.
     """
+    _require_named(moving, fixed)
     keep = no_turn(len(fixed.shape))
     if not (moving.oriented and fixed.oriented):
         if moving.sides != fixed.sides:
@@ -188,6 +192,19 @@ def turn_onto(moving: Grid, fixed: Grid) -> Turn:
         "resample it to that grid (labels by nearest neighbour), or, where their voxels do "
         "match one by one, save it with the other's affine"
     )
+
+
+def _require_named(moving: Grid, fixed: Grid) -> None:
+    """Refuse axes without names beside those of a scanner, which programs order in two ways.
+
+    nibabel and MONAI give a NIfTI as `(X, Y, Z)`, SimpleITK as `(Z, Y, X)`.
+    """
+    for own, other in ((moving, fixed), (fixed, moving)):
+        if own.unnamed and not other.unnamed and (other.oriented or other.unit == "mm"):
+            raise ValueError(
+                f"{own.name} does not say which of its axes is x, which {other.name} does: save it "
+                f"as NIfTI, with the affine of {other.name}"
+            )
 
 
 def same_grid(grid: Grid, other: Grid) -> bool:
@@ -302,14 +319,26 @@ def _numbers(values: np.ndarray) -> str:
 
 def _about_shapes(moving: Grid, fixed: Grid) -> str:
     text = f"{moving.name} has shape {moving.shape}, {fixed.name} {fixed.shape}: they must be equal"
-    if len(fixed.shape) == 3 and len(moving.shape) == 2 and not fixed.oriented:
-        text += (
-            f"; the {fixed.shape[2]} pages of that are taken for z: if they are channels, say so "
-            "with --axes, such as CYX or YXC"
+    dims = len(moving.shape), len(fixed.shape)
+    if dims == (2, 3):
+        pages = (
+            f"the {fixed.shape[2]} pages of that are taken for z: if they are channels, say so "
+            "with --axes, such as CYX or YXC; "
         )
-    if len(moving.shape) == 3 and len(fixed.shape) == 2 and not moving.oriented:
-        text += (
+        return (
+            f"{text}; {'' if fixed.oriented else pages}if one plane is annotated, give that plane "
+            "as image, or a label of all planes with -1 in the others"
+        )
+    if dims == (3, 2):
+        pages = (
             f"; the {moving.shape[2]} pages of {moving.name} are taken for z: if they are times, "
             "as in a movie of which --time takes one, say so with --axes, such as TYX"
         )
-    return text
+        return text + pages * (not moving.oriented)
+    x, y, z = moving.sides
+    if (y, x, z) == fixed.sides:
+        return f"{text}; it lies on its side: transpose it"
+    return (
+        f"{text}; one of them was cropped or resampled: export both anew from one image (labels "
+        "by nearest neighbour)"
+    )

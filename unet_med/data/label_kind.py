@@ -94,6 +94,12 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
     union: set[float] = set().union(*values)
     partly = any(label.values[0] == UNKNOWN for label in found)
     two = all(len(one - {0}) <= 1 for one in values)
+    if len(union) == 2 and 0 not in union:
+        raise UndecidedLabels(
+            f"the labels hold {' and '.join(f'{value:g}' for value in sorted(union))} and no 0, "
+            "which is background: say --unknown 0 if background is painted too, as 1, or "
+            "--label-kind classes"
+        )
     if len(union) <= 2 or (two and all(v in (0, 1) or 100 <= v <= 255 for v in union)):
         return "classes" if partly and IGNORED not in union else "mask"
     if not all(float(value).is_integer() and value >= 0 for value in union):

@@ -20,6 +20,7 @@ from unet_med.data.labels import (
     LabelSummary,
     check_labels,
     mark_unknown,
+    piece_sizes,
     summarize_label,
 )
 from unet_med.data.orientation import turn_towards
@@ -47,7 +48,7 @@ class LabelReader(AutoReader):
         max_bytes: see `FileReader`.
 
     Raises:
-        ValueError: when a file is read: several channels, values that are no whole numbers,
+        ValueError: when a file is read: channels that differ, values that are no whole numbers,
             a JPEG of more than two values, a value that is no class; names the file.
     """
 
@@ -71,12 +72,8 @@ class LabelReader(AutoReader):
         return volume if header_only else replace(volume, array=self._numbers(volume, path))
 
     def _numbers(self, volume: Volume, path: Path) -> np.ndarray:
-        if volume.has_channels and volume.array.shape[0] != 1:
-            raise ValueError(
-                f"label {path.name} has {volume.array.shape[0]} channels, a label has one: "
-                "save it as single-channel integers"
-            )
-        array = whole_numbers(volume.array, f"label {path.name}")
+        array = _single_channel(volume.array, path.name) if volume.has_channels else volume.array
+        array = whole_numbers(array, f"label {path.name}")
         if path.suffix.lower() in LOSSY and (count := len(np.unique(array))) > 2:
             raise ValueError(
                 f"label {path.name} is a JPEG of {count} values: its compression smears them; "
@@ -89,6 +86,36 @@ class LabelReader(AutoReader):
             return np.where(array == UNKNOWN, IGNORED, array.astype(np.int32))  # int8 has no 255
         kept = self.label_kind in ("classes", "values")
         return array if kept else renumber(array, path.name)
+
+
+def _single_channel(array: np.ndarray, name: str) -> np.ndarray:
+    """The one channel of a label: of a grey picture saved in colours, that of each colour.
+
+    Args:
+        array: `(C, X, Y[, Z])`; of 2 or 4 channels the last may say that all is opaque.
+        name: of its file.
+
+    Returns:
+        `(1, X, Y[, Z])`.
+
+    Raises:
+        ValueError: the channels differ, or some of it is transparent.
+    """
+    count = len(array)
+    if count == 1:
+        return array
+    said = f"label {name} has {count} channels, a label has one: "
+    if count > 4:
+        raise ValueError(f"{said}save it as single-channel integers")
+    has_alpha = count in (2, 4)
+    opaque = array.dtype.kind == "u" and bool((array[-1] == np.iinfo(array.dtype).max).all())
+    colours = array[:-1] if has_alpha else array
+    if (has_alpha and not opaque) or not (colours == colours[:1]).all():
+        raise ValueError(
+            f"{said}its colours are not numbers; in Fiji Image > Type > 8-bit for black and "
+            "white, or number the colours where each object has its own"
+        )
+    return colours[:1]
 
 
 def load_label(
@@ -167,15 +194,36 @@ def refuse_masks(
         UndecidedLabels: names the file.
     """
     for file, look in zip(files, looks, strict=True):
-        held = look.values[look.values > 0]
-        if len(held) != 1 or (look.blobs and look.blobs.largest.get(float(held[0])) == 1):
-            continue
-        if is_mask(load_label(file, "instances", unknown=unknown, **choice)):
+        if mask_pieces(file, look, unknown=unknown, **choice):
             raise UndecidedLabels(
-                f"label {Path(file).name} looks like a mask: its one value, {held[0]:g}, lies in "
-                "several pieces, and other labels number their objects; number these as well, or "
-                "say --label-kind mask if all are masks, or instances if it is one object"
+                f"label {Path(file).name} looks like a mask: its one value, {look.values[-1]:g}, "
+                "lies in several pieces, and other labels number their objects; number these as "
+                "well, or say --label-kind mask if all are masks, or instances if it is one object"
             )
+
+
+def mask_pieces(
+    file: str | os.PathLike[str],
+    look: LabelSummary,
+    *,
+    unknown: int | None = None,
+    **choice: Any,
+) -> int:
+    """In how many pieces the one positive value of a label lies, where it is a mask; else 0.
+
+    A file of one value is read once more, unless it is known to lie in one piece; see `is_mask`.
+
+    Args:
+        file: the label.
+        look: at it, as `look_at_label` returns it.
+        unknown: as for `look_at_label`.
+        choice: likewise.
+    """
+    held = look.values[look.values > 0]
+    if len(held) != 1 or (look.blobs and look.blobs.largest.get(float(held[0])) == 1):
+        return 0
+    label = load_label(file, "instances", unknown=unknown, **choice)
+    return len(piece_sizes(label > 0)) if is_mask(label) else 0
 
 
 def _open(

@@ -8,10 +8,15 @@ import numpy as np
 
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import NPY
+from unet_med.data.npy_files import holds_objects
 
 
 class NpyReader(FileReader):
-    """MONAI reader for `.npy` arrays, taken as `(X, Y[, Z])` as MONAI does.
+    """MONAI reader for `.npy` arrays, `([Z,] Y, X)` as the TIFF that tifffile writes of them.
+
+    So hold scikit-image, cellpose and napari their pictures; MONAI's own reader takes the first
+    axis for x. Nothing in the file says it, so beside one that states its axes, such as a NIfTI,
+    it is refused (`grids.turn_onto`).
 
     Args:
         max_bytes: see `FileReader`.
@@ -22,7 +27,12 @@ class NpyReader(FileReader):
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
+        if holds_objects(path):
+            raise ValueError(
+                "it holds Python objects, not pixels; of cellpose's _seg.npy save the masks: "
+                "File > Save masks as PNG/tif"
+            )
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         self.require_memory(array.nbytes)
         array = placeholder(array.shape, array.dtype) if header_only else np.array(array)
-        return Volume(array, False, np.eye(4), "um", "assumed")
+        return Volume(array.T, False, np.eye(4), "um", "assumed", unnamed=True)

@@ -31,7 +31,7 @@ Sizes = tuple[float | None, float | None, float | None]
 
 
 def pixel_size_um(tif: Any, number: int) -> tuple[Sizes, str]:
-    """Pixel size of one series of a TIFF: OME-XML, else ImageJ's description, else tags.
+    """Pixel size of one series of a TIFF: OME-XML, else ImageJ's or Zeiss's, else tags.
 
     Args:
         tif: an open `tifffile.TiffFile`.
@@ -39,11 +39,12 @@ def pixel_size_um(tif: Any, number: int) -> tuple[Sizes, str]:
 
     Returns:
         `(x, y, z)` in micrometres, None for unknown ones, and the source:
-        `"ome"`, `"imagej"`, `"resolution"` or `"assumed"`.
+        `"ome"`, `"imagej"`, `"lsm"`, `"resolution"` or `"assumed"`.
     """
     sources = {
         "ome": lambda: _from_ome(tif.ome_metadata, number, len(tif.series)),
         "imagej": lambda: _from_imagej(tif.imagej_metadata or {}, tif.pages[0].tags),
+        "lsm": lambda: _from_lsm(tif.lsm_metadata or {}),
         "resolution": lambda: _from_resolution(tif.pages[0].tags),
     }
     for source, sizes in sources.items():
@@ -107,6 +108,12 @@ def _from_imagej(metadata: dict[str, Any], tags: Any) -> Sizes:
         return _UNKNOWN
     z = _positive(metadata.get("spacing", 1))  # Fiji writes a negative one at times
     return x, y, z * unit if z else None
+
+
+def _from_lsm(metadata: dict[str, Any]) -> Sizes:
+    """`VoxelSizeX` and so on of Zeiss's LSM, in metres."""
+    x, y, z = (_positive(metadata.get(f"VoxelSize{axis}")) for axis in "XYZ")
+    return x and x * 1e6, y and y * 1e6, z and z * 1e6
 
 
 def _from_resolution(tags: Any) -> Sizes:

@@ -25,7 +25,7 @@ from unet_med.data.tiff_axes import (
 
 
 class TiffReader(FileReader):
-    """MONAI reader for classic TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks.
+    """MONAI reader for classic TIFF, BigTIFF, OME-TIFF, ImageJ hyperstacks and Zeiss LSM.
 
     Axes come from the file's own description, never from a guess at sizes: channels and
     RGB samples become channels, pages without a name become z. The affine is
@@ -107,7 +107,8 @@ class TiffReader(FileReader):
 
     def _series_number(self, tif: Any) -> int:
         """Number of the series to read; among several the user must choose."""
-        found = [f"{k}: {s.axes} {tuple(s.shape)}" for k, s in enumerate(tif.series)]
+        images = tif.series[:1] if tif.is_lsm else tif.series  # the second are thumbnails
+        found = [f"{k}: {s.axes} {tuple(s.shape)}" for k, s in enumerate(images)]
         return choose_series(found, self.series)
 
 

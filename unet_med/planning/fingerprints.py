@@ -167,6 +167,8 @@ class Fingerprint:
             earlier versions did not count them.
         planes: whether the numbers of annotated objects go through the planes of stacks (`joined`)
             or not (`apart`); None: they do not say, or not the same in all.
+        masks: in words, why all labels are masks, where they are; None: some are none, there is
+            one, or earlier versions did not look.
     """
 
     images: str
@@ -191,6 +193,7 @@ class Fingerprint:
     stand_out: tuple[str, ...] = ()
     covered: float | None = None
     planes: Planes | None = None
+    masks: str | None = None
 
     def unknown_share(self, kind: str) -> float:
         """Share of the pixels that nobody annotated, in labels of a kind."""

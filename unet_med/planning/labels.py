@@ -48,6 +48,11 @@ def decide_labels(
     if classes and asked and kind != "classes":
         raise ValueError(f"--classes is for labels that are classes, these are {kind}")
     if asked:
+        if kind == "instances" and found.masks:
+            raise ValueError(
+                f"the labels are masks: {found.masks}; say --label-kind mask, of which predict "
+                "--instances numbers the pieces, or number the objects"
+            )
         decided = Decision(kind, ASKED)
     elif classes:
         decided = Decision("classes", "as their number was given")

@@ -17,7 +17,7 @@ from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.file_reader import Volume
 from unet_med.data.grey_values import SAMPLES, sample_of, skew_of
 from unet_med.data.grids import Grid, axes_of, turn_onto
-from unet_med.data.label_reader import look_at_label, refuse_masks
+from unet_med.data.label_reader import look_at_label, mask_pieces, refuse_masks
 from unet_med.data.labels import IGNORED, LOOKED_AT, UNKNOWN, LabelSummary, stands_out
 from unet_med.data.list_file import is_list
 from unet_med.data.modality import headers_modality, stated_modality
@@ -131,6 +131,7 @@ def fingerprint(
         ),
         covered=_covered(looks),
         planes=_planes(looks),
+        masks=_masks(files, [label.name for _, label in heads], looks, read_as),
     )
 
 
@@ -191,6 +192,24 @@ def _kind(
     except ValueError as doubt:
         return None, str(doubt)
     return kind, None
+
+
+def _masks(
+    files: Sequence[str],
+    names: Sequence[str],
+    looks: Sequence[LabelSummary],
+    choice: Mapping[str, Any],
+) -> str | None:
+    """Why all labels are masks, which number no objects; None: some are none, or there is one.
+
+    Of those that hold something the first few are looked at: the user may call them instances.
+    """
+    held = [k for k, look in enumerate(looks) if (look.values > 0).any()]
+    if len(held) < 2 or any((looks[k].values > 0).sum() > 1 for k in held):
+        return None
+    pieces = [mask_pieces(files[k], looks[k], **choice) for k in held[:LOOKED_AT]]
+    first = f"the one value of {names[held[0]]}, {looks[held[0]].values[-1]:g}"
+    return f"{first}, lies in {pieces[0]} pieces" if all(pieces) else None
 
 
 def _class_names(images: Path) -> dict[str, str]:

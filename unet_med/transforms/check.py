@@ -181,6 +181,7 @@ class CheckPaird(MapTransform):
             foreground = label[(label != 0) & (label != UNKNOWN)]
             rule = "a mask has one value besides 0; use label_kind 'classes' or 'instances'"
             other = foreground[foreground != foreground[:1]]
+            rule += "" if bool((label == 0).any()) else "; or --unknown 0, as background is painted"
             return other, f"{rule}, or threshold it (the first one is {_first(foreground)})"
         below = label[label < -1] if self.label_kind == "instances" else label[:0]
         return below, "instances are 1, 2, ..., and -1 for ignored pixels"
