@@ -142,6 +142,27 @@ def test_regrow_fills_gaps_up_to_twice_the_distance():
     np.testing.assert_array_equal(regrow(line, 0), line)
 
 
+@pytest.mark.parametrize("gap", [1, 2, 3, 4])
+@pytest.mark.parametrize("distance", [1, 2, 3])
+def test_regrow_fills_what_lies_between_and_nothing_at_the_ends_of_a_contact(gap, distance):
+    """Two squares side by side: the same rows between them, and no row above or below."""
+    for top in (0, 5):  # at the image's border and away from it
+        labels = np.zeros((24, 16 + gap), int)
+        labels[top : top + 9, 2:8], labels[top : top + 9, 8 + gap : 14 + gap] = 1, 2
+        found = regrow(labels, distance)
+        expected = labels.copy()
+        for px in range(gap):  # each from the nearer square, where both reach it
+            near, far = px + 1, gap - px
+            if gap <= 2 * distance and near != far:
+                expected[top : top + 9, 8 + px] = 1 if near < far else 2
+        between = np.s_[top : top + 9, 8 : 8 + gap]
+        told = expected[between] > 0  # a tie is of either
+        np.testing.assert_array_equal(found[between][told], expected[between][told])
+        assert (found[between] > 0).all() == (gap <= 2 * distance)
+        found[between] = 0
+        np.testing.assert_array_equal(found, labels)
+
+
 def test_thick_slices_grow_by_fewer_px():
     """Two cells of 4 slices, a slice of each taken between them, two px beside each other."""
     cells = np.zeros((12, 12, 10), np.int32)
@@ -157,6 +178,7 @@ def test_thick_slices_grow_by_fewer_px():
         nearest = parted[parted > 0][np.isclose(far, far.min())]
         assert found[tuple(place)] in nearest
     inside = cells > 0
+    inside[:, 9] = False  # an outline towards open background: nothing grows there
     assert np.mean(found[inside] == cells[inside]) > 0.9
     assert not found[..., [0, 9]].any()  # no slice more
     assert regrow(parted, 2)[..., [0, 9]].any()  # as all axes did alike

@@ -257,7 +257,8 @@ def test_cells_grow_into_their_borders(shape: tuple[int, ...], grow: int) -> Non
 
     mask = cells(shape)
     expected = regrow(instances_from_mask(mask, 20), grow)
-    assert np.count_nonzero(expected) > 1.1 * np.count_nonzero(mask)
+    grown = np.count_nonzero((expected > 0) > (mask > 0))
+    assert grown > 1000  # between cells alone, so that there is something to compare
     for block in ((200,) * len(shape), (64,) * len(shape), (2 * grow, *shape[1:])):
         found = blockwise(mask, block, min_size=20, grow=grow)
         np.testing.assert_array_equal(found, expected)

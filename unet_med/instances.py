@@ -386,7 +386,19 @@ def regrow(instances: ArrayLike, distance: int | Sequence[int] = 1) -> Integers:
     meeting = ridge(grown)
     if longest > 1:
         meeting = ndimage.binary_dilation(meeting, np.ones([2 * step - 1 for step in steps]))
-    return np.where((labels == 0) & meeting, grown, labels)
+    return np.where((labels == 0) & meeting & _closed(labels > 0, steps), grown, labels)
+
+
+def _closed(mask: NDArray[np.bool_], steps: Sequence[int]) -> NDArray[np.bool_]:
+    """The mask and what lies between its parts, up to `2 * steps` px apart along each axis.
+
+    Beyond the array there is nothing: what is near its border alone is between no two parts.
+    """
+    box = [2 * step + 1 for step in steps]
+    padded = np.pad(mask, [(step, step) for step in steps])
+    closed = ndimage.minimum_filter(ndimage.maximum_filter(padded, box), box)
+    inner = tuple(slice(step, step + side) for step, side in zip(steps, mask.shape, strict=True))
+    return np.asarray(closed[inner])
 
 
 def neighbour_pairs(ndim: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
