@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.metrics import DiceMetric
 from monai.transforms import Compose
 
 from unet_med import bundle
@@ -257,3 +258,31 @@ def test_classes_weigh_by_the_recipe(preset: str, weights: tuple[float, float]) 
     weight = np.asarray(weigh({"label": label})["weight"])
     assert (weight[label == 0] == np.float32(weights[0])).all()
     assert (weight[label == 1] == np.float32(weights[1])).all()
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+@pytest.mark.parametrize(("kind", "count"), [("classes", 4), ("mask", 2)])
+def test_validation_scores_numbers_of_classes_as_one_hot_maps(
+    name: str, kind: str, count: int
+) -> None:
+    parser = parsed([CONFIGS / f"{name}.json"], label_kind=kind, out_channels=count)
+    finish, rule = (
+        parser.get_parsed_content(f"validate::{id}") for id in ("postprocessing", "key_metric")
+    )
+    generator = torch.Generator().manual_seed(0)
+    items = []
+    for _ in range(3):
+        label = torch.randint(count - 1, (1, 9, 8), generator=generator).float()  # one is absent
+        logits = torch.randn(count, 9, 8, generator=generator)
+        items.append(finish({"image": label, "pred": logits, "label": label}))
+    metric, pairs = rule["val_mean_dice"].metric_fn, []
+    for item in items:
+        pair = [item[key] for key in ("pred", "label")]
+        assert [each.shape for each in pair] == [(1, 9, 8), (1, 9, 8)]
+        one_hot = [torch.stack([each[0] == k for k in range(count)]).float() for each in pair]
+        metric(*([each] for each in pair))
+        pairs.append(one_hot)
+    slow = DiceMetric(include_background=False)
+    slow([found for found, _ in pairs], [true for _, true in pairs])
+    found, expected = metric.get_buffer(), slow.get_buffer()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)

@@ -16,9 +16,11 @@ import tifffile
 
 from unet_med import metrics
 from unet_med.cli import main
+from unet_med.cli.clinical import Clinical
 from unet_med.cli.scores import Classes, Column, score_table
 from unet_med.data.class_names import listed_names, told_names
 from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
+from unet_med.metrics.surface import Surfaces
 from unet_med.report.table import ScoreRow, read_scores
 
 SIZES = (0.8, 1.5, 3.0)
@@ -125,6 +127,28 @@ def test_a_row_a_case_and_class(tmp_path: Path, cohort: Any) -> None:
     for line in long:
         value = table["case", line["case"], line["class"]][line["metric"]]
         assert (float(line["value"]) if line["value"] else None) == value
+
+
+@pytest.mark.parametrize("values", [(1, 2, 3, 4), (1, 2, 3, 70_000)])
+def test_a_class_counts_in_its_box_as_in_the_whole_image(values: tuple[int, ...]) -> None:
+    """One object at an edge, one of a single slice, one moved, and one that was not found."""
+    truth = np.zeros((2, 24, 20, 9), np.int32)
+    found = truth[0]
+    truth[:, :4, :5, :3] = values[0]
+    truth[:, 8:13, 2:9, 4] = values[1]
+    truth[1, 15:20, 3:9, 2:6] = found[16:22, 5:9, 2:6] = values[2]
+    truth[1, 6:8, 14:18, 7:] = values[3]
+    rules = Clinical("mm", 3)
+    counted = rules.count(found, truth[1], SIZES)
+    assert list(counted) == list(values)
+    for value, rows in counted.items():
+        masks = found == value, truth[1] == value
+        whole = Surfaces.between(*masks, SIZES)
+        both, one, other = (int(m.sum()) for m in (masks[0] & masks[1], *masks))
+        assert rows["Dice"].tolist() == [[both, one, other]]
+        names = ("HD95 mm", "ASSD mm", "NSD 1 mm")
+        expected = (whole.hd95(), whole.assd(), whole.nsd(1.0))
+        np.testing.assert_allclose([rows[n][0, 0] for n in names], expected, rtol=1e-12)
 
 
 def test_printed(tmp_path: Path, cohort: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,9 @@ from scipy import ndimage
 from skimage.io import imread
 
 from unet_med import metrics
+from unet_med.cli import scores
+from unet_med.metrics import objects
+from unet_med.metrics.contingency import contingency_table
 from unet_med.metrics.isbi import v_scores_by_threshold
 from unet_med.metrics.overlap import Overlap
 from unet_med.metrics.slices import OLD_THRESHOLDS, THRESHOLDS
@@ -355,6 +358,32 @@ def boxes(*spans: tuple[int, int, int], size: int = 400) -> np.ndarray:
     for first, stop, label in spans:
         labels[first:stop] = label
     return labels
+
+
+class TestContingency:
+    @given(label_pairs)
+    def test_counts_pixel_by_pixel(self, pair):
+        rows, columns = (np.maximum(labels, 0) for labels in pair)
+        expected = np.zeros((rows.max(initial=0) + 1, columns.max(initial=0) + 1), np.int64)
+        np.add.at(expected, (rows.ravel(), columns.ravel()), 1)
+        table = contingency_table(rows, columns)
+        assert (table.dtype, table.nnz) == (np.int64, np.count_nonzero(expected))
+        np.testing.assert_array_equal(table.toarray(), expected)
+
+    @pytest.mark.parametrize("family", [scores.INSTANCES, scores.CTC, scores.AP])
+    def test_scores_of_a_family_share_one_table(self, family, monkeypatch, rng):
+        counted = []
+        monkeypatch.setattr(
+            objects,
+            "contingency_table",
+            lambda *pair: counted.append(1) or contingency_table(*pair),
+        )
+        found, truth = rng.integers(0, 5, (2, 8, 8))
+        rows = scores.count_scores(found, truth, family)[0]
+        assert len(counted) == 1
+        pooled = {name: score.pool(rows[name]) for name, score in family.items()}
+        alone = {name: score(found, truth) for name, score in family.items()}
+        assert pooled == alone
 
 
 class TestSeg:

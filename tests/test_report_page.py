@@ -28,9 +28,11 @@ from PIL import Image
 from unet_med.cli import main
 from unet_med.data import AutoReader, load_image, save_image
 from unet_med.data.checksum import sha256
+from unet_med.instances import separate
 from unet_med.report import html_report, panels
 from unet_med.report.cases import (
     Reading,
+    _weights,
     load_case,
     plane_instances,
     plane_parts,
@@ -43,6 +45,7 @@ from unet_med.report.provenance import read_record
 from unet_med.report.scores import number, shown_first
 from unet_med.report.table import ScoreRow, ScoreTable, read_scores
 from unet_med.report.viewing import as_viewed, viewing_turn
+from unet_med.transforms import BorderWeightMap
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.store import Layer, Layout, create_store, write_block
 
@@ -692,3 +695,16 @@ def test_the_record_needs_metadata_to_know_a_file(tmp_path: Path) -> None:
     engine.run([0])
     assert read_record(tmp_path)["images"] == {}
     assert read_record(tmp_path)["weights"] is None
+
+
+@pytest.mark.parametrize("k", [0, 1, 20, 39])
+def test_weights_of_a_plane_are_those_of_the_volume(k: int) -> None:
+    """Cells that touch within the planes and across them, and some that nobody annotated."""
+    true = np.zeros((14, 12, 40), np.int32)
+    for cell, start in enumerate(range(0, 40, 7), start=1):
+        true[2:7, 2:9, start : start + 6] = 2 * cell
+        true[7:12, 3:8, start + 1 : start + 7] = 2 * cell + 1
+    true[0, :, ::3] = -1
+    reading = Reading(w0=10.0, sigma=2.0, class_weights=(1.0, 1.5))
+    weigh = BorderWeightMap(10.0, 2.0, class_weights=(1.0, 1.5))
+    np.testing.assert_array_equal(_weights(true, k, reading), weigh(separate(true))[..., k])

@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
@@ -144,3 +145,19 @@ def test_the_model_card_says_what_it_was_trained_on(trained: Path, tmp_path: Pat
     before = (fresh / "docs/README.md").read_bytes()
     write_training(fresh)  # nothing was planned: a checkout, or a bundle laid by hand
     assert (fresh / "docs/README.md").read_bytes() == before
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_preview_takes_numbers_of_classes_and_one_hot_maps(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(record, "comparison_figure", lambda *args, **_: shown.append(args[1:3]))
+    classes = torch.tensor([[[0, 1], [2, 1]]])
+    maps = classes if channels == 1 else torch.cat([classes == k for k in range(channels)]).float()
+    drawing = TrainingRecord(tmp_path, Engine(lambda *_: None))
+    drawing._items = [{"image": torch.zeros(1, 2, 2), "label": maps, "pred": maps.flip(1)}]
+    drawing._draw_preview()
+    [([label], [result])] = shown
+    np.testing.assert_array_equal(label, classes)
+    np.testing.assert_array_equal(result, classes.flip(1))

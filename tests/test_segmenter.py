@@ -193,6 +193,21 @@ def test_what_is_not_asked_for_is_not_computed(
     assert called == ["rule"]
 
 
+def test_what_two_properties_need_is_computed_once(
+    planes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished: list[list[str]] = []
+    finish_one = Segmenter.finish
+    monkeypatch.setattr(
+        Segmenter, "finish", lambda self, *args: finished.append(args[1]) or finish_one(self, *args)
+    )
+    result = Segmenter(planes)(np.random.default_rng(0).normal(size=(40, 44)), spacing=0.3)
+    assert len(result.ratios) == result.probabilities.ndim - 1 == 2
+    assert result.mask.shape == (40, 44)
+    assert result.confidence is None or 0 <= result.confidence <= 1
+    assert sorted(finished) == [["mask"], ["probabilities"]]
+
+
 def test_choices_of_the_call(planes: Path, expected: tuple[Path, Any]) -> None:
     path, _ = expected
     plain = Segmenter(planes, tta=None)

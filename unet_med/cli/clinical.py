@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from unet_med.cli.scores import Column, Counts, mean_of
 from unet_med.data.class_names import require_few
@@ -18,8 +19,10 @@ from unet_med.metrics.region import DICE, RELATIVE_VOLUME_ERROR, count_pixels
 from unet_med.metrics.surface import Surfaces
 
 Array = np.ndarray[Any, Any]
+Box = tuple[slice, ...]
 
 PIXELS = "px"
+MOST = 2**16  # a list of boxes has a place for every number up to the largest
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,15 @@ class Clinical:
         values = np.union1d(np.unique(result), np.unique(truth))
         require_few(values)
         pixel = np.nan if partly else math.prod(sizes) * size_factor(self.unit, self.dims)
+        worst = float(np.linalg.norm(np.multiply(sizes, truth.shape)))  # of the whole, not a box
+        whole = partly or values.max(initial=0) > MOST
+        boxes = {} if whole else boxes_of(result, truth)
         counted = {}
         for value in (int(v) for v in values if v > 0):
-            found, true = result == value, truth == value
-            surfaces = Surfaces.between(found, true, sizes, known)
+            box = boxes.get(value, ...)
+            found, true = result[box] == value, truth[box] == value
+            surfaces = Surfaces.between(found, true, sizes, known if partly else None)
+            surfaces = surfaces._replace(worst=worst)
             counted[value] = self._one(found, true, surfaces, pixel)
         return counted
 
@@ -96,6 +104,28 @@ class Clinical:
         _, found, true = pixels[0].tolist()
         rows = [np.array([[value]]) for value in (*distances, found * pixel, true * pixel)]
         return dict(zip(self.columns, (pixels, *rows, pixels), strict=True))
+
+
+def boxes_of(*labels: Array) -> dict[int, Box]:
+    """The smallest box with all pixels of a value, in any of the labels, and a pixel around them.
+
+    So an object of one slice of a volume is not taken for a plane.
+
+    >>> boxes_of(np.array([0, 0, 0, 2]), np.array([0, 0, 2, 0]))
+    {2: (slice(1, 5, None),)}
+    """
+    found: dict[int, list[Box]] = {}
+    for label in labels:
+        for value, box in enumerate(ndimage.find_objects(label), start=1):
+            if box is not None:
+                found.setdefault(value, []).append(box)
+    return {
+        value: tuple(
+            slice(max(0, min(s.start for s in axis) - 1), max(s.stop for s in axis) + 1)
+            for axis in zip(*boxes, strict=True)
+        )
+        for value, boxes in found.items()
+    }
 
 
 def size_unit(unit: str, dims: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from unet_med.cli.output import check_file
 from unet_med.metrics.bootstrap import LEAST, bootstrap_interval, mean_interval
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
-from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, count_detected, precision_score
+from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, count_objects, precision_score
 from unet_med.metrics.region import DICE, IOU, count_pixels
 from unet_med.metrics.score import Score
 from unet_med.metrics.slices import as_slices
@@ -62,16 +62,17 @@ ISBI = {
     "V_Info": V_INFO,
 }
 CTC = {"SEG": SEG, "DET": DET, "(SEG+DET)/2": SEG_AND_DET}
+_PRECISION = precision_score([t / 100 for t in range(50, 100, 5)])
 AP = {
-    "AP50": precision_score(0.5),
-    "AP75": precision_score(0.75),
-    "AP50:95": precision_score([t / 100 for t in range(50, 100, 5)]),
+    "AP50": Score(_PRECISION.count, lambda rows: _PRECISION.pool(rows[:, :1])),
+    "AP75": Score(_PRECISION.count, lambda rows: _PRECISION.pool(rows[:, 5:6])),
+    "AP50:95": _PRECISION,
 }
 
 
 def _detected(compute: Callable[[int, int, int], float]) -> Score:
     """A score of numbers of objects: matched (IoU 0.5), found, and true ones."""
-    return Score(count_detected, lambda rows: compute(*rows.sum(axis=0).tolist()))
+    return Score(count_objects, lambda rows: compute(*map(int, rows.sum(axis=0)[2:])))
 
 
 def _share(part: int, whole: int) -> float:

@@ -317,7 +317,7 @@ def _classes(array: np.ndarray, values: Sequence[Any], name: str) -> np.ndarray:
     known = {int(value): number for number, value in enumerate(values)}
     known.setdefault(IGNORED, IGNORED)
     known[UNKNOWN] = IGNORED
-    found, where = np.unique(array, return_inverse=True)
+    found = np.unique(array)
     for value in found.tolist():
         if value not in known:
             raise ValueError(
@@ -325,4 +325,4 @@ def _classes(array: np.ndarray, values: Sequence[Any], name: str) -> np.ndarray:
                 f"{IGNORED} for ignored pixels; correct it, or set class_values"
             )
     numbers = np.array([known[value] for value in found.tolist()], np.int32)
-    return numbers[where].reshape(array.shape)
+    return numbers[np.searchsorted(found, array)]  # `return_inverse` takes ten times as long

@@ -65,7 +65,9 @@ class Tally:
 
     def _add(self, labels: Array, classes: Array) -> tuple[Array, Array]:
         """Count pixels; returns the objects that are there, and the place of each pixel's."""
-        numbers, places = np.unique(labels.astype(np.intp), return_inverse=True)
+        labels = labels.astype(np.intp)
+        numbers = np.unique(labels)
+        places = np.searchsorted(numbers, labels)  # `return_inverse` takes ten times as long
         kinds = self.pixels.shape[1]
         found = np.bincount(places * kinds + classes, minlength=len(numbers) * kinds)
         self.pixels[numbers] += found.reshape(-1, kinds)

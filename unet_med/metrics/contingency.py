@@ -25,5 +25,8 @@ def contingency_table(rows: NDArray[Any], columns: NDArray[Any]) -> csr_array:
            [0, 1]])
     """
     shape = (int(rows.max(initial=0)) + 1, int(columns.max(initial=0)) + 1)
-    ones = np.ones(rows.size, np.int64)
-    return coo_array((ones, (rows.ravel(), columns.ravel())), shape=shape).tocsr()
+    keys = rows.ravel().astype(np.int64) * shape[1] + columns.ravel()
+    pairs, counts = np.unique(keys[keys > 0], return_counts=True)
+    if background := keys.size - counts.sum():  # most pixels, which need not be sorted
+        pairs, counts = np.append(0, pairs), np.append(background, counts)
+    return coo_array((counts, np.divmod(pairs, shape[1])), shape=shape).tocsr()

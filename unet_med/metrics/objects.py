@@ -138,17 +138,6 @@ def precision_score(iou_threshold: float | Sequence[float] = 0.5) -> Score:
     )
 
 
-def _overlap_sums(prediction: Labels, truth: Labels) -> NDArray[np.float64]:
-    """Sum of the matched intersections over union, and number of true objects, `(N, 2)`."""
-    frames = _frames(prediction, truth)
-    return np.array([(f.jaccard()[f.matched()].sum(), len(f.truth)) for f in frames])
-
-
-def _costs(prediction: Labels, truth: Labels) -> NDArray[np.int64]:
-    """Cost of repairing the detection, and number of true objects, `(N, 2)`."""
-    return np.array([(_aogm_d(f), len(f.truth)) for f in _frames(prediction, truth)])
-
-
 def _matches(prediction: Labels, truth: Labels, thresholds: Sequence[float]) -> NDArray[np.int64]:
     """Matched pairs, and objects of truth and prediction, of each threshold, `(N, T, 2)`."""
     rows = []
@@ -158,28 +147,33 @@ def _matches(prediction: Labels, truth: Labels, thresholds: Sequence[float]) -> 
     return np.array(rows)
 
 
-def count_detected(prediction: Labels, truth: Labels) -> NDArray[np.int64]:
-    """Matched pairs at IoU 0.5, objects of prediction, objects of truth, `(N, 3)`.
+def count_objects(prediction: Labels, truth: Labels) -> NDArray[np.float64]:
+    """All that `SEG`, `DET` and numbers of objects pool, so that it is counted once, `(N, 5)`.
 
     Args:
         prediction: labels of one image, or a list of frames.
         truth: labels of the same shape; -1 is ignored.
+
+    Returns:
+        Of each frame the sum of the matched intersections over union, the cost of repairing the
+        detection, pairs matched at IoU 0.5, objects of the prediction, and of the truth.
     """
-    return np.array(
-        [
-            (_most_matches(frame, frame.jaccard() >= 0.5), len(frame.prediction), len(frame.truth))
-            for frame in _frames(prediction, truth)
-        ]
-    )
+    rows = []
+    for frame in _frames(prediction, truth):
+        jaccard = frame.jaccard()
+        pairs = _most_matches(frame, jaccard >= 0.5)
+        total, objects = jaccard[frame.matched()].sum(), (len(frame.prediction), len(frame.truth))
+        rows.append((total, _aogm_d(frame), pairs, *objects))
+    return np.array(rows, np.float64)
 
 
 def _pooled_seg(counts: NDArray[np.float64]) -> float:
-    total, objects = counts.sum(axis=0).tolist()
+    total, *_, objects = counts.sum(axis=0).tolist()
     return total / objects if objects else np.nan
 
 
-def _pooled_det(counts: NDArray[np.int64]) -> float:
-    cost, objects = counts.sum(axis=0).tolist()
+def _pooled_det(counts: NDArray[np.float64]) -> float:
+    _, cost, *_, objects = counts.sum(axis=0).tolist()
     return 1 - min(cost / (MISSED * objects), 1) if objects else np.nan
 
 
@@ -255,12 +249,10 @@ NO_TRUTH = (
     "truth has no object in any frame, the score is not defined: "
     "0 is background and -1 ignored; pool empty frames with others in one list"
 )
-SEG = Score(_overlap_sums, _pooled_seg, NO_TRUTH)
-DET = Score(_costs, _pooled_det, NO_TRUTH)
+SEG = Score(count_objects, _pooled_seg, NO_TRUTH)
+DET = Score(count_objects, _pooled_det, NO_TRUTH)
 SEG_AND_DET = Score(  # half of each: what the Cell Segmentation Benchmark ranks by
-    lambda prediction, truth: np.hstack(
-        [SEG.count(prediction, truth), DET.count(prediction, truth)]
-    ),
-    lambda counts: (_pooled_seg(counts[:, :2]) + _pooled_det(counts[:, 2:])) / 2,
+    count_objects,
+    lambda counts: (_pooled_seg(counts) + _pooled_det(counts)) / 2,
     NO_TRUTH,
 )

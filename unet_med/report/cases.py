@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from unet_med.report.viewing import as_viewed, ends_of, viewing_turn
 Array = NDArray[Any]
 Entry = Mapping[str, Any]
 
+BESIDE = 2  # planes around those that a border can reach, on which touching objects are parted
 TIMES = " \N{MULTIPLICATION SIGN} "
 
 
@@ -370,6 +371,7 @@ def _weights(true: Labels, k: int, reading: Reading) -> NDArray[np.float32]:
     """The weight map that training would have used for a plane, `(X, Y)`."""
     from unet_med.transforms import BorderWeightMap
     from unet_med.weights import class_weight_map
+    from unet_med.weights.device import border_reach
 
     flat = reading.by_plane or true.shape[2] == 1
     labels = true[..., k] if flat else true
@@ -378,6 +380,10 @@ def _weights(true: Labels, k: int, reading: Reading) -> NDArray[np.float32]:
         weights = class_weight_map(labels, int(known.max(initial=1)) + 1)
     else:
         weigh = BorderWeightMap(reading.w0, reading.sigma, class_weights=reading.class_weights)
+        if not flat and reading.class_weights is not None:  # balanced ones take the whole volume
+            reach = ceil(border_reach(reading.w0, reading.sigma)) + BESIDE
+            first = max(0, k - reach)
+            labels, k = true[..., first : k + reach + 1], k - first
         weights = weigh(separate(labels))
     return weights if flat else weights[..., k]
 

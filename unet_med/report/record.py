@@ -181,7 +181,12 @@ class TrainingRecord:
     def _draw_preview(self) -> None:
         images = [item["image"].cpu().numpy() for item in self._items]
         labels, results = (
-            [item[key].argmax(dim=0, keepdim=True).cpu().numpy() for item in self._items]
+            [_class_numbers(item[key]).cpu().numpy() for item in self._items]
             for key in ("label", "pred")
         )
         comparison_figure(images, labels, results, self.folder / "preview.png", kind="classes")
+
+
+def _class_numbers(label: Tensor) -> Tensor:
+    """`(1, *S)`, of such, or of one-hot maps, which bundles of earlier versions make."""
+    return label if len(label) == 1 else label.argmax(dim=0, keepdim=True)

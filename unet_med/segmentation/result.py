@@ -35,6 +35,7 @@ class Segmentation:
         self._item = item
         self._axes = axes or _axes_of_file(item["image"])
         self.axes = self._axes.replace("C", "")
+        self._found: dict[str, tuple[Any, Any]] = {}
 
     @cached_property
     def mask(self) -> Array:
@@ -49,24 +50,24 @@ class Segmentation:
     @cached_property
     def probabilities(self) -> Array:
         """Probability of every class, where the caller's image has its channels, else first."""
-        return to_axes(self._finished("probabilities"), self._axes)
+        return to_axes(self._finished("probabilities")[0], self._axes)
 
     @cached_property
     def uncertainty(self) -> Array:
         """Chance that the class of a pixel is wrong, by calibrated probabilities."""
-        found = to_axes(self._finished("uncertainty"), self._axes)
+        found = to_axes(self._finished("uncertainty")[0], self._axes)
         return np.take(found, 0, axis=max(0, self._axes.find("C")))
 
     @cached_property
     def confidence(self) -> float | None:
         """How sure the prediction is, 0 to 1; None: nothing is found, or it is an old bundle."""
-        found = self._segmenter.finish(self._item, ["mask"])["image"].meta.get(CONFIDENCE)
+        _, found = self._finished("mask")
         return None if found is None else float(found)
 
     @property
     def ratios(self) -> tuple[float, ...]:
         """How many of the image's pixels one that the network sees is long, along X, Y, Z."""
-        own, seen = self._finished("probabilities"), self._item["image"]
+        own, seen = self._finished("probabilities")[0], self._item["image"]
         if not (isinstance(own, MetaTensor) and isinstance(seen, MetaTensor)):
             return (1.0,) * (own.ndim - 1)
         return tuple(pixels_along(seen.affine, own.affine, own.ndim - 1))
@@ -87,11 +88,15 @@ class Segmentation:
         self._segmenter.finish(self._item, outputs or self._segmenter.outputs, folder)
 
     def _labels(self, name: str) -> Array:
-        found = to_axes(self._finished(name), self._axes)
+        found = to_axes(self._finished(name)[0], self._axes)
         return np.take(found, 0, axis=max(0, self._axes.find("C"))).astype(np.int32)
 
-    def _finished(self, name: str) -> Any:
-        return self._segmenter.finish(self._item, [name])[name]
+    def _finished(self, name: str) -> tuple[Any, Any]:
+        """An output, and how sure the prediction is; the image is postprocessed for it once."""
+        if name not in self._found:
+            item = self._segmenter.finish(self._item, [name])
+            self._found[name] = item[name], item["image"].meta.get(CONFIDENCE)
+        return self._found[name]
 
 
 def _axes_of_file(image: Any) -> str:
