@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 from xml.etree import ElementTree
 
@@ -185,3 +186,17 @@ def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:
             "save as .nii.gz, or bring the image to RAS first"
         )
     return float(sizes[2]), float(sizes[1]), float(sizes[0])
+
+
+def as_list(sizes: Iterable[float] | float) -> list[float]:
+    """One size, or one an axis, as a list."""
+    return [float(sizes)] if isinstance(sizes, int | float) else [float(size) for size in sizes]
+
+
+def in_words(sizes: Iterable[float] | float) -> str:
+    """One size, or one an axis, for a sentence.
+
+    >>> in_words([0.5, 1 / 3])
+    '0.5 x 0.3333'
+    """
+    return " x ".join(f"{size:.4g}" for size in as_list(sizes))

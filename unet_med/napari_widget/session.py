@@ -36,6 +36,7 @@ from unet_med.data.formats import NIFTI, TIFF, format_of, result_suffix
 from unet_med.data.grids import RAS
 from unet_med.data.orientation import affine_along
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.data.pixel_size import in_words as sizes_in_words
 from unet_med.errors import user_error
 from unet_med.napari_widget.layers import image_layers, place_of
 from unet_med.napari_widget.segmenting import Array, LayerData, Output, in_words
@@ -229,7 +230,7 @@ class Session:
         own = np.array(header.pixel_size) * MICROMETRES[header.spatial_unit]
         if stated and np.allclose(own[: len(spacing)], spacing, rtol=1e-3):
             return
-        sizes = [" x ".join(f"{size:.4g}" for size in each) for each in (spacing, own)]
+        sizes = [sizes_in_words(each) for each in (spacing, own)]
         about = f"the pixels of the layer are {sizes[0]} um, and {file.name} states "
         about += f"{sizes[1]} um" if stated else "no pixel size"
         if not _loses_nothing(file, header):

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.pixel_size import in_words
 from unet_med.geometry import alike
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.plan import Decision
-from unet_med.planning.sizes import in_unit, in_words, largest_shape, zoom
+from unet_med.planning.sizes import in_unit, largest_shape, zoom
 from unet_med.planning.working_size import ALIKE, ANISOTROPIC
 
 APART = 2.0  # times the finest axis: from there on an axis waits

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.data.pixel_size import FAR, cannot_become, far_apart
+from unet_med.data.pixel_size import FAR, as_list, cannot_become, far_apart, in_words
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.object_width import MEDIAN, SMALL, object_widths
 from unet_med.planning.plan import Decision
-from unet_med.planning.sizes import as_list, in_unit, in_words
+from unet_med.planning.sizes import in_unit
 
 WANTED = 25.0  # width of the median object, px
 LARGE = 1.5  # times that: objects above it are brought to it
