@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
-from unet_med.data.atomic import atomic_write
+from unet_med.data.atomic import write_json
 from unet_med.data.cases import files_of
 from unet_med.data.folder_files import RECORD
 from unet_med.data.lock import locked
@@ -202,8 +202,7 @@ def write_report(path: Path, faults: Sequence[Fault], count: int) -> None:
         "segmented": count - len(faults),
         "failed": [fault._asdict() for fault in faults],
     }
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content, indent=2, ensure_ascii=False)
 
 
 def _name_of(batchdata: Mapping[str, Any]) -> str:
