@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_ids
+from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_ids, values_of
 from unet_med.bundle.inspection import load_config
 from unet_med.bundle.literals import literal, quoted
 from unet_med.bundle.metadata import describe_data, describe_network
@@ -78,7 +78,7 @@ def write_settings(
     plan = {key: value for key, value in read_plan(bundle).items() if key not in APART}
     ids = combine(plan.get("ids", {}), more)
     write_json(plan_file(bundle), {**plan, "ids": ids}, indent=4)
-    _write_ids(bundle, {id: entry["value"] for id, entry in more.items()})
+    _write_ids(bundle, values_of(more))
 
 
 def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
@@ -98,7 +98,7 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
             write_json(file, plan[key], indent=4)
         else:  # of a plan that was here before
             file.unlink(missing_ok=True)
-    _write_ids(bundle, {id: entry["value"] for id, entry in plan["ids"].items()})
+    _write_ids(bundle, values_of(plan["ids"]))
     places = {id: _in_dataset_dir(plan["data"][id]) for id in ("images", "labels")}
     for name in LABELLED:
         path = bundle / "configs" / f"{name}.json"
