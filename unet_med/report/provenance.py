@@ -69,10 +69,3 @@ def recorded_names(record: Mapping[str, Any]) -> dict[int, str]:
     names = settings.get("class_names") or []
     values = (settings.get("class_values") or range(len(names) + 1))[1:]
     return dict(zip(values, names, strict=False))
-
-
-def device_name(device: Any) -> str:
-    """`cpu`, or the name of the GPU as well."""
-    from unet_med.devices import describe
-
-    return describe(device)
