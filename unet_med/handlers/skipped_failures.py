@@ -56,9 +56,8 @@ class SkipFailuresDataset(Dataset):
     For `SkipFailuresEvaluator`, with batches of one.
 
     Args:
-        data: MONAI data list.
+        data: MONAI data list, whose items name their files as `"image"`.
         transform: reads and checks one item.
-        name_key: entry with the file's name.
         fail_fast: raise the first error instead.
     """
 
@@ -67,22 +66,20 @@ class SkipFailuresDataset(Dataset):
         data: Sequence[Mapping[str, Any]],
         transform: Any = None,
         *,
-        name_key: str = "image",
         fail_fast: bool = False,
     ) -> None:
         super().__init__(data, transform)
-        self.name_key = name_key
         self.fail_fast = fail_fast
 
     def _transform(self, index: int) -> Any:
         try:
             return super()._transform(index)
         except Exception as error:
-            name = files_of(self.data[index][self.name_key])[0]
+            name = files_of(self.data[index]["image"])[0]
             if self.fail_fast or befalls_all(error):
                 _note_image(error, name)
                 raise
-            return {self.name_key: name, _REASON: one_line(error)}
+            return {"image": name, _REASON: one_line(error)}
 
 
 class SkipFailuresEvaluator(SupervisedEvaluator):

@@ -139,8 +139,8 @@ class RandTileCropd(SharedRandomTransform):
         keys: images, labels, weight maps `(C, *S)`, all of one spatial shape.
         tile_size: sides of the tile, px: the network's input; one, or one an axis.
         ignore: label of pixels without annotation, for partly annotated images (Çiçek et al.
-            2016): a pixel in the middle of a tile is annotated. None: any tile will do.
-        annotated_key: the label `(1, *S)` with these pixels.
+            2016): in the middle of a tile the entry `"label"`, `(1, *S)`, has a pixel that is
+            annotated. None: any tile will do.
         middle: its sides, px: those of the network's output; None: half the tile's, else with
             the same centre, so ``tile_size - middle`` is even. There lies also the pixel
             whose number an item has in its entry `CENTRE` (`unet_med.data.SeededDataset`).
@@ -160,13 +160,11 @@ class RandTileCropd(SharedRandomTransform):
         tile_size: int | Sequence[int],
         *,
         ignore: int | None = None,
-        annotated_key: str = "label",
         middle: int | Sequence[int] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, RandTileCrop(tile_size), allow_missing_keys)
         self.ignore = ignore
-        self.annotated_key = annotated_key
         self.middle = None if middle is None else _checked_size("middle", middle)
         if self.middle is not None:
             _check_centred(self.drawn.tile_size, self.middle)
@@ -174,21 +172,21 @@ class RandTileCropd(SharedRandomTransform):
     @property
     def notes(self) -> NoteKnownd | None:
         """What notes `KNOWN` in an item, once for all of its tiles; None: all pixels are."""
-        return None if self.ignore is None else NoteKnownd(self.annotated_key, self.ignore)
+        return None if self.ignore is None else NoteKnownd("label", self.ignore)
 
     def draw(self, image: torch.Tensor, data: Mapping[Hashable, Any]) -> None:
         """Draw one place for all keys.
 
         Args:
             image: `(C, *S)`, of which only the shape is read.
-            data: dictionary with the `annotated_key`, which is read where `ignore` is given, and
+            data: dictionary with the `"label"`, which is read where `ignore` is given, and
                 `CENTRE` is not; with `KNOWN`, as `notes` has it, only a few lines of it are.
         """
         where = pixel = None
         if CENTRE in data:
             pixel = [int(k) for k in np.unravel_index(data[CENTRE], image.shape[1:])]
         elif self.ignore is not None:
-            label = data[self.annotated_key]
+            label = data["label"]
             where = KnownPixels.of(label, self.ignore, data.get(KNOWN))
         self.drawn.randomize(image, where, self.middle, pixel)
 
