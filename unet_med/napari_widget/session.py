@@ -215,7 +215,7 @@ class Session:
         known = {stem(label): label for label in _files_in(self.labels)}
         label = known.get(stem(file), self.labels / f"{stem(file)}{result_suffix(file)}")
         own = header.affine if format_of(label) is NIFTI else affine_along(RAS, header.pixel_size)
-        affine = None if header.spacing_source == "assumed" else own
+        affine = own if header.states_size else None
         labelled = smallest_label_dtype(labels).reshape(header.spatial_shape)
         save_image(label, labelled, affine, header.spatial_unit, has_channels=False, like=file)
 
@@ -226,7 +226,7 @@ class Session:
             ValueError: the session has not written the file, or its bundle knows it.
         """
         header = load_header(file)
-        stated = header.spacing_source != "assumed"
+        stated = header.states_size
         own = np.array(header.pixel_size) * MICROMETRES[header.spatial_unit]
         if stated and np.allclose(own[: len(spacing)], spacing, rtol=1e-3):
             return

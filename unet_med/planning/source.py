@@ -219,7 +219,7 @@ class Source:
                     f"{image.name} is a plane, and the network of {self.name} takes volumes: "
                     "leave it out, or train without --from"
                 )
-            if not free and image.pixel_size_source == "assumed":
+            if not free and not image.states_size:
                 raise ValueError(
                     f"{image.name} does not say its pixel size, and {self.name} sees pixels of "
                     f"{shown} {self.ids.get('element_unit')}: give it with --pixel-size, "

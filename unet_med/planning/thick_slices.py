@@ -38,7 +38,7 @@ def decide_spacing(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
     if ids["spatial_dims"] == 2:
         return Decision(None, "planes: lengths count in pixels")
     images = [case.image for case in found.cases]
-    if any(image.pixel_size_source == "assumed" for image in images):
+    if any(not image.states_size for image in images):
         return Decision(None, "not all files say their voxel size: lengths count in voxels")
     sizes = [
         np.divide(image.pixel_size, zoom(image, ids, 3)) * in_unit(image, images[0].unit)

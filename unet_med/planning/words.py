@@ -122,7 +122,7 @@ def _pixels(plan: Plan) -> str:
     if scale not in (None, 1):
         return f"images are scaled by {in_words(scale)}{why}"
     images = [case.image for case in plan.seen.cases]
-    silent = [image.name for image in images if image.pixel_size_source == "assumed"]
+    silent = [image.name for image in images if not image.states_size]
     if len(silent) == len(images):
         return "of a size that the files do not say"
     known = [image for image in images if image.name not in silent]
