@@ -164,12 +164,3 @@ def files_in(meta: Mapping[str, Any]) -> list[str]:
 def shown(case: Files) -> str:
     """File names of a case for a message."""
     return ", ".join(Path(file).name for file in files_of(case))
-
-
-def planes_in(shape: Sequence[int]) -> int:
-    """Planes of an image `(X, Y[, Z])`.
-
-    >>> planes_in((512, 512)), planes_in((512, 512, 16))
-    (1, 16)
-    """
-    return int((*shape, 1)[2])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_med.data.cases import Case, files_of, planes_in, shown
+from unet_med.data.cases import Case, files_of, shown
 from unet_med.data.channels import group_channels
 from unet_med.data.folder_files import RESULTS, image_files, without_endings, without_results
 from unet_med.data.list_file import declared_count, is_list, read_list
@@ -256,7 +256,7 @@ def split_stacks(
 
 
 def _require_same_planes(item: Item, image: Sequence[int], label: Sequence[int]) -> None:
-    planes, others = map(planes_in, (image, label))
+    planes, others = ((*shape, 1)[2] for shape in (image, label))
     if planes != others and sorted(image) != sorted(label):  # axes in another order are turned
         raise ValueError(
             f"image {shown(item['image'])} has {planes} plane(s), its label "

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from unet_med.data.cases import files_of, planes_in
+from unet_med.data.cases import files_of
 from unet_med.data.orientation import turn_between
 
 Item = dict[str, Any]
@@ -57,4 +57,4 @@ def _planes(image: Mapping[str, Any], orientation: str | None) -> int:
     shape, own = image["shape"], image["orientation"]
     if orientation is not None and own is not None:
         shape = turn_between(own, shape, orientation).sides(shape)
-    return planes_in(shape)
+    return int((*shape, 1)[2])

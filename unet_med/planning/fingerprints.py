@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from unet_med.data.cases import planes_in
 from unet_med.data.datalist import HELD_OUT
 from unet_med.data.grids import Turn, no_turn
 from unet_med.data.labels import IGNORED, UNKNOWN
@@ -48,11 +47,6 @@ class FileFacts:
     def states_size(self) -> bool:
         """Whether the file states its pixel size."""
         return self.pixel_size_source != ASSUMED
-
-    @property
-    def planes(self) -> int:
-        """How many there are; 1 for a volume of one slice too."""
-        return planes_in(self.shape)
 
     def turn(self, word: str | None, own: str | None = None) -> Turn:
         """The turn that brings the file into an orientation; none where it states no own.

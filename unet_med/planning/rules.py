@@ -292,7 +292,8 @@ def _channels(found: Fingerprint) -> Decision:
 
 
 def _planes(found: Fingerprint) -> list[int]:
-    return [case.image.planes for case in found.cases]
+    """Planes of each image; 1 for a volume of one slice too."""
+    return [(*case.image.shape, 1)[2] for case in found.cases]
 
 
 def _about_stacks(found: Fingerprint, stack: bool) -> str:

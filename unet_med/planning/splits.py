@@ -114,7 +114,7 @@ def items_of(cases: Sequence[Case], *, planes: bool, kind: str) -> list[Item]:
     items = []
     for k, case in enumerate(cases):
         item = {"image": case.image.name, "label": case.label.name, **case.listed, "case": k}
-        count = case.image.planes if planes else 1
+        count = (*case.image.shape, 1)[2] if planes else 1
         known = sorted({*range(count)} - case.blank_planes(kind))
         items += [item] if count == 1 else [{**item, "slice": z} for z in known]
     return items
