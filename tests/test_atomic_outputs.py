@@ -25,7 +25,7 @@ import tifffile
 from processes import finish, start, start_command
 
 from unet_med.cli import main
-from unet_med.data.atomic import atomic_write
+from unet_med.data.atomic import atomic_write, write_json
 
 KB = 1 << 10
 
@@ -250,6 +250,14 @@ def test_nothing_half_written_is_visible(tmp_path: Path) -> None:
     with atomic_write(target) as part:
         part.write_text("new")
     assert target.read_text() == "new"
+
+
+def test_a_json_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    write_json(path, {"unit": "µm"}, indent=1)
+    assert path.read_text("utf-8") == '{\n "unit": "\\u00b5m"\n}\n'
+    write_json(path, ["µm"], ensure_ascii=False)
+    assert path.read_text("utf-8") == '["µm"]\n'
 
 
 def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:

@@ -72,23 +72,11 @@ def test_every_pixel_is_equally_often_in_a_tile(size):
     )  # the mirror does not repeat the edge
 
 
-@pytest.mark.parametrize("shape", [(30, 40), (7, 300), (10, 12, 14), (1, 5)])
-@pytest.mark.parametrize("tile", [18, 19])
-def test_label_is_the_middle_of_the_tile(shape, tile):
-    image = torch.arange(int(np.prod(shape))).view(1, *shape)
-    crop = RandTileCropd(KEYS, tile, label_keys="label", label_size=tile - 8).set_random_state(0)
-    for _ in range(5):
-        out = crop({"image": image, "label": image})
-        middle = out["image"][(slice(None), *(slice(4, -4),) * len(shape))]
-        torch.testing.assert_close(out["label"].as_tensor(), middle.as_tensor(), rtol=0, atol=0)
-        assert out["label"].dtype == torch.int64
-
-
 def test_sides_differ_by_axis():
-    crop = RandTileCropd(KEYS, (9, 20), label_keys=["label"], label_size=(3, 10))
+    crop = RandTileCropd(KEYS, (9, 20))
     out = crop({"image": torch.zeros(3, 12, 12), "label": torch.zeros(1, 12, 12)})
     assert out["image"].shape == (3, 9, 20)
-    assert out["label"].shape == (1, 3, 10)
+    assert out["label"].shape == (1, 9, 20)
 
 
 def test_affine_moves_along():
@@ -137,15 +125,12 @@ def test_randomize_false_repeats_the_place():
     ("options", "message"),
     [
         ({"tile_size": 0}, "tile_size 0 px is less than 1"),
-        ({"tile_size": 8, "label_keys": "weight", "label_size": 4}, r"\['weight'\] are not among"),
-        ({"tile_size": 8, "label_keys": "label"}, "label_keys and label_size go together"),
-        ({"tile_size": 8, "label_size": 4}, "label_keys and label_size go together"),
         (
-            {"tile_size": 8, "label_keys": "label", "label_size": 5},
-            "label_size 5 px does not lie in the middle of tile_size 8 px; nearest that does: 4",
+            {"tile_size": 8, "middle": 5},
+            "middle 5 px does not lie in the middle of tile_size 8 px; nearest that does: 4",
         ),
-        ({"tile_size": 8, "label_keys": "label", "label_size": 11}, "nearest that does: 8"),
-        ({"tile_size": 8, "label_keys": "label", "label_size": 0}, "label_size 0 px is less"),
+        ({"tile_size": 8, "middle": 11}, "nearest that does: 8"),
+        ({"tile_size": 8, "middle": 0}, "middle 0 px is less"),
     ],
 )
 def test_sizes_that_cannot_be(options, message):
@@ -278,8 +263,3 @@ def test_a_tile_of_a_partly_annotated_volume_looks_at_a_few_lines(
         assert item["label"].dtype == torch.int64
         assert set(item) == set(KEYS)
     assert set(seen) == {1, 8}
-
-
-def test_a_middle_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="middle 5 px does not lie in the middle of tile_size 8"):
-        RandTileCropd(["image", "label"], 8, ignore=255, middle=5)

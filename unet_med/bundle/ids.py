@@ -39,6 +39,15 @@ def combine(*sets: Mapping[str, Entry]) -> dict[str, dict[str, Any]]:
     return combined
 
 
+def values_of(ids: Mapping[str, Entry]) -> dict[str, Any]:
+    """Values of ids, without what is said of them.
+
+    >>> values_of({"epochs": {"value": 20, "reason": "asked"}})
+    {'epochs': 20}
+    """
+    return {id: entry["value"] for id, entry in ids.items()}
+
+
 def require_ids(
     ids: Iterable[str], *, source: str, configs: Sequence[Mapping[str, Any]] | None = None
 ) -> None:

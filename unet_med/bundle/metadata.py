@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from unet_med.data.class_names import names_of
+from unet_med.data.pixel_size import in_words
 from unet_med.data.planned_pairs import files_in_plan
 from unet_med.geometry import per_axis
 
@@ -122,7 +123,7 @@ def _series(stride: int, first: int) -> str:
 def _pixels(config: Config) -> str:
     """Pixel sizes along X, Y and Z, in words: what images are brought to, or what they had."""
     if size := config.get("element_size"):
-        return f"{_product(size)} {config.get('element_unit') or ''} a pixel".replace("  ", " ")
+        return f"{in_words(size)} {config.get('element_unit') or ''} a pixel".replace("  ", " ")
     known = config.get("trained_on") or {}
     if ranges := known.get("pixel_size"):
         words = [
@@ -130,10 +131,6 @@ def _pixels(config: Config) -> str:
         ]
         return f"{' x '.join(words)} {known['unit']} a pixel"
     return f"a pixel size that is {NOT_STATED}"
-
-
-def _product(size: Any) -> str:
-    return " x ".join(f"{s:.4g}" for s in (size if isinstance(size, Sequence) else [size]))
 
 
 def _joined(names: Any) -> str:

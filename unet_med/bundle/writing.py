@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_ids
+from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_ids, values_of
 from unet_med.bundle.inspection import load_config
 from unet_med.bundle.literals import literal, quoted
 from unet_med.bundle.metadata import describe_data, describe_network
-from unet_med.data.atomic import atomic_write
+from unet_med.data.atomic import write_json
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -76,8 +76,9 @@ def write_settings(
     more = combine(*(_entries(ids, f"{name} says so") for ids, name in files))
     more = combine(more, _entries(settings, reason))
     plan = {key: value for key, value in read_plan(bundle).items() if key not in APART}
-    _write_json(plan_file(bundle), {**plan, "ids": combine(plan.get("ids", {}), more)})
-    _write_ids(bundle, {id: entry["value"] for id, entry in more.items()})
+    ids = combine(plan.get("ids", {}), more)
+    write_json(plan_file(bundle), {**plan, "ids": ids}, indent=4)
+    _write_ids(bundle, values_of(more))
 
 
 def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
@@ -90,22 +91,22 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
             `replay`, `folds` and `subsets` go to files of their own, such as `configs/split.json`.
     """
     kept = {key: value for key, value in plan.items() if key not in APART}
-    _write_json(plan_file(bundle), kept)
+    write_json(plan_file(bundle), kept, indent=4)
     for key in APART:
         file = bundle / "configs" / f"{key}.json"
         if plan.get(key):
-            _write_json(file, plan[key])
+            write_json(file, plan[key], indent=4)
         else:  # of a plan that was here before
             file.unlink(missing_ok=True)
-    _write_ids(bundle, {id: entry["value"] for id, entry in plan["ids"].items()})
+    _write_ids(bundle, values_of(plan["ids"]))
     places = {id: _in_dataset_dir(plan["data"][id]) for id in ("images", "labels")}
     for name in LABELLED:
         path = bundle / "configs" / f"{name}.json"
-        _write_json(path, merge_config(path, [], places))
+        write_json(path, merge_config(path, [], places), indent=4)
     path = bundle / "configs" / "metadata.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
     describe_data(metadata, load_config(bundle / "configs" / "train.json"), plan["data"])
-    _write_json(path, metadata)
+    write_json(path, metadata, indent=4)
 
 
 def read_plan(bundle: Path) -> dict[str, Any]:
@@ -134,11 +135,11 @@ def _write_ids(bundle: Path, ids: Settings) -> None:
     known = [id for id in ids if any(first_of(id) in content for content in contents.values())]
     require_ids(known, source=str(bundle), configs=list(contents.values()))
     for path in contents:
-        _write_json(path, merge_config(path, [], ids, skip=True))
+        write_json(path, merge_config(path, [], ids, skip=True), indent=4)
     path = bundle / "configs" / "metadata.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
     describe_network(metadata, *(load_config(p) for p in paths[:2]))
-    _write_json(path, metadata)
+    write_json(path, metadata, indent=4)
 
 
 def _in_dataset_dir(name: str | None) -> str | None:
@@ -150,8 +151,3 @@ def _in_dataset_dir(name: str | None) -> str | None:
 
 def _entries(ids: Settings, reason: str) -> dict[str, dict[str, Any]]:
     return {id: {"value": value, "reason": reason} for id, value in ids.items()}
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with atomic_write(path) as beside:
-        beside.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,6 +12,7 @@ from unet_med.bundle import inference_parser
 from unet_med.cli.saying import result, say
 from unet_med.cli.shard import shard_of
 from unet_med.cli.wanted import outputs_of, settings_of
+from unet_med.data.atomic import as_json
 from unet_med.devices import HOST, choose, choose_device, count
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.volumes import BlockJob, open_source, run_blocks
@@ -77,7 +76,7 @@ def _job_of(
         block=args.block,
         tile=args.tile,
         outputs=outputs_of(args),
-        settings=_plain(settings_of(args)),
+        settings=as_json(settings_of(args)),
         device=str(device),
         threads=args.threads or 1,
         workers=args.workers or _workers_of_gpus(device),
@@ -95,7 +94,7 @@ def _is_recorded(args: argparse.Namespace) -> bool:
         output,
         Path(args.bundle),
         outputs=outputs_of(args),
-        settings=_plain(settings_of(args)),
+        settings=as_json(settings_of(args)),
         device=_device_of(args),
     )
 
@@ -103,19 +102,14 @@ def _is_recorded(args: argparse.Namespace) -> bool:
 def _resumed(args: argparse.Namespace, store: Path) -> tuple[BlockJob, torch.device | None]:
     """The job that is there, unless it was planned otherwise than the options say."""
     job = BlockJob.load(store).at(args.images[0], args.bundle)
-    planned = _plain(job.ids)
-    same = planned | _plain(settings_of(args)) == planned
+    planned = as_json(job.ids)
+    same = planned | as_json(settings_of(args)) == planned
     if not same or not set(outputs_of(args)) <= set(job.outputs):
         raise ValueError(f"{args.output} was planned with other options: leave them as they were")
     _check_sides(job, args.block, args.tile)
     _check_machine(job, args.device, args.threads)
     device = None if job.device == HOST.type else _device_of(args)
     return job, device if device is not None and device.type == job.device else None
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as a JSON file has them, in which tuples and lists are alike."""
-    return dict(json.loads(json.dumps(settings, default=str)))
 
 
 def _device_of(args: argparse.Namespace) -> torch.device:

@@ -174,7 +174,7 @@ def size_of(headers: Sequence[Volume], unit: str) -> tuple[float, ...]:
 
 def states_size(header: Volume) -> bool:
     """Whether a file states its pixel size."""
-    return header.spacing_source != "assumed"
+    return header.states_size
 
 
 def _size_column() -> Column:

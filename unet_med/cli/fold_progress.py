@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from unet_med.bundle.files import FOLDS
-from unet_med.data.atomic import atomic_write
+from unet_med.data.atomic import write_json
 from unet_med.planning import Plan
 from unet_med.planning.rules import SHARE_OF_ONE
 
@@ -71,7 +71,5 @@ class Progress:
         self._write()
 
     def _write(self) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         content = {key: value for key, value in asdict(self).items() if key != "file"}
-        with atomic_write(self.file) as beside:
-            beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(self.file, content, indent=2)

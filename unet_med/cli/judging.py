@@ -43,7 +43,7 @@ class Judge:
 def judge_of(plan: Plan) -> Judge:
     """The judge of a plan's images."""
     kind, images = plan.value("label_kind"), [case.image for case in plan.seen.cases]
-    stated = all(image.pixel_size_source != "assumed" for image in images)
+    stated = all(image.states_size for image in images)
     millimetres = stated and all(image.unit == "mm" for image in images)
     family = families.choose(None, kind, millimetres=millimetres)
     if family == CLINICAL:

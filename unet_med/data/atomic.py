@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -96,3 +98,32 @@ def _concerns(target: Path, path: Path) -> bool:
         f".{target.name}."
     )
     return path == target or hidden or path in target.parents
+
+
+def write_json(
+    path: str | os.PathLike[str],
+    content: Any,
+    *,
+    indent: int | None = None,
+    ensure_ascii: bool = True,
+) -> None:
+    """Write a JSON file, which is complete or not there.
+
+    Args:
+        path: see `atomic_write`.
+        content: of JSON's types.
+        indent: spaces a level; None: one line.
+        ensure_ascii: other characters than ASCII are escaped.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=ensure_ascii)
+    with atomic_write(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a JSON file has them: tuples are lists, and what JSON does not know is text.
+
+    >>> as_json({"tile": (8, 8), "file": Path("a.tif")})
+    {'tile': [8, 8], 'file': 'a.tif'}
+    """
+    return dict(json.loads(json.dumps(dict(settings), default=str)))

@@ -81,8 +81,9 @@ class AutoReader(FileReader):
         except OSError as error:  # a folder that may not be looked at
             raise unreadable(path, error, self.kind) from error
         volume = reader.open(path, header_only=header_only)
-        known = volume.spacing_source != "assumed"
-        return volume if known or not self._sizes else _with_pixel_size(volume, self._sizes, path)
+        if volume.states_size or not self._sizes:
+            return volume
+        return _with_pixel_size(volume, self._sizes, path)
 
     def _reader_of(self, path: Path) -> FileReader:
         """The reader of a file's suffix; of a folder, that of OME-Zarr or DICOM."""

@@ -15,13 +15,13 @@ import numpy as np
 from unet_med.data.dicom_files import is_dicom
 from unet_med.data.dicom_frames import MULTI_FRAME, frames_of, pixels_of
 from unet_med.data.file_reader import Volume, placeholder
-from unet_med.data.planes import stack_planes
 from unet_med.data.protection import (
     check_dicom_files,
     check_dicom_folder,
     dicom_class,
     dicom_header,
 )
+from unet_med.data.slice_geometry import stack_planes
 
 _SERIES, _MODALITY, _CLASS = "0020|000e", "0008|0060", "0008|0016"
 _DESCRIPTION, _IMAGE_TYPE, _FRAMES = "0008|103e", "0008|0008", "0028|0008"

@@ -16,6 +16,7 @@ from monai.utils.misc import ensure_tuple
 
 from unet_med.data import protection
 from unet_med.data.grids import Grid, turn_of_channel
+from unet_med.data.pixel_size import ASSUMED
 from unet_med.data.plane_kind import PLANES, planes_stated
 from unet_med.planes import APART, Planes
 
@@ -66,6 +67,11 @@ class Volume:
         """Whether planes lie in one volume: somebody states how far apart; see `plane_kind`."""
         place = {"spacing_source": self.spacing_source, "unknown_axes": self.unknown_axes}
         return APART if self.pages else planes_stated(place)
+
+    @property
+    def states_size(self) -> bool:
+        """Whether the file states its pixel size."""
+        return self.spacing_source != ASSUMED
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

@@ -7,15 +7,14 @@ import numpy as np
 SAMPLES = 100_000  # pixels of an image and channel that are looked at, at most
 
 
-def sample_of(pixels: np.ndarray, most: int = SAMPLES) -> np.ndarray:
-    """Evenly spread finite pixels of one channel.
+def sample_of(pixels: np.ndarray) -> np.ndarray:
+    """Evenly spread finite pixels of one channel, `SAMPLES` of them at most.
 
     Args:
         pixels: any shape.
-        most: how many at most.
     """
     flat = pixels.reshape(-1)
-    flat = flat[:: max(1, -(-flat.size // most))]
+    flat = flat[:: max(1, -(-flat.size // SAMPLES))]
     return flat[np.isfinite(flat)]
 
 

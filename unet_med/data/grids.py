@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from unet_med.data.pixel_size import MICROMETRES
+from unet_med.data.pixel_size import MICROMETRES, source_of
 
 if TYPE_CHECKING:
     import torch
@@ -67,11 +67,8 @@ class Grid:
 
     @classmethod
     def stated(cls, name: str, shape: Sequence[int], affine: np.ndarray, meta: Any) -> Grid:
-        """The grid of a 4x4 affine, and of what metadata say of it.
-
-        Readers other than ours state no source; their affines count as stated.
-        """
-        source = meta.get("spacing_source", "header" if "original_affine" in meta else "assumed")
+        """The grid of a 4x4 affine, and of what metadata say of it; see `source_of`."""
+        source = source_of(meta)
         known = source in ORIENTED and bool(np.linalg.det(affine[:3, :3]))
         unit = meta.get("spatial_unit") or "mm"
         unnamed = bool(meta.get("unnamed", False))

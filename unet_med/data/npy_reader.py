@@ -9,6 +9,7 @@ import numpy as np
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import NPY
 from unet_med.data.npy_files import holds_objects
+from unet_med.data.pixel_size import ASSUMED
 
 
 class NpyReader(FileReader):
@@ -35,4 +36,4 @@ class NpyReader(FileReader):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         self.require_memory(array.nbytes)
         array = placeholder(array.shape, array.dtype) if header_only else np.array(array)
-        return Volume(array.T, False, np.eye(4), "um", "assumed", unnamed=True)
+        return Volume(array.T, False, np.eye(4), "um", ASSUMED, unnamed=True)

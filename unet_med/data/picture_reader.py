@@ -10,6 +10,7 @@ import numpy as np
 
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import PICTURE
+from unet_med.data.pixel_size import ASSUMED
 
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of a PNG with 16 bits, by the colour type of its header
 _OPENING = Lock()
@@ -46,7 +47,7 @@ class PictureReader(FileReader):
             coloured = picture.mode == "P" and not header_only and not _is_ramp(picture, array)
         has_channels = array.ndim == 3
         array = array.transpose(2, 1, 0) if has_channels else array.T  # ([C,] X, Y)
-        return Volume(array, has_channels, np.eye(4), "um", "assumed", coloured=coloured)
+        return Volume(array, has_channels, np.eye(4), "um", ASSUMED, coloured=coloured)
 
 
 def _opened(path: Path) -> Any:

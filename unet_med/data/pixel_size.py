@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -24,6 +25,7 @@ _PRINT_DPI = (
     *(1600, 1800, 2000, 2400),
 )
 _UNKNOWN = (None, None, None)
+ASSUMED = "assumed"  # source of the pixel size of a file that states none
 FAR = 8.0  # times, over all axes: as objectives of 5x and 40x are apart, and no unit is
 FAR_ALONG_ONE = 32.0  # as slices of 10 mm and 0.4 mm are 25 apart
 MADE_SMALLER = 32.0  # times: the most that a plan asks for, where all sizes are right
@@ -51,7 +53,7 @@ def pixel_size_um(tif: Any, number: int) -> tuple[Sizes, str]:
         x, y, z = sizes()
         if x and y:
             return (x, y, z), source
-    return _UNKNOWN, "assumed"
+    return _UNKNOWN, ASSUMED
 
 
 def unit_um(unit: str | None) -> float | None:
@@ -192,3 +194,33 @@ def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:
             "save as .nii.gz, or bring the image to RAS first"
         )
     return float(sizes[2]), float(sizes[1]), float(sizes[0])
+
+
+def as_list(sizes: Iterable[float] | float) -> list[float]:
+    """One size, or one an axis, as a list."""
+    return [float(sizes)] if isinstance(sizes, int | float) else [float(size) for size in sizes]
+
+
+def in_words(sizes: Iterable[float] | float) -> str:
+    """One size, or one an axis, for a sentence.
+
+    >>> in_words([0.5, 1 / 3])
+    '0.5 x 0.3333'
+    """
+    return " x ".join(f"{size:.4g}" for size in as_list(sizes))
+
+
+def source_of(meta: Mapping[str, Any]) -> str:
+    """What told the pixel size of an image; `ASSUMED` where nothing did.
+
+    Readers other than ours name no source; an affine that they found in a file counts as stated.
+
+    Args:
+        meta: of the image.
+
+    >>> source_of({"spacing_source": "ome"}), source_of({"original_affine": np.eye(4)})
+    ('ome', 'header')
+    >>> source_of({})
+    'assumed'
+    """
+    return str(meta.get("spacing_source", "header" if "original_affine" in meta else ASSUMED))

@@ -230,7 +230,7 @@ def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray
         channels=int(header.array.shape[0]) if header.has_channels else 1,
         dtype=header.array.dtype,
         spacing=tuple(float(size) for size in sizes[::-1]),
-        unit=None if header.spacing_source == "assumed" else header.spatial_unit,
+        unit=header.spatial_unit if header.states_size else None,
         identity={"bytes": status.st_size, "mtime_ns": status.st_mtime_ns},
         read=read,
         affine=np.asarray(header.affine, dtype=np.float64),

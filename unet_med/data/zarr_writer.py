@@ -84,7 +84,7 @@ def _put_levels(
     space, mean = len(axes), image.dtype.kind == "f"
     channel = ("c",) * (image.ndim - space)
     for level in range(len(levels)):
-        image = halve(image, halved(levels, level), mean=mean) if level else image
+        image = halve(image, halved_axes(levels, level), mean=mean) if level else image
         chunks = (1,) * len(channel) + tuple(chunk_sides(image.shape[-space:]))
         names = (*channel, *axes)
         group.create_array(str(level), data=image, chunks=chunks, dimension_names=names)
@@ -135,7 +135,7 @@ def pyramid(
         levels.append(tuple(next_))
 
 
-def halved(levels: Sequence[Sequence[int]], level: int) -> list[bool]:
+def halved_axes(levels: Sequence[Sequence[int]], level: int) -> list[bool]:
     """Which axes a level halves, from 1 on."""
     return [two > one for one, two in zip(levels[level - 1], levels[level], strict=True)]
 

@@ -28,9 +28,8 @@ class PrepareBatchWeighted(PrepareBatch):
         weight_key: entry of the weight map `(B, 1, *S)`; may be absent.
         targets: makes the target `(B, 2, *S)` of the labels of a batch on its device, where
             the items have no weights; see `unet_med.transforms.Weighing`.
-        augment: applies what was drawn for the items, to image and label and before weights are
-            made; see `unet_med.transforms.Augmenting`.
-        draws_key: entry of what was drawn `(B, numbers)`; without it nothing is applied.
+        augment: applies what was drawn for the items, their entry `DRAWS`, to image and label
+            and before weights are made; see `unet_med.transforms.Augmenting`.
         dataset: whose `on_device` has image and label of a batch that holds only lines.
     """
 
@@ -41,12 +40,10 @@ class PrepareBatchWeighted(PrepareBatch):
         weight_key: str = "weight",
         targets: Callable[[torch.Tensor], torch.Tensor] | None = None,
         augment: Augment | None = None,
-        draws_key: str = DRAWS,
         dataset: SeededDataset | None = None,
     ) -> None:
         self.targets = targets
         self.augment = augment
-        self.draws_key = draws_key
         self.dataset = dataset
         self.image_key = image_key
         self.label_key = label_key
@@ -67,8 +64,8 @@ class PrepareBatchWeighted(PrepareBatch):
         if self.label_key not in keys:
             return image, None
         parts = [batchdata[key].to(device=device, non_blocking=non_blocking) for key in keys]
-        if self.augment is not None and self.draws_key in batchdata:
-            image, parts[0] = self.augment(image, parts[0], batchdata[self.draws_key])
+        if self.augment is not None and DRAWS in batchdata:
+            image, parts[0] = self.augment(image, parts[0], batchdata[DRAWS])
         if len(parts) == 1:
             return image, parts[0] if self.targets is None else self.targets(parts[0])
         return image, torch.cat([part.to(torch.float32) for part in parts], dim=1)  # (B, 2, *S)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from unet_med.data.pixel_size import in_words
+
 Ids = Mapping[str, Any]  # of `inference.json`, with their values
 VIEWS = {"flips": "mirrored", "rotations": "rotated"}
 
@@ -17,9 +19,9 @@ OF_OBJECTS = ("threshold", "mask_threshold", "reach", "min_size", "grow", "plane
 
 def _pixels(ids: Ids) -> str:
     if ids.get("element_size") is not None:
-        size = _words(ids["element_size"])
+        size = in_words(ids["element_size"])
         return f"brought to {size} {ids.get('element_unit') or 'in their own unit'} a pixel"
-    return f"scaled by {_words(ids['scale'])}"
+    return f"scaled by {in_words(ids['scale'])}"
 
 
 def _seen(ids: Ids) -> str:
@@ -49,7 +51,7 @@ _WORDS: dict[str, Callable[[Ids], str]] = {
         + (" and a bias a class" if ids["calibration"].get("bias") else "")
     ),
     "class_values": lambda ids: (
-        f"numbers classes from 0, where the bundle writes {_words(ids['class_values'])}"
+        f"numbers classes from 0, where the bundle writes {in_words(ids['class_values'])}"
     ),
 }
 
@@ -72,7 +74,7 @@ def about_objects(ids: Ids) -> str:
     return (
         f"It gives probabilities, of which the bundle makes objects: seeds of at least "
         f"{ids['threshold']:g} foreground, which take what is at least {mask:g} within "
-        f"{_words(ids['reach'])} px, {ids['min_size']} px or more in all{_counted(ids)}."
+        f"{in_words(ids['reach'])} px, {ids['min_size']} px or more in all{_counted(ids)}."
     )
 
 
@@ -104,8 +106,3 @@ def _acts(id: str, value: Any) -> bool:
     if id == "class_values":
         return value is not None and list(value) != list(range(len(value)))
     return value is not None and not (id == "scale" and value == 1)
-
-
-def _words(numbers: Any) -> str:
-    each = numbers if isinstance(numbers, list | tuple) else [numbers]
-    return " x ".join(f"{number:.4g}" for number in each)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from unet_med.data.atomic import as_json
 from unet_med.data.dataset import EpochSampler
 from unet_med.handlers.training_state import (
     load_whole,
@@ -93,7 +93,7 @@ class Checkpoints:
         self.evaluator = evaluator
         self.parts = dict(parts or {})
         own = {"optimizer": type(optimizer).__name__, "parts": sorted(self.parts)}
-        self.settings = _plain({**(settings or {}), **own})
+        self.settings = as_json({**(settings or {}), **own})
         self.minutes = minutes
         self.resume = resume
         self.best = self.folder / best
@@ -277,11 +277,6 @@ def _weights(network: torch.nn.Module) -> State:
     for name, value in state.items():
         state[name] = value.contiguous()
     return state
-
-
-def _plain(settings: Mapping[str, Any]) -> State:
-    """Settings as a checkpoint keeps them: JSON's types, others as text."""
-    return dict(json.loads(json.dumps(dict(settings), default=str)))
 
 
 def _shapes(network: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
-from unet_med.data.atomic import atomic_write
+from unet_med.data.atomic import write_json
 from unet_med.data.cases import files_of
 from unet_med.data.folder_files import RECORD
 from unet_med.data.lock import locked
@@ -56,9 +56,8 @@ class SkipFailuresDataset(Dataset):
     For `SkipFailuresEvaluator`, with batches of one.
 
     Args:
-        data: MONAI data list.
+        data: MONAI data list, whose items name their files as `"image"`.
         transform: reads and checks one item.
-        name_key: entry with the file's name.
         fail_fast: raise the first error instead.
     """
 
@@ -67,22 +66,20 @@ class SkipFailuresDataset(Dataset):
         data: Sequence[Mapping[str, Any]],
         transform: Any = None,
         *,
-        name_key: str = "image",
         fail_fast: bool = False,
     ) -> None:
         super().__init__(data, transform)
-        self.name_key = name_key
         self.fail_fast = fail_fast
 
     def _transform(self, index: int) -> Any:
         try:
             return super()._transform(index)
         except Exception as error:
-            name = files_of(self.data[index][self.name_key])[0]
+            name = files_of(self.data[index]["image"])[0]
             if self.fail_fast or befalls_all(error):
                 _note_image(error, name)
                 raise
-            return {self.name_key: name, _REASON: one_line(error)}
+            return {"image": name, _REASON: one_line(error)}
 
 
 class SkipFailuresEvaluator(SupervisedEvaluator):
@@ -202,8 +199,7 @@ def write_report(path: Path, faults: Sequence[Fault], count: int) -> None:
         "segmented": count - len(faults),
         "failed": [fault._asdict() for fault in faults],
     }
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content, indent=2, ensure_ascii=False)
 
 
 def _name_of(batchdata: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.grids import Grid, axes_of
+from unet_med.data.pixel_size import ASSUMED, source_of
 from unet_med.napari_widget.segmenting import ORIENTATION, Array, LayerData
 
 
@@ -32,7 +33,7 @@ def image_layers(image: Any, name: str, **metadata: Any) -> list[LayerData]:
 
 def place_of(image: Any) -> dict[str, Any]:
     """Scale and units of a file for a layer; empty where the file does not say its pixel size."""
-    if image.meta["spacing_source"] == "assumed":
+    if source_of(image.meta) == ASSUMED:
         return {}
     sizes = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)[
         : image.ndim - 1

@@ -36,6 +36,7 @@ from unet_med.data.formats import NIFTI, TIFF, format_of, result_suffix
 from unet_med.data.grids import RAS
 from unet_med.data.orientation import affine_along
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.data.pixel_size import in_words as sizes_in_words
 from unet_med.errors import user_error
 from unet_med.napari_widget.layers import image_layers, place_of
 from unet_med.napari_widget.segmenting import Array, LayerData, Output, in_words
@@ -214,7 +215,7 @@ class Session:
         known = {stem(label): label for label in _files_in(self.labels)}
         label = known.get(stem(file), self.labels / f"{stem(file)}{result_suffix(file)}")
         own = header.affine if format_of(label) is NIFTI else affine_along(RAS, header.pixel_size)
-        affine = None if header.spacing_source == "assumed" else own
+        affine = own if header.states_size else None
         labelled = smallest_label_dtype(labels).reshape(header.spatial_shape)
         save_image(label, labelled, affine, header.spatial_unit, has_channels=False, like=file)
 
@@ -225,11 +226,11 @@ class Session:
             ValueError: the session has not written the file, or its bundle knows it.
         """
         header = load_header(file)
-        stated = header.spacing_source != "assumed"
+        stated = header.states_size
         own = np.array(header.pixel_size) * MICROMETRES[header.spatial_unit]
         if stated and np.allclose(own[: len(spacing)], spacing, rtol=1e-3):
             return
-        sizes = [" x ".join(f"{size:.4g}" for size in each) for each in (spacing, own)]
+        sizes = [sizes_in_words(each) for each in (spacing, own)]
         about = f"the pixels of the layer are {sizes[0]} um, and {file.name} states "
         about += f"{sizes[1]} um" if stated else "no pixel size"
         if not _loses_nothing(file, header):

@@ -10,6 +10,7 @@ from unet_med.data.datalist import HELD_OUT
 from unet_med.data.grids import Turn, no_turn
 from unet_med.data.labels import IGNORED, UNKNOWN
 from unet_med.data.orientation import outcome, turn_between
+from unet_med.data.pixel_size import ASSUMED
 from unet_med.planes import Planes
 from unet_med.planning.ranges import from_ranges
 
@@ -41,6 +42,11 @@ class FileFacts:
     pixel_size_source: str
     unit: str
     orientation: str | None
+
+    @property
+    def states_size(self) -> bool:
+        """Whether the file states its pixel size."""
+        return self.pixel_size_source != ASSUMED
 
     def turn(self, word: str | None, own: str | None = None) -> Turn:
         """The turn that brings the file into an orientation; none where it states no own.

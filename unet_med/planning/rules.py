@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med import bundle
+from unet_med.bundle.ids import values_of
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
 from unet_med.planes import APART
@@ -108,16 +109,15 @@ def make_plan(
         _entries(rest),
         {"overrides": {"value": [p.name for p in files], "reason": "files that were merged in"}},
     )
-    turned = {id: entry["value"] for id, entry in ids.items()}
-    rotation = decide_rotation(turned["spacing"], turned) if "spacing" in turned else {}
+    values = values_of(ids)
+    rotation = decide_rotation(values["spacing"], values) if "spacing" in values else {}
     ids |= _entries({id: why for id, why in rotation.items() if id not in {*said, *asked}})
     if "tile_size" not in {*said, *asked}:
-        values = {id: entry["value"] for id, entry in ids.items()}
-        ids |= _entries({"tile_size": tile_size(seen, values, device)})
-    values = {id: entry["value"] for id, entry in ids.items()}
+        ids |= _entries({"tile_size": tile_size(seen, values_of(ids), device)})
+    values = values_of(ids)
     if source is not None:
         ids |= _entries(source.beginning(values, {**said, **asked}))
-    turns = decide_turns({id: entry["value"] for id, entry in ids.items()})
+    turns = decide_turns(values_of(ids))
     ids |= _entries({id: why for id, why in turns.items() if id not in {*said, *asked}})
     begun = source.described(found) if source else {}
     parts = _parts(seen, values, asked, file, fit="fit" not in {*said, *asked}, begun=begun)

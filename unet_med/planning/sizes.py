@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unet_med import bundle
-from unet_med.data.pixel_size import MICROMETRES
+from unet_med.data.pixel_size import MICROMETRES, as_list, in_words
 from unet_med.geometry import per_axis, up_to
 from unet_med.planning.fingerprints import FileFacts, Fingerprint, Instances
 from unet_med.planning.object_width import MEDIAN
@@ -147,17 +147,3 @@ def zoom(image: FileFacts, ids: Mapping[str, Any], axes: int) -> np.ndarray[Any,
 def in_unit(image: FileFacts, unit: str | None) -> float:
     """How many of a unit are one of an image's own."""
     return MICROMETRES[image.unit] / MICROMETRES[unit] if unit else 1.0
-
-
-def as_list(sizes: Sequence[float] | float) -> list[float]:
-    """One size, or one an axis, as a list."""
-    return [float(sizes)] if isinstance(sizes, int | float) else [float(size) for size in sizes]
-
-
-def in_words(sizes: Sequence[float] | float) -> str:
-    """One size, or one an axis, for a sentence.
-
-    >>> in_words([0.5, 1 / 3])
-    '0.5 x 0.3333'
-    """
-    return " x ".join(f"{size:.4g}" for size in as_list(sizes))

@@ -14,12 +14,11 @@ import numpy as np
 from unet_med import bundle
 from unet_med.bundle.models import find_trained
 from unet_med.data.checksum import sha256
-from unet_med.data.pixel_size import MICROMETRES
+from unet_med.data.pixel_size import MICROMETRES, as_list, in_words
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.learned import Learned, held_planes
 from unet_med.planning.object_width import MEDIAN, object_widths
 from unet_med.planning.plan import Decision, Plan
-from unet_med.planning.sizes import as_list, in_words
 from unet_med.planning.working_size import LARGE, own_pixels
 
 NETWORK = {  # ids, and what sets them
@@ -220,7 +219,7 @@ class Source:
                     f"{image.name} is a plane, and the network of {self.name} takes volumes: "
                     "leave it out, or train without --from"
                 )
-            if not free and image.pixel_size_source == "assumed":
+            if not free and not image.states_size:
                 raise ValueError(
                     f"{image.name} does not say its pixel size, and {self.name} sees pixels of "
                     f"{shown} {self.ids.get('element_unit')}: give it with --pixel-size, "

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.pixel_size import in_words
 from unet_med.geometry import alike
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.plan import Decision
-from unet_med.planning.sizes import in_unit, in_words, largest_shape, zoom
+from unet_med.planning.sizes import in_unit, largest_shape, zoom
 from unet_med.planning.working_size import ALIKE, ANISOTROPIC
 
 APART = 2.0  # times the finest axis: from there on an axis waits
@@ -37,7 +38,7 @@ def decide_spacing(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
     if ids["spatial_dims"] == 2:
         return Decision(None, "planes: lengths count in pixels")
     images = [case.image for case in found.cases]
-    if any(image.pixel_size_source == "assumed" for image in images):
+    if any(not image.states_size for image in images):
         return Decision(None, "not all files say their voxel size: lengths count in voxels")
     sizes = [
         np.divide(image.pixel_size, zoom(image, ids, 3)) * in_unit(image, images[0].unit)

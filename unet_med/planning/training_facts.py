@@ -29,7 +29,7 @@ def decide_trained_on(found: Fingerprint) -> Decision:
 
 def _sizes(images: list[FileFacts]) -> dict[str, Any]:
     """Range of the pixel sizes along each axis, in the unit of most files that state one."""
-    stated = [image for image in images if image.pixel_size_source != "assumed"]
+    stated = [image for image in images if image.states_size]
     units = [image.unit for image in stated]
     unit = max(set(units), key=units.count, default=None)
     sizes = [image.pixel_size for image in stated if image.unit == unit]

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from unet_med.data.pixel_size import in_words
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import ASKED, LOOK_LIKE
 from unet_med.planning.object_width import MEDIAN
 from unet_med.planning.plan import Plan
 from unet_med.planning.rules import image_count
-from unet_med.planning.sizes import in_words
 
 LABELS = {
     "mask": "a mask, its value besides 0 the foreground",
@@ -40,7 +40,7 @@ def describe(plan: Plan) -> str:
         "mirrored": f"along axes {value['mirror_axes']}: {plan.ids['mirror_axes'].reason}",
         "start": f"weights of {plan.source.get('name')}; {plan.source.get('replay', '')}",
         "network": f"preset {value['preset']}, features {features}",
-        "pooled": f"by {_levels(value.get('pool'))}: {plan.ids['pool'].reason}"
+        "pooled": f"by {levels(value.get('pool'))}: {plan.ids['pool'].reason}"
         if value.get("pool") is not None
         else "",
         "config": "with " + ", ".join(name.rpartition(".")[0] for name in value["overrides"]),
@@ -123,7 +123,7 @@ def _pixels(plan: Plan) -> str:
     if scale not in (None, 1):
         return f"images are scaled by {in_words(scale)}{why}"
     images = [case.image for case in plan.seen.cases]
-    silent = [image.name for image in images if image.pixel_size_source == "assumed"]
+    silent = [image.name for image in images if not image.states_size]
     if len(silent) == len(images):
         return "of a size that the files do not say"
     known = [image for image in images if image.name not in silent]
@@ -137,13 +137,13 @@ def _pixels(plan: Plan) -> str:
     return text
 
 
-def _levels(value: Any) -> str:
-    """Factors of poolings for a sentence.
+def levels(value: Any) -> str:
+    """One number a level, or one an axis, for a sentence: factors of poolings, sides of kernels.
 
-    >>> _levels([[2, 2, 1], 2])
-    '2 x 2 x 1, 2'
+    >>> levels([[2, 2, 1], 2]), levels(3), levels(None)
+    ('2 x 2 x 1, 2', '3', '')
     """
-    each = value if isinstance(value, list) else [value]
+    each = value if isinstance(value, list) else [] if value is None else [value]
     rows = (level if isinstance(level, list) else [level] for level in each)
     return ", ".join(" x ".join(map(str, row)) for row in rows)
 

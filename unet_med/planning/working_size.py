@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.data.pixel_size import FAR, cannot_become, far_apart
+from unet_med.data.pixel_size import FAR, as_list, cannot_become, far_apart, in_words
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.object_width import MEDIAN, SMALL, object_widths
 from unet_med.planning.plan import Decision
-from unet_med.planning.sizes import as_list, in_unit, in_words
+from unet_med.planning.sizes import in_unit
 
 WANTED = 25.0  # width of the median object, px
 LARGE = 1.5  # times that: objects above it are brought to it
@@ -95,7 +95,7 @@ def _by_rule(found: Fingerprint, kind: str, dims: int) -> Decisions:
 def _stated(found: Fingerprint, dims: int) -> Sizes | None:
     """Pixel size of each image, `(images, dims)`, in the first one's unit; None: not all say it."""
     images = [case.image for case in found.cases]
-    if any(image.pixel_size_source == "assumed" for image in images):
+    if any(not image.states_size for image in images):
         return None
     rows = [np.multiply(i.pixel_size[:dims], in_unit(i, images[0].unit)) for i in images]
     return np.array(rows)
@@ -177,7 +177,7 @@ def _sides(size: Sizes) -> str:
 
 def _require_sizes(found: Fingerprint, size: Sequence[float] | float, dims: int) -> None:
     for case in found.cases:
-        if case.image.pixel_size_source == "assumed":
+        if not case.image.states_size:
             raise ValueError(
                 f"{case.image.name} does not say its pixel size, so it cannot be brought to "
                 f"--element-size {in_words(size)}: give it with --pixel-size, save the file with "

@@ -13,18 +13,19 @@ WIDTH, HEIGHT = 480, 270  # units of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 50, 24, 14, 44  # room for the axes' labels
 
 
-def curve_svg(history: History, names: Sequence[str], *, x: str = "minutes") -> str:
-    """One line a name, over the rows that have it.
+def curve_svg(history: History, names: Sequence[str]) -> str:
+    """One line a name over the minutes, through the rows that have it.
 
     Args:
         history: one mapping an epoch, as `learning_curve_figure` takes it.
         names: what to draw; each has its CSS class, `line0`, `line1` and so on.
-        x: what to draw against.
 
     Returns:
         An `<svg>` element.
     """
-    lines = {name: [(row[x], row[name]) for row in history if name in row] for name in names}
+    lines = {
+        name: [(row["minutes"], row[name]) for row in history if name in row] for name in names
+    }
     points = [point for line in lines.values() for point in line]
     across, up = _ticks([p[0] for p in points]), _ticks([p[1] for p in points])
 
@@ -36,16 +37,16 @@ def curve_svg(history: History, names: Sequence[str], *, x: str = "minutes") -> 
             round(HEIGHT - BOTTOM - height * (HEIGHT - TOP - BOTTOM), 1),
         )
 
-    parts = [_axes(across, up, place, x)]
+    parts = [_axes(across, up, place)]
     for number, line in enumerate(lines.values()):  # a single point is drawn by its caps
         path = " ".join(f"{a},{b}" for a, b in map(place, line * 2 if len(line) == 1 else line))
         parts.append(f'<polyline class="line{number}" points="{path}"/>')
-    label = escape(f"{', '.join(names)} over {x}", quote=True)
+    label = escape(f"{', '.join(names)} over minutes", quote=True)
     inside = "".join(parts)
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{inside}</svg>'
 
 
-def _axes(across: Sequence[float], up: Sequence[float], place: Place, x: str) -> str:
+def _axes(across: Sequence[float], up: Sequence[float], place: Place) -> str:
     parts = []
     for value in up:
         a, b = place((across[0], value))
@@ -55,7 +56,7 @@ def _axes(across: Sequence[float], up: Sequence[float], place: Place, x: str) ->
         a, b = place((value, up[0]))
         parts.append(f'<text class="middle" x="{a}" y="{b + 17}">{value:g}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text class="middle" x="{middle}" y="{HEIGHT - 5}">{escape(x)}</text>')
+    parts.append(f'<text class="middle" x="{middle}" y="{HEIGHT - 5}">minutes</text>')
     return "".join(parts)
 
 

@@ -13,12 +13,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from unet_med.bundle import has_section, network_of, read_plan, write_section
+from unet_med.data.pixel_size import in_words
 from unet_med.handlers import TrainingBudget
 from unet_med.networks import UNet, unwrapped
+from unet_med.planning.words import levels
 from unet_med.report.provenance import TRAINING, read_record
 from unet_med.report.training import (
     LATER,
-    levels,
     listed,
     read_history,
     read_settings,
@@ -205,5 +206,4 @@ def _resampled(scale: Any) -> str | None:
     """What is done to images whose pixel sizes do not count; those of others stand at `input`."""
     if scale in (None, 1):
         return None
-    each = [f"{s:.4g}" for s in (scale if isinstance(scale, list) else [scale])]
-    return f"to {' x '.join(each)} times its pixels along each axis"
+    return f"to {in_words(scale)} times its pixels along each axis"

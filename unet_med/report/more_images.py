@@ -10,7 +10,7 @@ from typing import Any
 
 from unet_med.bundle import write_section
 from unet_med.bundle.files import SUBSETS
-from unet_med.data.atomic import atomic_write
+from unet_med.data.atomic import write_json
 from unet_med.metrics.power_law import Gain, PowerLaw
 from unet_med.report.scores import lower_is_better, number
 from unet_med.report.table import TOO_FEW
@@ -80,9 +80,7 @@ class LearningCurve:
 
 def write_curve(curve: LearningCurve, bundle: Path) -> None:
     """Write it into a bundle: numbers, and a section of the model card."""
-    content = json.dumps(asdict(curve), indent=2)  # a law is a tuple: scale, power
-    with atomic_write(bundle / FILE) as beside:
-        beside.write_text(content + "\n", encoding="utf-8")
+    write_json(bundle / FILE, asdict(curve), indent=2)  # a law is a tuple: scale, power
     write_section(bundle, "more images", card(curve))
 
 

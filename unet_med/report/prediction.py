@@ -17,6 +17,7 @@ from ignite.engine import Engine, Events
 from monai.data.meta_tensor import MetaTensor
 from monai.engines.utils import IterationEvents
 
+from unet_med import devices
 from unet_med.bundle import plan_file
 from unet_med.data.array_writer import known_unit
 from unet_med.data.cases import NAME, files_in, files_of, result_name, same_name
@@ -31,7 +32,6 @@ from unet_med.planning.source import learned_by
 from unet_med.report.provenance import (
     LEARNED,
     RECORD,
-    device_name,
     now,
     read_record,
     versions,
@@ -315,7 +315,7 @@ class PredictionRecord:
             "finished": now(),
             "seconds": round(time.monotonic() - self._began, 3),
             "versions": versions(),
-            "device": device_name(device),
+            "device": devices.describe(device),
             **made_by,
             "images": listed,
             **({"earlier": earlier} if earlier else {}),

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from unet_med.data.atomic import atomic_write
+from unet_med.data.atomic import write_json
 from unet_med.data.folder_files import RECORD
 
 TRAINING = "training.json"
@@ -42,8 +42,7 @@ def now() -> str:
 
 def write_record(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write a record atomically."""
-    with atomic_write(path) as beside:
-        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(path, content, indent=2)
 
 
 def read_record(folder: str | os.PathLike[str], name: str = RECORD) -> dict[str, Any]:
@@ -70,10 +69,3 @@ def recorded_names(record: Mapping[str, Any]) -> dict[int, str]:
     names = settings.get("class_names") or []
     values = (settings.get("class_values") or range(len(names) + 1))[1:]
     return dict(zip(values, names, strict=False))
-
-
-def device_name(device: Any) -> str:
-    """`cpu`, or the name of the GPU as well."""
-    from unet_med.devices import describe
-
-    return describe(device)

@@ -13,6 +13,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from unet_med import devices
 from unet_med.data.atomic import atomic_write
 from unet_med.engines import last_loss, read_losses, read_now
 from unet_med.errors import one_line
@@ -20,7 +21,7 @@ from unet_med.handlers import rank
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
 from unet_med.report.model_card import write_training
-from unet_med.report.provenance import TRAINING, device_name, now, versions, write_record
+from unet_med.report.provenance import TRAINING, now, versions, write_record
 
 PREVIEW_IMAGES = 3
 DRAW_SECONDS = 60.0  # between two drawings, which take half a second
@@ -143,7 +144,7 @@ class TrainingRecord:
         return {
             "finished": now(),
             "versions": versions(),
-            "device": device_name(state.device),
+            "device": devices.describe(state.device),
             **self.facts,
             **self._validated(),
             "epochs": state.epoch,

@@ -14,6 +14,7 @@ from unet_med.bundle.files import weights_file
 from unet_med.data.checksum import sha256
 from unet_med.planning.learned import Learned
 from unet_med.planning.objects import FITTED, LEAST
+from unet_med.planning.words import levels
 from unet_med.report.chart import curve_svg
 from unet_med.report.folds import describe_folds
 from unet_med.report.more_images import PICTURE, describe_more_images
@@ -97,13 +98,6 @@ def listed(value: Any, between: str = ", ") -> str:
     if isinstance(value, list | tuple):
         return between.join(map(str, value))
     return "" if value is None else str(value)
-
-
-def levels(value: Any) -> str:
-    """One number a level, or one an axis: `2 x 2 x 1, 2`."""
-    each = value if isinstance(value, list) else [] if value is None else [value]
-    rows = (level if isinstance(level, list) else [level] for level in each)
-    return ", ".join(" x ".join(map(str, row)) for row in rows)
 
 
 def _picture(file: Path) -> str | None:

@@ -23,7 +23,6 @@ from unet_med.transforms import (
     InstancesFromLogitsd,
     ScoreObjectsd,
 )
-from unet_med.transforms.lengths import axes_in, pixels_along
 from unet_med.transforms.windowed import Windowed
 
 _KNOWN = (
@@ -84,7 +83,6 @@ def local_rules(
         elif isinstance(step, InstancesFromLogitsd):
             instances = step.rule.on_planes(own.meta)
             if step.sizes_of:
-                ratios = pixels_along(working.affine, own.affine, len(own.shape))
-                axes = axes_in(working.affine, own.affine, step.rule.axes)
-                instances = instances.on_pixels(ratios, axes)
+                dims = len(own.shape)
+                instances = step.rule_between(working.affine, own.affine, dims, own.meta)
     return classes, instances, sure

@@ -150,9 +150,8 @@ def _of_lines(steps: Sequence[Any]) -> Sequence[Any]:
     if kinds[:1] != [RandTileCropd] or not {*kinds[1:]} <= {RandFlipd, RandRotate90d}:
         _log.info("the workers cut tiles: `augment` begins with transforms of its own")
         return steps
-    crop, *turns = steps
     keys = {tuple(step.keys) for step in steps}
-    if keys != {_KEYS} or crop.label_keys or any(step.lazy for step in turns):
+    if keys != {_KEYS} or any(step.lazy for step in steps[1:]):
         _log.info("the workers cut tiles: `augment` cuts or turns other entries, or is lazy")
         return steps
     return [_OF_LINES[kind](step) for kind, step in zip(kinds, steps, strict=True)]

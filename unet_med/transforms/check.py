@@ -19,10 +19,11 @@ from unet_med.transforms.windowed import Box, Found, Windowed
 class SelectSliced(MapTransform):
     """Take one plane of a volume for a 2-D network, if the item names one, or there is but one.
 
+    The entry `"slice"` of an item names it, its index along Z; without it, or with None, an
+    image stays as it is.
+
     Args:
         keys: entries `(C, X, Y, Z)`; they become `(C, X, Y)`.
-        slice_key: entry of the item with the plane's index along Z; without it, or with
-            None, the image stays as it is.
         allow_missing_keys: no error when a key is absent.
         spatial_dims: of the network; with 2, volumes of one slice are planes.
 
@@ -30,16 +31,16 @@ class SelectSliced(MapTransform):
         ValueError: the volume has fewer planes than the item asks for.
     """
 
+    slice_key = "slice"  # by which a data set knows that a transform takes planes
+
     def __init__(
         self,
         keys: KeysCollection,
-        slice_key: str = "slice",
         allow_missing_keys: bool = False,
         *,
         spatial_dims: int | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.slice_key = slice_key
         self.spatial_dims = spatial_dims
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -194,8 +195,7 @@ class DropIgnoredd(MapTransform):
     belong to no foreground class, in the label or in the prediction.
 
     Args:
-        keys: entries `(1, *S)` of class numbers, the label among them.
-        label_key: the entry that marks ignored pixels.
+        keys: entries `(1, *S)` of class numbers, `"label"` among them, which marks these pixels.
         ignore: the label of ignored pixels: 255 for classes, -1 for instances.
         allow_missing_keys: no error when a key is absent.
     """
@@ -203,18 +203,16 @@ class DropIgnoredd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        label_key: str = "label",
         ignore: int = 255,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.label_key = label_key
         self.ignore = ignore
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with ignored pixels set to 0."""
         d = dict(data)
-        ignored = labels_of(d[self.label_key]) == self.ignore
+        ignored = labels_of(d["label"]) == self.ignore
         for key in self.key_iterator(d):
             d[key] = tensor_of(d[key])
             d[key] = d[key].masked_fill(ignored.to(d[key].device), 0)

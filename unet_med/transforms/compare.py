@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from unet_med.data.array_writer import known_unit
 from unet_med.data.grey_values import sample_of, skew_of
 from unet_med.data.grids import ORIENTED
-from unet_med.data.pixel_size import MICROMETRES
+from unet_med.data.pixel_size import MICROMETRES, in_words
 from unet_med.data.plane_kind import planes_stated
 from unet_med.planes import APART, JOINED, Planes
 from unet_med.transforms.check import name_of
@@ -153,7 +153,7 @@ class CompareWithTrainingd(MapTransform):
         sizes, low, high = (_sorted(row, oriented)[:count] for row in (sizes, *ranges.T))
         if (sizes > RATIO * high).any() or (sizes * RATIO < low).any():
             ends = [low] if np.allclose(low, high) else [low, high]
-            own, *training = (_words(row / MICROMETRES[unit]) for row in (sizes, *ends))
+            own, *training = (in_words(row / MICROMETRES[unit]) for row in (sizes, *ends))
             yield f"its pixels are {own} {unit}, the training's {' to '.join(training)} {unit}"
 
     def _about_grey_values(self, samples: Sequence[np.ndarray]) -> Iterator[str]:
@@ -173,10 +173,6 @@ class CompareWithTrainingd(MapTransform):
                         f"training's {'dark' if skew < 0 else 'bright'}, as if inverted{channel} "
                         f"(skew {skew:.2f}, not {low:.2f} to {high:.2f})"
                     )
-
-
-def _words(sizes: np.ndarray) -> str:
-    return " x ".join(f"{size:.4g}" for size in sizes)
 
 
 def _states_no_place(meta: Mapping[str, Any]) -> bool:

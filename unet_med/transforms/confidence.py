@@ -96,7 +96,6 @@ class Confidenced(MapTransform):
         threshold: of the mask, as `ClassesFromProbabilities` takes it.
         temperature: see `Calibrate`.
         bias: likewise.
-        image_key: of the image.
         names: key for the map of `uncertainty`; None: none is made.
     """
 
@@ -107,25 +106,23 @@ class Confidenced(MapTransform):
         threshold: float | None = None,
         temperature: float = 1.0,
         bias: Sequence[float] | None = None,
-        image_key: str = "image",
         names: str | None = None,
     ) -> None:
         super().__init__(keys)
         self.classes = ClassesFromProbabilities(threshold)
         self.calibrate = Calibrate(temperature, bias)
-        self.image_key = image_key
         self.names = names
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Note the confidence, and make the map where it is wanted."""
         d = dict(data)
         for key in self.key_iterator(d):
-            scores, image = d[key], d.get(self.image_key)
+            scores, image = d[key], d.get("image")
             plain = scores.as_tensor() if isinstance(scores, MetaTensor) else scores
             calibrated, found = self.judge(plain)
             if isinstance(image, MetaTensor):
                 sure = confidence(expected_dice(calibrated, found), _agreement(scores))
-                d[self.image_key] = noted = with_metadata_of(image, image.as_tensor())
+                d["image"] = noted = with_metadata_of(image, image.as_tensor())
                 noted.meta[CONFIDENCE] = rounded(sure)
             if self.names is not None:
                 doubt = uncertainty(calibrated, found)

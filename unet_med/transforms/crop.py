@@ -91,22 +91,18 @@ class RandTileCrop(Randomizable, Transform):
                 return centre
         return where.place(int(self.R.randint(len(where))))
 
-    def cut(self, img: torch.Tensor, size: int | Sequence[int] | None = None) -> torch.Tensor:
-        """Cut a window around the centre of the last draw.
+    def cut(self, img: torch.Tensor) -> torch.Tensor:
+        """Cut the tile of the last draw.
 
         Args:
             img: `(C, *S)`.
-            size: sides, px, even numbers less than the tile's or equal; None: the tile's.
 
         Returns:
-            `(C, *size)`, dtype kept, the affine moved along; a copy, whatever its size.
+            `(C, *tile_size)`, dtype kept, the affine moved along; a copy, whatever its size.
         """
         if self._start is None:
             raise RuntimeError("randomize=False repeats a draw, and there was none yet")
-        tile = _per_axis(self.tile_size, img.ndim - 1)
-        sizes = tile if size is None else _per_axis(ensure_tuple(size), img.ndim - 1)
-        start = [s + (t - n) // 2 for s, t, n in zip(self._start, tile, sizes, strict=True)]
-        return _window(img, start, sizes)
+        return _window(img, self._start, _per_axis(self.tile_size, img.ndim - 1))
 
     def cut_lines(self, lines: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What the last draw's tile shows along each axis, of what the image has there.
@@ -142,19 +138,16 @@ class RandTileCropd(SharedRandomTransform):
     Args:
         keys: images, labels, weight maps `(C, *S)`, all of one spatial shape.
         tile_size: sides of the tile, px: the network's input; one, or one an axis.
-        label_keys: those of `keys` that are cut to `label_size` instead.
-        label_size: sides of the network's output, px; with the same centre, so
-            ``tile_size - label_size`` is even.
         ignore: label of pixels without annotation, for partly annotated images (Çiçek et al.
-            2016): a pixel in the middle of a tile is annotated. None: any tile will do.
-        annotated_key: the label `(1, *S)` with these pixels.
-        middle: its sides, px: those of the network's output; None: `label_size`, or half the
-            tile's. There lies also the pixel whose number an item has in its entry `CENTRE`
-            (`unet_med.data.SeededDataset`).
+            2016): in the middle of a tile the entry `"label"`, `(1, *S)`, has a pixel that is
+            annotated. None: any tile will do.
+        middle: its sides, px: those of the network's output; None: half the tile's, else with
+            the same centre, so ``tile_size - middle`` is even. There lies also the pixel
+            whose number an item has in its entry `CENTRE` (`unet_med.data.SeededDataset`).
         allow_missing_keys: no error when a key is absent.
 
-    Leave the labels at the tile's size if a deformation follows: it needs the surroundings
-    of the output. The losses crop by themselves.
+    Labels keep the tile's size: a deformation that follows needs the surroundings of the output,
+    and the losses crop by themselves.
     """
 
     backend = RandTileCrop.backend
@@ -166,49 +159,34 @@ class RandTileCropd(SharedRandomTransform):
         keys: KeysCollection,
         tile_size: int | Sequence[int],
         *,
-        label_keys: KeysCollection = (),
-        label_size: int | Sequence[int] | None = None,
         ignore: int | None = None,
-        annotated_key: str = "label",
         middle: int | Sequence[int] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, RandTileCrop(tile_size), allow_missing_keys)
-        self.label_keys = ensure_tuple(label_keys)
-        strangers = [key for key in self.label_keys if key not in self.keys]
-        if strangers:
-            raise ValueError(f"label_keys {strangers} are not among keys {list(self.keys)}")
-        if bool(self.label_keys) != (label_size is not None):
-            raise ValueError("label_keys and label_size go together: give both or neither")
         self.ignore = ignore
-        self.annotated_key = annotated_key
-        self.label_size = None
-        if label_size is not None:
-            self.label_size = _checked_size("label_size", label_size)
-            _check_centred("label_size", self.drawn.tile_size, self.label_size)
-        self.middle = self.label_size
-        if middle is not None:
-            self.middle = _checked_size("middle", middle)
-            _check_centred("middle", self.drawn.tile_size, self.middle)
+        self.middle = None if middle is None else _checked_size("middle", middle)
+        if self.middle is not None:
+            _check_centred(self.drawn.tile_size, self.middle)
 
     @property
     def notes(self) -> NoteKnownd | None:
         """What notes `KNOWN` in an item, once for all of its tiles; None: all pixels are."""
-        return None if self.ignore is None else NoteKnownd(self.annotated_key, self.ignore)
+        return None if self.ignore is None else NoteKnownd("label", self.ignore)
 
     def draw(self, image: torch.Tensor, data: Mapping[Hashable, Any]) -> None:
         """Draw one place for all keys.
 
         Args:
             image: `(C, *S)`, of which only the shape is read.
-            data: dictionary with the `annotated_key`, which is read where `ignore` is given, and
+            data: dictionary with the `"label"`, which is read where `ignore` is given, and
                 `CENTRE` is not; with `KNOWN`, as `notes` has it, only a few lines of it are.
         """
         where = pixel = None
         if CENTRE in data:
             pixel = [int(k) for k in np.unravel_index(data[CENTRE], image.shape[1:])]
         elif self.ignore is not None:
-            label = data[self.annotated_key]
+            label = data["label"]
             where = KnownPixels.of(label, self.ignore, data.get(KNOWN))
         self.drawn.randomize(image, where, self.middle, pixel)
 
@@ -229,7 +207,7 @@ class RandTileCropd(SharedRandomTransform):
         for entry in (CENTRE, KNOWN):
             d.pop(entry, None)
         for key, img in images.items():
-            d[key] = self.drawn.cut(img, self.label_size if key in self.label_keys else None)
+            d[key] = self.drawn.cut(img)
         return d
 
 
@@ -278,13 +256,13 @@ def _per_axis(size: Sequence[int], dims: int) -> tuple[int, ...]:
     return tuple(size) * (dims if len(size) == 1 else 1)
 
 
-def _check_centred(name: str, tile: Sequence[int], window: Sequence[int]) -> None:
-    """Refuse a window that does not share the tile's centre."""
-    dims = max(len(tile), len(window))
-    for t, n in zip(_per_axis(tile, dims), _per_axis(window, dims), strict=True):
+def _check_centred(tile: Sequence[int], middle: Sequence[int]) -> None:
+    """Refuse a middle that does not share the tile's centre."""
+    dims = max(len(tile), len(middle))
+    for t, n in zip(_per_axis(tile, dims), _per_axis(middle, dims), strict=True):
         if n > t or (t - n) % 2:
             raise ValueError(
-                f"{name} {n} px does not lie in the middle of tile_size {t} px; "
+                f"middle {n} px does not lie in the middle of tile_size {t} px; "
                 f"nearest that does: {min(n - (t - n) % 2, t)}"
             )
 

@@ -69,7 +69,7 @@ class CutTile(Drawing):
     @property
     def reads_for_lines(self) -> tuple[str, ...]:
         """Entries that it looks at to cut lines: where a label is unknown."""
-        return () if self.notes is None else (self.transform.annotated_key, KNOWN)
+        return () if self.notes is None else ("label", KNOWN)
 
     def __call__(self, data: Item) -> dict[Hashable, Any]:
         """Draw and cut; of an item with lines only these are left."""

@@ -12,6 +12,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_tensor
 
 from unet_med.data.grids import Grid, bring_onto
+from unet_med.data.pixel_size import ASSUMED
 from unet_med.transforms.check import name_of
 from unet_med.transforms.shared_random_state import with_metadata_of
 
@@ -69,7 +70,7 @@ def on_grid_of(image: MetaTensor, label: torch.Tensor) -> MetaTensor:
 
 def knows_pixel_size(img: object) -> TypeGuard[MetaTensor]:
     """Whether the affine of an image comes from its file, not from an assumption."""
-    return isinstance(img, MetaTensor) and img.meta.get("spacing_source") != "assumed"
+    return isinstance(img, MetaTensor) and img.meta.get("spacing_source") != ASSUMED
 
 
 ReorientToMatchD = ReorientToMatchDict = ReorientToMatchd

@@ -343,11 +343,25 @@ class InstancesFromLogitsd(KeywiseTransform):
     def rule_for(self, scores: Any, sized: Any) -> InstancesFromLogits:
         """The rule in pixels of the scores, where `sized` is the image of `sizes_of`."""
         placed = [image for image in (sized, scores) if isinstance(image, MetaTensor)]
-        rule = self.rule.on_planes(placed[0].meta if placed else {})
+        meta = placed[0].meta if placed else {}
         if self.sizes_of is None or len(placed) < 2:
-            return rule
-        ratios = pixels_along(sized.affine, scores.affine, scores.ndim - 1)
-        return rule.on_pixels(ratios, axes_in(sized.affine, scores.affine, rule.axes))
+            return self.rule.on_planes(meta)
+        return self.rule_between(sized.affine, scores.affine, scores.ndim - 1, meta)
+
+    def rule_between(
+        self, sized: torch.Tensor, affine: torch.Tensor, dims: int, meta: Mapping[str, Any]
+    ) -> InstancesFromLogits:
+        """The rule in pixels of the scores, whose sizes are said in those of another image.
+
+        Args:
+            sized: affine of the image in whose pixels the sizes are said.
+            affine: that of the scores.
+            dims: spatial axes of the scores.
+            meta: of the image, which says whether its planes lie in one volume.
+        """
+        rule = self.rule.on_planes(meta)
+        ratios = pixels_along(sized, affine, dims)
+        return rule.on_pixels(ratios, axes_in(sized, affine, rule.axes))
 
 
 class ClassesFromProbabilitiesd(KeywiseTransform):

@@ -42,7 +42,7 @@ class SaveImageResultd(SaveImaged):
 
     Args:
         keys: images `(C, X, Y[, Z])` on the grid of their source; their metadata, or those
-            of `image_key`, name the source.
+            of `"image"`, name the source.
         output_dir: folder for the files, made if missing.
         dicom_seg: writes the key `seg`, a `unet_med.data.DicomSegWriter`.
         rois: writes the key `rois`, a `unet_med.data.RoiWriter`.
@@ -52,7 +52,6 @@ class SaveImageResultd(SaveImaged):
         output_dtype: one, or one a key: a NumPy dtype, `"label"` (the smallest integer
             dtype that holds the values), or None (32-bit floats for `"probabilities"`
             and `"uncertainty"`, labels for all else, MONAI's float masks too).
-        image_key: entry whose metadata are used for keys without their own.
         allow_missing_keys: skip keys that an item lacks.
         name: template of NAME, see `unet_med.data.cases.result_name`.
         file: write the one key of the one image here, whatever the names.
@@ -69,7 +68,6 @@ class SaveImageResultd(SaveImaged):
         class_values: Sequence[int] | None = None,
         suffixes: Mapping[str, str] | None = None,
         output_dtype: Any = None,
-        image_key: str = "image",
         allow_missing_keys: bool = False,
         name: str = NAME,
         file: str | os.PathLike[str] | None = None,
@@ -86,7 +84,6 @@ class SaveImageResultd(SaveImaged):
         self.class_names, self.class_values = class_names, class_values
         self.suffixes = dict(suffixes or {})
         self.output_dtype = ensure_tuple_rep(output_dtype, len(self.keys))
-        self.image_key = image_key
         self.name = name
         self.file = None if file is None else Path(file)
         self._source_of: dict[Path, str] = {}
@@ -112,7 +109,7 @@ class SaveImageResultd(SaveImaged):
                 self._write_seg(array, meta, item)
                 continue
             if key == ROIS:
-                self._write_rois(array[0], item[key], len(item[self.image_key]))
+                self._write_rois(array[0], item[key], len(item["image"]))
                 continue
             save_image(
                 self._path(key, files_in(meta)),
@@ -131,8 +128,8 @@ class SaveImageResultd(SaveImaged):
         files = files_in(meta)
         path = self._path(SEG, files)
         uid = self.dicom_seg.write(path, array[0], files[0])
-        if isinstance(image := item.get(self.image_key), MetaTensor):
-            item[self.image_key] = noted = with_metadata_of(image, image.as_tensor())
+        if isinstance(image := item.get("image"), MetaTensor):
+            item["image"] = noted = with_metadata_of(image, image.as_tensor())
             noted.meta["dicom_seg"] = {"file": path.name, "uid": uid}
 
     def _write_rois(self, labels: np.ndarray, objects: MetaTensor, channels: int) -> None:
@@ -145,10 +142,10 @@ class SaveImageResultd(SaveImaged):
         return tuple(names_of(self.class_values or range(channels), self.class_names))
 
     def _meta(self, item: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
-        for candidate in (item[key], item.get(self.image_key)):
+        for candidate in (item[key], item.get("image")):
             if isinstance(candidate, MetaTensor) and "filename_or_obj" in candidate.meta:
                 return candidate.meta
-        raise ValueError(f"neither {key!r} nor {self.image_key!r} has metadata that names its file")
+        raise ValueError(f"neither {key!r} nor 'image' has metadata that names its file")
 
     def _path(self, key: Hashable, files: list[str]) -> Path:
         source = files[0]

@@ -15,7 +15,7 @@ from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 
 from unet_med.data.array_writer import UNITS
-from unet_med.data.pixel_size import FAR, MICROMETRES, cannot_become
+from unet_med.data.pixel_size import ASSUMED, FAR, MICROMETRES, cannot_become, in_words
 from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
 from unet_med.transforms.grid import knows_pixel_size, on_grid_of
 from unet_med.transforms.majority import most_frequent
@@ -146,7 +146,7 @@ class ElementSize(InvertibleTransform):
         Raises:
             ValueError: see a call.
         """
-        if not self.scale and image.meta.get("spacing_source") == "assumed":
+        if not self.scale and image.meta.get("spacing_source") == ASSUMED:
             raise ValueError(self._unknown(image.meta))
         flat = _flat_affine(image.affine, image.shape)
         affine, shape = self._grid_of(flat, image.shape, image.meta)
@@ -224,7 +224,7 @@ class ElementSize(InvertibleTransform):
         factor = MICROMETRES[self.unit] / MICROMETRES[own] if self.unit and own else 1.0
         wanted = [size * factor for size in given]
         if cannot_become(old[:dims], wanted):
-            raise ValueError(_FAR.format(*map(_in_words, (old[:dims], wanted)), own or "", FAR))
+            raise ValueError(_FAR.format(*map(in_words, (old[:dims], wanted)), own or "", FAR))
         return [size / side for size, side in zip(wanted, old, strict=False)]
 
 
@@ -303,10 +303,6 @@ def _positive(name: str, given: float | Sequence[float] | None) -> tuple[float, 
     if not numbers or not all(number > 0 for number in numbers):
         raise ValueError(f"{name} {given} is not positive")
     return tuple(float(number) for number in numbers)
-
-
-def _in_words(sizes: Sequence[float]) -> str:
-    return " x ".join(f"{size:.4g}" for size in sizes)
 
 
 def _laid_flat(img: MetaTensor) -> MetaTensor:

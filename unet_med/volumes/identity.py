@@ -13,7 +13,7 @@ from unet_med.bundle import find_weights
 from unet_med.data.checksum import sha256
 from unet_med.data.sources import Source
 from unet_med.segmentation.volume import Found
-from unet_med.volumes.statistics import fingerprint
+from unet_med.volumes.statistics import digest_of
 
 if TYPE_CHECKING:
     from unet_med.volumes.job import BlockJob
@@ -36,7 +36,7 @@ def parts_of(job: BlockJob, image: Source, statistics: Found) -> dict[str, str]:
         "weights": sha256(weights_of(job.bundle, job.ids)),
         "configs": _hash([[sha256(file) for file in configs], job.settings]),
         "source": _hash([image.identity, image.shape, image.channels, str(image.dtype)]),
-        "statistics": fingerprint(statistics),
+        "statistics": digest_of(statistics),
         "grid": _hash([asdict(job.layout), job.tile, job.outputs, job.device, job.threads]),
         "version of a package": _hash(_versions()),
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unet_med.data.atomic import atomic_write
+from unet_med.data.atomic import write_json
 from unet_med.volumes.blocks import Block
 
 _FINISHED = "finished.json"  # of the last step, when it is done
@@ -62,9 +62,8 @@ class Markers:
             details: to note.
         """
         (self.folder / _FINISHED).unlink(missing_ok=True)  # it knows nothing of what comes now
-        text = json.dumps({"job": self.job, "block": block.name, **details})
-        with atomic_write(self._path(kind, block)) as part:
-            part.write_text(text, encoding="utf-8")
+        content = {"job": self.job, "block": block.name, **details}
+        write_json(self._path(kind, block), content)
         if kind == "done":
             self._path("failed", block).unlink(missing_ok=True)
 
@@ -78,8 +77,7 @@ class Markers:
 
     def note_finished(self, **details: Any) -> None:
         """Write the marker of the last step, in one step."""
-        with atomic_write(self.folder / _FINISHED) as part:
-            part.write_text(json.dumps({"job": self.job, **details}), encoding="utf-8")
+        write_json(self.folder / _FINISHED, {"job": self.job, **details})
 
     def require_own(self) -> None:
         """Refuse markers of another job; all are read.

@@ -28,7 +28,7 @@ def load_statistics(path: Path) -> Found:
         return dict(file)
 
 
-def fingerprint(statistics: Found) -> str:
+def digest_of(statistics: Found) -> str:
     """Hash of the numbers, whatever the file says besides."""
     digest = hashlib.sha256()
     for name in sorted(statistics):

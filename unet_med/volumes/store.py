@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.zarr_reader import import_zarr
-from unet_med.data.zarr_writer import chunk_sides, halve, halved, multiscale
+from unet_med.data.zarr_writer import chunk_sides, halve, halved_axes, multiscale
 from unet_med.volumes.blocks import Block
 
 
@@ -146,7 +146,7 @@ def write_block(
     """
     for level in range(layout.levels):
         if level:
-            pixels = halve(pixels, halved(layout.pyramid, level), mean=not layer.is_label)
+            pixels = halve(pixels, halved_axes(layout.pyramid, level), mean=not layer.is_label)
         if level < since:
             continue
         starts = layout.sides([part.start for part in block.slices], level)
