@@ -479,7 +479,8 @@ def test_a_volume_in_memory_gives_what_its_file_gives(volumes: Path, tmp_path: P
     with pytest.raises(ValueError, match="axes 'CZYX' are not those of a MetaTensor, CXYZ"):
         segment(MetaTensor(pixels[None]), axes="CZYX")
     segment(MetaTensor(pixels[None], affine=torch.eye(4))).save(tmp_path / "out", ["mask"])
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["image_mask.tif"]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"image_mask.tif", "record.json"}
 
 
 @pytest.mark.long

@@ -21,7 +21,7 @@ from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.scores import Counted, check_tables, format_table, score_table, write_tables
 from unet_med.data.cases import files_of
 from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
-from unet_med.data.file_reader import UnreadableFile, Volume
+from unet_med.data.file_reader import Volume, is_unreadable
 from unet_med.data.labels import IGNORED, LOOKED_AT, MAX_CLASSES, UNKNOWN, LabelSummary
 from unet_med.data.list_file import is_list
 from unet_med.data.splits import groups_of
@@ -281,8 +281,10 @@ def _look(truths: Mapping[str, str], asked: Asked) -> dict[str, LabelSummary]:
         blobs = asked.kind == "auto" and k < LOOKED_AT
         try:
             looks[name] = look_at_label(file, blobs=blobs, **choice)
-        except (UnreadableFile, OSError) as error:  # its case is a row that says so
-            failures.append(error)
+        except (ValueError, OSError) as error:
+            if not is_unreadable(error):
+                raise
+            failures.append(error)  # its case is a row that says so
     if not looks:
         raise failures[0]
     return looks

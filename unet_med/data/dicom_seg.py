@@ -191,7 +191,7 @@ def _segmentation(
 
     from unet_med import __version__
 
-    mask = hashlib.sha256(np.ascontiguousarray(numbers)).hexdigest()
+    mask = hashlib.sha256(np.ascontiguousarray(numbers).data).hexdigest()
     about = [weights, __version__, repr(segments), mask]
     entropy = [dataset.SOPInstanceUID for dataset in datasets] + about
     first = datasets[0]

@@ -31,6 +31,7 @@ _SIGNATURES: tuple[tuple[tuple[str, ...], tuple[bytes, ...], str], ...] = (
     ((), (b"PK\3\4",), "a ZIP archive"),
     ((), (b"\x89HDF",), "an HDF5 file"),
 )  # suffixes, first bytes, name
+_UNREADABLE = "unet_med_unreadable"  # attribute of what `unreadable` returns
 
 
 @dataclass(frozen=True)
@@ -174,11 +175,7 @@ class FileReader(ImageReader):
         protection.require_memory(declared_bytes, self.max_bytes)
 
 
-class UnreadableFile(ValueError):
-    """A file that cannot be read in full as one image; what it holds is not known."""
-
-
-def unreadable(path: Path, error: Exception, kind: str) -> UnreadableFile:
+def unreadable(path: Path, error: Exception, kind: str) -> ValueError:
     """What a user reads of a file that cannot be read, in one sentence.
 
     Args:
@@ -186,7 +183,14 @@ def unreadable(path: Path, error: Exception, kind: str) -> UnreadableFile:
         error: whatever was raised while it was read.
         kind: what it was read as, such as `"TIFF"`.
     """
-    return UnreadableFile(f"cannot read {path} as {kind}: {_reason(error)}{_other_content(path)}")
+    found = ValueError(f"cannot read {path} as {kind}: {_reason(error)}{_other_content(path)}")
+    setattr(found, _UNREADABLE, True)
+    return found
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Whether an error says that a file cannot be read; of another, what it holds is known."""
+    return isinstance(error, OSError) or getattr(error, _UNREADABLE, False)
 
 
 def placeholder(shape: Sequence[int], dtype: Any) -> np.ndarray:

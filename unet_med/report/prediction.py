@@ -381,7 +381,7 @@ def unfinished(
     return record.unfinished(data, outputs) if resume else list(data)
 
 
-def _is_other(files: Sequence[str], before: dict[str, Any]) -> bool:
+def _is_other(files: Sequence[str], before: Mapping[str, Any]) -> bool:
     """Whether an image is not the one that was recorded, which may have moved or changed."""
     if str(Path(files[0]).absolute()) == before["file"]:
         return False
