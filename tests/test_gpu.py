@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from unet_med.cli import main
+from unet_med.handlers.training_state import on_cpu
 
 pytestmark = pytest.mark.gpu
 
@@ -71,6 +72,7 @@ DOORS = """
 import sys, torch
 from pathlib import Path
 from unet_med.cli import main
+from unet_med.handlers.training_state import on_cpu
 from unet_med.networks import read_weights
 from unet_med.segmentation import Segmenter
 
@@ -108,13 +110,24 @@ def test_what_was_trained_there_opens_without_a_gpu(
 ) -> None:
     bundle = shutil.copytree(trained_there, tmp_path / "bundle")
     hidden = {"CUDA_VISIBLE_DEVICES": "", "SIMULATED_CUDA": ""}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-c", DOORS, *map(str, (bundle, cells, tmp_path))],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **hidden},
+        env={**os.environ, "PYTHONPATH": path, **hidden},
         capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "all doors open" in done.stdout
+
+
+def test_a_state_is_read_when_its_own_gpu_has_copied_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: waited.append(device))
+    state = {"weights": [torch.ones(2, device="cuda:0")], "epoch": torch.ones(1)}
+    assert on_cpu(state)["weights"][0].tolist() == [1, 1]
+    assert waited == [torch.device("cuda:0")]  # not the current one, whichever that is
+    on_cpu({"epoch": torch.ones(1)})
+    assert len(waited) == 1  # no GPU is touched where nothing lies on one
 
 
 def test_prediction_there_is_the_cpus(trained_there: Path, cells: Path) -> None:

@@ -72,6 +72,18 @@ def test_too_little_for_the_smallest_tile() -> None:
         OverlapTileInferer()(torch.zeros(1, 1, 90, 90, dtype=torch.float64), starved(10))
 
 
+@torch.no_grad()
+def test_an_image_without_room_leaves_the_next_ones_their_tiles() -> None:
+    image, network = torch.zeros(1, 1, 120, 120, dtype=torch.float64), starved(10**9)
+    inferer = OverlapTileInferer()
+    inferer(image, network)
+    sides = inferer.sides
+    with pytest.raises(MemoryError):
+        inferer(image, starved(10))
+    inferer(image, network)
+    assert inferer.sides == sides
+
+
 def test_other_errors_pass() -> None:
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
     assert not is_out_of_memory(ValueError("out of memory"))

@@ -10,7 +10,7 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -195,10 +195,11 @@ def seed_generators(seed: int) -> None:
         of.manual_seed(seed) if kind == "mps" else of.manual_seed_all(seed)
 
 
-def wait() -> None:
-    """Wait until the GPUs in use have done what they were told."""
-    for kind in _in_use():
-        getattr(torch, kind).synchronize()
+def wait(devices: Iterable[torch.device]) -> None:
+    """Wait until these GPUs, which need not be the current one, have done what they were told."""
+    for device in devices:
+        of = getattr(torch, device.type)
+        of.synchronize() if device.type == "mps" else of.synchronize(device)
 
 
 def free_bytes(device: torch.device | str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,17 +36,21 @@ def _run(notes: Notes, name: str, script: str, only: str, folder: str) -> None:
     if not (notes.data / folder).is_dir():
         notes.note(name, skipped=f"{notes.data / folder} is not here")
         return
-    alone = output / "data"  # of this set, without the others
+    alone = output / "only"  # this set; scripts write into `data`
     alone.mkdir(parents=True, exist_ok=True)
     if not (alone / folder).exists():
         (alone / folder).symlink_to((notes.data / folder).absolute())
     words = ["--data", alone, "--only", only, "--minutes", 1.5, "--seeds", 0, "--device", "cuda"]
     words += ["--features", *notes.features, "--output", output]
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, str(ROOT / "workflows" / script), *map(str, words)],
-        capture_output=True, text=True, timeout=max(60.0, notes.left), check=False,
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        timeout=max(60.0, notes.left), check=False,
     )  # fmt: skip
     (notes.folder / f"{folder}.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+    if done.returncode:
+        raise RuntimeError(f"{script} ended with {done.returncode}: {done.stderr[-300:]}")
     tables = sorted(output.glob("*.csv"))
     scores = tables[0].read_text(encoding="utf-8").splitlines() if tables else []
     notes.note(name, status=done.returncode, scores=scores or done.stderr[-300:])

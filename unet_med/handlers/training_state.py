@@ -91,21 +91,26 @@ def save_atomically(
 
 
 def on_cpu(state: Any) -> Any:
-    """A state with all its tensors on the CPU; the host waits for the GPU once."""
-    moved = _moved(state)
-    wait()  # the copies are under way
+    """A state with all its tensors on the CPU; the host waits once for each GPU they were on."""
+    left: set[torch.device] = set()
+    moved = _moved(state, left)
+    wait(left)  # the copies are under way
     return moved
 
 
-def _moved(state: Any) -> Any:
+def _moved(state: Any, left: set[torch.device]) -> Any:
+    """The state on the CPU, once the devices that are added to `left` have copied it."""
     if isinstance(state, torch.Tensor):
-        return state if state.device.type == "cpu" else state.detach().to("cpu", non_blocking=True)
+        if state.device.type == "cpu":
+            return state
+        left.add(state.device)
+        return state.detach().to("cpu", non_blocking=True)
     if isinstance(state, dict):
         moved = copy(state)  # with the versions that PyTorch notes in a state dictionary
-        moved.update({name: _moved(value) for name, value in state.items()})
+        moved.update({name: _moved(value, left) for name, value in state.items()})
         return moved
     if type(state) in (list, tuple):
-        return type(state)(_moved(value) for value in state)
+        return type(state)(_moved(value, left) for value in state)
     return state
 
 

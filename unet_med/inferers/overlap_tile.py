@@ -156,7 +156,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         self.statistics = look_up_option(statistics, STATISTICS)
         self.precision = look_up_option(precision, PRECISIONS)
         self.sides: list[int] = []  # of the tiles of the last run, px
-        self._most_pixels: int | None = None  # of a tile, once memory did not suffice
+        self._most_pixels: int | None = None  # of a tile that fitted where larger did not
 
     def __call__(self, inputs: Tensor, network: Predict, *args: Any, **kwargs: Any) -> Tensor:
         """Logits of a whole image.
@@ -363,13 +363,16 @@ class OverlapTileInferer(SlidingWindowInferer):
         spans = spans_of(shape, box, tiling)
         lengths = [stop - start for start, stop in spans]
         asked, sides = work.size, self._sides(work, lengths, tiling)
+        most = self._most_pixels
         while True:
             tiles = tiles_for(spans, box, sides, tiling, asked)
             self.sides = sides = [stop - start for start, stop in tiles[0].read]
             try:
-                return work.stitcher.stitch(
+                logits = work.stitcher.stitch(
                     work.pixels, work.box, work.view, tiles, tiling.lost, work.note
                 )
+                self._most_pixels = most  # for the images to come, where the size is ours
+                return logits
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -381,7 +384,7 @@ class OverlapTileInferer(SlidingWindowInferer):
                     f"takes: use another device, or fewer at a time (sw_batch_size)"
                 )
             _log.warning("out of memory in tiles of %s px; going on with %s px", sides, smaller)
-            self._most_pixels = prod(smaller)  # for the images to come, where the size is ours
+            most = prod(smaller)
             asked = sides = smaller
 
     def _sides(self, work: Pass, lengths: Sequence[int], tiling: Tiling) -> list[int]:
