@@ -94,6 +94,20 @@ def test_one_image_alone_changes_nothing() -> None:
     assert verdict_on([odd] * 4, PLANNED).choice["threshold"] == 0.8
 
 
+@pytest.mark.parametrize("sizes", [(80, 10, 10), (100, 0, 0), (60, 20, 20)])
+def test_an_image_of_most_objects_does_not_decide_alone(sizes: tuple[int, ...]) -> None:
+    """A second choice that finds more in the first image alone; where all agree it is taken."""
+    choices = [{**PLANNED, "threshold": seed} for seed in (0.4, 0.8)]
+    hits = np.array([[size // 2, size // 2] for size in sizes])  # (images, choices)
+    hits[0, 1] += sizes[0] // 4
+    objects = 2 * np.array(sizes)[:, None].repeat(2, axis=1)
+    verdict = choose(choices, np.stack([hits, objects], axis=-1)[:, :, None])
+    assert verdict.choice["threshold"] == 0.4
+    hits[:, 1] = hits[:, 0] + np.array(sizes) // 4
+    agreed = choose(choices, np.stack([hits, objects], axis=-1)[:, :, None])
+    assert agreed.choice["threshold"] == (0.4 if 0 in sizes else 0.8)
+
+
 def test_the_nearest_of_what_is_alike_is_taken() -> None:
     """By hand: three choices, of which the best and the second are the same to each image."""
     choices = [{**PLANNED, "threshold": seed} for seed in (0.5, 0.8, 0.6)]

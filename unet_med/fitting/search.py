@@ -120,8 +120,8 @@ def choose(choices: Sequence[Choice], counts: Counts) -> Verdict:
     is compared with each other one, as the rule of one standard error does it: of those whose
     score differs by no more than `BAR` standard errors of the difference (by the jackknife, which
     leaves out one image at a time) the nearest to the planned one is taken. The planned one stays
-    where it is among them. A gain that one image alone makes is one standard error large: the
-    bar is a little higher, so that no image decides alone.
+    where it is among them. No image decides alone: a lead that is gone where one image is left out
+    is none. Images may hold unlike numbers of objects, so that the bar alone does not see to it.
 
     Args:
         choices: the planned one first.
@@ -134,7 +134,8 @@ def choose(choices: Sequence[Choice], counts: Counts) -> Verdict:
     jackknife = left_out[:, [best]] - left_out
     spread = ((jackknife - jackknife.mean(axis=0)) ** 2).sum(axis=0)
     errors = np.sqrt(spread * (len(counts) - 1) / len(counts))
-    alike = [k for k in range(len(choices)) if gaps[k] <= BAR * errors[k]]
+    lost = (jackknife <= 0).any(axis=0)
+    alike = np.flatnonzero((gaps <= BAR * errors) | lost).tolist()
     nearest = min(alike, key=lambda k: (_distance(choices[k], choices[0]), gaps[k]))
     return Verdict(choices[nearest], float(scores[nearest]), float(scores[0]))
 
