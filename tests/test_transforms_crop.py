@@ -283,3 +283,9 @@ def test_a_tile_of_a_partly_annotated_volume_looks_at_a_few_lines(
 def test_a_middle_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="middle 5 px does not lie in the middle of tile_size 8"):
         RandTileCropd(["image", "label"], 8, ignore=255, middle=5)
+
+
+def test_sides_of_a_tile_are_whole_numbers() -> None:
+    assert RandTileCrop(np.array([6, 4])).tile_size == (6, 4)
+    with pytest.raises(TypeError, match=r"^tile_size 6\.5 is no whole number"):
+        RandTileCrop((6.5, 4))  # type: ignore[arg-type]
