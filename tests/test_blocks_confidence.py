@@ -137,7 +137,7 @@ def test_blocks_are_as_sure_as_the_whole(kind: str, data: st.DataObject) -> None
         whole = segmenter(volume.source)
         expected = whole.confidence
     assert number == (None if expected is None else pytest.approx(expected, abs=1e-6))
-    np.testing.assert_allclose(doubt, whole._finished("uncertainty"), atol=2e-6)
+    np.testing.assert_allclose(doubt, whole._finished("uncertainty")[0], atol=2e-6)
 
 
 # --- as a job

@@ -411,3 +411,10 @@ def test_a_volume_is_mirrored_as_torch_mirrors_it(sigma):
     options = {"padding_mode": "reflection", "align_corners": True}
     expected = F.grid_sample(x[None], places, "bilinear", **options)[0]
     torch.testing.assert_close(warp(x, displacement), expected, rtol=0, atol=1e-13)
+
+
+def test_numbers_of_numpy_are_those_of_python():
+    given = draw_nodes(2, np.array([3, 4]), sigma=np.array([2.0, 3.0]), rng=seeded())
+    assert torch.equal(given, draw_nodes(2, (3, 4), sigma=(2.0, 3.0), rng=seeded()))
+    with pytest.raises(TypeError, match=r"^grid 3\.5 is no whole number"):
+        draw_nodes(2, 3.5, rng=seeded())

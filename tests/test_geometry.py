@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import reach_of_padded_unet, walk_valid_unet
@@ -18,6 +20,7 @@ from unet_med.geometry import (
     margin,
     mirror_index,
     output_size,
+    per_axis,
     same_size,
     tile_grid,
     valid_input_sizes,
@@ -231,3 +234,27 @@ def test_same_padding_keeps_multiples_of_the_stride():
         same_size(7, 8)
     with pytest.raises(ValueError, match="nearest side for same padding: 8"):
         same_size(0, 8)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.int64(8), (8, 8)),
+        (np.array(8), (8, 8)),
+        (torch.tensor(8), (8, 8)),
+        (np.array([8, 4]), (8, 4)),
+        ([np.int64(8), torch.tensor(4)], (8, 4)),
+        (range(2), (0, 1)),
+    ],
+)
+def test_numbers_of_numpy_and_torch_are_pythons(value, expected):
+    found = per_axis("margin", value, 2)
+    assert found == expected
+    assert {type(number) for number in found} == {int}
+
+
+@pytest.mark.parametrize("value", [8.0, "8", [8, 4.5], [None, 8], np.array([1.0, 2.0])])
+def test_what_is_no_whole_number_is_refused_by_name(value):
+    count = 1 if isinstance(value, str) else 2
+    with pytest.raises(TypeError, match=r"^margin .* is no whole number"):
+        per_axis("margin", value, count)

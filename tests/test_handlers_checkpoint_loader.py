@@ -127,6 +127,45 @@ def test_weights_of_which_none_fits_are_refused(loader: Any, tmp_path: Path) -> 
         network.load_state_dict({"epoch": torch.tensor(3)}, strict=False)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_whose_shape_fits_are_loaded_alone(kind: str, tmp_path: Path) -> None:
+    """Fine-tuning to another number of classes."""
+    name, write = KINDS[kind]
+    source, target = unet(**CHOICES), unet(**CHOICES, out_channels=5)
+    write(source.state_dict(), tmp_path / name)
+    own = {key: value.clone() for key, value in target.state_dict().items()}
+    load = CheckpointLoader(
+        str(tmp_path / name), {"model": target}, strict=False, strict_shape=False
+    )
+    load(Engine(lambda *_: None))
+    expected = {k: own[k] if k.startswith("logits") else v for k, v in source.state_dict().items()}
+    assert_same(target.state_dict(), expected)
+
+
+def test_weights_whose_shape_fits_of_several_networks(tmp_path: Path) -> None:
+    sources, targets = ({n: torch.nn.Linear(2, 1) for n in ("net", "ema")} for _ in range(2))
+    targets["wide"] = torch.nn.DataParallel(torch.nn.Linear(3, 1))
+    states = {name: source.state_dict() for name, source in sources.items()}
+    torch.save({**states, "wide": states["net"]}, tmp_path / "all.pt")
+    options = {"strict": False, "strict_shape": False}
+    CheckpointLoader(str(tmp_path / "all.pt"), targets, **options)(Engine(lambda *_: None))
+    for name, state in states.items():
+        assert_same(targets[name].state_dict(), state)
+    assert torch.equal(targets["wide"].module.bias, sources["net"].bias)
+
+
+def test_weights_of_which_no_shape_fits_are_refused(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 1).state_dict(), tmp_path / "other.pt")
+    options = {"strict": False, "strict_shape": False}
+    load = CheckpointLoader(str(tmp_path / "other.pt"), {"net": torch.nn.Linear(3, 2)}, **options)
+    with pytest.raises(ValueError, match=r"other.pt: none of its 2 weights has the name and shape"):
+        load(Engine(lambda *_: None))
+    network = torch.nn.Linear(2, 1)
+    targets = {"net": network, "opt": torch.optim.SGD(network.parameters(), lr=0.1)}
+    with pytest.raises(ValueError, match="strict_shape=False is for weights, and load_dict asks"):
+        CheckpointLoader(str(tmp_path / "other.pt"), targets, **options)(Engine(lambda *_: None))
+
+
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no trained weights \(models/model.pt\)"):
         find_weights(tmp_path)

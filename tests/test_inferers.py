@@ -701,6 +701,37 @@ def test_unknown_options_are_refused(options, message):
         OverlapTileInferer(**options)
 
 
+@pytest.mark.parametrize(
+    "size", [np.int64(60), np.array([60, 60]), torch.tensor(60), (np.int64(60), torch.tensor(60))]
+)
+def test_sides_of_numpy_and_torch_are_sides(size):
+    """And not the whole axis, which would take any memory."""
+    net, image = unet(), torch.zeros(1, 1, 130, 130)
+    inferer, later = OverlapTileInferer(size), OverlapTileInferer(sw_batch_size=2)
+    later.roi_size = size
+    for each in (inferer, later):
+        run(each, image, net)
+        assert each.sides == [60, 60]
+    box = ((0, 130), (0, 130))
+    later = OverlapTileInferer()
+    later.region(in_memory(image), (130, 130), box, net, tile=size)
+    assert later.sides == [60, 60]
+
+
+@pytest.mark.parametrize("size", [60.0, ["60", 60], (60, 60.5), None, torch.tensor(60.0)])
+def test_sides_that_are_no_whole_numbers_are_refused(size):
+    with pytest.raises(TypeError, match=r"tile_size .*: a side is a whole number of px, or among"):
+        OverlapTileInferer(size)
+
+
+def test_margin_and_stride_of_numpy():
+    net, image = nn.Conv2d(1, 2, 5, padding=2), torch.randn(1, 1, 20, 30)
+    inferer = OverlapTileInferer(12, margin=np.int64(2), stride=np.array([1, 1]))
+    assert torch.equal(
+        run(inferer, image, net), run(OverlapTileInferer(12, margin=2, stride=1), image, net)
+    )
+
+
 def test_it_is_monais_inferer_and_roi_size_is_an_alias():
     inferer = OverlapTileInferer(roi_size=[60, -1], sw_batch_size=2)
     assert isinstance(inferer, SlidingWindowInferer)

@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.utils import pixelshuffle
@@ -520,3 +521,15 @@ def test_any_size_is_the_mirrored_image_cut_back():
         net(x[:, :, :1])
     with pytest.raises(ValueError, match="any_size=True needs padding='same'"):
         UNet(any_size=True)
+
+
+def test_numbers_of_numpy_are_those_of_python():
+    """A network keeps Python's, with which NVFlare rebuilds it from JSON."""
+    expected = UNet(features=(2, 4), pool=2, kernel_size=[3, 3])
+    found = UNet(features=np.array([2, 4]), pool=np.int64(2), kernel_size=np.array([3, 3]))
+    for name in ("features", "pool", "kernel_size", "rules", "stride", "margin"):
+        assert json.dumps(getattr(found, name)) == json.dumps(getattr(expected, name))
+    assert found.output_size(np.int64(44)) == expected.output_size(44)
+    assert found.output_size(np.array([44, 46])) == expected.output_size((44, 46))
+    with pytest.raises(TypeError, match=r"^features 2\.0 is no whole number"):
+        UNet(features=[2.0, 4])

@@ -181,6 +181,8 @@ def guess_at_once(labels: list[np.ndarray]) -> str | None:
     partly = any((label < 0).any() for label in labels)  # nobody annotated these pixels
     values = [set(np.unique(label[label >= 0]).tolist()) for label in labels]
     union = set().union(*values)
+    if len(union) == 2 and 0 not in union:
+        return "doubt"  # background may be painted as well
     if len(union) <= 2 or (union == {0, 1, 255} and not any(v >= {1, 255} for v in values)):
         return "classes" if partly and 255 not in union else "mask"
     classes = [found - {0, 255} for found in values if found - {0, 255}]
@@ -217,7 +219,8 @@ def guess(labels: Iterable[Any]) -> str:
     try:
         return data.guess_label_kind(labels)
     except ValueError as error:
-        doubted = "say --label-kind classes or --label-kind instances" in str(error)
+        asked = ("say --label-kind classes or --label-kind instances", "say --unknown 0 if")
+        doubted = any(words in str(error) for words in asked)
         return "doubt" if doubted else str(error)
 
 

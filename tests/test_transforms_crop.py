@@ -263,3 +263,9 @@ def test_a_tile_of_a_partly_annotated_volume_looks_at_a_few_lines(
         assert item["label"].dtype == torch.int64
         assert set(item) == set(KEYS)
     assert set(seen) == {1, 8}
+
+
+def test_sides_of_a_tile_are_whole_numbers() -> None:
+    assert RandTileCrop(np.array([6, 4])).tile_size == (6, 4)
+    with pytest.raises(TypeError, match=r"^tile_size 6\.5 is no whole number"):
+        RandTileCrop((6.5, 4))  # type: ignore[arg-type]

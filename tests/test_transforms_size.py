@@ -359,3 +359,11 @@ def test_a_factor_takes_labels_without_metadata(dtype) -> None:
     expected = step({"label": torch.from_numpy(labels)})["label"]
     for label in (labels.astype(dtype), torch.from_numpy(labels.astype(dtype))):
         assert torch.equal(step({"label": label})["label"].long(), expected)
+
+
+@pytest.mark.parametrize("name", ["scale", "element_size"])
+def test_numbers_of_numpy_and_torch_are_those_of_python(name: str) -> None:
+    given = [0.5, 2.0]
+    for like in (np.array(given), torch.tensor(given), tuple(map(np.float64, given))):
+        assert getattr(ElementSize(**{name: like}), name) == tuple(given)
+    assert getattr(ElementSize(**{name: np.float64(0.5)}), name) == (0.5,)

@@ -150,10 +150,10 @@ def _look_for_pairs(images: Path, labels: Path | None) -> Listing:
     if labels is None and found is None and (beside := _of_one_folder(images)):
         return beside
     if labels is None:
-        beside = ", or put labels beside their images under an ending such as a_mask.tif"
+        other = ", or put labels beside their images under an ending such as a_mask.tif"
         raise ValueError(
             f"{images} names no labels: give a folder of labels as well"
-            + beside * (found is None and images.is_dir())
+            + (other if found is None and images.is_dir() else "")
         )
     if found is None and images.is_file() and labels.is_file():
         return Listing([{"image": str(images), "label": str(labels)}])

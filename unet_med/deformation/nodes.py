@@ -9,6 +9,9 @@ from typing import Literal, Protocol
 
 import torch
 
+from unet_med.geometry import per_axis
+from unet_med.geometry.plain import plain
+
 Kernel = Literal["bicubic", "bspline"]
 
 # Nodes beyond the tile, on each side. The 2015-19 code draws them as well; the
@@ -88,8 +91,8 @@ def draw_nodes(
     Raises:
         ValueError: an argument is out of range.
     """
-    grids = _per_axis("grid", grid, spatial_dims)
-    sigmas = _per_axis("sigma", sigma, spatial_dims)
+    grids = per_axis("grid", grid, spatial_dims)
+    sigmas = _sigmas(sigma, spatial_dims)
     if min(grids) < 1:
         raise ValueError(f"grid {grid} has an axis without a node; at least 1, the paper has 3")
     if not all(0 <= s < math.inf for s in sigmas):
@@ -104,7 +107,7 @@ def node_grid(
     spatial_dims: int, grid: int | Sequence[int] = 3, kernel: Kernel = "bicubic"
 ) -> tuple[int, ...]:
     """Nodes that `draw_nodes` draws along each axis."""
-    return tuple(int(n) + 2 * _rim(kernel) for n in _per_axis("grid", grid, spatial_dims))
+    return tuple(n + 2 * _rim(kernel) for n in per_axis("grid", grid, spatial_dims))
 
 
 def interpolate_nodes(
@@ -193,8 +196,9 @@ def _rim(kernel: str) -> int:
     return _RIM[kernel]
 
 
-def _per_axis(name: str, value: float | Sequence[float], dims: int) -> tuple[float, ...]:
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * dims
+def _sigmas(sigma: float | Sequence[float], dims: int) -> tuple[float, ...]:
+    given = plain(sigma)
+    values = tuple(given) if isinstance(given, Sequence) else (given,) * dims
     if len(values) != dims:
-        raise ValueError(f"{name} {value} has {len(values)} values for {dims} axes")
+        raise ValueError(f"sigma {sigma} has {len(values)} values for {dims} axes")
     return values

@@ -11,12 +11,14 @@ rest by ``stride``, the product of all poolings, as twice the sum of ``h s``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 from operator import mul
 from typing import TypeVar
+
+from unet_med.geometry.plain import plain, whole
 
 T = TypeVar("T")
 PerAxis = int | Sequence[int]
@@ -231,11 +233,13 @@ def per_axis(name: str, value: PerAxis, count: int) -> tuple[int, ...]:
 
     Raises:
         ValueError: there are not as many as axes.
+        TypeError: a number is not whole.
     """
-    values = (value,) * count if isinstance(value, int) else tuple(value)
+    given = plain(value)
+    values = tuple(given) if isinstance(given, Iterable) else (given,) * count
     if len(values) != count:
         raise ValueError(f"{name} {value} has {len(values)} values for {count} axes")
-    return values
+    return tuple(whole(name, number) for number in values)
 
 
 def same_size(n: int, stride: int = 16) -> int:
@@ -273,7 +277,8 @@ def _spread(
     name: str, given: PerLevel, count: int, dims: int, levels: str
 ) -> list[tuple[int, ...]]:
     """One number a level and axis."""
-    each = [given] * count if isinstance(given, int) else list(given)
+    every = plain(given)
+    each = list(every) if isinstance(every, Iterable) else [every] * count
     if len(each) != count:
         raise ValueError(
             f"{name} {given} has {len(each)} entries for {count} {levels}: give one number, or "

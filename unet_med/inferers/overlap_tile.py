@@ -52,6 +52,7 @@ from unet_med.inferers.test_time_augmentation import KINDS, View, views
 from unet_med.inferers.tile_size import (
     TileSize,
     affordable_pixels,
+    asked_size,
     automatic_sides,
     requested_sides,
     smaller_sides,
@@ -112,6 +113,7 @@ class OverlapTileInferer(SlidingWindowInferer):
 
     Raises:
         ValueError: an option is unknown.
+        TypeError: a side of `tile_size` is neither a whole number nor None.
 
     Example::
 
@@ -136,9 +138,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         device: torch.device | str | None = None,
         progress: bool = False,
     ) -> None:
-        size = tile_size if roi_size is None else roi_size
-        if isinstance(size, str) and size != "auto":
-            raise ValueError(f"tile_size {size!r} is neither 'auto' nor a number of px")
+        size = asked_size(tile_size if roi_size is None else roi_size)
         if sw_batch_size < 1:
             raise ValueError(f"sw_batch_size {sw_batch_size} is less than 1")
         super().__init__(
@@ -342,7 +342,7 @@ class OverlapTileInferer(SlidingWindowInferer):
             note = f"view {number} of {len(seen)}" if len(seen) > 1 else ""
             by = replace(stitcher, predict=member)
             cut = tile is not None
-            size: TileSize = self.roi_size if tile is None else tile
+            size = asked_size(self.roi_size if tile is None else tile)  # it may be set anew
             if cut and isinstance(size, Sequence) and not isinstance(size, str):
                 size = _turned(size, view, net.tiling)
             fitting = partial(self._fitting, Pass(pixels, box, view, by, size, cut, note))

@@ -103,7 +103,7 @@ def _assumptions(tiling: Tiling, size: TileSize) -> list[Tiling]:
 
 def _asks(side: Any) -> TypeGuard[int]:
     """Whether an entry of a tile size is a side, and not the whole axis."""
-    return isinstance(side, int) and side > 0
+    return side is not None and side > 0
 
 
 def float_type(network: Any) -> torch.dtype | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
 from unet_med import geometry
+from unet_med.geometry.plain import plain, whole
 from unet_med.inferers.tiling import AxisTiling, Tiling
 from unet_med.memory import free_bytes
 
@@ -22,25 +24,49 @@ CPU_SIDE_2D = 700
 MOST_ELEMENTS = 2**31 - 1
 
 
+def asked_size(size: Any) -> TileSize:
+    """A tile size in Python's own numbers: ``"auto"``, a side, or sides of which None is one.
+
+    Raises:
+        ValueError: a word other than ``"auto"``.
+        TypeError: a side is neither a whole number nor None.
+    """
+    if isinstance(size, str):
+        if size != "auto":
+            raise ValueError(f"tile_size {size!r} is neither 'auto' nor a number of px")
+        return size
+    given = plain(size)
+    try:
+        if not isinstance(given, Iterable):
+            return whole("tile_size", given)
+        sides = [None if side is None else whole("tile_size", side) for side in given]
+    except TypeError:
+        raise TypeError(
+            f"tile_size {size!r}: a side is a whole number of px, or among several None, for the "
+            "whole axis"
+        ) from None
+    return tuple(sides) if isinstance(given, tuple) else sides
+
+
 def requested_sides(shape: Sequence[int], tiling: Tiling, tile_size: TileSize) -> list[int]:
     """Input sides for a tile size that the caller gave, px.
 
     Args:
         shape: sides of the image, px.
         tiling: geometry of the network.
-        tile_size: one side for all axes or one an axis; a component that is None or not
-            positive takes the whole axis, as in MONAI.
+        tile_size: one side for all axes or one an axis, of `asked_size`; a component that is None
+            or not positive takes the whole axis, as in MONAI.
 
     Raises:
         ValueError: a side does not fit the network, with the nearest that do; or there
             are not as many as axes.
     """
-    given = [tile_size] * len(shape) if isinstance(tile_size, int) else list(tile_size)
+    given: Sequence[Any] = [tile_size] * len(shape) if isinstance(tile_size, int) else tile_size
     if len(given) != len(shape):
         raise ValueError(f"tile_size {tile_size} has {len(given)} sides for {len(shape)} axes")
     sides = []
     for axis, length, side in zip(tiling.axes, shape, given, strict=True):
-        if not isinstance(side, int) or side < 1:
+        if side is None or side < 1:
             sides.append(axis.whole_side(length))
             continue
         try:

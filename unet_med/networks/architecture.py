@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from unet_med import geometry
 from unet_med.geometry import Axis, PerAxis, PerLevel, alike, per_axis
+from unet_med.geometry.plain import plain, whole
 from unet_med.networks.blocks import (
     AttentionGate,
     ConvBlock,
@@ -171,6 +172,7 @@ class UNet(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims is {spatial_dims}; it must be 2 or 3")
+        features = tuple(whole("features", channels) for channels in plain(features))
         if not features:
             raise ValueError("features is empty; it needs the channels of one level at least")
         look_up_option(padding, ("valid", "same"))
@@ -198,7 +200,7 @@ class UNet(nn.Module):
             in_channels,
             out_channels,
         )
-        self.features, self.convs_per_level, self.pool = tuple(features), convs_per_level, pool
+        self.features, self.convs_per_level, self.pool = features, convs_per_level, plain(pool)
         self.padding, self.upsample, self.skip, self.init = padding, upsample, skip, init
         self.norm, self.act, self.up_act = norm, act, up_act
         self.dropout, self.dropout_levels = dropout, tuple(dropout_levels)
@@ -212,7 +214,7 @@ class UNet(nn.Module):
             tuple(attention_levels),
         )
         self.depth = depth = len(features) - 1
-        self.kernel_size = kernel_size
+        self.kernel_size = plain(kernel_size)
         self.axes = geometry.axes_of(
             spatial_dims,
             depth,
@@ -394,7 +396,7 @@ class UNet(nn.Module):
                 if len(set(self.axes)) == 1:
                     raise
                 raise ValueError(f"axis {number}: {error}") from None
-        return alike(found) if isinstance(given, int) else tuple(found)
+        return alike(found) if isinstance(plain(given), int) else tuple(found)
 
     def _initialise(self, init: str) -> None:
         """Draws the weights (section 3) and zeroes the biases of all convolutions."""

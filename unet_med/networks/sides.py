@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unet_med.geometry import per_axis
+from unet_med.geometry.plain import plain
 
 
 def output_sides(
@@ -23,7 +24,8 @@ def output_sides(
     >>> output_sides(UNet(), 572), output_sides(BasicUNet(2), [64, 48])
     ([388], [64, 48])
     """
-    tile = [tile_size] if isinstance(tile_size, int) else [*tile_size]
+    given = plain(tile_size)
+    tile = [given] if isinstance(given, int) else [*given]
     if hasattr(network, "output_size"):
         sides = network.output_size(tile[0] if len(tile) == 1 else tuple(tile))
         return [sides] if isinstance(sides, int) else [*sides]  # one an axis if axes differ

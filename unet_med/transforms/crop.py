@@ -13,6 +13,7 @@ from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
 from unet_med.data.entries import CENTRE, KNOWN
+from unet_med.geometry.plain import whole
 from unet_med.transforms.known import KnownPixels, NoteKnownd
 from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
 
@@ -243,7 +244,7 @@ def _window(img: torch.Tensor, start: Sequence[int], sizes: Sequence[int]) -> to
 
 
 def _checked_size(name: str, size: int | Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(int(n) for n in ensure_tuple(size))
+    sizes = tuple(whole(name, n) for n in ensure_tuple(size))
     if min(sizes, default=0) < 1:
         raise ValueError(f"{name} {size} px is less than 1")
     return sizes

@@ -16,6 +16,7 @@ from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 
 from unet_med.data.array_writer import UNITS
 from unet_med.data.pixel_size import ASSUMED, FAR, MICROMETRES, cannot_become, in_words
+from unet_med.geometry.plain import plain
 from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
 from unet_med.transforms.grid import knows_pixel_size, on_grid_of
 from unet_med.transforms.majority import most_frequent
@@ -299,6 +300,7 @@ def _positive(name: str, given: float | Sequence[float] | None) -> tuple[float, 
     """One number, or one an axis; none where none is given."""
     if given is None:
         return ()
+    given = plain(given)
     numbers = tuple(given) if isinstance(given, Sequence) else (given,)
     if not numbers or not all(number > 0 for number in numbers):
         raise ValueError(f"{name} {given} is not positive")

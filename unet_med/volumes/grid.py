@@ -10,7 +10,12 @@ import torch
 
 from unet_med.data.zarr_writer import pyramid
 from unet_med.devices import HOST, cores, count
-from unet_med.inferers.tile_size import affordable_pixels, automatic_sides, requested_sides
+from unet_med.inferers.tile_size import (
+    affordable_pixels,
+    asked_size,
+    automatic_sides,
+    requested_sides,
+)
 from unet_med.memory import BYTES_A_PIXEL, available_bytes
 from unet_med.segmentation import Volume
 from unet_med.volumes.store import Layout
@@ -83,7 +88,7 @@ def choose_tile(
     """
     tiling, segmenter = volume.tiling.in_file_order(), volume.segmenter
     lengths = block_needs(layout, volume)
-    size = segmenter.inferer.roi_size if tile is None else tile
+    size = asked_size(segmenter.inferer.roi_size if tile is None else tile)
     if tile is None and isinstance(size, (list, tuple)):
         size = list(size)[::-1]  # of a bundle, so in MONAI's order (X, Y[, Z])
     if isinstance(size, str):
