@@ -193,6 +193,18 @@ def test_each_image_of_a_collated_batch_has_its_own_pixels() -> None:
     assert scores.flatten().tolist() == pytest.approx([4 * size for size in sizes])
 
 
+@pytest.mark.parametrize(
+    "metric", [metrics.HD95Metric(), metrics.ASSDMetric(), metrics.NSDMetric()]
+)
+def test_numbers_of_classes_are_no_mask(metric: Any) -> None:
+    """Two classes in one channel were one object, in silence; white is 255 or 1."""
+    numbers = torch.zeros(1, 1, 6, 6)
+    numbers[..., 1:3, :], numbers[..., 3:5, :] = 1, 2
+    with pytest.raises(ValueError, match=r"Metric takes binary masks.* values from 1 to 2"):
+        metric(numbers > 0, numbers)
+    metric(numbers > 0, (numbers > 0) * 255)
+
+
 # --- where a part of the image is known
 
 

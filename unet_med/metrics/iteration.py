@@ -165,6 +165,8 @@ class _SurfaceMetric(CumulativeIterationMetric):
         """Scores `(B, C)` of a batch, NaN where neither holds the object."""
         if y is None:
             raise ValueError(f"{type(self).__name__} needs the truth: call it with (y_pred, y)")
+        for masks in (y_pred, y):
+            self._require_binary(masks)
         given = kwargs.get("spacing")
         sizes = _spacings_of(y) if given is None else [given] * len(y)
         first = 1 if y.shape[1] > 1 else 0
@@ -189,6 +191,16 @@ class _SurfaceMetric(CumulativeIterationMetric):
                 f"{type(self).__name__} has seen no object: there is nothing to average"
             )
         return scores.nanmean()
+
+    def _require_binary(self, masks: torch.Tensor) -> None:
+        """Refuse numbers of classes, whose foreground would be scored as one object."""
+        found = masks[masks > 0]
+        if found.numel() and found.min() != found.max():
+            raise ValueError(
+                f"{type(self).__name__} takes binary masks, or one channel a class, and was given "
+                f"values from {float(found.min()):g} to {float(found.max()):g}: make one channel "
+                "of each class first (monai.transforms.AsDiscreted with to_onehot)"
+            )
 
     @abstractmethod
     def _score(self, surfaces: Surfaces) -> float:
