@@ -125,6 +125,25 @@ def test_in_memory_stacks_are_not_mistaken_for_one() -> None:
         assert torch.equal(item["image"], wanted["image"][..., wanted["slice"]])
 
 
+def test_it_is_iterated_and_sliced_as_a_list_of_its_first_epoch() -> None:
+    dataset = make()
+    expected = epoch(dataset, 0)
+
+    def values(items: Any) -> list[float]:
+        return [float(item["image"].mean()) for item in items]
+
+    assert values(dataset) == values(dataset) == expected
+    for part in (slice(0, 2), slice(None, None, -2), slice(3, 99), slice(-2, None)):
+        assert values(dataset[part]) == expected[part]
+    assert values(dataset[[4, 0]]) == [expected[4], expected[0]]
+    assert values([dataset[-1], dataset[-5], dataset[np.int64(2)]]) == [
+        expected[k] for k in (-1, -5, 2)
+    ]
+    assert dataset.source(-1) == dataset.source(4)
+    with pytest.raises(IndexError, match="position -6 of a data set of 5 tiles"):
+        dataset[-6]
+
+
 def test_without_cache_the_tiles_are_the_same() -> None:
     assert epoch(make(cache=False), 2) == epoch(make(), 2)
 

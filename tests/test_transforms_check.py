@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 
 from unet_med.transforms import CheckPaird, DropIgnoredd, SelectSliced, Standardize, Standardized
+from unet_med.transforms.windowed import Box, Windowed
 
 
 def named(array: torch.Tensor, name: str = "folder/cell.tif") -> MetaTensor:
@@ -122,6 +123,30 @@ def test_constant_image_becomes_zero_and_meta_stays() -> None:
     assert result.meta["filename_or_obj"] == "folder/cell.tif"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("value", "side"), [(255.0, 1000), (37.3, 700), (0.1, 300), (-1e-3, 333)])
+def test_constant_images_become_zero_whole_and_by_window(
+    value: float, side: int, dtype: torch.dtype
+) -> None:
+    """Their mean is off by a rounding, by which the deviation would then be, and 0 / 0 be 1."""
+    pixels = torch.full((2, side, side), value, dtype=dtype)
+    pixels[1] = torch.rand(side, side)
+    rule = Standardize()
+    assert torch.count_nonzero(rule(pixels)[0]) == 0
+    assert torch.count_nonzero(rule(pixels)[1]) == side**2
+    planes = torch.stack([pixels, pixels.flip(0)], dim=-1)  # another channel of each
+    assert torch.count_nonzero(Standardize(2)(planes)) == 2 * side**2
+
+    def read(box: Box) -> torch.Tensor:
+        return pixels[(slice(None), *(slice(*part) for part in box))]
+
+    image = Windowed(read, 2, (side, side), torch.eye(4), {})
+    boxes = [((0, 7), (0, side)), ((7, side), (0, side))]
+    window = rule.by_window(image, rule.first_pass(image, boxes)).read(boxes[1])
+    torch.testing.assert_close(window.float(), rule(pixels)[:, 7:], rtol=0, atol=1e-5)
+    assert torch.count_nonzero(window[0]) == 0
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "said"),
     [
@@ -147,3 +172,12 @@ def test_values_that_a_label_may_hold(kind: str, values: list[int]) -> None:
     label = torch.tensor([[values]])
     item = {"image": torch.zeros(1, *label.shape[1:]), "label": label}
     assert CheckPaird(label_kind=kind, num_classes=3)(item)["label"] is label
+
+
+@pytest.mark.parametrize("kind", ["mask", "classes", "instances", None])
+def test_masks_of_bool_are_labels(kind: str | None) -> None:
+    mask = torch.tensor([[[False, True], [True, True]]])
+    for label in (mask, mask.numpy()):
+        item = {"image": torch.zeros(1, 2, 2), "label": label}
+        CheckPaird(label_kind=kind, num_classes=2)(item)
+        assert DropIgnoredd(["label"])(item)["label"].tolist() == mask.tolist()

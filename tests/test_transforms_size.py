@@ -361,6 +361,16 @@ def test_a_factor_takes_labels_without_metadata(dtype) -> None:
         assert torch.equal(step({"label": label})["label"].long(), expected)
 
 
+def test_a_mask_of_bool_is_resampled_as_one_of_numbers() -> None:
+    mask = np.random.default_rng(0).integers(0, 2, (1, 12, 9))
+    step = ElementSized("label", scale=0.5, mode="nearest")
+    expected = step({"label": torch.from_numpy(mask)})
+    found = step({"label": torch.from_numpy(mask.astype(bool))})
+    assert found["label"].dtype == torch.bool
+    assert torch.equal(found["label"].long(), expected["label"])
+    assert torch.equal(step.inverse(found)["label"].long(), step.inverse(expected)["label"])
+
+
 @pytest.mark.parametrize("name", ["scale", "element_size"])
 def test_numbers_of_numpy_and_torch_are_those_of_python(name: str) -> None:
     given = [0.5, 2.0]

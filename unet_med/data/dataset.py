@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import suppress
 from functools import partial
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ class SeededDataset(Dataset):
 
     Positions count on through the epochs: `dataset[e * len(dataset) + k]` is tile `k` of
     epoch `e`, as `EpochSampler` asks for it. Each epoch has a new random order of the images,
-    each equally often (plus or minus one).
+    each equally often (plus or minus one). Iteration, slices and negative positions are of the
+    first epoch, as of a list; a slice, or a sequence of positions, gives a `Subset`.
 
     Args:
         data: MONAI data list.
@@ -106,10 +108,15 @@ class SeededDataset(Dataset):
     def __len__(self) -> int:
         return self.tiles_per_epoch
 
-    def __getitem__(self, position: int) -> Any:  # type: ignore[override]
-        epoch, k = divmod(int(position), len(self))
-        index, rare = self._tile_of(epoch, k)
-        item, types = self._taken(index)
+    def __iter__(self) -> Iterator[Any]:
+        return (self[position] for position in range(len(self)))
+
+    def __getitem__(self, position: int | slice | Sequence[int]) -> Any:
+        if isinstance(position, slice | Sequence):
+            return super().__getitem__(position)
+        epoch, k = self._place(position)
+        image, rare = self._tile_of(epoch, k)
+        item, types = self._taken(image)
         first = self.first_random
         if first is None:
             return item
@@ -125,7 +132,14 @@ class SeededDataset(Dataset):
 
     def source(self, position: int) -> dict[str, Any]:
         """Item of the data list at a position."""
-        return dict(self.data[self._tile_of(*divmod(int(position), len(self)))[0]])
+        return dict(self.data[self._tile_of(*self._place(position))[0]])
+
+    def _place(self, position: int) -> tuple[int, int]:
+        """Epoch and number in it; negative positions count from the end of the first epoch."""
+        position = index(position)
+        if position < -len(self):
+            raise IndexError(f"position {position} of a data set of {len(self)} tiles")
+        return divmod(position if position >= 0 else position + len(self), len(self))
 
     def _reseed(self, epoch: int, k: int) -> None:
         """Do what `Compose.set_random_state` does, with existing generators.

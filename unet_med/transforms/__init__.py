@@ -1,15 +1,30 @@
 """MONAI transforms for arrays and for dictionaries."""
 
 from unet_med.transforms.augmenting import Augmenting
-from unet_med.transforms.calibrate import Calibrate, Calibrated
+from unet_med.transforms.calibrate import (
+    Calibrate,
+    CalibrateD,
+    Calibrated,
+    CalibrateDict,
+)
 from unet_med.transforms.chains import compose
-from unet_med.transforms.check import CheckPaird, DropIgnoredd, SelectSliced
+from unet_med.transforms.check import (
+    CheckPairD,
+    CheckPaird,
+    CheckPairDict,
+    DropIgnoredD,
+    DropIgnoredd,
+    DropIgnoredDict,
+    SelectSliceD,
+    SelectSliced,
+    SelectSliceDict,
+)
 from unet_med.transforms.compare import (
     CompareWithTrainingD,
     CompareWithTrainingd,
     CompareWithTrainingDict,
 )
-from unet_med.transforms.confidence import Confidenced
+from unet_med.transforms.confidence import ConfidenceD, Confidenced, ConfidenceDict
 from unet_med.transforms.crop import (
     RandTileCrop,
     RandTileCropD,
@@ -61,7 +76,12 @@ from unet_med.transforms.save import (
 )
 from unet_med.transforms.save import SaveSegmentationd as SaveSegmentationd  # of earlier bundles
 from unet_med.transforms.size import ElementSize, ElementSizeD, ElementSized, ElementSizeDict
-from unet_med.transforms.standardize import Standardize, Standardized
+from unet_med.transforms.standardize import (
+    Standardize,
+    StandardizeD,
+    Standardized,
+    StandardizeDict,
+)
 from unet_med.transforms.weighing import Weighing
 from unet_med.transforms.weights import (
     BorderWeightMap,
@@ -89,7 +109,11 @@ __all__ = [
     "BorderWeightMapDict",
     "BorderWeightMapd",
     "Calibrate",
+    "CalibrateD",
+    "CalibrateDict",
     "Calibrated",
+    "CheckPairD",
+    "CheckPairDict",
     "CheckPaird",
     "ClassWeightMap",
     "ClassWeightMapD",
@@ -102,7 +126,11 @@ __all__ = [
     "CompareWithTrainingD",
     "CompareWithTrainingDict",
     "CompareWithTrainingd",
+    "ConfidenceD",
+    "ConfidenceDict",
     "Confidenced",
+    "DropIgnoredD",
+    "DropIgnoredDict",
     "DropIgnoredd",
     "ElementSize",
     "ElementSizeD",
@@ -151,12 +179,16 @@ __all__ = [
     "ScoreObjectsD",
     "ScoreObjectsDict",
     "ScoreObjectsd",
+    "SelectSliceD",
+    "SelectSliceDict",
     "SelectSliced",
     "SeparateInstances",
     "SeparateInstancesD",
     "SeparateInstancesDict",
     "SeparateInstancesd",
     "Standardize",
+    "StandardizeD",
+    "StandardizeDict",
     "Standardized",
     "Weighing",
     "compose",

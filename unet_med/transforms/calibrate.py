@@ -88,3 +88,6 @@ def logarithm(probabilities: torch.Tensor) -> torch.Tensor:
     """Finite also of what has been rounded to 0; of integers in float32."""
     exact = probabilities if probabilities.is_floating_point() else probabilities.float()
     return exact.clamp_min(torch.finfo(exact.dtype).tiny).log()
+
+
+CalibrateD = CalibrateDict = Calibrated

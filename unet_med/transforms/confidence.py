@@ -145,3 +145,6 @@ def _agreement(scores: Any) -> float | None:
     """Of the views of an image, by its metadata."""
     views = scores.meta.get(AGREEMENT) if isinstance(scores, MetaTensor) else None
     return None if views is None else float(torch.as_tensor(views).reshape(-1)[0])
+
+
+ConfidenceD = ConfidenceDict = Confidenced

@@ -21,7 +21,7 @@ from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
 from unet_med.transforms.grid import knows_pixel_size, on_grid_of
 from unet_med.transforms.majority import most_frequent
 from unet_med.transforms.resampling import resample_window, taps_of
-from unet_med.transforms.tensors import tensor_of
+from unet_med.transforms.tensors import labels_of, tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 Array = np.ndarray[Any, Any]
@@ -117,7 +117,7 @@ class ElementSize(InvertibleTransform):
         known = knows_pixel_size(img)
         placed = cast(MetaTensor, tensor_of(img)) if known else self._assumed(img)
         if mode == "nearest" and not placed.is_floating_point():
-            largest = int(placed.abs().max())  # in torch a uint8 is more than 2**24
+            largest = int(labels_of(placed).abs().max())  # in torch a uint8 is more than 2**24
             if largest > 2**24:
                 raise ValueError(f"label {largest} exceeds 2**24: number labels from 1 up first")
         flat = _laid_flat(placed)

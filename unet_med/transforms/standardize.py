@@ -51,6 +51,9 @@ class Standardize(Transform):
         axes = list(range(1, 1 + (self.spatial_dims or image.ndim - 1)))
         mean = image.mean(dim=axes, keepdim=True)
         std = image.std(dim=axes, keepdim=True, correction=0)
+        low = image.amin(dim=axes, keepdim=True)
+        flat = low == image.amax(dim=axes, keepdim=True)  # whose mean is off by its rounding
+        mean, std = torch.where(flat, low, mean), std.masked_fill(flat, 0)
         for channel, scale in self._fixed():
             mean[channel], std[channel] = scale["mean"], scale["std"]
         return _scaled(image, mean, std)
@@ -166,11 +169,12 @@ def mean_and_deviation(
         for depth, plane in enumerate(planes):
             row = box[-1][0] + depth if by_plane else 0
             flat = plane.flatten(1).double().numpy()  # (C, pixels), one plane at a time
-            here, n = flat.mean(-1), flat.shape[-1]  # (C,)
+            low, n = flat.min(-1), flat.shape[-1]  # (C,)
+            here = np.where(low == flat.max(-1), low, flat.mean(-1))  # a constant's exactly
             total, step = count[row] + n, here - mean[row]
             spread = ((flat - here[:, None]) ** 2).sum(-1)
             squares[row] += spread + step**2 * count[row] * n / total
-            mean[row] += step * n / total
+            mean[row] += step * (n / total)
             count[row] = total
     return mean, np.sqrt(squares / count)
 

@@ -25,8 +25,10 @@ def tensor_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
 def labels_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
     """Labels in a type that has negative numbers: in torch a uint8 of 255 equals -1.
 
+    So have masks of bool, of which torch takes no absolute values and rounds none.
+
     Args:
         image: labels of any shape.
     """
     labels = tensor_of(image)
-    return labels.to(torch.int16) if labels.dtype == torch.uint8 else labels
+    return labels.to(torch.int16) if labels.dtype in (torch.uint8, torch.bool) else labels
