@@ -68,12 +68,21 @@ def reach_of_padded_axis(
     return furthest
 
 
-def figure_1(x: torch.Tensor, layers: list[torch.Tensor]) -> torch.Tensor:
-    """Figure 1 of the paper, one line an arrow; `layers` is weight, bias, weight, ... in order."""
+def figure_1(
+    x: torch.Tensor, layers: list[torch.Tensor], *, slope: float = 0.0, up_act: bool = False
+) -> torch.Tensor:
+    """Figure 1 of the paper, one line an arrow.
+
+    Args:
+        x: `(B, C, H, W)`.
+        layers: weight, bias, weight, ... in order.
+        slope: of the activation below 0; Falk et al. 2019 have 0.1.
+        up_act: whether an activation follows the up-convolutions, as in the release and in Falk.
+    """
     parameters = iter(layers)
 
     def conv(x: torch.Tensor) -> torch.Tensor:
-        return F.relu(F.conv2d(x, next(parameters), next(parameters)))
+        return F.leaky_relu(F.conv2d(x, next(parameters), next(parameters)), slope)
 
     x1 = conv(conv(x))
     x2 = conv(conv(F.max_pool2d(x1, 2)))
@@ -82,6 +91,7 @@ def figure_1(x: torch.Tensor, layers: list[torch.Tensor]) -> torch.Tensor:
     y = conv(conv(F.max_pool2d(x4, 2)))
     for skip in (x4, x3, x2, x1):
         y = F.conv_transpose2d(y, next(parameters), next(parameters), stride=2)
+        y = F.leaky_relu(y, slope) if up_act else y
         lost = (skip.shape[2] - y.shape[2]) // 2
         skip = skip[:, :, lost:-lost, lost:-lost]
         y = conv(conv(torch.cat([y, skip], dim=1)))
@@ -244,18 +254,27 @@ def border_weights_by_transforms(instances: np.ndarray, w0=10.0, sigma=5.0, spac
     return np.where(instances == 0, w0 * np.exp(-((d1 + d2) ** 2) / (2 * sigma**2)), 0)
 
 
-def falk_weights_by_loops(instances: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def falk_weights_by_loops(
+    instances: np.ndarray,
+    classes: np.ndarray,
+    *,
+    separation=50.0,
+    sigma_separation=6.0,
+    background=0.1,
+    sigma_balance=10.0,
+    spacing=None,
+) -> np.ndarray:
     """Falk et al. 2019, line by line, with their constants and all classes."""
     weight = np.ones(instances.shape)
     one_class = [np.where(classes == c, instances, 0) for c in np.unique(classes[instances > 0])]
     ground = instances == 0
     for members in one_class:
         ground = ground | ridge_by_loops(members, "falk")
-    weight[ground] = 0.1
+    weight[ground] = background
     for members in one_class:
-        d1, d2 = two_nearest_by_transforms(members)
-        border = 50 * np.exp(-((d1 + d2) ** 2) / (2 * 6**2))
-        balance = (1 - 0.1) * np.exp(-(d1**2) / (2 * 10**2))
+        d1, d2 = two_nearest_by_transforms(members, spacing)
+        border = separation * np.exp(-((d1 + d2) ** 2) / (2 * sigma_separation**2))
+        balance = (1 - background) * np.exp(-(d1**2) / (2 * sigma_balance**2))
         weight[ground] += (border + balance)[ground]
     weight[instances < 0] = 0
     return weight

@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from unet_med import geometry
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import PRESETS, UNet, presets, unet
+from unet_med.networks.architecture import Expand
 from unet_med.networks.blocks import AttentionGate, ConvBlock, centre_crop, max_unpool, up_layer
 
 UPSAMPLES = ("deconv", "bilinear", "unpool", "pixelshuffle")
@@ -41,10 +42,21 @@ def seeded() -> None:
 # --- the paper's network ---------------------------------------------------------------------
 
 
-def test_default_is_figure_1_with_copied_weights():
-    net = UNet(features=(2, 4, 8, 16, 32), dropout=0.0).double()
+@pytest.mark.parametrize(
+    ("preset", "departures"),
+    [
+        ("paper2015", {}),
+        ("release2015", {"up_act": True}),
+        ("falk2019", {"up_act": True, "slope": 0.1}),
+    ],
+)
+def test_published_networks_are_figure_1_with_copied_weights(preset, departures):
+    net = unet(preset, features=(2, 4, 8, 16, 32)).double().eval()
+    layers = list(net.parameters())
+    for bias in layers[1::2]:
+        nn.init.normal_(bias)
     x = torch.randn(1, 1, 204, 204, dtype=torch.float64)
-    torch.testing.assert_close(net(x), figure_1(x, list(net.parameters())), rtol=0, atol=1e-12)
+    torch.testing.assert_close(net(x), figure_1(x, layers, **departures), rtol=0, atol=1e-12)
 
 
 def test_dropout_acts_in_training_only():
@@ -379,6 +391,26 @@ def test_residual_block_adds_its_cropped_input_before_the_last_activation():
     first, second = block.convs[0].conv, block.convs[1].conv
     expected = F.relu(second(F.relu(first(x))) + x[:, :, 2:-2, 2:-2])
     torch.testing.assert_close(block(x), expected)
+
+
+def test_an_added_skip_is_cropped_and_added():
+    expand = Expand(nn.Identity(), nn.Identity(), nn.Identity(), skip="add")
+    x, skip = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 8, 6)
+    torch.testing.assert_close(expand(x, skip), x + skip[..., 2:-2, 1:-1], rtol=0, atol=0)
+
+
+def test_attention_gate_is_oktays_equations_1_and_2():
+    gate = AttentionGate(2, 4, 3).double()
+    skip, signal = (torch.randn(2, n, 5, 6, dtype=torch.float64) for n in (4, 3))
+
+    def linear(layer: nn.Module, x: Tensor) -> Tensor:
+        nn.init.normal_(layer.conv.bias)
+        product = torch.einsum("oi,bi...->bo...", layer.conv.weight.flatten(1), x)
+        return product + layer.conv.bias.reshape(-1, 1, 1)
+
+    both = linear(gate.from_skip, skip) + linear(gate.from_gate, signal)
+    coefficient = 1 / (1 + torch.exp(-linear(gate.score, both.clamp(min=0))))
+    torch.testing.assert_close(gate(skip, signal), skip * coefficient, rtol=0, atol=1e-13)
 
 
 def test_attention_gate_is_pixelwise():

@@ -88,12 +88,20 @@ def test_falk_weights_are_the_recipe(labels, data):
     classes = np.zeros(labels.shape, int)
     for number in np.unique(labels[labels > 0]):
         classes[labels == number] = data.draw(st.integers(1, 2))
-    np.testing.assert_allclose(
-        falk_weight_map(labels, classes), falk_weights_by_loops(labels, classes), rtol=1e-5
-    )
-    np.testing.assert_allclose(
-        falk_weight_map(labels), falk_weights_by_loops(labels, labels > 0), rtol=1e-5
-    )
+    numbers = {
+        "separation": st.floats(0, 100),
+        "sigma_separation": st.floats(0.5, 12),
+        "background": st.floats(0.01, 1),
+        "sigma_balance": st.floats(0.5, 20),
+        "spacing": pixel_sizes(labels.ndim),
+    }
+    for options in ({}, data.draw(st.fixed_dictionaries(numbers))):
+        for given_classes, expected in ((classes, classes), (None, labels > 0)):
+            np.testing.assert_allclose(
+                falk_weight_map(labels, given_classes, **options),
+                falk_weights_by_loops(labels, expected, **options),
+                rtol=1e-5,
+            )
 
 
 @pytest.mark.data
