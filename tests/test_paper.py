@@ -5,16 +5,28 @@ Ronneberger, Fischer, Brox: U-Net (2015). Others are named where they come.
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from unet_med import geometry
+from unet_med.handlers import TrainingBudget
 from unet_med.networks import UNet, unet
+from unet_med.transforms import RandElasticDeform, RandElasticDeformd
+from unet_med.weights import border_weight_map
 
 FEATURES = (64, 128, 256, 512, 1024)  # figure 1
+TRAIN = json.loads(Path(__file__).parents[1].joinpath("configs/train.json").read_text("utf-8"))
+
+
+def defaults(function: Any) -> dict[str, Any]:
+    return {name: p.default for name, p in inspect.signature(function).parameters.items()}
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +140,47 @@ def test_section_3_a_512_slice_fits_one_tile_of_700():
     assert geometry.input_size_for(512) == 700
     with pytest.raises(ValueError, match="508, 524"):
         geometry.output_size(512)
+
+
+# --- section 3, the default config: training --------------------------------------------------
+
+
+def test_section_3_large_tiles_one_at_a_time_with_momentum():
+    optimizer = TRAIN["optimizer"]
+    assert (TRAIN["tile_size"], TRAIN["batch_size"]) == (572, 1)
+    assert (optimizer["_target_"], optimizer["momentum"]) == ("torch.optim.SGD", 0.99)
+
+
+def test_section_3_border_weights():
+    border, default = TRAIN["weigh"]["border"], defaults(border_weight_map)
+    assert (border["w0"], border["sigma"]) == ("@w0", "@sigma")
+    for numbers in (TRAIN, default):
+        assert (numbers["w0"], numbers["sigma"]) == (10.0, 5.0)
+
+
+def test_section_3_1_vectors_of_10_px_on_a_3x3_grid_bicubic():
+    elastic = TRAIN["augment"]["elastic"]
+    assert elastic["_target_"] == "unet_med.transforms.RandElasticDeformd"
+    assert elastic["prob"] == 1.0  # every tile
+    for transform in (RandElasticDeform, RandElasticDeformd):
+        default = defaults(transform)
+        for numbers in (default, {**default, **elastic}):
+            chosen = numbers["sigma"], numbers["grid"], numbers["kernel"]
+            assert chosen == (10.0, 3, "bicubic")
+
+
+def test_departures_turns_of_the_default_config():
+    rotate, quarter_turn = TRAIN["augment"]["rotate"], TRAIN["augment"]["quarter_turn"]
+    assert math.degrees(rotate["range_x"]) == pytest.approx(45, abs=0.1)
+    assert rotate["prob"] == 0.5
+    assert quarter_turn["prob"] == 0.75  # one, two or three of four, no turn as likely as each
+
+
+def test_departures_learning_rate_of_the_default_config():
+    assert (TRAIN["learning_rate"], TRAIN["epochs"]) == (0.01, 300)
+    assert set(TRAIN["budget"]) == {"_target_", "optimizer", "minutes"}  # the rest by default
+    default = defaults(TrainingBudget)
+    assert (default["warmup"], default["final"]) == (0.02, 0.01)
 
 
 # --- the release of October 2015, Falk et al. 2019, Çiçek et al. 2016 -------------------------
