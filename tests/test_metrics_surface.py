@@ -117,11 +117,13 @@ def test_empties_as_metrics_reloaded() -> None:
         metrics.relative_volume_error(full, empty)
 
 
-def test_a_volume_of_one_slice_is_a_plane() -> None:
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_volume_of_one_slice_is_a_plane(axis: int) -> None:
     found, true, spacing = pair(4)
-    thick = [*spacing, 5.0]
+    thick = np.insert(spacing, axis, 5.0)
+    slices = np.expand_dims(found, axis), np.expand_dims(true, axis)
     for score in (metrics.hd95, metrics.assd, metrics.nsd):
-        assert score(found[..., None], true[..., None], thick) == score(found, true, spacing)
+        assert score(*slices, thick) == score(found, true, spacing)
 
 
 def test_the_tolerance_of_a_spacing_in_32_bits() -> None:

@@ -11,7 +11,7 @@ from oracles import border_weights_by_transforms
 from skimage import io, measure
 from strategies import instance_maps, pixel_sizes
 
-from unet_med.weights import border_weight_map, class_weight_map
+from unet_med.weights import border_weight_map, class_weight_map, device
 from unet_med.weights.device import border_terms, class_weights_of
 
 
@@ -36,6 +36,14 @@ def test_numbers_of_any_size(rng, largest, spacing):
     terms = border_terms(torch.from_numpy(labels)[None], 10.0, 3.0, spacing)
     expected = border_weight_map(cells, 10.0, 3.0, spacing)
     np.testing.assert_allclose(terms[0].numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 900])  # one row at a time; some, and a rest
+def test_a_part_of_the_rows_at_a_time_is_the_whole(rng, monkeypatch, most):
+    cells = torch.from_numpy(measure.label(rng.random((2, 7, 11)) < 0.1, connectivity=1))
+    whole = border_terms(cells, 10.0, 2.0, (1.0, 0.7))
+    monkeypatch.setattr(device, "MOST_CANDIDATES", most)
+    torch.testing.assert_close(border_terms(cells, 10.0, 2.0, (1.0, 0.7)), whole, rtol=0, atol=0)
 
 
 @pytest.mark.data
