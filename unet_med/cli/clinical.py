@@ -147,7 +147,7 @@ def size_factor(unit: str, dims: int) -> float:
 
 def unit_of(headers: Iterable[Volume]) -> str | None:
     """Unit of the first header that states a pixel size; None: none does."""
-    return next((h.spatial_unit for h in headers if states_size(h)), None)
+    return next((h.spatial_unit for h in headers if h.states_size), None)
 
 
 def size_of(headers: Sequence[Volume], unit: str) -> tuple[float, ...]:
@@ -163,18 +163,13 @@ def size_of(headers: Sequence[Volume], unit: str) -> tuple[float, ...]:
     if unit == PIXELS:
         return (1.0,) * len(headers[0].spatial_shape)
     for header in headers:
-        if states_size(header):
+        if header.states_size:
             factor = MICROMETRES[header.spatial_unit] / MICROMETRES[unit]
             return tuple(size * factor for size in header.pixel_size)
     raise ValueError(
         f"neither result nor truth states a pixel size, and other files do, in {unit}: save them "
         "with theirs, or score them apart"
     )
-
-
-def states_size(header: Volume) -> bool:
-    """Whether a file states its pixel size."""
-    return header.states_size
 
 
 def _size_column() -> Column:

@@ -12,7 +12,7 @@ from typing import Any
 
 from unet_med import __version__
 from unet_med.cli import families
-from unet_med.cli.clinical import PIXELS, Clinical, states_size, unit_of
+from unet_med.cli.clinical import PIXELS, Clinical, unit_of
 from unet_med.cli.families import CLINICAL, Family, Files
 from unet_med.cli.matching import Truths, find_results, find_truths, match, read_pairs
 from unet_med.cli.options import choice_of
@@ -339,7 +339,7 @@ def _family(
 
     choice = data.label_choice(asked.choice)
     heads = [data.load_header(path, **choice) for path in truths.values()]
-    millimetres = all(states_size(head) and head.spatial_unit == "mm" for head in heads)
+    millimetres = all(head.states_size and head.spatial_unit == "mm" for head in heads)
     name = families.choose(asked.metrics, kind, millimetres=millimetres)
     if name != CLINICAL:
         for option, value in (("--tolerance", asked.tolerance), ("--class-names", asked.names)):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.cli.clinical import PIXELS, size_of, states_size
+from unet_med.cli.clinical import PIXELS, size_of
 from unet_med.cli.evaluate import say_left
 from unet_med.cli.matching import by_name, case_of, find_results, result_names
 from unet_med.cli.measuring import (
@@ -252,7 +252,7 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, str, Scores]]:
     kind = "instances" if path == found.instances else "classes"
     label = data.load_label(path, kind)
     header = data.load_header(path, pixel_size=ask.choice.get("pixel_size"))
-    unit = header.spatial_unit if states_size(header) else PIXELS
+    unit = header.spatial_unit if header.states_size else PIXELS
     size = Size(unit, size_of([header], unit))
     grey = None if found.image is None else _grey(found.image, path, ask.choice)
     beside = None if kind == "instances" else found.instances
