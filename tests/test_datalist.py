@@ -51,6 +51,44 @@ def test_missing_label_names_the_image(tmp_path: Path) -> None:
         data.find_pairs(tmp_path / "images", tmp_path / "labels")
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (
+            ["a1.png", "b2.png", "c3.png"],
+            ["a1_mask.png", "b2_mask.png"],
+            r"image c3\.png has no label in .*: expected c3_mask\.png, for example, as 2 of 3 "
+            r"images have labels that end in _mask",
+        ),
+        (
+            ["a_DAPI.png", "b_DAPI.png", "c_DAPI.png"],
+            ["a_mask.png", "c_mask.png"],
+            r"image b_DAPI\.png has no label in .*: expected b_mask\.png",
+        ),
+        (
+            ["a1.png", "b2.png", "c3.png"],
+            ["a1_mask.png", "b2_mask.png", "c3_masks.png"],
+            r"expected c3_mask\.png.*; the nearest is c3_masks\.png",
+        ),
+        (["a.png", "b.png", "c.png"], ["a.png", "c.png", "d.png"], r"b\.png has no label of the "),
+        (["A.png"], ["a.png"], r"image A\.png has no label .*; the nearest is a\.png"),
+    ],
+)
+def test_the_image_that_lacks_a_label_is_named(
+    tmp_path: Path, images: list[str], labels: list[str], message: str
+) -> None:
+    folders = touch(tmp_path / "images", *images), touch(tmp_path / "labels", *labels)
+    with pytest.raises(ValueError, match=message):
+        data.find_pairs(*folders)
+
+
+def test_two_images_of_one_name(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "a.png", "a.tif")
+    labels = touch(tmp_path / "labels", "a.png")
+    with pytest.raises(ValueError, match=r"two images of one name, a\.png and a\.tif"):
+        data.find_pairs(images, labels)
+
+
 def test_two_labels_of_one_name(tmp_path: Path) -> None:
     write_png(tmp_path / "images" / "a.png")
     write_png(tmp_path / "labels" / "a.png")

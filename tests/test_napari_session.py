@@ -17,7 +17,7 @@ from skimage.io import imsave
 from unet_med.data import load_image, sha256, stem
 from unet_med.data.array_writer import smallest_label_dtype
 from unet_med.data.grids import axes_of
-from unet_med.napari_widget.planes import labelled_planes, plane_digests
+from unet_med.napari_widget.planes import labelled_planes, plane_digests, without_labels
 from unet_med.napari_widget.segmenting import ORIENTATION
 from unet_med.napari_widget.session import SAVED_AS, Session, file_name
 from unet_med.planning.labels import ASKED, LOOK_LIKE
@@ -87,6 +87,14 @@ def test_planes_of_a_correction_are_those_that_changed(rng: np.random.Generator)
     labels[..., 0] = 0  # all that was found there was wrong
     labels[2, 3, 3] = 7
     assert labelled_planes(labels, predicted) == [0, 3]
+
+
+def test_planes_that_nobody_painted_are_said() -> None:
+    labels = np.zeros((6, 5, 4), np.uint16)
+    labels[1:3, 2, 1] = 1
+    assert without_labels(labels).startswith("; 3 of 4 planes have no labels and count as backgr")
+    labels[0, 0] = 2  # a pixel of every plane
+    assert without_labels(labels) == without_labels(labels[..., 0]) == ""
 
 
 def test_new_labels_of_the_same_pixels_replace_the_old_ones(

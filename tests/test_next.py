@@ -134,7 +134,9 @@ def test_the_command_passes_over_what_is_known(
     words = ["--bundle", str(trained), "--device", "cpu"]
     page = tmp_path / "next.html"
     assert main(["next", str(folder), *words, "--count", "2", "--report", str(page)]) == 0
-    lines = capsys.readouterr().out.splitlines()[-3:]
+    said = capsys.readouterr()
+    assert "1 of 5 images are passed over: they are learned from already" in said.err
+    lines = said.out.splitlines()[-3:]
     assert all(line.startswith(f"{folder}/cells_00") for line in lines[:2])
     assert all(": drawn at random from 4 in which" in line for line in lines[:2])
     assert lines[2] == f"pictures of them: {page}"

@@ -435,9 +435,25 @@ def test_an_image_done_whole_is_not_done_again_block_by_block(
     line += ["--output", str(tmp_path / "out"), "--instances"]
     assert main(line) == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    monkeypatch.setattr(predict, "_is_large", lambda path: True)
+    monkeypatch.setattr(predict, "_is_large", lambda *_: True)
     assert main([*line, "--resume"]) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize(("choice", "pixels"), [({"series": 1}, 30 * 20), ({"time": 2}, 9 * 7)])
+def test_one_image_of_several_in_a_large_tiff_goes_block_by_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: dict[str, int], pixels: int
+) -> None:
+    """Its header is refused without the choice, and its size is that of what is chosen."""
+    with tifffile.TiffWriter(tmp_path / "series.tif") as file:
+        file.write(np.zeros((8, 8), np.uint8), tile=(16, 16))
+        file.write(np.zeros((30, 20), np.uint8), tile=(16, 16))
+    movie = np.zeros((4, 9, 7), np.uint8)
+    tifffile.imwrite(tmp_path / "time.tif", movie, imagej=True, metadata={"axes": "TYX"})
+    asked: list[int] = []
+    monkeypatch.setattr("unet_med.memory.holds_whole", asked.append)
+    assert predict._is_large(str(tmp_path / f"{next(iter(choice))}.tif"), choice)
+    assert asked == [pixels]
 
 
 # --- folders

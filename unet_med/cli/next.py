@@ -56,8 +56,12 @@ def _images(given: Sequence[str], segmenter: Segmenter, folder: Path) -> dict[st
         ValueError: there are none.
     """
     images = given[0] if len(given) == 1 else given  # as predict takes them: one may be a list
-    listed = look_for_images(images, segmenter.in_channels).items
-    new = unknown(folder, [item["image"] for item in listed])
+    listed = look_for_images(images, segmenter.in_channels)
+    for note in listed.notes:
+        say(note)
+    new = unknown(folder, [item["image"] for item in listed.items])
+    if known := len(listed.items) - len(new):
+        say(f"{known} of {len(listed.items)} images are passed over: they are learned from already")
     if not new:
         raise ValueError(f"all images of {' '.join(given)} are learned from already: give others")
     return dict(zip(names_apart(new), new, strict=True))

@@ -52,7 +52,8 @@ _DEVICE = option(
 _PRECISION = option(
     "--precision",
     "arithmetic of the network; auto: on a GPU bf16 to train and float32 to predict, on a CPU "
-    "float32; mixed: also bf16 to train on a CPU that has instructions for it",
+    "float32; mixed: also bf16 to train on a CPU that has instructions for it (mixed to train with "
+    "--preset modern, else auto)",
     id="precision",
     resumed="same",
     choices=PRECISIONS,
@@ -387,7 +388,7 @@ _TRUST = option(
 )
 _BLOCKS: dict[str, Any] = {"blocks": True, "group": "block by block"}
 PREDICT = (
-    option("images", "images, or folders of them", nargs="+"),
+    option("images", "images, folders of them, or a data list (.json)", nargs="+"),
     option(
         "--bundle",
         "folder that `unet-med train` made, or a model that comes with unet-med",
@@ -611,7 +612,11 @@ COMMANDS = (
         "next",
         "say which images to annotate next, and why",
         (
-            option("images", "images, or folders of them, without annotation", nargs="+"),
+            option(
+                "images",
+                "images without annotation, folders of them, or a data list (.json)",
+                nargs="+",
+            ),
             option(
                 "--bundle",
                 "folder that `unet-med train` made, or a model that comes with unet-med",

@@ -99,7 +99,8 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
         _check_mask(args, images)
         return images, []
     single = [path for path in images if isinstance(path, str)]
-    large = [path for path in single if _is_zarr(path) or _is_large(path)]
+    choice = choice_of(args)
+    large = [path for path in single if _is_zarr(path) or _is_large(path, choice)]
     names = {path: _name(path, args) + "_mask" for path in large}
     suffixes = {path: ".ome.zarr" if _is_zarr(path) else ".tif" for path in large}
     outputs = [str(Path(args.output) / f"{names[path]}{suffixes[path]}") for path in large]
@@ -350,15 +351,20 @@ def _is_zarr(path: str) -> bool:
     return format_at(path.rstrip("/")) is OME_ZARR
 
 
-def _is_large(path: str) -> bool:
-    """Whether a TIFF would take more than half of the free memory; reads its header."""
+def _is_large(path: str, choice: Mapping[str, Any]) -> bool:
+    """Whether a TIFF would take more than half of the free memory; reads its header.
+
+    Args:
+        path: of the file.
+        choice: which image of several is read, as `choice_of` gives it.
+    """
     if format_of(path) is not TIFF or find_spec("zarr") is None:
         return False
     from unet_med.data import load_header
     from unet_med.memory import holds_whole
 
     try:
-        header = load_header(path)
+        header = load_header(path, **choice)
     except (OSError, ValueError):
         return False  # it is set aside with its reason, where all images are read
     return not holds_whole(header.array.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from unet_med.data.file_reader import Volume
 from unet_med.data.formats import FORMATS, format_of
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.label_reader import exact_floats
+from unet_med.errors import hushed
 
 
 def load_image(path: Files, **choice: Any) -> MetaTensor:
@@ -40,7 +42,9 @@ def load_image(path: Files, **choice: Any) -> MetaTensor:
     from monai.transforms import LoadImage
 
     reader = _ExactReader(**choice)
-    image: MetaTensor = LoadImage(reader=reader, ensure_channel_first=True, dtype=None)(path)
+    with hushed("monai.data.nvimgcodec_pydicom_plugin", logging.ERROR):  # no decoder for GPUs
+        load = LoadImage(reader=reader, ensure_channel_first=True, dtype=None)
+    image: MetaTensor = load(path)
     return image
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -39,9 +40,10 @@ def pair_by_name(images: Sequence[Case], labels: Sequence[str]) -> Pairs:
         labels: candidates; those of no image are left out.
 
     Raises:
-        ValueError: an image without a label, two labels of one name, two endings that fit, or a
-            case that lacks a channel.
+        ValueError: an image without a label, two images or two labels of one name, two endings
+            that fit, or a case that lacks a channel.
     """
+    _require_own_names(images)
     by_name = _by_name(labels)
     for way in (_equal, _by_case, _by_endings):
         if found := way(images, by_name):
@@ -57,6 +59,17 @@ def label_base(name: str) -> str | None:
     """
     found = re.fullmatch(f"(.+?)[{re.escape(SEPARATORS)}]({LABEL_WORDS.pattern})", name, re.I)
     return found[1] if found else None
+
+
+def _require_own_names(images: Sequence[Case]) -> None:
+    """Refuse images that would share a label: one picture in two formats, say."""
+    first: dict[str, Case] = {}
+    for image in images:
+        if (other := first.setdefault(same_name(case_name(image)), image)) != image:
+            raise ValueError(
+                f"two images of one name, {shown(other)} and {shown(image)}, would share one "
+                "label: remove or rename one"
+            )
 
 
 def _by_name(labels: Sequence[str]) -> dict[str, str]:
@@ -150,16 +163,43 @@ def _is_ending(end: str, count: int) -> bool:
 
 
 def _no_label(images: Sequence[Case], by_name: Mapping[str, str]) -> ValueError:
+    """Names the image that lacks a label where most others have theirs, and what was expected."""
     named = {same_name(case_name(image)): image for image in images}
     cases = _cases(images)
     named = cases if cases.keys() & by_name.keys() else named
-    name = next((name for name in named if name not in by_name), next(iter(named)))
-    near = [other for other in by_name if other.startswith(name)]
-    near = near or difflib.get_close_matches(name, by_name, 1)
-    folder = Path(next(iter(by_name.values()))).parent
-    first = shown(named[name])
+    image_ending, ending, count = _usual_endings(list(named), by_name)
+    wanted = {name: name.removesuffix(image_ending) + ending for name in named}
+    name = next((name for name in named if wanted[name] not in by_name), next(iter(named)))
+    label, first = wanted[name], shown(named[name])
+    near = [other for other in by_name if other.casefold().startswith(label.casefold())]
+    near = near or difflib.get_close_matches(label, by_name, 1)
+    file = Path(by_name[near[0]] if near else next(iter(by_name.values())))
+    suffix = first[len(stem(first)) :] if ", " not in first else ".tif"
+    most = f", as {count} of {len(named)} images have labels that end in {ending}" if ending else ""
     return ValueError(
-        f"image {first} has no label of the same name in {folder}: "
-        f"expected {name}{first[len(stem(first)) :] if ', ' not in first else '.tif'}, for example"
-        + (f"; the nearest is {Path(by_name[near[0]]).name}" if near else "")
+        f"image {first} has no label {'' if ending else 'of the same name '}in {file.parent}: "
+        f"expected {label}{suffix}, for example{most}"
+        + (f"; the nearest is {file.name}" if near else "")
     )
+
+
+def _usual_endings(names: Sequence[str], by_name: Mapping[str, str]) -> tuple[str, str, int]:
+    """Endings of images and labels by which most images have a label, and how many have.
+
+    Without endings where no more than half of the images share some.
+    """
+    best = ("", "", 0)
+    for image_ending in dict.fromkeys(("", _image_ending(names))):
+        bases = {name.removesuffix(image_ending) for name in names}
+        ends = Counter(
+            name[len(base) :] for name in by_name for base in _beginnings(name) if base in bases
+        )
+        for end, count in ends.items():
+            if count > best[2] and (not end or _is_ending(end, len(names))):
+                best = (image_ending, end, count)
+    return best if 2 * best[2] > len(names) else ("", "", 0)
+
+
+def _beginnings(name: str) -> list[str]:
+    """A name, and what lies before each of its separators."""
+    return [name, *(name[:k] for k, letter in enumerate(name) if letter in SEPARATORS)]

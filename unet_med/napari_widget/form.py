@@ -24,7 +24,7 @@ from qtpy.QtGui import QPixmap
 
 from unet_med.errors import one_line, user_error
 from unet_med.napari_widget.next_image import NextImage, Suggestion
-from unet_med.napari_widget.planes import PREDICTED, labelled_planes, plane_digests
+from unet_med.napari_widget.planes import PREDICTED, labelled_planes, plane_digests, without_labels
 from unet_med.napari_widget.segmenting import (
     PLACE,
     Array,
@@ -193,9 +193,10 @@ class SessionForm(Container):
         spacing, word = spacing_of(layers[0], dims), orientation_of(layers[0])
         written = session.add(name, image, labels, spacing=spacing, planes=planes, orientation=word)
         self._show_state()
-        lost = lost_scale(layers[0], dims)
+        notes = without_labels(labels) if dims == 3 else ""
+        notes += lost_scale(layers[0], dims)
         count = f"{len(self._names())} annotated images"
-        self.said.value = f"added {', '.join(written)}; {count}{lost}"
+        self.said.value = f"added {', '.join(written)}; {count}{notes}"
 
     def _plane(self, layer: Any, planes: int) -> int:
         """Which plane of a layer the viewer shows."""

@@ -35,6 +35,23 @@ def labelled_planes(labels: Array, predicted: Sequence[str] | None = None) -> li
     return found
 
 
+def without_labels(labels: Array) -> str:
+    """What a volume with labels `(X, Y[, Z])` teaches where nobody has painted; empty: nothing.
+
+    >>> without_labels(np.eye(2, 3)[None])
+    '; 1 of 3 planes has no labels and counts as background, or choose planes above'
+    """
+    painted = labels.any(axis=(0, 1)) if labels.ndim == 3 else np.ones(1, bool)
+    if painted.all():
+        return ""
+    count = int((~painted).sum())
+    has, counts = ("has", "counts") if count == 1 else ("have", "count")
+    return (
+        f"; {count} of {len(painted)} planes {has} no labels and {counts} as background, or choose "
+        "planes above"
+    )
+
+
 def plane_digests(labels: Array) -> list[str]:
     """What tells whether a plane of labels `(X, Y, Z)` has changed."""
     return [digest(labels[..., z].astype(np.int64)) for z in range(labels.shape[2])]
