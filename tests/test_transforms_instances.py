@@ -281,6 +281,17 @@ def test_threshold_is_on_the_foreground_probability():
         np.testing.assert_array_equal(out, [[expected]])
 
 
+def test_a_probability_at_a_threshold_is_within():
+    """0.75 and 0.25, which float32 holds exactly, beside the nearest numbers below."""
+    foreground = np.array([[0.75, 0.25, 0, 0.749, 0.25, 0, 0.75, 0.249]], np.float32)
+    probabilities = torch.from_numpy(np.stack([1 - foreground, foreground]))
+    rule = {"mask_threshold": 0.25, "reach": 4, "grow": 0, "softmax": False}
+    out = InstancesFromLogits(0, 0.75, **rule)(probabilities)
+    np.testing.assert_array_equal(out, [[[1, 1, 0, 0, 0, 0, 2, 0]]])
+    mask = ClassesFromProbabilities(0.25)(probabilities)
+    np.testing.assert_array_equal(mask, [[[1, 1, 0, 1, 1, 0, 1, 0]]])
+
+
 def test_seeds_take_the_mask_around_them():
     foreground = np.array([[0.2, 0.4, 0.8, 0.5, 0.45, 0.9, 0.6, 0.2, 0.5, 0.5]])
     probabilities = torch.tensor(np.stack([1 - foreground, foreground]))
