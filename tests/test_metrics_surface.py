@@ -15,7 +15,7 @@ from oracles import known_surface
 from scipy import ndimage
 
 from unet_med import metrics
-from unet_med.metrics.surface import Surfaces, _percentile
+from unet_med.metrics.surface import Surfaces, _continued, _percentile
 
 TOLERANCE = 1.3
 
@@ -314,6 +314,15 @@ def test_bad_outlines_in_planes_that_are_known_alone_are_bad() -> None:
     sheets = Surfaces.between(found & known, true & known, (1, 1, 5))  # as they were scored
     assert sheets.assd() < 0.5 * got.assd()
     assert sheets.nsd(TOLERANCE) > got.nsd(TOLERANCE) + 0.2
+
+
+def test_the_unknown_is_what_the_nearest_known_pixel_is_in_the_world() -> None:
+    """Two pixels of 1 mm are nearer than one of 5 mm."""
+    inside, known = np.zeros((2, 5, 3), bool)
+    inside[0, 1] = known[0, 1] = known[2, 2] = True
+    for spacing, within in (((1.0, 5.0), True), ((1.0, 1.0), False)):
+        [filled], _ = _continued([inside], known, np.array(spacing))
+        assert filled[1:-1, 1:-1][2, 1] == within
 
 
 def test_a_surface_that_is_known_everywhere_is_what_it_was() -> None:
