@@ -21,6 +21,7 @@ from unet_med.export.left_out import left_out, sentences
 from unet_med.fitting import HeldOut, NearBorders, calibrate, pixels_of, write_calibration
 from unet_med.fitting.calibration import Calibration, fitted
 from unet_med.metrics import expected_calibration_error, near_borders
+from unet_med.metrics.calibration import CALIBRATION
 from unet_med.transforms import Calibrate
 
 RULE = {"temperature": 2.0, "bias": [0.0, -0.7]}
@@ -45,6 +46,15 @@ def test_near_borders_is_near_another_label(seed: int, spacing: list[float]) -> 
     labels = np.kron(rng.integers(-1, 3, (3, 3)), np.ones((3, 3), int))
     found = near_borders(labels, 2.0, spacing)
     np.testing.assert_array_equal(found, oracles.near_borders(labels, 2.0, spacing))
+
+
+def test_a_probability_of_one_is_in_the_last_bin() -> None:
+    """With 0.95, of which the bin's mean is 0.975 and half is right; images of both add up."""
+    sure, nearly = (np.array([[1 - p], [p]]) for p in (1.0, 0.95))
+    both = np.concatenate([sure, nearly], axis=1)
+    assert expected_calibration_error(both, [0, 1]) == pytest.approx(0.475)
+    rows = [CALIBRATION.count(one, true) for one, true in ((sure, [0]), (nearly, [1]))]
+    assert CALIBRATION.total(np.concatenate(rows)) == pytest.approx(0.475)
 
 
 def test_what_cannot_be_scored_is_refused() -> None:

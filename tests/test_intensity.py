@@ -15,6 +15,7 @@ from unet_med.cli import main
 from unet_med.data.modality import stated_modality
 from unet_med.planning import Plan, fingerprint, lay_bundle, make_plan
 from unet_med.planning.foreground import foreground_scales
+from unet_med.planning.intensity import decide_intensity
 from unet_med.transforms import Standardize
 from unet_med.transforms.windowed import Windowed
 
@@ -70,6 +71,47 @@ def test_ignored_pixels_are_no_foreground(tmp_path: Path) -> None:
     pairs = [{key: str(tmp_path / f"{key}s/a.tif") for key in ("image", "label")}]
     (scale,) = foreground_scales(pairs, {})
     assert (scale["mean"], scale["std"]) == (6.0, 1.0)
+
+
+def test_each_channel_has_its_own_scale_of_finite_pixels(tmp_path: Path) -> None:
+    """A pixel that is no number in one channel counts in none."""
+    first, other = [[-9.0, 5, 7, np.nan, 900]] * 2, [[-90.0, 60, 80, 70, 9000]] * 2
+    data.save_image(tmp_path / "images/a.tif", np.array([first, other], np.float32))
+    label = np.array([[[0, 1, 1, 1, 0]] * 2], np.uint8)
+    data.save_image(tmp_path / "labels/a.tif", label)
+    pairs = [{key: str(tmp_path / f"{key}s/a.tif") for key in ("image", "label")}]
+    scales = foreground_scales(pairs, {})
+    assert [(scale["mean"], scale["std"]) for scale in scales] == [(6.0, 1.0), (70.0, 10.0)]
+    found = fingerprint(tmp_path / "images", tmp_path / "labels", modality=["mr", "ct"])
+    assert decide_intensity(found, {"modality": ["mr", "ct"]})["intensity"].value == [
+        None,
+        scales[1],
+    ]
+
+
+def test_pixels_that_are_too_many_are_taken_all_over_the_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unet_med.planning.foreground.SAMPLES", 10)
+    ramp = np.arange(25, dtype=np.float32).reshape(1, 5, 5)
+    for part, array in (("images", ramp), ("labels", np.ones_like(ramp, np.uint8))):
+        data.save_image(tmp_path / part / "a.tif", array)
+    (scale,) = foreground_scales(
+        [{key: str(tmp_path / f"{key}s/a.tif") for key in ("image", "label")}], {}
+    )
+    assert (scale["mean"], scale["std"]) == (12.0, pytest.approx(3 * (20 / 3) ** 0.5, rel=1e-5))
+
+
+def test_an_image_of_ignored_pixels_alone_adds_nothing_to_the_scale(tmp_path: Path) -> None:
+    """255 is the object where a mask has no other value, and ignored among classes."""
+    arrays = write_cohort(tmp_path, value=2, listed={"0": "CT"})
+    label = tmp_path / "labelsTr/0.nii.gz"
+    ignored = 255 * (arrays[0][1] == 0).astype(np.uint8)
+    data.save_image(label, ignored, np.diag([1.0, 1, 2, 1]), "mm", has_channels=False)
+    found = fingerprint(tmp_path / "dataset.json", seconds=0)
+    inside = np.concatenate([image[label > 0] for image, label in arrays[1:]])
+    assert found.foreground[0]["mean"] == pytest.approx(inside.mean(), rel=1e-4)
+    assert found.foreground_of == 2
 
 
 def test_no_clock_decides_which_images_the_scale_is_of(

@@ -101,6 +101,7 @@ def test_nothing_is_left_of_an_error_of_zero() -> None:
     assert PowerLaw.fit([2, 4], [0.0, 0.0])(6) == 0.0
     assert PowerLaw.fit([2, 4], [1.0, 0.0])(8) < 0.25  # a score of 0 with two images, 1 with four
     assert PowerLaw.fit([2, 4], [0.5, 1.0])(40) == 1.0  # no error is larger
+    assert carried_on([1, 4], [[0.4, 0.8]], [64]).tolist() == [[1.0]]
 
 
 def test_how_unlike_networks_are_is_what_folds_and_sizes_do_not_explain() -> None:

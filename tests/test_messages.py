@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 import unet_med
 from unet_med import bundle, planning
@@ -24,6 +25,7 @@ from unet_med.data import load_header, load_image, save_image
 from unet_med.data.grey_values import skew_of
 from unet_med.planning.words import describe
 from unet_med.transforms import CompareWithTrainingd
+from unet_med.transforms.windowed import Box, Windowed
 
 PACKAGE = Path(unet_med.__file__).parent
 PYTHON_DOORS = ("losses.py", "metrics", "__init__.py")  # whose callers write Python
@@ -311,6 +313,64 @@ def test_a_plane_that_stands_upright_has_its_own_pixels() -> None:
     assert noted["image"].meta["notes"] == ""
 
 
+@pytest.mark.parametrize(("sign", "own", "others"), [(1, "dark", "bright"), (-1, "bright", "dark")])
+def test_dark_and_bright_are_told_apart(sign: int, own: str, others: str) -> None:
+    """On the other side of 0, and half a skew beyond what the training had."""
+    from monai.data import MetaTensor
+
+    image = MetaTensor(sign * np.arange(60.0).reshape(1, 6, 10) ** 4)
+    skew = skew_of(np.asarray(image))
+    assert sign * skew > 0.5
+    for far, said in ((-1.0, True), (skew * sign - 0.4, False), (0.1, skew * sign > 0.6)):
+        known = {"unit": None, "pixel_size": None, "orientations": []}
+        known["skews"] = [sorted((sign * far, sign * (far - 1)))]
+        noted = CompareWithTrainingd("image", known, 2)({"image": image})["image"].meta["notes"]
+        assert (f"its pixels are {own}, and of the training's {others}" in noted) == said
+
+
+GREY = {"unit": None, "pixel_size": None, "orientations": [], "skews": []}
+
+
+def test_of_a_run_the_first_five_far_images_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    compare = CompareWithTrainingd("image", GREY, 2)
+    for k in range(9):
+        compare({"image": torch.full((1, 4, 5), 7.0) if k else torch.arange(20.0).view(1, 4, 5)})
+    named = "image is far from what was trained on: all its pixels are 7"
+    more = "more images are far from what was trained on: record.json lists them"
+    assert lines(caplog) == [named] * 5 + [more]
+
+
+def test_each_channel_is_compared_with_its_own() -> None:
+    from monai.data import MetaTensor
+
+    dark = torch.arange(60.0).view(6, 10) ** 4
+    known = {**GREY, "skews": [[0.5, 1.5], [-1.5, -0.5]]}
+    for other, note in ((-dark, ""), (0 * dark + 7, "all its pixels are 7 in channel 1")):
+        image = MetaTensor(torch.stack([dark, other]))
+        compared = CompareWithTrainingd("image", known, 2)({"image": image})
+        assert compared["image"].meta["notes"] == note
+
+
+def test_a_large_image_is_looked_at_in_boxes_that_are_spread_over_it() -> None:
+    """Its first half is of one value, and a few of its hundred boxes tell that the rest is not."""
+    pixels = torch.zeros(1, 100, 30)
+    pixels[:, 50:] = torch.arange(1500.0).view(50, 30)
+    reads = []
+
+    def read(box: Box) -> torch.Tensor:
+        reads.append(box)
+        return pixels[(..., *(slice(*side) for side in box))]
+
+    image = Windowed(read, 1, (100, 30), torch.eye(4, dtype=torch.float64), {})
+    boxes = [((k, k + 1), (0, 30)) for k in range(100)]
+    found = CompareWithTrainingd("image", GREY, 2).first_pass(image, boxes)
+    assert found["notes"].tolist() == []
+    assert 8 <= len(reads) <= 16
+    pixels[:] = 3
+    found = CompareWithTrainingd("image", GREY, 2).first_pass(image, boxes)
+    assert found["notes"].tolist() == ["all its pixels are 3"]
+
+
 def test_element_size_and_orientation(caplog: pytest.LogCaptureFixture) -> None:
     """What is brought to one size is not compared; a millimetre has a thousand micrometres."""
     from monai.data import MetaTensor
@@ -338,6 +398,8 @@ def test_element_size_and_orientation(caplog: pytest.LogCaptureFixture) -> None:
         in notes([0.5, 0.5, 9.0], "mm")
     )
     assert "500 x 500 x 2000 to 600 x 600 x 5000 um" in notes([0.55, 0.5, 3.0], "um")
+    assert "its pixels are 0.3 x 0.5 x 3 mm" in notes([0.5, 0.3, 3.0], "mm")
+    assert notes([0.35, 0.5, 1.4], "mm") == ""  # two thirds are not far
     assert notes([0.5, 0.5, 9.0], "mm", element_size=1.0) == ""
     assert notes([0.5, 0.5, 9.0], "mm", source="assumed") == ""
     assert notes([500.0, 500.0, 3000.0], "um", source="ome") == (

@@ -17,7 +17,7 @@ from skimage.io import imread
 
 from unet_med import metrics
 from unet_med.cli import scores
-from unet_med.metrics import objects
+from unet_med.metrics import objects, warping
 from unet_med.metrics.contingency import contingency_table
 from unet_med.metrics.isbi import v_scores_by_threshold
 from unet_med.metrics.overlap import Overlap
@@ -189,6 +189,17 @@ class TestWarping:
         for turns in range(4):
             pair = np.rot90(cut, turns), np.rot90(truth, turns)
             assert metrics.warping_error(*pair) == split / truth.size
+
+    @pytest.mark.parametrize("batch", [1, 2])
+    def test_windows_are_looked_at_however_many_at_once(self, batch, monkeypatch):
+        monkeypatch.setattr(warping, "BATCH", batch)
+        ring = np.zeros((60, 30), int)
+        ring[5:53, 2:9] = 1
+        ring[6:52, 3:8] = 0
+        truth = np.tile(ring, 3)
+        cut = truth.copy()
+        cut[5, [5, 35, 65]] = 0
+        assert metrics.warping_error(cut, truth) == 3 / truth.size
 
     def test_slices_are_pooled(self, rng):
         truth = rng.random((3, 12, 14)) > 0.3
@@ -480,6 +491,8 @@ class TestAveragePrecision:
     def test_two_halves_are_one_match(self):
         """Both reach an IoU of exactly 0.5 with the same object; one is a false positive."""
         assert metrics.average_precision([1, 2], [1, 1]) == 0.5
+        # no more than half: no IoU counts; missed and two added; a match; objects of both
+        assert objects.count_objects([1, 2], [1, 1]).tolist() == [[0, 12, 1, 2, 1]]
 
     def test_pools_frames(self):
         frames = [np.array([1, 0]), np.array([0, 0]), np.array([2, 1])]

@@ -46,11 +46,6 @@ def test_width_is_that_of_the_normal_approximation(images):
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
-def test_seeded(images):
-    assert bootstrap_interval(images, share) == bootstrap_interval(images, share)
-    assert bootstrap_interval(images, share) != bootstrap_interval(images, share, seed=1)
-
-
 def test_one_image_tells_nothing(images):
     assert np.isnan(bootstrap_interval(images[:1], share)).all()
     assert np.isnan(bootstrap_interval([], share)).all()

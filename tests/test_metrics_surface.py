@@ -15,7 +15,7 @@ from oracles import known_surface
 from scipy import ndimage
 
 from unet_med import metrics
-from unet_med.metrics.surface import Surfaces
+from unet_med.metrics.surface import Surfaces, _continued, _percentile
 
 TOLERANCE = 1.3
 
@@ -97,6 +97,16 @@ def test_by_hand() -> None:
     assert metrics.nsd(found, true, (3, 0.5), tolerance=1) == pytest.approx(near)
     assert metrics.dice(found, true) == pytest.approx(2 * 4 / 12)
     assert metrics.relative_volume_error(found, true) == 1
+
+
+@pytest.mark.parametrize("count", range(20, 400, 40))
+def test_nineteen_of_twenty_elements_are_95_percent(count: int) -> None:
+    """Whatever their sum is rounded to."""
+    distances = np.repeat([1.0, 7.0], [count * 19 // 20, count // 20])
+    for area in (0.1, 1 / 3, 0.7):
+        assert _percentile(distances, np.full(count, area)) == 1
+        less = np.where(distances > 1, 1.0001, 1) * area
+        assert _percentile(distances, less) == 7
 
 
 def test_empties_as_metrics_reloaded() -> None:
@@ -193,6 +203,15 @@ def test_each_image_of_a_collated_batch_has_its_own_pixels() -> None:
     metric = metrics.HD95Metric()
     scores = metric(torch.stack([found, found]), batch)
     assert scores.flatten().tolist() == pytest.approx([4 * size for size in sizes])
+
+
+def test_pixels_are_those_of_the_images_axes_wherever_they_run() -> None:
+    """The first axis runs to the feet in steps of 3 mm: planes 4 px apart are 12 mm apart."""
+    truth, found = torch.zeros(1, 1, 9, 5, 7), torch.zeros(1, 1, 9, 5, 7)
+    truth[:, :, 2], found[:, :, 6] = 1, 1
+    affine = np.array([[0, 1, 0, 8], [0, 0, 0.5, 0], [-3, 0, 0, 7], [0, 0, 0, 1.0]])
+    metric = metrics.HD95Metric()
+    assert metric(found, MetaTensor(truth, affine=affine)).item() == pytest.approx(12)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +314,15 @@ def test_bad_outlines_in_planes_that_are_known_alone_are_bad() -> None:
     sheets = Surfaces.between(found & known, true & known, (1, 1, 5))  # as they were scored
     assert sheets.assd() < 0.5 * got.assd()
     assert sheets.nsd(TOLERANCE) > got.nsd(TOLERANCE) + 0.2
+
+
+def test_the_unknown_is_what_the_nearest_known_pixel_is_in_the_world() -> None:
+    """Two pixels of 1 mm are nearer than one of 5 mm."""
+    inside, known = np.zeros((2, 5, 3), bool)
+    inside[0, 1] = known[0, 1] = known[2, 2] = True
+    for spacing, within in (((1.0, 5.0), True), ((1.0, 1.0), False)):
+        [filled], _ = _continued([inside], known, np.array(spacing))
+        assert filled[1:-1, 1:-1][2, 1] == within
 
 
 def test_a_surface_that_is_known_everywhere_is_what_it_was() -> None:

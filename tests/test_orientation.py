@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import permutations, product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -22,12 +23,13 @@ from unet_med.cli import main
 from unet_med.data import AutoReader, find_pairs, load_image
 from unet_med.data.grids import Grid, axes_of
 from unet_med.data.label_reader import look_at_label
+from unet_med.data.labels import summarize_label
 from unet_med.data.orientation import turn_between, turn_towards
 from unet_med.inferers.test_time_augmentation import views
 from unet_med.planning import fingerprint, make_plan
 from unet_med.planning.fingerprints import FileFacts
-from unet_med.planning.orientation import decide_orientation
-from unet_med.planning.sides import lie_apart
+from unet_med.planning.orientation import decide_mirroring, decide_orientation
+from unet_med.planning.sides import lie_apart, places_of
 from unet_med.planning.sizes import decide_turns
 from unet_med.transforms import Orientd, Standardized
 from unet_med.volumes import open_source
@@ -333,6 +335,11 @@ def facts(orientation: str | None, sizes: Any, shape: Any = (9, 8, 7), unit: str
             "1 coarsest along another axis",
         ),
         ([facts("PSR", (0.5, 0.5), (9, 8))], "ASR", "coarsest to the right"),
+        (
+            [*[facts("RAS", (1, 1, 3))] * 2, facts("RAS", (9, 1, 3))],
+            "RAS",
+            "pixels are coarsest to the head; the files: 3 RAS; 1 coarsest along another axis",
+        ),
         ([facts("RAS", (900, 1, 1), unit="um"), facts("RAS", (0.9, 2, 1))], "RSA", ""),
         ([facts("RAS", (1, 1, 2)), facts(None, (1, 1, 1))], "RAS", "1 state none and are taken"),
         ([facts(None, (0.2, 0.2), (9, 8), "um")], None, "no file states one"),
@@ -450,8 +457,11 @@ def place(x: float, y: float = 0, z: float = 0, size: float = 1000) -> Any:
         ([{1: place(0, 9), 3: place(0, 0, 4)}] * 3, [("A", (1, 3), 3)]),
         ([{1: place(9), 2: place(0)}], []),  # a file alone
         ([{1: place(9), 2: place(0)}, {1: place(0), 2: place(9)}], []),  # no side of its own
+        ([{1: place(30), 2: place(0)}, {1: place(0), 2: place(1)}], []),  # one is far, and turned
+        ([{1: place(20, 0, 8), 2: place(0)}] * 2, [("R", (1, 2), 2)]),  # farthest along x
         ([{1: place(5), 2: place(0)}] * 2, []),  # within each other
         ([{1: place(9), 2: place(0, size=600)}] * 2, []),  # told apart by size
+        ([{1: place(9, size=600), 2: place(0)}] * 2, []),
         ([{1: place(9), 2: place(0)}] * 2 + [{1: place(0)}], [("R", (1, 2), 2)]),
         ([{1: place(9), 255: place(0)}] * 2, []),  # ignored pixels
         ([{k: place(0, 0, 8 * k) for k in range(1, 5)}] * 2, [("S", (4, 1), 2)]),  # vertebrae
@@ -461,6 +471,32 @@ def place(x: float, y: float = 0, z: float = 0, size: float = 1000) -> Any:
 def test_apart_are_like_classes_on_their_own_sides(files: Any, found: Any) -> None:
     apart = lie_apart(files, "RAS")
     assert [(a.axis, a.values, a.files) for a in apart] == found
+
+
+def test_a_place_is_a_centre_and_the_radius_of_a_ball_in_the_world() -> None:
+    label = np.zeros((9, 8, 7), np.uint8)
+    label[1:4, 2:6, 3:5] = 3  # 24 voxels
+    found = places_of(summarize_label(label), (1.0, 2.0, 5.0))
+    assert set(found) == {0, 3}
+    radius = (3 * 240 / (4 * np.pi)) ** (1 / 3)
+    assert found[3] == (pytest.approx(240), pytest.approx(radius), pytest.approx((2, 7, 17.5)))
+    flat = places_of(summarize_label(label[..., 3]), (1.0, 2.0))  # a disc
+    assert flat[3] == (24, pytest.approx((24 / np.pi) ** 0.5), pytest.approx((2, 7, 0)))
+
+
+@pytest.mark.parametrize(
+    ("names", "dims", "axes"),
+    [
+        (("left a", "right a", "upper b", "lower b"), 3, [1]),
+        (("left a", "right a", "upper b", "lower b"), 2, [1]),  # planes have no third axis
+        (("upper b", "lower b"), 3, [0, 1]),
+        (("upper b", "lower b"), 2, None),
+    ],
+)
+def test_planes_are_mirrored_along_axes_of_their_own(names: Any, dims: int, axes: Any) -> None:
+    named = {str(k): name for k, name in enumerate(names, 1)}
+    found = SimpleNamespace(apart=(), class_names=named)
+    assert decide_mirroring(found, "classes", "RAS", dims).value == axes
 
 
 # --- no mirroring -----------------------------------------------------------------------

@@ -32,7 +32,7 @@ from unet_med.planning import (
     make_plan,
 )
 from unet_med.planning.fingerprints import PERCENTILES
-from unet_med.planning.looking import _sample
+from unet_med.planning.looking import _percentiles, _sample
 from unet_med.planning.words import explain
 
 IMAGE = np.arange(12 * 10, dtype=np.uint16).reshape(12, 10) * 7  # (Y, X)
@@ -152,6 +152,27 @@ def test_planes_and_volumes_are_counted_apart(tmp_path: Path) -> None:
     assert found.volume == pytest.approx(np.full(len(PERCENTILES), 12 * 4))
 
 
+def test_areas_are_those_of_each_images_own_pixels(tmp_path: Path) -> None:
+    """9, 6 and 4 px of 0.5 x 0.5 um, and 20 px of 2 x 1 um, in the unit of the first."""
+    for k, (label, size) in enumerate(zip(LABELS, ((0.5, 0.5), (0.002, 0.001)), strict=True)):
+        affine = np.diag([*size, 1.0, 1.0])
+        for part in ("images", "labels"):
+            place = tmp_path / part / ("0.tif", "1.nii")[k]
+            data.save_image(place, label.T, affine, ("um", "mm")[k], has_channels=False)
+    found = look(tmp_path)
+    assert found.instances is not None
+    areas = np.percentile([9 * 0.25, 6 * 0.25, 4 * 0.25, 20 * 2], PERCENTILES)
+    assert found.instances.plane_area == pytest.approx(areas)
+    assert found.instances.volume == pytest.approx(areas)
+    assert found.instances.plane_px == pytest.approx(np.percentile([9, 6, 4, 20], PERCENTILES))
+
+
+def test_pixels_that_are_no_number_have_no_percentile() -> None:
+    samples = [np.array([[1.0, np.nan, 3.0]]), np.array([[np.inf, 2.0]])]
+    assert _percentiles(samples) == (pytest.approx(np.percentile([1, 2, 3], PERCENTILES)),)
+    assert _percentiles([np.full((1, 3), np.nan)]) == ((),)
+
+
 def test_orientation_is_that_of_the_affine(tmp_path: Path) -> None:
     for part in ("images", "labels"):
         affine = np.array([[0, -2, 0, 0], [1.0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
@@ -171,6 +192,17 @@ def test_time_decides_how_many_images_are_sampled(folder: Path) -> None:
     path = str(folder / "images/0.tif")
     clock = iter(range(100))
     assert len(_sample([path] * 9, 3.0, {}, clock=lambda: float(next(clock)))) == 3
+
+
+def test_a_sample_is_taken_all_over_the_image(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten pixels of 120 from each of two images: every twelfth."""
+    monkeypatch.setattr("unet_med.planning.looking.ALL_SAMPLES", 20)
+    paths = [str(folder / f"images/{k}.tif") for k in (0, 1)]
+    for k, sample in enumerate(_sample(paths, 60.0, {})):
+        assert sample.shape == (1, 10)
+        assert sample[0].tolist() == (IMAGE + k).T.ravel()[::12].tolist()
 
 
 def guess_at_once(labels: list[np.ndarray]) -> str | None:
@@ -357,6 +389,19 @@ def test_epochs_of_a_gpu_are_long_unless_they_are_counted(folder: Path) -> None:
     for plan in others:
         assert plan.value("tiles_per_epoch") == 64
         assert "val_interval" not in plan.ids
+
+
+@pytest.mark.usefixtures("usual_epochs")
+def test_an_epoch_shows_as_many_tiles_as_there_are_images(tmp_path: Path) -> None:
+    """Planes, of a network of planes; a few volumes are shown more than once."""
+    found = cohort(tmp_path, (9, 8, 40), (9, 8, 30))
+    for choices, device, tiles in (
+        ({"spatial_dims": 2}, "cpu", 70),
+        ({"spatial_dims": 2}, "cuda", 4096),
+        ({"spatial_dims": 3}, "cpu", 64),
+    ):
+        plan = make_plan(found, {"preset": "modern", **choices}, device=device)
+        assert plan.value("tiles_per_epoch") == tiles
 
 
 @pytest.mark.parametrize(

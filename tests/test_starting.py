@@ -30,6 +30,7 @@ from unet_med.data import (
 from unet_med.fitting import FitObjects, planned_objects
 from unet_med.planning import (
     Decision,
+    Fingerprint,
     Plan,
     Source,
     describe,
@@ -618,6 +619,21 @@ def test_what_is_no_longer_replayed_is_counted(
         "; 2 that it replayed are left out: no folder at hand holds them too"
         in (apart.source["replay"])
     )
+
+
+def test_images_that_are_replayed_are_spread_over_all_that_could_be() -> None:
+    """64 of 100 that the source learned from and 50 that it replayed: every second or third."""
+    found = Fingerprint("", None, (), "mask", {}, None, (), 0, {})
+    entries = [{"image": str(k), "sha256": {"image": str(k)}} for k in range(150)]
+    old = Plan({}, found, {}, {"training": entries[:100]}, replay=entries[100:])
+    parts, reason = replay._parts(Plan({}, found, {}), Source("s", Path(), Path(), {}, old))
+    assert reason == ""
+    own, earlier = ([int(entry["image"]) for entry in chosen] for _, chosen in parts)
+    assert max(own) < 100 <= min(earlier)
+    assert len(own + earlier) == 64
+    assert {*np.diff(own + earlier).tolist()} == {2, 3}
+    assert own[0] == 0
+    assert earlier[-1] >= 147
 
 
 @pytest.mark.parametrize("words", [["--replay", "none"], ["--trust"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from unet_med.networks import UNet, output_sides
 from unet_med.planning import Fingerprint, describe, fingerprint, make_plan
 from unet_med.planning.objects import decide_grow
 from unet_med.planning.sizes import in_proportion
-from unet_med.planning.thick_slices import decide_rotation, halve_the_finest
+from unet_med.planning.thick_slices import decide_rotation, decide_spacing, halve_the_finest
 from unet_med.transforms import BorderWeightMap, RandElasticDeform
 
 FEATURES = [2, 2, 2, 2]
@@ -129,17 +130,53 @@ def test_larger_working_voxels_count(thick: Fingerprint) -> None:
     shape=st.lists(st.integers(1, 300), min_size=3, max_size=3),
     depth=st.integers(1, 4),
 )
-def test_levels_make_a_network_that_ends_about_alike(spacing: Any, shape: Any, depth: int) -> None:
+def test_levels_are_nnunets(spacing: Any, shape: Any, depth: int) -> None:
     pool, kernels = halve_the_finest(spacing, shape, depth)
     with torch.device("meta"):
         net = UNet(3, features=[2] * (depth + 1), pool=pool, kernel_size=kernels)
     assert [axis.kernels[-1] for axis in net.axes] == [3] * 3
-    size = np.array(spacing)
-    for level in range(depth):  # the finest is always pooled, one twice as coarse never
-        factors = np.array([axis.pools[level] for axis in net.axes])
-        assert factors[size.argmin()] == 2 or min(shape) < 8
-        assert (factors[size >= 2 * size.min()] == 1).all()
-        size = size * factors
+    found = [[list(of) for of in zip(*rows, strict=True)] for rows in (
+        (axis.pools for axis in net.axes), (axis.kernels[:-1] for axis in net.axes)
+    )]  # fmt: skip
+    assert found == nnunets_levels(spacing, shape, depth)
+
+
+def nnunets_levels(spacing: Any, shape: Any, depth: int) -> list[Any]:
+    """`get_pool_and_conv_props` of nnU-Net 2, of so many levels; no side is short but a coarse one.
+
+    Kernels are set to 3 when their axis comes within a factor of 2 of the finest, and stay so.
+    """
+    size, sides = [*spacing], [*shape]
+    coarse = [axis for axis in range(3) if size[axis] >= 2 * min(size)]
+    kernels, pools, kernel = [], [], [1] * 3
+    for _ in range(depth):
+        valid = [axis for axis in range(3) if axis not in coarse or sides[axis] >= 2 * 4]
+        finest = min(size[axis] for axis in valid)
+        valid = [axis for axis in valid if size[axis] / finest < 2]
+        kernel = [3 if size[axis] / min(size) < 2 else kernel[axis] for axis in range(3)]
+        pool = [2 if axis in valid else 1 for axis in range(3)]
+        size = [side * factor for side, factor in zip(size, pool, strict=True)]
+        sides = [math.ceil(side / factor) for side, factor in zip(sides, pool, strict=True)]
+        pools.append(pool)
+        kernels.append(kernel)
+    return [pools, kernels]
+
+
+def test_no_axis_waits_for_one_of_few_slices() -> None:
+    """Five slices of 3 px, two levels later the shortest sides of all, were pooled to two."""
+    pool, kernels = halve_the_finest((1, 1, 3), (96, 96, 5), 4)
+    assert pool == [[2, 2, 1]] * 4
+    assert kernels == [[3, 3, 1], 3, 3, 3, 3]
+
+
+def test_the_spacing_is_that_of_the_median_voxel_whatever_the_units(thick: Fingerprint) -> None:
+    sizes = [((1, 1, 2), "um"), ((1, 1, 3), "um"), ((0.001, 0.001, 0.009), "mm")]
+    image = thick.cases[0].image
+    images = [replace(image, pixel_size=size, unit=unit) for size, unit in sizes]
+    cases = tuple(replace(thick.cases[0], image=image) for image in images)
+    decision = decide_spacing(replace(thick, cases=cases), {"spatial_dims": 3})
+    assert decision.value == [1.0, 1.0, 3.0]
+    assert decision.reason.startswith("voxels of 1 x 1 x 3 um")
 
 
 @given(
@@ -178,6 +215,7 @@ def test_no_slice_is_turned_into_another() -> None:
     recipe = {"spatial_dims": 3, "augment::rotate::range_x": 0.0, "augment::rotate::range_z": 0.2}
     assert decide_rotation(None, recipe) == {}
     assert decide_rotation([1, 1, 5], recipe) == {}
+    assert decide_rotation([1, 2.9, 9], recipe) == {}
     turned = {
         id.rpartition("_")[2]: why.value for id, why in decide_rotation([4, 1, 1], recipe).items()
     }

@@ -115,6 +115,22 @@ def test_each_plane_of_a_stack_for_a_2d_network() -> None:
         torch.testing.assert_close(result[..., k], Standardize()(stack[..., k]))
 
 
+def test_windows_of_a_stack_have_the_statistics_of_their_planes() -> None:
+    stack = torch.rand(1, 6, 5, 4) * torch.tensor([1.0, 100, 7, 0.1])
+    rule = Standardize(spatial_dims=2)
+
+    def read(box: Any) -> torch.Tensor:
+        return stack[(..., *(slice(*side) for side in box))]
+
+    image = Windowed(read, 1, (6, 5, 4), torch.eye(4), {})
+    blocks = [((0, 6), (0, 5), (0, 1)), ((0, 4), (0, 5), (1, 4)), ((4, 6), (0, 5), (1, 4))]
+    window = rule.by_window(image, rule.first_pass(image, blocks))
+    for first, stop in ((1, 3), (3, 4)):
+        expected = rule(stack)[:, 1:5, :, first:stop]
+        found = window.read(((1, 5), (0, 5), (first, stop)))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 def test_constant_image_becomes_zero_and_meta_stays() -> None:
     image = named(torch.full((1, 4, 4), 7, dtype=torch.uint8))
     result = Standardized("image")({"image": image})["image"]

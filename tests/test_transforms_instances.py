@@ -27,7 +27,7 @@ from unet_med.transforms import (
     SeparateInstances,
     SeparateInstancesd,
 )
-from unet_med.transforms.lengths import axes_in, pixels_along
+from unet_med.transforms.lengths import axes_in, pixels_along, scaled
 from unet_med.weights import border_weight_map, class_weight_map, falk_weight_map
 
 INSTANCES = np.repeat([[[1, 1, 2, 2, 0, 0, 3, -1]]], 5, axis=1)  # (1, 5, 8)
@@ -281,6 +281,17 @@ def test_threshold_is_on_the_foreground_probability():
         np.testing.assert_array_equal(out, [[expected]])
 
 
+def test_a_probability_at_a_threshold_is_within():
+    """0.75 and 0.25, which float32 holds exactly, beside the nearest numbers below."""
+    foreground = np.array([[0.75, 0.25, 0, 0.749, 0.25, 0, 0.75, 0.249]], np.float32)
+    probabilities = torch.from_numpy(np.stack([1 - foreground, foreground]))
+    rule = {"mask_threshold": 0.25, "reach": 4, "grow": 0, "softmax": False}
+    out = InstancesFromLogits(0, 0.75, **rule)(probabilities)
+    np.testing.assert_array_equal(out, [[[1, 1, 0, 0, 0, 0, 2, 0]]])
+    mask = ClassesFromProbabilities(0.25)(probabilities)
+    np.testing.assert_array_equal(mask, [[[1, 1, 0, 1, 1, 0, 1, 0]]])
+
+
 def test_seeds_take_the_mask_around_them():
     foreground = np.array([[0.2, 0.4, 0.8, 0.5, 0.45, 0.9, 0.6, 0.2, 0.5, 0.5]])
     probabilities = torch.tensor(np.stack([1 - foreground, foreground]))
@@ -371,6 +382,11 @@ def test_lengths_follow_the_pixels_along_each_axis():
     rule = InstancesFromLogits(8, grow=[2, 3, 1], spatial_dims=3)  # of the network's X, Y, Z
     assert rule.on_pixels([1.0] * 3, [2, 0, 1]).grow == [3, 1, 2]  # X runs along the image's last
     assert rule.on_pixels([0.25] * 3).sizes["grow"] == [1, 1, 1]  # what separation took
+
+
+def test_the_last_digit_of_an_affine_changes_no_length():
+    for off in (-1e-12, 0, 1e-12):
+        assert [scaled(px, 0.5 + off) for px in (0, 1, 3, 7)] == [0, 1, 2, 4]
 
 
 def test_gaps_between_stacked_cells_stay_where_pixels_shrank_in_the_plane():

@@ -327,6 +327,23 @@ def test_a_plane_that_stands_upright_is_resampled_window_by_window(rows: list[in
     )
 
 
+@pytest.mark.parametrize("factor", [1.3, 1.45, 2.0, 3.4])
+def test_a_window_of_a_smaller_image_is_smoothed_as_the_whole(factor: float) -> None:
+    """It reads as far beyond its own pixels as the Gaussian reaches."""
+    img = image_of((44, 37), (0.5, 0.5), channels=2)
+    resize = ElementSize(0.5 * factor)
+    whole = resize(img)
+
+    def read(window: Box) -> torch.Tensor:
+        return img.as_tensor()[(..., *(slice(*side) for side in window))]
+
+    found = resize.by_window(Windowed(read, 2, (44, 37), img.affine, img.meta), {})
+    assert found.shape == whole.shape[1:]
+    box = tuple((side // 3, side // 3 + 3) for side in found.shape)
+    expected = whole.as_tensor()[(..., *(slice(*side) for side in box))]
+    torch.testing.assert_close(found.read(box), expected, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("by", ["whole", "window"])
 def test_a_pixel_size_that_is_hardly_true_is_refused(by):
     """mm for um at 0.5 um: a plane of 64 px would have 64,000 a side."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_med.data import save_image
-from unet_med.planning import Fingerprint, fingerprint, make_plan
+from unet_med.planning import Fingerprint, Plan, Source, fingerprint, make_plan
 from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Instances
-from unet_med.planning.object_width import MEDIAN, object_widths
+from unet_med.planning.object_width import MEDIAN, SMALL, object_widths
+from unet_med.planning.objects import decide_objects
+from unet_med.planning.sizes import largest_shape, median_size
+from unet_med.planning.training_facts import decide_trained_on
 from unet_med.planning.words import describe
 from unet_med.planning.working_size import FACTORS, decide_pixel_size
 
@@ -223,6 +227,112 @@ def test_what_the_user_says_holds() -> None:
         decided(found, scale=[1, 1, 0.5])
     with pytest.raises(ValueError, match=r"0.tif does not say its pixel size.*a factor, --scale"):
         decided(found_in(source="assumed"), element_size=0.7)
+
+
+@pytest.mark.parametrize(
+    ("width", "scale"),
+    [(60, 0.5), (85, 0.5), (42, 0.5), (95, 0.316), (20, 1.5), (30, 1)],
+)
+def test_a_start_is_shown_objects_as_wide_as_it_knows_them(width: float, scale: float) -> None:
+    """Its own were 60 px, of which it saw half as many; what is 1.5 times as wide is alike."""
+    ids = {"scale": 0.5, "label_kind": "instances", "spatial_dims": 2, "in_channels": 1}
+    source = Source("old", Path(), Path(), ids, Plan({}, found_in([60.0] * 3), {}))
+    new = found_in([width] * 3)
+    image = replace(new.cases[0].image, sha256="another")
+    kept = source.kept(replace(new, cases=(Case(image, image, None),)), {})
+    assert kept["scale"].value == scale
+
+
+# --- sizes in the pixels of the network
+
+
+def objects(plane: Sequence[float], volume: Sequence[float], pixel: Sequence[float]) -> Instances:
+    """Objects of given percentiles, px, in images of which the first alone has such a pixel."""
+    own = np.array(plane), np.array(volume)
+    area, space = own[0] * np.prod(pixel[:2]), own[1] * np.prod(pixel)
+    return Instances(9, 0.0, tuple(own[0]), tuple(area), tuple(own[1]), tuple(space))
+
+
+def balls_of(small: float, width: float, flat: float, pixel: Sequence[float]) -> Instances:
+    """Balls of which `flat` planes stand for one pixel; a plane cuts them 3/4 as large."""
+    widths = np.array([small, small, *[width] * 5])
+    areas, volumes = 0.75 * np.pi / 4 * widths**2, np.pi / 6 * widths**3 / flat
+    return objects(areas, volumes, pixel)
+
+
+def test_small_and_median_balls_have_their_widths_along_each_axis() -> None:
+    found = replace(found_in(sizes=[(0.5, 0.5, 2.0)]), instances=balls_of(6, 24, 4, (1, 1, 1)))
+    widths = object_widths(found, 3, None)
+    assert widths is not None
+    assert widths[MEDIAN] == pytest.approx([24, 24, 6])
+    assert widths[SMALL] == pytest.approx([6, 6, 1.5])
+    own = balls_of(6, 24, 4, (0.5, 0.5, 2.0))  # in pixels of that size, whatever each image has
+    other = replace(own, plane_px=(1.0,) * 7, volume_px=(1.0,) * 7)
+    again = object_widths(replace(found, instances=other), 3, (0.5, 0.5, 2.0))
+    assert again is not None
+    assert again[MEDIAN] == pytest.approx([24, 24, 6])
+    assert again[SMALL] == pytest.approx([6, 6, 1.5])
+    flat = object_widths(replace(found, instances=other), 2, (0.5, 0.5, 2.0))
+    assert flat is not None
+    assert flat[MEDIAN] == pytest.approx([24 * 0.75**0.5] * 2)
+
+
+@pytest.mark.parametrize(
+    ("dims", "pixels", "expected"),
+    [
+        (2, {}, 100),  # of each image's own
+        (2, {"scale": 0.5}, 25),
+        (2, {"scale": [0.5, 0.1]}, 5),
+        (3, {"scale": [0.5, 0.5, 1.0]}, 200),
+        (2, {"element_size": 0.5, "element_unit": "um"}, 9 / 0.25),  # of areas in um
+        (2, {"element_size": 5e-4, "element_unit": "mm"}, 9 / 0.25),
+        (3, {"element_size": [0.5, 0.5, 1.5], "element_unit": "um"}, 27 / 0.375),
+    ],
+)
+def test_the_median_object_in_pixels_of_the_network(
+    dims: int, pixels: dict[str, Any], expected: float
+) -> None:
+    """100 px or 800 voxels in the median image, 9 and 27 of the unit: the files differ."""
+    first = found_in(sizes=[(0.2, 0.3, 2.0)[:dims]]).cases[0].image
+    own = Instances(9, 0.0, (100.0,) * 7, (9.0,) * 7, (800.0,) * 7, (27.0,) * 7)
+    assert median_size(own, first, dims, pixels) == pytest.approx(expected)
+
+
+def test_the_largest_image_is_so_along_each_axis_by_itself() -> None:
+    found = found_in()
+    shapes = [(500, 30), (101, 400)]
+    images = [replace(found.cases[0].image, shape=shape) for shape in shapes]
+    found = replace(found, cases=tuple(Case(image, image, None) for image in images))
+    assert largest_shape(found, 2, {}) == (500, 400)
+    assert largest_shape(found, 2, {"scale": 1 / 1.5}) == (333, 267)  # 333.3 and 266.7
+
+
+@pytest.mark.parametrize(
+    ("width", "dims", "reach"),
+    [(10, 2, 5), (12, 3, 6), (2, 3, 2), (40, 2, 8), (40, 3, 8)],
+)
+def test_seeds_reach_as_far_as_the_radius_of_the_median_object(
+    width: float, dims: int, reach: int
+) -> None:
+    found = found_in([width] * 3, [(1.0,) * dims])
+    ids = {"preset": "modern", "label_kind": "instances", "spatial_dims": dims}
+    own = {id: decision.value for id, decision in decide_objects(found, ids).items()}
+    size = np.pi / 4 * width**2 if dims == 2 else np.pi / 6 * width**3
+    assert (own["reach"], own["min_size"]) == (reach, int(size / 10))
+    assert (own["threshold"], own["mask_threshold"]) == ((0.4, 0.3) if dims == 2 else (0.8, 0.4))
+
+
+def test_what_later_images_are_compared_with_is_the_range_of_those_that_say_it() -> None:
+    sizes = [(0.5, 0.6), (0.4, 0.7), (0.6, 0.2), (9.0, 9.0), (1.0, 1.0)]
+    found = found_in(sizes=sizes, units=("um", "um", "um", "um", "mm"))
+    images = [case.image for case in found.cases]
+    images[3] = replace(images[3], pixel_size_source="assumed")
+    cases = tuple(Case(image, image, None) for image in images)
+    value = decide_trained_on(replace(found, cases=cases)).value
+    assert (value["unit"], value["pixel_size"]) == ("um", [[0.4, 0.6], [0.2, 0.7]])
+    mixed = found_in(sizes=[(0.5, 0.6)]).cases + found_in(sizes=[(0.5, 0.6, 2.0)]).cases
+    value = decide_trained_on(replace(found, cases=mixed)).value
+    assert (value["axes"], value["pixel_size"]) == ([2, 3], [[0.5, 0.5], [0.6, 0.6], [2.0, 2.0]])
 
 
 # --- real label images

@@ -176,8 +176,13 @@ def _of_each(look: Callable[[T], Found], cases: Sequence[T]) -> list[Found]:
 
 
 def _for_scale(pairs: Sequence[Item], looks: Sequence[LabelSummary]) -> list[Item]:
-    """Cases with objects, spread over the set, from which the scale of CT is taken."""
-    held = [pair for pair, look in zip(pairs, looks, strict=True) if (look.values > 0).any()]
+    """Cases with objects, spread over the set, from which the scale of CT is taken.
+
+    255 is the object where the labels have no other, and ignored where they have.
+    """
+    values = [{*look.values[look.values > 0].tolist()} for look in looks]
+    ignored = {IGNORED} if set().union(*values) > {IGNORED} else set()
+    held = [pair for pair, own in zip(pairs, values, strict=True) if own - ignored]
     return [held[k] for k in _spread_out(len(held))[:IMAGES]]
 
 

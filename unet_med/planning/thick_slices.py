@@ -104,7 +104,7 @@ def halve_the_finest(
 
     An axis is pooled, and convolved, where its voxels are less than twice as long as the finest's
     at that level; the lowest level convolves along all. A coarse axis of few slices is not pooled
-    below `FEWEST`.
+    below `FEWEST`, and from then on no other waits for it.
 
     >>> halve_the_finest((1, 1, 5), (96, 96, 20), 3)
     ([[2, 2, 1], [2, 2, 1], 2], [[3, 3, 1], [3, 3, 1], 3, 3])
@@ -114,11 +114,10 @@ def halve_the_finest(
     joined = np.zeros(len(size), bool)
     pools, kernels = [], []
     for _ in range(depth):
-        near = size < APART * size.min()
+        open = ~(coarse & (sides < 2 * FEWEST))  # the finest axis, at least, stays so
+        near = size < APART * size[open].min()
         joined |= near
-        halved = near & ~(coarse & (sides < 2 * FEWEST))
-        halved |= size == size.min() if not halved.any() else False
-        factors = np.where(halved, 2, 1)
+        factors = np.where(near & open, 2, 1)
         pools.append(_one_or_each(factors))
         kernels.append(_one_or_each(np.where(joined, 3, 1)))
         size, sides = size * factors, -(-sides // factors)
