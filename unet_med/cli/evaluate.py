@@ -11,14 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from unet_med import __version__
-from unet_med.cli import families
-from unet_med.cli.clinical import PIXELS, Clinical, unit_of
-from unet_med.cli.families import CLINICAL, Family, Files
-from unet_med.cli.matching import Truths, find_results, find_truths, match, read_pairs
 from unet_med.cli.options import choice_of
-from unet_med.cli.recorded import taught
 from unet_med.cli.saying import LEFT, result, say, warn
-from unet_med.cli.scores import Counted, check_tables, format_table, score_table, write_tables
+from unet_med.cli.tables import check_tables, write_tables
 from unet_med.data.cases import files_of
 from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
 from unet_med.data.file_reader import Volume, is_unreadable
@@ -38,6 +33,12 @@ from unet_med.report.table import (
     ScoreRow,
     ScoreTable,
 )
+from unet_med.scoring import families
+from unet_med.scoring.clinical import PIXELS, Clinical, unit_of
+from unet_med.scoring.families import CLINICAL, Family, Files
+from unet_med.scoring.matching import Truths, find_results, find_truths, match, read_pairs
+from unet_med.scoring.recorded import taught
+from unet_med.scoring.scores import Counted, format_table, score_table
 
 
 @dataclass(frozen=True)

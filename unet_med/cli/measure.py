@@ -11,10 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.cli.clinical import PIXELS, size_of
 from unet_med.cli.evaluate import say_left
-from unet_med.cli.matching import by_name, case_of, find_results, result_names
-from unet_med.cli.measuring import (
+from unet_med.cli.options import choice_of
+from unet_med.cli.saying import result
+from unet_med.cli.tables import check_tables, write_tables
+from unet_med.data.cases import Case, same_name, shown
+from unet_med.data.channels import channel_cases
+from unet_med.data.class_names import ClassNames, told_names
+from unet_med.data.folder_files import FRACTIONS
+from unet_med.data.grids import Grid, Turn, turn_onto
+from unet_med.data.orientation import turn_towards
+from unet_med.errors import one_line, user_error
+from unet_med.planes import APART, Planes
+from unet_med.report.provenance import read_record, recorded_names
+from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable
+from unet_med.scoring.clinical import PIXELS, size_of
+from unet_med.scoring.matching import by_name, case_of, find_results, result_names
+from unet_med.scoring.measuring import (
     Classes,
     Grey,
     Scores,
@@ -26,20 +39,8 @@ from unet_med.cli.measuring import (
     values_in,
     whole_scores,
 )
-from unet_med.cli.options import choice_of
-from unet_med.cli.recorded import planes_of, recorded_of
-from unet_med.cli.saying import result
-from unet_med.cli.scores import check_tables, format_table, write_tables
-from unet_med.data.cases import Case, same_name, shown
-from unet_med.data.channels import channel_cases
-from unet_med.data.class_names import ClassNames, told_names
-from unet_med.data.folder_files import FRACTIONS
-from unet_med.data.grids import Grid, Turn, turn_onto
-from unet_med.data.orientation import turn_towards
-from unet_med.errors import one_line, user_error
-from unet_med.planes import APART, Planes
-from unet_med.report.provenance import read_record, recorded_names
-from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable
+from unet_med.scoring.recorded import planes_of, recorded_of
+from unet_med.scoring.scores import format_table
 
 Array = np.ndarray[Any, Any]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.cli import families, scores
-from unet_med.cli.clinical import PIXELS, Clinical
-from unet_med.cli.families import CLINICAL, known_interior, known_mask
-from unet_med.cli.scores import Classes, Column, Counted
 from unet_med.data.labels import UNKNOWN
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.fitting import HeldOut, objects_under
 from unet_med.planning import Plan
+from unet_med.scoring import families, scores
+from unet_med.scoring.clinical import PIXELS, Clinical
+from unet_med.scoring.families import CLINICAL, known_interior, known_mask
+from unet_med.scoring.scores import Classes, Column, Counted
 
 Choice = Mapping[str, Any]
 

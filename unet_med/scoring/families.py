@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,11 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.cli import scores
-from unet_med.cli.clinical import Clinical, size_of
-from unet_med.cli.recorded import planes_of, recorded_of, require_one_meaning
-from unet_med.cli.saying import say
-from unet_med.cli.scores import Classes, Column, Counted
 from unet_med.data.class_names import ClassNames
 from unet_med.data.formats import stem
 from unet_med.data.grids import Grid, Turn
@@ -22,8 +18,14 @@ from unet_med.data.labels import IGNORED
 from unet_med.data.orientation import turn_towards
 from unet_med.metrics.score import Score
 from unet_med.planes import APART, Planes
+from unet_med.scoring import scores
+from unet_med.scoring.clinical import Clinical, size_of
+from unet_med.scoring.recorded import planes_of, recorded_of, require_one_meaning
+from unet_med.scoring.scores import Classes, Column, Counted
 
 Array = np.ndarray[Any, Any]
+
+_log = logging.getLogger("unet_med.scoring")  # whose lines `unet-med` prints
 
 CLINICAL, PROBABILITIES = "clinical", "_probabilities"
 FAMILIES: dict[str, Mapping[str, Score]] = {
@@ -199,7 +201,8 @@ def _instances(files: Files) -> tuple[list[Array], list[Array]]:
     if files.planes is None:
         require_one_meaning(recorded, seen, f"truth {Path(files.truth).name}")
     if planes_of(files.planes, recorded, seen, header) == APART:
-        say(f"{Path(files.result).name}: {len(seen.T)} planes, each scored as an image")
+        name = Path(files.result).name
+        _log.info("%s: %d planes, each scored as an image", name, len(seen.T))
         frames = [*turn.of_array(result).T], [*seen.T]
     else:
         frames = [result.T], [truth.T]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unet_med.cli.output import check_file
 from unet_med.metrics.bootstrap import LEAST, bootstrap_interval, mean_interval
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
 from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, count_objects, precision_score
@@ -31,8 +28,6 @@ from unet_med.report.table import (
     ScoreRow,
     ScoreTable,
     plain,
-    write_long,
-    write_scores,
 )
 
 Array = np.ndarray[Any, Any]
@@ -301,7 +296,7 @@ def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
     return {name: plain(score) for name, score in scores.items()}
 
 
-# --- printed and written
+# --- printed
 
 
 def format_table(table: ScoreTable) -> str:
@@ -336,21 +331,3 @@ def format_table(table: ScoreTable) -> str:
 def _shown(score: float | None) -> str:
     """Four decimals, or a count as it is."""
     return "-" if score is None else str(score) if isinstance(score, int) else f"{score:.4f}"
-
-
-def check_tables(args: argparse.Namespace) -> None:
-    """Refuse the files of tables that cannot be written, before the work is done."""
-    for option, path in (("--output", args.output), ("--long", args.long)):
-        if not path:
-            continue
-        if (suffix := Path(path).suffix) not in (".json", ".csv"):
-            raise ValueError(f"{option} {path} ends in {suffix!r}: name a .json or .csv file")
-        check_file(option, path)
-
-
-def write_tables(args: argparse.Namespace, table: ScoreTable) -> None:
-    """Write a table where the command line names files; before it is printed, which may end it."""
-    if args.output:
-        write_scores(table, Path(args.output))
-    if args.long:
-        write_long(table, Path(args.long))

@@ -1,0 +1,1 @@
+"""Results scored against their truth, and measured without it."""
