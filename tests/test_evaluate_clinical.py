@@ -21,7 +21,8 @@ from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
 from unet_med.metrics.surface import Surfaces
 from unet_med.report.table import ScoreRow, read_scores
 from unet_med.scoring.clinical import Clinical
-from unet_med.scoring.scores import Classes, Column, score_table
+from unet_med.scoring.scores import Column
+from unet_med.scoring.tables import Classes, score_table
 
 SIZES = (0.8, 1.5, 3.0)
 Key = tuple[str, str, str]

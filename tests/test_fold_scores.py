@@ -33,7 +33,8 @@ from unet_med.report.folds import card, describe_folds
 from unet_med.report.table import CASE, HIGH, LOW, MEAN, POOLED, read_scores
 from unet_med.report.training import _about_validation
 from unet_med.scoring.judging import Judge
-from unet_med.scoring.scores import Classes, Column
+from unet_med.scoring.scores import Column
+from unet_med.scoring.tables import Classes
 
 PATIENTS = {"p1/t1": "a", "p2/t1": "a", "p3/t1": "b", "p3/t2": "b", "p4/t3": "c"}
 

@@ -48,7 +48,8 @@ from unet_med.report.more_images import (
 from unet_med.report.score_by_images import score_by_images_figure
 from unet_med.report.table import POOLED, read_scores
 from unet_med.scoring.judging import Judge
-from unet_med.scoring.scores import Classes, Column
+from unet_med.scoring.scores import Column
+from unet_med.scoring.tables import Classes
 
 # --- the law
 

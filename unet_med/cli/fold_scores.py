@@ -36,7 +36,8 @@ from unet_med.report.provenance import TRAINING, now, read_record
 from unet_med.report.table import CASE, ScoreTable, write_scores
 from unet_med.report.training import read_history
 from unet_med.scoring.judging import Judge
-from unet_med.scoring.scores import Counted, format_table, score_table
+from unet_med.scoring.scores import Counted
+from unet_med.scoring.tables import format_table, score_table
 
 Files = tuple[str, ...]
 

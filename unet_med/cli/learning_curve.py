@@ -30,7 +30,8 @@ from unet_med.report.score_by_images import score_by_images_figure
 from unet_med.report.scores import lower_is_better
 from unet_med.report.table import plain
 from unet_med.scoring.judging import Judge
-from unet_med.scoring.scores import Counted, mean_of
+from unet_med.scoring.scores import Counted
+from unet_med.scoring.tables import mean_of
 
 MORE = 5  # images that one thinks of annotating; of ten or more, also as many again
 POINTS = 40  # of the band

@@ -16,7 +16,8 @@ from unet_med.data.labels import IGNORED
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.metrics.region import DICE, RELATIVE_VOLUME_ERROR, count_pixels
 from unet_med.metrics.surface import Surfaces
-from unet_med.scoring.scores import Column, Counts, mean_of
+from unet_med.scoring.scores import Column, Counts
+from unet_med.scoring.tables import mean_of
 
 Array = np.ndarray[Any, Any]
 Box = tuple[slice, ...]

@@ -21,7 +21,8 @@ from unet_med.planes import APART, Planes
 from unet_med.scoring import scores
 from unet_med.scoring.clinical import Clinical, size_of
 from unet_med.scoring.recorded import planes_of, recorded_of, require_one_meaning
-from unet_med.scoring.scores import Classes, Column, Counted
+from unet_med.scoring.scores import Column, Counted
+from unet_med.scoring.tables import Classes
 
 Array = np.ndarray[Any, Any]
 

@@ -15,7 +15,8 @@ from unet_med.planning import Plan
 from unet_med.scoring import families, scores
 from unet_med.scoring.clinical import PIXELS, Clinical
 from unet_med.scoring.families import CLINICAL, known_interior, known_mask
-from unet_med.scoring.scores import Classes, Column, Counted
+from unet_med.scoring.scores import Column, Counted
+from unet_med.scoring.tables import Classes
 
 Choice = Mapping[str, Any]
 

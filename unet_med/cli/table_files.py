@@ -1,4 +1,4 @@
-"""Files of tables that a command line names."""
+"""What commands do with a table: the files that options name, and the cases without scores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from unet_med.cli.output import check_file
+from unet_med.cli.saying import LEFT, warn
 from unet_med.report.table import ScoreTable, write_long, write_scores
 
 
@@ -25,3 +26,10 @@ def write_tables(args: argparse.Namespace, table: ScoreTable) -> None:
         write_scores(table, Path(args.output))
     if args.long:
         write_long(table, Path(args.long))
+
+
+def say_left(table: ScoreTable) -> int:
+    """Say on stderr which cases have no scores; the exit code."""
+    for row in table.left:
+        warn(f"unet-med: {row.row}: {row.case}: {row.note}")
+    return LEFT if table.left else 0
