@@ -8,9 +8,9 @@ from typing import Any
 
 from unet_med.data.datalist import HELD_OUT
 from unet_med.data.grids import Turn, no_turn
-from unet_med.data.labels import IGNORED, UNKNOWN
 from unet_med.data.orientation import outcome, turn_between
 from unet_med.data.pixel_size import ASSUMED
+from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planes import Planes
 from unet_med.planning.ranges import from_ranges
 

@@ -18,11 +18,12 @@ from unet_med.data.file_reader import Volume
 from unet_med.data.grey_values import SAMPLES, sample_of, skew_of
 from unet_med.data.grids import Grid, axes_of, turn_onto
 from unet_med.data.label_reader import look_at_label, mask_pieces, refuse_masks
-from unet_med.data.labels import IGNORED, LOOKED_AT, UNKNOWN, LabelSummary, stands_out
+from unet_med.data.labels import LOOKED_AT, LabelSummary, stands_out
 from unet_med.data.list_file import is_list
 from unet_med.data.modality import headers_modality, stated_modality
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.errors import befalls_all, one_line, user_error
+from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planes import Planes
 from unet_med.planning.fingerprints import (
     PERCENTILES,

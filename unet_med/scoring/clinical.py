@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from unet_med.data.class_names import require_few
 from unet_med.data.file_reader import Volume
-from unet_med.data.labels import IGNORED
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.instances import IGNORED
 from unet_med.metrics.region import DICE, RELATIVE_VOLUME_ERROR, count_pixels
 from unet_med.metrics.surface import Surfaces
 from unet_med.scoring.scores import Column, Counts

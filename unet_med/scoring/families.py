@@ -14,8 +14,8 @@ import numpy as np
 from unet_med.data.class_names import ClassNames
 from unet_med.data.formats import stem
 from unet_med.data.grids import Grid, Turn
-from unet_med.data.labels import IGNORED
 from unet_med.data.orientation import turn_towards
+from unet_med.instances import IGNORED
 from unet_med.metrics.score import Score
 from unet_med.planes import APART, Planes
 from unet_med.scoring import scores

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.labels import UNKNOWN
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.fitting import HeldOut, objects_under
+from unet_med.instances import UNKNOWN
 from unet_med.planning import Plan
 from unet_med.scoring import families, scores
 from unet_med.scoring.clinical import PIXELS, Clinical

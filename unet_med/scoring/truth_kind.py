@@ -10,7 +10,8 @@ from unet_med.data.class_names import ClassNames
 from unet_med.data.file_reader import is_unreadable
 from unet_med.data.label_kind import UndecidedLabels, name_classes
 from unet_med.data.label_reader import look_at_label, refuse_masks
-from unet_med.data.labels import IGNORED, LOOKED_AT, MAX_CLASSES, UNKNOWN, LabelSummary
+from unet_med.data.labels import LOOKED_AT, MAX_CLASSES, LabelSummary
+from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.scoring.asked import AUTO, Asked
 
 
