@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from folded import facts_of
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -150,6 +151,11 @@ def test_planes_and_volumes_are_counted_apart(tmp_path: Path) -> None:
     assert set(found.plane_px) == {4.0}
     assert set(found.volume_px) == {12.0}
     assert found.volume == pytest.approx(np.full(len(PERCENTILES), 12 * 4))
+
+
+@pytest.mark.parametrize(("shape", "count"), [((9, 8), 1), ((9, 8, 1), 1), ((9, 8, 7), 7)])
+def test_a_plane_is_one_plane(shape: tuple[int, ...], count: int) -> None:
+    assert facts_of("a.tif", shape).plane_count == count
 
 
 def test_orientation_is_that_of_the_affine(tmp_path: Path) -> None:

@@ -48,6 +48,11 @@ class FileFacts:
         """Whether the file states its pixel size."""
         return self.pixel_size_source != ASSUMED
 
+    @property
+    def plane_count(self) -> int:
+        """Planes along Z; 1 where the file is a plane itself, or a volume of one slice."""
+        return (*self.shape, 1)[2]
+
     def turn(self, word: str | None, own: str | None = None) -> Turn:
         """The turn that brings the file into an orientation; none where it states no own.
 

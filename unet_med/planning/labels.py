@@ -118,7 +118,7 @@ def _unknown(found: Fingerprint, kind: str) -> Decision:
 
 def _is_endless(found: Fingerprint, kind: str) -> bool:
     """Whether planes are missing, and each that is there holds an object, in all labels."""
-    stacks = [case for case in found.cases if (*case.image.shape, 1)[2] > 1]
+    stacks = [case for case in found.cases if case.image.plane_count > 1]
     missing = any(case.blank_planes(kind) for case in stacks)
     return missing and all(case.empty == 0 for case in stacks)
 

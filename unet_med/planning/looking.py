@@ -342,7 +342,7 @@ def _known_sizes(looks: Sequence[LabelSummary], dims: int) -> list[np.ndarray] |
 
 def _as_balls(areas: np.ndarray, image: FileFacts) -> np.ndarray:
     """Voxels of balls of such sections, px: where a few planes are annotated, that is known."""
-    if (*image.shape, 1)[2] == 1:
+    if image.plane_count == 1:
         return areas
     pixel = np.array(image.pixel_size)
     radius = np.sqrt(areas * np.prod(pixel[:2]) / MEDIAN_SECTION / np.pi)

@@ -75,7 +75,7 @@ def _clinical(plan: Plan, unit: str) -> Judge:
     volume: they are named apart.
     """
     dims = plan.value("spatial_dims")
-    deep = any(count > 1 for case in plan.seen.cases for count in case.image.shape[2:])
+    deep = any(case.image.plane_count > 1 for case in plan.seen.cases)
     rules = Clinical(unit, dims, in_planes=dims == 2 and deep)
     is_mask = plan.value("label_kind") == "mask"
 
