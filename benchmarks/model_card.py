@@ -11,7 +11,6 @@ import numpy as np
 
 from unet_med import __version__
 from unet_med.bundle import read_plan
-from unet_med.cli.evaluate import Asked, evaluate
 from unet_med.data import load_image, load_label
 from unet_med.planning import Plan
 from unet_med.planning.object_width import object_widths
@@ -19,6 +18,7 @@ from unet_med.report.provenance import TRAINING, read_record
 from unet_med.report.scores import score_text
 from unet_med.report.table import CASE, HIGH, LOW, POOLED, ScoreTable
 from unet_med.report.training import read_history
+from unet_med.scoring import evaluate
 
 Array = np.ndarray[Any, Any]
 
@@ -96,7 +96,7 @@ def model_card(folder: Path, results: Path, test: Path) -> str:
     assert widths is not None
     area = np.array(plan.data.instances.plane_px)
     small, large = (2 * float(np.sqrt(area[k] / np.pi)) for k in (1, 5))  # 5 % and 95 %
-    table = evaluate(str(results), str(test / "labels"), Asked("instances", "ap")).table
+    table = evaluate(results, test / "labels", label_kind="instances", metrics="ap").table
     found = list(_found(results, test))
     return TEXT.format(
         count=len(plan.data.cases),

@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.quality_methods import UnetMed
 from benchmarks.quality_sets import SETS, named
 from benchmarks.rows import Row, complete, markdown, parser_of, read, rounded, words, write_section
-from unet_med.data.labels import IGNORED
+from unet_med.instances import IGNORED
 
 ROWS = Path(__file__).with_suffix(".jsonl")
 PAGE = ROWS.parents[1] / "docs" / "how-to" / "partly-annotated.md"

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from unet_med import data
-from unet_med.cli.evaluate import evaluate
 from unet_med.instances import ridge
 from unet_med.report import html_report
 from unet_med.report.prediction import PredictionRecord
+from unet_med.scoring import evaluate
 
 IMAGES = Path(__file__).resolve().parent / "images"
 SIZE = (1200, 2080)  # px
@@ -81,7 +81,7 @@ def main() -> None:
     """Write the pictures and name them."""
     with tempfile.TemporaryDirectory() as folder:
         results = make_results(Path(folder))
-        scores = evaluate(str(results), f"{folder}/cells/labels").documented()
+        scores = evaluate(results, f"{folder}/cells/labels").documented()
         page = html_report(results, scores=scores)
         screenshot(page, IMAGES / "report.png", SIZE)
         print("written  docs/images/report.png")

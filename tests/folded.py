@@ -16,6 +16,7 @@ from unet_med.cli import folds, main
 from unet_med.cli.fold_progress import Progress
 from unet_med.data import SyntheticCells
 from unet_med.planning import DataFolder, Plan
+from unet_med.planning.fingerprints import FileFacts
 
 PLACES = ("--images", "--labels")
 
@@ -82,7 +83,7 @@ def timed_plan(
     names = [[f"{k}_{j}.tif" for j in range(len(own))] for k, own in enumerate(pixels)]
     cases = [
         SimpleNamespace(
-            image=SimpleNamespace(name=name, shape=(count, 1)),
+            image=facts_of(name, (count, 1)),
             label=SimpleNamespace(name=name),
             listed={},
             blank_planes=lambda kind: set(),
@@ -101,6 +102,12 @@ def timed_plan(
         seen=SimpleNamespace(cases=cases),
         value={"label_kind": "mask", "spatial_dims": 2, "slice_stacks": True}.get,
     )
+
+
+def facts_of(name: str, shape: tuple[int, ...], sha256: str = "") -> FileFacts:
+    """What is known of an image by its header, of one that states no pixel size."""
+    sizes = (1.0,) * len(shape)
+    return FileFacts(name, sha256, shape, 1, "uint8", sizes, "assumed", "um", None)
 
 
 def weights_like(weight: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,10 @@ import pytest
 
 from benchmarks import folds
 from benchmarks.quality_sets import dice_of
-from unet_med.cli.scores import INSTANCES, columns_of, count_scores, score_table
 from unet_med.data import save_image
 from unet_med.report.table import write_scores
+from unet_med.scoring.scores import INSTANCES, columns_of, count_scores
+from unet_med.scoring.tables import score_table
 
 
 def test_both_samples_widen_the_interval() -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from folded import six_cells
+from folded import facts_of, six_cells
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,7 +134,7 @@ def plan_of(names: Sequence[str], folds: Sequence[Any], depth: int = 1) -> Any:
     shape = (8, 8) if depth == 1 else (8, 8, depth)
     cases = [
         SimpleNamespace(
-            image=SimpleNamespace(name=name, sha256=name, shape=shape),
+            image=facts_of(name, shape, name),
             label=SimpleNamespace(name=name),
             listed={},
             blank_planes=lambda kind: set(),

@@ -15,12 +15,13 @@ import tifffile
 from scipy import ndimage
 
 from unet_med import metrics
-from unet_med.cli import main, scores
-from unet_med.cli.clinical import Clinical
+from unet_med.cli import main
 from unet_med.data import save_image
 from unet_med.data.checksum import sha256
 from unet_med.instances import separate
 from unet_med.report.meanings import MEANINGS, explained
+from unet_med.scoring import scores
+from unet_med.scoring.clinical import Clinical
 
 ISBI = {
     "pixel error": metrics.pixel_error,

@@ -16,12 +16,13 @@ import tifffile
 
 from unet_med import metrics
 from unet_med.cli import main
-from unet_med.cli.clinical import Clinical
-from unet_med.cli.scores import Classes, Column, score_table
 from unet_med.data.class_names import listed_names, told_names
 from unet_med.metrics.bootstrap import bootstrap_interval, mean_interval
 from unet_med.metrics.surface import Surfaces
 from unet_med.report.table import ScoreRow, read_scores
+from unet_med.scoring.clinical import Clinical
+from unet_med.scoring.scores import Column
+from unet_med.scoring.tables import Classes, score_table
 
 SIZES = (0.8, 1.5, 3.0)
 Key = tuple[str, str, str]

@@ -26,14 +26,15 @@ from unet_med.cli.fold_scores import (
     cases_of,
     score,
 )
-from unet_med.cli.judging import Judge
-from unet_med.cli.scores import Classes, Column
 from unet_med.data import SyntheticCells
 from unet_med.fitting import NearBorders, calibrate, cross_fitted
 from unet_med.planning import Plan
 from unet_med.report.folds import card, describe_folds
 from unet_med.report.table import CASE, HIGH, LOW, MEAN, POOLED, read_scores
 from unet_med.report.training import _about_validation
+from unet_med.scoring.judging import Judge
+from unet_med.scoring.scores import Column
+from unet_med.scoring.tables import Classes
 
 PATIENTS = {"p1/t1": "a", "p2/t1": "a", "p3/t1": "b", "p3/t2": "b", "p4/t3": "c"}
 

@@ -22,7 +22,6 @@ from unet_med import Segmenter, bundle, metrics
 from unet_med.cli import folds, main
 from unet_med.cli.fold_progress import Progress
 from unet_med.cli.fold_scores import Judged, _say, cases_of
-from unet_med.cli.judging import judge_of
 from unet_med.cli.saying import logged
 from unet_med.data import cross_validation, find_pairs, load_label, split_validation
 from unet_med.fitting import HeldOut, cross_fitted, held_out
@@ -32,6 +31,7 @@ from unet_med.planning import Plan, fingerprint, make_plan
 from unet_med.report.folds import estimate, notes, too_short
 from unet_med.report.scores import lower_is_better
 from unet_med.report.table import CASE, HIGH, LOW, POOLED, ScoreRow, ScoreTable, read_scores
+from unet_med.scoring.judging import judge_of
 from unet_med.transforms import InstancesFromLogits
 
 CHOSEN = ("threshold", "mask_threshold", "min_size")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +14,7 @@ from skimage import io, measure
 from skimage.segmentation import expand_labels
 from strategies import instance_maps
 
+import unet_med
 from unet_med.instances import (
     along_axes,
     as_integers,
@@ -301,3 +305,16 @@ def test_small_objects_are_weighed_with_what_they_took():
     classes = np.array([[-1, 1, -1, 0, 1, 0, -1, -1, -1]])
     found = instances_from_classes(classes, 2, reach=1)
     np.testing.assert_array_equal(found, [[1, 1, 1, 0, 0, 0, 0, 0, 0]])
+
+
+def test_what_marks_unknown_pixels_is_said_once() -> None:
+    """No module has a number of its own for them, by whatever name."""
+    own = re.compile(r"\b(ignore\w*|IGNORED\w*|UNKNOWN)(: int)? = -?\d")
+    package = Path(unet_med.__file__).parent
+    found = {
+        (path.relative_to(package).as_posix(), line.strip().partition("  #")[0])
+        for path in package.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if own.search(line)
+    }
+    assert found == {("instances.py", "UNKNOWN = -1"), ("instances.py", "IGNORED = 255")}

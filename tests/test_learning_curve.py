@@ -21,9 +21,7 @@ from unet_med.bundle.files import FOLDS, SUBSETS
 from unet_med.cli import folds, main
 from unet_med.cli.fold_progress import Progress
 from unet_med.cli.fold_scores import Case, table_of
-from unet_med.cli.judging import Judge
 from unet_med.cli.learning_curve import Level, curve_of
-from unet_med.cli.scores import Classes, Column
 from unet_med.data import cross_validation
 from unet_med.data.splits import nested_subsets
 from unet_med.metrics.power_law import (
@@ -49,6 +47,9 @@ from unet_med.report.more_images import (
 )
 from unet_med.report.score_by_images import score_by_images_figure
 from unet_med.report.table import POOLED, read_scores
+from unet_med.scoring.judging import Judge
+from unet_med.scoring.scores import Column
+from unet_med.scoring.tables import Classes
 
 # --- the law
 

@@ -15,7 +15,7 @@ import tifffile
 from scipy import ndimage
 
 from unet_med.cli import main
-from unet_med.cli.measuring import objects_at_edge
+from unet_med.scoring.measuring import objects_at_edge
 
 SIZES = (0.8, 1.5, 3.0)
 

@@ -16,7 +16,6 @@ from scipy import ndimage
 from skimage.io import imread
 
 from unet_med import metrics
-from unet_med.cli import scores
 from unet_med.metrics import objects, warping
 from unet_med.metrics.contingency import contingency_table
 from unet_med.metrics.isbi import v_scores_by_threshold
@@ -24,6 +23,7 @@ from unet_med.metrics.overlap import Overlap
 from unet_med.metrics.slices import OLD_THRESHOLDS, THRESHOLDS
 from unet_med.metrics.thinning import thinned_segments
 from unet_med.metrics.warping import SIMPLE, WARPING_ERROR
+from unet_med.scoring import scores
 
 GOLDEN = Path(__file__).parent / "golden" / "isbi_metrics"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())

@@ -14,11 +14,11 @@ from monai.bundle import ConfigParser
 
 from unet_med import bundle, data
 from unet_med.cli import main
-from unet_med.cli.evaluate import Asked, evaluate
 from unet_med.data.classes import class_values
 from unet_med.engines import PrepareBatchWeighted
 from unet_med.planning import Fingerprint, fingerprint, make_plan
 from unet_med.report.cases import Reading, _true_objects
+from unet_med.scoring import evaluate
 from unet_med.transforms import RandTileCrop, compose
 from unet_med.transforms.known import KnownPixels
 
@@ -280,8 +280,8 @@ def test_what_is_found_where_nobody_annotated_does_not_count(
     for name, result in (("plain", found), ("wild", wild)):
         data.save_image(tmp_path / name / f"a{suffix}.tif", result.T, has_channels=False)
         data.save_image(tmp_path / "truth/a.tif", truth.T, has_channels=False)
-        asked = Asked(kind, metrics, unknown=99)
-        table = evaluate(str(tmp_path / name), str(tmp_path / "truth"), asked).table
+        asked: Any = {"label_kind": kind, "metrics": metrics, "unknown": 99}
+        table = evaluate(tmp_path / name, tmp_path / "truth", **asked).table
         tables.append([(row.row, row.label, row.scores) for row in table.rows])
     np.testing.assert_equal(tables[0], tables[1])
     if metrics == "clinical":

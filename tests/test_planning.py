@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from folded import facts_of
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -171,6 +172,11 @@ def test_pixels_that_are_no_number_have_no_percentile() -> None:
     samples = [np.array([[1.0, np.nan, 3.0]]), np.array([[np.inf, 2.0]])]
     assert _percentiles(samples) == (pytest.approx(np.percentile([1, 2, 3], PERCENTILES)),)
     assert _percentiles([np.full((1, 3), np.nan)]) == ((),)
+
+
+@pytest.mark.parametrize(("shape", "count"), [((9, 8), 1), ((9, 8, 1), 1), ((9, 8, 7), 7)])
+def test_a_plane_is_one_plane(shape: tuple[int, ...], count: int) -> None:
+    assert facts_of("a.tif", shape).plane_count == count
 
 
 def test_orientation_is_that_of_the_affine(tmp_path: Path) -> None:

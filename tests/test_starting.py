@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from folded import facts_of
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.transforms import Compose, Lambdad, RandLambdad
@@ -308,7 +309,7 @@ def cases_of(known: list[str], planes: int = 1) -> tuple[SimpleNamespace, dict[s
     shape = (9, 9, planes) if planes > 1 else (9, 9)
     found = [
         SimpleNamespace(
-            image=SimpleNamespace(name=f"images/{k}.tif", sha256=f"{k}{kind}", shape=shape),
+            image=facts_of(f"images/{k}.tif", shape, f"{k}{kind}"),
             label=SimpleNamespace(name=f"labels/{k}.tif", sha256=f"label{k}"),
             listed={},
             blank_planes=lambda kind: set(),

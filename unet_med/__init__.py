@@ -28,6 +28,7 @@ _SUBMODULES = (
     "networks",
     "planning",
     "report",
+    "scoring",
     "segmentation",
     "transforms",
     "volumes",

@@ -1,8 +1,9 @@
 """Masks to instances, and the background border between touching instances.
 
 An instance map holds 0 for background, 1..N for the instances and -1 for
-pixels to ignore. Every function takes an array of shape `(*S)` or, channel
-first, `(1, *S)` and returns the same shape.
+pixels to ignore (`UNKNOWN`); maps of classes have 255 there (`IGNORED`). Every
+function takes an array of shape `(*S)` or, channel first, `(1, *S)` and returns
+the same shape.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from scipy import ndimage
 from unet_med.planes import APART, JOINED, Planes
 
 __all__ = [
+    "IGNORED",
+    "UNKNOWN",
     "along_axes",
     "as_int32",
     "as_integers",
@@ -35,6 +38,9 @@ __all__ = [
 
 Integers = NDArray[Any]
 RidgeKind = Literal["symmetric", "falk"]
+
+UNKNOWN = -1  # among masks and numbers of objects: nobody annotated this pixel
+IGNORED = 255  # the same among classes, and only there: elsewhere it may be an object
 
 
 def as_integers(labels: ArrayLike) -> Integers:

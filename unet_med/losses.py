@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
 from unet_med.devices import HOST, weighs_batches
+from unet_med.instances import IGNORED
 from unet_med.weights import border_weight_map, class_weight_map
 from unet_med.weights.device import border_terms
 
@@ -103,7 +104,7 @@ class WeightedCrossEntropyLoss(_Loss):
         self,
         reduction: str = "mean",
         *,
-        ignore_index: int = 255,
+        ignore_index: int = IGNORED,
         distributed: bool | None = None,
     ) -> None:
         super().__init__(reduction=_known_reduction(reduction))

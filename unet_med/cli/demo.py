@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med import bundle, data
-from unet_med.cli.evaluate import Evaluation
-from unet_med.cli.scores import format_table
 from unet_med.report.table import CASE, MEAN, ScoreRow, ScoreTable, write_scores
+from unet_med.scoring.evaluation import Evaluation
+from unet_med.scoring.tables import format_table
 
 Pair = tuple[Path, Path]  # files of an image and of its instance labels
 

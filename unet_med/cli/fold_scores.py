@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.bundle.files import FOLDS
-from unet_med.cli.judging import Judge
 from unet_med.cli.saying import say
-from unet_med.cli.scores import Counted, format_table, score_table
 from unet_med.data.cases import names_apart
 from unet_med.fitting import (
     Calibration,
@@ -37,6 +35,9 @@ from unet_med.report.folds import estimate, notes
 from unet_med.report.provenance import TRAINING, now, read_record
 from unet_med.report.table import CASE, ScoreTable, write_scores
 from unet_med.report.training import read_history
+from unet_med.scoring.judging import Judge
+from unet_med.scoring.scores import Counted
+from unet_med.scoring.tables import format_table, score_table
 
 Files = tuple[str, ...]
 

@@ -20,7 +20,6 @@ from unet_med import bundle
 from unet_med.bundle.files import ENSEMBLE, FOLDS, SUBSETS
 from unet_med.cli.fold_progress import Progress
 from unet_med.cli.fold_scores import Files, Judged, calibrations_of, score
-from unet_med.cli.judging import Judge, judge_of
 from unet_med.cli.learning_curve import carry_on
 from unet_med.cli.saying import say
 from unet_med.data.cases import files_of
@@ -42,6 +41,7 @@ from unet_med.networks import joined_weights
 from unet_med.planning import Plan
 from unet_med.planning.counting import held_in, pixels_in, units_in
 from unet_med.report.folds import write_card
+from unet_med.scoring.judging import Judge, judge_of
 from unet_med.segmentation import Segmenter
 from unet_med.transforms import Calibrate
 

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from unet_med.bundle.files import FOLDS, SUBSETS
 from unet_med.cli.fold_scores import Cases, Judged, cases_of, choices_of, training_of
-from unet_med.cli.judging import Judge
 from unet_med.cli.saying import say, warn
-from unet_med.cli.scores import Counted, mean_of
 from unet_med.metrics.bootstrap import LEAST, resampled
 from unet_med.metrics.power_law import PowerLaw, carried_on, expected_gain, network_scatter
 from unet_med.planning import Plan
@@ -31,6 +29,9 @@ from unet_med.report.more_images import (
 from unet_med.report.score_by_images import score_by_images_figure
 from unet_med.report.scores import lower_is_better
 from unet_med.report.table import plain
+from unet_med.scoring.judging import Judge
+from unet_med.scoring.scores import Counted
+from unet_med.scoring.tables import mean_of
 
 MORE = 5  # images that one thinks of annotating; of ten or more, also as many again
 POINTS = 40  # of the band

@@ -22,11 +22,18 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         check_file("--output", args.output)
     if args.truth:
-        from unet_med.cli.evaluate import Asked, evaluate, say_left
+        from unet_med.cli.table_files import say_left
+        from unet_med.scoring.evaluation import evaluate
 
         names = told_names(args.class_names) if args.class_names else None
-        asked = Asked(args.label_kind, names=names, choice=choice_of(args), unknown=args.unknown)
-        scores = evaluate(args.folder, args.truth, asked).documented()
+        scores = evaluate(
+            args.folder,
+            args.truth,
+            label_kind=args.label_kind,
+            class_names=names,
+            choice=choice_of(args),
+            unknown=args.unknown,
+        ).documented()
         code = say_left(scores)
     folder = args.folder if Path(args.folder).exists() else find_trained(args.folder)
     if is_model(Path(folder)) and args.output is None:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unet_med.data.labels import IGNORED, MOST_CLASSES
+from unet_med.data.labels import MOST_CLASSES
+from unet_med.instances import IGNORED
 
 SIGNS = ("$", "@", "%")  # of MONAI's configs, which act on what follows
 BACKGROUND, FOREGROUND = "background", "foreground"

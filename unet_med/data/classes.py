@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from unet_med.data.labels import IGNORED
+from unet_med.instances import IGNORED
 
 
 def class_values(

@@ -8,16 +8,15 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from unet_med.data.labels import (
-    IGNORED,
     LOOKED_AT,
     MAX_CLASSES,
-    UNKNOWN,
     Blobs,
     LabelSummary,
     listed,
     piece_sizes,
     summary_of,
 )
+from unet_med.instances import IGNORED, UNKNOWN
 
 CUT_APART = 0.2  # of the values that are looked at: so many objects may be in pieces by mistake
 FEW = ", each of them one connected piece, as classes or a few objects are"

@@ -15,8 +15,6 @@ from unet_med.data.file_reader import Volume
 from unet_med.data.grids import RAS, Grid, Turn
 from unet_med.data.label_kind import UndecidedLabels, is_mask
 from unet_med.data.labels import (
-    IGNORED,
-    UNKNOWN,
     LabelSummary,
     check_labels,
     mark_unknown,
@@ -24,6 +22,7 @@ from unet_med.data.labels import (
     summarize_label,
 )
 from unet_med.data.orientation import turn_towards
+from unet_med.instances import IGNORED, UNKNOWN
 
 EXACT = 2**24  # whole numbers up to here are exact as 32-bit floats
 TOLERANCE = 1e-3  # scaled integers of NIfTI come out as 2.99997

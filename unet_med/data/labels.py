@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.plane_kind import planes_numbered
+from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planes import Planes
 
-IGNORED = 255  # among classes: nobody annotated this pixel
-UNKNOWN = -1  # the same among masks and numbers of objects, where 255 may be one
 LOOKED_AT = 5  # label images of which every value must be one blob to be a number
 MOST_CLASSES = 256  # that a user may say there are
 MAX_CLASSES = 12  # more distinct values than this are instance numbers
@@ -202,7 +201,7 @@ def check_labels(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
     """
     for label, name in zip(labels, names, strict=True):
         count = len(label.values)
-        if label.values[0] < -1:
+        if label.values[0] < UNKNOWN:
             raise ValueError(
                 f"label {name} holds the value {label.values[0]:g}: labels are 0 and above, and -1 "
                 "marks ignored pixels (--unknown says another value); is it an image, such as a CT?"

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from unet_med import bundle
-from unet_med.data.labels import IGNORED
 from unet_med.fitting.predicted import HeldOut
+from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.metrics.calibration import CALIBRATION, near_borders
 from unet_med.planning import Plan
 from unet_med.planning.objects import FITTED
@@ -74,7 +74,7 @@ def pixels_of(found: HeldOut, label_kind: str, *, images: int = 1) -> NearBorder
     most = max(1, min(MOST, IN_ALL // images))
     truth = found.truth
     if label_kind == "classes":
-        truth = np.where(truth == IGNORED, -1, truth)
+        truth = np.where(truth == IGNORED, UNKNOWN, truth)
     chosen = np.flatnonzero(near_borders(truth, spacing=found.spacing))
     if len(chosen) > most:
         chosen = chosen[np.linspace(0, len(chosen) - 1, most).astype(np.int64)]

@@ -72,7 +72,7 @@ def units_in(plan: Plan) -> dict[Files, int]:
 
 def _depths(plan: Plan) -> dict[Files, int]:
     """Planes of each image."""
-    return {_files(item): (*case.image.shape, 1)[2] for item, case in _items(plan)}
+    return {_files(item): case.image.plane_count for item, case in _items(plan)}
 
 
 def _entries(plan: Plan) -> Iterator[Entry]:

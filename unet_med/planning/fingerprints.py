@@ -8,9 +8,9 @@ from typing import Any
 
 from unet_med.data.datalist import HELD_OUT
 from unet_med.data.grids import Turn, no_turn
-from unet_med.data.labels import IGNORED, UNKNOWN
 from unet_med.data.orientation import outcome, turn_between
 from unet_med.data.pixel_size import ASSUMED
+from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planes import Planes
 from unet_med.planning.ranges import from_ranges
 
@@ -47,6 +47,11 @@ class FileFacts:
     def states_size(self) -> bool:
         """Whether the file states its pixel size."""
         return self.pixel_size_source != ASSUMED
+
+    @property
+    def plane_count(self) -> int:
+        """Planes along Z; 1 where the file is a plane itself, or a volume of one slice."""
+        return (*self.shape, 1)[2]
 
     def turn(self, word: str | None, own: str | None = None) -> Turn:
         """The turn that brings the file into an orientation; none where it states no own.

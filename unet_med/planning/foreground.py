@@ -10,7 +10,7 @@ import numpy as np
 
 from unet_med import data
 from unet_med.data.cases import Files
-from unet_med.data.labels import IGNORED
+from unet_med.instances import IGNORED
 
 LOW, HIGH = 0.5, 99.5  # percentiles, nnU-Net's
 IMAGES = 50  # whose pixels are taken; by number, for what a network sees follows no clock

@@ -8,7 +8,8 @@ from typing import Any
 from unet_med import data
 from unet_med.data.class_names import name_of, told_names
 from unet_med.data.label_kind import name_classes
-from unet_med.data.labels import IGNORED, UNKNOWN, listed
+from unet_med.data.labels import listed
+from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.plan import Decision
 from unet_med.planning.rare import OUTPUT
@@ -117,7 +118,7 @@ def _unknown(found: Fingerprint, kind: str) -> Decision:
 
 def _is_endless(found: Fingerprint, kind: str) -> bool:
     """Whether planes are missing, and each that is there holds an object, in all labels."""
-    stacks = [case for case in found.cases if (*case.image.shape, 1)[2] > 1]
+    stacks = [case for case in found.cases if case.image.plane_count > 1]
     missing = any(case.blank_planes(kind) for case in stacks)
     return missing and all(case.empty == 0 for case in stacks)
 

@@ -18,11 +18,12 @@ from unet_med.data.file_reader import Volume
 from unet_med.data.grey_values import SAMPLES, sample_of, skew_of
 from unet_med.data.grids import Grid, axes_of, turn_onto
 from unet_med.data.label_reader import look_at_label, mask_pieces, refuse_masks
-from unet_med.data.labels import IGNORED, LOOKED_AT, UNKNOWN, LabelSummary, stands_out
+from unet_med.data.labels import LOOKED_AT, LabelSummary, stands_out
 from unet_med.data.list_file import is_list
 from unet_med.data.modality import headers_modality, stated_modality
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.errors import befalls_all, one_line, user_error
+from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planes import Planes
 from unet_med.planning.fingerprints import (
     PERCENTILES,
@@ -346,7 +347,7 @@ def _known_sizes(looks: Sequence[LabelSummary], dims: int) -> list[np.ndarray] |
 
 def _as_balls(areas: np.ndarray, image: FileFacts) -> np.ndarray:
     """Voxels of balls of such sections, px: where a few planes are annotated, that is known."""
-    if (*image.shape, 1)[2] == 1:
+    if image.plane_count == 1:
         return areas
     pixel = np.array(image.pixel_size)
     radius = np.sqrt(areas * np.prod(pixel[:2]) / MEDIAN_SECTION / np.pi)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unet_med.data.labels import IGNORED
+from unet_med.instances import IGNORED
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.plan import Decision
 

@@ -168,7 +168,7 @@ def _decide(
             f"{found.unknown}: say it to fingerprint(..., unknown=...), or with --unknown"
         )
     pixels = decide_pixel_size(found, steering, kind=kind, dims=dims.value)
-    stack = dims.value == 2 and max(_planes(found)) > 1
+    stack = dims.value == 2 and _most_planes(found) > 1
     preset = _asked_or(steering, "preset", "modern", "trains fast and well on most images")
     steers = {"preset": preset, "label_kind": labels["label_kind"], "spatial_dims": dims, **pixels}
     working = {id: decision.value for id, decision in steers.items()}
@@ -263,7 +263,7 @@ def _validation(
 def _dims(found: Fingerprint, asked: int | None, *, pages: bool) -> Decision:
     if asked == 2:
         return Decision(asked, ASKED)
-    if asked is None and (max(_planes(found)) == 1 or len(found.cases[0].image.shape) == 2):
+    if asked is None and (_most_planes(found) == 1 or len(found.cases[0].image.shape) == 2):
         return Decision(2, "the images are planes")
     if asked is None and len(found.cases) == 1:
         return Decision(2, "a single stack is learned plane by plane")
@@ -291,9 +291,8 @@ def _channels(found: Fingerprint) -> Decision:
     return Decision(first.channels, "channels of the images")
 
 
-def _planes(found: Fingerprint) -> list[int]:
-    """Planes of each image; 1 for a volume of one slice too."""
-    return [(*case.image.shape, 1)[2] for case in found.cases]
+def _most_planes(found: Fingerprint) -> int:
+    return max(case.image.plane_count for case in found.cases)
 
 
 def _about_stacks(found: Fingerprint, stack: bool) -> str:
@@ -326,8 +325,7 @@ def _epoch(found: Fingerprint, dims: int, steering: Mapping[str, Any], device: s
 
 def image_count(found: Fingerprint, dims: int) -> int:
     """Images as the network sees them: planes for a 2-D one."""
-    shapes = [case.image.shape for case in found.cases]
-    return sum(shape[2] if dims == 2 and len(shape) == 3 else 1 for shape in shapes)
+    return sum(case.image.plane_count if dims == 2 else 1 for case in found.cases)
 
 
 def _budget(minutes: float | None, epochs: int | None, *, folds: bool) -> Decisions:

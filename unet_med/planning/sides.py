@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unet_med.data.labels import IGNORED, LabelSummary
+from unet_med.data.labels import LabelSummary
+from unet_med.instances import IGNORED
 from unet_med.planning.fingerprints import Apart
 
 Places = dict[int, tuple[float, float, tuple[float, ...]]]  # by value size, radius, centre

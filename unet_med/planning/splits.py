@@ -114,7 +114,7 @@ def items_of(cases: Sequence[Case], *, planes: bool, kind: str) -> list[Item]:
     items = []
     for k, case in enumerate(cases):
         item = {"image": case.image.name, "label": case.label.name, **case.listed, "case": k}
-        count = (*case.image.shape, 1)[2] if planes else 1
+        count = case.image.plane_count if planes else 1
         known = sorted({*range(count)} - case.blank_planes(kind))
         items += [item] if count == 1 else [{**item, "slice": z} for z in known]
     return items
@@ -149,7 +149,7 @@ def _pieces(planes: Sequence[int]) -> list[list[int]]:
 
 
 def _entry(case: Case, image: Any, planes: Sequence[int]) -> dict[str, Any]:
-    part = planes and len(planes) < case.image.shape[2]
+    part = planes and len(planes) < case.image.plane_count
     return {
         "image": image,
         "label": case.label.name,

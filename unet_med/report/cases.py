@@ -18,7 +18,14 @@ from unet_med.data.checksum import sha256
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.plane_kind import PLANES
 from unet_med.errors import one_line, user_error
-from unet_med.instances import instances_from_mask, label_components, regrow, separate
+from unet_med.instances import (
+    IGNORED,
+    UNKNOWN,
+    instances_from_mask,
+    label_components,
+    regrow,
+    separate,
+)
 from unet_med.memory import holds_whole
 from unet_med.planes import JOINED, Planes
 from unet_med.report import panels
@@ -278,7 +285,7 @@ def _true_objects(labels: Labels, reading: Reading) -> Labels:
         return labels
     mask = labels > 0
     found = plane_instances(mask) if reading.apart else instances_from_mask(mask)
-    return np.where(labels < 0, -1, found)  # nobody annotated there
+    return np.where(labels < 0, UNKNOWN, found)  # nobody annotated there
 
 
 def _errors(true: Labels, result: Labels, reading: Reading, case: Case) -> list[ObjectErrors]:
@@ -376,7 +383,7 @@ def _weights(true: Labels, k: int, reading: Reading) -> NDArray[np.float32]:
     flat = reading.by_plane or true.shape[2] == 1
     labels = true[..., k] if flat else true
     if reading.kind == "classes":
-        known = labels[(labels >= 0) & (labels != 255)]
+        known = labels[(labels >= 0) & (labels != IGNORED)]
         weights = class_weight_map(labels, int(known.max(initial=1)) + 1)
     else:
         weigh = BorderWeightMap(reading.w0, reading.sigma, class_weights=reading.class_weights)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unet_med.instances import as_integers
+from unet_med.instances import IGNORED, as_integers
 from unet_med.report.colours import (
     UNMATCHED,
     Colours,
@@ -19,7 +19,7 @@ from unet_med.report.colours import (
     matched_colours,
     rgb,
 )
-from unet_med.report.differences import DIFFERENCES, IGNORED_CLASS, Kind, Labels, difference_map
+from unet_med.report.differences import DIFFERENCES, Kind, Labels, difference_map
 from unet_med.report.saving import INK, save
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _draw_row(
     else:
         classes = max(truth.max(initial=0), result.max(initial=0)) + 1
         colours = matched = class_colours(classes)
-        truth = np.where(truth == IGNORED_CLASS, 0, truth)
+        truth = np.where(truth == IGNORED, 0, truth)
     kinds = rgb([colour or "#000000" for colour in DIFFERENCES.values()])
     codes = difference_map(truth, result, kind)
     strong = np.isin(codes, [2, 3, 4, 5, 6])[..., None]  # errors; what is correct stays pale

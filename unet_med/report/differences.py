@@ -7,12 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unet_med.instances import as_integers, regrow, ridge
+from unet_med.instances import IGNORED, as_integers, regrow, ridge
 
 Kind = Literal["instances", "classes"]
 Labels = NDArray[Any]
-
-IGNORED_CLASS = 255
 
 # What `difference_map` tells apart, by code; colours that the colour-blind can tell apart too.
 DIFFERENCES = {
@@ -54,7 +52,7 @@ def difference_map(
     found[(t <= 0) & (r > 0)] = code["false"]
     if kind == "classes":
         found[(t > 0) & (r > 0) & (t != r)] = code["wrong class"]
-        found[t == IGNORED_CLASS] = 0
+        found[t == IGNORED] = 0
     else:
         either = found > 0
         found[_joined(t, r) & either] = code["merged border"]

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_med.instances import IGNORED
 from unet_med.report.colours import instance_colours, matched_colours, rgb
 from unet_med.report.comparison import _stretched
-from unet_med.report.differences import DIFFERENCES, IGNORED_CLASS, Labels, difference_map
+from unet_med.report.differences import DIFFERENCES, Labels, difference_map
 from unet_med.report.objects import CORRECT, OBJECTS, ObjectErrors, object_codes
 
 FINE, COARSE = 480, 1024  # px: smaller planes are drawn larger, larger ones smaller
@@ -79,7 +80,7 @@ def heat_gradient() -> str:
 
 def without_ignored(labels: Labels) -> Labels:
     """Classes `(X, Y)` with ignored pixels as background."""
-    return np.where((labels == IGNORED_CLASS) | (labels < 0), 0, labels)
+    return np.where((labels == IGNORED) | (labels < 0), 0, labels)
 
 
 def zoom(shape: tuple[int, ...]) -> int:

@@ -19,7 +19,6 @@ from monai.engines.utils import IterationEvents
 
 from unet_med import devices
 from unet_med.bundle import plan_file
-from unet_med.data.array_writer import known_unit
 from unet_med.data.cases import NAME, files_in, files_of, result_name, same_name
 from unet_med.data.checksum import sha256
 from unet_med.data.folder_files import RESULTS, results_in
@@ -29,6 +28,15 @@ from unet_med.errors import one_line
 from unet_med.handlers.skipped_failures import image_of
 from unet_med.planning.learned import Learned
 from unet_med.planning.source import learned_by
+from unet_med.report.entries import (
+    CLAIMED,
+    describe,
+    entries_of,
+    hash_of,
+    is_made_by,
+    is_other,
+    without,
+)
 from unet_med.report.provenance import (
     LEARNED,
     RECORD,
@@ -37,10 +45,8 @@ from unet_med.report.provenance import (
     versions,
     write_record,
 )
-from unet_med.transforms.confidence import CONFIDENCE
 
 EVERY_SECONDS = 10.0
-CLAIMED = "claimed"  # names that results were written under before their images were recorded
 
 
 class PredictionRecord:
@@ -125,7 +131,7 @@ class PredictionRecord:
         Raises:
             ValueError: those of another image, or files that no prediction made; names them.
         """
-        known = _known(read_record(self.folder))
+        known = entries_of(read_record(self.folder))
         results_of = self._results_by_name()
         for source in sources:
             name, files = result_name(source, self.name), files_of(source)
@@ -138,7 +144,7 @@ class PredictionRecord:
                     f"{self.folder} holds {found.name}, which no prediction recorded: give another "
                     "output folder, or move it"
                 )
-            if before and _is_other(files, before):
+            if before and is_other(files, before):
                 raise ValueError(
                     f"{self.folder} holds the results of {before['file']}, and those of {files[0]} "
                     f"would replace them: give another output folder"
@@ -190,7 +196,7 @@ class PredictionRecord:
             outputs: what is wanted of each: `mask`, `instances`, `probabilities`.
         """
         record = read_record(self.folder)
-        if not _is_made_by(record, self._maker()):
+        if not is_made_by(record, self._maker()):
             return list(data)
         results_of = self._results_by_name()
 
@@ -206,7 +212,7 @@ class PredictionRecord:
         entry = record.get("images", {}).get(name)
         if entry is None:
             return False
-        found = _hash_of(files_of(image))
+        found = hash_of(files_of(image))
         return found is not None and bool(entry["sha256"] == found)
 
     def _drop_failed(self, engine: Engine) -> None:
@@ -229,14 +235,14 @@ class PredictionRecord:
             return
         with locked(self.folder / RECORD):
             record = read_record(self.folder)
-            if not (ours := names & _known(record).keys()):  # else somebody else's files
+            if not (ours := names & entries_of(record).keys()):  # else somebody else's files
                 return
             results_of = self._results_by_name()
             kinds = [paths for name in ours for paths in results_of(name).values()]
             for path in dict.fromkeys(chain(*kinds)):  # one file may be results of all kinds
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             self._claimed = [name for name in self._claimed if same_name(name) not in ours]
-            write_record(self.folder / RECORD, _without(record, ours))
+            write_record(self.folder / RECORD, without(record, ours))
 
     def _keep(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -301,7 +307,7 @@ class PredictionRecord:
     def _joined(self, before: Mapping[str, Any], device: Any) -> dict[str, Any]:
         """What the folder's record says from now on."""
         made_by = self._maker()
-        same = _is_made_by(before, made_by)
+        same = is_made_by(before, made_by)
         listed = {**(before.get("images", {}) if same else {}), **self._images}
         earlier = {**before.get("earlier", {}), **before.get("images", {})}
         earlier = {
@@ -343,30 +349,6 @@ def _sources(engine: Engine) -> Iterator[Any]:
             yield source
 
 
-def _known(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """What a record says of each image, by its name; empty of one whose run was stopped."""
-    claimed: dict[str, Any] = {name: {} for name in record.get(CLAIMED, ())}
-    known = {**claimed, **record.get("earlier", {}), **record.get("images", {})}
-    return {same_name(name): entry for name, entry in known.items()}
-
-
-def _without(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """A record that says nothing of some names."""
-    gone = set(names)
-    left = dict(record)
-    for part in ("images", "earlier"):
-        if part in left:
-            left[part] = {k: v for k, v in left[part].items() if same_name(k) not in gone}
-    claimed = [name for name in left.pop(CLAIMED, ()) if same_name(name) not in gone]
-    return {**left, CLAIMED: claimed} if claimed else left
-
-
-def _is_made_by(record: Mapping[str, Any], maker: Mapping[str, Any]) -> bool:
-    """Whether results are of the same settings and the same weights, wherever these lie."""
-    hashes = [(each.get("weights") or {}).get("sha256") for each in (record, maker)]
-    return bool(record) and hashes[0] == hashes[1] and record.get("settings") == maker["settings"]
-
-
 def unfinished(
     data: Sequence[Any], record: PredictionRecord, outputs: Sequence[str], resume: bool = True
 ) -> list[Any]:
@@ -381,22 +363,6 @@ def unfinished(
     return record.unfinished(data, outputs) if resume else list(data)
 
 
-def _is_other(files: Sequence[str], before: Mapping[str, Any]) -> bool:
-    """Whether an image is not the one that was recorded, which may have moved or changed."""
-    if str(Path(files[0]).absolute()) == before["file"]:
-        return False
-    found = _hash_of(files)
-    return found is not None and bool(found != before["sha256"])
-
-
-def _hash_of(files: Sequence[str]) -> str | None:
-    """SHA-256 of an image's files; None: one is missing, or can no longer be read."""
-    try:
-        return sha256(files)
-    except OSError:
-        return None
-
-
 def _learned_by(weights: str | os.PathLike[str] | None) -> Learned:
     """What the bundle of some weights has learned from; of no bundle nothing is known."""
     places = [] if weights is None else Path(weights).absolute().parents[1:3]  # folds lie deeper
@@ -405,29 +371,3 @@ def _learned_by(weights: str | os.PathLike[str] | None) -> Learned:
         return Learned() if folder is None else learned_by(folder)
     except (KeyError, TypeError, ValueError):  # the plan of another version says nothing
         return Learned()
-
-
-def describe(image: MetaTensor) -> dict[str, Any]:
-    """File, shape `[C, X, Y[, Z]]`, pixel size, SHA-256 and confidence of a loaded image.
-
-    Shape and pixel size are those of the file, as are those of the results, even if the network
-    saw another pixel size.
-    """
-    files = [str(Path(file).absolute()) for file in files_in(image.meta)]
-    unit = known_unit(image.meta)
-    dims = image.ndim - 1
-    shape = [int(side) for side in image.meta.get("spatial_shape", image.shape[1:])]
-    affine = torch.as_tensor(image.meta.get("original_affine", image.affine))
-    sizes = torch.linalg.norm(affine[:-1, :dims], dim=0)  # a plane may stand upright in space
-    return {
-        "file": files[0],
-        **({"files": files} if len(files) > 1 else {}),
-        "sha256": sha256(files),
-        "shape": [image.shape[0], *shape],
-        "pixel_size": [round(float(size), 6) for size in sizes] if unit else None,
-        "unit": unit,
-        "affine": affine.tolist() if unit else None,
-        **({CONFIDENCE: image.meta[CONFIDENCE]} if CONFIDENCE in image.meta else {}),
-        **({"dicom_seg": image.meta["dicom_seg"]} if "dicom_seg" in image.meta else {}),
-        **({"notes": notes.splitlines()} if (notes := image.meta.get("notes")) else {}),
-    }

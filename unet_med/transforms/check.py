@@ -11,7 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from unet_med.data.labels import IGNORED, UNKNOWN
+from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.transforms.tensors import labels_of, tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
@@ -203,7 +203,7 @@ class DropIgnoredd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        ignore: int = 255,
+        ignore: int = IGNORED,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -15,9 +15,9 @@ from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from numpy.typing import NDArray
 
-from unet_med.data.labels import UNKNOWN
 from unet_med.data.plane_kind import planes_stated
 from unet_med.instances import (
+    UNKNOWN,
     RidgeKind,
     as_integers,
     instances_from_classes,

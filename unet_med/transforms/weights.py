@@ -12,8 +12,7 @@ from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type
 from numpy.typing import NDArray
 
-from unet_med.data.labels import IGNORED
-from unet_med.instances import as_integers
+from unet_med.instances import IGNORED, as_integers
 from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.weights import border_weight_map, class_weight_map, falk_weight_map
 from unet_med.weights.arrays import as_numpy

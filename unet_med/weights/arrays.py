@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unet_med.instances import as_integers
+from unet_med.instances import UNKNOWN, as_integers
 
 Map = TypeVar("Map", NDArray[Any], torch.Tensor)
 Spacing = float | Sequence[float] | None
@@ -55,8 +55,8 @@ def like(result: NDArray[Any], source: Map) -> Map:
 def _compact(labels: NDArray[Any]) -> NDArray[Any]:
     """The labels as int32. Large numbers are replaced by ranks, to keep tables over them small."""
     largest = max(labels.size, 2**16 - 1)
-    if labels.size == 0 or (labels.min() >= -1 and labels.max() <= largest):
+    if labels.size == 0 or (labels.min() >= UNKNOWN and labels.max() <= largest):
         return labels.astype(np.int32, copy=False)
     numbers = np.unique(labels[labels > 0])
     ranks = np.searchsorted(numbers, labels) + 1
-    return np.where(labels > 0, ranks, np.where(labels < 0, -1, 0)).astype(np.int32)
+    return np.where(labels > 0, ranks, np.where(labels < 0, UNKNOWN, 0)).astype(np.int32)

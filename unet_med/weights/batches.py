@@ -12,11 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unet_med.instances import RidgeKind, neighbour_pairs
+from unet_med.instances import IGNORED, RidgeKind, neighbour_pairs
 from unet_med.weights.arrays import Spacing
 from unet_med.weights.device import border_terms
-
-IGNORED = 255.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class ClassTargets:
 
     num_classes: int = 2
     class_weights: Sequence[float] | None = None
-    ignore: int = 255
+    ignore: int = IGNORED
 
     def __call__(self, classes: Tensor) -> Tensor:
         """Class and weight `(B, 2, *S)`, float32, of classes `(B, 1, *S)` of integers.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from unet_med.devices import weighs_batches
-from unet_med.instances import as_integers, ridge
+from unet_med.instances import IGNORED, as_integers, ridge
 from unet_med.weights.arrays import Map, Spacing, as_numpy, like, pixel_size, spatial
 from unet_med.weights.device import border_reach, border_terms, class_weights_of, no_class
 from unet_med.weights.distances import Method, distances
@@ -115,7 +115,7 @@ def class_weight_map(
     label: Map,
     num_classes: int = 2,
     class_weights: Sequence[float] | None = None,
-    ignore: int = 255,
+    ignore: int = IGNORED,
 ) -> Map:
     """The paper's `w_c`, "the weight map to balance the class frequencies".
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from unet_med.cli.scores import Column, Counts, mean_of
 from unet_med.data.class_names import require_few
 from unet_med.data.file_reader import Volume
-from unet_med.data.labels import IGNORED
 from unet_med.data.pixel_size import MICROMETRES
+from unet_med.instances import IGNORED
 from unet_med.metrics.region import DICE, RELATIVE_VOLUME_ERROR, count_pixels
 from unet_med.metrics.surface import Surfaces
+from unet_med.scoring.scores import Column, Counts
+from unet_med.scoring.tables import mean_of
 
 Array = np.ndarray[Any, Any]
 Box = tuple[slice, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,20 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.cli import scores
-from unet_med.cli.clinical import Clinical, size_of
-from unet_med.cli.recorded import planes_of, recorded_of, require_one_meaning
-from unet_med.cli.saying import say
-from unet_med.cli.scores import Classes, Column, Counted
+from unet_med import data
 from unet_med.data.class_names import ClassNames
+from unet_med.data.file_reader import Volume
 from unet_med.data.formats import stem
 from unet_med.data.grids import Grid, Turn
-from unet_med.data.labels import IGNORED
+from unet_med.data.label_kind import is_mask
 from unet_med.data.orientation import turn_towards
+from unet_med.instances import IGNORED, separate
 from unet_med.metrics.score import Score
 from unet_med.planes import APART, Planes
+from unet_med.scoring import scores
+from unet_med.scoring.clinical import Clinical, size_of
+from unet_med.scoring.recorded import planes_of, recorded_of, require_one_meaning
+from unet_med.scoring.scores import Column, Counted
+from unet_med.scoring.tables import Classes
 
 Array = np.ndarray[Any, Any]
+
+_log = logging.getLogger("unet_med.scoring")  # whose lines `unet-med` prints
 
 CLINICAL, PROBABILITIES = "clinical", "_probabilities"
 FAMILIES: dict[str, Mapping[str, Score]] = {
@@ -68,15 +74,19 @@ class Files:
 
     def load(self, kind: str) -> tuple[Array, Array]:
         """Result, on the grid of its truth, and truth, `(X, Y[, Z])`."""
-        from unet_med import data
-
-        truth = data.load_label(self.truth, kind, unknown=self.unknown, **self.choice)
+        truth = self.load_truth(kind)
         return self.turned(data.load_label(self.result, kind)), truth
+
+    def load_truth(self, kind: str) -> Array:
+        """The truth, `(X, Y[, Z])`."""
+        return data.load_label(self.truth, kind, unknown=self.unknown, **self.choice)
+
+    def header(self) -> Volume:
+        """The truth's."""
+        return data.load_header(self.truth, **data.label_choice(self.choice))
 
     def turned(self, array: Array) -> Array:
         """What was read from the result, turned onto the grid of the truth."""
-        from unet_med import data
-
         names = f"result {Path(self.result).name}", f"its truth {Path(self.truth).name}"
         choice = data.label_choice(self.choice)
         return data.turned_onto(array, self.result, self.truth, names, **choice)
@@ -160,12 +170,7 @@ def _name_of(value: int, kind: str, names: ClassNames) -> str:
 
 
 def _count_clinical(files: Files, rules: Clinical, kind: str, needed: ClassNames | None) -> Counted:
-    from unet_med import data
-
-    headers = (
-        data.load_header(files.truth, **data.label_choice(files.choice)),
-        data.load_header(files.result),
-    )
+    headers = files.header(), data.load_header(files.result)
     if (dims := len(headers[0].spatial_shape)) != rules.dims:
         kinds = {2: "a plane", 3: "a volume"}
         raise ValueError(
@@ -189,17 +194,16 @@ def _count_clinical(files: Files, rules: Clinical, kind: str, needed: ClassNames
 
 def _instances(files: Files) -> tuple[list[Array], list[Array]]:
     """Frames of result and truth: planes of the network where they are images, else the whole."""
-    from unet_med import data
-
     result, truth = files.load("instances")
-    header = data.load_header(files.truth, **data.label_choice(files.choice))
+    header = files.header()
     recorded = recorded_of(files.result)
     turn = turn_towards(Grid.of(header, Path(files.truth).name), recorded.orientation)
     seen = turn.of_array(truth)
     if files.planes is None:
         require_one_meaning(recorded, seen, f"truth {Path(files.truth).name}")
     if planes_of(files.planes, recorded, seen, header) == APART:
-        say(f"{Path(files.result).name}: {len(seen.T)} planes, each scored as an image")
+        name = Path(files.result).name
+        _log.info("%s: %d planes, each scored as an image", name, len(seen.T))
         frames = [*turn.of_array(result).T], [*seen.T]
     else:
         frames = [result.T], [truth.T]
@@ -213,8 +217,6 @@ def _refuse_mask(file: Path, results: Sequence[Array], truths: Sequence[Array]) 
     Raises:
         ValueError: one value in several pieces, or in a file called a mask, and more true objects.
     """
-    from unet_med.data.label_kind import is_mask
-
     found = set().union(*(_objects(result) for result in results))
     if len(found) != 1 or max(len(_objects(truth)) for truth in truths) < 2:
         return
@@ -247,13 +249,9 @@ def _objects(label: Array) -> set[int]:
 
 def _interiors(files: Files) -> tuple[Array, Array]:
     """Probability of foreground and true interior, `([Z,] Y, X)`, plane by plane of the network."""
-    from unet_med import data
-
-    truth = data.load_label(files.truth, "instances", unknown=files.unknown, **files.choice)
-    header = data.load_header(files.truth, **data.label_choice(files.choice))
     orientation = recorded_of(files.result).orientation
-    turn = turn_towards(Grid.of(header, Path(files.truth).name), orientation)
-    planes = turn.of_array(truth).T
+    turn = turn_towards(Grid.of(files.header(), Path(files.truth).name), orientation)
+    planes = turn.of_array(files.load_truth("instances")).T
     return known_interior(_foreground(files, turn, planes < 0), planes)
 
 
@@ -262,8 +260,6 @@ def _foreground(files: Files, turn: Turn, unknown: Array) -> Array:
 
     Objects that lie where nobody annotated part no others.
     """
-    from unet_med import data
-
     named = stem(files.result).endswith(PROBABILITIES)
     if named or data.load_header(files.result).has_channels:
         array: Array = data.load_image(files.result).numpy()  # (C, X, Y[, Z])
@@ -288,8 +284,6 @@ def known_interior(foreground: Array, truth: Array) -> tuple[Array, Array]:
 
 def interior(label: Array) -> Array:
     """Foreground of each plane, with a border where instances touch; a mask as it is."""
-    from unet_med.instances import separate
-
     planes = label if label.ndim == 3 else label[None]
     apart = [separate(np.maximum(plane, 0)) > 0 for plane in planes]
     return np.stack(apart).reshape(label.shape)

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.cli import families, scores
-from unet_med.cli.clinical import PIXELS, Clinical
-from unet_med.cli.families import CLINICAL, known_interior, known_mask
-from unet_med.cli.scores import Classes, Column, Counted
-from unet_med.data.labels import UNKNOWN
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.fitting import HeldOut, objects_under
+from unet_med.instances import UNKNOWN
 from unet_med.planning import Plan
+from unet_med.scoring import families, scores
+from unet_med.scoring.clinical import PIXELS, Clinical
+from unet_med.scoring.families import CLINICAL, known_interior, known_mask
+from unet_med.scoring.scores import Column, Counted
+from unet_med.scoring.tables import Classes
 
 Choice = Mapping[str, Any]
 
@@ -74,7 +75,7 @@ def _clinical(plan: Plan, unit: str) -> Judge:
     volume: they are named apart.
     """
     dims = plan.value("spatial_dims")
-    deep = any(count > 1 for case in plan.seen.cases for count in case.image.shape[2:])
+    deep = any(case.image.plane_count > 1 for case in plan.seen.cases)
     rules = Clinical(unit, dims, in_planes=dims == 2 and deep)
     is_mask = plan.value("label_kind") == "mask"
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unet_med.cli.output import check_file
 from unet_med.metrics.bootstrap import LEAST, bootstrap_interval, mean_interval
-from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
-from unet_med.metrics.objects import DET, SEG, SEG_AND_DET, count_objects, precision_score
-from unet_med.metrics.region import DICE, IOU, count_pixels
-from unet_med.metrics.score import Score
-from unet_med.metrics.slices import as_slices
-from unet_med.metrics.warping import WARPING_ERROR
 from unet_med.report.table import (
     CASE,
     CASE_MEAN,
@@ -31,80 +22,8 @@ from unet_med.report.table import (
     ScoreRow,
     ScoreTable,
     plain,
-    write_long,
-    write_scores,
 )
-
-Array = np.ndarray[Any, Any]
-Counts = Mapping[str, Array]  # rows counted, by column
-Counted = Mapping[int, Counts]  # by the value of the class; 0: of no class
-
-
-def held_planes(foreground: Array, interior: Array) -> tuple[Array, Array]:
-    """Foreground, which is more likely than not, and true interior of each plane, `(S, Y, X)`."""
-    probability, truth = as_slices(foreground, interior)
-    return probability > 0.5, truth
-
-
-def _pixels(foreground: Array, interior: Array) -> Array:
-    """`count_pixels` of each plane, `(S, 3)`."""
-    planes = zip(*held_planes(foreground, interior), strict=True)
-    return np.concatenate([count_pixels(found, true) for found, true in planes])
-
-
-ISBI = {
-    "Dice": Score(_pixels, DICE.pool),
-    "IoU": Score(_pixels, IOU.pool),
-    "pixel error": PIXEL_ERROR,
-    "Rand error": RAND_ERROR,
-    "warping error": WARPING_ERROR,
-    "V_Rand": V_RAND,
-    "V_Info": V_INFO,
-}
-CTC = {"SEG": SEG, "DET": DET, "(SEG+DET)/2": SEG_AND_DET}
-_PRECISION = precision_score([t / 100 for t in range(50, 100, 5)])
-AP = {
-    "AP50": Score(_PRECISION.count, lambda rows: _PRECISION.pool(rows[:, :1])),
-    "AP75": Score(_PRECISION.count, lambda rows: _PRECISION.pool(rows[:, 5:6])),
-    "AP50:95": _PRECISION,
-}
-
-
-def _detected(compute: Callable[[int, int, int], float]) -> Score:
-    """A score of numbers of objects: matched (IoU 0.5), found, and true ones."""
-    return Score(count_objects, lambda rows: compute(*map(int, rows.sum(axis=0)[2:])))
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else np.nan
-
-
-INSTANCES = {
-    "SEG": SEG,
-    "DET": DET,
-    "AP50": _detected(lambda matched, found, true: _share(matched, found + true - matched)),
-    "found": _detected(lambda matched, found, true: found),
-    "true": _detected(lambda matched, found, true: true),
-    "matched": _detected(lambda matched, found, true: matched),
-    "precision": _detected(lambda matched, found, true: _share(matched, found)),
-    "recall": _detected(lambda matched, found, true: _share(matched, true)),
-    "F1": _detected(lambda matched, found, true: _share(2 * matched, found + true)),
-}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One score of a table.
-
-    Attributes:
-        pool: from rows counted in one case, or in several, to the score.
-        pooled: whether rows of several cases add up to a score.
-        averaged: whether a mean over classes says something.
-    """
-
-    pool: Callable[[Array], float]
-    pooled: bool = True
-    averaged: bool = True
+from unet_med.scoring.scores import Column, Counted, Counts
 
 
 @dataclass(frozen=True)
@@ -118,41 +37,6 @@ class Classes:
 
     name_of: Callable[[int], str] = lambda value: ""
     absent: Counts | None = None
-
-
-def columns_of(scores: Mapping[str, Score]) -> dict[str, Column]:
-    """Columns of scores that pool what they count; not defined where nothing counts."""
-
-    def of(pool: Callable[[Array], float]) -> Callable[[Array], float]:
-        return lambda rows: pool(rows) if len(rows) else np.nan
-
-    return {name: Column(of(score.pool)) for name, score in scores.items()}
-
-
-def count_planes(foreground: Array, interior: Array) -> Counted:
-    """Rows of `ISBI`, one a plane, but for those without interior in which none is found.
-
-    The challenge's own functions take such a plane for wrong, since its stack has none.
-    """
-    found, true = held_planes(foreground, interior)
-    held = (found | true).any(axis=(1, 2))
-    counted = count_scores(foreground, interior, ISBI)[0]
-    return {0: {name: rows[held] for name, rows in counted.items()}}
-
-
-def count_scores(result: Any, truth: Any, scores: Mapping[str, Score]) -> Counted:
-    """Rows of one case for each score, as of no class; what two scores share is counted once.
-
-    Args:
-        result: array, or a list of frames.
-        truth: likewise.
-        scores: by column.
-    """
-    counted: dict[Callable[[Any, Any], Array], Array] = {}
-    for score in scores.values():
-        if score.count not in counted:
-            counted[score.count] = score.count(result, truth)
-    return {0: {name: counted[score.count] for name, score in scores.items()}}
 
 
 def score_table(
@@ -301,7 +185,7 @@ def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
     return {name: plain(score) for name, score in scores.items()}
 
 
-# --- printed and written
+# --- printed
 
 
 def format_table(table: ScoreTable) -> str:
@@ -336,21 +220,3 @@ def format_table(table: ScoreTable) -> str:
 def _shown(score: float | None) -> str:
     """Four decimals, or a count as it is."""
     return "-" if score is None else str(score) if isinstance(score, int) else f"{score:.4f}"
-
-
-def check_tables(args: argparse.Namespace) -> None:
-    """Refuse the files of tables that cannot be written, before the work is done."""
-    for option, path in (("--output", args.output), ("--long", args.long)):
-        if not path:
-            continue
-        if (suffix := Path(path).suffix) not in (".json", ".csv"):
-            raise ValueError(f"{option} {path} ends in {suffix!r}: name a .json or .csv file")
-        check_file(option, path)
-
-
-def write_tables(args: argparse.Namespace, table: ScoreTable) -> None:
-    """Write a table where the command line names files; before it is printed, which may end it."""
-    if args.output:
-        write_scores(table, Path(args.output))
-    if args.long:
-        write_long(table, Path(args.long))

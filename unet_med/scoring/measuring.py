@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.cli.clinical import PIXELS, size_factor, size_unit
-from unet_med.cli.object_shapes import object_shapes
 from unet_med.data.class_names import FOREGROUND, ClassNames, require_few
-from unet_med.data.labels import IGNORED
+from unet_med.instances import IGNORED
 from unet_med.report.table import CASE, ScoreRow, ScoreTable
+from unet_med.scoring.clinical import PIXELS, size_factor, size_unit
+from unet_med.scoring.object_shapes import object_shapes
 
 Array = np.ndarray[Any, Any]
 Scores = dict[str, float | None]

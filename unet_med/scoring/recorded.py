@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.cli.matching import case_of
 from unet_med.data.cases import same_name
 from unet_med.data.file_reader import Volume
 from unet_med.data.plane_kind import PLANES, planes_numbered
 from unet_med.planes import APART, JOINED, Planes
 from unet_med.report.provenance import LEARNED, RECORD, read_record
+from unet_med.scoring.matching import case_of
 
 
 @dataclass(frozen=True)

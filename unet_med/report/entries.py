@@ -1,0 +1,83 @@
+"""What the record of results says of images: an entry for each, by the name of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data.meta_tensor import MetaTensor
+
+from unet_med.data.array_writer import known_unit
+from unet_med.data.cases import files_in, same_name
+from unet_med.data.checksum import sha256
+from unet_med.transforms.confidence import CONFIDENCE
+
+CLAIMED = "claimed"  # names that results were written under before their images were recorded
+
+
+def describe(image: MetaTensor) -> dict[str, Any]:
+    """File, shape `[C, X, Y[, Z]]`, pixel size, SHA-256 and confidence of a loaded image.
+
+    Shape and pixel size are those of the file, as are those of the results, even if the network
+    saw another pixel size.
+    """
+    files = [str(Path(file).absolute()) for file in files_in(image.meta)]
+    unit = known_unit(image.meta)
+    dims = image.ndim - 1
+    shape = [int(side) for side in image.meta.get("spatial_shape", image.shape[1:])]
+    affine = torch.as_tensor(image.meta.get("original_affine", image.affine))
+    sizes = torch.linalg.norm(affine[:-1, :dims], dim=0)  # a plane may stand upright in space
+    return {
+        "file": files[0],
+        **({"files": files} if len(files) > 1 else {}),
+        "sha256": sha256(files),
+        "shape": [image.shape[0], *shape],
+        "pixel_size": [round(float(size), 6) for size in sizes] if unit else None,
+        "unit": unit,
+        "affine": affine.tolist() if unit else None,
+        **({CONFIDENCE: image.meta[CONFIDENCE]} if CONFIDENCE in image.meta else {}),
+        **({"dicom_seg": image.meta["dicom_seg"]} if "dicom_seg" in image.meta else {}),
+        **({"notes": notes.splitlines()} if (notes := image.meta.get("notes")) else {}),
+    }
+
+
+def entries_of(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What a record says of each image, by its name; empty of one whose run was stopped."""
+    claimed: dict[str, Any] = {name: {} for name in record.get(CLAIMED, ())}
+    known = {**claimed, **record.get("earlier", {}), **record.get("images", {})}
+    return {same_name(name): entry for name, entry in known.items()}
+
+
+def without(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """A record that says nothing of some names."""
+    gone = set(names)
+    left = dict(record)
+    for part in ("images", "earlier"):
+        if part in left:
+            left[part] = {k: v for k, v in left[part].items() if same_name(k) not in gone}
+    claimed = [name for name in left.pop(CLAIMED, ()) if same_name(name) not in gone]
+    return {**left, CLAIMED: claimed} if claimed else left
+
+
+def is_made_by(record: Mapping[str, Any], maker: Mapping[str, Any]) -> bool:
+    """Whether results are of the same settings and the same weights, wherever these lie."""
+    hashes = [(each.get("weights") or {}).get("sha256") for each in (record, maker)]
+    return bool(record) and hashes[0] == hashes[1] and record.get("settings") == maker["settings"]
+
+
+def is_other(files: Sequence[str], before: Mapping[str, Any]) -> bool:
+    """Whether an image is not the one that was recorded, which may have moved or changed."""
+    if str(Path(files[0]).absolute()) == before["file"]:
+        return False
+    found = hash_of(files)
+    return found is not None and bool(found != before["sha256"])
+
+
+def hash_of(files: Sequence[str]) -> str | None:
+    """SHA-256 of an image's files; None: one is missing, or can no longer be read."""
+    try:
+        return sha256(files)
+    except OSError:
+        return None

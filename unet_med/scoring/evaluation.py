@@ -1,0 +1,229 @@
+"""Results scored against the truth, file by file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from unet_med import __version__, data
+from unet_med.data.cases import files_of
+from unet_med.data.checksum import sha256
+from unet_med.data.class_names import ClassNames, checked_names, listed_names, listed_unknown
+from unet_med.data.list_file import is_list
+from unet_med.data.splits import groups_of
+from unet_med.errors import one_line, user_error
+from unet_med.planes import Planes
+from unet_med.planning import DataFolder
+from unet_med.report.provenance import now, recorded_names
+from unet_med.report.table import CASE, FAILED, MISSING, TOO_FEW, ScoreRow, ScoreTable
+from unet_med.scoring import families
+from unet_med.scoring.asked import AUTO, Asked
+from unet_med.scoring.clinical import PIXELS, Clinical, unit_of
+from unet_med.scoring.families import CLINICAL, Family, Files
+from unet_med.scoring.matching import Truths, find_results, find_truths, read_pairs
+from unet_med.scoring.results import Results, require_order, settings_of
+from unet_med.scoring.scores import Counted
+from unet_med.scoring.tables import score_table
+from unet_med.scoring.truth_kind import kind_of, look_at
+
+Place = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of results.
+
+    Attributes:
+        label_kind: what the truth's values mean.
+        truths: label files by image name.
+        table: a row a case and class, and of all of them; see `unet_med.scoring.ScoreTable`.
+        said: where the truths come from, where that is not plain.
+    """
+
+    label_kind: str
+    truths: Mapping[str, str]
+    table: ScoreTable
+    said: str | None = None
+
+    def documented(self) -> ScoreTable:
+        """The table with the truth's files and their hashes, of those that can be read."""
+        truth = {}
+        for name, path in self.truths.items():
+            with suppress(OSError):  # its row says why it was not scored
+                truth[name] = {"file": str(Path(path).absolute()), "sha256": sha256(path)}
+        about = {"finished": now(), "unet-med": __version__, **self.table.about, "truth": truth}
+        return replace(self.table, about=about)
+
+
+def evaluate(
+    results: Place,
+    truth: Place | None = None,
+    *,
+    label_kind: str = AUTO,
+    metrics: str | None = None,
+    tolerance: float | None = None,
+    class_names: ClassNames | None = None,
+    choice: Mapping[str, Any] | None = None,
+    unknown: int | None = None,
+    group: str | None = None,
+    planes: Planes | None = None,
+) -> Evaluation:
+    """Scores of results against the truth, as `unet-med evaluate` gives them.
+
+    One case is held at a time. One that cannot be scored is a row that says why.
+
+    Args:
+        results: folder of results, or one file; without truth a list of pairs (JSON or CSV).
+        truth: folder of labels of the same names, one file, or a data list (JSON).
+        label_kind: what the truth's values mean: `"mask"`, `"classes"`, `"instances"`; `"auto"`:
+            decided from them.
+        metrics: a family, `"clinical"`, `"isbi"`, `"ctc"` or `"ap"`; None: that of the kind.
+        tolerance: of NSD, in the files' unit; None: 1.
+        class_names: by value; None: as the data list or the record of the results says.
+        choice: `time` and `axes` with which the images were read, where they are not those of the
+            record of the results; see `load_image`.
+        unknown: the truth's value of pixels that nobody annotated; None: see `load_label`.
+        group: what cases share that are not independent, over which intervals are; see
+            `split_validation`.
+        planes: of stacks with instances, `"apart"`: each is an image, or `"joined"`; None: as
+            the record of the results says, else the numbers of the objects, else the file.
+
+    Raises:
+        FileNotFoundError: no truth is there.
+        ValueError: no case can be scored, a truth is no label, or the metrics do not fit.
+    """
+    names = None if class_names is None else checked_names(class_names, "class_names")
+    asked = Asked(label_kind, metrics, tolerance, names, choice or {}, unknown, group, planes)
+    return _evaluated(str(results), None if truth is None else str(truth), asked)
+
+
+def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
+    if truth is not None:
+        require_order(results, truth)
+    found = {} if truth is None else find_results(results)
+    truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found, results)
+    settings = settings_of(results, truths)
+    asked = _completed(asked, settings, truth)
+    names = _names(settings, truth, asked)
+    looks = look_at(truths.files, asked)
+    readable = {name: truths.files[name] for name in looks}
+    kind = kind_of(readable, looks, asked, names, settings)
+    matched = Results(results, found, truths.results, alone=len(truths.files) == 1)
+    family = _family(readable, matched, kind, names, asked)
+    groups = None if asked.group is None else _groups(truths, asked.group, truth or results)
+    failures: list[Exception] = []
+    cases = _counted(truths, matched, family, failures, _files(asked, kind))
+    table = score_table(cases, family.columns, family.classes, groups).shown
+    if len(table.left) == len(truths.files):
+        raise failures[0]
+    about = {
+        "label_kind": kind,
+        "metrics": family.name,
+        "interval": _about_interval(len(truths.files), table),
+        **table.about,
+        **asked.about,
+        **matched.learned((row.case for row in table.of(CASE)), family.name),
+    }
+    return Evaluation(kind, truths.files, replace(table, about=about), truths.said)
+
+
+def _completed(asked: Asked, settings: Mapping[str, Any], truth: str | None) -> Asked:
+    """With what a data list, and the record of the results, say of how labels are read."""
+    unknown = asked.unknown
+    if unknown is None and truth is not None and is_list(truth):
+        unknown = listed_unknown(Path(truth))
+    recorded = settings.get("choice") or {}
+    choice = {name: recorded[name] for name in ("time", "axes") if recorded.get(name) is not None}
+    return replace(asked, unknown=unknown, choice={**choice, **asked.choice})
+
+
+def _names(settings: Mapping[str, Any], truth: str | None, asked: Asked) -> ClassNames:
+    """Names of classes: told, of the data list, or of the bundle that made the results."""
+    if asked.names is not None:
+        return asked.names
+    if truth is not None and is_list(truth) and (names := listed_names(Path(truth))):
+        return names
+    return recorded_names({"settings": settings})
+
+
+def _files(asked: Asked, kind: str) -> Callable[[str, str], Files]:
+    """From a result and its truth to how they are read."""
+    guessed = kind == "mask" and asked.kind == AUTO
+    return partial(
+        Files,
+        choice=asked.choice,
+        unknown=asked.unknown,
+        planes=asked.planes,
+        guessed_mask=guessed,
+    )
+
+
+def _groups(truths: Truths, group: str, place: str) -> dict[str, int]:
+    """Number of the group of each case: by what its list says of it, or by its file's name.
+
+    Names are those that training has: where all the files lie says nothing of them.
+    """
+    items = [dict(truths.items.get(name, {"image": f})) for name, f in truths.files.items()]
+    files = [file for item in items for file in files_of(item["image"])]
+    folder = DataFolder.of(place).telling_apart(files)
+    named = [{**item, "image": [folder.name(f) for f in files_of(item["image"])]} for item in items]
+    number = {id(i): k for k, own in enumerate(groups_of(named, group)) for i in own}
+    return {name: number[id(item)] for name, item in zip(truths.files, named, strict=True)}
+
+
+def _counted(
+    truths: Truths,
+    results: Results,
+    family: Family,
+    failures: list[Exception],
+    files: Callable[[str, str], Files],
+) -> Iterator[tuple[str, Counted | ScoreRow]]:
+    """What is counted in each case, or why it is not."""
+    for name, truth in truths.files.items():
+        row = MISSING
+        counted: Counted | ScoreRow
+        try:
+            result = results.of(name, family.name)
+            row = FAILED
+            counted = family.count(files(result, truth))
+        except Exception as error:
+            if user_error(error) is None:
+                raise
+            failures.append(error)
+            counted = ScoreRow(row, name, note=one_line(error))
+        yield name, counted
+
+
+def _family(
+    truths: Mapping[str, str], results: Results, kind: str, names: ClassNames, asked: Asked
+) -> Family:
+    """The family asked for, or that of the kind, with its units where it has any."""
+    choice = data.label_choice(asked.choice)
+    heads = [data.load_header(path, **choice) for path in truths.values()]
+    millimetres = all(head.states_size and head.spatial_unit == "mm" for head in heads)
+    name = families.choose(asked.metrics, kind, millimetres=millimetres)
+    if name != CLINICAL:
+        for option, value in (("--tolerance", asked.tolerance), ("--class-names", asked.names)):
+            if value is not None:
+                raise ValueError(f"{option} has no effect on the scores of {name}: leave it out")
+        return families.challenge(name)
+    unit = unit_of(heads) or unit_of(results.headers(truths, name)) or PIXELS
+    tolerance = 1.0 if asked.tolerance is None else asked.tolerance
+    rules = Clinical(unit, len(heads[0].spatial_shape), tolerance)
+    return families.clinical(rules, kind, names, strict=asked.names is not None)
+
+
+def _about_interval(images: int, table: ScoreTable) -> str:
+    scored = images - len(table.left)
+    missing = f"; {len(table.left)} of {images} not scored" if table.left else ""
+    if table.is_small:
+        return TOO_FEW + missing
+    over = f"{scored} images"
+    if (units := table.about["units"]) < scored:
+        over = f"{units} groups of {over}"
+    return f"2.5 % and 97.5 %: bootstrap over the {over}, 1000 draws, seed 0{missing}"

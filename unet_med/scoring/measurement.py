@@ -1,0 +1,269 @@
+"""Sizes, counts and intensities of results, without truth, file by file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_med import data
+from unet_med.data.cases import Case, same_name, shown
+from unet_med.data.channels import channel_cases
+from unet_med.data.class_names import ClassNames
+from unet_med.data.folder_files import FRACTIONS
+from unet_med.data.grids import Grid, Turn, turn_onto
+from unet_med.data.orientation import turn_towards
+from unet_med.errors import one_line, user_error
+from unet_med.planes import APART, Planes
+from unet_med.report.provenance import read_record, recorded_names
+from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable
+from unet_med.scoring.clinical import PIXELS, size_of
+from unet_med.scoring.matching import by_name, case_of, find_results, result_names
+from unet_med.scoring.measuring import (
+    Classes,
+    Grey,
+    Scores,
+    Size,
+    class_rows,
+    classes_of,
+    object_rows,
+    values_in,
+    whole_scores,
+)
+from unet_med.scoring.recorded import planes_of, recorded_of
+
+Array = np.ndarray[Any, Any]
+Place = str | os.PathLike[str]
+
+MASK, INSTANCES = "_mask", "_instances"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Results of one case.
+
+    Attributes:
+        mask: file of its classes, or of its foreground.
+        instances: file of its objects.
+        image: its image, where one was named.
+    """
+
+    mask: str | None = None
+    instances: str | None = None
+    image: Case | None = None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is to be measured.
+
+    Attributes:
+        classes: of all cases.
+        objects: a row an object in place of a row a class.
+        choice: which image of files that hold several; see `load_image`.
+        planes: what somebody says of the planes of stacks; see `recorded.planes_of`.
+    """
+
+    classes: Classes
+    objects: bool
+    choice: Mapping[str, Any]
+    planes: Planes | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is measured at a time: a case, or a plane of it, which is an image.
+
+    Attributes:
+        suffix: of the case's name: of plane 3 of a stack `-z003`, the first is 0.
+        label: its classes or objects, `(X, Y[, Z])`.
+        pieces: its objects beside classes, likewise.
+        grey: its intensities.
+        size: of its pixels.
+    """
+
+    suffix: str
+    label: Array
+    pieces: Array | None
+    grey: Grey | None
+    size: Size
+
+    def planes(self) -> Iterator[Part]:
+        """Each plane of a stack by itself."""
+        size = replace(self.size, edges=self.size.edges[:2])
+        for z in range(self.label.shape[2]):
+            pieces = None if self.pieces is None else self.pieces[..., z]
+            grey = self.grey and replace(self.grey, pixels=self.grey.pixels[..., z])
+            yield Part(f"{self.suffix}-z{z:03}", self.label[..., z], pieces, grey, size)
+
+    def turned(self, turn: Turn) -> Part:
+        """The same with its axes as the network saw them."""
+        if turn.keeps:
+            return self
+        pieces = None if self.pieces is None else turn.of_array(self.pieces)
+        grey = self.grey and replace(
+            self.grey, pixels=np.stack([turn.of_array(each) for each in self.grey.pixels])
+        )
+        size = replace(self.size, edges=turn.sides(self.size.edges))
+        return Part(self.suffix, turn.of_array(self.label), pieces, grey, size)
+
+
+def measure(
+    results: Place,
+    images: Place | None = None,
+    names: ClassNames | None = None,
+    *,
+    objects: bool = False,
+    choice: Mapping[str, Any] | None = None,
+    planes: Planes | None = None,
+) -> ScoreTable:
+    """Sizes and intensities of the classes or objects of results, as `unet-med measure` gives them.
+
+    One case is held at a time. One that cannot be measured is a row that says why.
+
+    Args:
+        results: folder of results, or one file.
+        images: folder of their images, one file, or a data list, for intensities.
+        names: of the classes; None: as the record of the results says.
+        objects: a row an object in place of a row a class.
+        choice: which image of files that hold several; see `load_image`.
+        planes: `"apart"`: a row for each plane of a stack, called as the case and `-z003`, of the
+            planes that the network saw; `"joined"`: a row a volume; None: as the record of the
+            results says, else the numbers of the objects, else the file.
+
+    Raises:
+        ValueError: no case can be measured; names the first and why. Or a choice of images where
+            none are named.
+    """
+    choice = dict(choice or {})
+    if images is None and (idle := [name for name in choice if name != "pixel_size"]):
+        raise ValueError(f"--{idle[0]} has no effect without --images: leave it out")
+    results, images = str(results), None if images is None else str(images)
+    cases = find_cases(results)
+    known = _images(images, cases, results)
+    names = _names(results) if names is None else names
+    classes = Classes({}, None) if objects else _classes(cases, names)
+    ask = Ask(classes, objects, choice, planes)
+    rows: list[ScoreRow] = []
+    failures: list[Exception] = []
+    for name, found in cases.items():
+        try:
+            image = None if known is None else _image(name, known, images)
+            measured = _measure(replace(found, image=image), ask)
+            rows += [ScoreRow(CASE, name + part, label, own) for part, label, own in measured]
+        except Exception as error:
+            if user_error(error) is None:
+                raise
+            failures.append(error)
+            rows.append(ScoreRow(FAILED, name, note=one_line(error)))
+    if len(failures) == len(cases):
+        raise failures[0]
+    columns = dict.fromkeys(column for row in rows for column in row.scores)
+    return ScoreTable(tuple(columns), tuple(rows), labels="object" if objects else "class")
+
+
+def find_cases(results: str) -> dict[str, Found]:
+    """Results by the names of their cases.
+
+    Raises:
+        ValueError: a folder without results.
+    """
+    files = find_results(results)
+    parts: dict[str, dict[str, Any]] = {}
+    for name, path in files.items():
+        case = case_of(path)
+        kind = INSTANCES if name.endswith(INSTANCES) else MASK
+        if not name.endswith(FRACTIONS):
+            parts.setdefault(same_name(case), {})[kind[1:]] = path
+    if not parts:
+        raise ValueError(f"{results} holds no masks and no instances: nothing can be measured")
+    return {case: Found(**found) for case, found in parts.items()}
+
+
+def _names(results: str) -> ClassNames:
+    with suppress(ValueError):  # a record that is none says nothing
+        return recorded_names(read_record(results))
+    return {}
+
+
+def _classes(cases: Mapping[str, Found], names: ClassNames) -> Classes:
+    """Those of all masks, so that each has one name; what cannot be read fails later, by name."""
+    found = []
+    for case in cases.values():
+        with suppress(ValueError, OSError):
+            found += [values_in(data.load_label(case.mask, "classes"))] if case.mask else []
+    return classes_of(found, names)
+
+
+def _images(images: str | None, cases: Mapping[str, Found], results: str) -> dict[str, Case] | None:
+    """Images by the names of their results; of one case and one image, whatever their names."""
+    if images is None:
+        return None
+    found = [item["image"] for item in data.find_images(images)]
+    if len(cases) == 1 and len(found) == 1:
+        return dict.fromkeys(cases, found[0])
+    files = [image for image in found if isinstance(image, str)]
+    channels = (len(files) == len(found) and channel_cases(files)) or {}  # as of nnU-Net
+    if channels.keys() >= cases.keys():
+        return channels
+    names = result_names(found, results)
+    if not cases.keys() <= {same_name(name) for name in names}:
+        names = result_names(found, results, moved=True)
+    way = "predict with --name, and measure with the record of these results beside them"
+    return by_name(names, found, "images", way) | channels
+
+
+def _image(case: str, known: Mapping[str, Case], images: str | None) -> Case:
+    if case in known:
+        return known[case]
+    raise ValueError(f"no image for the result {case} in {images}: leave --images out, or add it")
+
+
+def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, str, Scores]]:
+    """Rows of one case: suffix of its name, name of the class or number of the object, scores."""
+    path = found.instances if ask.objects or not found.mask else found.mask
+    if path is None:
+        raise ValueError(f"{found.mask} has no {INSTANCES[1:]} beside it: predict with --instances")
+    kind = "instances" if path == found.instances else "classes"
+    label = data.load_label(path, kind)
+    header = data.load_header(path, pixel_size=ask.choice.get("pixel_size"))
+    unit = header.spatial_unit if header.states_size else PIXELS
+    size = Size(unit, size_of([header], unit))
+    grey = None if found.image is None else _grey(found.image, path, ask.choice)
+    beside = None if kind == "instances" else found.instances
+    pieces = None if beside is None else data.load_label(beside, "instances")
+    recorded = recorded_of(path)
+    turn = turn_towards(Grid.of(header, Path(path).name), recorded.orientation)
+    whole = Part("", label, pieces, grey, size)
+    numbers = label if kind == "instances" else pieces
+    given = np.zeros((1,) * label.ndim) if numbers is None else turn.of_array(numbers)
+    apart = planes_of(ask.planes, recorded, given, header) == APART
+    for part in whole.turned(turn).planes() if apart else [whole]:
+        yield from ((part.suffix, *row) for row in _rows(part, kind, ask))
+
+
+def _rows(part: Part, kind: str, ask: Ask) -> Iterator[tuple[str, Scores]]:
+    """Name of the class or number of the object, and its scores."""
+    if ask.objects:
+        yield from object_rows(part.label, part.size, part.grey)
+    elif kind == "instances":
+        scores = whole_scores(part.label > 0, part.size, part.label, part.grey)
+        yield ask.classes.foreground, scores
+    else:
+        yield from class_rows(part.label, part.size, part.grey, ask.classes, part.pieces)
+
+
+def _grey(image: Case, path: str, choice: Mapping[str, Any]) -> Grey:
+    """The image, on the grid of its result; channels that nobody named have their number."""
+    array: Array = data.load_image(image, **choice).numpy()
+    header = data.load_header(image, **choice)
+    own = Grid.of(header, f"image {shown(image)}")
+    turn = turn_onto(own, Grid.of(data.load_header(path), f"its result {Path(path).name}"))
+    names = header.channel_names if len(set(header.channel_names)) == len(array) else ()
+    channels = names or tuple(str(channel) for channel in range(len(array)))
+    return Grey(np.stack([turn.of_array(channel) for channel in array]), channels)

@@ -1,0 +1,86 @@
+"""Results by the names of their cases, and what the records beside them say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unet_med import data
+from unet_med.data.file_reader import Volume
+from unet_med.report.provenance import LEARNED, RECORD, read_record
+from unet_med.scoring.families import SUFFIXES
+from unet_med.scoring.matching import Truths, match
+from unet_med.scoring.recorded import taught
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results by the names of their cases.
+
+    Attributes:
+        place: the folder, or the one file.
+        found: its files by name.
+        told: the result of each case, where a list of pairs names them.
+        alone: whether there is one case.
+    """
+
+    place: str
+    found: Mapping[str, str]
+    told: Mapping[str, str] | None = None
+    alone: bool = False
+
+    def of(self, name: str, family: str) -> str:
+        """The result of a case.
+
+        Raises:
+            FileNotFoundError: a list names one that is not there.
+            ValueError: there is none.
+        """
+        if self.told is None:
+            return match(name, self.found, self.place, SUFFIXES[family], alone=self.alone)
+        if not Path(self.told[name]).exists():
+            raise FileNotFoundError(f"no result {self.told[name]}")
+        return self.told[name]
+
+    def learned(self, names: Iterable[str], family: str) -> dict[str, int]:
+        """`learned`, how many of these cases are of images that taught the network; if any."""
+        count = taught(self.of(name, family) for name in dict.fromkeys(names))
+        return {LEARNED: count} if count else {}
+
+    def headers(self, names: Iterable[str], family: str) -> Iterator[Volume]:
+        """Headers of the results that are there and can be read."""
+        for name in names:
+            with suppress(ValueError, OSError):
+                yield data.load_header(self.of(name, family))
+
+
+def settings_of(results: str, truths: Truths) -> Mapping[str, Any]:
+    """How results were made, as the records beside them say with one voice."""
+    place = Path(results)
+    folders = {place if place.is_dir() else place.parent}
+    if truths.results is not None:  # of a list of pairs, beside which there is none
+        folders = {Path(file).parent for file in truths.results.values()}
+    first, *others = [_recorded_settings(folder) for folder in folders]
+    return {k: v for k, v in first.items() if all(k in each and each[k] == v for each in others)}
+
+
+def _recorded_settings(folder: Path) -> Mapping[str, Any]:
+    with suppress(ValueError):  # a record that is none says nothing
+        return read_record(folder).get("settings") or {}
+    return {}
+
+
+def require_order(results: str, truth: str) -> None:
+    """Refuse a folder of results as the truth of what has no record.
+
+    Raises:
+        ValueError: they are the wrong way round.
+    """
+    if (Path(truth) / RECORD).is_file() and not (Path(results) / RECORD).is_file():
+        raise ValueError(
+            f"{truth} looks like a folder of results, for it holds {RECORD}, and {results} does "
+            f"not: RESULTS come first, then TRUTH; or remove {RECORD}"
+        )
