@@ -140,6 +140,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path, usual_tiles: 
     return output
 
 
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, trained: Path, cells: Path) -> Path:
+    """What `predict` makes of the cells; a file may have a `trained` of its own."""
+    from unet_med.cli import main
+
+    output = tmp_path_factory.mktemp("results")
+    words = ["--bundle", str(trained), "--output", str(output), "--instances"]
+    assert main(["predict", str(cells / "images"), *words]) == 0
+    return output
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

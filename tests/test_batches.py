@@ -13,17 +13,13 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+from doors import predict
 from PIL import Image
 
 from tests.processes import finish, start, start_command
-from unet_med.cli import main
 from unet_med.data import lock
 from unet_med.data.cases import result_name
 from unet_med.data.lock import locked
-
-
-def predict(*words: Any) -> int:
-    return main([str(word) for word in ["predict", *words, "--device", "cpu"]])
 
 
 def image(path: Path, seed: int) -> Path:

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from monai.bundle import ConfigWorkflow
+from doors import monai_workflow
 from processes import finish, start, start_module
 from simulated_cuda import is_simulated
 
@@ -124,17 +124,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def train_alone(**settings: Any) -> None:
     """One process with batches of two."""
-    workflow = ConfigWorkflow(
-        config_file=str(ROOT / "configs/train.json"),
-        meta_file=str(ROOT / "configs/metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(ROOT),
-        batch_size=2,
-        **settings,
-    )
-    workflow.initialize()
-    workflow.run()
+    monai_workflow(ROOT, "train", batch_size=2, **settings).run()
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from doors import predict
 
-from unet_med.cli import main
 from unet_med.workflows import UNetInferWorkflow
-
-
-def predict(*words: Any) -> int:
-    return main([str(word) for word in ["predict", *words, "--device", "cpu"]])
 
 
 def image(path: Path, seed: int) -> Path:
