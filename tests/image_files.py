@@ -33,6 +33,14 @@ def write_by_itk(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
     sitk.WriteImage(image, str(path))
 
 
+def write_noise(path: Path, seed: int) -> Path:
+    """Write a TIFF of 40 x 36 px into a folder, which is made, and give the file back."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 255, (40, 36), dtype=np.uint8)
+    tifffile.imwrite(path, values)
+    return path
+
+
 def write_ct(path: Path, shape: tuple[int, int, int]) -> Path:
     """Write numbers of Hounsfield, which turn as `TURNED` says, and give the file back."""
     grey = np.random.default_rng(0).integers(-500, 500, shape).astype(np.int16)
