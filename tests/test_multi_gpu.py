@@ -169,8 +169,8 @@ def test_two_processes_on_one_gpu(settings: dict[str, Any], tmp_path: Path) -> N
     own["run"] = ["$@train::trainer.run()", SAVE % (held, tmp_path)]
     (tmp_path / "own.json").write_text(json.dumps(own), encoding="utf-8")
     names = ["configs/train.json", "configs/multi_gpu_train.json", f"{tmp_path}/own.json"]
-    words = ["monai.bundle", "run", "--config_file", str(names)]
-    words += ["--meta_file", "configs/metadata.json", "--logging_file", "configs/logging.conf"]
+    files = {"meta_file": "configs/metadata.json", "logging_file": "configs/logging.conf"}
+    words = ["run_bundle", json.dumps({"config_file": names, **files})]
     torchrun(["-m", *["simulated_cuda"] * is_simulated(), *words], ROOT)
     states = [
         torch.load(tmp_path / str(rank), map_location="cpu", weights_only=True) for rank in (0, 1)
