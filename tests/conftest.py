@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from in_memory import own_folder
 from simulated_cuda import switch_on_if_asked
 
 IN_MEMORY = "/dev/shm"
@@ -17,14 +19,16 @@ ROOM = 4 << 30  # bytes: the tests' processes want memory too
 def keep_files_in_memory() -> None:
     """Put temporary files where writing through to the disk, as checkpoints do, takes no time.
 
-    Left alone: whoever says TMPDIR, a container's few megabytes, and where nothing may be run.
+    A run has a folder of its own there, and pytest's workers that of the run. Left alone: whoever
+    says TMPDIR, a container's few megabytes, and where nothing may be run.
     """
     if "TMPDIR" in os.environ or not os.access(IN_MEMORY, os.W_OK):
         return
     place = os.statvfs(IN_MEMORY)
     if place.f_bavail * place.f_frsize >= ROOM and not place.f_flag & os.ST_NOEXEC:
-        os.environ["TMPDIR"] = IN_MEMORY
-        tempfile.tempdir = None  # asked anew
+        with suppress(OSError):  # where no folder can be locked, the disk will do
+            os.environ["TMPDIR"] = str(own_folder(Path(IN_MEMORY)))
+            tempfile.tempdir = None  # asked anew
 
 
 keep_files_in_memory()
@@ -133,6 +137,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path, usual_tiles: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rules, "TILES_PER_EPOCH", usual_tiles)  # which finds something
         assert main(["train", *words, "--output", str(output)]) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, trained: Path, cells: Path) -> Path:
+    """What `predict` makes of the cells; a file may have a `trained` of its own."""
+    from unet_med.cli import main
+
+    output = tmp_path_factory.mktemp("results")
+    words = ["--bundle", str(trained), "--output", str(output), "--instances"]
+    assert main(["predict", str(cells / "images"), *words]) == 0
     return output
 
 

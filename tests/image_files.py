@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+import tifffile
 
 from unet_med.data import AutoReader
 
@@ -13,6 +15,7 @@ META_KEYS = {
     "affine", "original_affine", "spatial_shape", "original_channel_dim", "space",
     "spatial_unit", "spacing_source", "unknown_axes", "coloured", "planes", "unnamed",
 }  # fmt: skip
+TURNED = np.diag([-0.8, 0.8, 2.5, 1.0])  # LAS, 0.8 x 0.8 x 2.5 mm
 
 
 def load(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -28,3 +31,26 @@ def write_by_itk(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
     image = sitk.GetImageFromArray(volume.transpose(2, 1, 0))
     image.SetSpacing([affine[k, k] for k in range(3)])
     sitk.WriteImage(image, str(path))
+
+
+def write_noise(path: Path, seed: int) -> Path:
+    """Write a TIFF of 40 x 36 px into a folder, which is made, and give the file back."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 255, (40, 36), dtype=np.uint8)
+    tifffile.imwrite(path, values)
+    return path
+
+
+def write_ct(path: Path, shape: tuple[int, int, int]) -> Path:
+    """Write numbers of Hounsfield, which turn as `TURNED` says, and give the file back."""
+    grey = np.random.default_rng(0).integers(-500, 500, shape).astype(np.int16)
+    image = nibabel.Nifti1Image(grey, TURNED)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+    return path
+
+
+def levels_of(path: Path) -> list[np.ndarray]:
+    """Pixels of each resolution of a TIFF file."""
+    with tifffile.TiffFile(path) as tif:
+        return [level.asarray() for level in tif.series[0].levels]

@@ -160,6 +160,12 @@ def whole_pass(image: np.ndarray, network, *, first, side_for) -> np.ndarray:
     return logits[(slice(None), slice(None), *(slice(0, length) for length in spatial))]
 
 
+def unet_pass(image: torch.Tensor, net) -> np.ndarray:
+    """Logits of one pass of a `UNet` over a mirrored image `(B, C, *S)`."""
+    first = net.margin if net.padding == "valid" else 0
+    return whole_pass(image.numpy(), net, first=first, side_for=net.input_size_for)
+
+
 def keys_cubic(x: float, a: float = -0.75) -> float:
     """Keys' cubic convolution kernel at distance `x`, in grid steps."""
     x = abs(x)

@@ -54,7 +54,7 @@ def start_command(
     """`unet-med WORDS`; what it says goes to `stdout` and `stderr` in the folder."""
     from unet_med.cli import main
 
-    return start(_redirected, lambda: main([str(word) for word in words]), folder, prepare)
+    return start(redirected, lambda: main([str(word) for word in words]), folder, prepare)
 
 
 def start_module(
@@ -66,12 +66,13 @@ def start_module(
         sys.argv = [module, *map(str, words)]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
-    return start(_redirected, run, folder, prepare)
+    return start(redirected, run, folder, prepare)
 
 
-def _redirected(
-    run: Callable[[], int | None], folder: Path, prepare: Callable[[], Any] | None
+def redirected(
+    run: Callable[[], int | None], folder: Path, prepare: Callable[[], Any] | None = None
 ) -> None:
+    """Call a function in a process of its own; what it says goes to files in the folder."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for the life of the process

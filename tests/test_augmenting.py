@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import DataLoader
 from monai.transforms import Compose, EnsureTyped, RandGaussianNoised, RandRotated, SelectItemsd
+from simulated_cuda import is_simulated
 from torch import Tensor
 
 from unet_med import bundle
@@ -235,12 +236,19 @@ def prepared(data: Path, names: list[str], device: str, **ids: Any) -> Iterator[
 
 
 def compare(data: Path, names: list[str], tiles: int, device: str, **ids: Any) -> None:
-    """Tiles of the workers alone, and those finished on a device that is sent them or cuts them."""
+    """Tiles of the workers alone, and those finished on a device that is sent them or cuts them.
+
+    A GPU rounds a product and a sum once, a CPU each: pixels are looked up some 1e-5 px apart.
+    That times a slope of up to 10 a px is the image's difference; and of two pixels that are
+    equally near another one is taken now and then, which changes the weights all around.
+    """
+    exact = device == "cpu" or is_simulated()
+    atol, flipped = (1e-5, 0.0) if exact else (1e-4, 1e-3)  # of a label's pixels
     ids["tiles_per_epoch"] = tiles
     alone = parsed(data, names, "cpu", **ids).get_parsed_content("train::dataset")
     keeper = {"_target_": "unet_med.data.ImageCache", "device": f"$torch.device('{device}')"}
     ways = prepared(data, names, device, **ids), prepared(data, names, device, cache=keeper, **ids)
-    position = changed = 0
+    position = changed = weighed = 0
     for (sent, image, target), (held, *found) in zip(*ways, strict=True):
         assert set(sent) == {*BOTH, DRAWS}
         assert set(held) == {LINES, DRAWS}
@@ -249,13 +257,17 @@ def compare(data: Path, names: list[str], tiles: int, device: str, **ids: Any) -
         assert torch.equal(found[1], target)
         for here, pair, undone in zip(image, target, sent["image"], strict=True):
             item = alone[position]
-            assert torch.equal(pair[:1], item["label"].float()), position
-            torch.testing.assert_close(here, item["image"], rtol=0, atol=1e-5)
-            torch.testing.assert_close(pair[1:], item["weight"], rtol=1e-5, atol=1e-5)
+            differ = pair[:1] != item["label"].float()
+            assert differ.double().mean() <= flipped, position
+            torch.testing.assert_close(here, item["image"], rtol=0, atol=atol)
+            if not differ.any():
+                torch.testing.assert_close(pair[1:], item["weight"], rtol=1e-5, atol=1e-5)
+                weighed += 1
             changed += not torch.equal(here, undone)
             position += 1
     assert position == tiles
     assert changed > tiles // 2
+    assert weighed > tiles // 2
 
 
 @pytest.mark.parametrize(

@@ -13,24 +13,14 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+from doors import predict
+from image_files import write_noise
 from PIL import Image
 
 from tests.processes import finish, start, start_command
-from unet_med.cli import main
 from unet_med.data import lock
 from unet_med.data.cases import result_name
 from unet_med.data.lock import locked
-
-
-def predict(*words: Any) -> int:
-    return main([str(word) for word in ["predict", *words, "--device", "cpu"]])
-
-
-def image(path: Path, seed: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = np.random.default_rng(seed).integers(0, 255, (40, 36), dtype=np.uint8)
-    tifffile.imwrite(path, values)
-    return path
 
 
 def nifti(path: Path, seed: int) -> Path:
@@ -73,7 +63,7 @@ def test_eight_processes_into_one_folder_leave_eight_records(trained: Path, tmp_
     (tmp_path / "out").mkdir()
     processes = []
     for k in range(10):
-        path = image(tmp_path / f"in/image_{k}.tif", k)
+        path = write_noise(tmp_path / f"in/image_{k}.tif", k)
         if k > 7:
             path.write_text("no image")
         (tmp_path / f"said_{k}").mkdir()
@@ -163,12 +153,12 @@ def test_what_is_done_is_skipped(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for k, name in enumerate("abcd"):
-        image(tmp_path / f"in/{name}.tif", k)
+        write_noise(tmp_path / f"in/{name}.tif", k)
     words = ["--bundle", trained, "--output", tmp_path / "out", "--resume"]
     assert predict(tmp_path / "in", *words, "--shard", "0/2") == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*_mask.tif")}
     assert len(before) == 2
-    image(tmp_path / "in/a.tif", 9)  # another image now
+    write_noise(tmp_path / "in/a.tif", 9)  # another image now
     assert predict(tmp_path / "in", *words) == 0
     assert "1 of 4 images skipped" in capsys.readouterr().err
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*_mask.tif")}
@@ -194,17 +184,19 @@ def test_what_is_done_is_skipped(
 
 @pytest.mark.parametrize("others", [0, 2])
 def test_a_failed_case_leaves_no_old_mask(others: int, trained: Path, tmp_path: Path) -> None:
-    paths = [image(tmp_path / f"in/{name}.tif", k) for k, name in enumerate("abc"[: others + 1])]
+    paths = [
+        write_noise(tmp_path / f"in/{name}.tif", k) for k, name in enumerate("abc"[: others + 1])
+    ]
     out = tmp_path / "out"
     words = ["--bundle", trained, "--output", out]
     assert predict(tmp_path / "in", *words, "--instances", "--probabilities") == 0
-    image(out / "a_mask_of_mine.tif", 1)
+    write_noise(out / "a_mask_of_mine.tif", 1)
     paths[0].write_text("no image any more")
     assert predict(tmp_path / "in", *words) == (3 if others else 2)
     assert sorted(path.name for path in out.glob("a_*")) == ["a_mask_of_mine.tif"]
     assert sorted(record_of(out)["images"]) == list("bc")[:others]
     assert failed_of(out) == ["a.tif"]
-    image(paths[0], 0)
+    write_noise(paths[0], 0)
     assert predict(paths[0], *words) == 0
     assert not (out / "failed.json").exists()
     assert (out / "a_mask.tif").is_file()
@@ -283,7 +275,7 @@ def test_one_mask_in_a_file(
 def test_the_mask_of_a_picture_as_png(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, words = image(tmp_path / "a.tif", 0), ["--bundle", trained, "--output"]
+    path, words = write_noise(tmp_path / "a.tif", 0), ["--bundle", trained, "--output"]
     assert predict(path, *words, tmp_path / "masks/m.png") == 0
     assert predict(path, *words, tmp_path / "out") == 0
     with Image.open(tmp_path / "masks/m.png") as picture:
@@ -306,7 +298,7 @@ def test_a_bundle_of_an_earlier_version_says_what_it_lacks(
     for part in (config["record"], config["finish"]["save"]):
         del part["name"], part["file"]
     (old / "configs/inference.json").write_text(json.dumps(config), encoding="utf-8")
-    path = image(tmp_path / "a.tif", 0)
+    path = write_noise(tmp_path / "a.tif", 0)
     words = [path, "--bundle", old, "--output", tmp_path / "out"]
     for option, id in ((["--resume"], "skip_done"), (["--name", "x_{stem}"], "result_name")):
         assert predict(*words, *option) == 2

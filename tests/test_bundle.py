@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from doors import monai_workflow
 from monai.bundle import ConfigWorkflow, load, verify_metadata, verify_net_in_out
 from processes import finish, start_module
 
@@ -107,17 +108,8 @@ def test_required_properties_are_there(kind: str, trained: Path, cells: Path) ->
 
 
 def test_default_config_is_the_paper(cells: Path) -> None:
-    workflow = ConfigWorkflow(
-        config_file=str(ROOT / "configs/train.json"),
-        meta_file=str(ROOT / "configs/metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(ROOT),
-        images=f"{cells}/images",
-        labels=f"{cells}/labels",
-        label_kind="instances",
-    )
-    workflow.initialize()
+    data = {"images": f"{cells}/images", "labels": f"{cells}/labels", "label_kind": "instances"}
+    workflow = monai_workflow(ROOT, "train", **data)
     assert sum(p.numel() for p in workflow.network_def.parameters()) == 31_030_658
     item = workflow.train_dataset[0]
     assert {k: tuple(v.shape) for k, v in item.items()} == {
@@ -238,16 +230,7 @@ def test_the_record_has_all_settings_that_change_a_result() -> None:
 
 
 def test_evaluation_scores_all_pairs(trained: Path) -> None:
-    workflow = ConfigWorkflow(
-        config_file=str(trained / "configs/evaluate.json"),
-        meta_file=str(trained / "configs/metadata.json"),
-        logging_file=False,
-        workflow_type="infer",
-        bundle_root=str(trained),
-        scored="@pairs",
-    )
-    workflow.initialize()
-    workflow.run()
+    monai_workflow(trained, "evaluate", kind="infer", scored="@pairs").run()
     details = (trained / "eval/val_mean_dice_raw.csv").read_text(encoding="utf-8").splitlines()
     assert len(details) == 4  # a header and three images
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from doors import monai_workflow
+from monai.bundle import ConfigParser
 from monai.metrics import DiceMetric
 from monai.transforms import Compose
 
@@ -226,20 +227,10 @@ def test_evaluation_loads_what_inference_loads(suffix: str, tmp_path: Path) -> N
         torch.save({"epoch": 3, "network": network.state_dict()}, weights)
     else:
         pytest.importorskip("safetensors.torch").save_file(network.state_dict(), weights)
-    workflow = ConfigWorkflow(
-        config_file=str(CONFIGS / "evaluate.json"),
-        meta_file=str(CONFIGS / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(tmp_path),
-        preset="modern",
-        statistics="image",
-        features=[2, 4],
-        label_kind="instances",
-        checkpoint=str(weights),
-        device="$torch.device('cpu')",
-    )
-    workflow.initialize()
+    ids = {"preset": "modern", "statistics": "image", "features": [2, 4], "label_kind": "instances"}
+    places = {"bundle_root": str(tmp_path), "checkpoint": str(weights)}
+    cpu = "$torch.device('cpu')"
+    workflow = monai_workflow(CONFIGS.parent, "evaluate", **ids, **places, device=cpu)
     workflow.run()
     expected = unet("modern", features=(2, 4))
     load_weights(expected, weights)

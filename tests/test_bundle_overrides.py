@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from monai.bundle import ConfigParser, ConfigWorkflow
+from doors import monai_workflow
+from monai.bundle import ConfigParser
 
 from unet_med import bundle
 from unet_med.data import find_pairs, load_image, save_image
@@ -95,17 +96,13 @@ def test_trains_and_predicts(
 @pytest.mark.parametrize("name", list(TINY_NETWORKS))
 def test_monai_merges_it_by_itself(name: str, cells: Path, sparse: Path, pretrained: Path) -> None:
     """As `--config_file "['configs/train.json','configs/NAME.json']"`, no code of ours."""
-    workflow = ConfigWorkflow(
-        config_file=[str(ROOT / "configs" / f"{part}.json") for part in ("train", name)],
-        meta_file=str(ROOT / "configs/metadata.json"),
-        logging_file=False,
-        workflow_type="train",
+    workflow = monai_workflow(
+        ROOT, "train", name,
         **{**TINY, **TINY_NETWORKS[name]},
         images=f"{cells}/images",
         labels=f"{sparse if name == 'sparse' else cells}/labels",
         **({"pretrained": f"{pretrained}/models/model.pt"} if name == "finetune" else {}),
-    )
-    workflow.initialize()
+    )  # fmt: skip
     assert workflow.check_properties() == []
     assert workflow.parser.get_parsed_content("train::trainer") is not None
 
@@ -261,16 +258,7 @@ def losses(folder: Path) -> list[str]:
 def test_workflows_equal_the_config(cells: Path, tmp_path: Path) -> None:
     images = {"images": f"{cells}/images", "labels": f"{cells}/labels"}
     settings = {**TINY, **images, "tile_size": 84, "epochs": 2}
-    config = ConfigWorkflow(
-        config_file=str(ROOT / "configs/train.json"),
-        meta_file=str(ROOT / "configs/metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        **settings,
-        output_dir=str(tmp_path / "config"),
-    )
-    config.initialize()
-    config.run()
+    monai_workflow(ROOT, "train", **settings, output_dir=str(tmp_path / "config")).run()
     python = {**settings, "device": torch.device("cpu"), "output_dir": str(tmp_path / "python")}
     workflow = UNetTrainWorkflow(**python)
     workflow.run()

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import tifffile
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from doors import monai_workflow
+from monai.bundle import ConfigParser
 from processes import finish, start_module
 
 from unet_med import bundle
@@ -152,15 +153,8 @@ def test_evaluation_reads_as_the_training_does() -> None:
 
 def evaluate(trained: Path, cells: Path, **settings: Any) -> list[list[str]]:
     """Rows of the file of single scores."""
-    workflow = ConfigWorkflow(
-        config_file=str(trained / "configs/evaluate.json"),
-        meta_file=str(trained / "configs/metadata.json"),
-        logging_file=False,
-        workflow_type="infer",
-        **{"bundle_root": str(trained), "dataset_dir": str(cells), "device": CPU, **settings},
-    )
-    workflow.initialize()
-    workflow.run()
+    ids = {"dataset_dir": str(cells), "device": CPU, **settings}
+    monai_workflow(trained, "evaluate", kind="infer", **ids).run()
     with (trained / "eval/val_mean_dice_raw.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))[1:]
 

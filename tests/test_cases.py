@@ -10,17 +10,13 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from doors import run
 
 from unet_med import data
-from unet_med.cli import main
 from unet_med.data.cases import case_name
 
 SEQUENCES = ("flair", "t1", "t1ce", "t2")
 SIDES = (16, 20, 8)
-
-
-def run(*words: Any) -> int:
-    return main([str(word) for word in words])
 
 
 def write(path: Path, array: np.ndarray) -> str:

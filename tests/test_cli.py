@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from doors import run
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -22,10 +23,6 @@ from unet_med.cli import main
 from unet_med.data import SyntheticCells, save_image
 
 TRAIN = ["--features", "2", "4", "8", "--epochs", "1", "--device", "cpu"]
-
-
-def run(*words: Any) -> int:
-    return main([str(word) for word in words])
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:

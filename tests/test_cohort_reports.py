@@ -15,20 +15,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+from doors import run
 from PIL import Image
 
 from unet_med import planning
-from unet_med.cli import main
 from unet_med.data import find_pairs, load_image
 from unet_med.data.label_reader import load_label
 
 CASES = 3
 SIDES = (40, 32)  # Y, X; of volumes X, Y
 Write = Callable[[Path, int], Any]
-
-
-def run(*words: Any) -> int:
-    return main([str(word) for word in words])
 
 
 def grey(k: int, sides: tuple[int, ...] = SIDES) -> np.ndarray:

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from image_files import TURNED, write_ct
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
@@ -20,17 +21,10 @@ from unet_med import Segmenter, bundle
 from unet_med.data import load_image
 from unet_med.networks import unet
 
-TURNED = np.diag([-0.8, 0.8, 2.5, 1.0])  # LAS, 0.8 x 0.8 x 2.5 mm
-
 
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ct") / "ct.nii.gz"
-    grey = np.random.default_rng(0).integers(-500, 500, (20, 24, 8)).astype(np.int16)
-    image = nibabel.Nifti1Image(grey, TURNED)
-    image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
-    return path
+    return write_ct(tmp_path_factory.mktemp("ct") / "ct.nii.gz", (20, 24, 8))
 
 
 @pytest.fixture(scope="module")

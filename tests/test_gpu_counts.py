@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
-from simulated_cuda.counting import Counts
+from simulated_cuda.counting import Counts, counted
 
 from unet_med import bundle
 from unet_med.data.device_images import DeviceImages
@@ -19,13 +19,7 @@ from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import unet
 from unet_med.transforms import compose
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        torch.cuda.is_available() and torch.cuda.get_device_name() != "simulated",
-        reason="a real GPU is not counted",
-    ),
-]
+pytestmark = [pytest.mark.gpu, counted]
 
 COUNTED = 3  # the step
 

@@ -23,15 +23,6 @@ MANIFEST = Path(unet_med.__file__).with_name("napari.yaml")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, trained: Path, cells: Path) -> Path:
-    """What `predict` makes of the cells."""
-    output = tmp_path_factory.mktemp("results")
-    words = ["--bundle", str(trained), "--output", str(output), "--instances"]
-    assert main(["predict", str(cells / "images"), *words]) == 0
-    return output
-
-
-@pytest.fixture(scope="module")
 def application() -> Any:
     from qtpy.QtWidgets import QApplication
 

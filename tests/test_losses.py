@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.losses import DiceLoss
+from simulated_cuda import is_simulated
 from torch.nn import BCEWithLogitsLoss
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -291,7 +292,9 @@ class TestBorderWeightedCrossEntropy:
     def test_gpu_agrees(self, rng, instances):
         logits = torch.from_numpy(rng.normal(size=(2, 2, 12, 12)))
         loss = BorderWeightedCrossEntropyLoss()
-        assert_close(loss(logits.cuda(), instances.cuda()).cpu(), loss(logits, instances))
+        there, here = loss(logits.cuda(), instances.cuda()).cpu(), loss(logits, instances)
+        # weights are float32: the last digits of their exponentials are a GPU's own
+        assert_close(there, here, **({} if is_simulated() else {"rtol": 1e-6, "atol": 0}))
 
 
 class TestOnLabel:

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from doors import run
 
 import unet_med
 from unet_med import bundle, planning
-from unet_med.cli import main
 from unet_med.data import load_header, load_image, save_image
 from unet_med.data.grey_values import skew_of
 from unet_med.planning.words import describe
@@ -30,10 +30,6 @@ from unet_med.transforms.windowed import Box, Windowed
 PACKAGE = Path(unet_med.__file__).parent
 PYTHON_DOORS = ("losses.py", "metrics", "__init__.py")  # whose callers write Python
 TARGETS = "target_of"  # a `_target_` stands in the user's config by that name
-
-
-def run(*words: Any) -> int:
-    return main([str(word) for word in words])
 
 
 def raised(nodes_of: dict[Path, list[ast.AST]]) -> Iterator[tuple[str, ast.Call]]:

@@ -23,8 +23,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from monai.bundle import ConfigWorkflow
+from doors import monai_workflow
 from processes import finish, start, start_module
+from simulated_cuda import is_simulated
 
 from unet_med.cli import main
 from unet_med.data import EpochSampler, SyntheticCells, share_of
@@ -123,17 +124,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def train_alone(**settings: Any) -> None:
     """One process with batches of two."""
-    workflow = ConfigWorkflow(
-        config_file=str(ROOT / "configs/train.json"),
-        meta_file=str(ROOT / "configs/metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(ROOT),
-        batch_size=2,
-        **settings,
-    )
-    workflow.initialize()
-    workflow.run()
+    monai_workflow(ROOT, "train", batch_size=2, **settings).run()
 
 
 @pytest.fixture(scope="module")
@@ -178,22 +169,24 @@ def test_two_processes_on_one_gpu(settings: dict[str, Any], tmp_path: Path) -> N
     own["run"] = ["$@train::trainer.run()", SAVE % (held, tmp_path)]
     (tmp_path / "own.json").write_text(json.dumps(own), encoding="utf-8")
     names = ["configs/train.json", "configs/multi_gpu_train.json", f"{tmp_path}/own.json"]
-    words = ["monai.bundle", "run", "--config_file", str(names)]
-    words += ["--meta_file", "configs/metadata.json", "--logging_file", "configs/logging.conf"]
-    simulated = torch.cuda.get_device_name() == "simulated"
-    torchrun(["-m", *["simulated_cuda"] * simulated, *words], ROOT)
+    files = {"meta_file": "configs/metadata.json", "logging_file": "configs/logging.conf"}
+    words = ["run_bundle", json.dumps({"config_file": names, **files})]
+    torchrun(["-m", *["simulated_cuda"] * is_simulated(), *words], ROOT)
     states = [
         torch.load(tmp_path / str(rank), map_location="cpu", weights_only=True) for rank in (0, 1)
     ]
     assert [state["held"] for state in states] == [True, True]
     train_alone(output_dir=str(tmp_path / "one"), **{**settings, **ON_ONE_GPU})
     alone = torch.load(tmp_path / "one/resume/checkpoint.pt", weights_only=True)["network"]
+    # cuDNN may have one kernel for a batch of two and another for one. Gradients a part in 10,000
+    # longer move these weights by 1.4e-5, their sum in place of their mean by 0.12.
+    atol = 1e-5 if is_simulated() else 3e-4
     for key, value in alone.items():
         ours, theirs = (state["network"][key] for state in states)
         assert torch.equal(ours, theirs), key
-        torch.testing.assert_close(ours, value, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours, value, rtol=0, atol=atol)
     losses = [curve(tmp_path / name)["loss"] for name in ("two", "one")]
-    np.testing.assert_allclose(*losses, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(*losses, rtol=0, atol=atol)
     assert abs(losses[1][0] - losses[1][-1]) > 0.01  # the weights did move
 
 

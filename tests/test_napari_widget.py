@@ -16,7 +16,6 @@ import yaml
 
 import unet_med
 from unet_med import bundle, napari_widget
-from unet_med.cli import main
 from unet_med.data import load_image
 from unet_med.napari_widget import from_layer, segment_array, segment_steps, spacing_of, to_layer
 from unet_med.napari_widget.segmenting import from_layers
@@ -41,15 +40,6 @@ def trained(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(trained, copy)
     bundle.write_settings(copy, [], {"threshold": None, "mask_threshold": None, "min_size": 3})
     return copy
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, trained: Path, cells: Path) -> Path:
-    """What `predict` makes of the cells."""
-    output = tmp_path_factory.mktemp("results")
-    words = ["--bundle", str(trained), "--output", str(output), "--instances"]
-    assert main(["predict", str(cells / "images"), *words]) == 0
-    return output
 
 
 @pytest.mark.parametrize("output", ["instances", "mask"])

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from doors import run
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
@@ -19,7 +20,6 @@ from monai.transforms import Compose, Invertd, LoadImaged
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from unet_med import bundle
-from unet_med.cli import main
 from unet_med.data import AutoReader, find_pairs, load_image
 from unet_med.data.grids import Grid, axes_of
 from unet_med.data.label_reader import look_at_label
@@ -43,10 +43,6 @@ COS, SIN = np.cos(0.3), np.sin(0.3)
 TILTED = np.array(
     [[0.8 * COS, 0, -0.7 * SIN, 9], [0, 3, 0, -7], [0.8 * SIN, 0, 0.7 * COS, 4], [0, 0, 0, 1]]
 )
-
-
-def run(*words: Any) -> int:
-    return main([str(word) for word in words])
 
 
 def write(path: Path, array: np.ndarray, affine: np.ndarray, turn: Any = None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,29 @@ def test_a_project_may_have_set_torchs_newer_switches(
     finally:
         for owner, name, value in original:
             setattr(owner, name, value)
+
+
+def test_what_torch_advises_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch 2.11, whose older switches warn when they are read or set."""
+
+    def advising(name: str) -> None:
+        touch = getattr(torch._C, name)
+
+        def advise(*values: bool) -> Any:
+            warnings.warn("Please use the new API settings to control TF32", stacklevel=1)
+            return touch(*values)
+
+        monkeypatch.setattr(torch._C, name, advise)
+
+    for name in ("_get_cublas_allow_tf32", "_set_cublas_allow_tf32"):
+        advising(name)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with rounding("tf32", "cuda"):
+            assert said == []
+        assert said == []
+        switches()
+    assert len(said) == 1  # who touches them himself is told
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -5,25 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import tifffile
+from doors import predict
+from image_files import write_noise
 
-from unet_med.cli import main
 from unet_med.workflows import UNetInferWorkflow
-
-
-def predict(*words: Any) -> int:
-    return main([str(word) for word in ["predict", *words, "--device", "cpu"]])
-
-
-def image(path: Path, seed: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = np.random.default_rng(seed).integers(0, 255, (40, 40), dtype=np.uint8)
-    tifffile.imwrite(path, values)
-    return path
 
 
 def masks(folder: Path) -> set[str]:
@@ -35,7 +22,7 @@ def test_shards_are_all_images_each_once(
 ) -> None:
     """Of images in memory and of one that goes block by block; what failed stays listed."""
     for number, name in enumerate("abcef"):
-        image(tmp_path / f"in/{name}.tif", number)
+        write_noise(tmp_path / f"in/{name}.tif", number)
     (tmp_path / "in/c.tif").write_text("no image")
     options = ["--bundle", trained, "--output", tmp_path / "out"]
     first = predict(tmp_path / "in", *options, "--shard", "0/2")
@@ -56,7 +43,7 @@ def test_shards_are_all_images_each_once(
 def test_an_image_of_the_same_name_does_not_replace_a_result(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = (image(tmp_path / f"{who}/T1w.tif", k) for k, who in enumerate("AB"))
+    first, second = (write_noise(tmp_path / f"{who}/T1w.tif", k) for k, who in enumerate("AB"))
     out = tmp_path / "out"
     assert predict(first, "--bundle", trained, "--output", out) == 0
     kept = (out / "T1w_mask.tif").read_bytes()
@@ -70,17 +57,17 @@ def test_an_image_of_the_same_name_does_not_replace_a_result(
     moved = tmp_path / "moved/T1w.tif"  # the same image elsewhere, and a new state of the same file
     shutil.copytree(first.parent, moved.parent)
     assert predict(moved, "--bundle", trained, "--output", out) == 0
-    image(moved, 5)
+    write_noise(moved, 5)
     assert predict(moved, "--bundle", trained, "--output", out) == 0
     (out / "T1w_mask.tif").unlink()  # nothing is left to be replaced
     assert predict(second, "--bundle", trained, "--output", out) == 0
 
 
 def test_results_of_other_weights_are_known_too(trained: Path, tmp_path: Path) -> None:
-    first, second = (image(tmp_path / f"{who}/T1w.tif", k) for k, who in enumerate("AB"))
+    first, second = (write_noise(tmp_path / f"{who}/T1w.tif", k) for k, who in enumerate("AB"))
     out = tmp_path / "out"
     assert predict(first, "--bundle", trained, "--output", out) == 0
-    other = image(tmp_path / "other.tif", 2)
+    other = write_noise(tmp_path / "other.tif", 2)
     assert predict(other, "--bundle", trained, "--output", out, "--tta", "flips") == 0
     record = json.loads((out / "record.json").read_text(encoding="utf-8"))
     assert list(record["images"]) == ["other"]

@@ -16,16 +16,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import tifffile
+from image_files import levels_of
 
 from unet_med.data import load_image, save_image, tiff_writer
 from unet_med.data.tiff_writer import write_tiff
 
 VOXEL = np.diag([0.19, 0.25, 1.5, 1.0])
-
-
-def levels_of(path: Path) -> list[np.ndarray]:
-    with tifffile.TiffFile(path) as tif:
-        return [level.asarray() for level in tif.series[0].levels]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import levels_of
 from test_volumes import make_bundle, write_source
 
 from unet_med.cli import main
@@ -21,11 +22,6 @@ from unet_med.volumes import BlockJob, open_source
 from unet_med.volumes.tiff import store_of, tiff_of
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
-
-
-def levels_of(path: Path) -> list[np.ndarray]:
-    with tifffile.TiffFile(path) as tif:
-        return [level.asarray() for level in tif.series[0].levels]
 
 
 def metadata_of(path: Path) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,17 +153,17 @@ def rounds(device: torch.device | str) -> bool:
     return torch.device(device).type == "cuda"
 
 
-def rounding_switches() -> list[tuple[Any, str, tuple[Any, Any]]]:
-    """What says whether GPUs that `rounds` means round: owner, attribute, its values off and on.
+def rounding_switches(tf32: bool) -> list[tuple[Any, str, Any]]:
+    """What lets GPUs that `rounds` means round, or forbids it: owner, attribute and its value.
 
     They stand in the order in which to set them. torch keeps two for each kind of product, and an
     `fp32_precision` that says nothing is that of `torch.backends`, whatever `allow_tf32` says.
     """
     cudnn: Any = torch.backends.cudnn  # torch's own types lack `conv`
     matmul = torch.backends.cuda.matmul
-    older = [(owner, "allow_tf32", (False, True)) for owner in (cudnn, matmul)]
+    older = [(owner, "allow_tf32", tf32) for owner in (cudnn, matmul)]
     kinds = (cudnn.conv, cudnn.rnn, matmul)
-    return [*older, *((kind, "fp32_precision", ("ieee", "tf32")) for kind in kinds)]
+    return [*older, *((kind, "fp32_precision", "tf32" if tf32 else "ieee") for kind in kinds)]
 
 
 def rounding_settings() -> list[tuple[Any, str, Any]]:
@@ -172,10 +173,30 @@ def rounding_settings() -> list[tuple[Any, str, Any]]:
     refuses to read: then the newer one alone holds.
     """
     settings = []
-    for owner, name, _ in rounding_switches():
-        with suppress(RuntimeError):
-            settings.append((owner, name, getattr(owner, name)))
+    with _unadvised():
+        for owner, name, _ in rounding_switches(False):
+            with suppress(RuntimeError):
+                settings.append((owner, name, getattr(owner, name)))
     return settings
+
+
+def set_rounding(settings: Iterable[tuple[Any, str, Any]]) -> None:
+    """Set `rounding_switches`: owner, attribute and value, in their order."""
+    with _unadvised():
+        for owner, name, value in settings:
+            setattr(owner, name, value)
+
+
+@contextmanager
+def _unadvised() -> Iterator[None]:
+    """Without the warning of torch before 2.13 where `allow_tf32` is touched.
+
+    It wants the newer switches, which are set as well; the older ones stay in step with them for
+    whoever reads them.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Please use the new API settings", UserWarning)
+        yield
 
 
 def has_bfloat16(device: torch.device | str) -> bool:

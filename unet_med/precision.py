@@ -13,7 +13,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from unet_med.devices import has_bfloat16, rounding_settings, rounding_switches, rounds
+from unet_med.devices import (
+    has_bfloat16,
+    rounding_settings,
+    rounding_switches,
+    rounds,
+    set_rounding,
+)
 
 __all__ = ["PRECISIONS", "autocast", "chosen_precision", "rounding"]
 
@@ -59,12 +65,10 @@ def rounding(precision: str, device: torch.device | str) -> Iterator[None]:
         return
     before = rounding_settings()
     try:
-        for owner, name, values in rounding_switches():
-            setattr(owner, name, values[precision == "tf32"])
+        set_rounding(rounding_switches(precision == "tf32"))
         yield
     finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
+        set_rounding(before)
 
 
 def autocast(precision: str, device: torch.device | str) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 python -m benchmarks.gpu                 # make gpu
 python -m benchmarks.gpu --tiny          # on any device: does every stage run; writes no page
+python -m benchmarks.gpu --page          # of a run elsewhere, whose results.jsonl is in --output
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 
 from benchmarks.__main__ import PAGE, machine
 from benchmarks.gpu import correct, fast, good
-from benchmarks.gpu.notes import Notes
+from benchmarks.gpu.notes import RESULTS, Notes, kernels, kernels_now, start_clean
 
 BEGIN, END = "<!-- make gpu: begin -->", "<!-- make gpu: end -->"
 
@@ -45,29 +46,35 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--limit", type=float, default=560, help="seconds")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--page", action="store_true", help="write the page, measure nothing")
     args = parser.parse_args(words)
+    if args.page:
+        write(args.output / RESULTS)
+        return 0
     if not torch.cuda.is_available():
         print("no CUDA device: on the simulated one, `make gpu TINY=1` shows that all runs")
         return 2
-    args.output.mkdir(parents=True, exist_ok=True)
-    notes = Notes(args.output, args.data, args.tiny, args.limit)
-    (args.output / "results.jsonl").unlink(missing_ok=True)
-    notes.note("machine", gpu=torch.cuda.get_device_name(), versions=machine())
+    print(start_clean(args.output), flush=True)
+    notes = Notes(args.output.absolute(), args.data.absolute(), args.tiny, args.limit)
+    with kernels():
+        gpu = torch.cuda.get_device_name()
+        notes.note("machine", gpu=gpu, versions=machine(), **kernels_now())
     failed = [stage.__name__ for stage, seconds in STAGES if not _ran(notes, stage, seconds)]
     notes.note("end", failed=failed)
     if not args.tiny:
-        write(args.output / "results.jsonl")
+        write(args.output / RESULTS)
     return len(failed)
 
 
 def _ran(notes: Notes, stage: Callable[[Notes], None], seconds: float) -> bool:
-    """Run a stage; one that fails leaves the others their turn."""
+    """Run a stage, with a training's kernels; one that fails leaves the others their turn."""
     if notes.left < seconds and not notes.tiny:
         notes.note(stage.__name__, skipped=f"needs {seconds:.0f} s, {notes.left:.0f} s are left")
         return True
     start = time.monotonic()
     try:
-        stage(notes)
+        with kernels():
+            stage(notes)
     except Exception as error:
         where = traceback.format_exc()[-800:]
         notes.note(stage.__name__, failed=f"{type(error).__name__}: {error}"[:400], where=where)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Events
 from monai.inferers import SlidingWindowInferer
 
-from benchmarks.gpu.notes import DEVICE, Notes
+from benchmarks.gpu.notes import DEVICE, Notes, kernels, kernels_now
 from unet_med import bundle
 from unet_med.data import SyntheticCells
 from unet_med.inferers import OverlapTileInferer, TrainingInferer
@@ -20,6 +21,7 @@ from unet_med.precision import rounding
 from unet_med.weights.batches import BorderTargets
 
 TERA_FLOP = {"paper2015": 0.9022, "modern": 0.1623}  # a step on a tile of 572 or 192 px, counted
+BATCHES = {"paper2015": 8, "modern": 16}  # of the trainer, and of the steps beside it
 
 
 def ceilings(notes: Notes) -> None:
@@ -34,24 +36,31 @@ def ceilings(notes: Notes) -> None:
 
 
 def steps(notes: Notes) -> None:
-    """Training steps on fixed tensors."""
+    """Training steps on fixed tensors; what deterministic kernels cost is seen at the end."""
     cases = [
         ("paper2015", batch, precision, layout)
         for precision, layout in (("bf16", "channels_last"), ("bf16", "contiguous"),
                                   ("tf32", "channels_last"), ("float32", "channels_last"))
         for batch in (1, 8, 16)
     ] + [("modern", batch, "bf16", "channels_last") for batch in (4, 16, 64)]  # fmt: skip
-    for preset, batch, precision, layout in cases[:2] if notes.tiny else cases:
-        run = _step(notes, preset, batch, precision, layout)
-        with rounding(precision, DEVICE):
-            took = notes.milliseconds(run)
-        rate = 1000 * batch / took
-        facts = {"TFLOPs": round(TERA_FLOP[preset] * rate, 1), "ms": round(took, 2)}
-        notes.note(
-            "training step", preset=preset, batch=batch, precision=precision, layout=layout,
-            images_per_s=round(rate, 1), **facts,
-        )  # fmt: skip
-        torch.cuda.empty_cache()
+    for case in cases[:2] if notes.tiny else cases:
+        _timed_step(notes, *case)
+    with kernels(deterministic=False):
+        for preset, batch in BATCHES.items():
+            _timed_step(notes, preset, 1 if notes.tiny else batch, "bf16", "channels_last")
+
+
+def _timed_step(notes: Notes, preset: str, batch: int, precision: str, layout: str) -> None:
+    run = _step(notes, preset, batch, precision, layout)
+    with rounding(precision, DEVICE):
+        took = notes.milliseconds(run)
+    rate = 1000 * batch / took
+    notes.note(
+        "training step", preset=preset, batch=batch, precision=precision, layout=layout,
+        **kernels_now(), images_per_s=round(rate, 1),
+        TFLOPs=round(TERA_FLOP[preset] * rate, 1), ms=round(took, 2),
+    )  # fmt: skip
+    torch.cuda.empty_cache()
 
 
 def _step(notes: Notes, preset: str, batch: int, precision: str, layout: str) -> Callable[[], None]:
@@ -86,7 +95,7 @@ def pipeline(notes: Notes) -> None:
     folder = notes.folder / "pipeline"
     size = (120, 120) if notes.tiny else (700, 700)
     SyntheticCells(4, size, num_cells=10 if notes.tiny else 80).write(folder / "cells")
-    for preset, batch in (("paper2015", 8), ("modern", 16)):
+    for preset, batch in BATCHES.items():
         root = folder / preset
         bundle.copy_bundle(root)
         override = bundle.override_file(preset)
@@ -102,15 +111,20 @@ def pipeline(notes: Notes) -> None:
         notes.note("trainer with loader", preset=preset, **_trained(root))
 
 
-def _trained(root: Any) -> dict[str, float]:
+def _trained(root: Path) -> dict[str, Any]:
     workflow = bundle.load_workflow(root, "train")
-    trainer, ticks = workflow.parser.get_parsed_content("train::trainer"), []
+    trainer = workflow.parser.get_parsed_content("train::trainer")
+    ticks: list[float] = []
+    seen: dict[str, bool] = {}
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: ticks.append(time.monotonic()))
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED(once=1), lambda: seen.update(kernels_now())
+    )
     workflow.run()
     batch = workflow.parser.get_parsed_content("batch_size")
     warm = len(ticks) // 4
     rate = batch * (len(ticks) - 1 - warm) / max(ticks[-1] - ticks[warm], 1e-9)
-    return {"images_per_s": round(rate, 1), "steps": len(ticks)}
+    return {**seen, "images_per_s": round(rate, 1), "steps": len(ticks)}
 
 
 def prediction(notes: Notes) -> None:
@@ -128,4 +142,7 @@ def prediction(notes: Notes) -> None:
         for name, inferer in ways.items():
             with torch.inference_mode(), rounding(precision, DEVICE):
                 took = notes.milliseconds(lambda inferer=inferer: inferer(image, network))
-            notes.note("prediction", way=name, precision=precision, side=side, ms=round(took, 1))
+            notes.note(
+                "prediction", way=name, precision=precision, **kernels_now(), side=side,
+                ms=round(took, 1),
+            )  # fmt: skip

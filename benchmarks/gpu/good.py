@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.gpu.notes import Notes
+from benchmarks.gpu.notes import ROOT, Notes
 from unet_med.cli import main
 from unet_med.data import SyntheticCells
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def isbi(notes: Notes) -> None:
@@ -37,23 +34,17 @@ def _run(notes: Notes, name: str, script: str, only: str, folder: str) -> None:
         notes.note(name, skipped=f"{notes.data / folder} is not here")
         return
     alone = output / "only"  # this set; scripts write into `data`
-    alone.mkdir(parents=True, exist_ok=True)
-    if not (alone / folder).exists():
-        (alone / folder).symlink_to((notes.data / folder).absolute())
+    alone.mkdir(parents=True)
+    (alone / folder).symlink_to(notes.data / folder)
     words = ["--data", alone, "--only", only, "--minutes", 1.5, "--seeds", 0, "--device", "cuda"]
     words += ["--features", *notes.features, "--output", output]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "workflows" / script), *map(str, words)],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
-        timeout=max(60.0, notes.left), check=False,
-    )  # fmt: skip
-    (notes.folder / f"{folder}.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
-    if done.returncode:
-        raise RuntimeError(f"{script} ended with {done.returncode}: {done.stderr[-300:]}")
-    tables = sorted(output.glob("*.csv"))
-    scores = tables[0].read_text(encoding="utf-8").splitlines() if tables else []
-    notes.note(name, status=done.returncode, scores=scores or done.stderr[-300:])
+    program = [sys.executable, str(ROOT / "workflows" / script)]
+    notes.command(
+        folder, [*program, *map(str, words)], seconds=max(60.0, notes.left), PYTHONPATH=path
+    )
+    scores = [path.read_text(encoding="utf-8").splitlines() for path in output.glob("table.csv")]
+    notes.note(name, scores=scores[0] if scores else f"none: see {folder}.txt")
 
 
 def _without_workers(folder: Path) -> Path:

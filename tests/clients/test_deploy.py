@@ -10,13 +10,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from image_files import TURNED, write_ct
 
 from unet_med import Segmenter, bundle
 from unet_med.export import export_torchscript
 from unet_med.networks import unet
 
 pytest.importorskip("monai.deploy", reason="make clients")
-TURNED = np.diag([-0.8, 0.8, 2.5, 1.0])  # LAS, 0.8 x 0.8 x 2.5 mm
 
 
 class Ports:
@@ -34,12 +34,7 @@ class Ports:
 
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ct") / "ct.nii.gz"
-    grey = np.random.default_rng(0).integers(-500, 500, (40, 48, 16)).astype(np.int16)
-    image = nibabel.Nifti1Image(grey, TURNED)
-    image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
-    return path
+    return write_ct(tmp_path_factory.mktemp("ct") / "ct.nii.gz", (40, 48, 16))
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,16 @@ import os
 from simulated_cuda.library import NoCompilerError, OwnCudaError, load
 
 VARIABLE = "SIMULATED_CUDA"
+NAME = "simulated"  # of the device
 
-__all__ = ["VARIABLE", "NoCompilerError", "OwnCudaError", "switch_on", "switch_on_if_asked"]
+__all__ = [
+    "VARIABLE",
+    "NoCompilerError",
+    "OwnCudaError",
+    "is_simulated",
+    "switch_on",
+    "switch_on_if_asked",
+]
 
 
 def switch_on() -> None:
@@ -27,6 +35,17 @@ def switch_on() -> None:
     from simulated_cuda.driver import pretend
 
     pretend()
+
+
+def is_simulated() -> bool:
+    """Whether the CUDA device of this process is the simulated one, whose kernels are the CPU's.
+
+    Where tests compare device and CPU, they may then be equal; a real GPU adds up in another order,
+    contracts products and sums, and may take other kernels for other sizes.
+    """
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.get_device_name() == NAME
 
 
 def switch_on_if_asked() -> str | None:

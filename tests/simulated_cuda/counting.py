@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from simulated_cuda import is_simulated
 
 # What cannot answer before the device has come to it: a number, or a size that data decide.
 WAITING = {
@@ -34,6 +37,11 @@ VIEWS = {
     *("_reshape_alias", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"),
     *("is_same_size", "_has_compatible_shallow_copy_type", "is_pinned"),
 }
+
+
+counted = pytest.mark.skipif(
+    torch.cuda.is_available() and not is_simulated(), reason="a real GPU is not counted"
+)
 
 
 class Counts(TorchDispatchMode):

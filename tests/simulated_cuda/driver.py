@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from simulated_cuda import NAME
+
 FREE, TOTAL = 139 << 30, 140 << 30  # bytes
 
 
@@ -31,7 +33,7 @@ def pretend() -> None:
         "memory_reserved": 0,
         "memory_allocated": 0,
         "max_memory_allocated": 0,
-        "get_device_name": "simulated",
+        "get_device_name": NAME,
         "get_device_capability": (9, 0),
         "is_bf16_supported": True,
         "is_current_stream_capturing": False,
