@@ -305,7 +305,7 @@ class SeparateInstancesd(KeywiseTransform):
 
 
 class InstancesFromLogitsd(KeywiseTransform):
-    """Dictionary version of `InstancesFromLogits`; the instances replace the scores.
+    """Dictionary version of `InstancesFromLogits`.
 
     Args:
         keys: scores, `(C, *S)`.
@@ -313,6 +313,7 @@ class InstancesFromLogitsd(KeywiseTransform):
         sizes_of: key of an image of the same extent, in whose pixels the sizes are said: that of
             the network where the scores have been brought back to the file's; None: the scores'.
         allow_missing_keys: no error when a key is absent.
+        output_keys: where the instances go; one, or one a key; None: they replace the scores.
         rule: the other arguments of `InstancesFromLogits`: `threshold`, `mask_threshold`, `reach`,
             `softmax`, `grow`, `connectivity`, `spatial_dims`, `planes`.
     """
@@ -327,17 +328,20 @@ class InstancesFromLogitsd(KeywiseTransform):
         *,
         sizes_of: str | None = None,
         allow_missing_keys: bool = False,
+        output_keys: str | Sequence[str] | None = None,
         **rule: Any,
     ) -> None:
         self.sizes_of = sizes_of
         found = InstancesFromLogits(min_size, **rule)
-        super().__init__(keys, found, allow_missing_keys=allow_missing_keys)
+        super().__init__(
+            keys, found, allow_missing_keys=allow_missing_keys, output_keys=output_keys
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Label every key."""
         d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.rule_for(d[key], d.get(self.sizes_of))(d[key])
+        for key, output_key in self.key_iterator(d, self.output_keys):
+            d[output_key] = self.rule_for(d[key], d.get(self.sizes_of))(d[key])
         return d
 
     def rule_for(self, scores: Any, sized: Any) -> InstancesFromLogits:
