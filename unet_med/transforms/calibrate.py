@@ -10,7 +10,7 @@ from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
 from unet_med.transforms.keywise import KeywiseTransform
-from unet_med.transforms.tensors import tensor_of
+from unet_med.transforms.tensors import require_probabilities, tensor_of
 
 
 class Calibrate(Transform):
@@ -46,13 +46,14 @@ class Calibrate(Transform):
         """Calibrate `(K, *S)`; what is neutral gives the probabilities themselves, no copy.
 
         Raises:
-            ValueError: there are not as many classes as biases.
+            ValueError: there are not as many classes as biases, or these are logits.
         """
         scores = convert_to_tensor(tensor_of(probabilities), track_meta=False)
         if self.bias is not None and len(self.bias) != len(scores):
             raise ValueError(f"{len(self.bias)} biases for {len(scores)} classes")
         if self.is_neutral and scores.is_floating_point():
             return probabilities
+        require_probabilities(scores)
         scaled = logarithm(scores) / self.temperature
         if self.bias is not None:
             bias = torch.as_tensor(self.bias, dtype=scaled.dtype, device=scaled.device)

@@ -27,7 +27,7 @@ from unet_med.instances import (
 from unet_med.planes import APART, Planes
 from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.transforms.lengths import axes_in, pixels_along, scaled, scaled_along
-from unet_med.transforms.tensors import tensor_of
+from unet_med.transforms.tensors import refuse_probabilities, require_probabilities, tensor_of
 from unet_med.weights.arrays import as_numpy
 
 LabelKind = Literal["mask", "classes", "instances"]
@@ -178,7 +178,8 @@ class InstancesFromLogits(Transform):
             Instances `(1, *S)`, int32, 1..N over all classes; metadata is kept.
 
         Raises:
-            ValueError: fewer than two channels.
+            ValueError: fewer than two channels; or a threshold, and scores that are not what
+                `softmax` says.
         """
         if logits.ndim < 2 or logits.shape[0] < 2:
             raise ValueError(
@@ -207,9 +208,18 @@ class InstancesFromLogits(Transform):
         return rule
 
     def classes(self, scores: torch.Tensor) -> torch.Tensor:
-        """Class k of every seed, -k of the mask around it, 0 elsewhere: `(*S)`, by `(C, *S)`."""
+        """Class k of every seed, -k of the mask around it, 0 elsewhere: `(*S)`, by `(C, *S)`.
+
+        Raises:
+            ValueError: a threshold, and the scores are logits in place of probabilities, or the
+                other way round.
+        """
         if self.threshold is None:
             return scores.argmax(dim=0)
+        if self.softmax:
+            refuse_probabilities(scores)
+        else:
+            require_probabilities(scores)
         probabilities = scores.float().softmax(dim=0) if self.softmax else scores
         foreground, kind = 1 - probabilities[0], probabilities[1:].argmax(dim=0) + 1
         found = torch.where(foreground >= self.threshold, kind, 0)
