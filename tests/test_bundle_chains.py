@@ -208,6 +208,18 @@ def test_only_what_is_asked_for_is_made(outputs: list[str], made: set[str]) -> N
         assert item[key].tolist() == [[[0, 1, 1]]]
 
 
+def test_the_scores_of_an_image_are_not_copied() -> None:
+    """An image may be large: of all classes there is one array, and probabilities are that one."""
+    outputs = ["mask", "instances", "probabilities"]
+    parser = parsed([CONFIGS / "inference.json"], outputs=outputs)
+    item: dict[str, Any] = {"pred": torch.randn(2, 3, 5)}
+    for step in transforms_of(parser, "postprocessing")[:-1]:  # the last one saves
+        item = step(item)
+        whole = {value.data_ptr() for value in item.values() if len(value) == 2}
+        assert len(whole) == 1, step
+    assert set(item) == {"pred", *outputs}
+
+
 def test_a_threshold_of_instances_is_of_the_probability() -> None:
     """0.7 against 0.3 is above 0.6; with a second softmax it would be 0.599."""
     logits = torch.tensor([[[0.3, 0.5]], [[0.7, 0.5]]]).log()

@@ -51,6 +51,21 @@ def test_a_batch_of_nothing_has_no_loss():
     assert WeightedCrossEntropyLoss("sum")(logits, torch.zeros(0, 1, 4, 4)) == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.uint8])
+@pytest.mark.parametrize(
+    "loss", [WeightedCrossEntropyLoss(), OnLabel(DiceLoss(softmax=True, to_onehot_y=True))]
+)
+def test_one_hot_targets_are_no_labels_with_weights(loss, dtype):
+    """As MONAI's `AsDiscrete(to_onehot=2)` makes them: background, and foreground."""
+    label = torch.tensor([[[[0, 1, 1, 0]]]])
+    one_hot = torch.cat([1 - label, label], dim=1).to(dtype)
+    with pytest.raises(ValueError, match=r"one-hot.*give argmax"):
+        loss(torch.zeros(1, 2, 1, 4), one_hot)
+    loss(torch.zeros(1, 2, 1, 4), label, 1 - label)  # said to be so
+    nothing = torch.cat([torch.zeros(1, 1, 1, 4), torch.ones(1, 1, 1, 4)], dim=1)
+    loss(torch.zeros(1, 2, 1, 4), nothing)  # a tile of background, each pixel of weight 1
+
+
 def padded(target: torch.Tensor, margin: int, value: float = 255) -> torch.Tensor:
     return F.pad(target, (margin,) * 2 * (target.dim() - 2), value=value)
 

@@ -6,6 +6,7 @@ this gives the function on Python 3.11 and the module on 3.13.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import pkgutil
@@ -84,3 +85,38 @@ def test_no_target_is_the_path_of_a_module() -> None:
 def test_dir_shows_what_is_made_on_first_use(name: str) -> None:
     package = importlib.import_module(name)
     assert set(getattr(package, "__all__", ())) <= set(dir(package))
+
+
+def shown_to_checkers(package: ModuleType) -> tuple[set[str], dict[str, str]]:
+    """Names that a package's text binds; those imported for checkers, with their modules."""
+    tree = ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8"))
+    bound = {alias.asname or alias.name for node in ast.walk(tree)
+             if isinstance(node, ast.ImportFrom) for alias in node.names}  # fmt: skip
+    bound |= {node.id for node in ast.walk(tree)
+              if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}  # fmt: skip
+    bound |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    blocks = [node.body for node in tree.body if isinstance(node, ast.If)
+              and ast.unparse(node.test) == "TYPE_CHECKING"]  # fmt: skip
+    imported = {
+        alias.asname or alias.name: str(node.module)
+        for block in blocks
+        for node in block
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    return bound, imported
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_type_checkers_see_what_is_made_on_first_use(name: str) -> None:
+    """The same names, from the same modules; of others a checker says that there are none."""
+    package = importlib.import_module(name)
+    bound, imported = shown_to_checkers(package)
+    offered = set(getattr(package, "__all__", ()) or dir(package))
+    if hasattr(package, "__getattr__"):
+        assert imported
+        assert "__getattr__" not in bound
+        assert offered <= bound
+    assert imported.keys() <= offered
+    for public, module in imported.items():
+        assert getattr(package, public) is getattr(importlib.import_module(module), public)

@@ -14,6 +14,7 @@ from unet_med.instances import label_components, separate
 from unet_med.transforms import (
     BorderWeightMap,
     BorderWeightMapd,
+    Calibrate,
     ClassesFromProbabilities,
     ClassesFromProbabilitiesd,
     ClassWeightMap,
@@ -452,3 +453,22 @@ def test_prediction_without_or_full_of_foreground(fill):
 def test_one_channel_is_no_prediction():
     with pytest.raises(ValueError, match=r"shape \(1, 4, 5\); instances need .* foreground chan"):
         InstancesFromLogits()(torch.zeros(1, 4, 5))
+
+
+def test_scores_are_what_softmax_says():
+    """A second softmax leaves 0.73 of a probability of 1, and logits are no probabilities."""
+    logits = torch.tensor([[[4.0, -2.0]], [[0.0, 3.0]]])
+    surely = InstancesFromLogits(threshold=0.9)
+    np.testing.assert_array_equal(surely(logits), [[[0, 1]]])
+    for probabilities in (logits.softmax(0), logits.softmax(0).half()):
+        with pytest.raises(ValueError, match=r"probabilities already.*softmax=False"):
+            surely(probabilities)
+        rule = InstancesFromLogits(threshold=0.9, softmax=False)
+        np.testing.assert_array_equal(rule(probabilities), [[[0, 1]]])
+    for rule in (
+        InstancesFromLogits(threshold=0.9, softmax=False),
+        ClassesFromProbabilities(0.9),
+        Calibrate(2.0),
+    ):
+        with pytest.raises(ValueError, match=r"from -2 to 4 where probabilities are expected"):
+            rule(logits)

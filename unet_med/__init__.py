@@ -7,7 +7,7 @@ submodules load on first use (PEP 562).
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -37,13 +37,37 @@ _SUBMODULES = (
 )
 _NAMES = {"Segmenter": "segmentation"}  # name: its module
 
+if TYPE_CHECKING:  # the same names; a checker reads no table
+    from unet_med import bundle as bundle
+    from unet_med import data as data
+    from unet_med import deformation as deformation
+    from unet_med import engines as engines
+    from unet_med import export as export
+    from unet_med import geometry as geometry
+    from unet_med import handlers as handlers
+    from unet_med import inferers as inferers
+    from unet_med import instances as instances
+    from unet_med import losses as losses
+    from unet_med import memory as memory
+    from unet_med import metrics as metrics
+    from unet_med import napari_widget as napari_widget
+    from unet_med import networks as networks
+    from unet_med import planning as planning
+    from unet_med import report as report
+    from unet_med import segmentation as segmentation
+    from unet_med import transforms as transforms
+    from unet_med import volumes as volumes
+    from unet_med import weights as weights
+    from unet_med import workflows as workflows
+    from unet_med.segmentation import Segmenter as Segmenter
+else:
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _SUBMODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name in _NAMES:
+            return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -128,9 +128,9 @@ class WeightedCrossEntropyLoss(_Loss):
             A scalar, or the map `(B, 1, *S)`, in float32 (float64 for float64 logits).
 
         Raises:
-            ValueError: shapes that do not fit, or a label that is neither a class in [0, K) nor
-                `ignore_index`. On a GPU, where the host would wait to see that, such a label
-                makes the loss NaN instead.
+            ValueError: shapes that do not fit, on a CPU a target that is one-hot, or a label that
+                is neither a class in [0, K) nor `ignore_index`. On a GPU, where the host would wait
+                to see that, such a label makes the loss NaN instead.
         """
         if logits.shape[1] < 2:
             raise ValueError(
@@ -325,10 +325,24 @@ def _unpack(
             "the same batch size and one channel (label) or two (label, weight); one-hot targets "
             "become labels with argmax(dim=1, keepdim=True)"
         )
-    label, weight = target[:, :1], target[:, 1:]
+    label, second = target[:, :1], target[:, 1:]
     if not label.is_floating_point():
         label = label.long()  # uint8 would compare equal to -1 where it holds 255
-    return logits, label, weight if weight.shape[1] else None
+    if second.shape[1] and weight is None and label.device == HOST:  # a GPU would be waited for
+        _refuse_one_hot(label, second)
+    return logits, label, second if second.shape[1] else None
+
+
+def _refuse_one_hot(label: Tensor, weight: Tensor) -> None:
+    """Refuse background and foreground in place of label and weight.
+
+    Read as those, foreground is background of no weight.
+    """
+    if (label + weight == 1).all() and (label == 1).any():
+        raise ValueError(
+            "the target's two channels are one-hot, where label and weight are expected: give "
+            "argmax(dim=1, keepdim=True), and leave AsDiscrete(to_onehot=2) out"
+        )
 
 
 def _check_labels(label: Tensor, num_classes: int, ignore_index: int | None) -> None:

@@ -23,6 +23,7 @@ _EARLIER = {  # named by bundles of earlier versions
     "$@network_def.eval()",
     "$@network_def.to(@device)",
     "$'probabilities' not in @outputs",
+    "$@calibration is None or not {'probabilities', 'rois'} & set(@outputs)",
     "ignite.handlers.ProgressBar",
     "monai.data.Dataset",
     "monai.engines.SupervisedEvaluator",

@@ -7,7 +7,7 @@ files needs no torch.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unet_med.data.formats import FORMATS
 
@@ -56,11 +56,59 @@ _MODULE_OF |= {
 
 __all__ = sorted(_MODULE_OF)
 
+if TYPE_CHECKING:  # the same names; a checker reads no table
+    from unet_med.data.auto_reader import AutoReader as AutoReader
+    from unet_med.data.auto_reader import label_choice as label_choice
+    from unet_med.data.bioio_reader import BioioReader as BioioReader
+    from unet_med.data.checksum import sha256 as sha256
+    from unet_med.data.classes import class_values as class_values
+    from unet_med.data.datalist import find_images as find_images
+    from unet_med.data.datalist import find_pairs as find_pairs
+    from unet_med.data.datalist import share_of as share_of
+    from unet_med.data.dataset import EpochSampler as EpochSampler
+    from unet_med.data.dataset import SeededDataset as SeededDataset
+    from unet_med.data.device_images import DeviceImages as DeviceImages
+    from unet_med.data.dicom_seg import DicomSegWriter as DicomSegWriter
+    from unet_med.data.digest import digest_of_names as digest_of_names
+    from unet_med.data.files import load_header as load_header
+    from unet_med.data.files import load_image as load_image
+    from unet_med.data.files import register as register
+    from unet_med.data.files import save_image as save_image
+    from unet_med.data.files import turned_onto as turned_onto
+    from unet_med.data.formats import stem as stem
+    from unet_med.data.image_cache import ImageCache as ImageCache
+    from unet_med.data.label_kind import guess_label_kind as guess_label_kind
+    from unet_med.data.label_reader import LabelReader as LabelReader
+    from unet_med.data.label_reader import load_label as load_label
+    from unet_med.data.labels import LabelSummary as LabelSummary
+    from unet_med.data.labels import check_labels as check_labels
+    from unet_med.data.labels import instance_sizes as instance_sizes
+    from unet_med.data.labels import require_objects as require_objects
+    from unet_med.data.labels import summarize_label as summarize_label
+    from unet_med.data.nifti_reader import NiftiReader as NiftiReader
+    from unet_med.data.nifti_writer import NiftiWriter as NiftiWriter
+    from unet_med.data.npy_reader import NpyReader as NpyReader
+    from unet_med.data.picture_reader import PictureReader as PictureReader
+    from unet_med.data.png_writer import PngWriter as PngWriter
+    from unet_med.data.replay import replayed_pairs as replayed_pairs
+    from unet_med.data.roi_writer import RoiWriter as RoiWriter
+    from unet_med.data.sitk_reader import SitkReader as SitkReader
+    from unet_med.data.splits import cross_validation as cross_validation
+    from unet_med.data.splits import nested_subsets as nested_subsets
+    from unet_med.data.splits import split_validation as split_validation
+    from unet_med.data.synthetic import SyntheticCells as SyntheticCells
+    from unet_med.data.synthetic import SyntheticShapes as SyntheticShapes
+    from unet_med.data.tiff_reader import TiffReader as TiffReader
+    from unet_med.data.tiff_writer import TiffWriter as TiffWriter
+    from unet_med.data.zarr_reader import OmeZarrReader as OmeZarrReader
+    from unet_med.data.zarr_writer import OmeZarrWriter as OmeZarrWriter
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULE_OF:
+            return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import logging
 import os
 import pickle
 import types
@@ -22,10 +23,12 @@ from monai.utils import ensure_tuple
 import unet_med
 from unet_med.data.cases import files_named, files_of, names_apart, same_name
 from unet_med.data.checksum import sha256
+from unet_med.data.referred import Code, reached, taken
 
 PACKAGES = ("monai", "nibabel", "numpy", "scipy", "torch")  # whose results may change
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.dtype, torch.dtype, torch.device)
 _RANDOM = (np.random.RandomState, np.random.Generator, torch.Generator)  # nothing here draws
+_UNSEEN = (*_RANDOM, logging.Logger)  # no result depends on what they are
 
 
 class ItemNames:
@@ -66,7 +69,9 @@ def digest(value: Any) -> str:
     """SHA-256 of what a value is: numbers, arrays, containers, functions, objects by their parts.
 
     Objects of equal classes and attributes have one digest, in every process. Random generators
-    count as equal; an object that shows nothing of itself has a digest of its own each time.
+    count as equal; an object that shows nothing of itself has a digest of its own each time. Of
+    functions and classes count the values that they take from modules, and the user's own ones
+    that they call; not what a function imports while it runs.
 
     >>> digest({"a": (1, 2.0), "b": np.zeros(2)}) == digest({"b": np.zeros(2), "a": (1, 2.0)})
     True
@@ -103,7 +108,7 @@ def _described(value: Any, above: tuple[int, ...]) -> str:
     kind = type(value).__qualname__
     if isinstance(value, _PLAIN):
         return f"{kind} {value!r}"
-    if isinstance(value, _RANDOM) or id(value) in above:
+    if isinstance(value, _UNSEEN) or id(value) in above:
         return kind
     return f"{kind}({', '.join(_parts(value, (*above, id(value))))})"
 
@@ -142,20 +147,18 @@ def _is_array(value: Any) -> bool:
 
 
 def _code(value: Any) -> list[Any]:
-    """Name and source of a class, with its bases; of a function its code and what it encloses."""
+    """Of a function or class what it and the user's own code that it reaches are; a name else."""
     if isinstance(value, types.ModuleType):
         return [value.__name__]
+    return [[*_own_code(each), taken(each)] for each in reached(value)]
+
+
+def _own_code(value: Code) -> list[Any]:
+    """Name and source of a class, with its bases; of a function its code."""
     if isinstance(value, type):
         return [(c.__module__, c.__qualname__, _source(c)) for c in value.__mro__[:-1]]
-    code, cells = value.__code__, value.__closure__ or ()
-    enclosed = [cell.cell_contents for cell in cells]
-    return [
-        value.__module__,
-        *_code_parts(code),
-        value.__defaults__,
-        value.__kwdefaults__,
-        enclosed,
-    ]
+    made = [value.__defaults__, value.__kwdefaults__]
+    return [value.__module__, *_code_parts(value.__code__), *made]
 
 
 def _code_parts(code: types.CodeType) -> list[Any]:

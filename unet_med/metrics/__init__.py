@@ -70,12 +70,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from unet_med.metrics import iteration
+if not TYPE_CHECKING:
 
-        return getattr(iteration, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            from unet_med.metrics import iteration
+
+            return getattr(iteration, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

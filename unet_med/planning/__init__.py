@@ -8,7 +8,7 @@ Names load on first use, so that reading a plan needs neither torch nor MONAI.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 _MODULE_OF = {
     "DataFolder": "folders",
@@ -25,11 +25,24 @@ _MODULE_OF = {
 
 __all__ = sorted(_MODULE_OF)
 
+if TYPE_CHECKING:  # the same names; a checker reads no table
+    from unet_med.planning.fingerprints import Fingerprint as Fingerprint
+    from unet_med.planning.folders import DataFolder as DataFolder
+    from unet_med.planning.laying import lay_bundle as lay_bundle
+    from unet_med.planning.looking import fingerprint as fingerprint
+    from unet_med.planning.plan import Decision as Decision
+    from unet_med.planning.plan import Plan as Plan
+    from unet_med.planning.replay import with_replay as with_replay
+    from unet_med.planning.rules import make_plan as make_plan
+    from unet_med.planning.source import Source as Source
+    from unet_med.planning.words import describe as describe
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULE_OF:
+            return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -40,12 +40,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _ON_FIRST_USE:
-        from importlib import import_module
+if not TYPE_CHECKING:
 
-        return getattr(import_module(f"{__name__}.{_ON_FIRST_USE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _ON_FIRST_USE:
+            from importlib import import_module
+
+            return getattr(import_module(f"{__name__}.{_ON_FIRST_USE[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
 from unet_med.transforms.keywise import KeywiseTransform
-from unet_med.transforms.tensors import tensor_of
+from unet_med.transforms.tensors import require_probabilities, tensor_of
 
 
 class Calibrate(Transform):
@@ -43,16 +43,19 @@ class Calibrate(Transform):
         return self.temperature == 1 and not any(self.bias or ())
 
     def __call__(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """Calibrate `(K, *S)`.
+        """Calibrate `(K, *S)`; what is neutral gives the probabilities themselves, no copy.
 
         Raises:
-            ValueError: there are not as many classes as biases.
+            ValueError: there are not as many classes as biases, or these are logits.
         """
         scores = convert_to_tensor(tensor_of(probabilities), track_meta=False)
+        if self.bias is not None and len(self.bias) != len(scores):
+            raise ValueError(f"{len(self.bias)} biases for {len(scores)} classes")
+        if self.is_neutral and scores.is_floating_point():
+            return probabilities
+        require_probabilities(scores)
         scaled = logarithm(scores) / self.temperature
         if self.bias is not None:
-            if len(self.bias) != len(scores):
-                raise ValueError(f"{len(self.bias)} biases for {len(scores)} classes")
             bias = torch.as_tensor(self.bias, dtype=scaled.dtype, device=scaled.device)
             scaled = scaled + bias.view(-1, *[1] * (scaled.ndim - 1))
         found = scaled.softmax(dim=0)
@@ -67,6 +70,7 @@ class Calibrated(KeywiseTransform):
         temperature: see `Calibrate`.
         bias: likewise.
         allow_missing_keys: no error when a key is absent.
+        output_keys: where the results go; one, or one a key; None: they replace the entries.
     """
 
     backend = Calibrate.backend
@@ -79,9 +83,10 @@ class Calibrated(KeywiseTransform):
         bias: Sequence[float] | None = None,
         *,
         allow_missing_keys: bool = False,
+        output_keys: str | Sequence[str] | None = None,
     ) -> None:
         rule = Calibrate(temperature, bias)
-        super().__init__(keys, rule, allow_missing_keys=allow_missing_keys)
+        super().__init__(keys, rule, allow_missing_keys=allow_missing_keys, output_keys=output_keys)
 
 
 def logarithm(probabilities: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,7 @@ from unet_med.instances import (
 from unet_med.planes import APART, Planes
 from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.transforms.lengths import axes_in, pixels_along, scaled, scaled_along
-from unet_med.transforms.tensors import tensor_of
+from unet_med.transforms.tensors import refuse_probabilities, require_probabilities, tensor_of
 from unet_med.weights.arrays import as_numpy
 
 LabelKind = Literal["mask", "classes", "instances"]
@@ -178,7 +178,8 @@ class InstancesFromLogits(Transform):
             Instances `(1, *S)`, int32, 1..N over all classes; metadata is kept.
 
         Raises:
-            ValueError: fewer than two channels.
+            ValueError: fewer than two channels; or a threshold, and scores that are not what
+                `softmax` says.
         """
         if logits.ndim < 2 or logits.shape[0] < 2:
             raise ValueError(
@@ -207,9 +208,18 @@ class InstancesFromLogits(Transform):
         return rule
 
     def classes(self, scores: torch.Tensor) -> torch.Tensor:
-        """Class k of every seed, -k of the mask around it, 0 elsewhere: `(*S)`, by `(C, *S)`."""
+        """Class k of every seed, -k of the mask around it, 0 elsewhere: `(*S)`, by `(C, *S)`.
+
+        Raises:
+            ValueError: a threshold, and the scores are logits in place of probabilities, or the
+                other way round.
+        """
         if self.threshold is None:
             return scores.argmax(dim=0)
+        if self.softmax:
+            refuse_probabilities(scores)
+        else:
+            require_probabilities(scores)
         probabilities = scores.float().softmax(dim=0) if self.softmax else scores
         foreground, kind = 1 - probabilities[0], probabilities[1:].argmax(dim=0) + 1
         found = torch.where(foreground >= self.threshold, kind, 0)
@@ -305,7 +315,7 @@ class SeparateInstancesd(KeywiseTransform):
 
 
 class InstancesFromLogitsd(KeywiseTransform):
-    """Dictionary version of `InstancesFromLogits`; the instances replace the scores.
+    """Dictionary version of `InstancesFromLogits`.
 
     Args:
         keys: scores, `(C, *S)`.
@@ -313,6 +323,7 @@ class InstancesFromLogitsd(KeywiseTransform):
         sizes_of: key of an image of the same extent, in whose pixels the sizes are said: that of
             the network where the scores have been brought back to the file's; None: the scores'.
         allow_missing_keys: no error when a key is absent.
+        output_keys: where the instances go; one, or one a key; None: they replace the scores.
         rule: the other arguments of `InstancesFromLogits`: `threshold`, `mask_threshold`, `reach`,
             `softmax`, `grow`, `connectivity`, `spatial_dims`, `planes`.
     """
@@ -327,17 +338,20 @@ class InstancesFromLogitsd(KeywiseTransform):
         *,
         sizes_of: str | None = None,
         allow_missing_keys: bool = False,
+        output_keys: str | Sequence[str] | None = None,
         **rule: Any,
     ) -> None:
         self.sizes_of = sizes_of
         found = InstancesFromLogits(min_size, **rule)
-        super().__init__(keys, found, allow_missing_keys=allow_missing_keys)
+        super().__init__(
+            keys, found, allow_missing_keys=allow_missing_keys, output_keys=output_keys
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Label every key."""
         d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.rule_for(d[key], d.get(self.sizes_of))(d[key])
+        for key, output_key in self.key_iterator(d, self.output_keys):
+            d[output_key] = self.rule_for(d[key], d.get(self.sizes_of))(d[key])
         return d
 
     def rule_for(self, scores: Any, sized: Any) -> InstancesFromLogits:

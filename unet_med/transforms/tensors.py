@@ -7,6 +7,8 @@ import torch
 from monai.data import get_track_meta
 from monai.utils import convert_to_tensor
 
+ROUNDING = 0.01  # of probabilities in 16 bits, and of those that were resampled
+
 
 def tensor_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
     """The image itself if it is a tensor, else one; a MetaTensor where MONAI tracks metadata.
@@ -32,3 +34,30 @@ def labels_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
     """
     labels = tensor_of(image)
     return labels.to(torch.int16) if labels.dtype in (torch.uint8, torch.bool) else labels
+
+
+def require_probabilities(scores: torch.Tensor) -> None:
+    """Refuse logits `(C, *S)`: what is below 0 or above 1, but for rounding, is no probability."""
+    if not _within_one(scores):
+        raise ValueError(
+            f"scores from {scores.min():.3g} to {scores.max():.3g} where probabilities are "
+            "expected: apply softmax first"
+        )
+
+
+def refuse_probabilities(scores: torch.Tensor) -> None:
+    """Refuse `(C, *S)` that add up to 1 in every pixel: another softmax would flatten them."""
+    if scores.numel() and _within_one(scores):
+        surplus = scores.sum(dim=0, dtype=torch.float32) - 1
+        if bool((surplus.abs() <= ROUNDING).all()):
+            raise ValueError(
+                "the scores are probabilities already, of which another softmax makes others: "
+                "give softmax=False"
+            )
+
+
+def _within_one(scores: torch.Tensor) -> bool:
+    if not scores.numel():
+        return True
+    low, high = scores.aminmax()
+    return not bool((low < -ROUNDING) | (high > 1 + ROUNDING))  # NaN is left to others

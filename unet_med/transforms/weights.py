@@ -25,7 +25,8 @@ class BorderWeightMap(Transform):
 
     Ronneberger et al. 2015, equation 2. The border term lies on background
     only; `w_c` balances background against all instances. Call it after the
-    augmentation, and after `SeparateInstances` where instances touch.
+    augmentation, and after `SeparateInstances` where instances touch. A mask is one instance,
+    which has no border: `LabelInstances` numbers its components.
 
     Args:
         w0: weight of the border term where two instances meet; 10 in the paper.
