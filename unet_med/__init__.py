@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # the same names; a checker reads no table
     from unet_med import networks as networks
     from unet_med import planning as planning
     from unet_med import report as report
+    from unet_med import scoring as scoring
     from unet_med import segmentation as segmentation
     from unet_med import transforms as transforms
     from unet_med import volumes as volumes
