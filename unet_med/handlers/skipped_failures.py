@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
@@ -21,6 +23,8 @@ from unet_med.data.cases import files_of
 from unet_med.data.folder_files import RECORD
 from unet_med.data.lock import locked
 from unet_med.errors import befalls_all, broken_gpu, is_broken_gpu, one_line
+from unet_med.inferers import OverlapTileInferer
+from unet_med.memory import where_it_fits
 
 REPORT = "failed.json"
 _REASON = "why it was set aside"  # entry of an item that has nothing but its name
@@ -85,6 +89,9 @@ class SkipFailuresDataset(Dataset):
 class SkipFailuresEvaluator(SupervisedEvaluator):
     """MONAI's evaluator that goes on after an image that fails, and lists it.
 
+    Where memory of a GPU does not suffice for an image and what is made of it, they stay in main
+    memory, and an `OverlapTileInferer` runs the network on the GPU.
+
     Args:
         *args: of `monai.engines.SupervisedEvaluator`.
         fail_fast: end with the first error instead.
@@ -142,7 +149,7 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
             return self._set_aside(batchdata["image"][0], batchdata[_REASON][0])
         name = _name_of(batchdata)
         try:
-            return super()._iteration(engine, batchdata)
+            return self._predict(batchdata, name)
         except Exception as error:
             if is_broken_gpu(error):
                 raise broken_gpu(error, f"it was at {name}; go on with --resume") from error
@@ -150,6 +157,22 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
                 _note_image(error, name)
                 raise
             return self._set_aside(name, one_line(error))
+
+    def _predict(self, batchdata: dict[str, Any], name: str) -> Any:
+        """MONAI's iteration, with an image that is too large for the GPU in main memory."""
+        if not isinstance(self.inferer, OverlapTileInferer):  # others run where the image lies
+            return super()._iteration(self, batchdata)
+        instead = f"{name} and its result stay in main memory, and the network where it is"
+        return where_it_fits(partial(self._predict_on, batchdata), self.state.device, instead)
+
+    def _predict_on(self, batchdata: dict[str, Any], device: torch.device) -> Any:
+        state = self.state
+        usual, state.device = state.device, device
+        state.batch, state.output = batchdata, None  # nothing is left of another try
+        try:
+            return super()._iteration(self, batchdata)
+        finally:
+            state.device = usual
 
     def _set_aside(self, image: str, reason: str) -> list[Any]:
         self.faults.append(Fault(image, reason))
