@@ -54,6 +54,17 @@ def _note_image(error: Exception, image: str) -> None:
         setattr(error, _IMAGE, image)
 
 
+class NoItems(list[Any]):
+    """Items of a batch of which none is left, as MONAI decollates it.
+
+    `from_engine` looks at the first to see that items are dictionaries: with this, metrics and
+    handlers get empty lists.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        return {} if index == 0 else super().__getitem__(index)
+
+
 class SkipFailuresDataset(Dataset):
     """MONAI's `Dataset`; if the transform of an item fails, the item holds name and reason.
 
@@ -127,14 +138,20 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
             return  # everything was done before
         try:
             super().run(global_epoch)
-        except BaseException:
-            self._report(max(0, self.state.iteration - 1))  # but for the one that ended the run
-            raise
+        except BaseException as error:
+            if not self._has_nothing_to_score(error):
+                self._report(max(0, self.state.iteration - 1))  # but for the one that ended the run
+                raise
         count = self.state.epoch_length or 0
         self._report(count)
         if self.faults and len(self.faults) == count:
             others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
             raise ValueError(others + self.faults[0].reason)
+
+    def _has_nothing_to_score(self, error: BaseException) -> bool:
+        """Whether a metric complains because every image was set aside."""
+        every = len(self.faults) == self.state.epoch_length
+        return every and isinstance(error, Exception) and not befalls_all(error)
 
     def _report(self, count: int) -> None:
         """List what was set aside of the first `count` images."""
@@ -174,15 +191,18 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
         finally:
             state.device = usual
 
-    def _set_aside(self, image: str, reason: str) -> list[Any]:
+    def _set_aside(self, image: str, reason: str) -> NoItems:
         self.faults.append(Fault(image, reason))
         logging.getLogger(__name__).info("set aside %s: %s", image, reason)
-        self.state.batch, self.state.output = [], []  # as decollated items, none
-        return []
+        self.state.batch, self.state.output = NoItems(), NoItems()
+        return self.state.output
 
 
 def report_faults(folder: Path, faults: Sequence[Fault], seen: Sequence[str], count: int) -> None:
     """List in `failed.json` what was set aside, together with what other runs report there.
+
+    Its numbers are of all images of the folder: those of other shards and of earlier runs of the
+    same weights, as `record.json` has them, count too.
 
     Args:
         folder: of the results.
@@ -193,7 +213,16 @@ def report_faults(folder: Path, faults: Sequence[Fault], seen: Sequence[str], co
     path = folder / REPORT
     with locked(path.with_name(RECORD)):
         earlier = _of_others(path, {*seen, *(fault.image for fault in faults)})
-        write_report(path, [*earlier, *faults], count + len(earlier))
+        segmented = max(count - len(faults), _recorded(folder))
+        write_report(path, [*earlier, *faults], segmented + len(earlier) + len(faults))
+
+
+def _recorded(folder: Path) -> int:
+    """Images of a folder that its record has; a run that was stopped may have segmented more."""
+    try:
+        return len(json.loads((folder / RECORD).read_text(encoding="utf-8"))["images"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
+        return 0
 
 
 def _of_others(path: Path, seen: set[str]) -> list[Fault]:
