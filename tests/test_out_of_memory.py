@@ -406,6 +406,31 @@ def test_a_training_step_out_of_memory_is_one_sentence(
     assert all(weight.grad is None for weight in network.parameters())
 
 
+@pytest.mark.parametrize("when", [Events.EPOCH_COMPLETED, Events.GET_BATCH_STARTED(once=1)])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            "^out of memory where images are loaded or",
+        ),
+        (ValueError("a.tif declares a terabyte"), "^a.tif declares"),
+    ],
+)
+def test_what_runs_out_of_memory_beside_the_steps_is_no_tile(
+    when: Any, error: Exception, said: str
+) -> None:
+    trainer = Engine(lambda engine, batch: None)
+    OutOfMemory(UNet(features=(2, 4, 8))).attach(trainer)
+
+    @trainer.on(when)
+    def fails_there(_: Engine) -> None:
+        raise error from MemoryError()
+
+    with pytest.raises(ValueError, match=said):
+        trainer.run([{"image": torch.zeros(2, 1, 44, 44)}] * 2)
+
+
 def test_other_errors_of_a_training_step_pass() -> None:
     trainer = Engine(lambda engine, batch: fails(batch["image"]))
     OutOfMemory(UNet(features=(2, 4, 8))).attach(trainer)

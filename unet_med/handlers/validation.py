@@ -115,9 +115,9 @@ class Validation(ValidationHandler):
         began = self._began = time.monotonic()
         try:
             super().__call__(engine)
-        finally:  # a GPU would keep the last image and its result
-            state: Any = getattr(self.validator, "state", None)
-            state.batch = state.output = None
+        finally:
+            if self.validator is not None:  # a GPU would keep the last image and its result
+                self.validator.state.batch = self.validator.state.output = None
         self._began, seconds = None, time.monotonic() - began
         self._account["spent"] += seconds
         if self.budget is not None and self._account["price"] is None:
