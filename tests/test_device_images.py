@@ -204,8 +204,10 @@ def test_labels_become_int32() -> None:
 
 
 def test_too_little_memory_names_what_the_images_take() -> None:
-    engine = Engine(lambda engine, batch: None)
-    engine.state.batch = {LINES: [torch.zeros(3, 28), torch.zeros(3, 36)]}
-    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    def step(engine: Engine, batch: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    trainer = Engine(step)
+    OutOfMemory(UNet(features=(2, 4))).attach(trainer)
     with pytest.raises(ValueError, match=r"3 tiles of \[28, 36\] px: .*\(cache::device null\)"):
-        OutOfMemory(UNet(features=(2, 4)))._explain(engine, error)
+        trainer.run([{LINES: [torch.zeros(3, 28), torch.zeros(3, 36)]}])

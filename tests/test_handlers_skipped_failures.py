@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
+from ignite.metrics import MeanSquaredError
+from monai.data import DataLoader, MetaTensor
+from monai.handlers import MeanDice, MetricsSaver, from_engine
 
 from unet_med.cli import main
 from unet_med.data import save_image, sha256
 from unet_med.errors import befalls_all, one_line
+from unet_med.handlers import SkipFailuresDataset, SkipFailuresEvaluator
 
 SIDE = 24
 
@@ -126,6 +131,60 @@ def test_results_are_those_of_the_good_images_alone(trained: Path, tmp_path: Pat
         tifffile.imread(tmp_path / f"{name}_probabilities.tif") for name in ("alone/in", "beside/b")
     )
     np.testing.assert_array_equal(alone, beside)
+
+
+class Scored:
+    """Three images that MONAI's metric scores; of some the network, or the reader, fails."""
+
+    def __init__(self, broken: str, folder: Path) -> None:
+        half = torch.zeros(1, 4, 4)
+        half[:, :2] = 1
+        items = [{"image": name, "label": half.clone()} for name in "abc"]
+        items[2]["label"][:] = 1  # twice as many
+        self.evaluator = SkipFailuresEvaluator(
+            torch.device("cpu"),
+            DataLoader(SkipFailuresDataset(items, self.read), batch_size=1),
+            torch.nn.Identity(),
+            inferer=self.infer,
+            key_val_metric={"dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
+            additional_metrics={"mse": MeanSquaredError(from_engine(["pred", "label"]))},
+            val_handlers=[MetricsSaver(str(folder), metric_details="dice")],
+        )
+        self.broken, self.half = broken, half
+
+    def read(self, item: Any) -> Any:
+        """An image that says its name."""
+        if item["image"] in self.broken and item["image"] != "b":
+            raise ValueError("no image")
+        pixels = MetaTensor(self.half, meta={"filename_or_obj": item["image"]})
+        return {**item, "image": pixels}
+
+    def infer(self, image: Any, network: Any) -> Any:
+        """The image, which is the label of the first two."""
+        if "b" in self.broken and image.meta["filename_or_obj"] == ["b"]:
+            raise MemoryError("no room")
+        return image
+
+
+@pytest.mark.parametrize(
+    ("broken", "dice", "mse"),
+    [("", 8 / 9, 8 / 3), ("a", 5 / 6, 4), ("b", 5 / 6, 4), ("bc", 1, 0)],
+)
+def test_a_metric_scores_the_others(broken: str, dice: float, mse: float, tmp_path: Path) -> None:
+    """Of the last image half of the label is found: its Dice is 2/3, its sum of squares 8."""
+    parts = Scored(broken, tmp_path)
+    parts.evaluator.run()
+    assert [fault.image for fault in parts.evaluator.faults] == list(broken)
+    assert parts.evaluator.state.metrics["dice"] == pytest.approx(dice)
+    assert parts.evaluator.state.metrics["mse"] == pytest.approx(mse)
+    rows = (tmp_path / "dice_raw.csv").read_text().splitlines()[1:]
+    assert len(rows) == 3 - len(broken)
+
+
+def test_where_no_image_is_left_that_is_the_reason_and_no_metric(tmp_path: Path) -> None:
+    parts = Scored("abc", tmp_path)
+    with pytest.raises(ValueError, match="none of 3 images could be segmented; the first: no im"):
+        parts.evaluator.run()
 
 
 def test_a_run_without_faults_takes_the_old_report_away(

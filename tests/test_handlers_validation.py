@@ -86,6 +86,17 @@ def test_none_comes_right_before_the_last(monkeypatch: pytest.MonkeyPatch) -> No
     assert list(parts.seen) == [7, 15]
 
 
+def test_a_validator_keeps_no_image() -> None:
+    parts, kept = Parts(2), []
+    parts.evaluator.add_event_handler(
+        Events.COMPLETED, lambda engine: kept.append(len(engine.state.output))
+    )
+    parts.trainer.run()
+    assert kept == [2]  # it had a batch
+    assert parts.evaluator.state.batch is parts.evaluator.state.output is None
+    assert parts.evaluator.state.metrics["mse"] > 0
+
+
 def test_what_is_left_out_changes_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     often = Parts(8, interval=1)
     often.trainer.run()

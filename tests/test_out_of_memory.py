@@ -11,19 +11,27 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
+from monai.inferers import SimpleInferer
+from monai.transforms import Compose
 from processes import finish, start, start_command
+from test_volumes import make_bundle, write_source
 
+from unet_med import Segmenter
 from unet_med.data import SyntheticCells
-from unet_med.handlers import KeepMemory, OutOfMemory
-from unet_med.inferers import OverlapTileInferer
+from unet_med.handlers import KeepMemory, OutOfMemory, SkipFailuresEvaluator
+from unet_med.inferers import OverlapTileInferer, stitch
 from unet_med.inferers.tile_size import half_sides
 from unet_med.inferers.tiling import tiling_of
 from unet_med.memory import is_out_of_memory
-from unet_med.networks import UNet
+from unet_med.networks import UNet, unet
+from unet_med.segmentation.volume import Volume
+from unet_med.volumes import open_source
 
 MB = 1 << 20
 FILLED: list[bytearray] = []  # for the life of a process with a limit
@@ -82,6 +90,210 @@ def test_an_image_without_room_leaves_the_next_ones_their_tiles() -> None:
         inferer(image, starved(10))
     inferer(image, network)
     assert inferer.sides == sides
+
+
+GPU = torch.device("cuda")  # that nothing is ever allocated on here
+
+
+class Room:
+    """Memory of a GPU for results; there is none for those of more than `most` numbers."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, most: int = 0) -> None:
+        self.asked: list[str] = []  # where results were to be put together
+        self._empty, self.most = torch.empty, most
+        patch.setattr(stitch.torch, "empty", self)
+
+    def __call__(self, shape: Any, **kwargs: Any) -> torch.Tensor:
+        if "memory_format" in kwargs or "device" not in kwargs:  # of tiles, and of others
+            return self._empty(shape, **kwargs)
+        device = torch.device(kwargs["device"])
+        self.asked.append(device.type)
+        if device.type != "cpu" and math.prod(shape) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+        return self._empty(shape, **{**kwargs, "device": "cpu"})
+
+
+@pytest.mark.parametrize("tta", [None, "flips"])
+@pytest.mark.parametrize("statistics", [None, "image"])
+@torch.no_grad()
+def test_a_result_that_does_not_fit_is_put_together_in_main_memory(
+    tta: str | None,
+    statistics: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And no tile gets smaller for it: the result is the same to the bit."""
+    torch.manual_seed(0)
+    network = unet("modern", features=(2, 4)).eval()
+    images = torch.randn(2, 1, 70, 50)
+    inferer = OverlapTileInferer(48, tta=tta, statistics=statistics)
+    expected, sides = inferer(images, network), inferer.sides
+    room = Room(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        logits = inferer(images, network, device=GPU)
+    assert torch.equal(logits, expected)
+    assert inferer.sides == sides
+    assert room.asked[0] == "cuda"
+    assert {*room.asked[1:]} == {"cpu"}
+    (line,) = caplog.messages
+    assert line.startswith("out of memory on cuda: logits are put together in main memory, and the")
+
+
+@torch.no_grad()
+def test_a_result_for_which_no_memory_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    inferer, network = OverlapTileInferer(48), unet("modern", features=(2, 4)).eval()
+    seen: list[Any] = []
+    network.register_forward_hook(lambda *_: seen.append(1))
+    room = Room(monkeypatch)
+    room._empty = lambda shape, **kwargs: (
+        torch.zeros(shape) if "memory_format" in kwargs or "device" not in kwargs else none()
+    )
+    said = r"out of memory on cpu for 2\.8e-05 GB of logits \(1, 2, 70, 50\): predict in blocks"
+    with pytest.raises(MemoryError, match=said):
+        inferer(torch.zeros(1, 1, 70, 50), network)
+    assert len(seen) == 1  # smaller tiles were not tried
+
+
+def lack() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+
+def no_room_for(image: torch.Tensor, device: Any = None, **_: Any) -> torch.Tensor:
+    """`Tensor.to` of a machine whose GPU has no room for an image."""
+    if torch.device(device).type != "cpu":
+        lack()
+    return image
+
+
+class ByMonai:
+    """Predictions by MONAI's evaluator, on a GPU that has no room for them."""
+
+    def __init__(self, post: Any = None, prepare: Any = None, **more: Any) -> None:
+        torch.manual_seed(0)
+        self.network = unet("modern", features=(2, 4)).eval()
+        self.images = torch.randn(2, 1, 40, 30)
+        self.evaluator = SkipFailuresEvaluator(
+            device=GPU,
+            val_data_loader=[{"image": image[None]} for image in self.images],
+            network=self.network,
+            prepare_batch=prepare or (lambda batch, *_, **__: (batch["image"], None)),
+            postprocessing=post,
+            **{"inferer": OverlapTileInferer(), **more},
+        )
+        self.seen: list[torch.Tensor] = []
+        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
+
+    def _keep(self, engine: Engine) -> None:
+        self.seen += [item["pred"] for item in engine.state.output]
+
+    def run(self) -> None:
+        """Predict, and find what the network alone says."""
+        self.evaluator.run()
+        with torch.no_grad():
+            expected = OverlapTileInferer()(self.images, self.network)
+        torch.testing.assert_close(torch.stack(self.seen), expected, rtol=0, atol=0)
+        assert self.evaluator.faults == []
+        assert self.evaluator.state.device == GPU
+
+
+def test_an_image_too_large_for_the_gpu_stays_in_main_memory(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def prepare(batch: Any, device: Any, *_: Any, **__: Any) -> Any:
+        return no_room_for(batch["image"], device), None
+
+    with caplog.at_level(logging.WARNING):
+        ByMonai(prepare=prepare).run()
+    assert caplog.messages == 2 * [
+        "out of memory on cuda: an image and its result stay in main memory, and the network "
+        "where it is"
+    ]
+
+
+def test_postprocessing_too_large_for_the_gpu_is_done_in_main_memory() -> None:
+    tries: list[int] = []
+
+    def every_second(item: Any) -> Any:
+        tries.append(len(tries))
+        if len(tries) % 2:
+            lack()
+        return item
+
+    ByMonai(Compose([every_second])).run()  # which raises an error of its own from it
+    assert len(tries) == 4
+
+
+def test_an_inferer_that_runs_where_the_image_is_has_no_other_place() -> None:
+    """The network is on the GPU: MONAI's own would complain of that, not of memory."""
+    parts = ByMonai(prepare=lambda *_, **__: lack(), inferer=SimpleInferer())
+    with pytest.raises(
+        ValueError, match=r"none of 2 images .*; the first: OutOfMemoryError: CUDA "
+    ):
+        parts.run()
+
+
+@pytest.mark.parametrize("where", ["image", "result"])
+def test_a_segmenter_whose_gpu_has_no_room(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    segment = Segmenter(make_bundle(tmp_path / "bundle"), device="cpu")
+    pixels = np.random.default_rng(0).random((30, 40))
+    expected = segment(pixels).probabilities
+    segment.device = GPU
+    if where == "image":
+        monkeypatch.setattr(torch.Tensor, "to", _with_no_room(torch.Tensor.to))
+    else:  # it is asked for on the device of the image, which is the CPU
+        segment.inferer.device = GPU
+        segment.device = torch.device("cpu")
+        Room(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        found = segment(pixels).probabilities
+    np.testing.assert_array_equal(found, expected)
+    lines = [line for line in caplog.messages if line.startswith("out of memory on cuda: ")]
+    said = ["image.tif stays in main", "image.tif is postprocessed in main"]
+    begins = {"image": said, "result": ["logits are put together in main"]}[where]
+    assert [
+        line.removeprefix("out of memory on cuda: ")[: len(b)]
+        for line, b in zip(lines, begins, strict=True)
+    ] == begins
+
+
+def _with_no_room(to: Any) -> Any:
+    def moved(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if GPU in args:
+            lack()
+        return to(tensor, *args, **kwargs)
+
+    return moved
+
+
+@torch.no_grad()
+def test_a_block_whose_result_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planes whose statistics are their own are joined, and lie all in one place."""
+    folder = make_bundle(tmp_path / "bundle", preset="modern", statistics="image", tta="flips")
+    source = write_source(tmp_path / "a.ome.zarr", np.random.default_rng(0).random((3, 40, 30)))
+    volume = Volume(Segmenter(folder, device="cpu"), open_source(source))
+    box = ((0, 30), (0, 40), (0, 3))
+    expected, views = volume.look(box)
+    volume.segmenter.inferer.device = GPU
+    Room(monkeypatch)
+    found, terms = volume.look(box)
+    assert torch.equal(found, expected)
+    assert terms == views
+
+
+@pytest.mark.gpu
+@torch.no_grad()
+def test_a_network_on_the_gpu_takes_an_image_in_main_memory() -> None:
+    torch.manual_seed(0)
+    network, image = unet("modern", features=(2, 4)).eval(), torch.randn(1, 1, 70, 50)
+    expected = OverlapTileInferer(48)(image, network)
+    logits = OverlapTileInferer(48)(image, network.to("cuda"))
+    assert logits.device.type == "cpu"
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
 def test_other_errors_pass() -> None:
@@ -192,6 +404,31 @@ def test_a_training_step_out_of_memory_is_one_sentence(
         trainer.run([{"image": torch.zeros(2, 1, side, side)}])
     assert trainer.state.batch is None
     assert all(weight.grad is None for weight in network.parameters())
+
+
+@pytest.mark.parametrize("when", [Events.EPOCH_COMPLETED, Events.GET_BATCH_STARTED(once=1)])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            "^out of memory where images are loaded or",
+        ),
+        (ValueError("a.tif declares a terabyte"), "^a.tif declares"),
+    ],
+)
+def test_what_runs_out_of_memory_beside_the_steps_is_no_tile(
+    when: Any, error: Exception, said: str
+) -> None:
+    trainer = Engine(lambda engine, batch: None)
+    OutOfMemory(UNet(features=(2, 4, 8))).attach(trainer)
+
+    @trainer.on(when)
+    def fails_there(_: Engine) -> None:
+        raise error from MemoryError()
+
+    with pytest.raises(ValueError, match=said):
+        trainer.run([{"image": torch.zeros(2, 1, 44, 44)}] * 2)
 
 
 def test_other_errors_of_a_training_step_pass() -> None:

@@ -48,13 +48,34 @@ def test_a_cpu_trains_in_bfloat16_where_it_has_instructions(
 
 @pytest.mark.parametrize("supported", [True, False])
 def test_what_auto_is_on_a_gpu(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: supported)
+    major = 8 if supported else 7  # of Ampere, of Volta
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
     assert chosen_precision("auto", "cuda") == "float32"
     found = chosen_precision("auto", "cuda", training=True)
     assert found == ("bf16" if supported else "float32")
     assert chosen_precision("mixed", "cuda", training=True) == found
     assert chosen_precision("mixed", "cuda") == "float32"
     assert [chosen_precision(p, "cuda") for p in PRECISIONS[2:]] == list(PRECISIONS[2:])
+
+
+def test_of_several_gpus_the_one_that_is_meant_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is an older one without bfloat16."""
+    known = {"cuda:0": (7, 0), "cuda:1": (9, 0)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: known[str(device)])
+    found = [chosen_precision("auto", device, training=True) for device in known]
+    assert found == ["float32", "bf16"]
+
+
+@pytest.mark.parametrize(("device", "current"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("cpu", [])])
+def test_the_gpu_of_a_network_becomes_the_current_one(
+    device: str, current: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: happened.append(str(device)))
+    network = unet(features=[2, 4])
+    monkeypatch.setattr(network, "to", lambda *there, **_: happened.extend(map(str, there)))
+    place(network, device)
+    assert happened == [*current, device]
 
 
 def test_unknown_choices_are_refused() -> None:

@@ -67,6 +67,30 @@ def test_what_came_within_a_minute_is_drawn_at_the_end(
     assert curves == [[1], [1, 2, 3]]
 
 
+def test_of_a_volume_the_plane_that_is_drawn_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A copy: a view would keep whole volumes, of one class map each, on a GPU."""
+    shape = (6, 5, 7)
+    image, label = torch.rand(3, *shape), torch.randint(0, 4, (1, *shape))
+    pred = torch.nn.functional.one_hot(label[0].flip(0), 4).movedim(-1, 0)  # of an old bundle
+    expected = [image[..., 3].clone(), label[..., 3].clone(), label[..., 3].flip(1).clone()]
+    evaluator = Engine(lambda *_: [{"image": image, "label": label, "pred": pred}])
+    kept = TrainingRecord(tmp_path, evaluator)
+    kept.attach(Engine(lambda *_: None))
+    evaluator.run([0, 0, 0, 0])
+    for tensor in (image, label, pred):
+        tensor.zero_()
+    seen: list[Any] = []
+    monkeypatch.setattr(record, "comparison_figure", lambda *rows, **_: seen.extend(rows[:3]))
+    kept._draw_preview()
+    for found, plane in zip(seen, expected, strict=True):
+        assert len(found) == 3  # images
+        for array in found:
+            np.testing.assert_array_equal(array, plane)
+            assert array.base is None
+
+
 def test_a_card_that_cannot_be_written_costs_no_training(
     drawn: list[tuple[str, Any]], tmp_path: Path, monkeypatch: Any, caplog: Any
 ) -> None:
@@ -155,8 +179,11 @@ def test_the_preview_takes_numbers_of_classes_and_one_hot_maps(
     monkeypatch.setattr(record, "comparison_figure", lambda *args, **_: shown.append(args[1:3]))
     classes = torch.tensor([[[0, 1], [2, 1]]])
     maps = classes if channels == 1 else torch.cat([classes == k for k in range(channels)]).float()
-    drawing = TrainingRecord(tmp_path, Engine(lambda *_: None))
-    drawing._items = [{"image": torch.zeros(1, 2, 2), "label": maps, "pred": maps.flip(1)}]
+    item = {"image": torch.zeros(1, 2, 2), "label": maps, "pred": maps.flip(1)}
+    evaluator = Engine(lambda *_: item)
+    drawing = TrainingRecord(tmp_path, evaluator)
+    drawing.attach(Engine(lambda *_: None))
+    evaluator.run([0])
     drawing._draw_preview()
     [([label], [result])] = shown
     np.testing.assert_array_equal(label, classes)

@@ -34,6 +34,7 @@ def test_shards_are_all_images_each_once(
     assert sorted(record["images"]) == list("abef")
     failed = json.loads((tmp_path / "out/failed.json").read_text(encoding="utf-8"))
     assert [Path(fault["image"]).name for fault in failed["failed"]] == ["c.tif"]
+    assert (failed["images"], failed["segmented"]) == (5, 4)  # of both
     assert predict(tmp_path / "in", *options, "--shard", "7/8") == 0
     assert "no image is left for --shard 7/8" in capsys.readouterr().err
     assert predict(tmp_path / "in", *options, "--shard", "2/2") == 2

@@ -94,6 +94,15 @@ def test_ignored_pixels_become_background_on_both_sides() -> None:
     assert item["label"].tolist() == [[0, 1, 0, 2]]
 
 
+@pytest.mark.gpu
+def test_a_label_follows_a_prediction_that_the_gpu_had_no_room_for() -> None:
+    label = torch.tensor([[0, 1, 255, 2]], device="cuda")
+    item = DropIgnoredd(["pred", "label"])({"pred": torch.tensor([[1, 1, 2, 0]]), "label": label})
+    assert {item[key].device.type for key in ("pred", "label")} == {"cpu"}
+    assert item["pred"].tolist() == [[1, 1, 0, 0]]
+    assert item["label"].tolist() == [[0, 1, 0, 2]]
+
+
 def test_instance_255_is_no_ignore_label() -> None:
     item = DropIgnoredd(["label"], ignore=-1)({"label": torch.tensor([[255, -1]])})
     assert item["label"].tolist() == [[255, 0]]

@@ -148,6 +148,17 @@ def weighs_batches(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def make_current(device: torch.device | str) -> None:
+    """Let torch mean this GPU where it asks for none by its number.
+
+    It pins memory so, and would take half a gigabyte of the first GPU, which may be another's. A
+    device without a number is the current one already.
+    """
+    device = torch.device(device)
+    if device.type in ("cuda", "xpu") and device.index is not None:
+        getattr(torch, device.type).set_device(device)
+
+
 def rounds(device: torch.device | str) -> bool:
     """Whether products may be rounded there: to TF32 or bfloat16, as NVIDIA's GPUs do."""
     return torch.device(device).type == "cuda"
@@ -202,8 +213,8 @@ def _unadvised() -> Iterator[None]:
 def has_bfloat16(device: torch.device | str) -> bool:
     """Whether a GPU that `rounds`, or a CPU, multiplies in bfloat16 in hardware."""
     kind = torch.device(device).type
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "cuda":  # torch's own `is_bf16_supported` asks the current one
+        return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
     if kind != HOST.type or not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.13
         return False
     return any(torch.cpu.get_capabilities().get(name) for name in _BFLOAT16)

@@ -1,20 +1,25 @@
-"""Main memory and GPU memory: measure what is free, recognise a lack, make room."""
+"""Main memory and GPU memory: measure what is free, recognise a lack, make room or go elsewhere."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from unet_med import cgroups
 
 if TYPE_CHECKING:
     import torch
+
+_T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
 
 _CGROUPS = {  # by controller: place below /sys/fs/cgroup, limit, use
     "": (".", "memory.max", "memory.current"),  # version 2
@@ -33,23 +38,57 @@ _SIGNS = (
 )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory did not suffice."""
-    if isinstance(error, MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception means that memory did not suffice.
+
+    MONAI raises an error of its own from what a transform raises: the cause counts too.
+    """
+    while error is not None:
+        lacks = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+        if lacks or isinstance(error, MemoryError):
+            return True
+        error = error.__cause__
+    return False
 
 
-def free_memory(error: BaseException) -> None:
+def free_memory(error: BaseException | None) -> None:
     """Drop the tensors that the frames of a caught exception hold, and give spare blocks back."""
     from unet_med.devices import empty_caches
 
-    traceback.clear_frames(error.__traceback__)
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)  # glibc keeps what was freed, the more so after `KeepMemory`
     empty_caches()
+
+
+def where_it_fits(make: Callable[[torch.device], _T], device: torch.device, instead: str) -> _T:
+    """What is made on a device, or in main memory where that of a GPU does not suffice.
+
+    The one place where that is decided, and said.
+
+    Args:
+        make: makes it on the device that it is given; what it leaves behind must not matter to a
+            second call.
+        device: where it is wanted.
+        instead: what happens in main memory, as a warning says it.
+
+    Raises:
+        Exception: whatever `make` raises, but for the GPU's want of memory.
+    """
+    from unet_med.devices import HOST
+
+    try:
+        return make(device)
+    except Exception as error:
+        if device.type == HOST.type or not is_out_of_memory(error):
+            raise
+        free_memory(error)
+    _log.warning("out of memory on %s: %s", device, instead)
+    return make(HOST)
 
 
 def free_bytes(device: torch.device | str) -> int:

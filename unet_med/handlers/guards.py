@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unet_med.data.dataset import EpochSampler
 from unet_med.data.entries import LINES
 from unet_med.engines.batch import last_loss, read_losses, read_now
+from unet_med.errors import user_error
 from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.exceptions import on_exception
 from unet_med.inferers.tile_size import half_sides
@@ -77,10 +78,11 @@ class LossGuard:
 
 
 class OutOfMemory:
-    """End a training step that runs out of memory with one sentence and a way out.
+    """End a training that runs out of memory with one sentence and a way out.
 
-    The sentence names the tiles that did not fit and a side of tiles with half their pixels.
-    Attach it behind the other handlers that listen to exceptions.
+    Of a training step the sentence names the tiles that did not fit and a side of tiles with half
+    their pixels; a validation has images, which no smaller tile makes smaller. Attach it behind the
+    other handlers that listen to exceptions.
 
     Args:
         network: the network that is trained.
@@ -91,19 +93,40 @@ class OutOfMemory:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
+        self._is_in_step = False
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self._note, True)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note, False)
         on_exception(engine, self._explain)
 
+    def _note(self, engine: Engine, is_in_step: bool) -> None:
+        self._is_in_step = is_in_step
+
     def _explain(self, engine: Engine, error: BaseException) -> None:
+        if not is_out_of_memory(error):
+            return
+        if not self._is_in_step:
+            self._explain_rest(error)
+            return
         image = _tiles_of(engine.state.batch)
-        if not is_out_of_memory(error) or image is None:
+        if image is None:
             return
         engine.state.batch = engine.state.output = None
         self.network.zero_grad(set_to_none=True)
         free_memory(error)
         raise ValueError(out_of_memory_advice(self.network, image)) from None
+
+    def _explain_rest(self, error: BaseException) -> None:
+        """Of an image that is read or validated; what names its file says more than this."""
+        if user_error(error) is not None:
+            return
+        free_memory(error)
+        raise ValueError(
+            "out of memory where images are loaded or validated, not in a training step: hold out "
+            "smaller images (--split), or take another device"
+        ) from None
 
 
 def out_of_memory_advice(network: nn.Module, image: Tensor) -> str:

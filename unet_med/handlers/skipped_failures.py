@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
@@ -21,6 +23,8 @@ from unet_med.data.cases import files_of
 from unet_med.data.folder_files import RECORD
 from unet_med.data.lock import locked
 from unet_med.errors import befalls_all, broken_gpu, is_broken_gpu, one_line
+from unet_med.inferers import OverlapTileInferer
+from unet_med.memory import where_it_fits
 
 REPORT = "failed.json"
 _REASON = "why it was set aside"  # entry of an item that has nothing but its name
@@ -48,6 +52,17 @@ def _note_image(error: Exception, image: str) -> None:
     """Write into an error which file it is about."""
     if not befalls_all(error):
         setattr(error, _IMAGE, image)
+
+
+class NoItems(list[Any]):
+    """Items of a batch of which none is left, as MONAI decollates it.
+
+    `from_engine` looks at the first to see that items are dictionaries: with this, metrics and
+    handlers get empty lists.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        return {} if index == 0 else super().__getitem__(index)
 
 
 class SkipFailuresDataset(Dataset):
@@ -85,6 +100,9 @@ class SkipFailuresDataset(Dataset):
 class SkipFailuresEvaluator(SupervisedEvaluator):
     """MONAI's evaluator that goes on after an image that fails, and lists it.
 
+    Where memory of a GPU does not suffice for an image and what is made of it, they stay in main
+    memory, and an `OverlapTileInferer` runs the network on the GPU.
+
     Args:
         *args: of `monai.engines.SupervisedEvaluator`.
         fail_fast: end with the first error instead.
@@ -120,14 +138,20 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
             return  # everything was done before
         try:
             super().run(global_epoch)
-        except BaseException:
-            self._report(max(0, self.state.iteration - 1))  # but for the one that ended the run
-            raise
+        except BaseException as error:
+            if not self._has_nothing_to_score(error):
+                self._report(max(0, self.state.iteration - 1))  # but for the one that ended the run
+                raise
         count = self.state.epoch_length or 0
         self._report(count)
         if self.faults and len(self.faults) == count:
             others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
             raise ValueError(others + self.faults[0].reason)
+
+    def _has_nothing_to_score(self, error: BaseException) -> bool:
+        """Whether a metric complains because every image was set aside."""
+        every = len(self.faults) == self.state.epoch_length
+        return every and isinstance(error, Exception) and not befalls_all(error)
 
     def _report(self, count: int) -> None:
         """List what was set aside of the first `count` images."""
@@ -142,7 +166,7 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
             return self._set_aside(batchdata["image"][0], batchdata[_REASON][0])
         name = _name_of(batchdata)
         try:
-            return super()._iteration(engine, batchdata)
+            return self._predict(batchdata, name)
         except Exception as error:
             if is_broken_gpu(error):
                 raise broken_gpu(error, f"it was at {name}; go on with --resume") from error
@@ -151,15 +175,34 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
                 raise
             return self._set_aside(name, one_line(error))
 
-    def _set_aside(self, image: str, reason: str) -> list[Any]:
+    def _predict(self, batchdata: dict[str, Any], name: str) -> Any:
+        """MONAI's iteration, with an image that is too large for the GPU in main memory."""
+        if not isinstance(self.inferer, OverlapTileInferer):  # others run where the image lies
+            return super()._iteration(self, batchdata)
+        instead = f"{name} and its result stay in main memory, and the network where it is"
+        return where_it_fits(partial(self._predict_on, batchdata), self.state.device, instead)
+
+    def _predict_on(self, batchdata: dict[str, Any], device: torch.device) -> Any:
+        state = self.state
+        usual, state.device = state.device, device
+        state.batch, state.output = batchdata, None  # nothing is left of another try
+        try:
+            return super()._iteration(self, batchdata)
+        finally:
+            state.device = usual
+
+    def _set_aside(self, image: str, reason: str) -> NoItems:
         self.faults.append(Fault(image, reason))
         logging.getLogger(__name__).info("set aside %s: %s", image, reason)
-        self.state.batch, self.state.output = [], []  # as decollated items, none
-        return []
+        self.state.batch, self.state.output = NoItems(), NoItems()
+        return self.state.output
 
 
 def report_faults(folder: Path, faults: Sequence[Fault], seen: Sequence[str], count: int) -> None:
     """List in `failed.json` what was set aside, together with what other runs report there.
+
+    Its numbers are of all images of the folder: those of other shards and of earlier runs of the
+    same weights, as `record.json` has them, count too.
 
     Args:
         folder: of the results.
@@ -170,7 +213,16 @@ def report_faults(folder: Path, faults: Sequence[Fault], seen: Sequence[str], co
     path = folder / REPORT
     with locked(path.with_name(RECORD)):
         earlier = _of_others(path, {*seen, *(fault.image for fault in faults)})
-        write_report(path, [*earlier, *faults], count + len(earlier))
+        segmented = max(count - len(faults), _recorded(folder))
+        write_report(path, [*earlier, *faults], segmented + len(earlier) + len(faults))
+
+
+def _recorded(folder: Path) -> int:
+    """Images of a folder that its record has; a run that was stopped may have segmented more."""
+    try:
+        return len(json.loads((folder / RECORD).read_text(encoding="utf-8"))["images"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
+        return 0
 
 
 def _of_others(path: Path, seen: set[str]) -> list[Fault]:

@@ -33,7 +33,8 @@ class Validation(ValidationHandler):
     together do as the first of them. What is left out changes neither weights nor
     random numbers. A resumed training goes on with the account, which the budget keeps; with other
     minutes it sees anew what a validation takes, and how many images it may look at. Where
-    validations choose the weights (`Checkpoints(evaluator=...)`), let none be left out.
+    validations choose the weights (`Checkpoints(evaluator=...)`), let none be left out. A validator
+    keeps no batch and no output after a run.
 
     Args:
         interval: epochs between validations.
@@ -112,7 +113,11 @@ class Validation(ValidationHandler):
 
     def _validate(self, engine: Engine) -> None:
         began = self._began = time.monotonic()
-        super().__call__(engine)
+        try:
+            super().__call__(engine)
+        finally:
+            if self.validator is not None:  # a GPU would keep the last image and its result
+                self.validator.state.batch = self.validator.state.output = None
         self._began, seconds = None, time.monotonic() - began
         self._account["spent"] += seconds
         if self.budget is not None and self._account["price"] is None:

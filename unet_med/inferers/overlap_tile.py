@@ -42,12 +42,12 @@ from unet_med.inferers.passes import (
     Predict,
     assuming,
     call,
-    float_type,
+    float_weight,
     tiles_for,
 )
 from unet_med.inferers.pixels import BORDERS, Box, Pixels, Read, enlarged, in_memory
 from unet_med.inferers.region import needed_for, spans_of
-from unet_med.inferers.stitch import Stitcher
+from unet_med.inferers.stitch import NoRoomError, Stitcher
 from unet_med.inferers.test_time_augmentation import KINDS, View, views
 from unet_med.inferers.tile_size import (
     TileSize,
@@ -58,9 +58,11 @@ from unet_med.inferers.tile_size import (
     smaller_sides,
 )
 from unet_med.inferers.tiling import Tiling, tiling_of
-from unet_med.memory import free_memory, is_out_of_memory
+from unet_med.memory import free_memory, is_out_of_memory, where_it_fits
 from unet_med.networks.ensemble import members_of
 from unet_med.precision import PRECISIONS, chosen_precision
+
+Terms = list[Tensor]  # of how far the views agree, by which `agreement` is found
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +79,9 @@ class OverlapTileInferer(SlidingWindowInferer):
     `tile_size` on one machine are equal to the bit.
 
     Where memory does not suffice for a tile, on a GPU or in main memory, a warning says so and
-    smaller tiles take its place: the result is the same, to rounding.
+    smaller tiles take its place: the result is the same, to rounding. Where that of a GPU does not
+    suffice for the result, a warning says so and it is put together in main memory; the network
+    stays on the GPU. Images may lie in main memory as well.
 
     Gradients flow to the images and to the network's weights where they require them, at the
     memory of all tiles: use `torch.no_grad()` where none are asked for.
@@ -107,7 +111,8 @@ class OverlapTileInferer(SlidingWindowInferer):
         precision: in which the network computes on a GPU: float32 without TF32 when
             ``"auto"``; see `unet_med.precision.chosen_precision`. Logits, and what is averaged,
             are of the type of its weights, averages at least float32.
-        sw_device: where the network runs; the input's device when None.
+        sw_device: where the network runs; when None, where its weights are, or where the input is
+            if it has none.
         device: where the result is put together; the input's device when None.
         progress: whether to show a progress bar over the tiles.
 
@@ -172,14 +177,15 @@ class OverlapTileInferer(SlidingWindowInferer):
 
         Returns:
             Logits ``(B, K, *S)`` of the network's dtype, of an `unet_med.networks.Ensemble` the
-            mean of its networks'; a MetaTensor keeps its metadata, and with several views, or
+            mean of its networks', on the device that was asked for, or in main memory where that
+            of a GPU does not suffice; a MetaTensor keeps its metadata, and with several views, or
             networks, has in `agreement` how far they agree on each image, as `inputs` has then.
 
         Raises:
             ValueError: the image, the tile size and the network do not go together; the
                 message has the fix.
             TypeError: the network returns something else than one tensor.
-            MemoryError: memory does not suffice for the smallest tiles.
+            MemoryError: memory does not suffice for the smallest tiles, or for the result.
         """
         device = kwargs.pop("device", None)
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
@@ -194,12 +200,11 @@ class OverlapTileInferer(SlidingWindowInferer):
         if by_slice:
             image = image.movedim(-1, 1).flatten(0, 1)  # (B * Z, C, X, Y)
         layers = batch_norms(network) if self.statistics == "image" else []
-        terms: list[Tensor] = []  # of how far the views agree
-        if layers:
-            ones = image.split(1)
-            logits = torch.cat([self._by_itself(one, net, layers, terms) for one in ones])
-        else:
-            logits = self._whole(image, net, terms)  # (B, K, *S)
+        logits, terms = where_it_fits(
+            lambda there: self._images(image, layers, replace(net, device=there)),
+            net.device or image.device,
+            "logits are put together in main memory, and the network stays where it is",
+        )
         if by_slice:
             logits = logits.unflatten(0, (-1, *slices)).movedim(1, -1)  # (B, K, X, Y, Z)
         if isinstance(inputs, MetaTensor):
@@ -220,6 +225,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         *,
         tile: TileSize | None = None,
         votes: Votes | None = None,
+        device: torch.device | None = None,
     ) -> Tensor:
         """Logits of a box of images that need not be in memory, equal to those of the whole.
 
@@ -234,15 +240,16 @@ class OverlapTileInferer(SlidingWindowInferer):
             tile: largest input sides of the network, px, turned with the image and cut to what
                 the box needs; None: the inferer's `tile_size`.
             votes: counts how the views see the box, where there are several.
+            device: as in a call.
 
         Returns:
             ``(B, K, *sides of the box)``.
 
         Raises:
             ValueError: see a call.
-            MemoryError: memory does not suffice for the smallest tiles.
+            MemoryError: memory does not suffice for the smallest tiles, or for the result.
         """
-        net = self._net(network, len(shape))
+        net = self._net(network, len(shape), device=device)
         size = self.roi_size if tile is None else tile
         return self._logits(read, shape, box, net, size, votes)
 
@@ -276,25 +283,38 @@ class OverlapTileInferer(SlidingWindowInferer):
         whole, *members = (
             partial(call, each, args, kwargs) for each in (network, *members_of(network))
         )
-        return Net(whole, tuple(members), tiling, float_type(network), device or self.device)
+        weight, device = float_weight(network), device or self.device
+        dtype, home = (None, None) if weight is None else (weight.dtype, weight.device)
+        there = None if device is None else torch.device(device)
+        return Net(whole, tuple(members), tiling, dtype, home, there)
 
-    def _whole(self, image: Tensor, net: Net, terms: list[Tensor]) -> Tensor:
-        """Logits of images in memory `(B, C, *S)`; of several views, how far they agree."""
-        shape = tuple(image.shape[2:])
-        votes = Votes()
-        whole = tuple((0, length) for length in shape)
-        logits = self._logits(in_memory(image), shape, whole, net, votes=votes)
-        if votes.views:
-            terms.append(votes.overlap(logits))
-        return logits
+    def _images(self, images: Tensor, layers: list[BatchNorm], net: Net) -> tuple[Tensor, Terms]:
+        """Logits of images in memory, `(B, K, *S)`; of several views, how far they agree.
 
-    def _by_itself(
-        self, image: Tensor, net: Net, layers: list[BatchNorm], terms: list[Tensor]
-    ) -> Tensor:
-        """Logits of one image `(1, C, *S)` under its own statistics."""
+        Args:
+            images: `(B, C, *S)`.
+            layers: that have the statistics of each image; none: those of the training.
+            net: the network.
+        """
+        if not layers:
+            return self._whole(images, net)
+        found = [self._by_itself(image, layers, net) for image in images.split(1)]
+        logits = [each for each, _ in found]
+        whole = torch.cat(logits) if len(logits) > 1 else logits[0]  # of one it would be a copy
+        return whole, [each for _, terms in found for each in terms]
+
+    def _by_itself(self, image: Tensor, layers: list[BatchNorm], net: Net) -> tuple[Tensor, Terms]:
+        """`_images` of one image `(1, C, *S)` under its own statistics."""
         look = partial(self._look, in_memory(image), tuple(image.shape[2:]), net)
         with use_statistics(layers, find_statistics(layers, look)):
-            return self._whole(image, net, terms)
+            return self._whole(image, net)
+
+    def _whole(self, images: Tensor, net: Net) -> tuple[Tensor, Terms]:
+        """`_images` under the statistics that the network has."""
+        shape, votes = tuple(images.shape[2:]), Votes()
+        whole = tuple((0, length) for length in shape)
+        logits = self._logits(in_memory(images), shape, whole, net, votes=votes)
+        return logits, [votes.overlap(logits)] if votes.views else []
 
     def _look(self, read: Read, shape: Sequence[int], net: Net) -> None:
         """Run the network over an image for its statistics alone, in windows of one size."""
@@ -374,7 +394,7 @@ class OverlapTileInferer(SlidingWindowInferer):
                 self._most_pixels = most  # for the images to come, where the size is ours
                 return logits
             except Exception as error:
-                if not is_out_of_memory(error):
+                if isinstance(error, NoRoomError) or not is_out_of_memory(error):
                     raise
                 free_memory(error)
             smaller = smaller_sides(sides, tiling)
@@ -412,9 +432,9 @@ class OverlapTileInferer(SlidingWindowInferer):
             predict=net.predict,
             batch_size=self.sw_batch_size,
             dtype=dtype if keeps else net.dtype or torch.get_default_dtype(),
-            run_on=(run_on := torch.device(self.sw_device or here)),
+            run_on=(run_on := torch.device(self.sw_device or net.home or here)),
             precision=chosen_precision(self.precision, run_on),
-            device=torch.device(net.device or here),
+            device=net.device or here,
             progress=self.progress,
         )
 

@@ -29,7 +29,8 @@ class Net:
     members: tuple[Predict, ...]  # whose mean it is; itself where it is one
     tiling: Tiling
     dtype: torch.dtype | None  # of its weights; None: it has none
-    device: Any
+    home: torch.device | None  # where they are; likewise
+    device: torch.device | None  # where results are put together; None: where the images are
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _asks(side: Any) -> TypeGuard[int]:
     return side is not None and side > 0
 
 
-def float_type(network: Any) -> torch.dtype | None:
-    """Type of a network's weights, which its input needs; None where it has none."""
+def float_weight(network: Any) -> Tensor | None:
+    """A weight of a network, whose type its input needs and where it runs; None: it has none."""
     weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
-    return next((w.dtype for w in weights if w.is_floating_point()), None)
+    return next((w for w in weights if w.is_floating_point()), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
+from math import prod
 from typing import Any
 
 import torch
@@ -15,11 +16,16 @@ from unet_med.data.bars import no_bar
 from unet_med.geometry import PerAxis, Tile, per_axis
 from unet_med.inferers.pixels import Box, Pixels
 from unet_med.inferers.test_time_augmentation import View
+from unet_med.memory import is_out_of_memory
 from unet_med.precision import autocast, rounding
 
 
 class WrongSizeError(ValueError):
     """A network returned another size than its padding allows."""
+
+
+class NoRoomError(MemoryError):
+    """Memory does not suffice for a whole result: no smaller tile helps."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Stitcher:
 
         Raises:
             WrongSizeError: the network's output has another size.
+            NoRoomError: memory does not suffice for the result.
             TypeError: the network returns something else than a tensor.
         """
         count = len(pixels.values)
@@ -79,8 +86,8 @@ class Stitcher:
             while batch := list(islice(jobs, self.batch_size)):
                 scores = self.run(pixels, view, batch, lost)  # (b, K, *output)
                 if logits is None:
-                    shape = (count, scores.shape[1], *(stop - start for start, stop in box))
-                    logits = torch.empty(shape, dtype=scores.dtype, device=self.device)
+                    sides = [stop - start for start, stop in box]
+                    logits = self._room((count, scores.shape[1], *sides), scores.dtype)
                 for (item, tile), score in zip(batch, scores, strict=True):
                     part = score[(..., *tile.crop(lost))]  # (K, *write)
                     write = view.find_back(tile.write, pixels.shape)
@@ -88,6 +95,19 @@ class Stitcher:
                 bar.update(len(batch))
         assert logits is not None  # a box has at least one tile
         return logits
+
+    def _room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Memory for the whole result, `(B, K, *S)`."""
+        try:
+            return torch.empty(shape, dtype=dtype, device=self.device)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        raise NoRoomError(
+            f"out of memory on {self.device} for {prod(shape) * dtype.itemsize / 1e9:.3g} GB of "
+            f"logits {tuple(shape)}: predict in blocks, as unet-med does with --output X.ome.zarr, "
+            "or in smaller ones"
+        )
 
     def run(
         self, pixels: Pixels, view: View, batch: Sequence[tuple[int, Tile]], lost: PerAxis

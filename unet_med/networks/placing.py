@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from unet_med.devices import make_current
 from unet_med.networks.ensemble import members_of
 
 MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
@@ -20,7 +21,7 @@ def place(
     memory_format: str = "auto",
     compile: bool | str = "auto",
 ) -> nn.Module:
-    """Put a network on a device; in place, as `Module.to`.
+    """Put a network on a device, which becomes the current one; in place, as `Module.to`.
 
     Args:
         network: of 2 or 3 spatial dimensions.
@@ -41,6 +42,7 @@ def place(
     if compile not in COMPILE:
         raise ValueError(f"compile {compile!r} is none of auto, true, false")
     layout = chosen_memory_format(network, memory_format)
+    make_current(device)
     network.to(device)
     dims = spatial_dims_of(network)
     if dims in _CHANNELS_LAST:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +22,12 @@ from unet_med.report.colours import (
 from unet_med.report.differences import DIFFERENCES, Kind, Labels, difference_map
 from unet_med.report.saving import INK, save
 
+T = TypeVar("T", NDArray[Any], "Tensor")
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 
 def comparison_figure(
@@ -103,7 +106,12 @@ def _plane(array: ArrayLike) -> NDArray[Any]:
     values = np.asarray(array)
     if values.ndim not in (3, 4):
         raise ValueError(f"an array of shape {values.shape}; pictures need (C, X, Y[, Z])")
-    return values if values.ndim == 3 else values[..., values.shape[-1] // 2]
+    return middle_plane(values)
+
+
+def middle_plane(image: T) -> T:
+    """A view of what is drawn of `(C, X, Y[, Z])`, an array or a tensor: `(C, X, Y)`."""
+    return image if image.ndim == 3 else image[..., image.shape[-1] // 2]
 
 
 def _draw_row(

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ignite.engine import Engine, Events
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unet_med import devices
@@ -18,12 +20,13 @@ from unet_med.data.atomic import atomic_write
 from unet_med.engines import last_loss, read_losses, read_now
 from unet_med.errors import one_line
 from unet_med.handlers import rank
-from unet_med.report.comparison import comparison_figure
+from unet_med.report.comparison import comparison_figure, middle_plane
 from unet_med.report.curve import learning_curve_figure
 from unet_med.report.model_card import write_training
 from unet_med.report.provenance import TRAINING, now, versions, write_record
 
 PREVIEW_IMAGES = 3
+Plane = NDArray[Any]  # (C, X, Y)
 DRAW_SECONDS = 60.0  # between two drawings, which take half a second
 
 
@@ -59,7 +62,7 @@ class TrainingRecord:
         self._written: list[dict[str, float]] = []
         self._drawn: list[dict[str, float]] = []
         self._losses: list[float | Tensor] = []  # tensors where they are still on a GPU
-        self._items: list[dict[str, Any]] = []
+        self._items: list[tuple[Plane, Plane, Plane]] = []
         self._began = self._draw_at = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -98,7 +101,7 @@ class TrainingRecord:
     def _keep_items(self, evaluator: Engine) -> None:
         output: Any = evaluator.state.output
         room = PREVIEW_IMAGES - len(self._items)
-        self._items += (output if isinstance(output, list) else [output])[:room]
+        self._items += map(_shown, (output if isinstance(output, list) else [output])[:room])
 
     def _end_epoch(self, engine: Engine) -> None:
         self._add_row(engine)
@@ -180,14 +183,20 @@ class TrainingRecord:
         self._draw_at = time.monotonic() + DRAW_SECONDS
 
     def _draw_preview(self) -> None:
-        images = [item["image"].cpu().numpy() for item in self._items]
-        labels, results = (
-            [_class_numbers(item[key]).cpu().numpy() for item in self._items]
-            for key in ("label", "pred")
-        )
+        images, labels, results = zip(*self._items, strict=True)
         comparison_figure(images, labels, results, self.folder / "preview.png", kind="classes")
 
 
-def _class_numbers(label: Tensor) -> Tensor:
+def _shown(item: Mapping[str, Tensor]) -> tuple[Plane, Plane, Plane]:
+    """What the picture shows of a validated item: planes of its image, label and result.
+
+    They are copies in main memory: a view would keep a whole volume, on a GPU perhaps.
+    """
+    planes = (middle_plane(item[key]) for key in ("image", "label", "pred"))
+    image, label, result = (np.array(plane.detach().cpu().numpy()) for plane in planes)
+    return image, _class_numbers(label), _class_numbers(result)
+
+
+def _class_numbers(label: Plane) -> Plane:
     """`(1, *S)`, of such, or of one-hot maps, which bundles of earlier versions make."""
-    return label if len(label) == 1 else label.argmax(dim=0, keepdim=True)
+    return label if len(label) == 1 else label.argmax(axis=0, keepdims=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,8 +27,10 @@ from unet_med.data.cases import files_in, files_of
 from unet_med.data.class_names import names_of
 from unet_med.data.grids import Grid
 from unet_med.data.sources import Source
+from unet_med.devices import HOST
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tiling import Tiling, tiling_of
+from unet_med.memory import where_it_fits
 from unet_med.networks import load_weights
 from unet_med.segmentation.arrays import NAMELESS, from_array, from_source
 from unet_med.segmentation.result import Segmentation
@@ -251,7 +254,8 @@ class Segmenter:
         """Postprocess a prediction, as the bundle does.
 
         Args:
-            item: `image`, and the logits as `pred`, both `(C, X, Y[, Z])`.
+            item: `image`, and the logits as `pred`, both `(C, X, Y[, Z])`; they and what is made of
+                them lie in main memory, and the device is borrowed.
             outputs: what is wanted, of `mask`, `instances`, `probabilities`, `uncertainty`, `seg`
                 and `rois`.
             folder: where to write them; None: nowhere.
@@ -267,9 +271,15 @@ class Segmenter:
         if record is not None:
             record.refuse_others([files_in(item["image"].meta)])
             record.claim([files_in(item["image"].meta)], self.device)
-        for transform in self._steps(outputs, folder):
-            if folder is not None or not isinstance(transform, SaveImaged):
-                item = transform(item)
+        steps = self._steps(outputs, folder)
+        if folder is None:
+            steps = [step for step in steps if not isinstance(step, SaveImaged)]
+        name = _name_of(item["image"])
+        item = where_it_fits(
+            partial(_finished, item, steps),
+            self.device,
+            f"{name} is postprocessed in main memory",
+        )
         if record is not None:
             record.note(item["image"], self.device, item.get(SECONDS, 0.0))
         return item
@@ -315,14 +325,39 @@ class Segmenter:
         for transform in self.preprocessing.transforms:
             if not (loaded and isinstance(transform, LOADING)):
                 item = transform(item)
-        batch = item["image"][None].to(self.device)  # (1, C, X, Y[, Z])
-        with torch.no_grad():
-            logits = self.inferer(batch, self.network)
+        image, logits = self._predicted(item["image"])
         seconds = round(time.perf_counter() - started, 3)
-        return {**item, "image": batch[0], "pred": logits[0], SECONDS: seconds}
+        return {**item, "image": image, "pred": logits, SECONDS: seconds}
+
+    def _predicted(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """An image `(C, X, Y[, Z])` and its logits, in main memory: a GPU keeps no result."""
+
+        def predict(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+            batch = image[None].to(device)
+            with torch.no_grad():
+                logits = self.inferer(batch, self.network)
+            return batch[0].to(HOST), logits[0].to(HOST)
+
+        if not isinstance(self.inferer, OverlapTileInferer):  # others run where the image lies
+            return predict(self.device)
+        instead = f"{_name_of(image)} stays in main memory, and the network where it is"
+        return where_it_fits(predict, self.device, instead)
 
     def _parser(self, **more: Any) -> ConfigParser:
         return inference_parser(self.folder, {**self._ids, **more})
+
+
+def _finished(item: dict[str, Any], steps: Sequence[Any], device: torch.device) -> dict[str, Any]:
+    """An item after the steps of postprocessing, done on a device, in main memory."""
+    item = {**item, **{key: item[key].to(device) for key in ("image", "pred")}}
+    for step in steps:
+        item = step(item)
+    return {k: v.to(HOST) if isinstance(v, torch.Tensor) else v for k, v in item.items()}
+
+
+def _name_of(image: torch.Tensor) -> str:
+    """File of an image, for a warning."""
+    return str(getattr(image, "meta", {}).get("filename_or_obj", NAMELESS))
 
 
 def _in_memory(image: MetaTensor) -> MetaTensor:

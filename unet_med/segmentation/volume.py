@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from unet_med.data.bars import no_bar
 from unet_med.data.sources import Source
 from unet_med.inferers.agreement import Votes
 from unet_med.inferers.batch_statistics import batch_norms, use_statistics
+from unet_med.memory import where_it_fits
 from unet_med.segmentation.arrays import affine_of, meta_of, native
 from unet_med.segmentation.local import local_rules, local_steps, local_tiling
 from unet_med.segmentation.segmenter import Segmenter
@@ -136,7 +137,11 @@ class Volume:
 
         def scores(needed: Box) -> Tensor:
             wide = _around(needed, own)
-            found, terms = self._probabilities(wide, own, tile)
+            found, terms = where_it_fits(
+                partial(self._probabilities, wide, own, tile),
+                torch.device(self.segmenter.inferer.device or self.segmenter.device),
+                f"the result of box {wide} is put together in main memory",
+            )
             views.append(terms)
             inside: tuple[Any, ...] = (..., *_within(needed, wide))
             return found[inside].cpu() if self._regridded else found[inside]
@@ -198,17 +203,17 @@ class Volume:
         return tuple(owned)
 
     def _probabilities(
-        self, box: Box, own: Box, tile: Sequence[int] | None
+        self, box: Box, own: Box, tile: Sequence[int] | None, device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
         """Class probabilities of a box of the working grid, `(K, X, Y[, Z])`; terms of `own`."""
         if not self.by_plane:
-            logits, terms = self._logits(box, own, None, tile)
+            logits, terms = self._logits(box, own, None, tile, device)
             return torch.softmax(logits[0], dim=0), None if terms is None else terms[0]
         *plane, (first, last) = box
         # Statistics of its own make each plane a network of its own.
         step = 1 if self._layers else last - first
         groups = [(z, z + step) for z in range(first, last, step)]
-        found = [self._logits(tuple(plane), own[:2], group, tile) for group in groups]
+        found = [self._logits(tuple(plane), own[:2], group, tile, device) for group in groups]
         logits = torch.cat([each for each, _ in found])
         rows = [terms for _, terms in found if terms is not None]
         (mine,) = _within(own[2:], box[2:])
@@ -216,7 +221,12 @@ class Volume:
         return torch.softmax(logits, dim=1).movedim(0, -1), views
 
     def _logits(
-        self, box: Box, own: Box, planes: tuple[int, int] | None, tile: Sequence[int] | None
+        self,
+        box: Box,
+        own: Box,
+        planes: tuple[int, int] | None,
+        tile: Sequence[int] | None,
+        device: torch.device,
     ) -> tuple[Tensor, Tensor | None]:
         """`(B, K, *sides)`, a row a plane; `(B, 2)`, terms of how far views agree on `own`."""
         shape = self.working.shape[: len(box)]
@@ -231,7 +241,7 @@ class Volume:
         votes, network = Votes(), self.segmenter.network
         with torch.no_grad(), use_statistics(self._layers, rows) if rows else nullcontext():
             logits = self.segmenter.inferer.region(
-                self._reader(planes), shape, box, network, tile=tile, votes=votes
+                self._reader(planes), shape, box, network, tile=tile, votes=votes, device=device
             )
         return logits, votes.overlap(logits, _within(own, box)) if votes.views else None
 

@@ -192,7 +192,9 @@ class DropIgnoredd(MapTransform):
     """Turn ignored pixels into background in label and prediction alike.
 
     Metrics that know no ignore label then neither reward nor punish them: these pixels
-    belong to no foreground class, in the label or in the prediction.
+    belong to no foreground class, in the label or in the prediction. All entries go to the device
+    of the first, where metrics compare them: a prediction that was too large for a GPU is in main
+    memory.
 
     Args:
         keys: entries `(1, *S)` of class numbers, `"label"` among them, which marks these pixels.
@@ -213,9 +215,10 @@ class DropIgnoredd(MapTransform):
         """Return the item with ignored pixels set to 0."""
         d = dict(data)
         ignored = labels_of(d["label"]) == self.ignore
-        for key in self.key_iterator(d):
-            d[key] = tensor_of(d[key])
-            d[key] = d[key].masked_fill(ignored.to(d[key].device), 0)
+        entries = {key: tensor_of(d[key]) for key in self.key_iterator(d)}
+        for key, entry in entries.items():
+            there = next(iter(entries.values())).device
+            d[key] = entry.to(there).masked_fill(ignored.to(there), 0)
         return d
 
 
