@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from unet_med.data import save_image
 from unet_med.planning import Fingerprint, fingerprint, make_plan
-from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Instances
-from unet_med.planning.object_width import MEDIAN, object_widths
+from unet_med.planning.fingerprints import MEDIAN, PERCENTILES, Case, FileFacts, Instances
+from unet_med.planning.object_width import object_widths
 from unet_med.planning.words import describe
 from unet_med.planning.working_size import FACTORS, decide_pixel_size
 

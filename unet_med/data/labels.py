@@ -268,11 +268,28 @@ def instance_sizes(
     [2, 1]
     """
     summary = summary_of(label)
+    return _of_instances(summary, summary.plane_sizes, summary.counts, spatial_dims, whole)
+
+
+def instance_faces(summary: LabelSummary, spatial_dims: int, *, whole: bool = False) -> np.ndarray:
+    """Faces of each instance to pixels of other values, in the order of `instance_sizes`.
+
+    Args:
+        summary: of a label image.
+        spatial_dims: 2: within its plane, of each by itself; 3: to the planes before and behind.
+        whole: as for `instance_sizes`.
+    """
+    return _of_instances(summary, summary.plane_faces, summary.across, spatial_dims, whole)
+
+
+def _of_instances(
+    summary: LabelSummary, in_planes: np.ndarray, of_values: np.ndarray, dims: int, whole: bool
+) -> np.ndarray:
     objects = summary.values > 0
-    sizes = summary.plane_sizes if spatial_dims == 2 else summary.counts[objects]
+    found = in_planes if dims == 2 else of_values[objects]
     if not whole or summary.cut is None or summary.plane_cut is None:
-        return sizes
-    return sizes[~(summary.plane_cut if spatial_dims == 2 else summary.cut[objects])]
+        return found
+    return found[~(summary.plane_cut if dims == 2 else summary.cut[objects])]
 
 
 def stands_out(label: LabelSummary) -> bool:

@@ -15,6 +15,7 @@ from unet_med.planes import Planes
 from unet_med.planning.ranges import from_ranges
 
 PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
+SMALL, MEDIAN = PERCENTILES.index(5.0), PERCENTILES.index(50.0)
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,14 @@ class Instances:
         plane_area: that in the square of the first image's unit.
         volume_px: percentiles of their size in a volume, px; of images that of a plane.
         volume: that in the unit of the first image to the power of its axes.
+        width_px: percentiles of how wide they are within one plane, px; None: earlier versions did
+            not look, and took them for discs.
+        width: that in the first image's unit.
+        depth_px: percentiles of how far they reach across planes at most, px; None: earlier
+            versions did not look, there is one plane, or unknown ones lie between.
+        depth: that in the first image's unit.
+        specks: of the objects, those that are too small to be any (`object_sizes.are_specks`); no
+            percentile counts them, and below the median none what is smaller than a tenth of it.
     """
 
     count: int
@@ -123,6 +132,15 @@ class Instances:
     plane_area: tuple[float, ...]
     volume_px: tuple[float, ...]
     volume: tuple[float, ...]
+    width_px: tuple[float, ...] | None = None
+    width: tuple[float, ...] | None = None
+    depth_px: tuple[float, ...] | None = None
+    depth: tuple[float, ...] | None = None
+    specks: int = 0
+
+    def as_discs(self) -> Instances:
+        """What earlier versions would say of them."""
+        return replace(self, width_px=None, width=None, depth_px=None, depth=None)
 
 
 @dataclass(frozen=True)
