@@ -237,7 +237,7 @@ def check_labels(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
             )
 
 
-def require_objects(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
+def require_objects(labels: Sequence[LabelSummary], names: Sequence[str]) -> None:
     """Refuse a set of labels from which nothing can be learned.
 
     Args:
@@ -245,12 +245,19 @@ def require_objects(labels: Iterable[LabelSummary], names: Sequence[str]) -> Non
         names: their files.
 
     Raises:
-        ValueError: no label holds anything besides 0.
+        ValueError: no label holds anything besides 0, or all hold one value and no other.
     """
     if not any((label.values > 0).any() for label in labels):
         raise ValueError(
             f"no label holds anything besides 0 ({listed(list(names))}): nothing can be learned "
             "from them; export them anew, or name the right folder"
+        )
+    known = set().union(*(label.values.tolist() for label in labels)) - {UNKNOWN}
+    if len(known) == 1:
+        raise ValueError(
+            f"every pixel that somebody annotated is {known.pop():g} ({listed(list(names))}): "
+            "nothing can be learned from that; annotate background too, as 0, or name the right "
+            "folder"
         )
 
 

@@ -32,6 +32,8 @@ class FileFacts:
         pixel_size_source: what told it; `"assumed"` where nothing did.
         unit: `"um"` or `"mm"`.
         orientation: such as `"RAS"`, where the affine states one.
+        planes: of a stack, what the file says of its planes (`data.plane_kind`); None: it is none,
+            or earlier versions did not look.
     """
 
     name: str
@@ -43,6 +45,7 @@ class FileFacts:
     pixel_size_source: str
     unit: str
     orientation: str | None
+    planes: Planes | None = None
 
     @property
     def states_size(self) -> bool:

@@ -281,6 +281,7 @@ def _facts(path: Files, name: str, header: Volume) -> FileFacts:
         pixel_size_source=header.spacing_source,
         unit=header.spatial_unit,
         orientation=axes_of(header.affine) if Grid.of(header, name).oriented else None,
+        planes=header.planes if (*header.spatial_shape, 1)[2] > 1 else None,
     )
 
 
