@@ -154,14 +154,13 @@ def _decide(
     source: Source | None,
 ) -> Decisions:
     """What the rules say; `steering` overrules them."""
-    objects = (steering.get("label_kind") or found.label_kind) == "instances"
-    planes = asked.get("planes") or (found.planes if objects else None)
-    dims = _dims(found, steering.get("spatial_dims"), planes)
     told = asked.get("class_names")
     labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"), told)
+    kind = labels["label_kind"].value
+    planes = asked.get("planes") or (found.planes if kind == "instances" else None)
+    dims = _dims(found, steering.get("spatial_dims"), planes)
     labels["class_names"] = decide_names(found, labels, told)
     labels |= source.classes(labels, asked) if source else {}
-    kind = labels["label_kind"].value
     if steering.get("unknown") not in (None, found.unknown):
         raise ValueError(
             f"unknown is {steering['unknown']}, and the labels were looked at as if it were "

@@ -186,7 +186,7 @@ def own_range(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     values = images.flatten(1)
     least, greatest = (end.double() for end in values.aminmax(dim=1, keepdim=True))
-    sample = values[:, :: -(-values.shape[1] // SAMPLES)].double().sort(dim=1).values
+    sample = values[:, :: -(-values.shape[1] // SAMPLES)].sort(dim=1).values.double()
     rare = int(RARE * sample.shape[1])
     low, high = sample[:, rare : rare + 1], sample[:, sample.shape[1] - 1 - rare :][:, :1]
     span = high - low
