@@ -54,6 +54,21 @@ def test_painted_background_is_asked_about(values: list[list[int]]) -> None:
     assert data.guess_label_kind([np.array(v) - 1 for v in values]) == "mask"  # --unknown 0
 
 
+@pytest.mark.parametrize("values", [[[1, 2, 3]] * 2, [[1, 2, 3, 4], [2, 3]], [[1, 2, 255]]])
+def test_labels_without_background_are_asked_about(values: list[list[int]]) -> None:
+    """They became one class more than there are, of which no image shows the first."""
+    with pytest.raises(UndecidedLabels, match=r"and no 0, which is background: say --unknown 0"):
+        data.guess_label_kind([np.array(v) for v in values])
+
+
+def test_nothing_is_learned_from_foreground_alone() -> None:
+    for values in ([[1], [1]], [[-1, 3], [3]], [[255]]):
+        looks = [data.summarize_label(np.array([v])) for v in values]
+        with pytest.raises(ValueError, match=r"every pixel that somebody annotated is .*\(a.tif"):
+            data.require_objects(looks, ["a.tif", "b.tif"][: len(values)])
+    data.require_objects([data.summarize_label(np.array([v])) for v in ([1, 1], [0, 0])], "ab")
+
+
 def test_few_numbered_cells_are_instances() -> None:
     cells = data.SyntheticCells(3, (96, 96), num_cells=6)
     labels = [cells[k]["label"].numpy() for k in range(3)]

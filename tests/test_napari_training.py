@@ -186,6 +186,9 @@ def test_what_was_decided_and_what_is_asked_is_said(
     assert training.finish() == (
         f"failed (unet-med: error: {asked}; here, say what *labels are*): the bundle is as it was"
     )
+    training._process = Ended(2)  # type: ignore[assignment]
+    (tmp_path / "training.log").write_text("error: say --dims 3 if ...\n", encoding="utf-8")
+    assert "(error: say --dims 3 if ...; here, give volumes their pixel size" in training.finish()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

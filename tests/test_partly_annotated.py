@@ -135,11 +135,14 @@ def test_the_plan_says_what_is_unknown(tmp_path: Path) -> None:
     assert found.unknown_share("instances") == pytest.approx(13 / 16)
     shares = Counter(np.concatenate([disks(1).ravel()] * 2 + [disks(20).ravel()]).tolist())
     assert found.frequencies == {str(v): n / (3 * 36 * 48) for v, n in sorted(shares.items())}
-    plan = make_plan(found)
+    with pytest.raises(ValueError, match="do not say how far apart their planes lie"):
+        make_plan(found)  # a few planes apart are no evidence
+    plan = make_plan(found, {"spatial_dims": 3})
     assert plan.value("augment::crop::ignore") == -1
     assert plan.ids["unknown"].reason.startswith("nobody annotated 0.812 of the pixels")
     assert Fingerprint.from_json(json.loads(json.dumps(found.to_json()))) == found
-    full = make_plan(look(write(tmp_path / "full", [np.stack([disks()] * 8)] * 2)))
+    annotated = write(tmp_path / "full", [np.stack([disks()] * 8)] * 2)
+    full = make_plan(look(annotated), {"spatial_dims": 3})
     assert full.value("augment::crop::ignore") is None
 
 
@@ -150,11 +153,12 @@ def test_what_does_not_show_where_objects_end_is_said(nothing: int | None, tmp_p
     if nothing is not None:
         volumes[1][nothing] = 0
     found = look(write(tmp_path, volumes))
-    said = make_plan(found, {"label_kind": "instances"}).ids["unknown"].reason
+    asked = {"label_kind": "instances", "spatial_dims": 3}
+    said = make_plan(found, asked).ids["unknown"].reason
     assert said.endswith("planes beyond them, which hold none") == (nothing is None)
     classes = [np.where(volume < 0, 255, volume > 0).astype(np.uint8) for volume in volumes]
     found = look(write(tmp_path / "classes", classes))
-    said = make_plan(found, {"label_kind": "classes"}).ids["unknown"].reason
+    said = make_plan(found, {**asked, "label_kind": "classes"}).ids["unknown"].reason
     assert ("nothing shows where objects end" in said) == (nothing is None)
 
 

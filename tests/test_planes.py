@@ -141,8 +141,12 @@ def test_the_plan_and_the_record_say_it(
     for name in "ab":
         write(tmp_path / f"y/{name}.tif", [found, anew, column][labels], **written)
     several = fingerprint(tmp_path / "x", tmp_path / "y", seconds=0)
-    dims = make_plan(several, {"label_kind": "instances"}).value("spatial_dims")
-    assert dims == (2 if planes == "apart" else 3)
+    if planes is None and not written:  # nobody says it
+        with pytest.raises(ValueError, match=r"--dims 3 if the stacks are volumes, or --dims 2 if"):
+            make_plan(several, {"label_kind": "instances"})
+    else:
+        dims = make_plan(several, {"label_kind": "instances"}).value("spatial_dims")
+        assert dims == (2 if planes == "apart" else 3)
     assert (
         make_plan(several, {"planes": "apart", "label_kind": "instances"}).value("spatial_dims")
         == 2

@@ -183,6 +183,7 @@ def test_orientation_is_that_of_the_affine(tmp_path: Path) -> None:
     for part in ("images", "labels"):
         affine = np.array([[0, -2, 0, 0], [1.0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
         pixels = np.ones((1, 4, 5, 6), np.uint8)
+        pixels[0, 0] = 0
         data.save_image(tmp_path / part / "v.nii.gz", pixels, affine, "mm")
     image = look(tmp_path).cases[0].image
     assert image.orientation == "ALS"  # the first axis runs along +y, the second along -x
@@ -219,7 +220,7 @@ def guess_at_once(labels: list[np.ndarray]) -> str | None:
     partly = any((label < 0).any() for label in labels)  # nobody annotated these pixels
     values = [set(np.unique(label[label >= 0]).tolist()) for label in labels]
     union = set().union(*values)
-    if len(union) == 2 and 0 not in union:
+    if len(union) > 1 and 0 not in union:
         return "doubt"  # background may be painted as well
     if len(union) <= 2 or (union == {0, 1, 255} and not any(v >= {1, 255} for v in values)):
         return "classes" if partly and 255 not in union else "mask"
@@ -373,7 +374,15 @@ def test_volumes_of_two_values(tmp_path: Path, kind: str, expected: dict[str, An
             array[:, 0] = 0
             tifffile.imwrite(tmp_path / part / f"{name}.tif", array, photometric="minisblack")
     choices = {"label_kind": kind, "out_channels": 4 if kind == "classes" else None}
-    plan = make_plan(look(tmp_path), choices)
+    found = look(tmp_path)
+    if kind == "instances":  # which go through the planes
+        assert make_plan(found, choices).value("spatial_dims") == 3
+    else:
+        with pytest.raises(ValueError, match=r"a.tif and the other stacks do not say .*--dims 3"):
+            make_plan(found, choices)
+        planes = make_plan(found, {**choices, "spatial_dims": 2})
+        assert planes.value("slice_stacks")
+    plan = make_plan(found, {**choices, "spatial_dims": 3})
     assert {id: plan.value(id) for id in expected} == expected
     decided = {"spatial_dims": 3, "in_channels": 1, "slice_stacks": False, "tiles_per_epoch": 64}
     assert {id: plan.value(id) for id in decided} == decided

@@ -281,6 +281,26 @@ def test_classes_that_cover_little_are_rare(tmp_path: Path) -> None:
     assert "rare      of the pixels 1 covers 0.67 %" in describe(plan)
 
 
+def test_classes_in_few_images_are_rare(tmp_path: Path) -> None:
+    """However much they cover there: a tile of another image holds none."""
+    folder = write(tmp_path, [classes(0.3, 0.4), *[classes(0.3)] * 3])
+    plan = plan_of(folder, label_kind="classes")
+    assert plan.value("rare") == [2]
+    assert plan.ids["rare"].reason == (
+        "2 is in 1 of 4 images: some tiles (rare_share) are drawn around these"
+    )
+    assert "augment::crop::middle" in plan.ids
+    write(tmp_path / "third", [classes(0.3, 0.4), *[classes(0.3)] * 2])
+    assert plan_of(tmp_path / "third", label_kind="classes").value("rare") is None
+    write(tmp_path / "mask", [classes(0.3), *[classes(0.0)] * 3])
+    plan = plan_of(tmp_path / "mask")
+    assert (plan.value("label_kind"), plan.value("rare")) == ("mask", [1])
+    write(tmp_path / "both", [classes(0.3, 0.4, 0.001), *[classes(0.3)] * 3])
+    plan = plan_of(tmp_path / "both", label_kind="classes")
+    assert plan.value("rare") == [2, 3]
+    assert plan.ids["rare"].reason.startswith("of the pixels 3 covers 0.025 %; 2 is in 1 of 4")
+
+
 def test_numbers_are_those_of_the_network(tmp_path: Path) -> None:
     label = np.array([0, 10, 40], np.uint8)[classes(0.04, 0.002)]
     assert plan_of(write(tmp_path, [label] * 3), label_kind="classes").value("rare") == [2]

@@ -161,11 +161,9 @@ def test_objects_of_another_width_are_brought_to_the_known_one(trained: Path, mo
     source = Source.of(trained)
     found = fingerprint(more / "images", more / "labels")
     assert found.instances is not None
-    areas = tuple(16 * area for area in found.instances.plane_px)  # four times as wide
-    wide = replace(found, instances=replace(found.instances, plane_px=areas))
-    [known, new] = (
-        2 * np.sqrt(each.instances.plane_px[3] / np.pi) for each in (source.plan.data, wide)
-    )
+    widths = tuple(4 * width for width in found.instances.width_px)
+    wide = replace(found, instances=replace(found.instances, width_px=widths))
+    [known, new] = (each.instances.width_px[3] for each in (source.plan.data, wide))
     kept = source.kept(wide, {})
     assert kept["scale"].value == pytest.approx(known / new, rel=5e-3)
     assert f"px wide, and {source.name} knows {known:.3g}" in kept["scale"].reason
@@ -176,8 +174,8 @@ def test_images_of_the_bundle_are_seen_as_it_saw_them(trained: Path, cells: Path
     source = Source.of(trained)
     found = fingerprint(cells / "images", cells / "labels")
     assert found.instances is not None
-    areas = tuple(16 * area for area in found.instances.plane_px)
-    kept = source.kept(replace(found, instances=replace(found.instances, plane_px=areas)), {})
+    widths = tuple(4 * width for width in found.instances.width_px)
+    kept = source.kept(replace(found, instances=replace(found.instances, width_px=widths)), {})
     assert kept["scale"].value == 1
     assert kept["scale"].reason.endswith("3 of the images are the bundle's own")
 

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from unet_med.transforms import RandGreyValue, RandGreyValued
+from unet_med.transforms.grey import change_batch, own_range
 
 
 def curve_of(seed: int, points: int = 65, **options) -> np.ndarray:
@@ -80,6 +81,43 @@ def test_curves_that_change_nothing(options):
 def test_images_without_contrast_stay(image):
     out = RandGreyValue()(image)
     torch.testing.assert_close(out.as_tensor(), image, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [(48, 50), (192, 192), (3, 40, 60, 24)])
+def test_the_range_is_that_of_all_values(size):
+    image = torch.rand(1, *size[-4:]) ** 3 if len(size) > 2 else torch.rand(1, 1, *size) ** 3
+    low, high = own_range(torch.cat([image, -40 * image]))
+    assert low.tolist() == [[float(image.min())], [float((-40 * image).min())]]
+    assert high.tolist() == [[float(image.max())], [float((-40 * image).max())]]
+
+
+@pytest.mark.parametrize("hot", [60_000.0, -60_000.0])
+@pytest.mark.parametrize("count", [1, 20])
+def test_hot_pixels_do_not_change_what_happens_to_all_others(hot, count):
+    """Black moved by a twentieth of what a hot pixel has, far beyond all contrast."""
+    torch.manual_seed(0)
+    image = 200 + 100 * torch.rand(1, 192, 192)
+    broken = image.clone()
+    places = torch.randperm(192 * 192)[:count]
+    broken.view(-1)[places] = hot
+    greys = [RandGreyValue().set_random_state(5) for _ in range(2)]
+    clean, found = (grey(each) for grey, each in zip(greys, (image, broken), strict=True))
+    rest = torch.ones(192 * 192, dtype=torch.bool)
+    rest[places] = False
+    moved = (found - image).view(-1)[rest].abs().max()
+    assert 0 < moved < 40  # the range is 300 wide at most, three times that of the others
+    assert (clean - image).abs().max() < 15
+    together = change_batch(broken[None], greys[1].curve()[None])
+    torch.testing.assert_close(together[0], found.as_tensor(), rtol=1e-6, atol=1e-3)
+
+
+def test_an_image_of_one_value_and_a_hot_pixel_stays():
+    image = torch.zeros(1, 64, 64)
+    image[0, 3, 4] = 9.0
+    grey = RandGreyValue().set_random_state(0)
+    torch.testing.assert_close(grey(image).as_tensor(), image, rtol=0, atol=0)
+    together = change_batch(image[None], grey.curve()[None])
+    torch.testing.assert_close(together[0], image, rtol=0, atol=0)
 
 
 def test_one_curve_for_all_keys_and_metadata_kept():

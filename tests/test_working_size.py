@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from unet_med.data import save_image
 from unet_med.planning import Fingerprint, Plan, Source, fingerprint, make_plan
-from unet_med.planning.fingerprints import PERCENTILES, Case, FileFacts, Instances
-from unet_med.planning.object_width import MEDIAN, SMALL, object_widths
+from unet_med.planning.fingerprints import MEDIAN, PERCENTILES, SMALL, Case, FileFacts, Instances
+from unet_med.planning.object_width import object_widths
 from unet_med.planning.objects import decide_objects
 from unet_med.planning.sizes import largest_shape, median_size
 from unet_med.planning.training_facts import decide_trained_on

@@ -93,7 +93,7 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
     union: set[float] = set().union(*values)
     partly = any(label.values[0] == UNKNOWN for label in found)
     two = all(len(one - {0}) <= 1 for one in values)
-    if len(union) == 2 and 0 not in union:
+    if 0 not in union and 1 < len(union) <= MAX_CLASSES:
         raise UndecidedLabels(
             f"the labels hold {' and '.join(f'{value:g}' for value in sorted(union))} and no 0, "
             "which is background: say --unknown 0 if background is painted too, as 1, or "

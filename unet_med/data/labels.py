@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from unet_med.data.faces import TABLE, Faces, count_faces, count_values, meetings, places_among
 from unet_med.data.plane_kind import planes_numbered
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planes import Planes
@@ -28,6 +29,8 @@ class LabelSummary:
         values: distinct values, ascending.
         counts: pixels of each of them.
         plane_sizes: pixels of each positive value in each plane of a volume by itself.
+        plane_faces: of each of these, faces to pixels of other values in the plane.
+        across: of each of `values`, faces to other values in the plane before or behind.
         touching: positive values that lie beside another positive one.
         unlike: share of the positive pixels beside a value that differ from it; of the median
             positive value.
@@ -47,6 +50,8 @@ class LabelSummary:
     values: np.ndarray
     counts: np.ndarray
     plane_sizes: np.ndarray
+    plane_faces: np.ndarray
+    across: np.ndarray
     touching: int
     unlike: float = 0.0
     smeared: bool = False
@@ -90,25 +95,28 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
     ([0, 1, 7], [1, 2, 1], 0)
     """
     planes = _planes_of(label)
-    found = [np.unique(plane, return_counts=True) for plane in planes]
+    found = [count_values(plane) for plane in planes]
     values, where = np.unique(np.concatenate([v for v, _ in found]), return_inverse=True)
     counts = np.zeros(len(values), np.int64)
     np.add.at(counts, where.ravel(), np.concatenate([n for _, n in found]))
     few = blobs and (len(values) <= MAX_CLASSES or len(values) * label.size <= LOOK)
     classes = len(values) <= MOST_CLASSES
-    touching, unlike = _neighbours(planes, values)
+    held = [own for own, _ in found]
+    faces = count_faces(planes, values, counts, held)
     return LabelSummary(
         values=values,
         counts=counts,
         plane_sizes=np.concatenate([n[v > 0] for v, n in found]),
-        touching=touching,
-        unlike=unlike,
-        smeared=_smeared(planes, values, counts),
+        plane_faces=faces.in_planes,
+        across=faces.across,
+        touching=int((faces.touching > 0).sum()),
+        unlike=_unlike(values, faces),
+        smeared=_smeared(planes, values, counts, faces),
         blobs=_blobs(label.squeeze(), values) if few and label.squeeze().ndim > 1 else None,
         centres=_centres(label, values) if classes and label.ndim in (2, 3) else None,
         wrapped=_wrapped(label, values),
         planes=planes_numbered(label),
-        **_unknown(label, planes, values, [v for v, _ in found]),
+        **_unknown(label, planes, values, held),
     )
 
 
@@ -180,12 +188,15 @@ def _beside_unknown(label: np.ndarray, axes: int) -> np.ndarray:
 def _centres(label: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean place of each positive value, `(values, 3)`; NaN of others. Plane by plane."""
     sums, counts = np.zeros((3, len(values))), np.zeros(len(values))
+    place = places_among(values)
     for z, plane in enumerate(_planes_of(label)):
-        places = np.nonzero(plane > 0)
-        which = np.searchsorted(values, plane[places])
-        for axis, place in enumerate((*places, np.full(len(which), z))):
-            sums[axis] += np.bincount(which, place, len(values))
-        counts += np.bincount(which, minlength=len(values))
+        positive = np.nonzero(plane > 0)
+        which = place(plane[positive])
+        for axis, along in enumerate(positive):
+            sums[axis] += np.bincount(which, along, len(values))
+        count = np.bincount(which, minlength=len(values))
+        sums[2] += z * count
+        counts += count
     return np.divide(sums, counts, where=counts > 0, out=np.full_like(sums, np.nan)).T
 
 
@@ -225,7 +236,7 @@ def check_labels(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
             )
 
 
-def require_objects(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
+def require_objects(labels: Sequence[LabelSummary], names: Sequence[str]) -> None:
     """Refuse a set of labels from which nothing can be learned.
 
     Args:
@@ -233,12 +244,19 @@ def require_objects(labels: Iterable[LabelSummary], names: Sequence[str]) -> Non
         names: their files.
 
     Raises:
-        ValueError: no label holds anything besides 0.
+        ValueError: no label holds anything besides 0, or all hold one value and no other.
     """
     if not any((label.values > 0).any() for label in labels):
         raise ValueError(
             f"no label holds anything besides 0 ({listed(list(names))}): nothing can be learned "
             "from them; export them anew, or name the right folder"
+        )
+    known = set().union(*(label.values.tolist() for label in labels)) - {UNKNOWN}
+    if len(known) == 1:
+        raise ValueError(
+            f"every pixel that somebody annotated is {known.pop():g} ({listed(list(names))}): "
+            "nothing can be learned from that; annotate background too, as 0, or name the right "
+            "folder"
         )
 
 
@@ -256,11 +274,28 @@ def instance_sizes(
     [2, 1]
     """
     summary = summary_of(label)
+    return _of_instances(summary, summary.plane_sizes, summary.counts, spatial_dims, whole)
+
+
+def instance_faces(summary: LabelSummary, spatial_dims: int, *, whole: bool = False) -> np.ndarray:
+    """Faces of each instance to pixels of other values, in the order of `instance_sizes`.
+
+    Args:
+        summary: of a label image.
+        spatial_dims: 2: within its plane, of each by itself; 3: to the planes before and behind.
+        whole: as for `instance_sizes`.
+    """
+    return _of_instances(summary, summary.plane_faces, summary.across, spatial_dims, whole)
+
+
+def _of_instances(
+    summary: LabelSummary, in_planes: np.ndarray, of_values: np.ndarray, dims: int, whole: bool
+) -> np.ndarray:
     objects = summary.values > 0
-    sizes = summary.plane_sizes if spatial_dims == 2 else summary.counts[objects]
+    found = in_planes if dims == 2 else of_values[objects]
     if not whole or summary.cut is None or summary.plane_cut is None:
-        return sizes
-    return sizes[~(summary.plane_cut if spatial_dims == 2 else summary.cut[objects])]
+        return found
+    return found[~(summary.plane_cut if dims == 2 else summary.cut[objects])]
 
 
 def stands_out(label: LabelSummary) -> bool:
@@ -282,30 +317,11 @@ def summary_of(label: np.ndarray | LabelSummary, *, blobs: bool = False) -> Labe
     return summarize_label(label, blobs=blobs)
 
 
-def _pairs(planes: np.ndarray, values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Neighbours along each axis, as the places of their values among all."""
-    before: np.ndarray | None = None
-    for plane in planes:
-        place = np.searchsorted(values, plane)
-        for axis in range(place.ndim):
-            moved = np.moveaxis(place, axis, 0)
-            yield moved[1:], moved[:-1]
-        if before is not None:
-            yield place, before
-        before = place
-
-
-def _neighbours(planes: np.ndarray, values: np.ndarray) -> tuple[int, float]:
-    """Positive values beside another one; share of its positive neighbours that differ, median."""
-    pairs, differ = np.zeros((2, len(values)), np.int64)
-    for one, other in _pairs(planes, values):
-        both = (values[one] > 0) & (values[other] > 0)
-        touch = both & (one != other)
-        for side in (one, other):
-            pairs += np.bincount(side[both], minlength=len(values))
-            differ += np.bincount(side[touch], minlength=len(values))
-    share = (differ / np.maximum(pairs, 1))[values > 0]
-    return int((differ > 0).sum()), float(np.median(share)) if share.size else 0.0
+def _unlike(values: np.ndarray, faces: Faces) -> float:
+    """Share of the positive neighbours of a positive value that differ from it, median."""
+    pairs = faces.sides - faces.unlike + faces.touching
+    share = (faces.touching / np.maximum(pairs, 1))[values > 0]
+    return float(np.median(share)) if share.size else 0.0
 
 
 def _wrapped(label: np.ndarray, values: np.ndarray) -> bool:
@@ -324,8 +340,9 @@ def _blobs(label: np.ndarray, held: np.ndarray) -> Blobs:
     full = np.ones((3,) * label.ndim)
     places, neighbours, largest = {}, set(), {}
     values = [v for v in held.tolist() if v > 0 and v != IGNORED]
+    boxes = _boxes(label, values)
     for value in values:
-        [box] = ndimage.find_objects((label == value).view(np.int8))
+        box = boxes[value]
         box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
         own = label[box] == value
         pieces = piece_sizes(own)
@@ -338,6 +355,16 @@ def _blobs(label: np.ndarray, held: np.ndarray) -> Blobs:
         beside = np.unique(label[box][ndimage.binary_dilation(own, full)]).tolist()
         neighbours |= {(value, other) for other in beside if other > value}
     return Blobs(largest, label.ndim == 2, places, frozenset(neighbours))
+
+
+def _boxes(label: np.ndarray, values: Sequence[int]) -> dict[int, tuple[slice, ...]]:
+    """Where each positive value lies; small integers all at once."""
+    from scipy import ndimage
+
+    if label.dtype.kind in "iu" and max(values, default=0) < TABLE:
+        every = ndimage.find_objects(label, max(values, default=1))
+        return {value: every[value - 1] for value in values}
+    return {v: ndimage.find_objects((label == v).view(np.int8))[0] for v in values}
 
 
 def piece_sizes(own: np.ndarray) -> np.ndarray:
@@ -357,7 +384,7 @@ def _mean_place(own: np.ndarray, axis: int) -> float:
     return float(counts @ np.arange(len(counts)) / counts.sum())
 
 
-def _smeared(planes: np.ndarray, values: np.ndarray, counts: np.ndarray) -> bool:
+def _smeared(planes: np.ndarray, values: np.ndarray, counts: np.ndarray, faces: Faces) -> bool:
     """Whether most of the foreground is near the largest value, and what lies between is thin."""
     largest = values[-1]
     if len(values) < 3 or not 200 <= largest <= 255:  # as masks are saved
@@ -372,17 +399,18 @@ def _smeared(planes: np.ndarray, values: np.ndarray, counts: np.ndarray) -> bool
         return True
     else:
         between = ~(low | high)
-    return _share_at_edges(planes, values, between) > PICTURE
+    return _share_at_edges(planes, values, between, faces) > PICTURE
 
 
-def _share_at_edges(planes: np.ndarray, values: np.ndarray, inside: np.ndarray) -> float:
+def _share_at_edges(
+    planes: np.ndarray, values: np.ndarray, inside: np.ndarray, faces: Faces
+) -> float:
     """Share of the neighbours that differ, of those of which one has a value that is `inside`."""
-    differ = pairs = 0
-    for one, other in _pairs(planes, values):
-        edge = inside[one] | inside[other]
-        pairs += int(edge.sum())
-        differ += int((edge & (one != other)).sum())
-    return differ / max(pairs, 1)
+    alike = int((faces.sides - faces.unlike)[inside].sum()) // 2  # each is counted from both sides
+    place = places_among(values)
+    sides = (side for both in meetings(planes) for side in both)
+    differ = sum(int((inside[place(one)] | inside[place(other)]).sum()) for one, other in sides)
+    return differ / max(alike + differ, 1)
 
 
 def listed(items: Sequence[object]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.faces import count_values
 from unet_med.data.pixel_size import ASSUMED, source_of
 from unet_med.planes import APART, JOINED, Planes
 
@@ -48,13 +49,19 @@ def planes_numbered(label: np.ndarray) -> Planes | None:
     pairs = same = 0
     anew = True
     before = np.zeros(label.shape[:2], label.dtype)
-    for plane in np.moveaxis(label, 2, 0):
+    for each in np.moveaxis(label, 2, 0):
+        plane = np.ascontiguousarray(each)
         both = (before > 0) & (plane > 0)
         pairs += int(np.count_nonzero(both))
         same += int(np.count_nonzero(both & (before == plane)))
-        numbers = np.unique(plane[plane > 0])
-        anew = anew and (not numbers.size or int(numbers[-1]) == numbers.size)
+        anew = anew and _from_one(plane)
         before = plane
     if not pairs or (anew and 2 * same > pairs):
         return None
     return JOINED if 2 * same > pairs else APART
+
+
+def _from_one(plane: np.ndarray) -> bool:
+    """Whether the numbers of a plane count from 1 on without a gap; so do none."""
+    numbers = count_values(plane)[0]
+    return not (numbers > 0).any() or int(numbers[-1]) == int((numbers > 0).sum())

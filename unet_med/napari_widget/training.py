@@ -15,6 +15,10 @@ from unet_med.napari_widget.session import Session
 from unet_med.report.training import Row, read_history
 
 STOPPED = (130, 143, -15)  # by ^C; by SIGTERM, heard or before anybody listened
+HERE = {  # what answers here to an option that is asked for
+    "--label-kind": "say what *labels are*",
+    "--dims": "give volumes their pixel size and unit and add them again, or add their planes",
+}
 DONE = re.compile(r"(\d+)% done")  # of the lines of `unet_med.handlers.ProgressBar`
 
 
@@ -131,7 +135,7 @@ class Training:
             return f"stopped: {kept}"
         lines = self._lines()
         why = lines[-1] if lines else f"exit code {code}"
-        here = "; here, say what *labels are*" if "say --label-kind" in why else ""
+        here = "".join(f"; here, {how}" for option, how in HERE.items() if f"say {option}" in why)
         return f"failed ({why}{here}): {kept}"
 
     def _lines(self) -> list[str]:

@@ -15,6 +15,7 @@ from unet_med.planes import Planes
 from unet_med.planning.ranges import from_ranges
 
 PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
+SMALL, MEDIAN = PERCENTILES.index(5.0), PERCENTILES.index(50.0)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class FileFacts:
         pixel_size_source: what told it; `"assumed"` where nothing did.
         unit: `"um"` or `"mm"`.
         orientation: such as `"RAS"`, where the affine states one.
+        planes: of a stack, what the file says of its planes (`data.plane_kind`); None: it is none,
+            or earlier versions did not look.
     """
 
     name: str
@@ -42,6 +45,7 @@ class FileFacts:
     pixel_size_source: str
     unit: str
     orientation: str | None
+    planes: Planes | None = None
 
     @property
     def states_size(self) -> bool:
@@ -120,6 +124,14 @@ class Instances:
         plane_area: that in the square of the first image's unit.
         volume_px: percentiles of their size in a volume, px; of images that of a plane.
         volume: that in the unit of the first image to the power of its axes.
+        width_px: percentiles of how wide they are within one plane, px; None: earlier versions did
+            not look, and took them for discs.
+        width: that in the first image's unit.
+        depth_px: percentiles of how far they reach across planes at most, px; None: earlier
+            versions did not look, there is one plane, or unknown ones lie between.
+        depth: that in the first image's unit.
+        specks: of the objects, those that are too small to be any (`object_sizes.are_specks`); no
+            percentile counts them, and below the median none what is smaller than a tenth of it.
     """
 
     count: int
@@ -128,6 +140,15 @@ class Instances:
     plane_area: tuple[float, ...]
     volume_px: tuple[float, ...]
     volume: tuple[float, ...]
+    width_px: tuple[float, ...] | None = None
+    width: tuple[float, ...] | None = None
+    depth_px: tuple[float, ...] | None = None
+    depth: tuple[float, ...] | None = None
+    specks: int = 0
+
+    def as_discs(self) -> Instances:
+        """What earlier versions would say of them."""
+        return replace(self, width_px=None, width=None, depth_px=None, depth=None)
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,13 @@ from unet_med.planning.fingerprints import (
     Case,
     FileFacts,
     Fingerprint,
-    Instances,
 )
 from unet_med.planning.folders import DataFolder
 from unet_med.planning.foreground import IMAGES, foreground_scales
-from unet_med.planning.object_width import MEDIAN_SECTION
+from unet_med.planning.object_sizes import measure_objects
 from unet_med.planning.orientation import decide_orientation
 from unet_med.planning.ranges import as_ranges
 from unet_med.planning.sides import lie_apart, places_of
-from unet_med.planning.sizes import in_unit
 
 SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
 ALL_SAMPLES = 10_000_000  # pixels of a channel in all images: 40 MB
@@ -113,7 +111,7 @@ def fingerprint(
         ),
         label_kind=kind,
         frequencies=_frequencies(looks),
-        instances=_instances(looks, seen),
+        instances=measure_objects(looks, seen),
         intensities=_percentiles(sampled),
         intensities_of=len(sampled),
         skews=_skews(sampled),
@@ -289,6 +287,7 @@ def _facts(path: Files, name: str, header: Volume) -> FileFacts:
         pixel_size_source=header.spacing_source,
         unit=header.spatial_unit,
         orientation=axes_of(header.affine) if Grid.of(header, name).oriented else None,
+        planes=header.planes if (*header.spatial_shape, 1)[2] > 1 else None,
     )
 
 
@@ -315,48 +314,6 @@ def _frequencies(looks: Sequence[LabelSummary]) -> dict[str, float]:
                 counts[value] += count
     total = sum(counts.values())
     return {str(value): count / total for value, count in counts.items() if total}
-
-
-def _instances(looks: Sequence[LabelSummary], images: Sequence[FileFacts]) -> Instances | None:
-    count = sum(len(data.instance_sizes(look, 3)) for look in looks)
-    if not count:
-        return None
-    planes = _known_sizes(looks, 2) or [data.instance_sizes(look, 2) for look in looks]
-    volumes = _known_sizes(looks, 3) or [
-        _as_balls(size, image) for size, image in zip(planes, images, strict=True)
-    ]
-    sizes = [np.multiply(image.pixel_size, in_unit(image, images[0].unit)) for image in images]
-    area = [s * np.prod(size[:2]) for s, size in zip(planes, sizes, strict=True)]
-    volume = [s * np.prod(size) for s, size in zip(volumes, sizes, strict=True)]
-    return Instances(
-        count=count,
-        touching=sum(look.touching for look in looks) / count,
-        plane_px=_spread(planes),
-        plane_area=_spread(area),
-        volume_px=_spread(volumes),
-        volume=_spread(volume),
-    )
-
-
-def _known_sizes(looks: Sequence[LabelSummary], dims: int) -> list[np.ndarray] | None:
-    """Sizes of the objects that no unknown pixel cuts off; None: less than half of them are so."""
-    known = [data.instance_sizes(look, dims, whole=True) for look in looks]
-    count = sum(len(data.instance_sizes(look, dims)) for look in looks)
-    return known if 2 * sum(map(len, known)) >= count else None
-
-
-def _as_balls(areas: np.ndarray, image: FileFacts) -> np.ndarray:
-    """Voxels of balls of such sections, px: where a few planes are annotated, that is known."""
-    if image.plane_count == 1:
-        return areas
-    pixel = np.array(image.pixel_size)
-    radius = np.sqrt(areas * np.prod(pixel[:2]) / MEDIAN_SECTION / np.pi)
-    volumes: np.ndarray = 4 / 3 * np.pi * radius**3 / np.prod(pixel)
-    return volumes
-
-
-def _spread(sizes: Sequence[np.ndarray]) -> tuple[float, ...]:
-    return tuple(np.percentile(np.concatenate(sizes), PERCENTILES).tolist())
 
 
 def _sample(

@@ -7,10 +7,41 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.planning.fingerprints import PERCENTILES, Fingerprint
+from unet_med.planning.fingerprints import MEDIAN, SMALL, Fingerprint
 
-SMALL, MEDIAN = PERCENTILES.index(5.0), PERCENTILES.index(50.0)
 MEDIAN_SECTION = 0.75  # median section of a sphere by planes, of its largest
+COMPACT = 2.0  # times as wide as its faces say a disc is; see decision 0010
+
+
+def plane_widths(areas: np.ndarray, faces: np.ndarray) -> NDArray[np.float64]:
+    """Width of objects in a plane, px: that of the circle of the same area, within bounds.
+
+    A disc of radius r has an area of pi r^2 and 8 r faces of pixels to others, so 16 / pi times
+    area by faces is its diameter; of a strip that is about twice its width, however long it is.
+
+    Args:
+        areas: of the objects, px.
+        faces: of each object, to pixels of other values.
+
+    >>> plane_widths(np.array([314, 2000]), np.array([80, 2004])).round(1).tolist()
+    [20.0, 10.2]
+    """
+    circles = 2 * np.sqrt(areas / np.pi)
+    return np.minimum(circles, COMPACT * 16 / np.pi * areas / np.maximum(faces, 1))
+
+
+def depths(volumes: np.ndarray, faces: np.ndarray) -> NDArray[np.float64]:
+    """How far objects reach across planes at most, px, by `COMPACT`.
+
+    A ball of radius r has a volume of 4/3 pi r^3 and 2 pi r^2 faces across planes, so three times
+    volume by faces is its diameter, also where planes lie further apart than pixels.
+
+    Args:
+        volumes: of the objects, px.
+        faces: of each object, to pixels of other values in the planes before and behind.
+    """
+    found: NDArray[np.float64] = COMPACT * 3 * volumes / np.maximum(faces, 1)
+    return found
 
 
 def object_widths(
@@ -18,9 +49,9 @@ def object_widths(
 ) -> dict[int, list[float]] | None:
     """Widths of small and of median objects along each axis; None where there are none.
 
-    In a plane, that of the circle of the same area. In a volume, that of the ellipsoid of the
-    same volume whose median section is that of the objects: planes may lie further apart than
-    pixels, whether the files say so or not.
+    In a plane, see `plane_widths`. In a volume, that of the ellipsoid of the same volume whose
+    median section is that of the objects: planes may lie further apart than pixels, whether the
+    files say so or not. Across planes it is no more than `depths` says.
 
     Args:
         found: what the files say.
@@ -35,12 +66,20 @@ def object_widths(
         return None
     objects = found.instances
     areas, volumes = np.array(objects.plane_px), np.array(objects.volume_px)
+    widths, reach = objects.width_px, objects.depth_px
+    sides = np.ones(3)
     if pixel is not None:
         areas = np.array(objects.plane_area) / np.prod(pixel[:2])
         volumes = np.array(objects.volume) / np.prod(pixel)
+        widths, reach = objects.width, objects.depth
+        sides = np.array([np.sqrt(np.prod(pixel[:2]))] * 2 + [pixel[-1]])
+    circles = 2 * np.sqrt(areas / np.pi)
+    wide = circles if widths is None else np.array(widths) / sides[0]
     if dims == 2:
-        return {k: [2 * float(np.sqrt(areas[k] / np.pi))] * 2 for k in (SMALL, MEDIAN)}
-    plane = 2 * float(np.sqrt(areas[MEDIAN] / MEDIAN_SECTION / np.pi))
-    median = [plane, plane, float(6 * volumes[MEDIAN] / (np.pi * plane**2))]
+        return {k: [float(wide[k])] * 2 for k in (SMALL, MEDIAN)}
+    whole = circles[MEDIAN] / np.sqrt(MEDIAN_SECTION)
+    deep = 6 * volumes[MEDIAN] / (np.pi * whole**2)
+    deep = deep if reach is None else min(deep, reach[MEDIAN] / sides[2])
+    median = [float(wide[MEDIAN] / np.sqrt(MEDIAN_SECTION))] * 2 + [float(deep)]
     smaller = float(np.cbrt(volumes[SMALL] / volumes[MEDIAN]))
     return {SMALL: [smaller * width for width in median], MEDIAN: median}

@@ -13,7 +13,7 @@ from unet_med import bundle
 from unet_med.bundle.ids import values_of
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
-from unet_med.planes import APART
+from unet_med.planes import APART, Planes
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.folds import Folds, decide_folds, has_folds
 from unet_med.planning.intensity import decide_intensity
@@ -154,14 +154,13 @@ def _decide(
     source: Source | None,
 ) -> Decisions:
     """What the rules say; `steering` overrules them."""
-    objects = (steering.get("label_kind") or found.label_kind) == "instances"
-    planes = asked.get("planes") or (found.planes if objects else None)
-    dims = _dims(found, steering.get("spatial_dims"), pages=planes == APART)
     told = asked.get("class_names")
     labels = decide_labels(found, steering.get("label_kind"), asked.get("out_channels"), told)
+    kind = labels["label_kind"].value
+    planes = asked.get("planes") or (found.planes if kind == "instances" else None)
+    dims = _dims(found, steering.get("spatial_dims"), planes)
     labels["class_names"] = decide_names(found, labels, told)
     labels |= source.classes(labels, asked) if source else {}
-    kind = labels["label_kind"].value
     if steering.get("unknown") not in (None, found.unknown):
         raise ValueError(
             f"unknown is {steering['unknown']}, and the labels were looked at as if it were "
@@ -260,14 +259,15 @@ def _validation(
     return _asked_or(steering, "validation_fraction", share, reason)
 
 
-def _dims(found: Fingerprint, asked: int | None, *, pages: bool) -> Decision:
+def _dims(found: Fingerprint, asked: int | None, planes: Planes | None) -> Decision:
+    """`spatial_dims`; `planes` is what somebody or the labels say of those of stacks."""
     if asked == 2:
         return Decision(asked, ASKED)
     if asked is None and (_most_planes(found) == 1 or len(found.cases[0].image.shape) == 2):
         return Decision(2, "the images are planes")
     if asked is None and len(found.cases) == 1:
         return Decision(2, "a single stack is learned plane by plane")
-    if asked is None and pages:
+    if asked is None and planes == APART:
         return Decision(2, "the planes of the stacks are images of their own")
     for case in found.cases:
         if len(case.image.shape) == 2:
@@ -275,6 +275,12 @@ def _dims(found: Fingerprint, asked: int | None, *, pages: bool) -> Decision:
                 f"{case.image.name} is a plane of {case.image.shape} px, a 3-D network takes "
                 "volumes: leave it out, or train on planes with --dims 2"
             )
+    if asked is None and planes is None and all(c.image.planes == APART for c in found.cases):
+        raise ValueError(
+            f"{found.cases[0].image.name} and the other stacks do not say how far apart their "
+            "planes lie, and neither do numbers of objects say whether these go through planes: "
+            "say --dims 3 if the stacks are volumes, or --dims 2 if each plane is an image"
+        )
     return Decision(
         3, ASKED if asked else "the images are volumes (--planes apart: their planes are images)"
     )

@@ -11,8 +11,7 @@ import numpy as np
 from unet_med import bundle
 from unet_med.data.pixel_size import MICROMETRES, as_list, in_words
 from unet_med.geometry import per_axis, up_to
-from unet_med.planning.fingerprints import FileFacts, Fingerprint, Instances
-from unet_med.planning.object_width import MEDIAN
+from unet_med.planning.fingerprints import MEDIAN, FileFacts, Fingerprint, Instances
 from unet_med.planning.plan import Decision
 
 IN_PLANE = {"valid": 388, "same": 192}  # output of a 2-D tile at most, px; 388: the paper's

@@ -15,9 +15,9 @@ from unet_med import bundle
 from unet_med.bundle.models import find_trained
 from unet_med.data.checksum import sha256
 from unet_med.data.pixel_size import MICROMETRES, as_list, in_words
-from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.fingerprints import MEDIAN, Fingerprint
 from unet_med.planning.learned import Learned, held_planes
-from unet_med.planning.object_width import MEDIAN, object_widths
+from unet_med.planning.object_width import object_widths
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.working_size import LARGE, own_pixels
 
@@ -255,10 +255,17 @@ class Source:
         if self.plan is None or self.ids.get("label_kind") != "instances":
             return None
         dims = self.ids["spatial_dims"]
-        old, new = (object_widths(each, dims, None) for each in (self.plan.seen, found))
+        old, new = (object_widths(each, dims, None) for each in _alike(self.plan.seen, found))
         if old is None or new is None:
             return None
         return np.array(old[MEDIAN]) * as_list(scale), np.array(new[MEDIAN])
+
+
+def _alike(old: Fingerprint, new: Fingerprint) -> tuple[Fingerprint, Fingerprint]:
+    """Both measured as the older was: earlier versions took all objects for discs."""
+    if old.instances is None or new.instances is None or old.instances.width_px is not None:
+        return old, new
+    return old, replace(new, instances=new.instances.as_discs())
 
 
 def learned_by(folder: Path) -> Learned:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from unet_med.data.pixel_size import in_words
-from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.fingerprints import MEDIAN, Fingerprint, Instances
 from unet_med.planning.labels import ASKED, LOOK_LIKE
-from unet_med.planning.object_width import MEDIAN
 from unet_med.planning.plan import Plan
 from unet_med.planning.rules import image_count
 
@@ -85,13 +84,17 @@ def _found(found: Fingerprint) -> Iterator[str]:
     if found.label_kind == "instances" and objects is not None:
         yield (
             f"  {objects.count} objects, median {objects.volume_px[MEDIAN]:g} px, "
-            f"{objects.touching:.0%} touch another"
+            f"{objects.touching:.0%} touch another{_specks(objects)}"
         )
     elif found.frequencies:
         shares = (f"{value}: {share:.1%}" for value, share in found.frequencies.items())
         yield "  pixels by label value: " + ", ".join(shares)
     if unknown := found.marked.get("-1"):
         yield f"  nobody annotated {unknown:.1%} of the pixels"
+
+
+def _specks(objects: Instances) -> str:
+    return f"; {objects.specks} are specks, and not counted in the median" * bool(objects.specks)
 
 
 def _others(plan: Plan) -> str:

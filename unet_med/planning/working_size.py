@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.data.pixel_size import FAR, as_list, cannot_become, far_apart, in_words
-from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.object_width import MEDIAN, SMALL, object_widths
+from unet_med.planning.fingerprints import MEDIAN, SMALL, Fingerprint
+from unet_med.planning.object_width import object_widths
 from unet_med.planning.plan import Decision
 from unet_med.planning.sizes import in_unit
 

@@ -17,6 +17,8 @@ from unet_med.transforms.shared_random_state import SharedRandomTransform, with_
 
 Range = Sequence[float]  # (least, greatest)
 Number = float | torch.Tensor  # of one image, or of each of a batch
+SAMPLES = 4096  # values of an image that tell its range, evenly spread: to sort all takes longer
+RARE = 2e-3  # share of them at either end that may be hot or dead pixels
 
 
 class RandGreyValue(RandomizableTransform):
@@ -33,8 +35,8 @@ class RandGreyValue(RandomizableTransform):
         white: limits of the level that the brightest value moves to.
         slope: least and greatest slope of the curve, the least above 0.
         levels: rounds of bisection; the curve has ``2**levels`` straight pieces.
-        value_range: grey values taken as 0 and 1; the image's own least and greatest
-            by default. Values beyond continue the outermost pieces.
+        value_range: grey values taken as 0 and 1; those of the image by default, whatever a
+            few hot pixels say (`own_range`). Values beyond continue the outermost pieces.
 
     Raises:
         ValueError: limits that are out of order, or that no curve can keep.
@@ -118,7 +120,7 @@ class RandGreyValue(RandomizableTransform):
         if not self._do_transform or img.numel() == 0:
             return img
         curve, plain = self.curve(), convert_to_tensor(img, track_meta=False)
-        low, high = self.value_range or (float(end) for end in plain.aminmax())
+        low, high = self.value_range or (float(end) for end in own_range(plain[None]))
         if low == high:
             return img
         return with_metadata_of(img, _follow(curve, plain, low, high))
@@ -173,6 +175,24 @@ class RandGreyValued(SharedRandomTransform):
         return d
 
 
+def own_range(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Least and greatest grey value of each image, hot and dead pixels aside, `(B, 1)`, float64.
+
+    Few values that lie further beyond all others than these are apart do not count: the range
+    reaches that far and no further. So it is that of all values in most images.
+
+    Args:
+        images: `(B, C, *S)`, floating, not empty; the channels of an image have one range.
+    """
+    values = images.flatten(1)
+    least, greatest = (end.double() for end in values.aminmax(dim=1, keepdim=True))
+    sample = values[:, :: -(-values.shape[1] // SAMPLES)].sort(dim=1).values.double()
+    rare = int(RARE * sample.shape[1])
+    low, high = sample[:, rare : rare + 1], sample[:, sample.shape[1] - 1 - rare :][:, :1]
+    span = high - low
+    return torch.maximum(least, low - span), torch.minimum(greatest, high + span)
+
+
 def change_batch(
     images: torch.Tensor, curves: torch.Tensor, value_range: Range | None = None
 ) -> torch.Tensor:
@@ -186,8 +206,7 @@ def change_batch(
     if value_range is not None:
         low, high = (torch.full_like(curves[:, :1], end) for end in value_range)
     else:
-        ends = images.flatten(1).aminmax(dim=1, keepdim=True)
-        low, high = ends.min.double(), ends.max.double()  # (B, 1)
+        low, high = own_range(images)
     changed = _follow(curves, images, low, high)  # NaN: no curve, or an image of one value
     return torch.where(changed.isnan(), images, changed)
 
