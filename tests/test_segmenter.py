@@ -478,7 +478,10 @@ def test_a_volume_in_memory_gives_what_its_file_gives(volumes: Path, tmp_path: P
         np.testing.assert_array_equal(np.squeeze(mask), want.mask, err_msg=door)
     with pytest.raises(ValueError, match="axes 'CZYX' are not those of a MetaTensor, CXYZ"):
         segment(MetaTensor(pixels[None]), axes="CZYX")
-    segment(MetaTensor(pixels[None], affine=torch.eye(4))).save(tmp_path / "out", ["mask"])
+    with pytest.raises(ValueError, match="the pixel size is unknown"):
+        segment(MetaTensor(pixels[None], affine=torch.eye(4)))
+    known = MetaTensor(pixels[None], affine=torch.eye(4), meta={"spatial_unit": "mm"})
+    segment(known).save(tmp_path / "out", ["mask"])
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"image_mask.tif", "record.json"}
 

@@ -55,7 +55,8 @@ def plain(array: np.ndarray) -> Any:
 def tracked(array: np.ndarray) -> Any:
     """With metadata, as `LoadImage` leaves it."""
     values = array.astype({"uint16": "int32"}.get(array.dtype.name, array.dtype))
-    return MetaTensor(values, affine=torch.eye(4), meta={"filename_or_obj": "cell.tif"})
+    meta = {"filename_or_obj": "cell.tif", "original_affine": np.eye(4)}
+    return MetaTensor(values, affine=torch.eye(4), meta=meta)
 
 
 def made(name: str, folder: Path, **more: Any) -> Any:

@@ -11,6 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd
 from skimage.transform import resize
 
+from unet_med.data.array_writer import known_unit
+from unet_med.data.plane_kind import planes_stated
 from unet_med.transforms import ElementSize, ElementSized
 from unet_med.transforms.windowed import Box, Windowed
 
@@ -82,7 +84,8 @@ def test_a_smaller_image_is_scikit_images(shape, factors):
 
 def test_fine_stripes_do_not_come_back_as_coarse_ones():
     rows = torch.arange(240) % 5 < 2  # period 5 px; new pixels of 4 px see a period of 20
-    img = MetaTensor(rows.float()[None, :, None].expand(1, 240, 16), affine=torch.eye(4))
+    stripes = rows.float()[None, :, None].expand(1, 240, 16)
+    img = MetaTensor(stripes, affine=torch.eye(4), meta={"spatial_unit": "um"})
     kept, aliased = (ElementSize(4.0, anti_aliasing=on)(img)[0, 3:-3] for on in (True, False))
     assert float(aliased.std()) > 0.3
     assert float(kept.std()) < 0.2 * float(aliased.std())
@@ -218,6 +221,31 @@ def test_a_factor_or_a_size():
         ElementSize(scale=(1.0, 0.0))
     with pytest.raises(ValueError, match=r"scale .* has 3 values for 2 image axes"):
         ElementSize(scale=(1, 1, 1))(plain)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "meta", "known"),
+    [
+        ((1.0, 1.0), {}, False),  # a MetaTensor of pixels alone
+        ((0.5, 0.5), {}, True),  # an affine that somebody gave by hand
+        ((1.0, 1.0), {"original_affine": np.eye(4)}, True),  # of MONAI's own readers
+        ((1.0, 1.0), {"spatial_unit": "um"}, True),
+        ((0.5, 0.5), {"spacing_source": "assumed", "spatial_unit": "um"}, False),
+    ],
+)
+def test_what_states_a_pixel_size_states_it_to_all(sizes, meta, known):
+    """To the transform, window by window, to writers, and to what tells planes from volumes."""
+    affine = torch.diag(torch.tensor([*sizes, 1.0, 1.0], dtype=torch.float64))
+    img = MetaTensor(torch.rand(1, 8, 6), affine=affine, meta=meta)
+    window = Windowed(lambda box: img, 1, (8, 6), affine, meta)
+    for way in (lambda: ElementSize(0.5)(img), lambda: ElementSize(0.5).by_window(window, {})):
+        if known:
+            assert tuple(way().shape)[-2:] == tuple(round(side * sizes[0] / 0.5) for side in (8, 6))
+        else:
+            with pytest.raises(ValueError, match="pixel size is unknown"):
+                way()
+    assert known_unit(img.meta) == (meta.get("spatial_unit") if known else None)
+    assert planes_stated(img.meta) == ("joined" if known else "apart")
 
 
 def test_unknown_pixel_size():

@@ -15,7 +15,7 @@ from monai.data.image_writer import ImageWriter
 from monai.utils.type_conversion import get_equivalent_dtype
 
 from unet_med.data.formats import FORMATS
-from unet_med.data.pixel_size import ASSUMED
+from unet_med.data.pixel_size import states_size
 
 UNITS = ("um", "mm")
 MONAI_SUFFIX = ".nii.gz"  # of `SaveImage` where no other is given
@@ -202,4 +202,4 @@ class ArrayWriter(ImageWriter):
 
 def known_unit(meta: Mapping[str, Any]) -> str | None:
     """Unit of the affine of an image; None if its pixel size is an assumption."""
-    return None if meta.get("spacing_source") == ASSUMED else meta.get("spatial_unit")
+    return meta.get("spatial_unit") if states_size(meta) else None

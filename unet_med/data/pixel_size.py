@@ -213,14 +213,26 @@ def in_words(sizes: Iterable[float] | float) -> str:
 def source_of(meta: Mapping[str, Any]) -> str:
     """What told the pixel size of an image; `ASSUMED` where nothing did.
 
-    Readers other than ours name no source; an affine that they found in a file counts as stated.
+    Readers other than ours name no source. An affine that they found in a file counts as stated,
+    and so does one that somebody gave by hand, or with its unit; the identity alone is nobody's.
 
     Args:
-        meta: of the image.
+        meta: of the image, its `affine` among it.
 
     >>> source_of({"spacing_source": "ome"}), source_of({"original_affine": np.eye(4)})
     ('ome', 'header')
-    >>> source_of({})
-    'assumed'
+    >>> source_of({"affine": np.diag([2, 2, 1])}), source_of({"affine": np.eye(3)}), source_of({})
+    ('header', 'assumed', 'assumed')
     """
-    return str(meta.get("spacing_source", "header" if "original_affine" in meta else ASSUMED))
+    if source := meta.get("spacing_source"):
+        return str(source)
+    if "original_affine" in meta or meta.get("spatial_unit"):
+        return "header"
+    affine = meta.get("affine")
+    is_nobodys = affine is None or np.array_equal(affine, np.eye(len(affine)))
+    return ASSUMED if is_nobodys else "header"
+
+
+def states_size(meta: Mapping[str, Any]) -> bool:
+    """Whether the affine of an image is stated, not assumed; see `source_of`."""
+    return source_of(meta) != ASSUMED

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.faces import count_values
-from unet_med.data.pixel_size import ASSUMED, source_of
+from unet_med.data.pixel_size import states_size
 from unet_med.planes import APART, JOINED, Planes
 
 PLANES = "planes"  # entry of an image's metadata, and of what a record says of it
@@ -26,7 +26,7 @@ def planes_stated(meta: Mapping[str, Any]) -> Planes:
     """
     if PLANES in meta:
         return APART if meta[PLANES] == APART else JOINED
-    return APART if source_of(meta) == ASSUMED or "z" in meta.get("unknown_axes", "") else JOINED
+    return APART if not states_size(meta) or "z" in meta.get("unknown_axes", "") else JOINED
 
 
 def planes_numbered(label: np.ndarray) -> Planes | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.grids import Grid, axes_of
-from unet_med.data.pixel_size import ASSUMED, source_of
+from unet_med.data.pixel_size import states_size
 from unet_med.napari_widget.segmenting import ORIENTATION, Array, LayerData
 
 
@@ -33,7 +33,7 @@ def image_layers(image: Any, name: str, **metadata: Any) -> list[LayerData]:
 
 def place_of(image: Any) -> dict[str, Any]:
     """Scale and units of a file for a layer; empty where the file does not say its pixel size."""
-    if source_of(image.meta) == ASSUMED:
+    if not states_size(image.meta):
         return {}
     sizes = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)[
         : image.ndim - 1

@@ -17,7 +17,7 @@ from unet_med.data.cases import Files, files_of, names_apart
 from unet_med.data.checksum import sha256
 from unet_med.data.datalist import look_for_images
 from unet_med.data.orientation import axis_of
-from unet_med.data.pixel_size import ASSUMED, source_of
+from unet_med.data.pixel_size import states_size
 from unet_med.errors import one_line, user_error
 from unet_med.napari_widget.layers import image_layers, orientation_in
 from unet_med.napari_widget.segmenting import (
@@ -252,7 +252,7 @@ def _parts(
         yield None, image
         return
     sizes = np.linalg.norm(np.asarray(image.affine)[:3, :2], axis=0).tolist()
-    spacing = None if source_of(image.meta) == ASSUMED else sizes
+    spacing = sizes if states_size(image.meta) else None
     unit = image.meta["spatial_unit"]
     for z in range(count):
         plane = image.as_tensor()[..., z]  # (C, X, Y)

@@ -26,6 +26,7 @@ from unet_med.bundle import (
 from unet_med.data.cases import files_in, files_of
 from unet_med.data.class_names import names_of
 from unet_med.data.grids import Grid
+from unet_med.data.pixel_size import states_size
 from unet_med.data.sources import Source
 from unet_med.devices import HOST
 from unet_med.inferers import OverlapTileInferer
@@ -363,12 +364,11 @@ def _name_of(image: torch.Tensor) -> str:
 def _in_memory(image: MetaTensor) -> MetaTensor:
     """An image that is no file's as 32-bit floats, with a name for its results.
 
-    An affine that somebody gave it by hand is its place; the identity is nobody's.
+    An affine that is stated (`source_of`) is its place, whatever the transforms make of it.
     """
     found: Any = image.to(torch.float32)
-    stated = {"spacing_source", "original_affine"} & set(found.meta)
-    if not stated and not np.array_equal(found.affine, np.eye(len(found.affine))):
-        found.meta = {**found.meta, "original_affine": found.affine.clone()}
+    if states_size(found.meta):
+        found.meta = {"original_affine": found.affine.clone(), **found.meta}
     if "filename_or_obj" not in found.meta:
         found.meta = {**found.meta, "filename_or_obj": NAMELESS}
     return cast(MetaTensor, found)

@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from unet_med.data.array_writer import known_unit
 from unet_med.data.grey_values import sample_of, skew_of
 from unet_med.data.grids import ORIENTED
-from unet_med.data.pixel_size import MICROMETRES, in_words
+from unet_med.data.pixel_size import MICROMETRES, in_words, source_of
 from unet_med.data.plane_kind import planes_stated
 from unet_med.planes import APART, JOINED, Planes
 from unet_med.transforms.check import name_of
@@ -177,7 +177,7 @@ class CompareWithTrainingd(MapTransform):
 
 def _states_no_place(meta: Mapping[str, Any]) -> bool:
     """Whether a file states a pixel size and no orientation, as TIFF and OME-Zarr do."""
-    return meta.get("spacing_source") not in (None, *ORIENTED)
+    return source_of(meta) not in ORIENTED
 
 
 def _sorted(sizes: np.ndarray, oriented: bool) -> np.ndarray:

@@ -12,11 +12,12 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_tensor
 
 from unet_med.data.grids import Grid, bring_onto
-from unet_med.data.pixel_size import ASSUMED
+from unet_med.data.pixel_size import states_size
 from unet_med.transforms.check import name_of
 from unet_med.transforms.shared_random_state import with_metadata_of
 
-_OF_GRID = ("spatial_unit", "spacing_source", "unknown_axes")  # what metadata say of an affine
+# what metadata say of an affine, and by what it counts as stated (`source_of`)
+_OF_GRID = ("spatial_unit", "spacing_source", "unknown_axes", "original_affine")
 
 
 class ReorientToMatchd(MapTransform):
@@ -69,8 +70,8 @@ def on_grid_of(image: MetaTensor, label: torch.Tensor) -> MetaTensor:
 
 
 def knows_pixel_size(img: object) -> TypeGuard[MetaTensor]:
-    """Whether the affine of an image comes from its file, not from an assumption."""
-    return isinstance(img, MetaTensor) and img.meta.get("spacing_source") != ASSUMED
+    """Whether the affine of an image is stated, not assumed; see `source_of`."""
+    return isinstance(img, MetaTensor) and states_size(img.meta)
 
 
 ReorientToMatchD = ReorientToMatchDict = ReorientToMatchd

@@ -15,7 +15,7 @@ from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 
 from unet_med.data.array_writer import UNITS
-from unet_med.data.pixel_size import ASSUMED, FAR, MICROMETRES, cannot_become, in_words
+from unet_med.data.pixel_size import FAR, MICROMETRES, cannot_become, in_words, states_size
 from unet_med.geometry.plain import plain
 from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
 from unet_med.transforms.grid import knows_pixel_size, on_grid_of
@@ -147,7 +147,7 @@ class ElementSize(InvertibleTransform):
         Raises:
             ValueError: see a call.
         """
-        if not self.scale and image.meta.get("spacing_source") == ASSUMED:
+        if not self.scale and not states_size({"affine": image.affine, **image.meta}):
             raise ValueError(self._unknown(image.meta))
         flat = _flat_affine(image.affine, image.shape)
         affine, shape = self._grid_of(flat, image.shape, image.meta)
