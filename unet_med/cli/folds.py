@@ -23,6 +23,7 @@ from unet_med.cli.fold_scores import Files, Judged, calibrations_of, score
 from unet_med.cli.judging import Judge, judge_of
 from unet_med.cli.learning_curve import carry_on
 from unet_med.cli.saying import say
+from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
 from unet_med.data.split_file import entries_for
 from unet_med.data.tensor_file import write_tensors
@@ -227,7 +228,8 @@ def _judged(
     near: bool,
 ) -> Iterator[Judged]:
     own = Judging.of(output, settings, network, network.weights(output))
-    for item in spread_evenly(own.items, progress.images or len(own.items)):
+    items = spread_evenly(own.items, progress.images or len(own.items))
+    for item in with_bar(items, "held-out images"):
         yield own.judged(item, calibration, near=near)
 
 
