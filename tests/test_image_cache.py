@@ -223,7 +223,7 @@ def images(tmp_path: Path) -> list[dict[str, Any]]:
     return find_pairs(data / "images", data / "labels")
 
 
-BYTES = 3 * 8 * 40 * 36  # in memory, of image and label
+BYTES = 3 * 6 * 40 * 36  # in memory, of image and label, whose numbers need 16 bits
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_memory_decides(
     cache = ImageCache(spill=spill, ranks=ranks, max_bytes=int(limit * BYTES))
     dataset = SeededDataset(images, chain(12), cache=cache, progress=True)
     assert spill.exists() == spills
-    said = "3 images take about 3.4"
+    said = "3 images take about 2.6"
     assert (said in caplog.text) == spills
     same(tiles(dataset), tiles(SeededDataset(images, chain(12))))
 
@@ -308,6 +308,17 @@ def test_a_cleared_cache_leaves_nothing_and_loses_nothing(
     assert spill.parent.exists()
     cache.clear()
     same(tiles(dataset), expected)
+
+
+def test_labels_take_no_more_memory_than_their_numbers_need() -> None:
+    items = [{"image": torch.rand(1, 4, 4), "label": torch.full((1, 4, 4), 300)} for _ in range(3)]
+    dataset = SeededDataset(items, Compose([RandTileCropd(KEYS, 3)]))
+    assert [item["label"].dtype for item in dataset._cache or ()] == 3 * [torch.int16]
+    assert dataset[0]["label"].dtype == torch.int64
+    assert torch.equal(dataset[0]["label"], torch.full((1, 3, 3), 300))
+    whole = SeededDataset(items, Compose([]))
+    whole[0]["label"].zero_()
+    assert torch.equal(whole[0]["label"], items[0]["label"])
 
 
 def test_a_folder_that_the_user_named_is_kept(images: list[Any], tmp_path: Path) -> None:

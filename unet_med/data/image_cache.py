@@ -42,13 +42,32 @@ _OWN = re.compile(r"[0-9a-f]{64}\.pt|\.[0-9a-f]{64}\.pt\..*")  # a file; one tha
 SHARE = 0.25  # of a GPU's free memory: how much a step of the training takes is not known yet
 
 
-class InMemory(list[Item]):
-    """Images in memory."""
+class InMemory:
+    """Images in memory, their integers in the smallest types that hold them, as in `InFiles`."""
+
+    def __init__(self, items: Iterable[Item] = ()) -> None:
+        self._kept = [narrowed(item) for item in items]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Item]:
+        return (item for item, _ in self._kept)
+
+    def append(self, item: Item) -> int:
+        """Keep an image, and say how many bytes it takes."""
+        self._kept.append(narrowed(item))
+        return bytes_of(self._kept[-1][0])
+
+    def pop(self) -> tuple[Item, Types]:
+        """Give up the last image; see `narrowed`."""
+        return self._kept.pop()
 
     def take(self, index: int, cut: Sequence[str] = ()) -> tuple[Item, Types]:
         """An image that may be changed in place but for `cut`; see `InFiles.take`."""
-        item = self[index]
-        return {k: v if k in cut else copy.deepcopy(v) for k, v in item.items()}, {}
+        item, types = self._kept[index]
+        item = {k: v if k in cut else copy.deepcopy(v) for k, v in item.items()}
+        return _widened_but(cut, item, types)
 
 
 class InFiles:
@@ -86,8 +105,13 @@ class InFiles:
         for key, value in self.items[index].items():
             if files := files_named(value):
                 name_anew(item.get(key), files)
-        item = widened(item, {key: kind for key, kind in types.items() if key not in cut})
-        return item, {key: kind for key, kind in types.items() if key in cut}
+        return _widened_but(cut, item, types)
+
+
+def _widened_but(cut: Sequence[str], item: Item, types: Types) -> tuple[Item, Types]:
+    """An item with its integers as they were, those of `cut` excepted, and types for these."""
+    item = widened(item, {key: kind for key, kind in types.items() if key not in cut})
+    return item, {key: kind for key, kind in types.items() if key in cut}
 
 
 class ImageCache:
@@ -209,8 +233,7 @@ class ImageCache:
             limit = available_bytes() // 2 // self.ranks
         with tqdm(items, "loading images", unit="image", disable=no_bar(progress)) as bar:
             for index, item in enumerate(load(bar)):
-                loaded.append(item)
-                forecast.add(index, bytes_of(item))
+                forecast.add(index, loaded.append(item))
                 if self.spill is not None and forecast.total > limit:
                     break
             else:
@@ -242,15 +265,15 @@ class _Writer:
         self._names = ItemNames(chain)
         self._forecast = Forecast(items, loaded_keys(chain))
 
-    def write(self, order: Iterable[int], load: Load, loaded: list[Item]) -> None:
+    def write(self, order: Iterable[int], load: Load, loaded: InMemory) -> None:
         """Go through the items in an order; `loaded` are the first ones, and are given up."""
         self.folder.mkdir(parents=True, exist_ok=True)
         given = len(loaded)
         while loaded:
             index = len(loaded) - 1
+            small, types = loaded.pop()
             if self._is_missing(index):
-                self._write(index, loaded[-1])
-            loaded.pop()
+                self._write(index, small, types)
         rest = [index for index in order if index >= given]
         missing: deque[int] = deque()
 
@@ -263,7 +286,7 @@ class _Writer:
         text = f"keeping images in {self.folder}"
         with tqdm(rest, text, unit="image", disable=no_bar(self.progress)) as bar:
             for item in load(items()):
-                self._write(missing.popleft(), item)
+                self._write(missing.popleft(), *narrowed(item))
 
     def _is_missing(self, index: int) -> bool:
         path = self.paths[index] = self.folder / f"{self._names.of(self.items[index])}.pt"
@@ -272,8 +295,7 @@ class _Writer:
         self._forecast.add(index, path.stat().st_size)
         return False
 
-    def _write(self, index: int, item: Item) -> None:
-        small, types = narrowed(item)
+    def _write(self, index: int, small: Item, types: Types) -> None:
         self._forecast.add(index, bytes_of(small))
         rest = self._forecast.rest + bytes_of(small)
         free = shutil.disk_usage(self.folder).free
