@@ -8,6 +8,7 @@ import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -308,6 +309,51 @@ def test_a_cleared_cache_leaves_nothing_and_loses_nothing(
     assert spill.parent.exists()
     cache.clear()
     same(tiles(dataset), expected)
+
+
+@pytest.mark.parametrize("max_bytes", [None, 1], ids=["memory", "files"])
+def test_trainings_that_share_a_cache_load_images_once(
+    max_bytes: int | None, images: list[Any], tmp_path: Path, decoded: list[str]
+) -> None:
+    """The next ones learn from a part of the images, in another order; files stay to the end."""
+    cache = ImageCache(spill=tmp_path / "spill", max_bytes=max_bytes)
+    with cache.shared():
+        first = tiles(SeededDataset(images, chain(12), cache=cache))
+        assert len(decoded) == 2 * 3
+        assert cache.before is not None
+        took = cache.before.seconds
+        assert took > 0
+        cache.clear()
+        assert (tmp_path / "spill").exists() == (max_bytes == 1)
+        part = SeededDataset(images[:0:-1], chain(12), cache=cache)
+        again = tiles(SeededDataset(images, chain(12), cache=cache))
+        assert len(decoded) == 2 * 3
+        assert cache.before.seconds == took
+        other = SeededDataset(images, chain(12, Standardized("image")), cache=cache)
+        assert len(decoded) == 2 * 2 * 3  # nothing of another chain is taken for its own
+    assert not (tmp_path / "spill").exists()
+    same(again, first)
+    same(tiles(part), tiles(SeededDataset(images[:0:-1], chain(12))))
+    same(tiles(other), tiles(SeededDataset(images, chain(12, Standardized("image")))))
+
+
+def test_a_file_that_changes_between_trainings_is_loaded_anew(
+    images: list[Any], tmp_path: Path, decoded: list[str]
+) -> None:
+    cache = ImageCache()
+    with cache.shared():
+        SeededDataset(images, chain(12), cache=cache)
+        save_image(Path(images[1]["image"]), np.ones((1, 40, 36), np.uint16), np.eye(4))
+        after = tiles(SeededDataset(images, chain(12), cache=cache))
+    same(after, tiles(SeededDataset(images, chain(12))))
+
+
+def test_a_shared_cache_that_fails_leaves_its_files(images: list[Any], tmp_path: Path) -> None:
+    cache = ImageCache(spill=tmp_path / "spill", max_bytes=1)
+    with suppress(ZeroDivisionError), cache.shared():
+        SeededDataset(images, chain(12), cache=cache)
+        raise ZeroDivisionError
+    assert len(list((tmp_path / "spill").iterdir())) == 3
 
 
 def test_labels_take_no_more_memory_than_their_numbers_need() -> None:

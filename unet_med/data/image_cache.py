@@ -7,9 +7,10 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ class InMemory:
         """Give up the last image; see `narrowed`."""
         return self._kept.pop()
 
+    def part(self, places: Iterable[int]) -> InMemory:
+        """The images at some places, in the same memory."""
+        found = InMemory()
+        found._kept = [self._kept[place] for place in places]
+        return found
+
     def take(self, index: int, cut: Sequence[str] = ()) -> tuple[Item, Types]:
         """An image that may be changed in place but for `cut`; see `InFiles.take`."""
         item, types = self._kept[index]
@@ -114,6 +121,46 @@ def _widened_but(cut: Sequence[str], item: Item, types: Types) -> tuple[Item, Ty
     return item, {key: kind for key, kind in types.items() if key in cut}
 
 
+class Before:
+    """The longest data list that trainings have kept, for the next ones with the same cache.
+
+    Attributes:
+        seconds: that it took to load and keep its images.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._length = 0
+        self._places: dict[str, int] = {}  # of its images, by their names
+        self._kept = InMemory()
+
+    def find(self, items: Sequence[Item], chain: Sequence[Any]) -> InMemory | None:
+        """Images of another list, where all are in memory; those in files are found without it."""
+        names = list(_names(items, chain))
+        if not self._places.keys() >= {*names}:
+            return None
+        return self._kept.part(self._places[name] for name in names)
+
+    def note(
+        self, items: Sequence[Item], chain: Sequence[Any], kept: InMemory | InFiles, seconds: float
+    ) -> None:
+        """Take over what was kept of a list, if none was longer."""
+        if len(items) < self._length:
+            return
+        if len(items) > self._length:  # else its files may be those that the other has made
+            self.seconds = seconds
+        self._length, self._places = len(items), {}
+        if isinstance(kept, InMemory):
+            self._kept = kept
+            self._places = {name: place for place, name in enumerate(_names(items, chain))}
+
+
+def _names(items: Iterable[Item], chain: Sequence[Any]) -> Iterator[str]:
+    """Names of images within a process: of content, and of where its files lie."""
+    names = ItemNames(chain)
+    return (f"{names.of(item)} {item}" for item in items)
+
+
 class ImageCache:
     """Where images are kept between the deterministic transforms and the random ones.
 
@@ -132,6 +179,9 @@ class ImageCache:
             shared by the processes.
         device: a GPU, whose memory keeps the images in place of main memory where a quarter of
             what is free there suffices, and tiles are cut there; None: they are sent, tile by tile.
+
+    Attributes:
+        before: what trainings kept that share it; None: it is not `shared`.
     """
 
     def __init__(
@@ -151,6 +201,7 @@ class ImageCache:
         self.max_bytes = max_bytes
         self.device = None if device is None else torch.device(device)
         self._is_said = False  # that images are in files: once, whichever data list came first
+        self.before: Before | None = None
 
     def keep(
         self, items: Sequence[Item], chain: Sequence[Any], load: Load, *, progress: bool = False
@@ -167,6 +218,18 @@ class ImageCache:
             ValueError: the disk has too little room, or an image holds what no file can.
             OSError: the folder cannot be written.
         """
+        if self.before is None:
+            return self._keep(items, chain, load, progress)
+        if (found := self.before.find(items, chain)) is not None:
+            return found
+        began = time.monotonic()
+        kept = self._keep(items, chain, load, progress)
+        self.before.note(items, chain, kept, time.monotonic() - began)
+        return kept
+
+    def _keep(
+        self, items: Sequence[Item], chain: Sequence[Any], load: Load, progress: bool
+    ) -> InMemory | InFiles:
         loaded, folder = InMemory(), self._files_at()
         if folder is None:
             loaded, folder = self._in_memory(items, chain, load, progress)
@@ -200,8 +263,22 @@ class ImageCache:
         _log.info("images    stay on %s: %s", self.device, sizes)
         return DeviceImages(kept, shapes, self.device, reads)
 
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """For several trainings, one after the other: what one keeps is there for the next.
+
+        Main memory keeps them also where a GPU does. `clear` waits until the last has ended. One
+        that is stopped or fails leaves the files to the run that resumes it.
+        """
+        self.before = Before()
+        yield
+        self.before = None
+        self.clear()
+
     def clear(self) -> None:
         """Remove the files in `spill`; images that are asked for later are loaded again."""
+        if self.before is not None:
+            return
         for path in self._spilled():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
