@@ -97,6 +97,8 @@ def test_what_looks_at_many_images_shows_bars(
         ("init", str(tmp_path / "b"), "--images", images, "--labels", labels): [
             "looking at files", "looking at labels", "looking at pixels"
         ],
+        ("evaluate", labels, labels): ["looking at labels", "scoring"],
+        ("measure", labels): ["measuring"],
     }  # fmt: skip
     for words, bars in lines.items():
         quiet = ["--quiet"] if where == "quiet" and words[0] != "init" else []

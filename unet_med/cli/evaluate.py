@@ -19,6 +19,7 @@ from unet_med.cli.options import choice_of
 from unet_med.cli.recorded import taught
 from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.scores import Counted, check_tables, format_table, score_table, write_tables
+from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
 from unet_med.data.class_names import ClassNames, listed_names, listed_unknown, told_names
 from unet_med.data.file_reader import Volume, is_unreadable
@@ -249,7 +250,7 @@ def _counted(
     files: Callable[[str, str], Files],
 ) -> Iterator[tuple[str, Counted | ScoreRow]]:
     """What is counted in each case, or why it is not."""
-    for name, truth in truths.files.items():
+    for name, truth in with_bar([*truths.files.items()], "scoring"):
         row = MISSING
         counted: Counted | ScoreRow
         try:
@@ -277,7 +278,7 @@ def _look(truths: Mapping[str, str], asked: Asked) -> dict[str, LabelSummary]:
 
     choice = {"unknown": asked.unknown, **asked.choice}
     looks, failures = {}, []
-    for k, (name, file) in enumerate(truths.items()):
+    for k, (name, file) in enumerate(with_bar([*truths.items()], "looking at labels")):
         blobs = asked.kind == "auto" and k < LOOKED_AT
         try:
             looks[name] = look_at_label(file, blobs=blobs, **choice)

@@ -30,6 +30,7 @@ from unet_med.cli.options import choice_of
 from unet_med.cli.recorded import planes_of, recorded_of
 from unet_med.cli.saying import result
 from unet_med.cli.scores import check_tables, format_table, write_tables
+from unet_med.data.bars import with_bar
 from unet_med.data.cases import Case, same_name, shown
 from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames, told_names
@@ -165,7 +166,7 @@ def measure(
     ask = Ask(classes, objects, choice or {}, planes)
     rows: list[ScoreRow] = []
     failures: list[Exception] = []
-    for name, found in cases.items():
+    for name, found in with_bar([*cases.items()], "measuring"):
         try:
             image = None if known is None else _image(name, known, images)
             measured = _measure(replace(found, image=image), ask)
