@@ -23,7 +23,7 @@ from unet_med.cli import folds, main
 from unet_med.cli.fold_progress import Progress
 from unet_med.cli.fold_scores import Judged, _say, cases_of
 from unet_med.cli.saying import logged
-from unet_med.data import cross_validation, find_pairs, load_label, split_validation
+from unet_med.data import cross_validation, find_pairs, image_cache, load_label, split_validation
 from unet_med.fitting import HeldOut, cross_fitted, held_out
 from unet_med.handlers import TrainingBudget
 from unet_med.networks import Ensemble, joined_weights, together, unet
@@ -90,6 +90,25 @@ def test_each_score_is_that_of_the_network_that_has_not_seen_the_image(
     [pooled] = table.of(POOLED)
     assert pooled.scores["AP50"] == pytest.approx(metrics.average_precision(found, truths))
     assert table.about["interval"].startswith("2.5 % and 97.5 %: bootstrap over the 6 images")
+
+
+def test_all_networks_share_the_files_of_the_images(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[str] = []
+    write = image_cache.write_item
+
+    def note(path: Path, *item: Any) -> None:
+        written.append(str(path.relative_to(tmp_path)))
+        write(path, *item)
+
+    monkeypatch.setattr(image_cache, "write_item", note)
+    (tmp_path / "files.json").write_text('{"cache::max_bytes": 1}', encoding="utf-8")
+    words = line(data, tmp_path / "bundle", "--folds", "2", "--config", f"{tmp_path}/files.json")
+    assert main(words) == 0
+    assert len(written) == len({*written}) == 2 * 6  # to learn from, and to validate
+    assert capsys.readouterr().err.count("image_cache until the training has finished") == 1
+    assert list(tmp_path.rglob("image_cache")) == []
 
 
 def test_the_score_is_in_card_report_and_plan(folded: Path, tmp_path: Path) -> None:
@@ -371,6 +390,13 @@ def test_what_a_training_takes_besides_its_minutes(
     workflow = SimpleNamespace(parser=parser, run=lambda: setattr(budget, "elapsed_minutes", 5.5))
     monkeypatch.setattr(folds.bundle, "load_workflow", lambda *_: workflow)
     assert folds._train_one(tmp_path, {}) == pytest.approx(12)
+
+
+def test_networks_that_share_images_are_spared_to_load_them() -> None:
+    """But for the fifth that each fold of five holds out."""
+    cache = SimpleNamespace(before=SimpleNamespace(seconds=10.0))
+    assert folds._spared({"cache": cache}, 5) == pytest.approx(8)
+    assert folds._spared({}, 5) == 0
 
 
 # --- what is held out

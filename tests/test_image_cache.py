@@ -8,6 +8,7 @@ import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,7 @@ def images(tmp_path: Path) -> list[dict[str, Any]]:
     return find_pairs(data / "images", data / "labels")
 
 
-BYTES = 3 * 8 * 40 * 36  # in memory, of image and label
+BYTES = 3 * 6 * 40 * 36  # in memory, of image and label, whose numbers need 16 bits
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_memory_decides(
     cache = ImageCache(spill=spill, ranks=ranks, max_bytes=int(limit * BYTES))
     dataset = SeededDataset(images, chain(12), cache=cache, progress=True)
     assert spill.exists() == spills
-    said = "3 images take about 3.4"
+    said = "3 images take about 2.6"
     assert (said in caplog.text) == spills
     same(tiles(dataset), tiles(SeededDataset(images, chain(12))))
 
@@ -308,6 +309,62 @@ def test_a_cleared_cache_leaves_nothing_and_loses_nothing(
     assert spill.parent.exists()
     cache.clear()
     same(tiles(dataset), expected)
+
+
+@pytest.mark.parametrize("max_bytes", [None, 1], ids=["memory", "files"])
+def test_trainings_that_share_a_cache_load_images_once(
+    max_bytes: int | None, images: list[Any], tmp_path: Path, decoded: list[str]
+) -> None:
+    """The next ones learn from a part of the images, in another order; files stay to the end."""
+    cache = ImageCache(spill=tmp_path / "spill", max_bytes=max_bytes)
+    with cache.shared():
+        first = tiles(SeededDataset(images, chain(12), cache=cache))
+        assert len(decoded) == 2 * 3
+        assert cache.before is not None
+        took = cache.before.seconds
+        assert took > 0
+        cache.clear()
+        assert (tmp_path / "spill").exists() == (max_bytes == 1)
+        part = SeededDataset(images[:0:-1], chain(12), cache=cache)
+        again = tiles(SeededDataset(images, chain(12), cache=cache))
+        assert len(decoded) == 2 * 3
+        assert cache.before.seconds == took
+        other = SeededDataset(images, chain(12, Standardized("image")), cache=cache)
+        assert len(decoded) == 2 * 2 * 3  # nothing of another chain is taken for its own
+    assert not (tmp_path / "spill").exists()
+    same(again, first)
+    same(tiles(part), tiles(SeededDataset(images[:0:-1], chain(12))))
+    same(tiles(other), tiles(SeededDataset(images, chain(12, Standardized("image")))))
+
+
+def test_a_file_that_changes_between_trainings_is_loaded_anew(
+    images: list[Any], tmp_path: Path, decoded: list[str]
+) -> None:
+    cache = ImageCache()
+    with cache.shared():
+        SeededDataset(images, chain(12), cache=cache)
+        save_image(Path(images[1]["image"]), np.ones((1, 40, 36), np.uint16), np.eye(4))
+        after = tiles(SeededDataset(images, chain(12), cache=cache))
+    same(after, tiles(SeededDataset(images, chain(12))))
+
+
+def test_a_shared_cache_that_fails_leaves_its_files(images: list[Any], tmp_path: Path) -> None:
+    cache = ImageCache(spill=tmp_path / "spill", max_bytes=1)
+    with suppress(ZeroDivisionError), cache.shared():
+        SeededDataset(images, chain(12), cache=cache)
+        raise ZeroDivisionError
+    assert len(list((tmp_path / "spill").iterdir())) == 3
+
+
+def test_labels_take_no_more_memory_than_their_numbers_need() -> None:
+    items = [{"image": torch.rand(1, 4, 4), "label": torch.full((1, 4, 4), 300)} for _ in range(3)]
+    dataset = SeededDataset(items, Compose([RandTileCropd(KEYS, 3)]))
+    assert [item["label"].dtype for item in dataset._cache or ()] == 3 * [torch.int16]
+    assert dataset[0]["label"].dtype == torch.int64
+    assert torch.equal(dataset[0]["label"], torch.full((1, 3, 3), 300))
+    whole = SeededDataset(items, Compose([]))
+    whole[0]["label"].zero_()
+    assert torch.equal(whole[0]["label"], items[0]["label"])
 
 
 def test_a_folder_that_the_user_named_is_kept(images: list[Any], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import json
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ from ignite.engine import Engine, Events
 
 from unet_med.bundle import copy_bundle, find_bundle, merge_config, network_of
 from unet_med.networks import unet
-from unet_med.report import TrainingRecord, record
+from unet_med.report import TrainingRecord, provenance, record
 from unet_med.report.model_card import network_facts, recipe_facts, write_training
 
 
@@ -49,6 +50,13 @@ def train(folder: Path, when: Any, epochs: int = 1) -> None:
 
     TrainingRecord(folder, evaluator).attach(trainer)
     trainer.run([0, 0], max_epochs=epochs)
+
+
+def test_versions_are_looked_up_once() -> None:
+    found = [provenance.versions() for _ in range(3)]
+    assert found[0] == found[2]
+    assert found[0]["torch"] == importlib.metadata.version("torch")
+    assert provenance._version.cache_info().misses == 4
 
 
 @pytest.mark.parametrize("when", [Events.EPOCH_COMPLETED, Events.COMPLETED])

@@ -85,6 +85,32 @@ def test_quiet_says_results_and_what_failed(trained: Path, cells: Path, tmp_path
     assert len(log.read_text(encoding="utf-8").splitlines()) > len(text.splitlines())  # appended
 
 
+@pytest.mark.parametrize("where", ["terminal", "quiet", "file"])
+def test_what_looks_at_many_images_shows_bars(
+    where: str, cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """On a terminal, unless nobody wants them."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: where != "file")
+    images, labels = str(cells / "images"), str(cells / "labels")
+    lines = {
+        ("init", str(tmp_path / "b"), "--images", images, "--labels", labels): [
+            "looking at files", "looking at labels", "looking at pixels"
+        ],
+        ("evaluate", labels, labels): ["looking at labels", "scoring"],
+        ("measure", labels): ["measuring"],
+    }  # fmt: skip
+    for words, bars in lines.items():
+        quiet = ["--quiet"] if where == "quiet" and words[0] != "init" else []
+        if where == "quiet" and not quiet:
+            continue
+        assert main([*words, *quiet]) == 0
+        said = capsys.readouterr().err
+        found = [bar for bar in bars if re.search(rf"{bar}: 100%.* 3/3 ", said)]
+        assert found == (bars if where == "terminal" else [])
+        assert ("%" in said) == (where == "terminal")
+
+
 FRESH = """
 import runpy, sys, unet_med
 assert "torch" not in sys.modules

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from unet_med.data.class_names import names_of
-from unet_med.data.pixel_size import in_words
-from unet_med.data.planned_pairs import files_in_plan
 from unet_med.geometry import per_axis
+
+# What needs NumPy is imported where it acts: `unet-med --help` would wait for it.
 
 NOT_STATED = "not stated"
 SCALES = (  # without and with `intensity`
@@ -76,6 +75,8 @@ def describe_data(metadata: dict[str, Any], config: Config, data: Mapping[str, A
         config: content of `train.json`.
         data: what the files said, `data` of a plan.
     """
+    from unet_med.data.planned_pairs import files_in_plan
+
     cases = data["cases"]
     names = [name for case in cases for name in files_in_plan(case)]
     kinds = sorted({"".join(PurePath(name).suffixes[-2:]).lstrip(".") for name in names})
@@ -91,6 +92,8 @@ def describe_data(metadata: dict[str, Any], config: Config, data: Mapping[str, A
 
 
 def _class_names(parser: Any, config: Config, outputs: int) -> list[str]:
+    from unet_med.data.class_names import names_of
+
     named = parser.get_parsed_content("class_names") if config.get("class_names") else None
     return names_of(config.get("class_values") or range(outputs), named)
 
@@ -122,6 +125,8 @@ def _series(stride: int, first: int) -> str:
 
 def _pixels(config: Config) -> str:
     """Pixel sizes along X, Y and Z, in words: what images are brought to, or what they had."""
+    from unet_med.data.pixel_size import in_words
+
     if size := config.get("element_size"):
         return f"{in_words(size)} {config.get('element_unit') or ''} a pixel".replace("  ", " ")
     known = config.get("trained_on") or {}

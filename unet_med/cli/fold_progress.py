@@ -27,7 +27,7 @@ class Progress:
         total: minutes for all but the network of all images, judging included; None: epochs end
             them.
         done: names of the networks that are finished; `"one"` is that of all images.
-        overhead: of a training besides its minutes, s, such as loading the images.
+        overhead: of a training besides its minutes, s, where those to learn from are loaded.
         minutes: of each network's training; None: not shared out, or epochs end it.
         images: that judge each network at most; None: not shared out, or all.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,9 @@ from unet_med.cli.fold_progress import Progress
 from unet_med.cli.fold_scores import Files, Judged, calibrations_of, score
 from unet_med.cli.learning_curve import carry_on
 from unet_med.cli.saying import say
+from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
+from unet_med.data.image_cache import ImageCache
 from unet_med.data.split_file import entries_for
 from unet_med.data.tensor_file import write_tensors
 from unet_med.fitting import (
@@ -105,10 +108,28 @@ def train(output: Path, settings: Settings) -> None:
         output: a bundle that was planned with folds.
         settings: ids of its `train.json` for this run.
     """
+    with _one_cache(output, settings) as cached:
+        _train_all(output, cached)
+
+
+@contextmanager
+def _one_cache(output: Path, settings: Settings) -> Iterator[Settings]:
+    """Settings with one cache of images for all networks, which learn from the same ones."""
+    parser = bundle.load_workflow(output, "train", settings).parser
+    cache = parser.get_parsed_content("cache")
+    if not isinstance(cache, ImageCache):  # a config of the user's has none
+        yield settings
+        return
+    with cache.shared():
+        yield {**settings, "cache": cache}
+
+
+def _train_all(output: Path, settings: Settings) -> None:
     plan = Plan.from_json(bundle.read_plan(output))
     progress = Progress.of(output, plan)
     if not progress.is_done("one"):
-        progress.finish("one", overhead=_train_one(output, settings))
+        took = _train_one(output, settings)
+        progress.finish("one", overhead=took - _spared(settings, len(plan.folds)))
     if progress.images is None:
         _share_out(output, settings, plan, progress)
     networks, judge = of_folds(plan), judge_of(plan)
@@ -134,6 +155,15 @@ def _train_one(output: Path, settings: Settings) -> float:
     workflow.run()
     budget = workflow.parser.get_parsed_content("budget")
     return time.monotonic() - began - 60 * float(budget.run_minutes)
+
+
+def _spared(settings: Settings, folds: int) -> float:
+    """Seconds that each network after the first need not load images for.
+
+    Those that its fold holds out it loads, for validations do without what tiles need.
+    """
+    cache = settings.get("cache")
+    return cache.before.seconds * (1 - 1 / folds) if cache else 0.0
 
 
 def _train(
@@ -227,7 +257,8 @@ def _judged(
     near: bool,
 ) -> Iterator[Judged]:
     own = Judging.of(output, settings, network, network.weights(output))
-    for item in spread_evenly(own.items, progress.images or len(own.items)):
+    items = spread_evenly(own.items, progress.images or len(own.items))
+    for item in with_bar(items, "held-out images"):
         yield own.judged(item, calibration, near=near)
 
 

@@ -32,6 +32,7 @@ def plan_for(
         seconds=seconds,
         modality=args.modality,
         unknown=args.unknown,
+        progress=True,
         **choice_of(args),
     )
     if args.pixel_size:

@@ -13,6 +13,7 @@ from unet_med.bundle.literals import literal
 from unet_med.cli.option import Option
 from unet_med.cli.options import TRAIN
 from unet_med.data import find_pairs, sha256
+from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
 from unet_med.data.class_names import told_names
 from unet_med.planning.rules import SHARE_OF_ONE
@@ -94,7 +95,7 @@ def _check_data(args: argparse.Namespace, begun: Sequence[Mapping[str, Any]], ou
             f"{len(pairs)} image(s) in {args.images} do not continue {output}, begun with "
             f"{len(begun)}: train into another folder"
         )
-    for pair, case in zip(pairs, begun, strict=True):
+    for pair, case in with_bar([*zip(pairs, begun, strict=True)], "looking at files"):
         for part in ("image", "label"):
             if sha256(pair[part]) != case[part]["sha256"]:
                 files = ", ".join(files_of(pair[part]))

@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from unet_med.data.cases import Files, files_of
+
+SETTLED = 5.0  # s; a younger change may share its time with the next one, as file systems count it
+
+_known: dict[str, str] = {}  # by the state of files
 
 
 def sha256(path: Files) -> str:
     """SHA-256 of a file, or of files one after the other, in hexadecimal.
 
-    A folder's files are taken by name.
+    A folder's files are taken by name. Files that have not changed since they were read last are
+    not read again.
     """
+    files = [
+        file
+        for root in map(Path, files_of(path))
+        for file in (sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root])
+    ]
+    state = _state_of(files)
+    if state is None:
+        return _read(files)
+    if state not in _known:
+        _known[state] = _read(files)
+    return _known[state]
+
+
+def _read(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    for root in map(Path, files_of(path)):
-        for file in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _state_of(files: Sequence[Path]) -> str | None:
+    """What changes with each change of files; None: not for sure, for one has just changed.
+
+    A copied file may bring its times along, but for the one at which it came to its place.
+    """
+    digest, settled = hashlib.sha256(), time.time_ns() - SETTLED * 1e9
+    for file in files:
+        at = file.stat()
+        if max(at.st_mtime_ns, at.st_ctime_ns) > settled:
+            return None
+        facts = (str(file.absolute()), at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+        digest.update(repr(facts).encode())
     return digest.hexdigest()

@@ -7,9 +7,10 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,38 @@ _OWN = re.compile(r"[0-9a-f]{64}\.pt|\.[0-9a-f]{64}\.pt\..*")  # a file; one tha
 SHARE = 0.25  # of a GPU's free memory: how much a step of the training takes is not known yet
 
 
-class InMemory(list[Item]):
-    """Images in memory."""
+class InMemory:
+    """Images in memory, their integers in the smallest types that hold them, as in `InFiles`."""
+
+    def __init__(self, items: Iterable[Item] = ()) -> None:
+        self._kept = [narrowed(item) for item in items]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Item]:
+        return (item for item, _ in self._kept)
+
+    def append(self, item: Item) -> int:
+        """Keep an image, and say how many bytes it takes."""
+        self._kept.append(narrowed(item))
+        return bytes_of(self._kept[-1][0])
+
+    def pop(self) -> tuple[Item, Types]:
+        """Give up the last image; see `narrowed`."""
+        return self._kept.pop()
+
+    def part(self, places: Iterable[int]) -> InMemory:
+        """The images at some places, in the same memory."""
+        found = InMemory()
+        found._kept = [self._kept[place] for place in places]
+        return found
 
     def take(self, index: int, cut: Sequence[str] = ()) -> tuple[Item, Types]:
         """An image that may be changed in place but for `cut`; see `InFiles.take`."""
-        item = self[index]
-        return {k: v if k in cut else copy.deepcopy(v) for k, v in item.items()}, {}
+        item, types = self._kept[index]
+        item = {k: v if k in cut else copy.deepcopy(v) for k, v in item.items()}
+        return _widened_but(cut, item, types)
 
 
 class InFiles:
@@ -86,8 +112,53 @@ class InFiles:
         for key, value in self.items[index].items():
             if files := files_named(value):
                 name_anew(item.get(key), files)
-        item = widened(item, {key: kind for key, kind in types.items() if key not in cut})
-        return item, {key: kind for key, kind in types.items() if key in cut}
+        return _widened_but(cut, item, types)
+
+
+def _widened_but(cut: Sequence[str], item: Item, types: Types) -> tuple[Item, Types]:
+    """An item with its integers as they were, those of `cut` excepted, and types for these."""
+    item = widened(item, {key: kind for key, kind in types.items() if key not in cut})
+    return item, {key: kind for key, kind in types.items() if key in cut}
+
+
+class Before:
+    """The longest data list that trainings have kept, for the next ones with the same cache.
+
+    Attributes:
+        seconds: that it took to load and keep its images.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._length = 0
+        self._places: dict[str, int] = {}  # of its images, by their names
+        self._kept = InMemory()
+
+    def find(self, items: Sequence[Item], chain: Sequence[Any]) -> InMemory | None:
+        """Images of another list, where all are in memory; those in files are found without it."""
+        names = list(_names(items, chain))
+        if not self._places.keys() >= {*names}:
+            return None
+        return self._kept.part(self._places[name] for name in names)
+
+    def note(
+        self, items: Sequence[Item], chain: Sequence[Any], kept: InMemory | InFiles, seconds: float
+    ) -> None:
+        """Take over what was kept of a list, if none was longer."""
+        if len(items) < self._length:
+            return
+        if len(items) > self._length:  # else its files may be those that the other has made
+            self.seconds = seconds
+        self._length, self._places = len(items), {}
+        if isinstance(kept, InMemory):
+            self._kept = kept
+            self._places = {name: place for place, name in enumerate(_names(items, chain))}
+
+
+def _names(items: Iterable[Item], chain: Sequence[Any]) -> Iterator[str]:
+    """Names of images within a process: of content, and of where its files lie."""
+    names = ItemNames(chain)
+    return (f"{names.of(item)} {item}" for item in items)
 
 
 class ImageCache:
@@ -108,6 +179,9 @@ class ImageCache:
             shared by the processes.
         device: a GPU, whose memory keeps the images in place of main memory where a quarter of
             what is free there suffices, and tiles are cut there; None: they are sent, tile by tile.
+
+    Attributes:
+        before: what trainings kept that share it; None: it is not `shared`.
     """
 
     def __init__(
@@ -127,6 +201,7 @@ class ImageCache:
         self.max_bytes = max_bytes
         self.device = None if device is None else torch.device(device)
         self._is_said = False  # that images are in files: once, whichever data list came first
+        self.before: Before | None = None
 
     def keep(
         self, items: Sequence[Item], chain: Sequence[Any], load: Load, *, progress: bool = False
@@ -143,6 +218,18 @@ class ImageCache:
             ValueError: the disk has too little room, or an image holds what no file can.
             OSError: the folder cannot be written.
         """
+        if self.before is None:
+            return self._keep(items, chain, load, progress)
+        if (found := self.before.find(items, chain)) is not None:
+            return found
+        began = time.monotonic()
+        kept = self._keep(items, chain, load, progress)
+        self.before.note(items, chain, kept, time.monotonic() - began)
+        return kept
+
+    def _keep(
+        self, items: Sequence[Item], chain: Sequence[Any], load: Load, progress: bool
+    ) -> InMemory | InFiles:
         loaded, folder = InMemory(), self._files_at()
         if folder is None:
             loaded, folder = self._in_memory(items, chain, load, progress)
@@ -176,8 +263,22 @@ class ImageCache:
         _log.info("images    stay on %s: %s", self.device, sizes)
         return DeviceImages(kept, shapes, self.device, reads)
 
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """For several trainings, one after the other: what one keeps is there for the next.
+
+        Main memory keeps them also where a GPU does. `clear` waits until the last has ended. One
+        that is stopped or fails leaves the files to the run that resumes it.
+        """
+        self.before = Before()
+        yield
+        self.before = None
+        self.clear()
+
     def clear(self) -> None:
         """Remove the files in `spill`; images that are asked for later are loaded again."""
+        if self.before is not None:
+            return
         for path in self._spilled():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -209,8 +310,7 @@ class ImageCache:
             limit = available_bytes() // 2 // self.ranks
         with tqdm(items, "loading images", unit="image", disable=no_bar(progress)) as bar:
             for index, item in enumerate(load(bar)):
-                loaded.append(item)
-                forecast.add(index, bytes_of(item))
+                forecast.add(index, loaded.append(item))
                 if self.spill is not None and forecast.total > limit:
                     break
             else:
@@ -242,15 +342,15 @@ class _Writer:
         self._names = ItemNames(chain)
         self._forecast = Forecast(items, loaded_keys(chain))
 
-    def write(self, order: Iterable[int], load: Load, loaded: list[Item]) -> None:
+    def write(self, order: Iterable[int], load: Load, loaded: InMemory) -> None:
         """Go through the items in an order; `loaded` are the first ones, and are given up."""
         self.folder.mkdir(parents=True, exist_ok=True)
         given = len(loaded)
         while loaded:
             index = len(loaded) - 1
+            small, types = loaded.pop()
             if self._is_missing(index):
-                self._write(index, loaded[-1])
-            loaded.pop()
+                self._write(index, small, types)
         rest = [index for index in order if index >= given]
         missing: deque[int] = deque()
 
@@ -263,7 +363,7 @@ class _Writer:
         text = f"keeping images in {self.folder}"
         with tqdm(rest, text, unit="image", disable=no_bar(self.progress)) as bar:
             for item in load(items()):
-                self._write(missing.popleft(), item)
+                self._write(missing.popleft(), *narrowed(item))
 
     def _is_missing(self, index: int) -> bool:
         path = self.paths[index] = self.folder / f"{self._names.of(self.items[index])}.pt"
@@ -272,8 +372,7 @@ class _Writer:
         self._forecast.add(index, path.stat().st_size)
         return False
 
-    def _write(self, index: int, item: Item) -> None:
-        small, types = narrowed(item)
+    def _write(self, index: int, small: Item, types: Types) -> None:
         self._forecast.add(index, bytes_of(small))
         rest = self._forecast.rest + bytes_of(small)
         free = shutil.disk_usage(self.folder).free

@@ -17,6 +17,7 @@ from ignite.engine import Engine, Events
 
 from unet_med import bundle
 from unet_med.data import load_header
+from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
 from unet_med.fitting.calibration import (
     GROUPS,
@@ -173,7 +174,8 @@ class FitObjects:
         if len(set(units)) < LEAST:
             raise ValueError(f"{words} are too few")
         choices, segmenter = self._choices(), self._segmenter(self.weights, engine)
-        seen = [self._look(segmenter, item, choices) for item in self.items]
+        items = with_bar(self.items, "held-out images")
+        seen = [self._look(segmenter, item, choices) for item in items]
         if choices:
             counts = summed([counts for counts, _ in seen], units)
             verdict = choose(choices, np.stack(counts))

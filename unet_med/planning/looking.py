@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from unet_med import data
+from unet_med.data.bars import Bar, with_bar
 from unet_med.data.cases import Files, files_of
 from unet_med.data.class_names import listed_names, listed_unknown
 from unet_med.data.datalist import look_for_pairs, names_labels
@@ -56,6 +58,7 @@ def fingerprint(
     seconds: float = SECONDS,
     modality: Sequence[str] | None = None,
     unknown: int | None = None,
+    progress: bool = False,
     **choice: Any,
 ) -> Fingerprint:
     """What images and labels say; of each file header and hash, and every label's values.
@@ -71,6 +74,7 @@ def fingerprint(
             CT the intensities of the foreground are looked at too.
         unknown: the labels' value of pixels that nobody annotated (`data.mark_unknown`); None: as
             a data list says.
+        progress: show bars.
         choice: which image of files that hold several, and `pixel_size`; see `AutoReader`.
 
     Raises:
@@ -84,15 +88,18 @@ def fingerprint(
     listing = look_for_pairs(folder.images, folder.labels)
     pairs = listing.items
     folder = folder.telling_apart(pair[part] for pair in pairs for part in ("image", "label"))
-    heads = _of_each(lambda pair: _heads(pair["image"], pair["label"], folder, choice), pairs)
+    bar = partial(with_bar, wanted=progress)
+    heads = _of_each(
+        lambda pair: _heads(pair["image"], pair["label"], folder, choice), pairs, bar, "files"
+    )
     word = decide_orientation([image for image, _ in heads]).value
     unknown = _unknown(folder.images) if unknown is None else unknown
     files, read_as = [pair["label"] for pair in pairs], {**choice, "unknown": unknown}
-    looks = _look(files, heads, word, read_as)
+    looks = _look(files, heads, word, read_as, bar)
     seen = [image.turned(word) if word else image for image, _ in heads]
     data.require_objects(looks, [label.name for _, label in heads])
     kind, doubt = _kind(files, looks, read_as)
-    sampled = _sample([pair["image"] for pair in pairs], seconds, choice)
+    sampled = _sample([pair["image"] for pair in pairs], seconds, choice, bar)
     stated = stated_modality(folder.images) or headers_modality([p["image"] for p in pairs])
     scaled = _for_scale(pairs, looks) if "ct" in (modality or stated) else []
     return Fingerprint(
@@ -139,6 +146,7 @@ def _look(
     heads: Sequence[tuple[FileFacts, FileFacts]],
     word: str | None,
     choice: Mapping[str, Any],
+    bar: Bar,
 ) -> list[LabelSummary]:
     """At every label in the orientation of the set, one file at a time."""
 
@@ -147,17 +155,17 @@ def _look(
         turn = label.turn(word, image.orientation)
         return look_at_label(labels[k], blobs=k < LOOKED_AT, turn=turn, **choice)
 
-    return _of_each(look, range(len(labels)))
+    return _of_each(look, range(len(labels)), bar, "labels")
 
 
-def _of_each(look: Callable[[T], Found], cases: Sequence[T]) -> list[Found]:
+def _of_each(look: Callable[[T], Found], cases: Sequence[T], bar: Bar, what: str) -> list[Found]:
     """What is found in each case, or what is wrong with all that are not as they should be.
 
     Raises:
         ValueError: names the first few; of a single one its own error.
     """
     found, faults, first = [], [], None
-    for case in cases:
+    for case in bar(cases, f"looking at {what}"):
         try:
             found.append(look(case))
         except Exception as error:
@@ -320,13 +328,14 @@ def _sample(
     paths: Sequence[Files],
     seconds: float,
     choice: Mapping[str, Any],
+    bar: Bar = with_bar,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[np.ndarray]:
     """Pixels `(C, N)` of as many images as there is time for, spread over the set."""
     end = clock() + seconds
     most = max(1, min(SAMPLES, ALL_SAMPLES // len(paths)))
     samples: list[np.ndarray] = []
-    for k in _spread_out(len(paths)):
+    for k in bar(_spread_out(len(paths)), "looking at pixels"):
         if samples and clock() >= end:
             break
         image = data.load_image(paths[k], **choice).numpy()

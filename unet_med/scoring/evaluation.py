@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med import __version__, data
+from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
 from unet_med.data.class_names import ClassNames, checked_names, listed_names, listed_unknown
@@ -184,7 +185,7 @@ def _counted(
     files: Callable[[str, str], Files],
 ) -> Iterator[tuple[str, Counted | ScoreRow]]:
     """What is counted in each case, or why it is not."""
-    for name, truth in truths.files.items():
+    for name, truth in with_bar([*truths.files.items()], "scoring"):
         row = MISSING
         counted: Counted | ScoreRow
         try:

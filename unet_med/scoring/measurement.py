@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unet_med import data
+from unet_med.data.bars import with_bar
 from unet_med.data.cases import Case, same_name, shown
 from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames
@@ -151,7 +152,7 @@ def measure(
     ask = Ask(classes, objects, choice, planes)
     rows: list[ScoreRow] = []
     failures: list[Exception] = []
-    for name, found in cases.items():
+    for name, found in with_bar([*cases.items()], "measuring"):
         try:
             image = None if known is None else _image(name, known, images)
             measured = _measure(replace(found, image=image), ask)

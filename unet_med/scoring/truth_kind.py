@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unet_med import data
+from unet_med.data.bars import with_bar
 from unet_med.data.class_names import ClassNames
 from unet_med.data.file_reader import is_unreadable
 from unet_med.data.label_kind import UndecidedLabels, name_classes
@@ -25,7 +26,7 @@ def look_at(truths: Mapping[str, str], asked: Asked) -> dict[str, LabelSummary]:
         ValueError: none can be read, or one is no label.
     """
     looks, failures = {}, []
-    for k, (name, file) in enumerate(truths.items()):
+    for k, (name, file) in enumerate(with_bar([*truths.items()], "looking at labels")):
         blobs = asked.kind == AUTO and k < LOOKED_AT
         try:
             looks[name] = look_at_label(file, blobs=blobs, **asked.reading)
