@@ -102,3 +102,19 @@ def test_precision_at_a_threshold_is_the_column_of_that_threshold() -> None:
         name: count / (100 - count) for name, count in hits.items()
     }
     assert len({score.count for score in AP.values()}) == 1  # counted once
+
+
+def test_an_array_that_a_tiff_was_written_from_is_no_second_result(
+    folders: tuple[Path, Path],
+) -> None:
+    """`predict` leaves it and its job beside the TIFF of a large image."""
+    store = folders[0] / "a_instances.ome.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text("{}")
+    job = folders[0] / "a_instances.ome.zarr.job"
+    job.mkdir()
+    assert scoring.evaluate(*folders, label_kind="instances").table.of(CASE)[0].case == "a"
+    assert {row.case for row in scoring.measure(folders[0]).of(CASE)} == {"a"}
+    job.rmdir()
+    with pytest.raises(ValueError, match="two results of one name"):
+        scoring.measure(folders[0])
