@@ -118,3 +118,12 @@ def test_an_array_that_a_tiff_was_written_from_is_no_second_result(
     job.rmdir()
     with pytest.raises(ValueError, match="two results of one name"):
         scoring.measure(folders[0])
+
+
+def test_labels_beside_their_images_are_the_truth(folders: tuple[Path, Path]) -> None:
+    """As `train --images` takes them: `a.tif` with `a_mask.tif`."""
+    alone = scoring.evaluate(*folders, label_kind="instances").table.rows
+    (folders[1] / "a.tif").rename(folders[1] / "a_mask.tif")
+    grey = np.random.default_rng(0).normal(100, 9, (40, 50)).astype(np.float32)
+    tifffile.imwrite(folders[1] / "a.tif", grey)
+    assert scoring.evaluate(*folders, label_kind="instances").table.rows == alone

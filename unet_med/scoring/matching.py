@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from unet_med.data.cases import Case, case_name, files_of, same_name
 from unet_med.data.checksum import sha256
-from unet_med.data.folder_files import RESULTS, image_files
+from unet_med.data.folder_files import RESULTS, image_files, without_labels
 from unet_med.data.formats import TIFF, format_of, stem
 from unet_med.data.list_file import is_list, read_list
 from unet_med.data.pairing import label_base
@@ -106,7 +106,8 @@ def find_truths(truth: str, found: Mapping[str, str], results: str) -> Truths:
     """Labels of a folder, a file, or a data list, by the names of their images.
 
     Of a data list, the first section of test, validation and training that names labels and
-    has a result. In a folder, labels may share an ending, such as `_mask`, that results lack.
+    has a result. In a folder, labels may share an ending, such as `_mask`, that results lack;
+    where some are named after other files there, those are their images.
 
     Args:
         truth: folder, file or data list (JSON).
@@ -118,7 +119,7 @@ def find_truths(truth: str, found: Mapping[str, str], results: str) -> Truths:
     """
     if is_list(truth):
         return _of_list(Path(truth), found, results)
-    files = _by_stem(image_files(truth), "truths")
+    files = _by_stem(_labels_among(image_files(truth)), "truths")
     bases = {base: files[name] for name in files if (base := label_base(name))}
     if len(bases) == len(files) and any(_found(base, found, RESULTS) for base in bases):
         return Truths(bases)
@@ -218,6 +219,13 @@ def _found(name: str, found: Mapping[str, str], suffixes: Sequence[str]) -> str 
 def _by_stem(files: Sequence[Path], what: str) -> dict[str, str]:
     named = by_name(map(stem, files), map(str, files), what, "leave one of them out")
     return {name: str(file) for name, file in named.items()}
+
+
+def _labels_among(files: Sequence[Path]) -> list[Path]:
+    """Labels that lie beside their images, as for a training; all files where none lie so."""
+    images = set(without_labels(files))
+    labels = [file for file in files if file not in images and label_base(stem(file))]
+    return labels or list(files)
 
 
 def _without_stores(files: Sequence[Path]) -> list[Path]:
