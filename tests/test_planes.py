@@ -169,6 +169,27 @@ def test_the_plan_and_the_record_say_it(
     assert not {"planes", "learned"} & set(volume._entry(load_image(image)))
 
 
+def test_a_table_of_two_networks_says_so(tmp_path: Path, capsys: Any) -> None:
+    """Of the network that the record names is one result of three."""
+    for name in "abc":
+        write(tmp_path / f"r/{name}_instances.tif", pages()[0][0])
+        write(tmp_path / f"t/{name}.tif", pages()[0][0])
+    left = {name: {"file": f"{name}.tif", "sha256": "0"} for name in "ab"}
+    record = {"settings": {"spatial_dims": 2}, "images": {"c": {}}, "earlier": left}
+    (tmp_path / "r/record.json").write_text(json.dumps(record))
+    said = "2 of these results were left by other weights or settings than the record names"
+    words = "evaluate", tmp_path / "r", tmp_path / "t", "--label-kind", "instances"
+    for command in (words, ("measure", tmp_path / "r"), ("measure", tmp_path / "r", "--objects")):
+        assert rows(tmp_path, *command)[1]["earlier"] == 2
+        assert said in capsys.readouterr().out
+    rows(tmp_path, *words)
+    assert any(said in note for note in _notes({}, read_scores(tmp_path / "t.json")))
+    capsys.readouterr()
+    write_record(tmp_path / "r", {name: {} for name in "abc"})
+    assert "earlier" not in rows(tmp_path, *words)[1]
+    assert "were left by" not in capsys.readouterr().out
+
+
 def test_scores_of_images_that_taught_say_so(tmp_path: Path, capsys: Any) -> None:
     found, _ = pages()
     for k, name in enumerate("ab"):

@@ -7,7 +7,7 @@ import errno
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -82,11 +82,18 @@ def predicted(folder: Path, weights: Path | None = None) -> Path:
     return folder / "results"
 
 
-def record(handler: PredictionRecord, *images: Path, **choice: int) -> None:
+def record(
+    handler: PredictionRecord,
+    *images: Path,
+    outputs: Sequence[str] = ("instances",),
+    **choice: int,
+) -> None:
     engine: Any = Machine()
     handler._start(engine)
     for image in images:
-        engine.state.output = [{"image": load_image(image, **choice)}]
+        loaded = load_image(image, **choice)
+        loaded.meta["outputs"] = list(outputs)  # as `SaveImageResultd` says
+        engine.state.output = [{"image": loaded}]
         handler._keep(engine)
     handler._write(engine)
 
@@ -562,6 +569,49 @@ def test_results_that_a_stopped_run_left_are_known_to_the_next_one(tmp_path: Pat
     assert "claimed" not in read_record(results)
 
 
+def test_what_other_settings_left_of_an_image_goes_where_it_is_not_written_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Masks of one threshold do not lie beside instances of another, which would pass for its."""
+    weights, results = two_images(tmp_path)
+    items = [{"image": str(tmp_path / f"images/{name}.tif")} for name in "ab"]
+    a, b = (Path(item["image"]) for item in items)
+    for name in ("a_mask", "b_mask", "b_instances", "mine_instances"):
+        (results / f"{name}.tif").write_bytes(b"mask")
+    same = PredictionRecord(results, weights, {"label_kind": "instances"})
+    record(same, a, outputs=["mask"])
+    record(same, b, outputs=["mask", "instances"])
+    entries = read_record(results)["images"]
+    assert {name: entry["outputs"] for name, entry in entries.items()} == {
+        "a": ["instances", "mask"],  # of two runs
+        "b": ["mask", "instances"],
+    }
+    assert same.unfinished(items, ["mask", "instances"]) == []
+    assert "removed" not in caplog.text
+
+    other = PredictionRecord(results, weights, {"label_kind": "instances", "tta": "flips"})
+    record(other, a, outputs=["mask"])
+    assert sorted(path.stem for path in results.glob("*.tif")) == [
+        "a_mask", "b_instances", "b_mask", "mine_instances"
+    ]  # fmt: skip
+    assert caplog.text.count("removed what was not written anew, such as") == 1
+    assert "a_instances.tif: it is of other weights, settings or pixels" in caplog.text
+    (results / "a_instances.tif").write_bytes(b"of somewhere else")
+    assert other.unfinished(items[:1], ["mask"]) == []
+    assert other.unfinished(items[:1], ["mask", "instances"]) == items[:1]
+
+
+def test_a_record_without_outputs_has_done_nothing(tmp_path: Path) -> None:
+    weights, results = two_images(tmp_path)
+    handler = PredictionRecord(results, weights, {"label_kind": "instances"})
+    items = [{"image": str(tmp_path / "images/a.tif")}]
+    assert handler.unfinished(items, ["instances"]) == []
+    content = read_record(results)
+    del content["images"]["a"]["outputs"]  # of an earlier version
+    (results / "record.json").write_text(json.dumps(content))
+    assert handler.unfinished(items, ["instances"]) == items
+
+
 def test_an_image_that_can_no_longer_be_read_ends_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -707,3 +757,19 @@ def test_weights_of_a_plane_are_those_of_the_volume(k: int) -> None:
     reading = Reading(w0=10.0, sigma=2.0, class_weights=(1.0, 1.5))
     weigh = BorderWeightMap(10.0, 2.0, class_weights=(1.0, 1.5))
     np.testing.assert_array_equal(_weights(true, k, reading), weigh(separate(true))[..., k])
+
+
+def test_a_report_names_exports_of_other_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unet_med.cli.report.html_report", lambda folder, *_, **__: folder)
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "model.pt").write_bytes(b"weights")
+    (models / "model.onnx").write_text(f"card {sha256(models / 'model.pt')}")
+    assert main(["report", str(tmp_path)]) == 0
+    assert "exports" not in capsys.readouterr().err
+    (models / "model.pt").write_bytes(b"of ten minutes more")
+    assert main(["report", str(tmp_path)]) == 0
+    said = "exports   not known to be of these weights, so export anew: model.onnx"
+    assert said in capsys.readouterr().err

@@ -102,3 +102,28 @@ def test_precision_at_a_threshold_is_the_column_of_that_threshold() -> None:
         name: count / (100 - count) for name, count in hits.items()
     }
     assert len({score.count for score in AP.values()}) == 1  # counted once
+
+
+def test_an_array_that_a_tiff_was_written_from_is_no_second_result(
+    folders: tuple[Path, Path],
+) -> None:
+    """`predict` leaves it and its job beside the TIFF of a large image."""
+    store = folders[0] / "a_instances.ome.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text("{}")
+    job = folders[0] / "a_instances.ome.zarr.job"
+    job.mkdir()
+    assert scoring.evaluate(*folders, label_kind="instances").table.of(CASE)[0].case == "a"
+    assert {row.case for row in scoring.measure(folders[0]).of(CASE)} == {"a"}
+    job.rmdir()
+    with pytest.raises(ValueError, match="two results of one name"):
+        scoring.measure(folders[0])
+
+
+def test_labels_beside_their_images_are_the_truth(folders: tuple[Path, Path]) -> None:
+    """As `train --images` takes them: `a.tif` with `a_mask.tif`."""
+    alone = scoring.evaluate(*folders, label_kind="instances").table.rows
+    (folders[1] / "a.tif").rename(folders[1] / "a_mask.tif")
+    grey = np.random.default_rng(0).normal(100, 9, (40, 50)).astype(np.float32)
+    tifffile.imwrite(folders[1] / "a.tif", grey)
+    assert scoring.evaluate(*folders, label_kind="instances").table.rows == alone

@@ -74,3 +74,23 @@ def test_results_of_other_weights_are_known_too(trained: Path, tmp_path: Path) -
     assert list(record["images"]) == ["other"]
     assert record["earlier"]["T1w"]["file"] == str(first)
     assert predict(second, "--bundle", trained, "--output", out, "--tta", "flips") == 2
+
+
+def test_instances_of_other_settings_are_not_taken_for_done(trained: Path, tmp_path: Path) -> None:
+    """The masks of the second run do not vouch for the instances of the first."""
+    image(tmp_path / "images/a.tif", 0)
+    out = tmp_path / "out"
+
+    def run(*words: str) -> dict[str, list[str]]:
+        words = ("--bundle", str(trained), "--output", str(out), *words)
+        assert predict(tmp_path / "images", *words) == 0
+        images = json.loads((out / "record.json").read_text(encoding="utf-8"))["images"]
+        return {name: entry["outputs"] for name, entry in images.items()}
+
+    assert run("--instances", "--tta", "none") == {"a": ["mask", "instances"]}
+    assert run("--tta", "flips") == {"a": ["mask"]}
+    assert sorted(path.name for path in out.glob("*.tif")) == ["a_mask.tif"]
+    assert run("--tta", "flips", "--instances", "--resume") == {"a": ["mask", "instances"]}
+    written = (out / "a_instances.tif").stat().st_mtime_ns
+    assert run("--tta", "flips", "--instances", "--resume") == {"a": ["mask", "instances"]}
+    assert (out / "a_instances.tif").stat().st_mtime_ns == written

@@ -426,6 +426,36 @@ def test_a_job_that_is_done_is_left_alone(
     assert (tmp_path / "B_instances.ome.tif").is_file()
 
 
+def test_the_mask_of_a_small_image_is_written_at_once(
+    tmp_path: Path,
+    model: Path,
+    planes: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As NIfTI and PNG are: without blocks, and without the extra that they take."""
+    tifffile.imwrite(tmp_path / "a.tif", planes, metadata={"axes": "ZYX"})
+    (tmp_path / "out").mkdir()
+    line = ["predict", str(tmp_path / "a.tif"), "--bundle", str(model), "--output"]
+    monkeypatch.setattr("unet_med.cli.extras.find_spec", lambda name: None)
+    assert main([*line, str(tmp_path / "out/a_mask.tif")]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_mask.tif", "record.json"}
+    assert list(json.loads((tmp_path / "out/record.json").read_text())["images"]) == ["a"]
+    assert main([*line, str(tmp_path / "whole")]) == 0
+    expected = tifffile.imread(tmp_path / "whole/a_mask.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/a_mask.tif"), expected)
+    for more, reason in (
+        (["--instances"], "--instances"),
+        (["--workers", "1"], "--workers"),
+        (["--shard", "0/2"], "--shard"),
+    ):
+        assert main([*line, str(tmp_path / "b.tif"), *more]) == 2
+        assert f"block by block because of {reason}, needs zarr, not" in capsys.readouterr().err
+    monkeypatch.setattr(predict, "_fits", lambda *_: False)
+    assert main([*line, str(tmp_path / "b.tif")]) == 2
+    assert "b.tif, block by block because of the image's size, needs" in capsys.readouterr().err
+
+
 def test_an_image_done_whole_is_not_done_again_block_by_block(
     tmp_path: Path, model: Path, planes: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,5 +24,6 @@ def run(args: argparse.Namespace) -> int:
     table = measure(args.results, args.images, names, **asked)
     write_tables(args, table)
     written = args.objects and (args.output or args.long)
-    result(format_table(per_image(table) if written else table))
+    for line in filter(None, (format_table(per_image(table) if written else table), table.mixed)):
+        result(line)
     return say_left(table)

@@ -396,8 +396,9 @@ PREDICT = (
     ),
     option(
         "--output",
-        "folder for the results; or of one image NAME.nii.gz, NAME.nii or NAME.png for its mask, "
-        "or NAME.ome.zarr or NAME.ome.tif, block by block",
+        "folder for the results; or of one image NAME.nii.gz, NAME.nii, NAME.png or NAME.tif for "
+        "its mask; or NAME.ome.zarr, and NAME.tif of a large image or of several layers, block by "
+        "block",
         required=True,
     ),
     option(

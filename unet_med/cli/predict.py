@@ -14,7 +14,7 @@ from unet_med.bundle.literals import itself
 from unet_med.bundle.trust import require_trust
 from unet_med.cli.extras import require
 from unet_med.cli.kept_sizes import sources_of, warn_of_kept
-from unet_med.cli.options import choice_of, refuse_without_effect
+from unet_med.cli.options import PREDICT, choice_of, refuse_without_effect
 from unet_med.cli.output import check_folder
 from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.shard import images_of, shard_of
@@ -76,8 +76,8 @@ def run(args: argparse.Namespace) -> int:
 def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str, str]]]:
     """Which images are segmented whole, and which block by block, each with its output.
 
-    Block by block go: the image of an output that is a file or an OME-Zarr; every OME-Zarr; and
-    a TIFF that takes more than half of the free memory.
+    Block by block go: every OME-Zarr, as image and as output; a TIFF that takes more than half of
+    the free memory; and the image of a TIFF as output where `_reason_for_blocks` has one.
 
     Args:
         args: of the command line.
@@ -85,7 +85,7 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
     Raises:
         ValueError: several images for one file, two of one name, or a file that is not written.
     """
-    if _is_file(args.output):
+    if _is_file(args.output) and (reason := _reason_for_blocks(args)):
         if len(args.images) != 1:
             raise ValueError(f"{len(args.images)} images given; {args.output} is made of one")
         if args.fail_fast:
@@ -93,6 +93,7 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
                 "--fail-fast has no effect block by block, where there is one image and every "
                 "failure ends the run: leave it out"
             )
+        require("zarr", f"--output {args.output}, block by block because of {reason},")
         return [], [(args.images[0], args.output)]
     images = _images(args)
     if _is_mask(args.output):
@@ -106,6 +107,21 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
     outputs = [str(Path(args.output) / f"{names[path]}{suffixes[path]}") for path in large]
     whole = [path for path in images if not (isinstance(path, str) and path in names)]
     return whole, list(zip(large, outputs, strict=True))
+
+
+def _reason_for_blocks(args: argparse.Namespace) -> str | None:
+    """Why an output that is a file is made block by block; None: it is written as others are."""
+    image, output = args.images[0], Path(args.output.rstrip("/"))
+    given = [each.name for each in PREDICT if each.blocks and each.given(args) is not None]
+    reasons = {
+        "its format": format_of(output) is not TIFF or _is_zarr(image),
+        "its job": output.with_name(f"{stem(output)}.ome.zarr.job").is_dir(),
+        "--shard": args.shard,
+        **dict.fromkeys(given, True),
+        **{f"--{layer}": True for layer in outputs_of(args)[1:]},
+    }
+    reason = next((reason for reason, holds in reasons.items() if holds), None)
+    return reason or (None if _fits(image, choice_of(args)) else "the image's size")
 
 
 def _by_blocks(options: Mapping[str, Any], image: str, output: str) -> None:
@@ -177,7 +193,8 @@ def _whole(
     if args.device:  # else as the bundle says
         settings["device"] = f"$torch.device('{choose_device(args.device)}')"
     if _is_mask(args.output):
-        name = itself(as_template(stem(output)))
+        own = stem(output)
+        name = itself(as_template(own.removesuffix("_mask") or own))
         settings |= {"output_dir": output.parent, "result_file": output, "result_name": name}
     elif args.name:
         settings["result_name"] = itself(args.name)
@@ -295,14 +312,13 @@ def _name(image: Files, args: argparse.Namespace) -> str:
 
 def _is_mask(output: str) -> bool:
     """Whether an output is the file of one mask, or of a format that no result is written in."""
-    found = format_of(output)
-    return found is not None and not _is_file(output)
+    return format_of(output.rstrip("/")) not in (None, OME_ZARR)
 
 
 def _check_mask(args: argparse.Namespace, images: Sequence[Files]) -> None:
     """Refuse what one mask in a file cannot be."""
     found = format_of(args.output)
-    written = found in (NIFTI, PICTURE) and found.written_suffixes
+    written = found in (NIFTI, PICTURE, TIFF) and found.written_suffixes
     if not written or not args.output.lower().endswith(written):
         raise ValueError(
             f"--output {args.output}: results are written as .nii.gz, .nii, .tif, .ome.zarr or, of "
@@ -352,19 +368,22 @@ def _is_zarr(path: str) -> bool:
 
 
 def _is_large(path: str, choice: Mapping[str, Any]) -> bool:
-    """Whether a TIFF would take more than half of the free memory; reads its header.
+    """Whether a TIFF would take more than half of the free memory, and blocks can be done."""
+    return format_of(path) is TIFF and find_spec("zarr") is not None and not _fits(path, choice)
+
+
+def _fits(path: str, choice: Mapping[str, Any]) -> bool:
+    """Whether an image takes no more than half of the free memory; reads its header.
 
     Args:
         path: of the file.
         choice: which image of several is read, as `choice_of` gives it.
     """
-    if format_of(path) is not TIFF or find_spec("zarr") is None:
-        return False
     from unet_med.data import load_header
     from unet_med.memory import holds_whole
 
     try:
         header = load_header(path, **choice)
     except (OSError, ValueError):
-        return False  # it is set aside with its reason, where all images are read
-    return not holds_whole(header.array.size)
+        return True  # it is set aside with its reason, where all images are read
+    return holds_whole(header.array.size)

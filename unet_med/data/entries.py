@@ -12,3 +12,4 @@ CENTRE = "unet_med.centre"  # the tile is drawn around this pixel, its number
 LINES = "unet_med.lines"  # where on a GPU the pixels are, one tensor of numbers an axis
 DRAWS = "unet_med.draws"  # all that was drawn for a tile, one float64 tensor
 AGREEMENT = "agreement"  # in the metadata of logits: of the views, one number an image, (B,)
+WRITTEN = "outputs"  # in the metadata of an image, and in its record: which results were written

@@ -12,6 +12,8 @@ from monai.data.meta_tensor import MetaTensor
 from unet_med.data.array_writer import known_unit
 from unet_med.data.cases import files_in, same_name
 from unet_med.data.checksum import sha256
+from unet_med.data.entries import WRITTEN
+from unet_med.report.provenance import EARLIER
 from unet_med.transforms.confidence import CONFIDENCE
 
 CLAIMED = "claimed"  # names that results were written under before their images were recorded
@@ -38,6 +40,7 @@ def describe(image: MetaTensor) -> dict[str, Any]:
         "unit": unit,
         "affine": affine.tolist() if unit else None,
         **({CONFIDENCE: image.meta[CONFIDENCE]} if CONFIDENCE in image.meta else {}),
+        **({WRITTEN: list(image.meta[WRITTEN])} if WRITTEN in image.meta else {}),
         **({"dicom_seg": image.meta["dicom_seg"]} if "dicom_seg" in image.meta else {}),
         **({"notes": notes.splitlines()} if (notes := image.meta.get("notes")) else {}),
     }
@@ -46,7 +49,7 @@ def describe(image: MetaTensor) -> dict[str, Any]:
 def entries_of(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """What a record says of each image, by its name; empty of one whose run was stopped."""
     claimed: dict[str, Any] = {name: {} for name in record.get(CLAIMED, ())}
-    known = {**claimed, **record.get("earlier", {}), **record.get("images", {})}
+    known = {**claimed, **record.get(EARLIER, {}), **record.get("images", {})}
     return {same_name(name): entry for name, entry in known.items()}
 
 
@@ -54,7 +57,7 @@ def without(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """A record that says nothing of some names."""
     gone = set(names)
     left = dict(record)
-    for part in ("images", "earlier"):
+    for part in ("images", EARLIER):
         if part in left:
             left[part] = {k: v for k, v in left[part].items() if same_name(k) not in gone}
     claimed = [name for name in left.pop(CLAIMED, ()) if same_name(name) not in gone]
@@ -65,6 +68,19 @@ def is_made_by(record: Mapping[str, Any], maker: Mapping[str, Any]) -> bool:
     """Whether results are of the same settings and the same weights, wherever these lie."""
     hashes = [(each.get("weights") or {}).get("sha256") for each in (record, maker)]
     return bool(record) and hashes[0] == hashes[1] and record.get("settings") == maker["settings"]
+
+
+def is_of_same_image(entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
+    """Whether an entry says of the same pixels what one says now."""
+    return before is not None and bool(before["sha256"] == entry["sha256"])
+
+
+def united(entry: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An entry, with the outputs that the same weights and settings wrote of the image before."""
+    if before is None or not is_of_same_image(entry, before):
+        return entry
+    written = dict.fromkeys([*before.get(WRITTEN, ()), *entry.get(WRITTEN, ())])
+    return {**entry, WRITTEN: list(written)} if written else entry
 
 
 def is_other(files: Sequence[str], before: Mapping[str, Any]) -> bool:

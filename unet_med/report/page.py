@@ -231,7 +231,7 @@ def _notes(record: Record, table: ScoreTable) -> list[str]:
         notes.append(
             f"{weights['file']} has changed since: the training below is not that of these results."
         )
-    notes += [table.flatters] if table.flatters else []
+    notes += filter(None, (table.flatters, table.mixed))
     truths = table.about.get("truth", {})
     notes += [f"{row.case} has no scores: {row.note}" for row in table.left]
     for name, entry in truths.items():

@@ -21,6 +21,7 @@ from unet_med import devices
 from unet_med.bundle import plan_file
 from unet_med.data.cases import NAME, files_in, files_of, result_name, same_name
 from unet_med.data.checksum import sha256
+from unet_med.data.entries import WRITTEN
 from unet_med.data.folder_files import RESULTS, results_in
 from unet_med.data.lock import locked
 from unet_med.data.plane_kind import PLANES, planes_stated
@@ -34,10 +35,13 @@ from unet_med.report.entries import (
     entries_of,
     hash_of,
     is_made_by,
+    is_of_same_image,
     is_other,
+    united,
     without,
 )
 from unet_med.report.provenance import (
+    EARLIER,
     LEARNED,
     RECORD,
     now,
@@ -53,11 +57,14 @@ class PredictionRecord:
     """Handler that writes `record.json` into the folder of the results.
 
     It holds versions, device, time, the SHA-256 of the weights, and for every image
-    its file, shape, pixel size and SHA-256, under the name that its results carry; of a stack also
-    whether its planes are images (`planes`), and of one that taught the network `learned`. A
-    further run of the same weights and settings into the folder adds its images; what
-    other weights left is listed as `earlier`. A run that would write over the results of another
-    image of the same name is refused, and one that would write over files that no prediction made.
+    its file, shape, pixel size and SHA-256, under the name that its results carry, with the kinds
+    of results that these weights and settings wrote (`outputs`); of a stack also whether its planes
+    are images (`planes`), and of one that taught the network `learned`. A further run of the same
+    weights and settings into the folder adds its images; what other weights left is listed as
+    `earlier`. Of an image that other weights or settings make anew, older results that these do not
+    write are removed, so that all under one name are of one network. A run that would write over
+    the results of another image of the same name is refused, and one that would write over files
+    that no prediction made.
     Of an image that an evaluator with `faults` sets aside, older results are removed; what the
     record does not name stays. Processes that write into one folder take turns
     (`unet_med.data.lock`), so that each of them is recorded.
@@ -97,6 +104,7 @@ class PredictionRecord:
         self._results = 0
         self._began = self._due = 0.0  # s
         self._made_by: dict[str, Any] | None = None
+        self._removed = False
         self._learned: Learned | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -116,6 +124,7 @@ class PredictionRecord:
         self._began = time.monotonic()
         self._due = 0.0
         self._made_by = None
+        self._removed = False
         self._refuse_to_replace(engine)
 
     def _refuse_to_replace(self, engine: Engine) -> None:
@@ -189,7 +198,8 @@ class PredictionRecord:
     def unfinished(self, data: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
         """Items of a data list without those that the same weights and settings have done.
 
-        An image is done if the record has it with its SHA-256, and every output is there.
+        An image is done if the record has it with its SHA-256 and every output, which are there.
+        Of a record of an earlier version, which names no outputs, no image is done.
 
         Args:
             data: items with an `image`.
@@ -201,19 +211,14 @@ class PredictionRecord:
         results_of = self._results_by_name()
 
         def is_done(image: Any) -> bool:
-            there = results_of(result_name(image, self.name))
-            return set(outputs) <= there.keys() and self._is_same(image, record)
+            name = result_name(image, self.name)
+            entry = record.get("images", {}).get(name)
+            if entry is None:
+                return False
+            ours = results_of(name).keys() & set(entry.get(WRITTEN, ()))
+            return set(outputs) <= ours and hash_of(files_of(image)) == entry["sha256"]
 
         return [item for item in data if not is_done(item["image"])]
-
-    def _is_same(self, image: Any, record: Mapping[str, Any]) -> bool:
-        """Whether an image is the one that a record has by its name."""
-        name = result_name(image, self.name)
-        entry = record.get("images", {}).get(name)
-        if entry is None:
-            return False
-        found = hash_of(files_of(image))
-        return found is not None and bool(entry["sha256"] == found)
 
     def _drop_failed(self, engine: Engine) -> None:
         """Remove older results of images that were set aside, and what is recorded of them."""
@@ -238,9 +243,7 @@ class PredictionRecord:
             if not (ours := names & entries_of(record).keys()):  # else somebody else's files
                 return
             results_of = self._results_by_name()
-            kinds = [paths for name in ours for paths in results_of(name).values()]
-            for path in dict.fromkeys(chain(*kinds)):  # one file may be results of all kinds
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _remove(chain(*(paths for name in ours for paths in results_of(name).values())))
             self._claimed = [name for name in self._claimed if same_name(name) not in ours]
             write_record(self.folder / RECORD, without(record, ours))
 
@@ -302,14 +305,49 @@ class PredictionRecord:
 
     def _put(self, device: Any) -> None:
         with locked(self.folder / RECORD):
-            write_record(self.folder / RECORD, self._joined(read_record(self.folder), device))
+            before = read_record(self.folder)
+            self._remove_replaced(before)
+            write_record(self.folder / RECORD, self._joined(before, device))
+
+    def _remove_replaced(self, before: Mapping[str, Any]) -> None:
+        """Remove what another maker left of images, and this one has not written anew."""
+        ours, names = self._kept(before), entries_of(before)
+        anew = {
+            name: entry[WRITTEN]
+            for name, entry in self._images.items()
+            if WRITTEN in entry
+            and same_name(name) in names
+            and not is_of_same_image(entry, ours.get(name))
+        }
+        if not anew or self.file is not None:
+            return
+        results_of = self._results_by_name()
+        left = [
+            path
+            for name, written in anew.items()
+            for kind, paths in results_of(name).items()
+            if kind not in written
+            for path in paths
+        ]
+        _remove(left)
+        if left and not self._removed:  # in a long run once
+            self._removed = True
+            logging.getLogger(__name__).warning(
+                "removed what was not written anew, such as %s: it is of other weights, settings "
+                "or pixels than the record now says",
+                left[0],
+            )
+
+    def _kept(self, before: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Images that the same weights and settings have done."""
+        return before.get("images", {}) if is_made_by(before, self._maker()) else {}
 
     def _joined(self, before: Mapping[str, Any], device: Any) -> dict[str, Any]:
         """What the folder's record says from now on."""
-        made_by = self._maker()
-        same = is_made_by(before, made_by)
-        listed = {**(before.get("images", {}) if same else {}), **self._images}
-        earlier = {**before.get("earlier", {}), **before.get("images", {})}
+        made_by, kept = self._maker(), self._kept(before)
+        own = {name: united(entry, kept.get(name)) for name, entry in self._images.items()}
+        listed = {**kept, **own}
+        earlier = {**before.get(EARLIER, {}), **before.get("images", {})}
         earlier = {
             name: {key: entry[key] for key in ("file", "sha256")}
             for name, entry in earlier.items()
@@ -324,7 +362,7 @@ class PredictionRecord:
             "device": devices.describe(device),
             **made_by,
             "images": listed,
-            **({"earlier": earlier} if earlier else {}),
+            **({EARLIER: earlier} if earlier else {}),
             **({CLAIMED: claimed} if claimed else {}),
         }
 
@@ -347,6 +385,11 @@ def _sources(engine: Engine) -> Iterator[Any]:
         source = item.get("image") if isinstance(item, dict) else None
         if isinstance(source, (str, Path, list)):
             yield source
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in dict.fromkeys(paths):  # one file may be results of all kinds
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def unfinished(

@@ -21,6 +21,7 @@ from unet_med.data.atomic import write_json
 from unet_med.data.folder_files import RECORD
 
 TRAINING = "training.json"
+EARLIER = "earlier"  # what other weights or settings left, and the number of these
 LEARNED = "learned"  # entry of an image that has taught the network, and the number of these
 PACKAGES = ("unet-med", "torch", "monai", "numpy", "scipy")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from unet_med.data.atomic import atomic_write
 from unet_med.metrics.bootstrap import LEAST
-from unet_med.report.provenance import LEARNED
+from unet_med.report.provenance import EARLIER, LEARNED
 
 CASE = "case"
 CASE_MEAN = "case mean"  # over the classes of one case
@@ -57,7 +57,8 @@ class ScoreTable:
         rows: in the order of the cases, then those of all of them.
         about: what was scored: `label_kind`, `metrics`, `interval`, `truth`; `units`, how many
             images, or groups of them, the interval is over; `learned`, how many images are known
-            to have taught the network.
+            to have taught the network; `earlier`, how many results other weights or settings made
+            than the record names.
         labels: what the rows' labels are: `"class"`, or `"object"`.
     """
 
@@ -105,6 +106,16 @@ class ScoreTable:
         return (
             f"{taught} of {scored} images taught this network: the score flatters. `unet-med train "
             "--folds 5` gives one that does not."
+        )
+
+    @property
+    def mixed(self) -> str:
+        """That not all is of the network that the record names; empty where all is."""
+        if not (count := self.about.get(EARLIER)):
+            return ""
+        return (
+            f"{count} of these results were left by other weights or settings than the record "
+            "names: predict their images anew."
         )
 
     def of(self, *kinds: str) -> list[ScoreRow]:

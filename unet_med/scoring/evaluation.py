@@ -128,7 +128,7 @@ def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
         "interval": _about_interval(len(truths.files), table),
         **table.about,
         **asked.about,
-        **matched.learned((row.case for row in table.of(CASE)), family.name),
+        **matched.counts((row.case for row in table.of(CASE)), family.name),
     }
     return Evaluation(kind, truths.files, replace(table, about=about), truths.said)
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from unet_med.data.cases import Case, case_name, files_of, same_name
 from unet_med.data.checksum import sha256
-from unet_med.data.folder_files import RESULTS, image_files
-from unet_med.data.formats import stem
+from unet_med.data.folder_files import RESULTS, image_files, without_labels
+from unet_med.data.formats import TIFF, format_of, stem
 from unet_med.data.list_file import is_list, read_list
 from unet_med.data.pairing import label_base
-from unet_med.report.provenance import read_record
+from unet_med.report.provenance import EARLIER, read_record
 
 SECTIONS = ("test", "validation", "training")  # of a data list, in the order they are tried
 CHANNEL = "_0000"  # which nnU-Net adds to an image's name, and not to its label's
@@ -63,10 +63,12 @@ def by_name(names: Iterable[str], files: Iterable[Case], what: str, way: str) ->
 def find_results(results: str) -> dict[str, str]:
     """Files of a folder of results, or the one file, by name.
 
+    An OME-Zarr is passed over where its job and the TIFF that was written from it lie beside it.
+
     Raises:
         ValueError: two of one name, such as `a_mask.tif` and `a_mask.nii.gz`.
     """
-    return _files_in(results, "results")
+    return _by_stem(_without_stores(image_files(results)), "results")
 
 
 def result_names(images: Sequence[Case], results: str, *, moved: bool = False) -> list[str]:
@@ -83,7 +85,7 @@ def result_names(images: Sequence[Case], results: str, *, moved: bool = False) -
     entries: dict[str, Any] = {}
     with suppress(ValueError, TypeError):  # a record that is none says nothing
         record = read_record(results)
-        entries = {**record.get("earlier", {}), **record.get("images", {})}
+        entries = {**record.get(EARLIER, {}), **record.get("images", {})}
     known = {same_name(name) for name in entries}
     places = {tuple(e.get("files") or [e.get("file")]): name for name, e in entries.items()}
     counts = Counter(entry.get("sha256") for entry in entries.values())
@@ -104,7 +106,8 @@ def find_truths(truth: str, found: Mapping[str, str], results: str) -> Truths:
     """Labels of a folder, a file, or a data list, by the names of their images.
 
     Of a data list, the first section of test, validation and training that names labels and
-    has a result. In a folder, labels may share an ending, such as `_mask`, that results lack.
+    has a result. In a folder, labels may share an ending, such as `_mask`, that results lack;
+    where some are named after other files there, those are their images.
 
     Args:
         truth: folder, file or data list (JSON).
@@ -116,7 +119,7 @@ def find_truths(truth: str, found: Mapping[str, str], results: str) -> Truths:
     """
     if is_list(truth):
         return _of_list(Path(truth), found, results)
-    files = _files_in(truth, "truths")
+    files = _by_stem(_labels_among(image_files(truth)), "truths")
     bases = {base: files[name] for name in files if (base := label_base(name))}
     if len(bases) == len(files) and any(_found(base, found, RESULTS) for base in bases):
         return Truths(bases)
@@ -213,13 +216,22 @@ def _found(name: str, found: Mapping[str, str], suffixes: Sequence[str]) -> str 
     return next((found[each] for each in names if each in found), None)
 
 
-def _files_in(place: str, what: str) -> dict[str, str]:
-    """Files of a folder, or the one file, by name."""
-    files = [str(path) for path in image_files(place)]
-    return {
-        name: str(file)
-        for name, file in by_name(map(stem, files), files, what, "leave one of them out").items()
-    }
+def _by_stem(files: Sequence[Path], what: str) -> dict[str, str]:
+    named = by_name(map(stem, files), map(str, files), what, "leave one of them out")
+    return {name: str(file) for name, file in named.items()}
+
+
+def _labels_among(files: Sequence[Path]) -> list[Path]:
+    """Labels that lie beside their images, as for a training; all files where none lie so."""
+    images = set(without_labels(files))
+    labels = [file for file in files if file not in images and label_base(stem(file))]
+    return labels or list(files)
+
+
+def _without_stores(files: Sequence[Path]) -> list[Path]:
+    """Leave out what a job wrote block by block, and then into the TIFF beside it."""
+    written = {stem(file) for file in files if format_of(file) is TIFF}
+    return [file for file in files if stem(file) not in written or not Path(f"{file}.job").is_dir()]
 
 
 def _of_list(path: Path, found: Mapping[str, str], results: str) -> Truths:

@@ -36,7 +36,7 @@ from unet_med.scoring.measuring import (
     values_in,
     whole_scores,
 )
-from unet_med.scoring.recorded import planes_of, recorded_of
+from unet_med.scoring.recorded import counts, planes_of, recorded_of
 
 Array = np.ndarray[Any, Any]
 Place = str | os.PathLike[str]
@@ -155,8 +155,8 @@ def measure(
     for name, found in with_bar([*cases.items()], "measuring"):
         try:
             image = None if known is None else _image(name, known, images)
-            measured = _measure(replace(found, image=image), ask)
-            rows += [ScoreRow(CASE, name + part, label, own) for part, label, own in measured]
+            parts = _measure(replace(found, image=image), ask)
+            rows += [ScoreRow(CASE, name + part, label, own) for part, label, own in parts]
         except Exception as error:
             if user_error(error) is None:
                 raise
@@ -165,7 +165,9 @@ def measure(
     if len(failures) == len(cases):
         raise failures[0]
     columns = dict.fromkeys(column for row in rows for column in row.scores)
-    return ScoreTable(tuple(columns), tuple(rows), labels="object" if objects else "class")
+    measured = dict.fromkeys(found.instances or found.mask for found in cases.values())
+    about = counts(path for path in measured if path)
+    return ScoreTable(tuple(columns), tuple(rows), about, "object" if objects else "class")
 
 
 def find_cases(results: str) -> dict[str, Found]:

@@ -217,7 +217,7 @@ def per_image(table: ScoreTable) -> ScoreTable:
             ScoreRow(CASE, case, "", {**scores, f"median {size}": float(np.median(known[0]))})
         )
     columns = ("objects", AT_EDGE, f"median {size}")
-    return ScoreTable(columns, (*rows, *table.left))
+    return ScoreTable(columns, (*rows, *table.left), table.about)
 
 
 def _components(inside: Array) -> Array:

@@ -14,7 +14,7 @@ from unet_med.data.cases import same_name
 from unet_med.data.file_reader import Volume
 from unet_med.data.plane_kind import PLANES, planes_numbered
 from unet_med.planes import APART, JOINED, Planes
-from unet_med.report.provenance import LEARNED, RECORD, read_record
+from unet_med.report.provenance import EARLIER, LEARNED, RECORD, read_record
 from unet_med.scoring.matching import case_of
 
 
@@ -26,11 +26,13 @@ class Recorded:
         planes: what was made of the planes of a stack; None: no record says it.
         learned: whether it taught the network.
         orientation: in which a 2-D network saw its planes; None: as the file has them.
+        earlier: whether other weights or settings made it than the record names.
     """
 
     planes: Planes | None = None
     learned: bool = False
     orientation: str | None = None
+    earlier: bool = False
 
 
 def recorded_of(result: str) -> Recorded:
@@ -38,25 +40,29 @@ def recorded_of(result: str) -> Recorded:
     file = Path(result).absolute().parent / RECORD
     if not file.is_file():
         return Recorded()
-    settings, images = _read(file.parent, file.stat().st_mtime_ns)
+    settings, images, earlier = _read(file.parent, file.stat().st_mtime_ns)
     dims = settings.get("spatial_dims")
     orientation = settings.get("orientation") if dims == 2 else None
-    entry = images.get(same_name(case_of(result)))
+    name = same_name(case_of(result))
+    entry = images.get(name)
     if entry is None:  # of an earlier run, or of another program
-        return Recorded(orientation=orientation)
+        return Recorded(orientation=orientation, earlier=name in earlier)
     planes = entry.get(PLANES) if dims == 2 else JOINED if dims == 3 else None
     return Recorded(planes, bool(entry.get(LEARNED)), orientation)
 
 
 @lru_cache(maxsize=1)
-def _read(folder: Path, changed_ns: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Settings, and entries of images by name; one that is no record says nothing."""
+def _read(folder: Path, changed_ns: int) -> tuple[Mapping[str, Any], ...]:
+    """Settings, and entries of images and of earlier ones by name; no record says nothing."""
     try:
         record = read_record(folder)
     except ValueError:
-        return {}, {}
-    images = record.get("images") or {}
-    return record.get("settings") or {}, {same_name(name): each for name, each in images.items()}
+        return {}, {}, {}
+    images, earlier = (
+        {same_name(name): each for name, each in (record.get(part) or {}).items()}
+        for part in ("images", EARLIER)
+    )
+    return record.get("settings") or {}, images, earlier
 
 
 def planes_of(told: Planes | None, recorded: Recorded, label: np.ndarray, header: Volume) -> Planes:
@@ -89,6 +95,15 @@ def require_one_meaning(recorded: Recorded, truth: np.ndarray, name: str) -> Non
         )
 
 
-def taught(results: Iterable[str]) -> int:
-    """How many of these are of images that taught the network."""
-    return sum(recorded_of(result).learned for result in results)
+def counts(results: Iterable[str]) -> dict[str, int]:
+    """What a table of results must say of them, by how many; empty of what is true of none.
+
+    That is `learned`, of images that taught the network, and `earlier`, made by other weights or
+    settings than the record names.
+    """
+    found = [recorded_of(result) for result in results]
+    numbers = {
+        LEARNED: sum(each.learned for each in found),
+        EARLIER: sum(each.earlier for each in found),
+    }
+    return {name: number for name, number in numbers.items() if number}

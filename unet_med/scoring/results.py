@@ -10,10 +10,10 @@ from typing import Any
 
 from unet_med import data
 from unet_med.data.file_reader import Volume
-from unet_med.report.provenance import LEARNED, RECORD, read_record
+from unet_med.report.provenance import RECORD, read_record
 from unet_med.scoring.families import SUFFIXES
 from unet_med.scoring.matching import Truths, match
-from unet_med.scoring.recorded import taught
+from unet_med.scoring.recorded import counts
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,9 @@ class Results:
             raise FileNotFoundError(f"no result {self.told[name]}")
         return self.told[name]
 
-    def learned(self, names: Iterable[str], family: str) -> dict[str, int]:
-        """`learned`, how many of these cases are of images that taught the network; if any."""
-        count = taught(self.of(name, family) for name in dict.fromkeys(names))
-        return {LEARNED: count} if count else {}
+    def counts(self, names: Iterable[str], family: str) -> dict[str, int]:
+        """What the records say of these cases; see `recorded.counts`."""
+        return counts(self.of(name, family) for name in dict.fromkeys(names))
 
     def headers(self, names: Iterable[str], family: str) -> Iterator[Volume]:
         """Headers of the results that are there and can be read."""

@@ -16,6 +16,7 @@ from monai.utils.misc import ensure_tuple_rep
 from unet_med.data.array_writer import cast, channel_first, known_unit, smallest_label_dtype
 from unet_med.data.cases import NAME, files_in, result_name
 from unet_med.data.class_names import names_of
+from unet_med.data.entries import WRITTEN
 from unet_med.data.files import save_image
 from unet_med.data.formats import result_suffix
 from unet_med.data.outlines import outlines
@@ -92,14 +93,17 @@ class SaveImageResultd(SaveImaged):
         """Write the keys of one item.
 
         Returns:
-            The item as it came; of a DICOM SEG its image's metadata say which file that is.
+            The item as it came; its image's metadata say which keys were written (`outputs`), and
+            of a DICOM SEG which file that is.
 
         Raises:
             ValueError: no metadata names the source, the image has left the source's
                 grid, or two sources of one name meet in the folder.
         """
         item = dict(data)
+        written = []
         for key, dtype in self.key_iterator(item, self.output_dtype):
+            written.append(self._part(key))
             image = item[key]
             meta = self._meta(item, key)
             array = channel_first(image)
@@ -119,6 +123,8 @@ class SaveImageResultd(SaveImaged):
                 channel_names=self._channel_names(len(array)) if key == "probabilities" else (),
                 like=source if Path(source).is_file() else None,
             )
+        before = getattr(item.get("image"), "meta", {}).get(WRITTEN, ())  # of another such step
+        _note(item, WRITTEN, list(dict.fromkeys([*before, *written])))
         return item
 
     def _write_seg(
@@ -128,9 +134,7 @@ class SaveImageResultd(SaveImaged):
         files = files_in(meta)
         path = self._path(SEG, files)
         uid = self.dicom_seg.write(path, array[0], files[0])
-        if isinstance(image := item.get("image"), MetaTensor):
-            item["image"] = noted = with_metadata_of(image, image.as_tensor())
-            noted.meta["dicom_seg"] = {"file": path.name, "uid": uid}
+        _note(item, "dicom_seg", {"file": path.name, "uid": uid})
 
     def _write_rois(self, labels: np.ndarray, objects: MetaTensor, channels: int) -> None:
         """Write outlines of the objects `(X, Y[, Z])`, in the order of the file's own axes."""
@@ -147,17 +151,27 @@ class SaveImageResultd(SaveImaged):
                 return candidate.meta
         raise ValueError(f"neither {key!r} nor 'image' has metadata that names its file")
 
+    def _part(self, key: Hashable) -> str:
+        return self.suffixes.get(str(key), str(key))
+
     def _path(self, key: Hashable, files: list[str]) -> Path:
         source = files[0]
         extension = _EXTENSIONS.get(str(key), result_suffix(source))
-        part = self.suffixes.get(str(key), key)
-        path = self.file or self.output_dir / f"{result_name(files, self.name)}_{part}{extension}"
+        own = f"{result_name(files, self.name)}_{self._part(key)}{extension}"
+        path = self.file or self.output_dir / own
         if self._source_of.setdefault(path, source) != source:
             raise ValueError(
                 f"{path} would be written for {source} and for {self._source_of[path]}; "
                 "give the sources different names or different output folders"
             )
         return path
+
+
+def _note(item: dict[Hashable, Any], name: str, value: Any) -> None:
+    """Put an image into the item whose metadata say this too."""
+    if isinstance(image := item.get("image"), MetaTensor):
+        item["image"] = noted = with_metadata_of(image, image.as_tensor())
+        noted.meta[name] = value
 
 
 def _check_grid(array: np.ndarray, meta: Mapping[str, Any], key: Hashable) -> None:

@@ -13,6 +13,7 @@ import torch
 from unet_med.bundle import inference_parser, load_config, require_trust
 from unet_med.bundle.literals import itself
 from unet_med.data.cases import NAME, as_template, is_portable
+from unet_med.data.entries import WRITTEN
 from unet_med.data.formats import stem
 from unet_med.data.sources import open_source
 from unet_med.inferers.agreement import agreement
@@ -50,7 +51,7 @@ def note_result(job: BlockJob, output: Path) -> None:
     said = [text for name, text in job.statistics.items() if name.endswith(f".{NOTES}")]
     image.meta |= {NOTES: "\n".join(np.concatenate(said))} if said else {}
     notes = job.markers.all()  # a file a block
-    image.meta |= _confidence(notes)
+    image.meta |= {**_confidence(notes), WRITTEN: job.outputs}
     keeper.note(image, job.device, sum(note["seconds"] for note in notes))
 
 
