@@ -78,7 +78,7 @@ def test_results_of_other_weights_are_known_too(trained: Path, tmp_path: Path) -
 
 def test_instances_of_other_settings_are_not_taken_for_done(trained: Path, tmp_path: Path) -> None:
     """The masks of the second run do not vouch for the instances of the first."""
-    image(tmp_path / "images/a.tif", 0)
+    write_noise(tmp_path / "images/a.tif", 0)
     out = tmp_path / "out"
 
     def run(*words: str) -> dict[str, list[str]]:
