@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from test_export import paper, quiet, untrained  # noqa: F401 - fixtures
 from torch import Tensor, nn
 
 from unet_med.bundle import find_bundle
+from unet_med.bundle.exports import about_other_exports, other_exports
 from unet_med.cli import main
+from unet_med.data.checksum import sha256
 from unet_med.export import card, export_onnx, export_pt2, export_torchscript, load_trained
 from unet_med.export import pt2 as pt2_door
 from unet_med.export.graphs import Graph
@@ -137,6 +141,24 @@ def test_what_is_left_out_is_listed_in_each_file(exported: Path) -> None:
     for found in cards:
         assert {id: entry["value"] for id, entry in found["left_out"].items()} == IDS
         assert found["sides"] == {"smallest": 18, "step": 2, "lost_per_side": 8}
+        assert found["weights_sha256"] == sha256(exported / "bundle/models/model.pt")
+
+
+def test_exports_of_other_weights_are_named(exported: Path, tmp_path: Path) -> None:
+    """As they stay beside the weights of a training that went on."""
+    models = tmp_path / "models"
+    models.mkdir()
+    names = [Path(shutil.copy(file, models)).name for file in exported.glob("net.*")]
+    with zipfile.ZipFile(models / "net.bioimageio.zip", "w", zipfile.ZIP_DEFLATED) as package:
+        package.write(exported / "net.onnx", "weights.onnx")
+    assert sorted(names) == ["net.onnx", "net.pt2", "net.ts"]
+    assert other_exports(tmp_path) == []  # of what is not trained
+    weights = Path(shutil.copy(exported / "bundle/models/model.pt", models))
+    assert about_other_exports(tmp_path) == ""
+    weights.write_bytes(b"of ten minutes more")
+    expected = ["net.bioimageio.zip", "net.onnx", "net.pt2", "net.ts"]
+    assert other_exports(tmp_path) == expected
+    assert about_other_exports(tmp_path).endswith("export anew: " + ", ".join(expected))
 
 
 def test_statistics_are_those_of_the_inferer() -> None:

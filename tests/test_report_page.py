@@ -757,3 +757,19 @@ def test_weights_of_a_plane_are_those_of_the_volume(k: int) -> None:
     reading = Reading(w0=10.0, sigma=2.0, class_weights=(1.0, 1.5))
     weigh = BorderWeightMap(10.0, 2.0, class_weights=(1.0, 1.5))
     np.testing.assert_array_equal(_weights(true, k, reading), weigh(separate(true))[..., k])
+
+
+def test_a_report_names_exports_of_other_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unet_med.cli.report.html_report", lambda folder, *_, **__: folder)
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "model.pt").write_bytes(b"weights")
+    (models / "model.onnx").write_text(f"card {sha256(models / 'model.pt')}")
+    assert main(["report", str(tmp_path)]) == 0
+    assert "exports" not in capsys.readouterr().err
+    (models / "model.pt").write_bytes(b"of ten minutes more")
+    assert main(["report", str(tmp_path)]) == 0
+    said = "exports   not known to be of these weights, so export anew: model.onnx"
+    assert said in capsys.readouterr().err

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from unet_med.bundle.exports import about_other_exports
 from unet_med.bundle.models import find_trained, is_model
 from unet_med.cli.options import choice_of
 from unet_med.cli.output import check_file
-from unet_med.cli.saying import result
+from unet_med.cli.saying import result, say
 from unet_med.data.class_names import told_names
 from unet_med.report.page import html_report
 from unet_med.report.table import read_scores
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
             "the page goes with --output"
         )
     result(str(html_report(folder, args.output, pictures=args.pictures, scores=scores)))
+    if other := about_other_exports(Path(folder)):
+        say(other)
     return code
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med import bundle
+from unet_med.bundle.exports import about_other_exports
 from unet_med.cli import overrides, resuming, starting
 from unet_med.cli.output import check_folder
 from unet_med.cli.planned import plan_for
@@ -109,6 +110,8 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
     calibration = bundle.read_plan(output)["ids"].get("calibration")
     if calibration:
         say(f"probabilities   {calibration['reason']}")
+    if other := about_other_exports(output):
+        say(other)
     result(f"trained bundle in {output}")
     say("the same with MONAI:\n  " + bundle.command_line(output, "train", settings))
     say(f"use it with\n  {_next_line(output)}")

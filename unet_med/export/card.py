@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from unet_med import __version__
+from unet_med.bundle import find_weights
+from unet_med.data.checksum import sha256
 from unet_med.export.left_out import left_out
 from unet_med.export.trained import TrainedBundle
 
@@ -23,6 +25,7 @@ def card_of(trained: TrainedBundle, *, by_image: bool) -> dict[str, Any]:
         "made_by": f"unet-med {__version__}",
         "name": metadata["name"],
         "version": metadata["version"],
+        "weights_sha256": sha256(find_weights(trained.folder)),
         "image": "standardised (B, C, X, Y[, Z])",
         "sides": {
             "smallest": tiling.smallest,
