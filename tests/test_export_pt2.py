@@ -148,12 +148,12 @@ def test_exports_of_other_weights_are_named(exported: Path, tmp_path: Path) -> N
     """As they stay beside the weights of a training that went on."""
     models = tmp_path / "models"
     models.mkdir()
-    names = [shutil.copy(file, models).name for file in exported.glob("net.*")]
+    names = [Path(shutil.copy(file, models)).name for file in exported.glob("net.*")]
     with zipfile.ZipFile(models / "net.bioimageio.zip", "w", zipfile.ZIP_DEFLATED) as package:
         package.write(exported / "net.onnx", "weights.onnx")
     assert sorted(names) == ["net.onnx", "net.pt2", "net.ts"]
     assert other_exports(tmp_path) == []  # of what is not trained
-    weights = shutil.copy(exported / "bundle/models/model.pt", models)
+    weights = Path(shutil.copy(exported / "bundle/models/model.pt", models))
     assert about_other_exports(tmp_path) == ""
     weights.write_bytes(b"of ten minutes more")
     expected = ["net.bioimageio.zip", "net.onnx", "net.pt2", "net.ts"]
