@@ -41,13 +41,13 @@ def without_labels(labels: Array) -> str:
     >>> without_labels(np.eye(2, 3)[None])
     '; 1 of 3 planes has no labels and counts as background, or choose planes above'
     """
-    painted = labels.any(axis=(0, 1)) if labels.ndim == 3 else np.ones(1, bool)
-    if painted.all():
+    planes = [*np.moveaxis(labels, 2, 0)] if labels.ndim == 3 else [labels]
+    count = sum(not plane.any() for plane in planes)
+    if not count or labels.ndim == 2:
         return ""
-    count = int((~painted).sum())
     has, counts = ("has", "counts") if count == 1 else ("have", "count")
     return (
-        f"; {count} of {len(painted)} planes {has} no labels and {counts} as background, or choose "
+        f"; {count} of {len(planes)} planes {has} no labels and {counts} as background, or choose "
         "planes above"
     )
 
