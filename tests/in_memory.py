@@ -24,6 +24,7 @@ def own_folder(place: Path) -> Path:
         for folder in place.glob(f"{PREFIX}*"):
             _remove_without_owner(folder)
         own = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        own.chmod(0o755)  # some tests become another user
         held.append(os.open(own, os.O_RDONLY))
         lock(held[-1])
     finally:

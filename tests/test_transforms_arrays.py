@@ -34,9 +34,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ScoreObjectsd": {"keys": "label", "probabilities": "scores"},
     "SelectSliced": {"keys": "volume"},
 }
-KEYS = {"InstancesFromLogitsd": "logits", "RandGreyValued": "image", "Standardized": "image"}
+KEYS = {
+    "Calibrated": "certain",
+    "InstancesFromLogitsd": "logits",
+    "RandGreyValued": "image",
+    "Standardized": "image",
+}
 ARRAYS = {"ElementSize": "image", "InstancesFromLogits": "logits", "RandElasticDeform": "image"}
-ARRAYS |= {"RandGreyValue": "image", "RandTileCrop": "image", "Standardize": "image"}
+ARRAYS |= {
+    "Calibrate": "certain",
+    "RandGreyValue": "image",
+    "RandTileCrop": "image",
+    "Standardize": "image",
+}
 
 
 def item(dtype: str) -> dict[str, np.ndarray]:
@@ -44,7 +54,7 @@ def item(dtype: str) -> dict[str, np.ndarray]:
     label = np.kron(rng.integers(0, 6, (4, 5)), np.ones((5, 5)))  # (20, 25)
     found = {"image": rng.integers(0, 200, (1, 20, 25)), "label": label[None]}
     found |= {"volume": rng.integers(0, 200, (1, 6, 5, 4)), "logits": rng.integers(0, 9, (3, 9, 8))}
-    found |= {"scores": rng.integers(0, 9, (3, 20, 25))}
+    found |= {"scores": rng.integers(0, 9, (3, 20, 25)), "certain": label[None] > 2}
     return {key: value.astype(dtype) for key, value in found.items()}
 
 

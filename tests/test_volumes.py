@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from image_files import write_source
 from processes import ended, kill, start_command, start_module
 from processes import finish as exit_code
+from tiny_bundle import make_bundle, network_of
 
-from unet_med import bundle
 from unet_med.cli import main
 from unet_med.cli.blocks import _all_workers
 from unet_med.data import load_header, load_image, save_image
@@ -39,64 +40,6 @@ from unet_med.volumes.worker import Outcome, Worker
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
 CPU = torch.device("cpu")
-
-
-NETWORK_IDS = (
-    *("preset", "spatial_dims", "in_channels", "out_channels"),
-    *("features", "pool", "kernel_size"),
-)
-
-
-def make_bundle(folder: Path, **choices: Any) -> Path:
-    """A bundle with a tiny network of random weights; `choices` go into its inference.json."""
-    torch.manual_seed(0)
-    choices = {"preset": "paper2015", "features": [4, 8], "out_channels": 3, **choices}
-    bundle.copy_bundle(folder)
-    path = folder / "configs" / "inference.json"
-    config = json.loads(path.read_text()) | choices
-    path.write_text(json.dumps(config))
-    network = unet(**{name: config[name] for name in NETWORK_IDS})
-    for bias in (p for p in network.parameters() if p.ndim == 1):
-        bias.data.normal_()  # without, dead features tie the classes
-    for layer in network.modules():
-        if hasattr(layer, "running_var"):
-            layer.running_mean.normal_()
-            layer.running_var.uniform_(0.5, 2)
-    torch.save(network.state_dict(), folder / "models" / "model.pt")
-    return folder
-
-
-def network_of(folder: Path) -> torch.nn.Module:
-    """The bundle's network, as MONAI's own parser builds and loads it."""
-    config = json.loads((folder / "configs" / "inference.json").read_text())
-    network = unet(**{name: config[name] for name in NETWORK_IDS})
-    network.load_state_dict(torch.load(folder / "models" / "model.pt", weights_only=True))
-    return network.eval()
-
-
-def write_source(path: Path, array: np.ndarray, version: str = "0.5") -> Path:
-    """An OME-Zarr image `([C,] [Z,] Y, X)` with 0.5 x 0.25 x 0.25 micrometre pixels."""
-    axes = ["c", "z", "y", "x"][-array.ndim :]
-    group = zarr.create_group(path, zarr_format=3 if version == "0.5" else 2)
-    chunks = tuple(min(n, 16) for n in array.shape)
-    group.create_array("0", data=array, chunks=chunks)
-    sizes = {"c": 1.0, "z": 0.5, "y": 0.25, "x": 0.25}
-    kinds = {"c": {"type": "channel"}}
-    space = {"type": "space", "unit": "micrometer"}
-    image = {
-        "axes": [{"name": a, **kinds.get(a, space)} for a in axes],
-        "datasets": [
-            {
-                "path": "0",
-                "coordinateTransformations": [{"type": "scale", "scale": [sizes[a] for a in axes]}],
-            }
-        ],
-    }
-    if version == "0.5":
-        group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
-    else:
-        group.attrs["multiscales"] = [{"version": "0.4", **image}]
-    return path
 
 
 def one_pass(

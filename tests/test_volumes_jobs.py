@@ -594,7 +594,8 @@ def test_a_folder_is_read_once_however_many_images_it_holds(
     (tmp_path / "07_instances.tif").touch()
     (tmp_path / "record.json").write_text(json.dumps({
         "weights": None, "settings": {},
-        "images": {n: {"file": f"{n}.tif", "sha256": sha256(tmp_path / f"{n}.tif")} for n in names},
+        "images": {n: {"file": f"{n}.tif", "sha256": sha256(tmp_path / f"{n}.tif"), "outputs": [
+            "mask", *(["instances"] if n == "07" else [])]} for n in names},
     }))  # fmt: skip
     (tmp_path / "03.tif").write_text("changed")
     walks = []

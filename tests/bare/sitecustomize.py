@@ -33,7 +33,9 @@ class Bare(PathFinder):
     @classmethod
     def find_distributions(cls, *args: Any, **options: Any) -> Iterator[Any]:
         """What `importlib.metadata` knows, among it a plug-in of zarr for pytest."""
-        found = PathFinder.find_distributions(*args, **options)
+        from importlib.metadata import MetadataPathFinder  # whose backport takes PathFinder's away
+
+        found = MetadataPathFinder.find_distributions(*args, **options)
         return (each for each in found if each.name.replace("-", "_") not in ABSENT)
 
 
