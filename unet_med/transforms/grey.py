@@ -179,18 +179,21 @@ def own_range(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Least and greatest grey value of each image, hot and dead pixels aside, `(B, 1)`, float64.
 
     Few values that lie further beyond all others than these are apart do not count: the range
-    reaches that far and no further. So it is that of all values in most images.
+    reaches that far and no further. So it is that of all values in most images; where all but
+    such few are equal there is none, and least and greatest are one.
 
     Args:
         images: `(B, C, *S)`, floating, not empty; the channels of an image have one range.
     """
     values = images.flatten(1)
-    least, greatest = (end.double() for end in values.aminmax(dim=1, keepdim=True))
-    sample = values[:, :: -(-values.shape[1] // SAMPLES)].sort(dim=1).values.double()
+    ends = values.new_empty(len(values), 2)
+    torch.aminmax(values, dim=1, keepdim=True, out=(ends[:, :1], ends[:, 1:]))
+    sample = values[:, :: -(-values.shape[1] // SAMPLES)].sort(dim=1).values
     rare = int(RARE * sample.shape[1])
     low, high = sample[:, rare : rare + 1], sample[:, sample.shape[1] - 1 - rare :][:, :1]
-    span = high - low
-    return torch.maximum(least, low - span), torch.minimum(greatest, high + span)
+    # low - span and high + span in a kernel each, and both ends in one
+    within = ends.clamp(torch.lerp(low, high, -1.0), torch.lerp(low, high, 2.0)).double()
+    return within[:, :1], within[:, 1:]
 
 
 def change_batch(
