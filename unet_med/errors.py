@@ -93,6 +93,9 @@ def befalls_all(error: BaseException) -> bool:
     return isinstance(found, (OSError, ImportError)) and not isinstance(found, FileNotFoundError)
 
 
+MISSED_DECODER = "monai.data.nvimgcodec_pydicom_plugin"  # logger: for GPUs, once pydicom is there
+
+
 @contextmanager
 def hushed(name: str, below: int) -> Iterator[None]:
     """Without what another package's logger says below a level."""

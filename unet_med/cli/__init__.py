@@ -24,7 +24,7 @@ from unet_med.cli.option import build_parser
 from unet_med.cli.options import COMMANDS
 from unet_med.cli.saying import logged
 from unet_med.data.protection import budget
-from unet_med.errors import one_line, user_error
+from unet_med.errors import MISSED_DECODER, one_line, user_error
 
 REPEAT_SECONDS = 1.0  # see `_terminable`
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -94,7 +94,7 @@ def _is_closed(stream: TextIO) -> bool:
 def _hush_decoder() -> None:
     """Keep quiet about a decoder for GPUs that MONAI misses as soon as pydicom is installed."""
     warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    logging.getLogger(MISSED_DECODER).setLevel(logging.ERROR)
 
 
 @contextmanager

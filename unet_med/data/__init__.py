@@ -6,10 +6,10 @@ files needs no torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from unet_med.data.formats import FORMATS
+from unet_med.first_use import on_first_use
 
 _MODULE_OF = {
     "check_labels": "labels",
@@ -106,9 +106,7 @@ if TYPE_CHECKING:  # the same names; a checker reads no table
 else:
 
     def __getattr__(name: str) -> Any:
-        if name in _MODULE_OF:
-            return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return on_first_use(__name__, _MODULE_OF, name)
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ from unet_med.data.file_reader import Volume
 from unet_med.data.formats import FORMATS, format_of
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.label_reader import exact_floats
-from unet_med.errors import hushed
+from unet_med.errors import MISSED_DECODER, hushed
 
 
 def load_image(path: Files, **choice: Any) -> MetaTensor:
@@ -42,7 +42,7 @@ def load_image(path: Files, **choice: Any) -> MetaTensor:
     from monai.transforms import LoadImage
 
     reader = _ExactReader(**choice)
-    with hushed("monai.data.nvimgcodec_pydicom_plugin", logging.ERROR):  # no decoder for GPUs
+    with hushed(MISSED_DECODER, logging.ERROR):
         load = LoadImage(reader=reader, ensure_channel_first=True, dtype=None)
     image: MetaTensor = load(path)
     return image

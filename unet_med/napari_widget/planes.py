@@ -24,7 +24,7 @@ def labelled_planes(labels: Array, predicted: Sequence[str] | None = None) -> li
         ValueError: there are none.
     """
     if predicted is None:
-        found = [z for z in range(labels.shape[2]) if labels[..., z].any()]
+        found = _painted(labels)
         advice = "has labels: paint some first"
     else:
         pairs = zip(plane_digests(labels), predicted, strict=True)
@@ -41,15 +41,18 @@ def without_labels(labels: Array) -> str:
     >>> without_labels(np.eye(2, 3)[None])
     '; 1 of 3 planes has no labels and counts as background, or choose planes above'
     """
-    planes = [*np.moveaxis(labels, 2, 0)] if labels.ndim == 3 else [labels]
-    count = sum(not plane.any() for plane in planes)
-    if not count or labels.ndim == 2:
+    if labels.ndim == 2 or not (count := labels.shape[2] - len(_painted(labels))):
         return ""
     has, counts = ("has", "counts") if count == 1 else ("have", "count")
     return (
-        f"; {count} of {len(planes)} planes {has} no labels and {counts} as background, or choose "
-        "planes above"
+        f"; {count} of {labels.shape[2]} planes {has} no labels and {counts} as background, or "
+        "choose planes above"
     )
+
+
+def _painted(labels: Array) -> list[int]:
+    """Planes of labels `(X, Y, Z)` that hold any."""
+    return [z for z in range(labels.shape[2]) if labels[..., z].any()]
 
 
 def plane_digests(labels: Array) -> list[str]:

@@ -7,8 +7,9 @@ Names load on first use, so that reading a plan needs neither torch nor MONAI.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from unet_med.first_use import on_first_use
 
 _MODULE_OF = {
     "DataFolder": "folders",
@@ -40,9 +41,7 @@ if TYPE_CHECKING:  # the same names; a checker reads no table
 else:
 
     def __getattr__(name: str) -> Any:
-        if name in _MODULE_OF:
-            return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return on_first_use(__name__, _MODULE_OF, name)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unet_med.first_use import on_first_use
 from unet_med.report.comparison import comparison_figure
 from unet_med.report.curve import learning_curve_figure
 from unet_med.report.differences import DIFFERENCES, difference_map
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from unet_med.report.prediction import PredictionRecord, unfinished
     from unet_med.report.record import TrainingRecord
 
-_ON_FIRST_USE = {
+_MODULE_OF = {
     "PredictionRecord": "prediction",
     "TrainingRecord": "record",
     "html_report": "page",
@@ -43,11 +44,7 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        if name in _ON_FIRST_USE:
-            from importlib import import_module
-
-            return getattr(import_module(f"{__name__}.{_ON_FIRST_USE[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return on_first_use(__name__, _MODULE_OF, name)
 
 
 def __dir__() -> list[str]:
