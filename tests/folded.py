@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from unet_med import bundle
-from unet_med.cli import folds, main
-from unet_med.cli.fold_progress import Progress
+from unet_med import bundle, folds
+from unet_med.cli import main
 from unet_med.data import SyntheticCells
+from unet_med.folds.judging import NAMED, Judging
+from unet_med.folds.networks import of_folds, of_subsets
+from unet_med.folds.progress import Progress
 from unet_med.planning import DataFolder, Plan
 from unet_med.planning.fingerprints import FileFacts
 
@@ -35,7 +37,7 @@ def line(data: Path, output: Path, *words: str) -> list[str]:
     return ["train", *places, *SMALL, *words]
 
 
-def judged_untrained(output: Path, *words: str) -> Path:
+def judged_untrained(output: Path, *words: str) -> folds.Judgement:
     """Lay a bundle as `unet-med train` does, and judge networks that have learned nothing.
 
     Args:
@@ -48,7 +50,7 @@ def judged_untrained(output: Path, *words: str) -> Path:
     place = DataFolder.of(str(images), labels).settings(plan.data.images, plan.data.labels)
     settings = {**place, "device": "$torch.device('cpu')"}
     progress = Progress.of(output, plan)
-    networks = [*folds.of_folds(plan), *folds.of_subsets(plan)]
+    networks = [*of_folds(plan), *of_subsets(plan)]
     parser = bundle.load_workflow(output, "train", settings).parser
     for k, file in enumerate([output / "models/model.pt", *(n.weights(output) for n in networks)]):
         torch.manual_seed(k)
@@ -57,8 +59,7 @@ def judged_untrained(output: Path, *words: str) -> Path:
         torch.save({name: weights_like(w) for name, w in network.state_dict().items()}, file)
     progress.done = ["one", *(network.name for network in networks)]
     progress.share(None, None)
-    folds.train(output, settings)
-    return output
+    return folds.train(output, settings)
 
 
 def timed_plan(
@@ -79,7 +80,7 @@ def timed_plan(
         calibrated: whether probabilities count.
     """
     clock = iter([0.0, seconds[0], 50.0, 50.0 + seconds[1]])
-    monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
     names = [[f"{k}_{j}.tif" for j in range(len(own))] for k, own in enumerate(pixels)]
     cases = [
         SimpleNamespace(
@@ -90,12 +91,12 @@ def timed_plan(
         )
         for name, count in zip(chain(*names), chain(*pixels), strict=True)
     ]
-    judging = SimpleNamespace(
-        items=[{folds.NAMED: name} for name in names[0]],
+    own = SimpleNamespace(
+        items=[{NAMED: name} for name in names[0]],
         judged=lambda item: None,
         judge=SimpleNamespace(calibrated=calibrated),
     )
-    monkeypatch.setattr(folds.Judging, "of", lambda *_: judging)
+    monkeypatch.setattr(Judging, "of", lambda *_: own)
     return SimpleNamespace(
         folds=[{"training": [], "validation": [{"image": name} for name in own]} for own in names],
         subsets=[{}] * subsets,

@@ -16,18 +16,13 @@ import tifffile
 import torch
 from folded import judged_untrained
 
-from unet_med import Segmenter, bundle, metrics
+from unet_med import Segmenter, bundle, folds, metrics
 from unet_med.cli import main
-from unet_med.cli.fold_scores import (
-    Judged,
-    _calibrate,
-    _counts,
-    calibrations_of,
-    cases_of,
-    score,
-)
 from unet_med.data import SyntheticCells
 from unet_med.fitting import NearBorders, calibrate, cross_fitted
+from unet_med.folds.fits import _calibrate, _counts, calibrations_of
+from unet_med.folds.judged import Judged
+from unet_med.folds.scores import cases_of, score
 from unet_med.planning import Plan
 from unet_med.report.folds import card, describe_folds
 from unet_med.report.table import CASE, HIGH, LOW, MEAN, POOLED, read_scores
@@ -40,7 +35,7 @@ PATIENTS = {"p1/t1": "a", "p2/t1": "a", "p3/t1": "b", "p3/t2": "b", "p4/t3": "c"
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def judgement(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, folds.Judgement]:
     """A data list of five images of three patients, three of which have one stem; and its folds."""
     folder = tmp_path_factory.mktemp("cohort")
     SyntheticCells(5, (48, 40), num_cells=4).write(folder / "cells")
@@ -53,8 +48,27 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
         items.append(item)
     (folder / "list.json").write_text(json.dumps({"training": items}))
     words = ["--images", str(folder / "list.json"), "--folds", "3", "--group", "patient"]
-    judged_untrained(folder / "bundle", *words)
-    return folder
+    return folder, judged_untrained(folder / "bundle", *words)
+
+
+@pytest.fixture(scope="module")
+def cohort(judgement: tuple[Path, folds.Judgement]) -> Path:
+    return judgement[0]
+
+
+def test_python_gets_what_is_written(judgement: tuple[Path, folds.Judgement]) -> None:
+    folder, found = judgement
+    written = read_scores(folder / "bundle/models/folds/scores.json")
+    assert [(row.case, row.scores) for row in found.scores.rows] == [
+        (row.case, row.scores) for row in written.rows
+    ]
+    assert found.curve is None
+
+
+def test_folds_that_nobody_planned_are_not_trained(tmp_path: Path) -> None:
+    laid = bundle.copy_bundle(tmp_path / "b")
+    with pytest.raises(ValueError, match="b was planned without folds: plan it with `folds` or"):
+        folds.train(laid)
 
 
 def test_images_of_one_stem_are_cases_of_their_own(cohort: Path) -> None:
@@ -141,7 +155,7 @@ def test_what_is_written_says_how_many_patients_it_is_fitted_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[Any] = []
-    monkeypatch.setattr("unet_med.cli.fold_scores.write_calibration", lambda *w: said.append(w[2:]))
+    monkeypatch.setattr("unet_med.folds.fits.write_calibration", lambda *w: said.append(w[2:]))
     rng = np.random.default_rng(0)
     near = NearBorders(torch.rand(2, 50), rng.integers(0, 2, 50))
     each = [replace(judged(f"{k}.tif", None, k % 3, k % 3), near=near) for k in range(9)]
@@ -230,12 +244,12 @@ def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_masks_are_scored_as_evaluate_scores_what_the_same_network_predicts(masks: Path) -> None:
     """`predict` by the fold's network, calibrated by the other folds, then `evaluate`."""
-    folds = read_scores(masks / "bundle/models/folds/scores.json")
-    assert folds.about["metrics"] == "isbi"
-    rules = [fold["calibration"] for fold in folds.about["folds"]]
+    table = read_scores(masks / "bundle/models/folds/scores.json")
+    assert table.about["metrics"] == "isbi"
+    rules = [fold["calibration"] for fold in table.about["folds"]]
     assert any(rules)
     one = Path(shutil.copytree(masks / "bundle", masks / "one"))
-    for k, row in enumerate(folds.of(CASE)):
+    for k, row in enumerate(table.of(CASE)):
         assert row.note == f"fold {k}"
         bundle.write_settings(one, [], {"calibration": rules[k]}, reason="that of the fold")
         shutil.copy(masks / f"bundle/models/folds/{k}/model.pt", one / "models/model.pt")

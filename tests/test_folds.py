@@ -19,12 +19,15 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 
 from unet_med import Segmenter, bundle, metrics
-from unet_med.cli import folds, main
-from unet_med.cli.fold_progress import Progress
-from unet_med.cli.fold_scores import Judged, _say, cases_of
+from unet_med.cli import main
 from unet_med.cli.saying import logged
 from unet_med.data import cross_validation, find_pairs, image_cache, load_label, split_validation
 from unet_med.fitting import HeldOut, cross_fitted, held_out
+from unet_med.folds.judged import Judged
+from unet_med.folds.progress import Progress
+from unet_med.folds.scores import _say, cases_of
+from unet_med.folds.sharing import share_out
+from unet_med.folds.training import _spared, _train_one
 from unet_med.handlers import TrainingBudget
 from unet_med.networks import Ensemble, joined_weights, together, unet
 from unet_med.planning import Plan, fingerprint, make_plan
@@ -353,7 +356,7 @@ def test_judging_is_part_of_the_minutes(
     """
     progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
     plan = timed_plan(monkeypatch, [0.0, takes], [[9] * 4] * 2, calibrated=twice)
-    folds._share_out(tmp_path, {}, plan, progress)
+    share_out(tmp_path, {}, plan, progress)
     assert progress.minutes == pytest.approx(minutes)
     assert progress.images == images
 
@@ -372,7 +375,7 @@ def test_images_take_time_by_their_pixels(
     """
     plan = timed_plan(monkeypatch, [4.0, 2.0], [[100, 400, 100], [1600, 100, 100]])
     progress = Progress(tmp_path / "progress.json", 100, total / 60, ["one"], overhead=12.0)
-    folds._share_out(tmp_path, {}, plan, progress)
+    share_out(tmp_path, {}, plan, progress)
     assert progress.images == images
     assert progress.minutes == pytest.approx(minutes)
 
@@ -385,18 +388,18 @@ def test_what_a_training_takes_besides_its_minutes(
     budget.load_state_dict({"elapsed_minutes": 4.0})
     budget.reserve(0.5, "validation")
     clock = iter([100.0, 100.0 + 2 * 60 + 12])
-    monkeypatch.setattr(folds.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
     parser = SimpleNamespace(get_parsed_content={"budget": budget}.__getitem__)
     workflow = SimpleNamespace(parser=parser, run=lambda: setattr(budget, "elapsed_minutes", 5.5))
-    monkeypatch.setattr(folds.bundle, "load_workflow", lambda *_: workflow)
-    assert folds._train_one(tmp_path, {}) == pytest.approx(12)
+    monkeypatch.setattr(bundle, "load_workflow", lambda *_: workflow)
+    assert _train_one(tmp_path, {}) == pytest.approx(12)
 
 
 def test_networks_that_share_images_are_spared_to_load_them() -> None:
     """But for the fifth that each fold of five holds out."""
     cache = SimpleNamespace(before=SimpleNamespace(seconds=10.0))
-    assert folds._spared({"cache": cache}, 5) == pytest.approx(8)
-    assert folds._spared({}, 5) == 0
+    assert _spared({"cache": cache}, 5) == pytest.approx(8)
+    assert _spared({}, 5) == 0
 
 
 # --- what is held out

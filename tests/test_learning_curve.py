@@ -18,12 +18,13 @@ from scipy.optimize import least_squares
 
 from unet_med import bundle
 from unet_med.bundle.files import FOLDS, SUBSETS
-from unet_med.cli import folds, main
-from unet_med.cli.fold_progress import Progress
-from unet_med.cli.fold_scores import Case, table_of
-from unet_med.cli.learning_curve import Level, curve_of
+from unet_med.cli import main
 from unet_med.data import cross_validation
 from unet_med.data.splits import nested_subsets
+from unet_med.folds.more_images import Level, curve_of
+from unet_med.folds.progress import Progress
+from unet_med.folds.scores import Case, table_of
+from unet_med.folds.sharing import share_out
 from unet_med.metrics.power_law import (
     Gain,
     PowerLaw,
@@ -411,7 +412,7 @@ def test_all_networks_share_the_other_half(tmp_path: Path, monkeypatch: pytest.M
     """By hand: 180 s for six networks, 12 s of each to load; four images of 1.25 times 2 s."""
     progress = Progress(tmp_path / "progress.json", 100, 3.0, ["one"], overhead=12.0)
     plan = timed_plan(monkeypatch, [0.0, 2.0], [[9] * 4] * 2, subsets=4)
-    folds._share_out(tmp_path, {}, plan, progress)
+    share_out(tmp_path, {}, plan, progress)
     assert progress.minutes == pytest.approx((30 - 12 - 10) / 60)
     assert progress.images == 4
 

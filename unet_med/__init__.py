@@ -17,6 +17,7 @@ _SUBMODULES = (
     "deformation",
     "engines",
     "export",
+    "folds",
     "geometry",
     "handlers",
     "inferers",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:  # the same names; a checker reads no table
     from unet_med import deformation as deformation
     from unet_med import engines as engines
     from unet_med import export as export
+    from unet_med import folds as folds
     from unet_med import geometry as geometry
     from unet_med import handlers as handlers
     from unet_med import inferers as inferers

@@ -19,7 +19,7 @@ from unet_med.errors import one_line, user_error
 
 SAID = logging.getLogger("unet_med.cli")
 DONE = logging.getLogger("unet_med.done")  # what is on stdout, or was printed as an error
-SCORING = "unet_med.scoring"
+TELL = (SAID.name, "unet_med.scoring", "unet_med.folds")  # what these and their modules say
 PROGRESS = "unet_med.handlers.progress"
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -89,7 +89,7 @@ class _Terminal(logging.Handler):
             return False
         if record.name == PROGRESS:
             return not sys.stderr.isatty()
-        return record.name in (SAID.name, SCORING) or record.levelno >= logging.WARNING
+        return record.name.startswith(TELL) or record.levelno >= logging.WARNING
 
     def emit(self, record: logging.LogRecord) -> None:
         print(record.getMessage(), file=sys.stderr, flush=True)

@@ -97,7 +97,7 @@ def _lay_and_train(
 
 def _train(output: Path, settings: Mapping[str, Any]) -> None:
     if bundle.read_plan(output).get("folds"):
-        from unet_med.cli import folds
+        from unet_med import folds
 
         folds.train(output, settings)
     else:

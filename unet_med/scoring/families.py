@@ -29,7 +29,7 @@ from unet_med.scoring.tables import Classes
 
 Array = np.ndarray[Any, Any]
 
-_log = logging.getLogger("unet_med.scoring")  # whose lines `unet-med` prints
+_log = logging.getLogger(__name__)
 
 CLINICAL, PROBABILITIES = "clinical", "_probabilities"
 FAMILIES: dict[str, Mapping[str, Score]] = {

@@ -1,7 +1,8 @@
-"""`unet-med train --learning-curve`: from judged networks to what more images would buy."""
+"""From judged networks to what more images would buy."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.bundle.files import FOLDS, SUBSETS
-from unet_med.cli.fold_scores import Cases, Judged, cases_of, choices_of, training_of
-from unet_med.cli.saying import say, warn
+from unet_med.folds.fits import choices_of
+from unet_med.folds.judged import Judged
+from unet_med.folds.scores import Cases, cases_of, training_of
 from unet_med.metrics.bootstrap import LEAST, resampled
 from unet_med.metrics.power_law import PowerLaw, carried_on, expected_gain, network_scatter
 from unet_med.planning import Plan
@@ -35,6 +37,8 @@ from unet_med.scoring.tables import mean_of
 
 MORE = 5  # images that one thinks of annotating; of ten or more, also as many again
 POINTS = 40  # of the band
+
+_log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 Summary = Callable[[Sequence[int]], float]
@@ -64,7 +68,7 @@ def carry_on(
     judge: Judge,
     judged: Sequence[Judged],
     smaller: Sequence[Sequence[Judged]],
-) -> None:
+) -> LearningCurve | None:
     """Say, and write into a bundle, how its score goes on with more images.
 
     Args:
@@ -73,19 +77,23 @@ def carry_on(
         judge: of its images.
         judged: by the folds' networks.
         smaller: by each network of fewer images, as the plan lists them.
+
+    Returns:
+        The curve; None where the score is not defined for the images that judge it.
     """
     levels = levels_of(output, plan, judged, smaller)
     name, unit = next(iter(judge.columns)), what_counts(plan)
     total = count_in(plan, plan.split["training"])
     curve = curve_of(levels, judge, name, total=total, unit=unit, seen=learned_before(plan))
     if curve is None:
-        warn(f"no learning curve: {name} is not defined for the images that judge it")
-        return
+        _log.warning(f"no learning curve: {name} is not defined for the images that judge it")
+        return None
     write_curve(curve, output)
     score_by_images_figure(curve, output / PICTURE)
-    say(f"with fewer images\n{table(curve)}")
+    _log.info(f"with fewer images\n{table(curve)}")
     for sentence in (" ".join(verdict(curve)), *notes(curve)):
-        say(sentence)
+        _log.info(sentence)
+    return curve
 
 
 def levels_of(

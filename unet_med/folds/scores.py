@@ -1,36 +1,21 @@
-"""From what was counted in held-out images to the score, and to how objects are made."""
+"""From what was counted in held-out images to the score of a bundle."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unet_med.bundle.files import FOLDS
-from unet_med.cli.saying import say
 from unet_med.data.cases import names_apart
-from unet_med.fitting import (
-    Calibration,
-    NearBorders,
-    around,
-    calibrate,
-    choose,
-    cross_fitted,
-    in_groups,
-    in_words,
-    planned_objects,
-    summed,
-    units_of_files,
-    write_calibration,
-    write_verdict,
-)
+from unet_med.folds.fits import choices_of, fit
+from unet_med.folds.judged import Files, Judged
 from unet_med.planning import Plan
 from unet_med.planning.counting import count_in, learned_before, what_counts
-from unet_med.planning.objects import LEAST
 from unet_med.report.folds import estimate, notes
 from unet_med.report.provenance import TRAINING, now, read_record
 from unet_med.report.table import CASE, ScoreTable, write_scores
@@ -39,32 +24,7 @@ from unet_med.scoring.judging import Judge
 from unet_med.scoring.scores import Counted
 from unet_med.scoring.tables import format_table, score_table
 
-Files = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What was counted in a held-out image.
-
-    Attributes:
-        image: its files, as the plan names them.
-        plane: of a stack; None: it is no plane.
-        unit: number of what it is drawn with: its group, its copies.
-        fold: that held it out.
-        rows: what is counted under each choice.
-        counts: as `unet_med.fitting.count`; None where nothing is fitted.
-        near: its pixels near borders, as predicted.
-        calibration: of the probabilities that were counted; None: as predicted.
-    """
-
-    image: Files
-    plane: int | None
-    unit: int
-    fold: int
-    rows: Sequence[Counted]
-    counts: NDArray[np.int64] | None = None
-    near: NearBorders | None = None
-    calibration: Mapping[str, Any] | None = None
+_log = logging.getLogger(__name__)
 
 
 class Case(NamedTuple):
@@ -89,14 +49,8 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
 
     All of them together choose how the network of all images makes objects, and calibrate it.
     """
-    planned, free = planned_objects(plan)
-    counts, _ = _counts(judged)
     choices, chosen = choices_of(plan, judged)
-    if free and len(counts) >= LEAST:
-        images, _ = in_words([each.image for each in judged], _units(judged))
-        images += f" of {len(chosen)} folds"
-        write_verdict(output, choose(choices, np.stack(counts)), planned, free, images)
-    _calibrate(output, judged)
+    fit(output, plan, choices, judged)
     cases = cases_of(judged, chosen)
     table = table_of(cases, judge)
     rows = [
@@ -126,94 +80,10 @@ def score(output: Path, plan: Plan, judge: Judge, judged: Sequence[Judged]) -> S
 
 
 def _say(found: ScoreTable) -> None:
-    say(f"each image scored by a network that has not learned from it\n{format_table(found)}")
+    _log.info(f"each image scored by a network that has not learned from it\n{format_table(found)}")
     for sentence in (found.interval, estimate(found), *notes(found)):
         if sentence:
-            say(sentence)
-
-
-def choices_of(plan: Plan, judged: Sequence[Judged]) -> tuple[list[dict[str, Any]], dict[int, int]]:
-    """How objects may be made, and by which of these each fold is judged: others chose it."""
-    planned, free = planned_objects(plan)
-    counts, folds = _counts(judged)
-    if not counts:
-        return [planned], {each.fold: 0 for each in judged}
-    choices = around(planned, free)
-    return choices, cross_fitted(choices, counts, folds, LEAST)
-
-
-def _units(judged: Sequence[Judged]) -> list[int]:
-    """A number for each image of all folds: that of what it is drawn with.
-
-    Where all are drawn together it is that of its file; of the only stack, its own.
-    """
-    units = [each.unit for each in judged]
-    return units if len(set(units)) > 1 else units_of_files([each.image for each in judged])
-
-
-def _counts(judged: Sequence[Judged]) -> tuple[list[NDArray[Any]], list[int]]:
-    """What choices are compared by, one a unit, and its fold: images of a patient are alike."""
-    known = [
-        (each.counts, (unit, each.fold))
-        for each, unit in zip(judged, _units(judged), strict=True)
-        if each.counts is not None
-    ]
-    units = [unit for _, unit in known]
-    return summed([own for own, _ in known], units), [fold for _, fold in dict.fromkeys(units)]
-
-
-def calibrations_of(judged: Sequence[Judged]) -> dict[int, Mapping[str, Any] | None]:
-    """How each fold's probabilities are calibrated: by the other folds' images alone."""
-    rules: dict[int, Mapping[str, Any] | None] = {}
-    near = _near(judged)
-    for fold in sorted({each.fold for each in judged}):
-        found = _calibrated([own for own in near if own.fold != fold])
-        rules[fold] = None if found is None else found.rule
-    return rules
-
-
-class _Near(NamedTuple):
-    """Pixels of an image near borders.
-
-    Attributes:
-        pixels: these.
-        image: its files.
-        unit: that it counts with, see `_units`.
-        fold: that held it out.
-    """
-
-    pixels: NearBorders
-    image: Files
-    unit: int
-    fold: int
-
-
-def _near(judged: Sequence[Judged]) -> list[_Near]:
-    """Of the images that have such pixels."""
-    return [
-        _Near(each.near, each.image, unit, each.fold)
-        for each, unit in zip(judged, _units(judged), strict=True)
-        if each.near is not None and len(each.near.classes)
-    ]
-
-
-def _calibrated(near: Sequence[_Near]) -> Calibration | None:
-    """What images say of probabilities, folds left out in turn; None: there are too few."""
-    groups, units = [own.fold for own in near], [own.unit for own in near]
-    if len(set(groups)) == 1:  # the other one of two
-        groups = in_groups(units)
-    if len(set(units)) < LEAST or len(set(groups)) < 2:
-        return None
-    return calibrate([own.pixels for own in near], groups)
-
-
-def _calibrate(output: Path, judged: Sequence[Judged]) -> None:
-    """What is written for each fold's images was fitted to the other folds' alone."""
-    near = _near(judged)
-    if found := _calibrated(near):
-        images, left_out = in_words([own.image for own in near], [own.unit for own in near])
-        folds = len({own.fold for own in near})
-        write_calibration(output, found, f"{images} of {folds} folds", left_out)
+            _log.info(sentence)
 
 
 def cases_of(judged: Sequence[Judged], chosen: Mapping[int, int]) -> Cases:
