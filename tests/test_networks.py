@@ -463,6 +463,18 @@ def test_parameter_counts_of_the_presets():
         assert cicek(torch.zeros(1, 3, 132, 132, 116)).shape == (1, 3, 44, 44, 28)
 
 
+def test_weights_without_memory_are_not_drawn(monkeypatch):
+    """Numbers that nobody keeps, for which torch imports its compiler, half a second."""
+    drawn = []
+    monkeypatch.setattr(nn.init, "kaiming_normal_", lambda weight, **_: drawn.append(weight.device))
+    UNet(features=SMALL)
+    with torch.device("meta"):
+        UNet(features=SMALL)
+    kernels = {nn.Conv2d, nn.ConvTranspose2d}
+    count = sum(type(module) in kernels for module in UNet(features=SMALL).modules())
+    assert [place.type for place in drawn] == ["cpu"] * 2 * count
+
+
 def test_release_drops_what_the_skip_carries():
     net = unet("release2015", features=(2, 3, 4, 5))
     skips = []

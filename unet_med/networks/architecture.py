@@ -401,13 +401,14 @@ class UNet(nn.Module):
     def _initialise(self, init: str) -> None:
         """Draws the weights (section 3) and zeroes the biases of all convolutions."""
         for module in self.modules():
-            if isinstance(module, nn.modules.conv._ConvNd):
-                if init == "he":
-                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                else:
-                    nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+            if not isinstance(module, nn.modules.conv._ConvNd) or module.weight.is_meta:
+                continue  # without memory nothing is kept, and torch loads its compiler to draw it
+            if init == "he":
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            else:
+                nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _by_level(numbers: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
