@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,25 @@ def results(tmp_path_factory: pytest.TempPathFactory, trained: Path, cells: Path
     words = ["--bundle", str(trained), "--output", str(output), "--instances"]
     assert main(["predict", str(cells / "images"), *words]) == 0
     return output
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[tuple[Path, Callable[[], AbstractContextManager[None]]]]:
+    """A folder that others may read, and a block in which one is another user; only root can."""
+    if sys.platform == "win32" or os.geteuid():
+        pytest.skip("only root can become somebody else")
+
+    @contextmanager
+    def nobody() -> Iterator[None]:
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder), nobody
 
 
 @pytest.fixture

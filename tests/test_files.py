@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -34,25 +28,6 @@ def test_load_image_is_what_monai_loads(tmp_path, volume):
     torch.testing.assert_close(image.affine, theirs.affine)
     with pytest.raises(FileNotFoundError, match="none"):
         load_image(tmp_path / "none.tif")
-
-
-@pytest.fixture
-def as_nobody():
-    """A folder, and how to become a user who may read what there is for all."""
-    if sys.platform == "win32" or os.geteuid():
-        pytest.skip("only root can become somebody else")
-
-    @contextmanager
-    def nobody():
-        os.seteuid(65534)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder), nobody
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.nii.gz", "a.png", "a.npy", "a.mha", "a.dcm", "1.2.3"])
