@@ -36,6 +36,7 @@ from unet_med.losses import BorderWeightedCrossEntropyLoss, SumLoss, WeightedCro
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+LIMIT = 900  # s: torchrun and two more interpreters start, minutes on a machine under load
 STEPS = 20  # one an epoch, so that the curve has a row a step
 
 
@@ -92,7 +93,7 @@ def torchrun(words: list[str], folder: Path) -> str:
         capture_output=True,
         encoding="utf-8",
         errors="replace",
-        timeout=280,
+        timeout=LIMIT - 20,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -162,6 +163,7 @@ SAVE = "$torch.save({'network': @network.module.state_dict(), 'held': %s}, '%s/'
 
 
 @pytest.mark.gpu
+@pytest.mark.timeout(LIMIT)
 def test_two_processes_on_one_gpu(settings: dict[str, Any], tmp_path: Path) -> None:
     """Each holds the images there and cuts its own tiles; the weights are those of one process."""
     held = "@train::dataset.on_device.pixels.is_cuda"
@@ -204,6 +206,7 @@ def test_loss_curve_is_that_of_one_process(one: Path, two: tuple[Path, str]) -> 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(LIMIT)
 def test_torchrun_trains_the_same(
     two: tuple[Path, str], settings: dict[str, Any], tmp_path: Path
 ) -> None:
