@@ -18,7 +18,7 @@ from unet_med.planning import Plan
 from unet_med.planning.counting import count_in, learned_before, what_counts
 from unet_med.report.folds import estimate, notes
 from unet_med.report.provenance import TRAINING, now, read_record
-from unet_med.report.table import CASE, ScoreTable, write_scores
+from unet_med.report.table import CASE, ScoreTable, about_interval, drawn_over, write_scores
 from unet_med.report.training import read_history
 from unet_med.scoring.judging import Judge
 from unet_med.scoring.scores import Counted
@@ -161,9 +161,7 @@ def _interval(cases: Cases, judged: Sequence[Judged]) -> str:
     units, stack = len({case.unit for case in cases.values()}), len({e.image for e in judged}) == 1
     if units < 2:
         return "no interval: it takes more than one image, or group of them"
-    over = f"{len(cases)} {'planes' if stack else 'images'}"
-    over = over if units == len(cases) else f"{units} groups of {over}"
-    text = f"2.5 % and 97.5 %: bootstrap over the {over}, 1000 draws, seed 0"
+    text = about_interval(drawn_over(len(cases), "planes" if stack else "images", units))
     if stack:
         text += "; they are planes of one stack, which are alike: other stacks may differ more"
     return text

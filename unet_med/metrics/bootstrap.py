@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST = 6  # images, or groups: of fewer the ends are about the worst and the best of them
+RESAMPLES, SEED = 1000, 0  # of all intervals that tables have
 Counts = NDArray[Any]
 Groups = Sequence[Hashable] | None
 
@@ -23,8 +24,8 @@ def bootstrap_interval(
     *,
     groups: Groups = None,
     confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> tuple[float, float]:
     """Percentile interval of a pooled score over images (Efron 1979), or over groups of them.
 
@@ -62,8 +63,8 @@ def mean_interval(
     *,
     groups: Groups = None,
     confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> tuple[float, float]:
     """`bootstrap_interval` of a mean over images, all draws at once.
 
@@ -97,8 +98,8 @@ def resampled(
     images: int,
     *,
     groups: Groups = None,
-    resamples: int = 1000,
-    seed: int = 0,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> NDArray[np.float64]:
     """Several scores of the same draws of images: what images have in common cancels between them.
 

@@ -13,7 +13,7 @@ from unet_med.bundle.files import SUBSETS
 from unet_med.data.atomic import write_json
 from unet_med.metrics.power_law import Gain, PowerLaw
 from unet_med.report.scores import lower_is_better, number
-from unet_med.report.table import TOO_FEW
+from unet_med.report.table import TOO_FEW, drawn_over
 
 FILE = f"{SUBSETS}/learning_curve.json"  # of a bundle
 PICTURE = f"{SUBSETS}/learning_curve.png"
@@ -185,9 +185,7 @@ def _gain(gain: Gain, curve: LearningCurve) -> str:
 
 def _about_interval(curve: LearningCurve) -> str:
     """What it is of, or why there is none."""
-    grouped = curve.groups not in (None, curve.judged)
-    over = f"{curve.groups} groups of {curve.judged}" if grouped else f"{curve.judged}"
-    over += f" {curve.unit} that judge them"
+    over = f"{drawn_over(curve.judged, curve.unit, curve.groups)} that judge them"
     if not curve.band:
         return f". The {over} are {TOO_FEW}."
     alike = " They are planes of one stack, which are alike." if curve.unit == "planes" else ""

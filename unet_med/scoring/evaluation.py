@@ -21,7 +21,16 @@ from unet_med.errors import one_line, user_error
 from unet_med.planes import Planes
 from unet_med.planning import DataFolder
 from unet_med.report.provenance import now, recorded_names
-from unet_med.report.table import CASE, FAILED, MISSING, TOO_FEW, ScoreRow, ScoreTable
+from unet_med.report.table import (
+    CASE,
+    FAILED,
+    MISSING,
+    TOO_FEW,
+    ScoreRow,
+    ScoreTable,
+    about_interval,
+    drawn_over,
+)
 from unet_med.scoring import families
 from unet_med.scoring.asked import AUTO, Asked
 from unet_med.scoring.clinical import PIXELS, Clinical, unit_of
@@ -224,7 +233,4 @@ def _about_interval(images: int, table: ScoreTable) -> str:
     missing = f"; {len(table.left)} of {images} not scored" if table.left else ""
     if table.is_small:
         return TOO_FEW + missing
-    over = f"{scored} images"
-    if (units := table.about["units"]) < scored:
-        over = f"{units} groups of {over}"
-    return f"2.5 % and 97.5 %: bootstrap over the {over}, 1000 draws, seed 0{missing}"
+    return about_interval(drawn_over(scored, "images", table.about["units"])) + missing
