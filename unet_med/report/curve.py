@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from unet_med.report.saving import INK, save
 
+BUDGET = ("epoch", "minutes")  # of a row of history, beside what was measured
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -39,9 +41,7 @@ def learning_curve_figure(
 
     if not history or any(x not in row for row in history):
         raise ValueError(f"{len(history)} epochs of history; give at least 1, each with {x!r}")
-    names = [n for n in dict.fromkeys(n for row in history for n in row)]
-    losses = [n for n in names if "loss" in n]
-    scores = [n for n in names if n not in {*losses, "epoch", "minutes"}]
+    losses, scores = losses_and_scores(history)
     figure = Figure((7.5, 4.4), layout="constrained")
     left: Axes = figure.subplots()
     _curves(left, history, x, losses, ("#8a8a8a", "#3a3a3a"))
@@ -55,6 +55,17 @@ def learning_curve_figure(
         axes.append(right)
     _tidy(figure, axes)
     return save(figure, path)
+
+
+def losses_and_scores(history: Sequence[Mapping[str, float]]) -> tuple[list[str], list[str]]:
+    """Names of what a history measured: they have no scale in common.
+
+    >>> losses_and_scores([{"epoch": 1, "loss": 0.7}, {"epoch": 2, "loss": 0.6, "val_seg": 0.2}])
+    (['loss'], ['val_seg'])
+    """
+    names = dict.fromkeys(name for row in history for name in row if name not in BUDGET)
+    losses = [name for name in names if "loss" in name]
+    return losses, [name for name in names if name not in losses]
 
 
 def _curves(

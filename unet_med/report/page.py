@@ -123,7 +123,7 @@ def _of_results(results: Path, record: Record, pictures: int, table: ScoreTable)
         "doubt": _doubt(bundle),
         "training": {**describe_training(bundle), "preview": None} if bundle else None,
         "provenance": _provenance(record),
-        "files": [_file_row(name, entry) for name, entry in ordered.items()],
+        "files": [_file_row(entry) for entry in ordered.values()],
     }
 
 
@@ -287,7 +287,7 @@ def _provenance(record: Record) -> dict[str, str]:
     return facts
 
 
-def _file_row(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
+def _file_row(entry: Mapping[str, Any]) -> dict[str, str]:
     return {
         "name": shown(entry.get("files", entry["file"])),
         "size": size_text(entry),

@@ -16,6 +16,7 @@ from unet_med.planning.learned import Learned
 from unet_med.planning.objects import FITTED, LEAST
 from unet_med.planning.words import levels
 from unet_med.report.chart import curve_svg
+from unet_med.report.curve import losses_and_scores
 from unet_med.report.folds import describe_folds
 from unet_med.report.more_images import PICTURE, describe_more_images
 from unet_med.report.provenance import TRAINING, read_record
@@ -190,13 +191,10 @@ def _planes(entry: Mapping[str, Any]) -> int:
 
 
 def _curves(history: Sequence[Row]) -> list[dict[str, Any]]:
-    """Losses in one drawing, scores in another: they have no scale in common."""
-    names = [n for n in dict.fromkeys(n for row in history for n in row)]
-    losses = [n for n in names if "loss" in n]
-    scores = [n for n in names if n not in (*losses, "epoch", "minutes")]
+    """Losses in one drawing, scores in another."""
     return [
         {"svg": curve_svg(history, group), "names": [n.replace("_", " ") for n in group]}
-        for group in (losses, scores)
+        for group in losses_and_scores(history)
         if group
     ]
 
