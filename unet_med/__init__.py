@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from unet_med.first_use import on_first_use
+
 __version__ = "0.1.0"
 
 _SUBMODULES = (
@@ -68,9 +70,7 @@ else:
     def __getattr__(name: str) -> Any:
         if name in _SUBMODULES:
             return importlib.import_module(f"{__name__}.{name}")
-        if name in _NAMES:
-            return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return on_first_use(__name__, _NAMES, name)
 
 
 def __dir__() -> list[str]:

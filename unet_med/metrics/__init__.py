@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unet_med.first_use import on_first_use
 from unet_med.metrics.bootstrap import bootstrap_interval
 from unet_med.metrics.calibration import expected_calibration_error, near_borders
 from unet_med.metrics.isbi import pixel_error, rand_error, v_info, v_rand, v_scores
@@ -73,11 +74,7 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        if name in __all__:
-            from unet_med.metrics import iteration
-
-            return getattr(iteration, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return on_first_use(__name__, dict.fromkeys(__all__, "iteration"), name)
 
 
 def __dir__() -> list[str]:
