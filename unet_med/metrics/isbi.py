@@ -117,11 +117,6 @@ def v_scores(prediction: ArrayLike, truth: ArrayLike) -> tuple[float, float]:
     return _best_v_rand(scores), _best_v_info(scores)
 
 
-def v_scores_by_threshold(prediction: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
-    """V_Rand and V_Info, means over slices, at each of the 11 thresholds, `(11, 2)`."""
-    return _v_rows(prediction, truth).mean(axis=0)
-
-
 def _pixel_counts(prediction: ArrayLike, truth: ArrayLike) -> NDArray[np.int64]:
     """Pixels in both interiors, and in the one plus in the other, `(S, 10, 2)`."""
     pairs = zip(*as_slices(prediction, truth), strict=True)

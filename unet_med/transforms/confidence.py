@@ -17,7 +17,6 @@ from unet_med.transforms.instances import ClassesFromProbabilities
 from unet_med.transforms.shared_random_state import with_metadata_of
 
 CONFIDENCE = "confidence"  # entry of the image's metadata
-UNCERTAINTY = "uncertainty"  # key of the map
 
 
 def uncertainty(probabilities: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
