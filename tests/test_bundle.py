@@ -8,13 +8,13 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from pydoc import locate
 from typing import Any
 
 import pytest
 import torch
+from config_files import targets
 from doors import monai_workflow
 from monai.bundle import ConfigWorkflow, load, verify_metadata, verify_net_in_out
 from processes import finish, start_module
@@ -41,23 +41,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path) -> Path:
     return folder
 
 
-def targets(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield node["_target_"]
-        for value in node.values():
-            yield from targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from targets(value)
-
-
 def test_every_target_can_be_found() -> None:
     configs = sorted((ROOT / "configs").rglob("*.json"))
     assert len(configs) >= 5
-    found = {
-        name for path in configs for name in targets(json.loads(path.read_text(encoding="utf-8")))
-    }
+    found = targets(configs)
     assert len(found) > 20
     for name in found:
         assert name.startswith(("unet_med.", "monai.", "torch.", "ignite.")), name

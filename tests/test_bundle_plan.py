@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import tifffile
 import torch
+from config_files import config_of
 from doors import monai_workflow
 from monai.bundle import ConfigParser
 from processes import finish, start_module
@@ -58,11 +59,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, cells: Path, own: Path) ->
 def train(cells: Path, output: Path, *words: Any) -> int:
     data = ["--images", f"{cells}/images", "--labels", f"{cells}/labels", "--device", "cpu"]
     return main(["train", *data, "--output", str(output), *map(str, words)])
-
-
-def config_of(folder: Path, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / f"configs/{name}.json").read_text("utf-8"))
-    return content
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

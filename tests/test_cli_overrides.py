@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from config_files import config_of
 from monai.bundle import ConfigParser
 
 from unet_med import bundle
@@ -33,12 +34,6 @@ def few_tiles(folder: Path) -> Path:
 def train(cells: Path, output: Path, *words: Any) -> int:
     data = ["--images", f"{cells}/images", "--labels", f"{cells}/labels"]
     return main(["train", *data, "--output", str(output), *TRAIN, *map(str, words)])
-
-
-def config_of(output: Path, kind: str = "train") -> dict[str, Any]:
-    text = (output / f"configs/{kind}.json").read_text(encoding="utf-8")
-    content: dict[str, Any] = json.loads(text)
-    return content
 
 
 @pytest.fixture

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
 import pkgutil
 import pydoc
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
+from config_files import targets
 
 import unet_med
 
@@ -42,25 +40,8 @@ def public_names(package: ModuleType) -> set[str]:
     return {name for name in names if not isinstance(getattr(package, name), ModuleType)}
 
 
-def targets(config: Any) -> Iterator[str]:
-    """Every `_target_` of a config, at any depth."""
-    if isinstance(config, dict):
-        if "_target_" in config:
-            yield config["_target_"]
-        config = list(config.values())
-    if isinstance(config, list):
-        for part in config:
-            yield from targets(part)
-
-
-TARGETS = sorted(
-    {
-        target
-        for path in (ROOT / "configs").glob("*.json")
-        for target in targets(json.loads(path.read_text(encoding="utf-8")))
-        if target.startswith("unet_med.")
-    }
-)
+CONFIGS = (ROOT / "configs").glob("*.json")
+TARGETS = sorted(name for name in targets(CONFIGS) if name.startswith("unet_med."))
 
 
 def test_there_are_names_to_check() -> None:
