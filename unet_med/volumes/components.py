@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -76,8 +76,7 @@ class Components:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ("classes", "first", "size")}
-        rules = np.array([self.connectivity, *self.grow, *self.reach, *self.apart])
-        arrays |= {"rules": rules, **self.faces}
+        arrays |= {"rules": packed(self.rules), **self.faces}
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -163,8 +162,14 @@ def require_thickness(block: Sequence[int], shape: Sequence[int], needed: Sequen
             )
 
 
+def packed(rules: Rules) -> Integers:
+    """What a file keeps of the rules by which components were found, `(1 + 3 axes,)`."""
+    connectivity, *of_axes = rules
+    return np.array([connectivity, *chain(*of_axes)])
+
+
 def rules_in(archive: Mapping[str, Integers]) -> Rules:
-    """`rules` of a file of `save`."""
+    """What `packed` put into a file."""
     connectivity, *sizes = archive["rules"].tolist()
     dims = len(sizes) // 3
     apart = (bool(each) for each in sizes[2 * dims :])

@@ -15,7 +15,14 @@ from scipy.sparse.csgraph import connected_components
 
 from unet_med.data.atomic import atomic_write
 from unet_med.volumes.blocks import Block
-from unet_med.volumes.components import Components, around, contacts, require_thickness, rules_in
+from unet_med.volumes.components import (
+    Components,
+    around,
+    contacts,
+    packed,
+    require_thickness,
+    rules_in,
+)
 
 Integers = NDArray[Any]
 Load = Callable[[tuple[int, ...]], Components]
@@ -81,9 +88,9 @@ class Numbering:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        rules = np.array([self.connectivity, *self.grow, *self.reach, *self.apart])
+        rules = self.connectivity, self.grow, self.reach, self.apart
         with atomic_write(path) as beside, beside.open("wb") as file:
-            np.savez(file, grid=self.grid, rules=rules, **arrays)
+            np.savez(file, grid=self.grid, rules=packed(rules), **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Numbering:
