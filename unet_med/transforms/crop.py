@@ -15,7 +15,11 @@ from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 from unet_med.data.entries import CENTRE, KNOWN
 from unet_med.geometry.plain import whole
 from unet_med.transforms.known import KnownPixels, NoteKnownd
-from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
+from unet_med.transforms.shared_random_state import (
+    SharedRandomTransform,
+    no_draw,
+    with_metadata_of,
+)
 
 GUESSES = 20
 
@@ -50,7 +54,7 @@ class RandTileCrop(Randomizable, Transform):
         """Draw the tile's first pixel for an image `(C, *S)`.
 
         Args:
-            data: the image, for its shape.
+            data: the image `(C, *S)`, for its shape.
             where: pixels of which the tile holds one; None, or none of them: all.
             window: sides of the tile's middle, px, in which that pixel lies; None: half the tile's.
             pixel: the pixel that lies there; None: one of `where`.
@@ -100,9 +104,12 @@ class RandTileCrop(Randomizable, Transform):
 
         Returns:
             `(C, *tile_size)`, dtype kept, the affine moved along; a copy, whatever its size.
+
+        Raises:
+            RuntimeError: nothing was drawn yet.
         """
         if self._start is None:
-            raise RuntimeError("randomize=False repeats a draw, and there was none yet")
+            raise no_draw()
         return _window(img, self._start, _per_axis(self.tile_size, img.ndim - 1))
 
     def cut_lines(self, lines: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -110,9 +117,12 @@ class RandTileCrop(Randomizable, Transform):
 
         Args:
             lines: one an axis, as long as the image; see `unet_med.data.DeviceImages`.
+
+        Raises:
+            RuntimeError: nothing was drawn yet.
         """
         if self._start is None:
-            raise RuntimeError("nothing was drawn yet")
+            raise no_draw()
         sizes = _per_axis(self.tile_size, len(lines))
         parts = zip(lines, self._start, sizes, strict=True)
         return [line[_mirrored(first, size, len(line))] for line, first, size in parts]

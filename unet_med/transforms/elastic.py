@@ -14,7 +14,11 @@ from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 from unet_med.deformation import Field, draw_nodes, interpolate_nodes, node_grid, warp
 from unet_med.deformation.nodes import Kernel
 from unet_med.deformation.resampling import Mode, PaddingMode
-from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
+from unet_med.transforms.shared_random_state import (
+    SharedRandomTransform,
+    no_draw,
+    with_metadata_of,
+)
 
 ONE_SHAPE = "one field deforms one shape: crop labels to the network's output after the deformation"
 
@@ -75,11 +79,15 @@ class RandElasticDeform(RandomizableTransform):
         return [float(sigma) / float(size) for sigma, size in pairs]
 
     def nodes(self, spatial_dims: int) -> torch.Tensor:
-        """The last draw's vectors, px `(d, *grid)`; zeros: no deformation."""
+        """The last draw's vectors, px `(d, *grid)`; zeros: no deformation.
+
+        Raises:
+            RuntimeError: nothing was drawn yet.
+        """
         if not self._do_transform:
             return torch.zeros(spatial_dims, *node_grid(spatial_dims, self.grid, self.kernel))
         if self._nodes is None:
-            raise RuntimeError("randomize=False repeats a draw, and there was none yet")
+            raise no_draw()
         return self._nodes
 
     def displacement(self, img: torch.Tensor) -> torch.Tensor | None:

@@ -13,7 +13,11 @@ from monai.data import get_track_meta
 from monai.transforms import RandomizableTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
-from unet_med.transforms.shared_random_state import SharedRandomTransform, with_metadata_of
+from unet_med.transforms.shared_random_state import (
+    SharedRandomTransform,
+    no_draw,
+    with_metadata_of,
+)
 
 Range = Sequence[float]  # (least, greatest)
 Number = float | torch.Tensor  # of one image, or of each of a batch
@@ -94,11 +98,15 @@ class RandGreyValue(RandomizableTransform):
         return curve
 
     def curve(self) -> torch.Tensor:
-        """Heights of the last draw's curve, `2**levels + 1` of them; NaN: no change."""
+        """Heights of the last draw's curve, `2**levels + 1` of them; NaN: no change.
+
+        Raises:
+            RuntimeError: nothing was drawn yet.
+        """
         if not self._do_transform:
             return torch.full((2**self.levels + 1,), math.nan, dtype=torch.float64)
         if self._curve is None:
-            raise RuntimeError("randomize=False repeats a draw, and there was none yet")
+            raise no_draw()
         return self._curve
 
     def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:

@@ -56,6 +56,11 @@ class SharedRandomTransform(Randomizable, MapTransform):
         return images
 
 
+def no_draw() -> RuntimeError:
+    """What a random transform raises that is to repeat its last draw, before the first."""
+    return RuntimeError("randomize=False repeats a draw, and there was none yet")
+
+
 def with_metadata_of(img: ImageT, out: torch.Tensor) -> ImageT:
     """`out` with a copy of the metadata of `img`, on its own device and with its own dtype.
 
