@@ -80,8 +80,8 @@ def channel_first(array: np.ndarray | torch.Tensor, channel_dim: int | None = 0)
     """Bring an array to `(C, X, Y[, Z])`, if possible without a copy.
 
     Args:
-        array: image with 2 or 3 spatial axes.
-        channel_dim: its channel axis, or None.
+        array: image with 2 or 3 spatial axes, `(X, Y[, Z])`, and one of channels anywhere.
+        channel_dim: where that is; None: there is none.
 
     Raises:
         ValueError: not 2 or 3 spatial axes.

@@ -253,7 +253,7 @@ def axes_of(affine: np.ndarray) -> str:
     depend on the order in which a file keeps its axes.
 
     Args:
-        affine: voxel to world, not singular; 4x4.
+        affine: voxel to world, `(4, 4)`, not singular.
 
     >>> axes_of(np.diag([-1.0, -1.0, 3.0, 1.0]))
     'LPS'

@@ -27,7 +27,7 @@ def write_nifti(
     Args:
         path: `.nii` or `.nii.gz` to write, in one step.
         array: `(C, X, Y[, Z])`; channels become the fourth axis, as MONAI expects.
-        affine: voxel to world in `spatial_unit`, any orientation; identity by default.
+        affine: voxel to world in `spatial_unit`, `(4, 4)`, any orientation; identity by default.
         spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known.
         like: file on the same grid. If it is a NIfTI, the new header states the place in the
             same way: a header has two ways, and programs differ in which they trust.

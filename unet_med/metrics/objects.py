@@ -127,7 +127,11 @@ def average_precision(
 
 
 def precision_score(iou_threshold: float | Sequence[float] = 0.5) -> Score:
-    """Counting and pooling of `average_precision` at these thresholds."""
+    """Counting and pooling of `average_precision` at these thresholds.
+
+    Raises:
+        ValueError: a threshold is not above 0 and at most 1, or there is none.
+    """
     thresholds = tuple(np.atleast_1d(iou_threshold).tolist())
     if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
         raise ValueError(f"iou_threshold {iou_threshold}; it must be above 0 and at most 1")

@@ -49,7 +49,11 @@ def relative_volume_error(prediction: ArrayLike, truth: ArrayLike) -> float:
 
 
 def count_pixels(prediction: ArrayLike, truth: ArrayLike) -> NDArray[np.int64]:
-    """Pixels in both, in the prediction and in the truth, `(1, 3)`."""
+    """Pixels in both, in the prediction and in the truth, `(1, 3)`.
+
+    Raises:
+        ValueError: their shapes differ.
+    """
     found, true = (np.asarray(mask) != 0 for mask in (prediction, truth))
     if found.shape != true.shape:
         raise ValueError(

@@ -29,6 +29,9 @@ class RarePlacesd(MapTransform):
         values: which are rare.
         objects: positive values are numbers of objects, and all of them count as 1.
         allow_missing_keys: no error when a key is absent.
+
+    Raises:
+        ValueError: no value, or one that is below 0 or, of objects, not 1.
     """
 
     entry = PLACES  # that it makes
