@@ -71,9 +71,8 @@ class SeededDataset(Dataset):
         super().__init__([*data, *replayed], transform)
         self.seed = seed
         self.tiles_per_epoch = tiles_per_epoch or len(data)
-        self._parts = [
-            part for part in (range(len(data)), range(len(data), len(self.data))) if part
-        ]
+        both = range(len(data)), range(len(data), len(self.data))
+        self._parts = [part for part in both if part]
         self.first_random = transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait))
         self._random = [t for t in transform.transforms if isinstance(t, Randomizable)]
         self._generators = [np.random.RandomState(seed) for _ in self._random]
@@ -86,24 +85,28 @@ class SeededDataset(Dataset):
         self._rare: RareTiles | None = None
         if cache:
             keeper = cache if isinstance(cache, ImageCache) else ImageCache()
-            chain = [*transform.transforms[: self.first_random]]
-            notes: Any = getattr(cutter, "notes", None)  # once an image, for all of its tiles
-            chain += [] if notes is None else [notes]
-            load = partial(self._load_all, notes=notes)
-            kept = keeper.keep(self.data, chain, load, progress=progress)
-            if rare_share and PLACES in next(iter(kept), {}):
-                self._rare = RareTiles(kept, self._parts, rare_share, seed)
-            reads = getattr(cutter, "reads_for_lines", None)  # None: it cuts pixels
-            if reads is not None:
-                reads = (*reads, PLACES) if self._rare is not None else reads
-                self.on_device = keeper.on_device(kept, reads)
-            self._cache = self.on_device or kept
+            self._keep(keeper, cutter, rare_share, progress)
         elif rare_share and any(getattr(t, "entry", None) == PLACES for t in transform.transforms):
             _log.warning(
                 "no tile is drawn around rare pixels (rare, rare_share %g): with cache false no "
                 "image is kept whose pixels are known; cache_dir keeps images in files",
                 rare_share,
             )
+
+    def _keep(self, keeper: ImageCache, cutter: Any, rare_share: float, progress: bool) -> None:
+        """Load all images, once, and have a GPU keep them where the cutter and its memory allow."""
+        chain = [*self.transform.transforms[: self.first_random]]
+        notes: Any = getattr(cutter, "notes", None)  # once an image, for all of its tiles
+        chain += [] if notes is None else [notes]
+        load = partial(self._load_all, notes=notes)
+        kept = keeper.keep(self.data, chain, load, progress=progress)
+        if rare_share and PLACES in next(iter(kept), {}):
+            self._rare = RareTiles(kept, self._parts, rare_share, self.seed)
+        reads = getattr(cutter, "reads_for_lines", None)  # None: it cuts pixels
+        if reads is not None:
+            reads = (*reads, PLACES) if self._rare is not None else reads
+            self.on_device = keeper.on_device(kept, reads)
+        self._cache = self.on_device or kept
 
     def __len__(self) -> int:
         return self.tiles_per_epoch
@@ -218,15 +221,18 @@ class EpochSampler(Sampler[int]):
     All must take equally many steps: if the positions do not divide evenly, the first ones of the
     epoch (fewer than `num_replicas`) come twice.
 
+    Each time that a loader goes through it is the next epoch, in any loop. `set_epoch(e)` chooses
+    it, as with torch's distributed sampler, and `set_epoch(e, first)` the place in it;
+    `unet_med.handlers.Reproducible` and Lightning call it. The length is always that of a whole
+    epoch.
+
     Args:
         dataset: anything with a length.
         num_replicas: processes that train together.
         rank: number of this process, from 0 on.
 
-    Each time that a loader goes through it is the next epoch, in any loop. `set_epoch(e)` chooses
-    it, as with torch's distributed sampler, and `set_epoch(e, first)` the place in it;
-    `unet_med.handlers.Reproducible` and Lightning call it. The length is always that of a whole
-    epoch.
+    Raises:
+        ValueError: no process has that number.
 
     >>> sampler = EpochSampler(range(3))
     >>> list(sampler), list(sampler)

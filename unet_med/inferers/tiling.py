@@ -162,18 +162,11 @@ def tiling_of(
             "and stride; those of configs/basicunet.json are 112 and 16"
         )
     weights = [p for p in _parameters(inner) if p.ndim > 2]
-    seen = weights[0].ndim - 2 if weights else image.ndim - 2
-    dims = getattr(inner, "spatial_dims", seen)
+    dims = getattr(inner, "spatial_dims", (weights[0] if weights else image).ndim - 2)
     if dims not in (2, 3):
         raise ValueError(f"the network takes images of {dims} axes; tiles are of 2 or 3")
-    margins = geometry.per_axis("margin", margin, dims)
-    strides = geometry.per_axis("stride", stride, dims)
-    axes = tuple(
-        AxisTiling(step, around, None, smallest=step, output_size=lambda n: n)
-        for step, around in zip(strides, margins, strict=True)
-    )
     tiling = Tiling(
-        axes,
+        _unpadded(margin, stride, dims),
         whole_image_layer=_whole_image_layer(inner),
         channels=_channels(weights, getattr(inner, "rules", ())),
     )
@@ -181,8 +174,18 @@ def tiling_of(
     if padding == "same":
         return tiling.assume("same")
     if padding == "valid":
-        return replace(tiling, axes=tuple(map(_valid, axes, _rules(inner, dims))))
+        return replace(tiling, axes=tuple(map(_valid, tiling.axes, _rules(inner, dims))))
     return tiling
+
+
+def _unpadded(margin: PerAxis, stride: PerAxis, dims: int) -> tuple[AxisTiling, ...]:
+    """Axes of a network that does not say yet how it pads."""
+    margins = geometry.per_axis("margin", margin, dims)
+    strides = geometry.per_axis("stride", stride, dims)
+    return tuple(
+        AxisTiling(step, around, None, smallest=step, output_size=lambda n: n)
+        for step, around in zip(strides, margins, strict=True)
+    )
 
 
 def _channels(weights: Sequence[Tensor], rules: Sequence[Any]) -> int:

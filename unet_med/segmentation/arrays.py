@@ -30,7 +30,7 @@ def from_array(
     """An array as `(C, X, Y[, Z])`, float32, and its axes as letters.
 
     Args:
-        array: grey values.
+        array: grey values, of any shape that `axes` names.
         axes: letters of X, Y, Z and C, one an axis; None: ``"YX"``.
         spacing: pixel size, one, or one a spatial axis in the order of `axes`; None: not known.
             One says nothing of planes, which are images of their own then (`data.plane_kind`).
@@ -46,14 +46,7 @@ def from_array(
     order = [axis for axis in _ORDER if axis in axes]
     image = values.permute([axes.index(axis) for axis in order]).to(torch.float32)
     image = image if "C" in axes else image[None]
-    sizes = [1.0] * len(space) if spacing is None else list(np.atleast_1d(spacing).tolist())
-    each = spacing is not None and len(sizes) == len(space)
-    sizes = sizes * len(space) if len(sizes) == 1 else sizes
-    if len(sizes) != len(space) or not all(0 < size < np.inf for size in sizes):
-        raise ValueError(
-            f"spacing {spacing} is not one positive size for each of the spatial axes "
-            f"{''.join(space)}"
-        )
+    sizes, each = _sizes_along(space, spacing)
     if orientation is not None and spacing is None:
         raise ValueError(
             f"orientation {orientation!r} is stated with the pixel size: give spacing as well "
@@ -70,6 +63,23 @@ def from_array(
         "original_affine": torch.from_numpy(affine),
     }
     return MetaTensor(image.contiguous(), affine=torch.from_numpy(affine), meta=meta), axes
+
+
+def _sizes_along(
+    space: Sequence[str], spacing: float | Sequence[float] | None
+) -> tuple[list[float], bool]:
+    """Pixel size along each spatial axis, 1 where it is not known; and if each has its own."""
+    if spacing is None:
+        return [1.0] * len(space), False
+    sizes = list(np.atleast_1d(spacing).tolist())
+    each = len(sizes) == len(space)
+    sizes = sizes * len(space) if len(sizes) == 1 else sizes
+    if len(sizes) != len(space) or not all(0 < size < np.inf for size in sizes):
+        raise ValueError(
+            f"spacing {spacing} is not one positive size for each of the spatial axes "
+            f"{''.join(space)}"
+        )
+    return sizes, each
 
 
 def _source_of(spacing: float | Sequence[float] | None, orientation: str | None) -> str:
@@ -122,7 +132,7 @@ def to_axes(values: torch.Tensor, axes: str) -> NDArray[np.generic]:
     """A result `(K, X, Y[, Z])` in the caller's axes; without "C" in them K comes first.
 
     Args:
-        values: the result.
+        values: the result, `(K, X, Y[, Z])`.
         axes: of the caller's image.
     """
     wanted = axes if "C" in axes else f"C{axes}"

@@ -141,31 +141,46 @@ def label_blocks(
         )
     blocks = [part for part in block if isinstance(part, Block)]
     blocks = blocks or split(classes.shape, [side for side in block if isinstance(side, int)])
+    walks = any(along_axes(reach, len(classes.shape), axes))
     with tempfile.TemporaryDirectory(prefix=".unet-med-", dir=tables) as folder:
-
-        def table(index: tuple[int, ...]) -> Path:
-            return Path(folder) / ("-".join(map(str, index)) + ".npz")
-
-        def load(index: tuple[int, ...]) -> Components:
-            return Components.load(table(index))
-
+        kept = _Tables(Path(folder))
         rules: dict[str, Any] = {"connectivity": connectivity, "grow": grow, "reach": reach}
         for part in blocks:
             here = find_components(classes, part, **rules, axes=axes, planes=planes)
-            here.save(table(part.index))
-        walks = any(along_axes(reach, len(classes.shape), axes))
+            here.save(kept.file(part.index))
+        load = kept.load
         numbering = merge_components(blocks, load, min_size=0 if walks else min_size)
         if walks and min_size:
-            sizes = np.zeros(len(numbering.numbers), np.int64)
-            for part in blocks:
-                objects, found = sizes_of_block(classes, part, numbering, load)
-                sizes[objects] += found
+            sizes = _sizes(classes, blocks, numbering, load)
             numbering = numbering.without_small(sizes, min_size)
         if numbering.count > np.iinfo(out.dtype).max:
             raise ValueError(f"{numbering.count} instances do not fit into {out.dtype}: use uint32")
         for part in blocks:
             out[part.slices] = instances_of_block(classes, part, numbering, load).astype(out.dtype)
     return numbering.count
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What is kept of each block, in a folder."""
+
+    folder: Path
+
+    def file(self, index: tuple[int, ...]) -> Path:
+        """Where the table of the block at an index lies."""
+        return self.folder / ("-".join(map(str, index)) + ".npz")
+
+    def load(self, index: tuple[int, ...]) -> Components:
+        return Components.load(self.file(index))
+
+
+def _sizes(classes: Any, blocks: Sequence[Block], numbering: Numbering, load: Load) -> Integers:
+    """Pixels of each object over all blocks, `(M + 1,)`, with what it takes of the mask."""
+    sizes = np.zeros(len(numbering.numbers), np.int64)
+    for part in blocks:
+        objects, found = sizes_of_block(classes, part, numbering, load)
+        sizes[objects] += found
+    return sizes
 
 
 @dataclass(frozen=True)
