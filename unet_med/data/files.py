@@ -115,7 +115,7 @@ def save_image(
         array: `(C, X, Y[, Z])`, or without channels `(X, Y)`, or `(X, Y, Z)` with
             `has_channels=False`. The dtype is kept, or becomes one that the formats know and
             that holds the values (see `storable`).
-        affine: voxel to world in `spatial_unit`, `(4, 4)`; None: the pixel size is not known.
+        affine: voxel to world in `spatial_unit`; None: the pixel size is not known.
         spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known.
         has_channels: the first of three or four axes is the channels.
         channel_names: one a channel; only TIFF keeps them.
