@@ -14,11 +14,12 @@ from unet_med.bundle.files import FOLDS
 from unet_med.data.cases import names_apart
 from unet_med.folds.fits import choices_of, fit
 from unet_med.folds.judged import Files, Judged
+from unet_med.metrics.bootstrap import about_interval, drawn_over
 from unet_med.planning import Plan
 from unet_med.planning.counting import count_in, learned_before, what_counts
 from unet_med.report.folds import estimate, notes
 from unet_med.report.provenance import TRAINING, now, read_record
-from unet_med.report.table import CASE, ScoreTable, about_interval, drawn_over, write_scores
+from unet_med.report.table import CASE, ScoreTable, write_scores
 from unet_med.report.training import read_history
 from unet_med.scoring.judging import Judge
 from unet_med.scoring.scores import Counted

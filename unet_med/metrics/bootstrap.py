@@ -119,6 +119,21 @@ def resampled(
     return np.array([[score(own) for score in scores] for own in drawn], np.float64)
 
 
+def drawn_over(count: int, what: str, groups: int | None = None) -> str:
+    """What an interval's draws are of: images, or the groups that they belong to.
+
+    >>> drawn_over(6, "images", 6), drawn_over(12, "planes", 3)
+    ('6 images', '3 groups of 12 planes')
+    """
+    images = f"{count} {what}"
+    return images if groups in (None, count) else f"{groups} groups of {images}"
+
+
+def about_interval(over: str) -> str:
+    """What the interval of a table is, by what its draws are over."""
+    return f"2.5 % and 97.5 %: bootstrap over the {over}, {RESAMPLES} draws, seed {SEED}"
+
+
 def _drawn_means(
     values: NDArray[np.float64], members: Sequence[Sequence[int]], draws: NDArray[np.int64]
 ) -> NDArray[np.float64]:

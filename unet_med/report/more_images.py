@@ -11,9 +11,10 @@ from typing import Any
 from unet_med.bundle import write_section
 from unet_med.bundle.files import SUBSETS
 from unet_med.data.atomic import write_json
+from unet_med.metrics.bootstrap import drawn_over
 from unet_med.metrics.power_law import Gain, PowerLaw
 from unet_med.report.scores import lower_is_better, number
-from unet_med.report.table import TOO_FEW, drawn_over
+from unet_med.report.table import TOO_FEW
 
 FILE = f"{SUBSETS}/learning_curve.json"  # of a bundle
 PICTURE = f"{SUBSETS}/learning_curve.png"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.data.atomic import atomic_write
-from unet_med.metrics.bootstrap import LEAST, RESAMPLES, SEED
+from unet_med.metrics.bootstrap import LEAST
 from unet_med.report.provenance import EARLIER, LEARNED
 
 CASE = "case"
@@ -126,21 +126,6 @@ class ScoreTable:
     def left(self) -> list[ScoreRow]:
         """Cases without scores."""
         return self.of(MISSING, FAILED)
-
-
-def drawn_over(count: int, what: str, groups: int | None = None) -> str:
-    """What an interval's draws are of: images, or the groups that they belong to.
-
-    >>> drawn_over(6, "images", 6), drawn_over(12, "planes", 3)
-    ('6 images', '3 groups of 12 planes')
-    """
-    images = f"{count} {what}"
-    return images if groups in (None, count) else f"{groups} groups of {images}"
-
-
-def about_interval(over: str) -> str:
-    """What the interval of a table is, by what its draws are over."""
-    return f"2.5 % and 97.5 %: bootstrap over the {over}, {RESAMPLES} draws, seed {SEED}"
 
 
 def plain(score: float) -> float | None:

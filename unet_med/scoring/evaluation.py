@@ -18,19 +18,11 @@ from unet_med.data.class_names import ClassNames, checked_names, listed_names, l
 from unet_med.data.list_file import is_list
 from unet_med.data.splits import groups_of
 from unet_med.errors import one_line, user_error
+from unet_med.metrics.bootstrap import about_interval, drawn_over
 from unet_med.planes import Planes
 from unet_med.planning import DataFolder
 from unet_med.report.provenance import now, recorded_names
-from unet_med.report.table import (
-    CASE,
-    FAILED,
-    MISSING,
-    TOO_FEW,
-    ScoreRow,
-    ScoreTable,
-    about_interval,
-    drawn_over,
-)
+from unet_med.report.table import CASE, FAILED, MISSING, TOO_FEW, ScoreRow, ScoreTable
 from unet_med.scoring import families
 from unet_med.scoring.asked import AUTO, Asked
 from unet_med.scoring.clinical import PIXELS, Clinical, unit_of
