@@ -133,6 +133,25 @@ def test_a_gpu_is_fed_by_the_cores_of_this_process(
     assert devices.cores() == 2
 
 
+@pytest.mark.parametrize(
+    ("cores", "asked", "threads"), [(1, None, 1), (1.5, None, 2), (4, None, 2), (1, "2", 2)]
+)
+def test_a_container_held_by_quota_computes_with_its_cores(
+    cores: float, asked: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unet_med.cgroups.cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)  # of the machine
+        choose_device()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 # --- names of devices -------------------------------------------------------------------------
 
 NAMED = re.compile(r"\b(cuda|is_cuda|mps|xpu)\b")

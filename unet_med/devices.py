@@ -50,12 +50,15 @@ def choose_device(name: str | None = None) -> torch.device:
     Args:
         name: what the user asked for, such as `cuda:1`; None: the best that is there.
 
+    What is computed on the CPU beside it gets no more threads than cores.
+
     Raises:
         ValueError: no device is called so, or there is none of this kind.
     """
     choice = choose(name)
     level = logging.WARNING if choice.second_best else logging.INFO
     _log.log(level, "device    %s: %s", choice.device, choice.reason)
+    limit_threads()
     return choice.device
 
 
@@ -99,6 +102,18 @@ def cores() -> int:
     own = getattr(os, "sched_getaffinity", None)
     seen = len(own(0)) if own else os.cpu_count() or 1
     return math.ceil(min(seen, cgroups.cores()))
+
+
+def limit_threads() -> None:
+    """Let torch compute with no more threads than this process may use cores.
+
+    torch counts the cores of the machine. In a container that is held to two of them by quota,
+    more threads use the quota up by waiting for each other. `OMP_NUM_THREADS` is the user's word.
+    """
+    threads, most = torch.get_num_threads(), cores()
+    if threads > most and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(most)
+        _log.info("threads   %d, not %d: the cores that this process may use", most, threads)
 
 
 def pins_memory(device: torch.device | str) -> bool:
