@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def seeing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Let torch see devices of these kinds, on which nothing can run."""
 
-    def see(*kinds: str, lacks: str | None = None) -> None:
+    def see(*kinds: str, lacks: str | None = None, error: Exception | None = None) -> None:
         for kind, module in (("cuda", torch.cuda), ("xpu", torch.xpu)):
             monkeypatch.setattr(module, "is_available", lambda k=kind: k in kinds)
             monkeypatch.setattr(module, "device_count", lambda k=kind: 2 * (k in kinds))
@@ -33,6 +33,8 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
         def exercise(device: torch.device, spatial_dims: int) -> None:
             if lacks and spatial_dims == 3:
                 raise NotImplementedError(f"{lacks} is not implemented for {device}\nmore")
+            if error is not None:
+                raise error
 
         monkeypatch.setattr(devices, "_exercise", exercise)
         devices._missing.cache_clear()
@@ -69,6 +71,13 @@ def test_what_lacks_an_operation_falls_back_with_a_sentence(
     assert "cpu: " in record.getMessage()
     lack = "(aten::max_pool3d is not implemented for mps)"
     assert record.getMessage().endswith(f"torch lacks an operation of a U-Net on mps {lack}")
+
+
+def test_a_gpu_that_is_full_lacks_no_operation(seeing: Callable[..., None]) -> None:
+    seeing("mps", error=RuntimeError("MPS backend out of memory (MPS allocated: 17.83 GB)"))
+    assert choose() == Choice(torch.device("mps"), "torch sees mps")
+    seeing("mps", error=RuntimeError("Conv3D is only supported on MPS for MacOS_13_2 or newer"))
+    assert choose().device == torch.device("cpu")
 
 
 def test_the_cpu_has_every_operation() -> None:

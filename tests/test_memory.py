@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from unet_med import cgroups, memory
 
@@ -90,28 +89,3 @@ def test_without_the_kernels_word_all_that_is_built_in_counts(
     assert free > 1 << 20
     monkeypatch.setattr(memory, "Path", lambda _: tmp_path / "nothing")
     assert memory._free_on_machine() > free
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "CUDA out of memory. Tried to allocate 2.00 GiB",
-        "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory",
-        "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes",
-        "std::bad_alloc",
-        "could not create a primitive",
-        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
-        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
-        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
-        "GET was unable to find an engine to execute this computation",
-    ],
-)
-def test_signs_of_a_lack_of_memory(text: str) -> None:
-    assert memory.is_out_of_memory(RuntimeError(text))
-    assert not memory.is_out_of_memory(ValueError(text))
-
-
-def test_other_errors_are_no_lack_of_memory() -> None:
-    assert memory.is_out_of_memory(MemoryError())
-    assert memory.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not memory.is_out_of_memory(RuntimeError("shapes do not match"))

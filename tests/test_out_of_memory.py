@@ -25,11 +25,11 @@ from tiny_bundle import make_bundle
 
 from unet_med import Segmenter
 from unet_med.data import SyntheticCells
+from unet_med.errors import is_out_of_memory
 from unet_med.handlers import KeepMemory, OutOfMemory, SkipFailuresEvaluator
 from unet_med.inferers import OverlapTileInferer, stitch
 from unet_med.inferers.tile_size import half_sides
 from unet_med.inferers.tiling import tiling_of
-from unet_med.memory import is_out_of_memory
 from unet_med.networks import UNet, unet
 from unet_med.segmentation.volume import Volume
 from unet_med.volumes import open_source

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unet_med import cgroups
+from unet_med.errors import is_out_of_memory
 
 KINDS = ("cuda", "mps", "xpu", "cpu")  # NVIDIA and AMD, Apple, Intel; the first is taken
 HOST = torch.device("cpu")
@@ -332,6 +333,8 @@ def _missing(kind: str) -> str | None:
         for spatial_dims in (2, 3):
             _exercise(torch.device(kind), spatial_dims)
     except RuntimeError as error:  # a NotImplementedError is one
+        if is_out_of_memory(error):  # another program has it now: nothing is said of operations
+            return None
         return str(error).strip().split("\n")[0][:200]
     return None
 

@@ -1,4 +1,4 @@
-"""What a user reads: the error in a chain that is meant for them, in one line; no notices."""
+"""What an error means: what a user reads of it, whether memory was short, whether all is over."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the disk, the quota; one that is read-only
+
+# What torch, the libraries of GPUs, C++ and oneDNN say where an allocation fails.
+_SHORT = (
+    *("out of memory", "can't allocate memory", "not enough memory"),
+    *("bad_alloc", "could not create a "),
+    *("ALLOC_FAILED", "ALLOCATION_FAILED", "OUT_OF_DEVICE_MEMORY", "OUT_OF_HOST_MEMORY"),
+    # a library finds no room for what it keeps on the GPU itself
+    *("CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_NOT_INITIALIZED"),
+    "unable to find an engine",  # of cuDNN, for want of workspace
+)
 
 
 def user_error(error: BaseException | None) -> BaseException | None:
@@ -50,6 +60,18 @@ def _text(error: BaseException) -> str:
     return str(error)
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception means that memory did not suffice.
+
+    MONAI raises an error of its own from what a transform raises: the cause counts too.
+    """
+    while error is not None:
+        if _is_short(error) or isinstance(error, MemoryError):
+            return True
+        error = error.__cause__
+    return False
+
+
 def is_broken_gpu(error: BaseException | None) -> bool:
     """Whether CUDA has failed in a way that ends all its work in this process.
 
@@ -57,12 +79,14 @@ def is_broken_gpu(error: BaseException | None) -> bool:
     it is about. A lack of memory passes.
     """
     while error is not None:
-        text = str(error)
-        passes = "out of memory" in text or "ALLOC" in text  # CUBLAS_STATUS_ALLOC_FAILED
-        if isinstance(error, RuntimeError) and "CUDA error" in text and not passes:
+        if isinstance(error, RuntimeError) and "CUDA error" in str(error) and not _is_short(error):
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _is_short(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SHORT)
 
 
 def broken_gpu(error: BaseException, advice: str) -> OSError:

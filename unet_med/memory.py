@@ -1,4 +1,4 @@
-"""Main memory and GPU memory: measure what is free, recognise a lack, make room or go elsewhere."""
+"""Main memory and GPU memory: measure what is free, make room or go elsewhere."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from unet_med import cgroups
+from unet_med.errors import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -28,27 +29,6 @@ _CGROUPS = {  # by controller: place below /sys/fs/cgroup, limit, use
 
 # Of an image in one piece: as read, standardised, logits, votes, probabilities, labels.
 BYTES_A_PIXEL = 48
-
-# What torch, CUDA's libraries, C++ and oneDNN say where an allocation fails.
-_SIGNS = (
-    *("out of memory", "can't allocate memory", "not enough memory"),
-    *("bad_alloc", "could not create a "),
-    *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"),
-    *("DEVICE_ALLOCATION_FAILED", "unable to find an engine"),  # of cuDNN, for want of workspace
-)
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an exception means that memory did not suffice.
-
-    MONAI raises an error of its own from what a transform raises: the cause counts too.
-    """
-    while error is not None:
-        lacks = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
-        if lacks or isinstance(error, MemoryError):
-            return True
-        error = error.__cause__
-    return False
 
 
 def free_memory(error: BaseException | None) -> None:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from unet_med.data.dataset import EpochSampler
 from unet_med.data.entries import LINES
 from unet_med.engines.batch import last_loss, read_losses, read_now
-from unet_med.errors import user_error
+from unet_med.errors import is_out_of_memory, user_error
 from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.exceptions import on_exception
 from unet_med.inferers.tile_size import half_sides
 from unet_med.inferers.tiling import tiling_of
-from unet_med.memory import free_memory, is_out_of_memory
+from unet_med.memory import free_memory
 
 
 class LossGuard:

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
 from unet_med.data.entries import AGREEMENT
+from unet_med.errors import is_out_of_memory
 from unet_med.geometry import PerAxis
 from unet_med.inferers.agreement import Votes, agreement
 from unet_med.inferers.batch_statistics import KINDS as STATISTICS
@@ -58,7 +59,7 @@ from unet_med.inferers.tile_size import (
     smaller_sides,
 )
 from unet_med.inferers.tiling import Tiling, tiling_of
-from unet_med.memory import free_memory, is_out_of_memory, where_it_fits
+from unet_med.memory import free_memory, where_it_fits
 from unet_med.networks.ensemble import members_of
 from unet_med.precision import PRECISIONS, chosen_precision
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
+from unet_med.errors import is_out_of_memory
 from unet_med.geometry import PerAxis, Tile, per_axis
 from unet_med.inferers.pixels import Box, Pixels
 from unet_med.inferers.test_time_augmentation import View
-from unet_med.memory import is_out_of_memory
 from unet_med.precision import autocast, rounding
 
 
