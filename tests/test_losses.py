@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.losses import DiceLoss
 from simulated_cuda import is_simulated
+from simulated_cuda.counting import Counts
 from torch.nn import BCEWithLogitsLoss
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -64,6 +65,24 @@ def test_one_hot_targets_are_no_labels_with_weights(loss, dtype):
     loss(torch.zeros(1, 2, 1, 4), label, 1 - label)  # said to be so
     nothing = torch.cat([torch.zeros(1, 1, 1, 4), torch.ones(1, 1, 1, 4)], dim=1)
     loss(torch.zeros(1, 2, 1, 4), nothing)  # a tile of background, each pixel of weight 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("make", [WeightedCrossEntropyLoss, lambda: OnLabel(BCEWithLogitsLoss())])
+def test_a_gpu_is_waited_for_until_a_batch_is_not_one_hot(make):
+    """Of a tile of background, each pixel of weight 1, that cannot be said yet."""
+    label = torch.tensor([[[[0, 1, 1, 0]]]], device="cuda").float()
+    one_hot, packed = torch.cat([1 - label, label], 1), torch.cat([label, 3 + label], 1)
+    nothing = torch.cat([0 * label, 1 + 0 * label], dim=1)
+    loss, logits = make(), torch.zeros(1, 2 - isinstance(make(), OnLabel), 1, 4, device="cuda")
+    loss(logits, nothing)
+    with pytest.raises(ValueError, match=r"one-hot.*give argmax"):
+        loss(logits, one_hot)
+    loss(logits, packed)
+    if is_simulated():
+        with Counts() as counts:
+            loss(logits, packed)
+        assert not counts.waits, counts.waits
 
 
 def padded(target: torch.Tensor, margin: int, value: float = 255) -> torch.Tensor:
@@ -310,6 +329,11 @@ class TestBorderWeightedCrossEntropy:
         there, here = loss(logits.cuda(), instances.cuda()).cpu(), loss(logits, instances)
         # weights are float32: the last digits of their exponentials are a GPU's own
         assert_close(there, here, **({} if is_simulated() else {"rtol": 1e-6, "atol": 0}))
+        if is_simulated():
+            logits, instances = logits.cuda(), instances.int().cuda()
+            with Counts() as counts:
+                loss(logits, instances)
+            assert not counts.waits, counts.waits
 
 
 class TestOnLabel:

@@ -26,7 +26,7 @@ from torch.nn.modules.loss import _Loss
 from unet_med.devices import HOST, weighs_batches
 from unet_med.instances import IGNORED
 from unet_med.weights import border_weight_map, class_weight_map
-from unet_med.weights.device import border_terms
+from unet_med.weights.batches import BorderTargets
 
 __all__ = [
     "BorderWeightedCrossEntropyLoss",
@@ -115,6 +115,7 @@ class WeightedCrossEntropyLoss(_Loss):
             )
         self.ignore_index = ignore_index
         self.distributed = distributed
+        self._one_hot = _OneHot()
 
     def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Loss of one batch.
@@ -128,16 +129,17 @@ class WeightedCrossEntropyLoss(_Loss):
             A scalar, or the map `(B, 1, *S)`, in float32 (float64 for float64 logits).
 
         Raises:
-            ValueError: shapes that do not fit, on a CPU a target that is one-hot, or a label that
-                is neither a class in [0, K) nor `ignore_index`. On a GPU, where the host would wait
-                to see that, such a label makes the loss NaN instead.
+            ValueError: shapes that do not fit, a target that is one-hot, or a label that is neither
+                a class in [0, K) nor `ignore_index`. On a GPU the host would wait to see that: such
+                a label makes the loss NaN there, and only first batches are looked at for one-hot
+                targets.
         """
         if logits.shape[1] < 2:
             raise ValueError(
                 "logits have 1 channel, softmax needs one a class: "
                 "use out_channels=2, or OnLabel(torch.nn.BCEWithLogitsLoss())"
             )
-        logits, label, weight = _unpack(logits, target, weight)
+        logits, label, weight = _unpack(logits, target, weight, self._one_hot)
         classes = label.long()
         counted: Tensor | None = None  # all pixels
         if label.device != HOST:
@@ -207,17 +209,20 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
                 "this loss computes its weights from instances; to give them, use "
                 "WeightedCrossEntropyLoss()(logits, label, weight)"
             )
-        instances = target.as_subclass(Tensor)
-        label = (instances > 0).long().masked_fill(instances < 0, self.ignore_index)
-        weight = torch.stack([class_weight_map(item) for item in label]) + self._border(instances)
-        return super().forward(logits, label, weight)
+        return super().forward(logits, *self._targets(target.as_subclass(Tensor)))
 
-    def _border(self, instances: Tensor) -> Tensor:
-        """The border terms `(B, 1, *T)`, on a GPU of all items at once."""
+    def _targets(self, instances: Tensor) -> tuple[Tensor, Tensor]:
+        """Label and weight `(B, 1, *T)`; on a GPU of all items at once, and without a wait."""
         options = self.w0, self.sigma, self.spacing
         if weighs_batches(instances.device):
-            return border_terms(instances[:, 0], *options).unsqueeze(1)
-        return torch.stack([border_weight_map(item, *options) for item in instances])
+            both = BorderTargets(None, *options)(instances)
+            return both[:, :1], both[:, 1:]
+        label = (instances > 0).long().masked_fill(instances < 0, self.ignore_index)
+        weights = [
+            class_weight_map(classes) + border_weight_map(item, *options)
+            for classes, item in zip(label, instances, strict=True)
+        ]
+        return label, torch.stack(weights)
 
 
 class OnLabel(nn.Module):
@@ -240,6 +245,7 @@ class OnLabel(nn.Module):
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss = loss
+        self._one_hot = _OneHot()
 
     def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Loss of one batch; shapes as in `WeightedCrossEntropyLoss`, K = 1 means binary.
@@ -247,11 +253,10 @@ class OnLabel(nn.Module):
         A weight is dropped, as one in the target is.
 
         Raises:
-            ValueError: shapes that do not fit, or a label that is neither a class in [0, K) nor
-                ignored by the loss; the message says how to ignore it. On a GPU the loss is NaN
-                instead.
+            ValueError: as in `WeightedCrossEntropyLoss`, of a label that is neither a class in
+                [0, K) nor ignored by the loss; the message says how to ignore it.
         """
-        logits, label, _ = _unpack(logits, target)
+        logits, label, _ = _unpack(logits, target, None, self._one_hot)
         rule = max(logits.shape[1], 2), getattr(self.loss, "ignore_index", None)
         if label.device != HOST:
             wrong = _wrong(label, *rule)
@@ -310,7 +315,7 @@ def _packed(label: Tensor, weight: Tensor) -> Tensor:
 
 
 def _unpack(
-    logits: Tensor, target: Tensor, weight: Tensor | None = None
+    logits: Tensor, target: Tensor, weight: Tensor | None, one_hot: _OneHot
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Full-precision logits `(B, K, *S)`, label and weight `(B, 1, *S)`; plain tensors."""
     logits, target = logits.as_subclass(Tensor), target.as_subclass(Tensor)
@@ -328,21 +333,32 @@ def _unpack(
     label, second = target[:, :1], target[:, 1:]
     if not label.is_floating_point():
         label = label.long()  # uint8 would compare equal to -1 where it holds 255
-    if second.shape[1] and weight is None and label.device == HOST:  # a GPU would be waited for
-        _refuse_one_hot(label, second)
+    if second.shape[1] and weight is None:
+        one_hot.refuse(label, second)
     return logits, label, second if second.shape[1] else None
 
 
-def _refuse_one_hot(label: Tensor, weight: Tensor) -> None:
-    """Refuse background and foreground in place of label and weight.
+class _OneHot:
+    """Refuses background and foreground in place of label and weight.
 
-    Read as those, foreground is background of no weight.
+    Read as those, foreground is background of no weight. To look makes the host wait for a GPU: of
+    its batches those up to the first that cannot be one-hot are looked at.
     """
-    if (label + weight == 1).all() and (label == 1).any():
-        raise ValueError(
-            "the target's two channels are one-hot, where label and weight are expected: give "
-            "argmax(dim=1, keepdim=True), and leave AsDiscrete(to_onehot=2) out"
-        )
+
+    def __init__(self) -> None:
+        self.ruled_out = False
+
+    def refuse(self, label: Tensor, weight: Tensor) -> None:
+        """Raise a ValueError where they are one-hot."""
+        if self.ruled_out and label.device != HOST:
+            return
+        add_up = bool((label + weight == 1).all())
+        if add_up and (label == 1).any():
+            raise ValueError(
+                "the target's two channels are one-hot, where label and weight are expected: give "
+                "argmax(dim=1, keepdim=True), and leave AsDiscrete(to_onehot=2) out"
+            )
+        self.ruled_out = not add_up
 
 
 def _check_labels(label: Tensor, num_classes: int, ignore_index: int | None) -> None:
