@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import pydoc
 import re
 import resource
 import sys
@@ -18,15 +19,22 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from image_files import write_source
+from monai.handlers import MeanDice, from_engine
 from monai.inferers import SimpleInferer
-from monai.transforms import Compose
+from monai.transforms import AsDiscreted, Compose
 from processes import finish, start, start_command
 from tiny_bundle import make_bundle
 
 from unet_med import Segmenter
+from unet_med.bundle import find_bundle
 from unet_med.data import SyntheticCells
 from unet_med.errors import is_out_of_memory
-from unet_med.handlers import KeepMemory, OutOfMemory, SkipFailuresEvaluator
+from unet_med.handlers import (
+    KeepMemory,
+    OutOfMemory,
+    SkipFailuresEvaluator,
+    WholeImageEvaluator,
+)
 from unet_med.inferers import OverlapTileInferer, stitch
 from unet_med.inferers.tile_size import half_sides
 from unet_med.inferers.tiling import tiling_of
@@ -227,6 +235,52 @@ def test_postprocessing_too_large_for_the_gpu_is_done_in_main_memory() -> None:
     assert len(tries) == 4
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("inferer", [OverlapTileInferer(), SimpleInferer()])
+def test_images_are_scored_together_wherever_they_were_predicted(inferer: Any) -> None:
+    """As validations and `evaluate.json` do: one image has room on the GPU, and one has not."""
+    torch.manual_seed(0)
+    network = unet("modern", features=(2, 4)).eval()
+    items = [{"image": torch.randn(1, 1, 40, 32), "label": torch.ones(1, 1, 40, 32)}] * 2
+    tries: list[str] = []
+
+    def prepare(batch: Any, device: Any, *_: Any, **__: Any) -> Any:
+        tries.append(torch.device(device).type)
+        if tries == ["cuda", "cuda"] and isinstance(inferer, OverlapTileInferer):
+            lack()
+        return batch["image"].to(device), batch["label"].to(device)
+
+    def dice(device: str) -> float:
+        metric = MeanDice(num_classes=2, output_transform=from_engine(["pred", "label"]))
+        evaluator = WholeImageEvaluator(
+            device=torch.device(device),
+            val_data_loader=items,
+            network=network.to(device),
+            prepare_batch=prepare,
+            inferer=inferer,
+            postprocessing=AsDiscreted("pred", argmax=True),
+            key_val_metric={"dice": metric},
+        )
+        evaluator.run()
+        (found,) = evaluator.state.output
+        assert {found[key].device.type for key in ("image", "label", "pred")} == {"cpu"}
+        return float(evaluator.state.metrics["dice"])
+
+    assert dice("cuda") == pytest.approx(dice("cpu"), abs=1e-3)
+    assert tries[:3] == ["cuda", "cuda", "cpu"]
+
+
+def test_every_evaluator_of_the_configs_takes_images_of_any_size() -> None:
+    names = {
+        match[1]
+        for path in (find_bundle() / "configs").glob("*.json")
+        for match in re.finditer(r'"_target_": "([\w.]+Evaluator)"', path.read_text("utf-8"))
+    }
+    assert len(names) == 2
+    for name in names:
+        assert issubclass(pydoc.locate(name), WholeImageEvaluator)  # type: ignore[arg-type]
+
+
 def test_an_inferer_that_runs_where_the_image_is_has_no_other_place() -> None:
     """The network is on the GPU: MONAI's own would complain of that, not of memory."""
     parts = ByMonai(prepare=lambda *_, **__: lack(), inferer=SimpleInferer())
@@ -285,6 +339,10 @@ def test_a_block_whose_result_does_not_fit(tmp_path: Path, monkeypatch: pytest.M
     found, terms = volume.look(box)
     assert torch.equal(found, expected)
     assert terms == views
+    monkeypatch.undo()
+    volume.segmenter.inferer.device, volume.segmenter.device = None, GPU
+    monkeypatch.setattr(torch.Tensor, "to", _with_no_room(torch.Tensor.to))  # nor do its pixels
+    assert torch.equal(volume.predict(box), expected)
 
 
 @pytest.mark.gpu

@@ -4,6 +4,7 @@ from unet_med.handlers.budget import TrainingBudget
 from unet_med.handlers.checkpoint_loader import CheckpointLoader
 from unet_med.handlers.checkpoints import Checkpoints
 from unet_med.handlers.clear_cache import ClearCache
+from unet_med.handlers.evaluator import WholeImageEvaluator
 from unet_med.handlers.guards import LossGuard, OutOfMemory
 from unet_med.handlers.keep_memory import KeepMemory
 from unet_med.handlers.progress import CasesBar, ProgressBar
@@ -32,6 +33,7 @@ __all__ = [
     "StopOnSignal",
     "TrainingBudget",
     "Validation",
+    "WholeImageEvaluator",
     "load_whole",
     "rank",
     "save_atomically",

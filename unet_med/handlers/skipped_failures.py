@@ -10,21 +10,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from monai.data import Dataset
-from monai.engines import SupervisedEvaluator
 
 from unet_med.data.atomic import write_json
 from unet_med.data.cases import files_of
 from unet_med.data.folder_files import RECORD
 from unet_med.data.lock import locked
 from unet_med.errors import befalls_all, broken_gpu, is_broken_gpu, one_line
-from unet_med.inferers import OverlapTileInferer
-from unet_med.memory import where_it_fits
+from unet_med.handlers.evaluator import WholeImageEvaluator, name_of
 
 REPORT = "failed.json"
 _REASON = "why it was set aside"  # entry of an item that has nothing but its name
@@ -97,19 +93,16 @@ class SkipFailuresDataset(Dataset):
             return {"image": name, _REASON: one_line(error)}
 
 
-class SkipFailuresEvaluator(SupervisedEvaluator):
-    """MONAI's evaluator that goes on after an image that fails, and lists it.
-
-    Where memory of a GPU does not suffice for an image and what is made of it, they stay in main
-    memory, and an `OverlapTileInferer` runs the network on the GPU.
+class SkipFailuresEvaluator(WholeImageEvaluator):
+    """Evaluator that goes on after an image that fails, and lists it.
 
     Args:
-        *args: of `monai.engines.SupervisedEvaluator`.
+        *args: of `WholeImageEvaluator`.
         fail_fast: end with the first error instead.
         report_dir: folder in which `failed.json` appears where images failed; those of other
             images that an earlier run reported there stay listed. A single image that fails is
             listed where the folder is there already.
-        **kwargs: of `monai.engines.SupervisedEvaluator`.
+        **kwargs: likewise.
 
     Attributes:
         faults: what was set aside in the last run, in the order of the images.
@@ -164,9 +157,9 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
         if _REASON in batchdata:
             return self._set_aside(batchdata["image"][0], batchdata[_REASON][0])
-        name = _name_of(batchdata)
+        name = name_of(batchdata)
         try:
-            return self._predict(batchdata, name)
+            return super()._iteration(engine, batchdata)
         except Exception as error:
             if is_broken_gpu(error):
                 raise broken_gpu(error, f"it was at {name}; go on with --resume") from error
@@ -174,22 +167,6 @@ class SkipFailuresEvaluator(SupervisedEvaluator):
                 _note_image(error, name)
                 raise
             return self._set_aside(name, one_line(error))
-
-    def _predict(self, batchdata: dict[str, Any], name: str) -> Any:
-        """MONAI's iteration, with an image that is too large for the GPU in main memory."""
-        if not isinstance(self.inferer, OverlapTileInferer):  # others run where the image lies
-            return super()._iteration(self, batchdata)
-        instead = f"{name} and its result stay in main memory, and the network where it is"
-        return where_it_fits(partial(self._predict_on, batchdata), self.state.device, instead)
-
-    def _predict_on(self, batchdata: dict[str, Any], device: torch.device) -> Any:
-        state = self.state
-        usual, state.device = state.device, device
-        state.batch, state.output = batchdata, None  # nothing is left of another try
-        try:
-            return super()._iteration(self, batchdata)
-        finally:
-            state.device = usual
 
     def _set_aside(self, image: str, reason: str) -> NoItems:
         self.faults.append(Fault(image, reason))
@@ -252,10 +229,3 @@ def write_report(path: Path, faults: Sequence[Fault], count: int) -> None:
         "failed": [fault._asdict() for fault in faults],
     }
     write_json(path, content, indent=2, ensure_ascii=False)
-
-
-def _name_of(batchdata: Mapping[str, Any]) -> str:
-    """File that a batch of one image was read from."""
-    meta = getattr(batchdata.get("image"), "meta", {})
-    names = meta.get("filename_or_obj", "an image")
-    return str(names if isinstance(names, str) else names[0])

@@ -140,7 +140,7 @@ class Volume:
             found, terms = where_it_fits(
                 partial(self._probabilities, wide, own, tile),
                 torch.device(self.segmenter.inferer.device or self.segmenter.device),
-                f"the result of box {wide} is put together in main memory",
+                f"box {wide} and its result stay in main memory",
             )
             views.append(terms)
             inside: tuple[Any, ...] = (..., *_within(needed, wide))
@@ -241,17 +241,22 @@ class Volume:
         votes, network = Votes(), self.segmenter.network
         with torch.no_grad(), use_statistics(self._layers, rows) if rows else nullcontext():
             logits = self.segmenter.inferer.region(
-                self._reader(planes), shape, box, network, tile=tile, votes=votes, device=device
+                self._reader(planes, device),
+                shape,
+                box,
+                network,
+                tile=tile,
+                votes=votes,
+                device=device,
             )
         return logits, votes.overlap(logits, _within(own, box)) if votes.views else None
 
-    def _reader(self, planes: tuple[int, int] | None) -> Any:
-        """Pixels as the network wants them, `(B, C, *sides)`, by box of an image."""
-        segmenter = self.segmenter
+    def _reader(self, planes: tuple[int, int] | None, device: torch.device) -> Any:
+        """Pixels of the network's type on a device, `(B, C, *sides)`, by box of an image."""
 
         def read(box: Box) -> Tensor:
             pixels = self.working.read((*box, planes) if planes else box)
-            pixels = pixels.to(segmenter.device, segmenter.dtype)
+            pixels = pixels.to(device, self.segmenter.dtype)
             return pixels.movedim(-1, 0) if planes else pixels[None]
 
         return read
@@ -281,7 +286,9 @@ class Volume:
         inferer, network = self.segmenter.inferer, self.segmenter.network
         rows = [
             inferer.image_statistics(
-                self._reader(image), shape[: self.tiling.spatial_dims], network
+                self._reader(image, self.segmenter.device),
+                shape[: self.tiling.spatial_dims],
+                network,
             )
             for image in tqdm(
                 images, desc="batch statistics", unit="image", disable=no_bar(progress)
