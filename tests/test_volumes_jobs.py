@@ -65,6 +65,18 @@ def note_anew(job: BlockJob, number: int, **changes: Any) -> None:
     job.markers.note("done", job.blocks[number], **{**kept, **changes})
 
 
+def test_what_a_job_was_planned_with_is_given_back_before_the_first_block(
+    line: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the process that waits for its workers keeps their GPU's memory."""
+    done: list[str] = []
+    own = executors.predict_block
+    monkeypatch.setattr(executors, "free_memory", lambda error: done.append("freed"))
+    monkeypatch.setattr(executors, "predict_block", lambda *a: (done.append("block"), own(*a))[1])
+    assert main(line) == 0
+    assert done == ["freed", "block", "block"]
+
+
 # --- the output is gone
 
 

@@ -124,7 +124,7 @@ def _check_sides(job: BlockJob, block: Sequence[int] | None, tile: int | None) -
     """Refuse sides that would have planned other ones; sides above the volume's are cut to it."""
     if (block is None or tuple(block) == job.layout.block) and tile is None:
         return
-    segmenter = Segmenter(job.bundle, device=job.device, trust=job.trust, **job.ids)
+    segmenter = Segmenter(job.bundle, device=HOST, trust=job.trust, **job.ids)  # it does not run
     volume = Volume(segmenter, open_source(job.source, **job.choice), job.statistics)
     layout = choose_layout(volume, block or job.layout.block)
     sides = choose_tile(layout, volume, job.tile if tile is None else tile, job.threads)

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
 from unet_med.errors import is_full
+from unet_med.memory import free_memory
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.worker import Outcome, predict_block
 
@@ -66,6 +67,7 @@ def run_blocks(
     job.markers.require_own()
     numbers = range(len(job.blocks))[shard[0] :: shard[1]] if shard else range(len(job.blocks))
     todo = sorted({*numbers} & {*job.markers.missing(job.blocks)})
+    free_memory(None)  # what the job was planned with; the GPU is now for those who do the blocks
     outcomes: Generator[Outcome, None, None]
     if scheduler:
         outcomes = _dask(job, todo, scheduler, workers)
