@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as runner
+from benchmarks.gpu import fast
 from benchmarks.gpu.notes import RESULTS, Notes, kernels, kernels_now, start_clean
 
 
@@ -73,6 +74,20 @@ def test_every_stage_has_the_kernels_of_a_training(
     assert chosen["fastest"] == {"stage": "fastest", "deterministic": False, "benchmark": True}
     assert [f["stage"] for f in facts(tmp_path)].count("machine") == 1  # of the second run
     assert kernels_now() == before
+
+
+def test_a_rate_is_that_of_steps_whose_end_was_waited_for() -> None:
+    done = [(32, 1.0), (64, 2.0), (96, 4.0), (128, 5.0), (160, 7.0)]
+    assert fast._rate(done, batch=2) == 2 * (160 - 64) / (7.0 - 2.0)
+    assert fast._rate(done[:1], batch=2) == fast._rate([], batch=2) == "too few steps"
+
+
+@pytest.mark.gpu
+def test_predictions_are_compared_in_each_precision(tmp_path: Path) -> None:
+    fast.prediction(Notes(tmp_path, tmp_path, tiny=True, limit=9))
+    found = [(fact["precision"], fact["way"]) for fact in facts(tmp_path)]
+    ways = ("ours", "ours, tiles", "MONAI, 0.5 gaussian")
+    assert found == [(precision, way) for precision in ("float32", "bf16") for way in ways]
 
 
 def test_what_a_program_says_is_there_however_it_ends(tmp_path: Path) -> None:

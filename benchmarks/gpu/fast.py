@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from monai.inferers import SlidingWindowInferer
 from benchmarks.gpu.notes import DEVICE, Notes, kernels, kernels_now
 from unet_med import bundle
 from unet_med.data import SyntheticCells
+from unet_med.engines.batch import READ_EVERY
 from unet_med.inferers import OverlapTileInferer, TrainingInferer
 from unet_med.losses import WeightedCrossEntropyLoss
 from unet_med.networks import place, unet
-from unet_med.precision import rounding
+from unet_med.precision import autocast, rounding
 from unet_med.weights.batches import BorderTargets
 
 TERA_FLOP = {"paper2015": 0.9022, "modern": 0.1623}  # a step on a tile of 572 or 192 px, counted
@@ -108,23 +110,34 @@ def pipeline(notes: Notes) -> None:
             "val_interval": 100_000, **({"num_workers": 0} if notes.tiny else {}),
         }  # fmt: skip
         bundle.write_settings(root, [override] if override else [], settings)
-        notes.note("trainer with loader", preset=preset, **_trained(root))
+        every = 1 if notes.tiny else READ_EVERY
+        notes.note("trainer with loader", preset=preset, **_trained(root, every))
 
 
-def _trained(root: Path) -> dict[str, Any]:
+def _trained(root: Path, every: int) -> dict[str, Any]:
+    """Tiles a second, after a quarter of the steps that are looked at: `every` so many."""
     workflow = bundle.load_workflow(root, "train")
     trainer = workflow.parser.get_parsed_content("train::trainer")
-    ticks: list[float] = []
+    done: list[tuple[int, float]] = []  # steps, and when
     seen: dict[str, bool] = {}
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: ticks.append(time.monotonic()))
+    trainer.add_event_handler(  # behind the handlers that read losses, so the GPU is done as well
+        Events.ITERATION_COMPLETED(every=every),
+        lambda engine: done.append((engine.state.iteration, time.monotonic())),
+    )
     trainer.add_event_handler(
         Events.ITERATION_COMPLETED(once=1), lambda: seen.update(kernels_now())
     )
     workflow.run()
     batch = workflow.parser.get_parsed_content("batch_size")
-    warm = len(ticks) // 4
-    rate = batch * (len(ticks) - 1 - warm) / max(ticks[-1] - ticks[warm], 1e-9)
-    return {**seen, "images_per_s": round(rate, 1), "steps": len(ticks)}
+    return {**seen, "images_per_s": _rate(done, batch), "steps": trainer.state.iteration}
+
+
+def _rate(done: list[tuple[int, float]], batch: int) -> float | str:
+    """Images a second between two steps, a quarter aside in which all warms up."""
+    if len(done) < 2:
+        return "too few steps"
+    (first, began), (last, ended) = done[len(done) // 4], done[-1]
+    return round(batch * (last - first) / (ended - began), 1)
 
 
 def prediction(notes: Notes) -> None:
@@ -132,17 +145,25 @@ def prediction(notes: Notes) -> None:
     side, roi = (96, 52) if notes.tiny else (2048, 512)
     network = place(unet("modern", features=notes.features), DEVICE).eval()
     image = torch.randn(1, 1, side, side, device=DEVICE)
+    monai = SlidingWindowInferer(roi, 8, overlap=0.5, mode="gaussian")
     for precision in ("float32", "bf16"):
-        ways = {
-            "ours": OverlapTileInferer(precision=precision),
-            "ours, tiles": OverlapTileInferer(roi, 8, precision=precision),
+        ways: dict[str, Callable[[], Any]] = {
+            "ours": partial(OverlapTileInferer(precision=precision), image, network),
+            "ours, tiles": partial(OverlapTileInferer(roi, 8, precision=precision), image, network),
+            "MONAI, 0.5 gaussian": partial(_cast, precision, monai, image, network),
         }
-        if precision == "float32":
-            ways["MONAI, 0.5 gaussian"] = SlidingWindowInferer(roi, 8, overlap=0.5, mode="gaussian")
-        for name, inferer in ways.items():
+        for name, way in ways.items():
             with torch.inference_mode(), rounding(precision, DEVICE):
-                took = notes.milliseconds(lambda inferer=inferer: inferer(image, network))
+                took = notes.milliseconds(way)
             notes.note(
                 "prediction", way=name, precision=precision, **kernels_now(), side=side,
                 ms=round(took, 1),
             )  # fmt: skip
+
+
+def _cast(
+    precision: str, inferer: Callable[..., Any], image: torch.Tensor, network: torch.nn.Module
+) -> Any:
+    """An inferer in a precision, as MONAI's evaluator runs it with `amp`."""
+    with autocast(precision, DEVICE):
+        return inferer(image, network)
