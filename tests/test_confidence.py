@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import tifffile
 import torch
 from monai.data import MetaTensor
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unet_med import Segmenter
 from unet_med.cli import main
@@ -18,11 +20,12 @@ from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.agreement import Votes
 from unet_med.inferers.test_time_augmentation import views
 from unet_med.metrics import dice
-from unet_med.networks import together
+from unet_med.networks import together, unet
 from unet_med.report import html_report
 from unet_med.report.page import least_confident_first
 from unet_med.report.training import _about_probabilities
 from unet_med.transforms import Calibrate, Confidenced
+from unet_med.transforms import confidence as confidence_module
 from unet_med.transforms.confidence import expected_dice, uncertainty
 
 
@@ -48,6 +51,32 @@ def test_it_expects_what_truths_drawn_from_the_probabilities_score() -> None:
         drawn.append(2 * hits / ((truth > 0).sum() + (found > 0).sum()))
     expected = expected_dice(torch.from_numpy(scores), torch.from_numpy(found)[None])
     assert expected == pytest.approx(np.mean(drawn), abs=0.005)
+
+
+class NoDoubles(TorchDispatchMode):
+    """A GPU that has no float64."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.is_cuda and result.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return result
+
+
+@pytest.mark.gpu
+def test_a_gpu_without_float64_says_how_sure_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As all of Apple: what is summed there is summed in float32."""
+    torch.manual_seed(0)
+    network, image = unet("modern", features=(2, 4)).eval(), torch.randn(1, 1, 32, 32)
+    found = {}
+    monkeypatch.setattr(confidence_module, "widest_float", lambda device: torch.float32)
+    for device in ("cpu", "cuda"):
+        with NoDoubles(), torch.no_grad():
+            seen = MetaTensor(image.to(device))
+            scores = OverlapTileInferer(tta="flips")(seen, network.to(device)).softmax(1)
+            item = Confidenced("pred")({"image": MetaTensor(image[0]), "pred": scores[0]})
+            found[device] = item["image"].meta["confidence"]
+    assert 0 < found["cuda"] == pytest.approx(found["cpu"], abs=1e-3)
 
 
 class Slope(nn.Module):

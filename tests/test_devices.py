@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,6 +79,15 @@ def test_a_gpu_that_is_full_lacks_no_operation(seeing: Callable[..., None]) -> N
     assert choose() == Choice(torch.device("mps"), "torch sees mps")
     seeing("mps", error=RuntimeError("Conv3D is only supported on MPS for MacOS_13_2 or newer"))
     assert choose().device == torch.device("cpu")
+
+
+def test_sums_are_as_wide_as_a_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert devices.widest_float("cpu") == devices.widest_float("cuda:1") == torch.float64
+    assert devices.widest_float("mps") == torch.float32
+    for wide in (torch.float32, torch.float64):
+        card = SimpleNamespace(has_fp64=wide == torch.float64)
+        monkeypatch.setattr(torch.xpu, "get_device_properties", lambda d, card=card: card)
+        assert devices.widest_float("xpu") == wide
 
 
 def test_the_cpu_has_every_operation() -> None:

@@ -236,6 +236,16 @@ def has_bfloat16(device: torch.device | str) -> bool:
     return any(torch.cpu.get_capabilities().get(name) for name in _BFLOAT16)
 
 
+def widest_float(device: torch.device | str) -> torch.dtype:
+    """float64, or float32 on GPUs of Apple and many of Intel, which have nothing wider."""
+    device = torch.device(device)
+    if device.type == "xpu":
+        wide = torch.xpu.get_device_properties(device).has_fp64
+    else:
+        wide = device.type != "mps"
+    return torch.float64 if wide else torch.float32
+
+
 def seed_generators(seed: int) -> None:
     """Seed the random generators of the GPUs in use."""
     for kind in _in_use():

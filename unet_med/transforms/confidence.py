@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from unet_med.data.entries import AGREEMENT
+from unet_med.devices import widest_float
 from unet_med.transforms.calibrate import Calibrate
 from unet_med.transforms.instances import ClassesFromProbabilities
 from unet_med.transforms.shared_random_state import with_metadata_of
@@ -56,9 +57,9 @@ def dice_terms(probabilities: torch.Tensor, classes: torch.Tensor) -> list[float
         Probability of the mask's own classes inside it, expected foreground, and the mask, px.
     """
     found = classes.long()
-    inside = found > 0
-    both = (probabilities.gather(0, found) * inside).sum(dtype=torch.float64)
-    expected = (1 - probabilities[0]).sum(dtype=torch.float64)
+    inside, wide = found > 0, widest_float(probabilities.device)
+    both = (probabilities.gather(0, found) * inside).sum(dtype=wide)
+    expected = (1 - probabilities[0]).sum(dtype=wide)
     return torch.stack([both, expected, inside.sum().to(both)]).tolist()
 
 
