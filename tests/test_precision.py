@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Engine
+from torch import nn
 
 from unet_med.cli import main
 from unet_med.cli.options import PRECISIONS as OFFERED
@@ -122,6 +123,28 @@ def test_a_project_may_have_set_torchs_newer_switches(
     finally:
         for owner, name, value in original:
             setattr(owner, name, value)
+
+
+class Convolving(nn.Conv2d):
+    """Notes which kernels cuDNN may take where it convolves."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+        return super().forward(x)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_kernels_of_a_prediction_repeat_themselves(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody called `set_determinism`: a `Segmenter`, and each process of a job."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    network = Convolving(1, 2, 1).to(device)
+    OverlapTileInferer(8, margin=0, stride=1)(torch.zeros(1, 1, 8, 8), network)
+    assert network.seen == ((True, False) if device == "cuda" else (False, True))
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (False, True)
 
 
 def test_what_torch_advises_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

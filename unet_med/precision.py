@@ -21,7 +21,7 @@ from unet_med.devices import (
     set_rounding,
 )
 
-__all__ = ["PRECISIONS", "autocast", "chosen_precision", "rounding"]
+__all__ = ["PRECISIONS", "autocast", "chosen_precision", "repeatable", "rounding"]
 
 PRECISIONS = ("auto", "mixed", "float32", "tf32", "bf16")
 
@@ -69,6 +69,27 @@ def rounding(precision: str, device: torch.device | str) -> Iterator[None]:
         yield
     finally:
         set_rounding(before)
+
+
+@contextmanager
+def repeatable(device: torch.device | str) -> Iterator[None]:
+    """Within the context a GPU convolves to the same bits each time, as `set_determinism` has it.
+
+    Otherwise cuDNN may take kernels that add up in any order, or others each time.
+
+    Args:
+        device: a CPU always does, and settings stay as they are.
+    """
+    if not rounds(device):
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    try:
+        cudnn.deterministic, cudnn.benchmark = True, False
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def autocast(precision: str, device: torch.device | str) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from unet_med.errors import is_out_of_memory
 from unet_med.geometry import PerAxis, Tile, per_axis
 from unet_med.inferers.pixels import Box, Pixels
 from unet_med.inferers.test_time_augmentation import View
-from unet_med.precision import autocast, rounding
+from unet_med.precision import autocast, repeatable, rounding
 
 
 class WrongSizeError(ValueError):
@@ -121,7 +121,8 @@ class Stitcher:
             lost: as in `stitch`.
         """
         windows = self._gather(pixels, view, batch)  # (b, C, *tile)
-        with rounding(self.precision, self.run_on), autocast(self.precision, self.run_on):
+        precision, device = self.precision, self.run_on
+        with repeatable(device), rounding(precision, device), autocast(precision, device):
             scores = self.predict(windows)
         return _checked(scores, windows, lost)
 
