@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,27 @@ def test_an_image_is_timed_and_nothing_else_changes(data: Path, fitted: Path) ->
     assert len(handler.items) == 3
     assert 3 / 60 < handler.budget.reserved_minutes < 1
     assert handler._pixels() == [48 * 40] * 3
+
+
+@pytest.mark.parametrize(("device", "seconds"), [("cpu", 5.0), ("cuda", 1.0)])
+def test_the_first_image_of_a_gpu_tells_nothing_of_the_others(
+    device: str, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loads libraries and chooses kernels."""
+    times = [5.0, 1.0]
+    clock = [0.0]
+
+    def look(*_: Any, **__: Any) -> None:
+        clock[0] += times.pop(0)
+
+    monkeypatch.setattr("unet_med.fitting.handler.time.perf_counter", lambda: clock[0])
+    handler: Any = SimpleNamespace(
+        network=torch.nn.Linear(1, 1),
+        _segmenter=lambda *_: SimpleNamespace(device=torch.device(device)),
+        _choices=list,
+        _look=look,
+    )
+    assert FitObjects._seconds_of(handler, {}, tmp_path / "model.pt", Engine(print)) == seconds
 
 
 def test_a_resumed_training_fits_again_from_the_plan(

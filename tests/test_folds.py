@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,10 +26,11 @@ from unet_med.cli.saying import logged
 from unet_med.data import cross_validation, find_pairs, image_cache, load_label, split_validation
 from unet_med.fitting import HeldOut, cross_fitted, held_out
 from unet_med.folds.judged import Judged
+from unet_med.folds.networks import Network
 from unet_med.folds.progress import Progress
 from unet_med.folds.scores import _say, cases_of
 from unet_med.folds.sharing import share_out
-from unet_med.folds.training import _spared, _train_one
+from unet_med.folds.training import _spared, _train, _train_one
 from unet_med.handlers import TrainingBudget
 from unet_med.networks import Ensemble, joined_weights, together, unet
 from unet_med.planning import Plan, fingerprint, make_plan
@@ -393,6 +396,29 @@ def test_what_a_training_takes_besides_its_minutes(
     workflow = SimpleNamespace(parser=parser, run=lambda: setattr(budget, "elapsed_minutes", 5.5))
     monkeypatch.setattr(bundle, "load_workflow", lambda *_: workflow)
     assert _train_one(tmp_path, {}) == pytest.approx(12)
+
+
+def test_a_training_is_gone_when_the_next_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU each would find less room than the one before."""
+    trained: list[Any] = []
+
+    def run() -> None:
+        assert [network() for network in trained] == [None] * len(trained)
+        network: Any = torch.nn.Linear(1, 1)
+        network.trainer = SimpleNamespace(network=network)  # an engine and its handlers
+        trained.append(weakref.ref(network))
+
+    monkeypatch.setattr(bundle, "load_workflow", lambda *_: SimpleNamespace(run=run))
+    progress: Any = SimpleNamespace(minutes=None, is_done=lambda name: False, finish=lambda name: 0)
+    networks = [Network(str(k), f"folds/{k}", "folds.json", k, k) for k in range(3)]
+    gc.disable()
+    try:
+        _train(tmp_path, {}, networks, progress, "fold")
+    finally:
+        gc.enable()
+    assert len(trained) == 3
 
 
 def test_networks_that_share_images_are_spared_to_load_them() -> None:

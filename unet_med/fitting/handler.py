@@ -19,6 +19,7 @@ from unet_med import bundle
 from unet_med.data import load_header
 from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
+from unet_med.devices import HOST
 from unet_med.fitting.calibration import (
     GROUPS,
     NearBorders,
@@ -158,6 +159,8 @@ class FitObjects:
         """How long one image takes; a truth in place of a prediction has as many objects."""
         torch.save(unwrapped(self.network).state_dict(), weights)
         segmenter, choices = self._segmenter(weights, engine), self._choices()
+        if segmenter.device != HOST:  # what a GPU does for the first time takes seconds more
+            self._look(segmenter, item, choices, likely=True)
         started = time.perf_counter()
         self._look(segmenter, item, choices, likely=True)
         return time.perf_counter() - started

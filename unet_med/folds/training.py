@@ -24,6 +24,7 @@ from unet_med.folds.networks import Network, of_folds, of_subsets
 from unet_med.folds.progress import Progress
 from unet_med.folds.scores import score
 from unet_med.folds.sharing import share_out
+from unet_med.memory import free_memory
 from unet_med.networks import joined_weights
 from unet_med.planning import Plan
 from unet_med.report.folds import write_card
@@ -138,5 +139,6 @@ def _train(
         if not progress.is_done(network.name):
             _log.info(f"{what} {number} of {len(networks)}")
             own = {**settings, **network.ids(output), "minutes": progress.minutes, "resume": True}
+            free_memory(None)  # a training leaves circles that hold what it had on a GPU
             bundle.load_workflow(output, "train", own).run()
             progress.finish(network.name)
