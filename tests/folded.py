@@ -95,6 +95,7 @@ def timed_plan(
         items=[{NAMED: name} for name in names[0]],
         judged=lambda item: None,
         judge=SimpleNamespace(calibrated=calibrated),
+        segmenter=SimpleNamespace(device=torch.device("cpu")),
     )
     monkeypatch.setattr(Judging, "of", lambda *_: own)
     return SimpleNamespace(

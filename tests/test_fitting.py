@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from unet_med.fitting import (
     write_calibration,
 )
 from unet_med.fitting.calibration import Calibration
-from unet_med.fitting.timing import within
+from unet_med.fitting.timing import timed, within
 from unet_med.handlers import TrainingBudget
 from unet_med.handlers.training_state import random_state
 from unet_med.metrics import average_precision
@@ -217,24 +216,17 @@ def test_an_image_is_timed_and_nothing_else_changes(data: Path, fitted: Path) ->
 
 
 @pytest.mark.parametrize(("device", "seconds"), [("cpu", 5.0), ("cuda", 1.0)])
-def test_the_first_image_of_a_gpu_tells_nothing_of_the_others(
-    device: str, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_first_work_of_a_gpu_tells_nothing_of_the_rest(
+    device: str, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It loads libraries and chooses kernels."""
-    times = [5.0, 1.0]
-    clock = [0.0]
+    clock, takes = [0.0], [5.0, 1.0]
+    monkeypatch.setattr("unet_med.fitting.timing.time.monotonic", lambda: clock[0])
 
-    def look(*_: Any, **__: Any) -> None:
-        clock[0] += times.pop(0)
+    def work() -> None:
+        clock[0] += takes.pop(0)
 
-    monkeypatch.setattr("unet_med.fitting.handler.time.perf_counter", lambda: clock[0])
-    handler: Any = SimpleNamespace(
-        network=torch.nn.Linear(1, 1),
-        _segmenter=lambda *_: SimpleNamespace(device=torch.device(device)),
-        _choices=list,
-        _look=look,
-    )
-    assert FitObjects._seconds_of(handler, {}, tmp_path / "model.pt", Engine(print)) == seconds
+    assert timed(work, torch.device(device)) == seconds
 
 
 def test_a_resumed_training_fits_again_from_the_plan(

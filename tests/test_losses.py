@@ -85,6 +85,13 @@ def test_a_gpu_is_waited_for_until_a_batch_is_not_one_hot(make):
         assert not counts.waits, counts.waits
 
 
+def test_a_tensor_without_values_has_a_loss_without_one():
+    """As counters of operations use them."""
+    loss = WeightedCrossEntropyLoss()
+    logits, target = (torch.zeros(1, 2, 4, 4, device="meta") for _ in range(2))
+    assert loss(logits, target).is_meta
+
+
 def padded(target: torch.Tensor, margin: int, value: float = 255) -> torch.Tensor:
     return F.pad(target, (margin,) * 2 * (target.dim() - 2), value=value)
 

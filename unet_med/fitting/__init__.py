@@ -18,7 +18,7 @@ from unet_med.fitting.search import (
     objects_under,
 )
 from unet_med.fitting.stacks import in_words, summed, units_of_files
-from unet_med.fitting.timing import by_pixels, spread_evenly
+from unet_med.fitting.timing import by_pixels, spread_evenly, timed
 from unet_med.fitting.verdicts import fits_objects, planned_objects, write_verdict
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "reading",
     "spread_evenly",
     "summed",
+    "timed",
     "units_of_files",
     "write_calibration",
     "write_verdict",

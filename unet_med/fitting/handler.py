@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -19,7 +18,6 @@ from unet_med import bundle
 from unet_med.data import load_header
 from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
-from unet_med.devices import HOST
 from unet_med.fitting.calibration import (
     GROUPS,
     NearBorders,
@@ -30,7 +28,7 @@ from unet_med.fitting.calibration import (
 from unet_med.fitting.predicted import held_out, judging, reading
 from unet_med.fitting.search import around, choose, count
 from unet_med.fitting.stacks import in_words, summed, units_of_items
-from unet_med.fitting.timing import by_pixels, within
+from unet_med.fitting.timing import by_pixels, timed, within
 from unet_med.fitting.verdicts import fits_objects, forget, planned_objects, write_verdict
 from unet_med.handlers import TrainingBudget, rank
 from unet_med.handlers.training_state import of_first, random_state, set_random_state
@@ -159,11 +157,7 @@ class FitObjects:
         """How long one image takes; a truth in place of a prediction has as many objects."""
         torch.save(unwrapped(self.network).state_dict(), weights)
         segmenter, choices = self._segmenter(weights, engine), self._choices()
-        if segmenter.device != HOST:  # what a GPU does for the first time takes seconds more
-            self._look(segmenter, item, choices, likely=True)
-        started = time.perf_counter()
-        self._look(segmenter, item, choices, likely=True)
-        return time.perf_counter() - started
+        return timed(lambda: self._look(segmenter, item, choices, likely=True), segmenter.device)
 
     def _fit(self, engine: Engine) -> None:
         if rank() == 0 and self.items:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
+
+from unet_med.devices import HOST
 from unet_med.planning.objects import LEAST
 
 T = TypeVar("T")
+
+
+def timed(work: Callable[[], Any], device: torch.device) -> float:
+    """Seconds that work takes; of a GPU the second time counts.
+
+    What it does for the first time loads libraries and chooses kernels, for seconds.
+
+    Args:
+        work: what is timed; it waits for what it asks of a GPU.
+        device: where it is done.
+    """
+    if device != HOST:
+        work()
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
 
 
 def by_pixels(

@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Any
 
 from unet_med.data.cases import files_of
-from unet_med.fitting import by_pixels, spread_evenly
+from unet_med.fitting import by_pixels, spread_evenly, timed
 from unet_med.folds.judging import NAMED, Judging
 from unet_med.folds.networks import of_folds
 from unet_med.folds.progress import Progress
@@ -49,12 +49,10 @@ def _seconds(output: Path, settings: Settings, plan: Plan) -> tuple[float, list[
     loading = time.monotonic() - began
 
     def seconds_of(k: int) -> float:
-        began = time.monotonic()
-        own.judged(own.items[k])
-        return time.monotonic() - began
+        return timed(lambda: own.judged(own.items[k]), own.segmenter.device)
 
     pixels = pixels_in(plan)
-    timed = [pixels[tuple(files_of(item[NAMED]))] for item in own.items]
-    takes = dict(zip(pixels, by_pixels(timed, seconds_of, [*pixels.values()]), strict=True))
+    among = [pixels[tuple(files_of(item[NAMED]))] for item in own.items]
+    takes = dict(zip(pixels, by_pixels(among, seconds_of, [*pixels.values()]), strict=True))
     given = SLACK * (2 if own.judge.calibrated else 1)  # times that it is loaded, and each judged
     return given * loading, [[given * takes[each] for each in held] for held in held_in(plan)]
