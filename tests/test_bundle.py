@@ -96,7 +96,7 @@ def test_required_properties_are_there(kind: str, trained: Path, cells: Path) ->
 
 def test_default_config_is_the_paper(cells: Path) -> None:
     data = {"images": f"{cells}/images", "labels": f"{cells}/labels", "label_kind": "instances"}
-    workflow = monai_workflow(ROOT, "train", **data)
+    workflow = monai_workflow(ROOT, "train", device="$torch.device('cpu')", **data)
     assert sum(p.numel() for p in workflow.network_def.parameters()) == 31_030_658
     item = workflow.train_dataset[0]
     assert {k: tuple(v.shape) for k, v in item.items()} == {
