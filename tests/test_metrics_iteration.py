@@ -12,6 +12,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor
+from monai.handlers.utils import write_metrics_reports
 from scipy import ndimage
 
 from unet_med import metrics
@@ -157,16 +158,50 @@ def test_processes_share_counts(metric, slices, labels, monkeypatch):
     expected = everything.aggregate()
 
     def gather(own: torch.Tensor, concat: bool) -> torch.Tensor:
-        return torch.cat([torch.stack(buffer) for rank in both for buffer in rank._buffers])
+        [which] = {
+            k
+            for rank in both
+            for k, buffer in enumerate(rank._buffers)
+            if torch.equal(torch.stack(buffer).nan_to_num(), own.nan_to_num())
+        }
+        return torch.cat([torch.stack(rank._buffers[which]) for rank in both])
 
     monkeypatch.setattr("monai.metrics.metric.evenly_divisible_all_gather", gather)
     assert [rank.aggregate() for rank in both] == [expected, expected]
+    np.testing.assert_array_equal(both[1].get_buffer(), everything.get_buffer())
+
+
+@interior
+def test_details_are_scores_of_images(metric, function, slices, tmp_path):
+    """MONAI's `MetricsSaver` writes a line an image; volumes have several slices each."""
+    found, truth = (array.reshape(2, 3, 40, 32).transpose(0, 2, 3, 1) for array in slices)
+    seen = metric()
+    returned = seen(*(torch.from_numpy(array)[:, None] for array in (found, truth)))
+    expected = [[function(f.T, t.T)] for f, t in zip(found, truth, strict=True)]
+    assert returned.tolist() == expected
+    assert seen.get_buffer().tolist() == expected
+    write_metrics_reports(tmp_path, ["a", "b"], {}, {"score": seen.get_buffer()}, None)
+    lines = (tmp_path / "score_raw.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[1:] == [f"{n},{s:.4f},{s:.4f}" for n, [s] in zip("ab", expected, strict=True)]
+
+
+@objects
+def test_an_image_without_objects_has_no_score(metric, function, labels):
+    found, truth = labels
+    seen = metric()
+    returned = torch.cat([seen(*batch) for batch in batches(found, truth)])
+    own = [function(f, t) for f, t in zip(found[:4], truth[:4], strict=True)]
+    np.testing.assert_array_equal(returned[:4, 0], own)
+    assert returned[4].isnan().item() != (metric is metrics.AveragePrecisionMetric)
+    np.testing.assert_array_equal(seen.get_buffer(), returned)
 
 
 def test_refuses():
     one = torch.ones(1, 1, 4, 4)
     with pytest.raises(ValueError, match=r"SEGMetric needs the truth: call it with \(y_pred, y\)"):
         metrics.SEGMetric()(one)
+    with pytest.raises(ValueError, match="SEGMetric was given 2 predictions and 1 truths"):
+        metrics.SEGMetric()(torch.cat([one, one]), one)
     with pytest.raises(ValueError, match="2 channels; instance labels have one: put unet_med"):
         metrics.SEGMetric()(torch.ones(1, 2, 4, 4), one)
     with pytest.raises(ValueError, match="must be a probability in"):
@@ -217,7 +252,8 @@ def test_evaluator_from_a_config(slices):
     assert evaluator.state.metrics["v_rand"] == metrics.v_rand(*pair)
     assert evaluator.state.metrics["v_info"] == metrics.v_info(*pair)
     assert evaluator.state.best_metric == metrics.v_rand(*pair)
-    assert evaluator.state.metric_details["v_rand"].shape == (6, 11, 2)
+    own = [[metrics.v_rand(f, t)] for f, t in zip(*pair, strict=True)]
+    assert evaluator.state.metric_details["v_rand"].tolist() == own
 
 
 def test_functions_load_neither_torch_nor_monai():

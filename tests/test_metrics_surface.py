@@ -226,6 +226,14 @@ def test_numbers_of_classes_are_no_mask(metric: Any) -> None:
     metric(numbers > 0, (numbers > 0) * 255)
 
 
+def test_both_have_one_channel_a_class() -> None:
+    one_hot = torch.eye(2)[torch.ones(1, 6, 6).long()].movedim(-1, 1)
+    with pytest.raises(
+        ValueError, match=r"2 channel\(s\) of the prediction against 1 of the truth"
+    ):
+        metrics.HD95Metric()(one_hot, one_hot[:, 1:])
+
+
 # --- where a part of the image is known
 
 

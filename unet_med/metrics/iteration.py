@@ -12,8 +12,8 @@ counting, and every plane along Z is a slice. In a config,
      "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"}
 
 For an error, where less is better, as key metric, the evaluator needs `"metric_cmp_fn": "$lambda
-new, best: new < best"`. With `save_details` the handler keeps what was counted, not scores of
-images.
+new, best: new < best"`. What a call returns, and what the handler keeps of all images for MONAI's
+`MetricsSaver`, are scores of single images, which the pooled one is not the mean of.
 """
 
 from __future__ import annotations
@@ -40,15 +40,27 @@ class _PooledMetric(CumulativeIterationMetric):
 
     score: Score
 
-    def _compute_tensor(
+    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Count a batch; its images' scores `(B, 1)`, NaN where one has none."""
+        scores: torch.Tensor = super().__call__(*args, **kwargs)[0]
+        return scores
+
+    def _compute_tensor(  # type: ignore[override]
         self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any
-    ) -> torch.Tensor:
-        """Rows counted in a batch `(B, C, *S)` of predictions and of truths: CPU, `(N, ...)`."""
-        if y is None:
-            raise ValueError(f"{type(self).__name__} needs the truth: call it with (y_pred, y)")
-        pairs = zip(y_pred, y, strict=True)
+    ) -> list[torch.Tensor]:
+        """Scores of a batch's images, float64 `(B, 1)`, and the rows counted in it, `(N, ...)`.
+
+        Predictions and truths are `(B, C, *S)`; what comes back is on the CPU.
+        """
+        pairs = zip(y_pred, _truth_of(y_pred, y, type(self).__name__), strict=True)
         rows = [self.score.count(self._array(p), self._array(truth)) for p, truth in pairs]
-        return torch.from_numpy(np.concatenate(rows))
+        scores = torch.tensor([[self.score.pool(row)] for row in rows], dtype=torch.float64)
+        return [scores, torch.from_numpy(np.concatenate(rows))]
+
+    def get_buffer(self) -> torch.Tensor | None:
+        """Scores of all images since the last `reset`, `(images, 1)`; None: there was none."""
+        both = super().get_buffer()
+        return None if both is None else both[0]
 
     def aggregate(self) -> torch.Tensor:
         """Score of all images since the last `reset`, a float64 scalar.
@@ -56,10 +68,10 @@ class _PooledMetric(CumulativeIterationMetric):
         Raises:
             ValueError: no image yet, or none for which the score is defined.
         """
-        counts = self.get_buffer()
-        if counts is None:
+        both = super().get_buffer()
+        if both is None:
             raise ValueError(f"{type(self).__name__} has seen no image: call it before aggregate()")
-        return torch.tensor(self.score.total(counts.numpy()), dtype=torch.float64)
+        return torch.tensor(self.score.total(both[1].numpy()), dtype=torch.float64)
 
     @abstractmethod
     def _array(self, image: torch.Tensor) -> NDArray[Any]:
@@ -163,8 +175,12 @@ class _SurfaceMetric(CumulativeIterationMetric):
         self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any
     ) -> torch.Tensor:
         """Scores `(B, C)` of a batch, NaN where neither holds the object."""
-        if y is None:
-            raise ValueError(f"{type(self).__name__} needs the truth: call it with (y_pred, y)")
+        y = _truth_of(y_pred, y, type(self).__name__)
+        if y_pred.shape[1] != y.shape[1]:
+            raise ValueError(
+                f"{y_pred.shape[1]} channel(s) of the prediction against {y.shape[1]} of the "
+                "truth: make one a class of both (monai.transforms.AsDiscreted with to_onehot)"
+            )
         for masks in (y_pred, y):
             self._require_binary(masks)
         given = kwargs.get("spacing")
@@ -238,6 +254,15 @@ class NSDMetric(_SurfaceMetric):
 
     def _score(self, surfaces: Surfaces) -> float:
         return surfaces.nsd(self.tolerance)
+
+
+def _truth_of(y_pred: torch.Tensor, y: torch.Tensor | None, metric: str) -> torch.Tensor:
+    """The truth of a batch, one a prediction."""
+    if y is None:
+        raise ValueError(f"{metric} needs the truth: call it with (y_pred, y)")
+    if len(y) != len(y_pred):
+        raise ValueError(f"{metric} was given {len(y_pred)} predictions and {len(y)} truths")
+    return y
 
 
 def _surfaces(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> Surfaces:
