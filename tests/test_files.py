@@ -84,6 +84,20 @@ def test_an_unknown_pixel_size_stays_unknown(tmp_path):
     assert nib.load(tmp_path / "a.nii").header.get_xyzt_units()[0] == "unknown"
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".tif", ".ome.zarr"])
+@pytest.mark.parametrize("given", ["nothing", "affine", "unit"])
+def test_an_image_keeps_the_pixel_size_that_it_states(tmp_path, volume, suffix, given):
+    """In mm: with its affine alone it was one in micrometres, and without it had none."""
+    affine = np.diag([0.5, 0.25, 2, 1])
+    image = load_image(save_image(tmp_path / "a.nii", volume[None], affine, "mm"))
+    more = {"nothing": [], "affine": [image.affine], "unit": [image.affine * 1000, "um"]}[given]
+    copy = load_image(save_image(tmp_path / f"b{suffix}", image, *more))
+    size = {"mm": 1, "um": 1000}[copy.meta["spatial_unit"]]
+    np.testing.assert_allclose(copy.affine.diag()[:3], affine.diagonal()[:3] * size, rtol=1e-6)
+    bare = load_image(save_image(tmp_path / f"c{suffix}", image, None, None))
+    assert bare.affine.equal(torch.eye(4, dtype=torch.float64))
+
+
 def test_save_image_refuses_other_suffixes(tmp_path):
     with pytest.raises(ValueError, match=r"a\.jpg: the suffix must be .*\.png"):
         save_image(tmp_path / "a.jpg", np.zeros((3, 4)))

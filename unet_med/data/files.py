@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 
-from unet_med.data.array_writer import channel_first
+from unet_med.data.array_writer import channel_first, known_unit
 from unet_med.data.auto_reader import AutoReader
 from unet_med.data.cases import Files, files_of
 from unet_med.data.file_reader import Volume
@@ -101,7 +101,7 @@ def save_image(
     path: str | os.PathLike[str],
     array: np.ndarray | torch.Tensor,
     affine: np.ndarray | torch.Tensor | None = None,
-    spatial_unit: str | None = "um",
+    spatial_unit: str | None = "auto",
     *,
     has_channels: bool = True,
     channel_names: tuple[str, ...] = (),
@@ -115,8 +115,10 @@ def save_image(
         array: `(C, X, Y[, Z])`, or without channels `(X, Y)`, or `(X, Y, Z)` with
             `has_channels=False`. The dtype is kept, or becomes one that the formats know and
             that holds the values (see `storable`).
-        affine: voxel to world in `spatial_unit`; None: the pixel size is not known.
-        spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known.
+        affine: voxel to world in `spatial_unit`; None: that of a MetaTensor which states its pixel
+            size, as `load_image` gives it, else the pixel size is not known.
+        spatial_unit: `"um"` or `"mm"`; `"auto"`: the unit that a MetaTensor states, else `"um"`;
+            None: the pixel size is not known.
         has_channels: the first of three or four axes is the channels.
         channel_names: one a channel; only TIFF keeps them.
         like: file on the same grid; a NIfTI states its place in the same way as a NIfTI here.
@@ -130,8 +132,7 @@ def save_image(
     """
     path = Path(path)
     image = channel_first(array, 0 if has_channels and array.ndim > 2 else None)
-    world = None if affine is None else np.asarray(affine, dtype=np.float64)
-    unit = None if affine is None else spatial_unit
+    world, unit = _place_of(array, affine, spatial_unit)
     found = format_of(path)
     ours = found is not None and path.name.lower().endswith(found.written_suffixes or ("\0",))
     writer = found.writer_class() if found and ours else None
@@ -141,6 +142,16 @@ def save_image(
     options: dict[str, Any] = {"channel_names": channel_names, "like": like}
     writer.save(path, image, world, unit, **{key: options[key] for key in writer.save_options})
     return path
+
+
+def _place_of(array: Any, affine: Any, unit: str | None) -> tuple[np.ndarray | None, str | None]:
+    """Affine and unit to write; none where the pixel size is not known."""
+    own = known_unit(array.meta) if isinstance(array, MetaTensor) else None
+    if affine is None and own is not None and unit == "auto":
+        affine = array.affine
+    if affine is None:
+        return None, None
+    return np.asarray(affine, dtype=np.float64), (own or "um") if unit == "auto" else unit
 
 
 def register() -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -42,10 +42,10 @@ class _PooledMetric(CumulativeIterationMetric):
 
     def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Count a batch; its images' scores `(B, 1)`, NaN where one has none."""
-        scores: torch.Tensor = super().__call__(*args, **kwargs)[0]
-        return scores
+        scores, _ = super().__call__(*args, **kwargs)
+        return cast(torch.Tensor, scores)
 
-    def _compute_tensor(  # type: ignore[override]
+    def _compute_tensor(
         self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any
     ) -> list[torch.Tensor]:
         """Scores of a batch's images, float64 `(B, 1)`, and the rows counted in it, `(N, ...)`.
