@@ -27,6 +27,14 @@ def test_plane_of_a_stack() -> None:
     assert "slice" not in item
 
 
+def test_a_plane_lies_where_it_lay_in_its_volume() -> None:
+    affine = np.array([[0, 0, 3.0, 8], [0.5, 0, 0, 1], [0, -0.25, 0, 2], [0, 0, 0, 1]])
+    volume = MetaTensor(torch.zeros(1, 4, 5, 6), affine=affine)
+    plane = SelectSliced("image")({"image": volume, "slice": 4})["image"]
+    np.testing.assert_array_equal(plane.affine.numpy() @ [1, 2, 0, 1], affine @ [1, 2, 4, 1])
+    np.testing.assert_array_equal(volume.affine, affine)
+
+
 def test_no_slice_no_change() -> None:
     volume = torch.zeros(1, 2, 3, 4)
     assert SelectSliced("image")({"image": volume})["image"] is volume

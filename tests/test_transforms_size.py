@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.data import MetaTensor
+from monai.data import MetaTensor, set_track_meta
 from monai.transforms import Compose, Invertd
 from skimage.transform import resize
 
@@ -404,6 +404,24 @@ def test_a_factor_takes_labels_without_metadata(dtype) -> None:
     expected = step({"label": torch.from_numpy(labels)})["label"]
     for label in (labels.astype(dtype), torch.from_numpy(labels.astype(dtype))):
         assert torch.equal(step({"label": label})["label"].long(), expected)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+@pytest.mark.parametrize("kind", ["tensor", "unsaid", "said"])
+def test_where_metadata_are_not_tracked_pixels_are_the_same(scale: float, kind: str) -> None:
+    img = image_of((12, 10), (0.5, 0.5), spacing_source="nifti" if kind == "said" else "assumed")
+    image = img.as_tensor() if kind == "tensor" else img
+    item = {"image": image, "label": (image > 0.5).int()}
+    resample = ElementSized(["image", "label"], scale=scale, mode=["bilinear", "nearest"])
+    expected = resample(item)
+    set_track_meta(False)
+    try:
+        found = resample(item)
+    finally:
+        set_track_meta(True)
+    for key, image in found.items():
+        assert type(image) is torch.Tensor
+        torch.testing.assert_close(image, expected[key].as_tensor(), rtol=0, atol=0)
 
 
 def test_a_mask_of_bool_is_resampled_as_one_of_numbers() -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
-from monai.utils import convert_to_dst_type
 from scipy import ndimage
+
+from unet_med.transforms.shared_random_state import with_metadata_of
 
 
 def smoothed(img: MetaTensor, affine: torch.Tensor) -> MetaTensor:
@@ -17,8 +18,7 @@ def smoothed(img: MetaTensor, affine: torch.Tensor) -> MetaTensor:
     widths = sigmas(img.affine, affine, img.ndim - 1)
     if not widths:
         return img
-    out: MetaTensor = convert_to_dst_type(smooth(img, widths), img, dtype=torch.float32)[0]
-    return out
+    return with_metadata_of(img, smooth(img, widths).to(img.device))
 
 
 def sigmas(affine: torch.Tensor, new_affine: torch.Tensor, dims: int) -> list[float]:

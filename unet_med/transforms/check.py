@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from unet_med.instances import IGNORED, UNKNOWN
@@ -23,7 +24,7 @@ class SelectSliced(MapTransform):
     image stays as it is.
 
     Args:
-        keys: entries `(C, X, Y, Z)`; they become `(C, X, Y)`.
+        keys: entries `(C, X, Y, Z)`; they become `(C, X, Y)`, with the affine of their plane.
         allow_missing_keys: no error when a key is absent.
         spatial_dims: of the network; with 2, volumes of one slice are planes.
 
@@ -56,8 +57,10 @@ class SelectSliced(MapTransform):
                 raise ValueError(
                     f"{name_of(d[key], str(key))} has shape {tuple(d[key].shape)}: no plane {index}"
                 )
-            plane = tensor_of(d[key])[..., index]  # (C, X, Y)
-            d[key] = plane.clone()  # a view would keep the whole stack
+            plane = tensor_of(d[key])[..., index].clone()  # (C, X, Y); a view would keep the stack
+            if isinstance(plane, MetaTensor):
+                plane.affine = _shifted(plane.affine, index)
+            d[key] = plane
         return d
 
 
@@ -220,6 +223,13 @@ class DropIgnoredd(MapTransform):
             there = next(iter(entries.values())).device
             d[key] = entry.to(there).masked_fill(ignored.to(there), 0)
         return d
+
+
+def _shifted(affine: torch.Tensor, index: int) -> torch.Tensor:
+    """Affine of a plane, from that of its volume: the origin lies where the plane does."""
+    moved = affine.clone()
+    moved[:, 3] += index * affine[:, 2]
+    return moved
 
 
 def _check_finite(image: torch.Tensor, name: str) -> None:

@@ -9,12 +9,12 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from monai.utils import convert_to_tensor
 
 from unet_med.data.grids import Grid, bring_onto
 from unet_med.data.pixel_size import states_size
 from unet_med.transforms.check import name_of
 from unet_med.transforms.shared_random_state import with_metadata_of
+from unet_med.transforms.tensors import tensor_of, tracked
 
 # what metadata say of an affine, and by what it counts as stated (`source_of`)
 _OF_GRID = ("spatial_unit", "spacing_source", "unknown_axes", "original_affine")
@@ -59,8 +59,8 @@ class ReorientToMatchd(MapTransform):
 
 def on_grid_of(image: MetaTensor, label: torch.Tensor) -> MetaTensor:
     """A label with the affine of its image, its unit and what told it; the pixels are shared."""
-    tracked: MetaTensor = convert_to_tensor(label, track_meta=True)
-    placed = with_metadata_of(tracked, tracked.as_tensor())
+    own = tracked(tensor_of(label))
+    placed = with_metadata_of(own, own.as_tensor())
     placed.affine = image.affine.clone()
     for key in _OF_GRID:
         placed.meta.pop(key, None)

@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
-from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
+from monai.utils import TransformBackends, ensure_tuple_rep
 
 from unet_med.data.array_writer import UNITS
 from unet_med.data.pixel_size import FAR, MICROMETRES, cannot_become, in_words, states_size
@@ -21,7 +21,7 @@ from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
 from unet_med.transforms.grid import knows_pixel_size, on_grid_of
 from unet_med.transforms.majority import most_frequent
 from unet_med.transforms.resampling import resample_window, taps_of
-from unet_med.transforms.tensors import labels_of, tensor_of
+from unet_med.transforms.tensors import labels_of, tensor_of, tracked
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 Array = np.ndarray[Any, Any]
@@ -189,8 +189,7 @@ class ElementSize(InvertibleTransform):
         """An image that does not say its pixel size, as one of pixels of size 1."""
         if not self.scale:
             raise ValueError(self._unknown(getattr(img, "meta", {})))
-        assumed: MetaTensor = convert_to_tensor(tensor_of(img), track_meta=True)
-        return assumed
+        return tracked(tensor_of(img))
 
     def _unknown(self, meta: Mapping[str, Any]) -> str:
         """What is said of an image that does not state its pixel size, or not of each axis."""

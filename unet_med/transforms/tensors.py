@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from monai.data import get_track_meta
+from monai.data import MetaTensor, get_track_meta
 from monai.utils import convert_to_tensor
 
 ROUNDING = 0.01  # of probabilities in 16 bits, and of those that were resampled
@@ -22,6 +22,14 @@ def tensor_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
         wider = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
         return image.to(wider[image.dtype]) if image.dtype in wider else image
     return convert_to_tensor(image, track_meta=get_track_meta())
+
+
+def tracked(image: torch.Tensor) -> MetaTensor:
+    """A MetaTensor with the pixels of an image, and its metadata where it has any.
+
+    MONAI's `convert_to_tensor` makes none while `set_track_meta(False)` holds.
+    """
+    return image if isinstance(image, MetaTensor) else MetaTensor(image)
 
 
 def labels_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
