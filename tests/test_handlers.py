@@ -268,6 +268,34 @@ def test_resumed_run_equals_uninterrupted_one(tmp_path: Path) -> None:
     assert torch.equal(second.weights(), whole.weights())
 
 
+class Positions(torch.utils.data.Dataset[int]):
+    """As many positions as an epoch has tiles."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, position: int) -> int:
+        return position
+
+
+@pytest.mark.parametrize(
+    "stop", [Events.ITERATION_COMPLETED(once=2), Events.EPOCH_COMPLETED(once=1)]
+)
+def test_a_resumed_run_goes_on_with_the_tiles_that_follow(stop: Any, tmp_path: Path) -> None:
+    """In a loop without `Reproducible` it took the tiles of the first epoch again."""
+    network = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters())
+    seen: list[int] = []
+    for resume in (False, True):
+        trainer = Engine(lambda _, batch: seen.extend(batch.tolist()))
+        Checkpoints(tmp_path, network, optimizer, minutes=0, resume=resume).attach(trainer)
+        if not resume:
+            trainer.add_event_handler(stop, trainer.terminate)
+        loader = DataLoader(Positions(), sampler=EpochSampler(Positions()), batch_size=2)
+        trainer.run(loader, max_epochs=3)
+    assert seen == list(range(18))
+
+
 def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     save_atomically({"a": torch.ones(2)}, path)

@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 from unet_med.data.atomic import as_json
 from unet_med.data.dataset import EpochSampler
 from unet_med.handlers.training_state import (
+    go_to,
     load_whole,
     random_state,
     save_atomically,
@@ -36,9 +37,9 @@ class Checkpoints:
     merges cells: see `docs/explanation/departures.md`.)
 
     `resume/checkpoint.pt` holds network, optimiser, gradient scaler, epoch, iteration, the states
-    of `parts`, and those of the random generators of torch, CUDA, NumPy and Python. The draws of
-    transforms and workers, and the position of the sampler, follow from seed, epoch and iteration
-    (`SeededDataset`, `Reproducible`). The file is written under another name and renamed; the
+    of `parts`, and those of the random generators of torch, CUDA, NumPy and Python. The position of
+    an `EpochSampler` follows from the iteration, the draws of transforms and workers from it and a
+    seed (`SeededDataset`, `Reproducible`). The file is written under another name and renamed; the
     previous one stays as `checkpoint_previous.pt`. Both load with `weights_only=True`. They have a
     folder of their own because others, MONAI Label among them, take every `models/*.pt` for a
     model.
@@ -250,6 +251,9 @@ class Checkpoints:
         length = engine.state.epoch_length or 1
         engine.state.iteration = self.saved_iteration = state["iteration"]
         engine.state.epoch = state["iteration"] // length  # ignite adds the one that it begins
+        sampler = getattr(engine.state.dataloader, "sampler", None)
+        if isinstance(sampler, EpochSampler):
+            go_to(sampler, engine.state.epoch, engine)
         set_random_state(state["random"])
         self._random = state["random"] if state["iteration"] % length else None
 

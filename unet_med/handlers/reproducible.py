@@ -11,8 +11,7 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 
 from unet_med import devices
-from unet_med.data.dataset import EpochSampler
-from unet_med.handlers.training_state import rank
+from unet_med.handlers.training_state import go_to, rank
 
 _EPOCH = (1,)  # keeps the seeds of epochs apart from those of iterations
 
@@ -46,13 +45,8 @@ class Reproducible:
         seed = _derived(self.seed, epoch, spawn_key=_EPOCH)
         seed_generators(seed)
         set_rnd(getattr(loader, "dataset", None), seed)
-        if self.sampler is None:
-            return
-        done = engine.state.iteration - epoch * (engine.state.epoch_length or 0)  # batches
-        if done > 0 and isinstance(self.sampler, EpochSampler):
-            self.sampler.set_epoch(epoch, done * (getattr(loader, "batch_size", None) or 1))
-        else:
-            self.sampler.set_epoch(epoch)
+        if self.sampler is not None:
+            go_to(self.sampler, epoch, engine)
 
     def _start_iteration(self, engine: Engine) -> None:
         # a last 0 changes nothing: one process draws what the first of several draws

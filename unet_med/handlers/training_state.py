@@ -17,8 +17,10 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 import torch.distributed as dist
+from ignite.engine import Engine
 from torch import Tensor
 
+from unet_med.data.dataset import EpochSampler
 from unet_med.data.tensor_file import write_tensors
 from unet_med.devices import random_states, set_random_states, wait
 
@@ -35,6 +37,22 @@ def of_first(*numbers: float) -> list[float]:
     """
     sent = cast(Tensor, idist.broadcast(torch.tensor(numbers, dtype=torch.float64)))
     return list(sent.tolist())
+
+
+def go_to(sampler: Any, epoch: int, engine: Engine) -> None:
+    """Let a sampler go on in an epoch, counted from 0, behind the batches that a trainer had of it.
+
+    Args:
+        sampler: with `set_epoch`; only an `EpochSampler` begins in the middle of an epoch.
+        epoch: counted from 0.
+        engine: the trainer.
+    """
+    done = engine.state.iteration - epoch * (engine.state.epoch_length or 0)  # batches
+    if done > 0 and isinstance(sampler, EpochSampler):
+        batch = getattr(engine.state.dataloader, "batch_size", None) or 1
+        sampler.set_epoch(epoch, done * batch)
+    else:
+        sampler.set_epoch(epoch)
 
 
 def random_state() -> dict[str, Any]:
