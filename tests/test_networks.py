@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -181,6 +182,13 @@ def test_rectangular_images_keep_their_axes():
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         UNet(**{"features": (2, 2, 2, 2, 2), **options})
+
+
+@pytest.mark.parametrize("shape", [(1, 44, 44), (1, 1, 44, 44, 44)])
+def test_what_is_no_batch_of_its_images_is_refused(shape):
+    message = rf"input of shape {re.escape(str(shape))} is no batch of 2-D images \(B, C, \*S\)"
+    with pytest.raises(ValueError, match=message):
+        UNet(features=(2, 4, 8))(torch.zeros(shape))
 
 
 def test_illegal_sides_get_geometrys_error():

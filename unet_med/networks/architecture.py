@@ -293,12 +293,17 @@ class UNet(nn.Module):
         self.tileable = all(_is_local(module) for module in self.modules())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """`forward`, of sides that fit.
+        """`forward`, of a batch whose sides fit.
 
         Here, and not in `forward`, of which alone TorchScript makes a program, with a check of its
         own; and only for integers, which sides are not where a network is traced or exported.
         """
         image = args[0] if args else kwargs.get("x")
+        if image is not None and image.dim() != self.spatial_dims + 2:
+            raise ValueError(
+                f"input of shape {tuple(image.shape)} is no batch of {self.spatial_dims}-D images "
+                "(B, C, *S)"
+            )
         if image is not None and all(type(side) is int for side in image.shape[2:]):
             self.output_size(tuple(image.shape[2:]))
         return super().__call__(*args, **kwargs)
@@ -315,7 +320,8 @@ class UNet(nn.Module):
             `(B, out_channels, *output_size(S))`.
 
         Raises:
-            ValueError: a side does not fit; the message has the nearest that do.
+            ValueError: no batch of images, or a side does not fit; the message has the nearest
+                that do.
         """
         sides = x.shape[2:]
         if self.any_size:
