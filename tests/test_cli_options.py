@@ -234,6 +234,33 @@ def test_the_help_of_a_command_says_what_it_does_with_an_example_and_exit_codes(
     assert "Begin with: doctor, train, predict" in capsys.readouterr().out
 
 
+def test_the_name_alone_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert "train on your own annotated images" in said
+    assert "Begin with: doctor, train, predict" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--images", "a", "--minuts", "1"], "unrecognized arguments: --minuts 1; --minutes?"),
+        (["--images", "a", "--minuts=1"], "unrecognized arguments: --minuts=1; --minutes?"),
+        (["--images", "a", "labels/"], "unrecognized arguments: labels/; --labels?"),
+        (["--images", "a", "b"], "unrecognized arguments: b"),
+        ([], "the following arguments are required: --images"),
+    ],
+)
+def test_a_wrong_word_is_told_in_a_sentence_with_what_may_be_meant(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *words])
+    assert ended.value.code == 2
+    told = f"unet-med train: error: {said}\nsee unet-med train --help\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_state_at_the_old_place_is_said_to_be_moved(
     begun: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,13 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         images that were set aside, 130 stopped by ^C, 141 whoever read what it says has left (as
         `| head` does), 143 stopped by SIGTERM.
     """
-    args = build_parser(COMMANDS).parse_args(argv)
+    parser, words = build_parser(COMMANDS), sys.argv[1:] if argv is None else argv
+    if not words:  # who types the name alone wants to know what there is
+        parser.print_help(sys.stderr)
+        return 2
+    args = parser.parse_args(words)
     _hush_decoder()
     try:
         logs = logged(
             getattr(args, "quiet", False),
             getattr(args, "log_file", None),
-            sys.argv[1:] if argv is None else argv,
+            words,
         )
         with _terminable(), budget(getattr(args, "max_bytes", None)), logs:
             command = importlib.import_module(f"unet_med.cli.{args.command.replace('-', '_')}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from unet_med import __version__
 from unet_med.bundle import override_names
@@ -79,6 +80,30 @@ class OneOrMore(argparse.Action):
         setattr(namespace, self.dest, values[0] if len(values) == 1 else values)
 
 
+class Parser(argparse.ArgumentParser):
+    """Says in a sentence what is wrong with the words, and how to go on, without pages of usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse unknown words here: the parser above knows no option of a command."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = (self._near(word) for word in unknown)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{''.join(near)}")
+        return parsed, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """End with it and exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message}\nsee {self.prog} --help\n")
+
+    def _near(self, word: str) -> str:
+        """`; --minutes?` of `--minuts`."""
+        word = word.partition("=")[0]
+        return "".join(f"; {name}?" for name in difflib.get_close_matches(word, self._names(), 1))
+
+    def _names(self) -> list[str]:
+        return [name for action in self._actions for name in action.option_strings]
+
+
 def option(name: str, help: str, **facts: Any) -> Option:
     """An option; facts that are no fields of `Option` are `argparse`'s."""
     own = {key: facts.pop(key) for key in [*facts] if key in Option.__dataclass_fields__}
@@ -87,7 +112,7 @@ def option(name: str, help: str, **facts: Any) -> Option:
 
 def build_parser(table: Sequence[Command]) -> argparse.ArgumentParser:
     """The parser of a table of commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="unet-med",
         description="The 2015 U-Net for microscopy and medical images, as a MONAI bundle.",
         epilog=BEGIN,
