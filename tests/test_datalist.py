@@ -58,7 +58,7 @@ def test_missing_label_names_the_image(tmp_path: Path) -> None:
             ["a1.png", "b2.png", "c3.png"],
             ["a1_mask.png", "b2_mask.png"],
             r"image c3\.png has no label in .*: expected c3_mask\.png, for example, as 2 of 3 "
-            r"images have labels that end in _mask",
+            r"images have labels that end in _mask; .*; 1 of 3 images lack theirs: annotate them",
         ),
         (
             ["a_DAPI.png", "b_DAPI.png", "c_DAPI.png"],
@@ -71,7 +71,11 @@ def test_missing_label_names_the_image(tmp_path: Path) -> None:
             r"expected c3_mask\.png.*; the nearest is c3_masks\.png",
         ),
         (["a.png", "b.png", "c.png"], ["a.png", "c.png", "d.png"], r"b\.png has no label of the "),
-        (["A.png"], ["a.png"], r"image A\.png has no label .*; the nearest is a\.png"),
+        (
+            ["A.png"],
+            ["a.png"],
+            r"image A\.png has no label .*; the nearest is a\.png; name labels as",
+        ),
     ],
 )
 def test_the_image_that_lacks_a_label_is_named(
@@ -224,6 +228,30 @@ def test_labels_with_a_common_ending(
     found = look_for_pairs(*folders)
     assert names(found.items) == list(zip(images, labels, strict=False))
     assert found.notes[0].endswith(how)
+
+
+@pytest.mark.parametrize("begin", ["mask_", "Mask of ", "seg-"])
+def test_labels_with_a_common_beginning(tmp_path: Path, begin: str) -> None:
+    from unet_med.data.datalist import look_for_pairs
+
+    images = touch(tmp_path / "images", "cell 1.png", "cell 11.png")
+    labels = touch(tmp_path / "labels", f"{begin}cell 1.png", f"{begin}cell 11.png")
+    found = look_for_pairs(images, labels)
+    assert names(found.items) == [(n, begin + n) for n in ("cell 1.png", "cell 11.png")]
+    assert found.notes == (f"the labels' names begin with {begin!r}",)
+    touch(labels, "raw_cell 1.png", "raw_cell 11.png")
+    with pytest.raises(ValueError, match=r"image cell 1\.png has no label"):
+        data.find_pairs(images, labels)
+
+
+def test_labels_without_an_image_are_told(tmp_path: Path) -> None:
+    from unet_med.data.datalist import look_for_pairs
+
+    images = touch(tmp_path / "images", "a.png", "b.png")
+    labels = touch(tmp_path / "labels", "a.png", "b.png", "c.png", "d.png")
+    found = look_for_pairs(images, labels)
+    assert names(found.items) == [("a.png", "a.png"), ("b.png", "b.png")]
+    assert found.notes == ("2 label(s) without an image are left out, such as c.png",)
 
 
 def test_endings_that_do_not_decide_are_refused(tmp_path: Path) -> None:

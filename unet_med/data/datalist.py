@@ -237,7 +237,11 @@ def _paired(items: Sequence[Item], labels: Iterable[Path], notes: Sequence[str] 
         {**item, "image": image, "label": label}
         for item, (image, label) in zip(more, found.pairs, strict=True)
     ]
-    return Listing(paired, (*notes, *([found.how] if found.how else [])))
+    said = [found.how] if found.how else []
+    if found.spare:
+        count, first = len(found.spare), Path(found.spare[0]).name
+        said.append(f"{count} label(s) without an image are left out, such as {first}")
+    return Listing(paired, (*notes, *said))
 
 
 def split_stacks(

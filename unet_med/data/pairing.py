@@ -23,21 +23,24 @@ class Pairs(NamedTuple):
     Attributes:
         pairs: files of each image, and its label.
         how: in words, where the names are not equal; else None.
+        spare: labels of no image.
     """
 
     pairs: list[tuple[Case, str]]
     how: str | None
+    spare: tuple[str, ...] = ()
 
 
 def pair_by_name(images: Sequence[Case], labels: Sequence[str]) -> Pairs:
-    """Find the label of each image: of its name; of its case's name; of its name and an ending.
+    """Find the label of each image: of its name; of its case's name; of its name and more.
 
     Names like `case_0000` are channels of a case where the labels are named after the case, and
-    else the images' names alone. An ending is one that all labels share, such as `_mask`.
+    else the images' names alone. More is an ending that all labels share, such as `_mask`, or a
+    beginning, such as ImageJ's `Mask of `.
 
     Args:
         images: files of each image.
-        labels: candidates; those of no image are left out.
+        labels: candidates; those of no image are spare.
 
     Raises:
         ValueError: an image without a label, two images or two labels of one name, two endings
@@ -45,9 +48,10 @@ def pair_by_name(images: Sequence[Case], labels: Sequence[str]) -> Pairs:
     """
     _require_own_names(images)
     by_name = _by_name(labels)
-    for way in (_equal, _by_case, _by_endings):
+    for way in (_equal, _by_case, _by_endings, _by_beginning):
         if found := way(images, by_name):
-            return found
+            taken = {label for _, label in found.pairs}
+            return found._replace(spare=tuple(path for path in labels if path not in taken))
     raise _no_label(images, by_name)
 
 
@@ -121,6 +125,23 @@ def _by_endings(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | N
     return None
 
 
+def _by_beginning(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
+    """Labels whose names begin alike and end in the image's: `mask_a`, ImageJ's `Mask of a`."""
+    names = [same_name(case_name(image)) for image in images]
+    begins = {name.removesuffix(names[0]) for name in by_name if name.endswith(names[0])}
+    fits = [
+        begin
+        for begin in begins
+        if begin[-1:] in [*SEPARATORS]
+        and _says_label(begin[:-1], len(names))
+        and all(begin + name in by_name for name in names)
+    ]
+    if len(fits) != 1:
+        return None
+    found = [(image, by_name[fits[0] + n]) for image, n in zip(images, names, strict=True)]
+    return Pairs(found, f"the labels' names begin with {fits[0]!r}")
+
+
 def _image_ending(names: Sequence[str]) -> str:
     """The last word of every name, with what is before it; empty where they differ."""
     word = _last_word(names[0])
@@ -154,12 +175,13 @@ def _label_ending(bases: Sequence[str], by_name: Mapping[str, str]) -> str | Non
 
 
 def _is_ending(end: str, count: int) -> bool:
-    """Whether something is said by an ending; one pair alone takes a word that means labels."""
-    if not end or end[0] not in SEPARATORS:
-        return False
-    return bool(LABEL_WORDS.fullmatch(end[1:].lower())) or (
-        count > 1 and any(map(str.isalpha, end))
-    )
+    """Whether it parts a name from a word that says something."""
+    return end[:1] in [*SEPARATORS] and _says_label(end[1:], count)
+
+
+def _says_label(word: str, count: int) -> bool:
+    """Whether something is said by a word; one pair alone takes one that means labels."""
+    return bool(LABEL_WORDS.fullmatch(word.lower())) or (count > 1 and any(map(str.isalpha, word)))
 
 
 def _no_label(images: Sequence[Case], by_name: Mapping[str, str]) -> ValueError:
@@ -180,7 +202,14 @@ def _no_label(images: Sequence[Case], by_name: Mapping[str, str]) -> ValueError:
         f"image {first} has no label {'' if ending else 'of the same name '}in {file.parent}: "
         f"expected {label}{suffix}, for example{most}"
         + (f"; the nearest is {file.name}" if near else "")
+        + _way_out(sum(label not in by_name for label in wanted.values()), len(wanted))
     )
+
+
+def _way_out(lacking: int, count: int) -> str:
+    if lacking == count:
+        return "; name labels as their images, or all with one ending, such as a_mask.tif"
+    return f"; {lacking} of {count} images lack theirs: annotate them, or move them elsewhere"
 
 
 def _usual_endings(names: Sequence[str], by_name: Mapping[str, str]) -> tuple[str, str, int]:
