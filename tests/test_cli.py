@@ -53,7 +53,9 @@ def test_prediction_and_scores(
     results = tmp_path / "results"
     words = ["--bundle", trained, "--output", results, "--instances", "--probabilities"]
     assert run("predict", f"{cells}/images", *words) == 0
-    assert "python -m monai.bundle run" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "python -m monai.bundle run" in said
+    assert "masks alone" not in said
     assert len(list(results.glob("*.tif"))) == 9
     probabilities = tifffile.imread(results / "cells_000_probabilities.tif")
     assert probabilities.shape == (2, 64, 72)  # (C, Y, X)
@@ -114,12 +116,17 @@ def test_mask_scores_match_the_metrics(tmp_path: Path) -> None:
     assert row["V_Rand"] != metrics.v_rand((result.T > 0).astype(np.float32), truth.T > 0)
 
 
-def test_volume_from_a_2d_network_keeps_its_grid(trained: Path, tmp_path: Path) -> None:
+def test_volume_from_a_2d_network_keeps_its_grid(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     volume = SyntheticCells(1, (40, 36, 5), num_cells=6)[0]["image"].numpy().astype(np.uint16)
     affine = np.array([[0, -0.5, 0, 3], [0.5, 0, 0, 4], [0, 0, 2, 5], [0, 0, 0, 1.0]])
     save_image(tmp_path / "v.nii.gz", volume, affine, "um")
     results = tmp_path / "results"
     assert run("predict", tmp_path / "v.nii.gz", "--bundle", trained, "--output", results) == 0
+    assert (
+        "masks alone, in which objects that touch are one; --instances" in capsys.readouterr().err
+    )
     import nibabel
 
     written = nibabel.load(results / "v_mask.nii.gz")

@@ -112,9 +112,26 @@ def test_a_folder_of_folders_of_images_names_one(tmp_path: Path) -> None:
     for name in ("notes/read.me", "plate1/a.tif", "plate2/b.tif"):
         touch((tmp_path / "images" / name).parent, Path(name).name)
     with pytest.raises(
-        ValueError, match=r"no images of its own, but folders, such as plate1: name"
+        ValueError, match=r"folders, such as plate1: name one, \S+images/plate1 \(`predict` takes"
     ):
         data.find_images(tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.zip", r"but outlines, such as a\.zip: draw label images of them, as docs/how-to/fiji"),
+        ("b.geojson", r"but outlines, such as b\.geojson: draw"),
+        ("a_seg.npy", r"but what cellpose keeps for itself, such as a_seg\.npy: let it save"),
+    ],
+)
+def test_what_programs_leave_in_place_of_labels(tmp_path: Path, name: str, message: str) -> None:
+    images = touch(tmp_path / "images", "a.png")
+    np.save(tmp_path / "masks.npy", {"masks": np.zeros(3)}, allow_pickle=True)  # type: ignore[arg-type]
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "masks.npy").rename(tmp_path / "labels" / name)
+    with pytest.raises(ValueError, match=message):
+        data.find_pairs(images, tmp_path / "labels")
 
 
 def test_no_labels_given(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -363,6 +364,10 @@ def test_what_is_no_trained_bundle_is_refused(
     assert main(["export", str(folder), "--format", "onnx"]) == 2
     assert "holds no trained weights (models/model.pt): train it first" in capsys.readouterr().err
     torch.save(unet(features=(2, 4)).state_dict(), folder / "models/model.pt")
+    for inside in ("models", "models/model.pt"):
+        message = rf"{inside} holds no .*: give the bundle itself, {re.escape(str(folder))}$"
+        with pytest.raises(ValueError, match=message):
+            load_trained(folder / inside)
     with pytest.raises(ValueError, match=r"model.pt does not fit the network at \S+ and \d+ more"):
         load_trained(folder)
 

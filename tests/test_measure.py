@@ -265,6 +265,22 @@ def test_what_cannot_be_measured(tmp_path: Path, organs: Any, capsys: Any) -> No
     )
 
 
+def test_images_in_the_place_of_results(
+    tmp_path: Path, organs: Any, rng: np.random.Generator, capsys: Any
+) -> None:
+    (tmp_path / "raw").mkdir()
+    tifffile.imwrite(tmp_path / "raw/a.tif", rng.integers(0, 200, (40, 50), np.uint8))
+    assert measure(tmp_path / "raw") == 2
+    assert "label a.tif looks like a picture" in capsys.readouterr().err
+    (tmp_path / "raw/p1_mask.nii.gz").write_bytes((tmp_path / "r/p1_mask.nii.gz").read_bytes())
+    assert measure(tmp_path / "raw", "--output", tmp_path / "m.json") == 3
+    found = rows(tmp_path / "m.json")
+    failed = [row for (case, _), row in found.items() if case == "a"]
+    assert ["looks like a picture" in row["note"] for row in failed] == [True]
+    classes = {key for key in found if key[0] == "p1"}
+    assert classes == {("p1", "1"), ("p1", "2")}  # the picture's values are none
+
+
 def test_channels_of_a_case_are_measured_together(tmp_path: Path, organs: Any) -> None:
     image, mask = organs
     for channel in range(2):

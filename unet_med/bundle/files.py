@@ -117,11 +117,13 @@ def find_weights(bundle: str | os.PathLike[str]) -> Path:
         bundle: its folder.
 
     Raises:
-        ValueError: it has neither.
+        ValueError: it has neither; names the bundle that the folder lies in, if it does.
     """
     if (path := weights_file(bundle)) is not None:
         return path
-    raise ValueError(f"{bundle} holds no trained weights (models/model.pt): train it first")
+    around = [str(each) for each in Path(bundle).parents[:2] if weights_file(each)]
+    way = f"give the bundle itself, {around[0]}" if around else "train it first"
+    raise ValueError(f"{bundle} holds no trained weights (models/model.pt): {way}")
 
 
 def find_ensemble(bundle: str | os.PathLike[str]) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if args.uncertainty:
         _require_known(folder, {"calibration": "--uncertainty"})
         _say_if_uncalibrated(folder)
+    if outputs_of(args) == ["mask"] and _inference(folder).get("label_kind") == "instances":
+        say("masks alone, in which objects that touch are one; --instances numbers the objects")
     options = vars(args)
     if shard is not None and not _is_file(args.output):  # a shard of images, not of blocks
         mine = images_of(shard, [*whole, *(image for image, _ in in_blocks)])

@@ -18,7 +18,12 @@ from unet_med.data.npy_files import holds_objects
 from unet_med.data.pairing import label_base
 
 RECORD = "record.json"  # what a prediction leaves beside its results
+OUTLINES = (".zip", ".roi", ".geojson")  # of ImageJ and QuPath
 OTHER_SUFFIXES = (".dcm", ".zip", ".geojson")  # of results that are no images
+OTHERS = (  # what programs leave in place of label images
+    (OUTLINES, "outlines", "draw label images of them, as docs/how-to/fiji-and-qupath.md says"),
+    (("_seg.npy",), "what cellpose keeps for itself", "let it save the masks as PNG or TIFF"),
+)
 FRACTIONS = ("_probabilities", "_uncertainty")  # endings of results that are no labels
 RESULTS = ("_mask", "_instances", *FRACTIONS, "_seg", "_rois")  # of all results' names
 
@@ -143,9 +148,13 @@ def _without_images(folder: Path, folders: Sequence[Path]) -> str:
             if any(_is_image(path) for path in inner.iterdir() if path.name[0] != "."):
                 return (
                     f"folder {folder} holds no images of its own, but folders, such as "
-                    f"{inner.name}: name one (`predict` takes several), or list the pairs in a "
-                    "data list"
+                    f"{inner.name}: name one, {inner} (`predict` takes several, `train` the one of "
+                    "the labels as --labels), or list the pairs in a data list"
                 )
+    there = sorted(path.name for path in folder.iterdir())
+    for endings, what, way in OTHERS:
+        if found := [name for name in there if name.lower().endswith(endings)]:
+            return f"folder {folder} holds no images, but {what}, such as {found[0]}: {way}"
     return f"folder {folder} holds no images ({' '.join(SUFFIXES)})"
 
 

@@ -18,6 +18,7 @@ from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames
 from unet_med.data.folder_files import FRACTIONS
 from unet_med.data.grids import Grid, Turn, turn_onto
+from unet_med.data.labels import MAX_CLASSES
 from unet_med.data.orientation import turn_towards
 from unet_med.errors import one_line, user_error
 from unet_med.planes import APART, Planes
@@ -199,8 +200,20 @@ def _classes(cases: Mapping[str, Found], names: ClassNames) -> Classes:
     found = []
     for case in cases.values():
         with suppress(ValueError, OSError):
-            found += [values_in(data.load_label(case.mask, "classes"))] if case.mask else []
+            found += [values_in(_load_classes(case.mask))] if case.mask else []
     return classes_of(found, names)
+
+
+def _load_classes(path: str) -> Array:
+    """A mask or classes, of a result.
+
+    Raises:
+        ValueError: more values than classes have look like a picture: it is an image, as a rule.
+    """
+    label = data.load_label(path, "classes")
+    if len(np.unique(label)) > MAX_CLASSES:
+        data.check_labels([data.summarize_label(label, blobs=False)], [Path(path).name])
+    return label
 
 
 def _images(images: str | None, cases: Mapping[str, Found], results: str) -> dict[str, Case] | None:
@@ -233,7 +246,7 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, str, Scores]]:
     if path is None:
         raise ValueError(f"{found.mask} has no {INSTANCES[1:]} beside it: predict with --instances")
     kind = "instances" if path == found.instances else "classes"
-    label = data.load_label(path, kind)
+    label = _load_classes(path) if kind == "classes" else data.load_label(path, kind)
     header = data.load_header(path, pixel_size=ask.choice.get("pixel_size"))
     unit = header.spatial_unit if header.states_size else PIXELS
     size = Size(unit, size_of([header], unit))
