@@ -224,7 +224,11 @@ def test_evaluation_scores_all_pairs(trained: Path) -> None:
 
 def test_copy_refuses_a_folder_in_use(tmp_path: Path) -> None:
     (tmp_path / "something").touch()
-    with pytest.raises(FileExistsError, match="not empty: choose a new folder"):
+    with pytest.raises(FileExistsError, match=r"not empty: choose a new folder$"):
+        bundle.copy_bundle(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/plan.json").touch()  # a training has begun there
+    with pytest.raises(FileExistsError, match="go on with its training by `unet-med train --resu"):
         bundle.copy_bundle(tmp_path)
 
 

@@ -122,6 +122,7 @@ def test_a_folder_of_folders_of_images_names_one(tmp_path: Path) -> None:
     [
         ("a.zip", r"but outlines, such as a\.zip: draw label images of them, as docs/how-to/fiji"),
         ("b.geojson", r"but outlines, such as b\.geojson: draw"),
+        ("a.oib", r"holds no images \(\.tif .*\), but \.oib: save other images as TIFF, in Fiji"),
         ("a_seg.npy", r"but what cellpose keeps for itself, such as a_seg\.npy: let it save"),
     ],
 )
@@ -132,6 +133,11 @@ def test_what_programs_leave_in_place_of_labels(tmp_path: Path, name: str, messa
     (tmp_path / "masks.npy").rename(tmp_path / "labels" / name)
     with pytest.raises(ValueError, match=message):
         data.find_pairs(images, tmp_path / "labels")
+
+
+def test_a_file_that_is_no_image_is_told_what_to_become(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.svs has no suffix .*: save other images as TIFF, in"):
+        data.find_images(touch(tmp_path, "a.svs") / "a.svs")
 
 
 def test_no_labels_given(tmp_path: Path) -> None:

@@ -185,6 +185,23 @@ def test_mixed_pixel_sizes_and_unknown_ones_are_one_line(tmp_path: Path, cells: 
     assert "unknown of images/c2.tif: give it with --pixel-size" in line
 
 
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_mask_of_outlines_is_told(tmp_path: Path, filled: bool) -> None:
+    label = np.zeros((64, 64), np.uint8)
+    for k in (4, 36):
+        label[k : k + 24, k : k + 24] = 255
+        label[k + 2 : k + 22, k + 2 : k + 22] = 255 * filled  # lines of two pixels
+    for name in ("a", "b"):
+        image = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+        save_image(tmp_path / f"images/{name}.tif", image)
+        save_image(tmp_path / f"labels/{name}.tif", label)
+    plan = planning.make_plan(planning.fingerprint(tmp_path / "images", tmp_path / "labels"))
+    (line,) = [line for line in describe(plan).splitlines() if line.startswith("labels")]
+    hint = ", thin: fill it where it is outlines of objects" * (not filled)
+    mask = "labels    a mask, its value besides 0 the foreground"
+    assert line == f"{mask}{hint} (decided from the values)"
+
+
 SIZE = 0.5  # um
 SIDES = (64, 48)
 

@@ -44,7 +44,11 @@ def copy_bundle(destination: str | Path, *, over: bool = False) -> Path:
     """
     root, destination = find_bundle(), Path(destination)
     if not over and destination.exists() and not _is_empty(destination):
-        raise FileExistsError(f"{destination} exists and is not empty: choose a new folder")
+        begun = (destination / "configs/plan.json").is_file()
+        resumed = ", or go on with its training by `unet-med train --resume`" if begun else ""
+        raise FileExistsError(
+            f"{destination} exists and is not empty: choose a new folder{resumed}"
+        )
     new = not destination.exists()
     try:
         for part in PARTS:

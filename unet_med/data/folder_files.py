@@ -24,6 +24,7 @@ OTHERS = (  # what programs leave in place of label images
     (OUTLINES, "outlines", "draw label images of them, as docs/how-to/fiji-and-qupath.md says"),
     (("_seg.npy",), "what cellpose keeps for itself", "let it save the masks as PNG or TIFF"),
 )
+WAY = "save other images as TIFF, in Fiji for example"
 FRACTIONS = ("_probabilities", "_uncertainty")  # endings of results that are no labels
 RESULTS = ("_mask", "_instances", *FRACTIONS, "_seg", "_rois")  # of all results' names
 
@@ -46,7 +47,8 @@ def image_files(images: str | Path) -> list[Path]:
     found = format_at(path)
     if path.is_file() and found is None and not is_dicom(path):
         raise ValueError(
-            f"{path} has no suffix of an image ({' '.join(SUFFIXES)}), nor of a data list (.json)"
+            f"{path} has no suffix of an image ({' '.join(SUFFIXES)}), nor of a data list (.json): "
+            f"{WAY}"
         )
     if not path.is_dir() or (found and found.is_folder):  # a folder that is one image
         return [path]
@@ -155,7 +157,9 @@ def _without_images(folder: Path, folders: Sequence[Path]) -> str:
     for endings, what, way in OTHERS:
         if found := [name for name in there if name.lower().endswith(endings)]:
             return f"folder {folder} holds no images, but {what}, such as {found[0]}: {way}"
-    return f"folder {folder} holds no images ({' '.join(SUFFIXES)})"
+    kinds = sorted({Path(name).suffix for name in there if name[0] != "."} - {""})
+    but = f", but {' '.join(kinds)}: {WAY}" if kinds else ""
+    return f"folder {folder} holds no images ({' '.join(SUFFIXES)}){but}"
 
 
 @cache

@@ -18,6 +18,7 @@ LABELS = {
     "instances": "instances; smaller than {min_size} px are dropped from results",
 }
 RECIPE = "the recipe "
+THIN = 11.0  # px, as a whole mask counts: of lines of two pixels, or of spots of five
 LONGEST = 40  # characters of a value
 
 
@@ -25,6 +26,7 @@ def describe(plan: Plan) -> str:
     """A few lines for the terminal: data, labels, network, tile, budget."""
     value = {id: decision.value for id, decision in plan.ids.items()}
     labels = LABELS[value["label_kind"]].format(**value)
+    labels += _thin(plan.data) if value["label_kind"] == "mask" else ""
     assumed = plan.ids["label_kind"].reason in LOOK_LIKE.values()
     features = value["features"] or "as the preset"
     lines = {
@@ -91,6 +93,13 @@ def _found(found: Fingerprint) -> Iterator[str]:
         yield "  pixels by label value: " + ", ".join(shares)
     if unknown := found.marked.get("-1"):
         yield f"  nobody annotated {unknown:.1%} of the pixels"
+
+
+def _thin(found: Fingerprint) -> str:
+    """Of a mask of lines what to do if they are outlines: the network would draw them likewise."""
+    objects = found.instances
+    width = objects.width_px[MEDIAN] if objects is not None and objects.width_px else THIN
+    return ", thin: fill it where it is outlines of objects" * (width < THIN)
 
 
 def _specks(objects: Instances) -> str:

@@ -140,6 +140,7 @@ class CheckPaird(MapTransform):
             kind = " (RGB or RGBA)" if channels in (3, 4) else ""
             pages = channels == 1 and sides[2:] == [self.in_channels]
             hint = ", or say with --axes CYX that its pages are channels" if pages else ""
+            hint = ", or take one with --channel 0" if self.in_channels == 1 else hint
             raise ValueError(
                 f"image {name} has {channels} channels{kind}, the network takes "
                 f"{self.in_channels}: convert it, or train with images like it{hint}"
