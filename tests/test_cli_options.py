@@ -196,6 +196,25 @@ def test_numbers_of_things_are_at_least_one(
         assert f"argument {option}: {number} is less than 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--minutes", "0", "0 is not above 0"),  # it trained for the ten that nobody had asked for
+        ("--minutes", "-1", "-1 is not above 0"),
+        ("--minutes", "nan", "nan is not above 0"),
+        ("--epochs", "0", "0 is less than 1"),
+        ("--features", "0", "0 is less than 1"),
+    ],
+)
+def test_a_training_of_nothing_is_refused(
+    option: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--images", "a", "--labels", "b", "--output", "c", option, value])
+    assert ended.value.code == 2
+    assert f"argument {option}: {said}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--sample", "0.5"], ["--seed", "1"]])
 def test_options_of_verify_alone(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -33,6 +33,13 @@ def positive(text: str) -> int:
     return _at_least(1, text)
 
 
+def above_zero(text: str) -> float:
+    """A number above 0."""
+    if not (number := float(text)) > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
 def amount(text: str) -> int:
     """A whole number of at least 0."""
     return _at_least(0, text)
@@ -168,7 +175,12 @@ PLAN = (
     ),
     _CLASS_NAMES,
     option(
-        "--features", "channels of each level", id="features", resumed="same", type=int, nargs="+"
+        "--features",
+        "channels of each level",
+        id="features",
+        resumed="same",
+        type=positive,
+        nargs="+",
     ),
     option(
         "--dims",
@@ -232,7 +244,7 @@ PLAN = (
         id="minutes",
         resumed="new",
         exclusive="budget",
-        type=float,
+        type=above_zero,
     ),
     option(
         "--epochs",
@@ -240,7 +252,7 @@ PLAN = (
         id="epochs",
         resumed="new",
         exclusive="budget",
-        type=int,
+        type=positive,
     ),
     option("--seed", "of everything random (0)", id="seed", resumed="same", type=int),
     option(
@@ -491,7 +503,7 @@ COMMANDS = (
         "train on generated cells and segment an image and a volume, in minutes",
         (
             option("--output", "new folder for everything (%(default)s)", default="demo"),
-            option("--minutes", "training time (%(default)s)", type=float, default=2.0),
+            option("--minutes", "training time (%(default)s)", type=above_zero, default=2.0),
             option("--seed", "of data and training (%(default)s)", type=int, default=0),
         ),
         "unet-med demo --minutes 2",
