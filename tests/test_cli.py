@@ -143,7 +143,10 @@ def test_stack_and_its_label_stack(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run("train", *words, *TRAIN, "--output", tmp_path / "out") == 0
     said = capsys.readouterr().err
     assert "images    4, 2-D, slice by slice of 1 file(s), 1 channel(s)" in said
-    assert "a mask, its value besides 0 the foreground (decided from the values)" in said
+    assert "a mask, its value besides 0 the foreground, thin: " in said  # noise is
+    assert " outlines of objects (decided from the values)\n" in said
+    taken = json.loads((tmp_path / "out/models/training.json").read_text())["iterations"]
+    assert f"\nsteps     {taken}: too few to judge by; give it more minutes\n" in said
 
 
 def test_resumed_training_goes_on(trained: Path, cells: Path, tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ from unet_med.cli.saying import result, say
 from unet_med.devices import choose_device
 from unet_med.planning import DataFolder, Plan, describe, lay_bundle
 from unet_med.planning.words import explain
+from unet_med.report.provenance import TRAINING, read_record
+
+FEW = 200  # steps from nothing; the scores of the README took some thousands
 
 
 def run(args: argparse.Namespace) -> None:
@@ -104,6 +107,9 @@ def _train(output: Path, settings: Mapping[str, Any]) -> None:
         bundle.load_workflow(output, "train", settings).run()
     if "cache_dir" in settings:
         say(f"{settings['cache_dir']} keeps the images for later trainings; remove it if you like")
+    if steps := read_record(output / "models", TRAINING).get("iterations"):
+        few = steps < FEW and not bundle.read_plan(output).get("source")
+        say(f"steps     {steps}" + ": too few to judge by; give it more minutes" * few)
     threshold = bundle.read_plan(output)["ids"].get("threshold", {})
     if threshold.get("value") is not None:
         say(f"objects   threshold {threshold['value']:g}: {threshold['reason']}")
