@@ -163,7 +163,9 @@ def test_signals_keep_the_iteration(
     assert finish(process) == code
     done = len(losses(folder))
     assert weights(folder, "resume/checkpoint.pt")["iteration"] == done < 28
-    assert f"stopped after iteration {done} " in (folder / "said").read_text()
+    said = (folder / "said").read_text()
+    assert f"stopped after iteration {done} " in said
+    assert said.endswith("/checkpoint.pt holds: --resume goes on")
     assert finish(start(train, folder, resume=True)) == 0
     assert_same(folder, whole)
 

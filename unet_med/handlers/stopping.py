@@ -67,7 +67,8 @@ class StopOnSignal:
         self.checkpoints.save(engine)
         where = f"iteration {engine.state.iteration} (epoch {engine.state.epoch})"
         code = 128 + self._received
-        raise KeyboardInterrupt(f"stopped after {where}, which {self.checkpoints.last} holds", code)
+        held = f"{self.checkpoints.last} holds: --resume goes on"
+        raise KeyboardInterrupt(f"stopped after {where}, which {held}", code)
 
     def _leave(self, engine: Engine, error: BaseException | None = None) -> None:
         while self._before:
