@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import tracemalloc
@@ -42,6 +43,20 @@ def quarter_by_loops(plane: np.ndarray) -> np.ndarray:
             four = plane[2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
             out[i, j] = four.mean() if plane.dtype.kind == "f" else four[0, 0]
     return out
+
+
+def test_the_same_image_gives_the_same_bytes(tmp_path: Path) -> None:
+    array = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
+    others = [(array + 1, VOXEL), (array, 2 * VOXEL), (array.reshape(1, 3, 4), VOXEL)]
+    for number, (pixels, affine) in enumerate([(array, VOXEL)] * 2 + others):
+        write_tiff(tmp_path / f"{number}.tif", pixels, affine)
+    first, again, *rest = (tmp_path.joinpath(f"{n}.tif").read_bytes() for n in range(5))
+    assert first == again
+    ids = {re.search(rb'UUID="urn:uuid:[0-9a-f-]{36}"', file)[0] for file in (first, *rest)}
+    assert len(ids) == 4
+    for suffix in ("png", "nii.gz"):
+        files = [save_image(tmp_path / f"{n}" / f"a.{suffix}", array) for n in range(2)]
+        assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
@@ -30,7 +32,7 @@ def write_tiff(
 
     Planes with a side above 2048 px are tiled and have halved copies down to that size
     (SubIFDs). Copies of integers take every second pixel, those of floats the mean: labels
-    stay labels.
+    stay labels. The same image gives the same bytes.
 
     Args:
         path: file to write, in one step; a BigTIFF if 4 GB might not suffice.
@@ -111,6 +113,7 @@ def _write(
     levels = reductions(array.shape[-2:])
     layout: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib"}
     layout |= {"tile": (TILE, TILE)} if levels else {}
+    metadata = {**metadata, "UUID": _content_id(array, metadata)}
     with atomic_write(path) as part:
         ome = part.with_name("image.ome.tif")  # tifffile writes OME by this name
         with tifffile.TiffWriter(ome, bigtiff=needs_bigtiff(array.nbytes, levels)) as tif:
@@ -119,6 +122,16 @@ def _write(
                 array = halved(array)
                 tif.write(array, subfiletype=1, metadata=None, **layout)
         ome.rename(part)
+
+
+def _content_id(array: np.ndarray, metadata: dict[str, Any]) -> str:
+    """The UUID of an OME-TIFF, by what is in it: what is written anew is the same, byte for byte.
+
+    tifffile's own has the time, and the address of the machine's network card.
+    """
+    digest = hashlib.sha256(repr((array.shape, array.dtype.str, metadata)).encode())
+    digest.update(array)
+    return str(UUID(bytes=digest.digest()[:16], version=5))
 
 
 def needs_bigtiff(size: int, levels: int) -> bool:

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -63,6 +64,7 @@ def write_tiled_tiff(
     kind = np.dtype(dtype or pixels.dtype).newbyteorder("<")
     axes = "C" * (len(pixels.shape) - len(spacing)) + "ZYX"[-len(spacing) :]
     metadata, options = ome_metadata(axes, spacing, unit, channel_names)
+    metadata["UUID"] = str(uuid4())  # tifffile's own has the address of the network card
     copies = reductions(pixels.shape[-2:])
     big = needs_bigtiff(math.prod(pixels.shape) * kind.itemsize, copies)
     layout: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "dtype": kind}
