@@ -264,7 +264,7 @@ def test_one_mask_in_a_file(
     assert failed_of(tmp_path / "masks") == ["t1.nii.gz"]
     for words, message in (
         ([path, path, "--output", file], "two images are named t1"),
-        ([path, "--output", file, "--instances"], "--instances has no effect where"),
+        ([path, "--output", file, "--name", "x"], "--name has no effect where"),
         ([path, "--output", tmp_path / "x.jpg"], "results are written as .nii.gz"),
         ([path, "--output", path], "is the image itself"),
     ):
@@ -276,12 +276,20 @@ def test_the_mask_of_a_picture_as_png(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, words = write_noise(tmp_path / "a.tif", 0), ["--bundle", trained, "--output"]
-    assert predict(path, *words, tmp_path / "masks/m.png") == 0
-    assert predict(path, *words, tmp_path / "out") == 0
-    with Image.open(tmp_path / "masks/m.png") as picture:
-        np.testing.assert_array_equal(
-            np.asarray(picture), tifffile.imread(tmp_path / "out/a_mask.tif")
-        )
+    layers = ("--instances", "--probabilities")
+    assert predict(path, *words, tmp_path / "masks/m.png", *layers) == 0
+    assert predict(path, *words, tmp_path / "out", *layers) == 0
+    for name, expected in (("m", "a_mask"), ("m_instances", "a_instances")):
+        with Image.open(tmp_path / f"masks/{name}.png") as picture:
+            found = np.asarray(picture)
+        np.testing.assert_array_equal(found, tifffile.imread(tmp_path / f"out/{expected}.tif"))
+    found = tifffile.imread(tmp_path / "masks/m_probabilities.tif")  # no picture holds fractions
+    np.testing.assert_array_equal(found, tifffile.imread(tmp_path / "out/a_probabilities.tif"))
+    assert len([*(tmp_path / "masks").iterdir()]) == 4
+    assert predict(path, *words, tmp_path / "masks/m.png", *layers, "--resume") == 0
+    assert "1 of 1 images skipped" in capsys.readouterr().err
+    assert predict(path, *words, tmp_path / "masks/m.png", "--tta", "flips") == 0
+    assert {p.name for p in (tmp_path / "masks").iterdir()} == {"m.png", "record.json"}
     assert predict(nifti(tmp_path / "v.nii.gz", 1), *words, tmp_path / "masks/v.png") == 2
     assert "a PNG holds one plane of one channel" in capsys.readouterr().err
     assert not (tmp_path / "masks/v.png").exists()

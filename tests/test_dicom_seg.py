@@ -189,8 +189,8 @@ def test_a_seg_that_is_missing_is_not_done(
     assert main([*words, "--resume", "--dicom-seg"]) == 0
     assert "1 of 1 images skipped" in "".join(capsys.readouterr())
     assert seg.read_bytes() == before
-    assert main([*words[:-1], f"{tmp_path}/a.nii.gz", "--dicom-seg"]) == 2
-    assert "--dicom-seg has no effect where" in capsys.readouterr().err
+    assert main([*words[:-1], f"{tmp_path}/a.nii.gz", "--dicom-seg"]) == 0
+    assert (tmp_path / "a_seg.dcm").is_file()
 
 
 def test_nothing_found_is_a_seg_too(bundle: Path, cohort: Path, tmp_path: Path) -> None:

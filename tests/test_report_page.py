@@ -46,6 +46,7 @@ from unet_med.report.provenance import read_record
 from unet_med.report.scores import number, shown_first
 from unet_med.report.table import ScoreRow, ScoreTable, read_scores
 from unet_med.report.viewing import as_viewed, viewing_turn
+from unet_med.scoring.matching import find_results
 from unet_med.transforms import BorderWeightMap
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.store import Layer, Layout, create_store, write_block
@@ -93,6 +94,8 @@ def record(
     for image in images:
         loaded = load_image(image, **choice)
         loaded.meta["outputs"] = list(outputs)  # as `SaveImageResultd` says
+        files = (handler.folder / f"{image.stem}_{kind}.tif" for kind in outputs)
+        loaded.meta["digests"] = {f.name: sha256(f) for f in files if f.is_file()}
         engine.state.output = [{"image": loaded}]
         handler._keep(engine)
     handler._write(engine)
@@ -599,6 +602,61 @@ def test_what_other_settings_left_of_an_image_goes_where_it_is_not_written_anew(
     (results / "a_instances.tif").write_bytes(b"of somewhere else")
     assert other.unfinished(items[:1], ["mask"]) == []
     assert other.unfinished(items[:1], ["mask", "instances"]) == items[:1]
+
+
+def test_a_result_that_has_changed_is_kept_where_it_would_be_removed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody may have corrected it; of what no record knows the content, nobody can tell."""
+    weights, results = two_images(tmp_path)
+    a, b = (tmp_path / f"images/{name}.tif" for name in "ab")
+    for name in ("a_mask", "b_mask", "b_instances"):
+        (results / f"{name}.tif").write_bytes(b"mask")
+    both = ["mask", "instances"]
+    for image in (a, b):
+        record(PredictionRecord(results, weights), image, outputs=both)
+    (results / "b_instances.tif").write_bytes(b"corrected")
+    content = read_record(results)
+    del content["images"]["a"]["digests"]  # of an earlier version
+    (results / "record.json").write_text(json.dumps(content))
+
+    other = PredictionRecord(results, weights, {"tta": "flips"})
+    record(other, a, b, outputs=["mask"])
+    assert sorted(path.name for path in results.glob("*.tif")) == ["a_mask.tif", "b_mask.tif"]
+    assert (results / "kept/b_instances.tif").read_bytes() == b"corrected"
+    assert (results / "kept/a_instances.tif").is_file()
+    assert caplog.text.count("kept what was not as a prediction wrote it, such as") == 1
+    assert find_results(str(results)).keys() == {"a_mask", "b_mask"}
+
+    (results / "b_mask.tif").write_bytes(b"corrected too")
+    engine: Any = Machine()
+    other._drop(engine, [str(a), str(b)])
+    assert [*results.glob("*.tif")] == []
+    assert sorted(path.name for path in (results / "kept").iterdir()) == [
+        "a_instances.tif", "b_instances.tif", "b_mask.tif"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("own", ["x.png", "x_mask.png"])
+def test_other_settings_leave_nothing_old_beside_one_file(tmp_path: Path, own: str) -> None:
+    """What the record names goes; a label that somebody put there stays."""
+    image, mask = tmp_path / "image.tif", tmp_path / own
+    for file in (image, mask):
+        save_image(file, np.eye(8, dtype=np.uint8)[None])
+    for name in ("instances", "probabilities"):
+        (tmp_path / f"x_{name}.tif").write_bytes(b"old")
+    loaded = load_image(image)
+    digests = {name: sha256(tmp_path / name) for name in (own, "x_instances.tif")}
+    for settings, names in (({}, [*digests]), ({"tta": "flips"}, [own])):
+        handler = PredictionRecord(tmp_path, None, settings, name="x", file=mask)
+        handler.refuse_others([str(image)])
+        handler.claim([str(image)], "cpu")
+        loaded.meta |= {"outputs": ["mask", "instances"][: len(names)]}
+        loaded.meta |= {"digests": {name: digests[name] for name in names}}
+        handler.note(loaded, "cpu", 0.0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["image.tif", own, "record.json", "x_probabilities.tif"]
+    )
 
 
 def test_a_record_without_outputs_has_done_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -100,3 +103,47 @@ def test_what_cannot_be_saved_is_refused(tmp_path, picture):
         )
     with pytest.raises(ValueError, match="not integers; give a float dtype"):
         save(segmented(tmp_path / "x" / "a.tif", mask=torch.full((1, 9, 7), 0.5)))
+
+
+def kept_in(folder):
+    return {p.name: p.read_bytes() for p in (folder / "kept").glob("*")}
+
+
+def test_what_has_changed_since_it_was_written_is_kept(tmp_path, picture, caplog):
+    """A mask that somebody corrected is not written over, in the same run or in another."""
+    image, out = tmp_path / "a.tif", tmp_path / "out"
+    save_image(image, picture.T)
+    item = segmented(image)
+    SaveImageResultd(KEYS, out)(item)
+    (out / "a_mask.tif").write_bytes(b"no record: nobody promised anything")
+    save = SaveImageResultd(KEYS, out)
+    assert "digests" not in save(item)["image"].meta
+    assert kept_in(out) == {}
+    written = {f"a_{key}.tif": (out / f"a_{key}.tif").read_bytes() for key in KEYS}
+
+    (out / "record.json").write_text("{}")  # a run has claimed names, and was stopped
+    save = SaveImageResultd(KEYS, out)
+    digests = save(item)["image"].meta["digests"]
+    assert digests.keys() == written.keys()
+    assert kept_in(out) == {}  # equal, to the byte
+    (out / "a_mask.tif").write_bytes(b"corrected")
+    for settings in (save, SaveImageResultd(["mask"], out)):
+        (out / "record.json").write_text(json.dumps({"images": {"a": {"digests": digests}}}))
+        settings(item)
+        assert kept_in(out) == {"a_mask.tif": b"corrected"}
+        assert {name: (out / name).read_bytes() for name in written} == written
+    (out / "a_mask.tif").write_bytes(b"corrected again")
+    save(item)
+    assert kept_in(out) == {"a_mask.tif": b"corrected", "a_mask-2.tif": b"corrected again"}
+    assert [r.levelno for r in caplog.records if "by hand" in r.message] == [logging.WARNING]
+
+
+def test_an_image_of_which_a_part_cannot_be_written_leaves_no_part(tmp_path, picture):
+    save_image(tmp_path / "a.tif", picture.T)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a_wrong.tif").write_bytes(b"of somebody else")
+    item = segmented(tmp_path / "a.tif", wrong=torch.zeros(1, 3, 3))
+    with pytest.raises(ValueError, match="has spatial shape"):
+        SaveImageResultd(["mask", "wrong"], out)(item)
+    assert [path.name for path in out.iterdir()] == ["a_wrong.tif"]

@@ -438,7 +438,7 @@ def test_a_job_that_is_done_is_left_alone(
     assert (tmp_path / "B_instances.ome.tif").is_file()
 
 
-def test_the_mask_of_a_small_image_is_written_at_once(
+def test_results_of_a_small_image_are_written_at_once(
     tmp_path: Path,
     model: Path,
     planes: np.ndarray,
@@ -450,14 +450,15 @@ def test_the_mask_of_a_small_image_is_written_at_once(
     (tmp_path / "out").mkdir()
     line = ["predict", str(tmp_path / "a.tif"), "--bundle", str(model), "--output"]
     monkeypatch.setattr("unet_med.cli.extras.find_spec", lambda name: None)
-    assert main([*line, str(tmp_path / "out/a_mask.tif")]) == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_mask.tif", "record.json"}
+    assert main([*line, str(tmp_path / "out/a_mask.ome.tif"), "--instances"]) == 0
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"a_mask.ome.tif", "a_instances.ome.tif", "record.json"}
     assert list(json.loads((tmp_path / "out/record.json").read_text())["images"]) == ["a"]
-    assert main([*line, str(tmp_path / "whole")]) == 0
-    expected = tifffile.imread(tmp_path / "whole/a_mask.tif")
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/a_mask.tif"), expected)
+    assert main([*line, str(tmp_path / "whole"), "--instances"]) == 0
+    for layer in ("mask", "instances"):
+        found = tifffile.imread(tmp_path / f"out/a_{layer}.ome.tif")
+        np.testing.assert_array_equal(found, tifffile.imread(tmp_path / f"whole/a_{layer}.tif"))
     for more, reason in (
-        (["--instances"], "--instances"),
         (["--workers", "1"], "--workers"),
         (["--shard", "0/2"], "--shard"),
     ):

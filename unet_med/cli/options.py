@@ -409,8 +409,8 @@ PREDICT = (
     option(
         "--output",
         "folder for the results; or of one image NAME.nii.gz, NAME.nii, NAME.png or NAME.tif for "
-        "its mask; or NAME.ome.zarr, and NAME.tif of a large image or of several layers, block by "
-        "block",
+        "its mask, with NAME_instances and the like beside it; or NAME.ome.zarr, and NAME.tif of a "
+        "large image, block by block",
         required=True,
     ),
     option(

@@ -26,7 +26,6 @@ from unet_med.devices import choose_device
 from unet_med.errors import befalls_all, one_line, user_error
 
 SHOWN = 10  # images in the line that does the same with MONAI
-_MAPS = ("--probabilities", "--uncertainty")
 
 if TYPE_CHECKING:
     from unet_med.handlers.skipped_failures import Fault
@@ -120,7 +119,6 @@ def _reason_for_blocks(args: argparse.Namespace) -> str | None:
         "its job": output.with_name(f"{stem(output)}.ome.zarr.job").is_dir(),
         "--shard": args.shard,
         **dict.fromkeys(given, True),
-        **{f"--{layer}": True for layer in outputs_of(args)[1:]},
     }
     reason = next((reason for reason, holds in reasons.items() if holds), None)
     return reason or (None if _fits(image, choice_of(args)) else "the image's size")
@@ -328,11 +326,8 @@ def _check_mask(args: argparse.Namespace, images: Sequence[Files]) -> None:
         )
     if len(images) != 1:
         raise ValueError(f"{len(images)} images given; {args.output} is made of one")
-    for option in ("--instances", *_MAPS, "--rois", "--dicom-seg", "--name"):
-        if getattr(args, option.strip("-").replace("-", "_")):
-            raise ValueError(
-                f"{option} has no effect where {args.output} is the mask: give a folder"
-            )
+    if args.name:
+        raise ValueError(f"--name has no effect where {args.output} is the mask: give a folder")
     if Path(args.output).absolute() in [Path(file).absolute() for file in files_of(images[0])]:
         raise ValueError(f"--output {args.output} is the image itself: give another name")
 

@@ -13,3 +13,4 @@ LINES = "unet_med.lines"  # where on a GPU the pixels are, one tensor of numbers
 DRAWS = "unet_med.draws"  # all that was drawn for a tile, one float64 tensor
 AGREEMENT = "agreement"  # in the metadata of logits: of the views, one number an image, (B,)
 WRITTEN = "outputs"  # in the metadata of an image, and in its record: which results were written
+DIGESTS = "digests"  # likewise: SHA-256 of each file that was written, by its name

@@ -19,6 +19,7 @@ from unet_med.data.pairing import label_base
 
 RECORD = "record.json"  # what a prediction leaves beside its results
 OUTLINES = (".zip", ".roi", ".geojson")  # of ImageJ and QuPath
+KEPT = "kept"  # folder beside it, of results that had changed before new ones came
 OTHER_SUFFIXES = (".dcm", ".zip", ".geojson")  # of results that are no images
 OTHERS = (  # what programs leave in place of label images
     (OUTLINES, "outlines", "draw label images of them, as docs/how-to/fiji-and-qupath.md says"),
@@ -94,6 +95,8 @@ def _images_in(folder: Path) -> list[Path]:
     there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     files = [path for path in there if _is_image(path)]
     folders = [path for path in there if os.path.isdir(path) and format_at(path) is None]
+    if (folder / RECORD).is_file():
+        folders = [path for path in folders if path.name != KEPT]
     if part := _slice_among(there, beside_images=bool(files)):
         _refuse_mixture(folder, part, files)
         images = [folder]

@@ -12,7 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 from unet_med.data.array_writer import known_unit
 from unet_med.data.cases import files_in, same_name
 from unet_med.data.checksum import sha256
-from unet_med.data.entries import WRITTEN
+from unet_med.data.entries import DIGESTS, WRITTEN
 from unet_med.report.provenance import EARLIER
 from unet_med.transforms.confidence import CONFIDENCE
 
@@ -20,7 +20,7 @@ CLAIMED = "claimed"  # names that results were written under before their images
 
 
 def describe(image: MetaTensor) -> dict[str, Any]:
-    """File, shape `[C, X, Y[, Z]]`, pixel size, SHA-256 and confidence of a loaded image.
+    """File, shape `[C, X, Y[, Z]]`, pixel size, SHA-256, confidence and results of an image.
 
     Shape and pixel size are those of the file, as are those of the results, even if the network
     saw another pixel size.
@@ -41,6 +41,7 @@ def describe(image: MetaTensor) -> dict[str, Any]:
         "affine": affine.tolist() if unit else None,
         **({CONFIDENCE: image.meta[CONFIDENCE]} if CONFIDENCE in image.meta else {}),
         **({WRITTEN: list(image.meta[WRITTEN])} if WRITTEN in image.meta else {}),
+        **({DIGESTS: dict(image.meta[DIGESTS])} if DIGESTS in image.meta else {}),
         **({"dicom_seg": image.meta["dicom_seg"]} if "dicom_seg" in image.meta else {}),
         **({"notes": notes.splitlines()} if (notes := image.meta.get("notes")) else {}),
     }
@@ -79,8 +80,15 @@ def united(entry: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str,
     """An entry, with the outputs that the same weights and settings wrote of the image before."""
     if before is None or not is_of_same_image(entry, before):
         return entry
-    written = dict.fromkeys([*before.get(WRITTEN, ()), *entry.get(WRITTEN, ())])
-    return {**entry, WRITTEN: list(written)} if written else entry
+    written = list(dict.fromkeys([*before.get(WRITTEN, ()), *entry.get(WRITTEN, ())]))
+    digests = {**before.get(DIGESTS, {}), **entry.get(DIGESTS, {})}
+    both = {WRITTEN: written, DIGESTS: digests}
+    return {**entry, **{name: value for name, value in both.items() if value}}
+
+
+def left(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What stays of an entry once others make the record: which file, and which results."""
+    return {k: entry[k] for k in ("file", "sha256", WRITTEN, DIGESTS) if k in entry}
 
 
 def is_other(files: Sequence[str], before: Mapping[str, Any]) -> bool:

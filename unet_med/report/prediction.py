@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ from monai.engines.utils import IterationEvents
 from unet_med import devices
 from unet_med.bundle import plan_file
 from unet_med.data.cases import NAME, files_in, files_of, result_name, same_name
+from unet_med.data.changed_results import ChangedResults
 from unet_med.data.checksum import sha256
-from unet_med.data.entries import WRITTEN
-from unet_med.data.folder_files import RESULTS, results_in
+from unet_med.data.entries import DIGESTS, WRITTEN
 from unet_med.data.lock import locked
 from unet_med.data.plane_kind import PLANES, planes_stated
 from unet_med.errors import one_line
@@ -37,9 +35,11 @@ from unet_med.report.entries import (
     is_made_by,
     is_of_same_image,
     is_other,
+    left,
     united,
     without,
 )
+from unet_med.report.found_results import FoundResults
 from unet_med.report.provenance import (
     EARLIER,
     LEARNED,
@@ -58,11 +58,13 @@ class PredictionRecord:
 
     It holds versions, device, time, the SHA-256 of the weights, and for every image
     its file, shape, pixel size and SHA-256, under the name that its results carry, with the kinds
-    of results that these weights and settings wrote (`outputs`); of a stack also whether its planes
+    of results that these weights and settings wrote (`outputs`) and the SHA-256 of each file of
+    them (`digests`); of a stack also whether its planes
     are images (`planes`), and of one that taught the network `learned`. A further run of the same
     weights and settings into the folder adds its images; what other weights left is listed as
     `earlier`. Of an image that other weights or settings make anew, older results that these do not
-    write are removed, so that all under one name are of one network. A run that would write over
+    write are removed, so that all under one name are of one network; but a file that is no longer
+    as it was written goes to the folder `kept`. A run that would write over
     the results of another image of the same name is refused, and one that would write over files
     that no prediction made.
     Of an image that an evaluator with `faults` sets aside, older results are removed; what the
@@ -105,6 +107,7 @@ class PredictionRecord:
         self._began = self._due = 0.0  # s
         self._made_by: dict[str, Any] | None = None
         self._removed = False
+        self._changed = ChangedResults(self.folder)
         self._learned: Learned | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -125,6 +128,7 @@ class PredictionRecord:
         self._due = 0.0
         self._made_by = None
         self._removed = False
+        self._changed = ChangedResults(self.folder)
         self._refuse_to_replace(engine)
 
     def _refuse_to_replace(self, engine: Engine) -> None:
@@ -141,10 +145,10 @@ class PredictionRecord:
             ValueError: those of another image, or files that no prediction made; names them.
         """
         known = entries_of(read_record(self.folder))
-        results_of = self._results_by_name()
+        results = FoundResults(self.folder, self.file)
         for source in sources:
             name, files = result_name(source, self.name), files_of(source)
-            if not (there := results_of(name)):
+            if not (there := results.of(name)):
                 continue
             before = known.get(same_name(name))
             if before is None and self.file is None:  # of one file somebody has said the name
@@ -179,22 +183,6 @@ class PredictionRecord:
             state: Any = engine.state
             self.claim(_sources(engine), state.device)
 
-    def _results_by_name(self) -> Callable[[str], dict[str, list[Path]]]:
-        """What says by an image's name which results are there, by their kind, such as `mask`.
-
-        The folder, of perhaps tens of thousands of files, is read once, now.
-        """
-        if self.file is not None:  # an OME-Zarr is a folder
-            there = [self.file] if self.file.exists() else []
-            return lambda name: {kind[1:]: there for kind in RESULTS if there}
-        found = results_in(self.folder)
-
-        def results_of(name: str) -> dict[str, list[Path]]:
-            kinds = {kind[1:]: found.get(same_name(name + kind), []) for kind in RESULTS}
-            return {kind: paths for kind, paths in kinds.items() if paths}
-
-        return results_of
-
     def unfinished(self, data: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
         """Items of a data list without those that the same weights and settings have done.
 
@@ -208,14 +196,14 @@ class PredictionRecord:
         record = read_record(self.folder)
         if not is_made_by(record, self._maker()):
             return list(data)
-        results_of = self._results_by_name()
+        results = FoundResults(self.folder, self.file)
 
         def is_done(image: Any) -> bool:
             name = result_name(image, self.name)
             entry = record.get("images", {}).get(name)
             if entry is None:
                 return False
-            ours = results_of(name).keys() & set(entry.get(WRITTEN, ()))
+            ours = results.of(name).keys() & set(entry.get(WRITTEN, ()))
             return set(outputs) <= ours and hash_of(files_of(image)) == entry["sha256"]
 
         return [item for item in data if not is_done(item["image"])]
@@ -240,10 +228,13 @@ class PredictionRecord:
             return
         with locked(self.folder / RECORD):
             record = read_record(self.folder)
-            if not (ours := names & entries_of(record).keys()):  # else somebody else's files
+            known = entries_of(record)
+            if not (ours := names & known.keys()):  # else somebody else's files
                 return
-            results_of = self._results_by_name()
-            _remove(chain(*(paths for name in ours for paths in results_of(name).values())))
+            results = FoundResults(self.folder, self.file)
+            for name in ours:
+                found = results.recorded(name, known[name])
+                self._changed.remove({path: each.digest for path, each in found.items()})
             self._claimed = [name for name in self._claimed if same_name(name) not in ours]
             write_record(self.folder / RECORD, without(record, ours))
 
@@ -311,31 +302,33 @@ class PredictionRecord:
 
     def _remove_replaced(self, before: Mapping[str, Any]) -> None:
         """Remove what another maker left of images, and this one has not written anew."""
-        ours, names = self._kept(before), entries_of(before)
+        ours, known = self._kept(before), entries_of(before)
         anew = {
-            name: entry[WRITTEN]
+            name: entry
             for name, entry in self._images.items()
             if WRITTEN in entry
-            and same_name(name) in names
+            and same_name(name) in known
             and not is_of_same_image(entry, ours.get(name))
         }
-        if not anew or self.file is not None:
+        if not anew:
             return
-        results_of = self._results_by_name()
-        left = [
-            path
-            for name, written in anew.items()
-            for kind, paths in results_of(name).items()
-            if kind not in written
-            for path in paths
-        ]
-        _remove(left)
-        if left and not self._removed:  # in a long run once
+        results = FoundResults(self.folder, self.file)
+        for name, entry in anew.items():
+            found = results.recorded(name, known[same_name(name)])
+            replaced = {
+                path: each.digest
+                for path, each in found.items()
+                if not _is_written(path, each.kind, entry)
+            }
+            self._say_removed(self._changed.remove(replaced))
+
+    def _say_removed(self, files: Sequence[Path]) -> None:
+        if files and not self._removed:  # in a long run once
             self._removed = True
             logging.getLogger(__name__).warning(
                 "removed what was not written anew, such as %s: it is of other weights, settings "
                 "or pixels than the record now says",
-                left[0],
+                files[0],
             )
 
     def _kept(self, before: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -348,11 +341,7 @@ class PredictionRecord:
         own = {name: united(entry, kept.get(name)) for name, entry in self._images.items()}
         listed = {**kept, **own}
         earlier = {**before.get(EARLIER, {}), **before.get("images", {})}
-        earlier = {
-            name: {key: entry[key] for key in ("file", "sha256")}
-            for name, entry in earlier.items()
-            if name not in listed
-        }
+        earlier = {name: left(entry) for name, entry in earlier.items() if name not in listed}
         names = dict.fromkeys([*before.get(CLAIMED, ()), *self._claimed])
         claimed = [name for name in names if name not in listed]
         return {
@@ -387,9 +376,11 @@ def _sources(engine: Engine) -> Iterator[Any]:
             yield source
 
 
-def _remove(paths: Iterable[Path]) -> None:
-    for path in dict.fromkeys(paths):  # one file may be results of all kinds
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+def _is_written(path: Path, kind: str, entry: Mapping[str, Any]) -> bool:
+    """Whether a run wrote a result, as the entry of its image says."""
+    if DIGESTS in entry and not path.is_dir():
+        return same_name(path.name) in map(same_name, entry[DIGESTS])
+    return kind in entry[WRITTEN]
 
 
 def unfinished(
