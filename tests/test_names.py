@@ -7,17 +7,22 @@ this gives the function on Python 3.11 and the module on 3.13.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
+import inspect
 import pkgutil
 import pydoc
+import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from config_files import targets
 
 import unet_med
 
+READING = ("open", "load")
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "unet_med"
 MODULES = {
@@ -66,6 +71,30 @@ def test_no_target_is_the_path_of_a_module() -> None:
 def test_dir_shows_what_is_made_on_first_use(name: str) -> None:
     package = importlib.import_module(name)
     assert set(getattr(package, "__all__", ())) <= set(dir(package))
+
+
+def only_paths(function: Any) -> list[str]:
+    """Parameters that take a `Path`, and by what they say no text."""
+    kinds = getattr(function, "__annotations__", {})
+    alone = re.compile(r"(Path|Sequence\[Path\])( \| None)?")
+    return [f"{n}: {k}" for n, k in kinds.items() if n != "return" and alone.fullmatch(str(k))]
+
+
+OFFERED = [name for name in PACKAGES if name.removeprefix("unet_med.") in dir(unet_med)]
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_who_takes_a_path_takes_its_text(name: str) -> None:
+    """Of public functions and of methods, but for those that readers call among themselves."""
+    package = importlib.import_module(name)
+    for public in set(getattr(package, "__all__", ())) & public_names(package):
+        value = getattr(package, public)
+        functions = [value] if inspect.isfunction(value) else []
+        if inspect.isclass(value) and not dataclasses.is_dataclass(value):
+            own = {**vars(value)}
+            names = [n for n in own if n == "__init__" or (n[0] != "_" and n not in READING)]
+            functions = [own[name] for name in names]
+        assert [only_paths(each) for each in functions if only_paths(each)] == [], public
 
 
 def shown_to_checkers(package: ModuleType) -> tuple[set[str], dict[str, str]]:

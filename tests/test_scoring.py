@@ -36,7 +36,7 @@ def test_scores_are_those_of_the_command(folders: tuple[Path, Path], tmp_path: P
     assert row.scores == {"AP50": 1, "AP75": 1 / 3, "AP50:95": pytest.approx((3 + 7 / 3) / 10)}
     words = ["--label-kind", "instances", "--metrics", "ap", "--output", str(tmp_path / "a.json")]
     assert main(["evaluate", *map(str, folders), *words]) == 0
-    scoring.write_scores(found.documented(), tmp_path / "b.json")
+    scoring.write_scores(found.documented(), str(tmp_path / "b.json"))
     told, own = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
     for each in (told, own):
         each["about"].pop("finished")

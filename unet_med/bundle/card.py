@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from unet_med.data.atomic import atomic_write
 
 
-def has_section(bundle: Path, name: str) -> bool:
+def has_section(bundle: str | os.PathLike[str], name: str) -> bool:
     """Whether the bundle's model card has a section of this name."""
-    path = bundle / "docs" / "README.md"
+    path = Path(bundle) / "docs" / "README.md"
     return path.is_file() and f"<!-- {name}: begin -->" in path.read_text(encoding="utf-8")
 
 
-def write_section(bundle: Path, name: str, text: str) -> None:
+def write_section(bundle: str | os.PathLike[str], name: str, text: str) -> None:
     """Write a section into the bundle's model card, `docs/README.md`; an old one makes way.
 
     Args:
@@ -21,6 +22,7 @@ def write_section(bundle: Path, name: str, text: str) -> None:
         name: of the section, between whose marks the text stands.
         text: Markdown, with a line's end behind the last line.
     """
+    bundle = Path(bundle)
     begin, end = (f"<!-- {name}: {mark} -->" for mark in ("begin", "end"))
     path = bundle / "docs" / "README.md"
     old = path.read_text(encoding="utf-8") if path.is_file() else f"# {bundle.absolute().name}\n"

@@ -96,7 +96,9 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and all(path.is_dir() for path in folder.rglob("*"))
 
 
-def find_override(name: str | os.PathLike[str], configs: Path | None = None) -> Path:
+def find_override(
+    name: str | os.PathLike[str], configs: str | os.PathLike[str] | None = None
+) -> Path:
     """An override file by its path, or by its name.
 
     Args:
@@ -106,7 +108,7 @@ def find_override(name: str | os.PathLike[str], configs: Path | None = None) -> 
     Raises:
         FileNotFoundError: there is none; lists the names there are.
     """
-    beside = [] if configs is None else [configs / f"{name}.json"]
+    beside = [] if configs is None else [Path(configs) / f"{name}.json"]
     for path in (Path(name), *beside, override_file(str(name))):
         if path is not None and path.is_file():
             return path

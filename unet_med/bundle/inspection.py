@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def targets_of(configs: Iterable[str | Path]) -> list[ConfigUse]:
     return [use for path in map(Path, configs) for use in uses_in(path.as_posix(), _content(path))]
 
 
-def load_config(path: Path) -> Any:
+def load_config(path: str | os.PathLike[str]) -> Any:
     """Content of a config file that anybody may have written; nothing in it is evaluated.
 
     Args:
@@ -69,6 +70,7 @@ def load_config(path: Path) -> Any:
     Raises:
         ValueError: it is neither, or too large, too deep or endless.
     """
+    path = Path(path)
     if (size := path.stat().st_size) > MAX_CONFIG_BYTES:
         raise ValueError(f"{path} has {size} bytes, a config at most {MAX_CONFIG_BYTES}")
     try:

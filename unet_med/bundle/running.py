@@ -10,11 +10,11 @@ from typing import Any
 from unet_med.bundle.ids import require_ids
 from unet_med.bundle.literals import literal
 from unet_med.bundle.trust import require_trust
-from unet_med.bundle.writing import Settings
+from unet_med.bundle.writing import Place, Settings
 from unet_med.errors import hushed
 
 
-def inference_parser(bundle: Path, ids: Settings) -> Any:
+def inference_parser(bundle: Place, ids: Settings) -> Any:
     """MONAI's parser of how a bundle predicts; nothing of it is built yet.
 
     Args:
@@ -26,6 +26,7 @@ def inference_parser(bundle: Path, ids: Settings) -> Any:
     """
     from monai.bundle import ConfigParser
 
+    bundle = Path(bundle)
     config = bundle / "configs" / "inference.json"
     if not config.is_file():
         raise ValueError(f"{bundle} is no trained bundle: {config} is missing; train it first")
@@ -37,7 +38,7 @@ def inference_parser(bundle: Path, ids: Settings) -> Any:
 
 
 def load_workflow(
-    bundle: Path, kind: str, settings: Settings | None = None, *, trust: bool = True
+    bundle: Place, kind: str, settings: Settings | None = None, *, trust: bool = True
 ) -> Any:
     """MONAI `ConfigWorkflow` of a bundle, initialised, not yet run.
 
@@ -58,6 +59,7 @@ def load_workflow(
     if not trust:
         require_trust(bundle)
 
+    bundle = Path(bundle)
     configs = bundle / "configs"
     with hushed("monai.bundle.workflows", logging.ERROR):
         workflow = ConfigWorkflow(
@@ -71,8 +73,9 @@ def load_workflow(
     return workflow
 
 
-def command_line(bundle: Path, kind: str, settings: Settings | None = None) -> str:
+def command_line(bundle: Place, kind: str, settings: Settings | None = None) -> str:
     """The `python -m monai.bundle` line that runs the same thing, for a POSIX shell."""
+    bundle = Path(bundle)
     configs = bundle / "configs"
     words = ["python", "-m", "monai.bundle", "run"]
     for option, name in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ _IN_BUNDLE = re.compile(r"\$@bundle_root \+ '(/\w[\w.-]*)+'\Z")  # a file of its
 _SHOWN = 5
 
 
-def require_trust(folder: Path) -> None:
+def require_trust(folder: str | os.PathLike[str]) -> None:
     """Refuse a bundle that would call anything that unet-med's own bundle does not.
 
     Nothing of it is imported or evaluated to find out.
@@ -49,7 +50,7 @@ def require_trust(folder: Path) -> None:
     Raises:
         ValueError: lists what it names.
     """
-    found = foreign(folder)
+    found = foreign(Path(folder))
     if not found:
         return
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""

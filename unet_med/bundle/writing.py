@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 APART = ("split", "replay", "folds", "subsets")  # parts of a plan in files of their own
 LABELLED = ("train", "evaluate")  # configs that read images and labels
 Settings = Mapping[str, Any]
+Place = str | os.PathLike[str]
 
 
 def merge_config(
-    config: Path, overrides: Sequence[Path], settings: Settings, *, skip: bool = False
+    config: Place, overrides: Sequence[Place], settings: Settings, *, skip: bool = False
 ) -> dict[str, Any]:
     """Config file with override files and single settings merged in, as MONAI merges them.
 
@@ -44,7 +46,8 @@ def merge_config(
     from monai.bundle.utils import merge_kv
 
     parser = ConfigParser(ConfigParser.load_config_file(config))
-    for pairs in [*(json.loads(path.read_text(encoding="utf-8")) for path in overrides), settings]:
+    files = (json.loads(Path(path).read_text(encoding="utf-8")) for path in overrides)
+    for pairs in [*files, settings]:
         for key, value in pairs.items():
             if _concerns(key, parser) and not (skip and misplaced(key, parser.get())):
                 require_ids([key], source=config.name, configs=[parser.get()])
@@ -62,7 +65,7 @@ def _concerns(id: str, parser: ConfigParser) -> bool:
 
 
 def write_settings(
-    bundle: Path, overrides: Sequence[Path], settings: Settings, *, reason: str = "set by hand"
+    bundle: Place, overrides: Sequence[Place], settings: Settings, *, reason: str = "set by hand"
 ) -> None:
     """Write override files and single settings into a bundle, and into its plan.
 
@@ -72,16 +75,17 @@ def write_settings(
         settings: single ids, merged after them.
         reason: of the settings, for the plan.
     """
-    files = [(json.loads(path.read_text(encoding="utf-8")), path.name) for path in overrides]
+    paths = [Path(path) for path in overrides]
+    files = [(json.loads(path.read_text(encoding="utf-8")), path.name) for path in paths]
     more = combine(*(_entries(ids, f"{name} says so") for ids, name in files))
     more = combine(more, _entries(settings, reason))
     plan = {key: value for key, value in read_plan(bundle).items() if key not in APART}
     ids = combine(plan.get("ids", {}), more)
     write_json(plan_file(bundle), {**plan, "ids": ids}, indent=4)
-    _write_ids(bundle, values_of(more))
+    _write_ids(Path(bundle), values_of(more))
 
 
-def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
+def write_plan(bundle: Place, plan: Mapping[str, Any]) -> None:
     """Write a plan into a fresh bundle, and its ids into the configs: each of them runs alone.
 
     Args:
@@ -90,6 +94,7 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
             names `images` and `labels` in the folder of the data (`dataset_dir`); `split`,
             `replay`, `folds` and `subsets` go to files of their own, such as `configs/split.json`.
     """
+    bundle = Path(bundle)
     kept = {key: value for key, value in plan.items() if key not in APART}
     write_json(plan_file(bundle), kept, indent=4)
     for key in APART:
@@ -109,19 +114,19 @@ def write_plan(bundle: Path, plan: Mapping[str, Any]) -> None:
     write_json(path, metadata, indent=4)
 
 
-def read_plan(bundle: Path) -> dict[str, Any]:
+def read_plan(bundle: Place) -> dict[str, Any]:
     """What `write_plan` wrote; empty where nothing was planned."""
     path = plan_file(bundle)
     if not path.is_file():
         return {}
-    files = {key: bundle / "configs" / f"{key}.json" for key in APART}
+    files = {key: path.with_name(f"{key}.json") for key in APART}
     apart = {key: load_config(file) for key, file in files.items() if file.is_file()}
     return {**load_config(path), **apart}
 
 
-def plan_file(bundle: Path) -> Path:
+def plan_file(bundle: Place) -> Path:
     """Where a bundle keeps its plan."""
-    return bundle / "configs" / "plan.json"
+    return Path(bundle) / "configs" / "plan.json"
 
 
 def _write_ids(bundle: Path, ids: Settings) -> None:

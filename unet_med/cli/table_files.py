@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unet_med.cli.output import check_file
 from unet_med.cli.saying import LEFT, warn
-from unet_med.report.table import ScoreTable, write_long, write_scores
+from unet_med.report.table import TABLES, ScoreTable, write_long, write_scores
 
 
 def check_tables(args: argparse.Namespace) -> None:
@@ -15,7 +15,7 @@ def check_tables(args: argparse.Namespace) -> None:
     for option, path in (("--output", args.output), ("--long", args.long)):
         if not path:
             continue
-        if (suffix := Path(path).suffix) not in (".json", ".csv"):
+        if (suffix := Path(path).suffix) not in TABLES:
             raise ValueError(f"{option} {path} ends in {suffix!r}: name a .json or .csv file")
         check_file(option, path)
 
@@ -23,9 +23,9 @@ def check_tables(args: argparse.Namespace) -> None:
 def write_tables(args: argparse.Namespace, table: ScoreTable) -> None:
     """Write a table where the command line names files; before it is printed, which may end it."""
     if args.output:
-        write_scores(table, Path(args.output))
+        write_scores(table, args.output)
     if args.long:
-        write_long(table, Path(args.long))
+        write_long(table, args.long)
 
 
 def say_left(table: ScoreTable) -> int:

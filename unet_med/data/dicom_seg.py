@@ -68,13 +68,15 @@ class DicomSegWriter:
     def _sha256(self) -> str:
         return sha256(self.weights)
 
-    def write(self, path: Path, mask: np.ndarray, source: str | Path) -> str:
+    def write(
+        self, path: str | os.PathLike[str], mask: np.ndarray, source: str | os.PathLike[str]
+    ) -> str:
         """Write a mask `(X, Y, Z)`; see `write_dicom_seg`."""
         require_classes(self.label_kind)
         require_highdicom()
         require_series(source)
         return write_dicom_seg(
-            path,
+            Path(path),
             mask,
             Path(source),
             self.segments,

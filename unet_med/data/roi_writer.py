@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ class RoiWriter:
 
     def write(
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         outlines: Iterable[Outline],
         found: Mapping[int, Found],
         *,
@@ -65,7 +66,7 @@ class RoiWriter:
         Raises:
             ImportError: roifile is missing.
         """
-        files = [path.with_name(path.name + suffix) for suffix in ROI_SUFFIXES]
+        files = [Path(f"{os.fspath(path)}{suffix}") for suffix in ROI_SUFFIXES]
         with (
             atomic_write(files[0]) as rois,
             atomic_write(files[1]) as features,

@@ -12,7 +12,7 @@ from unet_med.data.atomic import atomic_write
 
 
 def write_tensors(
-    value: Any, path: str | os.PathLike[str], *, previous: Path | None = None
+    value: Any, path: str | os.PathLike[str], *, previous: str | os.PathLike[str] | None = None
 ) -> None:
     """Write tensors and plain values; `path` never holds a half-written file.
 

@@ -10,7 +10,6 @@ import random
 import zipfile
 from collections.abc import Mapping
 from copy import copy
-from pathlib import Path
 from typing import Any, cast
 
 import ignite.distributed as idist
@@ -89,7 +88,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def save_atomically(
-    state: Any, path: str | os.PathLike[str], *, previous: Path | None = None
+    state: Any, path: str | os.PathLike[str], *, previous: str | os.PathLike[str] | None = None
 ) -> None:
     """Save tensors and plain values; `path` never holds a half-written file.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import isnan
@@ -27,6 +28,7 @@ TOO_FEW = f"too few images for an interval: it takes {LEAST}, or as many groups 
 KEYS = ("row", "case", "class")
 CLASS = KEYS[2]
 NOTE = "note"
+TABLES = (".json", ".csv")  # suffixes of files
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,17 @@ def plain(score: float) -> float | None:
     return None if isnan(score) else score if isinstance(score, int) else float(score)
 
 
-def write_scores(table: ScoreTable, path: Path) -> None:
-    """Write a table as JSON, or as CSV without what it is about, by suffix."""
+def write_scores(table: ScoreTable, path: str | os.PathLike[str]) -> None:
+    """Write a table as JSON, or as CSV without what it is about, by suffix.
+
+    Args:
+        table: of scores.
+        path: `.json` or `.csv`, in one step; missing folders are made.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    path = _table_file(path)
     rows = [_cells(row, table) for row in table.rows]
     if path.suffix == ".json":
         content = {"about": dict(table.about), "columns": list(table.columns), "rows": rows}
@@ -143,13 +154,14 @@ def write_scores(table: ScoreTable, path: Path) -> None:
         _write_csv(path, [*table.keys, *table.columns, NOTE], rows)
 
 
-def write_long(table: ScoreTable, path: Path) -> None:
+def write_long(table: ScoreTable, path: str | os.PathLike[str]) -> None:
     """Write the cases of a table as `case,class,metric,value`, JSON or CSV by suffix.
 
     Of objects the second column is `object`.
 
     A case without a result has one row, whose metric is `missing` or `failed` and whose value 1.
     """
+    path = _table_file(path)
     rows = list(_long(table))
     if path.suffix == ".json":
         _write(path, json.dumps(rows, indent=2) + "\n")
@@ -157,13 +169,14 @@ def write_long(table: ScoreTable, path: Path) -> None:
         _write_csv(path, [*table.keys[1:], "metric", "value"], rows)
 
 
-def read_scores(path: Path) -> ScoreTable:
+def read_scores(path: str | os.PathLike[str]) -> ScoreTable:
     """The table that `write_scores` wrote.
 
     Raises:
         FileNotFoundError: it is missing.
         ValueError: the file holds no such table; names it.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
@@ -173,6 +186,13 @@ def read_scores(path: Path) -> ScoreTable:
         raise ValueError(
             f"{path} is no table of scores: name the file of `unet-med evaluate --output`"
         ) from None
+
+
+def _table_file(path: str | os.PathLike[str]) -> Path:
+    file = Path(path)
+    if file.suffix not in TABLES:
+        raise ValueError(f"{file} ends in {file.suffix!r}: name a .json or .csv file")
+    return file
 
 
 def _cells(row: ScoreRow, table: ScoreTable) -> dict[str, Any]:
