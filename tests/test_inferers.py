@@ -779,6 +779,14 @@ def test_a_network_that_cannot_be_tiled_gets_one_tile_if_memory_allows():
     assert automatic_sides((2000, 2000), tiling, pixels=1000**2, fast_pixels=700**2) != sides
 
 
+def test_free_memory_is_asked_for_once_an_image(monkeypatch):
+    """So that all views have one grid, whatever else begins meanwhile."""
+    net, asked = unet(features=[2, 2]), []
+    monkeypatch.setattr(memory, "available_bytes", lambda: asked.append(1) or 20 << 30)
+    OverlapTileInferer(tta="rotations")(torch.zeros(2, 1, 20, 24), net)
+    assert len(asked) == 1
+
+
 def test_affordable_pixels_follow_the_free_memory(monkeypatch):
     flat, deep = facts_of(unet(features=[64, 2])), facts_of(unet(3, [64, 2]))
     cpu = torch.device("cpu")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from math import prod
 from types import MappingProxyType
@@ -357,6 +357,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         needed = needed_for(shape, box, net.tiling, ways)
         pixels = Pixels.load(read, shape, needed, BORDERS[str(self.padding_mode)])
         stitcher = self._stitcher(pixels, net)
+        room = cache(partial(self._room, stitcher))  # one grid for all views, whatever else runs
         total: Tensor | None = None
         seen = list(product(ways, net.members))
         for number, (view, member) in enumerate(seen, start=1):
@@ -366,7 +367,7 @@ class OverlapTileInferer(SlidingWindowInferer):
             size = asked_size(self.roi_size if tile is None else tile)  # it may be set anew
             if cut and isinstance(size, Sequence) and not isinstance(size, str):
                 size = _turned(size, view, net.tiling)
-            fitting = partial(self._fitting, Pass(pixels, box, view, by, size, cut, note))
+            fitting = partial(self._fitting, Pass(pixels, box, view, by, size, cut, room, note))
             logits = assuming(net.tiling, size, fitting)
             if len(seen) == 1:
                 return logits
@@ -416,15 +417,18 @@ class OverlapTileInferer(SlidingWindowInferer):
                 whole = tiling.whole_sides(lengths)
                 sides = [min(pair) for pair in zip(sides, whole, strict=True)]
             return sides
-        stitcher = work.stitcher
-        pixels, fast_pixels = affordable_pixels(
+        pixels, fast_pixels = work.room(tiling)
+        pixels = min(pixels, self._most_pixels or pixels)
+        return automatic_sides(lengths, tiling, pixels=pixels, fast_pixels=fast_pixels)
+
+    def _room(self, stitcher: Stitcher, tiling: Tiling) -> tuple[int, int]:
+        """Most pixels of a tile, for memory and for speed."""
+        return affordable_pixels(
             tiling,
             stitcher.run_on,
             batch_size=self.sw_batch_size,
             itemsize=stitcher.dtype.itemsize,
         )
-        pixels = min(pixels, self._most_pixels or pixels)
-        return automatic_sides(lengths, tiling, pixels=pixels, fast_pixels=fast_pixels)
 
     def _stitcher(self, pixels: Pixels, net: Net) -> Stitcher:
         here, dtype = pixels.values.device, pixels.values.dtype

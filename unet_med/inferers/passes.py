@@ -43,6 +43,7 @@ class Pass:
     stitcher: Stitcher
     size: TileSize
     cut: bool  # the size, to what the box needs
+    room: Callable[[Tiling], tuple[int, int]]  # most pixels of a tile, for memory and for speed
     note: str
 
 
