@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -576,6 +577,36 @@ def test_truths_with_an_ending_find_the_results_of_their_kind(tmp_path: Path, ce
     for i, frame in enumerate(cells[0]):  # of the name that a truth now has
         tifffile.imwrite(tmp_path / "results" / f"f{i}_mask.tif", np.zeros_like(frame))
     assert table_of(tmp_path, "--label-kind", "instances") == expected
+
+
+def test_of_several_labels_of_an_image_one_is_the_truth(tmp_path: Path, cells, capsys) -> None:
+    """As in a folder of results that somebody corrected; each is of another kind."""
+    write(tmp_path / "masks", **{f"f{k}": np.uint8(label > 0) for k, label in enumerate(cells[1])})
+    for k, found in enumerate(cells[0]):
+        for kind, array in (
+            ("mask", np.uint8(found > 0)),
+            ("probabilities", np.float32(found > 0)),
+        ):
+            tifffile.imwrite(tmp_path / f"results/f{k}_{kind}.tif", array)
+    objects = table_of(tmp_path, "--label-kind", "instances")
+    assert evaluate(tmp_path / "results", tmp_path / "masks", "--output", tmp_path / "m.json") == 0
+    for k in range(3):
+        truth = tmp_path / f"truth/f{k}.tif"
+        truth.rename(truth.with_name(f"f{k}_instances.tif"))
+        shutil.copy(tmp_path / f"masks/f{k}.tif", truth.with_name(f"f{k}_mask.tif"))
+        shutil.copy(tmp_path / f"results/f{k}_probabilities.tif", truth.parent)
+    capsys.readouterr()
+    assert table_of(tmp_path) == objects
+    said = "truth: f0_instances, f1_instances, f2_instances, of several labels each; --label-kind"
+    assert said in capsys.readouterr().out
+    assert table_of(tmp_path, "--label-kind", "mask") == rows_of(tmp_path / "m.json")
+    assert table_of(tmp_path, "--metrics", "clinical") != objects
+    shutil.copy(tmp_path / "masks/f1.tif", tmp_path / "truth/f1_cp_masks.tif")
+    assert table_of(tmp_path, "--metrics", "ctc").keys() == objects.keys()
+    assert evaluate(tmp_path / "results", tmp_path / "truth", "--label-kind", "mask") == 2
+    assert "holds 3 labels of f1: f1_cp_masks, f1_instances, f1_mask; leave one" in (
+        capsys.readouterr().err
+    )
 
 
 def test_results_of_cases_of_one_channel_and_in_another_unicode_form(tmp_path: Path, rng) -> None:

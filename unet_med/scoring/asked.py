@@ -42,6 +42,14 @@ class Asked:
         return {"unknown": self.unknown, **self.choice}
 
     @property
+    def objects(self) -> bool | None:
+        """Whether labels that number objects are asked for, or others; None: nobody said."""
+        kinds = [kind for kind, own in METRICS_OF_KIND.items() if self.metrics in own]
+        kinds = kinds if self.kind == AUTO else [self.kind]
+        found = {kind == "instances" for kind in kinds}
+        return found.pop() if len(found) == 1 else None
+
+    @property
     def about(self) -> dict[str, Any]:
         """What a table says of it, as far as it was asked for."""
         said = {

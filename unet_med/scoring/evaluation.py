@@ -108,7 +108,11 @@ def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
     if truth is not None:
         require_order(results, truth)
     found = {} if truth is None else find_results(results)
-    truths = read_pairs(Path(results)) if truth is None else find_truths(truth, found, results)
+    truths = (
+        read_pairs(Path(results))
+        if truth is None
+        else find_truths(truth, found, results, objects=asked.objects)
+    )
     settings = settings_of(results, truths)
     asked = _completed(asked, settings, truth)
     names = _names(settings, truth, asked)

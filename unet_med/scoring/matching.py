@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,14 +14,17 @@ from typing import Any, NamedTuple
 
 from unet_med.data.cases import Case, case_name, files_of, same_name
 from unet_med.data.checksum import sha256
-from unet_med.data.folder_files import RESULTS, image_files, without_labels
+from unet_med.data.folder_files import FRACTIONS, RESULTS, image_files, without_labels
 from unet_med.data.formats import TIFF, format_of, stem
 from unet_med.data.list_file import is_list, read_list
 from unet_med.data.pairing import label_base
 from unet_med.report.provenance import EARLIER, read_record
 
 SECTIONS = ("test", "validation", "training")  # of a data list, in the order they are tried
+SHOWN = 3  # truths in the line that says which were chosen
 CHANNEL = "_0000"  # which nnU-Net adds to an image's name, and not to its label's
+
+_NUMBERED = re.compile("instances?$", re.IGNORECASE)  # names of labels that number objects
 
 
 class Truths(NamedTuple):
@@ -102,28 +106,39 @@ def result_names(images: Sequence[Case], results: str, *, moved: bool = False) -
     return [name_of(image) for image in images]
 
 
-def find_truths(truth: str, found: Mapping[str, str], results: str) -> Truths:
+def find_truths(
+    truth: str, found: Mapping[str, str], results: str, *, objects: bool | None = None
+) -> Truths:
     """Labels of a folder, a file, or a data list, by the names of their images.
 
     Of a data list, the first section of test, validation and training that names labels and
     has a result. In a folder, labels may share an ending, such as `_mask`, that results lack;
-    where some are named after other files there, those are their images.
+    where some are named after other files there, those are their images. Where an image has
+    several, such as `_mask` and `_instances`, the one is taken that the results are scored by.
 
     Args:
         truth: folder, file or data list (JSON).
         found: the results.
         results: the folder of them.
+        objects: whether labels that number objects are asked for, or others; None: numbered ones
+            if results are.
 
     Raises:
-        ValueError: a data list without labels, or two truths of one name.
+        ValueError: a data list without labels, two truths of one name, or of one image.
     """
     if is_list(truth):
         return _of_list(Path(truth), found, results)
     files = _by_stem(_labels_among(image_files(truth)), "truths")
-    bases = {base: files[name] for name in files if (base := label_base(name))}
-    if len(bases) == len(files) and any(_found(base, found, RESULTS) for base in bases):
-        return Truths(bases)
-    return Truths(files)
+    bases: dict[str, list[str]] = {}
+    for name in files:
+        bases.setdefault(label_base(name) or "", []).append(name)
+    if "" in bases or not any(_found(base, found, RESULTS) for base in bases):
+        return Truths(files)
+    if objects is None:
+        objects = any(_found(base, found, ("_instances",)) for base in bases)
+    chosen = {base: _one_of(names, base, truth, objects) for base, names in bases.items()}
+    several = [base for base, names in bases.items() if len(names) > 1]
+    return Truths({b: files[name] for b, name in chosen.items()}, _about(several, chosen))
 
 
 def read_pairs(path: Path) -> Truths:
@@ -198,6 +213,32 @@ def match(
     )
 
 
+def _one_of(names: Sequence[str], base: str, truth: str, objects: bool) -> str:
+    """The one label of an image, or of several the one whose name says what is wanted.
+
+    Raises:
+        ValueError: none or several do; names them.
+    """
+    if len(names) == 1:
+        return names[0]
+    wanted = [name for name in names if bool(_NUMBERED.search(name)) == objects]
+    if len(wanted) == 1:
+        return wanted[0]
+    raise ValueError(
+        f"{truth} holds {len(names)} labels of {base}: {', '.join(names)}; leave one of them "
+        "there, or pair results with truths by --pairs"
+    )
+
+
+def _about(several: Sequence[str], chosen: Mapping[str, str]) -> str | None:
+    """Which labels were chosen, where images have several."""
+    if not several:
+        return None
+    names = ", ".join(chosen[base] for base in several[:SHOWN])
+    more = f" and {len(several) - SHOWN} more" if len(several) > SHOWN else ""
+    return f"truth: {names}{more}, of several labels each; --label-kind chooses others"
+
+
 def _entries(path: Path) -> list[Mapping[str, str]]:
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix.lower() == ".csv":
@@ -222,7 +263,8 @@ def _by_stem(files: Sequence[Path], what: str) -> dict[str, str]:
 
 
 def _labels_among(files: Sequence[Path]) -> list[Path]:
-    """Labels that lie beside their images, as for a training; all files where none lie so."""
+    """Labels that lie beside their images, as for a training; where none do, all but fractions."""
+    files = [file for file in files if not stem(file).endswith(FRACTIONS)] or files
     images = set(without_labels(files))
     labels = [file for file in files if file not in images and label_base(stem(file))]
     return labels or list(files)
