@@ -9,9 +9,12 @@ Python version, and a test compares it with the files.
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,7 +58,7 @@ def api_page() -> str:
     )
     for module in modules():
         parts += [f"## {module.__name__}", _first_line(module.__name__, module)]
-        parts.append("\n".join(entry(*found) for found in public_names(module)))
+        parts.append("\n".join(entry(module, *found) for found in public_names(module)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -88,11 +91,26 @@ def _own_names(module: ModuleType) -> Iterator[str]:
             yield name
 
 
-def entry(name: str, value: Any, aliases: list[str]) -> str:
+def entry(module: ModuleType, name: str, value: Any, aliases: list[str]) -> str:
     """One line, with an anchor for the links of other pages."""
     names = ", ".join(f"`{each}`" for each in [name, *aliases])
-    about = _first_line(name, value) if callable(value) else f"A {type(value).__name__}."
+    about = _first_line(name, value) if callable(value) else _about_constant(module, name)
     return f'* <a id="{name}"></a>{names}: {about}'
+
+
+def _about_constant(module: ModuleType, name: str) -> str:
+    """The first line of the text below a constant, in the module that it comes from."""
+    tree = ast.parse(inspect.getsource(module))
+    for node, below in pairwise(tree.body):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        text = getattr(below, "value", None)
+        if name in [getattr(each, "id", None) for each in targets]:
+            if isinstance(below, ast.Expr) and isinstance(text, ast.Constant):
+                return inspect.cleandoc(str(text.value)).splitlines()[0]
+            raise ValueError(f"{name} is public: say in a line below it what it is")
+    froms = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    source = next(n.module for n in froms if name in [each.name for each in n.names])
+    return _about_constant(importlib.import_module(str(source)), name)
 
 
 def _first_line(name: str, value: Any) -> str:

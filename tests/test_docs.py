@@ -163,6 +163,11 @@ def test_every_public_name_is_documented(
     found = [name for m in generator.modules() for name, _, _ in generator.public_names(m)]
     assert len(found) > 100
     assert [name for name in found if f'<a id="{name}"></a>`{name}`' not in page] == []
+    assert "`IGNORED`: 255, among classes: nobody annotated this pixel" in page
+    assert re.findall(r": An? \w+\.$", page, re.MULTILINE) == []
+    memory = importlib.import_module("unet_med.memory")
+    with pytest.raises(ValueError, match="BYTES_A_PIXEL is public: say in a line below it what"):
+        generator.entry(memory, "BYTES_A_PIXEL", 48, [])
     monkeypatch.setattr(unet_med.geometry.margin, "__doc__", None)
     with pytest.raises(ValueError, match="margin is public and has no docstring: say in a line"):
         generator.api_page()

@@ -39,8 +39,10 @@ __all__ = [
 Integers = NDArray[Any]
 RidgeKind = Literal["symmetric", "falk"]
 
-UNKNOWN = -1  # among masks and numbers of objects: nobody annotated this pixel
-IGNORED = 255  # the same among classes, and only there: elsewhere it may be an object
+UNKNOWN = -1
+"""-1, among masks and numbers of objects: nobody annotated this pixel."""
+IGNORED = 255
+"""255, among classes: nobody annotated this pixel; elsewhere it may be an object."""
 
 
 def as_integers(labels: ArrayLike) -> Integers:

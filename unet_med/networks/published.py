@@ -39,6 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # ours: what learned fastest in equal time on ISBI 2012, and still exactly tileable
     "modern": {"dropout": 0.0, "padding": "same", "norm": "batch"},
 }
+"""Arguments of `UNet` by which each published network, and ours, departs from its defaults."""
 
 
 def presets() -> dict[str, dict[str, Any]]:

@@ -12,7 +12,6 @@ from unet_med.instances import IGNORED, as_integers, regrow, ridge
 Kind = Literal["instances", "classes"]
 Labels = NDArray[Any]
 
-# What `difference_map` tells apart, by code; colours that the colour-blind can tell apart too.
 DIFFERENCES = {
     "background": None,
     "correct": "#1f9e77",
@@ -22,6 +21,7 @@ DIFFERENCES = {
     "split border": "#fff36b",
     "wrong class": "#c77dff",
 }
+"""What `difference_map` tells apart, by code; colours that the colour-blind can tell apart too."""
 
 
 def difference_map(

@@ -13,7 +13,6 @@ from unet_med.report.differences import DIFFERENCES, Labels, overlaps
 
 Codes = NDArray[np.uint8]
 
-# What an object can be, by code; the colours are those of `DIFFERENCES`.
 OBJECTS = {
     "none": None,
     "correct": DIFFERENCES["correct"],
@@ -23,6 +22,7 @@ OBJECTS = {
     "missed": DIFFERENCES["missed"],
     "false": DIFFERENCES["false"],
 }
+"""What an object can be, by code; the colours are those of `DIFFERENCES`."""
 CORRECT, INEXACT, SPLIT, MERGED, MISSED, FALSE = range(1, len(OBJECTS))
 
 
