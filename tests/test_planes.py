@@ -13,6 +13,7 @@ import tifffile
 from unet_med.bundle import copy_bundle, write_plan
 from unet_med.cli import main
 from unet_med.data import load_image
+from unet_med.data.checksum import sha256
 from unet_med.planning import fingerprint, make_plan
 from unet_med.planning.words import describe
 from unet_med.report import PredictionRecord
@@ -185,9 +186,18 @@ def test_a_table_of_two_networks_says_so(tmp_path: Path, capsys: Any) -> None:
     rows(tmp_path, *words)
     assert any(said in note for note in _notes({}, read_scores(tmp_path / "t.json")))
     capsys.readouterr()
-    write_record(tmp_path / "r", {name: {} for name in "abc"})
+    digests = {"digests": {f"{name}_instances.tif": "0" for name in "abc"}}
+    write_record(tmp_path / "r", {name: digests for name in "abc"})
     assert "earlier" not in rows(tmp_path, *words)[1]
     assert "were left by" not in capsys.readouterr().out
+    own = {"a_instances.tif": sha256(tmp_path / "r/a_instances.tif")}
+    write_record(tmp_path / "r", {"a": {"digests": own}, "b": digests, "c": {}})
+    said = "1 of these results changed after the prediction: if somebody corrected them"
+    for command in (words, ("measure", tmp_path / "r")):
+        assert rows(tmp_path, *command)[1]["changed"] == 1
+        assert said in capsys.readouterr().out
+    rows(tmp_path, *words)
+    assert any(said in note for note in _notes({}, read_scores(tmp_path / "t.json")))
 
 
 def test_scores_of_images_that_taught_say_so(tmp_path: Path, capsys: Any) -> None:

@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     table = measure(args.results, args.images, names, **asked)
     write_tables(args, table)
     written = args.objects and (args.output or args.long)
-    for line in filter(None, (format_table(per_image(table) if written else table), table.mixed)):
+    shown = format_table(per_image(table) if written else table)
+    for line in filter(None, (shown, table.mixed, table.corrected)):
         result(line)
     return say_left(table)

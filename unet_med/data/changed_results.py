@@ -67,7 +67,7 @@ class ChangedResults:
         Returns:
             What was removed.
         """
-        gone = [path for path, digest in results.items() if _is_as_written(path, digest)]
+        gone = [path for path, digest in results.items() if is_as_written(path, digest)]
         for path in results.keys() - set(gone):
             self._say(_kept(path))
         for path in gone:
@@ -84,11 +84,11 @@ class ChangedResults:
 
     def _has_changed(self, path: Path) -> bool:
         known = self._known().get(same_name(path.name))
-        return os.path.lexists(path) and not _is_as_written(path, known)
+        return os.path.lexists(path) and not is_as_written(path, known)
 
     def _settle(self, kept: Path, digest: str | None) -> None:
         """Drop what is the same as the new result, such as that of a run that was stopped."""
-        if digest is None or not _is_as_written(kept, digest):
+        if digest is None or not is_as_written(kept, digest):
             self._say(kept)
             return
         kept.unlink()
@@ -117,7 +117,8 @@ def digests_in(folder: Path) -> dict[str, str]:
     return {same_name(name): each for entry in entries for name, each in entry.items()}
 
 
-def _is_as_written(path: Path, digest: str | None) -> bool:
+def is_as_written(path: Path, digest: str | None) -> bool:
+    """Whether a result has the SHA-256 that it was written with; None: nobody knows that one."""
     with suppress(OSError):  # what cannot be read may be anything
         return digest is not None and path.is_file() and sha256(path) == digest
     return False

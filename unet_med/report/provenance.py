@@ -22,6 +22,7 @@ from unet_med.data.folder_files import RECORD
 
 TRAINING = "training.json"
 EARLIER = "earlier"  # what other weights or settings left, and the number of these
+CHANGED = "changed"  # number of results that are no longer as they were written
 LEARNED = "learned"  # entry of an image that has taught the network, and the number of these
 PACKAGES = ("unet-med", "torch", "monai", "numpy", "scipy")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from unet_med.data.atomic import atomic_write
 from unet_med.metrics.bootstrap import LEAST
-from unet_med.report.provenance import EARLIER, LEARNED
+from unet_med.report.provenance import CHANGED, EARLIER, LEARNED
 
 CASE = "case"
 CASE_MEAN = "case mean"  # over the classes of one case
@@ -60,7 +60,7 @@ class ScoreTable:
         about: what was scored: `label_kind`, `metrics`, `interval`, `truth`; `units`, how many
             images, or groups of them, the interval is over; `learned`, how many images are known
             to have taught the network; `earlier`, how many results other weights or settings made
-            than the record names.
+            than the record names; `changed`, how many are no longer as they were written.
         labels: what the rows' labels are: `"class"`, or `"object"`.
     """
 
@@ -118,6 +118,16 @@ class ScoreTable:
         return (
             f"{count} of these results were left by other weights or settings than the record "
             "names: predict their images anew."
+        )
+
+    @property
+    def corrected(self) -> str:
+        """That results are no longer as they were predicted; empty where all are, or none says."""
+        if not (count := self.about.get(CHANGED)):
+            return ""
+        return (
+            f"{count} of these results changed after the prediction: if somebody corrected them, "
+            "this is not of the network alone."
         )
 
     def of(self, *kinds: str) -> list[ScoreRow]:

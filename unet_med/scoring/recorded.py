@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.cases import same_name
+from unet_med.data.changed_results import is_as_written
+from unet_med.data.entries import DIGESTS
 from unet_med.data.file_reader import Volume
 from unet_med.data.plane_kind import PLANES, planes_numbered
 from unet_med.planes import APART, JOINED, Planes
-from unet_med.report.provenance import EARLIER, LEARNED, RECORD, read_record
+from unet_med.report.provenance import CHANGED, EARLIER, LEARNED, RECORD, read_record
 from unet_med.scoring.matching import case_of
 
 
@@ -27,12 +29,14 @@ class Recorded:
         learned: whether it taught the network.
         orientation: in which a 2-D network saw its planes; None: as the file has them.
         earlier: whether other weights or settings made it than the record names.
+        digest: SHA-256 of the file when it was written; None: no record says it.
     """
 
     planes: Planes | None = None
     learned: bool = False
     orientation: str | None = None
     earlier: bool = False
+    digest: str | None = None
 
 
 def recorded_of(result: str) -> Recorded:
@@ -45,10 +49,12 @@ def recorded_of(result: str) -> Recorded:
     orientation = settings.get("orientation") if dims == 2 else None
     name = same_name(case_of(result))
     entry = images.get(name)
+    digests = (entry or earlier.get(name) or {}).get(DIGESTS) or {}
+    digest = {same_name(n): d for n, d in digests.items()}.get(same_name(Path(result).name))
     if entry is None:  # of an earlier run, or of another program
-        return Recorded(orientation=orientation, earlier=name in earlier)
+        return Recorded(orientation=orientation, earlier=name in earlier, digest=digest)
     planes = entry.get(PLANES) if dims == 2 else JOINED if dims == 3 else None
-    return Recorded(planes, bool(entry.get(LEARNED)), orientation)
+    return Recorded(planes, bool(entry.get(LEARNED)), orientation, digest=digest)
 
 
 @lru_cache(maxsize=1)
@@ -98,12 +104,16 @@ def require_one_meaning(recorded: Recorded, truth: np.ndarray, name: str) -> Non
 def counts(results: Iterable[str]) -> dict[str, int]:
     """What a table of results must say of them, by how many; empty of what is true of none.
 
-    That is `learned`, of images that taught the network, and `earlier`, made by other weights or
-    settings than the record names.
+    That is `learned`, of images that taught the network; `earlier`, made by other weights or
+    settings than the record names; and `changed`, no longer as they were written.
     """
-    found = [recorded_of(result) for result in results]
+    found = [(result, recorded_of(result)) for result in results]
     numbers = {
-        LEARNED: sum(each.learned for each in found),
-        EARLIER: sum(each.earlier for each in found),
+        LEARNED: sum(each.learned for _, each in found),
+        EARLIER: sum(each.earlier for _, each in found),
+        CHANGED: sum(
+            each.digest is not None and not is_as_written(Path(result), each.digest)
+            for result, each in found
+        ),
     }
     return {name: number for name, number in numbers.items() if number}
