@@ -17,8 +17,9 @@ from scipy import ndimage
 
 from unet_med import metrics
 from unet_med.cli import main
-from unet_med.data import save_image
+from unet_med.data import AutoReader, save_image
 from unet_med.data.checksum import sha256
+from unet_med.data.file_reader import Volume
 from unet_med.instances import separate
 from unet_med.report.meanings import MEANINGS, explained
 from unet_med.scoring import scores
@@ -577,6 +578,25 @@ def test_truths_with_an_ending_find_the_results_of_their_kind(tmp_path: Path, ce
     for i, frame in enumerate(cells[0]):  # of the name that a truth now has
         tifffile.imwrite(tmp_path / "results" / f"f{i}_mask.tif", np.zeros_like(frame))
     assert table_of(tmp_path, "--label-kind", "instances") == expected
+
+
+@pytest.mark.parametrize(("kind", "times"), [("instances", 3), ("classes", 4), ("mask", 4)])
+def test_files_are_opened_as_seldom_as_can_be(
+    tmp_path: Path, cells, kind: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A truth to see what it holds, and each file to score it; a header where truths lack sizes."""
+    for file in list((tmp_path / "results").iterdir()):
+        shutil.copy(file, file.with_name(file.name.replace("instances", "mask")))
+    opened: list[str] = []
+    usual = AutoReader.open
+
+    def counted(reader: AutoReader, path: Path, **options: Any) -> Volume:
+        opened.append(path.name)
+        return usual(reader, path, **options)
+
+    monkeypatch.setattr(AutoReader, "open", counted)
+    assert len(table_of(tmp_path, "--label-kind", kind)) > 3
+    assert len(opened) == 3 * times
 
 
 def test_of_several_labels_of_an_image_one_is_the_truth(tmp_path: Path, cells, capsys) -> None:

@@ -121,6 +121,16 @@ def test_instances_are_those_of_the_only_class(tmp_path: Path) -> None:
     assert {name: row["objects"] for (_, name), row in table.items()} == {"cell": 3, "debris": 0}
 
 
+def test_instances_of_another_grid_are_not_measured(tmp_path: Path, capsys: Any) -> None:
+    """Beside a mask of one image lies what was found in another: its objects were counted."""
+    (tmp_path / "r").mkdir()
+    for name, side in (("a_mask", 8), ("a_instances", 6)):
+        tifffile.imwrite(tmp_path / f"r/{name}.tif", np.eye(side, dtype=np.uint8))
+    assert measure(tmp_path / "r") == 2
+    said = "a_instances.tif has shape (6, 6), its result a_mask.tif (8, 8): they must be equal"
+    assert said in capsys.readouterr().err
+
+
 def test_a_row_an_object(tmp_path: Path) -> None:
     image, label = cells(tmp_path)
     words = ["--images", tmp_path / "i", "--objects", "--output", tmp_path / "m.json"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.auto_reader import AutoReader, label_choice
-from unet_med.data.file_reader import Volume
+from unet_med.data.file_reader import Volume, placeholder
 from unet_med.data.grids import RAS, Grid, Turn
 from unet_med.data.label_kind import UndecidedLabels, is_mask
 from unet_med.data.labels import (
@@ -139,7 +139,19 @@ def load_label(
         FileNotFoundError: the file is missing.
         ValueError: it cannot be read in full as one label; one sentence naming the file.
     """
-    return _one_channel(_open(path, label_kind, choice, unknown))
+    return open_label(path, label_kind, unknown=unknown, **choice).array
+
+
+def open_label(
+    path: str | os.PathLike[str],
+    label_kind: str | None = "classes",
+    *,
+    unknown: int | None = None,
+    **choice: Any,
+) -> Volume:
+    """A label as `load_label` reads it, without channels, and what its file says of its grid."""
+    volume = _open(path, label_kind, choice, unknown)
+    return replace(volume, array=_one_channel(volume), has_channels=False)
 
 
 def look_at_label(
@@ -150,6 +162,18 @@ def look_at_label(
     unknown: int | None = None,
     **choice: Any,
 ) -> LabelSummary:
+    """What one label holds; see `look_and_head`."""
+    return look_and_head(path, blobs=blobs, turn=turn, unknown=unknown, **choice)[0]
+
+
+def look_and_head(
+    path: str | os.PathLike[str],
+    *,
+    blobs: bool = True,
+    turn: Turn | None = None,
+    unknown: int | None = None,
+    **choice: Any,
+) -> tuple[LabelSummary, Volume]:
     """What one label holds; what cannot be a label is refused, in training as in evaluation.
 
     Args:
@@ -160,15 +184,18 @@ def look_at_label(
         unknown: as for `LabelReader`; -1 in what comes back.
         choice: that of its image; see `AutoReader`.
 
+    Returns:
+        That, and the file's header, as `load_header` gives it.
+
     Raises:
         ValueError: it cannot be read, or cannot be a label; names the file.
     """
-    volume = _open(path, "values", choice, unknown)
+    volume = open_label(path, "values", unknown=unknown, **choice)
     turn = turn or turn_towards(Grid.of(volume, Path(path).name), RAS)
-    label = _one_channel(volume)
+    label = volume.array
     look = summarize_label(label if turn.keeps else turn.of_array(label), blobs=blobs)
     check_labels([look], [Path(path).name])
-    return look
+    return look, replace(volume, array=placeholder(label.shape, label.dtype))
 
 
 def refuse_masks(

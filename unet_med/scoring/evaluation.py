@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unet_med import __version__, data
+from unet_med import __version__
 from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
 from unet_med.data.class_names import ClassNames, checked_names, listed_names, listed_unknown
+from unet_med.data.file_reader import Volume
 from unet_med.data.list_file import is_list
 from unet_med.data.splits import groups_of
 from unet_med.errors import one_line, user_error
@@ -116,11 +117,12 @@ def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
     settings = settings_of(results, truths)
     asked = _completed(asked, settings, truth)
     names = _names(settings, truth, asked)
-    looks = look_at(truths.files, asked)
+    seen = look_at(truths.files, asked)
+    looks, heads = ({name: each[k] for name, each in seen.items()} for k in range(2))
     readable = {name: truths.files[name] for name in looks}
     kind = kind_of(readable, looks, asked, names, settings)
     matched = Results(results, found, truths.results, alone=len(truths.files) == 1)
-    family = _family(readable, matched, kind, names, asked)
+    family = _family(heads, matched, kind, names, asked)
     groups = None if asked.group is None else _groups(truths, asked.group, truth or results)
     failures: list[Exception] = []
     cases = _counted(truths, matched, family, failures, _files(asked, kind))
@@ -206,11 +208,10 @@ def _counted(
 
 
 def _family(
-    truths: Mapping[str, str], results: Results, kind: str, names: ClassNames, asked: Asked
+    truths: Mapping[str, Volume], results: Results, kind: str, names: ClassNames, asked: Asked
 ) -> Family:
     """The family asked for, or that of the kind, with its units where it has any."""
-    choice = data.label_choice(asked.choice)
-    heads = [data.load_header(path, **choice) for path in truths.values()]
+    heads = list(truths.values())
     millimetres = all(head.states_size and head.spatial_unit == "mm" for head in heads)
     name = families.choose(asked.metrics, kind, millimetres=millimetres)
     if name != CLINICAL:

@@ -15,8 +15,9 @@ from unet_med import data
 from unet_med.data.class_names import ClassNames
 from unet_med.data.file_reader import Volume
 from unet_med.data.formats import stem
-from unet_med.data.grids import Grid, Turn
+from unet_med.data.grids import Grid, Turn, turn_onto
 from unet_med.data.label_kind import is_mask
+from unet_med.data.label_reader import open_label
 from unet_med.data.orientation import turn_towards
 from unet_med.instances import IGNORED, separate
 from unet_med.metrics.score import Score
@@ -72,24 +73,19 @@ class Files:
     planes: Planes | None = None
     guessed_mask: bool = False
 
-    def load(self, kind: str) -> tuple[Array, Array]:
-        """Result, on the grid of its truth, and truth, `(X, Y[, Z])`."""
-        truth = self.load_truth(kind)
-        return self.turned(data.load_label(self.result, kind)), truth
+    def open(self, kind: str) -> tuple[Volume, Volume]:
+        """Result and truth, each read once, `(X, Y[, Z])`."""
+        truth = self.open_truth(kind)
+        return open_label(self.result, kind), truth
 
-    def load_truth(self, kind: str) -> Array:
+    def open_truth(self, kind: str) -> Volume:
         """The truth, `(X, Y[, Z])`."""
-        return data.load_label(self.truth, kind, unknown=self.unknown, **self.choice)
+        return open_label(self.truth, kind, unknown=self.unknown, **self.choice)
 
-    def header(self) -> Volume:
-        """The truth's."""
-        return data.load_header(self.truth, **data.label_choice(self.choice))
-
-    def turned(self, array: Array) -> Array:
+    def turned(self, array: Array, result: Volume, truth: Volume) -> Array:
         """What was read from the result, turned onto the grid of the truth."""
-        names = f"result {Path(self.result).name}", f"its truth {Path(self.truth).name}"
-        choice = data.label_choice(self.choice)
-        return data.turned_onto(array, self.result, self.truth, names, **choice)
+        own = Grid.of(result, f"result {Path(self.result).name}")
+        return turn_onto(own, Grid.of(truth, f"its truth {Path(self.truth).name}")).of_array(array)
 
 
 @dataclass(frozen=True)
@@ -170,15 +166,15 @@ def _name_of(value: int, kind: str, names: ClassNames) -> str:
 
 
 def _count_clinical(files: Files, rules: Clinical, kind: str, needed: ClassNames | None) -> Counted:
-    headers = files.header(), data.load_header(files.result)
-    if (dims := len(headers[0].spatial_shape)) != rules.dims:
+    found, true = files.open("instances" if kind == "mask" else "classes")
+    if (dims := len(true.spatial_shape)) != rules.dims:
         kinds = {2: "a plane", 3: "a volume"}
         raise ValueError(
             f"truth {Path(files.truth).name} is {kinds[dims]}, and the first one "
             f"{kinds[rules.dims]}: score them apart"
         )
-    sizes = size_of(headers, rules.unit)
-    result, truth = files.load("instances" if kind == "mask" else "classes")
+    sizes = size_of((true, found), rules.unit)
+    result, truth = files.turned(found.array, found, true), true.array
     if kind == "mask":
         _require_one(files, len(_objects(result)), "values above 0")
         result, truth = (result > 0).astype(np.uint8), known_mask(truth)
@@ -194,8 +190,8 @@ def _count_clinical(files: Files, rules: Clinical, kind: str, needed: ClassNames
 
 def _instances(files: Files) -> tuple[list[Array], list[Array]]:
     """Frames of result and truth: planes of the network where they are images, else the whole."""
-    result, truth = files.load("instances")
-    header = files.header()
+    found, header = files.open("instances")
+    result, truth = files.turned(found.array, found, header), header.array
     recorded = recorded_of(files.result)
     turn = turn_towards(Grid.of(header, Path(files.truth).name), recorded.orientation)
     seen = turn.of_array(truth)
@@ -250,24 +246,26 @@ def _objects(label: Array) -> set[int]:
 def _interiors(files: Files) -> tuple[Array, Array]:
     """Probability of foreground and true interior, `([Z,] Y, X)`, plane by plane of the network."""
     orientation = recorded_of(files.result).orientation
-    turn = turn_towards(Grid.of(files.header(), Path(files.truth).name), orientation)
-    planes = turn.of_array(files.load_truth("instances")).T
-    return known_interior(_foreground(files, turn, planes < 0), planes)
+    truth = files.open_truth("instances")
+    turn = turn_towards(Grid.of(truth, Path(files.truth).name), orientation)
+    planes = turn.of_array(truth.array).T
+    return known_interior(_foreground(files, truth, turn, planes < 0), planes)
 
 
-def _foreground(files: Files, turn: Turn, unknown: Array) -> Array:
+def _foreground(files: Files, truth: Volume, turn: Turn, unknown: Array) -> Array:
     """Probability of foreground, of one channel or all but the first, or a label's; turned.
 
     Objects that lie where nobody annotated part no others.
     """
+    header = data.load_header(files.result)
     named = stem(files.result).endswith(PROBABILITIES)
-    if named or data.load_header(files.result).has_channels:
+    if named or header.has_channels:
         array: Array = data.load_image(files.result).numpy()  # (C, X, Y[, Z])
         if named or len(array) > 1:
             _require_one(files, len(array) - 1, "channels besides the background")
             scores = array[-1] if len(array) < 3 else 1 - array[0]
-            return turn.of_array(files.turned(scores)).T
-    label = files.turned(data.load_label(files.result, "instances"))
+            return turn.of_array(files.turned(scores, header, truth)).T
+    label = files.turned(data.load_label(files.result, "instances"), header, truth)
     _require_one(files, len(_objects(label)), "values above 0")
     return interior(np.where(unknown, 0, turn.of_array(label).T)).astype(np.float32)
 

@@ -16,8 +16,10 @@ from unet_med.data.bars import with_bar
 from unet_med.data.cases import Case, same_name, shown
 from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames
+from unet_med.data.file_reader import Volume
 from unet_med.data.folder_files import FRACTIONS
 from unet_med.data.grids import Grid, Turn, turn_onto
+from unet_med.data.label_reader import open_label
 from unet_med.data.labels import MAX_CLASSES
 from unet_med.data.orientation import turn_towards
 from unet_med.errors import one_line, user_error
@@ -205,15 +207,15 @@ def _classes(cases: Mapping[str, Found], names: ClassNames) -> Classes:
 
 
 def _load_classes(path: str) -> Array:
-    """A mask or classes, of a result.
-
-    Raises:
-        ValueError: more values than classes have look like a picture: it is an image, as a rule.
-    """
     label = data.load_label(path, "classes")
+    _refuse_picture(label, path)
+    return label
+
+
+def _refuse_picture(label: Array, path: str) -> None:
+    """Of more values than classes have, what looks like a picture is an image, and no result."""
     if len(np.unique(label)) > MAX_CLASSES:
         data.check_labels([data.summarize_label(label, blobs=False)], [Path(path).name])
-    return label
 
 
 def _images(images: str | None, cases: Mapping[str, Found], results: str) -> dict[str, Case] | None:
@@ -246,13 +248,17 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, str, Scores]]:
     if path is None:
         raise ValueError(f"{found.mask} has no {INSTANCES[1:]} beside it: predict with --instances")
     kind = "instances" if path == found.instances else "classes"
-    label = _load_classes(path) if kind == "classes" else data.load_label(path, kind)
-    header = data.load_header(path, pixel_size=ask.choice.get("pixel_size"))
+    header = opened = open_label(path, kind)
+    if (told := ask.choice.get("pixel_size")) is not None:
+        header = data.load_header(path, pixel_size=told)
+    label, grid = opened.array, Grid.of(opened, f"its result {Path(path).name}")
+    if kind == "classes":
+        _refuse_picture(label, path)
     unit = header.spatial_unit if header.states_size else PIXELS
     size = Size(unit, size_of([header], unit))
-    grey = None if found.image is None else _grey(found.image, path, ask.choice)
+    grey = None if found.image is None else _grey(found.image, grid, ask.choice)
     beside = None if kind == "instances" else found.instances
-    pieces = None if beside is None else data.load_label(beside, "instances")
+    pieces = None if beside is None else _on_grid(open_label(beside, "instances"), beside, grid)
     recorded = recorded_of(path)
     turn = turn_towards(Grid.of(header, Path(path).name), recorded.orientation)
     whole = Part("", label, pieces, grey, size)
@@ -274,12 +280,17 @@ def _rows(part: Part, kind: str, ask: Ask) -> Iterator[tuple[str, Scores]]:
         yield from class_rows(part.label, part.size, part.grey, ask.classes, part.pieces)
 
 
-def _grey(image: Case, path: str, choice: Mapping[str, Any]) -> Grey:
+def _on_grid(objects: Volume, path: str, grid: Grid) -> Array:
+    """Objects, turned onto the grid of the mask that lies beside them."""
+    return turn_onto(Grid.of(objects, Path(path).name), grid).of_array(objects.array)
+
+
+def _grey(image: Case, result: Grid, choice: Mapping[str, Any]) -> Grey:
     """The image, on the grid of its result; channels that nobody named have their number."""
     array: Array = data.load_image(image, **choice).numpy()
     header = data.load_header(image, **choice)
     own = Grid.of(header, f"image {shown(image)}")
-    turn = turn_onto(own, Grid.of(data.load_header(path), f"its result {Path(path).name}"))
+    turn = turn_onto(own, result)
     names = header.channel_names if len(set(header.channel_names)) == len(array) else ()
     channels = names or tuple(str(channel) for channel in range(len(array)))
     return Grey(np.stack([turn.of_array(channel) for channel in array]), channels)

@@ -8,16 +8,16 @@ from typing import Any
 from unet_med import data
 from unet_med.data.bars import with_bar
 from unet_med.data.class_names import ClassNames
-from unet_med.data.file_reader import is_unreadable
+from unet_med.data.file_reader import Volume, is_unreadable
 from unet_med.data.label_kind import UndecidedLabels, name_classes
-from unet_med.data.label_reader import look_at_label, refuse_masks
+from unet_med.data.label_reader import look_and_head, refuse_masks
 from unet_med.data.labels import LOOKED_AT, MAX_CLASSES, LabelSummary
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.scoring.asked import AUTO, Asked
 
 
-def look_at(truths: Mapping[str, str], asked: Asked) -> dict[str, LabelSummary]:
-    """At each truth that can be read, by name; what cannot be a label is refused.
+def look_at(truths: Mapping[str, str], asked: Asked) -> dict[str, tuple[LabelSummary, Volume]]:
+    """What each truth holds that can be read, and its header; what cannot be a label is refused.
 
     Where somebody said what they hold, nothing is looked for that would tell.
 
@@ -29,7 +29,7 @@ def look_at(truths: Mapping[str, str], asked: Asked) -> dict[str, LabelSummary]:
     for k, (name, file) in enumerate(with_bar([*truths.items()], "looking at labels")):
         blobs = asked.kind == AUTO and k < LOOKED_AT
         try:
-            looks[name] = look_at_label(file, blobs=blobs, **asked.reading)
+            looks[name] = look_and_head(file, blobs=blobs, **asked.reading)
         except (ValueError, OSError) as error:
             if not is_unreadable(error):
                 raise
