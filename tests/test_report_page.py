@@ -527,6 +527,17 @@ def test_files_that_no_prediction_recorded_are_not_written_over(tmp_path: Path, 
     one.refuse_others([str(tmp_path / "p.nii.gz")])
 
 
+def test_a_mask_whose_name_somebody_chose_is_shown(tmp_path: Path) -> None:
+    """Of `predict --output x.png`; a file that the record does not name is anybody's."""
+    results = predicted(tmp_path)
+    entry = read_record(results)["images"]["a"]
+    save_image(results / "x.png", (cells()[1] > 0)[None])
+    said = f"no x_mask or x_instances in {results}"
+    assert said in load_case("x", entry, results, None, Reading("mask")).notes
+    named = {**entry, "digests": {"x.png": "0"}}
+    assert said not in load_case("x", named, results, None, Reading("mask")).notes
+
+
 def test_an_image_that_is_set_aside_takes_no_file_of_others_along(tmp_path: Path) -> None:
     for name in "pq":
         (tmp_path / f"{name}_mask.tif").write_text(name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from scipy import ndimage
 
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
+from unet_med.data.entries import DIGESTS
+from unet_med.data.formats import stem
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.plane_kind import PLANES
 from unet_med.errors import one_line, user_error
@@ -36,6 +39,7 @@ from unet_med.report.viewing import as_viewed, ends_of, viewing_turn
 
 Array = NDArray[Any]
 Entry = Mapping[str, Any]
+FileOf = Callable[[str], Path | None]  # of a kind of result
 
 BESIDE = 2  # planes around those that a border can reach, on which touching objects are parted
 TIMES = " \N{MULTIPLICATION SIGN} "
@@ -123,17 +127,20 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
     reading = replace(reading, joined=(reading.planes or entry.get(PLANES)) == JOINED)
     image = _image(entry, case, reading.choice)
     turn = viewing_turn(entry, reading)
-    found = _result_labels(case, results, reading)
+    file_of = partial(result_file, name, results=results, written=entry.get(DIGESTS, ()))
+    found = _result_labels(file_of, reading)
+    if found is None:
+        case.notes.append(f"no {name}_mask or {name}_instances in {results}")
     result = None
     if found is not None:
         seen = as_viewed(_fitting(found[1], "result", name, entry), turn)
         result = _result(seen, found[0], reading, volume=len(entry["shape"]) == 4)
-    true = _truth(truth, name, results, reading) if truth else None
+    true = _truth(truth, file_of, reading) if truth else None
     if true is not None:
         true = _true_objects(as_viewed(_fitting(true, "truth", name, entry), turn), reading)
     case.aspect = _aspect(entry, turn)
     channels = [] if image is None else [as_viewed(channel, turn) for channel in image]
-    doubt = _uncertainty(name, results)
+    doubt = _uncertainty(file_of("uncertainty"))
     _judge_and_draw(
         case, channels, true, result, reading, None if doubt is None else as_viewed(doubt, turn)
     )
@@ -157,13 +164,16 @@ def pixel_size_text(entry: Entry) -> str:
     return TIMES.join(f"{size:.4g}" for size in entry["pixel_size"]) + f" {unit}"
 
 
-def result_file(name: str, kind: str, results: Path) -> Path | None:
+def result_file(name: str, kind: str, results: Path, written: Iterable[str] = ()) -> Path | None:
     """Result of an image: `NAME_KIND.tif` or `.nii.gz`, or a part of what blocks are written into.
 
-    That is `NAME_mask.ome.zarr`, see `unet_med.volumes.store`.
+    That is `NAME_mask.ome.zarr`, see `unet_med.volumes.store`. Of the files that the record names
+    (`written`), NAME itself is a mask, whose name somebody chose.
     """
+    stems = (f"{name}_{kind}", name) if kind == "mask" else (f"{name}_{kind}",)
+    named = [results / file for file in written if stem(file) in stems]
     blocks = results / f"{name}_mask.ome.zarr"
-    files = [results / f"{name}_{kind}{suffix}" for suffix in (".tif", ".nii.gz")]
+    files = [*named, *(results / f"{name}_{kind}{suffix}" for suffix in (".tif", ".nii.gz"))]
     files.append(blocks / kind if kind == "uncertainty" else blocks / "labels" / kind)
     return next((file for file in files if file.exists()), None)
 
@@ -215,11 +225,10 @@ def _image(entry: Entry, case: Case, choice: Mapping[str, Any]) -> Array | None:
     return array
 
 
-def _uncertainty(name: str, results: Path) -> Array | None:
+def _uncertainty(file: Path | None) -> Array | None:
     """The map of an image, `(X, Y[, Z])`, where one was written."""
     from unet_med import data
 
-    file = result_file(name, "uncertainty", results)
     return None if file is None else data.load_image(str(file)).numpy()[0]
 
 
@@ -239,13 +248,13 @@ def _fitting(labels: Labels, what: str, name: str, entry: Entry) -> Labels:
     return labels
 
 
-def _truth(path: str, name: str, results: Path, reading: Reading) -> Labels:
+def _truth(path: str, file_of: FileOf, reading: Reading) -> Labels:
     """A truth, turned onto the grid of its result, as `unet-med evaluate` turns it."""
     from unet_med import data
 
     choice = data.label_choice(reading.truth_choice)
     labels = data.load_label(path, reading.kind, unknown=reading.unknown, **reading.truth_choice)
-    files = (result_file(name, kind, results) for kind in ("mask", "instances"))
+    files = (file_of(kind) for kind in ("mask", "instances"))
     file = next((str(each) for each in files if each), None)
     if file is None or sorted(data.load_header(file).spatial_shape) != sorted(labels.shape):
         return labels
@@ -254,17 +263,14 @@ def _truth(path: str, name: str, results: Path, reading: Reading) -> Labels:
     return turn.of_array(labels)
 
 
-def _result_labels(case: Case, results: Path, reading: Reading) -> tuple[str, Labels] | None:
+def _result_labels(file_of: FileOf, reading: Reading) -> tuple[str, Labels] | None:
     """The labels that are shown, `(X, Y[, Z])`, and whether they are instances or a mask."""
-    instances, mask = (result_file(case.name, kind, results) for kind in ("instances", "mask"))
+    instances, mask = file_of("instances"), file_of("mask")
     if reading.kind == "classes":
         instances = None
     if instances is not None and (mask is None or not reading.apart or reading.seeded):
         return "instances", _labels(instances, reading)
-    if mask is None:
-        case.notes.append(f"no {case.name}_mask or {case.name}_instances in {results}")
-        return None
-    return "mask", _labels(mask, reading)
+    return None if mask is None else ("mask", _labels(mask, reading))
 
 
 def _result(labels: Labels, what: str, reading: Reading, *, volume: bool) -> Labels:
