@@ -156,6 +156,17 @@ def test_planes_are_counted_as_imagej_does(tmp_path, channels, time, position, p
     assert {"c": -1, "z": 1, "t": time or 0} in planes
 
 
+def test_the_same_outlines_give_the_same_bytes(tmp_path, monkeypatch):
+    made = []
+    for name, year in (("a", 2001), ("b", 2026)):
+        moment = (year, 1, 1, 0, 0, 0, 0, 1, 0)
+        monkeypatch.setattr("time.localtime", lambda *_, now=moment: now)
+        made.append([file.read_bytes() for file in write(tmp_path / name, np.eye(3, dtype=int))])
+    assert made[0] == made[1]
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert {each.compress_type for each in archive.infolist()} == {zipfile.ZIP_DEFLATED}
+
+
 def test_far_corners_and_no_object(tmp_path):
     labels = np.zeros((3, 70_000), np.uint8)
     labels[1, 69_000:69_005] = 1  # beyond what 16 bits hold

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,18 @@ def test_slices_of_volumes_go_through_a_2d_network_and_planes_through_no_3d_one(
         ValueError, match=r"cell\.tif has 2 spatial axes \(4, 4\), the network takes 3"
     ):
         CheckPaird(spatial_dims=3, slices=True)({"image": plane})
+
+
+@pytest.mark.parametrize(
+    ("channels", "taken", "way"),
+    [(4, 1, " (in Fiji Image > Type > 8-bit)"), (4, 3, " (in Fiji Image > Type > RGB Color)"),
+     (2, 1, " (in Fiji Image > Type > 8-bit)"), (5, 1, ""), (1, 3, "")],
+)  # fmt: skip
+def test_other_channels_are_refused_with_the_way_out(channels: int, taken: int, way: str) -> None:
+    image = named(torch.zeros(channels, 4, 4))
+    said = f"the network takes {taken}: convert it{way}, or train with images like it"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        CheckPaird(in_channels=taken)({"image": image})
 
 
 def test_what_fits_passes_unchanged() -> None:

@@ -77,7 +77,10 @@ class RoiWriter:
             for outline in outlines:
                 known = found[outline.number]
                 name = self._label(outline)
-                archive.writestr(f"{name}.roi", self._roi(outline, known, channels))
+                info = zipfile.ZipInfo(f"{name}.roi")  # of no time: what is made anew is the same
+                info.external_attr = 0o600 << 16
+                roi = self._roi(outline, known, channels)
+                archive.writestr(info, roi, zipfile.ZIP_DEFLATED)
                 text.write(between + json.dumps(self._feature(outline, known)))
                 between = ",\n"
             text.write("\n]}\n" if between == ",\n" else between + "]}\n")

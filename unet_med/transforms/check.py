@@ -16,6 +16,11 @@ from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.transforms.tensors import labels_of, tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
+_IN_FIJI = {  # how colours, and what is transparent, become as many channels as a network takes
+    1: " (in Fiji Image > Type > 8-bit)",
+    3: " (in Fiji Image > Type > RGB Color)",
+}
+
 
 class SelectSliced(MapTransform):
     """Take one plane of a volume for a 2-D network, if the item names one, or there is but one.
@@ -138,12 +143,13 @@ class CheckPaird(MapTransform):
         channels, *sides = shape
         if channels != self.in_channels:
             kind = " (RGB or RGBA)" if channels in (3, 4) else ""
+            way = _IN_FIJI.get(self.in_channels, "") if 1 < channels <= 4 else ""
             pages = channels == 1 and sides[2:] == [self.in_channels]
             hint = ", or say with --axes CYX that its pages are channels" if pages else ""
             hint = ", or take one with --channel 0" if self.in_channels == 1 else hint
             raise ValueError(
                 f"image {name} has {channels} channels{kind}, the network takes "
-                f"{self.in_channels}: convert it, or train with images like it{hint}"
+                f"{self.in_channels}: convert it{way}, or train with images like it{hint}"
             )
         allowed = {2: (2, 3) if self.slices else (2,), 3: (3,), None: (2, 3)}[self.spatial_dims]
         if len(sides) not in allowed:
