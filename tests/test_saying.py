@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ignite.engine import Engine
 from PIL import Image
 
 from tests.processes import finish, start_command
 from unet_med.cli import main, predict
+from unet_med.cli.saying import logged
 from unet_med.handlers import progress
 
 ROOT = Path(__file__).parents[1]
@@ -139,6 +141,20 @@ def test_a_fresh_process_imports_late_and_has_results_alone_on_stdout(
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"3 image(s) segmented, results in {tmp_path / 'out'}\n"
     assert "Logging file" not in done.stderr
+
+
+def test_what_ends_a_run_is_said_by_the_command_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ignite says it as well, in a line or two of its own, which the log keeps."""
+
+    def fail(engine: Engine, batch: int) -> None:
+        raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"), logged(log_file=str(tmp_path / "log")):
+        Engine(fail).run([0])
+    assert capsys.readouterr().err == ""
+    assert "run is terminating due to exception: no such thing" in (tmp_path / "log").read_text()
 
 
 def test_a_reader_who_leaves_is_no_error(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ SAID = logging.getLogger("unet_med.cli")
 DONE = logging.getLogger("unet_med.done")  # what is on stdout, or was printed as an error
 TELL = (SAID.name, "unet_med.scoring", "unet_med.folds")  # what these and their modules say
 PROGRESS = "unet_med.handlers.progress"
+ENGINE = "ignite.engine."  # loggers; their errors end a run, and the command says them
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 LEFT = 3  # exit code: done but for some that were set aside
@@ -85,6 +86,8 @@ class _Terminal(logging.Handler):
     """Writes to stderr what a user should see there; lines of progress where there are no bars."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith(ENGINE) and record.levelno == logging.ERROR:
+            return False
         if record.name == DONE.name:
             return False
         if record.name == PROGRESS:
