@@ -50,7 +50,7 @@ def merge_config(
     for pairs in [*files, settings]:
         for key, value in pairs.items():
             if _concerns(key, parser) and not (skip and misplaced(key, parser.get())):
-                require_ids([key], source=config.name, configs=[parser.get()])
+                require_ids([key], source=Path(config).name, configs=[parser.get()])
                 merge_kv(parser, key, literal(value))  # "+key" appends
     content = parser.get()
     return dict(content)

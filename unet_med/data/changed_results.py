@@ -100,7 +100,7 @@ class ChangedResults:
             self._said = True
             _log.warning(
                 "kept in %s what was not as a prediction wrote it, such as %s: it may have been "
-                "corrected by hand",
+                "corrected by hand, or a run that was stopped left it",
                 kept.parent,
                 kept.name,
             )

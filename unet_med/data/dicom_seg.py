@@ -120,7 +120,7 @@ def require_highdicom() -> None:
         ) from None
 
 
-def require_series(path: str | Path) -> None:
+def require_series(path: str | os.PathLike[str]) -> None:
     """Refuse an image that is no DICOM, of which there can be no DICOM SEG.
 
     Raises:

@@ -130,7 +130,7 @@ def _content_id(array: np.ndarray, metadata: dict[str, Any]) -> str:
     tifffile's own has the time, and the address of the machine's network card.
     """
     digest = hashlib.sha256(repr((array.shape, array.dtype.str, metadata)).encode())
-    digest.update(array)
+    digest.update(array.data)
     return str(UUID(bytes=digest.digest()[:16], version=5))
 
 

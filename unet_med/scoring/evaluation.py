@@ -118,7 +118,8 @@ def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
     asked = _completed(asked, settings, truth)
     names = _names(settings, truth, asked)
     seen = look_at(truths.files, asked)
-    looks, heads = ({name: each[k] for name, each in seen.items()} for k in range(2))
+    looks = {name: look for name, (look, _) in seen.items()}
+    heads = {name: head for name, (_, head) in seen.items()}
     readable = {name: truths.files[name] for name in looks}
     kind = kind_of(readable, looks, asked, names, settings)
     matched = Results(results, found, truths.results, alone=len(truths.files) == 1)
