@@ -121,6 +121,17 @@ def test_instances_are_those_of_the_only_class(tmp_path: Path) -> None:
     assert {name: row["objects"] for (_, name), row in table.items()} == {"cell": 3, "debris": 0}
 
 
+def test_objects_of_images_in_several_units(tmp_path: Path, capsys: Any) -> None:
+    """A picture states no pixel size, a NIfTI does: each row has the size in its own unit."""
+    nifti(tmp_path / "r/n_instances.nii.gz", np.eye(4, dtype=np.uint8), np.diag([2.0, 3, 1, 1]))
+    tifffile.imwrite(tmp_path / "r/p_instances.tif", np.eye(5, dtype=np.uint8))
+    assert measure(tmp_path / "r", "--objects", "--output", tmp_path / "o.csv") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][-6:] == ["median", "area", "mm^2", "median", "area", "px"]
+    assert [line[:3] for line in lines[1:]] == [["n", "1", "1"], ["p", "1", "1"]]
+    assert [line[3:5] for line in lines[1:]] == [["24.0000", "-"], ["-", "5.0000"]]
+
+
 def test_instances_of_another_grid_are_not_measured(tmp_path: Path, capsys: Any) -> None:
     """Beside a mask of one image lies what was found in another: its objects were counted."""
     (tmp_path / "r").mkdir()

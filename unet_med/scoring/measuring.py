@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,20 +204,23 @@ def objects_at_edge(label: Array) -> int:
 
 
 def per_image(table: ScoreTable) -> ScoreTable:
-    """Of rows an object a row an image that holds some: their number and median size."""
+    """Of rows an object a row an image that holds some: their number and median size.
+
+    Sizes of an image have a unit, which comes first among its columns; others may have another.
+    """
     of: dict[str, list[ScoreRow]] = {}
     for row in table.of(CASE):
         of.setdefault(row.case, []).append(row)
-    size = next(iter(table.columns), "size")
-    rows = []
-    for case, own in of.items():
-        known = [[row.scores[column] or 0 for row in own] for column in (size, "at edge")]
-        scores = {"objects": len(own), AT_EDGE: sum(map(int, known[1]))}
-        rows.append(
-            ScoreRow(CASE, case, "", {**scores, f"median {size}": float(np.median(known[0]))})
-        )
-    columns = ("objects", AT_EDGE, f"median {size}")
-    return ScoreTable(columns, (*rows, *table.left), table.about)
+    rows = [ScoreRow(CASE, case, "", _summed_up(own)) for case, own in of.items()]
+    columns = dict.fromkeys(column for row in rows for column in row.scores)
+    return ScoreTable(tuple(columns), (*rows, *table.left), table.about)
+
+
+def _summed_up(objects: Sequence[ScoreRow]) -> Scores:
+    size = next(iter(objects[0].scores))
+    sizes, at_edge = ([row.scores[name] or 0 for row in objects] for name in (size, "at edge"))
+    median = float(np.median(sizes))
+    return {"objects": len(objects), AT_EDGE: sum(map(int, at_edge)), f"median {size}": median}
 
 
 def _components(inside: Array) -> Array:
