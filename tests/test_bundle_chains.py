@@ -148,7 +148,7 @@ def test_tiles_of_unequal_sides_are_flipped_in_place_of_turned(
 def test_an_override_of_what_is_not_there_is_refused() -> None:
     words = "augment::elastik::prob: augment has no elastik; it has _after_, crop, flip, flip_y, fl"
     with pytest.raises(ValueError, match=words):
-        bundle.merge_config(CONFIGS / "train.json", [], {"augment::elastik::prob": 0.5})
+        bundle.merge_config(str(CONFIGS / "train.json"), [], {"augment::elastik::prob": 0.5})
     merged = bundle.merge_config(CONFIGS / "inference.json", [], {"augment::elastik::prob": 0.5})
     assert "augment" not in merged  # training's alone
 
