@@ -120,6 +120,30 @@ def test_an_image_of_one_value_and_a_hot_pixel_stays():
     torch.testing.assert_close(together[0], image, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("value", [5.0, -5.0])
+def test_few_values_on_a_constant_background_are_the_signal(value):
+    """They are fewer than hot pixels may be, and had no range at all."""
+    image = torch.full((1, 1, 128, 128), 2.0)
+    image[..., 40:45, 60:64] = value * torch.linspace(1.1, 2, 4)  # 0.12 % of the image
+    low, high = own_range(image)
+    assert sorted([float(low), float(high)]) == sorted([2.0, 2 * value])
+    grey = RandGreyValue().set_random_state(0)
+    assert (grey(image[0]) - image[0]).abs().max() > 0.01 * abs(value)
+    together = change_batch(image, grey.curve()[None])
+    torch.testing.assert_close(together[0], grey(image[0], randomize=False), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [-1, -2, -3])
+def test_the_range_of_a_volume_is_not_that_of_one_plane(axis):
+    """64 voxels between two that count, and 64 a side: all that counted lay in one plane."""
+    volume = torch.rand(1, 1, 64, 64, 64)
+    volume.narrow(axis, 0, 1).zero_()
+    volume[0, 0, 9, 9, 9] = 9000.0
+    low, high = own_range(volume)
+    assert float(low) == 0
+    assert 1.9 < float(high) < 2
+
+
 def test_one_curve_for_all_keys_and_metadata_kept():
     image = MetaTensor(torch.rand(1, 9, 9), meta={"spatial_unit": "um"})
     transform = RandGreyValued(("a", "b")).set_random_state(0)

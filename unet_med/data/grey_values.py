@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from unet_med.geometry.spread import spread_step
+
 SAMPLES = 100_000  # pixels of an image and channel that are looked at, at most
 
 
@@ -14,7 +16,7 @@ def sample_of(pixels: np.ndarray) -> np.ndarray:
         pixels: any shape.
     """
     flat = pixels.reshape(-1)
-    flat = flat[:: max(1, -(-flat.size // SAMPLES))]
+    flat = flat[:: spread_step(flat.size, SAMPLES)]
     return flat[np.isfinite(flat)]
 
 

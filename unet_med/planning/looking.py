@@ -25,6 +25,7 @@ from unet_med.data.list_file import is_list
 from unet_med.data.modality import headers_modality, stated_modality
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.errors import befalls_all, one_line, user_error
+from unet_med.geometry.spread import spread_step
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planes import Planes
 from unet_med.planning.fingerprints import (
@@ -340,7 +341,7 @@ def _sample(
             break
         image = data.load_image(paths[k], **choice).numpy()
         pixels = image.reshape(image.shape[0], -1)
-        samples.append(pixels[:, :: -(-pixels.shape[1] // most)].copy())
+        samples.append(pixels[:, :: spread_step(pixels.shape[1], most)].copy())
     return samples
 
 

@@ -13,6 +13,7 @@ from monai.data import get_track_meta
 from monai.transforms import RandomizableTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
+from unet_med.geometry.spread import spread_step
 from unet_med.transforms.shared_random_state import (
     SharedRandomTransform,
     no_draw,
@@ -187,8 +188,8 @@ def own_range(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Least and greatest grey value of each image, hot and dead pixels aside, `(B, 1)`, float64.
 
     Few values that lie further beyond all others than these are apart do not count: the range
-    reaches that far and no further. So it is that of all values in most images; where all but
-    such few are equal there is none, and least and greatest are one.
+    reaches that far and no further. So it is that of all values in most images. Where all but such
+    few are equal they are the signal; of a single one, least and greatest are the others' value.
 
     Args:
         images: `(B, C, *S)`, floating, not empty; the channels of an image have one range.
@@ -196,12 +197,19 @@ def own_range(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     values = images.flatten(1)
     ends = values.new_empty(len(values), 2)
     torch.aminmax(values, dim=1, keepdim=True, out=(ends[:, :1], ends[:, 1:]))
-    sample = values[:, :: -(-values.shape[1] // SAMPLES)].sort(dim=1).values
+    sample = values[:, :: spread_step(values.shape[1], SAMPLES)].sort(dim=1).values
     rare = int(RARE * sample.shape[1])
-    low, high = sample[:, rare : rare + 1], sample[:, sample.shape[1] - 1 - rare :][:, :1]
+    inner, outer = (_without(sample, few) for few in (rare, min(rare, 1)))
+    inner = torch.where(inner[:, :1] == inner[:, -1:], outer, inner)
+    low, high = inner[:, :1], inner[:, -1:]
     # low - span and high + span in a kernel each, and both ends in one
     within = ends.clamp(torch.lerp(low, high, -1.0), torch.lerp(low, high, 2.0)).double()
     return within[:, :1], within[:, 1:]
+
+
+def _without(ordered: torch.Tensor, few: int) -> torch.Tensor:
+    """Least and greatest of ordered values `(B, N)` but for a few at either end, `(B, 2 or 1)`."""
+    return ordered[:, few :: max(1, ordered.shape[1] - 1 - 2 * few)]
 
 
 def change_batch(
