@@ -15,10 +15,11 @@ from unet_med.geometry import per_axis
 # What needs NumPy is imported where it acts: `unet-med --help` would wait for it.
 
 NOT_STATED = "not stated"
-SCALES = (  # without and with `intensity`
-    "each channel standardised by the whole image's mean and deviation",
+OWN = "each channel standardised by the whole image's mean and deviation"
+ROBUST = "each channel standardised by the whole image, clipped where its hot and dead pixels lie"
+FIXED = (
     "on the scale that intensity in the configs says: clipped, less the mean, divided by the "
-    "deviation of the training set's foreground",
+    "deviation of the training set's foreground"
 )
 Config = Mapping[str, Any]
 
@@ -62,9 +63,15 @@ def describe_network(metadata: dict[str, Any], train: Config, inference: Config)
         "spatial_shape": [last for _, last in sides],
         "channel_def": {str(k): name for k, name in enumerate(classes)},
     }
-    scale = SCALES[train.get("intensity") is not None]
-    metadata["image_classes"] = f"images of {_pixels(inference)}, {scale}"
+    metadata["image_classes"] = f"images of {_pixels(inference)}, {_scale(train)}"
     metadata["pred_classes"] = f"one logit channel a class: {', '.join(classes)}"
+
+
+def _scale(config: Config) -> str:
+    scales = config.get("intensity")
+    if scales is None:
+        return OWN
+    return ROBUST if any(isinstance(scale, str) for scale in scales) else FIXED
 
 
 def describe_data(metadata: dict[str, Any], config: Config, data: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 from unet_med.geometry.spread import spread_step
 
 SAMPLES = 100_000  # pixels of an image and channel that are looked at, at most
+ROBUST = "robust"  # in place of a channel's scale: that of `inner_scale`, of each image
+RARE = 2e-3  # share of the values at either end that may be those of hot or dead pixels
 
 
 def sample_of(pixels: np.ndarray) -> np.ndarray:
@@ -15,8 +17,7 @@ def sample_of(pixels: np.ndarray) -> np.ndarray:
     Args:
         pixels: any shape.
     """
-    flat = pixels.reshape(-1)
-    flat = flat[:: spread_step(flat.size, SAMPLES)]
+    flat = pixels.reshape(-1)[:: spread_step(pixels.shape, SAMPLES)]
     return flat[np.isfinite(flat)]
 
 
@@ -39,3 +40,32 @@ def skew_of(sample: np.ndarray) -> float | None:
     if low == high:
         low, high = lowest, highest
     return None if low == high else (low + high - 2 * middle) / (high - low)
+
+
+def inner_scale(sample: np.ndarray) -> tuple[float, float, float, float]:
+    """Limits of the values without hot and dead pixels, and mean and deviation within them.
+
+    The limits lie as far beyond all but a few values as these are apart. Where all but such few
+    are equal they are the signal, and a single one is a hot pixel.
+
+    Args:
+        sample: finite values, in any order; none: all is 0.
+
+    >>> inner_scale(np.array([0.0] * 500 + [2.0] * 500 + [9000.0]))[:2]
+    (-2.0, 4.0)
+    """
+    if not sample.size:
+        return 0.0, 0.0, 0.0, 0.0
+    ordered = np.sort(sample.astype(np.float64))
+    rare = int(RARE * len(ordered))
+    inner, outer = ((ordered[few], ordered[-1 - few]) for few in (rare, min(rare, 1)))
+    low, high = outer if inner[0] == inner[1] else inner
+    span = high - low
+    within = ordered.clip(low - span, high + span)
+    mean = float(within[0] if within[0] == within[-1] else within.mean())  # a constant's exactly
+    return (
+        float(low - span),
+        float(high + span),
+        mean,
+        float(np.sqrt(((within - mean) ** 2).mean())),
+    )

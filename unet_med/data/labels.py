@@ -45,6 +45,7 @@ class LabelSummary:
             255, which does among classes.
         empty: number of planes that somebody looked at and found nothing in.
         planes: what numbers of objects say of the planes of a volume; see `planes_numbered`.
+        in_planes: of each of `values`, number of planes that hold it.
     """
 
     values: np.ndarray
@@ -63,6 +64,7 @@ class LabelSummary:
     blank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     empty: int = 0
     planes: Planes | None = None
+    in_planes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
     values, where = np.unique(np.concatenate([v for v, _ in found]), return_inverse=True)
     counts = np.zeros(len(values), np.int64)
     np.add.at(counts, where.ravel(), np.concatenate([n for _, n in found]))
+    in_planes = np.bincount(where.ravel(), minlength=len(values))
     few = blobs and (len(values) <= MAX_CLASSES or len(values) * label.size <= LOOK)
     classes = len(values) <= MOST_CLASSES
     held = [own for own, _ in found]
@@ -116,6 +119,7 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
         centres=_centres(label, values) if classes and label.ndim in (2, 3) else None,
         wrapped=_wrapped(label, values),
         planes=planes_numbered(label),
+        in_planes=in_planes,
         **_unknown(label, planes, values, held),
     )
 

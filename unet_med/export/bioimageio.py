@@ -292,7 +292,13 @@ def _scale(trained: TrainedBundle) -> Mapping[str, float] | None:
             f"a package cannot clip each of {len(scales)} channels to a range of its own: "
             "export with --format onnx or torchscript"
         )
-    return scales[0] if scales else None
+    scale = scales[0] if scales else None
+    if isinstance(scale, str):
+        raise ValueError(
+            "a package cannot clip each image to a range of its own, as the bundle does against "
+            "hot pixels (`intensity` in its plan): export with --format onnx or torchscript"
+        )
+    return scale
 
 
 def _names(trained: TrainedBundle, part: str, tensor: str) -> list[Any]:

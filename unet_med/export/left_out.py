@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from unet_med.data.grey_values import ROBUST
 from unet_med.data.pixel_size import in_words
 
 Ids = Mapping[str, Any]  # of `inference.json`, with their values
@@ -28,6 +29,10 @@ def _seen(ids: Ids) -> str:
     return f"sees images as they come, where the bundle's are {_pixels(ids)}"
 
 
+def _clipped(ids: Ids) -> str:
+    return "them without hot and dead pixels" if ROBUST in ids["intensity"] else "those of CT"
+
+
 _WORDS: dict[str, Callable[[Ids], str]] = {
     "element_size": _seen,
     "scale": _seen,
@@ -35,7 +40,7 @@ _WORDS: dict[str, Callable[[Ids], str]] = {
         f"takes axes as they come, where the bundle turns volumes to {ids['orientation']}"
     ),
     "intensity": lambda ids: (
-        "takes grey values as they come, where the bundle clips and scales those of CT "
+        f"takes grey values as they come, where the bundle clips and scales {_clipped(ids)} "
         "(`intensity` in its plan)"
     ),
     "statistics": lambda ids: (

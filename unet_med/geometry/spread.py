@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
-from math import gcd
+from math import gcd, prod
+
+PLACES = 16  # along an axis, and as many to the power of its axes in a plane, that are enough
 
 
-def spread_step(pixels: int, most: int) -> int:
+def spread_step(shape: Sequence[int], most: int) -> int:
     """Step over the pixels of an image, one after the other, that takes so many or a few less.
 
-    It shares no factor with their number, and so with no side: a step of a side's length takes
-    one column, or one plane of a volume, alone.
+    A step of a side's length would take one column, or one plane of a volume, alone.
 
     Args:
-        pixels: of the image.
-        most: that are to be taken.
+        shape: of the image, the last axis the fastest.
+        most: pixels that are to be taken.
 
-    >>> spread_step(128 * 128, 4096), spread_step(64**3, 4096), spread_step(9, 4096)
-    (5, 65, 1)
+    >>> spread_step((128, 128), 4096), spread_step((64, 64, 64), 4096), spread_step((9, 9), 4096)
+    (4, 65, 1)
     """
-    return next(k for k in count(max(1, -(-pixels // most))) if gcd(k, pixels) == 1 or not pixels)
+    inner = [(axes, prod(shape[-axes:])) for axes in range(1, len(shape))]  # (axes, pixels)
+    steps = count(max(1, -(-prod(shape) // most)))
+    return next(k for k in steps if all(n // gcd(k, n) >= min(n, PLACES**d) for d, n in inner))

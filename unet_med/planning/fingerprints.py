@@ -93,6 +93,8 @@ class Case:
             says so: `"-1"`, or `"255"`, which does among classes.
         empty: number of planes that somebody looked at and found nothing in; None: earlier
             versions did not count them.
+        in_planes: of a stack, number of planes that hold each value, by the value; empty where
+            there are many, or earlier versions did not count them.
     """
 
     image: FileFacts
@@ -101,11 +103,17 @@ class Case:
     listed: Mapping[str, Any] = field(default_factory=dict)
     blank: Mapping[str, str] = field(default_factory=dict)
     empty: int | None = None
+    in_planes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def label_values(self) -> set[int] | None:
         """The label's distinct values."""
         return None if self.values is None else from_ranges(self.values)
+
+    @property
+    def holds_object(self) -> bool:
+        """Whether the label holds more than background."""
+        return self.values is None or max(from_ranges(self.values), default=0) > 0
 
     def blank_planes(self, kind: str) -> set[int]:
         """Planes of which labels of a kind know no pixel."""
@@ -191,6 +199,8 @@ class Fingerprint:
         foreground: of each channel `low`, `high`, `mean` and `std` of the pixels within objects;
             empty where they were not looked at.
         foreground_of: number of images that were looked at for that; 0: that is not known.
+        extremes: of each channel in how many images few pixels rule the deviation, and whether
+            they are objects (`extremes.Extremes`); empty: earlier versions did not look.
         unknown: the labels' value of pixels that nobody annotated, as told or as a data list
             says; such pixels are -1 in all else that is said of labels.
         marked: share of the pixels that are `"-1"` and `"255"`, where there are any.
@@ -219,6 +229,7 @@ class Fingerprint:
     modality: tuple[str, ...] = ()
     foreground: tuple[Mapping[str, float], ...] = ()
     foreground_of: int = 0
+    extremes: tuple[Mapping[str, float], ...] = ()
     skews: tuple[tuple[float, ...], ...] = ()
     unknown: int | None = None
     marked: Mapping[str, float] = field(default_factory=dict)
@@ -264,13 +275,17 @@ class Fingerprint:
                 case.get("listed", {}),
                 case.get("blank", {}),
                 case.get("empty"),
+                case.get("in_planes", {}),
             )
             for case in found["cases"]
         )
         found["instances"] = objects and Instances(**_tuples(objects))
         found["found_by"] = tuple(found.get("found_by", ()))
         found["apart"] = tuple(Apart(**_tuples(apart)) for apart in found.get("apart", ()))
-        found |= {id: tuple(found.get(id, ())) for id in ("modality", "foreground", "stand_out")}
+        found |= {
+            id: tuple(found.get(id, ()))
+            for id in ("modality", "foreground", "extremes", "stand_out")
+        }
         for name in ("intensities", "skews"):
             found[name] = tuple(tuple(channel) for channel in found.get(name, ()))
         return cls(**found)

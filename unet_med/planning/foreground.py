@@ -38,14 +38,14 @@ def foreground_scales(
     """
     samples: list[np.ndarray] = []
     for pair in pairs:
-        pixels = _foreground(pair["image"], pair["label"], choice, unknown)
+        pixels = foreground_pixels(pair["image"], pair["label"], choice, unknown)
         if pixels.shape[1]:
             samples.append(pixels[:, :: -(-pixels.shape[1] // SAMPLES)].copy())
     channels = min((len(sample) for sample in samples), default=0)
     return tuple(_scale(np.concatenate([sample[c] for sample in samples])) for c in range(channels))
 
 
-def _foreground(
+def foreground_pixels(
     image: Files, label: str, choice: Mapping[str, Any], unknown: int | None
 ) -> np.ndarray:
     """Finite pixels `(C, N)` within the objects of an image."""

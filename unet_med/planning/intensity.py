@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from unet_med.data.grey_values import ROBUST
+from unet_med.planning.extremes import rule
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.plan import Decision
 
 OWN = "each image by its own mean and deviation"
+WITHOUT = "each image is clipped to where its others lie, by their mean and deviation"
 CT = (
     "ct: clipped to the 0.5 to 99.5 percentiles of the training set's foreground, by its mean and "
     "deviation"
@@ -39,8 +42,10 @@ def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> dict[st
     reason = "as asked" if asked else "the data list says it" if names else "nothing says it"
     modality = Decision(names or None, reason)
     each = names * channels if len(names) == 1 else names
-    if "ct" not in each or (steering.get("preset") or "modern") != "modern":
+    if (steering.get("preset") or "modern") != "modern":
         return {"modality": modality, "intensity": Decision(None, OWN)}
+    if "ct" not in each:
+        return {"modality": modality, "intensity": _without_extremes(found)}
     if len(found.foreground) < channels:
         raise ValueError(
             "the intensities of the foreground, which CT needs, were not looked at: say --modality "
@@ -50,3 +55,16 @@ def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> dict[st
     images = f" (of {found.foreground_of} of {len(found.cases)} images)"
     reason = CT + (images if found.foreground_of else "")  # which earlier versions did not count
     return {"modality": modality, "intensity": Decision(scales, reason)}
+
+
+def _without_extremes(found: Fingerprint) -> Decision:
+    """Channels that few pixels rule are standardised without these, but where they are objects."""
+    scales = [ROBUST if rule(channel) else None for channel in found.extremes]
+    ruled = [channel for channel in found.extremes if rule(channel) or not any(scales)]
+    most = max(ruled, key=lambda channel: channel["ruled"], default={"ruled": 0})
+    if not most["ruled"]:
+        return Decision(None, OWN)
+    images = f"{most['ruled']:g} of {most['of']:g} images"
+    if not any(scales):
+        return Decision(None, f"{OWN}: few pixels rule that of {images}, but they are objects")
+    return Decision(scales, f"few pixels, hot or dead, rule the deviation of {images}: {WITHOUT}")

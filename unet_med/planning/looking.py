@@ -28,6 +28,7 @@ from unet_med.errors import befalls_all, one_line, user_error
 from unet_med.geometry.spread import spread_step
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planes import Planes
+from unet_med.planning.extremes import Extremes
 from unet_med.planning.fingerprints import (
     PERCENTILES,
     Apart,
@@ -70,7 +71,8 @@ def fingerprint(
         images: a folder, one file, or a MONAI data list (JSON) with `image` and `label`.
         labels: a folder with labels of matching names, or the one label file.
         seconds: for statistics of the images' pixels, which take a sample where this is short;
-            the first image is looked at in any case. No value of the network follows from them.
+            some images are looked at in any case (`extremes.Extremes`), from which alone a value
+            of the network follows.
         modality: how the images were taken, one, or one a channel; None: as a data list says. Of
             CT the intensities of the foreground are looked at too.
         unknown: the labels' value of pixels that nobody annotated (`data.mark_unknown`); None: as
@@ -100,7 +102,8 @@ def fingerprint(
     seen = [image.turned(word) if word else image for image, _ in heads]
     data.require_objects(looks, [label.name for _, label in heads])
     kind, doubt = _kind(files, looks, read_as)
-    sampled = _sample([pair["image"] for pair in pairs], seconds, choice, bar)
+    extremes = Extremes()
+    sampled = _sample([pair["image"] for pair in pairs], seconds, choice, bar, extremes=extremes)
     stated = stated_modality(folder.images) or headers_modality([p["image"] for p in pairs])
     scaled = _for_scale(pairs, looks) if "ct" in (modality or stated) else []
     return Fingerprint(
@@ -114,6 +117,7 @@ def fingerprint(
                 _listed(pair, folder),
                 {str(mark): str(as_ranges(planes)) for mark, planes in look.blank.items()},
                 look.empty,
+                _in_planes(look) if image.plane_count > 1 else {},
             )
             for pair, (image, label), look in zip(pairs, heads, looks, strict=True)
         ),
@@ -131,6 +135,7 @@ def fingerprint(
         modality=stated,
         foreground=foreground_scales(scaled, choice, unknown=unknown),
         foreground_of=len(scaled),
+        extremes=extremes.facts(pairs, choice, unknown),
         unknown=unknown,
         marked=_marked(looks),
         stand_out=tuple(
@@ -300,6 +305,13 @@ def _facts(path: Files, name: str, header: Volume) -> FileFacts:
     )
 
 
+def _in_planes(look: LabelSummary) -> dict[str, int]:
+    """Number of planes that hold each value, by the value; empty where there are many."""
+    if look.in_planes is None or len(look.values) > FEW_VALUES:
+        return {}
+    return dict(zip(map(str, look.values.tolist()), look.in_planes.tolist(), strict=True))
+
+
 def _apart(
     looks: Sequence[LabelSummary], images: Sequence[FileFacts], word: str
 ) -> tuple[Apart, ...]:
@@ -331,17 +343,27 @@ def _sample(
     choice: Mapping[str, Any],
     bar: Bar = with_bar,
     clock: Callable[[], float] = time.monotonic,
+    extremes: Extremes | None = None,
 ) -> list[np.ndarray]:
-    """Pixels `(C, N)` of as many images as there is time for, spread over the set."""
+    """Pixels `(C, N)` of as many images as there is time for, spread over the set.
+
+    What `extremes` wants is looked at besides, however long that takes.
+    """
     end = clock() + seconds
     most = max(1, min(SAMPLES, ALL_SAMPLES // len(paths)))
     samples: list[np.ndarray] = []
     for k in bar(_spread_out(len(paths)), "looking at pixels"):
-        if samples and clock() >= end:
+        in_time = not samples or clock() < end
+        wanted = extremes is not None and extremes.wants
+        if not in_time and not wanted:
             break
         image = data.load_image(paths[k], **choice).numpy()
-        pixels = image.reshape(image.shape[0], -1)
-        samples.append(pixels[:, :: spread_step(pixels.shape[1], most)].copy())
+        if extremes is not None:
+            extremes.look(k, image)
+        if in_time:
+            step = spread_step(image.shape[1:], most)
+            samples.append(image.reshape(image.shape[0], -1)[:, ::step].copy())
+        del image  # before the next one is read
     return samples
 
 

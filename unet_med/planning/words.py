@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from unet_med.data.grey_values import ROBUST
 from unet_med.data.pixel_size import in_words
 from unet_med.planning.fingerprints import MEDIAN, Fingerprint, Instances
 from unet_med.planning.labels import ASKED, LOOK_LIKE
@@ -15,8 +16,9 @@ from unet_med.planning.rules import image_count
 LABELS = {
     "mask": "a mask, its value besides 0 the foreground",
     "classes": "{out_channels} classes",
-    "instances": "instances; smaller than {min_size} px are dropped from results",
+    "instances": "instances",
 }
+DROPPED = "smaller than {min_size} px are dropped from results"
 RECIPE = "the recipe "
 THIN = 11.0  # px, as a whole mask counts: of lines of two pixels, or of spots of five
 LONGEST = 40  # characters of a value
@@ -27,6 +29,7 @@ def describe(plan: Plan) -> str:
     value = {id: decision.value for id, decision in plan.ids.items()}
     labels = LABELS[value["label_kind"]].format(**value)
     labels += _thin(plan.data) if value["label_kind"] == "mask" else ""
+    labels += f"; {DROPPED.format(**value)}" * bool(value["min_size"])
     assumed = plan.ids["label_kind"].reason in LOOK_LIKE.values()
     features = value["features"] or "as the preset"
     lines = {
@@ -37,6 +40,7 @@ def describe(plan: Plan) -> str:
         "rare": plan.ids["rare"].reason if value.get("rare") else "",
         "planes": plan.ids["planes"].reason if value.get("slice_stacks") else "",
         "pixels": _pixels(plan),
+        "intensity": plan.ids["intensity"].reason if "intensity" in plan.ids else "",
         "axes": f"{value['orientation']}, {plan.ids['orientation'].reason}",
         "mirrored": f"along axes {value['mirror_axes']}: {plan.ids['mirror_axes'].reason}",
         "start": f"weights of {plan.source.get('name')}; {plan.source.get('replay', '')}",
@@ -52,6 +56,7 @@ def describe(plan: Plan) -> str:
     }
     unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
     unsaid["unknown"] = not plan.data.unknown_share(value["label_kind"])
+    unsaid["intensity"] = ROBUST not in (value.get("intensity") or ())
     unsaid |= {"mirrored": value["mirror_axes"] is None, "start": not plan.source}
     unsaid |= {"planes": not value.get("slice_stacks") or value["label_kind"] != "instances"}
     unsaid |= {"pooled": value.get("pool") is None, "rare": not value.get("rare")}

@@ -13,6 +13,7 @@ from monai.data import get_track_meta
 from monai.transforms import RandomizableTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
+from unet_med.data.grey_values import RARE
 from unet_med.geometry.spread import spread_step
 from unet_med.transforms.shared_random_state import (
     SharedRandomTransform,
@@ -23,7 +24,6 @@ from unet_med.transforms.shared_random_state import (
 Range = Sequence[float]  # (least, greatest)
 Number = float | torch.Tensor  # of one image, or of each of a batch
 SAMPLES = 4096  # values of an image that tell its range, evenly spread: to sort all takes longer
-RARE = 2e-3  # share of them at either end that may be hot or dead pixels
 
 
 class RandGreyValue(RandomizableTransform):
@@ -197,7 +197,7 @@ def own_range(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     values = images.flatten(1)
     ends = values.new_empty(len(values), 2)
     torch.aminmax(values, dim=1, keepdim=True, out=(ends[:, :1], ends[:, 1:]))
-    sample = values[:, :: spread_step(values.shape[1], SAMPLES)].sort(dim=1).values
+    sample = values[:, :: spread_step(images.shape[1:], SAMPLES)].sort(dim=1).values
     rare = int(RARE * sample.shape[1])
     inner, outer = (_without(sample, few) for few in (rare, min(rare, 1)))
     inner = torch.where(inner[:, :1] == inner[:, -1:], outer, inner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,9 +11,14 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import Transform
 
+from unet_med.data.grey_values import ROBUST, inner_scale
+from unet_med.geometry.spread import spread_step
 from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.transforms.tensors import tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
+
+INNER = 2**15  # pixels of an image or plane that tell a robust scale: to half a hundredth
+Scale = Mapping[str, float] | str | None
 
 
 class Standardize(Transform):
@@ -26,21 +32,26 @@ class Standardize(Transform):
     Values of CT mean the same in every image, so its channels have one scale: clipped to `low`
     and `high`, minus `mean`, divided by `std`, as nnU-Net does it.
 
+    A hot pixel of 65535 among a hundred thousand below 400 makes the deviation of all of them, and
+    leaves these no contrast. A channel that is `"robust"` has the scale of its image's values
+    without hot and dead pixels (`data.grey_values.inner_scale`), of `INNER` of them, evenly spread.
+
     Args:
         spatial_dims: of the network; None: of the image.
-        intensity: of each channel `low`, `high`, `mean` and `std`, or None for the image's own;
-            None: all channels so.
+        intensity: of each channel `low`, `high`, `mean` and `std`, `"robust"`, or None for the
+            image's own; None: all channels so.
 
     A constant image becomes 0.
 
     Raises:
-        ValueError: a scale without one of the four, or whose `std` is not positive.
+        ValueError: a scale without one of the four, or whose `std` is not positive; or another
+            word.
     """
 
     def __init__(
         self,
         spatial_dims: int | None = None,
-        intensity: Sequence[Mapping[str, float] | None] | None = None,
+        intensity: Sequence[Scale] | None = None,
     ) -> None:
         self.spatial_dims = spatial_dims
         self.intensity = [_checked(scale) for scale in intensity or ()]
@@ -56,6 +67,13 @@ class Standardize(Transform):
         mean, std = torch.where(flat, low, mean), std.masked_fill(flat, 0)
         for channel, scale in self._fixed():
             mean[channel], std[channel] = scale["mean"], scale["std"]
+        for channel in self._robust():
+            planes = image[channel : channel + 1].flatten(1, len(axes))[0]  # (pixels[, Z])
+            step = spread_step(image.shape[1 : 1 + len(axes)], INNER)
+            sample = planes[::step].numpy(force=True)
+            rows = [inner_scale(_finite(row)) for row in np.atleast_2d(sample.T)]
+            low, high, mean[channel], std[channel] = torch.tensor(rows).to(image).T
+            image[channel] = image[channel].clamp(low, high)
         return _scaled(image, mean, std)
 
     def first_pass(self, image: Windowed, boxes: Iterable[Box]) -> dict[str, np.ndarray]:
@@ -67,16 +85,26 @@ class Standardize(Transform):
 
         Returns:
             `mean` and `std`, both `(planes, C)`; one row for the whole. Where every channel has
-            a scale, no pixel is read for it.
+            a fixed scale, no pixel is read for it. With robust ones also `low` and `high`.
         """
-        if self.intensity and None not in self.intensity:
+        if self.intensity and all(isinstance(scale, Mapping) for scale in self.intensity):
             fixed = [[[scale[name] for _, scale in self._fixed()]] for name in ("mean", "std")]
             return {"mean": np.array(fixed[0]), "std": np.array(fixed[1])}
         by_plane = (self.spatial_dims or len(image.shape)) < len(image.shape)
-        mean, std = mean_and_deviation(image, boxes, by_plane=by_plane)
+        robust = self._robust()
+        sample = _Sample(image, robust, by_plane=by_plane)
+        looked_at = replace(image, read=sample.read) if robust else image
+        mean, std = mean_and_deviation(looked_at, boxes, by_plane=by_plane)
         for channel, scale in self._fixed():
             mean[:, channel], std[:, channel] = scale["mean"], scale["std"]
-        return {"mean": mean, "std": std}
+        if not robust:
+            return {"mean": mean, "std": std}
+        low, high = np.full((2, *mean.shape), np.inf)
+        low *= -1
+        for k, channel in enumerate(robust):
+            rows = [inner_scale(_finite(row)) for row in sample.values[k]]
+            low[:, channel], high[:, channel], mean[:, channel], std[:, channel] = np.array(rows).T
+        return {"mean": mean, "std": std, "low": low, "high": high}
 
     def by_window(self, image: Windowed, found: Found) -> Windowed:
         """The standardised image, window by window, in the type of the windows that come.
@@ -92,13 +120,20 @@ class Standardize(Transform):
             pixels = self._clipped(pixels)
             planes = slice(*box[-1]) if len(found["mean"]) > 1 else slice(None)
             mean, std = (_row(found[name][planes], pixels) for name in ("mean", "std"))
+            if "low" in found:
+                low, high = (_row(found[name][planes], pixels) for name in ("low", "high"))
+                pixels = pixels.clamp(low, high)
             return _scaled(pixels, mean, std)
 
         return replace(image, read=read)
 
     def _fixed(self) -> Iterator[tuple[int, Mapping[str, float]]]:
-        """Channels that have a scale, with it."""
-        return ((k, scale) for k, scale in enumerate(self.intensity) if scale is not None)
+        """Channels that have a fixed scale, with it."""
+        return ((k, scale) for k, scale in enumerate(self.intensity) if isinstance(scale, Mapping))
+
+    def _robust(self) -> list[int]:
+        """Channels that have the scale of an image without its hot and dead pixels."""
+        return [k for k, scale in enumerate(self.intensity) if scale == ROBUST]
 
     def _clipped(self, image: torch.Tensor) -> torch.Tensor:
         if not self.intensity:
@@ -108,7 +143,7 @@ class Standardize(Transform):
                 f"intensity has {len(self.intensity)} scale(s), the image {image.shape[0]} "
                 "channel(s): give one a channel"
             )
-        image = image.clone()
+        image = image.clone()  # robust channels are clipped later
         for channel, scale in self._fixed():
             image[channel] = image[channel].clamp(scale["low"], scale["high"])
         return image
@@ -131,7 +166,7 @@ class Standardized(KeywiseTransform):
         keys: KeysCollection,
         spatial_dims: int | None = None,
         allow_missing_keys: bool = False,
-        intensity: Sequence[Mapping[str, float] | None] | None = None,
+        intensity: Sequence[Scale] | None = None,
     ) -> None:
         rule = Standardize(spatial_dims, intensity)
         super().__init__(keys, rule, allow_missing_keys=allow_missing_keys)
@@ -179,9 +214,48 @@ def mean_and_deviation(
     return mean, np.sqrt(squares / count)
 
 
-def _checked(scale: Mapping[str, float] | None) -> Mapping[str, float] | None:
-    if scale is None:
-        return None
+class _Sample:
+    """Pixels of an image that is read box by box: those that its whole has at the same step.
+
+    Args:
+        image: the image.
+        channels: of which they are.
+        by_plane: of each plane of a volume; else of the whole.
+
+    Attributes:
+        values: `(channels, planes, pixels)`; one row for the whole.
+    """
+
+    def __init__(self, image: Windowed, channels: Sequence[int], *, by_plane: bool) -> None:
+        self.image, self.channels, self.by_plane = image, list(channels), by_plane
+        sides = image.shape[:-1] if by_plane else image.shape
+        places = np.arange(0, math.prod(sides), spread_step(sides, INNER))
+        self.places = np.stack(np.unravel_index(places, sides))  # (axes, pixels)
+        rows = image.shape[-1] if by_plane else 1
+        self.values = np.zeros((len(self.channels), rows, len(places)), np.float32)
+
+    def read(self, box: Box) -> torch.Tensor:
+        """The pixels of a box, of which those of the sample are kept."""
+        pixels = self.image.read(box)
+        own = np.array(box[: len(self.places)])
+        at = self.places - own[:, :1]
+        inside = ((at >= 0) & (self.places < own[:, 1:])).all(axis=0)
+        rows = slice(*box[-1]) if self.by_plane else slice(None)
+        for k, channel in enumerate(self.channels):
+            taken = pixels[channel].numpy(force=True)[tuple(at[:, inside])]  # (pixels[, Z])
+            self.values[k][rows, inside] = taken.T if self.by_plane else taken
+        return pixels
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def _checked(scale: Scale) -> Scale:
+    if scale is None or scale == ROBUST:
+        return scale
+    if isinstance(scale, str):
+        raise ValueError(f"intensity {scale!r} is no scale: give {ROBUST!r}, or four numbers")
     if missing := {"low", "high", "mean", "std"} - set(scale):
         raise ValueError(f"intensity {dict(scale)} has no {min(missing)}")
     if not scale["std"] > 0:
