@@ -82,6 +82,22 @@ def test_a_class_of_held_out_images_alone_is_said(tmp_path: Path) -> None:
         assert ("no image that is learned from holds class 3" in why) == missing
 
 
+@pytest.mark.parametrize("kind", ["mask", "instances"])
+def test_objects_of_held_out_images_alone_are_said(tmp_path: Path, kind: str) -> None:
+    items = []
+    for k in range(3):
+        label = np.zeros((32, 32), np.uint8)
+        label[8:20, 8:20] = k == 2
+        tifffile.imwrite(tmp_path / f"{k}.tif", np.arange(1024, dtype=np.uint16).reshape(32, 32))
+        tifffile.imwrite(tmp_path / f"{k}_label.tif", label)
+        items.append({"image": f"{k}.tif", "label": f"{k}_label.tif", "fold": int(k == 2)})
+    (tmp_path / "list.json").write_text(json.dumps(items))
+    found = fingerprint(tmp_path / "list.json")
+    for fold, missing in (("1", True), ("0", False)):
+        why = make_plan(found, {"label_kind": kind, "fold": fold}).ids["split_file"].reason
+        assert ("no image that is learned from holds an object" in why) == missing
+
+
 @pytest.mark.parametrize(
     ("labels", "values", "told", "expected"),
     [

@@ -10,7 +10,7 @@ import pytest
 
 from unet_med.data import save_image, summarize_label
 from unet_med.data.labels import instance_faces, instance_sizes
-from unet_med.planning import Fingerprint, fingerprint
+from unet_med.planning import Fingerprint, fingerprint, make_plan
 from unet_med.planning.fingerprints import MEDIAN, SMALL
 from unet_med.planning.labels import min_size
 from unet_med.planning.object_sizes import are_specks
@@ -116,6 +116,22 @@ def test_fibres_keep_their_pixels(tmp_path: Path) -> None:
     assert scale_of(found) is None
     assert found.instances is not None
     assert scale_of(replace(found, instances=found.instances.as_discs())) == 1 / 2
+
+
+def test_the_tile_and_the_reach_of_fibres_are_those_of_their_width(tmp_path: Path) -> None:
+    label = np.zeros((420, 420), int)
+    for k in range(40):
+        label[10:410, 10 * k + 4 : 10 * k + 7] = k + 1  # 400 x 3 px: a circle of 39
+    found = look(tmp_path, label)
+    plan = make_plan(found, {"label_kind": "instances", "features": [2] * 5})
+    assert (plan.value("tile_size"), plan.value("reach")) == ([128, 128], 8)
+    assert plan.value("min_size") == 120  # of their pixels, as before
+    half = make_plan(found, {"label_kind": "instances", "features": [2] * 5, "scale": 0.5})
+    assert half.value("reach") == 4  # across them it is no more than 3.75 px, see `COMPACT`
+    assert found.instances is not None
+    discs = replace(found, instances=found.instances.as_discs())
+    plan = make_plan(discs, {"label_kind": "instances", "features": [2] * 5, "scale": 1})
+    assert (plan.value("tile_size"), plan.value("reach")) == ([192, 192], 8)
 
 
 def test_fibres_across_planes_keep_their_planes(tmp_path: Path) -> None:

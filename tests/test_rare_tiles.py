@@ -301,6 +301,27 @@ def test_classes_in_few_images_are_rare(tmp_path: Path) -> None:
     assert plan.ids["rare"].reason.startswith("of the pixels 3 covers 0.025 %; 2 is in 1 of 4")
 
 
+@pytest.mark.parametrize(("kind", "rare"), [("classes", [2]), ("instances", [1])])
+def test_planes_of_a_stack_count_as_images(kind: str, rare: list[int], tmp_path: Path) -> None:
+    """One file of twelve planes: three hold what all of them together have 4 % of, or more."""
+    planes = [np.full((40, 40), 0 if kind == "instances" else 1, np.uint8) for _ in range(12)]
+    for k, plane in enumerate(planes):
+        plane[20:] = 0
+        plane[:10, :30] = 2 if k in (3, 4, 9) else plane[:10, :30]
+    stack = np.stack(planes, axis=-1)
+    for part, array in (("images", stack.astype(np.float32)), ("labels", stack)):
+        save_image(tmp_path / part / "a.tif", array, has_channels=False)
+    plan = plan_of(tmp_path, label_kind=kind, spatial_dims=2)
+    assert plan.value("rare") == rare
+    assert f"{rare[0]} is in 3 of 12 images" in plan.ids["rare"].reason
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert plan_of(tmp_path, label_kind=kind, spatial_dims=3).value("rare") is None  # one image
+    known = plan.data.cases[0]
+    earlier = replace(plan.data, cases=(replace(known, in_planes={}, empty=None),))
+    asked = {"label_kind": kind, "spatial_dims": 2}
+    assert make_plan(earlier, asked).value("rare") is None  # of an earlier version
+
+
 def test_numbers_are_those_of_the_network(tmp_path: Path) -> None:
     label = np.array([0, 10, 40], np.uint8)[classes(0.04, 0.002)]
     assert plan_of(write(tmp_path, [label] * 3), label_kind="classes").value("rare") == [2]

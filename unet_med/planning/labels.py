@@ -159,9 +159,11 @@ def decide_names(
 
 
 def about_untaught(learned: Collection[int], cases: Sequence[Case], kind: str) -> str:
-    """What is to be known of classes that none of the images that are learned from holds."""
+    """What is to be known of classes, or objects, that no image that is learned from holds."""
     if kind != "classes":
-        return ""
+        if any(cases[k].holds_object for k in learned):
+            return ""
+        return "; no image that is learned from holds an object: choose the sides with --split"
     held = [case.label_values or set() for case in cases]
     taught = set().union(*(held[k] for k in learned), {0, IGNORED, UNKNOWN})
     missing = sorted(set().union(*held) - taught)

@@ -12,6 +12,7 @@ from unet_med.planes import APART, JOINED
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import ASKED, min_size
 from unet_med.planning.plan import Decision
+from unet_med.planning.sizes import median_size, median_width
 
 GROW = 2  # px: as `grow` of inference.json
 SEEDS = {2: 0.4, 3: 0.8}  # in a volume one voxel joins two objects, and they share more of them
@@ -60,7 +61,7 @@ def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> dict[str, Decision]:
     return {
         "threshold": Decision(SEEDS[dims], why),
         "mask_threshold": Decision(MASKS[dims], "what an object takes besides: outlines are dim"),
-        "reach": _reach(smallest.value, dims),
+        "reach": _reach(found, dims, ids),
         "min_size": smallest,
     }
 
@@ -129,9 +130,11 @@ def decide_fit(preset: str, kind: str, held_out: int | None) -> Decision:
     return Decision(True, "at the end, held-out images choose how objects are made, and calibrate")
 
 
-def _reach(smallest: int, dims: int) -> Decision:
-    """The radius of the median object, of which `min_size` is a tenth."""
-    median = 10.0 * smallest
-    radius = math.sqrt(median / math.pi) if dims == 2 else float(np.cbrt(0.75 * median / math.pi))
+def _reach(found: Fingerprint, dims: int, pixels: Mapping[str, Any]) -> Decision:
+    """The radius of the median object, of a fibre that across it."""
+    radius = (median_width(found, pixels) or 0.0) / 2
+    if dims == 3 and found.instances is not None:
+        volume = median_size(found.instances, found.cases[0].image, dims, pixels)
+        radius = float(np.cbrt(0.75 * volume / math.pi))
     value = min(FARTHEST, max(2, round(radius)))
     return Decision(value, f"the median object's radius, px, 2 to {FARTHEST}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unet_med.instances import IGNORED
-from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.plan import Decision
 
 RARE = 0.02  # of the known pixels; tiles hold enough of what is more frequent,
@@ -23,6 +23,8 @@ def decide_rare(
     labels: Mapping[str, Decision],
     preset: str,
     asked: Mapping[str, Any],
+    *,
+    dims: int,
 ) -> dict[str, Decision]:
     """`rare`, and where in a tile a rare pixel lies; nothing where there are none.
 
@@ -31,11 +33,12 @@ def decide_rare(
         labels: as `decide_labels` decided.
         preset: the recipe; but for `modern` it says itself how tiles are drawn.
         asked: ids that the user asks for.
+        dims: axes of the network; to one of 2 each plane of a stack is an image.
     """
     if "rare" in asked:
         rare = Decision(asked["rare"], "as asked")
     elif preset == "modern":
-        rare = _rare(found, labels)
+        rare = _rare(found, labels, dims)
     else:
         return {}
     if not rare.value:
@@ -44,9 +47,9 @@ def decide_rare(
     return {"rare": rare, "augment::crop::middle": where}
 
 
-def _rare(found: Fingerprint, labels: Mapping[str, Decision]) -> Decision:
+def _rare(found: Fingerprint, labels: Mapping[str, Decision], dims: int) -> Decision:
     shares = {value: share for value, share in _shares(found, labels).items() if share > 0}
-    images, count = _images(found, labels), len(found.cases)
+    images, count = _images(found, labels, dims)
     little = [value for value, share in shares.items() if share < RARE]
     seldom = [value for value in shares if SELDOM * images[value] < count and value not in little]
     if not little and not seldom:
@@ -57,12 +60,34 @@ def _rare(found: Fingerprint, labels: Mapping[str, Decision]) -> Decision:
     return Decision(sorted([*little, *seldom]), f"{why}: {AROUND}")
 
 
-def _images(found: Fingerprint, labels: Mapping[str, Decision]) -> dict[int, int]:
-    """Number of labels that hold each class of the network but the background."""
-    held = [case.label_values for case in found.cases]
-    if labels["label_kind"].value != "classes":
-        return {1: sum(own is None or max(own, default=0) > 0 for own in held)}
-    return {number: sum(value in (own or ()) for own in held) for number, value in _classes(labels)}
+def _images(
+    found: Fingerprint, labels: Mapping[str, Decision], dims: int
+) -> tuple[dict[int, int], int]:
+    """Images that hold each class of the network but the background, and all of them."""
+    kind = labels["label_kind"].value
+    classes = _classes(labels) if kind == "classes" else [(1, None)]
+    held, count = dict.fromkeys([number for number, _ in classes], 0), 0
+    for case in found.cases:
+        planes = _planes(case, kind) if dims == 2 else None
+        count += 1 if planes is None else planes
+        for number, value in classes:
+            held[number] += _holding(case, value, planes)
+    return held, count
+
+
+def _planes(case: Case, kind: str) -> int | None:
+    """Planes of which somebody knows a pixel; None: they are no images, or nobody counted them."""
+    counted = bool(case.in_planes) if kind == "classes" else case.empty is not None
+    if case.image.plane_count == 1 or not counted:
+        return None
+    return case.image.plane_count - len(case.blank_planes(kind))
+
+
+def _holding(case: Case, value: int | None, planes: int | None) -> int:
+    """How many of a file's images hold a value; None: an object."""
+    if planes is not None:
+        return planes - (case.empty or 0) if value is None else case.in_planes.get(str(value), 0)
+    return int(case.holds_object if value is None else value in (case.label_values or ()))
 
 
 def _shares(found: Fingerprint, labels: Mapping[str, Decision]) -> dict[int, float]:

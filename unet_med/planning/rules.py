@@ -175,7 +175,7 @@ def _decide(
     return {
         "preset": preset,
         **labels,
-        **decide_rare(found, labels, preset.value, asked),
+        **decide_rare(found, labels, preset.value, asked, dims=dims.value),
         **decide_tiles(found, kind),
         "slice_stacks": Decision(stack, _about_stacks(found, stack)),
         "planes": decide_planes(found, kind, stacks=stack, asked=asked.get("planes")),

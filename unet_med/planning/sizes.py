@@ -12,6 +12,7 @@ from unet_med import bundle
 from unet_med.data.pixel_size import MICROMETRES, as_list, in_words
 from unet_med.geometry import per_axis, up_to
 from unet_med.planning.fingerprints import MEDIAN, FileFacts, Fingerprint, Instances
+from unet_med.planning.object_width import object_widths
 from unet_med.planning.plan import Decision
 
 IN_PLANE = {"valid": 388, "same": 192}  # output of a 2-D tile at most, px; 388: the paper's
@@ -62,10 +63,9 @@ def tile_size(found: Fingerprint, ids: Mapping[str, Any], device: str = "cpu") -
 
 def _of_objects(found: Fingerprint, ids: Mapping[str, Any]) -> int | None:
     """Side of a tile that holds a few objects, px; None: there are none, or they are wide."""
-    if ids["label_kind"] != "instances" or found.instances is None:
+    if ids["label_kind"] != "instances" or (width := median_width(found, ids)) is None:
         return None
-    area = median_size(found.instances, found.cases[0].image, 2, ids)
-    side = max(LEAST, round(OBJECTS * 2 * math.sqrt(area / math.pi)))
+    side = max(LEAST, round(OBJECTS * width))
     return side if side < IN_PLANE["same"] else None
 
 
@@ -123,6 +123,21 @@ def median_size(
         whole = (objects.plane_area if dims == 2 else objects.volume)[MEDIAN]
         own = whole / float(np.prod(first.pixel_size[:dims]))
     return own * float(np.prod(zoom(first, pixels, len(first.shape))[:dims]))
+
+
+def median_width(found: Fingerprint, pixels: Mapping[str, Any]) -> float | None:
+    """How wide the median object is in a plane, in pixels of the network; None: there is none.
+
+    Args:
+        found: what the files say.
+        pixels: ids as of `zoom`.
+    """
+    first = found.cases[0].image
+    own = None if pixels.get("element_size") is None else first.pixel_size
+    widths = object_widths(found, 2, own)
+    if widths is None:
+        return None
+    return widths[MEDIAN][0] * math.sqrt(np.prod(zoom(first, pixels, len(first.shape))[:2]))
 
 
 def zoom(image: FileFacts, ids: Mapping[str, Any], axes: int) -> np.ndarray[Any, Any]:
