@@ -104,20 +104,23 @@ def scored(form: SessionForm, others: Sequence[Arrays]) -> float:
 
 
 def picture(form: SessionForm, file: Path) -> None:
-    """What is visible of the layers, and the form."""
+    """What is visible of the layers, as large as the form is high, and the form."""
     QApplication.processEvents()
-    form.native.resize(WIDTH_PX, form.native.sizeHint().height())
+    inside = form.native.widget()
+    height = max(CANVAS_PX, inside.layout().totalHeightForWidth(WIDTH_PX))
+    form.native.resize(WIDTH_PX, height)
     QApplication.processEvents()
     panel = form.native.grab()
-    whole = QPixmap(CANVAS_PX + panel.width(), max(CANVAS_PX, panel.height()))
-    whole.fill(Qt.GlobalColor.black)
+    whole = QPixmap(CANVAS_PX + panel.width(), height)
     painter = QPainter(whole)
     for layer in (layer for layer in form.viewer.layers if layer.visible):
         rgba = np.ascontiguousarray(255 * _colours(layer), dtype=np.uint8)
-        height, width = rgba.shape[:2]
-        drawn = QImage(rgba.data, width, height, 4 * width, QImage.Format.Format_RGBA8888)
-        scale = CANVAS_PX / max(height, width)
-        painter.drawImage(QRect(0, 0, round(width * scale), round(height * scale)), drawn)
+        down, across = rgba.shape[:2]
+        drawn = QImage(rgba.data, across, down, 4 * across, QImage.Format.Format_RGBA8888)
+        scale = max(CANVAS_PX / across, height / down)  # it fills the canvas, as after a zoom
+        sides = round(across * scale), round(down * scale)
+        corner = (CANVAS_PX - sides[0]) // 2, (height - sides[1]) // 2
+        painter.drawImage(QRect(*corner, *sides), drawn)
     painter.drawPixmap(CANVAS_PX, 0, panel)
     painter.end()
     whole.save(str(file))

@@ -96,7 +96,7 @@ def test_buttons_do_what_can_be_done(tmp_path: Path) -> None:
     assert not form.train.enabled
     place: Any = {"scale": (0.5, 0.25), "units": ("um", "um")}
     annotate(form, "day 1", pair(0), **place)
-    assert form.said.value == "added day-1; 1 annotated images"
+    assert form.said.value == "added day-1; 1 annotated image"
     assert form.train.enabled
     assert not form.go_on.enabled
     form.close()
@@ -263,8 +263,73 @@ def test_planes_keep_their_pixel_size_whatever_lies_between_them(tmp_path: Path,
         np.testing.assert_allclose(np.diag(load_image(file).affine)[:2], (0.25, 0.5))
     form.stack.value = VOLUME
     form.add.native.click()
+    refused = {"second": "one of times, which make no volume", "pixel": "planes or channels"}
+    assert refused[unit] in form.said.value
+    assert sorted(form.session.pairs()) == ["s-z000", "s-z001"]
+    form.viewer.layers["s"].axis_labels = ("z", "y", "x")  # said in the console
+    form.add.native.click()
     assert f"its scale 1 x 0.5 x 0.25 ({unit}, " in form.said.value
     assert f"is not kept: {unit} is no unit of length" in form.said.value
+    form.close()
+
+
+def test_labels_of_another_image_are_noticed(tmp_path: Path) -> None:
+    from docs.record_napari import annotate, click, new_form, open_session
+
+    form = new_form()
+    open_session(form, tmp_path / "session")
+    image, truth = pair(0)
+    annotate(form, "a", (image, truth))
+    form.image.value = form.viewer.add_image(image[::-1], name="b")  # and the labels are forgotten
+    click(form.add)
+    assert form.said.value == (
+        "added b; 2 annotated images; the same labels were added to a: if they are not those of b, "
+        "choose its own, and add it again"
+    )
+    form.painted.value.data[:9, :9] = 1  # painted on
+    click(form.add)
+    assert form.said.value == "added b; 2 annotated images"
+    form.image.value.translate = (0, 128)  # the next tile of the slide
+    click(form.add)
+    assert form.said.value.startswith("a labels lies elsewhere (translate 0 0) than b (0 128)")
+    form.image.value.translate = (0, 0.4)
+    form.channels.value = [form.viewer.layers["a"]]
+    click(form.add)
+    assert form.said.value == "added b-2; 3 annotated images; 2 channels"
+    form.close()
+
+
+def test_the_form_scrolls_where_the_screen_is_low(application: Any) -> None:
+    from docs.record_napari import new_form
+
+    form = new_form()
+    form.native.resize(420, 300)
+    application.processEvents()
+    assert form.native.height() == 300
+    assert form.native.verticalScrollBar().maximum() > 100
+    rows = [form.said, form.numbers, form.image, form.minutes]
+    assert (
+        len(
+            {
+                row.native.mapTo(form.native.widget(), row.native.rect().topLeft()).x()
+                for row in rows
+            }
+        )
+        == 1
+    )
+    form.close()
+
+
+def test_how_an_image_is_unlike_the_training_is_said(tmp_path: Path) -> None:
+    from docs.record_napari import new_form, open_session
+    from unet_med.napari_widget.segmenting import NOTES
+
+    form = new_form()
+    open_session(form, tmp_path / "session")
+    image = form.viewer.add_image(np.zeros((9, 8)), name="a")
+    about = {"name": "a mask", "metadata": {NOTES: "all its pixels are 0"}}
+    form._show_result(image, (np.eye(9, 8, dtype=np.int32), about, "labels"))
+    assert form.said.value == "a mask: 1 classes; all its pixels are 0"
     form.close()
 
 
@@ -305,6 +370,8 @@ def test_the_next_image_is_the_command_lines(
 
 def test_pictures_of_the_end_are_shown(tmp_path: Path) -> None:
     """They move with the bundle, from where it grew to where it stays."""
+    from qtpy.QtWidgets import QApplication
+
     from docs.record_napari import new_form
     from unet_med.napari_widget.training import Progress
 
@@ -327,6 +394,9 @@ def test_pictures_of_the_end_are_shown(tmp_path: Path) -> None:
     form._poll()
     assert form.said.value == "trained"
     assert all(label.native.pixmap().width() > 0 for label in form.pictures)
+    form.native.resize(form.native.minimumWidth(), 2000)
+    QApplication.processEvents()
+    assert form.native.horizontalScrollBar().maximum() == 0  # nothing is cut off at the right
     form.close()
 
 

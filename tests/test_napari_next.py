@@ -203,16 +203,26 @@ def test_a_plane_keeps_its_pixel_size(session: Session, network: SimpleNamespace
 def test_a_plane_keeps_its_pixel_size_where_planes_are_no_known_length_apart(
     session: Session, network: SimpleNamespace
 ) -> None:
-    opened = layer("t", image(5, 2, 5, 7), scale=(2.0, 0.5, 0.25), units=("s", "um", "um"))
+    opened = layer("t", image(5, 2, 5, 7), scale=(2.0, 0.5, 0.25), units=("second", "um", "um"))
     whole = next_image._of_layers([opened], network)
     assert whole is not None
     assert whole.meta["planes"] == "apart"  # frames, as `predict` takes them in a file
     (_, plane), _ = next_image._parts(whole, planes=True)
     np.testing.assert_allclose(np.diag(plane.affine)[:2], (0.25, 0.5))
     network.spatial_dims = 3
-    volume = next_image._of_layers([opened], network)
-    assert volume is not None
-    assert volume.meta["spacing_source"] == "assumed"
+    with pytest.raises(ValueError, match="is one of times, which make no volume"):
+        next_image._of_layers([opened], network)
+
+
+def test_what_may_be_channels_is_passed_over_with_a_reason(
+    session: Session, network: SimpleNamespace
+) -> None:
+    opened = [layer("c", np.stack([image(30), image(40)])), layer("b", image(20))]
+    said = suggest(NextImage(session), opened)
+    assert said.startswith("annotate b next")
+    assert "1 cannot be looked at, such as c: c does not say whether its 2 are planes" in said
+    said = suggest(NextImage(session), opened, planes=True)
+    assert "cannot be looked at" not in said
 
 
 def test_planes_of_an_oriented_stack_are_those_that_the_network_sees(

@@ -18,7 +18,8 @@ import unet_med
 from unet_med import bundle, napari_widget
 from unet_med.data import load_image
 from unet_med.napari_widget import from_layer, segment_array, segment_steps, spacing_of, to_layer
-from unet_med.napari_widget.segmenting import from_layers
+from unet_med.napari_widget.first_axis import require_planes
+from unet_med.napari_widget.segmenting import NOTES, from_layers
 
 MANIFEST = Path(unet_med.__file__).with_name("napari.yaml")
 WORLD = {
@@ -99,6 +100,74 @@ def test_what_cannot_be_segmented_is_said(trained: Path, tmp_path: Path) -> None
     steps = segment_steps(layer(np.zeros((9, 9, 3)), rgb=True), trained)
     with pytest.raises(Exception, match="3 channels"):
         next(steps)
+
+
+STEPS = {"scale": (5, 1, 1)}
+NAMED = {"axis_labels": ("t", "y", "x")}
+TIMED = {"units": ("millisecond", "um", "um")}
+
+
+@pytest.mark.parametrize(
+    ("planes", "volume", "more"),
+    [
+        (1, True, {}),
+        (6, True, {}),
+        (3, True, {"axis_labels": ("Z", "Y", "X")}),
+        (3, True, {"axis_labels": ("Slices", "Y", "X")}),
+        (3, True, {"units": ("um", "um", "um")}),
+        (3, True, STEPS),
+        (3, False, NAMED),
+        (3, False, TIMED),
+    ],
+)
+def test_a_stack_that_says_so_is_one_of_planes(planes: int, volume: bool, more: Any) -> None:
+    require_planes([layer(np.zeros((planes, 9, 8)), **more)], asked=False, volume=volume)
+
+
+@pytest.mark.parametrize(
+    ("asked", "volume", "more", "says"),
+    [
+        (
+            False,
+            False,
+            {},
+            r"cells does not say whether its 3 are planes or channels\..*Split Stack",
+        ),
+        (False, False, {"scale": (1, 0.5, 0.5), "units": ("pixel", "um", "um")}, "does not say"),
+        (True, False, {"axis_labels": ("c", "y", "x")}, "cells is one of channels: .Split Stack"),
+        (True, False, {"axis_labels": ("Channels", "y", "x")}, "is one of channels"),
+        (True, True, NAMED, "is one of times, which make no volume"),
+        (True, True, TIMED, "is one of times, which make no volume"),
+    ],
+)
+def test_channels_and_times_are_not_taken_for_planes(
+    asked: bool, volume: bool, more: Any, says: str
+) -> None:
+    stack = layer(np.zeros((3, 9, 8)), **more)
+    with pytest.raises(ValueError, match=says):
+        require_planes([layer(np.zeros((9, 8))), stack], asked=asked, volume=volume)
+
+
+def test_what_the_user_says_of_a_stack_holds() -> None:
+    unclear = np.zeros((3, 9, 8))
+    require_planes([layer(unclear)], asked=True, volume=False)
+    require_planes([layer(np.zeros((3, 9, 8, 3)), rgb=True)], asked=False, volume=False)
+    steps = segment_steps(layer(unclear), "nuclei")
+    with pytest.raises(ValueError, match="does not say whether its 3 are planes or channels"):
+        next(steps)
+
+
+def test_how_an_image_is_unlike_those_of_the_training_is_said() -> None:
+    mask = np.zeros((24, 20), np.uint8)
+    mask[8:16, 8:16] = 1
+    steps = segment_steps(layer(mask), "nuclei", "mask")
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            _, meta, _ = end.value
+            break
+    assert meta["metadata"][NOTES] == "it has two grey values alone, as a mask has"
 
 
 def test_the_manifest_names_what_is_there() -> None:

@@ -21,17 +21,21 @@ from napari.layers import Image, Labels
 from napari.qt.threading import create_worker
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QPixmap
+from qtpy.QtWidgets import QFrame, QSizePolicy
 
 from unet_med.errors import one_line, user_error
+from unet_med.napari_widget.first_axis import require_planes
 from unet_med.napari_widget.next_image import NextImage, Suggestion
+from unet_med.napari_widget.painted import labels_of_another, require_place
 from unet_med.napari_widget.planes import PREDICTED, labelled_planes, plane_digests, without_labels
 from unet_med.napari_widget.segmenting import (
-    PLACE,
+    NOTES,
     Array,
     LayerData,
     from_layers,
     lost_scale,
     orientation_of,
+    place_of_layer,
     segment_steps,
     spacing_of,
 )
@@ -42,6 +46,7 @@ from unet_med.segmentation.next_image import RULES
 SEGMENTED = "unet_med_segmented"  # of a layer's metadata: the image layer it was predicted from
 POLL_MS = 500
 PICTURE_PX = 380  # width
+EXPANDING = QSizePolicy.Policy.Expanding
 KINDS = {"auto": None, "objects": "instances", "classes": "classes", "a mask": "mask"}
 NEXT = dict(zip(("at random", "where the bundle is least sure"), RULES, strict=True))
 VOLUME, PLANES, PLANE = "a volume", "planes, those with labels", "planes, the one that is shown"
@@ -62,20 +67,32 @@ class SessionForm(Container):
         self.is_looking = False
         self._make_data_fields()
         self._make_training_fields()
-        super().__init__(
-            widgets=[
+        super().__init__(scrollable=True)  # with its pictures it is higher than most screens
+        self.extend(  # not as `widgets`: those get labels of unequal widths
+            [
                 *(self.folder, self.open, self.image, self.channels, self.painted),
-                *(self.stack, self.add, _row(self.annotated, self.read), self.kind, self.minutes),
-                _row(self.train, self.go_on, self.stop),
-                _row(self.predict, self.correct),
+                *(self.stack, self.add, _row("annotated", self.annotated, self.read)),
+                *(self.kind, self.minutes, _row("", self.train, self.go_on, self.stop)),
+                _row("", self.predict, self.correct),
                 *(self.more, self.rule, self.next),
-                *(self.bar, self.said, self.planned, self.numbers, *self.pictures),
+                *(self.bar, self.said, self.planned, self.numbers),
             ]
         )
+        inside = super().native.layout()
+        for picture in self.pictures:  # over the whole width: no field, which has a label
+            inside.addWidget(picture.native)
+        inside.addStretch()
+        self.native.setFrameShape(QFrame.Shape.NoFrame)
+        self.native.setMinimumWidth(PICTURE_PX + 40)  # margins, and the scroll bar
         self.timer = QTimer(self.native)
         self.timer.timeout.connect(self._poll)
         self.native.destroyed.connect(partial(_stop, self.__dict__))
         self._show_state()
+
+    @property
+    def native(self) -> Any:
+        """What napari docks: the part with the scroll bar, which `Container` keeps apart."""
+        return self.root_native_widget
 
     def _make_data_fields(self) -> None:
         self.folder = FileEdit(mode="d", label="session folder", value="")
@@ -83,6 +100,7 @@ class SessionForm(Container):
         self.image = ComboBox(label="image", choices=lambda _: self._layers(Image))
         self.channels = Select(label="more channels", choices=lambda _: self._layers(Image))
         self.channels.native.setMaximumHeight(60)
+        self.channels.native.setSizePolicy(EXPANDING, QSizePolicy.Policy.Fixed)
         self.painted = ComboBox(label="its labels", choices=lambda _: self._layers(Labels))
         self.stack = ComboBox(label="a stack is", choices=[VOLUME, PLANES, PLANE])
         self.add = self._button("Add to the session", self._add)
@@ -103,10 +121,10 @@ class SessionForm(Container):
         self.bar = ProgressBar(min=0, max=100, value=0, label="done")
         self.said = Label(value="choose a folder, new or old", label="says")
         self.planned = Label(value="", label="decided")
-        for label in (self.said, self.planned):
-            label.native.setWordWrap(True)
         self.numbers = Label(value="", label="learned")
-        self.numbers.native.setWordWrap(True)
+        for label in (self.said, self.planned, self.numbers):
+            label.native.setWordWrap(True)
+            label.native.setSizePolicy(EXPANDING, QSizePolicy.Policy.Preferred)
         self.pictures = [Label(value=""), Label(value="")]
 
     def _stop(self) -> None:
@@ -175,12 +193,15 @@ class SessionForm(Container):
         self.planned.value = planned(self.session.bundle)
         self._show_state()
         has = "a trained bundle" if self.session.is_trained else "no bundle yet"
-        self.said.value = f"{folder}: {len(self._names())} annotated images, {has}"
+        self.said.value = f"{folder}: {in_words(len(self._names()))}, {has}"
 
     def _add(self) -> None:
         session, layers, painted = self._opened(), self._chosen(), self.painted.value
         if painted is None:
             raise ValueError("no labels are chosen: paint some in a Labels layer first")
+        is_volume = self.stack.value == VOLUME
+        require_planes(layers, asked=not is_volume, volume=is_volume)
+        require_place(painted, layers[0])
         image, labels = from_layers(layers), np.asarray(painted.data).T  # (X, Y[, Z])
         name, planes = layers[0].metadata.get(SAVED_AS, layers[0].name), None
         if self.stack.value == PLANE and image.ndim == 4:
@@ -194,8 +215,9 @@ class SessionForm(Container):
         written = session.add(name, image, labels, spacing=spacing, planes=planes, orientation=word)
         self._show_state()
         notes = without_labels(labels) if dims == 3 else ""
-        notes += lost_scale(layers[0], dims)
-        count = f"{len(self._names())} annotated images"
+        notes += lost_scale(layers[0], dims) + labels_of_another(painted, labels, layers[0])
+        notes += f"; {len(image)} channels" if len(image) > 1 else ""
+        count = in_words(len(self._names()))
         self.said.value = f"added {', '.join(written)}; {count}{notes}"
 
     def _plane(self, layer: Any, planes: int) -> int:
@@ -259,7 +281,7 @@ class SessionForm(Container):
     def _predict(self) -> None:
         session, (layer, *more) = self._opened(), self._chosen()
         self.said.value = f"segmenting {layer.name}"
-        steps = partial(segment_steps, channels=more)
+        steps = partial(segment_steps, channels=more, planes=self.stack.value != VOLUME)
         show = partial(self._show_result, layer)
         self._worker(show, self.said.value, steps, layer, session.bundle, session.output()).start()
 
@@ -286,7 +308,8 @@ class SessionForm(Container):
         layer.metadata.update({SEGMENTED: image.unique_id, PREDICTED: digests})
         count = len(np.unique(layer.data[layer.data > 0]))
         what = "objects" if data[1]["name"].endswith("instances") else "classes"
-        self.said.value = f"{layer.name}: {count} {what}"
+        notes = data[1].get("metadata", {}).get(NOTES)
+        self.said.value = f"{layer.name}: {count} {what}" + (f"; {notes}" if notes else "")
 
     def _results_of(self, image: Any) -> list[Any]:
         """Layers that were predicted from this layer, not from one that had its name."""
@@ -299,7 +322,7 @@ class SessionForm(Container):
         results = self._results_of(image)
         if not results:
             raise ValueError(f"{image.name} has no result to correct: predict it first")
-        place = {key: getattr(image, key) for key in PLACE if hasattr(image, key)}
+        place = place_of_layer(results[-1])
         name = f"{image.name} correction"
         began = {PREDICTED: results[-1].metadata[PREDICTED]}  # also where it was painted on
         layer = self.viewer.add_labels(
@@ -349,8 +372,15 @@ class SessionForm(Container):
         self.said.value = suggestion.said
 
 
-def _row(*widgets: Any) -> Container:
-    return Container(widgets=widgets, layout="horizontal", labels=len(widgets) == 1)
+def in_words(count: int) -> str:
+    """How many images are annotated."""
+    return f"{count} annotated image{'s' * (count != 1)}"
+
+
+def _row(label: str, *widgets: Any) -> Container:
+    row = Container(widgets=widgets, layout="horizontal", labels=False, label=label)
+    row.margins = (0, 0, 0, 0)
+    return row
 
 
 def _as_planes(labels: Any) -> Array:

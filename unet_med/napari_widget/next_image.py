@@ -19,6 +19,7 @@ from unet_med.data.datalist import look_for_images
 from unet_med.data.orientation import axis_of
 from unet_med.data.pixel_size import states_size
 from unet_med.errors import one_line, user_error
+from unet_med.napari_widget.first_axis import require_planes
 from unet_med.napari_widget.layers import image_layers, orientation_in
 from unet_med.napari_widget.segmenting import (
     LayerData,
@@ -136,11 +137,11 @@ class NextImage:
         segmenter = Segmenter(self.session.bundle)
         segmenter.require_confidence()  # else each image would be at fault
         self._begin(segmenter)
-        planes = planes and segmenter.spatial_dims == 2
+        asked, planes = planes, planes and segmenter.spatial_dims == 2
         here: dict[str, Place] = {}
         passed = Passed()
         annotated = self._annotated(segmenter, planes, passed)
-        for place, image in self._images(segmenter, opened, folder, passed):
+        for place, image in self._images(segmenter, opened, folder, passed, asked):
             for z, part in _parts(image, planes, segmenter.orientation):
                 if (key := pixel_digest(part.numpy())) in annotated:
                     passed.counts["annotated"] += 1
@@ -177,12 +178,13 @@ class NextImage:
         opened: Sequence[Sequence[Any]],
         folder: Path | None,
         passed: Passed,
+        asked: bool,
     ) -> Iterator[tuple[Place, MetaTensor]]:
         """Images that fit the network, one at a time; what is open first."""
         for layers in opened:
             image = None
             with passed.noting(layers[0].name):
-                image = _of_layers(layers, segmenter)
+                image = _of_layers(layers, segmenter, asked)
                 passed.counts["unfit"] += image is None
             if image is not None:
                 yield Place(layers[0].name, layers=tuple(layers)), image
@@ -220,14 +222,26 @@ class NextImage:
         return free[0]
 
 
-def _of_layers(layers: Sequence[Any], segmenter: Segmenter) -> MetaTensor | None:
-    """Layers as an image of the network's channels and axes; None: they are not."""
+def _of_layers(
+    layers: Sequence[Any], segmenter: Segmenter, asked: bool = False
+) -> MetaTensor | None:
+    """Layers as an image of the network's channels and axes; None: they are not.
+
+    Args:
+        layers: of one image.
+        segmenter: which has the network.
+        asked: somebody has said that a stack is one of planes.
+
+    Raises:
+        ValueError: a stack may be one of channels.
+    """
     try:
         pixels = from_layers(layers)
     except ValueError:  # times, or channels of several shapes
         return None
     if len(pixels) != segmenter.in_channels or pixels.ndim <= segmenter.spatial_dims:
         return None
+    require_planes(layers, asked=asked, volume=segmenter.spatial_dims == 3)
     spacing = stated_spacing(layers[0], pixels.ndim - 1)
     image: MetaTensor = image_of(segmenter, pixels, spacing, orientation_of(layers[0]))
     return image

@@ -8,7 +8,6 @@ of a layer.
 
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Annotated, Any, Literal
@@ -16,11 +15,15 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_med.napari_widget.first_axis import SPLIT, require_planes
+
 Array = NDArray[Any]
 Output = Literal["instances", "mask"]
 LayerData = tuple[Array, dict[str, Any], str]
+Stack = Literal["as it says", "planes"]
 
 ORIENTATION = "unet_med_orientation"  # of a layer's metadata: where X, Y and Z end in the body
+NOTES = "unet_med_notes"  # of a result's metadata: how its image is unlike those of the training
 
 # Where a layer lies in the world; what a napari does not know is left out.
 PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
@@ -58,12 +61,15 @@ def segment_array(
     from unet_med.segmentation import Segmenter
 
     segment = Segmenter(bundle, trust=trust)
+    _count_tiles(segment, on_tile)
+    found: Array = getattr(segment(image_of(segment, image, spacing, orientation)), output)
+    return found
+
+
+def _count_tiles(segmenter: Any, on_tile: Callable[[int], None] | None) -> None:
     done = iter(range(1, 1 << 62))
     if on_tile is not None:
-        segment.network.register_forward_hook(lambda *_: on_tile(next(done)))
-    result = segment(image_of(segment, image, spacing, orientation))
-    found: Array = getattr(result, output)
-    return found
+        segmenter.network.register_forward_hook(lambda *_: on_tile(next(done)))
 
 
 def from_layer(layer: Any) -> Array:
@@ -79,7 +85,7 @@ def from_layer(layer: Any) -> Array:
     if axes not in (2, 3):
         raise ValueError(
             f"layer {layer.name} has {axes} axes; planes (Y, X) and stacks (Z, Y, X) can be "
-            "segmented: select one channel or one time first"
+            f"segmented: {SPLIT} makes a layer of each channel or time"
         )
     channels = np.moveaxis(data, -1, 0) if layer.rgb else data[None]  # (C, [Z,] Y, X)
     return channels.transpose(0, *range(channels.ndim - 1, 0, -1))
@@ -197,12 +203,21 @@ def lost_scale(layer: Any, dims: int) -> str:
 
 def to_layer(labels: Array, layer: Any, output: Output) -> LayerData:
     """Labels `(X, Y[, Z])` as the data of a Labels layer that lies where the image lies."""
-    place = {key: getattr(layer, key) for key in PLACE if hasattr(layer, key)}
-    return labels.T, {"name": f"{layer.name} {output}", **place}, "labels"
+    return labels.T, {"name": f"{layer.name} {output}", **place_of_layer(layer)}, "labels"
+
+
+def place_of_layer(layer: Any) -> dict[str, Any]:
+    """Where a layer lies in the world, as what a new layer takes."""
+    return {key: getattr(layer, key) for key in PLACE if hasattr(layer, key)}
 
 
 def segment_steps(
-    layer: Any, bundle: str | Path, output: Output = "instances", *, channels: Sequence[Any] = ()
+    layer: Any,
+    bundle: str | Path,
+    output: Output = "instances",
+    *,
+    channels: Sequence[Any] = (),
+    planes: bool = False,
 ) -> Generator[int, None, LayerData]:
     """Segment a layer; yields the number of batches of tiles done, returns the new layer.
 
@@ -211,23 +226,43 @@ def segment_steps(
         bundle: folder that `unet-med train` made.
         output: `"instances"`, or the `"mask"` or classes.
         channels: further layers, which are channels of the same image.
+        planes: somebody has said that a stack is one of planes, not of channels.
     """
     tiles: SimpleQueue[int | None] = SimpleQueue()
-    image = from_layers([layer, *channels])
-    spacing, word = stated_spacing(layer, image.ndim - 1), orientation_of(layer)
-    run = partial(segment_array, spacing=spacing, orientation=word, on_tile=tiles.put)
+    layers = [layer, *channels]
     with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(run, image, bundle, output)
+        job = pool.submit(_segment_layers, layers, bundle, output, planes, tiles.put)
         job.add_done_callback(lambda _: tiles.put(None))
         while (count := tiles.get()) is not None:
             yield count
-    return to_layer(job.result(), layer, output)
+    return job.result()
+
+
+def _segment_layers(
+    layers: Sequence[Any],
+    bundle: str | Path,
+    output: Output,
+    planes: bool,
+    on_tile: Callable[[int], None],
+) -> LayerData:
+    """The result of layers, with what the bundle says of their image."""
+    from unet_med.segmentation import Segmenter
+
+    pixels = from_layers(layers)
+    segment = Segmenter(bundle)
+    require_planes(layers, asked=planes, volume=segment.spatial_dims == 3)
+    _count_tiles(segment, on_tile)
+    spacing = stated_spacing(layers[0], pixels.ndim - 1)
+    result = segment(image_of(segment, pixels, spacing, orientation_of(layers[0])))
+    data, meta, kind = to_layer(getattr(result, output), layers[0], output)
+    return data, {**meta, "metadata": {NOTES: result.notes}}, kind
 
 
 def segment_widget(
     image: "napari.layers.Image",  # type: ignore[name-defined] # noqa: F821
     bundle: Annotated[Path, {"mode": "d", "label": "trained bundle"}],
     output: Output = "instances",
+    stack: Annotated[Stack, {"label": "a stack is"}] = "as it says",
 ) -> "napari.qt.threading.FunctionWorker[napari.types.LayerDataTuple]":  # type: ignore[name-defined] # noqa: F821
     """Segment a layer in the background; napari adds the labels when they are there.
 
@@ -235,14 +270,24 @@ def segment_widget(
         image: layer to segment.
         bundle: folder that `unet-med train` made.
         output: what to add.
+        stack: `"planes"` says that its first axis is none of channels.
 
     Returns:
         The worker; its progress shows in napari's activity dock.
     """
     from napari.qt.threading import create_worker
+    from napari.utils.notifications import show_warning
+
+    def say(data: LayerData) -> None:
+        if notes := data[1]["metadata"][NOTES]:
+            show_warning(f"{data[1]['name']}: {notes}")
 
     worker = create_worker(
-        segment_steps, image, bundle, output, _progress={"total": 0, "desc": "segmenting"}
+        segment_steps,
+        *(image, bundle, output),
+        planes=stack == "planes",
+        _progress={"total": 0, "desc": "segmenting"},
     )
+    worker.returned.connect(say)
     worker.yielded.connect(lambda count: worker.pbar.set_description(f"segmenting: {count} tiles"))
     return worker

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unet_med.data.formats import format_at
 from unet_med.segmentation.arrays import to_axes
+from unet_med.transforms.compare import NOTES
 from unet_med.transforms.confidence import CONFIDENCE
 from unet_med.transforms.lengths import pixels_along
 
@@ -63,6 +64,11 @@ class Segmentation:
         """How sure the prediction is, 0 to 1; None: nothing is found, or it is an old bundle."""
         _, found = self._finished("mask")
         return None if found is None else float(found)
+
+    @property
+    def notes(self) -> str:
+        """How the image is unlike those of the training, as `unet-med predict` says; or empty."""
+        return "; ".join(getattr(self._item["image"], "meta", {}).get(NOTES, "").splitlines())
 
     @property
     def ratios(self) -> tuple[float, ...]:

@@ -1,0 +1,55 @@
+"""Whether painted labels are those of their image: names do not say it, and shapes agree often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from unet_med.data.digest import digest
+from unet_med.napari_widget.segmenting import Array
+
+ADDED = "unet_med_added"  # of a layer's metadata: its labels then, and the image they were added to
+
+
+def require_place(painted: Any, image: Any) -> None:
+    """Refuse labels that lie half a pixel or more beside their image.
+
+    Args:
+        painted: Labels layer.
+        image: Image layer.
+
+    Raises:
+        ValueError: says where both lie.
+    """
+    count = min(len(painted.translate), len(image.translate))
+    places = [np.asarray(layer.translate, float)[-count:] for layer in (painted, image)]
+    if (np.abs(places[0] - places[1]) < 0.5 * np.abs(np.asarray(image.scale)[-count:])).all():
+        return
+    there, here = (" ".join(f"{value:g}" for value in place) for place in places)
+    raise ValueError(
+        f"{painted.name} lies elsewhere (translate {there}) than {image.name} ({here}): choose the "
+        f"labels that were painted on it, or give both one place"
+    )
+
+
+def labels_of_another(painted: Any, labels: Array, image: Any) -> str:
+    """What to say of labels that were added to another image and have not changed since.
+
+    Args:
+        painted: Labels layer, which keeps what it is added to.
+        labels: its values.
+        image: Image layer to which they are added.
+
+    Returns:
+        The end of a sentence; empty of labels that were not.
+    """
+    now = digest(labels)
+    before, other, name = painted.metadata.get(ADDED, (now, image.unique_id, ""))
+    painted.metadata[ADDED] = (now, image.unique_id, image.name)
+    if before != now or other == image.unique_id or not labels.any():
+        return ""
+    return (
+        f"; the same labels were added to {name}: if they are not those of {image.name}, choose "
+        "its own, and add it again"
+    )
