@@ -181,29 +181,54 @@ def picture(stack: str) -> Path:
 
 
 def draw(image: NDArray[Any], objects: NDArray[Any], thickness: float, path: Path) -> Path:
-    """The middle slices along Z and Y, `(X, Y, Z)`, plain and with the outlines of objects."""
+    """A slice along Z and one along Y, `(X, Y, Z)`, plain and with the outlines of objects."""
     from matplotlib.figure import Figure
-    from skimage.segmentation import find_boundaries
 
-    from unet_med.report.saving import save
+    from unet_med.report.colours import instance_colours
+    from unet_med.report.saving import INK, save
 
     _, y, z = (int(np.median(places)) for places in np.nonzero(objects))
     grey = np.log(np.maximum(image.astype(float), 1))
     low, high = np.percentile(grey, (1, 99.8))
-    figure = Figure((9, 6), layout="constrained")
-    axes = figure.subplots(2, 2, height_ratios=(image.shape[1], image.shape[2] * thickness))
+    colours = instance_colours(objects)
+    heights = (image.shape[1], image.shape[2] * thickness)
+    figure = Figure((7.6, 7.6 * sum(heights) / (2 * image.shape[0]) + 0.5), layout="constrained")
+    axes = figure.subplots(2, 2, height_ratios=heights)
     cuts = {f"slice {z}": ((..., z), 1.0), f"section {y}": ((slice(None), y), thickness)}
     for row, (name, (cut, aspect)) in zip(axes, cuts.items(), strict=True):
-        for ax, outlined in zip(row, (False, True), strict=True):
+        for ax, title in zip(row, (name, _count_of(objects[cut], objects)), strict=True):
             ax.imshow(grey[cut].T, cmap="gray", vmin=low, vmax=high, aspect=aspect)
-            if outlined:
-                edges = find_boundaries(objects[cut], mode="inner")
-                shown = np.ma.masked_where(~edges, objects[cut] % 10)
-                ax.imshow(
-                    shown.T, cmap="tab10", vmin=0, vmax=9, aspect=aspect, interpolation="none"
-                )
-            ax.set(xticks=[], yticks=[], title=name if not outlined else f"{objects.max()} objects")
+            ax.set(xticks=[], yticks=[])
+            ax.set_title(title, color=INK)
+        row[1].imshow(_outlined(objects[cut], colours), aspect=aspect, interpolation="none")
+        _add_bar(row[0])
     return save(figure, path)
+
+
+def _count_of(cut: NDArray[Any], objects: NDArray[Any]) -> str:
+    """How many of all objects a cut shows."""
+    here, whole = (np.count_nonzero(np.unique(part)) for part in (cut, objects))
+    return f"{here} of {whole} objects"
+
+
+def _outlined(cut: NDArray[Any], colours: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Outlines of objects `(X, Y)` in their colours on nothing, RGBA, `(Y, X, 4)`."""
+    from skimage.segmentation import find_boundaries
+
+    edges = find_boundaries(cut, mode="inner", background=0)
+    return np.concatenate([colours[cut], edges[..., None]], axis=-1).swapaxes(0, 1)
+
+
+def _add_bar(ax: Any) -> None:
+    """A bar of a round length; the stack does not state its pixel size."""
+    from unet_med.report.scale_bar import bar_length
+
+    right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
+    length = bar_length(right)
+    line, text = 0.94 * bottom, 0.925 * bottom
+    ax.plot([0.05 * right, 0.05 * right + length], [line, line], color="white", linewidth=3)
+    middle = 0.05 * right + length / 2
+    ax.text(middle, text, f"{length:g} px", color="white", ha="center", va="bottom")
 
 
 def cost(seconds: float = 5.0, scale: float = 1.0) -> dict[str, float]:

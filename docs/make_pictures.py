@@ -1,4 +1,4 @@
-"""Make docs/images/report.png: the page of `unet-med report` on results with known errors.
+"""Make docs/images/report.png: an image of the page of `unet-med report`, with known errors.
 
     python -m docs.make_pictures
 
@@ -24,7 +24,12 @@ from unet_med.report.prediction import PredictionRecord
 from unet_med.scoring import evaluate
 
 IMAGES = Path(__file__).resolve().parent / "images"
-SIZE = (1200, 2080)  # px
+SIZE = (1120, 920)  # px
+FIRST = """<style>
+  main > :not(:has(#image-1)), section > :not(#image-1) { display: none }
+  body, section { background: white; border: 0; padding: 0; margin: 0 }
+  main, article { border: 0; padding: 4px; margin: 0 }
+</style>"""
 
 
 def spoiled(truth: np.ndarray) -> np.ndarray:
@@ -66,6 +71,14 @@ def make_results(folder: Path) -> Path:
     return results
 
 
+def first_image(page: Path) -> Path:
+    """The same page with nothing but the image that it shows first."""
+    alone = page.with_name("first.html")
+    text = page.read_text(encoding="utf-8").replace("</head>", f"{FIRST}</head>")
+    alone.write_text(text, encoding="utf-8")
+    return alone
+
+
 def screenshot(page: Path, picture: Path, size: tuple[int, int]) -> None:
     """What a headless browser shows of a page."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
@@ -83,7 +96,7 @@ def main() -> None:
         results = make_results(Path(folder))
         scores = evaluate(results, f"{folder}/cells/labels").documented()
         page = html_report(results, scores=scores)
-        screenshot(page, IMAGES / "report.png", SIZE)
+        screenshot(first_image(page), IMAGES / "report.png", SIZE)
         print("written  docs/images/report.png")
 
 

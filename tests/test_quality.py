@@ -217,3 +217,15 @@ def test_no_image_is_on_both_sides(name: str, counts: tuple[int, int], tmp_path:
     assert (len(train), len(test)) == counts
     contents = [Path(pair["image"]).read_bytes() for pair in [*train, *test]]
     assert len(set(contents)) == sum(counts)
+
+
+def test_a_picture_of_a_stack_counts_what_a_slice_shows() -> None:
+    objects = np.zeros((9, 8, 4), np.int32)
+    objects[1:4, 1:4, 1:3], objects[5:8, 1:4, 3], objects[1:3, 6, 0] = 4, 2, 7
+    assert thick_slices._count_of(objects[..., 1], objects) == "1 of 3 objects"
+    assert thick_slices._count_of(objects[:, 2], objects) == "2 of 3 objects"
+    colours = np.linspace(0, 1, 24).reshape(8, 3)
+    outlined = thick_slices._outlined(objects[..., 1], colours)
+    assert outlined.shape == (8, 9, 4)  # (Y, X, RGBA)
+    assert outlined[..., 3].sum() == 8  # the middle of 3 x 3 px is open
+    np.testing.assert_array_equal(outlined[1, 2], [*colours[4], 1])

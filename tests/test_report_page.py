@@ -244,6 +244,7 @@ def test_of_a_volume_the_worst_plane_as_a_radiologist_looks_at_it(
     assert case.plane.startswith("plane 4 of 5")
     assert ("right is on the left" in case.plane) == turned
     assert case.aspect == round(20 / 12, 4)
+    assert case.bar == (f"5 {'mm' if turned else 'µm'}", 0.25)  # of 10 px of 2
     assert case.counts == {
         "correct": 1, "inexact": 0, "split": 0, "merged": 0, "missed": 1, "false": 0,
     }  # fmt: skip
@@ -260,6 +261,14 @@ def test_of_a_volume_the_worst_plane_as_a_radiologist_looks_at_it(
         "a", through, tmp_path, str(tmp_path / "truth.nii.gz"), Reading(by_plane=True)
     )
     assert joined.counts == case.counts
+
+
+def test_the_input_has_a_bar_where_its_pixel_size_is_known(tmp_path: Path) -> None:
+    page = html_report(predicted(tmp_path)).read_text(encoding="utf-8")
+    assert page.count('class="length"') == 1  # of 44 px of 0.5 um, a page of one image
+    assert '<span class="length" style="width: 22.73%">5 µm</span>' in page
+    entry = {**volume(tmp_path, "um"), "pixel_size": None}
+    assert load_case("a", entry, tmp_path, None, Reading()).bar is None
 
 
 def test_a_truth_that_is_stored_flipped_is_turned(tmp_path: Path) -> None:

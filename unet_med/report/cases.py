@@ -35,6 +35,7 @@ from unet_med.report import panels
 from unet_med.report.colours import class_colours
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map
 from unet_med.report.objects import CORRECT, ObjectErrors, classify_objects, object_codes
+from unet_med.report.scale_bar import bar_length
 from unet_med.report.viewing import as_viewed, ends_of, viewing_turn
 
 Array = NDArray[Any]
@@ -97,6 +98,7 @@ class Case:
     pixel_size: str
     plane: str = ""
     aspect: float = 1.0  # width over height, in physical size
+    bar: tuple[str, float] | None = None  # what its length stands for, and its share of the width
     picture: str | None = None
     result: str | None = None
     truth: str | None = None
@@ -138,7 +140,11 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
     true = _truth(truth, file_of, reading) if truth else None
     if true is not None:
         true = _true_objects(as_viewed(_fitting(true, "truth", name, entry), turn), reading)
-    case.aspect = _aspect(entry, turn)
+    width, height = _sides(entry, turn)
+    case.aspect = round(width / height, 4)
+    if entry.get("pixel_size"):
+        length = bar_length(width)
+        case.bar = f"{length:g} {_unit(entry)}", round(length / width, 4)
     channels = [] if image is None else [as_viewed(channel, turn) for channel in image]
     doubt = _uncertainty(file_of("uncertainty"))
     _judge_and_draw(
@@ -160,8 +166,11 @@ def pixel_size_text(entry: Entry) -> str:
     """`0.5 × 0.5 µm`, or that the file does not say it."""
     if not entry.get("pixel_size"):
         return "not stated"
-    unit = {"um": "µm"}.get(entry["unit"], entry["unit"])
-    return TIMES.join(f"{size:.4g}" for size in entry["pixel_size"]) + f" {unit}"
+    return TIMES.join(f"{size:.4g}" for size in entry["pixel_size"]) + f" {_unit(entry)}"
+
+
+def _unit(entry: Entry) -> str:
+    return str({"um": "µm"}.get(entry["unit"], entry["unit"]))
 
 
 def result_file(name: str, kind: str, results: Path, written: Iterable[str] = ()) -> Path | None:
@@ -401,9 +410,10 @@ def _weights(true: Labels, k: int, reading: Reading) -> NDArray[np.float32]:
     return weights if flat else weights[..., k]
 
 
-def _aspect(entry: Entry, turn: Array | None) -> float:
+def _sides(entry: Entry, turn: Array | None) -> tuple[float, float]:
+    """Width and height of a plane as it is viewed, in the unit of the pixel size; else px."""
     sizes = list(entry.get("pixel_size") or [1.0] * (len(entry["shape"]) - 1))
     sides = [n * size for n, size in zip(entry["shape"][1:], sizes, strict=True)]
     if turn is not None:
         sides = [sides[int(np.flatnonzero(turn[:, 0] == axis)[0])] for axis in range(3)]
-    return round(sides[0] / sides[1], 4)
+    return sides[0], sides[1]
