@@ -291,12 +291,25 @@ def test_labels_of_another_image_are_noticed(tmp_path: Path) -> None:
     assert form.said.value == "added b; 2 annotated images"
     form.image.value.translate = (0, 128)  # the next tile of the slide
     click(form.add)
-    assert form.said.value.startswith("a labels lies elsewhere (translate 0 0) than b (0 128)")
+    assert form.said.value.startswith("a labels begins elsewhere (0 0) than b (0 128)")
     form.image.value.translate = (0, 0.4)
     form.channels.value = [form.viewer.layers["a"]]
     click(form.add)
-    assert form.said.value == "added b-2; 3 annotated images; 2 channels"
+    assert form.said.value == "added b-2; 3 annotated images; its channels are b, a"
     form.close()
+
+
+def test_the_pixel_size_is_that_of_scale_and_affine() -> None:
+    from napari.layers import Image
+
+    from unet_med.napari_widget import spacing_of
+
+    data, um = np.zeros((4, 9, 8)), ("um",) * 3
+    assert spacing_of(Image(data, scale=(2, -0.5, 0.25), units=um), 3) == (0.25, 0.5, 2)
+    affine = np.diag([2, 0.5, 0.25, 1])  # as a reader of NIfTI gives it, beside a scale of 1
+    assert spacing_of(Image(data, affine=affine, units=um), 3) == (0.25, 0.5, 2)
+    turned = Image(data[0], scale=(0.5, 0.25), rotate=30, units=um[:2])
+    np.testing.assert_allclose(spacing_of(turned, 2), (0.25, 0.5))
 
 
 def test_the_form_scrolls_where_the_screen_is_low(application: Any) -> None:

@@ -95,6 +95,7 @@ def test_planes_that_nobody_painted_are_said() -> None:
     assert without_labels(labels).startswith("; 3 of 4 planes have no labels and count as backgr")
     labels[0, 0] = 2  # a pixel of every plane
     assert without_labels(labels) == without_labels(labels[..., 0]) == ""
+    assert without_labels(0 * labels[..., 0]) == "; it has no labels and counts as background"
 
 
 def test_new_labels_of_the_same_pixels_replace_the_old_ones(

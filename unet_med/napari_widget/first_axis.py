@@ -29,7 +29,7 @@ def first_axis(layer: Any) -> str | None:
         return what
     if unit.endswith(OF_TIME):
         return TIMES
-    return PLANES if unit_um(unit) or _first(layer, "scale") not in (None, 1) else None
+    return PLANES if unit_um(unit) or abs(_first(layer, "scale") or 1) != 1 else None
 
 
 def require_planes(layers: Sequence[Any], *, asked: bool, volume: bool) -> None:

@@ -214,9 +214,9 @@ class SessionForm(Container):
         spacing, word = spacing_of(layers[0], dims), orientation_of(layers[0])
         written = session.add(name, image, labels, spacing=spacing, planes=planes, orientation=word)
         self._show_state()
-        notes = without_labels(labels) if dims == 3 else ""
+        notes = without_labels(labels) if planes is None else ""
         notes += lost_scale(layers[0], dims) + labels_of_another(painted, labels, layers[0])
-        notes += f"; {len(image)} channels" if len(image) > 1 else ""
+        notes += f"; its channels are {_names_of(layers)}" if len(layers) > 1 else ""
         count = in_words(len(self._names()))
         self.said.value = f"added {', '.join(written)}; {count}{notes}"
 
@@ -280,7 +280,7 @@ class SessionForm(Container):
 
     def _predict(self) -> None:
         session, (layer, *more) = self._opened(), self._chosen()
-        self.said.value = f"segmenting {layer.name}"
+        self.said.value = f"segmenting {_names_of([layer, *more])}"
         steps = partial(segment_steps, channels=more, planes=self.stack.value != VOLUME)
         show = partial(self._show_result, layer)
         self._worker(show, self.said.value, steps, layer, session.bundle, session.output()).start()
@@ -375,6 +375,11 @@ class SessionForm(Container):
 def in_words(count: int) -> str:
     """How many images are annotated."""
     return f"{count} annotated image{'s' * (count != 1)}"
+
+
+def _names_of(layers: list[Any]) -> str:
+    """Channels in the order in which the network sees them: that of the list, after the first."""
+    return ", ".join(layer.name for layer in layers)
 
 
 def _row(label: str, *widgets: Any) -> Container:

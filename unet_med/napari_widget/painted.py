@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.digest import digest
-from unet_med.napari_widget.segmenting import Array
+from unet_med.napari_widget.segmenting import Array, steps_of
 
 ADDED = "unet_med_added"  # of a layer's metadata: its labels then, and the image they were added to
 
@@ -22,14 +22,16 @@ def require_place(painted: Any, image: Any) -> None:
     Raises:
         ValueError: says where both lie.
     """
-    count = min(len(painted.translate), len(image.translate))
-    places = [np.asarray(layer.translate, float)[-count:] for layer in (painted, image)]
-    if (np.abs(places[0] - places[1]) < 0.5 * np.abs(np.asarray(image.scale)[-count:])).all():
+    count = min(painted.ndim, image.ndim)
+    places = [
+        np.asarray(layer.data_to_world([0] * layer.ndim))[-count:] for layer in (painted, image)
+    ]
+    if (np.abs(places[0] - places[1]) < 0.5 * np.asarray(steps_of(image)[-count:])).all():
         return
     there, here = (" ".join(f"{value:g}" for value in place) for place in places)
     raise ValueError(
-        f"{painted.name} lies elsewhere (translate {there}) than {image.name} ({here}): choose the "
-        f"labels that were painted on it, or give both one place"
+        f"{painted.name} begins elsewhere ({there}) than {image.name} ({here}): choose the "
+        "labels that were painted on it, or give both one place"
     )
 
 

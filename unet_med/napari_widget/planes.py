@@ -36,12 +36,14 @@ def labelled_planes(labels: Array, predicted: Sequence[str] | None = None) -> li
 
 
 def without_labels(labels: Array) -> str:
-    """What a volume with labels `(X, Y[, Z])` teaches where nobody has painted; empty: nothing.
+    """What an image with labels `(X, Y[, Z])` teaches where nobody has painted; empty: nothing.
 
     >>> without_labels(np.eye(2, 3)[None])
     '; 1 of 3 planes has no labels and counts as background, or choose planes above'
     """
-    if labels.ndim == 2 or not (count := labels.shape[2] - len(_painted(labels))):
+    if labels.ndim == 2:
+        return "" if labels.any() else "; it has no labels and counts as background"
+    if not (count := labels.shape[2] - len(_painted(labels))):
         return ""
     has, counts = ("has", "counts") if count == 1 else ("have", "count")
     return (

@@ -116,6 +116,18 @@ def in_words(image: Array) -> str:
     return " x ".join(map(str, image.shape[:0:-1])) + " px"
 
 
+def steps_of(layer: Any) -> list[float]:
+    """How far apart a layer's pixels are along its axes, in its units.
+
+    Readers state it as a scale, or in the matrix `affine`, as those of NIfTI do.
+    """
+    if not hasattr(layer, "data_to_world"):  # it has the attributes of a layer alone
+        return [abs(float(size)) for size in layer.scale]
+    corners = np.vstack([np.zeros(layer.ndim), np.eye(layer.ndim)])
+    origin, *ends = (np.asarray(layer.data_to_world(corner)) for corner in corners)
+    return [float(np.linalg.norm(end - origin)) for end in ends]
+
+
 def spacing_of(layer: Any, dims: int) -> tuple[float, ...] | None:
     """Pixel size of a layer, um, `(X, Y[, Z])`; None where its units are no lengths."""
     from unet_med.data.pixel_size import unit_um
@@ -123,8 +135,8 @@ def spacing_of(layer: Any, dims: int) -> tuple[float, ...] | None:
     units = [unit_um(str(unit)) for unit in getattr(layer, "units", ())][-dims:]
     if len(units) != dims or None in units:
         return None
-    pairs = zip(list(layer.scale)[-dims:], units, strict=True)
-    return tuple(abs(float(size)) * (unit or 1.0) for size, unit in pairs)[::-1]
+    pairs = zip(steps_of(layer)[-dims:], units, strict=True)
+    return tuple(size * (unit or 1.0) for size, unit in pairs)[::-1]
 
 
 def stated_spacing(layer: Any, dims: int) -> tuple[float, ...] | None:
@@ -188,7 +200,7 @@ def lost_scale(layer: Any, dims: int) -> str:
     """
     from unet_med.data.pixel_size import unit_um
 
-    scale = [abs(float(size)) for size in list(layer.scale)[-dims:]]
+    scale = steps_of(layer)[-dims:]
     units = [str(unit) for unit in getattr(layer, "units", ())][-dims:] or ["pixel"] * dims
     without = [unit for unit in units if unit_um(unit) is None]
     alike = max(scale) <= 1.001 * min(scale) and len(without) == dims
