@@ -153,6 +153,15 @@ def test_x_runs_across_and_y_down(tmp_path: Path) -> None:
     assert panel.shape[1] > 2 * panel.shape[0]
 
 
+def test_a_row_is_as_high_as_its_image_is(tmp_path: Path) -> None:
+    images = [np.zeros((1, 48, 16)), np.zeros((1, 16, 48))]  # wide, and tall
+    none = [image.astype(np.uint8) for image in images]
+    dark = imread(comparison_figure(images, none, none, tmp_path / "a.png"))[..., 0] < 0.02
+    rows = np.flatnonzero(dark.any(axis=1))
+    wide, tall = (np.count_nonzero(dark[row]) for row in (rows[3], rows[-3]))
+    assert wide == pytest.approx(tall, rel=0.05)
+
+
 def test_a_volume_shows_its_middle_slice(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     image, truth, result = (rng.integers(0, 3, (1, 20, 12, 5)) for _ in range(3))

@@ -63,9 +63,10 @@ def comparison_figure(
     from matplotlib.figure import Figure
 
     rows = _rows(images, truths, results)
-    height = sum(image.shape[1] / image.shape[0] for image, *_ in rows)  # X across, Y down
-    figure = Figure((12.8, 3.1 * height + 0.28 * len(rows) + 0.8), layout="constrained")
-    grid = figure.subplots(len(rows), 4, squeeze=False)
+    heights = [image.shape[1] / image.shape[0] for image, *_ in rows]  # X across, Y down
+    size = 12.8, 3.1 * sum(heights) + 0.28 * len(rows) + 0.8
+    figure = Figure(size, layout="constrained")
+    grid = figure.subplots(len(rows), 4, squeeze=False, height_ratios=heights)
     for line, (image, truth, result) in enumerate(rows):
         _draw_row(grid[line], image, truth, result, kind)
         if names is not None:
