@@ -16,7 +16,8 @@ COPY . .
 RUN python -m pip install --no-cache-dir --upgrade "pip>=25.1"
 RUN python -m pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0
 RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[track,dicom,zarr]"
-ENV MPLCONFIGDIR=/tmp PYTHONUTF8=1
+# --user gives a number, and MONAI asks for a name
+ENV MPLCONFIGDIR=/tmp PYTHONUTF8=1 USER=unet-med
 WORKDIR /work
 ENTRYPOINT ["unet-med"]
 CMD ["--help"]

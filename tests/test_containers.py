@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -103,3 +104,30 @@ def test_what_is_built_is_in_the_context() -> None:
     for part in ("unet_med", "configs", "workflows", "docs", "LICENSE", "constraints.txt"):
         assert part not in ignored
         assert (ROOT / part).exists()
+
+
+UNKNOWN = """
+import getpass, os, pwd
+
+def unknown(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+
+pwd.getpwuid = unknown
+import unet_med
+assert getpass.getuser() == f"uid_{os.getuid()}"
+import monai.config
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="users have names there")
+def test_a_user_without_a_name_can_import_monai() -> None:
+    """As `docker run --user` makes of everybody; MONAI asks for the name when it is imported."""
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME")
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run([sys.executable, "-c", UNKNOWN], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_monai_alone_knows_the_user_in_a_container() -> None:
+    """`--entrypoint python ... -m monai.bundle run` imports nothing of ours before it."""
+    assert re.search(r"^ENV .*\bUSER=\w+", text_of("Dockerfile"), re.MULTILINE)

@@ -6,7 +6,10 @@ submodules load on first use (PEP 562).
 
 from __future__ import annotations
 
+import getpass
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from unet_med.first_use import on_first_use
@@ -75,3 +78,18 @@ else:
 
 def __dir__() -> list[str]:
     return sorted([*_SUBMODULES, *_NAMES, "__version__"])
+
+
+def _name_user() -> None:
+    """Name the user where the system knows a number alone, as in `docker run --user 1000`.
+
+    MONAI asks for the name when it is imported, and fails where there is none.
+    """
+    try:
+        getpass.getuser()
+    except (ImportError, KeyError, OSError):  # on Windows; until Python 3.12, and since 3.13
+        name = "user" if sys.platform == "win32" else f"uid_{os.getuid()}"  # as torch has it
+        os.environ["USER"] = name
+
+
+_name_user()
