@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_recipes import python_in
 from test_volumes import make_bundle
 
 pytest.importorskip("highdicom")
@@ -21,6 +22,7 @@ from dicom_images import GEOMETRIES, affine_of, point_of, write_enhanced, write_
 from unet_med import Segmenter, __version__
 from unet_med.cli import main
 from unet_med.data import load_image, save_image, sha256
+from unet_med.data.dicom_seg import write_dicom_seg
 from unet_med.data.segments import ABNORMAL, PRIVATE, STRUCTURE, TISSUE, segments_of
 
 VALUES = [0, 1, 2, 5]
@@ -246,6 +248,74 @@ def test_a_source_that_lacks_what_a_seg_states_is_set_aside(
     words = ["predict", f"{tmp_path}/ct", "--bundle", str(bundle), "--dicom-seg"]
     assert main([*words, "--output", str(tmp_path / "results")]) == 2
     assert "ct lacks what a DICOM SEG states: " in capsys.readouterr().err
+
+
+def test_the_page_reads_back_what_is_in_some_planes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The SEG has no frames of the others."""
+    mask = np.zeros((8, 9, 6), np.uint8)
+    mask[2:5, 3:7, 1:3], mask[6, 1, 4] = 1, 2
+    segments = segments_of(["background", "liver", "spleen"], [0, 1, 2], {})
+    (results := tmp_path / "results").mkdir()
+    for name, turned in (("axial", mask), ("oblique", mask[::-1])):
+        write_series(tmp_path / name, np.zeros(mask.shape), name)
+        write_dicom_seg(results / f"{name}_seg.dcm", turned, tmp_path / name, segments, weights="a")
+        affine = affine_of(name)
+        save_image(results / f"{name}_mask.nii.gz", turned, affine, "mm", has_channels=False)
+    monkeypatch.chdir(tmp_path)
+    exec(python_in("dicom.md", "## Read it back"), {})
+    assert capsys.readouterr().out == "[(1, 'liver'), (2, 'spleen')]\n" * 2
+
+
+NAMED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber")
+NAMED += ("StudyID", "StudyDate", "StudyTime", "SliceThickness")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        dict.fromkeys(NAMED),
+        dict.fromkeys(NAMED, ""),
+        {"PatientSex": "U", "StudyDate": "ANON", "PatientBirthDate": "00000000", "StudyTime": "x"},
+    ],
+    ids=["taken out", "emptied", "of no form"],
+)
+def test_a_source_without_a_patient_has_a_seg(values: dict[str, Any], tmp_path: Path) -> None:
+    """Standard (PS3.3, C.7.1 to C.7.2): these attributes may be empty; the SEG has all of them."""
+    volume = np.arange(12 * 10 * 5).reshape(12, 10, 5)
+    for file in write_series(tmp_path / "ct", volume, "oblique"):
+        dataset = pydicom.dcmread(file)
+        for name, value in values.items():
+            delattr(dataset, name)
+            if value is not None:
+                dataset.add_new(name, pydicom.datadict.dictionary_VR(name), None)
+                dataset[name]._value = value  # as no form of pydicom's allows it
+        dataset.save_as(file)
+    mask = (volume % 3 == 1).astype(np.uint8)
+    segments = segments_of(["background", "liver"], [0, 1], {})
+    path = tmp_path / "ct_seg.dcm"
+    write_dicom_seg(path, mask, tmp_path / "ct", segments, weights="ab" * 32)
+    seg = highdicom.seg.segread(path)
+    assert [name for name in NAMED if name in values and seg.get(name)] == []
+    assert all(name in seg for name in NAMED if name != "SliceThickness")
+    (measures,) = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert measures.SliceThickness == GEOMETRIES["oblique"][1][2]
+    volume = seg.get_volume(combine_segments=True)
+    np.testing.assert_array_equal(volume.array[::-1].transpose(2, 1, 0), mask)
+
+
+@pytest.mark.parametrize("name", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_a_source_without_a_uid_has_none(name: str, tmp_path: Path) -> None:
+    for file in write_series(tmp_path / "ct", np.zeros((8, 8, 3))):
+        dataset = pydicom.dcmread(file)
+        setattr(dataset, name, "")
+        dataset.save_as(file)
+    segments = segments_of(["background", "liver"], [0, 1], {})
+    with pytest.raises(ValueError, match=f"ct lacks what a DICOM SEG states: {name}"):
+        write_dicom_seg(
+            tmp_path / "seg.dcm", np.zeros((8, 8, 3)), tmp_path / "ct", segments, weights="ab" * 32
+        )
 
 
 # --- the table of segments

@@ -10,6 +10,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ from unet_med.data.segments import Codes, Segment, segments_of
 
 _SERIES_NUMBER = 1000  # added to the source's
 _TEXT = 64  # characters of a long string (LO)
+_STATED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+# may be empty (type 2): anonymisers take them out, or write what a form of DICOM does not have
+_MAY_BE_EMPTY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber")
+_MAY_BE_EMPTY += ("StudyID", "StudyDate", "StudyTime")
 
 
 class DicomSegWriter:
@@ -164,6 +169,9 @@ def write_dicom_seg(
     found = open_series(source, series)
     numbers = _numbers(mask, segments, found)
     datasets = [read_dataset(file) for file in found.files]
+    if missing := [name for name in _STATED if not datasets[0].get(name)]:
+        raise ValueError(f"{source} lacks what a DICOM SEG states: {missing[0]}")
+    _complete(datasets[0], None if found.frames else float(np.linalg.norm(found.affine[:3, 2])))
     try:
         content = _segmentation(datasets, numbers, segments, weights)
     except (AttributeError, KeyError, TypeError) as error:
@@ -183,6 +191,33 @@ def _numbers(mask: np.ndarray, segments: Sequence[Segment], source: Series) -> n
     if source.frames is None:
         return numbers
     return numbers[np.argsort(source.frames)]
+
+
+def _complete(first: Any, step: float | None) -> None:
+    """Give the first of the sources what a SEG takes over from it: empty where it says nothing.
+
+    Args:
+        first: data set; changed.
+        step: from slice to slice, mm, for the thickness; None: frames say theirs.
+    """
+    for name in _MAY_BE_EMPTY:
+        value = first.get(name) or ""
+        setattr(first, name, value if _has_form(name, value) else "")
+    if step and not first.get("SliceThickness"):
+        first.SliceThickness = round(step, 6)
+
+
+def _has_form(name: str, value: Any) -> bool:
+    """Whether a value of an attribute has the form that DICOM asks for."""
+    from pydicom.valuerep import DA, TM
+
+    if name == "PatientSex":
+        return value in ("M", "F", "O")
+    form = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}.get(name, str)
+    with suppress(ValueError):
+        form(value)
+        return True
+    return False
 
 
 def _segmentation(
