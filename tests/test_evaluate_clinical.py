@@ -357,6 +357,50 @@ def test_planes_and_volumes_are_scored_apart(tmp_path: Path, capsys: Any) -> Non
     assert "truth b.nii.gz is a plane, and the first one a volume: score them apart" in said
 
 
+TURN = np.array([[0.8, -0.6, 0.0], [0.36, 0.48, -0.8], [0.48, 0.64, 0.6]])  # a rotation
+
+
+def askew(tilt: float = 0.0) -> np.ndarray:
+    """Voxel to world, mm, of slices turned in space, and shifted sideways by a gantry's tilt."""
+    affine = np.eye(4)
+    affine[:3, :3] = TURN * SIZES
+    affine[:3, 2] += TURN[:, 1] * SIZES[2] * math.tan(math.radians(tilt))
+    return affine
+
+
+def test_a_truth_without_place_has_the_voxels_of_its_result(tmp_path: Path) -> None:
+    """A label written without an affine says 1 mm; its result lies askew, in voxels of its own."""
+    found, truth = organs(0)
+    (tmp_path / "r").mkdir()
+    (tmp_path / "t").mkdir()
+    image = nib.Nifti1Image(found, askew())
+    image.header.set_xyzt_units("mm")
+    nib.save(image, tmp_path / "r/a_mask.nii.gz")
+    nib.save(nib.Nifti1Image(truth, None), tmp_path / "t/a.nii.gz")
+    words = ["--label-kind", "classes", "--output", tmp_path / "s.json"]
+    assert evaluate(tmp_path / "r", tmp_path / "t", *words) == 0
+    table = rows(tmp_path / "s.json")
+    for label in "12":
+        row = table["case", "a", label]
+        own = expected(found == int(label), truth == int(label))
+        assert {c: row[c] for c in own} == pytest.approx(own, abs=1e-5)
+        pixel = abs(np.linalg.det(image.affine[:3, :3])) / 1000
+        assert row["true volume ml"] == pytest.approx((truth == int(label)).sum() * pixel)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "measure"])
+def test_voxels_that_are_no_boxes_have_no_sizes(command: str, tmp_path: Path, capsys: Any) -> None:
+    found, truth = organs(0)
+    for folder, name, label in (("r", "a_mask", found), ("t", "a", truth)):
+        (tmp_path / folder).mkdir()
+        image = nib.Nifti1Image(label, askew(20))
+        image.set_qform(None, code=0)  # which cannot say it
+        nib.save(image, tmp_path / folder / f"{name}.nii.gz")
+    truths = [tmp_path / "t", "--label-kind", "classes"] if command == "evaluate" else []
+    assert main([command, *map(str, [tmp_path / "r", *truths])]) == 2
+    assert "its axes y and z are at 70 degrees, as slices of a tilted" in capsys.readouterr().err
+
+
 # --- names of cases and classes
 
 
@@ -485,6 +529,28 @@ def test_names_of_the_decathlon(tmp_path: Path) -> None:
 
 
 # --- the table
+
+
+@pytest.mark.parametrize("place", [".", "a.nii.gz"])
+def test_what_the_list_beside_a_folder_ignores_counts_nowhere(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of nnU-Net's `dataset.json`, as a training on its folders has it."""
+    found, truth = organs(0)
+    truth[:2] = 3  # whatever is found there
+    found[0] = 1
+    nifti(tmp_path / "results/a.nii.gz", found)
+    nifti(tmp_path / "labelsTs/a.nii.gz", truth)
+    labels = {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}), encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "labelsTs")
+    assert evaluate("../results", place, "--output", "../s.json") == 0
+    table = rows(tmp_path / "s.json")
+    assert {key[2] for key in table if key[0] == "case"} == {"liver", "spleen"}
+    known = truth != 3
+    for value, name in ((1, "liver"), (2, "spleen")):
+        dice = metrics.dice((found == value) & known, truth == value)
+        assert table["case", "a", name]["Dice"] == pytest.approx(dice)
 
 
 def test_cases_are_counted_one_at_a_time() -> None:

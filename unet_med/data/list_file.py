@@ -35,6 +35,17 @@ def is_list(path: Any) -> bool:
     return isinstance(path, str | Path) and Path(path).suffix.lower() == ".json"
 
 
+def list_of(place: Path) -> Path:
+    """A data list itself, or the `dataset.json` beside a folder of images or labels.
+
+    There nnU-Net and the Decathlon name classes; whether it is there, nobody has looked.
+    """
+    if is_list(place):
+        return place
+    folder = place if place.is_dir() else place.parent
+    return folder.absolute().parent / "dataset.json"
+
+
 def read_list(path: Path) -> dict[str, list[Item]]:
     """The sections of a data list, of `training`, `validation` and `test`, that have items.
 

@@ -21,7 +21,7 @@ from unet_med.data.grey_values import SAMPLES, sample_of, skew_of
 from unet_med.data.grids import Grid, axes_of, turn_onto
 from unet_med.data.label_reader import look_at_label, mask_pieces, refuse_masks
 from unet_med.data.labels import LOOKED_AT, LabelSummary, stands_out
-from unet_med.data.list_file import is_list
+from unet_med.data.list_file import list_of
 from unet_med.data.modality import headers_modality, stated_modality
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.errors import befalls_all, one_line, user_error
@@ -232,17 +232,13 @@ def _masks(
 
 def _class_names(images: Path) -> dict[str, str]:
     """Names that a data list, or the `dataset.json` beside a folder, gives to label values."""
-    return {str(value): name for value, name in listed_names(_list_of(images)).items()}
+    return {str(value): name for value, name in listed_names(list_of(images)).items()}
 
 
 def _unknown(images: Path) -> int | None:
     """The value that such a list calls `ignore`; -1 needs no word."""
-    value = listed_unknown(_list_of(images))
+    value = listed_unknown(list_of(images))
     return None if value == UNKNOWN else value
-
-
-def _list_of(images: Path) -> Path:
-    return images if is_list(images) else images.parent / "dataset.json"
 
 
 def _marked(looks: Sequence[LabelSummary]) -> dict[str, float]:

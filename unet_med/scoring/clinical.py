@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import ndimage
 
 from unet_med.data.class_names import require_few
 from unet_med.data.file_reader import Volume
+from unet_med.data.grids import ORIENTED
 from unet_med.data.pixel_size import MICROMETRES
 from unet_med.instances import IGNORED
 from unet_med.metrics.region import DICE, RELATIVE_VOLUME_ERROR, count_pixels
@@ -24,6 +26,7 @@ Box = tuple[slice, ...]
 
 PIXELS = "px"
 MOST = 2**16  # a list of boxes has a place for every number up to the largest
+SLANT = 0.01  # cosine of two axes, by which distances err by up to half a percent
 
 
 @dataclass(frozen=True)
@@ -152,25 +155,49 @@ def unit_of(headers: Iterable[Volume]) -> str | None:
 
 
 def size_of(headers: Sequence[Volume], unit: str) -> tuple[float, ...]:
-    """Pixel size along `(X, Y[, Z])`, in a unit, by the first header that states one.
+    """Pixel size along `(X, Y[, Z])`, in a unit, by the first header that states a place as well.
+
+    Else by the first that states a size. A label saved without its affine has a pixel size of 1 in
+    its header, whatever its image has.
 
     Args:
         headers: of files on one grid.
         unit: of the table; with `"px"` every pixel is 1 long.
 
     Raises:
-        ValueError: none states a size, and other files do.
+        ValueError: none states a size, and other files do; or the axes are not at right angles.
     """
     if unit == PIXELS:
         return (1.0,) * len(headers[0].spatial_shape)
-    for header in headers:
-        if header.states_size:
-            factor = MICROMETRES[header.spatial_unit] / MICROMETRES[unit]
-            return tuple(size * factor for size in header.pixel_size)
-    raise ValueError(
-        f"neither result nor truth states a pixel size, and other files do, in {unit}: save them "
-        "with theirs, or score them apart"
-    )
+    stated = [header for header in headers if header.states_size]
+    placed = [header for header in stated if header.spacing_source in ORIENTED]
+    if not stated:
+        raise ValueError(
+            "neither result nor truth states a pixel size, and other files do, in "
+            f"{unit}: save them with theirs, or score them apart"
+        )
+    header = (placed or stated)[0]
+    _require_right_angles(header)
+    factor = MICROMETRES[header.spatial_unit] / MICROMETRES[unit]
+    return tuple(size * factor for size in header.pixel_size)
+
+
+def _require_right_angles(header: Volume) -> None:
+    """Refuse pixels that are no boxes, of which sizes and distances are not those of their sides.
+
+    Raises:
+        ValueError: says which axes, and their angle.
+    """
+    directions = header.affine[:3, :3] / np.linalg.norm(header.affine[:3, :3], axis=0)
+    for one, other in combinations(range(len(header.spatial_shape)), 2):
+        cosine = float(abs(directions[:, one] @ directions[:, other]))
+        if cosine > SLANT:
+            raise ValueError(
+                f"its axes {'xyz'[one]} and {'xyz'[other]} are at "
+                f"{math.degrees(math.acos(cosine)):.3g} degrees, as slices of a tilted gantry are, "
+                "so that voxels are no boxes: resample the image to right angles before it is "
+                "segmented (dcm2niix does)"
+            )
 
 
 def _size_column() -> Column:

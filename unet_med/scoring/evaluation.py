@@ -16,7 +16,7 @@ from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
 from unet_med.data.class_names import ClassNames, checked_names, listed_names, listed_unknown
 from unet_med.data.file_reader import Volume
-from unet_med.data.list_file import is_list
+from unet_med.data.list_file import list_of
 from unet_med.data.splits import groups_of
 from unet_med.errors import one_line, user_error
 from unet_med.metrics.bootstrap import about_interval, drawn_over
@@ -87,10 +87,12 @@ def evaluate(
             decided from them.
         metrics: a family, `"clinical"`, `"isbi"`, `"ctc"` or `"ap"`; None: that of the kind.
         tolerance: of NSD, in the files' unit; None: 1.
-        class_names: by value; None: as the data list or the record of the results says.
+        class_names: by value; None: as the data list, or the `dataset.json` beside the folder of
+            truth, or the record of the results says.
         choice: `time` and `axes` with which the images were read, where they are not those of the
             record of the results; see `load_image`.
-        unknown: the truth's value of pixels that nobody annotated; None: see `load_label`.
+        unknown: the truth's value of pixels that nobody annotated; None: what such a list calls
+            `ignore`, and see `load_label`.
         group: what cases share that are not independent, over which intervals are; see
             `split_validation`.
         planes: of stacks with instances, `"apart"`: each is an image, or `"joined"`; None: as
@@ -144,8 +146,8 @@ def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
 def _completed(asked: Asked, settings: Mapping[str, Any], truth: str | None) -> Asked:
     """With what a data list, and the record of the results, say of how labels are read."""
     unknown = asked.unknown
-    if unknown is None and truth is not None and is_list(truth):
-        unknown = listed_unknown(Path(truth))
+    if unknown is None and truth is not None:
+        unknown = listed_unknown(list_of(Path(truth)))
     recorded = settings.get("choice") or {}
     choice = {name: recorded[name] for name in ("time", "axes") if recorded.get(name) is not None}
     return replace(asked, unknown=unknown, choice={**choice, **asked.choice})
@@ -155,7 +157,7 @@ def _names(settings: Mapping[str, Any], truth: str | None, asked: Asked) -> Clas
     """Names of classes: told, of the data list, or of the bundle that made the results."""
     if asked.names is not None:
         return asked.names
-    if truth is not None and is_list(truth) and (names := listed_names(Path(truth))):
+    if truth is not None and (names := listed_names(list_of(Path(truth)))):
         return names
     return recorded_names({"settings": settings})
 
