@@ -15,6 +15,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
+from unet_med import __version__
 from unet_med.bundle import copy_bundle, find_bundle, merge_config, network_of
 from unet_med.networks import unet
 from unet_med.report import TrainingRecord, provenance, record
@@ -56,7 +57,16 @@ def test_versions_are_looked_up_once() -> None:
     found = [provenance.versions() for _ in range(3)]
     assert found[0] == found[2]
     assert found[0]["torch"] == importlib.metadata.version("torch")
-    assert provenance._version.cache_info().misses == 4
+    assert provenance._version.cache_info().misses == len(provenance.PACKAGES) - 1
+
+
+def test_a_record_has_the_versions_of_what_reads_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is not installed there is none."""
+    installed = {name: importlib.metadata.version(name) for name in ("nibabel", "SimpleITK")}
+    assert provenance.versions().items() >= installed.items()
+    monkeypatch.setattr(provenance, "PACKAGES", ("unet-med", "no-such-package", "nibabel"))
+    own = {"unet-med": __version__, "nibabel": installed["nibabel"]}
+    assert {k: v for k, v in provenance.versions().items() if k not in ("Python", "system")} == own
 
 
 @pytest.mark.parametrize("when", [Events.EPOCH_COMPLETED, Events.COMPLETED])

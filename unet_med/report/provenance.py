@@ -13,6 +13,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ TRAINING = "training.json"
 EARLIER = "earlier"  # what other weights or settings left, and the number of these
 CHANGED = "changed"  # number of results that are no longer as they were written
 LEARNED = "learned"  # entry of an image that has taught the network, and the number of these
-PACKAGES = ("unet-med", "torch", "monai", "numpy", "scipy")
+PACKAGES = ("unet-med", "torch", "monai", "numpy", "scipy", "scikit-image")
+# what reads and writes files; the last two where they are installed
+PACKAGES += ("nibabel", "SimpleITK", "tifffile", "imagecodecs", "pillow", "pydicom", "highdicom")
 
 
 def versions() -> dict[str, str]:
@@ -33,11 +36,17 @@ def versions() -> dict[str, str]:
 
     found = {"Python": platform.python_version(), "system": platform.platform(terse=True)}
     for name in PACKAGES:
-        found[name] = __version__ if name == "unet-med" else _version(name)
+        if version := __version__ if name == "unet-med" else _version(name):
+            found[name] = version
     return found
 
 
-_version = functools.cache(importlib.metadata.version)  # 1 ms each, of every record of a Segmenter
+@functools.cache  # 1 ms each, of every record of a Segmenter
+def _version(name: str) -> str | None:
+    """Version of a package; None: it is not installed."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return None
 
 
 def now() -> str:
