@@ -8,7 +8,7 @@
 # the default index has: on Linux a build for CUDA, which runs on CPUs as well.
 #
 #     docker build --build-arg TORCH_INDEX=... --tag unet-med .
-#     docker run --gpus all ...
+#     docker run --gpus all --ipc=host ...
 FROM python:3.11-slim
 ARG TORCH_INDEX=
 WORKDIR /opt/unet-med
