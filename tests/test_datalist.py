@@ -12,6 +12,9 @@ from PIL import Image
 
 from unet_med import data
 from unet_med.bundle.metadata import describe_data
+from unet_med.data.cases import files_of
+from unet_med.data.channels import group_channels
+from unet_med.data.datalist import look_for_images, look_for_pairs
 from unet_med.data.planned_pairs import pairs_of_plan
 
 
@@ -363,6 +366,20 @@ def test_channels_in_files_of_a_case(tmp_path: Path) -> None:
         data.find_pairs(images, labels)
 
 
+def test_a_case_that_lacks_a_channel_leaves_the_others_whole(tmp_path: Path) -> None:
+    names = [f"{case}_{channel:04}.nii.gz" for case in "abc" for channel in (0, 1)]
+    images = touch(tmp_path / "imagesTs", *names[:-1])
+    found = look_for_images(images, 2)
+    files = [files_of(item["image"]) for item in found.items]
+    assert [[Path(f).name for f in own] for own in files] == [names[:2], names[2:4], names[4:5]]
+    assert found.notes == ("1 file(s) lack other channels of their case, such as c_0000.nii.gz",)
+    (images / names[3]).unlink()  # of which there are as many: they may be no channels
+    assert len(look_for_images(images, 2).items) == 4
+    assert look_for_images(images, 2).notes == ()
+    more = ["a_0000", "a_0001", "b_0000", "b_0001", "c_0001", "c_0002"]
+    assert group_channels(more, 2) == more  # of a case that has others
+
+
 def test_first_nnunet_lists_name_cases_that_are_no_files(tmp_path: Path) -> None:
     touch(tmp_path / "imagesTr", "a_0000.nii.gz", "a_0001.nii.gz")
     touch(tmp_path / "labelsTr", "a.nii.gz")
@@ -373,8 +390,6 @@ def test_first_nnunet_lists_name_cases_that_are_no_files(tmp_path: Path) -> None
 
 
 def test_sections_of_a_list(tmp_path: Path) -> None:
-    from unet_med.data.datalist import look_for_images, look_for_pairs
-
     def item(k: int) -> dict[str, str]:
         return {"image": f"{k}.png", "label": f"{k}_l.png"}
 

@@ -62,12 +62,21 @@ def require_complete(cases: dict[str, Case], count: int | None = None) -> None:
 
 
 def group_channels(files: Sequence[str], channels: int) -> list[Case]:
-    """Cases of so many channels, where the names of all files say so; else the files."""
+    """Cases of so many channels, where the names of all files say so; else the files.
+
+    Files of a case that lacks some, where most have all, stay apart: each has too few channels to
+    be an image, and the other cases are whole.
+    """
     cases = channel_cases(files) if channels > 1 else None
     wanted = set(range(channels))
-    if not cases or any(_numbers(found) != wanted for found in cases.values()):
+    numbers = [_numbers(found) for found in (cases or {}).values()]
+    most = 2 * numbers.count(wanted) > len(numbers)
+    if not cases or not most or not all(own <= wanted for own in numbers):
         return list(files)
-    return list(cases.values())
+    grouped: list[Case] = []
+    for found, own in zip(cases.values(), numbers, strict=True):
+        grouped += [found] if own == wanted else files_of(found)
+    return grouped
 
 
 def _numbers(case: Case) -> set[int]:

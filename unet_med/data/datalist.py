@@ -127,7 +127,10 @@ def look_for_images(images: Images, channels: int = 1) -> Listing:
     files = _cases(images)
     single = [case for case in files if isinstance(case, str)]
     cases = group_channels(single, channels) if len(single) == len(files) else files
-    return Listing([{"image": case} for case in cases])
+    apart = [case for case in cases if isinstance(case, str)]
+    said = f"{len(apart)} file(s) lack other channels of their case, such as {shown(apart[:1])}"
+    notes = (said,) if 0 < len(apart) < len(cases) and len(single) == len(files) else ()
+    return Listing([{"image": case} for case in cases], notes)
 
 
 def look_for_pairs(images: str | Path, labels: str | Path | None = None) -> Listing:
