@@ -22,6 +22,32 @@ def test_medical_formats_agree(tmp_path, volume, suffix):
     assert set(meta) == META_KEYS
 
 
+@pytest.mark.parametrize(
+    ("lines", "unit", "factor"),
+    [
+        (["space: LPS", 'space units: "microns" "microns" "microns"'], "um", 1.0),
+        (["space: LPS", 'space units: "nm" "nm" "nm"'], "um", 1e-3),
+        (["space: LPS", 'space units: "µm" "µm" "µm"'], "um", 1.0),
+        (["space: LPS", 'space units: "cm" "cm" "cm"'], "mm", 10.0),
+        (["space: LPS", 'space units: "mm" "mm" "mm"'], "mm", 1.0),
+        (["space: LPS", 'space units: "mm" "um" "mm"'], "mm", 1.0),  # of which ours has no word
+        (["space: LPS", 'space units: "" "" ""'], "mm", 1.0),
+        (["space: LPS"], "mm", 1.0),
+    ],
+)
+def test_the_unit_of_an_nrrd_is_honoured(tmp_path, lines, unit, factor):
+    """Standard: the NRRD format, `space units`, which ITK passes over."""
+    head = ["NRRD0004", "type: uchar", "dimension: 3", "sizes: 4 3 2", "encoding: raw", *lines]
+    head += [f"space directions: {VECTORS}", "space origin: (1,2,3)", "", ""]
+    content = "\n".join(head).encode() + bytes(24)
+    (tmp_path / "a.nrrd").write_bytes(content)
+    meta = load(tmp_path / "a.nrrd")[1]
+    affine = np.diag([-0.5, -0.25, 2.0, 1.0])
+    affine[:3, 3] = [-1, -2, 3]  # LPS to RAS
+    assert meta["spatial_unit"] == unit
+    np.testing.assert_allclose(meta["affine"], np.diag([factor] * 3 + [1]) @ affine)
+
+
 SIZES = "0.5 0.25 2"
 VECTORS = "(0.5,0,0) (0,0.25,0) (0,0,2)"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from unet_med.data.dicom_series import load_series
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import ITK
 from unet_med.data.grids import LPS_TO_RAS
+from unet_med.data.pixel_size import MICROMETRES, unit_um
 from unet_med.data.protection import itk_fields, open_itk
 
 # of NRRD, those that name sides of the body (teem's nrrdSpace)
@@ -27,9 +29,10 @@ _PLACES = ("transformmatrix", "rotation", "orientation", "offset", "position", "
 class SitkReader(FileReader):
     """MONAI reader for `.mha`, `.mhd`, `.nrrd`, `.dcm` and folders with a DICOM series.
 
-    The affine is turned from ITK's LPS to MONAI's RAS, in millimetres, as these formats
-    define. Where a header states no pixel size, ITK has 1: `meta["spacing_source"]` is then
-    `"assumed"`; `"spacing"` where it states pixel sizes alone, and no place.
+    The affine is turned from ITK's LPS to MONAI's RAS, in millimetres, as these formats define,
+    unless an NRRD states another unit, which ITK passes over. Where a header states no pixel size,
+    ITK has 1: `meta["spacing_source"]` is then `"assumed"`; `"spacing"` where it states pixel sizes
+    alone, and no place.
 
     Args:
         series_id: UID of the DICOM series to read, in a folder with several.
@@ -57,8 +60,11 @@ class SitkReader(FileReader):
         array = np.moveaxis(array, -1, 0) if has_channels else array
         first = int(has_channels)
         array = array.transpose(*range(first), *range(array.ndim - 1, first - 1, -1))
-        stated = _stated_by(itk_fields(path), source.GetDimension())
-        return Volume(array, has_channels, _affine(source), "mm", stated)
+        fields = itk_fields(path)
+        stated = _stated_by(fields, source.GetDimension())
+        unit, factor = _unit(fields)
+        affine = np.diag([factor, factor, factor, 1.0]) @ _affine(source)
+        return Volume(array, has_channels, affine, unit, stated)
 
 
 def _pixels(reader: Any) -> Any:
@@ -101,8 +107,23 @@ def _stated_by(fields: Mapping[str, str], dims: int) -> str:
     return ("header" if placed else "spacing") if sized else "assumed"
 
 
+def _unit(fields: Mapping[str, str]) -> tuple[str, float]:
+    """Unit of an affine, and how much of it 1 is in the header; millimetres where none is known.
+
+    Args:
+        fields: of the header, `itk_fields`.
+    """
+    stated = fields.get("space units") or fields.get("units") or ""
+    words = re.findall(r'"([^"]*)"', stated.replace("\u00c2", ""))  # UTF-8, read as Latin-1
+    sizes = {size for size in map(unit_um, words) if size}
+    micrometres = sizes.pop() if len(sizes) == 1 else MICROMETRES["mm"]
+    if micrometres < MICROMETRES["mm"]:
+        return "um", micrometres
+    return "mm", micrometres / MICROMETRES["mm"]
+
+
 def _affine(reader: Any) -> np.ndarray:
-    """4x4 voxel to world, RAS, mm, of a reader that has read a header."""
+    """4x4 voxel to world, RAS, of a reader that has read a header, in the header's unit."""
     n = reader.GetDimension()
     affine = np.eye(4)
     if n <= 3:
