@@ -48,6 +48,20 @@ def test_the_unit_of_an_nrrd_is_honoured(tmp_path, lines, unit, factor):
     np.testing.assert_allclose(meta["affine"], np.diag([factor] * 3 + [1]) @ affine)
 
 
+@pytest.mark.parametrize(("word", "unit", "factor"), [("um", "um", 1), ("cm", "mm", 10)])
+def test_the_unit_of_a_metaimage_is_honoured(tmp_path, volume, word, unit, factor):
+    """`DistanceUnits` of MetaIO, which ITK passes over."""
+    write_by_itk(tmp_path / "a.mha", volume, np.diag([0.5, 0.25, 2.0, 1.0]))
+    content = (tmp_path / "a.mha").read_bytes()
+    stated = b"NDims = 3\nDistanceUnits = " + word.encode()
+    (tmp_path / "a.mha").write_bytes(content.replace(b"NDims = 3", stated))
+    pixels, meta = load(tmp_path / "a.mha")
+    np.testing.assert_array_equal(pixels, volume)
+    sizes = np.linalg.norm(meta["affine"], axis=0)[:3]
+    np.testing.assert_allclose(sizes, np.array([0.5, 0.25, 2.0]) * factor)
+    assert meta["spatial_unit"] == unit
+
+
 SIZES = "0.5 0.25 2"
 VECTORS = "(0.5,0,0) (0,0.25,0) (0,0,2)"
 

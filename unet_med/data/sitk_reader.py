@@ -30,8 +30,8 @@ class SitkReader(FileReader):
     """MONAI reader for `.mha`, `.mhd`, `.nrrd`, `.dcm` and folders with a DICOM series.
 
     The affine is turned from ITK's LPS to MONAI's RAS, in millimetres, as these formats define,
-    unless an NRRD states another unit, which ITK passes over. Where a header states no pixel size,
-    ITK has 1: `meta["spacing_source"]` is then `"assumed"`; `"spacing"` where it states pixel sizes
+    unless a header states another unit, which ITK passes over. Where it states no pixel size, ITK
+    has 1: `meta["spacing_source"]` is then `"assumed"`; `"spacing"` where it states pixel sizes
     alone, and no place.
 
     Args:
@@ -115,6 +115,7 @@ def _unit(fields: Mapping[str, str]) -> tuple[str, float]:
     """
     stated = fields.get("space units") or fields.get("units") or ""
     words = re.findall(r'"([^"]*)"', stated.replace("\u00c2", ""))  # UTF-8, read as Latin-1
+    words.append(fields.get("distanceunits", ""))  # of MetaImage
     sizes = {size for size in map(unit_um, words) if size}
     micrometres = sizes.pop() if len(sizes) == 1 else MICROMETRES["mm"]
     if micrometres < MICROMETRES["mm"]:
