@@ -20,7 +20,7 @@ from unet_med.data.grids import Grid, no_turn, turn_onto
 from unet_med.planning import fingerprint
 from unet_med.transforms import ReorientToMatchd
 
-AFFINE = np.array([[-0.7, 0, 0, 40.5], [0, 0.69, -0.2, -3], [0, 0.12, 2.4, 7], [0, 0, 0, 1]])
+AFFINE = np.array([[-0.7, 0, 0, 40.5], [0, 0.69, -0.411, -3], [0, 0.12, 2.365, 7], [0, 0, 0, 1]])
 IMAGE = np.random.default_rng(0).integers(0, 99, (5, 4, 3)).astype(np.int16)
 
 
