@@ -29,8 +29,10 @@ _SERIES_NUMBER = 1000  # added to the source's
 _TEXT = 64  # characters of a long string (LO)
 _STATED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 # may be empty (type 2): anonymisers take them out, or write what a form of DICOM does not have
-_MAY_BE_EMPTY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber")
-_MAY_BE_EMPTY += ("StudyID", "StudyDate", "StudyTime")
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
+)
 
 
 class DicomSegWriter:

@@ -25,9 +25,11 @@ TRAINING = "training.json"
 EARLIER = "earlier"  # what other weights or settings left, and the number of these
 CHANGED = "changed"  # number of results that are no longer as they were written
 LEARNED = "learned"  # entry of an image that has taught the network, and the number of these
-PACKAGES = ("unet-med", "torch", "monai", "numpy", "scipy", "scikit-image")
-# what reads and writes files; the last two where they are installed
-PACKAGES += ("nibabel", "SimpleITK", "tifffile", "imagecodecs", "pillow", "pydicom", "highdicom")
+# those in the second line read and write files; its last two may not be installed
+PACKAGES = (
+    *("unet-med", "torch", "monai", "numpy", "scipy", "scikit-image"),
+    *("nibabel", "SimpleITK", "tifffile", "imagecodecs", "pillow", "pydicom", "highdicom"),
+)
 
 
 def versions() -> dict[str, str]:
