@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
 from unet_med.data.sources import Source
+from unet_med.devices import HOST
 from unet_med.inferers.agreement import Votes
 from unet_med.inferers.batch_statistics import batch_norms, use_statistics
 from unet_med.memory import where_it_fits
@@ -239,9 +240,10 @@ class Volume:
             for k in range(len(self._layers))
         ]
         votes, network = Votes(), self.segmenter.network
+        beside = HOST if device == HOST else self.segmenter.device  # the pixels, as the result
         with torch.no_grad(), use_statistics(self._layers, rows) if rows else nullcontext():
             logits = self.segmenter.inferer.region(
-                self._reader(planes, device),
+                self._reader(planes, beside),
                 shape,
                 box,
                 network,
