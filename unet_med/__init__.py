@@ -88,8 +88,9 @@ def _name_user() -> None:
     try:
         getpass.getuser()
     except (ImportError, KeyError, OSError):  # on Windows; until Python 3.12, and since 3.13
-        name = "user" if sys.platform == "win32" else f"uid_{os.getuid()}"  # as torch has it
-        os.environ["USER"] = name
+        os.environ["USER"] = "user"
+        if sys.platform != "win32":
+            os.environ["USER"] = f"uid_{os.getuid()}"  # as torch has it
 
 
 _name_user()
