@@ -178,6 +178,7 @@ def test_a_job_says_what_the_whole_says(tmp_path: Path, words: list[str]) -> Non
     (one,), (other,) = (each["images"].values() for each in (whole, blocks))
     assert [*blocks["images"]] == ["a"]
     assert other.pop("confidence") == pytest.approx(one.pop("confidence"), abs=1e-4)
+    assert [*one.pop("digests")] == ["a_mask.tif", "a_uncertainty.tif"]  # of files as a whole
     assert other == one
     for same in ("weights", "settings"):
         assert blocks[same] == whole[same]
