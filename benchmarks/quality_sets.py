@@ -92,16 +92,18 @@ def _hippocampus(data: Path, folder: Path) -> tuple[list[Pair], list[Pair]]:
 
 
 def _cells_3d(data: Path, folder: Path) -> tuple[list[Pair], list[Pair]]:
-    """Generated fluorescent cells, ten volumes of 96 x 96 x 48 px each."""
+    """Generated fluorescent cells, ten volumes of 96 x 96 x 48 px each, 31 to 49 cells in each.
+
+    As many in each would be what classes look like, and `unet-med train` would ask.
+    """
     from unet_med.data import SyntheticCells
 
     pairs = []
-    for seed in (0, 1):
-        cells = SyntheticCells(10, (96, 96, 48), kind="fluorescence", num_cells=40, seed=seed)
-        for index in range(10):
-            planes = [np.asarray(cells[index][key][0]).T for key in ("image", "label")]
-            image, label = planes  # (Z, Y, X)
-            pairs.append(_write(folder, f"{seed}-{index}", image, label.astype(np.uint16)))
+    for seed in range(20):
+        count = 31 + 2 * (seed % 10)
+        cells = SyntheticCells(1, (96, 96, 48), kind="fluorescence", num_cells=count, seed=seed)
+        image, label = (np.asarray(cells[0][key][0]).T for key in ("image", "label"))  # (Z, Y, X)
+        pairs.append(_write(folder, str(seed), image, label.astype(np.uint16)))
     return pairs[:10], pairs[10:]
 
 
