@@ -185,7 +185,7 @@ class RandGreyValued(SharedRandomTransform):
 
 
 def own_range(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Least and greatest grey value of each image, hot and dead pixels aside, `(B, 1)`, float64.
+    """Least and greatest grey value of each image, hot and dead pixels aside, `(B, 1)`.
 
     Few values that lie further beyond all others than these are apart do not count: the range
     reaches that far and no further. So it is that of all values in most images. Where all but such
@@ -203,7 +203,7 @@ def own_range(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     inner = torch.where(inner[:, :1] == inner[:, -1:], outer, inner)
     low, high = inner[:, :1], inner[:, -1:]
     # low - span and high + span in a kernel each, and both ends in one
-    within = ends.clamp(torch.lerp(low, high, -1.0), torch.lerp(low, high, 2.0)).double()
+    within = ends.clamp(torch.lerp(low, high, -1.0), torch.lerp(low, high, 2.0))
     return within[:, :1], within[:, 1:]
 
 
@@ -238,10 +238,10 @@ def _follow(curve: torch.Tensor, values: torch.Tensor, low: Number, high: Number
     pieces, span = curve.shape[-1] - 1, high - low
     heights = low + span * curve
     rises = heights.diff()
-    parts: list[Number] = [low, pieces / span]
+    parts: list[Number] = [low, span / pieces]
     parts += [heights[..., :1], rises[..., :1], rises.diff()]
-    first, scale, black, rise, *bends = _numbers(parts, values)
-    at = (values - first) * scale  # in pieces
+    first, width, black, rise, *bends = _numbers(parts, values)
+    at = (values - first) / width  # in pieces
     out = at * rise + black
     for node, bend in enumerate(bends, start=1):
         beyond = (at - node).clamp_(min=0)
