@@ -26,7 +26,7 @@ from monai.networks.nets import BasicUNet, DynUNet
 from monai.utils import set_determinism
 
 from benchmarks.quality_sets import ImageSet, Pair
-from unet_med.data import AutoReader, LabelReader
+from unet_med.data import AutoReader, LabelReader, save_image
 from unet_med.instances import label_components
 
 FEATURES = {2: (16, 32, 64, 128, 256), 3: (8, 16, 32, 64)}
@@ -67,7 +67,7 @@ class Monai:
 
     @torch.no_grad()
     def predict(self, images: ImageSet, files: Sequence[str], folder: Path) -> list[Path]:
-        """A NumPy file for each image."""
+        """A file for each image."""
         self.network.eval()
         prepare = mt.Compose(_load(images, keys=("image",)))
         results = []
@@ -77,8 +77,12 @@ class Monai:
             logits = sliding_window_inference(
                 image[None].as_tensor(), sides, 4, self.network, overlap=0.5, mode="gaussian"
             )[0]  # (K, *S)
-            results.append(folder / f"{Path(file).name}.npy")
-            np.save(results[-1], self._result(images, logits).T)  # ([Z,] Y, X[, K])
+            if images.result == "probabilities":
+                results.append(folder / f"{Path(file).name}.tif")
+                save_image(results[-1], logits.softmax(0).numpy())
+            else:
+                results.append(folder / f"{Path(file).name}.npy")
+                np.save(results[-1], self._labels(images, logits).T)  # ([Z,] Y, X)
         return results
 
     def facts(self, folder: Path) -> Mapping[str, Any]:
@@ -86,9 +90,7 @@ class Monai:
         return {"version": f"monai {version('monai')}", "steps": self.steps}
 
     @staticmethod
-    def _result(images: ImageSet, logits: torch.Tensor) -> np.ndarray[Any, Any]:
-        if images.result == "probabilities":
-            return logits.softmax(0).numpy()
+    def _labels(images: ImageSet, logits: torch.Tensor) -> np.ndarray[Any, Any]:
         mask = logits.argmax(0).numpy()
         return label_components(mask) if images.result == "instances" else mask
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy.ndimage import gaussian_filter
 
 from benchmarks import (
@@ -27,8 +28,10 @@ from benchmarks import (
     thick_slices,
 )
 from benchmarks.quality_methods import Peer
-from benchmarks.quality_sets import ImageSet, Pair
+from benchmarks.quality_monai import Monai
+from benchmarks.quality_sets import SETS, ImageSet, Pair
 from benchmarks.rows import read
+from unet_med.data import load_image
 from unet_med.metrics import v_rand
 
 LABEL = np.zeros((40, 40), np.uint16)
@@ -229,3 +232,23 @@ def test_a_picture_of_a_stack_counts_what_a_slice_shows() -> None:
     assert outlined.shape == (8, 9, 4)  # (Y, X, RGBA)
     assert outlined[..., 3].sum() == 8  # the middle of 3 x 3 px is open
     np.testing.assert_array_equal(outlined[1, 2], [*colours[4], 1])
+
+
+def test_probabilities_of_monai_lie_as_their_image_does(tmp_path: Path) -> None:
+    """Classes first, and no axis taken for another."""
+    pixels = np.random.default_rng(0).random((40, 56), np.float32)  # (Y, X)
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    method: Any = Monai()
+    method.network = Twice()
+    (file,) = method.predict(SETS["isbi"], [str(tmp_path / "a.tif")], tmp_path)
+    found = np.asarray(load_image(file))  # (2, X, Y)
+    expected = 1 / (1 + np.exp(-2 * (pixels.T - pixels.mean()) / pixels.std()))
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+    np.testing.assert_allclose(found[1], 1 - expected, atol=1e-5)
+
+
+class Twice(torch.nn.Module):
+    """Logits are the image and its negative."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, -x], 1)
