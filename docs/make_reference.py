@@ -108,8 +108,8 @@ def _about_constant(module: ModuleType, name: str) -> str:
             if isinstance(below, ast.Expr) and isinstance(text, ast.Constant):
                 return inspect.cleandoc(str(text.value)).splitlines()[0]
             raise ValueError(f"{name} is public: say in a line below it what it is")
-    froms = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
-    source = next(n.module for n in froms if name in [each.name for each in n.names])
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    source = next(n.module for n in imports if name in [each.name for each in n.names])
     return _about_constant(importlib.import_module(str(source)), name)
 
 
