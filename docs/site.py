@@ -99,7 +99,7 @@ def _reference(generator: Any) -> Iterator[str]:
         yield f"::: {module.__name__}\n    options:\n      members: false"
         for name, value, aliases in generator.public_names(module):
             if not callable(value):
-                yield generator.entry(name, value, aliases)
+                yield generator.entry(module, name, value, aliases)
                 continue
             yield f'<a id="{name}"></a>'
             yield f"::: {value.__module__}.{value.__qualname__}\n{SHOWN}"
