@@ -20,10 +20,7 @@ class WholeImageEvaluator(SupervisedEvaluator):
     Where its memory does not suffice for an image and what is made of it, they stay in main
     memory, and an `OverlapTileInferer` runs the network on the GPU. What is found of any image is
     brought to main memory in the end: so metrics take them together, and the GPU keeps none.
-
-    Args:
-        *args: of `monai.engines.SupervisedEvaluator`.
-        **kwargs: likewise.
+    Its arguments are those of `monai.engines.SupervisedEvaluator`.
     """
 
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
