@@ -48,10 +48,10 @@ class Choice:
 def choose_device(name: str | None = None) -> torch.device:
     """The device to run on; a line of the log says which, and why.
 
+    What torch computes on the CPU, on it or beside it, gets no more threads than `cores`.
+
     Args:
         name: what the user asked for, such as `cuda:1`; None: the best that is there.
-
-    What is computed on the CPU beside it gets no more threads than cores.
 
     Raises:
         ValueError: no device is called so, or there is none of this kind.
