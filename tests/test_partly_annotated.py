@@ -17,7 +17,7 @@ from unet_med.cli import main
 from unet_med.data.classes import class_values
 from unet_med.engines import PrepareBatchWeighted
 from unet_med.planning import Fingerprint, fingerprint, make_plan
-from unet_med.report.cases import Reading, _true_objects
+from unet_med.report.case_files import Reading, _true_objects
 from unet_med.scoring import evaluate
 from unet_med.transforms import RandTileCrop, compose
 from unet_med.transforms.known import KnownPixels

@@ -30,13 +30,8 @@ from unet_med.data import AutoReader, load_image, save_image
 from unet_med.data.checksum import sha256
 from unet_med.instances import separate
 from unet_med.report import html_report, panels
-from unet_med.report.cases import (
-    Reading,
-    _weights,
-    load_case,
-    plane_instances,
-    plane_parts,
-)
+from unet_med.report.case_files import Reading, plane_instances, plane_parts
+from unet_med.report.cases import _weights, load_case
 from unet_med.report.chart import curve_svg
 from unet_med.report.colours import rgb
 from unet_med.report.entries import is_other

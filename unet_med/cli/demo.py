@@ -124,7 +124,7 @@ def instances(truth: Path, results: Path) -> NDArray[Any]:
     The file of a volume's instances holds 3-D components: cells that lie above one
     another are one, since a 2-D network has not learned to part them.
     """
-    from unet_med.report.cases import plane_instances
+    from unet_med.report.case_files import plane_instances
 
     mask = read(result_of(truth, results, "mask"))[0] > 0
     if mask.ndim == 2:

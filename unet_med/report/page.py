@@ -12,7 +12,8 @@ from unet_med.data.checksum import sha256
 from unet_med.data.plane_kind import PLANES
 from unet_med.planes import JOINED
 from unet_med.report import panels
-from unet_med.report.cases import Case, Reading, load_case, pixel_size_text, size_text
+from unet_med.report.case_files import Reading
+from unet_med.report.cases import Case, load_case, pixel_size_text, size_text
 from unet_med.report.differences import DIFFERENCES
 from unet_med.report.meanings import explained
 from unet_med.report.objects import OBJECTS

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from unet_med.report.cases import Reading
+    from unet_med.report.case_files import Reading
 
 
 Array = NDArray[Any]
