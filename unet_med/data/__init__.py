@@ -12,7 +12,7 @@ from unet_med.data.formats import FORMATS
 from unet_med.first_use import on_first_use
 
 _MODULE_OF = {
-    "check_labels": "labels",
+    "check_labels": "label_checks",
     "class_values": "classes",
     "cross_validation": "splits",
     "DeviceImages": "device_images",
@@ -26,7 +26,7 @@ _MODULE_OF = {
     "instance_sizes": "labels",
     "LabelSummary": "labels",
     "summarize_label": "labels",
-    "require_objects": "labels",
+    "require_objects": "label_checks",
     "share_of": "datalist",
     "nested_subsets": "splits",
     "split_validation": "splits",
@@ -77,13 +77,13 @@ if TYPE_CHECKING:  # the same names; a checker reads no table
     from unet_med.data.files import turned_onto as turned_onto
     from unet_med.data.formats import stem as stem
     from unet_med.data.image_cache import ImageCache as ImageCache
+    from unet_med.data.label_checks import check_labels as check_labels
+    from unet_med.data.label_checks import require_objects as require_objects
     from unet_med.data.label_kind import guess_label_kind as guess_label_kind
     from unet_med.data.label_reader import LabelReader as LabelReader
     from unet_med.data.label_reader import load_label as load_label
     from unet_med.data.labels import LabelSummary as LabelSummary
-    from unet_med.data.labels import check_labels as check_labels
     from unet_med.data.labels import instance_sizes as instance_sizes
-    from unet_med.data.labels import require_objects as require_objects
     from unet_med.data.labels import summarize_label as summarize_label
     from unet_med.data.nifti_reader import NiftiReader as NiftiReader
     from unet_med.data.nifti_writer import NiftiWriter as NiftiWriter

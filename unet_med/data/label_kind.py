@@ -7,15 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from unet_med.data.labels import (
-    LOOKED_AT,
-    MAX_CLASSES,
-    Blobs,
-    LabelSummary,
-    listed,
-    piece_sizes,
-    summary_of,
-)
+from unet_med.data.label_blobs import Blobs, piece_sizes
+from unet_med.data.label_checks import listed
+from unet_med.data.labels import LOOKED_AT, MAX_CLASSES, LabelSummary, summary_of
 from unet_med.instances import IGNORED, UNKNOWN
 
 CUT_APART = 0.2  # of the values that are looked at: so many objects may be in pieces by mistake

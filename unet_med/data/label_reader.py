@@ -13,14 +13,11 @@ import numpy as np
 from unet_med.data.auto_reader import AutoReader, label_choice
 from unet_med.data.file_reader import Volume, placeholder
 from unet_med.data.grids import RAS, Grid, Turn
+from unet_med.data.label_blobs import piece_sizes
+from unet_med.data.label_checks import check_labels
 from unet_med.data.label_kind import UndecidedLabels, is_mask
-from unet_med.data.labels import (
-    LabelSummary,
-    check_labels,
-    mark_unknown,
-    piece_sizes,
-    summarize_label,
-)
+from unet_med.data.label_unknown import mark_unknown
+from unet_med.data.labels import LabelSummary, summarize_label
 from unet_med.data.orientation import turn_towards
 from unet_med.instances import IGNORED, UNKNOWN
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from unet_med import data
 from unet_med.data.class_names import name_of, told_names
+from unet_med.data.label_checks import listed
 from unet_med.data.label_kind import name_classes
-from unet_med.data.labels import listed
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.plan import Decision

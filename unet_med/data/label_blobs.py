@@ -1,0 +1,80 @@
+"""Where each of the few values of a label lies: its connected pieces, its place, its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unet_med.data.faces import TABLE
+from unet_med.instances import IGNORED
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """The positive values of one label image, 255 aside.
+
+    Attributes:
+        largest: of each value, the share of its pixels in its largest connected piece.
+        flat: the image is a plane, no volume.
+        places: of each value, its size in pixels (logarithm) and its centre, as a share of the
+            image along each axis.
+        neighbours: pairs of values that lie beside each other.
+    """
+
+    largest: Mapping[float, float]
+    flat: bool
+    places: Mapping[float, tuple[float, ...]]
+    neighbours: frozenset[tuple[int, ...]]
+
+
+def blobs_of(label: np.ndarray, held: np.ndarray) -> Blobs:
+    """Values of a label, looked at one by one, of those that it holds."""
+    from scipy import ndimage
+
+    full = np.ones((3,) * label.ndim)
+    places, neighbours, largest = {}, set(), {}
+    values = [v for v in held.tolist() if v > 0 and v != IGNORED]
+    boxes = _boxes(label, values)
+    for value in values:
+        box = boxes[value]
+        box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+        own = label[box] == value
+        pieces = piece_sizes(own)
+        largest[value] = float(pieces.max() / pieces.sum())
+        centre = (
+            (part.start + _mean_place(own, axis)) / label.shape[axis]
+            for axis, part in enumerate(box)
+        )
+        places[value] = (float(np.log(pieces.sum())), *map(float, centre))
+        beside = np.unique(label[box][ndimage.binary_dilation(own, full)]).tolist()
+        neighbours |= {(value, other) for other in beside if other > value}
+    return Blobs(largest, label.ndim == 2, places, frozenset(neighbours))
+
+
+def _boxes(label: np.ndarray, values: Sequence[int]) -> dict[int, tuple[slice, ...]]:
+    """Where each positive value lies; small integers all at once."""
+    from scipy import ndimage
+
+    if label.dtype.kind in "iu" and max(values, default=0) < TABLE:
+        every = ndimage.find_objects(label, max(values, default=1))
+        return {value: every[value - 1] for value in values}
+    return {v: ndimage.find_objects((label == v).view(np.int8))[0] for v in values}
+
+
+def piece_sizes(own: np.ndarray) -> np.ndarray:
+    """Pixels of each connected piece of what is True; corners connect."""
+    from scipy import ndimage
+
+    pieces, count = ndimage.label(own, np.ones((3,) * own.ndim))
+    parts = pieces if pieces.ndim == 3 else pieces[None]  # it copies what it counts, as 64 bits
+    found = sum(np.bincount(part.ravel(), minlength=count + 1) for part in parts)
+    return np.asarray(found)[1:]
+
+
+def _mean_place(own: np.ndarray, axis: int) -> float:
+    """Mean of the places along an axis of what is True."""
+    others = tuple(each for each in range(own.ndim) if each != axis)
+    counts = own.sum(axis=others)
+    return float(counts @ np.arange(len(counts)) / counts.sum())
