@@ -57,6 +57,8 @@ from unet_med.transforms.instances import (
     InstancesFromLogitsD,
     InstancesFromLogitsd,
     InstancesFromLogitsDict,
+)
+from unet_med.transforms.labels import (
     LabelInstances,
     LabelInstancesD,
     LabelInstancesd,

@@ -1,107 +1,31 @@
-"""Instances as MONAI transforms: of label files, separated by borders, and of predictions."""
+"""Instances and classes of predictions as MONAI transforms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
-from numpy.typing import NDArray
 
 from unet_med.data.plane_kind import planes_stated
-from unet_med.instances import (
-    UNKNOWN,
-    RidgeKind,
-    as_integers,
-    instances_from_classes,
-    label_components,
-    separate,
-)
+from unet_med.instances import instances_from_classes
 from unet_med.planes import APART, Planes
 from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.transforms.lengths import axes_in, pixels_along, scaled, scaled_along
-from unet_med.transforms.tensors import refuse_probabilities, require_probabilities, tensor_of
+from unet_med.transforms.tensors import (
+    Label,
+    labels_like,
+    refuse_probabilities,
+    require_probabilities,
+    tensor_of,
+)
 from unet_med.weights.arrays import as_numpy
-
-LabelKind = Literal["mask", "classes", "instances"]
-Label = TypeVar("Label", NDArray[Any], torch.Tensor)
-
-LABEL_KINDS = ("mask", "classes", "instances")
-
-
-class LabelInstances(Transform):
-    """Check the integers of a label; number the connected components of a mask.
-
-    Args:
-        label_kind: ``"mask"`` has two values, and the non-zero one is foreground:
-            its connected components are numbered 1..N, and -1 stays. ``"instances"``
-            (1..N, -1 ignored) and ``"classes"`` (0..K-1, 255 ignored) pass.
-        connectivity: for masks; 1 joins pixels that share a face, the number of
-            dimensions corners too.
-
-    Raises:
-        ValueError: unknown kind.
-    """
-
-    backend = [TransformBackends.NUMPY]  # noqa: RUF012 - MONAI's own convention
-
-    def __init__(self, label_kind: LabelKind = "mask", connectivity: int = 1) -> None:
-        if label_kind not in LABEL_KINDS:
-            raise ValueError(f"label kind {label_kind!r}; it is one of {', '.join(LABEL_KINDS)}")
-        self.label_kind = label_kind
-        self.connectivity = connectivity
-
-    def __call__(self, label: Label) -> Label:
-        """Number or check a label.
-
-        Args:
-            label: `(*S)` or `(1, *S)`; floats must be whole numbers.
-
-        Returns:
-            As `label`, int32 (int64 where a value needs it).
-
-        Raises:
-            ValueError: values that are not whole numbers, or, in a mask, more
-                than one value besides 0 and -1.
-        """
-        values = as_integers(as_numpy(label))
-        if self.label_kind == "mask":
-            inside = (_checked_mask(values) != 0) & (values != UNKNOWN)
-            numbered = label_components(inside, self.connectivity)
-            values = np.where(values == UNKNOWN, UNKNOWN, numbered)
-        return _like(values, label)
-
-
-class SeparateInstances(Transform):
-    """Put background between instances that touch; numbers are kept.
-
-    Args:
-        kind: ``"symmetric"``, one pixel from each of the two, or ``"falk"``, one
-            pixel in all; see `unet_med.instances.ridge`.
-    """
-
-    backend = LabelInstances.backend
-
-    def __init__(self, kind: RidgeKind = "symmetric") -> None:
-        self.kind: RidgeKind = kind
-
-    def __call__(self, label: Label) -> Label:
-        """Separate an instance map.
-
-        Args:
-            label: instances, `(*S)` or `(1, *S)`.
-
-        Returns:
-            As `label`, integer.
-        """
-        return _like(separate(as_numpy(label), self.kind), label)
 
 
 class InstancesFromLogits(Transform):
@@ -189,7 +113,7 @@ class InstancesFromLogits(Transform):
         scores = convert_to_tensor(tensor_of(logits), track_meta=False)
         rule = self.on_planes(logits.meta if isinstance(logits, MetaTensor) else {})
         found = instances_from_classes(as_numpy(self.classes(scores)), **rule.sizes)
-        return _like(found[None], logits)  # (1, *S)
+        return labels_like(found[None], logits)  # (1, *S)
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -267,51 +191,6 @@ class ClassesFromProbabilities(Transform):
         scores = convert_to_tensor(tensor_of(probabilities), track_meta=False)
         found = self.rule.classes(scores)[None].to(torch.float32)
         return convert_to_dst_type(found, probabilities, dtype=torch.float32)[0]
-
-
-class LabelInstancesd(KeywiseTransform):
-    """Dictionary version of `LabelInstances`.
-
-    Args:
-        keys: labels, `(1, *S)`.
-        label_kind: ``"mask"``, ``"classes"`` or ``"instances"``.
-        connectivity: for masks, as in `LabelInstances`.
-        allow_missing_keys: no error when a key is absent.
-    """
-
-    backend = LabelInstances.backend
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        label_kind: LabelKind = "mask",
-        *,
-        connectivity: int = 1,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = LabelInstances(label_kind, connectivity)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
-
-
-class SeparateInstancesd(KeywiseTransform):
-    """Dictionary version of `SeparateInstances`.
-
-    Args:
-        keys: instances, `(1, *S)`.
-        kind: ``"symmetric"`` or ``"falk"``.
-        allow_missing_keys: no error when a key is absent.
-    """
-
-    backend = SeparateInstances.backend
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        kind: RidgeKind = "symmetric",
-        *,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, SeparateInstances(kind), allow_missing_keys=allow_missing_keys)
 
 
 class InstancesFromLogitsd(KeywiseTransform):
@@ -412,25 +291,5 @@ def _thresholds(
     )
 
 
-def _checked_mask(values: NDArray[Any]) -> NDArray[Any]:
-    foreground = values[(values != 0) & (values != UNKNOWN)]
-    if foreground.size and foreground.min() != foreground.max():
-        raise ValueError(
-            f"a mask with the values {foreground.min()} and {foreground.max()} besides 0; a mask "
-            "has two values: use label_kind='classes' or 'instances', or threshold it first"
-        )
-    return values
-
-
-def _like(labels: NDArray[Any], source: Label) -> Label:
-    """Labels as array or tensor like `source`, with its metadata, as int32 where they fit."""
-    dtype = np.int64 if labels.dtype.itemsize > 4 else np.int32
-    if labels.dtype.itemsize > 4 and np.array_equal(labels, labels.astype(np.int32)):
-        dtype = np.int32
-    return convert_to_dst_type(labels.astype(dtype), source, dtype=dtype)[0]
-
-
-LabelInstancesD = LabelInstancesDict = LabelInstancesd
-SeparateInstancesD = SeparateInstancesDict = SeparateInstancesd
 ClassesFromProbabilitiesD = ClassesFromProbabilitiesDict = ClassesFromProbabilitiesd
 InstancesFromLogitsD = InstancesFromLogitsDict = InstancesFromLogitsd

@@ -1,11 +1,16 @@
-"""Images that come as NumPy arrays, as tensors."""
+"""Images and labels that come as NumPy arrays, as tensors, and back."""
 
 from __future__ import annotations
+
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from monai.data import MetaTensor, get_track_meta
-from monai.utils import convert_to_tensor
+from monai.utils import convert_to_dst_type, convert_to_tensor
+from numpy.typing import NDArray
+
+Label = TypeVar("Label", NDArray[Any], torch.Tensor)
 
 ROUNDING = 0.01  # of probabilities in 16 bits, and of those that were resampled
 
@@ -42,6 +47,14 @@ def labels_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
     """
     labels = tensor_of(image)
     return labels.to(torch.int16) if labels.dtype in (torch.uint8, torch.bool) else labels
+
+
+def labels_like(labels: NDArray[Any], source: Label) -> Label:
+    """Labels as array or tensor like `source`, with its metadata, as int32 where they fit."""
+    dtype = np.int64 if labels.dtype.itemsize > 4 else np.int32
+    if labels.dtype.itemsize > 4 and np.array_equal(labels, labels.astype(np.int32)):
+        dtype = np.int32
+    return convert_to_dst_type(labels.astype(dtype), source, dtype=dtype)[0]
 
 
 def require_probabilities(scores: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ from unet_med.data.entries import DRAWS, LINES
 from unet_med.devices import weighs_batches
 from unet_med.instances import as_int32
 from unet_med.transforms.chains import compose
-from unet_med.transforms.instances import SeparateInstancesd
+from unet_med.transforms.labels import SeparateInstancesd
 from unet_med.transforms.weights import BorderWeightMapd, ClassWeightMapd, Foregroundd
 from unet_med.weights.arrays import as_numpy
 from unet_med.weights.batches import BorderTargets, ClassTargets

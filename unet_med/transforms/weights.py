@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
 from monai.config import KeysCollection
 from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type
@@ -14,10 +13,9 @@ from numpy.typing import NDArray
 
 from unet_med.instances import IGNORED, as_integers
 from unet_med.transforms.keywise import KeywiseTransform
+from unet_med.transforms.tensors import Label
 from unet_med.weights import border_weight_map, class_weight_map, falk_weight_map
 from unet_med.weights.arrays import as_numpy
-
-Label = TypeVar("Label", NDArray[Any], torch.Tensor)
 
 
 class BorderWeightMap(Transform):
