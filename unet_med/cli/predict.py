@@ -142,7 +142,7 @@ def _one_by_one(
     Raises:
         ValueError: not one could be segmented.
     """
-    from unet_med.handlers.skipped_failures import Fault, report_faults
+    from unet_med.handlers.skipped_failures import Fault, report_faults, require_any_segmented
 
     count, faults = _whole(args, folder, whole, all_may_fail=True) if whole else (0, [])
     total = count + len(in_blocks)
@@ -161,9 +161,7 @@ def _one_by_one(
     finally:  # an error that ends the run leaves what was set aside before
         if total > 1 or place.is_dir():
             report_faults(place, faults, seen, count)
-    if len(faults) == count:
-        others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
-        raise ValueError(others + faults[0].reason)
+    require_any_segmented(faults, count)
     if args.job_only and not faults:
         return 0
     return _summarize(count, faults, args.output)

@@ -39,6 +39,21 @@ class Fault(NamedTuple):
     reason: str
 
 
+def require_any_segmented(faults: Sequence[Fault], count: int) -> None:
+    """Refuse a run that set aside each of its images.
+
+    Args:
+        faults: what was set aside.
+        count: of the images.
+
+    Raises:
+        ValueError: not one image could be segmented; gives the first reason.
+    """
+    if faults and len(faults) == count:
+        others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
+        raise ValueError(others + faults[0].reason)
+
+
 def image_of(error: BaseException) -> str | None:
     """File of the image whose error ended a run; None where it would occur with any image."""
     return getattr(error, _IMAGE, None)
@@ -137,9 +152,7 @@ class SkipFailuresEvaluator(WholeImageEvaluator):
                 raise
         count = self.state.epoch_length or 0
         self._report(count)
-        if self.faults and len(self.faults) == count:
-            others = f"none of {count} images could be segmented; the first: " if count > 1 else ""
-            raise ValueError(others + self.faults[0].reason)
+        require_any_segmented(self.faults, count)
 
     def _has_nothing_to_score(self, error: BaseException) -> bool:
         """Whether a metric complains because every image was set aside."""
