@@ -14,8 +14,7 @@ from unet_med.cli.shard import shard_of
 from unet_med.cli.wanted import outputs_of, settings_of
 from unet_med.data.atomic import as_json
 from unet_med.devices import HOST, choose, choose_device, count
-from unet_med.segmentation import Segmenter, Volume
-from unet_med.volumes import BlockJob, open_source, run_blocks
+from unet_med.volumes import BlockJob, run_blocks
 from unet_med.volumes.grid import choose_layout, choose_tile, most_workers
 from unet_med.volumes.job_actions import finish, is_finished
 from unet_med.volumes.record import is_recorded
@@ -124,8 +123,7 @@ def _check_sides(job: BlockJob, block: Sequence[int] | None, tile: int | None) -
     """Refuse sides that would have planned other ones; sides above the volume's are cut to it."""
     if (block is None or tuple(block) == job.layout.block) and tile is None:
         return
-    segmenter = Segmenter(job.bundle, device=HOST, trust=job.trust, **job.ids)  # it does not run
-    volume = Volume(segmenter, open_source(job.source, **job.choice), job.statistics)
+    volume = job.volume(HOST)  # its network does not run
     layout = choose_layout(volume, block or job.layout.block)
     sides = choose_tile(layout, volume, job.tile if tile is None else tile, job.threads)
     for name, asked, planned in (

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unet_med.bundle import find_trained
 from unet_med.data.atomic import atomic_write
 from unet_med.data.sources import open_source
@@ -207,6 +209,11 @@ class BlockJob:
     def statistics(self) -> Found:
         """What the first pass found."""
         return load_statistics(self.folder / "statistics.npz")
+
+    def volume(self, device: torch.device | str) -> Volume:
+        """The source, opened, as the bundle's network works it on a device."""
+        segmenter = Segmenter(self.bundle, device=device, trust=self.trust, **self.ids)
+        return Volume(segmenter, open_source(self.source, **self.choice), self.statistics)
 
     def at(self, source: str | Path, bundle: str | Path) -> BlockJob:
         """The job, checked, with its source and bundle where they lie now.

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unet_med.data.sources import open_source
 from unet_med.errors import broken_gpu, is_broken_gpu, is_full
 from unet_med.precision import chosen_precision
-from unet_med.segmentation import Segmenter, Volume
+from unet_med.segmentation import Volume
 from unet_med.transforms.confidence import dice_terms, uncertainty
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.job import BlockJob
@@ -63,8 +62,7 @@ class Worker:
         job = BlockJob.load(output)
         job.check()
         torch.set_num_threads(job.threads)
-        segmenter = Segmenter(job.bundle, device=device or job.device, trust=job.trust, **job.ids)
-        return cls(job, Volume(segmenter, open_source(job.source, **job.choice), job.statistics))
+        return cls(job, job.volume(device or job.device))
 
     @property
     def precision(self) -> str:
