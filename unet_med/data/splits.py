@@ -69,7 +69,7 @@ def split_validation(
         sides = entries_for(items, Path(file), fold, folder)
         split = [items[k] for k in sides[0]], [items[k] for k in sides[1]]
         planned = {id(items[k]): _planned(e) for side in sides for k, e in side.items()}
-    elif any(item.get("section") == "validation" for item in items):
+    elif by_section(items)[1]:
         split = _of_section(items, fold)
     else:
         split = _of_folds(items, fold) or _of_groups(items, fraction, fold, group, folder)
@@ -237,6 +237,11 @@ def _of_section(items: Sequence[Item], fold: int | str | None) -> Split:
         raise ValueError(
             f"--fold {fold} has no effect: the data list says by its 'validation' what is held out"
         )
+    return by_section(items)
+
+
+def by_section(items: Sequence[Item]) -> Split:
+    """Items as a data list has them: those of its `validation` are held out."""
     held = [item for item in items if item.get("section") == "validation"]
     return [item for item in items if item.get("section") != "validation"], held
 

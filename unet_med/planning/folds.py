@@ -19,6 +19,7 @@ from unet_med.data.splits import (
     Item,
     Split,
     Subset,
+    by_section,
     cross_validation,
     nested_subsets,
     parts_at_most,
@@ -217,5 +218,4 @@ def _apart(items: list[Item], file: str | None) -> tuple[list[Item], list[Item]]
     if file is not None and splits_in(Path(file)) is None:
         training, held = of_file(items, Path(file))
         return training, held
-    held = [item for item in items if item.get("section") == "validation"]
-    return [item for item in items if item.get("section") != "validation"], held
+    return by_section(items)
