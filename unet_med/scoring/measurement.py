@@ -202,20 +202,16 @@ def _classes(cases: Mapping[str, Found], names: ClassNames) -> Classes:
     found = []
     for case in cases.values():
         with suppress(ValueError, OSError):
-            found += [values_in(_load_classes(case.mask))] if case.mask else []
+            found += [values_in(_opened(case.mask, "classes").array)] if case.mask else []
     return classes_of(found, names)
 
 
-def _load_classes(path: str) -> Array:
-    label = data.load_label(path, "classes")
-    _refuse_picture(label, path)
-    return label
-
-
-def _refuse_picture(label: Array, path: str) -> None:
-    """Of more values than classes have, what looks like a picture is an image, and no result."""
-    if len(np.unique(label)) > MAX_CLASSES:
-        data.check_labels([data.summarize_label(label, blobs=False)], [Path(path).name])
+def _opened(path: str, kind: str) -> Volume:
+    """A result; of more values than classes have, what looks like a picture is refused as one."""
+    opened = open_label(path, kind)
+    if kind == "classes" and len(np.unique(opened.array)) > MAX_CLASSES:
+        data.check_labels([data.summarize_label(opened.array, blobs=False)], [Path(path).name])
+    return opened
 
 
 def _images(images: str | None, cases: Mapping[str, Found], results: str) -> dict[str, Case] | None:
@@ -248,12 +244,10 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, str, Scores]]:
     if path is None:
         raise ValueError(f"{found.mask} has no {INSTANCES[1:]} beside it: predict with --instances")
     kind = "instances" if path == found.instances else "classes"
-    header = opened = open_label(path, kind)
+    header = opened = _opened(path, kind)
     if (told := ask.choice.get("pixel_size")) is not None:
         header = data.load_header(path, pixel_size=told)
     label, grid = opened.array, Grid.of(opened, f"its result {Path(path).name}")
-    if kind == "classes":
-        _refuse_picture(label, path)
     unit = header.spatial_unit if header.states_size else PIXELS
     size = Size(unit, size_of([header], unit))
     grey = None if found.image is None else _grey(found.image, grid, ask.choice)
