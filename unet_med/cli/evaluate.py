@@ -35,8 +35,7 @@ def run(args: argparse.Namespace) -> int:
     kind = f"labels are {evaluation.label_kind}; {len(evaluation.truths)} image(s)"
     for line in () if args.quiet else filter(None, (evaluation.said, kind)):
         result(line)
-    remarks = (table.interval, table.flatters, table.mixed, table.corrected)
-    for line in filter(None, (format_table(table), *remarks)):
+    for line in filter(None, (format_table(table), table.interval, *table.remarks())):
         result(line)
     for name, text in explained(table.columns):
         say(f"{name}: {text}")

@@ -8,6 +8,7 @@ from unet_med.cli.options import choice_of
 from unet_med.cli.saying import result
 from unet_med.cli.table_files import check_tables, say_left, write_tables
 from unet_med.data.class_names import told_names
+from unet_med.report.provenance import CHANGED, EARLIER
 from unet_med.scoring.measurement import measure
 from unet_med.scoring.measuring import per_image
 from unet_med.scoring.tables import format_table
@@ -25,6 +26,6 @@ def run(args: argparse.Namespace) -> int:
     write_tables(args, table)
     written = args.objects and (args.output or args.long)
     shown = format_table(per_image(table) if written else table)
-    for line in filter(None, (shown, table.mixed, table.corrected)):
+    for line in filter(None, (shown, *table.remarks((EARLIER, CHANGED)))):
         result(line)
     return say_left(table)

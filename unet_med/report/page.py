@@ -232,7 +232,7 @@ def _notes(record: Record, table: ScoreTable) -> list[str]:
         notes.append(
             f"{weights['file']} has changed since: the training below is not that of these results."
         )
-    notes += filter(None, (table.flatters, table.mixed, table.corrected))
+    notes += table.remarks()
     truths = table.about.get("truth", {})
     notes += [f"{row.case} has no scores: {row.note}" for row in table.left]
     for name, entry in truths.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
@@ -29,6 +29,14 @@ KEYS = ("row", "case", "class")
 CLASS = KEYS[2]
 NOTE = "note"
 TABLES = (".json", ".csv")  # suffixes of files
+REMARKS = {
+    LEARNED: "{count} of {cases} images taught this network: the score flatters. `unet-med train "
+    "--folds 5` gives one that does not.",
+    EARLIER: "{count} of these results were left by other weights or settings than the record "
+    "names: predict their images anew.",
+    CHANGED: "{count} of these results changed after the prediction: if somebody corrected them, "
+    "this is not of the network alone.",
+}  # by what a table is about
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,7 @@ class ScoreTable:
     @property
     def is_small(self) -> bool:
         """Whether there are too few images, or groups of them, for an interval."""
-        scored = len({row.case for row in self.of(CASE)})
-        return int(self.about.get("units", scored)) < LEAST
+        return int(self.about.get("units", len(self._scored))) < LEAST
 
     @property
     def shown(self) -> ScoreTable:
@@ -99,36 +106,16 @@ class ScoreTable:
         said = str(self.about.get("interval", ""))
         return said if len(self.shown.rows) == len(self.rows) else TOO_FEW
 
-    @property
-    def flatters(self) -> str:
-        """That images which taught the network were scored; empty where none is known to be."""
-        taught, scored = self.about.get(LEARNED), len({row.case for row in self.of(CASE)})
-        if not taught:
-            return ""
-        return (
-            f"{taught} of {scored} images taught this network: the score flatters. `unet-med train "
-            "--folds 5` gives one that does not."
-        )
+    def remarks(self, kinds: Collection[str] = tuple(REMARKS)) -> list[str]:
+        """What a reader must know of the results, as far as it is known, of `REMARKS`."""
+        counts = {kind: self.about.get(kind) for kind in kinds}
+        cases = len(self._scored)
+        return [REMARKS[k].format(count=n, cases=cases) for k, n in counts.items() if n]
 
     @property
-    def mixed(self) -> str:
-        """That not all is of the network that the record names; empty where all is."""
-        if not (count := self.about.get(EARLIER)):
-            return ""
-        return (
-            f"{count} of these results were left by other weights or settings than the record "
-            "names: predict their images anew."
-        )
-
-    @property
-    def corrected(self) -> str:
-        """That results are no longer as they were predicted; empty where all are, or none says."""
-        if not (count := self.about.get(CHANGED)):
-            return ""
-        return (
-            f"{count} of these results changed after the prediction: if somebody corrected them, "
-            "this is not of the network alone."
-        )
+    def _scored(self) -> set[str]:
+        """Names of the cases that have scores."""
+        return {row.case for row in self.of(CASE)}
 
     def of(self, *kinds: str) -> list[ScoreRow]:
         """Rows of some kinds."""
