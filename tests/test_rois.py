@@ -22,7 +22,7 @@ from test_volumes import make_bundle, write_source
 from unet_med import Segmenter
 from unet_med.cli import main
 from unet_med.data import load_image, save_image
-from unet_med.data.outlines import outlines, polygons_of
+from unet_med.data.outlines import Polygon, outlines
 from unet_med.data.roi_writer import RoiWriter
 from unet_med.data.tally import Found, Tally
 from unet_med.volumes import split
@@ -61,6 +61,10 @@ def from_geojson(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[d
             assert all(ring[0] == ring[-1] for ring in rings)
             plane[filled(rings, plane.shape)] += int(feature["properties"]["name"])
     return labels, features
+
+
+def polygons_of(mask: np.ndarray) -> list[Polygon]:
+    return [each for outline in outlines(mask.astype(np.uint8)) for each in outline.polygons]
 
 
 @given(MASKS)

@@ -29,7 +29,9 @@ class Outline:
     Attributes:
         number: of the object.
         plane: index along Z; None in an image of one plane.
-        polygons: one each piece that hangs together by the faces of its pixels.
+        polygons: one each piece that hangs together by the faces of its pixels. Its rings cross
+            neither themselves nor each other, and may touch in corners: what programs call a valid
+            polygon. Outer rings run from x to y, those of holes the other way.
     """
 
     number: int
@@ -59,22 +61,6 @@ def outlines(labels: Any, windows: Sequence[Window] | None = None) -> Iterator[O
             kept.append(edges.where(later))
             yield from _outlines(edges.where(~later), labels.shape)
         yield from _outlines(_Edges.joined(kept), labels.shape)
-
-
-def polygons_of(mask: NDArray[np.bool_]) -> list[Polygon]:
-    """Outlines of a plane's mask, one polygon each piece that hangs together by faces.
-
-    The rings cross neither themselves nor each other, and may touch in corners: what programs
-    call a valid polygon. Outer rings run from x to y, those of holes the other way.
-
-    Args:
-        mask: `(Y, X)`.
-
-    >>> [ring.tolist() for ring in polygons_of(np.array([[False, True, True]]))[0]]
-    [[[1, 0], [3, 0], [3, 1], [1, 1]]]
-    """
-    found = outlines(np.asarray(mask).astype(np.uint8))
-    return [polygon for outline in found for polygon in outline.polygons]
 
 
 @dataclass(frozen=True)

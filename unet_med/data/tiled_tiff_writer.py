@@ -149,7 +149,7 @@ class _Level:
 
 def _of_image(pixels: Any) -> Iterator[list[tuple[Place, Make]]]:
     """Tiles of the image, a window of whole chunks after another."""
-    steps = _window_sides(pixels.shape, pixels.chunks, pixels.dtype.itemsize)
+    steps = _window_sides(pixels.chunks, pixels.dtype.itemsize)
     starts = (range(0, side, step) for side, step in zip(pixels.shape, steps, strict=True))
     for corner in product(*starts):
         window = tuple(
@@ -174,12 +174,12 @@ def _of_level(level: _Level) -> Iterator[list[tuple[Place, Make]]]:
         yield [(place, partial(level.halved_tile, place)) for place in batch]
 
 
-def _window_sides(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> tuple[int, ...]:
+def _window_sides(chunks: Sequence[int], itemsize: int) -> tuple[int, ...]:
     """Sides of a window: whole chunks and tiles, as wide as memory allows; few planes if thick.
 
-    >>> _window_sides((300, 9000, 9000), (128, 128, 128), 1)
+    >>> _window_sides((128, 128, 128), 1)
     (128, 256, 2048)
-    >>> _window_sides((5000, 5000), (512, 512), 4)
+    >>> _window_sides((512, 512), 4)
     (512, 32768)
     """
     *lead, height, width = chunks

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unet_med import data
 from unet_med.data.labels import LabelSummary, instance_faces
@@ -18,8 +17,6 @@ DROPPED = 10.0  # times smaller than the median object: results leave that out
 FAINT = 0.02  # of all that is annotated: no more than that specks cover, however many
 FEW = 10  # px: smaller objects are specks, among others ten times as large
 THIN = 10.0  # times less wide than a typical object: a speck, whatever its pixels
-
-Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def _decide(
         **labels,
         **decide_rare(found, labels, preset.value, asked, dims=dims.value),
         **decide_tiles(found, kind),
-        "slice_stacks": Decision(stack, _about_stacks(found, stack)),
+        "slice_stacks": Decision(stack, _about_stacks(stack)),
         "planes": decide_planes(found, kind, stacks=stack, asked=asked.get("planes")),
         "validation_fraction": _validation(found, steering, asked, count),
         "spatial_dims": dims,
@@ -301,7 +301,7 @@ def _most_planes(found: Fingerprint) -> int:
     return max(case.image.plane_count for case in found.cases)
 
 
-def _about_stacks(found: Fingerprint, stack: bool) -> str:
+def _about_stacks(stack: bool) -> str:
     if stack:
         return "each plane of a volume is an image of its own"
     return "the network takes the images as they are"
