@@ -52,20 +52,11 @@ def decide_split(
     Raises:
         ValueError: as `split_validation`, or a share that has no effect.
     """
-    if any(id in ids or any(i.startswith(f"{id}::") for i in ids if i != "split::fold")
-           for id in OWN):  # fmt: skip
-        if any(asked.get(id) is not None for id in ("fold", "group")) or file is not None:
-            raise ValueError(
-                "--split, --fold and --group have no effect where an override file sets `pairs` "
-                "or `split`: leave them out"
-            )
-        return {}, {}, None
     fold = ids.get("fold", ids.get("split::fold"))
-    if "validation_fraction" in asked and (fold is not None or file is not None):
-        how = "--split" if file is not None else f"--fold {fold}"
-        raise ValueError(
-            f"{how} says what is held out, so --validation has no effect: leave it out"
-        )
+    own = _splits_itself(ids)
+    _refuse_idle(asked, fold, file, own=own)
+    if own:
+        return {}, {}, None
     items = items_of(found.cases, planes=bool(ids["slice_stacks"]), kind=ids["label_kind"])
     options = {"fold": fold, "group": ids.get("group"), "file": file}
     if file is None and found.held_out is None:
@@ -97,6 +88,33 @@ def decide_split(
         why = f"{begun['name']} has learned from {taught} of the held-out images: they fit it alone"
         decided["fit"] = Decision(False, why)
     return split, decided, _count(held, found.cases, ids.get("group"))
+
+
+def _splits_itself(ids: Mapping[str, Any]) -> bool:
+    """Whether an override file splits in a way of its own."""
+    others = [id for id in ids if id != "split::fold"]
+    return any(id in ids or any(each.startswith(f"{id}::") for each in others) for id in OWN)
+
+
+def _refuse_idle(
+    asked: Mapping[str, Any], fold: int | str | None, file: str | None, *, own: bool
+) -> None:
+    """Refuse what has no effect on what is held out.
+
+    Raises:
+        ValueError: names the options.
+    """
+    if own:
+        if file is not None or any(asked.get(id) is not None for id in ("fold", "group")):
+            raise ValueError(
+                "--split, --fold and --group have no effect where an override file sets `pairs` "
+                "or `split`: leave them out"
+            )
+    elif "validation_fraction" in asked and (fold is not None or file is not None):
+        how = "--split" if file is not None else f"--fold {fold}"
+        raise ValueError(
+            f"{how} says what is held out, so --validation has no effect: leave it out"
+        )
 
 
 def _count(held: Sequence[Item], cases: Sequence[Case], group: str | None) -> int:
