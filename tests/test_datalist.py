@@ -14,6 +14,7 @@ from unet_med import data
 from unet_med.bundle.metadata import describe_data
 from unet_med.data.cases import files_of
 from unet_med.data.channels import group_channels
+from unet_med.data.checksum import sha256
 from unet_med.data.datalist import look_for_images, look_for_pairs
 from unet_med.data.planned_pairs import pairs_of_plan
 
@@ -224,6 +225,63 @@ def test_results_of_a_prediction_are_no_images(tmp_path: Path) -> None:
     (folder / "record.json").write_text(json.dumps({"images": {"x": {}, "y": {}}}))
     with pytest.raises(ValueError, match="holds results of a prediction, and no images"):
         data.find_images(folder)
+
+
+def predicted(folder: Path, *results: str) -> None:
+    """A record beside results, as they lie there."""
+    written = {
+        name.rpartition("_")[0]: {"digests": {name: sha256(folder / name)}} for name in results
+    }
+    (folder / "record.json").write_text(json.dumps({"images": written}))
+
+
+def test_nobody_learns_from_results_that_merely_lie_beside_their_images(tmp_path: Path) -> None:
+    images = [write_png(tmp_path / f"{name}.png") for name in "abc"]
+    results = [write_png(tmp_path / f"{name}_mask.png") for name in "abc"]
+    predicted(tmp_path, "a_mask.png", "b_mask.png", "c_mask.png")
+    said = r"3 label\(s\) are what a prediction wrote, such as a_mask\.png, and nobody has changed"
+    with pytest.raises(ValueError, match=said):
+        data.find_pairs(tmp_path)
+    for result in results[:2]:
+        write_png(result, (6, 8))  # corrected
+    with pytest.raises(ValueError, match=r"1 label\(s\) are .* such as c_mask\.png"):
+        data.find_pairs(tmp_path)
+    write_png(results[2], (6, 8))
+    assert names(data.find_pairs(tmp_path)) == [
+        (image.name, result.name) for image, result in zip(images, results, strict=True)
+    ]
+
+
+def test_results_that_somebody_names_as_labels_are_told_where_some_are_corrected(
+    tmp_path: Path,
+) -> None:
+    images = touch(tmp_path / "images", "a.png", "b.png")
+    results = tmp_path / "results"
+    for name in "ab":
+        write_png(results / f"{name}_mask.png")
+    predicted(results, "a_mask.png", "b_mask.png")
+    with pytest.raises(ValueError, match=r"2 label\(s\) are what a prediction wrote"):
+        look_for_pairs(images, results)
+    write_png(results / "a_mask.png", (6, 8))
+    found = look_for_pairs(images, results)
+    assert len(found.items) == 2
+    assert found.notes[-1] == (
+        "1 label(s) are what a prediction wrote, such as b_mask.png: are they right as they are?"
+    )
+    (results / "record.json").unlink()  # nothing is known of them
+    assert len(look_for_pairs(images, results).notes) == 1
+
+
+def test_a_shell_that_lists_results_among_images_makes_none_of_results(tmp_path: Path) -> None:
+    files = [write_png(tmp_path / f"{name}.png") for name in ("a", "a_mask", "b", "b_mask")]
+    predicted(tmp_path, "a_mask.png")
+    found = look_for_images(files)
+    assert [Path(item["image"]).name for item in found.items] == ["a.png", "b.png", "b_mask.png"]
+    assert found.notes == (
+        "1 file(s) are results of a prediction, and passed over, such as a_mask.png",
+    )
+    assert look_for_images(files[1]).items == [{"image": str(files[1])}]
+    assert len(look_for_images(files[1:2]).items) == 1
 
 
 @pytest.mark.parametrize(

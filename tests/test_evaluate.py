@@ -234,6 +234,22 @@ def test_results_come_first(tmp_path: Path, cells, capsys) -> None:
     assert evaluate(tmp_path / "results", *words[:1], "--label-kind", "instances") == 0
 
 
+def test_a_result_is_no_truth(tmp_path: Path, cells, capsys) -> None:
+    results = tmp_path / "results"
+    words = ("--label-kind", "instances")
+    assert evaluate(results, results, *words) == 2
+    said = capsys.readouterr().err
+    assert "f0_instances.tif is result and truth at once, so it would be without a fault" in said
+    digests = {f"f{k}_instances.tif": sha256(results / f"f{k}_instances.tif") for k in range(2)}
+    shutil.copytree(results, tmp_path / "others")
+    for folder in ("results", "others"):
+        record = {"images": {"f0": {"digests": digests}}}
+        (tmp_path / folder / "record.json").write_text(json.dumps(record))
+    assert evaluate(results, tmp_path / "others", *words) == 0  # of two networks, perhaps
+    said = capsys.readouterr().out
+    assert "2 truth(s) are what a prediction wrote, unchanged, such as f0_instances.tif" in said
+
+
 def test_ctc_and_ap_are_pooled_over_frames(tmp_path: Path, cells) -> None:
     found, truth = cells
     kind = ("--label-kind", "instances")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,11 +96,12 @@ def test_what_looks_at_many_images_shows_bars(
     """On a terminal, unless nobody wants them."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: where != "file")
     images, labels = str(cells / "images"), str(cells / "labels")
+    copied = str(shutil.copytree(cells / "labels", tmp_path / "results"))
     lines = {
         ("init", str(tmp_path / "b"), "--images", images, "--labels", labels): [
             "looking at files", "looking at labels", "looking at pixels"
         ],
-        ("evaluate", labels, labels): ["looking at labels", "scoring"],
+        ("evaluate", copied, labels): ["looking at labels", "scoring"],
         ("measure", labels): ["measuring"],
     }  # fmt: skip
     for words, bars in lines.items():

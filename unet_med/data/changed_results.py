@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,13 @@ def digests_in(folder: Path) -> dict[str, str]:
     except (OSError, ValueError, AttributeError):  # none, or of somebody else
         return {}
     return {same_name(name): each for entry in entries for name, each in entry.items()}
+
+
+def as_predicted(files: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Those of some files that are, byte for byte, what a prediction wrote there."""
+    digests = cache(digests_in)  # a folder is of many files
+    known = {Path(file): digests(Path(file).parent) for file in files}
+    return [str(p) for p, found in known.items() if is_as_written(p, found.get(same_name(p.name)))]
 
 
 def is_as_written(path: Path, digest: str | None) -> bool:

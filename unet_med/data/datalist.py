@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_med.data.cases import Case, files_of, shown
+from unet_med.data.changed_results import as_predicted
 from unet_med.data.channels import group_channels
-from unet_med.data.folder_files import image_files, without_labels, without_results
+from unet_med.data.folder_files import RECORD, image_files, without_labels, without_results
 from unet_med.data.list_file import declared_count, is_list, read_list
 from unet_med.data.pairing import pair_by_name
 from unet_med.data.planned_pairs import pairs_of_plan
@@ -124,13 +125,13 @@ def look_for_images(images: Images, channels: int = 1) -> Listing:
         section = next(name for name in ("test", "validation", "training") if name in sections)
         items = [{k: v for k, v in item.items() if k != "label"} for item in sections[section]]
         return Listing(items, (_about(path, section, sections),))
-    files = _cases(images)
+    files, passed_over = _without_predicted(_cases(images), one=isinstance(images, str | Path))
     single = [case for case in files if isinstance(case, str)]
     cases = group_channels(single, channels) if len(single) == len(files) else files
     apart = [case for case in cases if isinstance(case, str)]
     said = f"{len(apart)} file(s) lack other channels of their case, such as {shown(apart[:1])}"
     notes = (said,) if 0 < len(apart) < len(cases) and len(single) == len(files) else ()
-    return Listing([{"image": case} for case in cases], notes)
+    return Listing([{"image": case} for case in cases], (*passed_over, *notes))
 
 
 def look_for_pairs(images: str | Path, labels: str | Path | None = None) -> Listing:
@@ -143,7 +144,32 @@ def look_for_pairs(images: str | Path, labels: str | Path | None = None) -> List
                 "folders, files of one pair under one name, or list the pairs in a data list; "
                 "labels beside their images, such as a_mask.tif, are found without --labels"
             )
-    return found
+    return _without_own_answers(found, named=labels is not None or is_list(images))
+
+
+def _without_own_answers(found: Listing, *, named: bool) -> Listing:
+    """Say which labels are results of a prediction that nobody has changed.
+
+    A network would learn its own faults from them.
+
+    Args:
+        found: images and labels.
+        named: whether somebody named the labels; none are taken that only lie beside the images.
+
+    Raises:
+        ValueError: all labels are results, or one that nobody named.
+    """
+    labels = dict.fromkeys(item["label"] for item in found.items)
+    results = as_predicted(labels)
+    if not results:
+        return found
+    said = f"{len(results)} label(s) are what a prediction wrote, such as {Path(results[0]).name}"
+    if named and len(results) < len(labels):
+        return replace(found, notes=(*found.notes, f"{said}: are they right as they are?"))
+    raise ValueError(
+        f"{said}, and nobody has changed them, so a network would learn its own faults: correct "
+        f"them, or copy those that are right to a folder without {RECORD}, named with --labels"
+    )
 
 
 def _look_for_pairs(images: Path, labels: Path | None) -> Listing:
@@ -195,6 +221,21 @@ def _cases(images: Images) -> list[Case]:
         else:
             cases.append(files_of(entry))
     return cases
+
+
+def _without_predicted(files: list[Case], *, one: bool) -> tuple[list[Case], tuple[str, ...]]:
+    """Leave out results among files, as a shell's `*.tif` lists them, and say so.
+
+    Args:
+        files: of images.
+        one: they are of one folder, which is done with, or somebody named one file.
+    """
+    results = [] if one else as_predicted(case for case in files if isinstance(case, str))
+    if not results or len(results) == len(files):
+        return files, ()
+    first = Path(results[0]).name
+    note = f"{len(results)} file(s) are results of a prediction, and passed over, such as {first}"
+    return [case for case in files if case not in results], (note,)
 
 
 def _images_in(path: Path) -> list[Path]:

@@ -29,7 +29,13 @@ from unet_med.scoring.asked import AUTO, Asked
 from unet_med.scoring.clinical import PIXELS, Clinical, unit_of
 from unet_med.scoring.families import CLINICAL, Family, Files
 from unet_med.scoring.matching import Truths, find_results, find_truths, read_pairs
-from unet_med.scoring.results import Results, require_order, settings_of
+from unet_med.scoring.results import (
+    Results,
+    about_predicted,
+    require_order,
+    require_two,
+    settings_of,
+)
 from unet_med.scoring.scores import Counted
 from unet_med.scoring.tables import score_table
 from unet_med.scoring.truth_kind import kind_of, look_at
@@ -140,7 +146,8 @@ def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
         **asked.about,
         **matched.counts((row.case for row in table.of(CASE)), family.name),
     }
-    return Evaluation(kind, truths.files, replace(table, about=about), truths.said)
+    said = "; ".join(filter(None, (truths.said, about_predicted(truths))))
+    return Evaluation(kind, truths.files, replace(table, about=about), said or None)
 
 
 def _completed(asked: Asked, settings: Mapping[str, Any], truth: str | None) -> Asked:
@@ -201,6 +208,7 @@ def _counted(
         try:
             result = results.of(name, family.name)
             row = FAILED
+            require_two(result, truth)
             counted = family.count(files(result, truth))
         except Exception as error:
             if user_error(error) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med import data
+from unet_med.data.changed_results import as_predicted
 from unet_med.data.file_reader import Volume
 from unet_med.report.provenance import RECORD, read_record
 from unet_med.scoring.families import SUFFIXES
@@ -83,3 +85,24 @@ def require_order(results: str, truth: str) -> None:
             f"{truth} looks like a folder of results, for it holds {RECORD}, and {results} does "
             f"not: RESULTS come first, then TRUTH; or remove {RECORD}"
         )
+
+
+def require_two(result: str, truth: str) -> None:
+    """Refuse a truth that is the result itself, whatever it is called.
+
+    Raises:
+        ValueError: they are one file.
+    """
+    if os.path.realpath(result) == os.path.realpath(truth):
+        raise ValueError(
+            f"{truth} is result and truth at once, so it would be without a fault: name the folder "
+            "of the labels as TRUTH, and predict into another"
+        )
+
+
+def about_predicted(truths: Truths) -> str | None:
+    """That truths are what a prediction wrote; None where no record says it of one."""
+    if not (results := as_predicted(truths.files.values())):
+        return None
+    first = Path(results[0]).name
+    return f"{len(results)} truth(s) are what a prediction wrote, unchanged, such as {first}"
