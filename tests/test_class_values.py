@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 
 from unet_med import Segmenter, bundle
 from unet_med.cli import main
+from unet_med.data.class_names import about_regions, listed_names
 from unet_med.networks import unet
 from unet_med.planning import Fingerprint, fingerprint, lay_bundle, make_plan
 from unet_med.report.provenance import recorded_names
@@ -104,6 +105,7 @@ def test_objects_of_held_out_images_alone_are_said(tmp_path: Path, kind: str) ->
         ({"0": "background", "1": "tumour #1", "2": "rim"}, [0, 1, 2], None, ["tumour #1", "rim"]),
         ({"background": 0, "core": 1, "rim": 4, "all": [1, 4]}, [0, 1, 2, 4], None,
          ["core", "class 2", "rim"]),
+        ({"all": [1, 2], "core": 2, "rim": [1]}, [0, 1, 2], None, ["rim", "core"]),
         ({"1": "a"}, [0, 1, 2, 4], ["1=x", "2=y", "4=z"], ["x", "y", "z"]),
         ({"1": "cell"}, [0, 1], None, ["cell"]),
         ({}, [0, 1, 2], ["background", "x", "y"], ["x", "y"]),
@@ -127,6 +129,19 @@ def test_names_reach_the_bundle(
         id: parser.get_parsed_content(settings[id][1:]) for id in ("class_values", "class_names")
     }
     assert recorded_names({"settings": kept}) == dict(zip(values[1:], expected, strict=True))
+
+
+def test_regions_of_several_values_are_said_to_be_no_classes(tmp_path: Path) -> None:
+    labels = {"background": 0, "whole tumor": [1, 2, 3], "core": [2, 3], "enhancing": [3]}
+    said = (
+        "whole tumor, core of dataset.json are regions of several values, which are neither "
+        "learned nor scored: each value is a class of its own"
+    )
+    file = named(tmp_path, labels, [0, 1, 2, 3])
+    assert fingerprint(file).found_by[-1] == said
+    assert about_regions(file) == said
+    assert listed_names(file) == {3: "enhancing"}
+    assert about_regions(tmp_path / "no.json") is None
 
 
 @pytest.mark.parametrize(

@@ -66,29 +66,31 @@ def listed_names(path: Path) -> dict[int, str]:
     """Names in the `labels` of a data list; empty where it has none.
 
     The Decathlon writes `{"1": "liver"}`, nnU-Net `{"liver": 1}`. Background, the label to ignore
-    and regions of several values are left out.
+    and regions of several values are left out; see `about_regions`.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return {}
-    labels = content.get("labels") if isinstance(content, dict) else None
-    if not isinstance(labels, dict):
-        return {}
-    pairs = [_value_and_name(key, value) for key, value in labels.items()]
-    names = {value: name for value, name in (pair for pair in pairs if pair) if value > 0}
+    names = {value: name for value, name in _pairs(path) if value > 0}
     names = {v: n for v, n in names.items() if n.lower() != "ignore" and v != IGNORED}
     return checked_names(names, f"the labels of {path}")
 
 
 def listed_unknown(path: Path) -> int | None:
     """The value that a data list calls `ignore`, as nnU-Net does; None: it calls none so."""
-    try:
-        labels = json.loads(path.read_text(encoding="utf-8-sig"))["labels"]
-    except (OSError, ValueError, KeyError, TypeError):
+    return next((value for value, name in _pairs(path) if name.lower() == "ignore"), None)
+
+
+def about_regions(path: Path) -> str | None:
+    """That a data list names regions of several values, as nnU-Net's may, which are no classes.
+
+    None: it names none.
+    """
+    values = _labels_in(path).items()
+    regions = [str(name) for name, each in values if isinstance(each, list) and len(each) > 1]
+    if not regions:
         return None
-    pairs = [_value_and_name(*item) for item in labels.items()] if isinstance(labels, dict) else []
-    return next((value for value, name in filter(None, pairs) if name.lower() == "ignore"), None)
+    return (
+        f"{', '.join(regions)} of {path.name} are regions of several values, which are neither "
+        "learned nor scored: each value is a class of its own"
+    )
 
 
 def checked_names(names: ClassNames, source: str) -> dict[int, str]:
@@ -129,10 +131,27 @@ def _of_file(path: Path) -> dict[int, str]:
     raise ValueError(f"{path} names no classes under 'labels': write the names themselves")
 
 
+def _labels_in(path: Path) -> dict[Any, Any]:
+    """The `labels` of a data list; empty where there are none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    labels = content.get("labels") if isinstance(content, dict) else None
+    return labels if isinstance(labels, dict) else {}
+
+
+def _pairs(path: Path) -> list[tuple[int, str]]:
+    found = [_value_and_name(key, value) for key, value in _labels_in(path).items()]
+    return [pair for pair in found if pair]
+
+
 def _value_and_name(key: Any, value: Any) -> tuple[int, str] | None:
     """One entry of either kind; None: a region of several values, or no entry."""
     if isinstance(value, str) and str(key).strip().isdecimal():
         return int(key), value.strip()
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]  # a region of one value
     if isinstance(value, int) and not isinstance(value, bool):
         return value, str(key).strip()
     return None

@@ -14,7 +14,7 @@ import numpy as np
 from unet_med import data
 from unet_med.data.bars import Bar, with_bar
 from unet_med.data.cases import Files, files_of
-from unet_med.data.class_names import listed_names, listed_unknown
+from unet_med.data.class_names import about_regions, listed_names, listed_unknown
 from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.file_reader import Volume
 from unet_med.data.grey_values import SAMPLES, sample_of, skew_of
@@ -128,7 +128,7 @@ def fingerprint(
         intensities_of=len(sampled),
         skews=_skews(sampled),
         reader=dict(choice),
-        found_by=listing.notes,
+        found_by=(*listing.notes, *filter(None, [about_regions(list_of(folder.images))])),
         apart=_apart(looks, seen, word) if word else (),
         class_names=_class_names(folder.images),
         doubt=doubt,

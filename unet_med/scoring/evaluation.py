@@ -14,7 +14,13 @@ from unet_med import __version__
 from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
-from unet_med.data.class_names import ClassNames, checked_names, listed_names, listed_unknown
+from unet_med.data.class_names import (
+    ClassNames,
+    about_regions,
+    checked_names,
+    listed_names,
+    listed_unknown,
+)
 from unet_med.data.file_reader import Volume
 from unet_med.data.list_file import list_of
 from unet_med.data.splits import groups_of
@@ -146,7 +152,8 @@ def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
         **asked.about,
         **matched.counts((row.case for row in table.of(CASE)), family.name),
     }
-    said = "; ".join(filter(None, (truths.said, about_predicted(truths))))
+    regions = None if truth is None else about_regions(list_of(Path(truth)))
+    said = "; ".join(filter(None, (truths.said, about_predicted(truths), regions)))
     return Evaluation(kind, truths.files, replace(table, about=about), said or None)
 
 
