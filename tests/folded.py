@@ -18,7 +18,7 @@ from unet_med.folds.judging import NAMED, Judging
 from unet_med.folds.networks import of_folds, of_subsets
 from unet_med.folds.progress import Progress
 from unet_med.planning import DataFolder, Plan
-from unet_med.planning.fingerprints import FileFacts
+from unet_med.planning.fingerprints import Case, FileFacts
 
 PLACES = ("--images", "--labels")
 
@@ -83,12 +83,7 @@ def timed_plan(
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     names = [[f"{k}_{j}.tif" for j in range(len(own))] for k, own in enumerate(pixels)]
     cases = [
-        SimpleNamespace(
-            image=facts_of(name, (count, 1)),
-            label=SimpleNamespace(name=name),
-            listed={},
-            blank_planes=lambda kind: set(),
-        )
+        Case(facts_of(name, (count, 1)), facts_of(name, (count, 1)), "0")
         for name, count in zip(chain(*names), chain(*pixels), strict=True)
     ]
     own = SimpleNamespace(

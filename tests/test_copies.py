@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +26,17 @@ from unet_med.planning.counting import (
     units_in,
     what_counts,
 )
+from unet_med.planning.fingerprints import Case
 
 Entry = dict[str, Any]
 
 
 def cases_like(contents: Sequence[int]) -> Any:
-    return [SimpleNamespace(image=SimpleNamespace(sha256=str(each))) for each in contents]
+    return [case_of(f"{k}.tif", (8, 8), str(each)) for k, each in enumerate(contents)]
+
+
+def case_of(name: str, shape: tuple[int, ...], image: str, label: str = "", values: str = "0"):
+    return Case(facts_of(name, shape, image), facts_of(f"l{name}", shape, label), values)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=10))
@@ -126,21 +132,34 @@ def test_all_images_alike_are_split_as_ever() -> None:
     assert about_copies([(items[1:], items[:1])], cases_like([5, 6, 7])) == ""
 
 
+def test_images_of_one_label_are_not_parted_and_the_label_is_named(tmp_path: Path) -> None:
+    folder = six_cells(tmp_path)
+    shutil.copy(folder / "labels/cells_001.tif", folder / "labels/cells_004.tif")
+    found = fingerprint(folder / "images", folder / "labels")
+    plan = make_plan(found, {"folds": 5})
+    assert {1, 4} in [numbers(split["validation"]) for split in plan.folds]
+    said = "; 1 label(s) are those of other images, such as "
+    why = plan.ids["split_file"].reason.partition(said)[2]
+    assert re.fullmatch(r"\S*cells_004\.tif and \S*cells_001\.tif", why), plan.ids["split_file"]
+
+
+def test_labels_that_tell_no_scene_apart_part_no_images() -> None:
+    """Empty labels, and those of patches that lie within one object, are alike everywhere."""
+    items = [{"image": f"{k}.tif", "case": k} for k in range(4)]
+    for values, units, told in (("0", 4, ""), ("1", 4, ""), ("0..1", 3, "; 1 label(s) are those")):
+        cases = [case_of(f"{k}.tif", (8, 8), str(k), str(max(k, 1)), values) for k in range(4)]
+        assert len(set(units_of(items, cases, None))) == units
+        assert about_copies([(items[1:], items[:1])], cases).startswith(told or "")
+        assert bool(about_copies([(items[1:], items[:1])], cases)) == bool(told)
+
+
 # --- what counts
 
 
 def plan_of(names: Sequence[str], folds: Sequence[Any], depth: int = 1) -> Any:
     """As much of a plan as counting takes."""
     shape = (8, 8) if depth == 1 else (8, 8, depth)
-    cases = [
-        SimpleNamespace(
-            image=facts_of(name, shape, name),
-            label=SimpleNamespace(name=name),
-            listed={},
-            blank_planes=lambda kind: set(),
-        )
-        for name in names
-    ]
+    cases = [case_of(name, shape, name) for name in names]
     sides = [{"training": training, "validation": held} for training, held in folds]
     seen = SimpleNamespace(cases=cases)
     return SimpleNamespace(folds=sides, seen=seen, split={}, value={"label_kind": "mask"}.get)

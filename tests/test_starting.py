@@ -312,6 +312,7 @@ def cases_of(known: list[str], planes: int = 1) -> tuple[SimpleNamespace, dict[s
             listed={},
             blank_planes=lambda kind: set(),
             holds_object=True,
+            label_values=None,
         )
         for k, kind in enumerate(known)
     ]

@@ -1,6 +1,7 @@
 """Images that no split may part: those of one group, and copies of an image under other names.
 
-A network that has learned from a copy has seen the image, whatever it is called.
+A network that has learned from a copy has seen the image, whatever it is called. Images of one
+label show one scene, in another focus or stain; or the label was saved under a wrong name.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ TOGETHER = "together"  # key of an item: the number of its unit
 
 
 def units_of(items: Sequence[Item], cases: Sequence[Case], group: str | None) -> list[int]:
-    """A number for each item, equal for those of a group (else a file) and for copies of these.
+    """A number for each item, equal for those of a group (else a file), of copies and of one label.
 
     Args:
         items: see `unet_med.planning.splits.items_of`.
@@ -27,10 +28,21 @@ def units_of(items: Sequence[Item], cases: Sequence[Case], group: str | None) ->
     first: dict[str, int] = {}
     for item in items:
         number = own[id(item)]
-        known = first.setdefault(cases[item["case"]].image.sha256, number)
-        one, other = sorted((_root(joined, known), _root(joined, number)))
-        joined[other] = one
+        for content in _contents(cases[item["case"]]):
+            known = first.setdefault(content, number)
+            one, other = sorted((_root(joined, known), _root(joined, number)))
+            joined[other] = one
     return [_root(joined, own[id(item)]) for item in items]
+
+
+def _contents(case: Case) -> list[str]:
+    """SHA-256 by which an image is another one too: its own, and of a label that tells it apart."""
+    return [case.image.sha256, *([case.label.sha256] if _tells(case) else ())]
+
+
+def _tells(case: Case) -> bool:
+    """Whether a label is of one scene alone: not if it is empty, or an object all over."""
+    return case.holds_object and (case.label_values is None or len(case.label_values) > 1)
 
 
 def _root(joined: list[int], number: int) -> int:
@@ -62,8 +74,9 @@ def about_copies(sides: Sequence[Split], cases: Sequence[Case]) -> str:
         cases: of which the items are.
     """
     files = {item["case"]: cases[item["case"]].image.sha256 for s in sides for i in s for item in i}
+    said = _about_labels([cases[k] for k in sorted(files)])
     if not (copies := len(files) - len(set(files.values()))):
-        return ""
+        return said
     parted: set[int] = set()
     for training, held in sides:
         learned: dict[str, set[int]] = {}
@@ -72,5 +85,19 @@ def about_copies(sides: Sequence[Split], cases: Sequence[Case]) -> str:
         own = {item["case"] for item in held}
         parted |= {case for case in own if learned.get(files[case], set()) - {case}}
     if parted:
-        return f"; {len(parted)} held-out image(s) are copies of some that are learned from"
-    return f"; {copies} image(s) are copies of others, and stay with them"
+        return f"; {len(parted)} held-out image(s) are copies of some that are learned from{said}"
+    return f"; {copies} image(s) are copies of others, and stay with them{said}"
+
+
+def _about_labels(cases: Sequence[Case]) -> str:
+    """Which label is that of another image, byte for byte; nothing where none is."""
+    first: dict[str, Case] = {}
+    alike = [
+        (case, other)
+        for case in filter(_tells, cases)
+        if (other := first.setdefault(case.label.sha256, case)).image.sha256 != case.image.sha256
+    ]
+    if not alike:
+        return ""
+    names = (each.label.name for each in alike[0])
+    return f"; {len(alike)} label(s) are those of other images, such as {' and '.join(names)}"
