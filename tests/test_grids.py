@@ -127,6 +127,26 @@ def test_training_refuses_another_place_before_it_starts(tmp_path: Path) -> None
         fingerprint(tmp_path / "images", tmp_path / "labels")
 
 
+@pytest.mark.parametrize("two", ["its image", "label"])
+def test_a_second_place_in_a_header_is_named_where_the_other_file_lies_there(
+    tmp_path: Path, two: str
+) -> None:
+    """A program that reads the qform saved one of two files."""
+    places = {"its image": [AFFINE, None], "label": [AFFINE, None]}
+    places[two] = [moved(2.0), AFFINE] if two == "label" else [AFFINE, moved(2.0)]
+    if two == "its image":
+        places["label"] = [moved(2.0), None]
+    for what, (sform, qform) in places.items():
+        image = nib.Nifti1Image((IMAGE > 50).astype(np.uint8), sform)
+        image.set_qform(qform, int(qform is not None))
+        folder = tmp_path / what.removeprefix("its ")
+        folder.mkdir()
+        nib.save(image, folder / "a.nii.gz")
+    said = rf"label a\.nii\.gz does not lie .*: origin .*; but it does by the qform of {two} a\.nii"
+    with pytest.raises(ValueError, match=said):
+        fingerprint(tmp_path / "image", tmp_path / "label")
+
+
 def test_a_flipped_truth_scores_as_it_lies_and_a_moved_one_is_refused(tmp_path: Path, capsys):
     mask = (IMAGE > 50).astype(np.uint8)
     result = write(tmp_path / "r/a_mask.nii.gz", mask, AFFINE)

@@ -50,6 +50,7 @@ class Volume:
         pages: its planes are no slices, whatever their size: frames of a movie, or pages of which
             somebody told the pixel size alone.
         unnamed: the file does not say which of its axes is x, as NumPy's do not.
+        other_affine: a second place that the header states, which other programs read.
     """
 
     array: np.ndarray
@@ -62,6 +63,7 @@ class Volume:
     coloured: bool = False
     pages: bool = False
     unnamed: bool = False
+    other_affine: np.ndarray | None = None
 
     @property
     def planes(self) -> Planes:

@@ -40,6 +40,7 @@ class Grid:
         unit: `"um"` or `"mm"`.
         oriented: the file states place and orientation, not only a pixel size.
         unnamed: the file does not say which of its axes is x.
+        other_affine: a second place that the header states, which other programs read.
     """
 
     name: str
@@ -48,11 +49,13 @@ class Grid:
     unit: str
     oriented: bool
     unnamed: bool = False
+    other_affine: np.ndarray | None = None
 
     @classmethod
     def of(cls, volume: Volume, name: str) -> Grid:
         """The grid of a file that a reader opened."""
-        return cls.stated(name, volume.spatial_shape, volume.affine, volume.meta())
+        grid = cls.stated(name, volume.spatial_shape, volume.affine, volume.meta())
+        return replace(grid, other_affine=volume.other_affine)
 
     @classmethod
     def of_image(cls, image: torch.Tensor, name: str) -> Grid:
@@ -179,16 +182,39 @@ def turn_onto(moving: Grid, fixed: Grid) -> Turn:
     fitting = [t for t in _turns(len(fixed.shape)) if t.sides(moving.sides) == fixed.sides]
     if not fitting:
         raise ValueError(_about_shapes(moving, fixed))
-    scaled = _in_unit(moving, fixed.unit)
-    for grid in (scaled, moving):
-        for turn in fitting:
+    if turn := _fit(moving, fixed, fitting):
+        return turn
+    difference = _difference(_in_unit(moving, fixed.unit), fixed)
+    way = _about_two_places(moving, fixed, fitting) or (
+        "resample it to that grid (labels by nearest neighbour), or, where their voxels do match "
+        "one by one, save it with the other's affine"
+    )
+    raise ValueError(f"{moving.name} does not lie on the grid of {fixed.name}: {difference}; {way}")
+
+
+def _fit(moving: Grid, fixed: Grid, turns: Sequence[Turn]) -> Turn | None:
+    """The turn that brings a grid onto another; None: none of these does."""
+    for grid in (_in_unit(moving, fixed.unit), moving):
+        for turn in turns:
             if _off(grid, fixed, turn) <= TOLERANCE:
                 return turn
-    raise ValueError(
-        f"{moving.name} does not lie on the grid of {fixed.name}: {_difference(scaled, fixed)}; "
-        "resample it to that grid (labels by nearest neighbour), or, where their voxels do "
-        "match one by one, save it with the other's affine"
-    )
+    return None
+
+
+def _about_two_places(moving: Grid, fixed: Grid, turns: Sequence[Turn]) -> str | None:
+    """What to do where one header states two places, and the other file lies at the second."""
+    at_second = [
+        replace(grid, affine=grid.affine if grid.other_affine is None else grid.other_affine)
+        for grid in (moving, fixed)
+    ]
+    for own, pair in ((fixed, (moving, at_second[1])), (moving, (at_second[0], fixed))):
+        if own.other_affine is not None and _fit(*pair, turns):
+            return (
+                f"but it does by the qform of {own.name}, which some programs read; its sform, "
+                "which is read here, is another: make both equal in that file, such as by "
+                "fslorient -copyqform2sform, or save the label with the image's sform"
+            )
+    return None
 
 
 def _require_named(moving: Grid, fixed: Grid) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,9 @@ class NiftiReader(FileReader, NibabelReader):
         # Without a code nibabel supposes that X runs to the left: a habit, which no file states.
         placed = any(int(image.header[f"{form}_code"]) for form in ("sform", "qform"))
         source = ("nifti" if placed else "pixdim") if known else "assumed"
-        return Volume(array, has_channels, affine, unit, source)
+        other = _second_place(image.header)
+        other = None if other is None else np.diag([factor, factor, factor, 1.0]) @ other
+        return Volume(array, has_channels, affine, unit, source, other_affine=other)
 
 
 def _known_sizes(affine: np.ndarray, stated: bool) -> tuple[np.ndarray, bool]:
@@ -74,6 +76,17 @@ def _known_sizes(affine: np.ndarray, stated: bool) -> tuple[np.ndarray, bool]:
     if not known.all():
         affine = np.diag([*np.where(known, sizes, 1.0), 1.0])
     return affine, stated and bool(known.all())
+
+
+def _second_place(header: Any) -> np.ndarray | None:
+    """The qform of a header whose sform places the image; None where there are not both."""
+    from nibabel.spatialimages import HeaderDataError
+
+    with suppress(ValueError, HeaderDataError):  # a quaternion that is none
+        found = header.get_qform(coded=True)[0] if int(header["sform_code"]) else None
+        if found is not None and np.linalg.det(found[:3, :3]):
+            return np.asarray(found, dtype=np.float64)
+    return None
 
 
 def _states_sizes(path: Path, header_class: Any) -> bool:
