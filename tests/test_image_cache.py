@@ -40,6 +40,7 @@ from unet_med.data import (
     find_pairs,
     save_image,
 )
+from unet_med.data import digest as digest_module
 from unet_med.data import image_cache as module
 from unet_med.data.digest import digest
 from unet_med.data.forecast import Forecast
@@ -388,6 +389,18 @@ def test_what_is_kept_is_found_again(images: list[Any], tmp_path: Path, decoded:
     memory = SeededDataset(moved, chain(12))
     for k in range(3):
         same(dataset[k], memory[k])  # and names the file where it lies now
+
+
+@pytest.mark.parametrize("package", ["tifffile", "pillow", "SimpleITK", "imagecodecs", "zarr"])
+def test_what_another_version_decoded_is_not_taken(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def name() -> str:
+        return digest_module.ItemNames([SelectSliced("image")]).of({"image": 1})
+
+    before, known = name(), digest_module.version
+    monkeypatch.setattr(digest_module, "version", lambda p: "0" if p == package else known(p))
+    assert name() != before
 
 
 def test_a_file_that_changed_is_not_taken_for_what_it_was(

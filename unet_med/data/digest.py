@@ -10,8 +10,9 @@ import os
 import pickle
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from monai.utils import ensure_tuple
 import unet_med
 from unet_med.data.cases import files_named, files_of, names_apart, same_name
 from unet_med.data.checksum import sha256
+from unet_med.data.formats import DECODERS
 from unet_med.data.referred import Code, reached, taken
 
-PACKAGES = ("monai", "nibabel", "numpy", "scipy", "torch")  # whose results may change
+PACKAGES = ("monai", "numpy", "scikit-image", "scipy", "torch", *DECODERS)  # results may change
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.dtype, torch.dtype, torch.device)
 _RANDOM = (np.random.RandomState, np.random.Generator, torch.Generator)  # nothing here draws
 _UNSEEN = (*_RANDOM, logging.Logger)  # no result depends on what they are
@@ -42,7 +44,7 @@ class ItemNames:
     """
 
     def __init__(self, chain: Sequence[Any]) -> None:
-        versions = {name: version(name) for name in PACKAGES}
+        versions = {name: _version(name) for name in PACKAGES}
         self._chain = digest([_own_source(), versions, list(chain)])
         self._loaded = loaded_keys(chain)
         self._content = functools.lru_cache(maxsize=None)(sha256)  # planes share their stack
@@ -58,6 +60,13 @@ class ItemNames:
             return value
         contents = [(path.name, self._content(path)) for path in files]
         return contents if key in self._loaded else [contents, value]
+
+
+def _version(package: str) -> str | None:
+    """None: it is not installed."""
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return None
 
 
 def loaded_keys(chain: Sequence[Any]) -> set[str]:

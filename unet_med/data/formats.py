@@ -29,6 +29,7 @@ class Format:
         has_ome: names such as `a.ome.tif` are usual; their stem is `a`.
         registered: `register` makes its reader known to MONAI.
         written: suffixes of what its writer makes, where it does not make all.
+        packages: that decode its files; with another version pixels may be others.
     """
 
     suffixes: tuple[str, ...]
@@ -39,6 +40,7 @@ class Format:
     has_ome: bool = False
     registered: bool = True
     written: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
     @property
     def written_suffixes(self) -> tuple[str, ...]:
@@ -68,12 +70,14 @@ TIFF = Format(
     "tiff_writer.TiffWriter",
     has_ome=True,
     written=(".tif", ".tiff"),
+    packages=("tifffile", "imagecodecs"),
 )
 NIFTI = Format(
     (".nii", ".nii.gz"),
     "nifti_reader.NiftiReader",
     "nifti_writer.NiftiWriter",
     result_suffix=".nii.gz",
+    packages=("nibabel",),
 )
 PICTURE = Format(
     (".png", ".jpg", ".jpeg", ".bmp"),
@@ -81,18 +85,30 @@ PICTURE = Format(
     "png_writer.PngWriter",
     registered=False,
     written=(".png",),
+    packages=("pillow", "imagecodecs"),
 )
 NPY = Format((".npy",), "npy_reader.NpyReader", registered=False)
-ITK = Format((".mha", ".mhd", ".nrrd", *DICOM), "sitk_reader.SitkReader", result_suffix=".nii.gz")
+ITK = Format(
+    (".mha", ".mhd", ".nrrd", *DICOM),
+    "sitk_reader.SitkReader",
+    result_suffix=".nii.gz",
+    packages=("SimpleITK", "pydicom", "pyjpegls"),
+)
 OME_ZARR = Format(
     (".zarr",),
     "zarr_reader.OmeZarrReader",
     "zarr_writer.OmeZarrWriter",
     is_folder=True,
     has_ome=True,
+    packages=("zarr", "numcodecs"),
 )
-BIOIO = Format((".czi", ".nd2", ".lif", ".dv", ".r3d"), "bioio_reader.BioioReader")
+BIOIO = Format(
+    (".czi", ".nd2", ".lif", ".dv", ".r3d"),
+    "bioio_reader.BioioReader",
+    packages=("bioio", "bioio-czi", "bioio-nd2", "bioio-lif", "bioio-dv"),
+)
 FORMATS = (TIFF, NIFTI, PICTURE, NPY, ITK, OME_ZARR, BIOIO)
+DECODERS = tuple(dict.fromkeys(package for each in FORMATS for package in each.packages))
 
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
 

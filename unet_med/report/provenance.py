@@ -20,15 +20,16 @@ from typing import Any
 
 from unet_med.data.atomic import write_json
 from unet_med.data.folder_files import RECORD
+from unet_med.data.formats import DECODERS
 
 TRAINING = "training.json"
 EARLIER = "earlier"  # what other weights or settings left, and the number of these
 CHANGED = "changed"  # number of results that are no longer as they were written
 LEARNED = "learned"  # entry of an image that has taught the network, and the number of these
-# those in the second line read and write files; its last two may not be installed
+# of those in the second line, which read and write files, some may not be installed
 PACKAGES = (
     *("unet-med", "torch", "monai", "numpy", "scipy", "scikit-image"),
-    *("nibabel", "SimpleITK", "tifffile", "imagecodecs", "pillow", "pydicom", "highdicom"),
+    *(*DECODERS, "highdicom"),
 )
 
 
