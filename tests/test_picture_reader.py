@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from image_files import META_KEYS, load
 from PIL import Image
@@ -69,7 +70,7 @@ def test_png_keeps_its_bits(tmp_path, rng, picture):
     np.testing.assert_array_equal(load(tmp_path / "rgba.png")[0], rgba.transpose(2, 1, 0))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
 @pytest.mark.parametrize(
     ("colours", "coloured"),
     [
@@ -81,9 +82,14 @@ def test_png_keeps_its_bits(tmp_path, rng, picture):
 )
 def test_colours_of_a_palette_are_no_intensities(tmp_path, suffix, colours, coloured):
     numbers = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
-    picture = Image.fromarray(numbers).convert("L")
-    picture.putpalette(list(np.ravel(colours)))
-    picture.save(tmp_path / f"a{suffix}")
+    if suffix == ".tif":
+        table = np.zeros((3, 256), np.uint16)
+        table[:, :3] = 257 * np.transpose(colours)
+        tifffile.imwrite(tmp_path / "a.tif", numbers, photometric="palette", colormap=table)
+    else:
+        picture = Image.fromarray(numbers).convert("L")
+        picture.putpalette(list(np.ravel(colours)))
+        picture.save(tmp_path / f"a{suffix}")
     image = load_image(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(image[0], numbers.T)
     np.testing.assert_array_equal(load_label(tmp_path / f"a{suffix}"), numbers.T)

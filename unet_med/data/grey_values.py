@@ -8,6 +8,7 @@ from unet_med.geometry.spread import spread_step
 
 SAMPLES = 100_000  # pixels of an image and channel that are looked at, at most
 ROBUST = "robust"  # in place of a channel's scale: that of `inner_scale`, of each image
+LUMA = (0.299, 0.587, 0.114)  # of R, G and B, ITU-R BT.601
 RARE = 2e-3  # share of the values at either end that may be those of hot or dead pixels
 
 
@@ -69,3 +70,20 @@ def inner_scale(sample: np.ndarray) -> tuple[float, float, float, float]:
         mean,
         float(np.sqrt(((within - mean) ** 2).mean())),
     )
+
+
+def is_ramp(colours: np.ndarray, numbers: np.ndarray) -> bool:
+    """Whether the colours of a palette that are used become brighter with their number, or darker.
+
+    Then the numbers are intensities, as in what ImageJ saved with a look-up table.
+
+    Args:
+        colours: `(N, 3)`, red, green and blue, 0 to 255.
+        numbers: of the pixels, any shape; of one bit they are truth values.
+
+    >>> is_ramp(np.array([[255, 0, 0], [0, 0, 0]]), np.array([False, True]))
+    True
+    """
+    used = np.unique(numbers).astype(np.int64)
+    steps = np.diff(colours[used[used < len(colours)]] @ LUMA)
+    return bool((steps > -1).all() or (steps < 1).all())  # rounded to levels of 8 bits

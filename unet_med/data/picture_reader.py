@@ -10,11 +10,11 @@ import numpy as np
 
 from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import PICTURE
+from unet_med.data.grey_values import is_ramp
 from unet_med.data.pixel_size import ASSUMED
 
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of a PNG with 16 bits, by the colour type of its header
 _OPENING = Lock()
-_LUMA = (0.299, 0.587, 0.114)  # of R, G and B, ITU-R BT.601
 ORIENTATION = 0x0112  # of EXIF; 1: as the pixels lie
 
 
@@ -89,14 +89,7 @@ def _pixels(picture: Any, path: Path) -> np.ndarray:
 
 
 def _is_ramp(picture: Any, array: np.ndarray) -> bool:
-    """Whether the colours of a palette that are used become brighter with their number, or darker.
-
-    Then the numbers are intensities, as in what ImageJ saved with a look-up table.
-    """
-    colours = np.reshape(picture.getpalette("RGB"), (-1, 3))
-    used = np.unique(array)
-    steps = np.diff(colours[used[used < len(colours)]] @ _LUMA)
-    return bool((steps > -1).all() or (steps < 1).all())  # rounded to levels of 8 bits
+    return is_ramp(np.reshape(picture.getpalette("RGB"), (-1, 3)), array)
 
 
 def _deep_channels(path: Path) -> int | None:

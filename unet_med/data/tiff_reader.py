@@ -12,6 +12,7 @@ import numpy as np
 
 from unet_med.data.file_reader import FileReader, Volume, axes_without, placeholder
 from unet_med.data.formats import TIFF
+from unet_med.data.grey_values import is_ramp
 from unet_med.data.pixel_size import channel_names, pixel_size_um
 from unet_med.data.protection import open_tiff
 from unet_med.data.tiff_axes import (
@@ -33,7 +34,8 @@ class TiffReader(FileReader):
     the file it is 1, and `meta["spacing_source"]` is `"assumed"`; where that of others is,
     `meta["unknown_axes"]` says which. Values are the stored ones;
     of a palette these are the indices, which are the grey values of a coloured 8-bit image
-    of ImageJ.
+    of ImageJ; in other files `meta["coloured"]` is True where the palette does not become brighter
+    or darker with them.
 
     Args:
         series: number of the image in a file with several.
@@ -83,6 +85,7 @@ class TiffReader(FileReader):
                 array = placeholder(wanted.shape, series.dtype)
             else:
                 array = wanted.decode(file.tif, number)
+            coloured = not header_only and _is_coloured(series, array)
             sizes, source = pixel_size_um(file.tif, number)
             names = channel_names(file.tif, number)
         if array.shape != wanted.shape:
@@ -95,7 +98,9 @@ class TiffReader(FileReader):
         names = names if len(names) == (len(array) if has_channels else 1) else ()
         unknown = axes_without(sizes[:dims])
         frames = "Z" in axes and str(series.axes)[axes.index("Z")] == "T"
-        return Volume(array, has_channels, affine, "um", source, names, unknown, pages=frames)
+        return Volume(
+            array, has_channels, affine, "um", source, names, unknown, coloured, pages=frames
+        )
 
     def _choice_for(self, series: Any) -> tuple[str, Mapping[str, int]]:
         """Axes of a series, and what to select along them."""
@@ -110,6 +115,14 @@ class TiffReader(FileReader):
         images = tif.series[:1] if tif.is_lsm else tif.series  # the second are thumbnails
         found = [f"{k}: {s.axes} {tuple(s.shape)}" for k, s in enumerate(images)]
         return choose_series(found, self.series)
+
+
+def _is_coloured(series: Any, array: np.ndarray) -> bool:
+    """Whether values are numbers of a palette's colours; in ImageJ's files they are grey values."""
+    page = series.keyframe
+    if page.colormap is None or page.parent.is_imagej:
+        return False
+    return not is_ramp(page.colormap.T / 257, array)  # of 16 bits
 
 
 @dataclass(frozen=True)
