@@ -14,6 +14,7 @@ from unet_med.data import AutoReader
 META_KEYS = {
     "affine", "original_affine", "spatial_shape", "original_channel_dim", "space",
     "spatial_unit", "spacing_source", "unknown_axes", "coloured", "planes", "unnamed",
+    "channel_names",
 }  # fmt: skip
 TURNED = np.diag([-0.8, 0.8, 2.5, 1.0])  # LAS, 0.8 x 0.8 x 2.5 mm
 

@@ -18,13 +18,18 @@ import pytest
 import tifffile
 import torch
 from doors import run
+from monai.bundle import ConfigParser
 
 import unet_med
 from unet_med import bundle, planning
 from unet_med.data import load_header, load_image, save_image
+from unet_med.data.entries import CHANNEL_NAMES
 from unet_med.data.grey_values import skew_of
+from unet_med.data.sources import open_source
 from unet_med.planning.words import describe
+from unet_med.segmentation.arrays import without_pixels
 from unet_med.transforms import CompareWithTrainingd
+from unet_med.transforms.compare import NOTES
 from unet_med.transforms.windowed import Box, Windowed
 
 PACKAGE = Path(unet_med.__file__).parent
@@ -269,6 +274,33 @@ def test_what_was_trained_on_is_in_the_bundle(disks: Path) -> None:
     assert found["intensities"][0][3] == np.percentile(pixels, 50)
     skews = [skew_of(blobs(k)) for k in range(3)]
     assert found["skews"] == [[min(skews), max(skews)]]
+
+
+def test_channels_of_one_name_are_the_same_channel(tmp_path: Path) -> None:
+    """A name may be a stranger's: MONAI's parser takes none for an expression."""
+    names, turned = ("DAPI", "$GFP", "#3"), ("$GFP", "DAPI", "#3")
+    for k in range(3):
+        image = np.stack([blobs(k), blobs(k + 3), blobs(k + 6)])
+        save_image(tmp_path / f"images/c{k}.tif", image, channel_names=names if k else ())
+        write(tmp_path / f"labels/c{k}.tif", (image[0] > 100).astype(np.uint8))
+    folders = tmp_path / "images", tmp_path / "labels"
+    planning.lay_bundle(planning.make_plan(planning.fingerprint(*folders)), tmp_path / "b")
+    parser = ConfigParser(json.loads((tmp_path / "b/configs/inference.json").read_text()))
+    trained_on = parser.get_parsed_content("trained_on")
+    assert trained_on["channels"] == [*names]
+    compare = CompareWithTrainingd("image", trained_on)
+    other = save_image(tmp_path / "other.tif", image[[1, 0, 2]], channel_names=turned)
+    said = "its channels are $GFP, DAPI, #3, the training's DAPI, $GFP, #3"
+    for path, notes in ((other, [said]), (folders[0] / "c0.tif", []), (folders[0] / "c1.tif", [])):
+        found = compare({"image": load_image(path)})["image"].meta[NOTES].splitlines()
+        assert [line for line in found if "channels" in line] == notes
+        windowed = without_pixels(open_source(path)).meta
+        assert windowed[CHANNEL_NAMES] == load_image(path).meta[CHANNEL_NAMES]
+    save_image(folders[0] / "c2.tif", image, channel_names=turned)
+    with pytest.raises(
+        ValueError, match=r"c2\.tif has the channels \$GFP, DAPI, #3, and .*c1\.tif"
+    ):
+        planning.make_plan(planning.fingerprint(*folders))
 
 
 def test_images_far_from_the_training_get_a_line_each(

@@ -79,5 +79,18 @@ def group_channels(files: Sequence[str], channels: int) -> list[Case]:
     return grouped
 
 
+def in_other_places(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether a channel that two images name is not the same one of both.
+
+    Names that an image has twice say nothing.
+
+    >>> in_other_places(["DAPI", "GFP"], ["GFP", "DAPI"]), in_other_places(["DAPI"], ["GFP"])
+    (True, False)
+    """
+    if any(len(set(each)) < len(each) for each in (names, others)):
+        return False
+    return any(name in others and others.index(name) != k for k, name in enumerate(names))
+
+
 def _numbers(case: Case) -> set[int]:
     return {split[1] for file in files_of(case) if (split := channel_of(same_name(stem(file))))}

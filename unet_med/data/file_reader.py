@@ -15,6 +15,7 @@ from monai.data.image_reader import ImageReader
 from monai.utils.misc import ensure_tuple
 
 from unet_med.data import protection
+from unet_med.data.entries import CHANNEL_NAMES
 from unet_med.data.grids import Grid, turn_of_channel
 from unet_med.data.pixel_size import ASSUMED
 from unet_med.data.plane_kind import PLANES, planes_stated
@@ -101,6 +102,7 @@ class Volume:
             "unknown_axes": self.unknown_axes,
             "coloured": self.coloured,
             "unnamed": self.unnamed,
+            CHANNEL_NAMES: "\n".join(self.channel_names),
             PLANES: self.planes,
         }
 

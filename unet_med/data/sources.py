@@ -49,6 +49,7 @@ class Source:
             nothing but `spacing`.
         spacing_source: what told the pixel size; see `Volume`.
         planes: see `Volume`.
+        channel_names: likewise.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Source:
     affine: np.ndarray | None = None
     spacing_source: str | None = None
     planes: Planes = JOINED
+    channel_names: tuple[str, ...] = ()
 
 
 def open_source(path: str | Path, **choice: Any) -> Source:
@@ -125,6 +127,7 @@ def _open_list(path: Path, choice: Choice) -> Source:
         sources[0],
         path=path,
         channels=sum(source.channels for source in sources),
+        channel_names=(),
         dtype=np.result_type(*(source.dtype for source in sources)),
         identity={"files": files, "identities": [source.identity for source in sources]},
         read=read,
@@ -236,6 +239,7 @@ def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray
         affine=np.asarray(header.affine, dtype=np.float64),
         spacing_source=header.spacing_source,
         planes=header.planes,
+        channel_names=header.channel_names,
     )
 
 

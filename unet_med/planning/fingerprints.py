@@ -34,6 +34,7 @@ class FileFacts:
         orientation: such as `"RAS"`, where the affine states one.
         planes: of a stack, what the file says of its planes (`data.plane_kind`); None: it is none,
             or earlier versions did not look.
+        channel_names: one a channel, where the file names all.
     """
 
     name: str
@@ -46,6 +47,7 @@ class FileFacts:
     unit: str
     orientation: str | None
     planes: Planes | None = None
+    channel_names: tuple[str, ...] = ()
 
     @property
     def states_size(self) -> bool:

@@ -298,6 +298,7 @@ def _facts(path: Files, name: str, header: Volume) -> FileFacts:
         unit=header.spatial_unit,
         orientation=axes_of(header.affine) if Grid.of(header, name).oriented else None,
         planes=header.planes if (*header.spatial_shape, 1)[2] > 1 else None,
+        channel_names=header.channel_names,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from unet_med import bundle
 from unet_med.bundle.ids import values_of
+from unet_med.data.channels import in_other_places
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
 from unet_med.planes import APART, Planes
@@ -293,6 +294,14 @@ def _channels(found: Fingerprint) -> Decision:
             raise ValueError(
                 f"image {other.name} has {other.channels} channel(s), {first.name} "
                 f"{first.channels}: save all alike, grey, RGB, or without transparency"
+            )
+    named = [image for image in (first, *others) if image.channel_names]
+    for image in named[1:]:
+        if in_other_places(image.channel_names, named[0].channel_names):
+            own, theirs = (", ".join(each.channel_names) for each in (image, named[0]))
+            raise ValueError(
+                f"image {image.name} has the channels {own}, and {named[0].name} {theirs}: save "
+                "them in one order"
             )
     return Decision(first.channels, "channels of the images")
 

@@ -9,6 +9,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 
+from unet_med.data.entries import CHANNEL_NAMES
 from unet_med.data.grids import RAS
 from unet_med.data.orientation import affine_along
 from unet_med.data.plane_kind import PLANES
@@ -125,6 +126,7 @@ def meta_of(source: Source) -> dict[str, str]:
         "spatial_unit": source.unit or "um",
         "spacing_source": source.spacing_source or ("header" if source.unit else "assumed"),
         PLANES: source.planes,
+        CHANNEL_NAMES: "\n".join(source.channel_names),
     }
 
 

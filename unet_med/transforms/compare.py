@@ -13,6 +13,8 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform
 
 from unet_med.data.array_writer import known_unit
+from unet_med.data.channels import in_other_places
+from unet_med.data.entries import CHANNEL_NAMES
 from unet_med.data.grey_values import sample_of, skew_of
 from unet_med.data.grids import ORIENTED
 from unet_med.data.pixel_size import MICROMETRES, in_words, source_of
@@ -139,6 +141,11 @@ class CompareWithTrainingd(MapTransform):
             if self.trained_on["orientations"] and unit and _states_no_place(meta):
                 there = " and ".join(self.trained_on["orientations"])
                 notes.append(f"it states no orientation, the training's images {there}")
+            names = meta.get(CHANNEL_NAMES, "").splitlines()
+            known = self.trained_on.get("channels", ())  # which earlier versions did not look at
+            if in_other_places(names, known):
+                own, theirs = (", ".join(each) for each in (names, known))
+                notes.append(f"its channels are {own}, the training's {theirs}")
             notes += self._about_grey_values(samples)
         return notes
 
