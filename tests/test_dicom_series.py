@@ -271,3 +271,14 @@ def test_the_header_says_how_images_were_taken(tmp_path: Path, hounsfield: np.nd
     assert headers_modality([[folders[0], folders[2]]]) == ("ct", "mr")
     assert headers_modality(folders) == ()  # they differ
     assert headers_modality(["a.tif"]) == headers_modality([]) == ()
+
+
+def test_the_chosen_series_says_how_it_was_taken(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    """The PET of a folder that holds its CT too, which comes first, is none."""
+    pet = write_series(tmp_path / "pet", hounsfield, series="1.2.826.8.2", Modality="PT")
+    write_series(tmp_path / "both", hounsfield, series="1.2.826.8.1")
+    for file in pet:
+        file.rename(tmp_path / "both" / f"PET_{file.name}")
+    both = [str(tmp_path / "both")]
+    assert headers_modality(both, "1.2.826.8.2") == ("pt",)
+    assert headers_modality(both, "1.2.826.8.1") == ("ct",)

@@ -173,6 +173,11 @@ def write_dicom_seg(
     datasets = [read_dataset(file) for file in found.files]
     if missing := [name for name in _STATED if not datasets[0].get(name)]:
         raise ValueError(f"{source} lacks what a DICOM SEG states: {missing[0]}")
+    if len({dataset.get("SOPInstanceUID") for dataset in datasets}) < len(datasets):
+        raise ValueError(
+            f"{source} has slices of one SOPInstanceUID, as some anonymisers leave them, so that a "
+            "DICOM SEG cannot say on which it lies: give each its own"
+        )
     _complete(datasets[0], None if found.frames else float(np.linalg.norm(found.affine[:3, 2])))
     try:
         content = _segmentation(datasets, numbers, segments, weights)

@@ -87,16 +87,18 @@ def open_series(path: Path, uid: str | None = None, max_bytes: int | None = None
     return _of_frames(many[0], headers) if many else _of_slices(headers)
 
 
-def series_modality(path: Path) -> str | None:
+def series_modality(path: Path, uid: str | None = None) -> str | None:
     """Modality in the header of a DICOM image, such as `CT`; None: it does not say.
 
     Args:
         path: a folder with the files of a series, or the one file.
+        uid: of the series, where the folder holds several.
     """
     files = sorted(f for f in path.iterdir() if is_dicom(f)) if path.is_dir() else [path]
     with _quiet():
-        headers = (dicom_header(file) for file in files)
-        kinds = (_text(header, _MODALITY) for header in headers if header is not None)
+        headers = (header for file in files if (header := dicom_header(file)) is not None)
+        chosen = (header for header in headers if uid in (None, _text(header, _SERIES)))
+        kinds = (_text(header, _MODALITY) for header in chosen)
         return next((kind for kind in kinds if kind and kind not in _NO_IMAGES), None)
 
 

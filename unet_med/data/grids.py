@@ -253,7 +253,7 @@ def turn_of_channel(grid: Grid, first: Grid) -> Turn:
     raise ValueError(
         f"{grid.name} and {first.name} are not channels of one image: they have "
         f"{places if grid.shape == first.shape else shapes}, which must be equal, or differ by "
-        "the order and direction of their axes alone"
+        "the order and direction of their axes alone: resample the others onto the grid of one"
     )
 
 

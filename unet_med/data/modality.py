@@ -36,30 +36,31 @@ def stated_modality(images: Path) -> tuple[str, ...]:
     return tuple(map(modality_of, names)) if all(isinstance(n, str) for n in names) else ()
 
 
-def headers_modality(images: Sequence[Files]) -> tuple[str, ...]:
+def headers_modality(images: Sequence[Files], series: str | None = None) -> tuple[str, ...]:
     """Modality of each channel, as the headers of DICOM images have it.
 
     Args:
         images: file, or files, of each image.
+        series: UID, where a folder holds several.
 
     Returns:
         As `stated_modality`; empty where an image is no DICOM, or where they differ.
     """
     if not images:
         return ()
-    found = {tuple(map(_stated_by, files_of(image))) for image in images}
+    found = {tuple(_stated_by(file, series) for file in files_of(image)) for image in images}
     stated = found.pop()
     if found or not all(stated):
         return ()
     return tuple(modality_of(name) for name in stated if name)
 
 
-def _stated_by(file: str) -> str | None:
+def _stated_by(file: str, series: str | None) -> str | None:
     if not is_series(Path(file)):
         return None
     from unet_med.data.dicom_series import series_modality
 
-    return series_modality(Path(file))
+    return series_modality(Path(file), series)
 
 
 def modality_of(name: str) -> str:

@@ -52,7 +52,7 @@ def _require_straight(points: np.ndarray, directions: np.ndarray, sizes: np.ndar
     if twice := int((steps <= _SAME_PLACE * steps.max()).sum()):
         raise ValueError(
             f"{twice} of its {len(points)} slices lie where others do: it holds several images, "
-            "of several times or echoes; keep one a folder"
+            "of several times or echoes, or a file twice; keep one a folder"
         )
     places = points[0] + np.outer(np.arange(len(points)) * sizes[2], directions[:, 2])
     off = np.abs((points - places) @ directions).max(axis=0)

@@ -104,7 +104,9 @@ def fingerprint(
     kind, doubt = _kind(files, looks, read_as)
     extremes = Extremes()
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice, bar, extremes=extremes)
-    stated = stated_modality(folder.images) or headers_modality([p["image"] for p in pairs])
+    stated = stated_modality(folder.images) or headers_modality(
+        [pair["image"] for pair in pairs], choice.get("series")
+    )
     scaled = _for_scale(pairs, looks) if "ct" in (modality or stated) else []
     return Fingerprint(
         images=folder.name(folder.images),
