@@ -85,6 +85,7 @@ if TYPE_CHECKING:  # the same names; a checker reads no table
     from unet_med.data.labels import LabelSummary as LabelSummary
     from unet_med.data.labels import instance_sizes as instance_sizes
     from unet_med.data.labels import summarize_label as summarize_label
+    from unet_med.data.mgh_reader import MghReader as MghReader
     from unet_med.data.nifti_reader import NiftiReader as NiftiReader
     from unet_med.data.nifti_writer import NiftiWriter as NiftiWriter
     from unet_med.data.npy_reader import NpyReader as NpyReader

@@ -22,7 +22,7 @@ from unet_med.data.plane_kind import PLANES, planes_stated
 from unet_med.planes import APART, Planes
 
 _SIGNATURES: tuple[tuple[tuple[str, ...], tuple[bytes, ...], str], ...] = (
-    ((".gz", ".tgz"), (b"\x1f\x8b",), "compressed by gzip"),
+    ((".gz", ".tgz", ".mgz"), (b"\x1f\x8b",), "compressed by gzip"),
     ((".png",), (b"\x89PNG",), "a PNG picture"),
     ((".jpg", ".jpeg"), (b"\xff\xd8\xff",), "a JPEG picture"),
     ((".tif", ".tiff", ".lsm"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "a TIFF"),

@@ -79,6 +79,12 @@ NIFTI = Format(
     result_suffix=".nii.gz",
     packages=("nibabel",),
 )
+MGH = Format(
+    (".mgz", ".mgh"),
+    "mgh_reader.MghReader",
+    result_suffix=".nii.gz",
+    packages=("nibabel",),
+)
 PICTURE = Format(
     (".png", ".jpg", ".jpeg", ".bmp"),
     "picture_reader.PictureReader",
@@ -107,7 +113,7 @@ BIOIO = Format(
     "bioio_reader.BioioReader",
     packages=("bioio", "bioio-czi", "bioio-nd2", "bioio-lif", "bioio-dv"),
 )
-FORMATS = (TIFF, NIFTI, PICTURE, NPY, ITK, OME_ZARR, BIOIO)
+FORMATS = (TIFF, NIFTI, MGH, PICTURE, NPY, ITK, OME_ZARR, BIOIO)
 DECODERS = tuple(dict.fromkeys(package for each in FORMATS for package in each.packages))
 
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")

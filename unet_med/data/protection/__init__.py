@@ -19,6 +19,7 @@ from unet_med.data.protection.itk import (
     open_itk,
 )
 from unet_med.data.protection.limits import budget, byte_budget, require_memory
+from unet_med.data.protection.mgh import check_mgh
 from unet_med.data.protection.nifti import check_checksum, check_nifti, is_gzip, whole_gzip
 from unet_med.data.protection.tiff import open_tiff
 
@@ -28,6 +29,7 @@ __all__ = [
     "check_checksum",
     "check_dicom_files",
     "check_dicom_folder",
+    "check_mgh",
     "check_nifti",
     "dicom_class",
     "dicom_header",
