@@ -234,7 +234,7 @@ def test_init_without_images_plans_nothing(
 def test_no_command_has_an_option_twice() -> None:
     build_parser(COMMANDS)  # argparse refuses it
     names = [command.name for command in COMMANDS]
-    assert len(names) == len(set(names)) == 12
+    assert len(names) == len(set(names)) == 13
 
 
 def test_the_help_of_a_command_says_what_it_does_with_an_example_and_exit_codes(

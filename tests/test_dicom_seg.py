@@ -321,7 +321,7 @@ def test_a_source_without_a_uid_has_none(name: str, tmp_path: Path) -> None:
 def test_slices_of_one_uid_have_no_seg(tmp_path: Path) -> None:
     write_series(tmp_path / "ct", np.zeros((8, 8, 3)), SOPInstanceUID="1.2.826.7.7")
     segments = segments_of(["background", "liver"], [0, 1], {})
-    with pytest.raises(ValueError, match="ct has slices of one SOPInstanceUID, .* give each its"):
+    with pytest.raises(ValueError, match=r"ct has slices of one SOPInstanceUID, .* give each its"):
         write_dicom_seg(
             tmp_path / "seg.dcm", np.zeros((8, 8, 3)), tmp_path / "ct", segments, weights="ab" * 32
         )

@@ -9,12 +9,8 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
-import roifile
-import tifffile
 import torch
-from PIL import Image
 
 import unet_med
 from unet_med import bundle
@@ -72,35 +68,6 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for block in FENCE.finditer(text):
         lines_before = text[: block.start(1)].count("\n")
         exec(compile("\n" * lines_before + block[1], str(page), "exec"), namespace)
-
-
-def test_outlines_become_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the script of the page: of a stack, of a picture with one outline, of none."""
-    page = (ROOT / "docs/how-to/fiji-and-qupath.md").read_text(encoding="utf-8")
-    script = next(block for block in FENCE.findall(page) if "def outlines(file)" in block)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "images").mkdir()
-    (tmp_path / "rois").mkdir()
-    tifffile.imwrite("images/a.tif", np.zeros((3, 12, 9), np.uint8), photometric="minisblack")
-    for name in "bc":
-        Image.new("L", (9, 12)).save(f"images/{name}.png")
-    square = np.array([[2, 3], [6, 3], [6, 8], [2, 8]])  # x, y
-    outline = roifile.ImagejRoi.frompoints(square, position=1)
-    line = roifile.ImagejRoi.frompoints(square, position=1)
-    line.roitype = roifile.ROI_TYPE.POLYLINE
-    roifile.roiwrite("rois/a.zip", [line, outline])
-    outline.tofile("rois/b.roi")
-    exec(script, {})
-    box = np.zeros((12, 9), np.uint16)
-    box[3:8, 2:6] = 1
-    written = [tifffile.imread(f"labels/{name}.tif") for name in "abc"]
-    np.testing.assert_array_equal(written[0], [0 * box, box, 0 * box])
-    np.testing.assert_array_equal(written[1:], [box, 0 * box])
-    outline.position = 0
-    outline.tofile("rois/a.roi")
-    Path("rois/a.zip").unlink()
-    with pytest.raises(SystemExit, match=r"a\.roi: outline 1 does not say its plane, 1 to 3"):
-        exec(script, {})
 
 
 def test_the_how_to_pages_have_blocks_to_run() -> None:

@@ -326,37 +326,3 @@ def test_blocks_give_the_same_objects(tmp_path, trained, kept, capsys):
         assert ours.get("score") == (
             pytest.approx(roi.properties["score"], abs=1e-5) if kept else None
         )
-
-
-def test_the_page_makes_labels_of_a_folder_of_outlines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    roifile = pytest.importorskip("roifile")
-    page = Path(__file__).parents[1] / "docs/how-to/fiji-and-qupath.md"
-    text = page.read_text(encoding="utf-8").split("## Outlines as labels")[1]
-    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    assert block is not None
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "images").mkdir()
-    (tmp_path / "rois").mkdir()
-    for name, shape in (("drawn", (8, 9)), ("project", (3, 7, 12))):  # the second has channels
-        tifffile.imwrite(f"images/{name}.tif", np.zeros(shape, np.uint8), imagej=True)
-    square = roifile.ImagejRoi.frompoints([[2, 1], [6, 1], [6, 4], [2, 4]])
-    over = roifile.ImagejRoi.frompoints([[5, 3], [20, 3], [20, 20], [5, 20]])  # and outside
-    roifile.roiwrite("rois/drawn.zip", [square, over], mode="w")
-    ring, hole = [[1, 1], [6, 1], [6, 6], [1, 6], [1, 1]], [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]
-    far = [[[9, 0], [11, 0], [11, 2], [9, 2], [9, 0]]]
-    geometries = [
-        {"type": "Polygon", "coordinates": [ring, hole]},
-        {"type": "Point", "coordinates": [3, 3]},
-        {"type": "MultiPolygon", "coordinates": [far]},
-    ]
-    features = [{"type": "Feature", "geometry": geometry} for geometry in geometries]
-    (tmp_path / "rois/project.geojson").write_text(json.dumps({"features": features}))
-    exec(block[1], {})
-    drawn, project = np.zeros((8, 9)), np.zeros((7, 12))
-    drawn[1:4, 2:6] = 1
-    drawn[3:, 5:] = 2
-    project[1:6, 1:6], project[2:4, 2:4], project[0:2, 9:11] = 1, 0, 2
-    np.testing.assert_array_equal(tifffile.imread("labels/drawn.tif"), drawn)
-    np.testing.assert_array_equal(tifffile.imread("labels/project.tif"), project)

@@ -681,6 +681,35 @@ COMMANDS = (
         "unet-med report results --truth truth",
     ),
     Command(
+        "labels",
+        "make label images of outlines (ImageJ, QuPath), or of DICOM SEG",
+        (
+            option(
+                "annotations",
+                "folder of .zip, .roi, .geojson or DICOM SEG files that are named as their images; "
+                "or one file",
+            ),
+            option(
+                "--images",
+                "their images: a folder, one file, or a data list (.json)",
+                required=True,
+            ),
+            option("--output", "folder for the labels", required=True),
+            option(
+                "--segments",
+                "of DICOM SEG, names of the segments that become the classes 1, 2, ...; where they "
+                "lie upon each other the later one is above (all, by their numbers)",
+                nargs="+",
+                metavar="NAME",
+            ),
+            option("--empty", "images without annotation get a label without objects", **_FLAG),
+            *(replace(each, id=None, resumed=None, blocks=None) for each in _CHOICE),
+            _MAX_BYTES,
+            *_OWN_LOGS,
+        ),
+        "unet-med labels rois --images images --output labels",
+    ),
+    Command(
         "init",
         "write a fresh bundle to edit and run with MONAI; with --images planned for them",
         (option("destination", "new folder"), *PLAN),

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from unet_med.data.formats import DICOM, format_of
+from unet_med.data.protection import dicom_class
 
+_SEGS = {f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in (4, 7)}  # segments, and label maps
+TO_LABELS = "make label images of them with unet-med labels"  # of annotation that is no image
 _PREAMBLE = 128  # bytes before `DICM` (PS3.10, 7.1)
 
 
@@ -23,6 +26,15 @@ def is_dicom(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+
+
+def is_seg(path: Path) -> bool:
+    """Whether a file is a DICOM SEG, as its first bytes have it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return is_dicom(path) and dicom_class(path) in _SEGS
 
 
 def holds_dicom(folder: Path) -> bool:

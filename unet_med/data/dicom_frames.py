@@ -44,9 +44,9 @@ def frames_of(path: Path) -> Frames:
     """
     dataset = read_dataset(path)
     groups = dataset.get("PerFrameFunctionalGroupsSequence", ())
-    measures = [_group(dataset, k, "PixelMeasures") for k in range(len(groups))]
-    points = [_group(dataset, k, "PlanePosition") for k in range(len(groups))]
-    turns = [_group(dataset, k, "PlaneOrientation") for k in range(len(groups))]
+    measures = [group_of(dataset, k, "PixelMeasures") for k in range(len(groups))]
+    points = [group_of(dataset, k, "PlanePosition") for k in range(len(groups))]
+    turns = [group_of(dataset, k, "PlaneOrientation") for k in range(len(groups))]
     if not groups or None in (*measures, *points, *turns):
         raise ValueError(
             f"its {dataset.get('NumberOfFrames', 1)} frames do not say where they lie, so they "
@@ -67,10 +67,23 @@ def pixels_of(path: Path) -> np.ndarray:
     """Pixels `(N, Y, X)` in the order in which the frames are stored, each rescaled as it says.
 
     Raises:
+        ValueError: see `stored_pixels`.
+    """
+    dataset = read_dataset(path, pixels=True)
+    stored = stored_pixels(dataset)
+    scales = np.array([_rescale(dataset, k) for k in range(len(stored))])[..., None, None]
+    if (scales == np.round(scales)).all():
+        return stored * scales[:, 0].astype(np.int32) + scales[:, 1].astype(np.int32)
+    return (stored * scales[:, 0] + scales[:, 1]).astype(np.float32)
+
+
+def stored_pixels(dataset: Any) -> np.ndarray:
+    """Pixels `(N, Y, X)` of a data set as they are stored, frame by frame.
+
+    Raises:
         ValueError: they have colours, or are compressed in another way than RLE, JPEG or
             JPEG 2000.
     """
-    dataset = read_dataset(path, pixels=True)
     if dataset.SamplesPerPixel != 1:
         raise ValueError("its frames have colours, which are not read: save it as single images")
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -79,22 +92,18 @@ def pixels_of(path: Path) -> np.ndarray:
             f"its pixels are stored as {syntax.name}, which is not decoded here: decompress it "
             "first (gdcmconv --raw, dcmdjpeg, dcmdjpls)"
         )
-    stored = dataset.pixel_array
-    stored = stored.reshape(-1, dataset.Rows, dataset.Columns)
-    scales = np.array([_rescale(dataset, k) for k in range(len(stored))])[..., None, None]
-    if (scales == np.round(scales)).all():
-        return stored * scales[:, 0].astype(np.int32) + scales[:, 1].astype(np.int32)
-    return (stored * scales[:, 0] + scales[:, 1]).astype(np.float32)
+    stored: np.ndarray = dataset.pixel_array
+    return stored.reshape(-1, dataset.Rows, dataset.Columns)
 
 
 def _rescale(dataset: Any, frame: int) -> tuple[float, float]:
     """Slope and intercept of a frame."""
-    values = _group(dataset, frame, "PixelValueTransformation") or dataset
+    values = group_of(dataset, frame, "PixelValueTransformation") or dataset
     return float(values.get("RescaleSlope", 1)), float(values.get("RescaleIntercept", 0))
 
 
-def _group(dataset: Any, frame: int, name: str) -> Any:
-    """What a frame says of itself, or all frames together do; None: nothing."""
+def group_of(dataset: Any, frame: int, name: str) -> Any:
+    """Item of the sequence `name` of a frame, or of all frames together; None: there is none."""
     shared = dataset.get("SharedFunctionalGroupsSequence") or [{}]
     for groups in (dataset.PerFrameFunctionalGroupsSequence[frame], shared[0]):
         if found := groups.get(f"{name}Sequence"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.dicom_files import is_dicom
+from unet_med.data.dicom_files import TO_LABELS, is_dicom
 from unet_med.data.dicom_frames import MULTI_FRAME, frames_of, pixels_of
 from unet_med.data.file_reader import Volume, placeholder
 from unet_med.data.protection import (
@@ -135,7 +135,8 @@ def _look_at(path: Path) -> tuple[Headers, list[Path]]:
         return images, broken
     what = "the folder holds no DICOM series" if path.is_dir() else "it is no DICOM image"
     if kinds := sorted({_text(header, _MODALITY) for header in found.values()}):
-        raise ValueError(f"{what}, only {', '.join(kinds)}")
+        way = f": {TO_LABELS}" if kinds == ["SEG"] else ""
+        raise ValueError(f"{what}, only {', '.join(kinds)}{way}")
     raise ValueError(f"{what}: {broken[0].name} is damaged or not supported" if broken else what)
 
 

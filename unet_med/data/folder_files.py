@@ -12,7 +12,7 @@ from pathlib import Path
 
 from unet_med.data.cases import same_name
 from unet_med.data.channels import channel_of
-from unet_med.data.dicom_files import holds_dicom, is_dicom
+from unet_med.data.dicom_files import TO_LABELS, holds_dicom, is_dicom, is_seg
 from unet_med.data.formats import DICOM, SUFFIXES, format_at, format_of, stem
 from unet_med.data.npy_files import holds_objects
 from unet_med.data.pairing import label_base
@@ -22,7 +22,7 @@ OUTLINES = (".zip", ".roi", ".geojson")  # of ImageJ and QuPath
 KEPT = "kept"  # folder beside it, of results that had changed before new ones came
 OTHER_SUFFIXES = (".dcm", ".zip", ".geojson")  # of results that are no images
 OTHERS = (  # what programs leave in place of label images
-    (OUTLINES, "outlines", "draw label images of them, as docs/how-to/fiji-and-qupath.md says"),
+    (OUTLINES, "outlines", TO_LABELS),
     (("_seg.npy",), "what cellpose keeps for itself", "let it save the masks as PNG or TIFF"),
 )
 WAY = "save other images as TIFF, in Fiji for example"
@@ -73,10 +73,10 @@ def without_labels(files: Sequence[Path], others: Sequence[str] = ()) -> list[Pa
     names = {file: same_name(stem(file)) for file in files}
     cases = {split[0] for name in names.values() if (split := channel_of(name))}
     known = {*names.values(), *cases, *map(same_name, others)}
-    return [file for file in files if known.isdisjoint(_bases(names[file]))]
+    return [file for file in files if known.isdisjoint(bases_of(names[file]))]
 
 
-def _bases(name: str) -> list[str]:
+def bases_of(name: str) -> list[str]:
     """Names of which this may be that of a label or a result."""
     bases = [name.removesuffix(end) for end in RESULTS if name.endswith(end)]
     return [*bases, base] if (base := label_base(name)) else bases
@@ -120,7 +120,7 @@ def _is_image(file: Path) -> bool:
 
 
 def _slice_among(paths: Sequence[Path], *, beside_images: bool) -> Path | None:
-    """The first DICOM file that is no result.
+    """The first DICOM file that is no result and no DICOM SEG.
 
     Beside images, where there may be thousands of other files, only what is called as a slice is
     opened, by its suffix or none.
@@ -131,7 +131,7 @@ def _slice_among(paths: Sequence[Path], *, beside_images: bool) -> Path | None:
         if (beside_images and not called) or stem(path).endswith(RESULTS):
             continue
         with suppress(OSError):  # nothing is known of it
-            if is_dicom(path):
+            if is_dicom(path) and not is_seg(path):
                 return path
     return None
 
@@ -156,6 +156,10 @@ def _without_images(folder: Path, folders: Sequence[Path]) -> str:
                     f"{inner.name}: name one, {inner} (`predict` takes several, `train` the one of "
                     "the labels as --labels), or list the pairs in a data list"
                 )
+    for path in sorted(folder.iterdir()):
+        with suppress(OSError):
+            if is_seg(path):
+                return f"folder {folder} holds no images, but DICOM SEG, {path.name}: {TO_LABELS}"
     there = sorted(path.name for path in folder.iterdir())
     for endings, what, way in OTHERS:
         if found := [name for name in there if name.lower().endswith(endings)]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med.data.protection.itk import (
+    check_dicom_file,
     check_dicom_files,
     check_dicom_folder,
     dicom_class,
@@ -27,6 +28,7 @@ __all__ = [
     "budget",
     "byte_budget",
     "check_checksum",
+    "check_dicom_file",
     "check_dicom_files",
     "check_dicom_folder",
     "check_mgh",

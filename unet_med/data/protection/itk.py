@@ -57,6 +57,16 @@ def check_dicom_folder(folder: Path) -> None:
             raise ValueError(f"its {path.name[:200]} is no regular file")
 
 
+def check_dicom_file(path: Path) -> None:
+    """Refuse a DICOM file that pydicom would inflate as a whole, to any size.
+
+    Raises:
+        ValueError: says so.
+    """
+    if _transfer_syntax(path) == _DEFLATED:
+        raise ValueError(f"{path} is deflated, which is not read: decompress it (gdcmconv --raw)")
+
+
 def dicom_header(path: Path) -> Any:
     """Read the header of a DICOM image, and no pixels.
 
