@@ -205,8 +205,12 @@ def test_planes_of_an_enhanced_file_may_be_stored_in_any_order(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"FrameOfReferenceUID": "1.2.3"}, "was drawn on another series than"),
-        ({"PixelSpacing": r"0.9\0.7"}, "does not lie on the planes of"),
+        (
+            {"FrameOfReferenceUID": "1.2.3"},
+            "its frame of reference is 1.2.826.7.99, that of the series 1.2.3",
+        ),
+        ({"PixelSpacing": r"0.9\0.7"}, "p1.dcm as DICOM SEG: it does not lie on the planes of"),
+        ({"Columns": 7}, "it does not lie on the planes of"),
         ({"ImagePositionPatient": [[0, 0, 3.0 * k] for k in range(6)]}, "does not lie on the pl"),
     ],
 )

@@ -124,8 +124,8 @@ def test_a_folder_of_folders_of_images_names_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.zip", r"but outlines, such as a\.zip: draw label images of them, as docs/how-to/fiji"),
-        ("b.geojson", r"but outlines, such as b\.geojson: draw"),
+        ("a.zip", r"but outlines, such as a\.zip: make label images of them with unet"),
+        ("b.geojson", r"but outlines, such as b\.geojson: make label"),
         ("a.oib", r"holds no images \(\.tif .*\), but \.oib: save other images as TIFF, in Fiji"),
         ("a_seg.npy", r"but what cellpose keeps for itself, such as a_seg\.npy: let it save"),
     ],

@@ -243,6 +243,28 @@ def test_a_series_beside_images_of_other_formats_is_refused(
         find_images(tmp_path / "p1")
 
 
+def test_the_contents_of_a_disc_are_no_slice(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    """Its series lie in folders beside `DICOMDIR`."""
+    write_series(tmp_path / "disc" / "IMAGES", hounsfield)
+    (tmp_path / "disc" / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 100)
+    images = tmp_path / "disc" / "IMAGES"
+    assert find_images(str(tmp_path / "disc")) == [{"image": str(images)}]
+    (tmp_path / "disc" / "DICOMDIR").rename(images / "DICOMDIR")
+    np.testing.assert_array_equal(load_image(images)[0].numpy(), hounsfield)
+
+
+def test_contours_are_called_by_their_name(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    (file, *_) = write_series(tmp_path / "ct", hounsfield)
+    dataset = pydicom.dcmread(file)
+    del dataset.PixelData, dataset.Rows
+    kind = "1.2.840.10008.5.1.4.1.1.481.3"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = kind
+    dataset.Modality = "RTSTRUCT"
+    dataset.save_as(tmp_path / "rt.dcm")
+    with pytest.raises(ValueError, match=r"rt\.dcm is an RTSTRUCT, which is not read; make DICOM"):
+        load_header(tmp_path / "rt.dcm")
+
+
 def test_a_dicom_seg_among_results_is_no_series(tmp_path: Path, hounsfield: np.ndarray) -> None:
     mask = save_image(tmp_path / "p1_mask.nii.gz", hounsfield > 0, has_channels=False)
     (file,) = write_series(tmp_path / "ct", hounsfield[..., :1])

@@ -102,7 +102,7 @@ def annotated(
             or with an ending such as `_seg`; a SEG may lie in a folder of that name. Or one file.
         images: as for `find_images`.
         segments: names of the segments that become the classes 1, 2, ...; of those that lie upon
-            each other the later one is above. None: all, by their numbers.
+            each other the later one is above. Empty: all, by their numbers.
         choice: see `Annotated`.
 
     Raises:

@@ -9,16 +9,19 @@ from unet_med.data.protection import dicom_class
 
 _SEGS = {f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in (4, 7)}  # segments, and label maps
 TO_LABELS = "make label images of them with unet-med labels"  # of annotation that is no image
+RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _PREAMBLE = 128  # bytes before `DICM` (PS3.10, 7.1)
 
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its suffix or, where that is of no format, its first bytes.
 
+    The table of contents of a disc is none: `DICOMDIR`, beside the folders of its images.
+
     Raises:
         OSError: it cannot be read.
     """
-    if not path.is_file() or path.name.startswith("."):
+    if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
     if path.name.lower().endswith(DICOM):
         return True

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.dicom_files import TO_LABELS, is_dicom
+from unet_med.data.dicom_files import RTSTRUCT, TO_LABELS, is_dicom
 from unet_med.data.dicom_frames import MULTI_FRAME, frames_of, pixels_of
 from unet_med.data.file_reader import Volume, placeholder
 from unet_med.data.protection import (
@@ -137,6 +137,11 @@ def _look_at(path: Path) -> tuple[Headers, list[Path]]:
     if kinds := sorted({_text(header, _MODALITY) for header in found.values()}):
         way = f": {TO_LABELS}" if kinds == ["SEG"] else ""
         raise ValueError(f"{what}, only {', '.join(kinds)}{way}")
+    if broken and dicom_class(broken[0]) == RTSTRUCT:
+        raise ValueError(
+            f"{what}: {broken[0].name} is an RTSTRUCT, which is not read; make DICOM SEG or NIfTI "
+            "of it, in 3D Slicer for example"
+        )
     raise ValueError(f"{what}: {broken[0].name} is damaged or not supported" if broken else what)
 
 

@@ -6,7 +6,8 @@ that it is no label yet: it is laid on the series, by frame of reference and pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from unet_med.data.dicom_frames import frames_of, group_of, read_dataset, stored_pixels
 from unet_med.data.dicom_series import Series, open_series
+from unet_med.data.file_reader import unreadable
 from unet_med.data.grids import LPS_TO_RAS, TOLERANCE
 from unet_med.data.protection import check_dicom_file, require_memory
 
@@ -26,13 +28,14 @@ def segment_names(path: Path) -> dict[int, str]:
     Raises:
         ValueError: it is no DICOM SEG; names it.
     """
-    check_dicom_file(path)
-    dataset = read_dataset(path)
-    if dataset.get("Modality") != "SEG":
-        raise ValueError(f"{path} is no DICOM SEG, but {dataset.get('Modality') or 'no DICOM'}")
-    described = dataset.get("SegmentSequence") or ()
-    names = {int(each.SegmentNumber): str(each.get("SegmentLabel") or "") for each in described}
-    return {number: name for number, name in names.items() if number > 0}
+    with _naming(path, "DICOM SEG"):
+        check_dicom_file(path)
+        dataset = read_dataset(path)
+        if (kind := dataset.get("Modality")) != "SEG":
+            raise ValueError(f"its modality is {kind}" if kind else "it is no DICOM")
+        described = dataset.get("SegmentSequence") or ()
+        names = {int(each.SegmentNumber): str(each.get("SegmentLabel") or "") for each in described}
+        return {number: name for number, name in names.items() if number > 0}
 
 
 def label_of_seg(
@@ -59,40 +62,45 @@ def label_of_seg(
         ValueError: it has another frame of reference than the series, or a frame on none of its
             planes; it holds fractions; or segments lie upon each other. Names the file.
     """
-    check_dicom_file(path)
-    found, dataset = open_series(source, series), read_dataset(path)
-    own, its = (_reference_of(each) for each in (dataset, read_dataset(found.files[0])))
-    if own != its:
-        raise ValueError(
-            f"{path} was drawn on another series than {source}: its frame of reference is {own}, "
-            f"not {its}"
-        )
-    planes = _planes_of(path, found)
-    if planes is None:
-        raise ValueError(
-            f"{path} does not lie on the planes of {source}: export it anew on the grid of this "
-            "series"
-        )
-    pixels = _binary(path, len(planes))
-    label = np.zeros((len(found.frames or found.files), *pixels.shape[1:]), np.int32)
-    for number, frame in _parts(dataset, pixels, list(values)):
-        here = label[planes[frame]]
-        inside = pixels[frame] == (number if _is_map(dataset) else 1)
-        if not ordered and np.isin(here[inside], [0, values[number]], invert=True).any():
-            raise ValueError(
-                f"{path}: segment {number} lies upon another: name them with --segments, in an "
-                "order in which the later ones are above"
-            )
-        here[inside] = values[number]
+    with _naming(source, "DICOM series"):
+        found = open_series(source, series)
+    with _naming(path, "DICOM SEG"):
+        check_dicom_file(path)
+        dataset, planes = read_dataset(path), _planes_of(path, found)
+        pixels = _binary(path, len(planes))
+        label = np.zeros((len(found.frames or found.files), *pixels.shape[1:]), np.int32)
+        for number, frame in _parts(dataset, pixels, list(values)):
+            here = label[planes[frame]]
+            inside = pixels[frame] == (number if _is_map(dataset) else 1)
+            if not ordered and np.isin(here[inside], [0, values[number]], invert=True).any():
+                raise ValueError(
+                    f"its segment {number} lies upon another: name them with --segments, in an "
+                    "order in which the later ones are above"
+                )
+            here[inside] = values[number]
     return label.transpose(2, 1, 0)
 
 
-def _planes_of(path: Path, series: Series) -> list[int] | None:
-    """On which plane of a series each frame lies; None: some corner is beside the grid."""
+@contextmanager
+def _naming(path: Path, kind: str) -> Iterator[None]:
+    """Whatever is wrong, in one sentence that names the file."""
+    try:
+        yield
+    except Exception as error:
+        raise unreadable(path, error, kind) from error
+
+
+def _planes_of(path: Path, series: Series) -> list[int]:
+    """On which plane of a series each frame lies.
+
+    Raises:
+        ValueError: the frame of reference is another, or some corner is beside the grid.
+    """
     frames, dataset = frames_of(path), read_dataset(path)
+    own, its = (_reference_of(each) for each in (dataset, read_dataset(series.files[0])))
+    if own != its:
+        raise ValueError(f"its frame of reference is {own}, that of the series {its}")
     columns, rows = next(iter(series.headers.values())).GetSize()[:2]
-    if (dataset.Columns, dataset.Rows) != (columns, rows):
-        return None
     across = frames.cosines[:, :3] * frames.sizes[0] * (columns - 1)
     down = frames.cosines[:, 3:] * frames.sizes[1] * (rows - 1)
     corners = frames.points[:, None] + np.stack([0 * across, across, down], axis=1)
@@ -102,8 +110,12 @@ def _planes_of(path: Path, series: Series) -> list[int] | None:
     wanted = np.zeros_like(voxels)
     wanted[:, 1, 0], wanted[:, 2, 1], wanted[:, :, 2] = columns - 1, rows - 1, planes[:, None]
     inside = planes.min() >= 0 and planes.max() < len(series.frames or series.files)
-    on_grid = inside and np.abs(voxels - wanted).max() <= TOLERANCE
-    return [int(plane) for plane in planes] if on_grid else None
+    off = np.abs(voxels - wanted).max()
+    if (dataset.Columns, dataset.Rows) != (columns, rows) or not inside or off > TOLERANCE:
+        raise ValueError(
+            "it does not lie on the planes of the series: export it anew on the grid of this one"
+        )
+    return [int(plane) for plane in planes]
 
 
 def _binary(path: Path, frames: int) -> np.ndarray:
@@ -115,7 +127,7 @@ def _binary(path: Path, frames: int) -> np.ndarray:
         return pixels
     most = int(header.MaximumFractionalValue)
     if not np.isin(pixels, (0, most)).all():
-        raise ValueError(f"{path} holds fractions, not segments: a label has one class a voxel")
+        raise ValueError("it holds fractions, not segments: a label has one class a voxel")
     return (pixels > 0).astype(np.uint8)
 
 
