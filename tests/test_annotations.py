@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def test_rings_of_qupath_have_holes_and_pieces(
     expected = np.zeros((7, 12))
     expected[1:6, 1:6], expected[2:4, 2:4], expected[0:2, 9:11] = 1, 0, 2
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels/p.tif"), expected)
+
+
+def test_outlines_that_would_fill_the_memory_are_refused(drawn: Path, capsys: Any) -> None:
+    with zipfile.ZipFile(drawn / "rois/a_rois.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.roi", bytes(3_000_000))
+    assert (drawn / "rois/a_rois.zip").stat().st_size < 10_000
+    assert labels_of(drawn, "--max-bytes", "2M") == 3
+    assert "it declares 0.003 GB once decoded, the limit is 0.0021 GB" in capsys.readouterr().err
 
 
 def test_outlines_given_as_labels_name_the_command(drawn: Path, capsys: Any) -> None:

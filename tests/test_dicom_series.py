@@ -243,6 +243,25 @@ def test_a_series_beside_images_of_other_formats_is_refused(
         find_images(tmp_path / "p1")
 
 
+def test_a_ct_without_a_scale_is_said(
+    tmp_path: Path, hounsfield: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_series(tmp_path / "scaled", hounsfield)
+    for file in write_series(tmp_path / "bare", hounsfield):
+        dataset = pydicom.dcmread(file)
+        del dataset.RescaleIntercept, dataset.RescaleSlope
+        dataset.save_as(file)
+    with caplog.at_level(logging.WARNING):
+        for name in ("scaled", "bare", "bare"):
+            image = load_image(tmp_path / name)
+    np.testing.assert_array_equal(image[0].numpy(), hounsfield + 1024)
+    said = [record.message for record in caplog.records if "RescaleIntercept" in record.message]
+    assert said == [
+        f"{tmp_path / 'bare'}: a CT without RescaleIntercept: its values are taken as they are "
+        "stored, which may be no Hounsfield units"
+    ]
+
+
 def test_the_contents_of_a_disc_are_no_slice(tmp_path: Path, hounsfield: np.ndarray) -> None:
     """Its series lie in folders beside `DICOMDIR`."""
     write_series(tmp_path / "disc" / "IMAGES", hounsfield)

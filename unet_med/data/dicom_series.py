@@ -25,6 +25,7 @@ from unet_med.data.slice_geometry import stack_planes
 
 _SERIES, _MODALITY, _CLASS = "0020|000e", "0008|0060", "0008|0016"
 _DESCRIPTION, _IMAGE_TYPE, _FRAMES = "0008|103e", "0008|0008", "0028|0008"
+_INTERCEPT = "0028|1052"
 _POSITION, _ORIENTATION = "0020|0032", "0020|0037"
 _PIXEL_SIZES = ("0028|0030", "0018|1164", "0018|2010")  # patient, detector, digitised film
 _NO_IMAGES = ("SEG", "SR", "PR", "KO", "REG", "FID", "RTSTRUCT", "RTPLAN", "RTDOSE")
@@ -79,6 +80,8 @@ def open_series(path: Path, uid: str | None = None, max_bytes: int | None = None
         raise ValueError(f"its {lost[0].name} is damaged or not supported")
     check_dicom_files(headers, max_bytes)
     many = [file for file, header in headers.items() if _is_multi_frame(header)]
+    if not many:  # frames have theirs in groups
+        _say_unscaled(headers)
     if many and len(headers) > 1:
         raise ValueError(
             f"it holds {len(headers)} files, and {many[0].name} has many frames: give one such "
@@ -177,6 +180,25 @@ def _say_passed_over(files: tuple[Path, ...]) -> None:
             len(files),
             files[0].name,
         )
+
+
+def _say_unscaled(headers: Headers) -> None:
+    """Say of a CT which does not state how its values become Hounsfield units that they are none.
+
+    A program that copied it may have left that out; all are 1024 too high then, as a rule.
+    """
+    file, first = next(iter(headers.items()))
+    if _text(first, _MODALITY) == "CT" and not _text(first, _INTERCEPT):
+        _say_no_units(file.parent)
+
+
+@cache
+def _say_no_units(folder: Path) -> None:
+    logging.getLogger(__name__).warning(
+        "%s: a CT without RescaleIntercept: its values are taken as they are stored, which may be "
+        "no Hounsfield units",
+        folder,
+    )
 
 
 def _without(found: dict[Any, Any], unwanted: Callable[[Any], bool]) -> dict[Any, Any]:

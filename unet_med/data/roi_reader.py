@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unet_med.data.file_reader import unreadable
-
-ROI_SUFFIXES = (".zip", ".roi", ".geojson")
+from unet_med.data.protection import require_memory
 
 
 class Drawing(NamedTuple):
@@ -80,6 +80,9 @@ def _of_imagej(path: Path) -> list[Drawing]:
     import roifile
     from roifile import ROI_TYPE
 
+    if path.suffix.lower() == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            require_memory(sum(each.file_size for each in archive.infolist()))
     areas = (ROI_TYPE.POLYGON, ROI_TYPE.RECT, ROI_TYPE.OVAL, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
     read: Any = roifile.roiread(path)  # of a single outline it alone
     return [
