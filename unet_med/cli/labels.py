@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
         Exception: that of the first image, where no label was written.
     """
     check_folder(args.output)
-    asked = {"segments": args.segments or (), "choice": choice_of(args)}
-    found = annotated(Path(args.annotations), Path(args.images), **asked)
+    places = Path(args.annotations), Path(args.images)
+    found = annotated(*places, args.segments or (), choice_of(args))
     names = [name for name in found.files if args.empty or name in found.annotations]
     if left := [name for name in found.files if name not in names]:
         say(f"{len(left)} image(s) have no annotation, and get no label, such as {left[0]}")

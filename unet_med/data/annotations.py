@@ -149,7 +149,7 @@ def _annotations(path: Path) -> list[tuple[str, Path]]:
         if each.suffix.lower() in OUTLINES:
             found.append((each.stem, each))
         elif is_dicom(each) or len(inner) == 1:
-            found.append((stem(each), *inner, each)[:2])
+            found.append((stem(each), inner[0] if inner else each))
     if not found:
         raise ValueError(f"{path} holds neither outlines ({' '.join(OUTLINES)}) nor DICOM SEG")
     return found
