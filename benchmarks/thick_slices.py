@@ -186,6 +186,7 @@ def draw(image: NDArray[Any], objects: NDArray[Any], thickness: float, path: Pat
 
     from unet_med.report.colours import instance_colours
     from unet_med.report.saving import INK, save
+    from unet_med.report.scale_bar import PixelSize, draw_bar
 
     _, y, z = (int(np.median(places)) for places in np.nonzero(objects))
     grey = np.log(np.maximum(image.astype(float), 1))
@@ -201,7 +202,7 @@ def draw(image: NDArray[Any], objects: NDArray[Any], thickness: float, path: Pat
             ax.set(xticks=[], yticks=[])
             ax.set_title(title, color=INK)
         row[1].imshow(_outlined(objects[cut], colours), aspect=aspect, interpolation="none")
-        _add_bar(row[0])
+        draw_bar(row[0], PixelSize(1, aspect, "px"))  # the stack does not state it
     return save(figure, path)
 
 
@@ -217,18 +218,6 @@ def _outlined(cut: NDArray[Any], colours: NDArray[np.float64]) -> NDArray[np.flo
 
     edges = find_boundaries(cut, mode="inner", background=0)
     return np.concatenate([colours[cut], edges[..., None]], axis=-1).swapaxes(0, 1)
-
-
-def _add_bar(ax: Any) -> None:
-    """A bar of a round length; the stack does not state its pixel size."""
-    from unet_med.report.scale_bar import bar_length
-
-    right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
-    length = bar_length(right)
-    line, text = 0.94 * bottom, 0.925 * bottom
-    ax.plot([0.05 * right, 0.05 * right + length], [line, line], color="white", linewidth=3)
-    middle = 0.05 * right + length / 2
-    ax.text(middle, text, f"{length:g} px", color="white", ha="center", va="bottom")
 
 
 def cost(seconds: float = 5.0, scale: float = 1.0) -> dict[str, float]:

@@ -92,7 +92,7 @@ def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
     from unet_med.data.atomic import atomic_write
     from unet_med.report import comparison, curve, record
 
-    def save(figure: Any, path: Path) -> Path:
+    def save(figure: Any, path: Path, *_: Any) -> Path:
         with atomic_write(path) as beside:
             Image.new("L", (1, 1)).save(beside, "PNG")
         figure.clear()

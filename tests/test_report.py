@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from monai.data.meta_tensor import MetaTensor
 
 from unet_med.data import SyntheticCells
 from unet_med.report import (
     DIFFERENCES,
+    comparison,
     comparison_figure,
     curve,
     difference_map,
@@ -162,6 +165,40 @@ def test_a_row_is_as_high_as_its_image_is(tmp_path: Path) -> None:
     assert wide == pytest.approx(tall, rel=0.05)
 
 
+def test_pixels_have_their_proportions_and_a_bar_their_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(comparison, "save", lambda figure, *_: figures.append(figure))
+    none = np.zeros((1, 100, 50), np.uint8)
+    affine = torch.diag(torch.tensor([0.5, 1.0, 3.0, 1.0]))
+    meta = {"spatial_unit": "um", "spacing_source": "ome"}
+    stated = MetaTensor(torch.zeros(1, 100, 50), affine=affine, meta=meta)
+    assumed = MetaTensor(torch.zeros(1, 100, 50), affine=affine, meta={"spacing_source": "assumed"})
+    comparison_figure([stated, assumed, none], [none] * 3, [none] * 3, "a.png")
+    size = (0.02, 0.04, "mm")
+    comparison_figure([none], [none], [none], "a.png", pixel_sizes=[size])
+    found = []
+    for axes in (row[0] for figure in figures for row in np.reshape(figure.axes, (-1, 4))):
+        bars = [line.get_xdata() for line in axes.lines]
+        lengths = [round(float(np.ptp(bar)), 6) for bar in bars]  # in pixels
+        found.append((axes.get_aspect(), lengths, [text.get_text() for text in axes.texts]))
+    # 100 pixels of 0.5 um: three tenths are 15 um; of 0.02 mm: 0.6 mm
+    assert found == [(2, [20], ["10 µm"]), (1, [], []), (1, [], []), (2, [25], ["0.5 mm"])]
+    first, second = (figure.axes for figure in figures)
+    assert [axes.lines[:] for axes in (*first[1:], *second[1:])] == [[]] * 14
+
+
+def test_no_line_is_lost_where_an_image_is_drawn_smaller(tmp_path: Path) -> None:
+    lines = np.zeros((1, 1500, 400), np.uint8)
+    lines[0, 100:1401:101] = 1  # 13 columns of one pixel each
+    none = np.zeros_like(lines)
+    path = comparison_figure([none], [lines], [none], tmp_path / "a.png", kind="classes")
+    row = imread(path)[120].astype(float)
+    missed = (row[:, 0] - row[:, 2] > 0.1) & (np.arange(len(row)) > 0.75 * len(row))
+    assert np.count_nonzero(np.diff(missed.astype(int)) == 1) == 13
+
+
 def test_a_volume_shows_its_middle_slice(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     image, truth, result = (rng.integers(0, 3, (1, 20, 12, 5)) for _ in range(3))
@@ -247,7 +284,9 @@ HISTORY = [
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that would have been saved."""
     figures: list[Figure] = []
-    monkeypatch.setattr(curve, "save", lambda figure, path: figures.append(figure) or Path(path))
+    monkeypatch.setattr(
+        curve, "save", lambda figure, path, *_: figures.append(figure) or Path(path)
+    )
     return figures
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.data.meta_tensor import MetaTensor
 
 from unet_med import __version__
 from unet_med.bundle import copy_bundle, find_bundle, merge_config, network_of
@@ -107,6 +108,22 @@ def test_of_a_volume_the_plane_that_is_drawn_is_kept(
         for array in found:
             np.testing.assert_array_equal(array, plane)
             assert array.base is None
+
+
+def test_the_preview_knows_how_large_pixels_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    affine = torch.diag(torch.tensor([0.5, 0.25, 2.0, 1.0]))
+    labels = torch.zeros(1, 6, 5, 7)
+    image = MetaTensor(labels, affine=affine, meta={"spatial_unit": "mm"})
+    plain, sizes = {"image": labels, "label": labels, "pred": labels}, []
+    evaluator = Engine(lambda *_: [{**plain, "image": image}, plain])
+    kept = TrainingRecord(tmp_path, evaluator)
+    kept.attach(Engine(lambda *_: None))
+    evaluator.run([0])
+    monkeypatch.setattr(record, "comparison_figure", lambda *_, **all: sizes.append(all))
+    kept._draw_preview()
+    assert sizes == [{"kind": "classes", "pixel_sizes": ((0.5, 0.25, "mm"), None)}]
 
 
 def test_a_card_that_cannot_be_written_costs_no_training(

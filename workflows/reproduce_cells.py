@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "AP50": average_precision(found, truth),
             }
             comparison_figure(
-                [item["image"].numpy() for item in items[:PICTURED]],
+                [item["image"] for item in items[:PICTURED]],
                 truth[:PICTURED],
                 found[:PICTURED],
                 args.output / "pictures" / f"{folder.name}.png",

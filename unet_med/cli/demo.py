@@ -155,7 +155,7 @@ def _report(test: Sequence[Pair], output: Path) -> None:
     write_scores(table, output / "scores.json")
     shown = [test[0], test[-1]]
     picture = comparison_figure(
-        [read(image) for image, _ in shown],
+        [data.load_image(image) for image, _ in shown],
         [read(label) for _, label in shown],
         [instances(label, results)[None] for _, label in shown],
         output / "demo.png",

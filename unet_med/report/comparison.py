@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,13 @@ from unet_med.report.colours import (
 )
 from unet_med.report.differences import DIFFERENCES, Kind, Labels, difference_map
 from unet_med.report.saving import INK, save
+from unet_med.report.scale_bar import PixelSize, draw_bar
+
+# Inches and dots of each: few inches make the text large where a page or napari's form shows the
+# picture at a quarter of its dots.
+WIDTH, DPI = 8.0, 208
+LINE = 0.2  # inches: of text
+NAME, SCORES, KINDS = 20, 2, 4  # letters, scores and entries of the legend beside one another
 
 T = TypeVar("T", NDArray[Any], "Tensor")
 
@@ -39,11 +47,13 @@ def comparison_figure(
     names: Sequence[str] | None = None,
     scores: Sequence[Mapping[str, float]] | None = None,
     kind: Kind = "instances",
+    pixel_sizes: Sequence[PixelSize | None] | None = None,
 ) -> Path:
     """One row an image: image, truth, result, and where they differ.
 
     Result instances wear the colour of the true one they match (IoU above 0.5),
-    grey if there is none. Of a volume the middle slice is drawn.
+    grey if there is none. Of a volume the middle slice is drawn. Where the pixel size is known
+    a bar says how long things are, and pixels have their true proportions.
 
     Args:
         images: arrays `(C, X, Y[, Z])`; three channels are colours, otherwise the first is shown.
@@ -53,6 +63,8 @@ def comparison_figure(
         names: one a row.
         scores: one mapping a row, written under the result: `{"SEG": 0.91}`.
         kind: what the labels mean, `"instances"` or `"classes"` (a mask is a class).
+        pixel_sizes: one a row, along X and Y and the unit of both, such as `(0.5, 0.5, "µm")`;
+            None: it is not known. Left out: as the images state it, which `load_image` read.
 
     Returns:
         The path.
@@ -63,21 +75,34 @@ def comparison_figure(
     from matplotlib.figure import Figure
 
     rows = _rows(images, truths, results)
-    heights = [image.shape[1] / image.shape[0] for image, *_ in rows]  # X across, Y down
-    size = 12.8, 3.1 * sum(heights) + 0.28 * len(rows) + 0.8
-    figure = Figure(size, layout="constrained")
+    known = [PixelSize.of(image) for image in images] if pixel_sizes is None else pixel_sizes
+    pixels = [PixelSize(*(size or (1.0, 1.0, "px"))) for size in known]
+    heights = [  # X across, Y down
+        image.shape[1] * pixel.y / (image.shape[0] * pixel.x)
+        for (image, *_), pixel in zip(rows, pixels, strict=True)
+    ]
+    lines = [-(-len(each) // SCORES) for each in scores or []]  # under each row
+    text = LINE * (4 + (kind == "instances") + sum(lines) + 0.3 * len(rows))
+    figure = Figure((WIDTH, 0.235 * WIDTH * sum(heights) + text), layout="constrained")
     grid = figure.subplots(len(rows), 4, squeeze=False, height_ratios=heights)
-    for line, (image, truth, result) in enumerate(rows):
-        _draw_row(grid[line], image, truth, result, kind)
+    for line, (row, pixel) in enumerate(zip(rows, pixels, strict=True)):
+        _draw_row(grid[line], *row, kind, pixel.y / pixel.x)
+        if known[line] is not None:
+            draw_bar(grid[line, 0], pixel)
         if names is not None:
-            grid[line, 0].set_ylabel(names[line], color=INK, fontsize=11)
+            grid[line, 0].set_ylabel(fill(names[line], NAME), color=INK, fontsize=10)
         if scores is not None:
-            text = "    ".join(f"{name} {value:.3f}" for name, value in scores[line].items())
-            grid[line, 2].set_xlabel(text, color=INK, fontsize=11)
+            grid[line, 2].set_xlabel(_in_words(scores[line]), color=INK, fontsize=10)
     for axes, title in zip(grid[0], ("image", "truth", "result", "differences"), strict=True):
-        axes.set_title(title, color=INK, fontsize=14)
+        axes.set_title(title, color=INK, fontsize=13)
     _legend(figure, kind)
-    return save(figure, path)
+    return save(figure, path, DPI)
+
+
+def _in_words(scores: Mapping[str, float]) -> str:
+    """Scores with their names, few a line."""
+    words = [f"{name} {value:.3f}" for name, value in scores.items()]
+    return "\n".join("   ".join(words[k : k + SCORES]) for k in range(0, len(words), SCORES))
 
 
 def _rows(
@@ -116,9 +141,14 @@ def middle_plane(image: T) -> T:
 
 
 def _draw_row(
-    panels: Sequence[Axes], image: NDArray[Any], truth: Labels, result: Labels, kind: Kind
+    panels: Sequence[Axes],
+    image: NDArray[Any],
+    truth: Labels,
+    result: Labels,
+    kind: Kind,
+    aspect: float,
 ) -> None:
-    """Fill the four panels of one row."""
+    """Fill the four panels of one row; `aspect` is the height of a pixel over its width."""
     grey = _stretched(image)
     if kind == "instances":
         colours = instance_colours(truth)
@@ -137,7 +167,9 @@ def _draw_row(
         _blend(0.45 * grey, kinds[codes], np.where(strong, 0.95, 0.4) * (codes > 0)[..., None]),
     )
     for axes, picture in zip(panels, pictures, strict=True):
-        axes.imshow(np.swapaxes(picture, 0, 1), interpolation="nearest")  # (Y, X, 3)
+        shown = np.swapaxes(picture, 0, 1)  # (Y, X, 3)
+        # Neither left out nor doubled where a pixel is not a whole number of dots.
+        axes.imshow(shown, interpolation="antialiased", aspect=aspect)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
 
@@ -176,8 +208,8 @@ def _legend(figure: Figure, kind: Kind) -> None:
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=len(handles),
+        ncols=min(len(handles), KINDS),
         frameon=False,
-        fontsize=11,
+        fontsize=10,
         labelcolor=INK,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unet_med.report.saving import INK, save
 
+SIZE, DPI = (6.0, 3.7), 162  # inches, and dots of each: large text, for napari's narrow form
 BUDGET = ("epoch", "minutes")  # of a row of history, beside what was measured
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def learning_curve_figure(
     if not history or any(x not in row for row in history):
         raise ValueError(f"{len(history)} epochs of history; give at least 1, each with {x!r}")
     losses, scores = losses_and_scores(history)
-    figure = Figure((7.5, 4.4), layout="constrained")
+    figure = Figure(SIZE, layout="constrained")
     left: Axes = figure.subplots()
     _curves(left, history, x, losses, ("#8a8a8a", "#3a3a3a"))
     left.set(xlabel=x, ylabel="loss")
@@ -54,7 +55,7 @@ def learning_curve_figure(
         _mark_best(right, history, x, scores[0])
         axes.append(right)
     _tidy(figure, axes)
-    return save(figure, path)
+    return save(figure, path, DPI)
 
 
 def losses_and_scores(history: Sequence[Mapping[str, float]]) -> tuple[list[str], list[str]]:
@@ -110,5 +111,5 @@ def _tidy(figure: Figure, panels: Sequence[Axes]) -> None:
         labels += more[1]
     panels[0].grid(axis="y", color="#e6e6e6", linewidth=0.8)
     figure.legend(
-        handles, labels, loc="outside upper center", ncols=4, frameon=False, labelcolor=INK
+        handles, labels, loc="outside upper center", ncols=3, frameon=False, labelcolor=INK
     )

@@ -24,9 +24,11 @@ from unet_med.report.comparison import comparison_figure, middle_plane
 from unet_med.report.curve import learning_curve_figure
 from unet_med.report.model_card import write_training
 from unet_med.report.provenance import TRAINING, now, versions, write_record
+from unet_med.report.scale_bar import PixelSize
 
 PREVIEW_IMAGES = 3
 Plane = NDArray[Any]  # (C, X, Y)
+Shown = tuple[Plane, Plane, Plane, PixelSize | None]  # image, label, result
 DRAW_SECONDS = 60.0  # between two drawings, which take half a second
 
 
@@ -62,7 +64,7 @@ class TrainingRecord:
         self._written: list[dict[str, float]] = []
         self._drawn: list[dict[str, float]] = []
         self._losses: list[float | Tensor] = []  # tensors where they are still on a GPU
-        self._items: list[tuple[Plane, Plane, Plane]] = []
+        self._items: list[Shown] = []
         self._began = self._draw_at = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -183,18 +185,19 @@ class TrainingRecord:
         self._draw_at = time.monotonic() + DRAW_SECONDS
 
     def _draw_preview(self) -> None:
-        images, labels, results = zip(*self._items, strict=True)
-        comparison_figure(images, labels, results, self.folder / "preview.png", kind="classes")
+        images, labels, results, sizes = zip(*self._items, strict=True)
+        path = self.folder / "preview.png"
+        comparison_figure(images, labels, results, path, kind="classes", pixel_sizes=sizes)
 
 
-def _shown(item: Mapping[str, Tensor]) -> tuple[Plane, Plane, Plane]:
+def _shown(item: Mapping[str, Tensor]) -> Shown:
     """What the picture shows of a validated item: planes of its image, label and result.
 
     They are copies in main memory: a view would keep a whole volume, on a GPU perhaps.
     """
     planes = (middle_plane(item[key]) for key in ("image", "label", "pred"))
     image, label, result = (np.array(plane.detach().cpu().numpy()) for plane in planes)
-    return image, _class_numbers(label), _class_numbers(result)
+    return image, _class_numbers(label), _class_numbers(result), PixelSize.of(item["image"])
 
 
 def _class_numbers(label: Plane) -> Plane:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 INK = "#333333"  # of all text
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save(figure: Figure, path: str | os.PathLike[str], dpi: float = 130) -> Path:
     """Write a figure atomically, make its folder if needed, and free the memory it was drawn in."""
     from matplotlib.text import Text
 
     with atomic_write(path) as beside:
-        figure.savefig(beside, dpi=130, facecolor="white")
+        figure.savefig(beside, dpi=dpi, facecolor="white")
     # Each text holds the canvas it was drawn on, megabytes, in a cycle of references that Python
     # collects only after hundreds of steps.
     for text in figure.findobj(Text):
