@@ -377,6 +377,34 @@ def test_classes_get_no_objects(tmp_path: Path) -> None:
     assert (wrong[:3].tolist(), right[:3].tolist()) == ([199, 125, 255], [31, 158, 119])
 
 
+@pytest.mark.parametrize(
+    ("values", "names", "key"),
+    [
+        ([0, 2, 4], ["wall", "pool"], {2: "wall", 4: "pool"}),
+        ([0, 2, 4], None, {2: "class 2", 4: "class 4"}),
+        (None, ["wall", "pool"], {1: "wall", 2: "pool"}),
+        (None, None, {}),
+    ],
+)
+def test_the_page_says_which_colour_is_which_class(
+    values: Any, names: Any, key: dict[int, str], tmp_path: Path
+) -> None:
+    results = predicted(tmp_path)
+    (results / "a_instances.tif").unlink()
+    mask = np.zeros((1, 44, 44), np.uint8)
+    mask[:, :20], mask[:, 24:] = min(key, default=1), max(key, default=1)
+    save_image(results / "a_mask.tif", mask, 0.5 * np.eye(4), "um")
+    written = json.loads((results / "record.json").read_text())
+    written["settings"] = {"label_kind": "classes", "class_values": values, "class_names": names}
+    (results / "record.json").write_text(json.dumps(written))
+    page = html_report(results).read_text(encoding="utf-8")
+    told = dict(re.findall(r'<li style="--own: (#\w{6})">([^<]*)</li>', page))
+    assert list(told.values()) == list(key.values())
+    overlay = decoded(re.findall(r'<img src="(data:image/png[^"]*)"', page)[0])
+    for colour, row in zip(told, (2, -2), strict=False):  # inside, and on the edge of the picture
+        np.testing.assert_array_equal(np.rint(255 * rgb([colour])[0]), overlay[2, row, :3])
+
+
 def test_what_changed_since_is_said(tmp_path: Path) -> None:
     weights = tmp_path / "models" / "model.pt"
     weights.parent.mkdir()

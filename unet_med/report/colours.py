@@ -23,6 +23,11 @@ def rgb(names: Sequence[str]) -> Colours:
     return np.array([[int(n[i : i + 2], 16) / 255 for i in (1, 3, 5)] for n in names])
 
 
+def as_hex(colour: Colours) -> str:
+    """A colour `(3,)` in 0..1 as CSS has it."""
+    return "#" + "".join(f"{round(255 * value):02x}" for value in colour)
+
+
 def class_colours(count: int) -> Colours:
     """A colour for each class 0..count-1, `(count, 3)`, round and round the palette."""
     return rgb([UNMATCHED, *PALETTE])[_positions(count)]

@@ -50,7 +50,7 @@ def learning_curve_figure(
     axes = [left]
     if scores:
         right = left.twinx()
-        _curves(right, history, x, scores, ("#1f9e77", "#3fa7ff", "#b56cff"))
+        _curves(right, history, x, scores, ("#1f9e77", "#3fa7ff", "#d55e00"))
         right.set(ylabel="validation score", ylim=(0, 1.03) if right.dataLim.y1 <= 1 else None)
         _mark_best(right, history, x, scores[0])
         axes.append(right)

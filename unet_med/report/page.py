@@ -120,6 +120,7 @@ def _of_results(results: Path, record: Record, pictures: int, table: ScoreTable)
         "shown": _about_shown(len(names), images, table, reading),
         "legend": [(name, kinds[name]) for name in meanings],
         "classes": classes,
+        "class_key": panels.class_key(record["settings"]) if classes else [],
         "meanings": meanings if any(case.errors for case in cases) else {},
         "doubt": _doubt(bundle),
         "training": {**describe_training(bundle), "preview": None} if bundle else None,

@@ -7,14 +7,22 @@ Everything comes as `data:` addresses: the page needs no other file.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_med.data.class_names import names_of
 from unet_med.instances import IGNORED
-from unet_med.report.colours import instance_colours, matched_colours, rgb
+from unet_med.report.colours import (
+    as_hex,
+    class_colours,
+    instance_colours,
+    matched_colours,
+    rgb,
+)
 from unet_med.report.comparison import _stretched
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map
 from unet_med.report.objects import CORRECT, OBJECTS, ObjectErrors, object_codes
@@ -76,6 +84,19 @@ def heat_gradient() -> str:
     from matplotlib.colors import to_hex
 
     return ", ".join(to_hex(colormaps["magma"](k / 8)) for k in range(9))
+
+
+def class_key(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Classes but the background, each with its colour as CSS has it.
+
+    Args:
+        settings: of a record; where they do not tell the values of the classes there is no key.
+    """
+    names = settings.get("class_names")
+    values = settings.get("class_values") or range(len(names or []) + 1)
+    colours = class_colours(max(values) + 1)[list(values)]
+    named = zip(names_of(values, names), colours, strict=False)
+    return [(name, as_hex(colour)) for name, colour in named][1:]
 
 
 def without_ignored(labels: Labels) -> Labels:
