@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -141,6 +143,9 @@ def test_what_labels_are_is_said_to_the_training(
         def stop(self) -> None:
             self.is_running = False
 
+        def finish(self) -> str:
+            return "ended"
+
     monkeypatch.setattr(module, "Training", Running)
     (tmp_path / "session/images").mkdir(parents=True)
     (tmp_path / "session/images/.DS_Store").touch()  # as Finder leaves it
@@ -156,6 +161,14 @@ def test_what_labels_are_is_said_to_the_training(
         assert form.planned.value == "labels are classes: as asked; 1 held out"
         form.training = None
         form._show_state()
+    click(form.train)
+    form._poll()
+    running = form.training
+    assert running.is_running
+    form.native.hide()  # as napari's own x does, which destroys nothing
+    form._poll()
+    assert not running.is_running
+    assert form.said.value == "ended"
     form.close()
 
 
@@ -240,6 +253,92 @@ def test_a_prediction_replaces_its_own_kind_alone(tmp_path: Path) -> None:
     form._correct()
     assert int(form.painted.value.data.max()) == 5
     assert [int(each.data.max()) for each in layers if each.name != "a"] == [7, 9, 4, 5, 5]
+    form.close()
+
+
+def test_channels_are_added_as_one_image(tmp_path: Path) -> None:
+    from docs.record_napari import annotate, click, new_form, open_session
+    from unet_med.napari_widget.form import CHANNELS
+
+    form = new_form()
+    open_session(form, tmp_path / "session")
+    image = np.random.default_rng(0).random((3, 9, 8)).astype(np.float32)
+    labels = np.zeros((3, 9, 8), np.int32)
+    labels[1, 2, 3] = 1  # painted on one channel of a layer that lies over all
+    annotate(form, "s", (image, labels))
+    assert 'Choose which for "a stack is"' in form.said.value
+    form.stack.value = CHANNELS
+    click(form.add)
+    assert form.said.value == "added s; 1 annotated image"
+    (file, label) = form.session.pairs()["s"]
+    np.testing.assert_array_equal(load_image(file).numpy(), image.swapaxes(1, 2))
+    np.testing.assert_array_equal(load_image(label).numpy()[0], labels[1].T)
+    form.close()
+
+
+def test_a_result_lies_on_its_channels(tmp_path: Path) -> None:
+    from napari.layers import Image, Labels
+
+    from unet_med.napari_widget import to_layer
+
+    place: Any = {"scale": (1, 0.5, 0.25), "translate": (0, 3, 4), "units": ("pixel", "um", "um")}
+    turn = np.eye(3)
+    turn[1:, 1:] = [[0.8, -0.6], [0.6, 0.8]]
+    shear, affine = np.array([0, 0, 0.5]), np.diag([1, 2, 3, 1])
+    image = Image(np.zeros((3, 9, 8)), name="s", rotate=turn, shear=shear, affine=affine, **place)
+    data, meta, _ = to_layer(np.zeros((8, 9), np.int32), image, "mask")
+    found = Labels(data, **meta)
+    for corner in ((0, 0), (8, 7), (0, 7)):
+        np.testing.assert_allclose(
+            found.data_to_world(corner), image.data_to_world((0, *corner))[1:], atol=1e-9
+        )
+    assert [str(unit) for unit in found.units] == ["micrometer"] * 2
+
+
+def test_of_a_pyramid_of_labels_the_finest_level_is_added(tmp_path: Path) -> None:
+    from docs.record_napari import click, new_form, open_session
+
+    form = new_form()
+    open_session(form, tmp_path / "session")
+    image, truth = pair(0)
+    form.image.value = form.viewer.add_image([image, image[::2, ::2]], name="p")
+    form.painted.value = form.viewer.add_labels([truth, truth[::2, ::2]], name="p labels")
+    click(form.add)
+    assert form.said.value == "added p; 1 annotated image"
+    np.testing.assert_array_equal(load_image(form.session.pairs()["p"][1]).numpy()[0].T, truth)
+    form.close()
+
+
+def test_what_is_found_for_a_closed_form_or_layer_is_not_shown(
+    tmp_path: Path, application: Any
+) -> None:
+    from docs.record_napari import new_form, open_session, wait_until
+    from unet_med.napari_widget.form import _stop
+    from unet_med.napari_widget.next_image import Place, Suggestion
+
+    form = new_form()
+    open_session(form, tmp_path / "session")
+    kept, gone = (form.viewer.add_image(np.zeros((9, 8)), name=name) for name in "ab")
+    form.viewer.layers.remove(gone)
+    form._guarded(form._show_suggestion)(Suggestion(Place("b", layers=(gone,)), (), "annotate b"))
+    assert form.said.value == "b was closed meanwhile: press *Next image* again"
+    assert kept.visible
+    go_on, shown, ended = Event(), [], []
+
+    def steps() -> Any:
+        go_on.wait(60)
+        yield 1
+        return "found"
+
+    worker = form._worker(shown.append, "looking", steps)
+    worker.finished.connect(partial(ended.append, True))
+    worker.start()
+    assert form.workers == {worker}
+    _stop(form.__dict__)  # as when its window is closed
+    go_on.set()
+    wait_until(lambda: ended)
+    assert shown == []
+    assert form.workers == set()
     form.close()
 
 

@@ -15,6 +15,7 @@ import tifffile
 from unet_med.data.checksum import sha256
 from unet_med.data.grids import Grid, axes_of
 from unet_med.napari_widget import Session, next_image
+from unet_med.napari_widget.first_axis import PLANES
 from unet_med.napari_widget.next_image import NextImage, Suggestion
 from unet_med.napari_widget.segmenting import ORIENTATION
 from unet_med.segmentation.next_image import Candidate, choose_next
@@ -68,7 +69,8 @@ def finish(steps: Generator[str, None, Suggestion]) -> Suggestion:
 
 
 def suggest(own: NextImage, opened: list[Any], folder: Any = None, planes: bool = False) -> str:
-    steps = own.steps([[each] for each in opened], folder, planes=planes, rule="confidence")
+    stack: Any = PLANES if planes else "as it says"
+    steps = own.steps([[each] for each in opened], folder, stack=stack, rule="confidence")
     return finish(steps).said
 
 
@@ -78,7 +80,7 @@ def test_at_random_as_the_command_does_unless_told(
     """The first is the command's; all come once before one comes again, in an order of chance."""
     layers = [[layer(str(k), image(k))] for k in (30, 10, 0, 90, 20, 60)]
     own = NextImage(session)
-    said = [finish(own.steps(layers, None, planes=False)).said for _ in range(10)]
+    said = [finish(own.steps(layers, None)).said for _ in range(10)]
     order = [sentence.split()[1] for sentence in said]
     candidates = [Candidate(str(k), 0.5, np.zeros(1)) for k in (30, 10, 90, 20, 60)]
     assert order[0] == choose_next(candidates, 3)[0].candidate.name
@@ -157,9 +159,9 @@ def test_what_is_annotated_or_learned_is_passed_over(
     plan = {"data": {"cases": [learned]}}
     (session.bundle / "configs/plan.json").write_text(json.dumps(plan))
     opened = layer("open", image(30))  # the same pixels as 30.tif: it is open already
-    found = finish(own.steps([[opened]], folder, planes=False, rule="confidence"))
+    found = finish(own.steps([[opened]], folder, rule="confidence"))
     assert (found.place.layers, found.new) == ((opened,), ())
-    found = finish(own.steps([[opened]], folder, planes=False, rule="confidence"))
+    found = finish(own.steps([[opened]], folder, rule="confidence"))
     ((pixels, meta, kind),) = found.new
     np.testing.assert_array_equal(pixels, image(40))
     assert (meta["name"], kind, found.place.layers) == ("40", "image", ())
@@ -178,12 +180,12 @@ def test_planes_of_a_stack_are_images_where_the_session_says_so(
     stack = np.stack([image(20), image(10), image(60)])
     opened = layer("s", stack, scale=(2.0, 0.5, 0.5), units=("um",) * 3)
     session.add("s-z001", image(10).T[None], image(1).T)
-    found = finish(NextImage(session).steps([[opened]], None, planes=True, rule="confidence"))
+    found = finish(NextImage(session).steps([[opened]], None, stack=PLANES, rule="confidence"))
     assert found.place.plane == 0
     assert found.said.startswith("annotate s, plane 0, next: confidence 0.200")
-    assert finish(NextImage(session).steps([[opened]], None, planes=False)).place.plane is None
+    assert finish(NextImage(session).steps([[opened]], None)).place.plane is None
     network.spatial_dims = 3
-    assert finish(NextImage(session).steps([[opened]], None, planes=True)).place.plane is None
+    assert finish(NextImage(session).steps([[opened]], None, stack=PLANES)).place.plane is None
     session.add("whole", stack.T[None], stack.T)
     network.spatial_dims = 2
     with pytest.raises(ValueError, match=r"\(3 annotated or learned from already\)"):

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from torch import nn
 
 import unet_med
 from unet_med import bundle, napari_widget
 from unet_med.data import load_image
 from unet_med.napari_widget import from_layer, segment_array, segment_steps, spacing_of, to_layer
+from unet_med.napari_widget.fields import in_napari
 from unet_med.napari_widget.first_axis import require_planes
+from unet_med.napari_widget.painted import without_channels
 from unet_med.napari_widget.segmenting import NOTES, from_layers
 
 MANIFEST = Path(unet_med.__file__).with_name("napari.yaml")
@@ -104,6 +107,7 @@ def test_what_cannot_be_segmented_is_said(trained: Path, tmp_path: Path) -> None
 
 STEPS = {"scale": (5, 1, 1)}
 NAMED = {"axis_labels": ("t", "y", "x")}
+IN_PIXELS = {"scale": (1, 0.5, 0.5), "units": ("pixel", "um", "um")}
 TIMED = {"units": ("millisecond", "um", "um")}
 
 
@@ -121,39 +125,103 @@ TIMED = {"units": ("millisecond", "um", "um")}
     ],
 )
 def test_a_stack_that_says_so_is_one_of_planes(planes: int, volume: bool, more: Any) -> None:
-    require_planes([layer(np.zeros((planes, 9, 8)), **more)], asked=False, volume=volume)
+    require_planes([layer(np.zeros((planes, 9, 8)), **more)], "as it says", volume=volume)
 
 
 @pytest.mark.parametrize(
-    ("asked", "volume", "more", "says"),
+    ("stack", "volume", "more", "says"),
     [
         (
-            False,
+            "as it says",
             False,
             {},
-            r"cells does not say whether its 3 are planes or channels\..*Split Stack",
+            r'cells does not say whether its 3 are planes or channels\. Choose which for "a',
         ),
-        (False, False, {"scale": (1, 0.5, 0.5), "units": ("pixel", "um", "um")}, "does not say"),
-        (True, False, {"axis_labels": ("c", "y", "x")}, "cells is one of channels: .Split Stack"),
-        (True, False, {"axis_labels": ("Channels", "y", "x")}, "is one of channels"),
-        (True, True, NAMED, "is one of times, which make no volume"),
-        (True, True, TIMED, "is one of times, which make no volume"),
+        ("as it says", False, IN_PIXELS, "does not say"),
+        ("planes", False, {"axis_labels": ("c", "y", "x")}, "is one of channels: .Split Stack"),
+        ("planes", False, {"axis_labels": ("Channels", "y", "x")}, "is one of channels"),
+        ("planes", True, NAMED, "is one of times, which make no volume"),
+        ("planes", True, TIMED, "is one of times, which make no volume"),
     ],
 )
 def test_channels_and_times_are_not_taken_for_planes(
-    asked: bool, volume: bool, more: Any, says: str
+    stack: Any, volume: bool, more: Any, says: str
 ) -> None:
-    stack = layer(np.zeros((3, 9, 8)), **more)
+    three = layer(np.zeros((3, 9, 8)), **more)
     with pytest.raises(ValueError, match=says):
-        require_planes([layer(np.zeros((9, 8))), stack], asked=asked, volume=volume)
+        require_planes([layer(np.zeros((9, 8))), three], stack, volume=volume)
 
 
 def test_what_the_user_says_of_a_stack_holds() -> None:
     unclear = np.zeros((3, 9, 8))
-    require_planes([layer(unclear)], asked=True, volume=False)
-    require_planes([layer(np.zeros((3, 9, 8, 3)), rgb=True)], asked=False, volume=False)
+    require_planes([layer(unclear)], "planes", volume=False)
+    require_planes([layer(unclear)], "channels", volume=True)
+    require_planes([layer(np.zeros((3, 9, 8, 3)), rgb=True)], "as it says", volume=False)
     steps = segment_steps(layer(unclear), "nuclei")
     with pytest.raises(ValueError, match="does not say whether its 3 are planes or channels"):
+        next(steps)
+
+
+class Brightest:
+    """In place of a segmenter: the mask is the brightest channel of each pixel."""
+
+    spatial_dims, unit, network = 2, "um", nn.Identity()
+
+    def __init__(self, bundle: Any) -> None:
+        assert bundle == "of three channels"
+
+    def __call__(self, image: Any) -> SimpleNamespace:
+        sizes = np.diag(image.affine)[:2].tolist()
+        return SimpleNamespace(mask=image.numpy().argmax(axis=0), notes=f"pixels {sizes}")
+
+
+@pytest.mark.parametrize(
+    ("stack", "more"), [("as it says", {"axis_labels": ("c", "y", "x")}), ("channels", {})]
+)
+def test_channels_of_a_stack_are_one_image(
+    stack: Any, more: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unet_med.segmentation.Segmenter", Brightest)
+    pixels = np.random.default_rng(0).random((3, 9, 8))  # (C, Y, X)
+    place = {
+        "scale": np.array([1.0, 0.5, 0.25]), "translate": np.array([0.0, 3.0, 4.0]),
+        "rotate": np.diag([1.0, 2.0, 3.0]), "units": ("pixel", "um", "um"),
+        "axis_labels": ("-", "y", "x"),
+    }  # fmt: skip
+    given = layer(pixels, **{**place, **more})
+    steps = segment_steps(given, "of three channels", "mask", stack=stack)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    labels, meta, _ = end.value.value
+    np.testing.assert_array_equal(labels, pixels.argmax(axis=0))
+    assert meta["metadata"][NOTES] == "pixels [0.25, 0.5]"
+    assert meta["scale"].tolist() == [0.5, 0.25]
+    assert meta["translate"].tolist() == [3, 4]
+    assert meta["rotate"].tolist() == [[2, 0], [0, 3]]
+    assert (meta["units"], meta["axis_labels"]) == (("um", "um"), ("y", "x"))
+
+
+def test_labels_over_channels_are_those_of_one() -> None:
+    labels = np.zeros((8, 9, 3), np.int32)  # (X, Y, C), as napari makes them
+    assert not without_channels(labels, "a").any()
+    labels[2, 3, 1] = 7
+    np.testing.assert_array_equal(without_channels(labels, "a"), labels[..., 1])
+    np.testing.assert_array_equal(without_channels(labels[..., 1], "a"), labels[..., 1])
+    labels[2, 3, 0] = 7
+    with pytest.raises(ValueError, match="a has labels on 2 channels of one image"):
+        without_channels(labels, "a")
+
+
+def test_options_of_the_command_line_are_fields_here(trained: Path) -> None:
+    assert in_napari("the pixel size is unknown") == "the pixel size is unknown"
+    asked = in_napari("say --modality ct, or --label-kind mask or --label-kind classes")
+    assert asked.endswith(
+        "classes; here, say what *labels are*; --modality has no field: the command line takes the "
+        "same folders"
+    )
+    assert in_napari(asked) == asked
+    steps = segment_steps(layer(np.zeros((3, 9, 8))), trained, stack="channels")
+    with pytest.raises(ValueError, match=r"with --channel 0; here, \*Split Stack\* or"):
         next(steps)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
+
+Stack = Literal["as it says", "planes", "channels"]  # what somebody says that a stack is one of
 
 PLANES, TIMES, CHANNELS = "planes", "times", "channels"
 NAMES = {
@@ -32,38 +34,55 @@ def first_axis(layer: Any) -> str | None:
     return PLANES if unit_um(unit) or abs(_first(layer, "scale") or 1) != 1 else None
 
 
-def require_planes(layers: Sequence[Any], *, asked: bool, volume: bool) -> None:
-    """Refuse a stack whose first axis is one of channels, or may be: pixels do not say it.
+def holds_channels(layer: Any, stack: Stack) -> bool:
+    """Whether a layer is `(C, Y, X)`, as somebody says or, where nobody does, as it does."""
+    if not _is_stack(layer):
+        return False
+    return stack == CHANNELS or (stack == "as it says" and first_axis(layer) == CHANNELS)
+
+
+def finest(layer: Any) -> Any:
+    """The pixels of a layer, of a pyramid those of its finest level."""
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+
+
+def _is_stack(layer: Any) -> bool:
+    """Whether a layer has three axes besides colours."""
+    shape = finest(layer).shape
+    return len(shape) - bool(layer.rgb) == 3 and shape[0] > 1
+
+
+def require_planes(layers: Sequence[Any], stack: Stack, *, volume: bool) -> None:
+    """Refuse a stack of which nobody says whether it is one of planes: pixels do not say it.
 
     Args:
         layers: the channels of an image; a stack has three axes besides colours.
-        asked: somebody has said that it is one of planes.
+        stack: what somebody says that it is one of.
         volume: the planes are to make one volume, which times do not.
 
     Raises:
         ValueError: says what to do.
     """
     for layer in layers:
-        shape = (layer.data[0] if layer.multiscale else layer.data).shape
-        if len(shape) - bool(layer.rgb) != 3 or shape[0] == 1:
+        if not _is_stack(layer) or holds_channels(layer, stack):
             continue
-        what = first_axis(layer)
+        what, count = first_axis(layer), finest(layer).shape[0]
         if what == CHANNELS:
             raise ValueError(
-                f"the first axis of {layer.name} is one of channels: {SPLIT} parts them; choose "
-                "those that belong to the image"
+                f"the first axis of {layer.name} is one of channels: {SPLIT} parts them; or choose "
+                'that for "a stack is"'
             )
         if what == TIMES and volume:
             raise ValueError(
                 f"the first axis of {layer.name} is one of times, which make no volume: take each "
                 "by itself"
             )
-        if what is None and not (asked or layer.rgb) and shape[0] <= FEW:
+        if what is None and not (stack == PLANES or layer.rgb) and count <= FEW:
             raise ValueError(
-                f"{layer.name} does not say whether its {shape[0]} are planes or channels. Of "
-                f"channels {SPLIT} makes layers: choose those that belong to the image. If they "
-                'are planes, choose that for "a stack is", or write layer.axis_labels = '
-                '("z", "y", "x") in napari\'s console'
+                f"{layer.name} does not say whether its {count} are planes or channels. Choose "
+                'which for "a stack is", or write layer.axis_labels = ("z", "y", "x") or '
+                '("c", "y", "x") in napari\'s console. Where not all channels belong to the image '
+                f"{SPLIT} makes layers of them"
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,10 @@ from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QFrame, QSizePolicy
 
 from unet_med.errors import one_line, user_error
-from unet_med.napari_widget.first_axis import require_planes
+from unet_med.napari_widget.fields import in_napari
+from unet_med.napari_widget.first_axis import Stack, finest, holds_channels, require_planes
 from unet_med.napari_widget.next_image import NextImage, Suggestion
-from unet_med.napari_widget.painted import labels_of_another, require_place
+from unet_med.napari_widget.painted import labels_of_another, require_place, without_channels
 from unet_med.napari_widget.planes import PREDICTED, labelled_planes, plane_digests, without_labels
 from unet_med.napari_widget.segmenting import (
     NOTES,
@@ -45,11 +47,18 @@ from unet_med.segmentation.next_image import RULES
 
 SEGMENTED = "unet_med_segmented"  # of a layer's metadata: the image layer it was predicted from
 POLL_MS = 500
-PICTURE_PX = 380  # width
+PICTURE_PX, LARGE_PX = 380, 1000  # widths: in the form, and under the mouse
 EXPANDING = QSizePolicy.Policy.Expanding
 KINDS = {"auto": None, "objects": "instances", "classes": "classes", "a mask": "mask"}
 NEXT = dict(zip(("at random", "where the bundle is least sure"), RULES, strict=True))
 VOLUME, PLANES, PLANE = "a volume", "planes, those with labels", "planes, the one that is shown"
+CHANNELS = "channels of one image"
+STACKS: dict[str, Stack] = {
+    VOLUME: "as it says",
+    PLANES: "planes",
+    PLANE: "planes",
+    CHANNELS: "channels",
+}
 
 
 class SessionForm(Container):
@@ -65,6 +74,7 @@ class SessionForm(Container):
         self.training: Training | None = None
         self.suggesting: NextImage | None = None
         self.is_looking = False
+        self.workers: set[Any] = set()
         self._make_data_fields()
         self._make_training_fields()
         super().__init__(scrollable=True)  # with its pictures it is higher than most screens
@@ -85,7 +95,7 @@ class SessionForm(Container):
         self.native.setFrameShape(QFrame.Shape.NoFrame)
         self.native.setMinimumWidth(PICTURE_PX + 40)  # margins, and the scroll bar
         self.timer = QTimer(self.native)
-        self.timer.timeout.connect(self._poll)
+        self.timer.timeout.connect(self._guarded(self._poll))
         self.native.destroyed.connect(partial(_stop, self.__dict__))
         self._show_state()
 
@@ -102,7 +112,7 @@ class SessionForm(Container):
         self.channels.native.setMaximumHeight(60)
         self.channels.native.setSizePolicy(EXPANDING, QSizePolicy.Policy.Fixed)
         self.painted = ComboBox(label="its labels", choices=lambda _: self._layers(Labels))
-        self.stack = ComboBox(label="a stack is", choices=[VOLUME, PLANES, PLANE])
+        self.stack = ComboBox(label="a stack is", choices=[*STACKS])
         self.add = self._button("Add to the session", self._add)
         self.annotated = ComboBox(label="annotated", choices=lambda _: self._names())
         self.read = self._button("Show", self._read)
@@ -145,7 +155,7 @@ class SessionForm(Container):
             except Exception as error:
                 if user_error(error) is None:
                     raise
-                self.said.value = one_line(error)
+                self.said.value = in_napari(one_line(error))
 
         return guarded
 
@@ -199,10 +209,12 @@ class SessionForm(Container):
         session, layers, painted = self._opened(), self._chosen(), self.painted.value
         if painted is None:
             raise ValueError("no labels are chosen: paint some in a Labels layer first")
-        is_volume = self.stack.value == VOLUME
-        require_planes(layers, asked=not is_volume, volume=is_volume)
+        stack = STACKS[self.stack.value]
+        require_planes(layers, stack, volume=self.stack.value == VOLUME)
         require_place(painted, layers[0])
-        image, labels = from_layers(layers), np.asarray(painted.data).T  # (X, Y[, Z])
+        image, labels = from_layers(layers, stack), np.asarray(finest(painted)).T  # (X, Y[, Z])
+        if holds_channels(layers[0], stack):
+            labels = without_channels(labels, painted.name)
         name, planes = layers[0].metadata.get(SAVED_AS, layers[0].name), None
         if self.stack.value == PLANE and image.ndim == 4:
             z = self._plane(layers[0], image.shape[3])
@@ -249,6 +261,8 @@ class SessionForm(Container):
     def _poll(self) -> None:
         if self.training is None:
             return
+        if self._is_closed():
+            self.training.stop()  # no form would be left that could
         if not self.training.is_running:
             self.timer.stop()
             ended, self.training = self.training, None  # also where its end fails
@@ -259,6 +273,10 @@ class SessionForm(Container):
                 self._show_state()
             return
         self._show(self.training.progress())
+
+    def _is_closed(self) -> bool:
+        """Whether napari has taken the form out of its window, which does not destroy it."""
+        return self.native.parent() is None and not self.native.isVisible()
 
     def _show(self, progress: Progress, end: str | None = None) -> None:
         self.bar.value = round(100 * progress.fraction)
@@ -272,6 +290,7 @@ class SessionForm(Container):
             losses = f"loss {first['loss']:.3f} at first, {last['loss']:.3f} now"
             self.numbers.value = "; ".join([losses, *scores])
         for label, file in zip(self.pictures, progress.pictures, strict=False):
+            label.native.setToolTip(f'<img src="{escape(str(file))}" width="{LARGE_PX}">')
             pixmap = QPixmap(str(file))
             smooth = Qt.TransformationMode.SmoothTransformation
             label.native.setPixmap(pixmap.scaledToWidth(PICTURE_PX, smooth))
@@ -281,7 +300,7 @@ class SessionForm(Container):
     def _predict(self) -> None:
         session, (layer, *more) = self._opened(), self._chosen()
         self.said.value = f"segmenting {_names_of([layer, *more])}"
-        steps = partial(segment_steps, channels=more, planes=self.stack.value != VOLUME)
+        steps = partial(segment_steps, channels=more, stack=STACKS[self.stack.value])
         show = partial(self._show_result, layer)
         self._worker(show, self.said.value, steps, layer, session.bundle, session.output()).start()
 
@@ -296,6 +315,8 @@ class SessionForm(Container):
         )
         worker.returned.connect(self._guarded(show))
         worker.errored.connect(self._guarded(_raise))
+        self.workers.add(worker)
+        worker.finished.connect(partial(self.workers.discard, worker))
         return worker
 
     def _show_result(self, image: Any, data: LayerData) -> None:
@@ -322,7 +343,7 @@ class SessionForm(Container):
         results = self._results_of(image)
         if not results:
             raise ValueError(f"{image.name} has no result to correct: predict it first")
-        place = place_of_layer(results[-1])
+        place = place_of_layer(results[-1], results[-1].ndim)
         name = f"{image.name} correction"
         began = {PREDICTED: results[-1].metadata[PREDICTED]}  # also where it was painted on
         layer = self.viewer.add_labels(
@@ -346,7 +367,7 @@ class SessionForm(Container):
         opened = [*([chosen] if chosen else []), *([layer] for layer in others)]
         self.said.value = "looking for the next image"
         rule = NEXT[self.rule.value]
-        steps = partial(self.suggesting.steps, planes=self.stack.value != VOLUME, rule=rule)
+        steps = partial(self.suggesting.steps, stack=STACKS[self.stack.value], rule=rule)
         what = opened, self.more.value
         worker = self._worker(self._show_suggestion, self.said.value, steps, *what)
         worker.yielded.connect(partial(setattr, self.said, "value"))
@@ -361,6 +382,8 @@ class SessionForm(Container):
     def _show_suggestion(self, suggestion: Suggestion) -> None:
         """Show the suggested image alone, and choose it."""
         place = suggestion.place
+        if any(layer not in self.viewer.layers for layer in place.layers):
+            raise ValueError(f"{place.name} was closed meanwhile: press *Next image* again")
         layers = [*place.layers, *map(self._add_layer, suggestion.new)]
         for layer in self.viewer.layers:
             layer.visible = layer in layers
@@ -406,3 +429,5 @@ def _stop(form: dict[str, Any], *_: Any) -> None:
     """End what a form has begun when it is closed; it holds its parts even then."""
     if form.get("training") is not None:
         form["training"].stop()
+    for worker in form.get("workers", ()):
+        worker.quit()  # what it finds would be shown in a form that is gone

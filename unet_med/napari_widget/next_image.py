@@ -19,7 +19,8 @@ from unet_med.data.datalist import look_for_images
 from unet_med.data.orientation import axis_of
 from unet_med.data.pixel_size import states_size
 from unet_med.errors import one_line, user_error
-from unet_med.napari_widget.first_axis import require_planes
+from unet_med.napari_widget.fields import in_napari
+from unet_med.napari_widget.first_axis import PLANES, Stack, require_planes
 from unet_med.napari_widget.layers import image_layers, orientation_in
 from unet_med.napari_widget.segmenting import (
     LayerData,
@@ -73,7 +74,7 @@ class Passed:
         except Exception as error:
             if user_error(error) is None:
                 raise
-            self.faults[name] = one_line(error)
+            self.faults[name] = in_napari(one_line(error))
 
     def about_faults(self) -> str:
         """How many cannot be looked at, and why the first; empty: all can."""
@@ -120,7 +121,7 @@ class NextImage:
         opened: Sequence[Sequence[Any]],
         folder: Path | None,
         *,
-        planes: bool,
+        stack: Stack = "as it says",
         rule: str = RULES[0],
     ) -> Generator[str, None, Suggestion]:
         """Look at images that the bundle has not seen; yields what is done, returns the choice.
@@ -128,7 +129,8 @@ class NextImage:
         Args:
             opened: Image layers, those together that are channels of one image.
             folder: with further images; None: there are none.
-            planes: a plane of a stack is an image; for a network of volumes it is not.
+            stack: what somebody says that a stack is one of; of planes each is an image, but for
+                a network of volumes.
             rule: see `choose_next`.
 
         Raises:
@@ -137,11 +139,11 @@ class NextImage:
         segmenter = Segmenter(self.session.bundle)
         segmenter.require_confidence()  # else each image would be at fault
         self._begin(segmenter)
-        asked, planes = planes, planes and segmenter.spatial_dims == 2
+        planes = stack == PLANES and segmenter.spatial_dims == 2
         here: dict[str, Place] = {}
         passed = Passed()
         annotated = self._annotated(segmenter, planes, passed)
-        for place, image in self._images(segmenter, opened, folder, passed, asked):
+        for place, image in self._images(segmenter, opened, folder, passed, stack):
             for z, part in _parts(image, planes, segmenter.orientation):
                 if (key := pixel_digest(part.numpy())) in annotated:
                     passed.counts["annotated"] += 1
@@ -178,13 +180,13 @@ class NextImage:
         opened: Sequence[Sequence[Any]],
         folder: Path | None,
         passed: Passed,
-        asked: bool,
+        stack: Stack,
     ) -> Iterator[tuple[Place, MetaTensor]]:
         """Images that fit the network, one at a time; what is open first."""
         for layers in opened:
             image = None
             with passed.noting(layers[0].name):
-                image = _of_layers(layers, segmenter, asked)
+                image = _of_layers(layers, segmenter, stack)
                 passed.counts["unfit"] += image is None
             if image is not None:
                 yield Place(layers[0].name, layers=tuple(layers)), image
@@ -223,25 +225,25 @@ class NextImage:
 
 
 def _of_layers(
-    layers: Sequence[Any], segmenter: Segmenter, asked: bool = False
+    layers: Sequence[Any], segmenter: Segmenter, stack: Stack = "as it says"
 ) -> MetaTensor | None:
     """Layers as an image of the network's channels and axes; None: they are not.
 
     Args:
         layers: of one image.
         segmenter: which has the network.
-        asked: somebody has said that a stack is one of planes.
+        stack: what somebody says that a stack is one of.
 
     Raises:
         ValueError: a stack may be one of channels.
     """
     try:
-        pixels = from_layers(layers)
+        pixels = from_layers(layers, stack)
     except ValueError:  # times, or channels of several shapes
         return None
     if len(pixels) != segmenter.in_channels or pixels.ndim <= segmenter.spatial_dims:
         return None
-    require_planes(layers, asked=asked, volume=segmenter.spatial_dims == 3)
+    require_planes(layers, stack, volume=segmenter.spatial_dims == 3)
     spacing = stated_spacing(layers[0], pixels.ndim - 1)
     image: MetaTensor = image_of(segmenter, pixels, spacing, orientation_of(layers[0]))
     return image

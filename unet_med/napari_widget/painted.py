@@ -35,6 +35,27 @@ def require_place(painted: Any, image: Any) -> None:
     )
 
 
+def without_channels(labels: Array, name: str) -> Array:
+    """Labels `(X, Y)` of an image whose layer has channels, over which napari makes labels as well.
+
+    Args:
+        labels: `(X, Y)`, or `(X, Y, C)`, painted on one of the channels.
+        name: of their layer.
+
+    Raises:
+        ValueError: several channels have labels.
+    """
+    if labels.ndim == 2:
+        return labels
+    painted = [c for c in range(labels.shape[2]) if labels[..., c].any()]
+    if len(painted) > 1:
+        raise ValueError(
+            f"{name} has labels on {len(painted)} channels of one image, which has one label each "
+            "pixel: paint on one of them"
+        )
+    return labels[..., painted[0] if painted else 0]
+
+
 def labels_of_another(painted: Any, labels: Array, image: Any) -> str:
     """What to say of labels that were added to another image and have not changed since.
 

@@ -15,12 +15,19 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.napari_widget.first_axis import SPLIT, require_planes
+from unet_med.errors import one_line, user_error
+from unet_med.napari_widget.fields import in_napari
+from unet_med.napari_widget.first_axis import (
+    SPLIT,
+    Stack,
+    finest,
+    holds_channels,
+    require_planes,
+)
 
 Array = NDArray[Any]
 Output = Literal["instances", "mask"]
 LayerData = tuple[Array, dict[str, Any], str]
-Stack = Literal["as it says", "planes"]
 
 ORIENTATION = "unet_med_orientation"  # of a layer's metadata: where X, Y and Z end in the body
 NOTES = "unet_med_notes"  # of a result's metadata: how its image is unlike those of the training
@@ -72,15 +79,19 @@ def _count_tiles(segmenter: Any, on_tile: Callable[[int], None] | None) -> None:
         segmenter.network.register_forward_hook(lambda *_: on_tile(next(done)))
 
 
-def from_layer(layer: Any) -> Array:
-    """Pixels of an Image layer, `([Z,] Y, X[, RGB])`, as `(C, X, Y[, Z])`.
+def from_layer(layer: Any, stack: Stack = "as it says") -> Array:
+    """Pixels of an Image layer, `([Z,] Y, X[, RGB])` or `(C, Y, X)`, as `(C, X, Y[, Z])`.
 
     Of a pyramid the finest level is taken.
+
+    Args:
+        layer: of napari.
+        stack: what somebody says that its first axis is one of.
 
     Raises:
         ValueError: the layer has not two or three axes.
     """
-    data = np.asarray(layer.data[0] if layer.multiscale else layer.data)
+    data = np.asarray(finest(layer))
     axes = data.ndim - bool(layer.rgb)
     if axes not in (2, 3):
         raise ValueError(
@@ -88,16 +99,21 @@ def from_layer(layer: Any) -> Array:
             f"segmented: {SPLIT} makes a layer of each channel or time"
         )
     channels = np.moveaxis(data, -1, 0) if layer.rgb else data[None]  # (C, [Z,] Y, X)
+    channels = data if holds_channels(layer, stack) else channels
     return channels.transpose(0, *range(channels.ndim - 1, 0, -1))
 
 
-def from_layers(layers: Sequence[Any]) -> Array:
+def from_layers(layers: Sequence[Any], stack: Stack = "as it says") -> Array:
     """Pixels of Image layers that are the channels of one image, `(C, X, Y[, Z])`.
+
+    Args:
+        layers: see `from_layer`.
+        stack: likewise.
 
     Raises:
         ValueError: a layer has not two or three axes, or another shape than the first.
     """
-    channels = [from_layer(layer) for layer in layers]
+    channels = [from_layer(layer, stack) for layer in layers]
     for layer, channel in zip(layers, channels, strict=True):
         if channel.shape[1:] != channels[0].shape[1:]:
             raise ValueError(
@@ -215,12 +231,26 @@ def lost_scale(layer: Any, dims: int) -> str:
 
 def to_layer(labels: Array, layer: Any, output: Output) -> LayerData:
     """Labels `(X, Y[, Z])` as the data of a Labels layer that lies where the image lies."""
-    return labels.T, {"name": f"{layer.name} {output}", **place_of_layer(layer)}, "labels"
+    place = place_of_layer(layer, labels.ndim)
+    return labels.T, {"name": f"{layer.name} {output}", **place}, "labels"
 
 
-def place_of_layer(layer: Any) -> dict[str, Any]:
-    """Where a layer lies in the world, as what a new layer takes."""
-    return {key: getattr(layer, key) for key in PLACE if hasattr(layer, key)}
+def place_of_layer(layer: Any, dims: int) -> dict[str, Any]:
+    """Where a layer lies in the world, as what a new layer of so many axes, its last, takes."""
+    place = {key: getattr(layer, key) for key in PLACE if hasattr(layer, key)}
+    if dims >= len(place.get("scale", ())):
+        return place
+    counts = {"shear": dims * (dims - 1) // 2}  # one a pair of axes, those of the last ones last
+    return {key: _of_last(value, dims, counts.get(key, dims)) for key, value in place.items()}
+
+
+def _of_last(value: Any, dims: int, count: int) -> Any:
+    """A part of a layer's place for its last axes: of an affine, a matrix, or a row of values."""
+    if hasattr(value, "set_slice"):
+        return value.set_slice(list(range(value.ndim - dims, value.ndim)))
+    if np.ndim(value) == 2:
+        return value[-dims:, -dims:]
+    return value[-count:]
 
 
 def segment_steps(
@@ -229,7 +259,7 @@ def segment_steps(
     output: Output = "instances",
     *,
     channels: Sequence[Any] = (),
-    planes: bool = False,
+    stack: Stack = "as it says",
 ) -> Generator[int, None, LayerData]:
     """Segment a layer; yields the number of batches of tiles done, returns the new layer.
 
@@ -238,15 +268,22 @@ def segment_steps(
         bundle: folder that `unet-med train` made.
         output: `"instances"`, or the `"mask"` or classes.
         channels: further layers, which are channels of the same image.
-        planes: somebody has said that a stack is one of planes, not of channels.
+        stack: what somebody says that the first axis of a stack is one of.
+
+    Raises:
+        ValueError: the image does not fit the bundle, or nobody says what a stack is; with the
+            fields of napari in place of options.
     """
     tiles: SimpleQueue[int | None] = SimpleQueue()
     layers = [layer, *channels]
     with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(_segment_layers, layers, bundle, output, planes, tiles.put)
+        job = pool.submit(_segment_layers, layers, bundle, output, stack, tiles.put)
         job.add_done_callback(lambda _: tiles.put(None))
         while (count := tiles.get()) is not None:
             yield count
+    error = job.exception()
+    if error is not None and user_error(error) is not None:
+        raise ValueError(in_napari(one_line(error))) from error
     return job.result()
 
 
@@ -254,20 +291,20 @@ def _segment_layers(
     layers: Sequence[Any],
     bundle: str | Path,
     output: Output,
-    planes: bool,
+    stack: Stack,
     on_tile: Callable[[int], None],
 ) -> LayerData:
     """The result of layers, with what the bundle says of their image."""
     from unet_med.segmentation import Segmenter
 
-    pixels = from_layers(layers)
+    pixels = from_layers(layers, stack)
     segment = Segmenter(bundle)
-    require_planes(layers, asked=planes, volume=segment.spatial_dims == 3)
+    require_planes(layers, stack, volume=segment.spatial_dims == 3)
     _count_tiles(segment, on_tile)
     spacing = stated_spacing(layers[0], pixels.ndim - 1)
     result = segment(image_of(segment, pixels, spacing, orientation_of(layers[0])))
     data, meta, kind = to_layer(getattr(result, output), layers[0], output)
-    return data, {**meta, "metadata": {NOTES: result.notes}}, kind
+    return data, {**meta, "metadata": {NOTES: in_napari(result.notes)}}, kind
 
 
 def segment_widget(
@@ -282,7 +319,7 @@ def segment_widget(
         image: layer to segment.
         bundle: folder that `unet-med train` made.
         output: what to add.
-        stack: `"planes"` says that its first axis is none of channels.
+        stack: what its first axis is one of, where the layer does not say it.
 
     Returns:
         The worker; its progress shows in napari's activity dock.
@@ -297,7 +334,7 @@ def segment_widget(
     worker = create_worker(
         segment_steps,
         *(image, bundle, output),
-        planes=stack == "planes",
+        stack=stack,
         _progress={"total": 0, "desc": "segmenting"},
     )
     worker.returned.connect(say)

@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unet_med.bundle import read_plan
+from unet_med.napari_widget.fields import in_napari
 from unet_med.napari_widget.session import Session
 from unet_med.report.training import Row, read_history
 
 STOPPED = (130, 143, -15)  # by ^C; by SIGTERM, heard or before anybody listened
-HERE = {  # what answers here to an option that is asked for
-    "--label-kind": "say what *labels are*",
-    "--dims": "give volumes their pixel size and unit and add them again, or add their planes",
-}
 DONE = re.compile(r"(\d+)% done")  # of the lines of `unet_med.handlers.ProgressBar`
 
 
@@ -49,7 +46,7 @@ def planned(folder: Path) -> str:
         return ""
     kind, split = (ids.get(id) for id in ("label_kind", "split_file"))
     words = [f"labels are {kind['value']}: {kind['reason']}"] if kind else []
-    return "; ".join([*words, *([split["reason"]] if split else [])])
+    return in_napari("; ".join([*words, *([split["reason"]] if split else [])]))
 
 
 class Training:
@@ -135,8 +132,7 @@ class Training:
             return f"stopped: {kept}"
         lines = self._lines()
         why = lines[-1] if lines else f"exit code {code}"
-        here = "".join(f"; here, {how}" for option, how in HERE.items() if f"say {option}" in why)
-        return f"failed ({why}{here}): {kept}"
+        return f"failed ({in_napari(why)}): {kept}"
 
     def _lines(self) -> list[str]:
         text = (self.session.folder / "training.log").read_text(encoding="utf-8", errors="replace")
