@@ -47,7 +47,7 @@ def comparison_figure(
     names: Sequence[str] | None = None,
     scores: Sequence[Mapping[str, float]] | None = None,
     kind: Kind = "instances",
-    pixel_sizes: Sequence[PixelSize | None] | None = None,
+    pixel_sizes: Sequence[tuple[float, float, str] | None] | None = None,
 ) -> Path:
     """One row an image: image, truth, result, and where they differ.
 
@@ -75,7 +75,7 @@ def comparison_figure(
     from matplotlib.figure import Figure
 
     rows = _rows(images, truths, results)
-    known = [PixelSize.of(image) for image in images] if pixel_sizes is None else pixel_sizes
+    known = [*map(PixelSize.of, images)] if pixel_sizes is None else pixel_sizes
     pixels = [PixelSize(*(size or (1.0, 1.0, "px"))) for size in known]
     heights = [  # X across, Y down
         image.shape[1] * pixel.y / (image.shape[0] * pixel.x)

@@ -68,12 +68,12 @@ def draw_bar(axes: Axes, pixel: PixelSize) -> None:
     width, bottom = right - left, 0.94 * axes.get_ylim()[0]
     length = bar_length(width * pixel.x)
     start, end = left + 0.05 * width, left + 0.05 * width + length / pixel.x
-    over = [withStroke(linewidth=2.5, foreground="black")]  # seen on bright images as well
+    over = [withStroke(linewidth=1.5, foreground="black")]  # seen on bright images as well
     axes.plot(
         [start, end], [bottom] * 2, color="white", linewidth=2.5, solid_capstyle="butt",
         path_effects=[withStroke(linewidth=4, foreground="black")],
     )  # fmt: skip
     axes.annotate(
         f"{length:g} {pixel.unit}", (start, bottom), (0, 3), va="bottom",
-        textcoords="offset points", color="white", fontsize=9, path_effects=over,
+        textcoords="offset points", color="white", fontsize=10, path_effects=over,
     )  # fmt: skip
