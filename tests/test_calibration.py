@@ -63,6 +63,9 @@ def test_what_cannot_be_scored_is_refused() -> None:
         expected_calibration_error(np.full((2, 3), 0.5), np.zeros(3, int), np.zeros(3, bool))
     with pytest.raises(ValueError, match="must be \\(K, \\*S\\)"):
         expected_calibration_error(np.full((2, 3), 0.5), np.zeros(4, int))
+    for wrong in (np.nan, 1.5, -2.0):  # such as logits
+        with pytest.raises(ValueError, match=f"to {wrong:g}|from {wrong:g}.* lie in"):
+            expected_calibration_error([[0.5, 0.5], [0.5, wrong]], [0, 1])
 
 
 # --- the map

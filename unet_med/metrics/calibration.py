@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from unet_med.metrics.score import Score
 
 BINS = 15  # of equal width, as Guo et al. 2017 take
+ROUNDED = 1e-3  # beyond 0 and 1, in half precision and of means
 NEAR_PX = 10.0  # of a border: farther away background is easy, and hides what happens here
 
 
@@ -33,7 +34,7 @@ def expected_calibration_error(
         Error in [0, 1], 0 is best.
 
     Raises:
-        ValueError: no pixel counts, or shapes that differ.
+        ValueError: no pixel counts, shapes that differ, or what is no probability, such as NaN.
 
     >>> round(expected_calibration_error([[0.2, 0.2, 0.2, 0.2], [0.8] * 4], [1, 1, 1, 0]), 6)
     0.05
@@ -82,6 +83,11 @@ def _count(probabilities: Any, truth: Any) -> NDArray[np.float64]:
         raise ValueError(
             f"probabilities of shape {scores.shape} against a truth {classes.shape}: they must be "
             "(K, *S) and (*S)"
+        )
+    if not (np.abs(scores - 0.5) <= 0.5 + ROUNDED).all():
+        raise ValueError(
+            f"probabilities from {scores.min():g} to {scores.max():g}: they lie in [0, 1], without "
+            "NaN; take the softmax of logits first"
         )
     rows = [_binned(score.ravel(), classes.ravel() == k) for k, score in enumerate(scores[1:], 1)]
     return np.stack(rows)[None]
