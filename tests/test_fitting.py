@@ -33,6 +33,7 @@ from unet_med.handlers import TrainingBudget
 from unet_med.handlers.training_state import random_state
 from unet_med.metrics import average_precision
 from unet_med.planning import DataFolder, Plan, fingerprint, lay_bundle, make_plan
+from unet_med.planning.source import learned_by
 from unet_med.transforms import InstancesFromLogits
 from unet_med.workflows import UNetTrainWorkflow
 
@@ -184,6 +185,14 @@ def test_a_training_ends_with_the_fit(fitted: Path) -> None:
     assert inference["calibration"] == ids["calibration"]["value"]
     assert ids["calibration"]["reason"].startswith("fitted on 3 held-out images: expected cal")
     assert ids["reach"]["reason"] == "the median object's radius, px, 2 to 8"
+    card = (fitted / "docs/README.md").read_text()
+    for id in FREE:
+        assert f"| `{id}` | {ids[id]['value']} | {ids[id]['reason']} |" in card
+    split = bundle.read_plan(fitted)["split"]
+    hashes = [[e["sha256"]["image"] for e in split[k]] for k in ("training", "validation")]
+    known = learned_by(fitted)
+    for own, taught in zip(hashes, (True, False), strict=True):
+        assert {(known.has(image), known.chose(image)) for image in own} == {(taught, not taught)}
 
 
 def test_the_same_from_python(data: Path, fitted: Path, tmp_path: Path) -> None:
@@ -274,6 +283,11 @@ def test_what_was_fitted_is_taken_back_when_the_weights_change(
         assert ids_of(copy) == before
         return
     planned, ids = plan_of(data).to_json()["ids"], ids_of(copy)
+    card = (copy / "docs/README.md").read_text()
+    assert (
+        f"| `threshold` | {planned['threshold']['value']} | {ids['threshold']['reason']} |" in card
+    )
+    assert not any(learned_by(copy).chose(image) for image in learned_by(copy).held_out)
     inference = json.loads((copy / "configs/inference.json").read_text())
     for id in FREE:
         assert ids[id] == planned[id]

@@ -219,8 +219,10 @@ def test_what_is_said_after_a_training(capsys: pytest.CaptureFixture[str]) -> No
     whose, better = notes(table)
     assert whose == (
         "The score is of the folds' networks: each learned from about 80% of all images, for 6.0 "
-        "minutes, and is scored on those that it has not learned from."
+        "minutes, and is scored on those that it has not learned from, 10 of the 10 images."
     )
+    unjudged = notes(replace(table, about={**about, "folds": [{**fold, "judged": 1}] * 5}))[0]
+    assert unjudged.endswith("that it has not learned from, 5 of the 10 images.")
     assert better.startswith(
         "The network of all images learned for 30.0 minutes, 5.0 times as long: it is likely to be "
     )

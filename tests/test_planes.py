@@ -211,6 +211,12 @@ def test_scores_of_images_that_taught_say_so(tmp_path: Path, capsys: Any) -> Non
     said = "1 of 2 images taught this network: the score flatters."
     assert said in capsys.readouterr().out
     assert any(said in note for note in _notes({}, read_scores(tmp_path / "t.json")))
-    write_record(tmp_path / "r", {"a": {}, "b": {}})
-    assert "learned" not in rows(tmp_path, *words)[1]
-    assert "flatters" not in capsys.readouterr().out
+    write_record(tmp_path / "r", {"a": {"chose": True}, "b": {}})
+    about = rows(tmp_path, *words)[1]
+    assert ("learned" in about, about["chose"]) == (False, 1)
+    said = "1 of 2 images were held out of the training, and chose how this network makes objects"
+    assert said in (printed := capsys.readouterr().out)
+    assert "flatters" not in printed
+    assert any(said in note for note in _notes({}, read_scores(tmp_path / "t.json")))
+    assert rows(tmp_path, "measure", tmp_path / "r")[1]["chose"] == 1
+    assert said not in capsys.readouterr().out  # sizes are no better for it

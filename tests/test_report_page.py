@@ -145,6 +145,8 @@ def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
         sha256(tmp_path / "images/a.tif"), "torch", "monai", "not a medical device",
     ):  # fmt: skip
         assert part in said, part
+    title = f"<title>{results.absolute().parent.name} / {results.name}: segmentation report</title>"
+    assert title in text
     pictures = [a["src"] for tag, a in outline.tags if tag == "img"]
     assert len(pictures) == 4  # result, truth, errors, weights; the image lies beneath
     assert all(str(source).startswith("data:image/png;base64,") for source in pictures)
@@ -416,17 +418,20 @@ def test_what_changed_since_is_said(tmp_path: Path) -> None:
     page = html_report(results, scores=scores).read_text(encoding="utf-8")
     assert "Before you read on" not in page
     weights.write_bytes(b"two")
-    for name in ("images/a.tif", "truth/a.tif"):
+    for name in ("images/a.tif", "truth/a.tif", "results/a_instances.tif"):
         path = tmp_path / name
         save_image(path, load_image(path).numpy(), np.eye(4), "um")
     text = html_report(results, scores=scores).read_text(encoding="utf-8")
-    for part in ("model.pt has changed since", "truth of a has changed", "image file has changed"):
-        assert part in text
+    for part in ("model.pt", "truth of a", "image file", "result of a"):
+        assert f"{part} has changed" in text
     shutil.rmtree(weights.parent)
     (tmp_path / "images/a.tif").unlink()
     text = html_report(results).read_text(encoding="utf-8")
     assert "weights are no longer at" in text
     assert "image is no longer at" in text
+    (tmp_path / "results/a_instances.tif").unlink()
+    text = html_report(results, scores=scores).read_text(encoding="utf-8")
+    assert "The result of a is no longer at" in text
 
 
 @pytest.mark.parametrize(
@@ -828,6 +833,8 @@ def test_folders_of_something_else_are_refused(tmp_path: Path, make: Any, senten
     make(tmp_path)
     with pytest.raises(ValueError, match=sentence):
         html_report(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        html_report(tmp_path / "nowhere")
 
 
 def test_a_result_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ from typing import Any
 from unet_med import bundle
 from unet_med.fitting.search import Verdict
 from unet_med.planning import Plan
-from unet_med.planning.objects import FITTED, decide_objects
+from unet_med.planning.objects import CHOSEN, FITTED, decide_objects
 from unet_med.planning.plan import Decision
-
-IDS = ("threshold", "mask_threshold", "min_size")
 
 
 def fits_objects(plan: Plan) -> bool:
@@ -27,9 +25,9 @@ def planned_objects(plan: Plan) -> tuple[dict[str, Any], list[str]]:
     """
     planned = _decided(plan)
     free = [
-        id for id in IDS if plan.ids[id] == planned[id] or plan.ids[id].reason.startswith(FITTED)
+        id for id in CHOSEN if plan.ids[id] == planned[id] or plan.ids[id].reason.startswith(FITTED)
     ]
-    return {id: (planned if id in free else plan.ids)[id].value for id in IDS}, free
+    return {id: (planned if id in free else plan.ids)[id].value for id in CHOSEN}, free
 
 
 def write_verdict(
@@ -50,6 +48,7 @@ def write_verdict(
     else:
         reason += ", and no other choice is better by more than the images scatter"
     bundle.write_settings(folder, [], {id: verdict.choice[id] for id in free}, reason=reason)
+    _write_card(folder)
 
 
 def forget(folder: Path) -> None:
@@ -63,15 +62,25 @@ def forget(folder: Path) -> None:
         return
     plan = Plan.from_json(content)
     was_fitted = {id for id, one in plan.ids.items() if one.reason.startswith(FITTED)}
-    for id in sorted(was_fitted & {*IDS}):
+    for id in sorted(was_fitted & {*CHOSEN}):
         planned = _decided(plan)[id]
         bundle.write_settings(folder, [], {id: planned.value}, reason=planned.reason)
+    if was_fitted & {*CHOSEN}:
+        _write_card(folder)
     if "calibration" in was_fitted and plan.ids["calibration"].value is not None:
         # the same beginning: the fit that follows may write another one
         reason = f"{FITTED}weights that a training replaces: not calibrated before it has ended"
         bundle.write_settings(folder, [], {"calibration": None}, reason=reason)
         text = f"## Probabilities\n\nThose of the network: {reason}.\n"
         bundle.write_section(folder, "probabilities", text)
+
+
+def _write_card(folder: Path) -> None:
+    """Say in the model card how objects are made, and what chose it: others copy these numbers."""
+    ids = Plan.from_json(bundle.read_plan(folder)).ids
+    rows = [f"| `{id}` | {ids[id].value} | {ids[id].reason} |" for id in CHOSEN]
+    head = ["## Objects", "", "| | value | by |", "|---|---|---|"]
+    bundle.write_section(folder, "objects", "\n".join([*head, *rows]) + "\n")
 
 
 def _decided(plan: Plan) -> dict[str, Decision]:

@@ -20,11 +20,13 @@ class Learned:
         held_out: those of them that it was validated on alone.
         held_planes: planes of the others that it was validated on alone, as `as_ranges` writes
             them.
+        fitted: whether those that it was validated on chose how it makes objects.
     """
 
     images: frozenset[str] = frozenset()
     held_out: frozenset[str] = frozenset()
     held_planes: Mapping[str, str] = field(default_factory=dict)
+    fitted: bool = False
 
     @classmethod
     def of(cls, source: Mapping[str, Any]) -> Learned:
@@ -40,6 +42,10 @@ class Learned:
     def has(self, image: str, plane: int | None = None) -> bool:
         """Whether an image, or one plane of it, was learned from."""
         return image in self.images and not self.held(image, plane)
+
+    def chose(self, image: str) -> bool:
+        """Whether an image was held out, and chose with others how objects are made."""
+        return self.fitted and image in self.held_out
 
     def count(self, entries: Iterable[Entry]) -> int:
         """How many entries of a split name something that was learned from."""

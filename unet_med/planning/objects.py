@@ -11,7 +11,7 @@ import numpy as np
 from unet_med.planes import APART, JOINED
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import ASKED, min_size
-from unet_med.planning.plan import Decision
+from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.sizes import median_size, median_width
 
 GROW = 2  # px: as `grow` of inference.json
@@ -20,6 +20,7 @@ MASKS = {2: 0.3, 3: 0.4}  # of the nets of `modern`, on training images: see dec
 FARTHEST = 8  # px: what a block must know of its neighbours
 FITTED = "fitted on "
 LEAST = 3  # held-out images: fewer do not tell one choice from another
+CHOSEN = ("threshold", "mask_threshold", "min_size")  # what they choose
 
 
 def decide_objects(
@@ -46,6 +47,11 @@ def decide_objects(
     if mask.value is not None and "mask_threshold" not in held and seed.value < mask.value:
         decided["mask_threshold"] = Decision(seed.value, "seeds as dim as this are their own mask")
     return {**decided, **held}
+
+
+def is_fitted(plan: Plan) -> bool:
+    """Whether held-out images chose how a plan's objects are made."""
+    return any(id in plan.ids and plan.ids[id].reason.startswith(FITTED) for id in CHOSEN)
 
 
 def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> dict[str, Decision]:

@@ -18,6 +18,7 @@ from unet_med.data.pixel_size import MICROMETRES, as_list, in_words
 from unet_med.planning.fingerprints import MEDIAN, Fingerprint
 from unet_med.planning.learned import Learned, held_planes
 from unet_med.planning.object_width import object_widths
+from unet_med.planning.objects import is_fitted
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.working_size import LARGE, own_pixels
 
@@ -273,7 +274,8 @@ def learned_by(folder: Path) -> Learned:
     content = bundle.read_plan(folder)
     plan = Plan.from_json(content) if "data" in content else None
     own = Source(folder.name, folder, folder, {}, plan)
-    return Learned(frozenset(own.images), frozenset(own.held_out), own.held_planes)
+    fitted = plan is not None and is_fitted(plan)
+    return Learned(frozenset(own.images), frozenset(own.held_out), own.held_planes, fitted)
 
 
 def known_images(plan: Mapping[str, Any]) -> list[str]:

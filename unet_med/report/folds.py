@@ -64,7 +64,8 @@ def notes(table: ScoreTable) -> list[str]:
     every = f"all {unit or 'images'}"
     found = [
         f"The score is of the folds' networks: each learned from about {share:.0%} of {every}, for "
-        f"{_minutes(about['folds'])}, and is scored on those that it has not learned from.",
+        f"{_minutes(about['folds'])}, and is scored on those that it has not learned from, "
+        f"{_judged(about)}.",
         f"The network of {every} learned for {_minutes([about['one']])}{_times(about)}: it is "
         "likely to be better, by how much is not known. To compare it with the folds together "
         "(--ensemble), score both on images that none has seen.",
@@ -81,6 +82,16 @@ def notes(table: ScoreTable) -> list[str]:
             "the score flatters."
         )
     return found
+
+
+def _judged(about: Mapping[str, Any]) -> str:
+    """How many images are scored, which may be fewer than there are: judging has its minutes.
+
+    >>> _judged({"unit": "images", "images": 6, "folds": [{"judged": 1}, {"judged": 2}]})
+    '3 of the 6 images'
+    """
+    count, unit = sum(fold["judged"] for fold in about["folds"]), about.get("unit")
+    return f"{count} of the {about['images']} {unit}" if unit else f"{count} images"
 
 
 def too_short(about: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ def html_report(
         The path.
 
     Raises:
-        ValueError: the folder has neither `record.json` nor `configs/train.json`, a result does
+        FileNotFoundError: the folder is missing.
+        ValueError: it has neither `record.json` nor `configs/train.json`, a result does
             not fit its image, or `pictures` is negative.
     """
     from unet_med.data.atomic import atomic_write
@@ -79,6 +80,8 @@ def html_report(
     if pictures < 0:
         raise ValueError(f"{pictures} pictures: show 0 or more")
     root = Path(folder)
+    if not root.exists():
+        raise FileNotFoundError(f"{root} does not exist")
     results = next((f for f in (root, root / "results") if (f / RECORD).is_file()), None)
     if results is not None:
         content = _of_results(results, read_record(results), pictures, scores or NO_SCORES)
@@ -234,16 +237,21 @@ def _notes(record: Record, table: ScoreTable) -> list[str]:
             f"{weights['file']} has changed since: the training below is not that of these results."
         )
     notes += table.remarks()
-    truths = table.about.get("truth", {})
     notes += [f"{row.case} has no scores: {row.note}" for row in table.left]
-    for name, entry in truths.items():
-        if not Path(entry["file"]).exists():
-            notes.append(f"The truth of {name} is no longer at {entry['file']}.")
-        elif sha256(entry["file"]) != entry["sha256"]:
-            notes.append(f"The truth of {name} has changed since it was scored.")
+    for kind, files in (("truth", "truth"), ("result", "results")):
+        notes += _changed(kind, table.about.get(files, {}))
     if not table.rows:
         notes.append("No truth: nothing here says how good the results are.")
     return notes
+
+
+def _changed(kind: str, files: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Which files of a table are no longer what was scored, so that the scores are of others."""
+    for name, entry in files.items():
+        if not Path(entry["file"]).exists():
+            yield f"The {kind} of {name} is no longer at {entry['file']}."
+        elif sha256(entry["file"]) != entry["sha256"]:
+            yield f"The {kind} of {name} has changed since it was scored."
 
 
 def _total(cases: Sequence[Case]) -> dict[str, int]:

@@ -41,6 +41,7 @@ from unet_med.report.entries import (
 )
 from unet_med.report.found_results import FoundResults
 from unet_med.report.provenance import (
+    CHOSE,
     EARLIER,
     LEARNED,
     RECORD,
@@ -60,7 +61,8 @@ class PredictionRecord:
     its file, shape, pixel size and SHA-256, under the name that its results carry, with the kinds
     of results that these weights and settings wrote (`outputs`) and the SHA-256 of each file of
     them (`digests`); of a stack also whether its planes
-    are images (`planes`), and of one that taught the network `learned`. A further run of the same
+    are images (`planes`); of one that taught the network `learned`, and of one that was held out,
+    and chose how it makes objects, `chose`. A further run of the same
     weights and settings into the folder adds its images; what other weights left is listed as
     `earlier`. Of an image that other weights or settings make anew, older results that these do not
     write are removed, so that all under one name are of one network; but a file that is no longer
@@ -263,13 +265,15 @@ class PredictionRecord:
             )
 
     def _entry(self, image: MetaTensor) -> dict[str, Any]:
-        """What is recorded of an image: `describe`, what its planes were, and if it taught."""
+        """What is recorded of an image: `describe`, its planes, and if it taught or chose."""
         entry = describe(image)
         if self.settings.get("spatial_dims") == 2 and len(entry["shape"]) == 4:
             entry[PLANES] = self.settings.get(PLANES) or planes_stated(image.meta)
         if self._learned is None:
             self._learned = _learned_by(self.weights)
-        return {**entry, LEARNED: True} if self._learned.has(entry["sha256"]) else entry
+        if self._learned.has(entry["sha256"]):
+            return {**entry, LEARNED: True}
+        return {**entry, CHOSE: True} if self._learned.chose(entry["sha256"]) else entry
 
     def note(self, image: MetaTensor, device: torch.device | str, seconds: float) -> None:
         """Record an image that was segmented without an engine, such as by a `Segmenter`.

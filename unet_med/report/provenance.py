@@ -26,6 +26,7 @@ TRAINING = "training.json"
 EARLIER = "earlier"  # what other weights or settings left, and the number of these
 CHANGED = "changed"  # number of results that are no longer as they were written
 LEARNED = "learned"  # entry of an image that has taught the network, and the number of these
+CHOSE = "chose"  # likewise, of one that was held out, and chose how objects are made
 # of those in the second line, which read and write files, some may not be installed
 PACKAGES = (
     *("unet-med", "torch", "monai", "numpy", "scipy", "scikit-image"),

@@ -17,7 +17,7 @@ from typing import Any
 
 from unet_med.data.atomic import atomic_write
 from unet_med.metrics.bootstrap import LEAST
-from unet_med.report.provenance import CHANGED, EARLIER, LEARNED
+from unet_med.report.provenance import CHANGED, CHOSE, EARLIER, LEARNED
 
 CASE = "case"
 CASE_MEAN = "case mean"  # over the classes of one case
@@ -32,6 +32,8 @@ TABLES = (".json", ".csv")  # suffixes of files
 REMARKS = {
     LEARNED: "{count} of {cases} images taught this network: the score flatters. `unet-med train "
     "--folds 5` gives one that does not.",
+    CHOSE: "{count} of {cases} images were held out of the training, and chose how this network "
+    "makes objects: the score may be a little too good.",
     EARLIER: "{count} of these results were left by other weights or settings than the record "
     "names: predict their images anew.",
     CHANGED: "{count} of these results changed after the prediction: if somebody corrected them, "
@@ -67,8 +69,10 @@ class ScoreTable:
         rows: in the order of the cases, then those of all of them.
         about: what was scored: `label_kind`, `metrics`, `interval`, `truth`; `units`, how many
             images, or groups of them, the interval is over; `learned`, how many images are known
-            to have taught the network; `earlier`, how many results other weights or settings made
-            than the record names; `changed`, how many are no longer as they were written.
+            to have taught the network; `chose`, how many were held out and chose how it makes
+            objects; `earlier`, how many results
+            other weights or settings made than the record names; `changed`, how many are no longer
+            as they were written.
         labels: what the rows' labels are: `"class"`, or `"object"`.
     """
 
@@ -177,7 +181,7 @@ def read_scores(path: str | os.PathLike[str]) -> ScoreTable:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets mark it
         return _from_json(text) if path.suffix == ".json" else _from_csv(text)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from unet_med.scoring.asked import AUTO, Asked
 from unet_med.scoring.clinical import PIXELS, Clinical, unit_of
 from unet_med.scoring.families import CLINICAL, Family, Files
 from unet_med.scoring.matching import Truths, find_results, find_truths, read_pairs
+from unet_med.scoring.recorded import counts
 from unet_med.scoring.results import (
     Results,
     about_predicted,
@@ -58,21 +59,31 @@ class Evaluation:
         truths: label files by image name.
         table: a row a case and class, and of all of them; see `unet_med.scoring.ScoreTable`.
         said: where the truths come from, where that is not plain.
+        results: files that were scored, by image name.
     """
 
     label_kind: str
     truths: Mapping[str, str]
     table: ScoreTable
     said: str | None = None
+    results: Mapping[str, str] = field(default_factory=dict)
 
     def documented(self) -> ScoreTable:
-        """The table with the truth's files and their hashes, of those that can be read."""
-        truth = {}
-        for name, path in self.truths.items():
-            with suppress(OSError):  # its row says why it was not scored
-                truth[name] = {"file": str(Path(path).absolute()), "sha256": sha256(path)}
-        about = {"finished": now(), "unet-med": __version__, **self.table.about, "truth": truth}
+        """The table with the files of truth and results and their hashes, of those that are read.
+
+        So that a page that is made later can tell whether the scores are still of these.
+        """
+        files = {"truth": _hashed(self.truths), "results": _hashed(self.results)}
+        about = {"finished": now(), "unet-med": __version__, **self.table.about, **files}
         return replace(self.table, about=about)
+
+
+def _hashed(files: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    found = {}
+    for name, path in files.items():
+        with suppress(OSError):  # its row says why it was not scored
+            found[name] = {"file": str(Path(path).absolute()), "sha256": sha256(path)}
+    return found
 
 
 def evaluate(
@@ -144,17 +155,18 @@ def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
     table = score_table(cases, family.columns, family.classes, groups).shown
     if len(table.left) == len(truths.files):
         raise failures[0]
+    scored = {row.case: matched.of(row.case, family.name) for row in table.of(CASE)}
     about = {
         "label_kind": kind,
         "metrics": family.name,
         "interval": _about_interval(len(truths.files), table),
         **table.about,
         **asked.about,
-        **matched.counts((row.case for row in table.of(CASE)), family.name),
+        **counts(scored.values()),
     }
     regions = None if truth is None else about_regions(list_of(Path(truth)))
     said = "; ".join(filter(None, (truths.said, about_predicted(truths), regions)))
-    return Evaluation(kind, truths.files, replace(table, about=about), said or None)
+    return Evaluation(kind, truths.files, replace(table, about=about), said or None, scored)
 
 
 def _completed(asked: Asked, settings: Mapping[str, Any], truth: str | None) -> Asked:

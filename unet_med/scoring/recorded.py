@@ -16,7 +16,7 @@ from unet_med.data.entries import DIGESTS
 from unet_med.data.file_reader import Volume
 from unet_med.data.plane_kind import PLANES, planes_numbered
 from unet_med.planes import APART, JOINED, Planes
-from unet_med.report.provenance import CHANGED, EARLIER, LEARNED, RECORD, read_record
+from unet_med.report.provenance import CHANGED, CHOSE, EARLIER, LEARNED, RECORD, read_record
 from unet_med.scoring.matching import case_of
 
 
@@ -27,6 +27,7 @@ class Recorded:
     Attributes:
         planes: what was made of the planes of a stack; None: no record says it.
         learned: whether it taught the network.
+        chose: whether it was held out, and chose how the network makes objects.
         orientation: in which a 2-D network saw its planes; None: as the file has them.
         earlier: whether other weights or settings made it than the record names.
         digest: SHA-256 of the file when it was written; None: no record says it.
@@ -37,6 +38,7 @@ class Recorded:
     orientation: str | None = None
     earlier: bool = False
     digest: str | None = None
+    chose: bool = False
 
 
 def recorded_of(result: str) -> Recorded:
@@ -54,7 +56,8 @@ def recorded_of(result: str) -> Recorded:
     if entry is None:  # of an earlier run, or of another program
         return Recorded(orientation=orientation, earlier=name in earlier, digest=digest)
     planes = entry.get(PLANES) if dims == 2 else JOINED if dims == 3 else None
-    return Recorded(planes, bool(entry.get(LEARNED)), orientation, digest=digest)
+    taught, chose = bool(entry.get(LEARNED)), bool(entry.get(CHOSE))
+    return Recorded(planes, taught, orientation, digest=digest, chose=chose)
 
 
 @lru_cache(maxsize=1)
@@ -104,12 +107,14 @@ def require_one_meaning(recorded: Recorded, truth: np.ndarray, name: str) -> Non
 def counts(results: Iterable[str]) -> dict[str, int]:
     """What a table of results must say of them, by how many; empty of what is true of none.
 
-    That is `learned`, of images that taught the network; `earlier`, made by other weights or
+    That is `learned`, of images that taught the network; `chose`, that chose how it makes objects;
+    `earlier`, made by other weights or
     settings than the record names; and `changed`, no longer as they were written.
     """
     found = [(result, recorded_of(result)) for result in results]
     numbers = {
         LEARNED: sum(each.learned for _, each in found),
+        CHOSE: sum(each.chose for _, each in found),
         EARLIER: sum(each.earlier for _, each in found),
         CHANGED: sum(
             each.digest is not None and not is_as_written(Path(result), each.digest)

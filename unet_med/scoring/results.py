@@ -15,7 +15,6 @@ from unet_med.data.file_reader import Volume
 from unet_med.report.provenance import RECORD, read_record
 from unet_med.scoring.families import SUFFIXES
 from unet_med.scoring.matching import Truths, match
-from unet_med.scoring.recorded import counts
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,6 @@ class Results:
         if not Path(self.told[name]).exists():
             raise FileNotFoundError(f"no result {self.told[name]}")
         return self.told[name]
-
-    def counts(self, names: Iterable[str], family: str) -> dict[str, int]:
-        """What the records say of these cases; see `recorded.counts`."""
-        return counts(self.of(name, family) for name in dict.fromkeys(names))
 
     def headers(self, names: Iterable[str], family: str) -> Iterator[Volume]:
         """Headers of the results that are there and can be read."""
