@@ -22,6 +22,7 @@ from unet_med.data.checksum import sha256
 from unet_med.data.file_reader import Volume
 from unet_med.instances import separate
 from unet_med.report.meanings import MEANINGS, explained
+from unet_med.report.table import read_scores
 from unet_med.scoring import scores
 from unet_med.scoring.clinical import Clinical
 
@@ -232,6 +233,25 @@ def test_results_come_first(tmp_path: Path, cells, capsys) -> None:
     assert "looks like a folder of results, for it holds record.json" in capsys.readouterr().err
     (tmp_path / "truth/record.json").write_text("{}")  # two predictions may be compared
     assert evaluate(tmp_path / "results", *words[:1], "--label-kind", "instances") == 0
+    for folder in ("truth", "results"):
+        (tmp_path / folder / "record.json").unlink()
+    capsys.readouterr()
+    assert evaluate(*words) == 2
+    said = "f0.tif is called as the truth of f0_instances is: RESULTS come first, then TRUTH"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["instances", "mask"])
+def test_images_in_the_place_of_results(tmp_path: Path, cells, rng, capsys, kind: str) -> None:
+    for file in [*(tmp_path / "results").iterdir()]:
+        file.unlink()
+    for name in ("f0", "f1", "f2"):
+        picture = rng.integers(1, 60_000, (40, 44)).astype(np.uint16)
+        tifffile.imwrite(tmp_path / f"results/{name}.tif", picture)
+    folders = tmp_path / "results", tmp_path / "truth"
+    assert evaluate(*folders, "--label-kind", kind) == 2
+    said = f"label {tmp_path / 'results' / 'f0.tif'} looks like a picture"
+    assert said in capsys.readouterr().err
 
 
 def test_a_result_is_no_truth(tmp_path: Path, cells, capsys) -> None:
@@ -310,6 +330,20 @@ def test_csv(tmp_path: Path, cells, capsys: pytest.CaptureFixture[str]) -> None:
         *(str(table["f2"]["found"]), "0", "0"),
         *("0.0000", "-", "0.0000"),
     ]
+    content = (tmp_path / "t.csv").read_text(encoding="utf-8")
+    (tmp_path / "t.csv").write_text(f"\ufeff{content}", encoding="utf-8")  # as spreadsheets begin
+    assert read_scores(tmp_path / "t.csv").of("case")[0].scores == table["f0"]
+
+
+def test_no_more_is_charged_than_all(tmp_path: Path, cells, capsys) -> None:
+    """A DET of 0 is a score, and no count."""
+    squares = np.kron(np.arange(14 * 15).reshape(14, 15), np.ones((3, 3), int))[:40, :44]
+    for name in ("f0", "f1", "f2"):
+        tifffile.imwrite(tmp_path / f"results/{name}_instances.tif", squares.astype(np.uint16))
+    table = table_of(tmp_path, "--label-kind", "instances")
+    assert isinstance(table["pooled"]["DET"], float)
+    [line] = [line.split() for line in capsys.readouterr().out.splitlines() if "pooled" in line]
+    assert line[2] == "0.0000"
 
 
 def test_an_interval_takes_six_images_or_groups(

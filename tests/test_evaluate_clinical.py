@@ -404,7 +404,7 @@ def test_voxels_that_are_no_boxes_have_no_sizes(command: str, tmp_path: Path, ca
 # --- names of cases and classes
 
 
-@pytest.mark.parametrize("form", ["json", "csv"])
+@pytest.mark.parametrize("form", ["json", "csv", "semicolons"])
 def test_pairs(tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     found, truth = organs(2)
     nifti(tmp_path / "out/x7_mask.nii.gz", found)
@@ -419,17 +419,18 @@ def test_pairs(tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]) ->
         },
         {"result": "out/gone.nii.gz", "truth": "gold/patient 12.nii.gz", "case": "gone"},
     ]
-    file = tmp_path / f"pairs.{form}"
+    file = tmp_path / f"pairs.{form.replace('semicolons', 'csv')}"
     if form == "json":
         file.write_text(json.dumps(pairs))
     else:
         with file.open("w", newline="") as opened:
-            writer = csv.DictWriter(opened, ["case", "result", "truth"])
+            between = ";" if form == "semicolons" else ","  # where decimals have a comma
+            writer = csv.DictWriter(opened, ["case", "result", "truth"], delimiter=between)
             writer.writeheader()
             writer.writerows(pairs)
     words = ["--label-kind", "classes", "--output", tmp_path / "s.json"]
     assert evaluate("--pairs", file, *words) == 3
-    assert f"pairs of pairs.{form}" in capsys.readouterr().out
+    assert f"pairs of {file.name}" in capsys.readouterr().out
     table = rows(tmp_path / "s.json")
     for case in ("x7", "12, b"):
         assert table["case", case, "1"]["Dice"] == metrics.dice(found == 1, truth == 1)
@@ -474,6 +475,11 @@ def test_refuses_lists_of_pairs(tmp_path: Path, content: str, message: str, caps
     (tmp_path / "p.json").write_text(content)
     assert evaluate("--pairs", tmp_path / "p.json") == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_is_no_list_of_pairs(tmp_path: Path, capsys: Any) -> None:
+    assert evaluate("--pairs", tmp_path) == 2
+    assert f"--pairs {tmp_path} is a folder: name a list of pairs" in capsys.readouterr().err
 
 
 def test_one_way_to_name_the_files(tmp_path: Path, capsys: Any) -> None:

@@ -169,6 +169,8 @@ def test_weights_of_which_no_shape_fits_are_refused(tmp_path: Path) -> None:
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no trained weights \(models/model.pt\)"):
         find_weights(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        find_weights(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"gone.pt cannot be loaded .* No such file"):
         read_weights(tmp_path / "gone.pt")
     torch.save([1, 2], tmp_path / "list.pt")

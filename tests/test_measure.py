@@ -37,6 +37,12 @@ def nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> No
     nib.save(image, path)
 
 
+def write(folder: Path, **labels: np.ndarray) -> None:
+    folder.mkdir()
+    for name, label in labels.items():
+        tifffile.imwrite(folder / f"{name}.tif", label)
+
+
 @pytest.fixture
 def organs(tmp_path: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A volume and its mask of two classes, the image of which is stored flipped."""
@@ -286,13 +292,60 @@ def test_what_cannot_be_measured(tmp_path: Path, organs: Any, capsys: Any) -> No
     )
 
 
+def test_labels_of_other_names_number_objects_where_those_are_asked_for(
+    tmp_path: Path, capsys: Any
+) -> None:
+    label = np.kron(np.arange(16).reshape(4, 4), np.ones((3, 5), int)).astype(np.uint16)
+    write(tmp_path / "r", a=label, empty=np.zeros_like(label))
+    words = [tmp_path / "r", "--output", tmp_path / "m.json"]
+    assert measure(*words) == 0
+    said = "15 values, each taken for a class: where they number objects, --objects gives a row"
+    assert said in capsys.readouterr().err
+    assert measure(*words, "--objects") == 0
+    assert [row["area px"] for row in rows(tmp_path / "m.json").values()] == [15] * 15
+    write(tmp_path / "m", a=np.isin(label, (0, 3, 13)).astype(np.uint8))
+    assert measure(tmp_path / "m", "--objects") == 2
+    assert "a.tif is a mask, in which all objects are one" in capsys.readouterr().err
+
+
+def test_an_image_without_objects_counts(tmp_path: Path, capsys: Any) -> None:
+    """It has no row among the objects, and who counts by their rows would leave it out."""
+    label = np.zeros((9, 9), np.uint8)
+    one = label + (np.arange(9) == 4)
+    write(tmp_path / "r", a_instances=label, b_instances=one.astype(np.uint8))
+    assert measure(tmp_path / "r", "--objects", "--output", tmp_path / "m.json") == 0
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert printed == [["b", "1", "1", "9.0000"], ["a", "0", "0", "-"]]
+    assert json.loads((tmp_path / "m.json").read_text())["about"] == {"empty": ["a"]}
+    assert [*rows(tmp_path / "m.json")] == [("b", "1")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--objects", "--class-names", "liver"], "--class-names has no effect on objects"),
+        (["--pixel-size", "0.3"], "p1_mask.nii.gz states 800 1500 3000 um, which counts"),
+        (["--output", "m.csv", "--long", "./m.csv"], "--output and --long both name ./m.csv"),
+    ],
+)
+def test_what_does_nothing_is_refused(
+    tmp_path: Path, organs: Any, capsys: Any, words: list[str], message: str
+) -> None:
+    assert measure(tmp_path / "r", *words) == 2
+    assert message in capsys.readouterr().err
+    assert measure(tmp_path / "r", "--pixel-size", 800, 1500, 3000) == 0  # as it is
+
+
 def test_images_in_the_place_of_results(
     tmp_path: Path, organs: Any, rng: np.random.Generator, capsys: Any
 ) -> None:
     (tmp_path / "raw").mkdir()
     tifffile.imwrite(tmp_path / "raw/a.tif", rng.integers(0, 200, (40, 50), np.uint8))
     assert measure(tmp_path / "raw") == 2
-    assert "label a.tif looks like a picture" in capsys.readouterr().err
+    said = f"label {tmp_path / 'raw' / 'a.tif'} looks like a picture"
+    assert said in capsys.readouterr().err
+    assert measure(tmp_path / "raw", "--objects") == 2
+    assert said in capsys.readouterr().err
     (tmp_path / "raw/p1_mask.nii.gz").write_bytes((tmp_path / "r/p1_mask.nii.gz").read_bytes())
     assert measure(tmp_path / "raw", "--output", tmp_path / "m.json") == 3
     found = rows(tmp_path / "m.json")

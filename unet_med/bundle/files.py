@@ -123,8 +123,11 @@ def find_weights(bundle: str | os.PathLike[str]) -> Path:
         bundle: its folder.
 
     Raises:
+        FileNotFoundError: there is no such folder.
         ValueError: it has neither; names the bundle that the folder lies in, if it does.
     """
+    if not Path(bundle).exists():
+        raise FileNotFoundError(f"bundle {bundle} does not exist")
     if (path := weights_file(bundle)) is not None:
         return path
     around = [str(each) for each in Path(bundle).parents[:2] if weights_file(each)]

@@ -18,6 +18,8 @@ def check_tables(args: argparse.Namespace) -> None:
         if (suffix := Path(path).suffix) not in TABLES:
             raise ValueError(f"{option} {path} ends in {suffix!r}: name a .json or .csv file")
         check_file(option, path)
+    if args.output and args.long and Path(args.output).absolute() == Path(args.long).absolute():
+        raise ValueError(f"--output and --long both name {args.long}: two tables take two files")
 
 
 def write_tables(args: argparse.Namespace, table: ScoreTable) -> None:

@@ -178,7 +178,7 @@ def _pooled_seg(counts: NDArray[np.float64]) -> float:
 
 def _pooled_det(counts: NDArray[np.float64]) -> float:
     _, cost, *_, objects = counts.sum(axis=0).tolist()
-    return 1 - min(cost / (MISSED * objects), 1) if objects else np.nan
+    return 1 - min(cost / (MISSED * objects), 1.0) if objects else np.nan
 
 
 def _pooled_precision(counts: NDArray[np.int64]) -> float:

@@ -24,6 +24,7 @@ from unet_med.metrics.score import Score
 from unet_med.planes import APART, Planes
 from unet_med.scoring import scores
 from unet_med.scoring.clinical import Clinical, size_of
+from unet_med.scoring.pictures import open_result
 from unet_med.scoring.recorded import planes_of, recorded_of, require_one_meaning
 from unet_med.scoring.scores import Column, Counted
 from unet_med.scoring.tables import Classes
@@ -76,7 +77,7 @@ class Files:
     def open(self, kind: str) -> tuple[Volume, Volume]:
         """Result and truth, each read once, `(X, Y[, Z])`."""
         truth = self.open_truth(kind)
-        return open_label(self.result, kind), truth
+        return open_result(self.result, kind), truth
 
     def open_truth(self, kind: str) -> Volume:
         """The truth, `(X, Y[, Z])`."""
@@ -265,7 +266,7 @@ def _foreground(files: Files, truth: Volume, turn: Turn, unknown: Array) -> Arra
             _require_one(files, len(array) - 1, "channels besides the background")
             scores = array[-1] if len(array) < 3 else 1 - array[0]
             return turn.of_array(files.turned(scores, header, truth)).T
-    label = files.turned(data.load_label(files.result, "instances"), header, truth)
+    label = files.turned(open_result(files.result, "instances").array, header, truth)
     _require_one(files, len(_objects(label)), "values above 0")
     return interior(np.where(unknown, 0, turn.of_array(label).T)).astype(np.float32)
 

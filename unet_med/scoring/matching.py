@@ -149,8 +149,10 @@ def read_pairs(path: Path) -> Truths:
 
     Raises:
         FileNotFoundError: the list is missing.
-        ValueError: it is no such list, or two cases have one name; names it.
+        ValueError: it is a folder, or no such list, or two cases have one name; names it.
     """
+    if path.is_dir():
+        raise ValueError(f"--pairs {path} is a folder: name a list of pairs, JSON or CSV")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     results: dict[str, str] = {}
@@ -205,6 +207,11 @@ def match(
         return next(iter(found.values()))
     if file := _found(name, found, suffixes):
         return file
+    if (base := case_of(name)) != name and base in found:
+        raise ValueError(
+            f"{Path(found[base]).name} is called as the truth of {name} is: RESULTS come first, "
+            "then TRUTH; if they do, pair them with --pairs"
+        )
     mask = _found(name, found, ("_mask",)) if suffixes[-2] == "_instances" else None
     there = f"; {Path(mask).name} is no such file: predict with --instances" if mask else ""
     raise ValueError(
@@ -242,7 +249,8 @@ def _about(several: Sequence[str], chosen: Mapping[str, str]) -> str | None:
 def _entries(path: Path) -> list[Mapping[str, str]]:
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix.lower() == ".csv":
-        return list(csv.DictReader(text.splitlines()))
+        lines = text.splitlines()
+        return list(csv.DictReader(lines, delimiter=_delimiter(lines)))
     try:
         content = json.loads(text)
     except ValueError as error:
@@ -250,6 +258,15 @@ def _entries(path: Path) -> list[Mapping[str, str]]:
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise ValueError(f'--pairs {path} is no list of {{"result": FILE, "truth": FILE}}')
     return content
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """What parts the columns; a spreadsheet whose decimals have a comma writes semicolons.
+
+    >>> _delimiter(["case;result;truth"]), _delimiter(["result,truth"])
+    (';', ',')
+    """
+    return ";" if lines and ";" in lines[0] and "," not in lines[0] else ","
 
 
 def _found(name: str, found: Mapping[str, str], suffixes: Sequence[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -17,8 +18,8 @@ from unet_med.data.cases import Case, same_name, shown
 from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames
 from unet_med.data.file_reader import Volume
-from unet_med.data.folder_files import FRACTIONS
 from unet_med.data.grids import Grid, Turn, turn_onto
+from unet_med.data.label_kind import is_mask
 from unet_med.data.label_reader import open_label
 from unet_med.data.labels import MAX_CLASSES
 from unet_med.data.orientation import turn_towards
@@ -27,8 +28,10 @@ from unet_med.planes import APART, Planes
 from unet_med.report.provenance import read_record, recorded_names
 from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable
 from unet_med.scoring.clinical import PIXELS, size_of
-from unet_med.scoring.matching import by_name, case_of, find_results, result_names
+from unet_med.scoring.found_cases import INSTANCES, Found, find_cases, refuse_idle
+from unet_med.scoring.matching import by_name, result_names
 from unet_med.scoring.measuring import (
+    EMPTY,
     Classes,
     Grey,
     Scores,
@@ -39,27 +42,13 @@ from unet_med.scoring.measuring import (
     values_in,
     whole_scores,
 )
+from unet_med.scoring.pictures import open_result
 from unet_med.scoring.recorded import counts, planes_of, recorded_of
+
+_log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
 Place = str | os.PathLike[str]
-
-MASK, INSTANCES = "_mask", "_instances"
-
-
-@dataclass(frozen=True)
-class Found:
-    """Results of one case.
-
-    Attributes:
-        mask: file of its classes, or of its foreground.
-        instances: file of its objects.
-        image: its image, where one was named.
-    """
-
-    mask: str | None = None
-    instances: str | None = None
-    image: Case | None = None
 
 
 @dataclass(frozen=True)
@@ -141,25 +130,26 @@ def measure(
             results says, else the numbers of the objects, else the file.
 
     Raises:
-        ValueError: no case can be measured; names the first and why. Or a choice of images where
-            none are named.
+        ValueError: no case can be measured; names the first and why. Or an argument that does
+            nothing for what is asked.
     """
     choice = dict(choice or {})
-    if images is None and (idle := [name for name in choice if name != "pixel_size"]):
-        raise ValueError(f"--{idle[0]} has no effect without --images: leave it out")
     results, images = str(results), None if images is None else str(images)
     cases = find_cases(results)
+    refuse_idle(cases, images, names, choice, objects=objects)
     known = _images(images, cases, results)
     names = _names(results) if names is None else names
     classes = Classes({}, None) if objects else _classes(cases, names)
     ask = Ask(classes, objects, choice, planes)
     rows: list[ScoreRow] = []
+    empty: list[str] = []
     failures: list[Exception] = []
     for name, found in with_bar([*cases.items()], "measuring"):
         try:
             image = None if known is None else _image(name, known, images)
-            parts = _measure(replace(found, image=image), ask)
-            rows += [ScoreRow(CASE, name + part, label, own) for part, label, own in parts]
+            parts = [*_measure(replace(found, image=image), ask)]
+            rows += [ScoreRow(CASE, name + part, label, own) for part, label, own in parts if own]
+            empty += [name + part for part, _, own in parts if not own]
         except Exception as error:
             if user_error(error) is None:
                 raise
@@ -169,26 +159,8 @@ def measure(
         raise failures[0]
     columns = dict.fromkeys(column for row in rows for column in row.scores)
     measured = dict.fromkeys(found.instances or found.mask for found in cases.values())
-    about = counts(path for path in measured if path)
+    about = {**counts(path for path in measured if path), **({EMPTY: empty} if empty else {})}
     return ScoreTable(tuple(columns), tuple(rows), about, "object" if objects else "class")
-
-
-def find_cases(results: str) -> dict[str, Found]:
-    """Results by the names of their cases.
-
-    Raises:
-        ValueError: a folder without results.
-    """
-    files = find_results(results)
-    parts: dict[str, dict[str, Any]] = {}
-    for name, path in files.items():
-        case = case_of(path)
-        kind = INSTANCES if name.endswith(INSTANCES) else MASK
-        if not name.endswith(FRACTIONS):
-            parts.setdefault(same_name(case), {})[kind[1:]] = path
-    if not parts:
-        raise ValueError(f"{results} holds no masks and no instances: nothing can be measured")
-    return {case: Found(**found) for case, found in parts.items()}
 
 
 def _names(results: str) -> ClassNames:
@@ -202,16 +174,16 @@ def _classes(cases: Mapping[str, Found], names: ClassNames) -> Classes:
     found = []
     for case in cases.values():
         with suppress(ValueError, OSError):
-            found += [values_in(_opened(case.mask, "classes").array)] if case.mask else []
-    return classes_of(found, names)
-
-
-def _opened(path: str, kind: str) -> Volume:
-    """A result; of more values than classes have, what looks like a picture is refused as one."""
-    opened = open_label(path, kind)
-    if kind == "classes" and len(np.unique(opened.array)) > MAX_CLASSES:
-        data.check_labels([data.summarize_label(opened.array, blobs=False)], [Path(path).name])
-    return opened
+            found += [values_in(open_result(case.mask, "classes").array)] if case.mask else []
+    classes = classes_of(found, names)
+    many = len(classes.names) > max(MAX_CLASSES, len(names))
+    if many and any(case.numbered for case in cases.values()):
+        _log.info(
+            "%d values, each taken for a class: where they number objects, --objects gives a row "
+            "for each",
+            len(classes.names),
+        )
+    return classes
 
 
 def _images(images: str | None, cases: Mapping[str, Found], results: str) -> dict[str, Case] | None:
@@ -240,14 +212,16 @@ def _image(case: str, known: Mapping[str, Case], images: str | None) -> Case:
 
 def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, str, Scores]]:
     """Rows of one case: suffix of its name, name of the class or number of the object, scores."""
-    path = found.instances if ask.objects or not found.mask else found.mask
+    path = found.numbered if ask.objects or not found.mask else found.mask
     if path is None:
         raise ValueError(f"{found.mask} has no {INSTANCES[1:]} beside it: predict with --instances")
-    kind = "instances" if path == found.instances else "classes"
-    header = opened = _opened(path, kind)
+    kind = "instances" if ask.objects or path == found.instances else "classes"
+    header = opened = open_result(path, kind)
     if (told := ask.choice.get("pixel_size")) is not None:
         header = data.load_header(path, pixel_size=told)
     label, grid = opened.array, Grid.of(opened, f"its result {Path(path).name}")
+    if ask.objects and path == found.mask:
+        _refuse_mask(label, path)
     unit = header.spatial_unit if header.states_size else PIXELS
     size = Size(unit, size_of([header], unit))
     grey = None if found.image is None else _grey(found.image, grid, ask.choice)
@@ -263,10 +237,20 @@ def _measure(found: Found, ask: Ask) -> Iterator[tuple[str, str, Scores]]:
         yield from ((part.suffix, *row) for row in _rows(part, kind, ask))
 
 
+def _refuse_mask(label: Array, path: str) -> None:
+    """Refuse one value for many objects, of a file whose name does not say what it holds."""
+    if is_mask(label):
+        raise ValueError(
+            f"{Path(path).name} is a mask, in which all objects are one: predict with --instances, "
+            "or number them"
+        )
+
+
 def _rows(part: Part, kind: str, ask: Ask) -> Iterator[tuple[str, Scores]]:
     """Name of the class or number of the object, and its scores."""
     if ask.objects:
-        yield from object_rows(part.label, part.size, part.grey)
+        rows = [*object_rows(part.label, part.size, part.grey)]
+        yield from rows or [("", {})]  # nothing is there, which a count has to know
     elif kind == "instances":
         scores = whole_scores(part.label > 0, part.size, part.label, part.grey)
         yield ask.classes.foreground, scores

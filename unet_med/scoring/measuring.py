@@ -26,6 +26,7 @@ STATISTICS: Mapping[str, Callable[[Array], Any]] = {
     "highest": np.max,
 }
 AT_EDGE = "objects at edge"
+EMPTY = "empty"  # what a table of objects says of images that hold none: their names
 OF_OBJECTS: Mapping[str, Callable[[Array], Any]] = {
     "smallest": np.min,
     "median": np.median,
@@ -204,7 +205,7 @@ def objects_at_edge(label: Array) -> int:
 
 
 def per_image(table: ScoreTable) -> ScoreTable:
-    """Of rows an object a row an image that holds some: their number and median size.
+    """Of rows an object a row an image: their number and median size; last those without any.
 
     Sizes of an image have a unit, which comes first among its columns; others may have another.
     """
@@ -212,6 +213,8 @@ def per_image(table: ScoreTable) -> ScoreTable:
     for row in table.of(CASE):
         of.setdefault(row.case, []).append(row)
     rows = [ScoreRow(CASE, case, "", _summed_up(own)) for case, own in of.items()]
+    nothing: Scores = {"objects": 0, AT_EDGE: 0}
+    rows += [ScoreRow(CASE, case, "", nothing) for case in table.about.get(EMPTY, ())]
     columns = dict.fromkeys(column for row in rows for column in row.scores)
     return ScoreTable(tuple(columns), (*rows, *table.left), table.about)
 

@@ -25,6 +25,8 @@ from unet_med.report.table import (
 )
 from unet_med.scoring.scores import Column, Counted, Counts
 
+SMALL = 1e-3  # below it four decimals hold a digit, or none: areas in mm^2, errors
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -218,5 +220,11 @@ def format_table(table: ScoreTable) -> str:
 
 
 def _shown(score: float | None) -> str:
-    """Four decimals, or a count as it is."""
-    return "-" if score is None else str(score) if isinstance(score, int) else f"{score:.4f}"
+    """Four decimals, or three digits of what is small; a count as it is.
+
+    >>> _shown(0.25), _shown(0.0), _shown(3), _shown(-0.00004567), _shown(None)
+    ('0.2500', '0.0000', '3', '-4.57e-05', '-')
+    """
+    if score is None or isinstance(score, int):
+        return "-" if score is None else str(score)
+    return f"{score:.2e}" if 0 < abs(score) < SMALL else f"{score:.4f}"
