@@ -194,7 +194,8 @@ def format_table(table: ScoreTable) -> str:
     """Rows of names and four decimals, aligned; `-` where a score is not defined.
 
     The mean over cases, or what is pooled, comes first, whichever sums the scores up, and then the
-    other one. Names of classes, or numbers of objects, stand at the end.
+    other one. Names of classes, or numbers of objects, stand at the end. What is below 0.001 has
+    three digits.
     """
     table = table.shown
     first, second = (MEAN, POOLED) if table.statistic == MEAN else (POOLED, MEAN)
