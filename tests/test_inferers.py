@@ -301,6 +301,60 @@ def test_arguments_are_passed_on():
     np.testing.assert_array_equal(result.numpy(), (image * 3 + 1).numpy())
 
 
+class Conditioned(nn.Module):
+    """Sees an image beside its condition, as MONAI's networks take one."""
+
+    margin, stride, padding, spatial_dims = 1, 1, "same", 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, *, condition: torch.Tensor) -> torch.Tensor:
+        return self.conv(torch.cat([x, condition], dim=1))
+
+
+@pytest.mark.parametrize("condition_dtype", [torch.float32, torch.uint8])
+def test_a_condition_is_cut_as_its_images_are(condition_dtype):
+    """As MONAI's `SlidingWindowInferer` does; each image has its own."""
+    net = Conditioned().eval().requires_grad_(False)
+    image, condition = torch.rand(2, 1, 19, 23), 9 * torch.rand(2, 2, 19, 23)
+    condition = condition.to(condition_dtype)
+    whole = net(image, condition=condition.float())
+    for batch_size in (1, 3):
+        inferer = OverlapTileInferer(8, batch_size)
+        tiled = run(inferer, image, net, condition=MetaTensor(condition))
+        torch.testing.assert_close(tiled, whole)
+    turned = run(OverlapTileInferer(8, tta="rotations"), image, net, condition=condition)
+    both = torch.cat([image, condition.float()], dim=1)
+    plain = run(OverlapTileInferer(8, tta="rotations", margin=1, stride=1), both, net.conv)
+    torch.testing.assert_close(turned, plain)
+
+
+def test_planes_of_a_volume_have_their_condition():
+    net, image = Conditioned().requires_grad_(False), torch.rand(1, 1, 9, 8, 3)
+    condition = torch.rand(1, 2, 9, 8, 3)
+    planes = [net(image[..., z], condition=condition[..., z]) for z in range(3)]
+    tiled = run(OverlapTileInferer(6), image, net, condition=condition)
+    torch.testing.assert_close(tiled, torch.stack(planes, dim=-1))
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (1, 1, 9, 11), (2, 1, 9, 10), (2, 1, 9)])
+def test_a_condition_that_does_not_lie_on_the_pixels_is_refused(shape):
+    image = torch.rand(2, 1, 9, 11)
+    with pytest.raises(
+        ValueError, match=r"condition of shape .* for images of shape \(2, 1, 9, 11"
+    ):
+        run(OverlapTileInferer(8), image, Conditioned(), condition=torch.rand(shape))
+
+
+def test_an_argument_with_an_entry_an_image_is_refused():
+    """Of one tile and two embeddings a network makes two results."""
+    image, shift = torch.rand(2, 1, 9, 11), torch.rand(2, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"1 tiles into 2 results.*one image at a time"):
+        run(OverlapTileInferer(4, margin=0, stride=1), image, torch.add, shift)
+
+
 def test_a_2d_network_runs_over_the_slices_of_a_volume():
     net = unet(features=(4, 8))
     volume = torch.randn(2, 1, 23, 31, 4)

@@ -45,6 +45,7 @@ from unet_med.inferers.passes import (
     call,
     float_weight,
     tiles_for,
+    with_condition,
 )
 from unet_med.inferers.pixels import BORDERS, Box, Pixels, Read, enlarged, in_memory
 from unet_med.inferers.region import needed_for, spans_of
@@ -172,9 +173,9 @@ class OverlapTileInferer(SlidingWindowInferer):
                 network's.
             network: maps ``(b, C, *tile)`` to logits ``(b, K, *output)``. One that is not a
                 `unet_med.networks.UNet` needs the inferer's `margin` and `stride`.
-            args: passed on to `network`.
-            kwargs: passed on to `network`, but for `device`, which stands in for the
-                inferer's, as in MONAI.
+            args: passed on to `network` as they are, with every batch of tiles.
+            kwargs: likewise, but for two, as in MONAI: `device` stands in for the inferer's, and
+                a `condition`, images ``(B, C', *S)``, is cut, mirrored and cast as `inputs` are.
 
         Returns:
             Logits ``(B, K, *S)`` of the network's dtype, of an `unet_med.networks.Ensemble` the
@@ -188,16 +189,17 @@ class OverlapTileInferer(SlidingWindowInferer):
             TypeError: the network returns something else than one tensor.
             MemoryError: memory does not suffice for the smallest tiles, or for the result.
         """
-        device = kwargs.pop("device", None)
+        device, condition = kwargs.pop("device", None), kwargs.pop("condition", None)
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        net = self._net(network, image.ndim - 2, args, kwargs, device)
+        channels = None if condition is None else image.shape[1]
+        net = self._net(network, image.ndim - 2, args, kwargs, channels, device)
         by_slice = net.tiling.spatial_dims == 2 and image.ndim == 5
         if (not by_slice and image.ndim != net.tiling.spatial_dims + 2) or image.numel() == 0:
             raise ValueError(
                 f"input of shape {tuple(image.shape)} is no batch of {net.tiling.spatial_dims}-D "
                 f"images (B, C, *S) for this network"
             )
-        slices = image.shape[4:]
+        slices, image = image.shape[4:], with_condition(image, condition)
         if by_slice:
             image = image.movedim(-1, 1).flatten(0, 1)  # (B * Z, C, X, Y)
         layers = batch_norms(network) if self.statistics == "image" else []
@@ -277,12 +279,13 @@ class OverlapTileInferer(SlidingWindowInferer):
         dims: int,
         args: Any = (),
         kwargs: Mapping[str, Any] = MappingProxyType({}),
+        channels: int | None = None,
         device: Any = None,
     ) -> Net:
         image = torch.empty([1] * (2 + dims))
         tiling = tiling_of(network, image, margin=self.margin, stride=self.stride)
         whole, *members = (
-            partial(call, each, args, kwargs) for each in (network, *members_of(network))
+            partial(call, each, args, kwargs, channels) for each in (network, *members_of(network))
         )
         weight, device = float_weight(network), device or self.device
         dtype, home = (None, None) if weight is None else (weight.dtype, weight.device)

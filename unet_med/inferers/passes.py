@@ -47,9 +47,36 @@ class Pass:
     note: str
 
 
-def call(network: Predict, args: Any, kwargs: Any, tiles: Tensor) -> Any:
-    """The network with its further arguments."""
-    return network(tiles, *args, **kwargs)
+def call(network: Predict, args: Any, kwargs: Any, channels: int | None, tiles: Tensor) -> Any:
+    """The network with its further arguments.
+
+    Args:
+        network: what is called.
+        args: passed on as they are.
+        kwargs: likewise.
+        channels: of the image, where its condition follows it in the tiles; None: there is none.
+        tiles: `(b, C, *tile)`.
+    """
+    if channels is None:
+        return network(tiles, *args, **kwargs)
+    return network(tiles[:, :channels], *args, condition=tiles[:, channels:], **kwargs)
+
+
+def with_condition(images: Tensor, condition: Tensor | None) -> Tensor:
+    """Images with their condition as further channels, so that tiles, mirror and views cut both.
+
+    Raises:
+        ValueError: the condition is no image of the same shape.
+    """
+    if condition is None:
+        return images
+    if condition.shape[:1] + condition.shape[2:] != images.shape[:1] + images.shape[2:]:
+        raise ValueError(
+            f"condition of shape {tuple(condition.shape)} for images of shape "
+            f"{tuple(images.shape)}: tiles cut it as they cut images, so give it (B, C, *S) with "
+            "their sides; what does not lie on the pixels goes under another name"
+        )
+    return torch.cat([images, condition.as_subclass(Tensor).to(images.device)], dim=1)
 
 
 def tiles_for(

@@ -162,5 +162,11 @@ def _checked(scores: Any, windows: Tensor, lost: PerAxis) -> Tensor:
     less = per_axis("lost", lost, len(sides))
     if got != tuple(side - 2 * px for side, px in zip(sides, less, strict=True)):
         raise WrongSizeError(f"the network turns a tile of {sides} px into {got} px")
+    if len(scores) != len(windows):
+        raise ValueError(
+            f"the network turns {len(windows)} tiles into {len(scores)} results: what is passed on "
+            "to it goes with every batch of tiles; give one that has an entry for each image with "
+            "one image at a time, or as condition= if it lies on the pixels"
+        )
     rounded = scores.dtype in (torch.bfloat16, torch.float16)
     return scores.to(windows.dtype) if rounded else scores  # of an autocast, ours or another
