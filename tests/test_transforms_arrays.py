@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -117,6 +117,16 @@ def test_arrays_and_tensors_give_the_same(name: str, dtype: str, tmp_path: Path)
         assert other.keys() == expected.keys()
         for key, value in expected.items():
             np.testing.assert_array_equal(other[key], value)
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_their_types_say_so(name: str) -> None:
+    """What type checkers tell who imports a transform, of a result too where it is an array."""
+    if issubclass(CLASSES[name], MapTransform):
+        return
+    first = next(iter(get_type_hints(CLASSES[name].__call__).values()))
+    kinds = getattr(first, "__constraints__", None) or get_args(first)
+    assert {np.ndarray, torch.Tensor} <= {get_origin(kind) or kind for kind in kinds}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
 from unet_med.transforms.keywise import KeywiseTransform
-from unet_med.transforms.tensors import require_probabilities, tensor_of
+from unet_med.transforms.tensors import Label, require_probabilities, tensor_of
 
 
 class Calibrate(Transform):
@@ -42,7 +42,7 @@ class Calibrate(Transform):
         """Whether it changes nothing."""
         return self.temperature == 1 and not any(self.bias or ())
 
-    def __call__(self, probabilities: torch.Tensor) -> torch.Tensor:
+    def __call__(self, probabilities: Label) -> Label:
         """Calibrate `(K, *S)`; what is neutral gives the probabilities themselves, no copy.
 
         Raises:

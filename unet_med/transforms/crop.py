@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor, get_track_meta
+from monai.data import MetaTensor
 from monai.transforms import Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
@@ -20,6 +20,7 @@ from unet_med.transforms.shared_random_state import (
     no_draw,
     with_metadata_of,
 )
+from unet_med.transforms.tensors import AnyImage, as_tensor
 
 GUESSES = 20
 
@@ -127,7 +128,7 @@ class RandTileCrop(Randomizable, Transform):
         parts = zip(lines, self._start, sizes, strict=True)
         return [line[_mirrored(first, size, len(line))] for line, first, size in parts]
 
-    def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
+    def __call__(self, img: AnyImage, randomize: bool = True) -> torch.Tensor:
         """Cut a tile.
 
         Args:
@@ -137,7 +138,7 @@ class RandTileCrop(Randomizable, Transform):
         Returns:
             `(C, *tile_size)`, dtype kept.
         """
-        img = convert_to_tensor(img, track_meta=get_track_meta())
+        img = as_tensor(img)
         if randomize:
             self.randomize(img)
         return self.cut(img)

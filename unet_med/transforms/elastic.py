@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import get_track_meta
 from monai.transforms import RandomizableTransform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 
@@ -19,6 +18,7 @@ from unet_med.transforms.shared_random_state import (
     no_draw,
     with_metadata_of,
 )
+from unet_med.transforms.tensors import AnyImage, as_tensor
 
 ONE_SHAPE = "one field deforms one shape: crop labels to the network's output after the deformation"
 
@@ -109,7 +109,7 @@ class RandElasticDeform(RandomizableTransform):
         out = warp(batch, displacement, mode=mode, padding_mode=self.padding_mode)
         return with_metadata_of(img, out[0])
 
-    def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
+    def __call__(self, img: AnyImage, randomize: bool = True) -> torch.Tensor:
         """Deform an image.
 
         Args:
@@ -119,7 +119,7 @@ class RandElasticDeform(RandomizableTransform):
         Returns:
             As `img`; integers become float32 unless the mode is ``"nearest"``.
         """
-        img = convert_to_tensor(img, track_meta=get_track_meta())
+        img = as_tensor(img)
         if randomize:
             self.randomize(img)
         return self.apply(img, self.displacement(img), self.mode)

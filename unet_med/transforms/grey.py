@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import get_track_meta
 from monai.transforms import RandomizableTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
@@ -20,6 +19,7 @@ from unet_med.transforms.shared_random_state import (
     no_draw,
     with_metadata_of,
 )
+from unet_med.transforms.tensors import AnyImage, as_tensor
 
 Range = Sequence[float]  # (least, greatest)
 Number = float | torch.Tensor  # of one image, or of each of a batch
@@ -110,7 +110,7 @@ class RandGreyValue(RandomizableTransform):
             raise no_draw()
         return self._curve
 
-    def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
+    def __call__(self, img: AnyImage, randomize: bool = True) -> torch.Tensor:
         """Change the grey values of an image.
 
         Args:
@@ -121,7 +121,7 @@ class RandGreyValue(RandomizableTransform):
             `(C, *S)` in the image's own units, floating (float32 for integers), not
             clipped; an image of one grey value stays unchanged.
         """
-        img = convert_to_tensor(img, track_meta=get_track_meta())
+        img = as_tensor(img)
         if randomize:
             self.randomize()
         if not img.is_floating_point():

@@ -21,10 +21,9 @@ from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
 from unet_med.transforms.grid import knows_pixel_size, on_grid_of
 from unet_med.transforms.majority import most_frequent
 from unet_med.transforms.resampling import resample_window, taps_of
-from unet_med.transforms.tensors import labels_of, tensor_of, tracked
+from unet_med.transforms.tensors import AnyImage, labels_of, tensor_of, tracked
 from unet_med.transforms.windowed import Box, Found, Windowed
 
-Array = np.ndarray[Any, Any]
 Mode = Literal["bilinear", "nearest"]
 _UNKNOWN = (
     "the pixel size is unknown{}, so the image cannot be resampled to {}: give it to the reader "
@@ -97,7 +96,7 @@ class ElementSize(InvertibleTransform):
             mode=mode, padding_mode="border", align_corners=False, dtype=np.float32
         )
 
-    def __call__(self, img: torch.Tensor | Array, mode: Mode | None = None) -> torch.Tensor:
+    def __call__(self, img: AnyImage, mode: Mode | None = None) -> torch.Tensor:
         """Resample an image.
 
         Args:
@@ -185,7 +184,7 @@ class ElementSize(InvertibleTransform):
 
         return replace(image, read=read, shape=to.shape, affine=to.affine)
 
-    def _assumed(self, img: torch.Tensor | Array) -> MetaTensor:
+    def _assumed(self, img: AnyImage) -> MetaTensor:
         """An image that does not say its pixel size, as one of pixels of size 1."""
         if not self.scale:
             raise ValueError(self._unknown(getattr(img, "meta", {})))

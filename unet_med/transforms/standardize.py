@@ -14,7 +14,7 @@ from monai.transforms import Transform
 from unet_med.data.grey_values import ROBUST, inner_scale
 from unet_med.geometry.spread import spread_step
 from unet_med.transforms.keywise import KeywiseTransform
-from unet_med.transforms.tensors import tensor_of
+from unet_med.transforms.tensors import AnyImage, tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 INNER = 2**15  # pixels of an image or plane that tell a robust scale: to half a hundredth
@@ -56,7 +56,7 @@ class Standardize(Transform):
         self.spatial_dims = spatial_dims
         self.intensity = [_checked(scale) for scale in intensity or ()]
 
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+    def __call__(self, image: AnyImage) -> torch.Tensor:
         """Standardise `(C, *S)`; float32 out."""
         image = self._clipped(tensor_of(image).to(torch.float32))
         axes = list(range(1, 1 + (self.spatial_dims or image.ndim - 1)))

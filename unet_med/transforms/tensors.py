@@ -11,11 +11,11 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from numpy.typing import NDArray
 
 Label = TypeVar("Label", NDArray[Any], torch.Tensor)
-
+AnyImage = torch.Tensor | NDArray[Any]  # as transforms take one
 ROUNDING = 0.01  # of probabilities in 16 bits, and of those that were resampled
 
 
-def tensor_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
+def tensor_of(image: AnyImage) -> torch.Tensor:
     """The image itself if it is a tensor, else one; a MetaTensor where MONAI tracks metadata.
 
     Unsigned integers that torch hardly knows become signed ones that hold their values.
@@ -29,6 +29,12 @@ def tensor_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
     return convert_to_tensor(image, track_meta=get_track_meta())
 
 
+def as_tensor(image: AnyImage) -> torch.Tensor:
+    """The image as MONAI's transforms see it: a MetaTensor where MONAI tracks metadata."""
+    found: torch.Tensor = convert_to_tensor(image, track_meta=get_track_meta())
+    return found
+
+
 def tracked(image: torch.Tensor) -> MetaTensor:
     """A MetaTensor with the pixels of an image, and its metadata where it has any.
 
@@ -37,7 +43,7 @@ def tracked(image: torch.Tensor) -> MetaTensor:
     return image if isinstance(image, MetaTensor) else MetaTensor(image)
 
 
-def labels_of(image: torch.Tensor | np.ndarray) -> torch.Tensor:
+def labels_of(image: AnyImage) -> torch.Tensor:
     """Labels in a type that has negative numbers: in torch a uint8 of 255 equals -1.
 
     So have masks of bool, of which torch takes no absolute values and rounds none.
