@@ -95,6 +95,12 @@ class Parts:
         return torch.cat([p.detach().flatten() for p in self.network.parameters()])
 
 
+def test_a_batch_that_is_a_tuple_is_refused_in_words() -> None:
+    """As torch's own data sets give them."""
+    with pytest.raises(TypeError, match="a batch is a tuple, and its image, label and weight are"):
+        PrepareBatchWeighted()((torch.zeros(1, 1, 4), torch.zeros(1, 1, 4)), "cpu")  # type: ignore[arg-type]
+
+
 def test_target_packs_label_and_weight() -> None:
     batch = {
         "image": torch.zeros(2, 1, 4, 4),

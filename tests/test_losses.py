@@ -229,7 +229,7 @@ class TestWeightedCrossEntropy:
         logits, label, _ = batch
         label[1, 0, 2, 3] = value
         with pytest.raises(
-            ValueError, match=rf"label {value} is no class in 0\.\.\.2 \(255 is ign"
+            ValueError, match=rf"label {value} is no class in 0\.\.\.2 \(255 is ign.*Foregroundd"
         ):
             WeightedCrossEntropyLoss()(logits, label.to(dtype))
 
@@ -325,6 +325,21 @@ class TestBorderWeightedCrossEntropy:
         cropped = BorderWeightedCrossEntropyLoss(reduction="none")(logits, instances)
         assert_close(cropped, expected[..., 4:8, 4:8], rtol=0, atol=0)
 
+    @pytest.mark.parametrize(
+        ("classes", "channels", "message"),
+        [
+            (3, 1, "logits of 3 classes: .* background and foreground"),
+            (2, 2, r"instances of shape \(2, 2, 12, 12\) .* \(B, 1, \*S\)"),
+            (2, None, r"instances of shape \(2, 12, 12\)"),
+        ],
+    )
+    def test_refuses_what_are_no_instances_against_background(
+        self, instances, classes, channels, message
+    ):
+        target = instances[:, 0] if channels is None else instances.expand(-1, channels, -1, -1)
+        with pytest.raises(ValueError, match=message):
+            BorderWeightedCrossEntropyLoss()(torch.zeros(2, classes, 12, 12), target)
+
     def test_refuses_probabilities(self, instances):
         with pytest.raises(ValueError, match=r"0\.5 is not a whole number"):
             BorderWeightedCrossEntropyLoss()(torch.zeros(2, 2, 12, 12), instances + 0.5)
@@ -396,6 +411,18 @@ class TestSumLoss:
         assert_close(SumLoss(parts, weights=[0.25, 2])(logits, target), expected)
         logits.requires_grad_()
         assert torch.autograd.gradcheck(lambda x: SumLoss(parts)(x, target), logits)
+
+    def test_refuses_a_loss_that_would_read_weights_as_a_class(self, batch):
+        """MONAI's Dice takes label and weight for two one-hot classes, and says nothing."""
+        logits, label, weight = batch
+        bare = DiceLoss(softmax=True)
+        loss = SumLoss([WeightedCrossEntropyLoss(), bare])
+        with pytest.raises(ValueError, match=r"one-hot classes: give OnLabel\(DiceLoss"):
+            loss(logits, label, weight)
+        with pytest.raises(ValueError, match=r"one-hot classes: give OnLabel\(DiceLoss"):
+            loss(logits, torch.cat([label.double(), weight], dim=1))
+        alone = SumLoss([DiceLoss(softmax=True, to_onehot_y=True, ignore_index=255)])
+        assert_close(alone(logits, label), alone.losses[0](logits, label))
 
     @pytest.mark.parametrize(("count", "weights"), [(1, [1.0, 2.0]), (0, None)])
     def test_refuses_unequal_lengths(self, count, weights):

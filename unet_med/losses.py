@@ -16,7 +16,7 @@ What MONAI has is not written again; `OnLabel` lets it take the same target:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -202,12 +202,23 @@ class BorderWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
             As `WeightedCrossEntropyLoss`.
 
         Raises:
-            ValueError: shapes that do not fit, instances that are not whole numbers, or a weight.
+            ValueError: shapes that do not fit, instances that are not whole numbers, logits of
+                more than two classes, or a weight.
         """
         if weight is not None:
             raise ValueError(
                 "this loss computes its weights from instances; to give them, use "
                 "WeightedCrossEntropyLoss()(logits, label, weight)"
+            )
+        if target.ndim != logits.ndim or target.shape[1] != 1:
+            raise ValueError(
+                f"instances of shape {tuple(target.shape)} against logits {tuple(logits.shape)}: "
+                "give their numbers as (B, 1, *S), 0 for background; weights are made of them here"
+            )
+        if logits.shape[1] > 2:
+            raise ValueError(
+                f"logits of {logits.shape[1]} classes: of instances this loss knows background and "
+                "foreground; use out_channels=2, or WeightedCrossEntropyLoss for classes"
             )
         return super().forward(logits, *self._targets(target.as_subclass(Tensor)))
 
@@ -288,13 +299,29 @@ class SumLoss(nn.Module):
             )
 
     def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Sum of factor * loss over the losses; arguments as in `WeightedCrossEntropyLoss`."""
+        """Sum of factor * loss over the losses; arguments as in `WeightedCrossEntropyLoss`.
+
+        Raises:
+            ValueError: weights, and a loss of MONAI or torch that is not in an `OnLabel`.
+        """
         if weight is not None:
             target = _packed(target, weight)
+        if target.shape[1:2] == (2,):
+            _refuse_foreign(self.losses)
         terms = [
             w * loss(logits, target) for w, loss in zip(self.weights, self.losses, strict=True)
         ]
         return torch.stack(terms).sum(dim=0)
+
+
+def _refuse_foreign(losses: Iterable[nn.Module]) -> None:
+    """Refuse losses of MONAI and torch, which would read label and weight as two classes."""
+    for loss in losses:
+        if type(loss).__module__.startswith(("monai.", "torch.")):
+            name = type(loss).__name__
+            raise ValueError(
+                f"{name} would read label and weight as one-hot classes: give OnLabel({name}(...))"
+            )
 
 
 def _known_reduction(reduction: str) -> str:
@@ -369,7 +396,8 @@ def _check_labels(label: Tensor, num_classes: int, ignore_index: int | None) -> 
         ignored = "nothing is ignored" if ignore_index is None else f"{ignore_index} is ignored"
         raise ValueError(
             f"label {value:g} is no class in 0...{num_classes - 1} ({ignored}): set the network's "
-            "out_channels or the loss's ignore_index to fit, or resample labels with mode 'nearest'"
+            "out_channels or the loss's ignore_index to fit, make instances foreground with "
+            "Foregroundd, or resample labels with mode 'nearest'"
         )
 
 

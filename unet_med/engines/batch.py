@@ -20,7 +20,8 @@ class PrepareBatchWeighted(PrepareBatch):
 
     MONAI calls `loss(prediction, target)` with exactly two arguments, so the
     weights travel as a second channel: target `(B, 2, *S)`, or `(B, 1, *S)`
-    where a batch has no weights (validation without them).
+    where a batch has no weights (validation without them). Metrics of the trainer are given that
+    target: its first channel is the label.
 
     Args:
         image_key: entry of the image `(B, C, *S)`.
@@ -56,7 +57,17 @@ class PrepareBatchWeighted(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return `(image, target)` on the device."""
+        """Return `(image, target)` on the device.
+
+        Raises:
+            TypeError: the batch is no dictionary.
+        """
+        if not isinstance(batchdata, Mapping):
+            raise TypeError(
+                f"a batch is a {type(batchdata).__name__}, and its {self.image_key}, "
+                f"{self.label_key} and {self.weight_key} are read by name: let the data set give "
+                "dictionaries, as MONAI's do"
+            )
         if LINES in batchdata:
             batchdata = {**batchdata, **self._pixels(batchdata[LINES])}
         image = batchdata[self.image_key].to(device=device, non_blocking=non_blocking, **kwargs)
