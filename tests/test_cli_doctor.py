@@ -7,11 +7,12 @@ import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import unet_med
-from unet_med.cli import extras, main
+from unet_med.cli import doctor, extras, main
 from unet_med.devices import choose
 
 if sys.version_info >= (3, 11):
@@ -47,6 +48,23 @@ def test_what_is_missing_comes_with_its_command(
     assert "predict --scheduler: no; pip install 'unet-med[cluster]'" in said
     assert "pip install 'unet-med[export]'" in said
     assert extras.missing("export") == ["bioimageio.spec"]
+
+
+def test_a_container_with_little_shared_memory_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Docker gives 64 MB, in which processes that load tiles end with a bus error."""
+    blocks = SimpleNamespace(f_blocks=64 << 8, f_frsize=1 << 12)
+    monkeypatch.setattr(doctor, "SHARED", str(tmp_path))
+    monkeypatch.setattr(doctor.os, "statvfs", lambda path: blocks)
+    monkeypatch.setattr("unet_med.devices.loader_workers", lambda device: 8)
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert f"shared    67 MB in {tmp_path} are little for the 8 processes" in said
+    assert "--ipc=host or --shm-size=8g" in said
+    assert not [*doctor._too_little_shared(0)]  # on a CPU the training makes its tiles itself
+    blocks.f_blocks = 1 << 18
+    assert not [*doctor._too_little_shared(8)]
 
 
 def test_a_module_of_a_package_that_is_not_there_is_missing(

@@ -16,6 +16,7 @@ SHORT = [
     "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes",
     "std::bad_alloc",
     "could not create a primitive",
+    "could not create a memory object",
     "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
     "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
     "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
@@ -37,6 +38,9 @@ def test_other_errors_are_no_lack_of_memory() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
+    for what in ("primitive", "memory"):  # of oneDNN where a device lacks an operation
+        lacking = f"could not create a {what} descriptor for the deconvolution forward propagation"
+        assert not is_out_of_memory(RuntimeError(lacking))
     assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
 
 

@@ -89,3 +89,21 @@ def test_without_the_kernels_word_all_that_is_built_in_counts(
     assert free > 1 << 20
     monkeypatch.setattr(memory, "Path", lambda _: tmp_path / "nothing")
     assert memory._free_on_machine() > free
+
+
+def test_within_a_moment_memory_is_measured_once_unless_room_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of hundreds of small images a second, each asks."""
+    now, free = [100.0], iter([5 << 30, 4 << 30, 3 << 30])
+    monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(memory, "_free_on_machine", lambda: next(free))
+    monkeypatch.setattr(memory, "_free_in_container", lambda: [])
+    monkeypatch.setattr(memory, "_free_in_process", lambda: [])
+    memory._measured.cache_clear()
+    assert [memory.available_bytes() for _ in range(3)] == [5 << 30] * 3
+    now[0] += 0.25
+    assert memory.available_bytes() == 4 << 30
+    memory.free_memory(None)
+    assert memory.available_bytes() == 3 << 30
+    memory._measured.cache_clear()

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the disk, the quota; one that is read-only
 
 # What torch, the libraries of GPUs, C++ and oneDNN say where an allocation fails.
-_SHORT = (
-    *("out of memory", "can't allocate memory", "not enough memory"),
-    *("bad_alloc", "could not create a "),
-    *("ALLOC_FAILED", "ALLOCATION_FAILED", "OUT_OF_DEVICE_MEMORY", "OUT_OF_HOST_MEMORY"),
-    # a library finds no room for what it keeps on the GPU itself
-    *("CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_NOT_INITIALIZED"),
-    "unable to find an engine",  # of cuDNN, for want of workspace
+_SHORT = re.compile(
+    "|".join(
+        (
+            *("out of memory", "can't allocate memory", "not enough memory", "bad_alloc"),
+            # of oneDNN, whose descriptors take none: it has none of what a device cannot do
+            r"could not create a (primitive|memory)(?! (descriptor|attribute))",
+            *("ALLOC_FAILED", "ALLOCATION_FAILED", "OUT_OF_DEVICE_MEMORY", "OUT_OF_HOST_MEMORY"),
+            # a library finds no room for what it keeps on the GPU itself
+            *("CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_NOT_INITIALIZED"),
+            "unable to find an engine",  # of cuDNN, for want of workspace
+        )
+    )
 )
 
 
@@ -86,7 +92,7 @@ def is_broken_gpu(error: BaseException | None) -> bool:
 
 
 def _is_short(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SHORT)
+    return isinstance(error, RuntimeError) and _SHORT.search(str(error)) is not None
 
 
 def broken_gpu(error: BaseException, advice: str) -> OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from unet_med import __version__
 from unet_med.bundle import model_names
 from unet_med.cli.extras import EXTRAS, install_line, missing
+
+SHARED = "/dev/shm"  # through which processes hand tiles over, on Linux
+LEAST_SHARED = 1 << 30  # bytes; Docker gives 64 MB, less than 16 processes hold of large tiles
 
 PACKAGES = (
     *("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "SimpleITK", "tifffile"),
@@ -38,7 +42,7 @@ def _machine() -> Iterator[str]:
     import torch
 
     from unet_med.data.protection import byte_budget
-    from unet_med.devices import built_for, choose, cores, seen
+    from unet_med.devices import built_for, choose, cores, loader_workers, seen
     from unet_med.memory import available_bytes
 
     yield from seen()
@@ -47,6 +51,20 @@ def _machine() -> Iterator[str]:
     yield f"threads   {torch.get_num_threads()} of {cores()} cores"
     free, most = (size / 1e9 for size in (available_bytes(), byte_budget()))
     yield f"memory    {free:.1f} GB free; images up to {most:.1f} GB"
+    yield from _too_little_shared(loader_workers(choice.device))
+
+
+def _too_little_shared(workers: int) -> Iterator[str]:
+    """A line where memory that processes share is less than those that load tiles may need."""
+    if not workers or not os.path.isdir(SHARED):
+        return
+    status = os.statvfs(SHARED)
+    if (size := status.f_blocks * status.f_frsize) < LEAST_SHARED:
+        yield (
+            f"shared    {size / 1e6:.0f} MB in {SHARED} are little for the {workers} processes "
+            "that make tiles for a GPU: start the container with --ipc=host or --shm-size=8g, or "
+            'train with --config FILE that says {"num_workers": 0}'
+        )
 
 
 def _models() -> Iterator[str]:
