@@ -1,6 +1,8 @@
-"""Dtypes of labels that all writers share."""
+"""What all writers share: dtypes of labels, names, and a word of what a format cannot hold."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import SaveImage
 
-from unet_med.data import load_image
+from unet_med.data import load_image, save_image
 from unet_med.data.array_writer import cast, smallest_label_dtype
+from unet_med.data.pixel_size import say_left_out
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,26 @@ def test_names_say_what_is_inside(writer, tmp_path):
             assert saved(dotted, tmp_path / "default") == f"im_trans{WRITERS[writer][0]}"
     with pytest.raises(RuntimeError, match=r"im_trans\.png is no name for .*output_ext="):
         saved(dotted, tmp_path / "png", output_ext=".png")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "said"),
+    [(".tif", "TIFF cannot hold the place in space"), (".png", "PNG cannot hold the pixel size")],
+)
+def test_what_a_format_cannot_hold_is_said_once(
+    suffix: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    affine, image = np.diag([0.5, 0.5, 1, 1]), np.zeros((1, 4, 5), np.uint8)
+    affine[:2, 3] = 0.04, 0  # less than headers round to
+    say_left_out.cache_clear()
+    save_image(tmp_path / "a.tif", image, affine)
+    save_image(tmp_path / f"b{suffix}", image)  # whose size and place are not known
+    assert not caplog.records
+    affine[:2, 3] = 40, 0
+    for name in "cd":
+        save_image(tmp_path / f"{name}.nii", image, affine)
+        save_image(tmp_path / f"{name}{suffix}", image, affine)
+    assert [each.getMessage() for each in caplog.records] == [
+        f"{said} of an image, and leaves it out: .nii.gz holds it"
+    ]
+    say_left_out.cache_clear()

@@ -18,7 +18,7 @@ from test_volumes import make_bundle
 
 from unet_med import Segmenter
 from unet_med.cli import main
-from unet_med.data import load_image
+from unet_med.data import load_image, sha256
 from unet_med.data.sources import Source
 from unet_med.inferers.agreement import agreement
 from unet_med.networks import joined_weights
@@ -178,7 +178,9 @@ def test_a_job_says_what_the_whole_says(tmp_path: Path, words: list[str]) -> Non
     (one,), (other,) = (each["images"].values() for each in (whole, blocks))
     assert [*blocks["images"]] == ["a"]
     assert other.pop("confidence") == pytest.approx(one.pop("confidence"), abs=1e-4)
-    assert [*one.pop("digests")] == ["a_mask.tif", "a_uncertainty.tif"]  # of files as a whole
+    assert [*one.pop("digests")] == ["a_mask.tif", "a_uncertainty.tif"]
+    written = [tmp_path / "blocks" / name for name in ("a_mask.tif", "a_uncertainty.tif")]
+    assert other.pop("digests") == {each.name: sha256(each) for each in written}
     assert other == one
     for same in ("weights", "settings"):
         assert blocks[same] == whole[same]
@@ -208,6 +210,7 @@ def test_the_map_is_an_image_of_its_own(tmp_path: Path, words: list[str]) -> Non
     own = uncertainty(scores.as_tensor(), mask.as_tensor())
     np.testing.assert_allclose(doubt, own, atol=1e-6)
     record = json.loads((tmp_path / "record.json").read_text())
+    assert "digests" not in record["images"]["out"]  # no file of it, but those of an OME-Zarr
     expected = dice_of(dice_terms(scores.as_tensor(), mask.as_tensor()))
     assert record["images"]["out"]["confidence"] == pytest.approx(expected, abs=1e-4)
 

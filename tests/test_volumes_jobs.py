@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -436,6 +437,25 @@ def test_a_job_that_is_done_is_left_alone(
     (tmp_path / "B_instances.ome.tif").unlink()
     assert main(line) == 0
     assert (tmp_path / "B_instances.ome.tif").is_file()
+
+
+def test_where_a_volume_lies_is_said_to_be_left_out_and_kept_in_the_record(
+    line: list[str], tmp_path: Path, planes: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Zarr and TIFF hold no rotation, flip or place; a radiologist's sides are not to be lost."""
+    affine = np.array([[0, -2, 0, 9.0], [1, 0, 0, 8], [0, 0, 3, 7], [0, 0, 0, 1]])
+    line[1] = str(tmp_path / "turned.nii")
+    nibabel.save(nibabel.Nifti1Image(planes.T, affine), line[1])
+    said = (
+        "OME-Zarr and TIFF hold pixel sizes, not the directions of the axes and the place in "
+        f"space: results are in the order of the voxels of {line[1]}, whose affine record.json"
+    )
+    assert main(line) == 0
+    assert capsys.readouterr().err.count(said) == 1
+    assert main([*line, "--resume"]) == 0  # of one job once
+    assert said not in capsys.readouterr().err
+    [entry] = json.loads((tmp_path / "record.json").read_text())["images"].values()
+    np.testing.assert_array_equal(entry["affine"], affine)
 
 
 def test_results_of_a_small_image_are_written_at_once(

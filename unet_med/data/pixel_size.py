@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+_log = logging.getLogger(__name__)
 
 MICROMETRES = {
     "pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
@@ -178,8 +182,26 @@ def cannot_become(own: ArrayLike, new: ArrayLike) -> bool:
     return far_apart(own, new, MADE_SMALLER if larger else 1.0)
 
 
+DIRECTIONS, PLACE = "the directions of the axes", "the place in space"
+
+
+def beyond_sizes(affine: np.ndarray) -> list[str]:
+    """What an affine says besides voxel sizes, in words; less than a tenth of a voxel is no place.
+
+    >>> beyond_sizes(np.diag([-2, 2, 1, 1])), beyond_sizes(np.eye(3))
+    (['the directions of the axes'], [])
+    """
+    n = min(affine.shape[0] - 1, 3)
+    matrix, sizes = affine[:n, :n], np.diag(affine)[:n]
+    turned = (sizes <= 0).any() or np.abs(matrix - np.diag(sizes)).max() > 1e-5 * sizes.max()
+    moved = np.abs(affine[:n, -1]) > 0.1 * np.linalg.norm(matrix, axis=0)
+    return [DIRECTIONS] * bool(turned) + [PLACE] * bool(moved.any())
+
+
 def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:
-    """Voxel sizes `(Z, Y, X)` of an affine, for formats without rotations and flips.
+    """Voxel sizes `(Z, Y, X)` of an affine, for formats that hold nothing else of it.
+
+    A place in space is left out, and a warning says so, of all files of a kind once.
 
     Raises:
         ValueError: it rotates or flips.
@@ -188,12 +210,21 @@ def voxel_sizes(affine: np.ndarray, kind: str) -> tuple[float, float, float]:
     n = min(affine.shape[0] - 1, 3)
     matrix[:n, :n] = affine[:n, :n]
     sizes = np.diag(matrix)
-    if (sizes <= 0).any() or np.abs(matrix - np.diag(sizes)).max() > 1e-5 * sizes.max():
+    beyond = beyond_sizes(affine)
+    if DIRECTIONS in beyond:
         raise ValueError(
             f"affine {matrix.tolist()} rotates or flips, which {kind} cannot say; "
             "save as .nii.gz, or bring the image to RAS first"
         )
+    for what in beyond:
+        say_left_out(what, kind)
     return float(sizes[2]), float(sizes[1]), float(sizes[0])
+
+
+@cache
+def say_left_out(what: str, kind: str) -> None:
+    """Say what files of a kind cannot hold of an image; once, for there may be thousands."""
+    _log.warning("%s cannot hold %s of an image, and leaves it out: .nii.gz holds it", kind, what)
 
 
 def as_list(sizes: Iterable[float] | float) -> list[float]:

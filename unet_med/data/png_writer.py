@@ -8,6 +8,7 @@ import numpy as np
 
 from unet_med.data.array_writer import ArrayWriter, channel_first, smallest_label_dtype, storable
 from unet_med.data.atomic import atomic_write
+from unet_med.data.pixel_size import say_left_out
 
 
 def write_png(
@@ -21,8 +22,8 @@ def write_png(
     Args:
         path: file to write, in one step.
         array: `(1, X, Y)`, whole numbers from 0 to 65535, of any integer dtype.
-        affine: not kept.
-        spatial_unit: not kept.
+        affine: not kept; where it is stated, a warning says so once.
+        spatial_unit: not kept; None: the pixel size is not known.
 
     Raises:
         ValueError: a volume, channels, fractions, or values above 65535.
@@ -42,6 +43,8 @@ def write_png(
             f"a PNG holds whole numbers from 0 to 65535, and these are {array.dtype}: save them as "
             ".tif"
         )
+    if affine is not None and spatial_unit is not None:
+        say_left_out("the pixel size", "PNG")
     with atomic_write(path) as part:
         Image.fromarray(np.ascontiguousarray(array[0].T)).save(part, format="PNG")
 

@@ -37,7 +37,8 @@ def write_tiff(
     Args:
         path: file to write, in one step; a BigTIFF if 4 GB might not suffice.
         array: `(C, X, Y[, Z])`; see `storable` for the dtypes.
-        affine: voxel to world in `spatial_unit`, `(4, 4)`; its translation is not kept.
+        affine: voxel to world in `spatial_unit`, `(4, 4)`; its translation is not kept, which a
+            warning says once.
         spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known, and the file has
             none.
         channel_names: one name a channel.

@@ -36,7 +36,8 @@ def write_ome_zarr(
     Args:
         path: folder `NAME.zarr` to write, in one step; it replaces an earlier Zarr folder.
         array: `(C, X, Y[, Z])`; see `storable` for the dtypes. One channel has no axis.
-        affine: voxel to world in `spatial_unit`, `(4, 4)`; its translation is not kept.
+        affine: voxel to world in `spatial_unit`, `(4, 4)`; its translation is not kept, which a
+            warning says once.
         spatial_unit: `"um"` or `"mm"`; None: the pixel size is not known, and the file has
             no unit.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,8 @@ import torch
 
 from unet_med.bundle import find_trained
 from unet_med.data.atomic import atomic_write
-from unet_med.data.sources import open_source
+from unet_med.data.pixel_size import beyond_sizes
+from unet_med.data.sources import Source, open_source
 from unet_med.instances import along_axes
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.segmentation.volume import Found
@@ -24,6 +26,8 @@ from unet_med.volumes.job_file import job_folder, publish, read_fields, text_of
 from unet_med.volumes.markers import Markers
 from unet_med.volumes.statistics import load_statistics
 from unet_med.volumes.store import Layer, Layout, create_store, is_whole
+
+_log = logging.getLogger(__name__)
 
 OUTPUTS = ("mask", "probabilities", "uncertainty", "instances", "rois")
 
@@ -158,6 +162,7 @@ class BlockJob:
         if "instances" in wanted:
             _check_thickness(job)
         job = replace(job, parts=parts_of(job, image, volume.found))
+        _say_left_out(image)
         return job._publish(volume.found)
 
     @classmethod
@@ -289,6 +294,18 @@ class BlockJob:
 
     def _text(self) -> str:
         return text_of(self.id, asdict(self))
+
+
+def _say_left_out(image: Source) -> None:
+    """Say what the output does not hold of where its source lies, and what does."""
+    beyond = [] if image.affine is None else beyond_sizes(image.affine)
+    if beyond:
+        _log.warning(
+            "OME-Zarr and TIFF hold pixel sizes, not %s: results are in the order of the voxels "
+            "of %s, whose affine record.json keeps",
+            " and ".join(beyond),
+            image.path,
+        )
 
 
 def _layers(segmenter: Segmenter, outputs: Collection[str]) -> tuple[Layer, ...]:

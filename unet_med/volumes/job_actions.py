@@ -175,7 +175,7 @@ def _last_step(job: BlockJob, tiff: Path | None, *, progress: bool) -> str:
             f", written as {', '.join(file.name for file in written)}; {job.output} and "
             f"{job.folder} hold the same and may be deleted"
         )
-    note_result(job, tiff or job.output)
+    note_result(job, tiff or job.output, files)
     job.markers.note_finished(files=[file.name for file in files])
     return said
 

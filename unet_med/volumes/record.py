@@ -13,7 +13,8 @@ import torch
 from unet_med.bundle import inference_parser, load_config, require_trust
 from unet_med.bundle.literals import itself
 from unet_med.data.cases import NAME, as_template, is_portable
-from unet_med.data.entries import WRITTEN
+from unet_med.data.checksum import sha256
+from unet_med.data.entries import DIGESTS, WRITTEN
 from unet_med.data.formats import stem
 from unet_med.data.sources import open_source
 from unet_med.inferers.agreement import agreement
@@ -27,15 +28,18 @@ from unet_med.volumes.tiff import file_of, tiff_of
 _PLACES = {"instances": "labels/instances", "probabilities": "0", "uncertainty": "uncertainty"}
 
 
-def note_result(job: BlockJob, output: Path) -> None:
+def note_result(job: BlockJob, output: Path, files: Sequence[Path] = ()) -> None:
     """Add the image to `record.json` beside its result, with its confidence.
 
-    The source is read once more, for its SHA-256. Nothing is noted where it or the bundle is no
+    The source is read once more, for its SHA-256, and so are the files of the result. An OME-Zarr
+    has none: it is a folder of as many files as it has shards, of which each block's marker has a
+    checksum, and `job verify` compares them. Nothing is noted where it or the bundle is no
     longer where the job found it, or where the bundle is of a version without this.
 
     Args:
         job: all of whose blocks are done.
         output: the OME-Zarr or TIFF after which the image is named.
+        files: of the result, beside the OME-Zarr.
 
     Raises:
         ValueError: the bundle names what unet-med's own does not, and the job is not to run that.
@@ -52,6 +56,7 @@ def note_result(job: BlockJob, output: Path) -> None:
     image.meta |= {NOTES: "\n".join(np.concatenate(said))} if said else {}
     notes = job.markers.all()  # a file a block
     image.meta |= {**_confidence(notes), WRITTEN: job.outputs}
+    image.meta |= {DIGESTS: {file.name: sha256(file) for file in files}} if files else {}
     keeper.note(image, job.device, sum(note["seconds"] for note in notes))
 
 
