@@ -27,11 +27,13 @@ from test_volumes import make_bundle, write_source
 from unet_med.cli import blocks as by_blocks
 from unet_med.cli import main, predict
 from unet_med.data.checksum import sha256
+from unet_med.errors import is_full
 from unet_med.handlers.skipped_failures import SkipFailuresEvaluator
 from unet_med.report.prediction import PredictionRecord
 from unet_med.volumes import BlockJob, executors, grid, run_blocks, split
 from unet_med.volumes.objects import StoredObjects, save_objects
-from unet_med.volumes.worker import Outcome, checksum
+from unet_med.volumes.store import Layer, Layout, create_store, write_block
+from unet_med.volumes.worker import Outcome, Worker, checksum
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
@@ -76,6 +78,60 @@ def test_what_a_job_was_planned_with_is_given_back_before_the_first_block(
     monkeypatch.setattr(executors, "predict_block", lambda *a: (done.append("block"), own(*a))[1])
     assert main(line) == 0
     assert done == ["freed", "block", "block"]
+
+
+def test_blocks_take_their_threads_and_leave_the_process_its_own(
+    line: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs a job in Python may train in the same process."""
+    before, taken = torch.get_num_threads(), []
+    own = Worker.look
+    torch.set_num_threads(3)
+    monkeypatch.setattr(
+        Worker, "look", lambda *a: (taken.append(torch.get_num_threads()), own(*a))[1]
+    )
+    try:
+        assert main(line) == 0
+        assert main(["job", "verify", line[-1]]) == 0
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert taken == [1, 1, 1, 1]  # two blocks; one of them once more, with tiles of two sizes
+
+
+def test_a_full_disk_is_named(
+    tmp_path: Path, planes: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """zarr writes to an open file: the system's error names none."""
+    layer, layout = Layer("mask", "uint8"), Layout((2, 16), (2, 16), ((1, 1),), (1.0, 1.0), None)
+    store, [block] = tmp_path / "out.ome.zarr", split((2, 16), (2, 16))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    said = r"out\.ome\.zarr cannot be written: No space left on device"
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.Group, "create_array", full)
+        with pytest.raises(OSError, match=said) as caught:
+            create_store(store, [layer], layout)
+    assert is_full(caught.value)
+    assert not any(tmp_path.iterdir())
+    create_store(store, [layer], layout)
+    monkeypatch.setattr(zarr.Array, "__setitem__", full)
+    with pytest.raises(OSError, match=said) as caught:
+        write_block(store, layer, block, planes[0, :2], layout)
+    assert is_full(caught.value)
+
+
+def test_only_what_is_the_jobs_own_is_swept_away(line: list[str], tmp_path: Path) -> None:
+    """A name may hold what a search takes for a pattern."""
+    line[-1] = str(tmp_path / "out[1].ome.zarr")
+    ours, theirs = (tmp_path / f".{name}.ome.zarr.left" for name in ("out[1]", "out1"))
+    for left in (ours, theirs):
+        left.mkdir()
+    assert main(line) == 0
+    assert not ours.exists()
+    assert theirs.exists()
 
 
 # --- the output is gone
@@ -327,6 +383,8 @@ def test_local_processes_take_the_gpu_that_was_named(monkeypatch: pytest.MonkeyP
     for device in (None, "cuda:1"):
         assert [*executors._processes(job, [0], 3, device)] == [Outcome(0, 1)]
     assert given == [["cuda:0", "cuda:1", "cuda:0"], ["cuda:1"] * 3]
+    monkeypatch.setattr("unet_med.devices.count", lambda kind: 0)  # resumed where there is none
+    assert executors._device(job, 1) == "cuda:0"  # which a sentence refuses
 
 
 @pytest.mark.parametrize(("words", "given"), [([], False), (["--device", "cpu"], True)])

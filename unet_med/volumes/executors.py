@@ -248,7 +248,7 @@ def _device(job: BlockJob, worker: int) -> str | None:
 
     if job.device == HOST.type:
         return None
-    return f"{job.device}:{worker % count(job.device)}"
+    return f"{job.device}:{worker % max(1, count(job.device))}"  # who has none there says so
 
 
 def _dask(

@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from unet_med.volumes.grid import block_needs
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.objects import StoredObjects, Turned
 from unet_med.volumes.record import note_result
-from unet_med.volumes.store import open_level, write_block
-from unet_med.volumes.worker import Worker, checksum
+from unet_med.volumes.store import named_if_full, open_level, write_block
+from unet_med.volumes.worker import Worker, checksum, threads_of
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks says
 # Most by which probabilities of other tiles differ, and share of pixels that fall to another class:
@@ -80,9 +81,10 @@ def verify(job: BlockJob, tiff: Path | None = None, *, sample: float = 0.01, see
     chosen = [block for block, _ in random.Random(seed).sample(done, count)]
     tile = _other_tile(worker)
     largest, flips = 0.0, 0
-    for block in chosen:
-        difference, changed = _compare(worker, block, tile)
-        largest, flips = max(largest, difference), flips + changed
+    with threads_of(job):
+        for block in chosen:
+            difference, changed = _compare(worker, block, tile)
+            largest, flips = max(largest, difference), flips + changed
     found = (
         f"{count} computed anew with tiles of {' x '.join(map(str, tile))} px: "
         f"max|difference| {largest:.3g}, {flips} pixels of another class"
@@ -205,9 +207,10 @@ def _number_instances(job: BlockJob) -> int | None:
     classes = StoredObjects(job.folder, job.layout.shape, job.blocks) if job.objects else mask
     turned = [Block(b.index[::-1], b.slices[::-1]) for b in job.blocks]
     blocks = sorted(turned, key=lambda block: block.index)
-    count = label_blocks(
-        Turned(classes), Turned(out), blocks, tables=job.folder, **job.instances
-    )  # which wrote level 0
+    with named_if_full(job.output):
+        count = label_blocks(
+            Turned(classes), Turned(out), blocks, tables=job.folder, **job.instances
+        )  # which wrote level 0
     for block in job.blocks:
         pixels = out[block.slices]
         write_block(job.output, layers["instances"], block, pixels, job.layout, since=1)
@@ -223,7 +226,7 @@ def _unfinished(job: BlockJob, left: int, tiff: Path | None) -> list[str]:
 
 def _sweep(job: BlockJob) -> None:
     """Take away what processes that were killed left half-written, which nothing ever reads."""
-    beside = job.output.parent.glob(f".{job.output.name}.*")
+    beside = job.output.parent.glob(f".{escape(job.output.name)}.*")
     notes = [*job.folder.glob(".*"), *job.folder.glob("*/.*")]
     for left in [*beside, *notes, *job.output.rglob("*.partial")]:
         if left.is_dir():

@@ -15,7 +15,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import numpy as np
 
 from unet_med.data.zarr_reader import import_zarr
 from unet_med.data.zarr_writer import chunk_sides, halve, halved_axes, multiscale
+from unet_med.errors import is_full
 from unet_med.volumes.blocks import Block
 
 
@@ -101,11 +103,12 @@ def create_store(path: Path, layers: Sequence[Layer], layout: Layout) -> None:
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         part = folder / path.name
-        root = zarr.create_group(part, zarr_format=3)
-        for layer in layers:
-            for level in range(layout.levels):
-                _create_level(root, layer, level, layout)
-        _describe(root, layers, layout)
+        with named_if_full(path):
+            root = zarr.create_group(part, zarr_format=3)
+            for layer in layers:
+                for level in range(layout.levels):
+                    _create_level(root, layer, level, layout)
+            _describe(root, layers, layout)
         os.rename(part, path)
     except OSError:
         if not path.exists():  # else another process was as quick, with the same
@@ -152,7 +155,19 @@ def write_block(
         starts = layout.sides([part.start for part in block.slices], level)
         sides = pixels.shape[-len(starts) :]
         window = [slice(n, n + side) for n, side in zip(starts, sides, strict=True)]
-        open_level(path, layer, level, mode="r+")[(..., *window)] = pixels
+        with named_if_full(path):
+            open_level(path, layer, level, mode="r+")[(..., *window)] = pixels
+
+
+@contextmanager
+def named_if_full(path: Path) -> Iterator[None]:
+    """Name an output that a full disk has no room for: of a chunk zarr's error names nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or not is_full(error):
+            raise
+        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from None
 
 
 def _create_level(root: Any, layer: Layer, level: int, layout: Layout) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -61,7 +62,6 @@ class Worker:
         """
         job = BlockJob.load(output)
         job.check()
-        torch.set_num_threads(job.threads)
         return cls(job, job.volume(device or job.device))
 
     @property
@@ -203,7 +203,9 @@ def predict_block(address: tuple[str, str], number: int, device: str | None = No
         ValueError: the job is another by now, or see `BlockJob.check`.
     """
     with _ONE_AT_A_TIME:
-        return _worker(address, device).do(number)
+        worker = _worker(address, device)
+        with threads_of(worker.job):
+            return worker.do(number)
 
 
 def checksum(layers: Sequence[np.ndarray]) -> str:
@@ -212,6 +214,20 @@ def checksum(layers: Sequence[np.ndarray]) -> str:
     for pixels in layers:
         digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def threads_of(job: BlockJob) -> Iterator[None]:
+    """As many threads as a job's blocks take, on which last digits depend; then as many as before.
+
+    The process may have other work besides.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(job.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=1)
