@@ -149,6 +149,18 @@ def test_a_sform_wins_over_pixdim(tmp_path):
     np.testing.assert_allclose(load(tmp_path / "a.nii")[1]["affine"], ROTATED, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("side", "kind"), [(32767, nib.Nifti1Image), (32768, nib.Nifti2Image)])
+def test_a_side_that_16_bits_do_not_hold(tmp_path, side, kind):
+    """A section of tissue, or a NIfTI-2 that was predicted, has more than NIfTI-1 counts."""
+    array = np.arange(side, dtype=np.uint16).reshape(1, side, 1)
+    write_nifti(tmp_path / "a.nii", array, np.diag([0.5, 0.5, 1, 1]), "um")
+    write_nifti(tmp_path / "b.nii.gz", array, like=tmp_path / "a.nii")
+    assert type(nib.load(tmp_path / "a.nii")) is type(nib.load(tmp_path / "b.nii.gz")) is kind
+    image = load_image(tmp_path / "a.nii")
+    np.testing.assert_array_equal(image.numpy(), array)
+    assert (image.affine[0, 0], image.meta["spatial_unit"]) == (0.5, "um")
+
+
 def test_a_two_dimensional_image_stays_one(tmp_path, rng):
     array = rng.random((1, 6, 5)).astype(np.float32)
     write_nifti(tmp_path / "a.nii", array, np.diag([0.25, 0.5, 1.0]))  # 3x3

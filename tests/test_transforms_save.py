@@ -14,6 +14,7 @@ from monai.transforms import LoadImaged, SaveImaged, Spacingd
 from PIL import Image
 
 from unet_med.data import save_image
+from unet_med.data.changed_results import ChangedResults
 from unet_med.transforms import SaveImageResultd
 
 
@@ -136,6 +137,23 @@ def test_what_has_changed_since_it_was_written_is_kept(tmp_path, picture, caplog
     save(item)
     assert kept_in(out) == {"a_mask.tif": b"corrected", "a_mask-2.tif": b"corrected again"}
     assert [r.levelno for r in caplog.records if "by hand" in r.message] == [logging.WARNING]
+
+
+def test_what_is_kept_is_said_once_in_a_run_whoever_keeps_it(tmp_path, caplog):
+    """The step that writes over it, and the record that removes what nobody wrote anew."""
+    (tmp_path / "record.json").write_text("{}")
+    step, record = ChangedResults(tmp_path), ChangedResults(tmp_path)
+    for name in ("a_mask.tif", "a_instances.tif"):
+        (tmp_path / name).write_bytes(b"of a run that was stopped")
+    with step.writing(tmp_path / "a_mask.tif"):
+        (tmp_path / "a_mask.tif").write_bytes(b"new")
+    assert record.remove({tmp_path / "a_instances.tif": None}) == []
+    assert set(kept_in(tmp_path)) == {"a_mask.tif", "a_instances.tif"}
+    assert caplog.text.count("kept in") == 1
+    record.begin()
+    (tmp_path / "b_mask.tif").write_bytes(b"corrected")
+    record.remove({tmp_path / "b_mask.tif": None})
+    assert caplog.text.count("kept in") == 2
 
 
 def test_an_image_of_which_a_part_cannot_be_written_leaves_no_part(tmp_path, picture):

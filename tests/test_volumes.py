@@ -33,6 +33,7 @@ from unet_med.transforms import InstancesFromLogits, Standardize
 from unet_med.transforms.standardize import mean_and_deviation
 from unet_med.transforms.windowed import Windowed
 from unet_med.volumes import Block, BlockJob, executors, grid, open_source, run_blocks, split
+from unet_med.volumes.instances import label_blocks
 from unet_med.volumes.job_actions import finish
 from unet_med.volumes.store import open_level
 from unet_med.volumes.worker import Outcome, Worker
@@ -272,6 +273,22 @@ def test_a_second_run_does_nothing(tmp_path: Path, planes_bundle: Path, noise: n
     assert Worker.open(job.output).do(3).voxels == 0  # another process was quicker
     assert BlockJob.load(job.output) == job
     assert job.markers.count() == 8
+
+
+def test_sides_and_threads_are_numpys_as_well(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray
+) -> None:
+    """A job's file would hold them as text, which no worker could read."""
+    job = small_plan(
+        tmp_path, planes_bundle, noise, block=np.array([4, 16, 16]), threads=np.int64(2)
+    )
+    assert BlockJob.load(job.output) == job
+    assert (job.layout.block, job.threads) == ((4, 16, 16), 2)
+    with pytest.raises(TypeError, match=r"block side 4\.0 is no whole number"):
+        small_plan(tmp_path / "b", planes_bundle, noise, block=(4.0, 16, 16))
+    out = np.zeros(6, np.uint8)
+    assert label_blocks(np.array([1, 1, 1, 0, 1, 1]), out, np.array([2])) == 2
+    assert out.tolist() == [1, 1, 1, 0, 2, 2]
 
 
 def test_a_plan_is_refused_when_something_has_changed(tmp_path: Path, noise: np.ndarray) -> None:

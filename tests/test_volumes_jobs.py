@@ -38,6 +38,9 @@ from unet_med.volumes.worker import Outcome, Worker, checksum
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
 
+MASK = Layer("mask", "uint8")
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("model") / "bundle", statistics=None)
@@ -103,7 +106,7 @@ def test_a_full_disk_is_named(
     tmp_path: Path, planes: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """zarr writes to an open file: the system's error names none."""
-    layer, layout = Layer("mask", "uint8"), Layout((2, 16), (2, 16), ((1, 1),), (1.0, 1.0), None)
+    layout = Layout((2, 16), (2, 16), ((1, 1),), (1.0, 1.0), None)
     store, [block] = tmp_path / "out.ome.zarr", split((2, 16), (2, 16))
 
     def full(*_: object, **__: object) -> None:
@@ -113,14 +116,28 @@ def test_a_full_disk_is_named(
     with monkeypatch.context() as patch:
         patch.setattr(zarr.Group, "create_array", full)
         with pytest.raises(OSError, match=said) as caught:
-            create_store(store, [layer], layout)
+            create_store(store, [MASK], layout)
     assert is_full(caught.value)
     assert not any(tmp_path.iterdir())
-    create_store(store, [layer], layout)
+    create_store(store, [MASK], layout)
     monkeypatch.setattr(zarr.Array, "__setitem__", full)
     with pytest.raises(OSError, match=said) as caught:
-        write_block(store, layer, block, planes[0, :2], layout)
+        write_block(store, MASK, block, planes[0, :2], layout)
     assert is_full(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("block", "chunks"),
+    [((1021, 600), (1021, 300)), ((1042, 509), (521, 509)), ((131, 6, 262), (131, 6, 131))],
+)
+def test_no_shard_is_of_chunks_of_one_pixel(
+    tmp_path: Path, block: tuple[int, ...], chunks: tuple[int, ...]
+) -> None:
+    """Blocks of a resampled image are cut to its sides, which may be prime."""
+    ones = (1,) * len(block)
+    create_store(tmp_path / "a.zarr", [MASK], Layout(block, block, (ones,), ones, None))
+    array = zarr.open_array(tmp_path / "a.zarr/labels/mask/0", mode="r")
+    assert (array.shards, array.chunks) == (block, chunks)
 
 
 def test_only_what_is_the_jobs_own_is_swept_away(line: list[str], tmp_path: Path) -> None:

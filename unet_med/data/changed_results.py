@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from unet_med.data.cases import same_name
 from unet_med.data.checksum import sha256
@@ -27,16 +27,22 @@ class ChangedResults:
 
     That is what is not, byte for byte, what `record.json` says was written there (`digests`). Of
     results without a record, of another program or of a chain that keeps none, nothing is kept.
-    What is kept is said once.
+    What is kept is said once in a run, whoever keeps it: steps that write, and the record that
+    removes what they did not write anew.
 
     Args:
         folder: of the results.
     """
 
+    _told: ClassVar[set[Path]] = set()  # folders of which it was said in this run
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._digests: dict[str, str] | None = None  # of a folder with a record
-        self._said = False
+
+    def begin(self) -> None:
+        """Say anew what is kept: a run begins."""
+        self._told.discard(self.folder.absolute())
 
     @contextmanager
     def writing(self, *paths: Path) -> Iterator[dict[str, str]]:
@@ -97,8 +103,8 @@ class ChangedResults:
             kept.parent.rmdir()
 
     def _say(self, kept: Path) -> None:
-        if not self._said:  # in a long run once
-            self._said = True
+        if (folder := self.folder.absolute()) not in self._told:
+            self._told.add(folder)
             _log.warning(
                 "kept in %s what was not as a prediction wrote it, such as %s: it may have been "
                 "corrected by hand, or a run that was stopped left it",

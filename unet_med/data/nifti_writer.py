@@ -11,6 +11,7 @@ from unet_med.data.array_writer import UNITS, ArrayWriter, channel_first, storab
 from unet_med.data.atomic import atomic_write
 from unet_med.data.formats import NIFTI, format_of
 
+_LONGEST = 2**15 - 1  # px a side, for which NIfTI-1 has 16 bits
 _UNITS = {"um": "micron", "mm": "mm", None: "unknown"}
 
 
@@ -22,7 +23,7 @@ def write_nifti(
     *,
     like: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Write a whole image as NIfTI, its unit in the header.
+    """Write a whole image as NIfTI, its unit in the header; as NIfTI-2 from 32768 px a side on.
 
     Args:
         path: `.nii` or `.nii.gz` to write, in one step.
@@ -48,7 +49,8 @@ def write_nifti(
     if affine is not None:
         n = len(affine) - 1
         world[:n, :n], world[:n, 3] = affine[:n, :n], affine[:n, n]
-    image = nib.Nifti1Image(array, world)
+    kind = nib.Nifti1Image if max(array.shape) <= _LONGEST else nib.Nifti2Image
+    image = kind(array, world)
     image.header.set_xyzt_units(_UNITS[spatial_unit])
     image.set_sform(world, code=1)
     image.set_qform(world, code=1)

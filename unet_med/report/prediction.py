@@ -131,6 +131,7 @@ class PredictionRecord:
         self._made_by = None
         self._removed = False
         self._changed = ChangedResults(self.folder)
+        self._changed.begin()
         self._refuse_to_replace(engine)
 
     def _refuse_to_replace(self, engine: Engine) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from unet_med.data.zarr_writer import pyramid
 from unet_med.devices import HOST, cores, count
+from unet_med.geometry.plain import whole
 from unet_med.inferers.tile_size import (
     affordable_pixels,
     asked_size,
@@ -45,7 +46,8 @@ def choose_layout(volume: Volume, block: Sequence[int] | None = None) -> Layout:
     if block is None:
         wanted = [_SIDE[dims] if half else _PLANES for half in halved]
         block = [_up_to(step, side) for side, step in zip(wanted, strides, strict=True)]
-    elif len(block) != len(strides):
+    block = [whole("a block side", side) for side in block]
+    if len(block) != len(strides):
         raise ValueError(
             f"block {tuple(block)} has {len(block)} sides, {image.path} {len(strides)}"
         )

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_med.geometry.plain import whole
 from unet_med.instances import (
     along_axes,
     as_integers,
@@ -140,7 +141,7 @@ def label_blocks(
             "both need the same"
         )
     blocks = [part for part in block if isinstance(part, Block)]
-    blocks = blocks or split(classes.shape, [side for side in block if isinstance(side, int)])
+    blocks = blocks or split(classes.shape, [whole("a block side", side) for side in block])
     walks = any(along_axes(reach, len(classes.shape), axes))
     with tempfile.TemporaryDirectory(prefix=".unet-med-", dir=tables) as folder:
         kept = _Tables(Path(folder))
@@ -220,10 +221,10 @@ def _parts_of(
     padded, own = _with_neighbours(objects, block.index, numbering, load, margins)
     for piece in split(objects.shape, (PART,) * objects.ndim):
         reads, keeps = [], []
-        for side, whole, px in zip(piece.slices, own, margins, strict=True):
-            start = max(0, whole.start + side.start - px)
-            reads.append(slice(start, whole.start + side.stop + px))
-            keeps.append(slice(whole.start + side.start - start, whole.start + side.stop - start))
+        for side, mine, px in zip(piece.slices, own, margins, strict=True):
+            start = max(0, mine.start + side.start - px)
+            reads.append(slice(start, mine.start + side.stop + px))
+            keeps.append(slice(mine.start + side.start - start, mine.start + side.stop - start))
         yield _Part(piece.slices, padded[tuple(reads)], tuple(keeps))
 
 

@@ -15,6 +15,7 @@ from unet_med.bundle import find_trained
 from unet_med.data.atomic import atomic_write
 from unet_med.data.pixel_size import beyond_sizes
 from unet_med.data.sources import Source, open_source
+from unet_med.geometry.plain import whole
 from unet_med.instances import along_axes
 from unet_med.segmentation import Segmenter, Volume
 from unet_med.segmentation.volume import Found
@@ -149,7 +150,7 @@ class BlockJob:
             tile=choose_tile(layout, volume, tile, threads, workers),
             layers=_layers(segmenter, wanted),
             device=device.split(":")[0],
-            threads=threads,
+            threads=whole("threads", threads),
             instances=rules.sizes,
             objects="instances" in wanted and rules.threshold is not None,
             trust=trust,

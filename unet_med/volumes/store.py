@@ -172,8 +172,7 @@ def named_if_full(path: Path) -> Iterator[None]:
 
 def _create_level(root: Any, layer: Layer, level: int, layout: Layout) -> None:
     shard = layout.sides(layout.block, level)
-    pairs = zip(shard, chunk_sides(shard), strict=True)
-    chunk = [max(n for n in range(1, most + 1) if side % n == 0) for side, most in pairs]
+    chunk = [_part_of(*pair) for pair in zip(shard, chunk_sides(shard), strict=True)]
     channels = [layer.channels] if layer.channels else []
     root.create_array(
         layer.path(level),
@@ -184,6 +183,18 @@ def _create_level(root: Any, layer: Layer, level: int, layout: Layout) -> None:
         fill_value=0,
         dimension_names=[*("c" for _ in channels), *layout.axes],
     )
+
+
+def _part_of(side: int, most: int) -> int:
+    """Side of the chunks that a shard's side is whole chunks of: about `most` px, or all of it.
+
+    >>> _part_of(2048, 512), _part_of(1000, 512), _part_of(1021, 512), _part_of(1042, 512)
+    (512, 500, 1021, 521)
+    """
+    parts = [n for n in range(1, side + 1) if side % n == 0]
+    below = max(n for n in parts if n <= most)
+    # a block of 1021 px, such as an image that is resampled has, would be as many chunks
+    return below if 4 * below >= most else min(n for n in parts if n >= most)
 
 
 def _describe(root: Any, layers: Sequence[Layer], layout: Layout) -> None:
