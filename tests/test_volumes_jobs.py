@@ -531,6 +531,13 @@ def test_where_a_volume_lies_is_said_to_be_left_out_and_kept_in_the_record(
     assert said not in capsys.readouterr().err
     [entry] = json.loads((tmp_path / "record.json").read_text())["images"].values()
     np.testing.assert_array_equal(entry["affine"], affine)
+    image = nibabel.load(line[1])
+    for form in ("sform", "qform"):
+        image.header[f"{form}_code"] = 0  # it states pixel sizes alone, and nibabel supposes more
+    nibabel.save(nibabel.Nifti1Image(planes.T, None, image.header), tmp_path / "sizes.nii")
+    line[1], line[-1] = str(tmp_path / "sizes.nii"), str(tmp_path / "sizes.ome.zarr")
+    assert main([*line, "--job-only"]) == 0
+    assert "hold pixel sizes" not in capsys.readouterr().err
 
 
 def test_results_of_a_small_image_are_written_at_once(

@@ -13,6 +13,7 @@ import torch
 
 from unet_med.bundle import find_trained
 from unet_med.data.atomic import atomic_write
+from unet_med.data.grids import ORIENTED
 from unet_med.data.pixel_size import beyond_sizes
 from unet_med.data.sources import Source, open_source
 from unet_med.geometry.plain import whole
@@ -299,8 +300,8 @@ class BlockJob:
 
 def _say_left_out(image: Source) -> None:
     """Say what the output does not hold of where its source lies, and what does."""
-    beyond = [] if image.affine is None else beyond_sizes(image.affine)
-    if beyond:
+    stated = image.affine is not None and image.spacing_source in ORIENTED
+    if stated and (beyond := beyond_sizes(image.affine)):
         _log.warning(
             "OME-Zarr and TIFF hold pixel sizes, not %s: results are in the order of the voxels "
             "of %s, whose affine record.json keeps",
