@@ -300,8 +300,8 @@ class BlockJob:
 
 def _say_left_out(image: Source) -> None:
     """Say what the output does not hold of where its source lies, and what does."""
-    stated = image.affine is not None and image.spacing_source in ORIENTED
-    if stated and (beyond := beyond_sizes(image.affine)):
+    affine = image.affine if image.spacing_source in ORIENTED else None
+    if affine is not None and (beyond := beyond_sizes(affine)):
         _log.warning(
             "OME-Zarr and TIFF hold pixel sizes, not %s: results are in the order of the voxels "
             "of %s, whose affine record.json keeps",
