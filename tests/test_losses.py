@@ -448,6 +448,23 @@ class TestWeightAsAnArgument:
         assert_close(loss(logits, label, weight), loss(logits, packed), rtol=0, atol=0)
         assert_close(loss(logits, padded(label, 2), padded(weight, 2)), loss(logits, packed))
 
+    def test_may_be_one_less_the_label(self):
+        """Which in a packed target would be foreground beside background."""
+        logits = torch.tensor([[[0.0, 1.0, 2.0], [0.0, 0.0, 0.0]]])
+        label = torch.tensor([[[0, 1, 1]]])
+        weight = 1.0 - label
+        entropy = WeightedCrossEntropyLoss()
+        dice = OnLabel(DiceLoss(softmax=True, to_onehot_y=True))
+        of_background = torch.tensor(2.0).log()  # the one pixel that weighs anything
+        for loss, expected in (
+            (entropy, of_background),
+            (dice, dice(logits, label)),
+            (SumLoss([entropy, SumLoss([dice])]), of_background + dice(logits, label)),
+        ):
+            with pytest.raises(ValueError, match="one-hot"):
+                loss(logits, torch.cat([label.float(), weight], dim=1))
+            assert_close(loss(logits, label, weight), expected)
+
     def test_matters(self, batch):
         logits, label, weight = batch
         loss = WeightedCrossEntropyLoss()

@@ -267,7 +267,7 @@ class OnLabel(nn.Module):
             ValueError: as in `WeightedCrossEntropyLoss`, of a label that is neither a class in
                 [0, K) nor ignored by the loss; the message says how to ignore it.
         """
-        logits, label, _ = _unpack(logits, target, None, self._one_hot)
+        logits, label, _ = _unpack(logits, target, weight, self._one_hot)
         rule = max(logits.shape[1], 2), getattr(self.loss, "ignore_index", None)
         if label.device != HOST:
             wrong = _wrong(label, *rule)
@@ -281,7 +281,7 @@ class SumLoss(nn.Module):
     """Weighted sum of losses on one target, for configs: cross-entropy + Dice, BCE + IoU.
 
     Args:
-        losses: modules called with `(logits, target)`.
+        losses: modules called as this one is: `(logits, target)`, with `weight` where it is given.
         weights: one factor a loss; 1 each by default.
 
     Raises:
@@ -304,12 +304,11 @@ class SumLoss(nn.Module):
         Raises:
             ValueError: weights, and a loss of MONAI or torch that is not in an `OnLabel`.
         """
-        if weight is not None:
-            target = _packed(target, weight)
-        if target.shape[1:2] == (2,):
+        given = (target,) if weight is None else (target, weight)
+        if len(given) == 2 or target.shape[1:2] == (2,):
             _refuse_foreign(self.losses)
         terms = [
-            w * loss(logits, target) for w, loss in zip(self.weights, self.losses, strict=True)
+            w * loss(logits, *given) for w, loss in zip(self.weights, self.losses, strict=True)
         ]
         return torch.stack(terms).sum(dim=0)
 
