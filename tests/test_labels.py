@@ -356,6 +356,11 @@ def at_edges(rng) -> list[np.ndarray]:
     return [renamed(numbered(rng, len(own), files=1), own)[0] for own in values]
 
 
+def frames(rng, counts: list[int], files: int = 2) -> list[np.ndarray]:
+    """Stacks whose planes number their cells anew."""
+    return [np.dstack([numbered(rng, n, files=1)[0] for n in counts]) for _ in range(files)]
+
+
 HALVES = [[1, 2, 3], [3, 4, 5], [1, 2, 4], [2, 3, 5], [1, 4, 5], [1, 3, 4]]
 SCATTERED = [*range(2, 12), 40, 41, 47, 60]
 
@@ -374,6 +379,10 @@ SPEAK: dict[str, tuple[str, Any]] = {
     "tissue in some files": ("doubt", lambda r: tissue(r, HALVES)),
     "tissue of one file": ("doubt", lambda r: tissue(r, [[1, 2, 3]])),
     "much tissue": ("doubt", lambda r: tissue(r, [[*range(1, 14)], [*range(7, 20)]])),
+    "frames of tissue": (
+        "classes",
+        lambda r: [np.dstack(tissue(r, [[1, 2, 3]] * 4)) for _ in "ab"],
+    ),
     "the same tissue": ("classes", lambda r: tissue(r, [[1, 2, 3]] * 4)),
     "a value missing in some files": ("doubt", lacking),
     "one of two in each file": (
@@ -389,6 +398,9 @@ SPEAK: dict[str, tuple[str, Any]] = {
     "five cuts": ("instances", lambda r: with_cuts(eight_or_ten(r), 5)),
     "15 cuts": ("doubt", lambda r: with_cuts(numbered(r, 9), 15)),
     "9 cells as scanned": ("instances", lambda r: numbered(r, 9, scan=True)),
+    "frames of 9 cells": ("instances", lambda r: frames(r, [9, 8, 9, 9, 7, 9])),
+    "frames of 14 cells": ("instances", lambda r: frames(r, [14] * 6)),
+    "one stack of such": ("instances", lambda r: frames(r, [14] * 6, files=1)),
     "9 cells, copied": ("instances", lambda r: numbered(r, 9, files=1) * 3),
     # classes, some of which are one piece
     "lungs": ("classes", lambda r: lungs(r)),
@@ -446,22 +458,33 @@ def test_the_tutorials_cells_are_instances() -> None:
 )
 def test_blobs_are_those_of_a_flood(label: np.ndarray) -> None:
     """Pieces by flooding from each pixel, one neighbour after the other."""
-    blobs = data.summarize_label(label).blobs
+    summary = data.summarize_label(label)
+    blobs, apart = summary.blobs, summary.planes == "apart"
     assert blobs is not None
     assert blobs.largest.keys() == {*label.flat} - {0}
     for value, share in blobs.largest.items():
-        left, sizes = {*zip(*np.nonzero(label == value), strict=True)}, []
+        left, sizes = {*zip(*np.nonzero(label == value), strict=True)}, {}
         places = np.array([*left])
         while left:
             reached = [left.pop()]
             for one in reached:  # grows while it is read
                 near = {o for o in left if max(abs(a - b) for a, b in zip(one, o, strict=True)) < 2}
+                near = {o for o in near if not apart or o[2] == one[2]}
                 reached += near
                 left -= near
-            sizes.append(len(reached))
-        assert share == max(sizes) / sum(sizes)
+            sizes.setdefault(one[2] if apart else 0, []).append(len(reached))
+        assert share == sum(map(max, sizes.values())) / len(places)
         expected = (np.log(len(places)), *(places.mean(axis=0) / label.shape))
         assert blobs.places[value] == pytest.approx(expected)
+
+
+def test_as_many_objects_in_each_file_are_no_classes(rng) -> None:
+    """Also where they are more than 255, which is no number of a class."""
+    cells = [np.kron(1 + rng.permutation(300).reshape(20, 15), np.ones((4, 4), int))]
+    cells += [np.roll(cells[0], 20 * k, axis=k % 2) for k in (1, 2)]
+    for label in cells:
+        label[::4] = 0
+    assert data.guess_label_kind(cells) == "instances"
 
 
 def test_a_volume_is_looked_at_plane_by_plane() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from unet_med.data.faces import TABLE
 from unet_med.instances import IGNORED
+from unet_med.planes import APART, Planes
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Blobs:
     """The positive values of one label image, 255 aside.
 
     Attributes:
-        largest: of each value, the share of its pixels in its largest connected piece.
+        largest: of each value, the share of its pixels in its largest connected piece; where
+            planes number their objects anew, in the largest piece of each plane.
         flat: the image is a plane, no volume.
         places: of each value, its size in pixels (logarithm) and its centre, as a share of the
             image along each axis.
@@ -29,10 +31,18 @@ class Blobs:
     neighbours: frozenset[tuple[int, ...]]
 
 
-def blobs_of(label: np.ndarray, held: np.ndarray) -> Blobs:
-    """Values of a label, looked at one by one, of those that it holds."""
+def blobs_of(label: np.ndarray, held: np.ndarray, numbered: Planes | None) -> Blobs:
+    """Values of a label, looked at one by one, of those that it holds.
+
+    Args:
+        label: of any shape.
+        held: its values.
+        numbered: what its numbers say of its planes; see `plane_kind.planes_numbered`.
+    """
     from scipy import ndimage
 
+    label = label.squeeze()
+    apart = numbered == APART and label.ndim == 3
     full = np.ones((3,) * label.ndim)
     places, neighbours, largest = {}, set(), {}
     values = [v for v in held.tolist() if v > 0 and v != IGNORED]
@@ -41,13 +51,15 @@ def blobs_of(label: np.ndarray, held: np.ndarray) -> Blobs:
         box = boxes[value]
         box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
         own = label[box] == value
-        pieces = piece_sizes(own)
-        largest[value] = float(pieces.max() / pieces.sum())
+        parts = list(np.moveaxis(own, 2, 0)) if apart else [own]
+        pieces = [piece_sizes(part) for part in parts]
+        count = sum(int(part.sum()) for part in pieces)
+        largest[value] = sum(int(part.max(initial=0)) for part in pieces) / count
         centre = (
             (part.start + _mean_place(own, axis)) / label.shape[axis]
             for axis, part in enumerate(box)
         )
-        places[value] = (float(np.log(pieces.sum())), *map(float, centre))
+        places[value] = (float(np.log(count)), *map(float, centre))
         beside = np.unique(label[box][ndimage.binary_dilation(own, full)]).tolist()
         neighbours |= {(value, other) for other in beside if other > value}
     return Blobs(largest, label.ndim == 2, places, frozenset(neighbours))

@@ -11,6 +11,7 @@ from unet_med.data.label_blobs import Blobs, piece_sizes
 from unet_med.data.label_checks import listed
 from unet_med.data.labels import LOOKED_AT, MAX_CLASSES, LabelSummary, summary_of
 from unet_med.instances import IGNORED, UNKNOWN
+from unet_med.planes import APART
 
 CUT_APART = 0.2  # of the values that are looked at: so many objects may be in pieces by mistake
 FEW = ", each of them one connected piece, as classes or a few objects are"
@@ -111,6 +112,8 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
         raise _doubt(union, ", and unknown pixels")
     elif len(looked) < len(found[:LOOKED_AT]) or not _are_blobs(looked, shared):
         kind = "classes"
+    elif all(label.planes == APART for label in found):  # whose numbers begin anew in each plane
+        kind = "instances"
     else:
         kind = _kind_of_blobs(looked, shared, few=len(union) <= 4)
     if kind == "instances" and len(union) <= MAX_CLASSES and (seen := _as_classes(classes, looked)):
@@ -173,7 +176,7 @@ def _same_everywhere(found: Sequence[LabelSummary], classes: Sequence[set[float]
     shared = classes[0] if classes else set()
     if len(classes) < ALIKE or any(own != shared for own in classes):
         return False
-    if shared != set(range(1, len(shared) + 1)):
+    if shared != set(range(1, int(max(shared, default=0)) + 1)) - {IGNORED}:
         return True
     holding = [label for label in found if shared <= set(label.values.tolist())]
     places = [each for label in holding if (each := _centres(label, shared)) is not None]

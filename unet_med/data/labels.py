@@ -89,6 +89,7 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
     classes = len(values) <= MOST_CLASSES
     held = [own for own, _ in found]
     faces = count_faces(planes, values, counts, held)
+    numbered = planes_numbered(label)
     return LabelSummary(
         values=values,
         counts=counts,
@@ -98,10 +99,10 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
         touching=int((faces.touching > 0).sum()),
         unlike=_unlike(values, faces),
         smeared=_smeared(planes, values, counts, faces),
-        blobs=blobs_of(label.squeeze(), values) if few and label.squeeze().ndim > 1 else None,
+        blobs=blobs_of(label, values, numbered) if few and label.squeeze().ndim > 1 else None,
         centres=_centres(label, values) if classes and label.ndim in (2, 3) else None,
         wrapped=_wrapped(label, values),
-        planes=planes_numbered(label),
+        planes=numbered,
         in_planes=in_planes,
         **unknown_of(label, planes, values, held),
     )
