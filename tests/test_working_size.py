@@ -102,6 +102,47 @@ def test_large_objects_are_made_smaller(widths: Any, scale: Any, words: str) -> 
     assert words in reason
 
 
+def discs(*places: tuple[int, int, int]) -> np.ndarray:
+    """A mask of 600 x 450 px with discs, each a centre and a width."""
+    x, y = np.mgrid[:600, :450]
+    return np.any([(x - u) ** 2 + (y - v) ** 2 <= (w / 2) ** 2 for u, v, w in places], axis=0)
+
+
+def lattice(width: int, step: int) -> np.ndarray:
+    """A mask of lines so wide, one in so many pixels along each axis."""
+    x, y = np.mgrid[:600, :450]
+    return (x % step < width) | (y % step < width)
+
+
+CELLS = [(50 + 80 * (k % 7), 50 + 80 * (k // 7), 60) for k in range(28)]
+
+
+@pytest.mark.parametrize(
+    ("mask", "scale", "words"),
+    [
+        (discs((300, 220, 200)), 1 / 2, "object is 200 px wide, then 100 px"),
+        (discs((300, 220, 300)), 1 / 3, "object is 300 px wide, then 100 px"),
+        (discs((180, 220, 160), (420, 220, 160)), 1 / 2, "object is 226 px wide"),  # two lungs
+        (discs((300, 220, 140)), None, "masks may hold structures of a pixel or two"),
+        (discs(*CELLS), None, "masks may hold"),
+        (lattice(30, 200), None, "masks may hold"),
+        (~lattice(3, 400), None, "masks may hold"),  # outlines of large cells are background
+    ],
+    ids=["lesion", "large lesion", "lungs", "small lesion", "cells", "vessels", "membranes"],
+)
+def test_few_wide_things_of_a_mask_are_made_smaller(
+    tmp_path: Path, mask: np.ndarray, scale: Any, words: str
+) -> None:
+    for k in range(2):
+        for part, pixels in (("images", mask * 100), ("labels", mask * 255)):
+            save_image(tmp_path / part / f"{k}.png", pixels[None].astype(np.uint8))
+    found = fingerprint(tmp_path / "images", tmp_path / "labels", seconds=0)
+    assert found.label_kind == "mask"
+    *values, reason = decided(found)
+    assert values == [None, None, scale]
+    assert words in reason
+
+
 @given(
     st.lists(st.floats(2, 400), min_size=1, max_size=12),
     st.sampled_from([0.004, 0.13, 1.0, 25.0]),

@@ -11,6 +11,7 @@ from unet_med.planning.fingerprints import MEDIAN, SMALL, Fingerprint
 
 MEDIAN_SECTION = 0.75  # median section of a sphere by planes, of its largest
 COMPACT = 2.0  # times as wide as its faces say a disc is; see decision 0010
+ALIKE = 0.95  # of the circle's width: medians of both need not be of one object
 
 
 def plane_widths(areas: np.ndarray, faces: np.ndarray) -> NDArray[np.float64]:
@@ -42,6 +43,23 @@ def depths(volumes: np.ndarray, faces: np.ndarray) -> NDArray[np.float64]:
     """
     found: NDArray[np.float64] = COMPACT * 3 * volumes / np.maximum(faces, 1)
     return found
+
+
+def compact_width(found: Fingerprint) -> float | None:
+    """Width of the median object in a plane, px of the first image, where its faces bound nothing.
+
+    A value that lies in more than four discs of equal size, or in strips, has more faces than
+    `plane_widths` grants to a circle of its area.
+
+    Returns:
+        None: it has; or there are no objects, or an earlier version did not look at faces.
+    """
+    objects = found.instances
+    if objects is None or objects.width_px is None:
+        return None
+    circle = 2 * float(np.sqrt(objects.plane_px[MEDIAN] / np.pi))
+    width = objects.width_px[MEDIAN]
+    return width if width > ALIKE * circle else None
 
 
 def object_widths(

@@ -7,21 +7,20 @@ network that knows objects of one size wants images of one pixel size.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.data.pixel_size import FAR, as_list, cannot_become, far_apart, in_words
 from unet_med.planning.fingerprints import MEDIAN, SMALL, Fingerprint
-from unet_med.planning.object_width import object_widths
+from unet_med.planning.object_width import compact_width, object_widths
 from unet_med.planning.plan import Decision
 from unet_med.planning.sizes import in_unit
 
-WANTED = 25.0  # width of the median object, px
-LARGE = 1.5  # times that: objects above it are brought to it
-SMALLEST = 8.0  # px that objects of the 5th percentile keep
+LARGE = 1.5  # times the wanted width: objects above it are brought to it
 FACTORS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 24.0, 32.0)
+MOST = 0.5  # of the pixels: what a mask of wholes covers
 ALIKE = 1.05  # pixel sizes that differ by less are one
 ANISOTROPIC = 3.0  # the coarsest axis against the others; nnU-Net's threshold
 KEPT = {
@@ -31,6 +30,17 @@ KEPT = {
 
 Decisions = dict[str, Decision]
 Sizes = NDArray[np.float64]
+
+
+class Aim(NamedTuple):
+    """What objects are brought to, px."""
+
+    wanted: float  # width of the median one
+    smallest: float  # that those of the 5th percentile keep
+
+
+CELLS = Aim(25.0, 8.0)
+WHOLES = Aim(96.0, 16.0)  # half of a tile: what an image shows is seen with what lies about it
 
 
 def decide_pixel_size(
@@ -79,8 +89,9 @@ def _by_rule(found: Fingerprint, kind: str, dims: int) -> Decisions:
         _refuse_strangers(found, sizes)
     common = None if sizes is None else _common(sizes, kind)
     factors, reason = [1.0] * dims, KEPT.get(kind, "no label holds an object")
-    if kind == "instances" and (widths := object_widths(found, dims, common)):
-        factors, reason = _factors(widths)
+    aim = CELLS if kind == "instances" else WHOLES if _is_whole(found, kind, dims) else None
+    if aim is not None and (widths := object_widths(found, dims, common)):
+        factors, reason = _factors(widths, aim)
     if sizes is None or not (differ or max(factors) > 1):
         scale = None if max(factors) == 1 else _one([1 / factor for factor in factors])
         return _decisions(None, None, scale, reason)
@@ -117,25 +128,37 @@ def _common(sizes: Sizes, kind: str) -> Sizes:
     return median
 
 
-def _factors(widths: Mapping[int, Sequence[float]]) -> tuple[list[float], str]:
+def _is_whole(found: Fingerprint, kind: str, dims: int) -> bool:
+    """Whether what a mask covers in an image is one thing or a few, wider than a tile shows well.
+
+    Lines and many objects are no such things: their outlines are longer, and what parts them may
+    be a pixel or two wide. So may the rest be of a mask that covers more than half.
+    """
+    if kind != "mask" or dims != 2 or found.covered is None or found.covered > MOST:
+        return False
+    width = compact_width(found)
+    return width is not None and width > LARGE * WHOLES.wanted
+
+
+def _factors(widths: Mapping[int, Sequence[float]], aim: Aim) -> tuple[list[float], str]:
     """Own pixels a working one along each axis, and why; widths as of `object_widths`."""
     pairs = list(zip(widths[MEDIAN], widths[SMALL], strict=True))
-    factors = [_factor(median, small) for median, small in pairs]
+    factors = [_factor(median, small, aim) for median, small in pairs]
     median, small = pairs[0]
     about = f"the median object is {median:.3g} px wide"
     if max(factors) > 1:
         return factors, f"{about}, then {median / factors[0]:.3g} px, and learned in fewer steps"
-    if median <= LARGE * WANTED:
+    if median <= LARGE * aim.wanted:
         return factors, f"{about}, which the network learns well: images keep their own pixels"
     return factors, f"{about}, but small ones {small:.3g} px: images keep their own pixels"
 
 
-def _factor(median: float, small: float) -> float:
+def _factor(median: float, small: float, aim: Aim) -> float:
     """The plain factor nearest to the wanted width that leaves small objects their pixels."""
-    if median <= LARGE * WANTED:
+    if median <= LARGE * aim.wanted:
         return 1.0
-    room = [factor for factor in FACTORS if small / factor >= SMALLEST]
-    return min(room, key=lambda factor: abs(np.log(median / WANTED / factor)), default=1.0)
+    room = [factor for factor in FACTORS if small / factor >= aim.smallest]
+    return min(room, key=lambda factor: abs(np.log(median / aim.wanted / factor)), default=1.0)
 
 
 def _checked(given: Any, id: str, dims: int) -> Any:
