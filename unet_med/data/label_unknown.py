@@ -44,8 +44,9 @@ def unknown_of(
         mark: tuple(k for k, own in enumerate(held) if set(own.tolist()) <= {UNKNOWN, mark})
         for mark in (UNKNOWN, IGNORED)
     }
-    nothing = {UNKNOWN, IGNORED, 0}
-    empty = sum(0 in own and set(own.tolist()) <= nothing for own in held)
+    mask = values[values > 0].tolist() == [IGNORED]
+    nothing = {UNKNOWN, 0} if mask else {UNKNOWN, IGNORED, 0}
+    empty = tuple(k for k, own in enumerate(held) if 0 in own and set(own.tolist()) <= nothing)
     marked = {mark: where for mark, where in blank.items() if where}
     found: dict[str, Any] = {"blank": marked, "empty": empty}
     if values[0] != UNKNOWN:

@@ -44,7 +44,7 @@ class LabelSummary:
         plane_cut: the same of `plane_sizes`, within the plane.
         blank: planes of which nobody knows a pixel; by the largest value that says so: -1, or
             255, which does among classes.
-        empty: number of planes that somebody looked at and found nothing in.
+        empty: planes that somebody looked at and found nothing in.
         planes: what numbers of objects say of the planes of a volume; see `planes_numbered`.
         in_planes: of each of `values`, number of planes that hold it.
     """
@@ -63,7 +63,7 @@ class LabelSummary:
     cut: np.ndarray | None = None
     plane_cut: np.ndarray | None = None
     blank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    empty: int = 0
+    empty: tuple[int, ...] = ()
     planes: Planes | None = None
     in_planes: np.ndarray | None = None
 

@@ -97,6 +97,8 @@ class Case:
             versions did not count them.
         in_planes: of a stack, number of planes that hold each value, by the value; empty where
             there are many, or earlier versions did not count them.
+        empty_planes: those of `empty`, as `as_ranges` writes them; None: earlier versions did not
+            say which they are.
     """
 
     image: FileFacts
@@ -106,6 +108,7 @@ class Case:
     blank: Mapping[str, str] = field(default_factory=dict)
     empty: int | None = None
     in_planes: Mapping[str, int] = field(default_factory=dict)
+    empty_planes: str | None = None
 
     @property
     def label_values(self) -> set[int] | None:
@@ -116,6 +119,11 @@ class Case:
     def holds_object(self) -> bool:
         """Whether the label holds more than background."""
         return self.values is None or max(from_ranges(self.values), default=0) > 0
+
+    @property
+    def planes_without_object(self) -> set[int]:
+        """Planes that somebody looked at and found nothing in, as far as that is known."""
+        return from_ranges(self.empty_planes or "")
 
     def blank_planes(self, kind: str) -> set[int]:
         """Planes of which labels of a kind know no pixel."""
@@ -278,6 +286,7 @@ class Fingerprint:
                 case.get("blank", {}),
                 case.get("empty"),
                 case.get("in_planes", {}),
+                case.get("empty_planes"),
             )
             for case in found["cases"]
         )

@@ -118,8 +118,9 @@ def fingerprint(
                 as_ranges(look.values.tolist()),
                 _listed(pair, folder),
                 {str(mark): str(as_ranges(planes)) for mark, planes in look.blank.items()},
-                look.empty,
+                len(look.empty),
                 _in_planes(look) if image.plane_count > 1 else {},
+                as_ranges(look.empty),
             )
             for pair, (image, label), look in zip(pairs, heads, looks, strict=True)
         ),

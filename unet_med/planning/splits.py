@@ -14,6 +14,7 @@ from unet_med.data.checksum import sha256
 from unet_med.data.splits import Item, groups_of, split_validation
 from unet_med.planning.copies import about_copies, kept_together, units_of
 from unet_med.planning.fingerprints import Case, Fingerprint
+from unet_med.planning.held_objects import NONE, holds_object, with_objects
 from unet_med.planning.labels import about_untaught
 from unet_med.planning.learned import Learned
 from unet_med.planning.plan import Decision
@@ -65,6 +66,8 @@ def decide_split(
     known = Known(Learned.of(begun), found.cases)
     if fold is None and file is None and found.held_out is None:
         sides = _as_known(sides, known, options["group"])
+        if not begun:
+            sides = with_objects(sides, _units(items, options["group"]), found.cases)
     split: Split = {
         "fold": fold,
         "group": ids.get("group"),
@@ -83,6 +86,7 @@ def decide_split(
     learned = {id(item) for item in sides[0]}
     held = [item for item in sides[1] if id(item) not in learned]
     how += _about_held(held, known, begun)
+    how += NONE * (bool(held) and not holds_object(held, found.cases))
     decided = {"split_file": Decision(IN_BUNDLE, how)}
     if taught := len(known.has(held)):
         why = f"{begun['name']} has learned from {taught} of the held-out images: they fit it alone"
