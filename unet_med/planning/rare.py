@@ -54,8 +54,10 @@ def _rare(found: Fingerprint, labels: Mapping[str, Decision], dims: int) -> Deci
     seldom = [value for value in shares if SELDOM * images[value] < count and value not in little]
     if not little and not seldom:
         return Decision(None, f"nothing covers less than {RARE:.0%} of the pixels")
-    covers = ", ".join(f"{value} covers {100 * shares[value]:.2g} %" for value in little)
-    holds = ", ".join(f"{value} is in {images[value]} of {count} images" for value in seldom)
+    classes = labels["label_kind"].value == "classes"
+    names = {value: str(value) if classes else "foreground" for value in shares}
+    covers = ", ".join(f"{names[value]} covers {100 * shares[value]:.2g} %" for value in little)
+    holds = ", ".join(f"{names[value]} is in {images[value]} of {count} images" for value in seldom)
     why = "; ".join([f"of the pixels {covers}"] * bool(little) + [holds] * bool(seldom))
     return Decision(sorted([*little, *seldom]), f"{why}: {AROUND}")
 
