@@ -48,10 +48,30 @@ def test_an_image_with_an_object_is_held_out(tmp_path: Path, full: Any, held: li
     assert plan.ids["split_file"].reason == "2 of 20 images held out"
 
 
-def test_the_only_one_is_learned_from(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, {f"{k:02}": marked(k == 3) for k in range(10)})
-    assert held_files(plan) == ["05"]
+@pytest.mark.parametrize(("only", "held"), [(3, ["05"]), (5, ["04"])])
+def test_the_only_one_is_learned_from(tmp_path: Path, only: int, held: list[str]) -> None:
+    plan = plan_of(tmp_path, {f"{k:02}": marked(k == only) for k in range(10)})
+    assert held_files(plan) == held
     assert "none of them holds an object" in plan.ids["split_file"].reason
+    assert "no image that is learned from" not in plan.ids["split_file"].reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "rare", "held"),
+    [
+        ("classes", (5,), ["04"]),  # what 2 is nothing else would teach
+        ("classes", (4, 5), ["05"]),
+        ("classes", (), ["05"]),
+        ("instances", (5,), ["05"]),  # a number that one image alone has is no class
+    ],
+)
+def test_a_class_of_one_image_is_learned_from(
+    tmp_path: Path, kind: str, rare: Any, held: list[str]
+) -> None:
+    labels = {f"{k:02}": marked(True) for k in range(10)}
+    for k in rare:
+        labels[f"{k:02}"][1, 1] = 2
+    assert held_files(plan_of(tmp_path, labels, label_kind=kind)) == held
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ def decide_split(
     if fold is None and file is None and found.held_out is None:
         sides = _as_known(sides, known, options["group"])
         if not begun:
-            sides = with_objects(sides, _units(items, options["group"]), found.cases)
+            units = _units(items, options["group"])
+            sides = with_objects(sides, units, found.cases, ids["label_kind"])
     split: Split = {
         "fold": fold,
         "group": ids.get("group"),
