@@ -70,9 +70,8 @@ class ScoreTable:
         about: what was scored: `label_kind`, `metrics`, `interval`, `truth`; `units`, how many
             images, or groups of them, the interval is over; `learned`, how many images are known
             to have taught the network; `chose`, how many were held out and chose how it makes
-            objects; `earlier`, how many results
-            other weights or settings made than the record names; `changed`, how many are no longer
-            as they were written.
+            objects; `earlier`, how many results other weights or settings made than the record
+            names; `changed`, how many are no longer as they were written.
         labels: what the rows' labels are: `"class"`, or `"object"`.
     """
 
