@@ -33,7 +33,6 @@ FEATURES = {2: (16, 32, 64, 128, 256), 3: (8, 16, 32, 64)}
 SIDE = {2: 192, 3: 48}
 BATCH = {2: 4, 3: 2}
 RATE = 2e-3
-PADDING = "reflect"
 
 
 class Monai:
@@ -76,13 +75,7 @@ class Monai:
             image = prepare({"image": file})["image"]
             sides = [SIDE[images.dims]] * images.dims
             logits = sliding_window_inference(
-                image[None].as_tensor(),
-                sides,
-                4,
-                self.network,
-                overlap=0.5,
-                mode="gaussian",
-                padding_mode=PADDING,  # as in training: an image may be smaller than the window
+                image[None].as_tensor(), sides, 4, self.network, overlap=0.5, mode="gaussian"
             )[0]  # (K, *S)
             if images.result == "probabilities":
                 results.append(folder / f"{Path(file).name}.tif")
@@ -144,7 +137,7 @@ def _augment(dims: int) -> list[Any]:
     sides = [SIDE[dims]] * dims
     turns = [mt.RandRotate90d(**both, prob=0.75)] if dims == 2 else []
     return [
-        mt.SpatialPadd(**both, spatial_size=sides, mode=PADDING),
+        mt.SpatialPadd(**both, spatial_size=sides),  # with zeros, as the sliding window does
         mt.RandSpatialCropd(**both, roi_size=sides, random_size=False),
         *(mt.RandFlipd(**both, prob=0.5, spatial_axis=axis) for axis in range(dims)),
         *turns,

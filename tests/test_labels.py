@@ -442,7 +442,7 @@ def test_a_mask_among_numbers_is_refused(tmp_path: Path, rng, value: int) -> Non
     assert (one.label_kind, one.doubt) == ("instances", None)
     assert mixed.label_kind is None
     assert f"label 7.tif looks like a mask: its one value, {value}, lies in" in mixed.doubt
-    words = [f"{tmp_path}/mixed/labels"] * 2
+    words = [f"{tmp_path}/mixed/{part}" for part in ("images", "labels")]  # the same in both
     assert main(["evaluate", *words]) == 2
     assert main(["evaluate", *words, "--label-kind", "instances"]) == 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -374,7 +375,8 @@ def test_quiet_leaves_the_table(tmp_path: Path, organs: Any, capsys: Any) -> Non
     assert "p1" in said.out
     assert said.err == ""
     assert "p1" in (tmp_path / "log").read_text(encoding="utf-8")
-    words = [str(tmp_path / "r"), str(tmp_path / "r"), "--label-kind", "classes"]
+    shutil.copytree(tmp_path / "r", tmp_path / "t")
+    words = [str(tmp_path / "r"), str(tmp_path / "t"), "--label-kind", "classes"]
     for quiet in ([], ["--quiet"]):
         assert main(["evaluate", *words, *quiet]) == 0
         said = capsys.readouterr().out

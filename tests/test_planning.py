@@ -320,9 +320,10 @@ def test_every_decision_has_its_reason(folder: Path) -> None:
 def planned(found: Fingerprint, images: int, **choices: Any) -> Plan:
     """The plan for so many images as the first."""
     first = found.cases[0]
-    others = (replace(first.image, name=f"{k}.tif", sha256=str(k)) for k in range(images))
-    many = replace(found, cases=tuple(replace(first, image=image) for image in others))
-    return make_plan(many, {"label_kind": "instances", **choices})
+    names = [{"name": f"{k}.tif", "sha256": str(k)} for k in range(images)]
+    pairs = ((replace(first.image, **name), replace(first.label, **name)) for name in names)
+    cases = tuple(replace(first, image=image, label=label) for image, label in pairs)
+    return make_plan(replace(found, cases=cases), {"label_kind": "instances", **choices})
 
 
 @pytest.mark.parametrize(

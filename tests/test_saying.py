@@ -162,7 +162,7 @@ def test_what_ends_a_run_is_said_by_the_command_alone(
 def test_a_reader_who_leaves_is_no_error(tmp_path: Path) -> None:
     """As `| head` does: files are written before, and nothing is said."""
     (tmp_path / "r").mkdir()
-    Image.fromarray(np.arange(150, dtype=np.uint8)[None].repeat(150, 0)).save(
+    Image.fromarray(np.arange(150, dtype=np.uint8).repeat(3)[None].repeat(9, 0)).save(
         tmp_path / "r/a_instances.png"
     )
     words = ["measure", tmp_path / "r", "--objects", "--output", tmp_path / "o.csv"]

@@ -31,9 +31,8 @@ def write_pair(folder: Path, name: str, planes: int = 1, seed: int = 0) -> None:
     noise = np.random.default_rng(seed).integers(0, 60, shape)
     for part, pixels in (("images", mask // 2 + noise), ("labels", mask)):
         (folder / part).mkdir(parents=True, exist_ok=True)
-        tifffile.imwrite(
-            folder / part / f"{name}.tif", pixels.astype(np.uint8), photometric="minisblack"
-        )
+        path, options = folder / part / f"{name}.tif", {"photometric": "minisblack"}
+        tifffile.imwrite(path, pixels.astype(np.uint8), description=name, **options)  # no copy
 
 
 @pytest.fixture(scope="module")

@@ -311,6 +311,7 @@ def cases_of(known: list[str], planes: int = 1) -> tuple[SimpleNamespace, dict[s
             label=SimpleNamespace(name=f"labels/{k}.tif", sha256=f"label{k}"),
             listed={},
             blank_planes=lambda kind: set(),
+            planes_without_object=set(),
             holds_object=True,
             label_values=None,
         )
