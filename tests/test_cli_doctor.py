@@ -54,16 +54,16 @@ def test_a_container_with_little_shared_memory_is_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Docker gives 64 MB, in which processes that load tiles end with a bus error."""
-    blocks = SimpleNamespace(f_blocks=64 << 8, f_frsize=1 << 12)
+    shared = SimpleNamespace(total=2**26, free=2**26)
     monkeypatch.setattr(doctor, "SHARED", str(tmp_path))
-    monkeypatch.setattr(doctor.os, "statvfs", lambda path: blocks)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: shared)
     monkeypatch.setattr("unet_med.devices.loader_workers", lambda device: 8)
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert f"shared    67 MB in {tmp_path} are little for the 8 processes" in said
     assert "--ipc=host or --shm-size=8g" in said
     assert not [*doctor._too_little_shared(0)]  # on a CPU the training makes its tiles itself
-    blocks.f_blocks = 1 << 18
+    shared.total = 2**30
     assert not [*doctor._too_little_shared(8)]
 
 

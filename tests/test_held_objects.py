@@ -19,7 +19,10 @@ def plan_of(folder: Path, labels: dict[str, np.ndarray], **choices: Any) -> Plan
         for part, pixels in (("images", rng.integers(0, 255, label.shape)), ("labels", label)):
             (folder / part).mkdir(parents=True, exist_ok=True)
             path = folder / part / f"{name}.tif"
-            options = {"photometric": "minisblack", "description": name}  # no file is another's copy
+            options = {
+                "photometric": "minisblack",
+                "description": name,
+            }  # no file is another's copy
             tifffile.imwrite(path, pixels.astype(np.uint8), **options)
     return make_plan(fingerprint(folder / "images", folder / "labels", seconds=0), choices)
 

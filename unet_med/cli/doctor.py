@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
@@ -58,8 +59,7 @@ def _too_little_shared(workers: int) -> Iterator[str]:
     """A line where memory that processes share is less than those that load tiles may need."""
     if not workers or not os.path.isdir(SHARED):
         return
-    status = os.statvfs(SHARED)
-    if (size := status.f_blocks * status.f_frsize) < LEAST_SHARED:
+    if (size := shutil.disk_usage(SHARED).total) < LEAST_SHARED:
         yield (
             f"shared    {size / 1e6:.0f} MB in {SHARED} are little for the {workers} processes "
             "that make tiles for a GPU: start the container with --ipc=host or --shm-size=8g, or "
