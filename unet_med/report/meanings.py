@@ -35,7 +35,10 @@ MEANINGS = {  # by the first words of a column; units and tolerances follow
     "Rand error": Meaning(LOWER, "1 less the F-score of pixel pairs that belong to one cell"),
     "warping error": Meaning(LOWER, "share of pixels that merge, split, lose or add cells"),
     "V_Rand": Meaning(HIGHER, "F-score of pixel pairs that belong to one cell, borders thinned"),
-    "V_Info": Meaning(HIGHER, "what result and truth say of each other's cells, borders thinned"),
+    "V_Info": Meaning(
+        HIGHER,
+        "what result and truth say of each other's cells, borders thinned; 0 if there is one",
+    ),
     "SEG": Meaning(HIGHER, "mean IoU of true objects with what covers over half of them, else 0"),
     "DET": Meaning(HIGHER, "1 less the cost of missed, split and false objects"),
     "(SEG+DET)/2": Meaning(HIGHER, "mean of SEG and DET"),
