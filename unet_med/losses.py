@@ -305,7 +305,7 @@ class SumLoss(nn.Module):
             ValueError: weights, and a loss of MONAI or torch that is not in an `OnLabel`.
         """
         given = (target,) if weight is None else (target, weight)
-        if len(given) == 2 or target.shape[1:2] == (2,):
+        if weight is not None or target.shape[1:2] == (2,):
             _refuse_foreign(self.losses)
         terms = [
             w * loss(logits, *given) for w, loss in zip(self.weights, self.losses, strict=True)
