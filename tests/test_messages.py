@@ -33,7 +33,7 @@ from unet_med.transforms.compare import NOTES
 from unet_med.transforms.windowed import Box, Windowed
 
 PACKAGE = Path(unet_med.__file__).parent
-PYTHON_DOORS = ("losses.py", "metrics", "__init__.py")  # whose callers write Python
+PYTHON_DOORS = ("losses", "metrics", "__init__.py")  # whose callers write Python
 TARGETS = "target_of"  # a `_target_` stands in the user's config by that name
 
 
