@@ -317,4 +317,5 @@ def test_what_marks_unknown_pixels_is_said_once() -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if own.search(line)
     }
-    assert found == {("instances.py", "UNKNOWN = -1"), ("instances.py", "IGNORED = 255")}
+    home = "instances/numbers.py"
+    assert found == {(home, "UNKNOWN = -1"), (home, "IGNORED = 255")}

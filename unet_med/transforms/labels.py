@@ -10,7 +10,8 @@ from monai.transforms import Transform
 from monai.utils import TransformBackends
 from numpy.typing import NDArray
 
-from unet_med.instances import UNKNOWN, RidgeKind, as_integers, label_components, separate
+from unet_med.instances import UNKNOWN, as_integers, label_components, separate
+from unet_med.instances.borders import RidgeKind
 from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.transforms.tensors import Label, labels_like
 from unet_med.weights.arrays import as_numpy

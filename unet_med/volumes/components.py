@@ -17,8 +17,8 @@ from unet_med.instances import (
     as_integers,
     axes_apart,
     number_components,
-    shifted,
 )
+from unet_med.instances.borders import shifted
 from unet_med.planes import JOINED, Planes
 from unet_med.volumes.blocks import Block
 

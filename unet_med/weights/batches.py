@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unet_med.instances import IGNORED, RidgeKind, neighbour_pairs
+from unet_med.instances import IGNORED, neighbour_pairs
+from unet_med.instances.borders import RidgeKind
 from unet_med.weights.arrays import Spacing
 from unet_med.weights.device import border_terms
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from unet_med.instances import no_integer
+from unet_med.instances.numbers import no_integer
 from unet_med.weights.all_at_once import Keys
 from unet_med.weights.arrays import Spacing, pixel_size
 
