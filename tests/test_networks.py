@@ -17,8 +17,14 @@ from torch.nn.modules.conv import _ConvNd
 from unet_med import geometry
 from unet_med.inferers import OverlapTileInferer
 from unet_med.networks import PRESETS, UNet, presets, unet
-from unet_med.networks.architecture import Expand
-from unet_med.networks.blocks import AttentionGate, ConvBlock, centre_crop, max_unpool, up_layer
+from unet_med.networks.blocks import (
+    AttentionGate,
+    ConvBlock,
+    Expand,
+    centre_crop,
+    max_unpool,
+    up_layer,
+)
 
 UPSAMPLES = ("deconv", "bilinear", "unpool", "pixelshuffle")
 SMALL = (4, 6, 8)  # depth 2

@@ -284,3 +284,46 @@ class AttentionGate(nn.Module):
         return skip * torch.sigmoid(
             self.score(torch.relu(self.from_skip(skip) + self.from_gate(gate)))
         )
+
+
+class Expand(nn.Module):
+    """One level of the expanding path: up-sampling, skip, convolutions.
+
+    Args:
+        up: layer that enlarges and sets the channels.
+        up_act: activation after `up`; the paper has none.
+        block: the level's convolutions.
+        gate: attention on the skip, or `None`.
+        skip: `"crop-concat"`, `"add"` or `"none"`.
+        factor: of the pooling at this level, along each axis.
+        unpool: whether max-unpooling follows `up`.
+    """
+
+    def __init__(
+        self,
+        up: nn.Module,
+        up_act: nn.Module,
+        block: nn.Module,
+        *,
+        gate: nn.Module | None = None,
+        skip: str = "crop-concat",
+        factor: Sequence[int] = (2, 2),
+        unpool: bool = False,
+    ) -> None:
+        super().__init__()
+        self.up, self.up_act, self.block, self.gate = up, up_act, block, gate
+        self.skip, self.factor, self.unpool = skip, list(factor), unpool
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """`x` `(B, C, *S)` from below and `skip` of this level to `(B, C', *S')`."""
+        x = self.up_act(self.up(x))  # (B, C', *(2 S)), figure 1: up-conv 2x2
+        if self.unpool:
+            x = max_unpool(x, skip, self.factor)
+        skip = centre_crop(skip, list(x.shape[2:]))  # figure 1: copy and crop
+        if self.gate is not None:
+            skip = self.gate(skip, x)
+        if self.skip == "crop-concat":
+            x = torch.cat([x, skip], dim=1)  # up-sampled first, as in the release
+        elif self.skip == "add":
+            x = x + skip
+        return self.block(x)
