@@ -76,7 +76,34 @@ def is_of_same_image(entry: Mapping[str, Any], before: Mapping[str, Any] | None)
     return before is not None and bool(before["sha256"] == entry["sha256"])
 
 
-def united(entry: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+def joined(
+    before: Mapping[str, Any],
+    kept: Mapping[str, Any],
+    images: Mapping[str, dict[str, Any]],
+    claimed: Iterable[str],
+) -> dict[str, Any]:
+    """What a record says of images from now on.
+
+    Args:
+        before: the record so far.
+        kept: images in it of the same weights and settings.
+        images: those that are done now.
+        claimed: names that results are written under.
+    """
+    own = {name: _united(entry, kept.get(name)) for name, entry in images.items()}
+    listed = {**kept, **own}
+    earlier = {**before.get(EARLIER, {}), **before.get("images", {})}
+    earlier = {name: _left(entry) for name, entry in earlier.items() if name not in listed}
+    names = dict.fromkeys([*before.get(CLAIMED, ()), *claimed])
+    open_names = [name for name in names if name not in listed]
+    return {
+        "images": listed,
+        **({EARLIER: earlier} if earlier else {}),
+        **({CLAIMED: open_names} if open_names else {}),
+    }
+
+
+def _united(entry: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
     """An entry, with the outputs that the same weights and settings wrote of the image before."""
     if before is None or not is_of_same_image(entry, before):
         return entry
@@ -86,9 +113,16 @@ def united(entry: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str,
     return {**entry, **{name: value for name, value in both.items() if value}}
 
 
-def left(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _left(entry: Mapping[str, Any]) -> dict[str, Any]:
     """What stays of an entry once others make the record: which file, and which results."""
     return {k: entry[k] for k in ("file", "sha256", WRITTEN, DIGESTS) if k in entry}
+
+
+def is_written(path: Path, kind: str, entry: Mapping[str, Any]) -> bool:
+    """Whether a run wrote a result, as the entry of its image says."""
+    if DIGESTS in entry and not path.is_dir():
+        return same_name(path.name) in map(same_name, entry[DIGESTS])
+    return kind in entry[WRITTEN]
 
 
 def is_other(files: Sequence[str], before: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from unet_med.bundle import plan_file
 from unet_med.data.cases import NAME, files_in, files_of, result_name, same_name
 from unet_med.data.changed_results import ChangedResults
 from unet_med.data.checksum import sha256
-from unet_med.data.entries import DIGESTS, WRITTEN
+from unet_med.data.entries import WRITTEN
 from unet_med.data.lock import locked
 from unet_med.data.plane_kind import PLANES, planes_stated
 from unet_med.errors import one_line
@@ -28,21 +28,19 @@ from unet_med.handlers.skipped_failures import image_of
 from unet_med.planning.learned import Learned
 from unet_med.planning.source import learned_by
 from unet_med.report.entries import (
-    CLAIMED,
     describe,
     entries_of,
     hash_of,
     is_made_by,
     is_of_same_image,
     is_other,
-    left,
-    united,
+    is_written,
+    joined,
     without,
 )
 from unet_med.report.found_results import FoundResults
 from unet_med.report.provenance import (
     CHOSE,
-    EARLIER,
     LEARNED,
     RECORD,
     now,
@@ -323,7 +321,7 @@ class PredictionRecord:
             replaced = {
                 path: each.digest
                 for path, each in found.items()
-                if not _is_written(path, each.kind, entry)
+                if not is_written(path, each.kind, entry)
             }
             self._say_removed(self._changed.remove(replaced))
 
@@ -342,22 +340,13 @@ class PredictionRecord:
 
     def _joined(self, before: Mapping[str, Any], device: Any) -> dict[str, Any]:
         """What the folder's record says from now on."""
-        made_by, kept = self._maker(), self._kept(before)
-        own = {name: united(entry, kept.get(name)) for name, entry in self._images.items()}
-        listed = {**kept, **own}
-        earlier = {**before.get(EARLIER, {}), **before.get("images", {})}
-        earlier = {name: left(entry) for name, entry in earlier.items() if name not in listed}
-        names = dict.fromkeys([*before.get(CLAIMED, ()), *self._claimed])
-        claimed = [name for name in names if name not in listed]
         return {
             "finished": now(),
             "seconds": round(time.monotonic() - self._began, 3),
             "versions": versions(),
             "device": devices.describe(device),
-            **made_by,
-            "images": listed,
-            **({EARLIER: earlier} if earlier else {}),
-            **({CLAIMED: claimed} if claimed else {}),
+            **self._maker(),
+            **joined(before, self._kept(before), self._images, self._claimed),
         }
 
     def _maker(self) -> dict[str, Any]:
@@ -379,13 +368,6 @@ def _sources(engine: Engine) -> Iterator[Any]:
         source = item.get("image") if isinstance(item, dict) else None
         if isinstance(source, (str, Path, list)):
             yield source
-
-
-def _is_written(path: Path, kind: str, entry: Mapping[str, Any]) -> bool:
-    """Whether a run wrote a result, as the entry of its image says."""
-    if DIGESTS in entry and not path.is_dir():
-        return same_name(path.name) in map(same_name, entry[DIGESTS])
-    return kind in entry[WRITTEN]
 
 
 def unfinished(
