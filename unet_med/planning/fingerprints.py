@@ -278,16 +278,7 @@ class Fingerprint:
         found = dict(content)
         objects = found["instances"]
         found["cases"] = tuple(
-            Case(
-                _file(case["image"]),
-                _file(case["label"]),
-                case["values"],
-                case.get("listed", {}),
-                case.get("blank", {}),
-                case.get("empty"),
-                case.get("in_planes", {}),
-                case.get("empty_planes"),
-            )
+            Case(**{**case, "image": _file(case["image"]), "label": _file(case["label"])})
             for case in found["cases"]
         )
         found["instances"] = objects and Instances(**_tuples(objects))
