@@ -1,4 +1,4 @@
-"""What is done to one block, anywhere: pure, so that doing it twice changes nothing."""
+"""What is done to one block, by any process; doing it twice changes nothing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ class Worker:
                 "checksum": checksum(layers),
                 "seconds": round(time.perf_counter() - started, 3),
                 "tile": self.volume.segmenter.inferer.sides[::-1],  # less where memory was short
-                **{"dice": dice, "views": views},
+                "dice": dice,
+                "views": views,
             }
             self.job.markers.note("done", block, **details)
         except Exception as error:
