@@ -114,10 +114,10 @@ def halve_the_finest(
     joined = np.zeros(len(size), bool)
     pools, kernels = [], []
     for _ in range(depth):
-        open = ~(coarse & (sides < 2 * FEWEST))  # the finest axis, at least, stays so
-        near = size < APART * size[open].min()
+        poolable = ~(coarse & (sides < 2 * FEWEST))  # the finest axis, at least, stays so
+        near = size < APART * size[poolable].min()
         joined |= near
-        factors = np.where(near & open, 2, 1)
+        factors = np.where(near & poolable, 2, 1)
         pools.append(_one_or_each(factors))
         kernels.append(_one_or_each(np.where(joined, 3, 1)))
         size, sides = size * factors, -(-sides // factors)
@@ -139,10 +139,10 @@ def decide_rotation(spacing: Sequence[float] | None, ids: Mapping[str, Any]) -> 
     within = np.delete(spacing, thick)
     if within.max() > ANISOTROPIC * within.min():
         return {"augment::rotate::_disabled_": Decision(True, "no two axes have like voxels")}
-    names = [f"augment::rotate::range_{letter}" for letter in "xyz"]
-    angle = max(float(ids.get(name, 0.0)) for name in names)
     if thick == 2:
         return {}  # the recipe's own, about z
+    names = [f"augment::rotate::range_{letter}" for letter in "xyz"]
+    angle = max(float(ids.get(name, 0.0)) for name in names)
     reason = f"about the coarsest axis, {'xyz'[thick]}: slices stay in their planes"
     return {
         name: Decision(angle if axis == thick else 0.0, reason) for axis, name in enumerate(names)
