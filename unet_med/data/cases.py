@@ -57,7 +57,7 @@ def name_within(file: str, folder: str | os.PathLike[str] | None) -> str:
 def case_name(case: Files) -> str:
     """Name of a case and of its results: of one file its stem, of several what they share.
 
-    That are whole words; files that share none are named after their folder.
+    They share whole words; files that share none are named after their folder.
 
     >>> case_name("a/x_0000.nii.gz")
     'x_0000'
