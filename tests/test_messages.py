@@ -303,6 +303,37 @@ def test_channels_of_one_name_are_the_same_channel(tmp_path: Path) -> None:
         planning.make_plan(planning.fingerprint(*folders))
 
 
+def test_files_of_a_case_are_its_channels_in_one_order(tmp_path: Path) -> None:
+    """A folder lists its files in any order, and a list made of it each patient's in another."""
+    for k, patient in enumerate(("p1", "p2", "p3")):
+        for name in ("T1", "flair"):
+            write(tmp_path / f"{patient}/{patient}_{name}.tif", blobs(k))
+        write(tmp_path / f"{patient}/{patient}_seg.tif", (blobs(k) > 100).astype(np.uint8))
+
+    def listed(orders: dict[str, tuple[str, str]]) -> Path:
+        items = [
+            {"image": [f"{p}/{p}_{n}.tif" for n in names], "label": f"{p}/{p}_seg.tif"}
+            for p, names in orders.items()
+        ]
+        (tmp_path / "list.json").write_text(json.dumps({"training": items}))
+        return tmp_path / "list.json"
+
+    alike = dict.fromkeys(("p1", "p2", "p3"), ("T1", "flair"))
+    with pytest.raises(
+        ValueError, match=r"p3_flair\.tif, .*p3_T1\.tif has its channels in another"
+    ):
+        planning.make_plan(planning.fingerprint(listed({**alike, "p3": ("flair", "T1")})))
+    plan = planning.make_plan(planning.fingerprint(listed(alike)))
+    trained_on = plan.ids["trained_on"].value
+    assert trained_on["channels"] == ["t1", "flair"]
+    compare = CompareWithTrainingd("image", trained_on)
+    files = [tmp_path / f"p1/p1_{name}.tif" for name in ("T1", "flair")]
+    said = "its channels are flair, t1, the training's t1, flair"
+    for order, notes in ((files, []), (files[::-1], [said])):
+        found = compare({"image": load_image(order)})["image"].meta[NOTES].splitlines()
+        assert [line for line in found if "channels" in line] == notes
+
+
 def test_images_far_from_the_training_get_a_line_each(
     disks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
 
-from unet_med.data.cases import Case, files_of, same_name, shown
+from unet_med.data.cases import SEPARATORS, Case, files_of, same_name, shown
 from unet_med.data.formats import stem
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
+_BETWEEN = re.compile(f"[/{re.escape(SEPARATORS)}]+")
 
 
 def channel_of(name: str) -> tuple[str, int] | None:
@@ -90,6 +93,43 @@ def in_other_places(names: Sequence[str], others: Sequence[str]) -> bool:
     if any(len(set(each)) < len(each) for each in (names, others)):
         return False
     return any(name in others and others.index(name) != k for k, name in enumerate(names))
+
+
+def words_apart(files: Sequence[str]) -> tuple[str, ...]:
+    """What names and folders say of each file of a case, and not of all: its channel, as a rule.
+
+    Empty where it is one file, or two are called alike.
+
+    >>> words_apart(["p1/p1_T1.nii.gz", "p1/p1_flair.nii.gz"])
+    ('t1', 'flair')
+    """
+    paths = [Path(file).with_name(stem(file)).as_posix() for file in files]
+    names = [_BETWEEN.split(same_name(path).casefold()) for path in paths]
+    first = _begin_alike(names)
+    last = _begin_alike([name[first:][::-1] for name in names])
+    own = [name[first : len(name) - last] for name in names]
+    common = set.intersection(*map(set, own)) if own else set()
+    words = [
+        " ".join(word for word in each if word not in common) or name[-1]
+        for each, name in zip(own, names, strict=True)
+    ]
+    return tuple(words) if len(set(words)) == len(words) > 1 else ()
+
+
+def in_another_order(words: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether the files of two cases have the same words, and not in the same order.
+
+    Other words say nothing: those of a plane and its neighbours move on with the plane.
+
+    >>> in_another_order(["t1", "t2"], ["t2", "t1"]), in_another_order(["z1", "z2"], ["z2", "z3"])
+    (True, False)
+    """
+    return list(words) != list(others) and sorted(words) == sorted(others)
+
+
+def _begin_alike(names: Sequence[Sequence[str]]) -> int:
+    """How many words all names begin with."""
+    return sum(1 for _ in takewhile(lambda same: len(set(same)) == 1, zip(*names, strict=False)))
 
 
 def _numbers(case: Case) -> set[int]:

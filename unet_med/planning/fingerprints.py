@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -109,6 +109,12 @@ class Case:
     empty: int | None = None
     in_planes: Mapping[str, int] = field(default_factory=dict)
     empty_planes: str | None = None
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Names of an image's files, if it has several: one a channel; else none."""
+        names: Sequence[str] = self.listed.get("image", ())
+        return names
 
     @property
     def label_values(self) -> set[int] | None:

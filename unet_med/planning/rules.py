@@ -11,7 +11,7 @@ from typing import Any
 
 from unet_med import bundle
 from unet_med.bundle.ids import values_of
-from unet_med.data.channels import in_other_places
+from unet_med.data.channels import in_another_order, in_other_places, words_apart
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
 from unet_med.planes import APART, Planes
@@ -302,6 +302,13 @@ def _channels(found: Fingerprint) -> Decision:
             raise ValueError(
                 f"image {image.name} has the channels {own}, and {named[0].name} {theirs}: save "
                 "them in one order"
+            )
+    several = [case for case in found.cases if case.files]
+    for case in several[1:]:
+        if in_another_order(words_apart(case.files), words_apart(several[0].files)):
+            raise ValueError(
+                f"image {case.image.name} has its channels in another order than "
+                f"{several[0].image.name}: list the files of every case in one order"
             )
     return Decision(first.channels, "channels of the images")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from unet_med.bundle.literals import itself
-from unet_med.planning.fingerprints import FileFacts, Fingerprint
+from unet_med.data.channels import words_apart
+from unet_med.planning.fingerprints import Case, FileFacts, Fingerprint
 from unet_med.planning.plan import Decision
 
 
@@ -13,7 +15,8 @@ def decide_trained_on(found: Fingerprint) -> Decision:
     """The id `trained_on`: plain values, which `unet_med.transforms.CompareWithTrainingd` reads.
 
     `pixel_size` has the smallest and the largest size along each axis, in `unit`, over the files
-    that state one; `channels` the names in a file that has some; `intensities` the percentiles of
+    that state one; `channels` the names in a file that has some, or in the names of files that are
+    channels; `intensities` the percentiles of
     `planning.fingerprints` and `skews` the least and the largest skew (`data.grey_values`) of each
     channel.
     """
@@ -23,17 +26,18 @@ def decide_trained_on(found: Fingerprint) -> Decision:
         "dtypes": sorted({image.dtype for image in images}),
         **_sizes(images),
         "orientations": sorted({image.orientation for image in images if image.orientation}),
-        "channels": _channels(images),
+        "channels": _channels(found.cases),
         "intensities": [list(channel) for channel in found.intensities],
         "skews": [list(channel) for channel in found.skews],
     }
     return Decision(value, "of the files; an image far from it is said at prediction")
 
 
-def _channels(images: list[FileFacts]) -> list[str]:
+def _channels(cases: Sequence[Case]) -> list[str]:
     """Names of the channels, as MONAI's parser hands them on: a file may be a stranger's."""
-    named = next((image.channel_names for image in images if image.channel_names), ())
-    return [itself(name) for name in named]
+    stated = (case.image.channel_names for case in cases)
+    found = (*filter(None, stated), *(words_apart(case.files) for case in cases[:1]))
+    return [itself(name) for name in next(iter(found), ())]
 
 
 def _sizes(images: list[FileFacts]) -> dict[str, Any]:

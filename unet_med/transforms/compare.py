@@ -13,7 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform
 
 from unet_med.data.array_writer import known_unit
-from unet_med.data.channels import in_other_places
+from unet_med.data.channels import in_another_order, in_other_places, words_apart
 from unet_med.data.entries import CHANNEL_NAMES
 from unet_med.data.grey_values import sample_of, skew_of
 from unet_med.data.grids import ORIENTED
@@ -143,7 +143,11 @@ class CompareWithTrainingd(MapTransform):
                 notes.append(f"it states no orientation, the training's images {there}")
             names = meta.get(CHANNEL_NAMES, "").splitlines()
             known = self.trained_on.get("channels", ())  # which earlier versions did not look at
-            if in_other_places(names, known):
+            moved = in_other_places(names, known)
+            if not names:  # the names of its files have some
+                names = words_apart(meta.get("files", ()))
+                moved = in_another_order(names, known)
+            if moved:
                 own, theirs = (", ".join(each) for each in (names, known))
                 notes.append(f"its channels are {own}, the training's {theirs}")
             notes += self._about_grey_values(samples)
