@@ -91,6 +91,22 @@ def test_all_48_orders_are_one_image_and_come_back(
     torch.testing.assert_close(first["image"].as_tensor(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("affine", [THICK_FRONT, TILTED])
+def test_a_label_in_another_order_is_turned_by_its_own(tmp_path: Path, affine: np.ndarray) -> None:
+    """It lay mirrored or on its side on the image, where they had not been brought together."""
+    volume = np.random.default_rng(0).integers(0, 999, (5, 4, 6)).astype(np.int16)
+    load = LoadImaged(["image", "label"], reader=AutoReader(), ensure_channel_first=True)
+    chain = Compose([load, Orientd(["image", "label"], "RAS")])
+    image = write(tmp_path / "image.nii", volume, affine, ORDERS[7])
+    for turn in ORDERS:
+        label = write(tmp_path / "label.nii", volume, affine, turn)
+        found = chain({"image": str(image), "label": str(label)})
+        assert torch.equal(found["label"].as_tensor(), found["image"].as_tensor())
+        np.testing.assert_allclose(found["label"].affine, found["image"].affine, atol=1e-5)
+        back = chain.inverse(found)["label"]
+        np.testing.assert_array_equal(back[0], nib.load(label).get_fdata())
+
+
 WORDS = ["".join(nib.orientations.ornt2axcodes(turn)) for turn in ORDERS]
 
 

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TransformBackends
 
-from unet_med.data.grids import Grid, Turn
+from unet_med.data.grids import Grid, Turn, same_grid
 from unet_med.data.orientation import require_orientation, turn_towards
 from unet_med.transforms.check import name_of
 from unet_med.transforms.shared_random_state import with_metadata_of
@@ -29,7 +29,8 @@ class Orientd(MapTransform, InvertibleTransform):
     arrays) stays as it is. MONAI's `Orientationd` differs in all four.
 
     Args:
-        keys: entries `(C, *S)` on one grid, which is that of the first.
+        keys: entries `(C, *S)`. One that states another place than the first is turned by that,
+            as by MONAI's `Orientationd`; one on its grid, or that states none, as the first is.
         orientation: such as ``"RAS"``, whose axes run to the right, the front and the head.
         allow_missing_keys: no error when a key is absent.
 
@@ -48,12 +49,12 @@ class Orientd(MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with every key turned."""
         d = dict(data)
-        turn: Turn | None = None
+        first: Grid | None = None
         for key in self.key_iterator(d):
-            if turn is None:
-                grid = Grid.of_image(d[key], name_of(d[key], str(key)))
-                turn = turn_towards(grid, self.orientation)
-            d[key] = self._turned(d[key], turn)
+            grid = Grid.of_image(d[key], name_of(d[key], str(key)))
+            first = first or grid
+            own = grid.oriented and first.oriented and not same_grid(grid, first)
+            d[key] = self._turned(d[key], turn_towards(grid if own else first, self.orientation))
         return d
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
