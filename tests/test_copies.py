@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_med.planning import Fingerprint, Plan, fingerprint, make_plan
-from unet_med.planning.copies import about_copies, units_of
+from unet_med.planning.copies import about_copies, about_subjects, units_of
 from unet_med.planning.counting import (
     count_in,
     held_in,
@@ -151,6 +151,30 @@ def test_labels_that_tell_no_scene_apart_part_no_images() -> None:
         assert len(set(units_of(items, cases, None))) == units
         assert about_copies([(items[1:], items[:1])], cases).startswith(told or "")
         assert bool(about_copies([(items[1:], items[:1])], cases)) == bool(told)
+
+
+def test_sessions_of_a_subject_on_both_sides_are_said(tmp_path: Path) -> None:
+    """As BIDS names subjects; who groups them, or has one session of each, reads nothing."""
+    folder = six_cells(tmp_path)
+    for part in ("images", "labels"):
+        for k in range(6):
+            name = f"sub-0{k // 2}_ses-{k % 2}.tif"
+            (folder / part / f"cells_{k:03d}.tif").rename(folder / part / name)
+    found = fingerprint(folder / "images", folder / "labels")
+    group = "(sub-[A-Za-z0-9]+)"
+
+    def reason(**asked: Any) -> str:
+        return make_plan(found, asked).ids["split_file"].reason
+
+    said = (
+        "; sessions of {} subject(s), such as sub-0{}, are on both sides, so the score flatters: "
+    )
+    assert said.format(3, 0) + f"--group '{group}' keeps each together" in reason(folds=2)
+    assert "; sessions of 1 subject(s)" in reason(fold="0/6")
+    for asked in ({"folds": 2}, {"fold": "0/3"}, {}):
+        assert "subject" not in reason(group=group, **asked)
+    planes = [{"image": "sub-00.tif", "case": 0, "slice": z} for z in range(2)]
+    assert about_subjects([(planes[:1], planes[1:])]) == ""
 
 
 # --- what counts

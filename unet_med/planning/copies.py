@@ -6,12 +6,15 @@ label show one scene, in another focus or stain; or the label was saved under a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
+from unet_med.data.cases import files_of
 from unet_med.data.splits import Item, Split, groups_of
 from unet_med.planning.fingerprints import Case
 
 TOGETHER = "together"  # key of an item: the number of its unit
+SUBJECT = "(sub-[A-Za-z0-9]+)"  # as BIDS names one, in files and folders
 
 
 def units_of(items: Sequence[Item], cases: Sequence[Case], group: str | None) -> list[int]:
@@ -87,6 +90,32 @@ def about_copies(sides: Sequence[Split], cases: Sequence[Case]) -> str:
     if parted:
         return f"; {len(parted)} held-out image(s) are copies of some that are learned from{said}"
     return f"; {copies} image(s) are copies of others, and stay with them{said}"
+
+
+def about_subjects(sides: Sequence[Split]) -> str:
+    """What the reason of a split, or of several, adds where it parts a subject; else nothing.
+
+    Sessions of a subject look alike. Only a user says what belongs together, so this is said, and
+    no split changes.
+
+    Args:
+        sides: items to learn from, and held-out ones, of each split.
+    """
+    parted: set[str] = set()
+    for training, held in sides:
+        own = {item["case"] for item in held}  # the planes of a stack may be on both sides
+        parted |= _subjects(i for i in training if i["case"] not in own) & _subjects(held)
+    if not parted:
+        return ""
+    return (
+        f"; sessions of {len(parted)} subject(s), such as {min(parted)}, are on both sides, so the "
+        f"score flatters: --group '{SUBJECT}' keeps each together"
+    )
+
+
+def _subjects(items: Iterable[Item]) -> set[str]:
+    found = (re.search(f"(?:^|[/_]){SUBJECT}", files_of(item["image"])[0]) for item in items)
+    return {match[1] for match in found if match}
 
 
 def _about_labels(cases: Sequence[Case]) -> str:

@@ -25,7 +25,7 @@ from unet_med.data.splits import (
     parts_at_most,
     split_validation,
 )
-from unet_med.planning.copies import about_copies, kept_together
+from unet_med.planning.copies import about_copies, about_subjects, kept_together
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.learned import Learned
 from unet_med.planning.plan import Decision
@@ -157,7 +157,7 @@ def _in_words(cut: _Cut, found: Fingerprint) -> str:
     how += f"; {len(cut.apart)} stay apart" if cut.apart else ""
     how += f"; {cut.left} in none of them, left out" if cut.left else ""
     sides: list[Split] = [*cut.folds, (list(cut.items), list(cut.apart))]
-    return how + about_copies(sides, found.cases)
+    return how + about_copies(sides, found.cases) + about_subjects(sides)
 
 
 def _sides(training: Sequence[Item], held: Sequence[Item], found: Fingerprint) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
 from unet_med.data.splits import Item, groups_of, split_validation
-from unet_med.planning.copies import about_copies, kept_together, units_of
+from unet_med.planning.copies import about_copies, about_subjects, kept_together, units_of
 from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.held_objects import NONE, holds_object, with_objects
 from unet_med.planning.labels import about_untaught
@@ -80,7 +80,7 @@ def decide_split(
     if len(items) > 1 and known.has(sides[0]) and _all_in(sides[1], sides[0]):
         split["seen"] = True
         how = _about_seen(sides, known, begun["name"])
-    how += about_copies([sides], found.cases)
+    how += about_copies([sides], found.cases) + about_subjects([sides])
     if blank := sum(len(case.blank_planes(ids["label_kind"])) for case in found.cases):
         how += f"; {blank} planes that nobody annotated are left out" * bool(ids["slice_stacks"])
     how += about_untaught({item["case"] for item in sides[0]}, found.cases, ids["label_kind"])
