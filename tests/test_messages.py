@@ -19,6 +19,7 @@ import tifffile
 import torch
 from doors import run
 from monai.bundle import ConfigParser
+from tiny_bundle import make_bundle
 
 import unet_med
 from unet_med import bundle, planning
@@ -27,7 +28,9 @@ from unet_med.data.entries import CHANNEL_NAMES
 from unet_med.data.grey_values import skew_of
 from unet_med.data.sources import open_source
 from unet_med.planning.words import describe
+from unet_med.segmentation import Segmenter
 from unet_med.segmentation.arrays import without_pixels
+from unet_med.segmentation.volume import Volume
 from unet_med.transforms import CompareWithTrainingd
 from unet_med.transforms.compare import NOTES
 from unet_med.transforms.windowed import Box, Windowed
@@ -329,8 +332,15 @@ def test_files_of_a_case_are_its_channels_in_one_order(tmp_path: Path) -> None:
     compare = CompareWithTrainingd("image", trained_on)
     files = [tmp_path / f"p1/p1_{name}.tif" for name in ("T1", "flair")]
     said = "its channels are flair, t1, the training's t1, flair"
+    folder = make_bundle(tmp_path / "bundle", in_channels=2, trained_on=trained_on)
     for order, notes in ((files, []), (files[::-1], [said])):
         found = compare({"image": load_image(order)})["image"].meta[NOTES].splitlines()
+        assert [line for line in found if "channels" in line] == notes
+        (tmp_path / "one.json").write_text(json.dumps([{"image": [str(file) for file in order]}]))
+        by_blocks = Volume(
+            Segmenter(folder, device="cpu"), open_source(tmp_path / "one.json")
+        ).found
+        (found,) = (lines.tolist() for name, lines in by_blocks.items() if name.endswith(NOTES))
         assert [line for line in found if "channels" in line] == notes
 
 

@@ -101,8 +101,13 @@ def from_source(source: Source) -> MetaTensor:
 def without_pixels(source: Source) -> MetaTensor:
     """An opened volume as `from_source` gives it, all zeros, which take no memory."""
     image = _placed(torch.zeros(1).expand(source.channels, *source.shape[::-1]), source)
+    return MetaTensor(image, meta={**image.meta, **files_of_channels(source)})
+
+
+def files_of_channels(source: Source) -> dict[str, list[str]]:
+    """What an image of several files has in its metadata besides `meta_of`, as readers state it."""
     files = source.identity.get("files")  # of a data list, channel by channel
-    return MetaTensor(image, meta={**image.meta, "files": files}) if files else image
+    return {"files": list(files)} if files else {}
 
 
 def _placed(image: torch.Tensor, source: Source) -> MetaTensor:

@@ -27,7 +27,7 @@ from unet_med.devices import HOST
 from unet_med.inferers.agreement import Votes
 from unet_med.inferers.batch_statistics import batch_norms, use_statistics
 from unet_med.memory import where_it_fits
-from unet_med.segmentation.arrays import affine_of, meta_of, native
+from unet_med.segmentation.arrays import affine_of, files_of_channels, meta_of, native
 from unet_med.segmentation.local import local_rules, local_steps, local_tiling
 from unet_med.segmentation.segmenter import Segmenter
 from unet_med.transforms.windowed import Box, Windowed
@@ -312,7 +312,8 @@ def _opened(source: Source, dtype: torch.dtype) -> Windowed:
         return pixels.permute(0, *range(pixels.ndim - 1, 0, -1))
 
     shape = source.shape[::-1]
-    return Windowed(read, source.channels, shape, affine_of(source), meta_of(source))
+    meta = {**meta_of(source), **files_of_channels(source)}
+    return Windowed(read, source.channels, shape, affine_of(source), meta)
 
 
 def _boxes(shape: Sequence[int], by_plane: bool) -> list[Box]:
