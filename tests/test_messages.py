@@ -19,6 +19,7 @@ import tifffile
 import torch
 from doors import run
 from monai.bundle import ConfigParser
+from monai.data import MetaTensor
 from tiny_bundle import make_bundle
 
 import unet_med
@@ -388,8 +389,6 @@ def test_stacks_go_slice_by_slice_and_it_is_said_once(
 
 
 def test_a_plane_that_stands_upright_has_its_own_pixels() -> None:
-    from monai.data import MetaTensor
-
     known = {"unit": "mm", "pixel_size": [[1.0, 1.0], [1.0, 1.0], [5.0, 5.0]]}
     known |= {"orientations": ["ASR"], "skews": []}
     meta = {"spatial_unit": "mm", "spacing_source": "nifti"}
@@ -402,8 +401,6 @@ def test_a_plane_that_stands_upright_has_its_own_pixels() -> None:
 @pytest.mark.parametrize(("sign", "own", "others"), [(1, "dark", "bright"), (-1, "bright", "dark")])
 def test_dark_and_bright_are_told_apart(sign: int, own: str, others: str) -> None:
     """On the other side of 0, and half a skew beyond what the training had."""
-    from monai.data import MetaTensor
-
     image = MetaTensor(sign * np.arange(60.0).reshape(1, 6, 10) ** 4)
     skew = skew_of(np.asarray(image))
     assert sign * skew > 0.5
@@ -427,14 +424,37 @@ def test_of_a_run_the_first_five_far_images_are_named(caplog: pytest.LogCaptureF
 
 
 def test_each_channel_is_compared_with_its_own() -> None:
-    from monai.data import MetaTensor
-
     dark = torch.arange(60.0).view(6, 10) ** 4
     known = {**GREY, "skews": [[0.5, 1.5], [-1.5, -0.5]]}
     for other, note in ((-dark, ""), (0 * dark + 7, "all its pixels are 7 in channel 1")):
         image = MetaTensor(torch.stack([dark, other]))
         compared = CompareWithTrainingd("image", known, 2)({"image": image})
         assert compared["image"].meta["notes"] == note
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda ct: ct, ""),
+        (lambda ct: ct[:, 20:], ""),  # the body alone
+        (lambda ct: ct + 1024, "its values are 24 to 1164, and half of the training's below -200"),
+        (
+            lambda ct: (ct + 1000) / 2000,
+            "its values are 0 to 0.57, and half of the training's below -200",
+        ),
+    ],
+    ids=["alike", "the body alone", "not subtracted", "from 0 to 1"],
+)
+def test_ct_of_another_scale_is_said(change: Any, said: str) -> None:
+    ct = torch.full((1, 40, 40), -1000.0)
+    ct[:, 20:] = torch.linspace(-300, 140, 40)
+    known = {**GREY, "intensities": [[-1000, -1000, -900, -200, 60, 200, 300]]}
+    scale = {"low": -100, "high": 300, "mean": 60, "std": 50}
+    compare = CompareWithTrainingd("image", known, 2, intensity=[scale])
+    notes = compare({"image": MetaTensor(change(ct))})["image"].meta[NOTES]
+    assert notes == (said and f"{said}: is it in Hounsfield units, as theirs?")
+    own_scale = CompareWithTrainingd("image", known, 2, intensity=[None])
+    assert own_scale({"image": MetaTensor(change(ct))})["image"].meta[NOTES] == ""
 
 
 def test_a_large_image_is_looked_at_in_boxes_that_are_spread_over_it() -> None:
@@ -459,8 +479,6 @@ def test_a_large_image_is_looked_at_in_boxes_that_are_spread_over_it() -> None:
 
 def test_element_size_and_orientation(caplog: pytest.LogCaptureFixture) -> None:
     """What is brought to one size is not compared; a millimetre has a thousand micrometres."""
-    from monai.data import MetaTensor
-
     known = {
         "unit": "mm", "pixel_size": [[0.5, 0.6], [0.5, 0.6], [2.0, 5.0]],
         "orientations": ["LPS", "RAS"], "skews": [[0.5, 1.0]],

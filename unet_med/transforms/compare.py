@@ -22,6 +22,7 @@ from unet_med.data.plane_kind import planes_stated
 from unet_med.planes import APART, JOINED, Planes
 from unet_med.transforms.check import name_of
 from unet_med.transforms.shared_random_state import with_metadata_of
+from unet_med.transforms.standardize import Scale
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 NOTES = "notes"  # entry of the metadata: lines
@@ -43,7 +44,7 @@ class CompareWithTrainingd(MapTransform):
 
     The line goes to the log, as a warning, and into the image's metadata, from where
     `record.json` has it. 8 or 16 bits, brightness and contrast make no difference to networks
-    whose images are standardised, and are not said.
+    whose images are standardised, and are not said; of CT, which has one scale, they are.
 
     Args:
         keys: images, `(C, *S)`.
@@ -51,6 +52,7 @@ class CompareWithTrainingd(MapTransform):
         spatial_dims: of the network; a 2-D one takes volumes slice by slice, which is said once.
         element_size: where images are brought to one, their own pixel size makes no difference.
         planes: as of `InstancesFromLogits`; what becomes of the volume's objects is said with it.
+        intensity: of each channel its scale; see `Standardize`.
         allow_missing_keys: no error when a key is absent.
     """
 
@@ -62,6 +64,7 @@ class CompareWithTrainingd(MapTransform):
         *,
         element_size: object = None,
         planes: Planes | None = None,
+        intensity: Sequence[Scale] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -69,6 +72,7 @@ class CompareWithTrainingd(MapTransform):
         self.spatial_dims = spatial_dims
         self.element_size = element_size
         self.planes = planes
+        self.intensity = list(intensity or ())
         self._far = 0
         self._said_slices = False
 
@@ -176,6 +180,8 @@ class CompareWithTrainingd(MapTransform):
                 yield f"all its pixels are {values[0]:g}{channel}"
             elif len(values) == 2:
                 yield f"it has two grey values alone, as a mask has{channel}"
+            elif where := self._off_scale(number, sample):
+                yield f"{where}{channel}: is it in Hounsfield units, as theirs?"
             elif number < len(skews) and skews[number] and (skew := skew_of(sample)) is not None:
                 low, high = skews[number]
                 if (skew < min(0.0, low - SKEW)) or (skew > max(0.0, high + SKEW)):
@@ -184,6 +190,24 @@ class CompareWithTrainingd(MapTransform):
                         f"training's {'dark' if skew < 0 else 'bright'}, as if inverted{channel} "
                         f"(skew {skew:.2f}, not {low:.2f} to {high:.2f})"
                     )
+
+    def _off_scale(self, number: int, sample: np.ndarray) -> str:
+        """Where values of a fixed scale lie, if nearly all do on one side of half the training's.
+
+        Of a CT from which 1024 was not subtracted air has the values of soft tissue.
+        """
+        known = self.trained_on.get("intensities", ())
+        if not any(isinstance(scale, Mapping) for scale in self.intensity[number : number + 1]):
+            return ""
+        if number >= len(known) or not known[number]:
+            return ""
+        middle = known[number][len(known[number]) // 2]
+        low, high = np.percentile(sample, (0.5, 99.5)).tolist()
+        if low <= middle <= high:
+            return ""
+        return f"its values are {low:g} to {high:g}, and half of the training's " + (
+            f"below {middle:g}" if low > middle else f"above {middle:g}"
+        )
 
 
 def _states_no_place(meta: Mapping[str, Any]) -> bool:
