@@ -212,6 +212,8 @@ def test_pixels_are_those_of_the_images_axes_wherever_they_run() -> None:
     affine = np.array([[0, 1, 0, 8], [0, 0, 0.5, 0], [-3, 0, 0, 7], [0, 0, 0, 1.0]])
     metric = metrics.HD95Metric()
     assert metric(found, MetaTensor(truth, affine=affine)).item() == pytest.approx(12)
+    assert metric(MetaTensor(found, affine=affine), truth).item() == pytest.approx(12)
+    assert metric(found, truth).item() == 4
 
 
 @pytest.mark.parametrize(

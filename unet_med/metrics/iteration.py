@@ -24,6 +24,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from monai.data.meta_tensor import MetaTensor
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import convert_to_numpy
 from numpy.typing import NDArray
@@ -168,7 +169,8 @@ class _SurfaceMetric(CumulativeIterationMetric):
 
     Prediction and truth are binary or one-hot, `(B, C, *S)`: of several channels the first is
     background and left out. Distances are in the unit of `spacing`, which a call may state, as in
-    `metric(y_pred, y, spacing=(0.8, 0.8, 3))`; else of the truth's affine; else in pixels.
+    `metric(y_pred, y, spacing=(0.8, 0.8, 3))`; else of the truth's affine, or the prediction's
+    where the truth is a plain tensor; else in pixels.
     """
 
     def _compute_tensor(
@@ -184,7 +186,8 @@ class _SurfaceMetric(CumulativeIterationMetric):
         for masks in (y_pred, y):
             self._require_binary(masks)
         given = kwargs.get("spacing")
-        sizes = _spacings_of(y) if given is None else [given] * len(y)
+        placed = y if isinstance(y, MetaTensor) else y_pred
+        sizes = _spacings_of(placed) if given is None else [given] * len(y)
         first = 1 if y.shape[1] > 1 else 0
         pairs = [
             zip(p[first:], truth[first:], strict=True) for p, truth in zip(y_pred, y, strict=True)
@@ -227,7 +230,7 @@ class HD95Metric(_SurfaceMetric):
     """`unet_med.metrics.hd95`, mean over images and classes that truth or prediction hold.
 
     Prediction and truth: binary, or one-hot with the background first. The unit is that of the
-    truth's affine; `metric(y_pred, y, spacing=...)` states another.
+    truth's affine, or the prediction's; `metric(y_pred, y, spacing=...)` states another.
     """
 
     def _score(self, surfaces: Surfaces) -> float:
@@ -269,15 +272,15 @@ def _surfaces(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequence[f
     return Surfaces.between(convert_to_numpy(prediction), convert_to_numpy(truth), spacing)
 
 
-def _spacings_of(truth: torch.Tensor) -> list[list[float]]:
+def _spacings_of(masks: torch.Tensor) -> list[list[float]]:
     """Pixel size of each item of `(B, C, *S)` with MONAI's affine; 1 px of a plain tensor.
 
     A collated batch has an affine for each item, `(B, 4, 4)`.
     """
-    dims = truth.ndim - 2
-    affine = getattr(truth, "affine", None)
+    dims = masks.ndim - 2
+    affine = getattr(masks, "affine", None)
     if affine is None:
-        return [[1.0] * dims] * len(truth)
-    affine = affine.as_subclass(torch.Tensor).expand(len(truth), *affine.shape[-2:])
+        return [[1.0] * dims] * len(masks)
+    affine = affine.as_subclass(torch.Tensor).expand(len(masks), *affine.shape[-2:])
     sizes: list[list[float]] = torch.linalg.norm(affine[:, :-1, :dims], dim=1).tolist()
     return sizes  # of a plane that stands upright in space too
