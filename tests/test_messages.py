@@ -194,6 +194,23 @@ def test_mixed_pixel_sizes_and_unknown_ones_are_one_line(tmp_path: Path, cells: 
     assert "unknown of images/c2.tif: give it with --pixel-size" in line
 
 
+def test_pixel_sizes_that_headers_round_are_one(tmp_path: Path) -> None:
+    """Of a patient who lies askew a 32-bit header has 0.8 mm as 0.79999998."""
+    for k in range(3):
+        turn, affine = 0.1 * k, np.diag([0.8, 0.8, 3.0, 1.0])
+        affine[:2, :2] = 0.8 * np.array(
+            [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+        )
+        for part, values in (("images", 7), ("labels", 2)):
+            volume = np.random.default_rng(k).integers(0, values, (8, 9, 10)).astype(np.uint8)
+            (tmp_path / part).mkdir(exist_ok=True)
+            nib.save(nib.Nifti1Image(volume, affine), tmp_path / part / f"{k}.nii")
+    found = planning.fingerprint(tmp_path / "images", tmp_path / "labels")
+    assert len({case.image.pixel_size for case in found.cases}) > 1
+    lines = describe(planning.make_plan(found, {"label_kind": "classes"})).splitlines()
+    assert "pixels    0.8 x 0.8 x 3 mm" in lines
+
+
 @pytest.mark.parametrize("filled", [False, True])
 def test_a_mask_of_outlines_is_told(tmp_path: Path, filled: bool) -> None:
     label = np.zeros((64, 64), np.uint8)

@@ -144,7 +144,7 @@ def _pixels(plan: Plan) -> str:
     if len(silent) == len(images):
         return "of a size that the files do not say"
     known = [image for image in images if image.name not in silent]
-    sizes = {(image.pixel_size, image.unit) for image in known}
+    sizes = {(in_words(image.pixel_size), image.unit) for image in known}  # but for rounding
     text = f"{in_words(known[0].pixel_size)} {known[0].unit}"
     if len(sizes) > 1:
         text = f"of {len(sizes)} sizes, taken as they are; --element-size brings them to one"
