@@ -372,6 +372,14 @@ def test_inputs_of_other_shapes_are_refused(shape):
         OverlapTileInferer()(torch.zeros(shape), unet())
 
 
+@pytest.mark.parametrize(("axes", "wrong"), [([-1], "-1"), ([1, 2, 3], "3"), (np.array([7]), "7")])
+def test_axes_to_mirror_that_no_image_has_are_refused(axes, wrong):
+    """None was mirrored, or another than was meant, in silence: axes count from 0."""
+    with pytest.raises(ValueError, match=rf"mirror_axes \[.*\]: {wrong} is no spatial axis"):
+        OverlapTileInferer(tta="flips", mirror_axes=axes)
+    OverlapTileInferer(tta="flips", mirror_axes=[0, 1, 2])
+
+
 def test_a_volume_through_a_3d_network_needs_a_batch_axis():
     with pytest.raises(ValueError, match=r"input of shape \(1, 9, 9, 9\) is no batch of 3-D"):
         OverlapTileInferer()(torch.zeros(1, 9, 9, 9), unet(3, (2, 4)))

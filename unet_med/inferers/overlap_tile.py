@@ -50,7 +50,7 @@ from unet_med.inferers.passes import (
 from unet_med.inferers.pixels import BORDERS, Box, Pixels, Read, enlarged, in_memory
 from unet_med.inferers.region import needed_for, spans_of
 from unet_med.inferers.stitch import NoRoomError, Stitcher
-from unet_med.inferers.test_time_augmentation import KINDS, View, views
+from unet_med.inferers.test_time_augmentation import KINDS, View, require_axes, views
 from unet_med.inferers.tile_size import (
     TileSize,
     affordable_pixels,
@@ -119,7 +119,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         progress: whether to show a progress bar over the tiles.
 
     Raises:
-        ValueError: an option is unknown.
+        ValueError: an option is unknown, or an axis is none.
         TypeError: a side of `tile_size` is neither a whole number nor None.
 
     Example::
@@ -159,6 +159,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         self.margin = margin
         self.stride = stride
         self.tta = look_up_option(tta, KINDS)
+        require_axes(mirror_axes)
         self.mirror_axes = mirror_axes
         self.statistics = look_up_option(statistics, STATISTICS)
         self.precision = look_up_option(precision, PRECISIONS)

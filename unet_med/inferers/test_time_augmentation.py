@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TypeVar
@@ -73,6 +73,19 @@ def _turn(box: Box, shape: Sequence[int], turns: int) -> Box:
         box = (second, first, *rest)
         shape = (shape[1], shape[0], *shape[2:])
     return box
+
+
+def require_axes(mirror_axes: Iterable[int] | None) -> None:
+    """Refuse axes that no image has: none would be mirrored, or others than were meant.
+
+    Raises:
+        ValueError: one is none of 0, 1 and 2.
+    """
+    axes = [] if mirror_axes is None else [int(axis) for axis in mirror_axes]
+    if wrong := [axis for axis in axes if axis not in range(3)]:
+        raise ValueError(
+            f"mirror_axes {axes}: {wrong[0]} is no spatial axis; these are 0, 1 and, of volumes, 2"
+        )
 
 
 def views(
