@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -96,6 +97,16 @@ def test_an_image_keeps_the_pixel_size_that_it_states(tmp_path, volume, suffix, 
     np.testing.assert_allclose(copy.affine.diag()[:3], affine.diagonal()[:3] * size, rtol=1e-6)
     bare = load_image(save_image(tmp_path / f"c{suffix}", image, None, None))
     assert bare.affine.equal(torch.eye(4, dtype=torch.float64))
+
+
+def test_an_image_of_monais_reader_keeps_its_place(tmp_path, volume):
+    """It states an affine and no unit; the file lay at the origin, of 1 mm pixels."""
+    affine = np.array([[-0.8, 0, 0, 100], [0, 0.9, 0, 90], [0, 0, 3, -50], [0, 0, 0, 1.0]])
+    save_image(tmp_path / "a.nii", volume[None], affine, "mm")
+    image = LoadImage(ensure_channel_first=True)(tmp_path / "a.nii")
+    copy = nib.load(save_image(tmp_path / "b.nii.gz", image))
+    np.testing.assert_allclose(copy.affine, affine, rtol=1e-6)
+    assert copy.header.get_xyzt_units()[0] == "unknown"
 
 
 def test_save_image_refuses_other_suffixes(tmp_path):

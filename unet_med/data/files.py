@@ -19,6 +19,7 @@ from unet_med.data.file_reader import Volume
 from unet_med.data.formats import FORMATS, format_of
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.label_reader import exact_floats
+from unet_med.data.pixel_size import states_size
 from unet_med.errors import MISSED_DECODER, hushed
 
 
@@ -116,9 +117,10 @@ def save_image(
             `has_channels=False`. The dtype is kept, or becomes one that the formats know and
             that holds the values (see `storable`).
         affine: voxel to world in `spatial_unit`; None: that of a MetaTensor which states its pixel
-            size, as `load_image` gives it, else the pixel size is not known.
-        spatial_unit: `"um"` or `"mm"`; `"auto"`: the unit that a MetaTensor states, else `"um"`;
-            None: the pixel size is not known.
+            size, as `load_image` and MONAI's readers give it, else the pixel size is not known.
+        spatial_unit: `"um"` or `"mm"`; `"auto"`: the unit that a MetaTensor states, else `"um"` of
+            an affine that is given, else none, as MONAI's readers state none: a NIfTI has the
+            affine all the same. None: the pixel size is not known.
         has_channels: the first of three or four axes is the channels.
         channel_names: one a channel; only TIFF keeps them.
         like: file on the same grid; a NIfTI states its place in the same way as a NIfTI here.
@@ -146,9 +148,10 @@ def save_image(
 
 def _place_of(array: Any, affine: Any, unit: str | None) -> tuple[np.ndarray | None, str | None]:
     """Affine and unit to write; none where the pixel size is not known."""
-    own = known_unit(array.meta) if isinstance(array, MetaTensor) else None
-    if affine is None and own is not None and unit == "auto":
-        affine = array.affine
+    states = isinstance(array, MetaTensor) and states_size(array.meta)
+    own = known_unit(array.meta) if states else None
+    if affine is None and unit == "auto" and states:
+        return np.asarray(array.affine, dtype=np.float64), own
     if affine is None:
         return None, None
     return np.asarray(affine, dtype=np.float64), (own or "um") if unit == "auto" else unit
