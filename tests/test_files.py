@@ -109,6 +109,16 @@ def test_an_image_of_monais_reader_keeps_its_place(tmp_path, volume):
     assert copy.header.get_xyzt_units()[0] == "unknown"
 
 
+def test_a_sheared_nifti_has_one_place(tmp_path, volume):
+    """The qform states no shear: programs that trust it had the image elsewhere."""
+    affine = np.diag([0.8, 0.9, 3, 1])
+    for shear, code in ((0.0, 1), (0.3, 0)):
+        affine[0, 1] = shear
+        header = nib.load(save_image(tmp_path / "a.nii", volume[None], affine, "mm")).header
+        np.testing.assert_allclose(header.get_sform(), affine, rtol=1e-6)
+        assert (int(header["sform_code"]), int(header["qform_code"])) == (1, code)
+
+
 def test_save_image_refuses_other_suffixes(tmp_path):
     with pytest.raises(ValueError, match=r"a\.jpg: the suffix must be .*\.png"):
         save_image(tmp_path / "a.jpg", np.zeros((3, 4)))

@@ -54,6 +54,9 @@ def write_nifti(
     image.header.set_xyzt_units(_UNITS[spatial_unit])
     image.set_sform(world, code=1)
     image.set_qform(world, code=1)
+    off = np.abs(image.get_qform() - world)[:3, :3].max()
+    if off > 1e-3 * np.abs(world[:3, :3]).max():
+        image.set_qform(world, code=0)  # it states no shear, and would be another place
     if like is not None and format_of(str(like)) is NIFTI:
         _place_as(image, nib.load(like))
     with atomic_write(path) as part:
