@@ -108,7 +108,7 @@ def words_apart(files: Sequence[str]) -> tuple[str, ...]:
     first = _begin_alike(names)
     last = _begin_alike([name[first:][::-1] for name in names])
     own = [name[first : len(name) - last] for name in names]
-    common = set.intersection(*map(set, own)) if own else set()
+    common: set[str] = set(own[0]).intersection(*own[1:]) if own else set()
     words = [
         " ".join(word for word in each if word not in common) or name[-1]
         for each, name in zip(own, names, strict=True)

@@ -312,7 +312,7 @@ def _opened(source: Source, dtype: torch.dtype) -> Windowed:
         return pixels.permute(0, *range(pixels.ndim - 1, 0, -1))
 
     shape = source.shape[::-1]
-    meta = {**meta_of(source), **files_of_channels(source)}
+    meta: dict[str, Any] = {**meta_of(source), **files_of_channels(source)}
     return Windowed(read, source.channels, shape, affine_of(source), meta)
 
 

@@ -145,7 +145,7 @@ class CompareWithTrainingd(MapTransform):
             if self.trained_on["orientations"] and unit and _states_no_place(meta):
                 there = " and ".join(self.trained_on["orientations"])
                 notes.append(f"it states no orientation, the training's images {there}")
-            names = meta.get(CHANNEL_NAMES, "").splitlines()
+            names: Sequence[str] = meta.get(CHANNEL_NAMES, "").splitlines()
             known = self.trained_on.get("channels", ())  # which earlier versions did not look at
             moved = in_other_places(names, known)
             if not names:  # the names of its files have some
