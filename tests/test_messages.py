@@ -431,6 +431,22 @@ def test_dark_and_bright_are_told_apart(sign: int, own: str, others: str) -> Non
 GREY = {"unit": None, "pixel_size": None, "orientations": [], "skews": []}
 
 
+@pytest.mark.parametrize(("blue", "said"), [(0, True), (9, False)])
+def test_grey_images_saved_in_colours_are_said(tmp_path: Path, blue: int, said: bool) -> None:
+    from PIL import Image
+
+    for k in range(3):
+        grey = np.arange(40 * 50, dtype=np.uint8).reshape(40, 50) // 2 + k
+        label = np.zeros((40, 50), np.uint8)
+        label[5 + k : 20, 5:20] = 255
+        for name, pixels in (("i", np.stack([grey, grey, grey + blue], -1)), ("l", label)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / name / f"{k}.png")
+    found = planning.fingerprint(tmp_path / "i", tmp_path / "l")
+    words = describe(planning.make_plan(found))
+    assert ("3 channel(s), of equal colours: --channel 0 trains on grey" in words) == said
+
+
 def test_of_a_run_the_first_five_far_images_are_named(caplog: pytest.LogCaptureFixture) -> None:
     compare = CompareWithTrainingd("image", GREY, 2)
     for k in range(9):

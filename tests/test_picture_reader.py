@@ -100,3 +100,24 @@ def test_colours_of_a_palette_are_no_intensities(tmp_path, suffix, colours, colo
     else:
         CheckPaird()({"image": image})
     CheckPaird()({"image": torch.zeros(image.shape), "label": image})
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp"])
+def test_one_channel_of_a_picture(tmp_path, rng, name):
+    colours = rng.integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / name)
+    for channel in range(3):
+        one = load_image(tmp_path / name, channel=channel)
+        np.testing.assert_array_equal(one[0], colours[..., channel].T)
+        header = load_header(tmp_path / name, channel=channel)
+        assert (header.array.shape, header.has_channels) == ((9, 7), False)
+    with pytest.raises(ValueError, match=rf"{name} as picture: index 3 along 'C' is not in axes"):
+        load_image(tmp_path / name, channel=3)
+
+
+def test_channel_0_of_a_grey_picture_is_the_picture(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png", channel=0)[0], picture.T)
+    np.save(tmp_path / "a.npy", picture)
+    with pytest.raises(ValueError, match=r"--channel 0 is for TIFF and picture files, and a\.npy"):
+        load_image(tmp_path / "a.npy", channel=0)

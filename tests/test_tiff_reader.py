@@ -649,7 +649,7 @@ def test_axes_that_cannot_be_are_refused(tmp_path):
         TiffReader(axes="CYX").open(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("choice", [{"axes": "CYX"}, {"time": 0}, {"series": 0}, {"channel": 1}])
+@pytest.mark.parametrize("choice", [{"axes": "CYX"}, {"time": 0}, {"series": 0}])
 def test_what_is_for_tiff_is_not_ignored_for_others(tmp_path, choice):
     PIL.Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "a.png")
     ((name, value),) = choice.items()

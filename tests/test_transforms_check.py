@@ -100,6 +100,22 @@ def test_other_channels_are_refused_with_the_way_out(channels: int, taken: int, 
         CheckPaird(in_channels=taken)({"image": image})
 
 
+@pytest.mark.parametrize(
+    ("name", "blue", "kind", "hint"),
+    [("a.png", 0, " of equal colours", ", or take one with --channel 0"),
+     ("a.tif", 1, "", ", or take one with --channel 0"),
+     ("a.npy", 0, " of equal colours", ""), ("a.nii.gz", 1, "", "")],
+)  # fmt: skip
+def test_one_channel_is_offered_where_the_reader_can_take_it(
+    name: str, blue: int, kind: str, hint: str
+) -> None:
+    pixels = torch.arange(16.0).expand(4, 16).reshape(4, 4, 4).clone()
+    pixels[2] += blue
+    said = rf"\(RGB or RGBA\){kind}, the network takes 1: .*, or train with images like it{hint}$"
+    with pytest.raises(ValueError, match=said):
+        CheckPaird(in_channels=1)({"image": named(pixels, name)})
+
+
 def test_what_fits_passes_unchanged() -> None:
     item = {"image": named(torch.zeros(2, 4, 4)), "label": named(torch.zeros(1, 4, 4))}
     checked = CheckPaird(in_channels=2, spatial_dims=2)(item)

@@ -100,12 +100,12 @@ _CHOICE = (
     *(
         option(
             f"--{name}",
-            f"{name} of files with several (TIFF, CZI, ...), from 0",
+            f"{name} of files with several ({formats}, ...), from 0",
             id=f"reader::{name}",
             resumed="same",
             **_NUMBER,
         )
-        for name in ("time", "channel")
+        for name, formats in (("time", "TIFF, CZI"), ("channel", "TIFF, PNG, CZI"))
     ),
     option(
         "--axes",

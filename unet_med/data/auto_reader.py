@@ -11,7 +11,7 @@ import numpy as np
 
 from unet_med.data.dicom_files import is_series
 from unet_med.data.file_reader import FileReader, Volume, unreadable
-from unet_med.data.formats import BIOIO, FORMATS, ITK, OME_ZARR, TIFF, format_of, is_zarr
+from unet_med.data.formats import BIOIO, FORMATS, ITK, OME_ZARR, PICTURE, TIFF, format_of, is_zarr
 from unet_med.data.sitk_reader import SitkReader
 from unet_med.data.tiff_axes import checked
 from unet_med.data.tiff_reader import TiffReader
@@ -31,7 +31,7 @@ class AutoReader(FileReader):
         series: of TIFF files, those of microscopes, and what `bioformats2raw` wrote, which image of
             several; of folders with several DICOM series the UID of one.
         time: of the same files, which time point.
-        channel: of the same files, which channel.
+        channel: of the same files, and of PNG, JPEG and BMP, which channel.
         axes: of TIFF files, names of the axes in place of their own; see `TiffReader`.
         pixel_size: um, of files without one, such as PNG; one, or one an axis. Files with a
             pixel size keep it.
@@ -105,6 +105,7 @@ class AutoReader(FileReader):
         if found is ITK and is_series(path) and isinstance(series, str):
             return SitkReader(series, max_bytes=self.max_bytes)
         options = {k: v for k, v in self._tiff_options.items() if v is not None}
+        picked = {"channel": options.pop("channel", None)} if found is PICTURE else {}
         if of_zarr := found is OME_ZARR and not isinstance(series, str):
             options.pop("series", None)
         given = [f"--{k} {v}" for k, v in options.items()]
@@ -112,7 +113,7 @@ class AutoReader(FileReader):
             raise ValueError(_of_another_format(given[0], path))
         if of_zarr:
             return OmeZarrReader(series, max_bytes=self.max_bytes)
-        return found.reader_class()(max_bytes=self.max_bytes)
+        return found.reader_class()(max_bytes=self.max_bytes, **picked)
 
     def _bioio_reader(self, path: Path) -> FileReader:
         from unet_med.data.bioio_reader import BioioReader
@@ -138,10 +139,8 @@ def _of_another_format(choice: str, path: Path) -> str:
             f"{choice} is for TIFF files, and {path.name} is DICOM: give the UID of a series, "
             "such as 1.2.840.7, or leave it out"
         )
-    return (
-        f"{choice} is for TIFF files, and {path.name} is none: leave it out, or give TIFF files "
-        "alone"
-    )
+    files = "TIFF and picture files" if choice.startswith("--channel ") else "TIFF files"
+    return f"{choice} is for {files}, and {path.name} is none: leave it out, or give {files} alone"
 
 
 def _with_pixel_size(volume: Volume, sizes: tuple[float, ...], path: Path) -> Volume:

@@ -127,6 +127,11 @@ def format_of(path: str | Path) -> Format | None:
     return next((each for each in FORMATS if name.endswith(each.suffixes)), None)
 
 
+def takes_channel(path: str | Path) -> bool:
+    """Whether the reader of a file's format takes one of its channels, `--channel 0`."""
+    return format_of(path) in (TIFF, PICTURE, BIOIO)
+
+
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr group, whatever its name: programs leave the suffix out."""
     return any(os.path.isfile(path / name) for name in _ZARR_FILES)  # False of what is unreadable

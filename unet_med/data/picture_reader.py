@@ -12,6 +12,7 @@ from unet_med.data.file_reader import FileReader, Volume, placeholder
 from unet_med.data.formats import PICTURE
 from unet_med.data.grey_values import is_ramp
 from unet_med.data.pixel_size import ASSUMED
+from unet_med.data.tiff_axes import arrange, selection
 
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of a PNG with 16 bits, by the colour type of its header
 _OPENING = Lock()
@@ -27,10 +28,15 @@ class PictureReader(FileReader):
 
     Args:
         max_bytes: see `FileReader`.
+        channel: number of the only channel to read; grey pictures have one, 0.
     """
 
     suffixes = PICTURE.suffixes
     kind = "picture"
+
+    def __init__(self, max_bytes: int | None = None, *, channel: int | None = None) -> None:
+        super().__init__(max_bytes)
+        self.select = selection(None, channel)
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
@@ -45,8 +51,7 @@ class PictureReader(FileReader):
             self.require_memory(picture.width * picture.height * 8)
             array = _placeholder_for(picture, path) if header_only else _pixels(picture, path)
             coloured = picture.mode == "P" and not header_only and not _is_ramp(picture, array)
-        has_channels = array.ndim == 3
-        array = array.transpose(2, 1, 0) if has_channels else array.T  # ([C,] X, Y)
+        array, has_channels = arrange(array, "YXC"[: array.ndim], self.select)  # ([C,] X, Y)
         return Volume(array, has_channels, np.eye(4), "um", ASSUMED, coloured=coloured)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from unet_med.data.formats import takes_channel
 from unet_med.data.grey_values import ROBUST
 from unet_med.data.pixel_size import in_words
 from unet_med.planning.fingerprints import MEDIAN, Fingerprint, Instances
@@ -33,7 +34,7 @@ def describe(plan: Plan) -> str:
     assumed = plan.ids["label_kind"].reason in LOOK_LIKE.values()
     features = value["features"] or "as the preset"
     lines = {
-        "images": f"{_images(plan)}, {value['in_channels']} channel(s)",
+        "images": f"{_images(plan)}, {value['in_channels']} channel(s){_grey(plan.data)}",
         "split": plan.ids["split_file"].reason if plan.split else "as a config file says",
         "labels": labels + (" (decided from the values)" if assumed else ""),
         "unknown": plan.ids["unknown"].reason,
@@ -84,7 +85,7 @@ def _found(found: Fingerprint) -> Iterator[str]:
         low, high = (found.intensities[0][k] for k in (0, -1))
         yield (
             f"  intensities of the first channel: {low:g} to {high:g} without the extremes "
-            f"({found.intensities_of} file(s) looked at)"
+            f"({found.intensities_of} file(s) looked at){_grey(found)}"
         )
     objects = found.instances
     yield f"  labels look like {found.label_kind or 'classes or instances'}"
@@ -123,6 +124,15 @@ def _images(plan: Plan) -> str:
     if plan.value("slice_stacks"):
         return f"{count}, {dims}-D, slice by slice of {len(plan.data.cases)} file(s)"
     return f"{count}, {dims}-D"
+
+
+def _grey(found: Fingerprint) -> str:
+    """Of grey images saved in colours how a network learns them that takes other grey ones too."""
+    known = found.intensities
+    equal = len(known) in (3, 4) and known[0] == known[1] == known[2]
+    if not equal or not takes_channel(found.cases[0].image.name):
+        return ""
+    return ", of equal colours: --channel 0 trains on grey"
 
 
 def _sizes(found: Fingerprint) -> str:

@@ -12,6 +12,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from unet_med.data.formats import takes_channel
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.transforms.tensors import labels_of, tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
@@ -136,17 +137,19 @@ class CheckPaird(MapTransform):
                 f"image {name} has a palette of colours, whose numbers are no intensities: save it "
                 "as RGB, or as grey values, as the images of the training are"
             )
-        self._check_shape(tuple(image.shape), name)
+        self._check_shape(tuple(image.shape), name, grey=_is_grey(image))
         _check_finite(image, name)
 
-    def _check_shape(self, shape: tuple[int, ...], name: str) -> None:
+    def _check_shape(self, shape: tuple[int, ...], name: str, *, grey: bool = False) -> None:
         channels, *sides = shape
         if channels != self.in_channels:
             kind = " (RGB or RGBA)" if channels in (3, 4) else ""
+            kind += " of equal colours" if grey else ""
             way = _IN_FIJI.get(self.in_channels, "") if 1 < channels <= 4 else ""
             pages = channels == 1 and sides[2:] == [self.in_channels]
             hint = ", or say with --axes CYX that its pages are channels" if pages else ""
-            hint = ", or take one with --channel 0" if self.in_channels == 1 else hint
+            if self.in_channels == 1:
+                hint = ", or take one with --channel 0" if takes_channel(name) else ""
             raise ValueError(
                 f"image {name} has {channels} channels{kind}, the network takes "
                 f"{self.in_channels}: convert it{way}, or train with images like it{hint}"
@@ -242,6 +245,11 @@ def _shifted(affine: torch.Tensor, index: int) -> torch.Tensor:
 def _check_finite(image: torch.Tensor, name: str) -> None:
     if not bool(torch.isfinite(tensor_of(image)).all()):
         raise ValueError(f"image {name} holds NaN or infinite pixels: replace them first")
+
+
+def _is_grey(image: torch.Tensor) -> bool:
+    """Whether a grey picture was saved in colours: R, G and B are equal."""
+    return image.shape[0] in (3, 4) and bool((image[1:3] == image[:1]).all())
 
 
 def _first(values: torch.Tensor) -> str:
