@@ -431,6 +431,22 @@ def test_dark_and_bright_are_told_apart(sign: int, own: str, others: str) -> Non
 GREY = {"unit": None, "pixel_size": None, "orientations": [], "skews": []}
 
 
+@pytest.mark.parametrize(("scale", "said"), [(None, True), ("robust", False)])
+def test_few_pixels_that_rule_the_contrast_are_said(scale: str | None, said: bool) -> None:
+    """One hot pixel of an image, where nothing clips it; not the object that is wider."""
+    from monai.data import MetaTensor
+
+    cells = torch.arange(2 * 90000.0).view(2, 300, 300) % 101
+    cells[0, 20:50, 20:50] += 900  # a hundredth of the image
+    cells[1, 7, 8] = 65535
+    compare = CompareWithTrainingd("image", GREY, 2, intensity=[None, scale])
+    notes = compare({"image": MetaTensor(cells)})["image"].meta["notes"]
+    rule = "a few of its pixels, far brighter or darker than all others, rule its contrast in"
+    assert (f"{rule} channel 1: if they are hot or dead, remove them" in notes) == said
+    assert len(notes.splitlines()) == said
+    assert CompareWithTrainingd("image")({"image": MetaTensor(cells)})["image"].meta["notes"] == ""
+
+
 @pytest.mark.parametrize(("blue", "said"), [(0, True), (9, False)])
 def test_grey_images_saved_in_colours_are_said(tmp_path: Path, blue: int, said: bool) -> None:
     from PIL import Image

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from unet_med.geometry.spread import spread_step
@@ -10,6 +12,15 @@ SAMPLES = 100_000  # pixels of an image and channel that are looked at, at most
 ROBUST = "robust"  # in place of a channel's scale: that of `inner_scale`, of each image
 LUMA = (0.299, 0.587, 0.114)  # of R, G and B, ITU-R BT.601
 RARE = 2e-3  # share of the values at either end that may be those of hot or dead pixels
+RULED = 2.0  # times the deviation of all other pixels
+
+
+class Ends(NamedTuple):
+    """Limits beyond which a channel's extremes lie, and whether they rule its deviation."""
+
+    low: float
+    high: float
+    ruled: bool
 
 
 def sample_of(pixels: np.ndarray) -> np.ndarray:
@@ -72,6 +83,21 @@ def inner_scale(sample: np.ndarray) -> tuple[float, float, float, float]:
     )
 
 
+def ends_of(pixels: np.ndarray) -> Ends:
+    """Where the extremes of a channel begin, such as hot pixels, and whether they rule it.
+
+    Args:
+        pixels: all of them, `(*S)`, since a sample would miss the one that rules.
+
+    >>> field = np.arange(40000.0) % 7
+    >>> ends_of(field).ruled, ends_of(np.append(field, 9000)).ruled
+    (False, True)
+    """
+    low, high, middle, inner = inner_scale(sample_of(pixels))
+    own = _deviation(pixels, middle)
+    return Ends(low, high, own > 0 and own >= RULED * inner)
+
+
 def is_ramp(colours: np.ndarray, numbers: np.ndarray) -> bool:
     """Whether the colours of a palette that are used become brighter with their number, or darker.
 
@@ -87,3 +113,17 @@ def is_ramp(colours: np.ndarray, numbers: np.ndarray) -> bool:
     used = np.unique(numbers).astype(np.int64)
     steps = np.diff(colours[used[used < len(colours)]] @ LUMA)
     return bool((steps > -1).all() or (steps < 1).all())  # rounded to levels of 8 bits
+
+
+def _deviation(pixels: np.ndarray, middle: float) -> float:
+    """Standard deviation of the finite pixels; row by row, each of which alone becomes float64.
+
+    Args:
+        pixels: of a channel, `(*S)`.
+        middle: about their mean, against cancellation.
+    """
+    count, total, squares = 0, 0.0, 0.0
+    for row in pixels:
+        off = row[np.isfinite(row)].astype(np.float64) - middle
+        count, total, squares = count + off.size, total + off.sum(), squares + (off @ off)
+    return float(np.sqrt(max(0.0, squares / count - (total / count) ** 2))) if count else 0.0

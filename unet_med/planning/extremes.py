@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from unet_med.data.grey_values import inner_scale, sample_of
+from unet_med.data.grey_values import Ends, ends_of
 from unet_med.planning.foreground import IMAGES, foreground_pixels
 
-RULED = 2.0  # times the deviation of all other pixels
 OBJECTS = 0.01  # of the objects' pixels: extremes of more are what is to be found
 VALUES = 2**28  # looked at, at most, but for one image; by number, for no clock decides on a scale
-
-
-class _Channel(NamedTuple):
-    """Limits beyond which a channel's extremes lie, and whether they rule its deviation."""
-
-    low: float
-    high: float
-    ruled: bool
 
 
 class Extremes:
     """Looks at whole images, of which a sample would miss the one pixel that rules all."""
 
     def __init__(self) -> None:
-        self._found: dict[int, list[_Channel]] = {}
+        self._found: dict[int, list[Ends]] = {}
         self._values = 0
 
     @property
@@ -43,7 +34,7 @@ class Extremes:
             image: its pixels.
         """
         if self.wants:
-            self._found[number] = [_channel(pixels) for pixels in image]
+            self._found[number] = [ends_of(pixels) for pixels in image]
             self._values += image.size
 
     def facts(
@@ -84,23 +75,3 @@ def rule(extremes: Mapping[str, float]) -> bool:
         extremes: of a channel, see `Extremes.facts`.
     """
     return extremes["ruled"] > 0 and extremes["in_objects"] <= OBJECTS
-
-
-def _channel(pixels: np.ndarray) -> _Channel:
-    low, high, middle, inner = inner_scale(sample_of(pixels))
-    own = _deviation(pixels, middle)
-    return _Channel(low, high, own > 0 and own >= RULED * inner)
-
-
-def _deviation(pixels: np.ndarray, middle: float) -> float:
-    """Standard deviation of the finite pixels; row by row, each of which alone becomes float64.
-
-    Args:
-        pixels: of a channel, `(*S)`.
-        middle: about their mean, against cancellation.
-    """
-    count, total, squares = 0, 0.0, 0.0
-    for row in pixels:
-        off = row[np.isfinite(row)].astype(np.float64) - middle
-        count, total, squares = count + off.size, total + off.sum(), squares + (off @ off)
-    return float(np.sqrt(max(0.0, squares / count - (total / count) ** 2))) if count else 0.0

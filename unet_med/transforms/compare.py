@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from unet_med.data.array_writer import known_unit
 from unet_med.data.channels import in_another_order, in_other_places, words_apart
 from unet_med.data.entries import CHANNEL_NAMES
-from unet_med.data.grey_values import sample_of, skew_of
+from unet_med.data.grey_values import ends_of, sample_of, skew_of
 from unet_med.data.grids import ORIENTED
 from unet_med.data.pixel_size import MICROMETRES, in_words, source_of
 from unet_med.data.plane_kind import planes_stated
@@ -34,6 +34,11 @@ OBJECTS = {
     JOINED: "objects go through planes (--planes apart: images of their own)",
 }
 SAID = 5  # images of a run that are said by name
+FEW = (  # what to do where few pixels rule an image
+    "a few of its pixels, far brighter or darker than all others, rule its contrast{}: if they are "
+    "hot or dead, remove them (in Fiji Process > Noise > Remove Outliers), or set intensity to "
+    '["robust"] in configs/inference.json, a word a channel'
+)
 BOXES = 8  # of a large image that are looked at
 
 _log = logging.getLogger(__name__)
@@ -51,8 +56,9 @@ class CompareWithTrainingd(MapTransform):
         trained_on: of a plan; see `unet_med.planning.training_facts`. None: nothing is compared.
         spatial_dims: of the network; a 2-D one takes volumes slice by slice, which is said once.
         element_size: where images are brought to one, their own pixel size makes no difference.
+        intensity: as of `Standardize`. Values of a fixed scale are compared with the training's;
+            where a channel has its own mean and deviation, a few pixels that rule these are said.
         planes: as of `InstancesFromLogits`; what becomes of the volume's objects is said with it.
-        intensity: of each channel its scale; see `Standardize`.
         allow_missing_keys: no error when a key is absent.
     """
 
@@ -63,16 +69,16 @@ class CompareWithTrainingd(MapTransform):
         spatial_dims: int | None = None,
         *,
         element_size: object = None,
-        planes: Planes | None = None,
         intensity: Sequence[Scale] | None = None,
+        planes: Planes | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.trained_on = dict(trained_on or {})
         self.spatial_dims = spatial_dims
         self.element_size = element_size
-        self.planes = planes
         self.intensity = list(intensity or ())
+        self.planes = planes
         self._far = 0
         self._said_slices = False
 
@@ -89,6 +95,7 @@ class CompareWithTrainingd(MapTransform):
         samples = [sample_of(channel) for channel in pixels] if self.trained_on else []
         affine = np.asarray(getattr(image, "affine", np.eye(4)))
         notes = self._notes(affine, meta, image.shape[1:], samples)
+        notes += self._about_extremes(pixels) if self.trained_on else []
         self._say(notes, name_of(image, key))
         if not isinstance(image, MetaTensor):
             return image
@@ -208,6 +215,13 @@ class CompareWithTrainingd(MapTransform):
         return f"its values are {low:g} to {high:g}, and half of the training's " + (
             f"below {middle:g}" if low > middle else f"above {middle:g}"
         )
+
+    def _about_extremes(self, pixels: np.ndarray) -> Iterator[str]:
+        """Of an image in memory alone: boxes would miss the one pixel that rules all."""
+        for number, channel in enumerate(pixels):
+            scale = self.intensity[number] if number < len(self.intensity) else None
+            if scale is None and ends_of(channel).ruled:
+                yield FEW.format(f" in channel {number}" if len(pixels) > 1 else "")
 
 
 def _states_no_place(meta: Mapping[str, Any]) -> bool:
