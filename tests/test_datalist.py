@@ -314,6 +314,45 @@ def test_labels_with_a_common_ending(
     assert found.notes[0].endswith(how)
 
 
+@pytest.mark.parametrize(
+    ("own", "labels", "begins"),
+    [
+        (["t000", "t001"], ["man_seg000", "man_seg001"], ("t", "man_seg")),  # Cell Tracking
+        (["img_1", "img_11"], ["label_1", "label_11"], ("img_", "label_")),
+        (["raw-a1", "raw-b1"], ["GT-a1", "GT-b1"], ("raw-", "gt-")),
+        (["img_ctrl_1"], ["mask_ctrl_1"], ("img_", "mask_")),
+    ],
+)
+def test_images_and_labels_with_a_beginning_each(
+    tmp_path: Path, own: list[str], labels: list[str], begins: tuple[str, str]
+) -> None:
+    from unet_med.data.datalist import look_for_pairs
+
+    files = [[f"{name}.png" for name in each] for each in (own, labels)]
+    found = look_for_pairs(touch(tmp_path / "i", *files[0]), touch(tmp_path / "l", *files[1]))
+    assert names(found.items) == list(zip(*files, strict=True))
+    images, truths = begins
+    assert [note.lower() for note in found.notes] == [
+        f"the images' names begin with {images!r}, the labels' with {truths!r}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "labels"),
+    [
+        (["day1_1", "day1_2"], ["day2_label_1", "day2_label_2"]),  # digits are never passed over
+        (["img_a1", "img_a2"], ["label_b1", "label_b2"]),
+        (["img_1", "img_2"], ["cell_1", "cell_2"]),  # says nothing of labels
+        (["img_1", "img_2"], ["label_1", "label_2", "mask_1", "mask_2"]),  # either
+        (["img", "image"], ["label", "label_age"]),  # parts of words
+    ],
+)
+def test_other_beginnings_pair_nothing(tmp_path: Path, own: list[str], labels: list[str]) -> None:
+    images = touch(tmp_path / "images", *(f"{name}.png" for name in own))
+    with pytest.raises(ValueError, match="has no label of the same name"):
+        data.find_pairs(images, touch(tmp_path / "labels", *(f"{name}.png" for name in labels)))
+
+
 @pytest.mark.parametrize("begin", ["mask_", "Mask of ", "seg-"])
 def test_labels_with_a_common_beginning(tmp_path: Path, begin: str) -> None:
     from unet_med.data.datalist import look_for_pairs

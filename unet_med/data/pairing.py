@@ -36,7 +36,7 @@ def pair_by_name(images: Sequence[Case], labels: Sequence[str]) -> Pairs:
 
     Names like `case_0000` are channels of a case where the labels are named after the case, and
     else the images' names alone. More is an ending that all labels share, such as `_mask`, or a
-    beginning, such as ImageJ's `Mask of `.
+    beginning, such as ImageJ's `Mask of `; images may have one as well, `img_1` and `label_1`.
 
     Args:
         images: files of each image.
@@ -48,7 +48,7 @@ def pair_by_name(images: Sequence[Case], labels: Sequence[str]) -> Pairs:
     """
     _require_own_names(images)
     by_name = _by_name(labels)
-    for way in (_equal, _by_case, _by_endings, _by_beginning):
+    for way in (_equal, _by_case, _by_endings, _by_beginning, _by_beginnings):
         if found := way(images, by_name):
             taken = {label for _, label in found.pairs}
             return found._replace(spare=tuple(path for path in labels if path not in taken))
@@ -140,6 +140,37 @@ def _by_beginning(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs |
         return None
     found = [(image, by_name[fits[0] + n]) for image, n in zip(images, names, strict=True)]
     return Pairs(found, f"the labels' names begin with {fits[0]!r}")
+
+
+def _by_beginnings(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
+    """Names that differ in beginnings without numbers: `img_1`, `label_1`; `t001`, `man_seg001`."""
+    names = [same_name(case_name(image)) for image in images]
+    for begin in _beginnings_of(names):
+        rests = [name.removeprefix(begin) for name in names]
+        ends = {name.removesuffix(rests[0]) for name in by_name if name.endswith(rests[0])}
+        fits = [e for e in ends if _ends_as_label(e) and all(e + r in by_name for r in rests)]
+        if len(fits) == 1:
+            how = f"the images' names begin with {begin!r}, the labels' with {fits[0]!r}"
+            found = [(image, by_name[fits[0] + r]) for image, r in zip(images, rests, strict=True)]
+            return Pairs(found, how)
+    return None
+
+
+def _beginnings_of(names: Sequence[str]) -> list[str]:
+    """What all names begin with, without digits, up to a separator or to a number."""
+    first = names[0]
+    letters = len(re.split(r"\d", first, maxsplit=1)[0])
+    ends = [k for k in range(1, letters + 1) if first[k - 1] in SEPARATORS]
+    if all(name[letters : letters + 1].isdigit() for name in names):
+        ends.append(letters)
+    begins = [first[:k] for k in dict.fromkeys(ends)]
+    return [b for b in begins if all(n.startswith(b) and len(n) > len(b) for n in names)]
+
+
+def _ends_as_label(begin: str) -> bool:
+    """Whether the last word of a beginning means labels: `man_seg`, `label_`."""
+    words = re.split(f"[{re.escape(SEPARATORS)}]", begin.rstrip(SEPARATORS).lower())
+    return bool(LABEL_WORDS.fullmatch(words[-1]))
 
 
 def _image_ending(names: Sequence[str]) -> str:
