@@ -17,7 +17,7 @@ pytestmark = [
 ]
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CHOICE = re.compile(
-    r"--(series 0|channel 0|time 0(, or .* --axes ZC?YX --dims 2)?)$"
+    r"--(series 0|channel 0|time 0(, or .* --axes ZC?YX, to train with --dims 2 too)?)$"
     r"|allow_multifile=True$"
 )
 

@@ -144,6 +144,37 @@ def test_a_file_that_is_no_image_is_told_what_to_become(tmp_path: Path) -> None:
         data.find_images(touch(tmp_path, "a.svs") / "a.svs")
 
 
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ("a_seg.npy", "what cellpose keeps for itself, such as a_seg.npy: let it save the masks"),
+        ("a.zip", "outlines, such as a.zip: make label images of them with unet-med labels"),
+    ],
+)
+def test_what_lies_beside_images_in_place_of_labels_is_said(
+    tmp_path: Path, left: str, said: str
+) -> None:
+    write_png(tmp_path / "a.png")
+    np.save(tmp_path / "a_seg.npy", {"masks": 0}, allow_pickle=True)
+    if left != "a_seg.npy":
+        (tmp_path / "a_seg.npy").rename(tmp_path / left)
+    with pytest.raises(ValueError, match=f"names no labels: .* as a_mask.tif; it holds {said}"):
+        data.find_pairs(tmp_path)
+
+
+def test_folders_of_a_case_each_and_outlines_in_json_are_named(tmp_path: Path) -> None:
+    for part in ("images", "masks"):  # as the Data Science Bowl 2018 has them
+        write_png(tmp_path / "set" / "c01" / part / "a.png")
+    said = r"set holds no images of its own, but folders of folders, such as c01/images: put the"
+    with pytest.raises(ValueError, match=said):
+        data.find_pairs(tmp_path / "set", tmp_path / "set")
+    (tmp_path / "coco.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(
+        ValueError, match=r"coco\.json is JSON, and labels are images: .* of COCO's"
+    ):
+        data.find_pairs(tmp_path / "set/c01/images", tmp_path / "coco.json")
+
+
 def test_no_labels_given(tmp_path: Path) -> None:
     write_png(tmp_path / "images" / "a.png")
     with pytest.raises(ValueError, match="names no labels"):

@@ -87,8 +87,9 @@ def test_one_channel_alone_is_no_channel_axis():
 
 @pytest.mark.parametrize(
     ("axes", "option"),
-    [("TYX", "--time 0, or all as planes with --axes ZYX --dims 2"), ("TCZYX", "--time 0"),
-     ("CYXS", "--channel 0"), ("TCYX", "--time 0, or all as planes with --axes ZCYX --dims 2")],
+    [("TYX", "--time 0, or all as planes with --axes ZYX, to train with --dims 2 too"),
+     ("TCZYX", "--time 0"), ("CYXS", "--channel 0"),
+     ("TCYX", "--time 0, or all as planes with --axes ZCYX, to train with --dims 2 too")],
 )  # fmt: skip
 def test_axes_that_are_neither_channel_nor_space_are_refused(axes, option):
     with pytest.raises(ValueError, match=rf"axes {axes} .*take one of . with {re.escape(option)}$"):

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 from unet_med.data.cases import Case, files_of, shown
 from unet_med.data.changed_results import as_predicted
 from unet_med.data.channels import group_channels
-from unet_med.data.folder_files import RECORD, image_files, without_labels, without_results
+from unet_med.data.folder_files import (
+    RECORD,
+    image_files,
+    other_than_labels,
+    without_labels,
+    without_results,
+)
 from unet_med.data.list_file import declared_count, is_list, read_list
 from unet_med.data.pairing import pair_by_name
 from unet_med.data.planned_pairs import pairs_of_plan
@@ -180,9 +186,12 @@ def _look_for_pairs(images: Path, labels: Path | None) -> Listing:
         return beside
     if labels is None:
         other = ", or put labels beside their images under an ending such as a_mask.tif"
+        is_folder = found is None and images.is_dir()
+        left = other_than_labels(images) if is_folder else ""
         raise ValueError(
             f"{images} names no labels: give a folder of labels as well"
-            + (other if found is None and images.is_dir() else "")
+            + (other if is_folder else "")
+            + (f"; it holds {left}" if left else "")
         )
     if found is None and images.is_file() and labels.is_file():
         return Listing([{"image": str(images), "label": str(labels)}])

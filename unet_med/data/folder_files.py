@@ -46,6 +46,11 @@ def image_files(images: str | Path) -> list[Path]:
     if not path.exists() and not path.is_symlink():  # a link without target fails when it is read
         raise FileNotFoundError(f"{path} does not exist")
     found = format_at(path)
+    if path.suffix.lower() == ".json":
+        raise ValueError(
+            f"{path} is JSON, and labels are images: a data list is named by --images alone; of "
+            "COCO's outlines make label images first"
+        )
     if path.is_file() and found is None and not is_dicom(path):
         raise ValueError(
             f"{path} has no suffix of an image ({' '.join(SUFFIXES)}), nor of a data list (.json): "
@@ -110,6 +115,10 @@ def _images_in(folder: Path) -> list[Path]:
     return sorted([*files, *images])
 
 
+def _has_images(folder: Path) -> bool:
+    return any(_is_image(path) for path in folder.iterdir() if path.name[0] != ".")
+
+
 def _is_image(file: Path) -> bool:
     found = format_at(file)
     if found is None or file.name.lower().endswith(DICOM):
@@ -150,23 +159,39 @@ def _without_images(folder: Path, folders: Sequence[Path]) -> str:
     """What is wrong with a folder without images of its own."""
     for inner in folders:
         with suppress(OSError):
-            if any(_is_image(path) for path in inner.iterdir() if path.name[0] != "."):
+            if _has_images(inner):
                 return (
                     f"folder {folder} holds no images of its own, but folders, such as "
                     f"{inner.name}: name one, {inner} (`predict` takes several, `train` the one of "
                     "the labels as --labels), or list the pairs in a data list"
                 )
+    for inner in folders:
+        with suppress(OSError):
+            if deep := [p for p in sorted(inner.iterdir()) if p.is_dir() and _has_images(p)]:
+                return (
+                    f"folder {folder} holds no images of its own, but folders of folders, such as "
+                    f"{inner.name}/{deep[0].name}: put the images into one folder, and a label of "
+                    "each into another, or list the pairs in a data list"
+                )
     for path in sorted(folder.iterdir()):
         with suppress(OSError):
             if is_seg(path):
                 return f"folder {folder} holds no images, but DICOM SEG, {path.name}: {TO_LABELS}"
+    if other := other_than_labels(folder):
+        return f"folder {folder} holds no images, but {other}"
     there = sorted(path.name for path in folder.iterdir())
-    for endings, what, way in OTHERS:
-        if found := [name for name in there if name.lower().endswith(endings)]:
-            return f"folder {folder} holds no images, but {what}, such as {found[0]}: {way}"
     kinds = sorted({Path(name).suffix for name in there if name[0] != "."} - {""})
     but = f", but {' '.join(kinds)}: {WAY}" if kinds else ""
     return f"folder {folder} holds no images ({' '.join(SUFFIXES)}){but}"
+
+
+def other_than_labels(folder: Path) -> str:
+    """What programs left in a folder in place of label images, and what to do; empty: nothing."""
+    there = sorted(path.name for path in folder.iterdir())
+    for endings, what, way in OTHERS:
+        if found := [name for name in there if name.lower().endswith(endings)]:
+            return f"{what}, such as {found[0]}: {way}"
+    return ""
 
 
 @cache

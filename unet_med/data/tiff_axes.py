@@ -122,5 +122,5 @@ def _choice(axes: str) -> str:
     if option is None:
         return f"save one of {extra} in a file of its own"
     planes = axes.replace("T", "Z") if extra == "T" and "Z" not in axes else None
-    also = f", or all as planes with --axes {planes} --dims 2" if planes else ""
+    also = f", or all as planes with --axes {planes}, to train with --dims 2 too" if planes else ""
     return f"take one of {extra} with {option}{also}"
