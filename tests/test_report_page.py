@@ -455,6 +455,17 @@ def test_an_image_that_changed_is_not_drawn_and_the_rest_is(
     assert re.search(rf"the image is not drawn: .*{note}", why)
 
 
+def test_an_image_far_from_the_training_says_so_on_the_page(tmp_path: Path) -> None:
+    results = predicted(tmp_path)
+    record = read_record(results)
+    notes = ["its 3 planes go through the 2-D network slice by slice: each", "as if <inverted>"]
+    record["images"]["a"]["notes"] = notes
+    (results / "record.json").write_text(json.dumps(record))
+    page = html_report(results).read_text(encoding="utf-8")
+    assert "far from what was trained on: as if &lt;inverted&gt;" in page
+    assert "slice by slice" not in page  # which the page says of each plane
+
+
 def two_images(tmp_path: Path) -> tuple[Path, Path]:
     """Weights, and the results of image a by them; an image b lies beside a."""
     weights = tmp_path / "model.pt"

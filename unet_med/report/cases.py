@@ -21,6 +21,7 @@ from unet_med.report.differences import DIFFERENCES, Labels, difference_map
 from unet_med.report.objects import CORRECT, ObjectErrors, classify_objects, object_codes
 from unet_med.report.scale_bar import bar_length
 from unet_med.report.viewing import ends_of
+from unet_med.transforms.compare import NOTES, SLICES
 
 Array = NDArray[Any]
 Entry = Mapping[str, Any]
@@ -62,7 +63,7 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
     Raises:
         ValueError: result or truth has another shape than the image.
     """
-    case = Case(name, size_text(entry), pixel_size_text(entry))
+    case = Case(name, size_text(entry), pixel_size_text(entry), notes=_said_of(entry))
     if not holds_whole(prod(entry["shape"])):
         case.notes.append("it is larger than memory, and not drawn")
         return case
@@ -81,6 +82,12 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
     if files.turn is not None and ends_of(entry, files.turn)[0] == "L":
         case.plane = f"{case.plane}, the patient's right is on the left".lstrip(", ")
     return case
+
+
+def _said_of(entry: Entry) -> list[str]:
+    """Where the image is far from the training's, as the prediction said it."""
+    far = [note for note in entry.get(NOTES, ()) if SLICES not in note]
+    return [f"far from what was trained on: {note}" for note in far]
 
 
 def size_text(entry: Entry) -> str:
