@@ -24,7 +24,7 @@ from unet_med.bundle.trust import foreign
 from unet_med.cli import main
 from unet_med.data import SyntheticCells, load_image
 from unet_med.instances import separate
-from unet_med.planning import DataFolder, Plan, fingerprint, lay_bundle, make_plan
+from unet_med.planning import DataFolder, Plan, describe, fingerprint, lay_bundle, make_plan
 from unet_med.workflows import UNetInferWorkflow, UNetTrainWorkflow
 
 CPU = "$torch.device('cpu')"
@@ -231,6 +231,10 @@ def test_a_plan_alone_writes_nothing(
     said = capsys.readouterr().out
     assert "label_kind" in said
     assert "a number for each object" in said
+    assert "  labels look like instances; --label-kind classes if a number means a kind" in said
+    plan = make_plan(fingerprint(cells / "images", cells / "labels"))
+    (line,) = [line for line in describe(plan).splitlines() if line.startswith("labels")]
+    assert "(decided from the values; --label-kind classes if a number means a kind" in line
     assert main(["train", *words, "--plan-only", "--output", str(tmp_path / "out")]) == 0
     assert list(tmp_path.iterdir()) == []
 

@@ -90,6 +90,27 @@ def test_label_kind_of_real_labels(shared: Path) -> None:
     assert data.guess_label_kind([load(p).numpy() for p in membranes]) == "mask"
 
 
+@pytest.mark.data
+def test_organs_of_which_files_lack_some_are_asked_about(shared: Path) -> None:
+    """Three crops of 41 organs of 117; cells renumbered as a scan meets them, some left out."""
+    organs = data.load_label(shared / "data/totalseg-nifti/example_seg.nii.gz")
+    with pytest.raises(UndecidedLabels, match="most of them in several files, alike in each: "):
+        data.guess_label_kind([organs, organs[:, :80, 5:], organs[10:, 10:, :25]])
+    cells = sorted((shared / "data/usiigaci-t98g/train").glob("*/instances_ids.png"))
+    labels = [as_scanned(data.load_label(path)) for path in cells]
+    assert data.guess_label_kind(labels) == "instances"
+    for label in labels:
+        edges = np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]])
+        label[np.isin(label, edges)] = 0
+    assert data.guess_label_kind(labels) == "instances"
+
+
+def as_scanned(label: np.ndarray) -> np.ndarray:
+    values, first, where = np.unique(label, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(np.where(values == 0, -1, first)))  # background remains 0
+    return order[where].reshape(label.shape)
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_instance_sizes_are_counted_one_by_one(seed: int) -> None:
     label = np.random.default_rng(seed).integers(-1, 4, (5, 4, 3)) * 70_000
@@ -361,6 +382,35 @@ def frames(rng, counts: list[int], files: int = 2) -> list[np.ndarray]:
     return [np.dstack([numbered(rng, n, files=1)[0] for n in counts]) for _ in range(files)]
 
 
+def lacking_some(labels: list[np.ndarray], share: float, rng) -> list[np.ndarray]:
+    """The same labels, each without a share of its values."""
+    for label in labels:
+        values = np.unique(label)[1:]
+        label[np.isin(label, rng.permutation(values)[: int(share * len(values))])] = 0
+    return labels
+
+
+def body(rng) -> np.ndarray:
+    """30 organs in two rows."""
+    one, two = (organs(rng, 15, same_size=False) for _ in "ab")
+    return np.concatenate([one, np.where(two > 0, two + 15, 0)])
+
+
+def of_many_sizes(rng) -> list[np.ndarray]:
+    """As scanned, in small and in large images, and a part left out: large numbers lie far off."""
+    counts = [14, 20, 36] * 4
+    labels = [numbered(rng, n, files=1, scan=True)[0] for n in counts]
+    own = [np.kron(one, np.ones((n // 6,) * 2, int)) for one, n in zip(labels, counts, strict=True)]
+    return lacking_some(own, 0.2, rng)
+
+
+def tracked(rng) -> list[np.ndarray]:
+    """Frames of a movie: 20 cells move a little, and each frame lacks three of them."""
+    first = numbered(rng, 20, files=1)[0]
+    moved = [np.roll(first, rng.integers(-2, 3, 2), (0, 1)) for _ in range(4)]
+    return lacking_some(moved, 0.15, rng)
+
+
 HALVES = [[1, 2, 3], [3, 4, 5], [1, 2, 4], [2, 3, 5], [1, 4, 5], [1, 3, 4]]
 SCATTERED = [*range(2, 12), 40, 41, 47, 60]
 
@@ -374,6 +424,21 @@ SPEAK: dict[str, tuple[str, Any]] = {
     "14 cells as scanned": ("instances", lambda r: numbered(r, 14, scan=True)),
     "14 scattered values": ("doubt", lambda r: renamed(numbered(r, 14), SCATTERED)),
     "14 or 15 cells": ("instances", lambda r: [*numbered(r, 14), *numbered(r, 15)]),
+    "30 organs, some missing": (
+        "doubt",
+        lambda r: lacking_some([body(r) for _ in "abcd"], 0.2, r),
+    ),
+    "30 organs, some missing, in two files": (
+        "doubt",
+        lambda r: lacking_some([body(r) for _ in "ab"], 0.15, r),
+    ),
+    "20 tracked cells, some missing": ("doubt", tracked),
+    "30 cells, some missing": ("instances", lambda r: lacking_some(numbered(r, 30), 0.2, r)),
+    "30 cells as scanned, some missing": (
+        "instances",
+        lambda r: lacking_some(numbered(r, 30, files=12, scan=True), 0.2, r),
+    ),
+    "cells of small and large images, some missing": ("instances", of_many_sizes),
     "14 cells, copied": ("instances", lambda r: numbered(r, 14, files=1) * 4),
     # values that some files have not
     "tissue in some files": ("doubt", lambda r: tissue(r, HALVES)),

@@ -107,6 +107,8 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
             raise _doubt(union, ", many of them in several pieces each")
         if len(union) > MAX_CLASSES and _same_everywhere(found, classes):
             raise _doubt(shared, ", each of them in every file, and at places of their own")
+        if len(union) > MAX_CLASSES and _come_back(found, classes):
+            raise _doubt(set().union(*classes), ", most of them in several files, alike in each")
         kind = "instances"
     elif partly:  # an object that is painted in two planes is no blob
         raise _doubt(union, ", and unknown pixels")
@@ -181,6 +183,43 @@ def _same_everywhere(found: Sequence[LabelSummary], classes: Sequence[set[float]
     holding = [label for label in found if shared <= set(label.values.tolist())]
     places = [each for label in holding if (each := _centres(label, shared)) is not None]
     return len(places) == len(holding) and _own_places(_unlike(places)) > 1
+
+
+def _come_back(found: Sequence[LabelSummary], classes: Sequence[set[float]]) -> bool:
+    """Whether most values are in several files, of which some lack one, and alike in each of them.
+
+    Objects are numbered 1 to n. Where some were left out, those of one number have their place
+    along the axis of a scan in common: organs, teeth and the cells of a movie have their size and
+    another axis, too. In many files little of a feature that a number explains is significant:
+    here it is more than half.
+    """
+    held = Counter(value for own in classes for value in own)
+    again = {value for value, files in held.items() if files > 1}
+    if 2 * len(again) < len(held) or all(own == set(range(1, len(own) + 1)) for own in classes):
+        return False
+    own = [(label, again & set(label.values.tolist())) for label in found]
+    tables = [(sorted(values), _centres(label, values)) for label, values in own if values]
+    seen = [(values, np.array(table)) for values, table in tables if table is not None]
+    if len(seen) < len(tables):
+        return False
+    which = np.concatenate([values for values, _ in seen])
+    # a large number is in large images, and in crowded ones, alone: less what each has in common
+    return _alike(which, np.concatenate([table - table.mean(axis=0) for _, table in seen])) > 2
+
+
+def _alike(which: np.ndarray, features: np.ndarray) -> int:
+    """Features that differ more between values than between the files that hold the same one.
+
+    Args:
+        which: value of each row; each is in two rows or more.
+        features: `(rows, features)`.
+    """
+    _, row, files = np.unique(which, return_inverse=True, return_counts=True)
+    means = np.zeros((len(files), features.shape[1]))
+    np.add.at(means, row, features / files[row, None])
+    within = ((features - means[row]) ** 2).sum(axis=0) / (len(which) - len(files))
+    between = means.var(axis=0, ddof=1) - within * (1 / files).mean()  # without what is chance
+    return int((between > within).sum())
 
 
 def _centres(label: LabelSummary, values: set[float]) -> list[list[float]] | None:

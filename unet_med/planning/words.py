@@ -19,6 +19,7 @@ LABELS = {
     "classes": "{out_channels} classes",
     "instances": "instances",
 }
+OVERRULED = {"instances": "; --label-kind classes if a number means a kind, such as an organ"}
 DROPPED = "smaller than {min_size} px are dropped from results"
 RECIPE = "the recipe "
 THIN = 11.0  # px, as a whole mask counts: of lines of two pixels, or of spots of five
@@ -28,15 +29,16 @@ LONGEST = 40  # characters of a value
 def describe(plan: Plan) -> str:
     """A few lines for the terminal: data, labels, network, tile, budget."""
     value = {id: decision.value for id, decision in plan.ids.items()}
-    labels = LABELS[value["label_kind"]].format(**value)
-    labels += _thin(plan.data) if value["label_kind"] == "mask" else ""
+    kind = value["label_kind"]
+    labels = LABELS[kind].format(**value)
+    labels += _thin(plan.data) if kind == "mask" else ""
     labels += f"; {DROPPED.format(**value)}" * bool(value["min_size"])
     assumed = plan.ids["label_kind"].reason in LOOK_LIKE.values()
     features = value["features"] or "as the preset"
     lines = {
         "images": f"{_images(plan)}, {value['in_channels']} channel(s){_grey(plan.data)}",
         "split": plan.ids["split_file"].reason if plan.split else "as a config file says",
-        "labels": labels + (" (decided from the values)" if assumed else ""),
+        "labels": labels + f" (decided from the values{OVERRULED.get(kind, '')})" * assumed,
         "unknown": plan.ids["unknown"].reason,
         "rare": plan.ids["rare"].reason if value.get("rare") else "",
         "planes": plan.ids["planes"].reason if value.get("slice_stacks") else "",
@@ -56,10 +58,10 @@ def describe(plan: Plan) -> str:
         else f"{value['epochs']} epoch{'s' * (value['epochs'] != 1)}",
     }
     unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
-    unsaid["unknown"] = not plan.data.unknown_share(value["label_kind"])
+    unsaid["unknown"] = not plan.data.unknown_share(kind)
     unsaid["intensity"] = ROBUST not in (value.get("intensity") or ())
     unsaid |= {"mirrored": value["mirror_axes"] is None, "start": not plan.source}
-    unsaid |= {"planes": not value.get("slice_stacks") or value["label_kind"] != "instances"}
+    unsaid |= {"planes": not value.get("slice_stacks") or kind != "instances"}
     unsaid |= {"pooled": value.get("pool") is None, "rare": not value.get("rare")}
     lines = {name: text for name, text in lines.items() if not unsaid.get(name)}
     if plan.data.found_by:
@@ -88,7 +90,8 @@ def _found(found: Fingerprint) -> Iterator[str]:
             f"({found.intensities_of} file(s) looked at){_grey(found)}"
         )
     objects = found.instances
-    yield f"  labels look like {found.label_kind or 'classes or instances'}"
+    kind = found.label_kind or "classes or instances"
+    yield f"  labels look like {kind}{OVERRULED.get(kind, '')}"
     if found.label_kind == "instances" and objects is not None:
         yield (
             f"  {objects.count} objects, median {objects.volume_px[MEDIAN]:g} px, "
