@@ -272,6 +272,10 @@ def test_prediction_refuses(
     )
     image = cells / "images/cells_000.tif"
     assert "two images are named cells_000" in refused(capsys, "predict", image, image, *bundle)
+    shutil.copy(image, tmp_path / "CELLS_000.tif")
+    said = refused(capsys, "predict", image, tmp_path / "CELLS_000.tif", *bundle)
+    assert "two images are named cells_000" in said
+    assert "(upper and lower case are one)" in said
     assert not output.exists()
 
 

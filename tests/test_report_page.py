@@ -570,6 +570,8 @@ def test_files_that_no_prediction_recorded_are_not_written_over(tmp_path: Path, 
     record = PredictionRecord(tmp_path)
     with pytest.raises(ValueError, match=rf"holds {file}, which no prediction recorded: give an"):
         record.refuse_others([str(tmp_path / "p.nii.gz")])
+    with pytest.raises(ValueError, match=rf"holds {file}, which no prediction recorded: give an"):
+        record.refuse_others([str(tmp_path / "P.nii.gz")])  # on a disk that ignores case
     record.refuse_others([str(tmp_path / "q.nii.gz")])
     one = PredictionRecord(tmp_path, file=tmp_path / file)  # by the name that somebody gave it
     one.refuse_others([str(tmp_path / "p.nii.gz")])

@@ -174,6 +174,10 @@ def test_it_writes_what_predict_writes(
     found.save(own.parent)
     names = {"image_mask.tif", "image_instances.tif", "record.json"}
     assert {f.name for f in own.parent.iterdir()} == names
+    written = own.read_bytes()
+    with pytest.raises(ValueError, match=r"holds image_\w+.tif, which no prediction recorded"):
+        Segmenter(planes)(np.ones((40, 40)), spacing=0.3).save(own.parent)  # of another array
+    assert own.read_bytes() == written
 
 
 def test_what_is_not_asked_for_is_not_computed(

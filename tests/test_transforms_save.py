@@ -93,6 +93,9 @@ def test_what_cannot_be_saved_is_refused(tmp_path, picture):
     save(segmented(tmp_path / "x" / "a.tif"))
     with pytest.raises(ValueError, match=r"a_mask\.tif would be written for"):
         save(segmented(tmp_path / "y" / "a.tif"))
+    save_image(tmp_path / "y" / "A.tif", picture.T, np.eye(4))
+    with pytest.raises(ValueError, match=r"A_mask\.tif would be written for"):
+        save(segmented(tmp_path / "y" / "A.tif"))  # on a disk that ignores case
     moved = Spacingd("image", pixdim=(2.0, 2.0))(segmented(tmp_path / "x" / "a.tif"))
     with pytest.raises(ValueError, match=r"\(5, 4\), its source \(9, 7\); undo resampling"):
         SaveImageResultd("image", tmp_path / "out")(moved)

@@ -12,7 +12,7 @@ from unet_med import bundle
 from unet_med.cli.options import choice_of
 from unet_med.cli.output import check_file
 from unet_med.cli.saying import LEFT, result, say, warn
-from unet_med.data.cases import FIELDS, NAME, Files, files_of, names_apart, result_name
+from unet_med.data.cases import FIELDS, NAME, Files, files_of, names_apart, one_place, result_name
 from unet_med.data.datalist import look_for_images
 from unet_med.errors import one_line, user_error
 from unet_med.segmentation import Segmenter
@@ -112,7 +112,7 @@ def _template(images: Sequence[Files]) -> str:
     for depth in range(len(FIELDS)):
         fields = [*FIELDS[depth:0:-1], "stem"]  # the outer folder first
         template = "_".join(f"{{{field}}}" for field in fields)
-        if len({result_name(image, template) for image in images}) == len(images):
+        if len({one_place(result_name(image, template)) for image in images}) == len(images):
             return template
     raise ValueError(
         "two images and the folders above them have the same names, by which they would stand on "

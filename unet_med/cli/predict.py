@@ -19,7 +19,7 @@ from unet_med.cli.output import check_folder
 from unet_med.cli.saying import LEFT, result, say, warn
 from unet_med.cli.shard import images_of, shard_of
 from unet_med.cli.wanted import outputs_of, settings_of
-from unet_med.data.cases import Files, as_template, files_of, result_name, same_name
+from unet_med.data.cases import Files, as_template, files_of, one_place, result_name
 from unet_med.data.datalist import look_for_images
 from unet_med.data.formats import NIFTI, OME_ZARR, PICTURE, TIFF, format_at, format_of, stem
 from unet_med.devices import choose_device
@@ -294,11 +294,12 @@ def _images(args: argparse.Namespace) -> list[Files]:
         for note in found.notes:
             say(note)
         images += [item["image"] for item in found.items]
-    names = Counter(same_name(_name(image, args)) for image in images)
+    names = Counter(one_place(_name(image, args)) for image in images)
     for image in images:
-        if names[name := same_name(_name(image, args))] > 1:
+        if names[one_place(name := _name(image, args))] > 1:
             raise ValueError(
-                f"two images are named {name}, one of them {files_of(image)[0]}: rename one, or "
+                f"two images are named {name}, one of them {files_of(image)[0]} (upper and lower "
+                "case are one): rename one, or "
                 "name results after folders too, such as --name {parent}_{stem}"
             )
     return images

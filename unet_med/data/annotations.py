@@ -6,6 +6,7 @@ planes of its series: both become labels on the grid of the image that is named 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.array_writer import smallest_label_dtype
-from unet_med.data.cases import Files, case_name, files_of, same_name
+from unet_med.data.cases import Files, case_name, files_of, one_place, same_name
 from unet_med.data.datalist import look_for_images
 from unet_med.data.dicom_files import is_dicom
 from unet_med.data.files import load_header, save_image
@@ -128,12 +129,13 @@ def annotated(
 
 def _by_name(images: Sequence[Files]) -> dict[str, Files]:
     """Images by their names, of which no two may be equal."""
-    files: dict[str, Files] = {}
+    files = {same_name(case_name(image)): image for image in images}
+    places = Counter(one_place(case_name(image)) for image in images)
     for image in images:
-        if files.setdefault(name := same_name(case_name(image)), image) is not image:
+        if places[one_place(name := case_name(image))] > 1:
             raise ValueError(
                 f"two images are named {name}, one of them {files_of(image)[0]}, and would "
-                "share one annotation: rename one"
+                "share one annotation (upper and lower case are one): rename one"
             )
     return files
 

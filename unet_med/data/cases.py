@@ -156,6 +156,15 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def one_place(name: str) -> str:
+    """What names have in common that some disk takes for one: Windows and macOS ignore case.
+
+    >>> one_place("A.tif") == one_place("a.tif"), same_name("A.tif") == same_name("a.tif")
+    (True, False)
+    """
+    return same_name(same_name(name).casefold())  # which may take a form apart
+
+
 def files_in(meta: Mapping[str, Any]) -> list[str]:
     """Files that the metadata of an image name."""
     return files_of(meta.get("files") or str(meta["filename_or_obj"]))

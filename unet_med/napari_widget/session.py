@@ -28,7 +28,7 @@ from unet_med.bundle import read_plan
 from unet_med.bundle.files import weights_file
 from unet_med.data import load_header, load_image, save_image, sha256, stem, turned_onto
 from unet_med.data.array_writer import smallest_label_dtype
-from unet_med.data.cases import same_name
+from unet_med.data.cases import one_place
 from unet_med.data.digest import digest
 from unet_med.data.file_reader import Volume
 from unet_med.data.folder_files import image_files
@@ -204,10 +204,10 @@ class Session:
     def _new_name(self, name: str) -> str:
         """A name that no file of the session has, whatever its suffix."""
         files = [file for folder in (self.images, self.labels) for file in _files_in(folder)]
-        taken = {same_name(stem(file)).casefold() for file in files}
+        taken = {one_place(stem(file)) for file in files}
         own = file_name(name)
         names = (own if k == 1 else f"{own}-{k}" for k in count(1))
-        return next(each for each in names if same_name(each).casefold() not in taken)
+        return next(each for each in names if one_place(each) not in taken)
 
     def _replace_labels(self, file: Path, labels: Array) -> None:
         """Write the labels of an image file, on its grid, in the format that they have."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unet_med.data.cases import same_name
+from unet_med.data.cases import one_place, same_name
 from unet_med.data.entries import DIGESTS, WRITTEN
 from unet_med.data.folder_files import RESULTS, results_in
 
@@ -33,11 +33,21 @@ class FoundResults:
 
     def __init__(self, folder: Path, file: Path | None = None) -> None:
         self._files = results_in(folder)
+        self._places: dict[str, list[Path]] = {}  # some of which one disk takes for one
+        for name, files in self._files.items():
+            self._places.setdefault(one_place(name), []).extend(files)
         self._mask = file if file is not None and file.exists() else None
 
     def of(self, name: str) -> dict[str, list[Path]]:
         """Files of an image's results by their kind, such as `mask`."""
-        kinds = {kind[1:]: [*self._files.get(same_name(name + kind), ())] for kind in RESULTS}
+        return self._with_mask({k: self._files.get(same_name(name + k), ()) for k in RESULTS})
+
+    def in_the_way(self, name: str) -> dict[str, list[Path]]:
+        """The same, and those that a disk that ignores case would take for them."""
+        return self._with_mask({k: self._places.get(one_place(name + k), ()) for k in RESULTS})
+
+    def _with_mask(self, found: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
+        kinds = {kind[1:]: [*files] for kind, files in found.items()}
         if self._mask is not None and self._mask not in kinds["mask"]:
             kinds["mask"].append(self._mask)
         return {kind: paths for kind, paths in kinds.items() if paths}

@@ -17,7 +17,7 @@ from monai.engines.utils import IterationEvents
 
 from unet_med import devices
 from unet_med.bundle import plan_file
-from unet_med.data.cases import NAME, files_in, files_of, result_name, same_name
+from unet_med.data.cases import NAME, files_in, files_of, one_place, result_name, same_name
 from unet_med.data.changed_results import ChangedResults
 from unet_med.data.checksum import sha256
 from unet_med.data.entries import WRITTEN
@@ -136,23 +136,27 @@ class PredictionRecord:
         """Refuse to write over the results of another image of the same name."""
         self.refuse_others(_sources(engine))
 
-    def refuse_others(self, sources: Iterable[Any]) -> None:
+    def refuse_others(self, sources: Iterable[Any], *, claimed: bool = True) -> None:
         """Refuse images whose results would replace others of the same name.
 
         Args:
             sources: file, or files, of each.
+            claimed: results of which only the name is recorded are those of a run of these images
+                that was stopped; not so where the images are no file's, which share one name.
 
         Raises:
             ValueError: those of another image, or files that no prediction made; names them.
         """
         known = entries_of(read_record(self.folder))
+        places = {one_place(name): entry for name, entry in known.items()}
         results = FoundResults(self.folder, self.file)
         for source in sources:
             name, files = result_name(source, self.name), files_of(source)
-            if not (there := results.of(name)):
+            if not (there := results.in_the_way(name)):
                 continue
-            before = known.get(same_name(name))
-            if before is None and self.file is None:  # of one file somebody has said the name
+            before = known.get(same_name(name), places.get(one_place(name)))
+            unknown = before is None and self.file is None  # of one file somebody said the name
+            if unknown or not (before or claimed):
                 found = next(iter(there.values()))[0]
                 raise ValueError(
                     f"{self.folder} holds {found.name}, which no prediction recorded: give another "

@@ -37,6 +37,7 @@ class Segmentation:
         self._axes = axes or _axes_of_file(item["image"])
         self.axes = self._axes.replace("C", "")
         self._found: dict[str, tuple[Any, Any]] = {}
+        self._saved: set[Path] = set()  # folders
 
     @cached_property
     def mask(self) -> Array:
@@ -84,14 +85,19 @@ class Segmentation:
         A file's image is written down in `record.json` of the folder, as there.
 
         Args:
-            folder: for `NAME_mask.tif` and so on; made if missing. An array's name is `image`.
+            folder: for `NAME_mask.tif` and so on; made if missing. An array's name is `image`:
+                give each a folder of its own.
             outputs: of `mask`, `instances`, `probabilities`, `uncertainty`, `seg` (DICOM SEG) and
                 `rois` (outlines for Fiji and QuPath); None: as the bundle says.
 
         Raises:
-            ValueError: the folder holds results of another image of the same name.
+            ValueError: the folder holds results of another image of the same name, or of another
+                array.
         """
-        self._segmenter.finish(self._item, outputs or self._segmenter.outputs, folder)
+        place = Path(folder).absolute()
+        wanted = outputs or self._segmenter.outputs
+        self._segmenter.finish(self._item, wanted, folder, again=place in self._saved)
+        self._saved.add(place)
 
     def _labels(self, name: str) -> Array:
         found = to_axes(self._finished(name)[0], self._axes)

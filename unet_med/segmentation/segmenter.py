@@ -250,7 +250,12 @@ class Segmenter:
         return np.asarray(self.class_values)[classes]
 
     def finish(
-        self, item: dict[str, Any], outputs: Sequence[str], folder: str | Path | None = None
+        self,
+        item: dict[str, Any],
+        outputs: Sequence[str],
+        folder: str | Path | None = None,
+        *,
+        again: bool = False,
     ) -> dict[str, Any]:
         """Postprocess a prediction, as the bundle does.
 
@@ -260,9 +265,10 @@ class Segmenter:
             outputs: what is wanted, of `mask`, `instances`, `probabilities`, `uncertainty`, `seg`
                 and `rois`.
             folder: where to write them; None: nowhere.
+            again: other outputs of this item were written there before.
 
         Raises:
-            ValueError: an output is unknown.
+            ValueError: an output is unknown, or there are results of another image.
         """
         if unknown := set(outputs) - set(OUTPUTS):
             raise ValueError(f"output {min(unknown)!r} is none of {', '.join(OUTPUTS)}")
@@ -270,8 +276,10 @@ class Segmenter:
             self.require_confidence()
         record = None if folder is None else self._record(folder)
         if record is not None:
-            record.refuse_others([files_in(item["image"].meta)])
-            record.claim([files_in(item["image"].meta)], self.device)
+            files = files_in(item["image"].meta)
+            own = again or all(Path(file).exists() for file in files)
+            record.refuse_others([files], claimed=own)
+            record.claim([files], self.device)
         steps = self._steps(outputs, folder)
         if folder is None:
             steps = [step for step in steps if not isinstance(step, SaveImaged)]

@@ -14,7 +14,7 @@ from monai.transforms.io.dictionary import SaveImaged
 from monai.utils.misc import ensure_tuple_rep
 
 from unet_med.data.array_writer import cast, channel_first, known_unit, smallest_label_dtype
-from unet_med.data.cases import NAME, files_in, result_name
+from unet_med.data.cases import NAME, files_in, one_place, result_name
 from unet_med.data.changed_results import ChangedResults
 from unet_med.data.class_names import names_of
 from unet_med.data.entries import DIGESTS, WRITTEN
@@ -93,7 +93,7 @@ class SaveImageResultd(SaveImaged):
         self.output_dtype = ensure_tuple_rep(output_dtype, len(self.keys))
         self.name = name
         self.file = None if file is None else Path(file)
-        self._source_of: dict[Path, str] = {}
+        self._source_of: dict[str, str] = {}
         self._changed = ChangedResults(self.output_dir if self.file is None else self.file.parent)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -186,9 +186,9 @@ class SaveImageResultd(SaveImaged):
         else:
             files = _beside(self.file, key, self._part(key), first=key == self.keys[0])
         for path in files:
-            if self._source_of.setdefault(path, source) != source:
+            if (other := self._source_of.setdefault(one_place(str(path)), source)) != source:
                 raise ValueError(
-                    f"{path} would be written for {source} and for {self._source_of[path]}; "
+                    f"{path} would be written for {source} and for {other}; "
                     "give the sources different names or different output folders"
                 )
         return files
