@@ -262,14 +262,21 @@ def test_one_mask_in_a_file(
     assert not file.exists()
     assert list(record_of(tmp_path / "masks")["images"]) == ["sub-1"]
     assert failed_of(tmp_path / "masks") == ["t1.nii.gz"]
+    theirs = nifti(tmp_path / "masks/label.nii.gz", 2)
+    label = theirs.read_bytes()
     for words, message in (
         ([path, path, "--output", file], "two images are named t1"),
         ([path, "--output", file, "--name", "x"], "--name has no effect where"),
         ([path, "--output", tmp_path / "x.jpg"], "results are written as .nii.gz"),
         ([path, "--output", path], "is the image itself"),
+        (
+            [nifti(tmp_path / "b.nii.gz", 1), "--output", theirs],
+            "holds label.nii.gz, which no pred",
+        ),
     ):
         assert predict(*words, "--bundle", trained) == 2
         assert message in capsys.readouterr().err
+    assert theirs.read_bytes() == label
 
 
 def test_the_mask_of_a_picture_as_png(

@@ -574,7 +574,8 @@ def test_files_that_no_prediction_recorded_are_not_written_over(tmp_path: Path, 
         record.refuse_others([str(tmp_path / "P.nii.gz")])  # on a disk that ignores case
     record.refuse_others([str(tmp_path / "q.nii.gz")])
     one = PredictionRecord(tmp_path, file=tmp_path / file)  # by the name that somebody gave it
-    one.refuse_others([str(tmp_path / "p.nii.gz")])
+    with pytest.raises(ValueError, match="which no prediction recorded: give another output, or"):
+        one.refuse_others([str(tmp_path / "p.nii.gz")])
 
 
 def test_a_mask_whose_name_somebody_chose_is_shown(tmp_path: Path) -> None:
@@ -710,8 +711,8 @@ def test_other_settings_leave_nothing_old_beside_one_file(tmp_path: Path, own: s
     digests = {name: sha256(tmp_path / name) for name in (own, "x_instances.tif")}
     for settings, names in (({}, [*digests]), ({"tta": "flips"}, [own])):
         handler = PredictionRecord(tmp_path, None, settings, name="x", file=mask)
+        handler.claim([str(image)], "cpu")  # else nobody knows whose the files are
         handler.refuse_others([str(image)])
-        handler.claim([str(image)], "cpu")
         loaded.meta |= {"outputs": ["mask", "instances"][: len(names)]}
         loaded.meta |= {"digests": {name: digests[name] for name in names}}
         handler.note(loaded, "cpu", 0.0)

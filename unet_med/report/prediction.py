@@ -155,12 +155,11 @@ class PredictionRecord:
             if not (there := results.in_the_way(name)):
                 continue
             before = known.get(same_name(name), places.get(one_place(name)))
-            unknown = before is None and self.file is None  # of one file somebody said the name
-            if unknown or not (before or claimed):
+            if before is None or not (before or claimed):
                 found = next(iter(there.values()))[0]
                 raise ValueError(
                     f"{self.folder} holds {found.name}, which no prediction recorded: give another "
-                    "output folder, or move it"
+                    f"output{' folder' * (self.file is None)}, or move it"
                 )
             if before and is_other(files, before):
                 raise ValueError(
