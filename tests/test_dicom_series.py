@@ -114,6 +114,8 @@ def test_of_several_series_one_is_chosen(tmp_path: Path, hounsfield: np.ndarray)
          "do not have one orientation"),
         ({"PixelSpacing": [[0.7, 0.7]] * 5 + [[0.7, 0.9]]}, "do not have one pixel size"),
         ({"PixelSpacing": [[0.0, 0.0]] * 6}, "states a pixel size of 0"),
+        ({"PixelSpacing": ["0.7"] * 6},
+         r"ct as .*: its IM\d+ states the PixelSpacing '0.7', where 2 numbers belong: export"),
         ({"ImagePositionPatient": ""}, "6 images do not say where they lie"),
         ({"Modality": "SEG"}, "holds no DICOM series, only SEG"),
     ],
@@ -124,6 +126,19 @@ def test_what_is_no_straight_stack_is_refused(
     write_series(tmp_path / "ct", hounsfield, **tags)
     with pytest.raises(ValueError, match=match):
         load(tmp_path / "ct")
+
+
+def test_frames_of_one_spacing_value_are_refused(tmp_path: Path, rng: Any) -> None:
+    write_enhanced(tmp_path / "mr.dcm", rng.integers(0, 3000, (8, 6, 5)))
+    dataset = pydicom.dcmread(tmp_path / "mr.dcm")
+    for groups in (*dataset.PerFrameFunctionalGroupsSequence,
+                   *dataset.SharedFunctionalGroupsSequence):  # fmt: skip
+        if "PixelMeasuresSequence" in groups:
+            groups.PixelMeasuresSequence[0].PixelSpacing = 0.7
+    dataset.save_as(tmp_path / "mr.dcm")
+    match = r"its mr\.dcm states the PixelSpacing '0\.7', where 2 numbers belong"
+    with pytest.raises(ValueError, match=match):
+        load(tmp_path / "mr.dcm")
 
 
 def test_a_damaged_slice_at_the_end_is_not_lost(tmp_path: Path, hounsfield: np.ndarray) -> None:

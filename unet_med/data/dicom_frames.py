@@ -6,6 +6,7 @@ stored and the first one's rescaling for all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,15 +53,39 @@ def frames_of(path: Path) -> Frames:
             f"its {dataset.get('NumberOfFrames', 1)} frames do not say where they lie, so they "
             "are no planes of a volume"
         )
-    spacings = np.array([m.PixelSpacing for m in measures], float)  # rows, columns
+
+    def stated(items: Sequence[Any], tag: str, count: int) -> np.ndarray:
+        found = [np.atleast_1d(item.get(tag, ())).tolist() for item in items]
+        return np.array([numbers_of(values, tag, count, path) for values in found])
+
+    spacings = stated(measures, "PixelSpacing", 2)  # rows, columns
     if np.ptp(spacings, axis=0).max() > 1e-4:
         raise ValueError("its frames do not have one pixel size")
     thick = measures[0].get("SpacingBetweenSlices") or measures[0].get("SliceThickness") or 1.0
     return Frames(
-        np.array([p.ImagePositionPatient for p in points], float),
-        np.array([t.ImageOrientationPatient for t in turns], float),
+        stated(points, "ImagePositionPatient", 3),
+        stated(turns, "ImageOrientationPatient", 6),
         (float(spacings[0, 1]), float(spacings[0, 0]), float(thick)),
     )
+
+
+def numbers_of(values: Sequence[Any], tag: str, count: int, file: Path) -> list[float]:
+    """Values of a tag as numbers.
+
+    Raises:
+        ValueError: they are more or fewer than belong there, or one is none; names the file.
+    """
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        said = "\\".join(map(str, values))
+        raise ValueError(
+            f"its {file.name} states the {tag} {said!r}, where {count} numbers belong: export it "
+            "anew, or correct the header (such as with dcmodify)"
+        )
+    return numbers
 
 
 def pixels_of(path: Path) -> np.ndarray:

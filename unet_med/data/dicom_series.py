@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.dicom_files import RTSTRUCT, TO_LABELS, is_dicom
-from unet_med.data.dicom_frames import MULTI_FRAME, frames_of, pixels_of
+from unet_med.data.dicom_frames import MULTI_FRAME, frames_of, numbers_of, pixels_of
 from unet_med.data.file_reader import Volume, placeholder
 from unet_med.data.protection import (
     check_dicom_files,
@@ -28,6 +28,13 @@ _DESCRIPTION, _IMAGE_TYPE, _FRAMES = "0008|103e", "0008|0008", "0028|0008"
 _INTERCEPT = "0028|1052"
 _POSITION, _ORIENTATION = "0020|0032", "0020|0037"
 _PIXEL_SIZES = ("0028|0030", "0018|1164", "0018|2010")  # patient, detector, digitised film
+_NUMBERS = {  # name of a tag, and how many numbers it holds
+    _POSITION: ("ImagePositionPatient", 3),
+    _ORIENTATION: ("ImageOrientationPatient", 6),
+    "0028|0030": ("PixelSpacing", 2),
+    "0018|1164": ("ImagerPixelSpacing", 2),
+    "0018|2010": ("NominalScannedPixelSpacing", 2),
+}
 _NO_IMAGES = ("SEG", "SR", "PR", "KO", "REG", "FID", "RTSTRUCT", "RTPLAN", "RTDOSE")
 _SHOWN = 4
 
@@ -230,7 +237,7 @@ def _of_slices(headers: Headers) -> Series:
     for what, values in (("size", [r.GetSize()[:2] for r in readers]), ("pixel size", sizes)):
         if np.ptp(values, axis=0).any():
             raise ValueError(f"its slices do not have one {what}: keep one series a folder")
-    points, cosines = _numbers(readers, _POSITION), _numbers(readers, _ORIENTATION)
+    points, cosines = _numbers(headers, _POSITION), _numbers(headers, _ORIENTATION)
     if len(files) > 1 and (points is None or cosines is None):
         raise ValueError(
             f"its {len(files)} images do not say where they lie, so they are no volume: give each "
@@ -239,9 +246,9 @@ def _of_slices(headers: Headers) -> Series:
     placed = points is not None and cosines is not None
     if points is None or cosines is None:
         points, cosines = np.zeros((1, 3)), np.array([[1.0, 0, 0, 0, 1, 0]])
-    first = readers[0]
-    stated = [found[0] for tag in _PIXEL_SIZES if (found := _numbers([first], tag)) is not None]
-    x, y, z = (*first.GetSpacing(), 1.0)[:3]
+    first = {files[0]: readers[0]}
+    stated = [found[0] for tag in _PIXEL_SIZES if (found := _numbers(first, tag)) is not None]
+    x, y, z = (*readers[0].GetSpacing(), 1.0)[:3]
     if stated:  # GDCM reads 0 as 1
         y, x = stated[0]
     order, affine = stack_planes(points, cosines, (x, y, z))
@@ -289,10 +296,13 @@ def _text(header: Any, tag: str) -> str:
     return header.GetMetaData(tag).strip(" \0") if header.HasMetaDataKey(tag) else ""
 
 
-def _numbers(headers: Sequence[Any], tag: str) -> np.ndarray | None:
+def _numbers(headers: Headers, tag: str) -> np.ndarray | None:
     """Values of a tag, one row a slice; None where one lacks it."""
-    texts = [_text(header, tag) for header in headers]
-    return np.array([text.split("\\") for text in texts], float) if all(texts) else None
+    texts = {file: _text(header, tag) for file, header in headers.items()}
+    if not all(texts.values()):
+        return None
+    name, count = _NUMBERS[tag]
+    return np.array([numbers_of(t.split("\\"), name, count, f) for f, t in texts.items()])
 
 
 @contextmanager
