@@ -65,16 +65,15 @@ The images with the lowest AP50:
 {worst}
 
 It has seen neither colour, nor bright backgrounds, nor volumes, nor cytoplasm. It knows no
-pixel size: nuclei have to be about as wide, in pixels, as those above. For others, start from
-it with images of your own, or show it other pixels: copy the bundle,
+pixel size: nuclei have to be about as wide, in pixels, as those above. Of images of another
+magnification say how wide they are, in pixels of the image,
 
 ```shell
-python -c "import shutil, unet_med.bundle as b; shutil.copytree(b.find_trained('nuclei'), 'wide')"
+unet-med predict IMAGES --bundle nuclei --output results --instances --object-width 54
 ```
 
-and set `"scale": 0.33` in `wide/configs/inference.json`, for nuclei three times as wide; then
-`unet-med predict IMAGES --bundle wide --output results --instances`. Results have the image's own
-size. For research; not validated for clinical use.
+or start from it with images of your own. Results have the image's own size. For research; not
+validated for clinical use.
 
 ## Terms
 

@@ -45,6 +45,7 @@ from unet_med.planning.learned import Learned, held_planes
 from unet_med.planning.replay import place_of
 from unet_med.planning.splits import decide_split
 from unet_med.report.training import _about_probabilities, _about_validation
+from unet_med.segmentation import Segmenter
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,41 @@ def test_objects_of_another_width_are_brought_to_the_known_one(trained: Path, mo
     kept = source.kept(wide, {})
     assert kept["scale"].value == pytest.approx(known / new, rel=5e-3)
     assert f"px wide, and {source.name} knows {known:.3g}" in kept["scale"].reason
+
+
+def test_a_width_said_at_prediction_is_brought_to_the_known_one(trained: Path) -> None:
+    source = Source.of(trained)
+    assert source.plan is not None
+    known = source.plan.data.instances.width_px[3]  # the median
+    assert source.scale_for(4 * known) == pytest.approx(1 / 4, rel=5e-3)
+    assert source.scale_for(known) == 1
+    third = replace(source, ids={**source.ids, "scale": [1 / 3, 1 / 6]})
+    assert third.scale_for(known / 2) == pytest.approx([2 / 3, 1 / 3], rel=5e-3)
+    sized = replace(source, ids={**source.ids, "element_size": 0.5, "element_unit": "mm"})
+    with pytest.raises(ValueError, match=r"out sees pixels of 0\.5 mm, whatever the magnif"):
+        sized.scale_for(known)
+    for other in (
+        replace(source, plan=None),
+        replace(source, ids={**source.ids, "label_kind": "classes"}),
+    ):
+        with pytest.raises(ValueError, match="does not say how wide the objects were"):
+            other.scale_for(known)
+
+
+def test_predictions_of_another_magnification(trained: Path, more: Path, tmp_path: Path) -> None:
+    """The command and the function show the network the same pixels, and say at which scale."""
+    image = next((more / "images").iterdir())
+    ids = ["--instances", "--device", "cpu", "--object-width", "40"]
+    place = ["--bundle", str(trained), "--output", str(tmp_path / "results")]
+    assert main(["predict", str(image), *place, *ids]) == 0
+    written = tifffile.imread(tmp_path / "results" / f"{image.stem}_instances.tif")
+    record = json.loads((tmp_path / "results/record.json").read_text("utf-8"))
+    scale = Source.of(trained).scale_for(40)
+    assert scale < 1
+    assert record["settings"]["scale"] == scale
+    for segment in (Segmenter(trained, object_width=40), Segmenter(trained, scale=scale)):
+        assert np.array_equal(segment(image).instances.squeeze(), written)
+    assert written.shape == tifffile.imread(image).shape
 
 
 def test_images_of_the_bundle_are_seen_as_it_saw_them(trained: Path, cells: Path) -> None:

@@ -440,6 +440,14 @@ PREDICT = (
         **_FLAG,
     ),
     *_CHOICE,
+    option(
+        "--object-width",
+        "width of a typical object in these images, px, where they are of another magnification "
+        "than those that the bundle learned from; results keep the images' size",
+        id="scale",
+        type=above_zero,
+        metavar="PX",
+    ),
     replace(_PLANES, help=f"{_PLANES.help} (as the bundle or each file says)"),
     _TRUST,
     option("--fail-fast", "end with the first image that fails", **_FLAG),

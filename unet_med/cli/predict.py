@@ -203,7 +203,7 @@ def _whole(
     settings |= {"skip_done": True} if args.resume else {}
     options = {"skip_done": "--resume", "result_file": f"--output {args.output}"}
     options |= {"result_name": "--name", "members": "--ensemble", "precision": "--precision"}
-    options |= {"planes": "--planes"}
+    options |= {"planes": "--planes", "scale": "--object-width"}
     _require_known(folder, {id: name for id, name in options.items() if id in settings})
     workflow = bundle.load_workflow(folder, "inference", settings, trust=args.trust)
     todo = len(workflow.evaluator.data_loader.dataset)

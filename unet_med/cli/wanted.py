@@ -20,12 +20,17 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """Ids of the bundle that decide a result and that the options set.
 
     Raises:
-        ValueError: the bundle has no networks that predict together, and `--ensemble` wants them.
+        ValueError: the bundle has no networks that predict together, and `--ensemble` wants them;
+            or it sees all images alike, or as they are, whatever `--object-width` says.
     """
     settings: dict[str, Any] = {f"reader::{name}": v for name, v in choice_of(args).items()}
     if args.tta:
         settings["tta"] = None if args.tta == "none" else args.tta
     if args.precision:
         settings["precision"] = args.precision
+    if args.object_width:
+        from unet_med.planning import Source
+
+        settings["scale"] = Source.of(args.bundle, trust=args.trust).scale_for(args.object_width)
     settings |= {"planes": args.planes} if args.planes else {}
     return settings | (find_ensemble(args.bundle) if args.ensemble else {})

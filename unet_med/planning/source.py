@@ -251,6 +251,41 @@ class Source:
         about = f"the median object is {new[0]:.3g} px wide, and {self.name} knows {known[0]:.3g}"
         return _decided(None, None, own_pixels(wanted), about)
 
+    def scale_for(self, width: float) -> Any:
+        """The `scale` under which objects are as wide as those that the network knows.
+
+        Args:
+            width: of a typical object in a plane, px of the image.
+
+        Returns:
+            One factor, or one an axis where the bundle has so.
+
+        Raises:
+            ValueError: the bundle brings images to a pixel size, or does not say how wide the
+                objects were that it learned.
+        """
+        if (size := self.ids.get("element_size")) is not None:
+            shown = f"{in_words(size)} {self.ids.get('element_unit') or 'um'}"
+            raise ValueError(
+                f"{self.name} sees pixels of {shown}, whatever the magnification: leave the "
+                "object width out, and give the pixel size where files do not say it"
+            )
+        if (known := self._known_width()) is None:
+            raise ValueError(
+                f"{self.name} does not say how wide the objects were that it learned: leave the "
+                "object width out, and override `scale` of its inference.json"
+            )
+        own = as_list(1 if self.ids.get("scale") is None else self.ids["scale"])
+        factors = [float(f"{factor * known / width:.3g}") for factor in own]
+        return own_pixels(factors[0] if len(factors) == 1 else factors)
+
+    def _known_width(self) -> float | None:
+        """How wide the median object was in a plane, px of the images that were learned."""
+        if self.plan is None or self.ids.get("label_kind") != "instances":
+            return None
+        widths = object_widths(self.plan.seen, 2, None)
+        return None if widths is None else widths[MEDIAN][0]
+
     def _widths(self, found: Fingerprint, scale: Any) -> tuple[Any, Any] | None:
         """Width of the median object along each axis: that the network knows, and the new one's."""
         if self.plan is None or self.ids.get("label_kind") != "instances":

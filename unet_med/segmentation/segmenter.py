@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import EnsureChannelFirstd, LoadImaged, SaveImaged
 
+from unet_med import planning
 from unet_med.bundle import (
     find_ensemble,
     find_trained,
@@ -59,6 +60,8 @@ class Segmenter:
         tta: test-time averaging: ``"bundle"`` as the bundle says, None for none, ``"flips"`` or
             ``"rotations"``.
         ensemble: predict with the networks of all folds, the mean of their logits.
+        object_width: of a typical object, px, where images are of another magnification than those
+            that the bundle learned from; None: as the bundle says.
         trust: run also what unet-med's own bundle does not name; see `unet-med inspect`.
         **ids: ids of `inference.json` with new values, any Python objects.
 
@@ -92,6 +95,7 @@ class Segmenter:
         device: torch.device | str | None = None,
         tta: str | None = "bundle",
         ensemble: bool = False,
+        object_width: float | None = None,
         trust: bool = False,
         **ids: Any,
     ) -> None:
@@ -99,6 +103,8 @@ class Segmenter:
         if not trust:
             require_trust(self.folder)
         ids |= find_ensemble(self.folder) if ensemble else {}
+        if object_width is not None:
+            ids["scale"] = planning.Source.of(self.folder, trust=True).scale_for(object_width)
         self.weights = Path(ids["checkpoint"]) if "checkpoint" in ids else find_weights(self.folder)
         if tta != "bundle":
             ids["tta"] = tta
