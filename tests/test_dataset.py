@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, MetaTensor
-from monai.transforms import Compose, Lambdad, LoadImaged, RandLambdad, RandShiftIntensityd
+from monai.data import DataLoader, MetaTensor, get_track_meta
+from monai.transforms import (
+    Compose,
+    Lambdad,
+    LoadImaged,
+    RandFlipd,
+    RandLambdad,
+    RandRotated,
+    RandShiftIntensityd,
+)
 
 from unet_med.data import EpochSampler, SeededDataset, find_pairs, save_image
-from unet_med.transforms import RandTileCropd, SelectSliced
+from unet_med.transforms import RandElasticDeformd, RandTileCropd, SelectSliced
 
 
 def make(tiles: int | None = None, seed: int = 0, images: int = 5, **options: Any) -> SeededDataset:
@@ -90,6 +98,37 @@ def test_an_image_stays_untouched_by_what_follows_the_crop(tile_size: int) -> No
     torch.testing.assert_close(again["image"].as_tensor(), first["image"].as_tensor())
     torch.testing.assert_close(again["image"].affine, first["image"].affine)
     assert again["extra"] == [0, 1]
+
+
+def test_random_transforms_without_metadata_give_the_same_tiles() -> None:
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        kinds.append(type(x))
+        return x
+
+    def tiles(track_meta: bool) -> list[torch.Tensor]:
+        dataset = SeededDataset([item], transform, tiles_per_epoch=4, track_meta=track_meta)
+        return [dataset[k]["image"] for k in range(4)]
+
+    kinds: list[type] = []
+    item = {"image": MetaTensor(torch.rand(1, 12, 12), torch.diag(torch.tensor([0.5, 0.5, 1])))}
+    transform = Compose(
+        [
+            RandTileCropd("image", 8),
+            RandFlipd("image", prob=0.5),
+            RandRotated("image", range_x=0.7, prob=0.5, padding_mode="reflection"),
+            RandElasticDeformd("image", prob=0.5),
+            Lambdad("image", noted, track_meta=False),
+        ]
+    )
+    tracked, plain = tiles(True), tiles(False)
+    assert kinds == [MetaTensor] * 4 + [torch.Tensor] * 4
+    for one, other in zip(tracked, plain, strict=True):
+        assert torch.equal(one.as_tensor(), other)
+    assert get_track_meta()  # of everything else
+    broken = Compose([RandLambdad("image", lambda x: 1 / 0, prob=1.0)])
+    with pytest.raises(RuntimeError):
+        SeededDataset([item], broken, track_meta=False)[0]
+    assert get_track_meta()
 
 
 def test_a_stack_of_planes_is_decoded_once(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from operator import index
 from typing import Any
 
 import numpy as np
-from monai.data import Dataset
+from monai.data import Dataset, get_track_meta, set_track_meta
 from monai.transforms import Compose, Randomizable, RandomizableTrait
 from torch.utils.data import Sampler
 
@@ -54,6 +54,10 @@ class SeededDataset(Dataset):
             deterministic transforms end in `unet_med.transforms.RarePlacesd`. Each rare value has
             as many of them, whatever the number of images that hold it. It needs a cache; without
             one no tile is, which is said.
+        track_meta: False: the random transforms see plain tensors, as under MONAI's
+            `set_track_meta(False)`, which spares a third of a tile's time. It is for chains that
+            read no metadata after the cut and end without any, and for loaders of processes or of
+            one thread, since MONAI's switch is one for all threads.
     """
 
     def __init__(
@@ -67,8 +71,10 @@ class SeededDataset(Dataset):
         progress: bool = False,
         replayed: Sequence[dict[str, Any]] = (),
         rare_share: float = 0.0,
+        track_meta: bool = True,
     ) -> None:
         super().__init__([*data, *replayed], transform)
+        self.track_meta = track_meta
         self.seed = seed
         self.tiles_per_epoch = tiles_per_epoch or len(data)
         both = range(len(data)), range(len(data), len(self.data))
@@ -128,10 +134,11 @@ class SeededDataset(Dataset):
         types = {key: kind for key, kind in types.items() if key not in (PLACES, KNOWN)}
         if rare is not None:
             item[CENTRE] = rare.pixel(places)
-        if types:
-            item = widened(self.transform(item, start=first, end=first + 1), types)
-            first += 1
-        return self.transform(item, start=first)
+        with _tracking(self.track_meta):
+            if types:
+                item = widened(self.transform(item, start=first, end=first + 1), types)
+                first += 1
+            return self.transform(item, start=first)
 
     def source(self, position: int) -> dict[str, Any]:
         """Item of the data list at a position."""
@@ -203,6 +210,17 @@ class SeededDataset(Dataset):
         lap, index = divmod(turn, len(part))
         order = np.random.default_rng((self.seed, lap)).permutation(len(part))
         return part[int(order[index])], None
+
+
+@contextmanager
+def _tracking(wanted: bool) -> Iterator[None]:
+    """MONAI's transforms keep metadata if it is wanted, and was kept before."""
+    before = get_track_meta()
+    set_track_meta(before and wanted)
+    try:
+        yield
+    finally:
+        set_track_meta(before)
 
 
 def _of_one_stack(item: dict[str, Any], other: dict[str, Any], slice_key: str) -> bool:
