@@ -129,6 +129,12 @@ def plan_file(bundle: Place) -> Path:
     return Path(bundle) / "configs" / "plan.json"
 
 
+def planned_bundle(weights: Place | None) -> Path | None:
+    """The folder of the planned bundle that a file of weights lies in; None: it lies in none."""
+    places = [] if weights is None else Path(weights).absolute().parents[1:3]  # folds lie deeper
+    return next((place for place in places if plan_file(place).is_file()), None)
+
+
 def _write_ids(bundle: Path, ids: Settings) -> None:
     """The one place that writes ids into the configs that a plan holds for.
 

@@ -279,6 +279,22 @@ class Source:
         factors = [float(f"{factor * known / width:.3g}") for factor in own]
         return own_pixels(factors[0] if len(factors) == 1 else factors)
 
+    def width_at(self, scale: Any) -> float | None:
+        """Width of objects that a run at a `scale` sees as wide as those that the network knows.
+
+        Args:
+            scale: of the run, one factor or one an axis; None: the images' own pixels.
+
+        Returns:
+            In a plane, px of the image; None: the bundle brings images to a pixel size, or does
+            not say how wide objects were.
+        """
+        known = self._known_width()
+        if known is None or self.ids.get("element_size") is not None:
+            return None
+        own, other = (as_list(s)[0] for s in (self.ids.get("scale") or 1, scale or 1))
+        return known * own / other
+
     def _known_width(self) -> float | None:
         """How wide the median object was in a plane, px of the images that were learned."""
         if self.plan is None or self.ids.get("label_kind") != "instances":

@@ -16,7 +16,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.engines.utils import IterationEvents
 
 from unet_med import devices
-from unet_med.bundle import plan_file
+from unet_med.bundle.writing import planned_bundle
 from unet_med.data.cases import NAME, files_in, files_of, one_place, result_name, same_name
 from unet_med.data.changed_results import ChangedResults
 from unet_med.data.checksum import sha256
@@ -39,6 +39,7 @@ from unet_med.report.entries import (
     without,
 )
 from unet_med.report.found_results import FoundResults
+from unet_med.report.found_widths import FoundWidths
 from unet_med.report.provenance import (
     CHOSE,
     LEARNED,
@@ -109,6 +110,7 @@ class PredictionRecord:
         self._removed = False
         self._changed = ChangedResults(self.folder)
         self._learned: Learned | None = None
+        self._widths = FoundWidths(planned_bundle(weights), self.settings)
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
@@ -119,6 +121,7 @@ class PredictionRecord:
         engine.add_event_handler(Events.COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._drop_failed)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._end)
+        self._widths.attach(engine)
 
     def _start(self, engine: Engine) -> None:
         self._images.clear()
@@ -389,8 +392,7 @@ def unfinished(
 
 def _learned_by(weights: str | os.PathLike[str] | None) -> Learned:
     """What the bundle of some weights has learned from; of no bundle nothing is known."""
-    places = [] if weights is None else Path(weights).absolute().parents[1:3]  # folds lie deeper
-    folder = next((place for place in places if plan_file(place).is_file()), None)
+    folder = planned_bundle(weights)
     try:
         return Learned() if folder is None else learned_by(folder)
     except (KeyError, TypeError, ValueError):  # the plan of another version says nothing
