@@ -27,13 +27,15 @@ _SERIES, _MODALITY, _CLASS = "0020|000e", "0008|0060", "0008|0016"
 _DESCRIPTION, _IMAGE_TYPE, _FRAMES = "0008|103e", "0008|0008", "0028|0008"
 _INTERCEPT = "0028|1052"
 _POSITION, _ORIENTATION = "0020|0032", "0020|0037"
-_PIXEL_SIZES = ("0028|0030", "0018|1164", "0018|2010")  # patient, detector, digitised film
-_NUMBERS = {  # name of a tag, and how many numbers it holds
-    _POSITION: ("ImagePositionPatient", 3),
-    _ORIENTATION: ("ImageOrientationPatient", 6),
+_PIXEL_SIZES = {  # of the patient, the detector, the digitised film
     "0028|0030": ("PixelSpacing", 2),
     "0018|1164": ("ImagerPixelSpacing", 2),
     "0018|2010": ("NominalScannedPixelSpacing", 2),
+}
+_NUMBERS = {  # name of a tag, and how many numbers it holds
+    _POSITION: ("ImagePositionPatient", 3),
+    _ORIENTATION: ("ImageOrientationPatient", 6),
+    **_PIXEL_SIZES,
 }
 _NO_IMAGES = ("SEG", "SR", "PR", "KO", "REG", "FID", "RTSTRUCT", "RTPLAN", "RTDOSE")
 _SHOWN = 4
