@@ -86,3 +86,12 @@ def test_width_is_that_of_the_circle_of_the_area() -> None:
     disc = (np.hypot(yy - 20, xx - 20) <= 15.5).astype(int)
     assert widths_of(3 * disc).tolist() == pytest.approx([31], abs=0.2)
     assert widths_of(np.zeros((4, 4), int)).size == 0
+
+
+def test_fibres_are_as_wide_as_a_plan_has_them() -> None:
+    """A strip of 6 x 300 px has the area of a disc of 48 px, and is none."""
+    fibre = np.zeros((308, 14), int)
+    fibre[4:304, 4:10] = 1
+    assert widths_of(fibre).tolist() == pytest.approx([2 * 16 / np.pi * 1800 / 612])
+    stack = np.stack([fibre, 2 * fibre], axis=-1)  # (X, Y, Z): each in a plane of its own
+    assert widths_of(stack).tolist() == pytest.approx([2 * 16 / np.pi * 1800 / 612] * 2)

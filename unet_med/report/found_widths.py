@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 
+from unet_med.data.labels import instance_faces, instance_sizes, summary_of
 from unet_med.planning import Source
+from unet_med.planning.object_width import plane_widths
 
 FAR = 2.0  # times: a set of images of one magnification varies by less in its median
 FEWEST = 20  # objects that a median is taken of
@@ -41,13 +43,15 @@ class FoundWidths:
         engine.add_event_handler(Events.COMPLETED, self._say)
 
     def _look(self, engine: Engine) -> None:
+        if self.settings.get("spatial_dims") != 2:
+            return
         output: Any = engine.state.output
         for item in output if isinstance(output, list) else [output]:
             if (instances := item.get("instances")) is not None:
-                self._widths.append(widths_of(np.asarray(instances)))
+                self._widths.append(widths_of(np.asarray(instances)[0]))
 
     def _say(self) -> None:
-        if self.settings.get("spatial_dims") != 2 or not self._widths:
+        if not self._widths:
             return
         widths = np.concatenate(self._widths)
         if len(widths) < FEWEST or (known := self._known()) is None:
@@ -71,14 +75,13 @@ class FoundWidths:
 
 
 def widths_of(instances: np.ndarray) -> np.ndarray:
-    """Width of each object, that of the circle of its area, px.
+    """Width of each object in each plane, px, as the plan measures those of a training.
 
     Args:
-        instances: numbers of objects, any shape; of a stack each in one plane.
+        instances: numbers of objects, `(X, Y)` or `(X, Y, Z)`; 0 elsewhere.
 
     >>> widths_of(np.array([[1, 1, 0], [1, 1, 2]])).round(2).tolist()
     [2.26, 1.13]
     """
-    _, areas = np.unique(instances[instances > 0], return_counts=True)
-    widths: np.ndarray = 2 * np.sqrt(areas / np.pi)
-    return widths
+    look = summary_of(instances)
+    return plane_widths(instance_sizes(look, 2), instance_faces(look, 2))
