@@ -6,10 +6,10 @@
     python -m benchmarks.quality --page                        # write the page anew, train nothing
 
 Minutes are those of the clock, from the command to the finished bundle: leave the machine alone.
-Each finished training is a line of `benchmarks/quality.jsonl`, and is not done again: the whole
-takes some ten hours and goes on where it stopped. `docs/explanation/how-good.md` is made of it.
-Peers beside MONAI want `make peers` first. Nothing is chosen by these scores: what the plan
-decides was chosen inside the training sets.
+Each finished training is a line of `benchmarks/quality.jsonl`, and is not done again on a CPU of
+that name: the whole takes some ten hours and goes on where it stopped. The page
+`docs/explanation/how-good.md` is made of it. Peers beside MONAI want `make peers` first. Nothing is
+chosen by these scores: what the plan decides was chosen inside the training sets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.quality_methods import MATCHING, METHODS
 from benchmarks.quality_page import table
 from benchmarks.quality_sets import SETS, arrays, named
-from benchmarks.rows import Row, complete, parser_of, read, rounded, write_section
+from benchmarks.rows import Row, complete, parser_of, processor, read, rounded, write_section
 
 ROWS = Path(__file__).with_suffix(".jsonl")
 PAGE = ROWS.parents[1] / "docs" / "explanation" / "how-good.md"
@@ -66,7 +66,7 @@ def _keys(options: argparse.Namespace) -> Iterator[Row]:
         if SETS[name].result in METHODS[options.method].results:
             for seed in options.seeds:
                 key = {"set": name, "method": options.method, "minutes": options.minutes}
-                yield {**key, "seed": seed, "threads": options.threads}
+                yield {**key, "seed": seed, "threads": options.threads, "cpu": processor()}
 
 
 def _parser() -> argparse.ArgumentParser:

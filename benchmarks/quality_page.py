@@ -19,19 +19,24 @@ PUBLISHED: Mapping[tuple[str, str], str] = {
 
 
 def table(found: Sequence[Row]) -> str:
-    """Markdown: a row for each score of a set in a budget, a column for each method."""
+    """Markdown: a row for each score of a set in a budget on a CPU, a column for each method."""
     methods = [name for name in METHODS if any(row["method"] == name for row in found)]
-    head = ["data", "score", "minutes", *methods, "converged, as published"]
+    head = ["data", "score", "minutes", "CPU", *methods, "converged, as published"]
     lines = []
     for name in SETS:
         mine = [row for row in found if row["set"] == name]
-        for minutes, threads in sorted({(row["minutes"], row["threads"]) for row in mine}):
-            budget = [row for row in mine if (row["minutes"], row["threads"]) == (minutes, threads)]
+        for minutes, threads, cpu in sorted({_budget(row) for row in mine}):
+            budget = [row for row in mine if _budget(row) == (minutes, threads, cpu)]
             cores = "core" if threads == 1 else "cores"
             for score, cells in _scores(budget, methods):
                 cell = PUBLISHED.get((name, score), "")
-                lines.append([name, score, f"{minutes:g}, {threads} {cores}", *cells, cell])
+                lines.append([name, score, f"{minutes:g}, {threads} {cores}", cpu, *cells, cell])
     return markdown(head, lines)
+
+
+def _budget(row: Row) -> tuple[float, int, str]:
+    """What two rows have to have alike to stand side by side."""
+    return row["minutes"], row["threads"], row["cpu"]
 
 
 def _scores(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[tuple[str, list[str]]]:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+import torch
 
 Row = dict[str, Any]
 
@@ -31,6 +35,17 @@ def complete(file: Path, keys: Iterable[Row], measure: Callable[[Row], Row]) -> 
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
+
+
+def processor() -> str:
+    """What the CPU calls itself, and how it multiplies in bfloat16: minutes are worth that."""
+    about = Path("/proc/cpuinfo")
+    text = about.read_text(encoding="utf-8", errors="replace") if about.is_file() else ""
+    named = re.search(r"^model name\s*:(.+)$", text, re.MULTILINE)
+    name = named[1] if named else platform.processor() or platform.machine()
+    plain = " ".join(re.sub(r"\(R\)|\(TM\)|\b(CPU|Processor)\b", " ", name).split())
+    has = [name for name, there in torch.cpu.get_capabilities().items() if there]
+    return ", ".join([plain, *(name for name in has if name.endswith("_bf16"))])
 
 
 def parser_of(

@@ -30,13 +30,13 @@ from benchmarks import (
 from benchmarks.quality_methods import Peer
 from benchmarks.quality_monai import Monai
 from benchmarks.quality_sets import SETS, ImageSet, Pair
-from benchmarks.rows import read
+from benchmarks.rows import processor, read
 from unet_med.data import load_image
 from unet_med.metrics import v_rand
 
 LABEL = np.zeros((40, 40), np.uint16)
 LABEL[5:15, 5:15], LABEL[20:32, 20:30] = 1, 2
-KEY = {"set": "nuclei", "minutes": 10.0, "threads": 2}
+KEY = {"set": "nuclei", "minutes": 10.0, "threads": 2, "cpu": "Z80"}
 
 SCRIPT = """
 import json, sys
@@ -112,7 +112,13 @@ def test_a_perfect_answer_scores_one_and_is_not_trained_again(bench: Copying) ->
     assert page.startswith("above\n")
     assert page.endswith("\nbelow\n")
     assert "old" not in page
-    assert "| squares | AP50 | 10, 2 cores | 1.000 ± 0.000 |  |" in page
+    assert f"| squares | AP50 | 10, 2 cores | {processor()} | 1.000 ± 0.000 |  |" in page
+    other = [{**row, "cpu": "Z80"} for row in rows]
+    quality.ROWS.write_text("".join(f"{json.dumps(row)}\n" for row in other), encoding="utf-8")
+    quality.main(["--data", ".", "--seeds", "0"])
+    assert bench.trained == 4  # minutes of another CPU say nothing of this one
+    page = quality.PAGE.read_text(encoding="utf-8")
+    assert page.count("| squares | AP50 | 10, 2 cores |") == 2
 
 
 def test_methods_stand_side_by_side_and_the_best_is_bold() -> None:
@@ -124,12 +130,14 @@ def test_methods_stand_side_by_side_and_the_best_is_bold() -> None:
     later = {**ours[0], "minutes": 60.0, "threads": 1}
     lines = quality_page.table([later, other, *ours]).splitlines()
     published = [quality_page.PUBLISHED["nuclei", name] for name in ("AP50", "AP75")]
-    assert lines[0] == "| data | score | minutes | unet-med | stardist | converged, as published |"
+    assert lines[0] == (
+        "| data | score | minutes | CPU | unet-med | stardist | converged, as published |"
+    )
     assert lines[2:] == [
-        f"| nuclei | AP50 | 10, 2 cores | **0.800 ± 0.100** | 0.250 | {published[0]} |",
-        f"| nuclei | AP75 | 10, 2 cores | 0.500 ± 0.000 | **0.625** | {published[1]} |",
-        f"| nuclei | AP50 | 60, 1 core | 0.700 |  | {published[0]} |",
-        f"| nuclei | AP75 | 60, 1 core | 0.500 |  | {published[1]} |",
+        f"| nuclei | AP50 | 10, 2 cores | Z80 | **0.800 ± 0.100** | 0.250 | {published[0]} |",
+        f"| nuclei | AP75 | 10, 2 cores | Z80 | 0.500 ± 0.000 | **0.625** | {published[1]} |",
+        f"| nuclei | AP50 | 60, 1 core | Z80 | 0.700 |  | {published[0]} |",
+        f"| nuclei | AP75 | 60, 1 core | Z80 | 0.500 |  | {published[1]} |",
     ]
 
 
