@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -69,3 +69,10 @@ def test_a_file_that_has_just_changed_is_read_again(
         monkeypatch.setattr(checksum.time, "time_ns", lambda age=age: changed + age * 10**9)
         assert sha256(file) == of(b"1")
         assert len(read) == count
+
+
+def test_the_hash_of_values_is_what_jobs_have_written() -> None:
+    """Of a job's id and of what it says of its source: another value would refuse to resume it."""
+    value = {"b": [1, 2.5, None], "a": {"path": PurePosixPath("x/y"), "é": True}}
+    written = "181a35cbc198091ccf4ccc73fce1e5f3cefbe596072d4bd841f3bddbcac491f6"
+    assert checksum.sha256_of_values(value) == written

@@ -1,11 +1,13 @@
-"""The SHA-256 of a file, of several, or of a folder that is one image."""
+"""The SHA-256 of a file, of several, of a folder that is one image, or of plain values."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from unet_med.data.cases import Files, files_of
 
@@ -31,6 +33,11 @@ def sha256(path: Files) -> str:
     if state not in _known:
         _known[state] = _read(files)
     return _known[state]
+
+
+def sha256_of_values(value: Any) -> str:
+    """SHA-256 of plain values, in hexadecimal: of their JSON, keys in order, all else as text."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _read(files: Sequence[Path]) -> str:

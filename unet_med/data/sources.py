@@ -5,8 +5,6 @@ Arrays here are in the file's order, `(C, [Z,] Y, X)`, as they are in the output
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import weakref
 from collections.abc import Callable, Mapping
@@ -18,6 +16,7 @@ import numpy as np
 
 from unet_med.data.auto_reader import AutoReader
 from unet_med.data.cases import files_of
+from unet_med.data.checksum import sha256_of_values
 from unet_med.data.datalist import look_for_images
 from unet_med.data.file_reader import Volume, unreadable
 from unet_med.data.formats import NIFTI, OME_ZARR, TIFF, Format, format_at
@@ -160,8 +159,8 @@ def _open_zarr(path: Path, choice: Choice) -> Source:
         unit="um" if given else image.unit,
         identity={
             "path": str(path.resolve()),  # its chunks are too many to look at one by one
-            "attributes": _hash(json.dumps(image.attributes, sort_keys=True, default=str)),
-            "array": _hash(json.dumps(metadata, sort_keys=True, default=str)),
+            "attributes": sha256_of_values(image.attributes),
+            "array": sha256_of_values(metadata),
         },
         read=image.read,
         spacing_source=said,
@@ -254,7 +253,3 @@ _OPENERS: dict[Format, Callable[[Path, Choice], Source]] = {
     TIFF: _open_tiff,
     NIFTI: _open_nifti,
 }
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

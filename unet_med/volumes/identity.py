@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_med.bundle import find_weights
-from unet_med.data.checksum import sha256
+from unet_med.data.checksum import sha256, sha256_of_values
 from unet_med.data.sources import Source
 from unet_med.segmentation.volume import Found
 from unet_med.volumes.statistics import digest_of
@@ -34,17 +32,19 @@ def parts_of(job: BlockJob, image: Source, statistics: Found) -> dict[str, str]:
     configs = [path for path in configs if path.is_file()]  # a bundle may have no plan
     return {
         "weights": sha256(weights_of(job.bundle, job.ids)),
-        "configs": _hash([[sha256(file) for file in configs], job.settings]),
-        "source": _hash([image.identity, image.shape, image.channels, str(image.dtype)]),
+        "configs": sha256_of_values([[sha256(file) for file in configs], job.settings]),
+        "source": sha256_of_values([image.identity, image.shape, image.channels, str(image.dtype)]),
         "statistics": digest_of(statistics),
-        "grid": _hash([asdict(job.layout), job.tile, job.outputs, job.device, job.threads]),
-        "version of a package": _hash(_versions()),
+        "grid": sha256_of_values(
+            [asdict(job.layout), job.tile, job.outputs, job.device, job.threads]
+        ),
+        "version of a package": sha256_of_values(_versions()),
     }
 
 
 def id_of(parts: Mapping[str, str]) -> str:
     """Id of the job with these parts."""
-    return _hash(parts)[:16]
+    return sha256_of_values(parts)[:16]
 
 
 def weights_of(bundle: Path, settings: Mapping[str, Any]) -> Path:
@@ -68,8 +68,3 @@ def _versions() -> dict[str, str]:
     import unet_med
 
     return {package.__name__: package.__version__ for package in (monai, numpy, torch, unet_med)}
-
-
-def _hash(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
