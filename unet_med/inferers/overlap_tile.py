@@ -7,12 +7,10 @@ stride, so that the stitched logits are those of one pass over the whole image.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from itertools import product
-from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +23,6 @@ from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
 from unet_med.data.entries import AGREEMENT
-from unet_med.errors import is_out_of_memory
 from unet_med.geometry import PerAxis
 from unet_med.inferers.agreement import Votes, agreement
 from unet_med.inferers.batch_statistics import KINDS as STATISTICS
@@ -49,24 +46,16 @@ from unet_med.inferers.passes import (
 )
 from unet_med.inferers.pixels import BORDERS, Box, Pixels, Read, enlarged, in_memory
 from unet_med.inferers.region import needed_for, spans_of
-from unet_med.inferers.stitch import NoRoomError, Stitcher
+from unet_med.inferers.stitch import Stitcher
 from unet_med.inferers.test_time_augmentation import KINDS, View, require_axes, views
-from unet_med.inferers.tile_size import (
-    TileSize,
-    affordable_pixels,
-    asked_size,
-    automatic_sides,
-    requested_sides,
-    smaller_sides,
-)
+from unet_med.inferers.tile_size import TileSize, asked_size
 from unet_med.inferers.tiling import Tiling, tiling_of
-from unet_med.memory import free_memory, where_it_fits
+from unet_med.inferers.within_memory import WithinMemory, room_for
+from unet_med.memory import where_it_fits
 from unet_med.networks.ensemble import members_of
 from unet_med.precision import PRECISIONS, chosen_precision
 
 Terms = list[Tensor]  # of how far the views agree, by which `agreement` is found
-
-_log = logging.getLogger(__name__)
 
 
 class OverlapTileInferer(SlidingWindowInferer):
@@ -163,8 +152,12 @@ class OverlapTileInferer(SlidingWindowInferer):
         self.mirror_axes = mirror_axes
         self.statistics = look_up_option(statistics, STATISTICS)
         self.precision = look_up_option(precision, PRECISIONS)
-        self.sides: list[int] = []  # of the tiles of the last run, px
-        self._most_pixels: int | None = None  # of a tile that fitted where larger did not
+        self._within_memory = WithinMemory()
+
+    @property
+    def sides(self) -> list[int]:
+        """Input sides of the tiles of the last run, px."""
+        return self._within_memory.sides
 
     def __call__(self, inputs: Tensor, network: Predict, *args: Any, **kwargs: Any) -> Tensor:
         """Logits of a whole image.
@@ -361,7 +354,7 @@ class OverlapTileInferer(SlidingWindowInferer):
         needed = needed_for(shape, box, net.tiling, ways)
         pixels = Pixels.load(read, shape, needed, BORDERS[str(self.padding_mode)])
         stitcher = self._stitcher(pixels, net)
-        room = cache(partial(self._room, stitcher))  # one grid for all views, whatever else runs
+        room = cache(partial(room_for, stitcher))  # one grid for all views, whatever else runs
         total: Tensor | None = None
         seen = list(product(ways, net.members))
         for number, (view, member) in enumerate(seen, start=1):
@@ -371,8 +364,8 @@ class OverlapTileInferer(SlidingWindowInferer):
             size = asked_size(self.roi_size if tile is None else tile)  # it may be set anew
             if cut and isinstance(size, Sequence) and not isinstance(size, str):
                 size = _turned(size, view, net.tiling)
-            fitting = partial(self._fitting, Pass(pixels, box, view, by, size, cut, room, note))
-            logits = assuming(net.tiling, size, fitting)
+            work = Pass(pixels, box, view, by, size, cut, room, note)
+            logits = assuming(net.tiling, size, partial(self._within_memory.stitch, work))
             if len(seen) == 1:
                 return logits
             wide = torch.promote_types(logits.dtype, torch.float32)  # 7 bits do not add up
@@ -381,58 +374,6 @@ class OverlapTileInferer(SlidingWindowInferer):
             total = logits.to(wide) if total is None else total.add_(logits)
         assert total is not None  # there is at least one view
         return total.div_(len(seen)).to(logits.dtype)
-
-    def _fitting(self, work: Pass, tiling: Tiling) -> Tensor:
-        """Logits by the tiles of the size, or by the largest smaller ones that memory allows."""
-        shape = work.view.shape(work.pixels.shape)
-        box = work.view.find(work.box, work.pixels.shape)
-        spans = spans_of(shape, box, tiling)
-        lengths = [stop - start for start, stop in spans]
-        asked, sides = work.size, self._sides(work, lengths, tiling)
-        most = self._most_pixels
-        while True:
-            tiles = tiles_for(spans, box, sides, tiling, asked)
-            self.sides = sides = [stop - start for start, stop in tiles[0].read]
-            try:
-                logits = work.stitcher.stitch(
-                    work.pixels, work.box, work.view, tiles, tiling.lost, work.note
-                )
-                self._most_pixels = most  # for the images to come, where the size is ours
-                return logits
-            except Exception as error:
-                if isinstance(error, NoRoomError) or not is_out_of_memory(error):
-                    raise
-                free_memory(error)
-            smaller = smaller_sides(sides, tiling)
-            if smaller is None:
-                raise MemoryError(
-                    f"out of memory even in tiles of {sides} px, the smallest that this network "
-                    f"takes: use another device, or fewer at a time (sw_batch_size)"
-                )
-            _log.warning("out of memory in tiles of %s px; going on with %s px", sides, smaller)
-            most = prod(smaller)
-            asked = sides = smaller
-
-    def _sides(self, work: Pass, lengths: Sequence[int], tiling: Tiling) -> list[int]:
-        """Input sides of the network: what was asked for, or the cheapest within the memory."""
-        if work.size != "auto":
-            sides = requested_sides(lengths, tiling, work.size)
-            if work.cut:
-                whole = tiling.whole_sides(lengths)
-                sides = [min(pair) for pair in zip(sides, whole, strict=True)]
-            return sides
-        pixels, fast_pixels = work.room(tiling)
-        pixels = min(pixels, self._most_pixels or pixels)
-        return automatic_sides(lengths, tiling, pixels=pixels, fast_pixels=fast_pixels)
-
-    def _room(self, stitcher: Stitcher, tiling: Tiling) -> tuple[int, int]:
-        """Most pixels of a tile, for memory and for speed."""
-        return affordable_pixels(
-            tiling,
-            stitcher.run_on,
-            batch_size=self.sw_batch_size,
-            itemsize=stitcher.dtype.itemsize,
-        )
 
     def _stitcher(self, pixels: Pixels, net: Net) -> Stitcher:
         here, dtype = pixels.values.device, pixels.values.dtype
