@@ -20,7 +20,8 @@ from unet_med.data.grids import axes_of
 from unet_med.napari_widget.planes import labelled_planes, plane_digests, without_labels
 from unet_med.napari_widget.segmenting import ORIENTATION
 from unet_med.napari_widget.session import SAVED_AS, Session, file_name
-from unet_med.planning.labels import ASKED, LOOK_LIKE
+from unet_med.planning.labels import LOOK_LIKE
+from unet_med.planning.plan import ASKED
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from unet_med.data.pixel_size import in_words as sizes_in_words
 from unet_med.errors import user_error
 from unet_med.napari_widget.layers import image_layers, place_of
 from unet_med.napari_widget.segmenting import Array, LayerData, Output, in_words
-from unet_med.planning.labels import ASKED
+from unet_med.planning.plan import ASKED
 from unet_med.planning.source import known_images
 
 SAVED_AS = "unet_med_file"  # of a layer's metadata: the stem of the file that it was read from

@@ -8,7 +8,7 @@ from typing import Any
 from unet_med.data.grey_values import ROBUST
 from unet_med.planning.extremes import rule
 from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.plan import Decision
+from unet_med.planning.plan import ASKED, Decision
 
 OWN = "each image by its own mean and deviation"
 WITHOUT = "each image is clipped to where its others lie, by their mean and deviation"
@@ -39,7 +39,7 @@ def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> dict[st
             f"--modality {' '.join(names)} names {len(names)}, the images have {channels} "
             "channel(s): name one, or one a channel"
         )
-    reason = "as asked" if asked else "the data list says it" if names else "nothing says it"
+    reason = ASKED if asked else "the data list says it" if names else "nothing says it"
     modality = Decision(names or None, reason)
     each = names * channels if len(names) == 1 else names
     if (steering.get("preset") or "modern") != "modern":

@@ -11,7 +11,7 @@ from unet_med.data.label_checks import listed
 from unet_med.data.label_kind import name_classes
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planning.fingerprints import Case, Fingerprint
-from unet_med.planning.plan import Decision
+from unet_med.planning.plan import ASKED, Decision
 from unet_med.planning.rare import OUTPUT
 from unet_med.planning.sizes import median_size
 
@@ -20,7 +20,6 @@ LOOK_LIKE = {
     "classes": "the labels hold few integers, which repeat from image to image",
     "instances": "the labels hold a number for each object",
 }
-ASKED = "as asked"
 NO_END = (
     "; each annotated plane holds an object, so nothing shows where objects end: annotate also "
     "planes beyond them, which hold none"

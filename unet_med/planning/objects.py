@@ -10,8 +10,8 @@ import numpy as np
 
 from unet_med.planes import APART, JOINED
 from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.labels import ASKED, min_size
-from unet_med.planning.plan import Decision, Plan
+from unet_med.planning.labels import min_size
+from unet_med.planning.plan import ASKED, Decision, Plan
 from unet_med.planning.sizes import median_size, median_width
 
 GROW = 2  # px: as `grow` of inference.json

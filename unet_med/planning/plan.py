@@ -8,6 +8,8 @@ from typing import Any
 
 from unet_med.planning.fingerprints import Fingerprint
 
+ASKED = "as asked"  # the reason of what the user chose
+
 
 @dataclass(frozen=True)
 class Decision:

@@ -7,7 +7,7 @@ from typing import Any
 
 from unet_med.instances import IGNORED
 from unet_med.planning.fingerprints import Case, Fingerprint
-from unet_med.planning.plan import Decision
+from unet_med.planning.plan import ASKED, Decision
 
 RARE = 0.02  # of the known pixels; tiles hold enough of what is more frequent,
 SELDOM = 3  # if it is not in fewer than one in so many images
@@ -36,7 +36,7 @@ def decide_rare(
         dims: axes of the network; to one of 2 each plane of a stack is an image.
     """
     if "rare" in asked:
-        rare = Decision(asked["rare"], "as asked")
+        rare = Decision(asked["rare"], ASKED)
     elif preset == "modern":
         rare = _rare(found, labels, dims)
     else:

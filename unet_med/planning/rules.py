@@ -27,7 +27,7 @@ from unet_med.planning.objects import (
     decide_planes,
 )
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
-from unet_med.planning.plan import Decision, Plan
+from unet_med.planning.plan import ASKED, Decision, Plan
 from unet_med.planning.rare import decide_rare
 from unet_med.planning.sizes import decide_turns, tile_size
 from unet_med.planning.source import Source
@@ -52,7 +52,6 @@ STEERING = (  # ids on which further decisions depend, whoever sets them
     *("minutes", "epochs", "seed", "validation_fraction", "modality", "unknown"),
     *("folds", "learning_curve"),
 )
-ASKED = "as asked"
 SHARE_OF_ONE = 0.5  # of the minutes, for the network of all images, where there are folds
 
 Decisions = dict[str, Decision]

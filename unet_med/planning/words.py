@@ -10,8 +10,8 @@ from unet_med.data.formats import takes_channel
 from unet_med.data.grey_values import ROBUST
 from unet_med.data.pixel_size import in_words
 from unet_med.planning.fingerprints import MEDIAN, Fingerprint, Instances
-from unet_med.planning.labels import ASKED, LOOK_LIKE
-from unet_med.planning.plan import Plan
+from unet_med.planning.labels import LOOK_LIKE
+from unet_med.planning.plan import ASKED, Plan
 from unet_med.planning.rules import image_count
 
 LABELS = {

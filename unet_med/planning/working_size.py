@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unet_med.data.pixel_size import FAR, as_list, cannot_become, far_apart, in_words
 from unet_med.planning.fingerprints import MEDIAN, SMALL, Fingerprint
 from unet_med.planning.object_width import compact_width, object_widths
-from unet_med.planning.plan import Decision
+from unet_med.planning.plan import ASKED, Decision
 from unet_med.planning.sizes import in_unit
 
 LARGE = 1.5  # times the wanted width: objects above it are brought to it
@@ -66,9 +66,9 @@ def decide_pixel_size(
         )
     if size is not None:
         _require_sizes(found, size, dims)
-        return _decisions(size, found.cases[0].image.unit, None, "as asked")
+        return _decisions(size, found.cases[0].image.unit, None, ASKED)
     if scale is not None:
-        return _decisions(None, None, own_pixels(scale), "as asked")
+        return _decisions(None, None, own_pixels(scale), ASKED)
     if (preset := steering.get("preset") or "modern") != "modern":
         return _decisions(None, None, None, f"{preset} takes images as they are")
     return _by_rule(found, kind, dims)
