@@ -25,10 +25,10 @@ Item = dict[str, Any]
 Folder = str | os.PathLike[str] | None
 
 
-def of_file(
-    items: Sequence[Item], path: Path, fold: int | str | None = None, *, folder: Folder = None
-) -> tuple[list[Item], list[Item]]:
-    """Items for training and for validation, as a file says; other items are on neither side.
+def entries_for(
+    items: Sequence[Item], path: Path, fold: int | str | None = None, folder: Folder = None
+) -> tuple[dict[int, Any], dict[int, Any]]:
+    """What a file says of items for training and for validation; others are on neither side.
 
     Args:
         items: all items, in order.
@@ -36,18 +36,13 @@ def of_file(
         fold: which entry of a list of splits, from 0; of a single split, the one that it holds.
         folder: that names may be relative to; None: the items' own may be.
 
+    Returns:
+        Of each side the positions of its items, in order, with the entry of each.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no split, names what is not among the items, or names one on both sides.
     """
-    training, held = ([items[k] for k in side] for side in entries_for(items, path, fold, folder))
-    return training, held
-
-
-def entries_for(
-    items: Sequence[Item], path: Path, fold: int | str | None = None, folder: Folder = None
-) -> tuple[dict[int, Any], dict[int, Any]]:
-    """As `of_file`: of each side the positions of its items, in order, with the entry of each."""
     index = _Index.of(items, folder)
     sides: list[dict[int, Any]] = []
     for entries in read_split(path, fold):

@@ -14,7 +14,7 @@ from typing import Any
 
 from unet_med.data.cases import shown
 from unet_med.data.checksum import sha256
-from unet_med.data.split_file import of_file, splits_in
+from unet_med.data.split_file import splits_in
 from unet_med.data.splits import (
     Item,
     Split,
@@ -216,6 +216,5 @@ def _refuse_other_splits(ids: Mapping[str, Any], asked: Mapping[str, Any]) -> No
 def _apart(items: list[Item], file: str | None) -> tuple[list[Item], list[Item]]:
     """What is cut into folds, and what stays apart from all of them."""
     if file is not None and splits_in(Path(file)) is None:
-        training, held = of_file(items, Path(file))
-        return training, held
+        return split_validation(items, file=file)
     return by_section(items)
