@@ -650,7 +650,7 @@ def test_what_is_no_longer_replayed_is_counted(
     few, _ = with_replay(new, source, [more, cells])
     assert few.source["replay"].startswith("1 image(s) of second and 1 that it replayed, in")
     assert len(few.replay) == 2
-    monkeypatch.setattr(replay, "_above", lambda one, other: None)  # two disks
+    monkeypatch.setattr(replay, "folder_above", lambda places: None)  # two disks
     apart, place = with_replay(new, source, [more, cells])
     assert (place, len(apart.replay)) == (more, 1)
     assert (

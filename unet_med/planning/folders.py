@@ -40,17 +40,9 @@ class DataFolder:
         >>> DataFolder.of("/a/images", "/b/labels").root
         """
         places = [Path(os.path.abspath(path)) for path in (images, labels) if path is not None]
-        if len(places) == 1:
-            root: Path | None = places[0].parent
-        else:
-            try:
-                root = Path(os.path.commonpath(places))
-            except ValueError:  # two drives
-                root = None
-            if root in places:
-                root = places[0].parent if root == places[0] else places[1].parent
-        if root is not None and root == root.parent:
-            root = None
+        root = folder_above(places)
+        if root in places:
+            root = folder_above([root.parent])
         return cls(places[0], places[1] if len(places) == 2 else None, root)
 
     def telling_apart(self, files: Iterable[Files]) -> DataFolder:
@@ -107,6 +99,15 @@ class DataFolder:
 
     def _holds(self, place: Path) -> bool:
         return self.root is not None and place.is_relative_to(self.root)
+
+
+def folder_above(places: Sequence[PathLike]) -> Path | None:
+    """The lowest folder that holds, or is, each place; None: that is the root, or on two drives."""
+    try:
+        folder = Path(os.path.commonpath([os.path.abspath(place) for place in places]))
+    except ValueError:
+        return None
+    return None if folder == folder.parent else folder
 
 
 def _names(files: Sequence[Path]) -> Iterator[dict[Path, Sequence[str]]]:

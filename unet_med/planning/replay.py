@@ -10,6 +10,7 @@ from typing import Any
 
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
+from unet_med.planning.folders import folder_above
 from unet_med.planning.plan import Decision, Plan
 from unet_med.planning.source import Source
 
@@ -60,7 +61,7 @@ def place_of(entries: Sequence[Entry], places: Iterable[Path]) -> Path | None:
     are relative to these.
     """
     places = [*places]
-    pairs = (_above(one, other) for one in places for other in places if one != other)
+    pairs = (folder_above([one, other]) for one in places for other in places if one != other)
     each = dict.fromkeys([*places, *(folder for folder in pairs if folder is not None)])
     return next((place for place in each if all(_is_there(e, place) for e in entries)), None)
 
@@ -109,7 +110,7 @@ def _together(
     if not found:
         return None, []
     first = found[0]
-    above = first if all(place == first for place in found) else _above(first, found[-1])
+    above = first if all(place == first for place in found) else folder_above([first, found[-1]])
     if above is None:  # such as two disks
         return first, [
             part if place == first else [] for place, part in zip(places, parts, strict=True)
@@ -118,15 +119,6 @@ def _together(
         [] if place is None else [_from(above, place, entry) for entry in part]
         for place, part in zip(places, parts, strict=True)
     ]
-
-
-def _above(one: Path, other: Path) -> Path | None:
-    """The folder that holds both; None where that is the root of the file system, or none."""
-    try:
-        folder = Path(os.path.commonpath([os.path.abspath(one), os.path.abspath(other)]))
-    except ValueError:  # two drives
-        return None
-    return None if folder == folder.parent else folder
 
 
 def _from(folder: Path, place: Path, entry: Entry) -> Entry:
