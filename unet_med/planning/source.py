@@ -20,7 +20,14 @@ from unet_med.planning.learned import Learned, held_planes
 from unet_med.planning.object_width import object_widths
 from unet_med.planning.objects import is_fitted
 from unet_med.planning.plan import Decision, Plan
-from unet_med.planning.working_size import LARGE, own_pixels
+from unet_med.planning.working_size import (
+    LARGE,
+    factors_of,
+    one_or_each,
+    own_pixels,
+    pixels_decided,
+    scale_decided,
+)
 
 NETWORK = {  # ids, and what sets them
     **{"preset": "--preset", "spatial_dims": "--dims", "features": "--features"},
@@ -234,22 +241,21 @@ class Source:
             own = found.cases[0].image.unit
             factor = MICROMETRES[unit or own] / MICROMETRES[own]
             sizes = [float(f"{factor * side:.6g}") for side in as_list(size)]
-            return _decided(sizes if isinstance(size, Sequence) else sizes[0], own, None, why)
-        scale = 1 if self.ids.get("scale") is None else self.ids["scale"]
+            return pixels_decided(sizes if isinstance(size, Sequence) else sizes[0], own, None, why)
+        scale = self._scale
         if seen := self._seen(found):  # an image that joins them does not change what they showed
             about = f"{why}: {seen} of the images are the bundle's own"
-            return _decided(None, None, own_pixels(scale), about)
+            return scale_decided(scale, about)
         widths = self._widths(found, scale)
         if widths is None:
-            return _decided(None, None, own_pixels(scale), why)
+            return scale_decided(scale, why)
         known, new = widths
         if max(abs(np.log(known / (new * as_list(scale))))) <= np.log(LARGE):
             about = f"{why}: objects are about as wide"
-            return _decided(None, None, own_pixels(scale), about)
-        factors = [float(f"{factor:.3g}") for factor in known / new]
-        wanted = factors[0] if len(set(factors)) == 1 else factors
+            return scale_decided(scale, about)
+        wanted = one_or_each(factors_of(known / new))
         about = f"the median object is {new[0]:.3g} px wide, and {self.name} knows {known[0]:.3g}"
-        return _decided(None, None, own_pixels(wanted), about)
+        return scale_decided(wanted, about)
 
     def scale_for(self, width: float) -> Any:
         """The `scale` under which objects are as wide as those that the network knows.
@@ -275,8 +281,7 @@ class Source:
                 f"{self.name} does not say how wide the objects were that it learned: leave the "
                 "object width out, and override `scale` of its inference.json"
             )
-        own = as_list(1 if self.ids.get("scale") is None else self.ids["scale"])
-        factors = [float(f"{factor * known / width:.3g}") for factor in own]
+        factors = factors_of(own * known / width for own in as_list(self._scale))
         return own_pixels(factors[0] if len(factors) == 1 else factors)
 
     def width_at(self, scale: Any) -> float | None:
@@ -292,8 +297,13 @@ class Source:
         known = self._known_width()
         if known is None or self.ids.get("element_size") is not None:
             return None
-        own, other = (as_list(s)[0] for s in (self.ids.get("scale") or 1, scale or 1))
+        own, other = (as_list(s)[0] for s in (self._scale, scale or 1))
         return known * own / other
+
+    @property
+    def _scale(self) -> Any:
+        """Its `scale`; 1: images keep their own pixels."""
+        return 1 if self.ids.get("scale") is None else self.ids["scale"]
 
     def _known_width(self) -> float | None:
         """How wide the median object was in a plane, px of the images that were learned."""
@@ -338,11 +348,6 @@ def known_images(plan: Mapping[str, Any]) -> list[str]:
     known = {case["image"]["sha256"] for case in plan.get("data", {}).get("cases", [])}
     known |= {entry["sha256"]["image"] for entry in plan.get("replay", [])}
     return sorted(known | set(plan.get("source", {}).get("images", [])))
-
-
-def _decided(size: Any, unit: str | None, scale: Any, why: str) -> Decisions:
-    values = {"element_size": size, "element_unit": unit, "scale": scale}
-    return {id: Decision(value, why) for id, value in values.items()}
 
 
 def _values(ids: Mapping[str, Any]) -> list[int]:

@@ -6,7 +6,7 @@ network that knows objects of one size wants images of one pixel size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,12 +66,23 @@ def decide_pixel_size(
         )
     if size is not None:
         _require_sizes(found, size, dims)
-        return _decisions(size, found.cases[0].image.unit, None, ASKED)
+        return pixels_decided(size, found.cases[0].image.unit, None, ASKED)
     if scale is not None:
-        return _decisions(None, None, own_pixels(scale), ASKED)
+        return scale_decided(scale, ASKED)
     if (preset := steering.get("preset") or "modern") != "modern":
-        return _decisions(None, None, None, f"{preset} takes images as they are")
+        return pixels_decided(None, None, None, f"{preset} takes images as they are")
     return _by_rule(found, kind, dims)
+
+
+def pixels_decided(size: Any, unit: str | None, scale: Any, reason: str) -> Decisions:
+    """`element_size`, `element_unit` and `scale` for one reason."""
+    values = {"element_size": size, "element_unit": unit, "scale": scale}
+    return {id: Decision(value, reason) for id, value in values.items()}
+
+
+def scale_decided(scale: Any, reason: str) -> Decisions:
+    """`pixels_decided` of images that are scaled, or keep their own pixels."""
+    return pixels_decided(None, None, own_pixels(scale), reason)
 
 
 def own_pixels(scale: Any) -> Any:
@@ -79,12 +90,18 @@ def own_pixels(scale: Any) -> Any:
     return 1 if set(as_list(scale)) == {1.0} else scale
 
 
+def factors_of(numbers: Iterable[float]) -> list[float]:
+    """Factors for a scale: of what medians of objects give, three digits say enough."""
+    return [float(f"{number:.3g}") for number in numbers]
+
+
 def _by_rule(found: Fingerprint, kind: str, dims: int) -> Decisions:
     """Objects of a wanted width, in pixels of one size."""
     sizes = _stated(found, dims)
     differ = sizes is not None and bool((sizes.max(0) / sizes.min(0)).max() > ALIKE)
     if differ and len({_axes(case.image.orientation) for case in found.cases}) > 1:
-        return _decisions(None, None, None, "volumes lie along different axes: kept as they are")
+        why = "volumes lie along different axes: kept as they are"
+        return pixels_decided(None, None, None, why)
     if sizes is not None and differ:
         _refuse_strangers(found, sizes)
     common = None if sizes is None else _common(sizes, kind)
@@ -93,14 +110,14 @@ def _by_rule(found: Fingerprint, kind: str, dims: int) -> Decisions:
     if aim is not None and (widths := object_widths(found, dims, common)):
         factors, reason = _factors(widths, aim)
     if sizes is None or not (differ or max(factors) > 1):
-        scale = None if max(factors) == 1 else _one([1 / factor for factor in factors])
-        return _decisions(None, None, scale, reason)
+        scale = None if max(factors) == 1 else one_or_each([1 / factor for factor in factors])
+        return pixels_decided(None, None, scale, reason)
     if differ:
         about = "the files differ in pixel size, and are brought to their median"
         reason = about if max(factors) == 1 else f"{about}; {reason}"
     assert common is not None
     wanted = [float(f"{size * f:.4g}") for size, f in zip(common, factors, strict=True)]
-    return _decisions(_one(wanted), found.cases[0].image.unit, None, reason)
+    return pixels_decided(one_or_each(wanted), found.cases[0].image.unit, None, reason)
 
 
 def _stated(found: Fingerprint, dims: int) -> Sizes | None:
@@ -218,11 +235,6 @@ def _require_sizes(found: Fingerprint, size: Sequence[float] | float, dims: int)
             )
 
 
-def _decisions(size: Any, unit: str | None, scale: Any, reason: str) -> Decisions:
-    values = {"element_size": size, "element_unit": unit, "scale": scale}
-    return {id: Decision(value, reason) for id, value in values.items()}
-
-
-def _one(numbers: Sequence[float]) -> float | list[float]:
+def one_or_each(numbers: Sequence[float]) -> float | list[float]:
     """A single number where all are equal."""
     return numbers[0] if len(set(numbers)) == 1 else list(numbers)
