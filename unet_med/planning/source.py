@@ -76,9 +76,8 @@ class Source:
             raise ValueError(f"{folder} is no trained bundle: {config} is missing")
         if not trust:
             bundle.require_trust(folder)
-        content = bundle.read_plan(folder)
-        plan = Plan.from_json(content) if "data" in content else None
-        return cls(folder.absolute().name, folder, weights, bundle.load_config(config), plan)
+        ids = bundle.load_config(config)
+        return cls(folder.absolute().name, folder, weights, ids, _plan_of(folder))
 
     def described(self, found: Fingerprint) -> dict[str, Any]:
         """What a plan keeps of it: no path, and what tells whether a bundle is the same.
@@ -332,11 +331,16 @@ def _alike(old: Fingerprint, new: Fingerprint) -> tuple[Fingerprint, Fingerprint
 
 def learned_by(folder: Path) -> Learned:
     """What a bundle has learned from, and not been validated on alone; nothing without a plan."""
-    content = bundle.read_plan(folder)
-    plan = Plan.from_json(content) if "data" in content else None
+    plan = _plan_of(folder)
     own = Source(folder.name, folder, folder, {}, plan)
     fitted = plan is not None and is_fitted(plan)
     return Learned(frozenset(own.images), frozenset(own.held_out), own.held_planes, fitted)
+
+
+def _plan_of(folder: Path) -> Plan | None:
+    """What the training of a bundle was planned by; None: it was not planned."""
+    content = bundle.read_plan(folder)
+    return Plan.from_json(content) if "data" in content else None
 
 
 def known_images(plan: Mapping[str, Any]) -> list[str]:
