@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any
 
 from unet_med.data.cases import shown
-from unet_med.data.checksum import sha256
 from unet_med.data.split_file import splits_in
 from unet_med.data.splits import (
     Item,
@@ -29,7 +28,7 @@ from unet_med.planning.copies import about_copies, about_subjects, kept_together
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.learned import Learned
 from unet_med.planning.plan import Decision
-from unet_med.planning.splits import IN_BUNDLE, Known, entries_of, items_of
+from unet_med.planning.splits import IN_BUNDLE, Known, items_of, origin_of, sides_of
 
 Content = Mapping[str, Any]
 FEWEST = 3  # images of a learning curve: one is held out, and one is a part of two
@@ -80,13 +79,13 @@ def decide_folds(
     main = {
         "fold": None,
         "group": ids.get("group"),
-        "from": file and {"name": Path(file).name, "sha256": sha256(file)},
+        "from": origin_of(file),
         "seen": not cut.apart,
-        **_sides(cut.items, cut.shown, found),
+        **sides_of(cut.items, cut.shown, found.cases),
     }
-    sides = [_sides(training, part, found) for training, part in cut.folds]
+    sides = [sides_of(training, part, found.cases) for training, part in cut.folds]
     subsets = [
-        {"fold": k, "share": share, **_sides(part, cut.folds[k][1], found)}
+        {"fold": k, "share": share, **sides_of(part, cut.folds[k][1], found.cases)}
         for share, k, part in smaller
     ]
     fit = Decision(False, "what the folds hold out chooses how objects are made")
@@ -158,13 +157,6 @@ def _in_words(cut: _Cut, found: Fingerprint) -> str:
     how += f"; {cut.left} in none of them, left out" if cut.left else ""
     sides: list[Split] = [*cut.folds, (list(cut.items), list(cut.apart))]
     return how + about_copies(sides, found.cases) + about_subjects(sides)
-
-
-def _sides(training: Sequence[Item], held: Sequence[Item], found: Fingerprint) -> dict[str, Any]:
-    return {
-        "training": entries_of(training, found.cases),
-        "validation": entries_of(held, found.cases),
-    }
 
 
 def _require_enough(items: Sequence[Item], group: str | None) -> None:

@@ -72,9 +72,8 @@ def decide_split(
     split: Split = {
         "fold": fold,
         "group": ids.get("group"),
-        "from": file and {"name": Path(file).name, "sha256": sha256(file)},
-        "training": entries_of(sides[0], found.cases),
-        "validation": entries_of(sides[1], found.cases),
+        "from": origin_of(file),
+        **sides_of(*sides, found.cases),
     }
     how = _in_words(sides, len(items), found, split)
     if len(items) > 1 and known.has(sides[0]) and _all_in(sides[1], sides[0]):
@@ -143,7 +142,19 @@ def items_of(cases: Sequence[Case], *, planes: bool, kind: str) -> list[Item]:
     return items
 
 
-def entries_of(items: Sequence[Item], cases: Sequence[Case]) -> list[dict[str, Any]]:
+def origin_of(file: str | None) -> dict[str, str] | None:
+    """What a plan keeps of the file that says what is held out."""
+    return None if file is None else {"name": Path(file).name, "sha256": sha256(file)}
+
+
+def sides_of(
+    training: Sequence[Item], held: Sequence[Item], cases: Sequence[Case]
+) -> dict[str, list[dict[str, Any]]]:
+    """Both sides of a split, as files of a bundle have them."""
+    return {"training": _entries(training, cases), "validation": _entries(held, cases)}
+
+
+def _entries(items: Sequence[Item], cases: Sequence[Case]) -> list[dict[str, Any]]:
     """An entry an image, in order; of a stack that is in pieces, one a piece."""
     planes: dict[int, list[int]] = {}
     images: dict[int, Any] = {}
