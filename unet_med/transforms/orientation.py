@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,12 +75,9 @@ class Orientd(MapTransform, InvertibleTransform):
         turn = self._turn_of(image)
         if turn.keeps:
             return image
-
-        def read(box: Box) -> torch.Tensor:
-            return turn(image.read(turn.source(box, image.shape)))
-
         affine = image.affine @ torch.from_numpy(turn.matrix(image.shape))
-        return replace(image, read=read, shape=turn.sides(image.shape), affine=affine)
+        shape = turn.sides(image.shape)
+        return replace(image, read=partial(_turned_box, image, turn), shape=shape, affine=affine)
 
     def back_by_window(self, image: Windowed, to: Windowed, mode: str) -> Windowed:
         """A result in the network's orientation, brought back window by window.
@@ -89,11 +87,7 @@ class Orientd(MapTransform, InvertibleTransform):
             to: the image that `by_window` was given.
             mode: of transforms that resample; of no effect here.
         """
-        back = self._turn_of(to).inverse
-
-        def read(box: Box) -> torch.Tensor:
-            return back(image.read(back.source(box, image.shape)))
-
+        read = partial(_turned_box, image, self._turn_of(to).inverse)
         return replace(image, read=read, shape=to.shape, affine=to.affine)
 
     def _turn_of(self, image: Windowed) -> Turn:
@@ -113,6 +107,11 @@ class Orientd(MapTransform, InvertibleTransform):
         sides = tuple(img.shape[1:])
         found: torch.Tensor = self.push_transform(out, orig_size=sides, extra_info=before)
         return found
+
+
+def _turned_box(image: Windowed, turn: Turn, box: Box) -> torch.Tensor:
+    """Pixels of a box of what becomes of an image by a turn."""
+    return turn(image.read(turn.source(box, image.shape)))
 
 
 def _affine_after(img: MetaTensor, turn: Turn) -> torch.Tensor:
