@@ -10,6 +10,7 @@ import torch
 
 from unet_med.data.zarr_writer import pyramid
 from unet_med.devices import HOST, cores, count
+from unet_med.geometry import up_to
 from unet_med.geometry.plain import whole
 from unet_med.inferers.tile_size import (
     affordable_pixels,
@@ -45,7 +46,7 @@ def choose_layout(volume: Volume, block: Sequence[int] | None = None) -> Layout:
     strides = volume.to_own_axes(steps + [1] * outside)[::-1]
     if block is None:
         wanted = [_SIDE[dims] if half else _PLANES for half in halved]
-        block = [_up_to(step, side) for side, step in zip(wanted, strides, strict=True)]
+        block = [up_to(step, side) for side, step in zip(wanted, strides, strict=True)]
     block = [whole("a block side", side) for side in block]
     if len(block) != len(strides):
         raise ValueError(
@@ -53,12 +54,12 @@ def choose_layout(volume: Volume, block: Sequence[int] | None = None) -> Layout:
         )
     for side, step in zip(block, strides, strict=True):
         if side < 1 or side % step:
-            near = _up_to(step, max(1, side - step + 1)), _up_to(step, max(1, side))
+            near = up_to(step, max(1, side - step + 1)), up_to(step, max(1, side))
             raise ValueError(
                 f"block side {side} px is no multiple of the network's stride {step} px; nearest: "
                 f"{', '.join(str(n) for n in sorted(set(near)))}"
             )
-    cut = [min(b, _up_to(s, n)) for b, s, n in zip(block, strides, image.shape, strict=True)]
+    cut = [min(b, up_to(s, n)) for b, s, n in zip(block, strides, image.shape, strict=True)]
     return Layout(
         shape=image.shape,
         block=tuple(cut),
@@ -143,7 +144,3 @@ def _levels(
         return all(side >= length or side % factor == 0 for length, side, factor in sides)
 
     return tuple(takewhile(fits, levels))
-
-
-def _up_to(multiple: int, value: int) -> int:
-    return -(-value // multiple) * multiple
