@@ -103,7 +103,7 @@ def cross_validation(
     >>> [[item["image"] for item in held] for _, held in cross_validation(items, 2)]
     [['0.png', '2.png', '4.png'], ['1.png', '3.png']]
     """
-    listed = sorted({str(item["fold"]) for item in items if item.get("fold") is not None})
+    listed = _folds_in(items)
     own = splits_in(Path(file)) if file is not None else len(listed) or None
     folds = (own or USUAL) if folds is None else folds
     named = Path(file).name if file is not None else "the data list"
@@ -246,18 +246,23 @@ def by_section(items: Sequence[Item]) -> Split:
     return [item for item in items if item.get("section") != "validation"], held
 
 
+def _folds_in(items: Sequence[Item]) -> list[str]:
+    """Names of the folds of a data list; none where it has no folds."""
+    return sorted({str(item["fold"]) for item in items if item.get("fold") is not None})
+
+
 def _of_folds(items: Sequence[Item], fold: int | str | None) -> Split | None:
     """Items of a data list's other folds, and those of one; None where the list has no folds."""
     which, folds = fold_of(fold)
-    known = {str(item["fold"]) for item in items if item.get("fold") is not None}
+    known = _folds_in(items)
     held = [item for item in items if str(item.get("fold")) == str(which or 0)]
     if known and folds is not None:
         raise ValueError(
-            f"--fold {fold}: the data list has folds of its own ({', '.join(sorted(known))}): "
+            f"--fold {fold}: the data list has folds of its own ({', '.join(known)}): "
             "name one of these"
         )
     if which is not None and folds is None and (not known or not held):
-        own = f"the data list has {', '.join(sorted(known))}" if known else "no list has folds"
+        own = f"the data list has {', '.join(known)}" if known else "no list has folds"
         raise ValueError(
             f"--fold {fold}: {own}; say how many parts there are, such as --fold {which}/5, or "
             "give --split"
