@@ -98,7 +98,7 @@ def guess_label_kind(labels: Iterable[np.ndarray | LabelSummary]) -> str:
         return "classes" if partly and IGNORED not in union else "mask"
     if not all(float(value).is_integer() and value >= 0 for value in union):
         return "instances"
-    classes = [found - {0, IGNORED} for found in values if found - {0, IGNORED}]
+    classes = [own - {0, IGNORED} for own in values if own - {0, IGNORED}]
     shared = set.intersection(*classes) if classes else set()
     repeated = len(classes) > 1 and len(shared) >= len(set().union(*classes)) / 2
     looked = [one.blobs for one in found[:LOOKED_AT] if one.blobs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,8 +147,10 @@ def open_label(
     **choice: Any,
 ) -> Volume:
     """A label as `load_label` reads it, without channels, and what its file says of its grid."""
-    volume = _open(path, label_kind, choice, unknown)
-    return replace(volume, array=_one_channel(volume), has_channels=False)
+    reader = LabelReader(label_kind, unknown=unknown, images=AutoReader(**choice))
+    volume = reader.open(Path(path).expanduser())
+    array = volume.array[0] if volume.has_channels else volume.array
+    return replace(volume, array=array, has_channels=False)
 
 
 def look_at_label(
@@ -247,20 +249,6 @@ def mask_pieces(
         return 0
     label = load_label(file, "instances", unknown=unknown, **choice)
     return len(piece_sizes(label > 0)) if is_mask(label) else 0
-
-
-def _open(
-    path: str | os.PathLike[str],
-    label_kind: str | None,
-    choice: Mapping[str, Any],
-    unknown: int | None = None,
-) -> Volume:
-    reader = LabelReader(label_kind, unknown=unknown, images=AutoReader(**choice))
-    return reader.open(Path(path).expanduser())
-
-
-def _one_channel(volume: Volume) -> np.ndarray:
-    return volume.array[0] if volume.has_channels else volume.array
 
 
 def whole_numbers(array: np.ndarray, name: str) -> np.ndarray:

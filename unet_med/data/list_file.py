@@ -49,7 +49,7 @@ def list_of(place: Path) -> Path:
 def read_list(path: Path) -> dict[str, list[Item]]:
     """The sections of a data list, of `training`, `validation` and `test`, that have items.
 
-    A list without sections is `training`. Case are relative to the list's folder.
+    A list without sections is `training`. Files are relative to the list's folder.
 
     Returns:
         By section items `{"image": files, "label": file}`, with what else the list says of them;
