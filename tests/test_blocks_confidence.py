@@ -19,7 +19,7 @@ from test_volumes import make_bundle
 from unet_med import Segmenter
 from unet_med.cli import main
 from unet_med.data import load_image, sha256
-from unet_med.data.sources import Source
+from unet_med.data.sources import DiskImage
 from unet_med.inferers.agreement import agreement
 from unet_med.networks import joined_weights
 from unet_med.networks.ensemble import members_of
@@ -87,8 +87,8 @@ def balance(network: Any) -> None:
         last.weight.div_(spread.view(-1, *[1] * (last.weight.ndim - 1)))
 
 
-def source_of(array: np.ndarray, affine: np.ndarray | None) -> Source:
-    return Source(
+def source_of(array: np.ndarray, affine: np.ndarray | None) -> DiskImage:
+    return DiskImage(
         path=Path("image.tif"),
         shape=array.shape,
         channels=1,

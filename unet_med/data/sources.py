@@ -32,7 +32,7 @@ Choice = Mapping[str, Any]  # arguments of `AutoReader`
 
 
 @dataclass(frozen=True)
-class Source:
+class DiskImage:
     """An image on disk.
 
     Attributes:
@@ -65,7 +65,7 @@ class Source:
     channel_names: tuple[str, ...] = ()
 
 
-def open_source(path: str | Path, **choice: Any) -> Source:
+def open_source(path: str | Path, **choice: Any) -> DiskImage:
     """Open an image without reading its pixels.
 
     OME-Zarr (NGFF 0.4 to 0.6) and tiled TIFF read the chunks that a window touches; a NIfTI
@@ -104,7 +104,7 @@ def open_source(path: str | Path, **choice: Any) -> Source:
         raise unreadable(path, error, found.reader_class().kind) from error
 
 
-def _open_list(path: Path, choice: Choice) -> Source:
+def _open_list(path: Path, choice: Choice) -> DiskImage:
     """The one image of a data list, whose files hold its channels."""
     items = look_for_images(path).items
     if len(items) != 1:
@@ -133,7 +133,7 @@ def _open_list(path: Path, choice: Choice) -> Source:
     )
 
 
-def _turned(source: Source, turn: Turn, grid: Grid, window: Window) -> np.ndarray:
+def _turned(source: DiskImage, turn: Turn, grid: Grid, window: Window) -> np.ndarray:
     """A window of what becomes of a source by a turn, `(C, [Z,] Y, X)`."""
     if turn.keeps:
         return source.read(window)
@@ -143,14 +143,14 @@ def _turned(source: Source, turn: Turn, grid: Grid, window: Window) -> np.ndarra
     return np.stack(channels)
 
 
-def _open_zarr(path: Path, choice: Choice) -> Source:
+def _open_zarr(path: Path, choice: Choice) -> DiskImage:
     """Level 0 of an OME-Zarr image."""
     image = open_ome_zarr(path, series=choice.get("series"))
     metadata = image.array.metadata.to_dict()
     header = _header(path, choice) if choice else None  # a pixel size that was given, or a refusal
     given = header is not None and header.spacing_source == "given"
     said = "given" if given else "ngff" if image.unit else "assumed"
-    return Source(
+    return DiskImage(
         path=path,
         shape=image.spatial_shape,
         channels=image.channels,
@@ -168,7 +168,7 @@ def _open_zarr(path: Path, choice: Choice) -> Source:
     )
 
 
-def _open_tiff(path: Path, choice: Choice) -> Source:
+def _open_tiff(path: Path, choice: Choice) -> DiskImage:
     import tifffile
 
     zarr = import_zarr()
@@ -197,7 +197,7 @@ def _open_tiff(path: Path, choice: Choice) -> Source:
     return _from_header(path, header, read)
 
 
-def _open_nifti(path: Path, choice: Choice) -> Source:
+def _open_nifti(path: Path, choice: Choice) -> DiskImage:
     import nibabel as nib
 
     header = _header(path, choice)
@@ -222,11 +222,11 @@ def _header(path: Path, choice: Choice) -> Volume:
     return AutoReader(max_bytes=1 << 62, **choice).open(path, header_only=True)
 
 
-def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray]) -> Source:
+def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray]) -> DiskImage:
     dims = len(header.spatial_shape)
     sizes = np.linalg.norm(header.affine[:3, :3], axis=0)[:dims]
     status = path.stat()
-    return Source(
+    return DiskImage(
         path=path,
         shape=tuple(int(side) for side in header.spatial_shape[::-1]),
         channels=int(header.array.shape[0]) if header.has_channels else 1,
@@ -248,7 +248,7 @@ def _file_order(pixels: np.ndarray, has_channels: bool) -> np.ndarray:
     return pixels.transpose(0, *range(pixels.ndim - 1, 0, -1))
 
 
-_OPENERS: dict[Format, Callable[[Path, Choice], Source]] = {
+_OPENERS: dict[Format, Callable[[Path, Choice], DiskImage]] = {
     OME_ZARR: _open_zarr,
     TIFF: _open_tiff,
     NIFTI: _open_nifti,

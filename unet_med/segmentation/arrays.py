@@ -13,7 +13,7 @@ from unet_med.data.entries import CHANNEL_NAMES
 from unet_med.data.grids import RAS
 from unet_med.data.orientation import affine_along
 from unet_med.data.plane_kind import PLANES
-from unet_med.data.sources import Source
+from unet_med.data.sources import DiskImage
 from unet_med.planes import APART, JOINED
 
 NAMELESS = "image.tif"  # results of what is no file's are named after it
@@ -90,7 +90,7 @@ def _source_of(spacing: float | Sequence[float] | None, orientation: str | None)
     return "given" if orientation is None else "header"
 
 
-def from_source(source: Source) -> MetaTensor:
+def from_source(source: DiskImage) -> MetaTensor:
     """All pixels of an opened volume, as `unet_med.data.load_image` reads its file."""
     pixels = source.read([slice(None, side) for side in source.shape])  # (C, [Z,] Y, X)
     image = torch.as_tensor(native(pixels)).to(torch.float32)
@@ -98,25 +98,25 @@ def from_source(source: Source) -> MetaTensor:
     return _placed(image, source)
 
 
-def without_pixels(source: Source) -> MetaTensor:
+def without_pixels(source: DiskImage) -> MetaTensor:
     """An opened volume as `from_source` gives it, all zeros, which take no memory."""
     image = _placed(torch.zeros(1).expand(source.channels, *source.shape[::-1]), source)
     return MetaTensor(image, meta={**image.meta, **files_of_channels(source)})
 
 
-def files_of_channels(source: Source) -> dict[str, list[str]]:
+def files_of_channels(source: DiskImage) -> dict[str, list[str]]:
     """What an image of several files has in its metadata besides `meta_of`, as readers state it."""
     files = source.identity.get("files")  # of a data list, channel by channel
     return {"files": list(files)} if files else {}
 
 
-def _placed(image: torch.Tensor, source: Source) -> MetaTensor:
+def _placed(image: torch.Tensor, source: DiskImage) -> MetaTensor:
     affine = affine_of(source)
     meta = {**meta_of(source), "spatial_shape": tuple(image.shape[1:]), "original_affine": affine}
     return MetaTensor(image, affine=affine, meta=meta)
 
 
-def affine_of(source: Source) -> torch.Tensor:
+def affine_of(source: DiskImage) -> torch.Tensor:
     """Voxel to world of an opened volume, `(4, 4)`, for indices in the order X, Y, Z."""
     if source.affine is not None:
         return torch.from_numpy(source.affine)
@@ -124,7 +124,7 @@ def affine_of(source: Source) -> torch.Tensor:
     return torch.diag(torch.tensor([*sizes, 1.0], dtype=torch.float64))
 
 
-def meta_of(source: Source) -> dict[str, str]:
+def meta_of(source: DiskImage) -> dict[str, str]:
     """Name and unit of an opened volume, as a `MetaTensor` has them."""
     return {
         "filename_or_obj": str(source.path),

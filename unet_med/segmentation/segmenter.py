@@ -28,7 +28,7 @@ from unet_med.data.cases import files_in, files_of
 from unet_med.data.class_names import names_of
 from unet_med.data.grids import Grid
 from unet_med.data.pixel_size import states_size
-from unet_med.data.sources import Source
+from unet_med.data.sources import DiskImage
 from unet_med.devices import HOST
 from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tiling import Tiling, tiling_of
@@ -183,7 +183,7 @@ class Segmenter:
         | os.PathLike[str]
         | list[str]
         | tuple[str, ...]
-        | Source
+        | DiskImage
         | torch.Tensor
         | np.ndarray,
         axes: str | None = None,
@@ -218,7 +218,7 @@ class Segmenter:
         if isinstance(image, str | os.PathLike | list | tuple):
             item: Any = {"image": files_of(image)}
             axes = None
-        elif isinstance(image, Source):
+        elif isinstance(image, DiskImage):
             item, axes = {"image": from_source(image)}, None
         elif isinstance(image, MetaTensor) and spacing is None and orientation is None:
             if axes not in (None, own := "CXYZ"[: image.ndim]):

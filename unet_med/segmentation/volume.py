@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from unet_med.data.bars import no_bar
-from unet_med.data.sources import Source
+from unet_med.data.sources import DiskImage
 from unet_med.devices import HOST
 from unet_med.inferers.agreement import Votes
 from unet_med.inferers.batch_statistics import batch_norms, use_statistics
@@ -66,7 +66,7 @@ class Volume:
     def __init__(
         self,
         segmenter: Segmenter,
-        source: Source,
+        source: DiskImage,
         found: Found | None = None,
         *,
         progress: bool = False,
@@ -303,7 +303,7 @@ class Volume:
         }
 
 
-def _opened(source: Source, dtype: torch.dtype) -> Windowed:
+def _opened(source: DiskImage, dtype: torch.dtype) -> Windowed:
     """The pixels of a source, in a network's type."""
 
     def read(box: Box) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_med.bundle import find_weights
 from unet_med.data.checksum import sha256, sha256_of_values
-from unet_med.data.sources import Source
+from unet_med.data.sources import DiskImage
 from unet_med.segmentation.volume import Found
 from unet_med.volumes.statistics import digest_of
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CONFIGS = ("inference", "metadata", "plan")
 
 
-def parts_of(job: BlockJob, image: Source, statistics: Found) -> dict[str, str]:
+def parts_of(job: BlockJob, image: DiskImage, statistics: Found) -> dict[str, str]:
     """Hash of each thing that decides the result, by its name in a message.
 
     Args:

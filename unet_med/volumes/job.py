@@ -15,7 +15,7 @@ from unet_med.bundle import find_trained
 from unet_med.data.atomic import atomic_write
 from unet_med.data.grids import ORIENTED
 from unet_med.data.pixel_size import beyond_sizes
-from unet_med.data.sources import Source, open_source
+from unet_med.data.sources import DiskImage, open_source
 from unet_med.geometry.plain import whole
 from unet_med.instances import along_axes
 from unet_med.segmentation import Segmenter, Volume
@@ -298,7 +298,7 @@ class BlockJob:
         return text_of(self.id, asdict(self))
 
 
-def _say_left_out(image: Source) -> None:
+def _say_left_out(image: DiskImage) -> None:
     """Say what the output does not hold of where its source lies, and what does."""
     affine = image.affine if image.spacing_source in ORIENTED else None
     if affine is not None and (beyond := beyond_sizes(affine)):
