@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from scipy import ndimage
 
-from unet_med.transforms.shared_random_state import with_metadata_of
+from unet_med.transforms.tensors import with_metadata_of
 
 
 def smoothed(img: MetaTensor, affine: torch.Tensor) -> MetaTensor:

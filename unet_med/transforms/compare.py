@@ -21,8 +21,8 @@ from unet_med.data.pixel_size import MICROMETRES, in_words, source_of
 from unet_med.data.plane_kind import planes_stated
 from unet_med.planes import APART, JOINED, Planes
 from unet_med.transforms.check import name_of
-from unet_med.transforms.shared_random_state import with_metadata_of
 from unet_med.transforms.standardize import Scale
+from unet_med.transforms.tensors import noted
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 NOTES = "notes"  # entry of the metadata: lines
@@ -99,9 +99,7 @@ class CompareWithTrainingd(MapTransform):
         self._say(notes, name_of(image, key))
         if not isinstance(image, MetaTensor):
             return image
-        noted = with_metadata_of(image, image.as_tensor())
-        noted.meta[NOTES] = "\n".join(notes)
-        return noted
+        return noted(image, NOTES, "\n".join(notes))
 
     def first_pass(self, image: Windowed, boxes: Iterable[Box]) -> dict[str, np.ndarray]:
         """Compare an image that is never in memory as a whole: a few of its boxes.

@@ -15,7 +15,7 @@ from unet_med.data.entries import AGREEMENT
 from unet_med.devices import widest_float
 from unet_med.transforms.calibrate import Calibrate
 from unet_med.transforms.instances import ClassesFromProbabilities
-from unet_med.transforms.shared_random_state import with_metadata_of
+from unet_med.transforms.tensors import noted
 
 CONFIDENCE = "confidence"  # entry of the image's metadata
 
@@ -122,8 +122,7 @@ class Confidenced(MapTransform):
             calibrated, found = self.judge(plain)
             if isinstance(image, MetaTensor):
                 sure = confidence(expected_dice(calibrated, found), _agreement(scores))
-                d["image"] = noted = with_metadata_of(image, image.as_tensor())
-                noted.meta[CONFIDENCE] = rounded(sure)
+                d["image"] = noted(image, CONFIDENCE, rounded(sure))
             if self.names is not None:
                 doubt = uncertainty(calibrated, found)
                 like = isinstance(scores, MetaTensor)

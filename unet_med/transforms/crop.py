@@ -15,12 +15,8 @@ from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 from unet_med.data.entries import CENTRE, KNOWN
 from unet_med.geometry.plain import whole
 from unet_med.transforms.known import KnownPixels, NoteKnownd
-from unet_med.transforms.shared_random_state import (
-    SharedRandomTransform,
-    no_draw,
-    with_metadata_of,
-)
-from unet_med.transforms.tensors import AnyImage, as_tensor
+from unet_med.transforms.shared_random_state import SharedRandomTransform, no_draw
+from unet_med.transforms.tensors import AnyImage, as_tensor, with_metadata_of
 
 GUESSES = 20
 

@@ -13,12 +13,8 @@ from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple_rep
 from unet_med.deformation import Field, draw_nodes, interpolate_nodes, node_grid, warp
 from unet_med.deformation.nodes import Kernel
 from unet_med.deformation.resampling import Mode, PaddingMode
-from unet_med.transforms.shared_random_state import (
-    SharedRandomTransform,
-    no_draw,
-    with_metadata_of,
-)
-from unet_med.transforms.tensors import AnyImage, as_tensor
+from unet_med.transforms.shared_random_state import SharedRandomTransform, no_draw
+from unet_med.transforms.tensors import AnyImage, as_tensor, with_metadata_of
 
 ONE_SHAPE = "one field deforms one shape: crop labels to the network's output after the deformation"
 

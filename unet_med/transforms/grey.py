@@ -14,12 +14,8 @@ from monai.utils import TransformBackends, convert_to_tensor
 
 from unet_med.data.grey_values import RARE
 from unet_med.geometry.spread import spread_step
-from unet_med.transforms.shared_random_state import (
-    SharedRandomTransform,
-    no_draw,
-    with_metadata_of,
-)
-from unet_med.transforms.tensors import AnyImage, as_tensor
+from unet_med.transforms.shared_random_state import SharedRandomTransform, no_draw
+from unet_med.transforms.tensors import AnyImage, as_tensor, with_metadata_of
 
 Range = Sequence[float]  # (least, greatest)
 Number = float | torch.Tensor  # of one image, or of each of a batch

@@ -13,8 +13,7 @@ from monai.transforms import MapTransform
 from unet_med.data.grids import Grid, bring_onto
 from unet_med.data.pixel_size import states_size
 from unet_med.transforms.check import name_of
-from unet_med.transforms.shared_random_state import with_metadata_of
-from unet_med.transforms.tensors import tensor_of, tracked
+from unet_med.transforms.tensors import tensor_of, tracked, with_metadata_of
 
 # what metadata say of an affine, and by what it counts as stated (`source_of`)
 _OF_GRID = ("spatial_unit", "spacing_source", "unknown_axes", "original_affine")

@@ -17,7 +17,7 @@ from monai.utils import TransformBackends
 from unet_med.data.grids import Grid, Turn, same_grid
 from unet_med.data.orientation import require_orientation, turn_towards
 from unet_med.transforms.check import name_of
-from unet_med.transforms.shared_random_state import with_metadata_of
+from unet_med.transforms.tensors import with_metadata_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
 

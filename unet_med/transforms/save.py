@@ -24,7 +24,7 @@ from unet_med.data.outlines import outlines
 from unet_med.data.roi_writer import ROI_SUFFIXES
 from unet_med.data.tiff_writer import TiffWriter
 from unet_med.transforms.rois import FOUND
-from unet_med.transforms.shared_random_state import with_metadata_of
+from unet_med.transforms.tensors import noted
 
 SEG = "seg"  # the key that is written as DICOM SEG
 ROIS = "rois"  # the key of which outlines are written
@@ -208,8 +208,7 @@ def _beside(file: Path, key: Hashable, part: str, *, first: bool) -> list[Path]:
 def _note(item: dict[Hashable, Any], name: str, value: Any) -> None:
     """Put an image into the item whose metadata say this too."""
     if isinstance(image := item.get("image"), MetaTensor):
-        item["image"] = noted = with_metadata_of(image, image.as_tensor())
-        noted.meta[name] = value
+        item["image"] = noted(image, name, value)
 
 
 def _check_grid(array: np.ndarray, meta: Mapping[str, Any], key: Hashable) -> None:

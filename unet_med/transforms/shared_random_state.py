@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor, get_track_meta
 from monai.transforms import MapTransform, Randomizable
-from monai.utils import convert_to_tensor
 
-ImageT = TypeVar("ImageT", bound=torch.Tensor)
+from unet_med.transforms.tensors import as_tensor
 
 
 class SharedRandomTransform(Randomizable, MapTransform):
@@ -46,8 +44,7 @@ class SharedRandomTransform(Randomizable, MapTransform):
         self, data: Mapping[Hashable, Any], reason: str
     ) -> dict[Hashable, torch.Tensor]:
         """The images `(C, *S)` by key; `reason` tells the user why their shapes must be equal."""
-        track = get_track_meta()
-        images = {k: convert_to_tensor(data[k], track_meta=track) for k in self.key_iterator(data)}
+        images = {key: as_tensor(data[key]) for key in self.key_iterator(data)}
         shapes = {key: tuple(image.shape[1:]) for key, image in images.items()}
         first = next(iter(shapes), None)
         for key, shape in shapes.items():
@@ -59,13 +56,3 @@ class SharedRandomTransform(Randomizable, MapTransform):
 def no_draw() -> RuntimeError:
     """What a random transform raises that is to repeat its last draw, before the first."""
     return RuntimeError("randomize=False repeats a draw, and there was none yet")
-
-
-def with_metadata_of(img: ImageT, out: torch.Tensor) -> ImageT:
-    """`out` with a copy of the metadata of `img`, on its own device and with its own dtype.
-
-    MONAI's `convert_to_dst_type` creates default metadata first, which costs more than the copy.
-    """
-    if isinstance(img, MetaTensor):
-        return cast(ImageT, out.as_subclass(MetaTensor).copy_meta_from(img))
-    return cast(ImageT, out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from numpy.typing import NDArray
 
 Label = TypeVar("Label", NDArray[Any], torch.Tensor)
+ImageT = TypeVar("ImageT", bound=torch.Tensor)
 AnyImage = torch.Tensor | NDArray[Any]  # as transforms take one
 ROUNDING = 0.01  # of probabilities in 16 bits, and of those that were resampled
 
@@ -41,6 +42,23 @@ def tracked(image: torch.Tensor) -> MetaTensor:
     MONAI's `convert_to_tensor` makes none while `set_track_meta(False)` holds.
     """
     return image if isinstance(image, MetaTensor) else MetaTensor(image)
+
+
+def with_metadata_of(img: ImageT, out: torch.Tensor) -> ImageT:
+    """`out` with a copy of the metadata of `img`, on its own device and with its own dtype.
+
+    MONAI's `convert_to_dst_type` creates default metadata first, which costs more than the copy.
+    """
+    if isinstance(img, MetaTensor):
+        return cast(ImageT, out.as_subclass(MetaTensor).copy_meta_from(img))
+    return cast(ImageT, out)
+
+
+def noted(image: MetaTensor, name: str, value: Any) -> MetaTensor:
+    """An image whose metadata say this too; the pixels are shared, the image's own stay."""
+    found = with_metadata_of(image, image.as_tensor())
+    found.meta[name] = value
+    return found
 
 
 def labels_of(image: AnyImage) -> torch.Tensor:
