@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from monai.config import KeysCollection
@@ -18,7 +18,7 @@ from unet_med.weights.arrays import as_numpy
 
 LabelKind = Literal["mask", "classes", "instances"]
 
-LABEL_KINDS = ("mask", "classes", "instances")
+LABEL_KINDS: tuple[str, ...] = get_args(LabelKind)
 
 
 class LabelInstances(Transform):

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.transforms import EnsureTyped, MapTransform, SelectItemsd
 from monai.utils import convert_to_dst_type
 from torch import Tensor
@@ -70,9 +69,6 @@ class WholeNumbersd(MapTransform):
         keys: labels.
         allow_missing_keys: no error when a key is absent.
     """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Convert every key; numbers beyond 32 bits are counted anew."""
