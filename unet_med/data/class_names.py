@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unet_med.data.labels import MOST_CLASSES
+from unet_med.data.list_file import facts_in
 from unet_med.instances import IGNORED
 
 SIGNS = ("$", "@", "%")  # of MONAI's configs, which act on what follows
@@ -133,11 +133,7 @@ def _of_file(path: Path) -> dict[int, str]:
 
 def _labels_in(path: Path) -> dict[Any, Any]:
     """The `labels` of a data list; empty where there are none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return {}
-    labels = content.get("labels") if isinstance(content, dict) else None
+    labels = facts_in(path).get("labels")
     return labels if isinstance(labels, dict) else {}
 
 

@@ -23,10 +23,21 @@ SECTIONS = {
 }
 
 
+def facts_in(path: Path) -> dict[str, Any]:
+    """What a list says by name; nothing where there is none, or it is broken.
+
+    That is refused where its items are read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def declared_count(path: Path) -> int | None:
     """`numTraining` of the lists of the Decathlon and of nnU-Net; None where there is none."""
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
-    count = content.get("numTraining") if isinstance(content, dict) else None
+    count = facts_in(path).get("numTraining")
     return count if isinstance(count, int) else None
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unet_med.data.cases import Files, files_of
 from unet_med.data.dicom_files import is_series
-from unet_med.data.list_file import is_list
+from unet_med.data.list_file import facts_in, is_list
 
 _OTHER_NAMES = {"mri": "mr", "mrt": "mr", "phase contrast": "phase", "em": "electron"}
 
@@ -27,11 +26,8 @@ def stated_modality(images: Path) -> tuple[str, ...]:
     path = images if is_list(images) else images.parent / "dataset.json"
     if path is not images and not images.name.startswith("images"):
         return ()
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return ()  # there is none; a broken list is refused where its items are read
-    said = isinstance(content, dict) and (content.get("channel_names") or content.get("modality"))
+    facts = facts_in(path)
+    said = facts.get("channel_names") or facts.get("modality")
     names = _in_order(said) if said else []
     return tuple(map(modality_of, names)) if all(isinstance(n, str) for n in names) else ()
 
