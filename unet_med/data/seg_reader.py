@@ -66,8 +66,9 @@ def label_of_seg(
         found = open_series(source, series)
     with _naming(path, "DICOM SEG"):
         check_dicom_file(path)
-        dataset, planes = read_dataset(path), _planes_of(path, found)
-        pixels = _binary(path, len(planes))
+        dataset = read_dataset(path)
+        planes = _planes_of(path, dataset, found)
+        pixels = _binary(path, dataset, len(planes))
         label = np.zeros((len(found.frames or found.files), *pixels.shape[1:]), np.int32)
         for number, frame in _parts(dataset, pixels, list(values)):
             here = label[planes[frame]]
@@ -90,13 +91,13 @@ def _naming(path: Path, kind: str) -> Iterator[None]:
         raise unreadable(path, error, kind) from error
 
 
-def _planes_of(path: Path, series: Series) -> list[int]:
+def _planes_of(path: Path, dataset: Any, series: Series) -> list[int]:
     """On which plane of a series each frame lies.
 
     Raises:
         ValueError: the frame of reference is another, or some corner is beside the grid.
     """
-    frames, dataset = frames_of(path), read_dataset(path)
+    frames = frames_of(path)
     own, its = (_reference_of(each) for each in (dataset, read_dataset(series.files[0])))
     if own != its:
         raise ValueError(f"its frame of reference is {own}, that of the series {its}")
@@ -118,9 +119,8 @@ def _planes_of(path: Path, series: Series) -> list[int]:
     return [int(plane) for plane in planes]
 
 
-def _binary(path: Path, frames: int) -> np.ndarray:
+def _binary(path: Path, header: Any, frames: int) -> np.ndarray:
     """Pixels `(N, Y, X)`: 1 inside a frame's segment; of a label map numbers of segments."""
-    header = read_dataset(path)
     require_memory(2 * frames * int(header.Rows) * int(header.Columns))  # as bits, and as bytes
     pixels = stored_pixels(read_dataset(path, pixels=True))
     if header.get("SegmentationType") != "FRACTIONAL":
