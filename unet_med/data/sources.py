@@ -245,7 +245,7 @@ def _from_header(path: Path, header: Volume, read: Callable[[Window], np.ndarray
 def _file_order(pixels: np.ndarray, has_channels: bool) -> np.ndarray:
     """`([C,] X, Y[, Z])` to `(C, [Z,] Y, X)`, without a copy."""
     pixels = pixels if has_channels else pixels[None]
-    return pixels.transpose(0, *range(pixels.ndim - 1, 0, -1))
+    return pixels.swapaxes(1, -1)
 
 
 _OPENERS: dict[Format, Callable[[Path, Choice], DiskImage]] = {

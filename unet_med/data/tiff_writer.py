@@ -48,7 +48,7 @@ def write_tiff(
     """
     array = storable(channel_first(array))
     axes = "CYX" if array.ndim == 3 else "CZYX"
-    array = array.transpose(0, *range(array.ndim - 1, 0, -1))  # (C, X, Y[, Z]) -> (C, [Z,] Y, X)
+    array = array.swapaxes(1, -1)  # (C, X, Y[, Z]) -> (C, [Z,] Y, X)
     if array.shape[0] == 1:
         array, axes = array[0], axes[1:]
     sizes = None if affine is None else voxel_sizes(np.asarray(affine), "TIFF")

@@ -96,7 +96,7 @@ class OmeZarrReader(FileReader):
         affine = np.eye(4)
         affine[dims, dims] = image.spacing[::-1]
         has_channels = "c" in image.axes
-        array = array.transpose(0, *range(array.ndim - 1, 0, -1))  # (C, X, Y[, Z])
+        array = array.swapaxes(1, -1)  # (C, X, Y[, Z])
         source = "ngff" if image.unit else "assumed"
         array = array if has_channels else array[0]
         return Volume(array, has_channels, affine, image.unit or "um", source)

@@ -49,7 +49,7 @@ def write_ome_zarr(
     if spatial_unit not in (*UNITS, None):
         raise ValueError(f"spatial unit {spatial_unit!r} is not one of {UNITS}")
     image = storable(channel_first(array))
-    image = image.transpose(0, *range(image.ndim - 1, 0, -1))  # (C, X, Y[, Z]) -> (C, [Z,] Y, X)
+    image = image.swapaxes(1, -1)  # (C, X, Y[, Z]) -> (C, [Z,] Y, X)
     space = image.ndim - 1
     has_channels, mean = image.shape[0] > 1, image.dtype.kind == "f"
     sizes = (1.0,) * 3 if affine is None else voxel_sizes(np.asarray(affine), "OME-Zarr")

@@ -100,7 +100,7 @@ def from_layer(layer: Any, stack: Stack = "as it says") -> Array:
         )
     channels = np.moveaxis(data, -1, 0) if layer.rgb else data[None]  # (C, [Z,] Y, X)
     channels = data if holds_channels(layer, stack) else channels
-    return channels.transpose(0, *range(channels.ndim - 1, 0, -1))
+    return channels.swapaxes(1, -1)
 
 
 def from_layers(layers: Sequence[Any], stack: Stack = "as it says") -> Array:

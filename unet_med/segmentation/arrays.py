@@ -94,7 +94,7 @@ def from_source(source: DiskImage) -> MetaTensor:
     """All pixels of an opened volume, as `unet_med.data.load_image` reads its file."""
     pixels = source.read([slice(None, side) for side in source.shape])  # (C, [Z,] Y, X)
     image = torch.as_tensor(native(pixels)).to(torch.float32)
-    image = image.permute(0, *range(image.ndim - 1, 0, -1)).contiguous()  # (C, X, Y[, Z])
+    image = image.swapaxes(1, -1).contiguous()  # (C, X, Y[, Z])
     return _placed(image, source)
 
 

@@ -309,7 +309,7 @@ def _opened(source: DiskImage, dtype: torch.dtype) -> Windowed:
     def read(box: Box) -> Tensor:
         window = [slice(*side) for side in box[::-1]]
         pixels = torch.as_tensor(native(source.read(window))).to(dtype)  # (C, [Z,] Y, X)
-        return pixels.permute(0, *range(pixels.ndim - 1, 0, -1))
+        return pixels.swapaxes(1, -1)  # (C, X, Y[, Z])
 
     shape = source.shape[::-1]
     meta: dict[str, Any] = {**meta_of(source), **files_of_channels(source)}

@@ -124,7 +124,7 @@ class Worker:
             tile: as for `predict`.
         """
         values, views = self.volume.look(box_of(block, turned=True), tile[::-1])
-        values = values.permute(0, *range(values.ndim - 1, 0, -1))
+        values = values.swapaxes(1, -1)  # (K, [Z,] Y, X)
         return np.ascontiguousarray(values.cpu().numpy()), views
 
     def judge(self, probabilities: np.ndarray) -> tuple[list[float] | None, np.ndarray | None]:
