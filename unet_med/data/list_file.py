@@ -93,11 +93,13 @@ def _sections(content: Any) -> dict[str, list[Any]]:
         return {"training": content}
     if not isinstance(content, dict):
         return {}
-    found: dict[str, list[Any]] = {
-        name: next((content[key] for key in keys if isinstance(content.get(key), list)), [])
-        for name, keys in SECTIONS.items()
-    }
+    found = {name: section_of(content, name) for name in SECTIONS}
     return found if any(found.values()) else {}
+
+
+def section_of(content: Mapping[str, Any], name: str) -> list[Any]:
+    """A section of a list, or of a split, under any of its names; empty where there is none."""
+    return next((content[key] for key in SECTIONS[name] if isinstance(content.get(key), list)), [])
 
 
 def _item(entry: Any, path: Path) -> Item:

@@ -19,7 +19,7 @@ from typing import Any
 
 from unet_med.data.cases import case_name, files_of, name_within, same_name, shown
 from unet_med.data.formats import stem
-from unet_med.data.list_file import SECTIONS
+from unet_med.data.list_file import section_of
 
 Item = dict[str, Any]
 Folder = str | os.PathLike[str] | None
@@ -80,7 +80,8 @@ def read_split(path: Path, fold: int | str | None = None) -> tuple[list[Any], li
         own = content.get("fold")
         held = "no folds" if own is None else f"fold {own} alone"
         raise ValueError(f"--fold {fold} is not in {path}, which has {held}")
-    sides = [_side(content, part) for part in ("training", "validation")]
+    named = content if isinstance(content, dict) else {}
+    sides = [section_of(named, part) for part in ("training", "validation")]
     if not all(sides):
         raise ValueError(
             f'{path} is no split: give {{"training": [...], "validation": [...]}}, or nnU-Net\'s '
@@ -111,14 +112,6 @@ def _entry(content: list[Any], fold: int | str | None, path: Path) -> Any:
             f"--fold {fold} is not in {path}, which has {len(content)} split(s), counted from 0"
         )
     return content[int(which)]
-
-
-def _side(content: Any, part: str) -> list[Any]:
-    found = content if isinstance(content, dict) else {}
-    listed: list[Any] = next(
-        (found[key] for key in SECTIONS[part] if isinstance(found.get(key), list)), []
-    )
-    return list(listed)
 
 
 @dataclass(frozen=True)
