@@ -18,6 +18,11 @@ PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
 SMALL, MEDIAN = PERCENTILES.index(5.0), PERCENTILES.index(50.0)
 
 
+def unknown_marks(kind: str) -> set[int]:
+    """Values that say of a pixel that nobody annotated it, in labels of a kind."""
+    return {UNKNOWN, IGNORED} if kind == "classes" else {UNKNOWN}
+
+
 @dataclass(frozen=True)
 class FileFacts:
     """What the header of one file says.
@@ -133,7 +138,7 @@ class Case:
 
     def blank_planes(self, kind: str) -> set[int]:
         """Planes of which labels of a kind know no pixel."""
-        ranges = self.blank.get(str(IGNORED if kind == "classes" else UNKNOWN))
+        ranges = self.blank.get(str(max(unknown_marks(kind))))
         return from_ranges(ranges) if ranges else set()
 
 
@@ -256,8 +261,7 @@ class Fingerprint:
 
     def unknown_share(self, kind: str) -> float:
         """Share of the pixels that nobody annotated, in labels of a kind."""
-        marks = {UNKNOWN, IGNORED} if kind == "classes" else {UNKNOWN}
-        return sum(self.marked.get(str(mark), 0.0) for mark in marks)
+        return sum(self.marked.get(str(mark), 0.0) for mark in unknown_marks(kind))
 
     @property
     def held_out(self) -> str | None:

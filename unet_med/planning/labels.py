@@ -10,7 +10,7 @@ from unet_med.data.class_names import name_of, told_names
 from unet_med.data.label_checks import listed
 from unet_med.data.label_kind import name_classes
 from unet_med.instances import IGNORED, UNKNOWN
-from unet_med.planning.fingerprints import Case, Fingerprint
+from unet_med.planning.fingerprints import Case, Fingerprint, unknown_marks
 from unet_med.planning.plan import ASKED, Decision
 from unet_med.planning.rare import OUTPUT
 from unet_med.planning.sizes import median_size
@@ -93,9 +93,8 @@ def decide_tiles(found: Fingerprint, kind: str) -> dict[str, Decision]:
 
 def _unknown(found: Fingerprint, kind: str) -> Decision:
     """The files' value of pixels that nobody annotated, and what there is of them."""
-    marks = {UNKNOWN, IGNORED} if kind == "classes" else {UNKNOWN}
     for case in found.cases:
-        if (held := case.label_values) and held <= marks:
+        if (held := case.label_values) and held <= unknown_marks(kind):
             raise ValueError(
                 f"nobody annotated a pixel of label {case.label.name}: paint some, or leave image "
                 "and label out"
