@@ -8,7 +8,7 @@ from typing import Any
 from unet_med.data.grey_values import ROBUST
 from unet_med.planning.extremes import rule
 from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.plan import ASKED, Decision
+from unet_med.planning.plan import ASKED, Decision, Decisions
 
 OWN = "each image by its own mean and deviation"
 WITHOUT = "each image is clipped to where its others lie, by their mean and deviation"
@@ -18,7 +18,7 @@ CT = (
 )
 
 
-def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> dict[str, Decision]:
+def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> Decisions:
     """`modality` and `intensity`; the scale of CT is that of the training set.
 
     Args:

@@ -11,7 +11,7 @@ from unet_med.data.label_checks import listed
 from unet_med.data.label_kind import name_classes
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planning.fingerprints import Case, Fingerprint, unknown_marks
-from unet_med.planning.plan import ASKED, Decision
+from unet_med.planning.plan import ASKED, Decision, Decisions
 from unet_med.planning.rare import OUTPUT
 from unet_med.planning.sizes import median_size
 
@@ -31,7 +31,7 @@ def decide_labels(
     kind: str | None = None,
     classes: int | None = None,
     told: Sequence[str] | None = None,
-) -> dict[str, Decision]:
+) -> Decisions:
     """`label_kind`, `out_channels`, `class_values` and `unknown`.
 
     Args:
@@ -79,7 +79,7 @@ def decide_labels(
     }
 
 
-def decide_tiles(found: Fingerprint, kind: str) -> dict[str, Decision]:
+def decide_tiles(found: Fingerprint, kind: str) -> Decisions:
     """`augment::crop`: which pixels are unknown, and where in a tile one that is known lies."""
     if not found.unknown_share(kind):
         return {}

@@ -11,7 +11,7 @@ import numpy as np
 from unet_med.planes import APART, JOINED
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.labels import min_size
-from unet_med.planning.plan import ASKED, Decision, Plan
+from unet_med.planning.plan import ASKED, Decision, Decisions, Plan
 from unet_med.planning.sizes import median_size, median_width
 
 GROW = 2  # px: as `grow` of inference.json
@@ -28,7 +28,7 @@ def decide_objects(
     ids: Mapping[str, Any],
     asked: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
-) -> dict[str, Decision]:
+) -> Decisions:
     """`threshold`, `mask_threshold`, `reach` and `min_size` of objects.
 
     Args:
@@ -54,7 +54,7 @@ def is_fitted(plan: Plan) -> bool:
     return any(id in plan.ids and plan.ids[id].reason.startswith(FITTED) for id in CHOSEN)
 
 
-def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> dict[str, Decision]:
+def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> Decisions:
     preset, kind, dims = (ids[id] for id in ("preset", "label_kind", "spatial_dims"))
     smallest = min_size(found, kind, dims, ids)
     if kind != "instances" or preset != "modern":
@@ -72,7 +72,7 @@ def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> dict[str, Decision]:
     }
 
 
-def decide_grow(kind: str, spacing: Sequence[float] | None) -> dict[str, Decision]:
+def decide_grow(kind: str, spacing: Sequence[float] | None) -> Decisions:
     """`grow` of objects along each axis, where voxels are longer along one.
 
     Training parted objects by a pixel of each along every axis, which comes back in any case; what

@@ -24,6 +24,9 @@ class Decision:
     reason: str
 
 
+Decisions = dict[str, Decision]  # by id
+
+
 @dataclass(frozen=True)
 class Plan:
     """All that is decided before a training starts.

@@ -7,7 +7,7 @@ from typing import Any
 
 from unet_med.instances import IGNORED
 from unet_med.planning.fingerprints import Case, Fingerprint
-from unet_med.planning.plan import ASKED, Decision
+from unet_med.planning.plan import ASKED, Decision, Decisions
 
 RARE = 0.02  # of the known pixels; tiles hold enough of what is more frequent,
 SELDOM = 3  # if it is not in fewer than one in so many images
@@ -25,7 +25,7 @@ def decide_rare(
     asked: Mapping[str, Any],
     *,
     dims: int,
-) -> dict[str, Decision]:
+) -> Decisions:
     """`rare`, and where in a tile a rare pixel lies; nothing where there are none.
 
     Args:

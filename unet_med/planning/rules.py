@@ -27,7 +27,7 @@ from unet_med.planning.objects import (
     decide_planes,
 )
 from unet_med.planning.orientation import decide_mirroring, decide_orientation
-from unet_med.planning.plan import ASKED, Decision, Plan
+from unet_med.planning.plan import ASKED, Decision, Decisions, Plan
 from unet_med.planning.rare import decide_rare
 from unet_med.planning.sizes import decide_turns, tile_size
 from unet_med.planning.source import Source
@@ -53,8 +53,6 @@ STEERING = (  # ids on which further decisions depend, whoever sets them
     *("folds", "learning_curve"),
 )
 SHARE_OF_ONE = 0.5  # of the minutes, for the network of all images, where there are folds
-
-Decisions = dict[str, Decision]
 
 
 def make_plan(

@@ -13,7 +13,7 @@ from unet_med.data.pixel_size import MICROMETRES, as_list, in_words
 from unet_med.geometry import per_axis, up_to
 from unet_med.planning.fingerprints import MEDIAN, FileFacts, Fingerprint, Instances
 from unet_med.planning.object_width import object_widths
-from unet_med.planning.plan import Decision
+from unet_med.planning.plan import Decision, Decisions
 
 IN_PLANE = {"valid": 388, "same": 192}  # output of a 2-D tile at most, px; 388: the paper's
 IN_SPACE = 64  # of a 3-D one
@@ -69,7 +69,7 @@ def _of_objects(found: Fingerprint, ids: Mapping[str, Any]) -> int | None:
     return side if side < IN_PLANE["same"] else None
 
 
-def decide_turns(ids: Mapping[str, Any]) -> dict[str, Decision]:
+def decide_turns(ids: Mapping[str, Any]) -> Decisions:
     """No quarter turns in test-time averaging where the tiles of the training have unequal sides.
 
     A tile turned by a quarter would not fit into its batch, so `train.json` turns none there.

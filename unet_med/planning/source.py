@@ -19,7 +19,7 @@ from unet_med.planning.fingerprints import MEDIAN, Fingerprint
 from unet_med.planning.learned import Learned, held_planes
 from unet_med.planning.object_width import object_widths
 from unet_med.planning.objects import is_fitted
-from unet_med.planning.plan import Decision, Plan
+from unet_med.planning.plan import Decision, Decisions, Plan
 from unet_med.planning.working_size import (
     LARGE,
     factors_of,
@@ -37,8 +37,6 @@ ALSO_NETWORK = ("margin", "stride", "statistics", "network_def")  # where a bund
 PIXELS = ("element_size", "scale")
 RATE = 0.3  # of the recipe's: weights that know something already
 DEFAULT_RATE = 0.01  # of train.json
-
-Decisions = dict[str, Decision]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.held_objects import NONE, holds_object, with_objects
 from unet_med.planning.labels import about_untaught
 from unet_med.planning.learned import Learned
-from unet_med.planning.plan import Decision
+from unet_med.planning.plan import Decision, Decisions
 
 IN_BUNDLE = "$@bundle_root + '/configs/split.json'"
 OWN = ("pairs", "split")  # ids that an override file may replace: then nothing is known here
@@ -32,7 +32,7 @@ def decide_split(
     file: str | None = None,
     *,
     begun: Mapping[str, Any] = MappingProxyType({}),
-) -> tuple[Split, dict[str, Decision], int | None]:
+) -> tuple[Split, Decisions, int | None]:
     """What `configs/split.json` holds, and the ids that say so.
 
     Args:

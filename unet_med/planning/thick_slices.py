@@ -16,7 +16,7 @@ import numpy as np
 from unet_med.data.pixel_size import in_words
 from unet_med.geometry import alike
 from unet_med.planning.fingerprints import Fingerprint
-from unet_med.planning.plan import Decision
+from unet_med.planning.plan import Decision, Decisions
 from unet_med.planning.sizes import in_unit, largest_shape, zoom
 from unet_med.planning.working_size import ALIKE, ANISOTROPIC
 
@@ -24,7 +24,6 @@ APART = 2.0  # times the finest axis: from there on an axis waits
 FEWEST = 4  # slices that pooling leaves
 ROOM = 48  # px a side, from which a level more pays: decision 0017
 
-Decisions = dict[str, Decision]
 Levels = list[Any]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unet_med.data.pixel_size import FAR, as_list, cannot_become, far_apart, in_words
 from unet_med.planning.fingerprints import MEDIAN, SMALL, Fingerprint
 from unet_med.planning.object_width import compact_width, object_widths
-from unet_med.planning.plan import ASKED, Decision
+from unet_med.planning.plan import ASKED, Decision, Decisions
 from unet_med.planning.sizes import in_unit
 
 LARGE = 1.5  # times the wanted width: objects above it are brought to it
@@ -28,7 +28,6 @@ KEPT = {
     "classes": "images keep their own pixels",
 }
 
-Decisions = dict[str, Decision]
 Sizes = NDArray[np.float64]
 
 
