@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unet_med.data.cases import Case, files_of, shown
 from unet_med.data.changed_results import as_predicted
 from unet_med.data.channels import group_channels
+from unet_med.data.entries import Item
 from unet_med.data.folder_files import (
     RECORD,
     image_files,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from unet_med.data.file_reader import FileReader
     from unet_med.data.grids import Grid
 
-Item = dict[str, Any]
 Images = str | Path | Sequence[Any]
 
 HELD_OUT = "held out"  # ends the note on what a data list itself validates on

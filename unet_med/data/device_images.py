@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from unet_med.data.entries import LINES
-from unet_med.data.item_file import Item, Types
+from unet_med.data.entries import LINES, Item
+from unet_med.data.item_file import Types
 from unet_med.instances import as_int32
 
 Shape = tuple[int, ...]  # (C, *S)

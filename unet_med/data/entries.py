@@ -6,6 +6,10 @@ own have names that no list has, so that none is taken for the other.
 
 from __future__ import annotations
 
+from typing import Any
+
+Item = dict[str, Any]  # of a data list
+
 PLACES = "unet_med.places"  # of an image: rare values and the numbers of their pixels, (2, N)
 KNOWN = "unet_med.known"  # of an image: how many pixels are known up to the end of each line
 CENTRE = "unet_med.centre"  # the tile is drawn around this pixel, its number

@@ -21,9 +21,9 @@ from unet_med.data.bars import no_bar
 from unet_med.data.cases import files_named
 from unet_med.data.device_images import DeviceImages, bytes_on_device, shapes_alike
 from unet_med.data.digest import ItemNames, loaded_keys
+from unet_med.data.entries import Item
 from unet_med.data.forecast import Forecast, bytes_of
 from unet_med.data.item_file import (
-    Item,
     Types,
     is_whole,
     name_anew,

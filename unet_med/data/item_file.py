@@ -16,9 +16,9 @@ from monai.utils import enums
 from numpy._core import multiarray
 
 from unet_med.data.cases import files_of
+from unet_med.data.entries import Item
 from unet_med.data.tensor_file import write_tensors
 
-Item = dict[str, Any]
 Types = dict[str, torch.dtype]
 
 NARROW = (torch.uint8, torch.int8, torch.int16, torch.int32)

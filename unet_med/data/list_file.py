@@ -10,11 +10,10 @@ from typing import Any
 
 from unet_med.data.cases import Case, files_of
 from unet_med.data.channels import channel_cases, require_complete
+from unet_med.data.entries import Item
 from unet_med.data.folder_files import image_files
 from unet_med.data.formats import stem
 from unet_med.data.pairing import pair_by_name
-
-Item = dict[str, Any]
 
 SECTIONS = {
     "training": ("training", "train"),

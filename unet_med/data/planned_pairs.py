@@ -8,9 +8,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from unet_med.data.cases import files_of
+from unet_med.data.entries import Item
 from unet_med.data.orientation import turn_between
-
-Item = dict[str, Any]
 
 
 def pairs_of_plan(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_med.data.cases import files_of
-from unet_med.data.datalist import Item, split_stacks
+from unet_med.data.datalist import split_stacks
+from unet_med.data.entries import Item
 from unet_med.data.split_file import is_within
 
 if TYPE_CHECKING:

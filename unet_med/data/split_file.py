@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unet_med.data.cases import case_name, files_of, name_within, same_name, shown
+from unet_med.data.entries import Item
 from unet_med.data.formats import stem
 from unet_med.data.list_file import section_of
 
-Item = dict[str, Any]
 Folder = str | os.PathLike[str] | None
 
 

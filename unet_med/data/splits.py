@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unet_med.data.cases import files_of, name_within, shown
+from unet_med.data.entries import Item
 from unet_med.data.split_file import Folder, entries_for, splits_in
 
 SHARES = (0.25, 0.5)  # of what a split learns from, besides all of it
 USUAL = 3  # folds, where nothing says how many
 
-Item = dict[str, Any]
 Split = tuple[list[Item], list[Item]]
 
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from unet_med.data.cases import files_of
-from unet_med.data.splits import Item, Split, groups_of
+from unet_med.data.entries import Item
+from unet_med.data.splits import Split, groups_of
 from unet_med.planning.fingerprints import Case
 
 TOGETHER = "together"  # key of an item: the number of its unit

@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from unet_med.data.cases import shown
+from unet_med.data.entries import Item
 from unet_med.data.split_file import splits_in
 from unet_med.data.splits import (
-    Item,
     Split,
     Subset,
     by_section,

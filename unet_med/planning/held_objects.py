@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unet_med.data.splits import Item
+from unet_med.data.entries import Item
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planning.fingerprints import Case
 

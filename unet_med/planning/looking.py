@@ -16,6 +16,7 @@ from unet_med.data.bars import Bar, with_bar
 from unet_med.data.cases import Files, files_of
 from unet_med.data.class_names import about_regions, listed_names, listed_unknown
 from unet_med.data.datalist import look_for_pairs, names_labels
+from unet_med.data.entries import Item
 from unet_med.data.file_reader import Volume
 from unet_med.data.grey_values import SAMPLES, sample_of, skew_of
 from unet_med.data.grids import Grid, axes_of, turn_onto
@@ -48,7 +49,6 @@ ALL_SAMPLES = 10_000_000  # pixels of a channel in all images: 40 MB
 FEW_VALUES = 256  # label values whose frequencies are worth a line each
 SHOWN = 5  # faults in one sentence
 
-Item = dict[str, Any]
 T = TypeVar("T")
 Found = TypeVar("Found")
 

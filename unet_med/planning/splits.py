@@ -11,7 +11,8 @@ from typing import Any
 
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
-from unet_med.data.splits import Item, groups_of, split_validation
+from unet_med.data.entries import Item
+from unet_med.data.splits import groups_of, split_validation
 from unet_med.planning.copies import about_copies, about_subjects, kept_together, units_of
 from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.held_objects import NONE, holds_object, with_objects
