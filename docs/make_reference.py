@@ -14,7 +14,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -211,19 +211,26 @@ def cli_page() -> str:
 
 
 def _rows(command: Command) -> Iterator[str]:
-    """A table of a command's options; with the config ids that they set, where there are any."""
+    """A table of a command's options by headings, with the config ids that they set, if any."""
     ids = any(option.id for option in command.options)
     yield "| argument | default |" + (" config id |" if ids else "") + " meaning |"
     yield "|---|---|" + ("---|" if ids else "") + "---|"
-    for option in command.options:
-        choices = option.keywords.get("choices") or ()
-        values = ", ".join(map(str, choices)) or option.keywords.get("metavar") or ""
-        values = f" ({values})".replace("|", ", ") if values else ""
-        name = option.name if option.name.startswith("-") else option.name.upper()
-        meaning = help_of(option) % {**option.keywords, "prog": "unet-med"}
-        meaning += f" ({option.group})" if option.group else ""
-        sets = (f" `{option.id}` |" if option.id else " |") if ids else ""
-        yield f"| `{name}`{values} | {_given(option)} |{sets} {meaning} |"
+    headings = [*dict.fromkeys([None, *(option.group for option in command.options)])]
+    options = sorted(command.options, key=lambda option: headings.index(option.group))
+    for heading, found in groupby(options, key=lambda option: option.group):
+        if heading:
+            yield f"| **{heading}** | |" + (" |" if ids else "") + " |"
+        yield from (_row(option, ids) for option in found)
+
+
+def _row(option: Option, ids: bool) -> str:
+    choices = option.keywords.get("choices") or ()
+    values = ", ".join(map(str, choices)) or option.keywords.get("metavar") or ""
+    values = f" ({values})".replace("|", ", ") if values else ""
+    name = option.name if option.name.startswith("-") else option.name.upper()
+    meaning = help_of(option) % {**option.keywords, "prog": "unet-med"}
+    sets = (f" `{option.id}` |" if option.id else " |") if ids else ""
+    return f"| `{name}`{values} | {_given(option)} |{sets} {meaning} |"
 
 
 def _given(option: Option) -> str:

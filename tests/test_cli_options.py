@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,25 @@ def test_the_help_of_a_command_says_what_it_does_with_an_example_and_exit_codes(
     with pytest.raises(SystemExit):
         parser.parse_args(["--help"])
     assert "Begin with: doctor, train, predict" in capsys.readouterr().out
+
+
+def test_the_help_of_train_has_headings_and_first_what_every_training_wants(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    parts = re.split(r"^([\w ,]+):$", capsys.readouterr().out, flags=re.MULTILINE)
+    listed = {name: re.findall(r"^  (--[a-z-]+)", text, re.MULTILINE)
+              for name, text in zip(parts[1::2], parts[2::2], strict=True)}  # fmt: skip
+    assert listed["options"] == [
+        "--images", "--labels", "--output", "--preset", "--minutes", "--epochs", "--seed",
+        "--resume", "--plan-only",
+    ]  # fmt: skip
+    assert listed["what label values mean"] == [
+        "--label-kind", "--unknown", "--classes", "--class-names",
+    ]  # fmt: skip
+    assert listed["start from a trained bundle"] == ["--from", "--replay", "--trust"]
+    assert sum(map(len, listed.values())) == len(TRAIN)
 
 
 def test_the_name_alone_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

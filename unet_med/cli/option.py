@@ -12,7 +12,10 @@ from unet_med import __version__
 from unet_med.bundle import override_names
 
 EXITS = "0 done, 2 wrong input (one sentence says what and the fix), 3 done but for some images"
-BEGIN = "Begin with: doctor, train, predict, evaluate, measure."
+BEGIN = (
+    "Begin with: doctor, train, predict, evaluate, measure. `unet-med COMMAND --help` lists the "
+    "options of a command; a default stands in brackets at the end of a line."
+)
 
 
 @dataclass(frozen=True)

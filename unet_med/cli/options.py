@@ -18,6 +18,10 @@ MODALITIES = ("ct", "mr", "fluorescence", "brightfield", "phase", "electron")
 PRECISIONS = ("auto", "mixed", "float32", "tf32", "bf16")
 NEXT_RULES = ("random", "confidence")  # as `unet_med.segmentation.next_image` has them
 LABEL_KINDS = ("auto", "mask", "classes", "instances")
+# headings of `--help`
+LABELS, NETWORK = "what label values mean", "network and its pixels"
+HELD_OUT, START = "what is held out, and scores", "start from a trained bundle"
+FILES, MACHINE = "files", "machine and messages"
 
 
 def fraction(text: str) -> float:
@@ -54,13 +58,17 @@ def _at_least(least: int, text: str) -> int:
 _FLAG: dict[str, Any] = {"action": "store_true"}
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _DEVICE = option(
-    "--device", "cpu, cuda, cuda:N, mps or xpu (the best that torch sees)", resumed="new"
+    "--device",
+    "cpu, cuda, cuda:N, mps or xpu (the best that torch sees)",
+    resumed="new",
+    group=MACHINE,
 )
 _PRECISION = option(
     "--precision",
     "arithmetic of the network; auto: on a GPU bf16 to train and float32 to predict, on a CPU "
     "float32; mixed: also bf16 to train on a CPU that has instructions for it (mixed to train with "
     "--preset modern, else auto)",
+    group=MACHINE,
     id="precision",
     resumed="same",
     choices=PRECISIONS,
@@ -68,13 +76,24 @@ _PRECISION = option(
 _MAX_BYTES = option(
     "--max-bytes",
     "refuse files that take more memory once decoded, such as 500M or 2G (half of what is free)",
+    group=FILES,
     resumed="new",
     metavar="N",
 )
 _LOGS = (
-    option("--quiet", "say nothing but results, warnings and errors", resumed="new", **_FLAG),
     option(
-        "--log-file", "append all that is said, with times, to FILE", resumed="new", metavar="FILE"
+        "--quiet",
+        "say nothing but results, warnings and errors",
+        group=MACHINE,
+        resumed="new",
+        **_FLAG,
+    ),
+    option(
+        "--log-file",
+        "append all that is said, with times, to FILE",
+        group=MACHINE,
+        resumed="new",
+        metavar="FILE",
     ),
 )
 _ELSEWHERE = ("overrides", "pretrained", "replay_dir")  # ids that files decide, not words
@@ -82,6 +101,7 @@ _UNKNOWN = option(
     "--unknown",
     "label value of pixels that nobody annotated; 0: background is painted too, as 1 (-1, and 255 "
     "among classes, always mean so)",
+    group=LABELS,
     id="unknown",
     resumed="same",
     type=int,
@@ -90,8 +110,9 @@ _UNKNOWN = option(
 _CHOICE = (
     option(
         "--series",
-        "image of files with several (TIFF, CZI, ...), from 0; or the UID of one DICOM series in a "
-        "folder",
+        "which image, of files that hold several (TIFF, CZI, ...), counted from 0; or the UID of "
+        "one DICOM series in a folder",
+        group=FILES,
         id="reader::series",
         resumed="same",
         type=lambda text: text if "." in text else int(text),
@@ -100,7 +121,8 @@ _CHOICE = (
     *(
         option(
             f"--{name}",
-            f"{name} of files with several ({formats}, ...), from 0",
+            f"which {name}, of files that hold several ({formats}, ...), counted from 0",
+            group=FILES,
             id=f"reader::{name}",
             resumed="same",
             **_NUMBER,
@@ -110,6 +132,7 @@ _CHOICE = (
     option(
         "--axes",
         "names of the axes of TIFFs that do not say them, such as CYX for channels, YXC, or ZYX",
+        group=FILES,
         id="reader::axes",
         resumed="same",
         metavar="AXES",
@@ -117,6 +140,7 @@ _CHOICE = (
     option(
         "--pixel-size",
         "pixel size in um of images whose files do not say it, such as PNG: one, or X Y [Z]",
+        group=FILES,
         id="reader::pixel_size",
         resumed="same",
         type=float,
@@ -126,7 +150,7 @@ _CHOICE = (
 )
 _PLANES = option(
     "--planes",
-    "of stacks, whose planes a 2-D network takes one by one: apart, each is an image with objects "
+    "planes of a stack, which a 2-D network takes one by one: apart, each is an image with objects "
     "of its own; joined, objects go through planes",
     id="planes",
     choices=("apart", "joined"),
@@ -134,6 +158,7 @@ _PLANES = option(
 _CLASS_NAMES = option(
     "--class-names",
     "names of the classes 1, 2, ..., or VALUE=NAME each, or a dataset.json (as the data list says)",
+    group=LABELS,
     id="class_names",
     resumed="same",
     nargs="+",
@@ -160,6 +185,7 @@ PLAN = (
     option(
         "--label-kind",
         "what label values mean (auto: decided from the files, and said)",
+        group=LABELS,
         id="label_kind",
         resumed="same",
         choices=LABEL_KINDS,
@@ -168,6 +194,7 @@ PLAN = (
     option(
         "--classes",
         "labels are classes 0 to K-1 (counted in the files)",
+        group=LABELS,
         id="out_channels",
         resumed="same",
         type=int,
@@ -176,7 +203,8 @@ PLAN = (
     _CLASS_NAMES,
     option(
         "--features",
-        "channels of each level",
+        "channels of each level (those of the preset on a GPU, fewer on a CPU)",
+        group=NETWORK,
         id="features",
         resumed="same",
         type=positive,
@@ -185,6 +213,7 @@ PLAN = (
     option(
         "--dims",
         "2: planes, 3: volumes (decided from the files)",
+        group=NETWORK,
         id="spatial_dims",
         resumed="same",
         type=int,
@@ -195,11 +224,13 @@ PLAN = (
         help=f"{_PLANES.help} (as the labels number objects, else as each file says: joined where "
         "it states how far apart slices are)",
         resumed="same",
+        group=NETWORK,
     ),
     option(
         "--element-size",
         "bring every image to this pixel size, in training and prediction: one number, or one an "
         "axis, in the images' unit (um for TIFF)",
+        group=NETWORK,
         id="element_size",
         resumed="same",
         exclusive="pixels",
@@ -210,8 +241,9 @@ PLAN = (
     option(
         "--scale",
         "bring every image to so many times its pixels along each axis, in training and "
-        "prediction, where --element-size would need pixel sizes: 0.5 or 1/3, or one an axis; 1: "
-        "its own (decided from the size of the objects)",
+        "prediction, whether files say pixel sizes or not: 0.5 or 1/3, or one an axis; 1: its own "
+        "(decided from the size of the objects)",
+        group=NETWORK,
         id="scale",
         resumed="same",
         exclusive="pixels",
@@ -223,6 +255,7 @@ PLAN = (
         "--modality",
         "how the images were taken, one name, or one a channel (what the data list or DICOM says); "
         "ct is put on one scale, that of the training set's foreground",
+        group=NETWORK,
         id="modality",
         resumed="same",
         choices=MODALITIES,
@@ -230,7 +263,8 @@ PLAN = (
     ),
     option(
         "--tile-size",
-        "side of a training tile, px: one, or X Y [Z]",
+        "side of a training tile, px: one, or X Y [Z] (decided from the images)",
+        group=NETWORK,
         id="tile_size",
         resumed="same",
         type=int,
@@ -258,14 +292,16 @@ PLAN = (
     option(
         "--validation",
         "share of images held back (0.1; of 24 to 29 images with instances three)",
+        group=HELD_OUT,
         id="validation_fraction",
         resumed="same",
         type=float,
     ),
     option(
         "--fold",
-        "K/N: hold out the K-th of N parts, counted from 0; K alone: of the folds of --split or of "
-        "the data list",
+        "K/N: hold out the K-th of N parts, counted from 0; K alone: the K-th fold of --split or "
+        "of the data list",
+        group=HELD_OUT,
         id="fold",
         resumed="same",
         exclusive="parts",
@@ -273,8 +309,9 @@ PLAN = (
     ),
     option(
         "--folds",
-        "an honest score: train K networks besides, each without one of K parts of the images, and "
-        "score each image by the one that has not seen it; half of the minutes",
+        "an honest score: in half of the minutes train K more networks, each without one of K "
+        "parts of the images, and score each image by the one that has not seen it",
+        group=HELD_OUT,
         id="folds",
         resumed="same",
         exclusive="parts",
@@ -285,6 +322,7 @@ PLAN = (
         "--learning-curve",
         "what more images would buy: train networks on a quarter and a half of the images of each "
         "fold as well (three folds, unless --folds says), and carry on how the score rises",
+        group=HELD_OUT,
         id="learning_curve",
         resumed="same",
         **_FLAG,
@@ -293,6 +331,7 @@ PLAN = (
         "--group",
         "what is never on both sides: a key of the data list, or a regular expression whose first "
         r"bracket names the group in a file's name, such as (sub-\d+)",
+        group=HELD_OUT,
         id="group",
         resumed="same",
         metavar="KEY|REGEX",
@@ -300,6 +339,7 @@ PLAN = (
     option(
         "--split",
         "what is held out: a file of training and validation, or nnU-Net's splits_final.json",
+        group=HELD_OUT,
         id="split_file",
         resumed="data",
         metavar="FILE",
@@ -308,6 +348,7 @@ PLAN = (
         "--from",
         "start from the weights of a trained bundle: its folder, or a model that comes with "
         "unet-med; its network and pixels hold",
+        group=START,
         id="pretrained",
         resumed="data",
         metavar="BUNDLE|NAME",
@@ -317,6 +358,7 @@ PLAN = (
         "folders of the images that the bundle of --from was trained on, or replayed itself: every "
         "other tile comes from them, so that they are not forgotten; none: no tile (looked for in "
         "and beside the bundle, with the new images, and here)",
+        group=START,
         id="replay_dir",
         resumed="data",
         nargs="+",
@@ -326,12 +368,14 @@ PLAN = (
     option(
         "--trust",
         "start from a bundle that names what unet-med's own does not (see unet-med inspect)",
+        group=START,
         resumed="new",
         **_FLAG,
     ),
     option(
         "--config",
         "override files to merge in, in this order: paths of your own, or names, of {overrides}",
+        group=NETWORK,
         id="overrides",
         resumed="same",
         nargs="+",
@@ -351,6 +395,7 @@ TRAIN = (
         "--cache",
         "folder that keeps the images, preprocessed, in files, for later trainings as well (in "
         "memory; where that does not suffice in --output, until the training has finished)",
+        group=MACHINE,
         resumed="new",
         metavar="DIR",
     ),
@@ -373,18 +418,20 @@ _TRUTH = (
     option(
         "--label-kind",
         "what the truth's values mean (%(default)s)",
+        group=LABELS,
         default="auto",
         choices=LABEL_KINDS,
     ),
     option(
         "--unknown",
         "the truth's value of pixels that nobody annotated, which do not count; see train",
+        group=LABELS,
         type=int,
         metavar="VALUE",
     ),
 )
 _AS_READ = tuple(
-    replace(each, id=None, help=f"{each.help}, of the truth (as the results' record says)")
+    replace(each, id=None, help=f"of the truth: {each.help} (as the results' record says)")
     for each in _CHOICE
     if each.dest in ("time", "axes")
 )
@@ -459,7 +506,7 @@ PREDICT = (
     ),
     option(
         "--ensemble",
-        "predict with the networks of all folds of --folds, the mean of their logits",
+        "predict with the mean of the networks that --folds trained",
         **_FLAG,
     ),
     _MAX_BYTES,
