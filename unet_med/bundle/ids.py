@@ -51,7 +51,7 @@ def values_of(ids: Mapping[str, Entry]) -> dict[str, Any]:
 def require_ids(
     ids: Iterable[str], *, source: str, configs: Sequence[Mapping[str, Any]] | None = None
 ) -> None:
-    """Refuse ids that there are none of.
+    """Refuse ids that no config has.
 
     Args:
         ids: as in an override file: `epochs`, `+train::handlers`, `network_def::dropout`.

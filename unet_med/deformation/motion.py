@@ -65,7 +65,7 @@ def moved_by(
 def farthest(
     motion: torch.Tensor, shape: Sequence[int], *, kernel: Kernel = "bicubic"
 ) -> torch.Tensor:
-    """What no component of `moved_by` exceeds, px; zero where nothing moves.
+    """Bound of every component of `moved_by`, px; zero where nothing moves.
 
     Args:
         motion: ``(..., d, d + the number of nodes)``, on a CPU, so that nothing waits for it.

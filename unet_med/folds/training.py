@@ -38,7 +38,7 @@ Settings = Mapping[str, Any]
 
 
 class Judgement(NamedTuple):
-    """What is known of a bundle's network by those that judge what they have not seen.
+    """How good a bundle is, by networks that have not seen the images which they judge.
 
     Attributes:
         scores: of each image, and of all together; also in `models/folds/scores.json`.

@@ -52,11 +52,11 @@ def _wide(logits: Tensor) -> Tensor:
 
 
 def together(network: nn.Module, members: int = 1) -> nn.Module:
-    """A network, or several like it.
+    """The `Ensemble` of several networks like this one, or the network itself.
 
     Args:
-        network: the one.
-        members: how many answer together; 1: the network itself.
+        network: the pattern of all.
+        members: how many there are; 1: the network itself.
     """
     return network if members == 1 else Ensemble(network, members)
 

@@ -55,7 +55,7 @@ def place(
 
 
 def chosen_memory_format(network: nn.Module, memory_format: str = "auto") -> str:
-    """What a choice of `place` means for a network.
+    """The memory format that a choice of `place` gives a network: contiguous or channels last.
 
     Raises:
         ValueError: the choice is unknown.
