@@ -42,18 +42,18 @@ def tile_size(found: Fingerprint, ids: Mapping[str, Any], device: str = "cpu") -
     train = bundle.find_bundle() / "configs" / "train.json"
     parser, network = bundle.network_of(bundle.merge_config(train, [], ids))
     padding = "valid" if getattr(network, "padding", "same") == "valid" else "same"
-    limit, load = IN_PLANE[padding] if dims == 2 else IN_SPACE, "a step's load"
+    limit, load = IN_PLANE[padding] if dims == 2 else IN_SPACE, "as much as a step should take"
     if dims == 2 and padding == "same" and device == "cpu" and (side := _of_objects(found, ids)):
-        limit, load = side, f"{OBJECTS} objects or more side by side, and so more steps on a CPU"
+        limit, load = side, f"holds {OBJECTS} objects or more side by side: small tiles, more steps"
     shape = largest_shape(found, dims, ids)
     if dims == 2:  # square, so that quarter turns keep the size of a batch
         shape = (max(shape),) * 2
     sides = [min(side, limit) for side in shape]
-    covers = "covers the largest image" if max(shape) <= limit else f"{limit} px out, {load}"
+    covers = "covers the largest image" if max(shape) <= limit else load
     if dims == 3 and ids.get("spacing") is not None:
         sides = in_proportion(shape, ids["spacing"], limit)
         if sides != list(shape):
-            covers = f"as long along all axes as the images allow, {limit}^3 px, a step's load"
+            covers = f"as long along all axes as the images allow, {limit}^3 px"
     if hasattr(network, "input_size_for"):
         return Decision(list(network.input_size_for(sides)), covers)
     stride = parser.get_parsed_content("stride") or 1  # a foreign network's config says it
