@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,25 @@ def epoch(dataset: SeededDataset, number: int, workers: int = 0) -> list[float]:
 def test_same_tiles_on_any_number_of_workers(workers: int) -> None:
     expected = [float(make()[5 + k]["image"].mean()) for k in range(5)]
     assert epoch(make(), 1, workers) == pytest.approx(expected, abs=0)
+
+
+def test_workers_that_are_threads_take_turns() -> None:
+    meeting = threading.Barrier(2)
+
+    def wait(image: torch.Tensor) -> torch.Tensor:
+        with suppress(threading.BrokenBarrierError):
+            meeting.wait(0.2)  # after both have been seeded, where both are let in
+        return image
+
+    shift = RandShiftIntensityd(keys="image", offsets=1.0, prob=1.0)
+    chain = Compose([RandFlipd("image", prob=0), Lambdad("image", wait), shift])
+    dataset = SeededDataset([{"image": torch.zeros(1, 2, 2)}], chain)
+    meeting.abort()
+    alone = [dataset[position]["image"] for position in range(2)]
+    meeting.reset()
+    with ThreadPoolExecutor(2) as threads:
+        together = [item["image"] for item in threads.map(dataset.__getitem__, range(2))]
+    assert [image.flatten()[0] for image in together] == [image.flatten()[0] for image in alone]
 
 
 def test_epochs_and_seeds_differ() -> None:

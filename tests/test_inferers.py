@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -20,7 +22,7 @@ from torch import nn
 
 from unet_med import memory
 from unet_med.inferers import OverlapTileInferer
-from unet_med.inferers.batch_statistics import batch_norms
+from unet_med.inferers.batch_statistics import batch_norms, find_statistics
 from unet_med.inferers.pixels import BORDERS, Pixels, in_memory
 from unet_med.inferers.test_time_augmentation import View, views
 from unet_med.inferers.tile_size import affordable_pixels, automatic_sides
@@ -645,6 +647,34 @@ def test_statistics_of_an_image_of_several_windows_do_not_depend_on_the_tiles(mo
     )
     assert deviation(small, large.numpy()) <= 1e-12
     assert deviation(small, run(OverlapTileInferer(statistics=None), image, net).numpy()) > 0.01
+
+
+def test_threads_that_share_a_network_keep_their_statistics_apart():
+    layer = torch.nn.BatchNorm2d(1).eval()
+    images = {name: torch.randn(1, 1, 8, 8) + 5 * k for k, name in enumerate("ab", start=1)}
+    inside = {name: threading.Event() for name in images}
+    done = threading.Event()
+
+    def look(name):
+        inside[name].set()
+        # were both let in, the first would leave while the second is within
+        (inside["b"] if name == "a" else done).wait(0.2)
+        layer(images[name])
+
+    def of(name):
+        try:
+            return find_statistics([layer], partial(look, name))
+        finally:
+            done.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(of, "a")
+        assert inside["a"].wait(10)
+        second = threads.submit(of, "b")
+    for name, found in (("a", first.result()), ("b", second.result())):
+        assert torch.allclose(found[0]["running_mean"], images[name].mean(), atol=1e-6), name
+    assert not layer.training
+    assert layer.running_mean == 0
 
 
 @pytest.mark.parametrize("side", [1, 3, 17])

@@ -132,6 +132,17 @@ def test_lists_channels_and_meta_tensors(metric, function, slices):
     assert seen.aggregate() == expected.aggregate()
 
 
+@pytest.mark.parametrize("metric", [*INTERIOR, *OBJECTS, metrics.HD95Metric])
+def test_results_of_a_network_in_bfloat16(metric):
+    """NumPy has no such type."""
+    truth = torch.zeros(1, 1, 16, 16)
+    truth[..., 3:9, 3:9] = 1
+    full, half = metric(), metric()
+    full(truth.roll(1, -1), truth)
+    half(truth.roll(1, -1).bfloat16(), truth.bfloat16())
+    assert half.aggregate() == full.aggregate()
+
+
 def test_reset_forgets(slices):
     found, truth = (torch.from_numpy(array)[:, None] for array in slices)
     seen = metrics.VRandMetric()

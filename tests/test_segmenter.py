@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, decollate_batch, list_data_collate
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from test_volumes import make_bundle, write_source
 
@@ -237,6 +238,43 @@ def test_choices_of_the_call(planes: Path, expected: tuple[Path, Any]) -> None:
 def test_arrays_that_do_not_fit_are_refused(planes: Path, options: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Segmenter(planes)(np.zeros((3, 30, 30)), **options)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "words"),
+    [
+        ([np.zeros((30, 30))], TypeError, "a list of ndarray is no image: give a file, a list of"),
+        ([], TypeError, "a list of nothing is no image"),
+        (b"image.tif", TypeError, "bytes of .* is no image"),
+        (io.BytesIO(), TypeError, "BytesIO of object is no image"),
+        ((x for x in "ab"), TypeError, "generator of object is no image"),
+        ({"image": "image.tif"}, TypeError, "dict of object is no image"),
+        (None, TypeError, "NoneType of object is no image"),
+        (np.zeros((30, 30), complex), TypeError, "ndarray of complex128 is no image"),
+        (torch.zeros(30, 30, dtype=torch.complex64), TypeError, "Tensor of torch.complex64 is no"),
+        (np.zeros((0, 30)), ValueError, r"an array of shape \(0, 30\) has no pixels"),
+        (np.zeros(30), ValueError, "an array of 1 axes is no image"),
+        (
+            list_data_collate([MetaTensor(torch.zeros(1, 30, 30))] * 2),
+            ValueError,
+            "a batch of 2, where one image is expected: give them one by one",
+        ),
+    ],
+)
+def test_what_is_no_image_is_refused(
+    planes: Path, image: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        Segmenter(planes)(image)
+
+
+def test_an_item_of_a_batch_is_an_image(planes: Path) -> None:
+    image = MetaTensor(torch.rand(1, 30, 34), affine=torch.eye(4) * 0.3)
+    segment = Segmenter(planes)
+    want = segment(image, spacing=0.3).probabilities
+    batch = list_data_collate([{"image": image}] * 2)
+    for item in decollate_batch(batch):
+        np.testing.assert_array_equal(segment(item["image"], spacing=0.3).probabilities, want)
 
 
 def test_a_misspelt_id_is_refused(planes: Path) -> None:

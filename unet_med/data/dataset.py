@@ -19,6 +19,7 @@ from unet_med.data.entries import CENTRE, KNOWN, PLACES
 from unet_med.data.image_cache import ImageCache, InFiles, InMemory
 from unet_med.data.item_file import Types, widened
 from unet_med.data.rare_tiles import RareTile, RareTiles
+from unet_med.turns import turn_with
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ class SeededDataset(Dataset):
     Positions count on through the epochs: `dataset[e * len(dataset) + k]` is tile `k` of
     epoch `e`, as `EpochSampler` asks for it. Each epoch has a new random order of the images,
     each equally often (plus or minus one). Iteration, slices and negative positions are of the
-    first epoch, as of a list; a slice, or a sequence of positions, gives a `Subset`.
+    first epoch, as of a list; a slice, or a sequence of positions, gives a `Subset`. Threads, as
+    the workers of MONAI's `ThreadDataLoader(use_thread_workers=True)` are, take turns.
 
     Args:
         data: MONAI data list.
@@ -123,7 +125,11 @@ class SeededDataset(Dataset):
     def __getitem__(self, position: int | slice | Sequence[int]) -> Any:
         if isinstance(position, slice | Sequence):
             return super().__getitem__(position)
-        epoch, k = self._place(position)
+        with turn_with(self):
+            return self._tile(*self._place(position))
+
+    def _tile(self, epoch: int, k: int) -> Any:
+        """Tile `k` of an epoch; the transforms that draw are those of all tiles."""
         image, rare = self._tile_of(epoch, k)
         item, types = self._taken(image)
         first = self.first_random

@@ -10,13 +10,14 @@ still equal one pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unet_med.inferers.tiling import Tiling
+from unet_med.turns import turn_with
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 KINDS = (None, "image")
@@ -91,18 +92,19 @@ def _kept(layers: Sequence[BatchNorm]) -> Iterator[None]:
     """Give the layers back as they were.
 
     Within they have buffers of their own: a gradient that is asked for later needs both as they
-    were when the network ran.
+    were when the network ran. Threads that share a network take turns.
     """
-    before = [(layer.training, layer.momentum, dict(layer.named_buffers())) for layer in layers]
-    try:
-        for layer in layers:
-            _set_buffers(layer, _copy(layer))
-        yield
-    finally:
-        for layer, (training, momentum, buffers) in zip(layers, before, strict=True):
-            layer.train(training)
-            layer.momentum = momentum
-            _set_buffers(layer, buffers)
+    with turn_with(layers[0]) if layers else nullcontext():
+        before = [(layer.training, layer.momentum, dict(layer.named_buffers())) for layer in layers]
+        try:
+            for layer in layers:
+                _set_buffers(layer, _copy(layer))
+            yield
+        finally:
+            for layer, (training, momentum, buffers) in zip(layers, before, strict=True):
+                layer.train(training)
+                layer.momentum = momentum
+                _set_buffers(layer, buffers)
 
 
 def _set_buffers(layer: BatchNorm, buffers: Statistics) -> None:

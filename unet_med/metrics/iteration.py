@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.metrics import CumulativeIterationMetric
-from monai.utils import convert_to_numpy
 from numpy.typing import NDArray
 
 from unet_med.metrics.isbi import PIXEL_ERROR, RAND_ERROR, V_INFO, V_RAND
@@ -34,6 +33,7 @@ from unet_med.metrics.objects import DET, SEG, precision_score
 from unet_med.metrics.score import Score
 from unet_med.metrics.surface import Surfaces
 from unet_med.metrics.warping import WARPING_ERROR
+from unet_med.weights.arrays import as_numpy
 
 
 class _PooledMetric(CumulativeIterationMetric):
@@ -83,7 +83,7 @@ class _InteriorMetric(_PooledMetric):
     """Probability of interior against true interior; the last channel, where there are several."""
 
     def _array(self, image: torch.Tensor) -> NDArray[Any]:
-        return convert_to_numpy(image[-1]).T  # (Y, X) or (Z, Y, X)
+        return as_numpy(image[-1]).T  # (Y, X) or (Z, Y, X)
 
 
 class _ObjectMetric(_PooledMetric):
@@ -95,7 +95,7 @@ class _ObjectMetric(_PooledMetric):
                 f"an image has {len(image)} channels; instance labels have one: put "
                 "unet_med.transforms.InstancesFromLogitsd on the prediction before the metric"
             )
-        return convert_to_numpy(image[0])
+        return as_numpy(image[0])
 
 
 class PixelErrorMetric(_InteriorMetric):
@@ -269,7 +269,7 @@ def _truth_of(y_pred: torch.Tensor, y: torch.Tensor | None, metric: str) -> torc
 
 
 def _surfaces(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> Surfaces:
-    return Surfaces.between(convert_to_numpy(prediction), convert_to_numpy(truth), spacing)
+    return Surfaces.between(as_numpy(prediction), as_numpy(truth), spacing)
 
 
 def _spacings_of(masks: torch.Tensor) -> list[list[float]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,26 @@ from unet_med.planes import APART, JOINED
 NAMELESS = "image.tif"  # results of what is no file's are named after it
 ORIENTED_NAMELESS = "image.nii.gz"  # which can state an orientation
 _ORDER = "CXYZ"  # MONAI's
+_NO_IMAGE = "{} is no image: give a file, a list of files, each a channel, or one array of numbers"
+
+
+def require_one_image(image: Any) -> None:
+    """Refuse lists of anything but files, and batches, whose first axis would count as channels.
+
+    Raises:
+        TypeError: a list holds something else, or nothing.
+        ValueError: a MetaTensor is a batch.
+    """
+    if isinstance(image, list | tuple):
+        wrong = [each for each in image if not isinstance(each, str | os.PathLike)]
+        if wrong or not image:
+            what = type(wrong[0]).__name__ if wrong else "nothing"
+            raise TypeError(_NO_IMAGE.format(f"a list of {what}"))
+    if isinstance(image, MetaTensor) and image.is_batch:
+        raise ValueError(
+            f"a batch of {len(image)}, where one image is expected: give them one by one "
+            "(monai.data.decollate_batch)"
+        )
 
 
 def from_array(
@@ -39,9 +61,11 @@ def from_array(
         orientation: where X, Y and Z end, in this order, such as ``"LPS"``; None: not known.
 
     Raises:
-        ValueError: axes or spacing do not fit the array, or an orientation has no spacing.
+        TypeError: it holds no real numbers.
+        ValueError: axes or spacing do not fit the array, which may have no pixels, or an
+            orientation has no spacing.
     """
-    values = torch.as_tensor(array if isinstance(array, torch.Tensor) else native(array))
+    values = _real_numbers(array)
     axes = _checked_axes(axes, values.ndim)
     space = [axis for axis in axes if axis != "C"]
     order = [axis for axis in _ORDER if axis in axes]
@@ -64,6 +88,20 @@ def from_array(
         "original_affine": torch.from_numpy(affine),
     }
     return MetaTensor(image.contiguous(), affine=torch.from_numpy(affine), meta=meta), axes
+
+
+def _real_numbers(array: Any) -> torch.Tensor:
+    """The pixels of an array or tensor, as a tensor."""
+    pixels = array if isinstance(array, torch.Tensor) else np.asarray(array)
+    if isinstance(pixels, torch.Tensor):
+        real = not pixels.is_complex()
+    else:
+        real = pixels.dtype.kind in "buif"
+    if not real:
+        raise TypeError(_NO_IMAGE.format(f"{type(array).__name__} of {pixels.dtype}"))
+    if 0 in pixels.shape:
+        raise ValueError(f"an array of shape {tuple(pixels.shape)} has no pixels")
+    return pixels if isinstance(pixels, torch.Tensor) else torch.as_tensor(native(pixels))
 
 
 def _sizes_along(
@@ -160,6 +198,8 @@ def native(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _checked_axes(axes: str | None, count: int) -> str:
     """The letters of all axes, which must be given where there are more than two."""
+    if count < 2:
+        raise ValueError(f"an array of {count} axes is no image, which has X and Y")
     if axes is None:
         if count != 2:
             raise ValueError(

@@ -34,7 +34,7 @@ from unet_med.inferers import OverlapTileInferer
 from unet_med.inferers.tiling import Tiling, tiling_of
 from unet_med.memory import where_it_fits
 from unet_med.networks import load_weights
-from unet_med.segmentation.arrays import NAMELESS, from_array, from_source
+from unet_med.segmentation.arrays import NAMELESS, from_array, from_source, require_one_image
 from unet_med.segmentation.result import Segmentation
 from unet_med.transforms import Calibrate, Calibrated, InstancesFromLogits, InstancesFromLogitsd
 
@@ -53,6 +53,8 @@ class Segmenter:
 
     Network, inferer, pre- and postprocessing are those of the bundle's `inference.json`, built
     by MONAI's parser, so that the result is that of `python -m monai.bundle run` to the bit.
+    Threads may share one: where each image has statistics of its own (`modern`), the network serves
+    one at a time.
 
     Args:
         bundle: folder of a trained bundle, or the name of a model that comes with the package.
@@ -212,9 +214,11 @@ class Segmenter:
             The result; what is not asked of it is not computed.
 
         Raises:
-            ValueError: the image does not fit the network, or axes or spacing the array; or the
-                bundle has an orientation, and the array states none.
+            TypeError: it is neither files nor an array of real numbers.
+            ValueError: the image does not fit the network, or axes or spacing the array; or it is
+                a batch; or the bundle has an orientation, and the array states none.
         """
+        require_one_image(image)
         if isinstance(image, str | os.PathLike | list | tuple):
             item: Any = {"image": files_of(image)}
             axes = None

@@ -40,8 +40,11 @@ def pixel_size(shape: Sequence[int], spacing: Spacing) -> tuple[float, ...]:
 
 
 def as_numpy(values: NDArray[Any] | torch.Tensor) -> NDArray[Any]:
-    """The values of an array or of a tensor on any device."""
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    """The values of an array or of a tensor on any device; as float32, if NumPy lacks the type."""
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
 
 def like(result: NDArray[Any], source: Map) -> Map:
