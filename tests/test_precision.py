@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from unet_med.handlers import Rounding
 from unet_med.handlers.checkpoints import _lay_like_parameters
 from unet_med.inferers import OverlapTileInferer, TrainingInferer
 from unet_med.networks import chosen_memory_format, place, unet
-from unet_med.precision import PRECISIONS, chosen_precision, rounding
+from unet_med.precision import PRECISIONS, chosen_precision, repeatable, rounding
 
 
 def switches() -> list[bool]:
@@ -45,6 +48,29 @@ def test_a_cpu_trains_in_bfloat16_where_it_has_instructions(
     logits.mean().backward()
     assert seen == [torch.bfloat16 if has.endswith("bf16") else torch.float32]
     assert {logits.dtype, *(p.grad.dtype for p in network.parameters())} == {torch.float32}
+
+
+def test_threads_take_turns_with_the_settings_of_a_gpu() -> None:
+    cudnn, before = torch.backends.cudnn, (torch.backends.cudnn.deterministic, rounding_settings())
+    inside, left, both = threading.Event(), threading.Event(), threading.Barrier(2)
+
+    def run(first: bool) -> tuple[bool, list[bool]]:
+        with repeatable("cuda"), rounding("float32", "cuda"):
+            inside.set()
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.2)
+            if not first:
+                left.wait(0.2)  # of two within, the first would set back what holds for both
+            seen = cudnn.deterministic, switches()
+        left.set()
+        return seen
+
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(run, True)
+        assert inside.wait(10)
+        other = threads.submit(run, False)
+    assert [one.result(), other.result()] == [(True, [False, False])] * 2
+    assert (cudnn.deterministic, rounding_settings()) == before
 
 
 @pytest.mark.parametrize("supported", [True, False])

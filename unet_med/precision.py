@@ -20,6 +20,7 @@ from unet_med.devices import (
     rounds,
     set_rounding,
 )
+from unet_med.turns import turn_with
 
 __all__ = ["PRECISIONS", "autocast", "chosen_precision", "repeatable", "rounding"]
 
@@ -75,7 +76,8 @@ def rounding(precision: str, device: torch.device | str) -> Iterator[None]:
 def repeatable(device: torch.device | str) -> Iterator[None]:
     """Within the context a GPU convolves to the same bits each time, as `set_determinism` has it.
 
-    Otherwise cuDNN may take kernels that add up in any order, or others each time.
+    Otherwise cuDNN may take kernels that add up in any order, or others each time. Its settings are
+    those of the process, and so are those of `rounding`: threads take turns.
 
     Args:
         device: a CPU always does, and settings stay as they are.
@@ -84,12 +86,13 @@ def repeatable(device: torch.device | str) -> Iterator[None]:
         yield
         return
     cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    try:
-        cudnn.deterministic, cudnn.benchmark = True, False
-        yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = before
+    with turn_with(cudnn):
+        before = cudnn.deterministic, cudnn.benchmark
+        try:
+            cudnn.deterministic, cudnn.benchmark = True, False
+            yield
+        finally:
+            cudnn.deterministic, cudnn.benchmark = before
 
 
 def autocast(precision: str, device: torch.device | str) -> AbstractContextManager[None]:

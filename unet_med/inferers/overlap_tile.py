@@ -66,8 +66,9 @@ class OverlapTileInferer(SlidingWindowInferer):
     mirrored at the far ends up to a multiple of the stride. Tiles equal it up to the order in
     which a convolution library adds (1e-5 of the logits' standard deviation in float32, 1e-14
     in float64; in TF32 or bfloat16 that takes digits, see `precision`), and each
-    output pixel is written once: nothing is blended, nothing counted. Two runs with one
-    `tile_size` on one machine are equal to the bit: cuDNN is held to deterministic kernels.
+    output pixel is written once: nothing is blended, nothing counted, and the overlap follows
+    from the margin. Two runs with one `tile_size` on one machine are equal to the bit: cuDNN is
+    held to deterministic kernels.
 
     Where memory does not suffice for a tile, on a GPU or in main memory, a warning says so and
     smaller tiles take its place: the result is the same, to rounding. Where that of a GPU does not

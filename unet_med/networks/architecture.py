@@ -273,7 +273,8 @@ class UNet(nn.Module):
                 any.
 
         Returns:
-            `(B, out_channels, *output_size(S))`.
+            `(B, out_channels, *output_size(S))`; of a MetaTensor, as torch's operations have it,
+            one with the input's affine, which says nothing of the `margin` that a valid net loses.
 
         Raises:
             ValueError: no batch of images, or a side does not fit; the message has the nearest
