@@ -232,6 +232,13 @@ def test_weights_packed_with_the_label_are_those_beside_it(container):
     np.testing.assert_array_equal(packed["label"][1], class_weight_map(classes, 3)[0])
 
 
+@pytest.mark.parametrize("shape", [(12, 10), (2, 12, 10)])
+@pytest.mark.parametrize("door", [BorderWeightMapd, ClassWeightMapd])
+def test_weights_are_packed_behind_one_channel(door, shape):
+    with pytest.raises(ValueError, match=r"of shape .*packed behind one channel: give \(1, \*S\)"):
+        door("label", pack=True)({"label": np.zeros(shape)})
+
+
 def test_chain_of_the_training_config():
     chain = Compose(
         [
@@ -453,6 +460,18 @@ def test_prediction_without_or_full_of_foreground(fill):
 def test_one_channel_is_no_prediction():
     with pytest.raises(ValueError, match=r"shape \(1, 4, 5\); instances need .* foreground chan"):
         InstancesFromLogits()(torch.zeros(1, 4, 5))
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_scores_that_are_no_numbers_are_not_background(threshold):
+    scores = torch.rand(2, 4, 5).softmax(0)
+    scores[1, 2, 3] = torch.nan
+    for rule in (
+        InstancesFromLogits(threshold=threshold, softmax=False),
+        ClassesFromProbabilities(threshold),
+    ):
+        with pytest.raises(ValueError, match="the scores hold NaN: so do the network's weights"):
+            rule(scores)
 
 
 def test_scores_are_what_softmax_says():

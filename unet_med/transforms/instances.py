@@ -21,6 +21,7 @@ from unet_med.transforms.lengths import axes_in, pixels_along, scaled, scaled_al
 from unet_med.transforms.tensors import (
     Label,
     labels_like,
+    refuse_nan,
     refuse_probabilities,
     require_probabilities,
     tensor_of,
@@ -102,8 +103,8 @@ class InstancesFromLogits(Transform):
             Instances `(1, *S)`, int32, 1..N over all classes; metadata is kept.
 
         Raises:
-            ValueError: fewer than two channels; or a threshold, and scores that are not what
-                `softmax` says.
+            ValueError: fewer than two channels, or NaN; or a threshold, and scores that are not
+                what `softmax` says.
         """
         if logits.ndim < 2 or logits.shape[0] < 2:
             raise ValueError(
@@ -135,9 +136,10 @@ class InstancesFromLogits(Transform):
         """Class k of every seed, -k of the mask around it, 0 elsewhere: `(*S)`, by `(C, *S)`.
 
         Raises:
-            ValueError: a threshold, and the scores are logits in place of probabilities, or the
-                other way round.
+            ValueError: NaN; or a threshold, and the scores are logits in place of probabilities,
+                or the other way round.
         """
+        refuse_nan(scores)
         if self.threshold is None:
             return scores.argmax(dim=0)
         if self.softmax:

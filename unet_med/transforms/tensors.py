@@ -81,6 +81,15 @@ def labels_like(labels: NDArray[Any], source: Label) -> Label:
     return convert_to_dst_type(labels.astype(dtype), source, dtype=dtype)[0]
 
 
+def refuse_nan(scores: torch.Tensor) -> None:
+    """Refuse scores `(C, *S)` with NaN, which would count as background."""
+    if scores.numel() and bool(scores.amax().isnan()):
+        raise ValueError(
+            "the scores hold NaN: so do the network's weights, or it overflowed in 16 bits; look "
+            "at its training, or predict in float32"
+        )
+
+
 def require_probabilities(scores: torch.Tensor) -> None:
     """Refuse logits `(C, *S)`: what is below 0 or above 1, but for rounding, is no probability."""
     if not _within_one(scores):
@@ -105,4 +114,4 @@ def _within_one(scores: torch.Tensor) -> bool:
     if not scores.numel():
         return True
     low, high = scores.aminmax()
-    return not bool((low < -ROUNDING) | (high > 1 + ROUNDING))  # NaN is left to others
+    return not bool((low < -ROUNDING) | (high > 1 + ROUNDING))  # NaN is left to `refuse_nan`

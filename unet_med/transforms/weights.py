@@ -180,7 +180,16 @@ class _Packed(Transform):
         self.weigh = weigh
 
     def __call__(self, label: Label) -> Label:
-        """Pack a label `(1, *S)`; float32, metadata kept."""
+        """Pack a label `(1, *S)`; float32, metadata kept.
+
+        Raises:
+            ValueError: a label without a channel, or with several.
+        """
+        if label.shape[0] != 1:
+            raise ValueError(
+                f"a label of shape {tuple(label.shape)}, and weights are packed behind one "
+                "channel: give (1, *S), by EnsureChannelFirstd, or AsDiscreted(argmax=True)"
+            )
         weight, values = np.asarray(as_numpy(self.weigh(label))), as_integers(as_numpy(label))
         if not isinstance(self.weigh, ClassWeightMap):
             values = Foreground()(values)
