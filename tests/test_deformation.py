@@ -109,6 +109,16 @@ def test_tiles_of_few_pixels(shape, kernel, grid):
     assert field.isfinite().all()
 
 
+def test_places_of_pixels_are_not_rounded_in_an_autocast():
+    rotation = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
+    motion = motion_of(rotation, torch.randn(2, 3, 3))
+    free = moved_by(motion, (200, 150), (3, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        held = moved_by(motion, (200, 150), (3, 3))
+    assert held.dtype == torch.float32
+    assert torch.equal(held, free)
+
+
 def test_draw_and_interpolation_make_the_whole():
     whole = random_displacement((20, 30), rng=seeded(), dtype=torch.float64)
     nodes = draw_nodes(2, rng=seeded())

@@ -6,7 +6,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor, decollate_batch, list_data_collate
+from monai.data import (
+    MetaTensor,
+    decollate_batch,
+    get_track_meta,
+    list_data_collate,
+    set_track_meta,
+)
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from test_volumes import make_bundle, write_source
 
@@ -275,6 +283,33 @@ def test_an_item_of_a_batch_is_an_image(planes: Path) -> None:
     batch = list_data_collate([{"image": image}] * 2)
     for item in decollate_batch(batch):
         np.testing.assert_array_equal(segment(item["image"], spacing=0.3).probabilities, want)
+
+
+@contextmanager
+def untracked() -> Iterator[None]:
+    """As MONAI's guide to fast trainings has it."""
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        assert not get_track_meta()
+        set_track_meta(True)
+
+
+@pytest.mark.parametrize(
+    "switch", [untracked, partial(torch.autocast, "cpu", torch.bfloat16), torch.inference_mode]
+)
+def test_what_a_training_has_switched_does_not_matter(
+    planes: Path, expected: tuple[Path, Any], switch: Any
+) -> None:
+    path, want = expected
+    segment = Segmenter(planes, device="cpu")
+    with switch():
+        for image in (path, open_source(path)):
+            result = segment(image)
+            np.testing.assert_array_equal(result.instances.T, want["instances"])
+            found = result.probabilities.transpose(0, 2, 1)
+            np.testing.assert_array_equal(found, want["probabilities"])
 
 
 def test_a_misspelt_id_is_refused(planes: Path) -> None:

@@ -424,6 +424,17 @@ def test_where_metadata_are_not_tracked_pixels_are_the_same(scale: float, kind: 
         torch.testing.assert_close(image, expected[key].as_tensor(), rtol=0, atol=0)
 
 
+def test_places_of_pixels_are_not_rounded_in_an_autocast() -> None:
+    image = MetaTensor(torch.rand(1, 200, 150, generator=torch.Generator().manual_seed(0)))
+    step = ElementSize(scale=0.4)
+    free = step(image)
+    back = step.inverse(free)
+    with torch.autocast("cpu", torch.bfloat16):
+        held = step(image)
+        assert torch.equal(held, free)
+        assert torch.equal(step.inverse(held), back)
+
+
 def test_a_mask_of_bool_is_resampled_as_one_of_numbers() -> None:
     mask = np.random.default_rng(0).integers(0, 2, (1, 12, 9))
     step = ElementSized("label", scale=0.5, mode="nearest")

@@ -22,7 +22,14 @@ from unet_med.devices import (
 )
 from unet_med.turns import turn_with
 
-__all__ = ["PRECISIONS", "autocast", "chosen_precision", "repeatable", "rounding"]
+__all__ = [
+    "PRECISIONS",
+    "autocast",
+    "chosen_precision",
+    "repeatable",
+    "rounding",
+    "without_autocast",
+]
 
 PRECISIONS = ("auto", "mixed", "float32", "tf32", "bf16")
 
@@ -105,3 +112,16 @@ def autocast(precision: str, device: torch.device | str) -> AbstractContextManag
     if precision != "bf16":
         return nullcontext()
     return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+def without_autocast(device: torch.device | str) -> AbstractContextManager[None]:
+    """Within the context nothing is rounded to 16 bits, even where the caller is in an autocast.
+
+    Places of pixels need more: in bfloat16 those beyond 256 px would be off by one and more.
+
+    Args:
+        device: where it is computed.
+    """
+    kind = torch.device(device).type
+    held = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if held else nullcontext()

@@ -11,6 +11,7 @@ import torch
 
 from unet_med.geometry import per_axis
 from unet_med.geometry.plain import plain
+from unet_med.precision import without_autocast
 
 Kernel = Literal["bicubic", "bspline"]
 
@@ -147,7 +148,8 @@ def interpolate_nodes(
     for side in shape:  # axes take turns at the end: after the last one their order is restored
         field = field.movedim(-dims, -1)
         matrix = _axis_matrix(side, field.shape[-1] - 2 * rim, kernel, field.dtype, field.device)
-        field = field @ matrix.T  # (..., side)
+        with without_autocast(field.device):
+            field = field @ matrix.T  # (..., side)
     return field
 
 

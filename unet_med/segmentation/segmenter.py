@@ -36,6 +36,7 @@ from unet_med.memory import where_it_fits
 from unet_med.networks import load_weights
 from unet_med.segmentation.arrays import NAMELESS, from_array, from_source, require_one_image
 from unet_med.segmentation.result import Segmentation
+from unet_med.segmentation.switches import as_if_alone
 from unet_med.transforms import Calibrate, Calibrated, InstancesFromLogits, InstancesFromLogitsd
 
 SECONDS = "seconds"  # entry of an item: how long reading and predicting took
@@ -54,7 +55,7 @@ class Segmenter:
     Network, inferer, pre- and postprocessing are those of the bundle's `inference.json`, built
     by MONAI's parser, so that the result is that of `python -m monai.bundle run` to the bit.
     Threads may share one: where each image has statistics of its own (`modern`), the network serves
-    one at a time.
+    one at a time. An autocast around it, and MONAI's `set_track_meta(False)`, do not hold within.
 
     Args:
         bundle: folder of a trained bundle, or the name of a model that comes with the package.
@@ -294,11 +295,12 @@ class Segmenter:
         if folder is None:
             steps = [step for step in steps if not isinstance(step, SaveImaged)]
         name = _name_of(item["image"])
-        item = where_it_fits(
-            partial(_finished, item, steps),
-            self.device,
-            f"{name} is postprocessed in main memory",
-        )
+        with as_if_alone(self.device):
+            item = where_it_fits(
+                partial(_finished, item, steps),
+                self.device,
+                f"{name} is postprocessed in main memory",
+            )
         if record is not None:
             record.note(item["image"], self.device, item.get(SECONDS, 0.0))
         return item
@@ -341,10 +343,11 @@ class Segmenter:
         """The item after the network: the image, and its logits as `pred`."""
         started = time.perf_counter()
         loaded = not isinstance(item["image"], list)
-        for transform in self.preprocessing.transforms:
-            if not (loaded and isinstance(transform, LOADING)):
-                item = transform(item)
-        image, logits = self._predicted(item["image"])
+        with as_if_alone(self.device):
+            for transform in self.preprocessing.transforms:
+                if not (loaded and isinstance(transform, LOADING)):
+                    item = transform(item)
+            image, logits = self._predicted(item["image"])
         seconds = round(time.perf_counter() - started, 3)
         return {**item, "image": image, "pred": logits, SECONDS: seconds}
 

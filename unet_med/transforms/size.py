@@ -17,6 +17,7 @@ from monai.utils import TransformBackends, ensure_tuple_rep
 from unet_med.data.array_writer import UNITS
 from unet_med.data.pixel_size import FAR, MICROMETRES, cannot_become, in_words, states_size
 from unet_med.geometry.plain import plain
+from unet_med.precision import without_autocast
 from unet_med.transforms.anti_aliasing import sigmas, smooth, smoothed
 from unet_med.transforms.grid import knows_pixel_size, on_grid_of
 from unet_med.transforms.majority import most_frequent
@@ -122,7 +123,8 @@ class ElementSize(InvertibleTransform):
         flat = _laid_flat(placed)
         affine, shape = self._grid_of(flat.affine, flat.shape[1:], flat.meta)
         old = smoothed(flat, affine) if self.anti_aliasing and mode == "bilinear" else flat
-        resampled = self.resample(old, dst_affine=affine, spatial_size=shape, mode=mode)
+        with without_autocast(old.device):
+            resampled = self.resample(old, dst_affine=affine, spatial_size=shape, mode=mode)
         out = cast(MetaTensor, resampled)
         if mode == "nearest":
             out = _covering(old, out, affine)
@@ -135,7 +137,8 @@ class ElementSize(InvertibleTransform):
         mode = self.resample.get_most_recent_transform(data)["extra_info"]["mode"]
         placed = cast(MetaTensor, data)
         flat = _laid_flat(placed)
-        out = cast(MetaTensor, self.resample.inverse(flat))
+        with without_autocast(flat.device):
+            out = cast(MetaTensor, self.resample.inverse(flat))
         if flat is not placed:
             out.affine = _moved(out.affine, flat.affine, placed.affine)
         return _with_dtype_of(data, out, mode)
