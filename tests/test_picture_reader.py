@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -121,3 +125,28 @@ def test_channel_0_of_a_grey_picture_is_the_picture(tmp_path, picture):
     np.save(tmp_path / "a.npy", picture)
     with pytest.raises(ValueError, match=r"--channel 0 is for TIFF and picture files, and a\.npy"):
         load_image(tmp_path / "a.npy", channel=0)
+
+
+def write_grey_png(path: Path, rows: np.ndarray, bits: int) -> None:
+    """Grey of fewer than 8 bits, which neither Pillow nor imagecodecs writes."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    digits = (rows[..., None] >> np.arange(bits)[::-1]) & 1
+    packed = np.packbits(digits.reshape(len(rows), -1), axis=1)
+    head = struct.pack(">IIBBBBB", *rows.shape[::-1], bits, 0, 0, 0, 0)
+    lines = b"".join(b"\0" + row.tobytes() for row in packed)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_of_few_bits_is_as_stored(tmp_path, bits):
+    """Pillow spreads it over 0 to 255, so that class 1 of two bits would be 85."""
+    rows = np.arange(15).reshape(3, 5) % 2**bits
+    write_grey_png(tmp_path / "a.png", rows, bits)
+    np.testing.assert_array_equal(load_label(tmp_path / "a.png"), rows.T)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png")[0], rows.T)
+    assert load_header(tmp_path / "a.png").array.shape == (5, 3)

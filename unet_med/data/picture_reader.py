@@ -14,7 +14,8 @@ from unet_med.data.grey_values import is_ramp
 from unet_med.data.pixel_size import ASSUMED
 from unet_med.data.tiff_axes import arrange, selection
 
-_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of a PNG with 16 bits, by the colour type of its header
+GREY = 0  # colour type of a PNG
+_CHANNELS = {GREY: 1, 2: 3, 4: 2, 6: 4}  # of a PNG with 16 bits, by the colour type of its header
 _OPENING = Lock()
 ORIENTATION = 0x0112  # of EXIF; 1: as the pixels lie
 
@@ -22,9 +23,11 @@ ORIENTATION = 0x0112  # of EXIF; 1: as the pixels lie
 class PictureReader(FileReader):
     """MONAI reader for PNG, JPEG and BMP with all their bits and channels, through Pillow.
 
-    A palette image gives its indices, because label images with a palette mean these; where the
-    palette does not become brighter or darker with them, `meta["coloured"]` is True. The
-    formats have no pixel size: the affine is 1 and `meta["spacing_source"]` is `"assumed"`.
+    Grey of 2 or 4 bits gives the numbers that are stored, 0 to 3 or 15, where Pillow spreads them
+    over 0 to 255. A palette image gives its indices, because label images with a palette mean
+    these; where the palette does not become brighter or darker with them, `meta["coloured"]` is
+    True. The formats have no pixel size: the affine is 1 and `meta["spacing_source"]` is
+    `"assumed"`.
 
     Args:
         max_bytes: see `FileReader`.
@@ -90,7 +93,11 @@ def _placeholder_for(picture: Any, path: Path) -> np.ndarray:
 
 
 def _pixels(picture: Any, path: Path) -> np.ndarray:
-    return _deep_png(path) if _deep_channels(path) else np.asarray(picture)
+    if _deep_channels(path):
+        return _deep_png(path)
+    bits, colours = _png_samples(path)
+    pixels = np.asarray(picture)
+    return pixels // (255 // (2**bits - 1)) if colours == GREY and bits in (2, 4) else pixels
 
 
 def _is_ramp(picture: Any, array: np.ndarray) -> bool:
@@ -99,11 +106,15 @@ def _is_ramp(picture: Any, array: np.ndarray) -> bool:
 
 def _deep_channels(path: Path) -> int | None:
     """How many a PNG of 16 bits has besides grey alone, which Pillow cuts to 8 without a word."""
+    bits, colours = _png_samples(path)
+    return _CHANNELS.get(colours) if bits == 16 and colours != GREY else None
+
+
+def _png_samples(path: Path) -> tuple[int, int]:
+    """Bits of a sample and colour type, of a PNG's header; (0, 0) of other formats."""
     with path.open("rb") as file:
         header = file.read(26)
-    if header[:8] != b"\x89PNG\r\n\x1a\n" or header[24] != 16:
-        return None
-    return _CHANNELS.get(header[25]) if header[25] else None
+    return (header[24], header[25]) if header[:8] == b"\x89PNG\r\n\x1a\n" else (0, 0)
 
 
 def _deep_png(path: Path) -> Any:
