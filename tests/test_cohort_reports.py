@@ -116,9 +116,12 @@ def separate_planes(folder: Path, k: int) -> None:
 
 def colours_of(*channels: int) -> Write:
     """PNG with so many channels, one number a case."""
-    return lambda folder, k: Image.fromarray(np.stack([grey(k)] * channels[k], -1).squeeze()).save(
-        folder / f"c{k}.png"
-    )
+
+    def write(folder: Path, k: int) -> None:
+        pixels = np.stack([grey(k) // (c + 1) for c in range(channels[k])], -1)
+        Image.fromarray(pixels.squeeze()).save(folder / f"c{k}.png")
+
+    return write
 
 
 def png_mask(folder: Path, k: int) -> None:

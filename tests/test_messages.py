@@ -447,20 +447,47 @@ def test_few_pixels_that_rule_the_contrast_are_said(scale: str | None, said: boo
     assert CompareWithTrainingd("image")({"image": MetaTensor(cells)})["image"].meta["notes"] == ""
 
 
-@pytest.mark.parametrize(("blue", "said"), [(0, True), (9, False)])
-def test_grey_images_saved_in_colours_are_said(tmp_path: Path, blue: int, said: bool) -> None:
+@pytest.mark.parametrize(
+    ("blue", "alpha", "taken", "said"),
+    [
+        (0, 255, 1, "1 channel(s) of the 4 in the files, which are grey saved in colours\n"),
+        (9, 255, 3, "3 channel(s) of the 4 in the files, which are all opaque\n"),
+        (0, None, 1, "1 channel(s) of the 3 in the files, which are grey saved in colours\n"),
+        (9, None, 3, "3 channel(s)\n"),
+        (0, 9, 4, "4 channel(s)\n"),
+    ],
+)
+def test_channels_that_add_nothing_are_left_out(
+    tmp_path: Path, blue: int, alpha: int | None, taken: int, said: str
+) -> None:
     from PIL import Image
 
     for k in range(3):
         grey = np.arange(40 * 50, dtype=np.uint8).reshape(40, 50) // 2 + k
         label = np.zeros((40, 50), np.uint8)
         label[5 + k : 20, 5:20] = 255
-        for name, pixels in (("i", np.stack([grey, grey, grey + blue], -1)), ("l", label)):
+        bands = [grey, grey, grey + blue, *([] if alpha is None else [np.full_like(grey, alpha)])]
+        for name, pixels in (("i", np.stack(bands, -1)), ("l", label)):
             (tmp_path / name).mkdir(exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / name / f"{k}.png")
-    found = planning.fingerprint(tmp_path / "i", tmp_path / "l")
-    words = describe(planning.make_plan(found))
-    assert ("3 channel(s), of equal colours: --channel 0 trains on grey" in words) == said
+    plan = planning.make_plan(planning.fingerprint(tmp_path / "i", tmp_path / "l"))
+    assert said in describe(plan)
+    assert plan.value("in_channels") == taken
+    assert len(plan.value("trained_on")["intensities"]) == taken
+    assert planning.Plan.from_json(json.loads(json.dumps(plan.to_json()))).data == plan.data
+
+
+def test_grey_is_one_kind_however_it_was_saved(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for k, mode in enumerate(("L", "RGB", "RGBA")):
+        grey = np.arange(40 * 50, dtype=np.uint8).reshape(40, 50) // 2 + k
+        for name, picture in (("i", Image.fromarray(grey).convert(mode)), ("l", grey > 99)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            picture = picture if name == "i" else Image.fromarray(picture)
+            picture.save(tmp_path / name / f"{k}.png")
+    plan = planning.make_plan(planning.fingerprint(tmp_path / "i", tmp_path / "l"))
+    assert plan.value("in_channels") == 1
 
 
 def test_of_a_run_the_first_five_far_images_are_named(caplog: pytest.LogCaptureFixture) -> None:

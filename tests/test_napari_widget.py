@@ -100,7 +100,7 @@ def test_what_cannot_be_segmented_is_said(trained: Path, tmp_path: Path) -> None
     assert both.shape == (2, 4, 3)
     with pytest.raises(ValueError, match=r"holds no trained weights \(models/model.pt\)"):
         segment_array(np.zeros((1, 8, 8)), tmp_path)
-    steps = segment_steps(layer(np.zeros((9, 9, 3)), rgb=True), trained)
+    steps = segment_steps(layer(np.arange(243.0).reshape(9, 9, 3), rgb=True), trained)
     with pytest.raises(Exception, match="3 channels"):
         next(steps)
 
@@ -220,7 +220,8 @@ def test_options_of_the_command_line_are_fields_here(trained: Path) -> None:
         "same folders"
     )
     assert in_napari(asked) == asked
-    steps = segment_steps(layer(np.zeros((3, 9, 8))), trained, stack="channels")
+    channels = layer(np.arange(216.0).reshape(3, 9, 8))
+    steps = segment_steps(channels, trained, stack="channels")
     with pytest.raises(ValueError, match=r"with --channel 0; here, \*Split Stack\* or"):
         next(steps)
 

@@ -15,6 +15,8 @@ from monai.data import MetaTensor
 from unet_med.transforms import CheckPaird, DropIgnoredd, SelectSliced, Standardize, Standardized
 from unet_med.transforms.windowed import Box, Windowed
 
+COLOURS = torch.arange(48.0).reshape(3, 4, 4)
+
 
 def named(array: torch.Tensor, name: str = "folder/cell.tif") -> MetaTensor:
     return MetaTensor(array, meta={"filename_or_obj": name})
@@ -50,7 +52,7 @@ def test_plane_that_is_not_there(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("image", "label", "message"),
     [
-        (torch.zeros(3, 4, 4), torch.zeros(1, 4, 4), r"\(RGB or RGBA\).*takes 1.*--channel 0$"),
+        (COLOURS, torch.zeros(1, 4, 4), r"\(RGB or RGBA\).*takes 1.*--channel 0$"),
         (torch.zeros(1, 4, 4, 4), torch.zeros(1, 4, 4, 4), "3 spatial axes .* takes 2"),
         (torch.full((1, 4, 4), np.nan), torch.zeros(1, 4, 4), "NaN or infinite"),
         (torch.full((1, 4, 4), np.inf), torch.zeros(1, 4, 4), "NaN or infinite"),
@@ -94,7 +96,7 @@ def test_slices_of_volumes_go_through_a_2d_network_and_planes_through_no_3d_one(
      (2, 1, " (in Fiji Image > Type > 8-bit)"), (5, 1, ""), (1, 3, "")],
 )  # fmt: skip
 def test_other_channels_are_refused_with_the_way_out(channels: int, taken: int, way: str) -> None:
-    image = named(torch.zeros(channels, 4, 4))
+    image = named(torch.zeros(channels, 4, 4))  # of four, all transparent
     said = f"the network takes {taken}: convert it{way}, or train with images like it"
     with pytest.raises(ValueError, match=re.escape(said)):
         CheckPaird(in_channels=taken)({"image": image})
@@ -114,6 +116,36 @@ def test_one_channel_is_offered_where_the_reader_can_take_it(
     said = rf"\(RGB or RGBA\){kind}, the network takes 1: .*, or train with images like it{hint}$"
     with pytest.raises(ValueError, match=said):
         CheckPaird(in_channels=1)({"image": named(pixels, name)})
+
+
+@pytest.mark.parametrize(("colours", "alpha"), [(3, None), (3, 255), (3, 65535), (1, 255)])
+def test_grey_saved_in_colours_is_grey(colours: int, alpha: int | None) -> None:
+    grey = torch.arange(16.0).reshape(1, 4, 4)
+    opaque = [] if alpha is None else [torch.full((1, 4, 4), float(alpha))]
+    image = MetaTensor(torch.cat([*[grey] * colours, *opaque]), affine=2 * torch.eye(4))
+    checked = CheckPaird(in_channels=1)({"image": image})["image"]
+    np.testing.assert_array_equal(checked, grey)
+    np.testing.assert_array_equal(checked.affine, image.affine)
+    seen = Windowed(lambda box: image[:, slice(*box[0])], len(image), (4, 4), torch.eye(4), {})
+    window = CheckPaird(in_channels=1).by_window(seen, {})
+    assert window.channels == 1
+    np.testing.assert_array_equal(window.read(((1, 3), (0, 4))), grey[:, 1:3])
+
+
+def test_colours_keep_their_channels_and_lose_an_opaque_alpha() -> None:
+    opaque = torch.cat([COLOURS, torch.full((1, 4, 4), 255.0)])
+    checked = CheckPaird(in_channels=3)({"image": opaque})["image"]
+    np.testing.assert_array_equal(checked, COLOURS)
+    opaque[3, 2, 2] = 254
+    with pytest.raises(ValueError, match="has 4 channels"):
+        CheckPaird(in_channels=3)({"image": opaque})
+    first = COLOURS.clone()
+    first[:, 0] = 0  # of which the first window is grey
+    seen = Windowed(lambda box: first[:, slice(*box[0])], 3, (4, 4), torch.eye(4), {})
+    window = CheckPaird(in_channels=1).by_window(seen, {})
+    np.testing.assert_array_equal(window.read(((0, 1), (0, 4))), torch.zeros(1, 1, 4))
+    with pytest.raises(ValueError, match="has 3 channels"):
+        window.read(((1, 2), (0, 4)))
 
 
 def test_what_fits_passes_unchanged() -> None:

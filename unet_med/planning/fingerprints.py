@@ -232,6 +232,8 @@ class Fingerprint:
             or not (`apart`); None: they do not say, or not the same in all.
         masks: in words, why all labels are masks, where they are; None: some are none, there is
             one, or earlier versions did not look.
+        needed: channels that add something in the images that were looked at, where the files
+            have more (`data.colours`); None: all do, or earlier versions did not look.
     """
 
     images: str
@@ -258,6 +260,12 @@ class Fingerprint:
     covered: float | None = None
     planes: Planes | None = None
     masks: str | None = None
+    needed: int | None = None
+
+    @property
+    def channels(self) -> int:
+        """Channels that a network is shown."""
+        return self.needed or self.cases[0].image.channels
 
     def unknown_share(self, kind: str) -> float:
         """Share of the pixels that nobody annotated, in labels of a kind."""

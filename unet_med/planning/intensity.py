@@ -28,7 +28,7 @@ def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> Decisio
     Raises:
         ValueError: more or fewer modalities than channels, or CT whose foreground nobody looked at.
     """
-    channels = found.cases[0].image.channels
+    channels = found.channels
     asked = steering.get("modality")
     names = [asked] if isinstance(asked, str) else list(asked or found.modality)
     if asked is None and len(names) not in (0, 1, channels):

@@ -15,6 +15,7 @@ from unet_med import data
 from unet_med.data.bars import Bar, with_bar
 from unet_med.data.cases import Files, files_of
 from unet_med.data.class_names import about_regions, listed_names, listed_unknown
+from unet_med.data.colours import channels_needed
 from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.entries import Item
 from unet_med.data.file_reader import Volume
@@ -104,6 +105,9 @@ def fingerprint(
     kind, doubt = _kind(files, looks, read_as)
     extremes = Extremes()
     sampled = _sample([pair["image"] for pair in pairs], seconds, choice, bar, extremes=extremes)
+    count = max(map(channels_needed, sampled))
+    needed = count if count < max(image.channels for image, _ in heads) else None
+    sampled = [sample[:count] for sample in sampled]
     stated = stated_modality(folder.images) or headers_modality(
         [pair["image"] for pair in pairs], choice.get("series")
     )
@@ -136,9 +140,9 @@ def fingerprint(
         class_names=_class_names(folder.images),
         doubt=doubt,
         modality=stated,
-        foreground=foreground_scales(scaled, choice, unknown=unknown),
+        foreground=foreground_scales(scaled, choice, unknown=unknown)[:needed],
         foreground_of=len(scaled),
-        extremes=extremes.facts(pairs, choice, unknown),
+        extremes=extremes.facts(pairs, choice, unknown)[:needed],
         unknown=unknown,
         marked=_marked(looks),
         stand_out=tuple(
@@ -147,6 +151,7 @@ def fingerprint(
         covered=_covered(looks),
         planes=_planes(looks),
         masks=_masks(files, [label.name for _, label in heads], looks, read_as),
+        needed=needed,
     )
 
 

@@ -286,6 +286,8 @@ def _dims(found: Fingerprint, asked: int | None, planes: Planes | None) -> Decis
 
 def _channels(found: Fingerprint) -> Decision:
     first, *others = (case.image for case in found.cases)
+    if found.needed:
+        return Decision(found.needed, "channels of the images that add something")
     for other in others:
         if other.channels != first.channels:
             raise ValueError(

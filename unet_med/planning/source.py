@@ -214,7 +214,7 @@ class Source:
         shown = None if size is None else in_words(size)
         free = size is None or any(asked.get(id) is not None for id in PIXELS)
         for image in (case.image for case in found.cases):
-            if image.channels != channels:
+            if channels not in (image.channels, found.needed):
                 raise ValueError(
                     f"{image.name} has {image.channels} channel(s), and the network of "
                     f"{self.name} takes {channels}: save the images so, or train without --from"

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from unet_med.data.formats import takes_channel
 from unet_med.data.grey_values import ROBUST
 from unet_med.data.pixel_size import in_words
 from unet_med.planning.fingerprints import MEDIAN, Fingerprint, Instances
@@ -36,7 +35,7 @@ def describe(plan: Plan) -> str:
     assumed = plan.ids["label_kind"].reason in LOOK_LIKE.values()
     features = value["features"] or "as the preset"
     lines = {
-        "images": f"{_images(plan)}, {value['in_channels']} channel(s){_grey(plan.data)}",
+        "images": f"{_images(plan)}, {value['in_channels']} channel(s){_taken(plan.data)}",
         "split": plan.ids["split_file"].reason if plan.split else "as a config file says",
         "labels": labels + f" (decided from the values{OVERRULED.get(kind, '')})" * assumed,
         "unknown": plan.ids["unknown"].reason,
@@ -87,7 +86,7 @@ def _found(found: Fingerprint) -> Iterator[str]:
         low, high = (found.intensities[0][k] for k in (0, -1))
         yield (
             f"  intensities of the first channel: {low:g} to {high:g} without the extremes "
-            f"({found.intensities_of} file(s) looked at){_grey(found)}"
+            f"({found.intensities_of} file(s) looked at)"
         )
     objects = found.instances
     kind = found.label_kind or "classes or instances"
@@ -129,13 +128,13 @@ def _images(plan: Plan) -> str:
     return f"{count}, {dims}-D"
 
 
-def _grey(found: Fingerprint) -> str:
-    """Of grey images saved in colours how a network learns them that takes other grey ones too."""
-    known = found.intensities
-    equal = len(known) in (3, 4) and known[0] == known[1] == known[2]
-    if not equal or not takes_channel(found.cases[0].image.name):
+def _taken(found: Fingerprint) -> str:
+    """What is left out of files with channels that add nothing."""
+    if found.needed is None:
         return ""
-    return ", of equal colours: --channel 0 trains on grey"
+    stored = max(case.image.channels for case in found.cases)
+    what = "grey saved in colours" if found.needed == 1 else "all opaque"
+    return f" of the {stored} in the files, which are {what}"
 
 
 def _sizes(found: Fingerprint) -> str:

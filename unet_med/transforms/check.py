@@ -12,6 +12,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from unet_med.data.colours import in_fewer_channels, may_be_fewer
 from unet_med.data.formats import takes_channel
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.transforms.tensors import labels_of, tensor_of
@@ -73,6 +74,9 @@ class SelectSliced(MapTransform):
 class CheckPaird(MapTransform):
     """Refuse images and labels that do not fit the network or each other.
 
+    Grey that was saved in colours fits a network of one channel, and an alpha that is opaque all
+    over is left out (`unet_med.data.colours`).
+
     Args:
         in_channels: channels the network takes.
         spatial_dims: 2 or 3; None: not checked.
@@ -107,28 +111,37 @@ class CheckPaird(MapTransform):
         self.label_key = label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the item unchanged, or raise."""
+        """Return the item, its image without channels that add nothing, or raise."""
         d = dict(data)
+        d[self.image_key] = self._fitting(d[self.image_key])
         self._check_image(d[self.image_key])
         if self.label_key in d:
             self._check_label(d[self.label_key], d[self.image_key])
         return d
 
     def by_window(self, image: Windowed, found: Found) -> Windowed:
-        """The image unchanged; its pixels are looked at when they are read.
+        """The image, of which pixels are looked at when they are read.
 
         Raises:
             ValueError: see the class.
         """
         name = name_of(image, self.image_key)
-        self._check_shape((image.channels, *image.shape), name)
+        fewer = may_be_fewer(image.channels, self.in_channels)
+        kept = self.in_channels if fewer else image.channels
+        self._check_shape((kept, *image.shape), name)
 
         def read(box: Box) -> torch.Tensor:
-            pixels = image.read(box)
+            pixels = self._fitting(image.read(box))
+            self._check_shape(tuple(pixels.shape), name)
             _check_finite(pixels, f"{name} at {box}")
             return pixels
 
-        return replace(image, read=read)
+        return replace(image, read=read, channels=kept)
+
+    def _fitting(self, image: torch.Tensor) -> torch.Tensor:
+        """The image, without channels that add nothing if it has too many."""
+        fewer = in_fewer_channels(image, self.in_channels)
+        return image if fewer is None else fewer
 
     def _check_image(self, image: torch.Tensor) -> None:
         name = name_of(image, self.image_key)
