@@ -16,6 +16,7 @@ from unet_med.data.modality import stated_modality
 from unet_med.planning import Plan, fingerprint, lay_bundle, make_plan
 from unet_med.planning.foreground import foreground_scales
 from unet_med.planning.intensity import decide_intensity
+from unet_med.planning.words import describe
 from unet_med.transforms import Standardize
 from unet_med.transforms.windowed import Windowed
 
@@ -62,6 +63,31 @@ def test_the_scale_is_the_foregrounds(tmp_path: Path, value: int) -> None:
     assert "99.5 percentiles" in plan.ids["intensity"].reason
     again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert again.data == found
+
+
+@pytest.mark.parametrize("off", [(1,), (0, 2)])
+def test_cts_of_which_some_are_not_in_hounsfield_units_are_named(
+    tmp_path: Path, off: tuple[int, ...]
+) -> None:
+    arrays = write_cohort(tmp_path, listed={"0": "CT"})
+    assert fingerprint(tmp_path / "dataset.json").off_scale == ()
+    for k, (image, _) in enumerate(arrays):
+        pixels = image + 1024 * (k in off)
+        pixels[0, 0] = -3024 + 1024 * (k in off)  # padding, as of some scanners
+        file = tmp_path / f"imagesTr/{k}.nii.gz"
+        data.save_image(file, pixels, np.diag([1.0, 1, 2, 1]), "mm", has_channels=False)
+    found = fingerprint(tmp_path / "dataset.json")
+    names = [f"imagesTr/{k}.nii.gz" for k in off]
+    assert sorted(found.off_scale) == names
+    plan = make_plan(found)
+    said = f"{len(off)} image(s), such as {names[0]}, hold neither air nor fat, and others hold air"
+    assert said in plan.ids["intensity"].reason
+    assert said in describe(plan)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))).data == found
+    for k, (image, _) in enumerate(arrays):  # all of one scale, whatever it is
+        file = tmp_path / f"imagesTr/{k}.nii.gz"
+        data.save_image(file, image + 1024, np.diag([1.0, 1, 2, 1]), "mm", has_channels=False)
+    assert fingerprint(tmp_path / "dataset.json").off_scale == ()
 
 
 def test_ignored_pixels_are_no_foreground(tmp_path: Path) -> None:

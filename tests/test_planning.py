@@ -33,7 +33,8 @@ from unet_med.planning import (
     make_plan,
 )
 from unet_med.planning.fingerprints import PERCENTILES
-from unet_med.planning.looking import _percentiles, _sample
+from unet_med.planning.looking import _sample
+from unet_med.planning.sampled import percentiles
 from unet_med.planning.words import explain
 
 IMAGE = np.arange(12 * 10, dtype=np.uint16).reshape(12, 10) * 7  # (Y, X)
@@ -170,8 +171,8 @@ def test_areas_are_those_of_each_images_own_pixels(tmp_path: Path) -> None:
 
 def test_pixels_that_are_no_number_have_no_percentile() -> None:
     samples = [np.array([[1.0, np.nan, 3.0]]), np.array([[np.inf, 2.0]])]
-    assert _percentiles(samples) == (pytest.approx(np.percentile([1, 2, 3], PERCENTILES)),)
-    assert _percentiles([np.full((1, 3), np.nan)]) == ((),)
+    assert percentiles(samples) == (pytest.approx(np.percentile([1, 2, 3], PERCENTILES)),)
+    assert percentiles([np.full((1, 3), np.nan)]) == ((),)
 
 
 @pytest.mark.parametrize(("shape", "count"), [((9, 8), 1), ((9, 8, 1), 1), ((9, 8, 7), 7)])

@@ -234,6 +234,7 @@ class Fingerprint:
             one, or earlier versions did not look.
         needed: channels that add something in the images that were looked at, where the files
             have more (`data.colours`); None: all do, or earlier versions did not look.
+        off_scale: CTs that hold neither air nor fat, where others hold air.
     """
 
     images: str
@@ -261,6 +262,7 @@ class Fingerprint:
     planes: Planes | None = None
     masks: str | None = None
     needed: int | None = None
+    off_scale: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -304,7 +306,7 @@ class Fingerprint:
         found["apart"] = tuple(Apart(**_tuples(apart)) for apart in found.get("apart", ()))
         found |= {
             id: tuple(found.get(id, ()))
-            for id in ("modality", "foreground", "extremes", "stand_out")
+            for id in ("modality", "foreground", "extremes", "stand_out", "off_scale")
         }
         for name in ("intensities", "skews"):
             found[name] = tuple(tuple(channel) for channel in found.get(name, ()))

@@ -16,6 +16,10 @@ CT = (
     "ct: clipped to the 0.5 to 99.5 percentiles of the training set's foreground, by its mean and "
     "deviation"
 )
+OFF = (
+    "; {} image(s), such as {}, hold neither air nor fat, and others hold air: if 1024 was not "
+    "subtracted from some, bring all to Hounsfield units"
+)
 
 
 def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> Decisions:
@@ -54,6 +58,7 @@ def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> Decisio
     scales = [dict(found.foreground[k]) if name == "ct" else None for k, name in enumerate(each)]
     images = f" (of {found.foreground_of} of {len(found.cases)} images)"
     reason = CT + (images if found.foreground_of else "")  # which earlier versions did not count
+    reason += OFF.format(len(found.off_scale), found.off_scale[0]) if found.off_scale else ""
     return {"modality": modality, "intensity": Decision(scales, reason)}
 
 

@@ -19,7 +19,7 @@ from unet_med.data.colours import channels_needed
 from unet_med.data.datalist import look_for_pairs, names_labels
 from unet_med.data.entries import Item
 from unet_med.data.file_reader import Volume
-from unet_med.data.grey_values import SAMPLES, sample_of, skew_of
+from unet_med.data.grey_values import SAMPLES
 from unet_med.data.grids import Grid, axes_of, turn_onto
 from unet_med.data.label_reader import look_at_label, mask_pieces, refuse_masks
 from unet_med.data.labels import LOOKED_AT, LabelSummary, stands_out
@@ -31,18 +31,13 @@ from unet_med.geometry.spread import spread_step
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.planes import Planes
 from unet_med.planning.extremes import Extremes
-from unet_med.planning.fingerprints import (
-    PERCENTILES,
-    Apart,
-    Case,
-    FileFacts,
-    Fingerprint,
-)
+from unet_med.planning.fingerprints import Apart, Case, FileFacts, Fingerprint
 from unet_med.planning.folders import DataFolder
 from unet_med.planning.foreground import IMAGES, foreground_scales
 from unet_med.planning.object_sizes import measure_objects
 from unet_med.planning.orientation import decide_orientation
 from unet_med.planning.ranges import as_ranges
+from unet_med.planning.sampled import off_scale, percentiles, skews
 from unet_med.planning.sides import lie_apart, places_of
 
 SECONDS = 30.0  # for statistics of pixels; what does not fit in is sampled
@@ -111,7 +106,10 @@ def fingerprint(
     stated = stated_modality(folder.images) or headers_modality(
         [pair["image"] for pair in pairs], choice.get("series")
     )
-    scaled = _for_scale(pairs, looks) if "ct" in (modality or stated) else []
+    names, order = list(modality or stated), _spread_out(len(pairs))
+    scaled = _for_scale(pairs, looks) if "ct" in names else []
+    known = {heads[k][0].name: each for k, each in zip(order, sampled, strict=False)}
+    ct = [c for c in range(count) if names and names[c % len(names)] == "ct"]
     return Fingerprint(
         images=folder.name(folder.images),
         labels=folder.name(folder.labels) if folder.labels else None,
@@ -131,9 +129,9 @@ def fingerprint(
         label_kind=kind,
         frequencies=_frequencies(looks),
         instances=measure_objects(looks, seen),
-        intensities=_percentiles(sampled),
+        intensities=percentiles(sampled),
         intensities_of=len(sampled),
-        skews=_skews(sampled),
+        skews=skews(sampled),
         reader=dict(choice),
         found_by=(*listing.notes, *filter(None, [about_regions(list_of(folder.images))])),
         apart=_apart(looks, seen, word) if word else (),
@@ -152,6 +150,7 @@ def fingerprint(
         planes=_planes(looks),
         masks=_masks(files, [label.name for _, label in heads], looks, read_as),
         needed=needed,
+        off_scale=off_scale(known, ct),
     )
 
 
@@ -381,24 +380,3 @@ def _spread_out(count: int) -> list[int]:
     bits = max(1, (count - 1).bit_length())
     turned = [int(f"{k:0{bits}b}"[::-1], 2) for k in range(1 << bits)]
     return [k for k in turned if k < count]
-
-
-def _skews(samples: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:
-    """Range of each channel's skew over the sampled images."""
-    found = []
-    for c in range(min(len(sample) for sample in samples)):
-        skews = [skew_of(sample_of(sample[c])) for sample in samples]
-        known = [skew for skew in skews if skew is not None]
-        found.append((min(known), max(known)) if known else ())
-    return tuple(found)
-
-
-def _percentiles(samples: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:
-    """Of each channel that all sampled images have, over the pixels that are finite."""
-    channels = min(len(sample) for sample in samples)
-    found = []
-    for c in range(channels):
-        pixels = np.concatenate([sample[c] for sample in samples])
-        pixels = pixels[np.isfinite(pixels)]
-        found.append(tuple(np.percentile(pixels, PERCENTILES).tolist()) if pixels.size else ())
-    return tuple(found)

@@ -58,7 +58,7 @@ def describe(plan: Plan) -> str:
     }
     unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
     unsaid["unknown"] = not plan.data.unknown_share(kind)
-    unsaid["intensity"] = ROBUST not in (value.get("intensity") or ())
+    unsaid["intensity"] = not (plan.data.off_scale or ROBUST in (value.get("intensity") or ()))
     unsaid |= {"mirrored": value["mirror_axes"] is None, "start": not plan.source}
     unsaid |= {"planes": not value.get("slice_stacks") or kind != "instances"}
     unsaid |= {"pooled": value.get("pool") is None, "rare": not value.get("rare")}
