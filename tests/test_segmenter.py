@@ -184,9 +184,28 @@ def test_it_writes_what_predict_writes(
     names = {"image_mask.tif", "image_instances.tif", "record.json"}
     assert {f.name for f in own.parent.iterdir()} == names
     written = own.read_bytes()
-    with pytest.raises(ValueError, match=r"holds image_\w+.tif, which no prediction recorded"):
-        Segmenter(planes)(np.ones((40, 40)), spacing=0.3).save(own.parent)  # of another array
+    for segmenter, array in (  # of another array, and by other settings
+        (Segmenter(planes), np.eye(40)),
+        (Segmenter(planes, threshold=0.9), np.zeros((40, 40))),
+    ):
+        with pytest.raises(ValueError, match=r"holds image_\w+.tif of another image, or made by"):
+            segmenter(array, spacing=0.3).save(own.parent)
     assert own.read_bytes() == written
+    Segmenter(planes)(np.zeros((40, 40)), spacing=0.3).save(own.parent)  # a script runs again
+    assert own.read_bytes() == written
+    assert {f.name for f in own.parent.iterdir()} == names  # nothing was kept aside
+    save_image(tmp_path / "image.tif", np.eye(40, dtype=np.uint8)[None], np.eye(4))
+    with pytest.raises(ValueError, match=r"holds image_\w+.tif of another image, or made by"):
+        Segmenter(planes)(tmp_path / "image.tif").save(own.parent)
+
+
+def test_an_array_takes_no_place_of_a_file(tmp_path: Path, planes: Path) -> None:
+    save_image(tmp_path / "image.tif", np.eye(40, dtype=np.uint8)[None], np.diag([0.3, 0.3, 1, 1]))
+    Segmenter(planes)(tmp_path / "image.tif").save(tmp_path / "results")
+    written = (tmp_path / "results/image_mask.tif").read_bytes()
+    with pytest.raises(ValueError, match=r"holds image_\w+.tif of another image, or made by"):
+        Segmenter(planes)(np.eye(40)[::-1].copy(), spacing=0.3).save(tmp_path / "results")
+    assert (tmp_path / "results/image_mask.tif").read_bytes() == written
 
 
 def test_what_is_not_asked_for_is_not_computed(

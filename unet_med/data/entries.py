@@ -16,6 +16,7 @@ CENTRE = "unet_med.centre"  # the tile is drawn around this pixel, its number
 LINES = "unet_med.lines"  # where on a GPU the pixels are, one tensor of numbers an axis
 DRAWS = "unet_med.draws"  # all that was drawn for a tile, one float64 tensor
 CHANNEL_NAMES = "channel_names"  # in the metadata of an image whose file names all: lines
+NOTES = "notes"  # in the metadata of an image: how it is unlike those of the training, lines
 AGREEMENT = "agreement"  # in the metadata of logits: of the views, one number an image, (B,)
 WRITTEN = "outputs"  # in the metadata of an image, and in its record: which results were written
 DIGESTS = "digests"  # likewise: SHA-256 of each file that was written, by its name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import torch
 from monai.data.meta_tensor import MetaTensor
 
+from unet_med.bundle.writing import planned_bundle
 from unet_med.data.array_writer import known_unit
 from unet_med.data.cases import files_in, same_name
 from unet_med.data.checksum import sha256
 from unet_med.data.entries import DIGESTS, WRITTEN
+from unet_med.planning.learned import Learned
+from unet_med.planning.source import learned_by
 from unet_med.report.provenance import EARLIER
 from unet_med.transforms.confidence import CONFIDENCE
 
+ARRAYS = "arrays"  # SHA-256 of images that are no file's, by name
 CLAIMED = "claimed"  # names that results were written under before their images were recorded
 
 
@@ -52,6 +57,21 @@ def entries_of(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     claimed: dict[str, Any] = {name: {} for name in record.get(CLAIMED, ())}
     known = {**claimed, **record.get(EARLIER, {}), **record.get("images", {})}
     return {same_name(name): entry for name, entry in known.items()}
+
+
+def arrays_in(record: Mapping[str, Any], maker: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of images that are no file's, by their names; empty of those of another maker."""
+    ours = is_made_by(record, maker)
+    return {name: each if ours else "" for name, each in record.get(ARRAYS, {}).items()}
+
+
+def learned_of(weights: str | os.PathLike[str] | None) -> Learned:
+    """What the bundle of some weights has learned from; of no bundle nothing is known."""
+    folder = planned_bundle(weights)
+    try:
+        return Learned() if folder is None else learned_by(folder)
+    except (KeyError, TypeError, ValueError):  # the plan of another version says nothing
+        return Learned()
 
 
 def without(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

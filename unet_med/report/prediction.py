@@ -26,8 +26,9 @@ from unet_med.data.plane_kind import PLANES, planes_stated
 from unet_med.errors import one_line
 from unet_med.handlers.skipped_failures import image_of
 from unet_med.planning.learned import Learned
-from unet_med.planning.source import learned_by
 from unet_med.report.entries import (
+    ARRAYS,
+    arrays_in,
     describe,
     entries_of,
     hash_of,
@@ -36,6 +37,7 @@ from unet_med.report.entries import (
     is_other,
     is_written,
     joined,
+    learned_of,
     without,
 )
 from unet_med.report.found_results import FoundResults
@@ -104,6 +106,7 @@ class PredictionRecord:
             self.settings["choice"] = choice
         self._images: dict[str, dict[str, Any]] = {}
         self._claimed: list[str] = []  # names of images, from the first result of a run
+        self._array: str | None = None
         self._results = 0
         self._began = self._due = 0.0  # s
         self._made_by: dict[str, Any] | None = None
@@ -133,24 +136,20 @@ class PredictionRecord:
         self._removed = False
         self._changed = ChangedResults(self.folder)
         self._changed.begin()
-        self._refuse_to_replace(engine)
-
-    def _refuse_to_replace(self, engine: Engine) -> None:
-        """Refuse to write over the results of another image of the same name."""
         self.refuse_others(_sources(engine))
 
-    def refuse_others(self, sources: Iterable[Any], *, claimed: bool = True) -> None:
+    def refuse_others(self, sources: Iterable[Any], *, array: str | None = None) -> None:
         """Refuse images whose results would replace others of the same name.
 
         Args:
             sources: file, or files, of each.
-            claimed: results of which only the name is recorded are those of a run of these images
-                that was stopped; not so where the images are no file's, which share one name.
+            array: of an image that is no file's, the SHA-256 of its pixels; such share one name.
 
         Raises:
             ValueError: those of another image, or files that no prediction made; names them.
         """
-        known = entries_of(read_record(self.folder))
+        record = read_record(self.folder)
+        known, arrays = entries_of(record), arrays_in(record, self._maker())
         places = {one_place(name): entry for name, entry in known.items()}
         results = FoundResults(self.folder, self.file)
         for source in sources:
@@ -158,11 +157,16 @@ class PredictionRecord:
             if not (there := results.in_the_way(name)):
                 continue
             before = known.get(same_name(name), places.get(one_place(name)))
-            if before is None or not (before or claimed):
-                found = next(iter(there.values()))[0]
+            found = next(iter(there.values()))[0].name
+            if before is None:
                 raise ValueError(
-                    f"{self.folder} holds {found.name}, which no prediction recorded: give another "
+                    f"{self.folder} holds {found}, which no prediction recorded: give another "
                     f"output{' folder' * (self.file is None)}, or move it"
+                )
+            if array != arrays.get(same_name(name)):
+                raise ValueError(
+                    f"{self.folder} holds {found} of another image, or made by other weights or "
+                    "settings: give each array a folder of its own, or delete what it holds"
                 )
             if before and is_other(files, before):
                 raise ValueError(
@@ -170,7 +174,9 @@ class PredictionRecord:
                     f"would replace them: give another output folder"
                 )
 
-    def claim(self, sources: Iterable[Any], device: torch.device | str) -> None:
+    def claim(
+        self, sources: Iterable[Any], device: torch.device | str, array: str | None = None
+    ) -> None:
         """Record the names that results are about to be written under.
 
         Whatever stops the run then, a further one knows them for its own.
@@ -178,9 +184,11 @@ class PredictionRecord:
         Args:
             sources: file, or files, of each image.
             device: on which the network runs.
+            array: as for `refuse_others`.
         """
         self._began = self._began or time.monotonic()
         self._claimed = [result_name(source, self.name) for source in sources]
+        self._array = array
         if self._claimed:
             self._put(device)
 
@@ -275,7 +283,7 @@ class PredictionRecord:
         if self.settings.get("spatial_dims") == 2 and len(entry["shape"]) == 4:
             entry[PLANES] = self.settings.get(PLANES) or planes_stated(image.meta)
         if self._learned is None:
-            self._learned = _learned_by(self.weights)
+            self._learned = learned_of(self.weights)
         if self._learned.has(entry["sha256"]):
             return {**entry, LEARNED: True}
         return {**entry, CHOSE: True} if self._learned.chose(entry["sha256"]) else entry
@@ -287,7 +295,6 @@ class PredictionRecord:
             image: read from a file; of what is no file's, nothing could be told.
             device: on which.
             seconds: that it took.
-
         """
         files = files_in(image.meta)
         if not all(Path(file).exists() for file in files):
@@ -346,6 +353,8 @@ class PredictionRecord:
 
     def _joined(self, before: Mapping[str, Any], device: Any) -> dict[str, Any]:
         """What the folder's record says from now on."""
+        own = [] if self._array is None else self._claimed
+        arrays = arrays_in(before, self._maker()) | {same_name(n): self._array for n in own}
         return {
             "finished": now(),
             "seconds": round(time.monotonic() - self._began, 3),
@@ -353,6 +362,7 @@ class PredictionRecord:
             "device": devices.describe(device),
             **self._maker(),
             **joined(before, self._kept(before), self._images, self._claimed),
+            **({ARRAYS: arrays} if arrays else {}),
         }
 
     def _maker(self) -> dict[str, Any]:
@@ -388,12 +398,3 @@ def unfinished(
         resume: False: all of it.
     """
     return record.unfinished(data, outputs) if resume else list(data)
-
-
-def _learned_by(weights: str | os.PathLike[str] | None) -> Learned:
-    """What the bundle of some weights has learned from; of no bundle nothing is known."""
-    folder = planned_bundle(weights)
-    try:
-        return Learned() if folder is None else learned_by(folder)
-    except (KeyError, TypeError, ValueError):  # the plan of another version says nothing
-        return Learned()

@@ -11,9 +11,9 @@ import numpy as np
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from unet_med.data.entries import NOTES
 from unet_med.data.formats import format_at
 from unet_med.segmentation.arrays import to_axes
-from unet_med.transforms.compare import NOTES
 from unet_med.transforms.confidence import CONFIDENCE
 from unet_med.transforms.lengths import pixels_along
 
@@ -37,7 +37,6 @@ class Segmentation:
         self._axes = axes or _axes_of_file(item["image"])
         self.axes = self._axes.replace("C", "")
         self._found: dict[str, tuple[Any, Any]] = {}
-        self._saved: set[Path] = set()  # folders
 
     @cached_property
     def mask(self) -> Array:
@@ -86,18 +85,16 @@ class Segmentation:
 
         Args:
             folder: for `NAME_mask.tif` and so on; made if missing. An array's name is `image`:
-                give each a folder of its own.
+                give each a folder of its own. Saved again, by a script that runs anew with the
+                same weights and settings, its results replace themselves.
             outputs: of `mask`, `instances`, `probabilities`, `uncertainty`, `seg` (DICOM SEG) and
                 `rois` (outlines for Fiji and QuPath); None: as the bundle says.
 
         Raises:
             ValueError: the folder holds results of another image of the same name, or of another
-                array.
+                array, or of this one by other weights or settings.
         """
-        place = Path(folder).absolute()
-        wanted = outputs or self._segmenter.outputs
-        self._segmenter.finish(self._item, wanted, folder, again=place in self._saved)
-        self._saved.add(place)
+        self._segmenter.finish(self._item, outputs or self._segmenter.outputs, folder)
 
     def _labels(self, name: str) -> Array:
         found = to_axes(self._finished(name)[0], self._axes)

@@ -26,6 +26,7 @@ from unet_med.bundle import (
 )
 from unet_med.data.cases import files_in, files_of
 from unet_med.data.class_names import names_of
+from unet_med.data.digest import digest
 from unet_med.data.grids import Grid
 from unet_med.data.pixel_size import states_size
 from unet_med.data.sources import DiskImage
@@ -265,8 +266,6 @@ class Segmenter:
         item: dict[str, Any],
         outputs: Sequence[str],
         folder: str | Path | None = None,
-        *,
-        again: bool = False,
     ) -> dict[str, Any]:
         """Postprocess a prediction, as the bundle does.
 
@@ -276,7 +275,6 @@ class Segmenter:
             outputs: what is wanted, of `mask`, `instances`, `probabilities`, `uncertainty`, `seg`
                 and `rois`.
             folder: where to write them; None: nowhere.
-            again: other outputs of this item were written there before.
 
         Raises:
             ValueError: an output is unknown, or there are results of another image.
@@ -288,9 +286,10 @@ class Segmenter:
         record = None if folder is None else self._record(folder)
         if record is not None:
             files = files_in(item["image"].meta)
-            own = again or all(Path(file).exists() for file in files)
-            record.refuse_others([files], claimed=own)
-            record.claim([files], self.device)
+            of_file = all(Path(file).exists() for file in files)
+            array = None if of_file else digest(item["image"].numpy(force=True))
+            record.refuse_others([files], array=array)
+            record.claim([files], self.device, array)
         steps = self._steps(outputs, folder)
         if folder is None:
             steps = [step for step in steps if not isinstance(step, SaveImaged)]
