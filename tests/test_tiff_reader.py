@@ -810,3 +810,15 @@ def test_lsm(tmp_path, rng):
     np.testing.assert_array_equal(
         open_source(tmp_path / "a.lsm").read(window), image.transpose(1, 0, 2, 3)[:, 1:3, 2:6, 0:4]
     )
+
+
+@pytest.mark.parametrize("number", [1, 6])
+def test_a_tiff_that_is_to_be_shown_turned_is_refused(tmp_path, picture, number):
+    """tifffile and ImageJ show it as it lies, Pillow and OpenCV turned."""
+    tag = [(274, "H", 1, number, True)]
+    tifffile.imwrite(tmp_path / "a.tif", picture, extratags=tag)
+    if number == 1:
+        np.testing.assert_array_equal(load(tmp_path / "a.tif")[0], picture.T)
+        return
+    with pytest.raises(ValueError, match=r"tag Orientation says to show it turned \(orientation 6"):
+        load(tmp_path / "a.tif")

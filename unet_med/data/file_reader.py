@@ -279,3 +279,20 @@ def _as_channels(volumes: Sequence[Volume], paths: Sequence[Path], *, header_onl
     names = tuple(name for volume in volumes for name in volume.channel_names)
     names = names if len(names) == len(joined) else ()
     return replace(first, array=joined, has_channels=True, channel_names=names)
+
+
+def require_upright(turned: int, source: str) -> None:
+    """Refuse an image that its file says to show turned or mirrored.
+
+    Args:
+        turned: as TIFF and EXIF number it; 1: as the pixels lie, 0: unknown.
+        source: what says it, such as `"its EXIF data say"`.
+
+    Raises:
+        ValueError: some programs turn it and others do not.
+    """
+    if turned not in (0, 1):
+        raise ValueError(
+            f"{source} to show it turned (orientation {turned}), which some programs do and others "
+            "do not, so its label may lie either way: save it turned"
+        )

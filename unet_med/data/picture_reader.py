@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.file_reader import FileReader, Volume, placeholder
+from unet_med.data.file_reader import FileReader, Volume, placeholder, require_upright
 from unet_med.data.formats import PICTURE
 from unet_med.data.grey_values import is_ramp
 from unet_med.data.pixel_size import ASSUMED
@@ -46,11 +46,7 @@ class PictureReader(FileReader):
         with _opened(path) as picture:
             if (frames := getattr(picture, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {frames} pictures; save one a file")
-            if (turned := _orientation(picture)) not in (0, 1):
-                raise ValueError(
-                    f"its EXIF data say to show it turned (orientation {turned}), which some "
-                    "programs do and others do not, so its label may lie either way: save it turned"
-                )
+            require_upright(_orientation(picture), "its EXIF data say")
             self.require_memory(picture.width * picture.height * 8)
             array = _placeholder_for(picture, path) if header_only else _pixels(picture, path)
             coloured = picture.mode == "P" and not header_only and not _is_ramp(picture, array)

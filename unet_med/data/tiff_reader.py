@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.file_reader import FileReader, Volume, axes_without, placeholder
+from unet_med.data.file_reader import (
+    FileReader,
+    Volume,
+    axes_without,
+    placeholder,
+    require_upright,
+)
 from unet_med.data.formats import TIFF
 from unet_med.data.grey_values import is_ramp
 from unet_med.data.pixel_size import channel_names, pixel_size_um
@@ -23,6 +29,8 @@ from unet_med.data.tiff_axes import (
     selection,
     without_channels,
 )
+
+ORIENTATION = 274  # tag: how to show the pixels, as EXIF numbers it
 
 
 class TiffReader(FileReader):
@@ -77,6 +85,7 @@ class TiffReader(FileReader):
         with open_tiff(path, allow_multifile=self.allow_multifile) as file:
             number = self._series_number(file.tif)
             series = file.series(number)
+            require_upright(_orientation(series.keyframe), "its tag Orientation says")
             axes, select = self._choice_for(series)
             arrange(placeholder(series.shape, series.dtype), axes, select)  # or refuse
             wanted = _Wanted.of(series, axes, select)
@@ -115,6 +124,11 @@ class TiffReader(FileReader):
         images = tif.series[:1] if tif.is_lsm else tif.series  # the second are thumbnails
         found = [f"{k}: {s.axes} {tuple(s.shape)}" for k, s in enumerate(images)]
         return choose_series(found, self.series)
+
+
+def _orientation(page: Any) -> int:
+    tag = page.tags.get(ORIENTATION)
+    return 1 if tag is None else int(tag.value)
 
 
 def _is_coloured(series: Any, array: np.ndarray) -> bool:
