@@ -16,6 +16,7 @@ from dicom_images import GEOMETRIES, affine_of, write_enhanced, write_series
 
 from unet_med.data import AutoReader, find_images, find_pairs, load_header, load_image, save_image
 from unet_med.data.dicom_files import is_series
+from unet_med.data.dicom_frames import _turned_round
 from unet_med.data.folder_files import image_files
 from unet_med.data.formats import stem
 from unet_med.data.grids import Grid
@@ -155,6 +156,30 @@ def test_slices_with_their_own_scale_keep_their_fractions(tmp_path: Path, rng: A
     slopes = [1, 0.25, 2.5]  # the first gives whole numbers
     write_series(tmp_path / "pet", stored - 1024, RescaleSlope=slopes, RescaleIntercept=0)
     np.testing.assert_allclose(load(tmp_path / "pet")[0], stored * slopes)
+
+
+@pytest.mark.parametrize("slope", [1, 0.5])
+def test_the_largest_value_is_white(tmp_path: Path, rng: Any, slope: float) -> None:
+    """Of MONOCHROME1, as of some radiographs, the smallest is: such images are turned round."""
+    stored = rng.integers(0, 4096, (5, 4, 3))
+    shades = ["MONOCHROME2", "MONOCHROME1", "MONOCHROME1"]
+    tags = {"PhotometricInterpretation": shades, "BitsStored": 12, "HighBit": 11}
+    scale = {"RescaleSlope": slope, "RescaleIntercept": -7}
+    write_series(tmp_path / "cr", stored - 1024, **tags, **scale)
+    shown = np.where(np.array(shades) == "MONOCHROME1", 4095 - stored, stored)
+    np.testing.assert_allclose(load(tmp_path / "cr")[0], slope * shown - 7)
+    write_enhanced(tmp_path / "mr.dcm", stored, slopes=[1.0, 0.5, 2.0])
+    dataset = pydicom.dcmread(tmp_path / "mr.dcm")
+    dataset.PhotometricInterpretation, dataset.BitsStored, dataset.HighBit = "MONOCHROME1", 12, 11
+    dataset.save_as(tmp_path / "mr.dcm", enforce_file_format=True)
+    np.testing.assert_allclose(load(tmp_path / "mr.dcm")[0], (4095 - stored) * [1.0, 0.5, 2.0])
+
+
+def test_signed_values_are_turned_round_within_their_bits() -> None:
+    pixels = np.array([-128, -1, 0, 127], np.int8)
+    assert _turned_round(pixels, 8, signed=True).tolist() == [127, 0, -1, -128]
+    padding = np.array([0, 4095, 65535], np.uint16)
+    assert _turned_round(padding, 12, signed=False).tolist() == [4095, 0, 0]
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+INVERTED = "MONOCHROME1"  # photometric interpretation: the smallest value is white
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 MULTI_FRAME = {  # enhanced CT, MR and PET, and what is converted to them
     _STORAGE + end for end in ("2.1", "2.2", "4.1", "4.4", "130", "128.1")
@@ -96,10 +97,24 @@ def pixels_of(path: Path) -> np.ndarray:
     """
     dataset = read_dataset(path, pixels=True)
     stored = stored_pixels(dataset)
+    if dataset.PhotometricInterpretation == INVERTED:
+        signed = bool(dataset.PixelRepresentation)
+        stored = _turned_round(stored, dataset.BitsStored, signed=signed)
     scales = np.array([_rescale(dataset, k) for k in range(len(stored))])[..., None, None]
     if (scales == np.round(scales)).all():
         return stored * scales[:, 0].astype(np.int32) + scales[:, 1].astype(np.int32)
     return (stored * scales[:, 0] + scales[:, 1]).astype(np.float32)
+
+
+def _turned_round(stored: np.ndarray, bits: int, *, signed: bool) -> np.ndarray:
+    """Stored pixels of which the smallest value is white, with that of the largest: as GDCM does.
+
+    Of so many bits the smallest value becomes the largest; padding beyond them becomes 0.
+    """
+    ends = -1 if signed else 2**bits - 1  # the smallest and the largest value, added up
+    limits = np.iinfo(stored.dtype)
+    found = (ends - stored.astype(np.int64)).clip(limits.min, limits.max)
+    return found.astype(stored.dtype)
 
 
 def stored_pixels(dataset: Any) -> np.ndarray:
