@@ -488,6 +488,10 @@ def test_grey_is_one_kind_however_it_was_saved(tmp_path: Path) -> None:
             picture.save(tmp_path / name / f"{k}.png")
     plan = planning.make_plan(planning.fingerprint(tmp_path / "i", tmp_path / "l"))
     assert plan.value("in_channels") == 1
+    colours = np.stack([grey, 2 * grey, grey, np.full_like(grey, 255)], -1)
+    Image.fromarray(colours).save(tmp_path / "i/2.png")  # of which grey is no kind
+    with pytest.raises(ValueError, match=r"image i/1.png has 3 channel\(s\), i/0.png 1: save all"):
+        planning.make_plan(planning.fingerprint(tmp_path / "i", tmp_path / "l"))
 
 
 def test_of_a_run_the_first_five_far_images_are_named(caplog: pytest.LogCaptureFixture) -> None:

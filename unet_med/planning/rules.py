@@ -286,7 +286,7 @@ def _dims(found: Fingerprint, asked: int | None, planes: Planes | None) -> Decis
 
 def _channels(found: Fingerprint) -> Decision:
     first, *others = (case.image for case in found.cases)
-    if found.needed:
+    if found.needed and all(image.channels >= found.needed for image in (first, *others)):
         return Decision(found.needed, "channels of the images that add something")
     for other in others:
         if other.channels != first.channels:
