@@ -130,6 +130,11 @@ CASES = {
         said="its pixels are 2 x 2 um, the training's 0.5 x 0.5 um",
     ),
     "inverted": Case(lambda p: tiff(p, 255 - PLANE), said="most of its pixels are bright, and of"),
+    "a hot pixel": Case(
+        lambda p: tiff(p, PLANE + np.uint16(65000) * (np.indices(PLANE.shape).sum(0) == 0)),
+        said="a few of its pixels, far brighter or darker than all others, rule its contrast",
+    ),
+    "grey saved in colours": Case(lambda p: tiff(p, np.stack([PLANE] * 3, -1), photometric="rgb")),
     "constant": Case(lambda p: tiff(p, np.full((48, 40), 9, np.uint8)), said="all its pixels are"),
     "cut short": Case(cut_short, said="a #1.tif", refused=True),
     "a wrong checksum": Case(wrong_checksum, "a.nii.gz", said="it is damaged, copy", refused=True),
@@ -154,7 +159,7 @@ CASES = {
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    found = [r.getMessage() for r in caplog.records if r.name == "unet_med.transforms.compare"]
+    found = [r.getMessage() for r in caplog.records if r.name.startswith("unet_med.transforms.")]
     caplog.clear()
     return found
 

@@ -14,6 +14,8 @@ from ignite.engine import Engine
 
 from unet_med.planning import Source
 from unet_med.report.found_widths import FoundWidths, widths_of
+from unet_med.volumes.blocks import split
+from unet_med.volumes.record import _look_at_widths
 
 
 def squares(side: int, count: int = 20) -> torch.Tensor:
@@ -77,8 +79,30 @@ def test_few_objects_are_no_median(trained: Path, caplog: pytest.LogCaptureFixtu
     state: Any = SimpleNamespace(state=SimpleNamespace(output={"instances": squares(200, 19)}))
     handler._look(state)
     with caplog.at_level(logging.WARNING):
-        handler._say()
+        handler.say()
     assert caplog.messages == []
+
+
+def test_blocks_say_it_of_a_large_image(
+    trained: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Source.of(trained).width_at(None)
+    assert known is not None
+    numbers = squares(round(4 * known), 40)[0].numpy()
+    stack = np.stack([np.zeros_like(numbers), numbers])[::-1]  # (Z, Y, X): first planes are enough
+    monkeypatch.setattr("unet_med.volumes.record.open_level", lambda *_: stack)
+    blocks = split(stack.shape, (2, numbers.shape[0], 5 * round(4 * known + 2)))
+    layers = [SimpleNamespace(name="mask"), SimpleNamespace(name="instances")]
+    job: Any = SimpleNamespace(bundle=trained, layers=layers, output=None, blocks=blocks)
+    for dims, lines in ((2, 1), (3, 0)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "unet_med.report.found_widths"):
+            widths = FoundWidths(trained, {"spatial_dims": dims, "scale": None})
+            _look_at_widths(job, widths)
+            widths.say()
+        assert len(caplog.messages) == lines
+    job.layers = layers[:1]
+    _look_at_widths(job, None)
 
 
 def test_width_is_that_of_the_circle_of_the_area() -> None:

@@ -25,15 +25,14 @@ from tiny_bundle import make_bundle
 import unet_med
 from unet_med import bundle, planning
 from unet_med.data import load_header, load_image, save_image
-from unet_med.data.entries import CHANNEL_NAMES
+from unet_med.data.entries import CHANNEL_NAMES, NOTES
 from unet_med.data.grey_values import skew_of
 from unet_med.data.sources import open_source
 from unet_med.planning.words import describe
 from unet_med.segmentation import Segmenter
 from unet_med.segmentation.arrays import without_pixels
 from unet_med.segmentation.volume import Volume
-from unet_med.transforms import CompareWithTrainingd
-from unet_med.transforms.compare import NOTES
+from unet_med.transforms import CompareWithTrainingd, Standardized
 from unet_med.transforms.windowed import Box, Windowed
 
 PACKAGE = Path(unet_med.__file__).parent
@@ -445,6 +444,31 @@ def test_few_pixels_that_rule_the_contrast_are_said(scale: str | None, said: boo
     assert (f"{rule} channel 1: if they are hot or dead, remove them" in notes) == said
     assert len(notes.splitlines()) == said
     assert CompareWithTrainingd("image")({"image": MetaTensor(cells)})["image"].meta["notes"] == ""
+
+    def read(box: Box) -> torch.Tensor:
+        return cells[:, slice(*box[0]), slice(*box[1])]
+
+    boxes = [((0, 40), (0, 300)), ((40, 300), (0, 300))]
+    standardize = Standardized("image", 2, intensity=[None, scale])
+    found = standardize.first_pass(Windowed(read, 2, (300, 300), torch.eye(4), {}), boxes)
+    assert found.get("notes", np.array([])).tolist() == notes.splitlines()
+
+
+def test_one_hot_pixel_in_a_stack_is_said_once_by_windows() -> None:
+    """Planes have statistics of their own; of the stack is said what is said of it in memory."""
+    cells = torch.arange(64 * 64 * 5.0).reshape(1, 64, 64, 5) % 101
+
+    def found() -> list[str]:
+        image = Windowed(lambda box: cells[..., slice(*box[2])], 1, (64, 64, 5), torch.eye(4), {})
+        boxes = [((0, 64), (0, 64), (z, z + 1)) for z in range(5)]
+        passed = Standardized("image", 2).first_pass(image, boxes)
+        in_memory = CompareWithTrainingd("image", GREY, 2)._about_extremes(cells.numpy())
+        assert passed.get("notes", np.array([])).tolist() == list(in_memory)
+        return list(passed.get("notes", np.array([])))
+
+    assert found() == []
+    cells[0, 7, 8, 3] = 65535
+    assert len(found()) == 1
 
 
 @pytest.mark.parametrize(

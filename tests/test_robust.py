@@ -79,6 +79,7 @@ def test_windows_equal_the_whole(
         ((x, x + 4), (y, y + 5), (z, z + 3)) for x in (0, 4, 8) for y in (5, 0) for z in (3, 0)
     ]
     found = rule.first_pass(image, boxes)
+    assert list(found.pop("ruled", [])) == [k for k, scale in enumerate(intensity) if scale is None]
     assert {len(rows) for rows in found.values()} == {6 if dims == 2 else 1}
     window = rule.by_window(image, found).read(((3, 9), (2, 8), (1, 5)))
     expected = rule(volume)[:, 3:9, 2:8, 1:5]

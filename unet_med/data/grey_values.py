@@ -93,9 +93,19 @@ def ends_of(pixels: np.ndarray) -> Ends:
     >>> ends_of(field).ruled, ends_of(np.append(field, 9000)).ruled
     (False, True)
     """
-    low, high, middle, inner = inner_scale(sample_of(pixels))
-    own = _deviation(pixels, middle)
-    return Ends(low, high, own > 0 and own >= RULED * inner)
+    sample = sample_of(pixels)
+    low, high, middle, _ = inner_scale(sample)
+    return Ends(low, high, is_ruled(sample, _deviation(pixels, middle)))
+
+
+def is_ruled(sample: np.ndarray, deviation: float) -> bool:
+    """Whether a few pixels rule the deviation of a channel.
+
+    Args:
+        sample: evenly spread finite pixels of it.
+        deviation: of all its pixels.
+    """
+    return deviation > 0 and deviation >= RULED * inner_scale(sample)[3]
 
 
 def is_ramp(colours: np.ndarray, numbers: np.ndarray) -> bool:

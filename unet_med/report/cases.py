@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_med.data.entries import NOTES
 from unet_med.instances import IGNORED, separate
 from unet_med.memory import holds_whole
 from unet_med.report import panels
@@ -21,7 +22,7 @@ from unet_med.report.differences import DIFFERENCES, Labels, difference_map
 from unet_med.report.objects import CORRECT, ObjectErrors, classify_objects, object_codes
 from unet_med.report.scale_bar import bar_length
 from unet_med.report.viewing import ends_of
-from unet_med.transforms.compare import NOTES, SLICES
+from unet_med.transforms.compare import SLICES
 
 Array = NDArray[Any]
 Entry = Mapping[str, Any]

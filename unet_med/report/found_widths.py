@@ -40,17 +40,25 @@ class FoundWidths:
         """Register with an evaluator."""
         engine.add_event_handler(Events.STARTED, lambda: self._widths.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._look)
-        engine.add_event_handler(Events.COMPLETED, self._say)
+        engine.add_event_handler(Events.COMPLETED, self.say)
 
     def _look(self, engine: Engine) -> None:
-        if self.settings.get("spatial_dims") != 2:
-            return
         output: Any = engine.state.output
         for item in output if isinstance(output, list) else [output]:
             if (instances := item.get("instances")) is not None:
-                self._widths.append(widths_of(np.asarray(instances)[0]))
+                self.look(np.asarray(instances)[0])
 
-    def _say(self) -> None:
+    def look(self, instances: np.ndarray) -> None:
+        """Keep how wide objects are.
+
+        Args:
+            instances: numbers of objects, `(X, Y)` or `(X, Y, Z)`; 0 elsewhere.
+        """
+        if self.settings.get("spatial_dims") == 2:
+            self._widths.append(widths_of(instances))
+
+    def say(self) -> None:
+        """Say it in one line, if the objects are of another width than those that were learned."""
         if not self._widths:
             return
         widths = np.concatenate(self._widths)

@@ -113,7 +113,7 @@ class PredictionRecord:
         self._removed = False
         self._changed = ChangedResults(self.folder)
         self._learned: Learned | None = None
-        self._widths = FoundWidths(planned_bundle(weights), self.settings)
+        self.widths = FoundWidths(planned_bundle(weights), self.settings)
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
@@ -124,7 +124,7 @@ class PredictionRecord:
         engine.add_event_handler(Events.COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._drop_failed)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._end)
-        self._widths.attach(engine)
+        self.widths.attach(engine)
 
     def _start(self, engine: Engine) -> None:
         self._images.clear()

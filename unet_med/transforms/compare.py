@@ -14,18 +14,17 @@ from monai.transforms import MapTransform
 
 from unet_med.data.array_writer import known_unit
 from unet_med.data.channels import in_another_order, in_other_places, words_apart
-from unet_med.data.entries import CHANNEL_NAMES
+from unet_med.data.entries import CHANNEL_NAMES, NOTES
 from unet_med.data.grey_values import ends_of, sample_of, skew_of
 from unet_med.data.grids import ORIENTED
 from unet_med.data.pixel_size import MICROMETRES, in_words, source_of
 from unet_med.data.plane_kind import planes_stated
 from unet_med.planes import APART, JOINED, Planes
 from unet_med.transforms.check import name_of
-from unet_med.transforms.standardize import Scale
+from unet_med.transforms.standardize import Scale, about_ruled
 from unet_med.transforms.tensors import noted
 from unet_med.transforms.windowed import Box, Found, Windowed
 
-NOTES = "notes"  # entry of the metadata: lines
 RATIO = 1.5  # of pixel sizes: less is within what augmentation and biology vary by
 SKEW = 0.5  # beyond the range of the training, on the other side of 0: see `data.grey_values`
 SLICES = "slice by slice"
@@ -34,11 +33,6 @@ OBJECTS = {
     JOINED: "objects go through planes (--planes apart: images of their own)",
 }
 SAID = 5  # images of a run that are said by name
-FEW = (  # what to do where few pixels rule an image
-    "a few of its pixels, far brighter or darker than all others, rule its contrast{}: if they are "
-    "hot or dead, remove them (in Fiji Process > Noise > Remove Outliers), or set intensity to "
-    '["robust"] in configs/inference.json, a word a channel'
-)
 BOXES = 8  # of a large image that are looked at
 
 _log = logging.getLogger(__name__)
@@ -215,11 +209,11 @@ class CompareWithTrainingd(MapTransform):
         )
 
     def _about_extremes(self, pixels: np.ndarray) -> Iterator[str]:
-        """Of an image in memory alone: boxes would miss the one pixel that rules all."""
+        """Of an image in memory; of another `Standardized` tells, which reads all of its boxes."""
         for number, channel in enumerate(pixels):
             scale = self.intensity[number] if number < len(self.intensity) else None
             if scale is None and ends_of(channel).ruled:
-                yield FEW.format(f" in channel {number}" if len(pixels) > 1 else "")
+                yield about_ruled(number, len(pixels))
 
 
 def _states_no_place(meta: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,14 +12,24 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import Transform
 
-from unet_med.data.grey_values import ROBUST, inner_scale
+from unet_med.data.entries import NOTES
+from unet_med.data.grey_values import ROBUST, SAMPLES, inner_scale, is_ruled
 from unet_med.geometry.spread import spread_step
+from unet_med.transforms.check import name_of
 from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.transforms.tensors import AnyImage, tensor_of
 from unet_med.transforms.windowed import Box, Found, Windowed
 
+FEW = (  # what to do where few pixels rule an image
+    "a few of its pixels, far brighter or darker than all others, rule its contrast{}: if they are "
+    "hot or dead, remove them (in Fiji Process > Noise > Remove Outliers), or set intensity to "
+    '["robust"] in configs/inference.json, a word a channel'
+)
+RULED = "ruled"  # channels that few pixels rule
 INNER = 2**15  # pixels of an image or plane that tell a robust scale: to half a hundredth
 Scale = Mapping[str, float] | str | None
+
+_log = logging.getLogger(__name__)
 
 
 class Standardize(Transform):
@@ -85,26 +96,31 @@ class Standardize(Transform):
 
         Returns:
             `mean` and `std`, both `(planes, C)`; one row for the whole. Where every channel has
-            a fixed scale, no pixel is read for it. With robust ones also `low` and `high`.
+            a fixed scale, no pixel is read for it. With robust ones also `low` and `high`; and
+            `ruled`, the channels of own mean and deviation that few pixels rule, if there are any.
         """
         if self.intensity and all(isinstance(scale, Mapping) for scale in self.intensity):
             fixed = [[[scale[name] for _, scale in self._fixed()]] for name in ("mean", "std")]
             return {"mean": np.array(fixed[0]), "std": np.array(fixed[1])}
         by_plane = (self.spatial_dims or len(image.shape)) < len(image.shape)
         robust = self._robust()
-        sample = _Sample(image, robust, by_plane=by_plane)
-        looked_at = replace(image, read=sample.read) if robust else image
-        mean, std = mean_and_deviation(looked_at, boxes, by_plane=by_plane)
+        own = sorted(set(range(image.channels)) - {*robust, *dict(self._fixed())})
+        sample = _Sample(image, robust, INNER, by_plane=by_plane)
+        spread = _Sample(replace(image, read=sample.read), own, SAMPLES, by_plane=False)
+        mean, std = mean_and_deviation(replace(image, read=spread.read), boxes, by_plane=by_plane)
+        whole = np.sqrt((std**2).mean(0) + mean.var(0))  # (C,), planes have equal sizes
+        few = [k for k, row in zip(own, spread.values, strict=True) if is_ruled(row[0], whole[k])]
+        ruled = {RULED: np.array(few)} if few else {}
         for channel, scale in self._fixed():
             mean[:, channel], std[:, channel] = scale["mean"], scale["std"]
         if not robust:
-            return {"mean": mean, "std": std}
+            return {"mean": mean, "std": std, **ruled}
         low, high = np.full((2, *mean.shape), np.inf)
         low *= -1
         for k, channel in enumerate(robust):
             rows = [inner_scale(_finite(row)) for row in sample.values[k]]
             low[:, channel], high[:, channel], mean[:, channel], std[:, channel] = np.array(rows).T
-        return {"mean": mean, "std": std, "low": low, "high": high}
+        return {"mean": mean, "std": std, "low": low, "high": high, **ruled}
 
     def by_window(self, image: Windowed, found: Found) -> Windowed:
         """The standardised image, window by window, in the type of the windows that come.
@@ -172,12 +188,23 @@ class Standardized(KeywiseTransform):
         super().__init__(keys, rule, allow_missing_keys=allow_missing_keys)
 
     def first_pass(self, image: Windowed, boxes: Iterable[Box]) -> dict[str, np.ndarray]:
-        """See `Standardize.first_pass`."""
-        return self.rule.first_pass(image, boxes)
+        """See `Standardize.first_pass`; `notes` say which channels few pixels rule, if any."""
+        found = self.rule.first_pass(image, boxes)
+        if RULED not in found:
+            return found
+        notes = [about_ruled(number, image.channels) for number in found[RULED].tolist()]
+        said = "; ".join(notes)
+        _log.warning("%s is far from what was trained on: %s", name_of(image, "image"), said)
+        return {**found, NOTES: np.array(notes, dtype=np.str_)}
 
     def by_window(self, image: Windowed, found: Found) -> Windowed:
         """See `Standardize.by_window`."""
         return self.rule.by_window(image, found)
+
+
+def about_ruled(number: int, channels: int) -> str:
+    """What is said of a channel that few pixels rule."""
+    return FEW.format(f" in channel {number}" if channels > 1 else "")
 
 
 def mean_and_deviation(
@@ -220,16 +247,19 @@ class _Sample:
     Args:
         image: the image.
         channels: of which they are.
+        most: so many of a plane, or of the whole, at most.
         by_plane: of each plane of a volume; else of the whole.
 
     Attributes:
         values: `(channels, planes, pixels)`; one row for the whole.
     """
 
-    def __init__(self, image: Windowed, channels: Sequence[int], *, by_plane: bool) -> None:
+    def __init__(
+        self, image: Windowed, channels: Sequence[int], most: int, *, by_plane: bool
+    ) -> None:
         self.image, self.channels, self.by_plane = image, list(channels), by_plane
         sides = image.shape[:-1] if by_plane else image.shape
-        places = np.arange(0, math.prod(sides), spread_step(sides, INNER))
+        places = np.arange(0, math.prod(sides), spread_step(sides, most))
         self.places = np.stack(np.unravel_index(places, sides))  # (axes, pixels)
         rows = image.shape[-1] if by_plane else 1
         self.values = np.zeros((len(self.channels), rows, len(places)), np.float32)
@@ -237,6 +267,8 @@ class _Sample:
     def read(self, box: Box) -> torch.Tensor:
         """The pixels of a box, of which those of the sample are kept."""
         pixels = self.image.read(box)
+        if not self.channels:
+            return pixels
         own = np.array(box[: len(self.places)])
         at = self.places - own[:, :1]
         inside = ((at >= 0) & (self.places < own[:, 1:])).all(axis=0)

@@ -14,17 +14,18 @@ from unet_med.bundle import inference_parser, load_config, require_trust
 from unet_med.bundle.literals import itself
 from unet_med.data.cases import NAME, as_template, is_portable
 from unet_med.data.checksum import sha256
-from unet_med.data.entries import DIGESTS, WRITTEN
+from unet_med.data.entries import DIGESTS, NOTES, WRITTEN
 from unet_med.data.formats import stem
 from unet_med.data.sources import open_source
 from unet_med.inferers.agreement import agreement
 from unet_med.segmentation.arrays import without_pixels
-from unet_med.transforms.compare import NOTES
 from unet_med.transforms.confidence import CONFIDENCE, confidence, dice_of, rounded
 from unet_med.volumes.identity import weights_of
 from unet_med.volumes.job import BlockJob
+from unet_med.volumes.store import open_level
 from unet_med.volumes.tiff import file_of, tiff_of
 
+BLOCKS = 16  # that are looked at for the width of objects
 _PLACES = {"instances": "labels/instances", "probabilities": "0", "uncertainty": "uncertainty"}
 
 
@@ -54,10 +55,24 @@ def note_result(job: BlockJob, output: Path, files: Sequence[Path] = ()) -> None
     image = without_pixels(open_source(job.source, **job.choice))
     said = [text for name, text in job.statistics.items() if name.endswith(f".{NOTES}")]
     image.meta |= {NOTES: "\n".join(np.concatenate(said))} if said else {}
+    _look_at_widths(job, keeper.widths)
+    keeper.widths.say()
     notes = job.markers.all()  # a file a block
     image.meta |= {**_confidence(notes), WRITTEN: job.outputs}
     image.meta |= {DIGESTS: {file.name: sha256(file) for file in files}} if files else {}
     keeper.note(image, job.device, sum(note["seconds"] for note in notes))
+
+
+def _look_at_widths(job: BlockJob, widths: Any) -> None:
+    """Let `unet_med.report`'s `FoundWidths` look at the objects of a few blocks."""
+    layer = next((layer for layer in job.layers if layer.name == "instances"), None)
+    if layer is None:
+        return
+    instances = open_level(job.output, layer)
+    for block in job.blocks[:: -(-len(job.blocks) // BLOCKS)]:
+        *stack, rows, columns = block.slices
+        place = (*(slice(z.start, z.start + 1) for z in stack), rows, columns)  # a plane tells it
+        widths.look(np.asarray(instances[place]).T)
 
 
 def is_recorded(
