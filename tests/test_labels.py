@@ -418,7 +418,7 @@ SCATTERED = [*range(2, 12), 40, 41, 47, 60]
 SPEAK: dict[str, tuple[str, Any]] = {
     # many values, the same in each file
     "13 organs": ("doubt", lambda r: [organs(r, 13, same_size=False) for _ in range(4)]),
-    "13 organs, twice": ("instances", lambda r: [organs(r, 13, same_size=False) for _ in "ab"]),
+    "13 organs, twice": ("doubt", lambda r: [organs(r, 13, same_size=False) for _ in "ab"]),
     "13 layers": ("doubt", lambda r: layers(r, 13)),
     "14 cells": ("instances", lambda r: numbered(r, 14)),
     "14 cells as scanned": ("instances", lambda r: numbered(r, 14, scan=True)),

@@ -176,10 +176,10 @@ def _same_everywhere(found: Sequence[LabelSummary], classes: Sequence[set[float]
     has a number of its own is not at the same place in each.
     """
     shared = classes[0] if classes else set()
-    if len(classes) < ALIKE or any(own != shared for own in classes):
+    if any(own != shared for own in classes):
         return False
     if shared != set(range(1, int(max(shared, default=0)) + 1)) - {IGNORED}:
-        return True
+        return len(classes) >= ALIKE
     holding = [label for label in found if shared <= set(label.values.tolist())]
     places = [each for label in holding if (each := _centres(label, shared)) is not None]
     return len(places) == len(holding) and _own_places(_unlike(places)) > 1
