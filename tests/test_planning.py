@@ -27,6 +27,7 @@ from unet_med.planning import (
     DataFolder,
     Fingerprint,
     Plan,
+    Source,
     describe,
     fingerprint,
     lay_bundle,
@@ -604,3 +605,15 @@ def test_tiles_of_unequal_sides_are_not_turned_by_quarters(
     assert used["tta"] == plan.value("tta")
     asked = {"tile_size": [24, 32], "tta": "rotations"}
     assert make_plan(found, asked).value("tta") == "rotations"  # what is asked for holds
+
+
+def test_a_network_of_channels_that_add_nothing_keeps_them(trained: Path) -> None:
+    """Grey saved as RGBA trained four channels in earlier versions; one is enough for others."""
+    source, found = Source.of(trained), Plan.from_json(bundle.read_plan(trained)).data
+    files = [replace(case, image=replace(case.image, channels=4)) for case in found.cases]
+    rgba = replace(found, cases=tuple(files), needed=1)
+    assert "in_channels" not in source.kept(rgba, {})
+    of_four = replace(source, ids={**source.ids, "in_channels": 4})
+    assert of_four.kept(rgba, {})["in_channels"].value == 4
+    with pytest.raises(ValueError, match=r"has 1 channel\(s\), and the network of .* takes 4"):
+        of_four.kept(found, {})

@@ -151,6 +151,8 @@ class Source:
         own = bundle.load_config(bundle.find_bundle() / "configs" / "inference.json")
         ids = [*NETWORK, *(id for id in ALSO_NETWORK if self.ids.get(id) != own.get(id))]
         kept = {id: Decision(self.ids.get(id), why) for id in [*ids, "orientation", "intensity"]}
+        if found.channels != self.ids["in_channels"]:  # some add nothing, and it learned them too
+            kept["in_channels"] = Decision(self.ids["in_channels"], why)
         if not any(asked.get(id) is not None for id in PIXELS):
             kept |= self._pixels(found, why)
         return {id: decision for id, decision in kept.items() if id not in asked}
