@@ -264,7 +264,7 @@ def test_choices_of_the_call(planes: Path, expected: tuple[Path, Any]) -> None:
 )
 def test_arrays_that_do_not_fit_are_refused(planes: Path, options: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Segmenter(planes)(np.zeros((3, 30, 30)), **options)
+        Segmenter(planes)(np.arange(2700.0).reshape(3, 30, 30), **options)
 
 
 @pytest.mark.parametrize(
