@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
 from threading import RLock
@@ -9,6 +11,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 _locks: MutableMapping[object, AbstractContextManager[Any]] = WeakKeyDictionary()
+if sys.platform != "win32":  # a worker that is forked lacks the threads that have their turns
+    os.register_at_fork(after_in_child=_locks.clear)
 
 
 def turn_with(shared: object) -> AbstractContextManager[Any]:
