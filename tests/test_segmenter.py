@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +32,7 @@ from unet_med.cli import main
 from unet_med.data import load_image, save_image
 from unet_med.napari_widget import segment_steps
 from unet_med.napari_widget.layers import image_layers
+from unet_med.segmentation.switches import as_if_alone
 from unet_med.volumes import BlockJob, open_source, run_blocks
 from unet_med.volumes.job_actions import finish
 
@@ -329,6 +330,16 @@ def test_what_a_training_has_switched_does_not_matter(
             np.testing.assert_array_equal(result.instances.T, want["instances"])
             found = result.probabilities.transpose(0, 2, 1)
             np.testing.assert_array_equal(found, want["probabilities"])
+
+
+def test_threads_that_segment_as_if_alone_leave_the_switches_as_they_were() -> None:
+    first, second = (as_if_alone(torch.device("cpu")) for _ in range(2))
+    with untracked():
+        with ExitStack() as both:
+            with first:
+                both.enter_context(second)
+            assert get_track_meta()  # the second is not done
+        assert not get_track_meta()
 
 
 def test_a_misspelt_id_is_refused(planes: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Lock
 
 import torch
 from monai.data import get_track_meta, set_track_meta
@@ -18,10 +19,33 @@ def as_if_alone(device: torch.device) -> Iterator[None]:
     Args:
         device: where the network runs.
     """
-    kept = get_track_meta()
     with ExitStack() as stack:
-        stack.callback(set_track_meta, kept)
-        set_track_meta(True)
+        stack.enter_context(_tracking)
         stack.enter_context(without_autocast("cpu"))
         stack.enter_context(without_autocast(device))
         yield
+
+
+class _Tracking:
+    """Metadata are kept until the last thread within is done: MONAI's switch is the process's."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._within = 0  # threads
+        self._before = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._within:
+                self._before = get_track_meta()
+                set_track_meta(True)
+            self._within += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                set_track_meta(self._before)
+
+
+_tracking = _Tracking()
