@@ -270,12 +270,15 @@ class _Sample:
         if not self.channels:
             return pixels
         own = np.array(box[: len(self.places)])
-        at = self.places - own[:, :1]
-        inside = ((at >= 0) & (self.places < own[:, 1:])).all(axis=0)
+        first, last = np.searchsorted(self.places[0], own[0])  # places are in the order of rows
+        places = self.places[:, first:last]
+        inside = ((places >= own[:, :1]) & (places < own[:, 1:])).all(axis=0)
+        at = tuple((places - own[:, :1])[:, inside])
         rows = slice(*box[-1]) if self.by_plane else slice(None)
         for k, channel in enumerate(self.channels):
-            taken = pixels[channel].numpy(force=True)[tuple(at[:, inside])]  # (pixels[, Z])
-            self.values[k][rows, inside] = taken.T if self.by_plane else taken
+            taken = pixels[channel].numpy(force=True)[at]  # (pixels[, Z])
+            kept = self.values[k][rows, first:last]
+            kept[:, inside] = taken.T if self.by_plane else taken
         return pixels
 
 
