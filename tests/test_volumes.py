@@ -781,6 +781,17 @@ def test_the_command_refuses_in_a_sentence(
     assert words in capsys.readouterr().err
 
 
+def test_a_source_that_turns_out_to_be_in_colours_is_refused_as_such(
+    tmp_path: Path, planes_bundle: Path
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    colours = np.full((60, 60, 3), 255, np.uint8)
+    colours[-1, -1, 0] = 0
+    tifffile.imwrite(tmp_path / "in.tif", colours, photometric="rgb")
+    with pytest.raises(ValueError, match=r"^image in.tif has 3 channels \(RGB or RGBA\), the "):
+        BlockJob.create(tmp_path / "in.tif", tmp_path / "out.ome.zarr", planes_bundle)
+
+
 def test_a_source_that_cannot_be_read_has_no_mean(
     tmp_path: Path, planes_bundle: Path, noise: np.ndarray
 ) -> None:

@@ -271,6 +271,8 @@ class Volume:
                 return before.read(box)
             except Exception as error:
                 reason = " ".join(str(error).split())
+                if reason.startswith(f"image {self.source.path.name} "):
+                    raise  # it can be read, and `CheckPaird` says what is wrong with it
                 raise ValueError(
                     f"{self.source.path} cannot be read at {box} ({reason}), and what "
                     "standardises it needs every pixel: repair it first"
