@@ -84,7 +84,8 @@ def repeatable(device: torch.device | str) -> Iterator[None]:
     """Within the context a GPU convolves to the same bits each time, as `set_determinism` has it.
 
     Otherwise cuDNN may take kernels that add up in any order, or others each time. Its settings are
-    those of the process, and so are those of `rounding`: threads take turns.
+    those of the process, so threads that predict take turns, and with those of `rounding` inside.
+    A training in another thread takes none: give it a process of its own.
 
     Args:
         device: a CPU always does, and settings stay as they are.
