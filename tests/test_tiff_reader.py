@@ -713,7 +713,7 @@ def test_real_files_are_equal_to_tifffile_or_refused_in_one_sentence(shared):
     data = shared / "data"
     verdicts = read_all([data / "tiff-conformance", data / "neubias"])
     counts = {kind: sum(v == kind for v, _ in verdicts.values()) for kind in ("equal", "refused")}
-    assert counts == {"equal": 100, "refused": 33}
+    assert counts == {"equal": 99, "refused": 34}  # one of them is to be shown turned
     for path, (verdict, text) in verdicts.items():
         if verdict == "refused":
             assert text.startswith(f"cannot read {path} as TIFF: ")
