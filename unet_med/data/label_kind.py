@@ -178,7 +178,8 @@ def _same_everywhere(found: Sequence[LabelSummary], classes: Sequence[set[float]
     shared = classes[0] if classes else set()
     if any(own != shared for own in classes):
         return False
-    if shared != set(range(1, int(max(shared, default=0)) + 1)) - {IGNORED}:
+    last = max(shared, default=0)  # counted, not listed: numbers may be as large as 2**40
+    if len(shared) != last - (last >= IGNORED):
         return len(classes) >= ALIKE
     holding = [label for label in found if shared <= set(label.values.tolist())]
     places = [each for label in holding if (each := _centres(label, shared)) is not None]

@@ -188,7 +188,7 @@ class _Packed(Transform):
         if label.shape[0] != 1:
             raise ValueError(
                 f"a label of shape {tuple(label.shape)}, and weights are packed behind one "
-                "channel: give (1, *S), by EnsureChannelFirstd, or AsDiscreted(argmax=True)"
+                "channel: give one of numbers, (1, *S)"
             )
         weight, values = np.asarray(as_numpy(self.weigh(label))), as_integers(as_numpy(label))
         if not isinstance(self.weigh, ClassWeightMap):
