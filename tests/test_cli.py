@@ -194,9 +194,8 @@ def empty_images(folder: Path) -> None:
 
 
 def colour_image(folder: Path) -> None:
-    tifffile.imwrite(
-        folder / "images/cells_001.tif", np.zeros((64, 72, 3), np.uint8), photometric="rgb"
-    )
+    colours = np.tile(np.uint8([10, 20, 30]), (64, 72, 1))
+    tifffile.imwrite(folder / "images/cells_001.tif", colours, photometric="rgb")
 
 
 def nan_image(folder: Path) -> None:
@@ -263,7 +262,7 @@ def test_prediction_refuses(
 ) -> None:
     output = tmp_path / "results"
     colour = tmp_path / "colour.tif"
-    tifffile.imwrite(colour, np.zeros((64, 72, 3), np.uint8), photometric="rgb")
+    tifffile.imwrite(colour, np.tile(np.uint8([10, 20, 30]), (64, 72, 1)), photometric="rgb")
     bundle = ["--bundle", trained, "--output", output]
     assert "3 channels" in refused(capsys, "predict", colour, *bundle)
     assert "does not exist" in refused(capsys, "predict", tmp_path / "no.tif", *bundle)

@@ -44,7 +44,8 @@ def text(path: Path) -> None:
 
 
 def colour(path: Path) -> None:
-    tifffile.imwrite(path, np.zeros((SIDE, SIDE, 3), np.uint8), photometric="rgb")
+    colours = np.tile(np.uint8([10, 20, 30]), (SIDE, SIDE, 1))
+    tifffile.imwrite(path, colours, photometric="rgb")
 
 
 def not_a_number(path: Path) -> None:

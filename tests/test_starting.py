@@ -133,7 +133,7 @@ def test_images_that_do_not_fit_are_refused(
 ) -> None:
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
-    colour = np.zeros((40, 48, 3), np.uint8)
+    colour = np.tile(np.uint8([10, 20, 30]), (40, 48, 1))
     tifffile.imwrite(tmp_path / "images/a.tif", colour, photometric="rgb")
     label = np.zeros((40, 48), np.uint16)
     label[4:9, 4:9], label[20:29, 20:29] = 1, 2
