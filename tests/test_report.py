@@ -67,6 +67,18 @@ def test_a_split_border_is_where_one_true_instance_came_apart() -> None:
     np.testing.assert_array_equal(found, want)
 
 
+def test_large_numbers_take_no_large_tables(tmp_path: Path) -> None:
+    """One with all numbers up to 2**40 would take 8 TiB."""
+    small, large = blocks(1, 2, 3), blocks(5, 2**31 + 7, 2**40)
+    joined = np.where(large == 5, 2**31 + 7, large)
+    wanted = difference_map(small, np.where(small == 1, 2, small))
+    assert CODE["merged border"] in wanted
+    np.testing.assert_array_equal(difference_map(large, joined), wanted)
+    image = np.zeros((1, *large.shape))
+    path = comparison_figure([image], [large[None]], [joined[None]], tmp_path / "a.png")
+    assert imread(path).size
+
+
 def test_a_gap_of_a_pixel_between_two_cells_is_no_error_of_the_border() -> None:
     result = blocks(1, 2).copy()
     result[:, 7] = 0

@@ -33,7 +33,7 @@ from unet_med.report import html_report, panels
 from unet_med.report.case_files import Reading, plane_instances, plane_parts
 from unet_med.report.cases import _weights, load_case
 from unet_med.report.chart import curve_svg
-from unet_med.report.colours import rgb
+from unet_med.report.colours import instance_colours, rgb
 from unet_med.report.entries import is_other
 from unet_med.report.objects import OBJECTS, classify_objects
 from unet_med.report.prediction import PredictionRecord
@@ -322,6 +322,29 @@ def test_planes_of_instances_that_seeds_told_apart() -> None:
     np.testing.assert_array_equal(found[:, 0, 0], [1, 1, 2, 2, 0, 0])
     np.testing.assert_array_equal(found[:, 0, 1], [3, 3, 0, 4, 0, 0])
     assert not found[:, 1].any()
+
+
+def test_large_numbers_are_drawn_as_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of 24 bits, as labels in colours hold them, took a table of as many colours."""
+    results = predicted(tmp_path)
+    entry, truth = read_record(results)["images"]["a"], tmp_path / "truth/a.tif"
+    small = load_case("a", entry, results, str(truth), Reading())
+    for file in (truth, results / "a_instances.tif"):
+        labels = load_image(file).numpy().astype(np.int32)
+        save_image(file, np.where(labels > 0, labels + 2**24 - 9, 0), 0.5 * np.eye(4), "um")
+    tables: list[np.ndarray] = []
+
+    def kept(labels: np.ndarray) -> np.ndarray:
+        tables.append(instance_colours(labels))
+        return tables[-1]
+
+    monkeypatch.setattr(panels, "instance_colours", kept)
+    large = load_case("a", entry, results, str(truth), Reading())
+    assert large.counts == small.counts
+    assert large.errors == small.errors
+    assert [len(table) for table in tables] == [6]
 
 
 def test_planes_of_a_mask_are_counted_each_by_itself() -> None:

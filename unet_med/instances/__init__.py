@@ -15,7 +15,7 @@ from unet_med.instances.components import (
     label_components,
     number_components,
 )
-from unet_med.instances.numbers import IGNORED, UNKNOWN, as_int32, as_integers
+from unet_med.instances.numbers import IGNORED, UNKNOWN, as_int32, as_integers, in_a_table
 from unet_med.instances.seeds import instances_from_classes, spread
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "as_int32",
     "as_integers",
     "axes_apart",
+    "in_a_table",
     "instances_from_classes",
     "instances_from_mask",
     "label_components",

@@ -53,9 +53,30 @@ def as_int32(labels: ArrayLike) -> NDArray[np.int32]:
     """
     values = as_integers(labels)
     if values.size and np.abs(values).max() > np.iinfo(np.int32).max:
-        _, ranks = np.unique(values, return_inverse=True)
-        values = np.where(values > 0, ranks.reshape(values.shape) + 1, values)
+        values = _counted_anew(values)
     return values.astype(np.int32, copy=False)
+
+
+def in_a_table(labels: ArrayLike) -> Integers:
+    """The same objects, counted anew in their order where a number exceeds the number of pixels.
+
+    So a table with a row for each number, up to the largest, is no larger than the image.
+
+    Raises:
+        ValueError: a value is not finite or not a whole number.
+
+    >>> in_a_table([0, 5, 2**40, -1]).tolist(), in_a_table([0, 3, 3]).tolist()
+    ([0, 3, 4, -1], [0, 3, 3])
+    """
+    values = as_integers(labels)
+    return values if values.max(initial=0) <= values.size else _counted_anew(values)
+
+
+def _counted_anew(values: Integers) -> NDArray[np.int64]:
+    """Labels whose positive numbers follow upon each other; others stay."""
+    _, ranks = np.unique(values, return_inverse=True)
+    others = np.minimum(values, 0).astype(np.int64)
+    return np.where(values > 0, ranks.reshape(values.shape) + 1, others)
 
 
 def no_integer(value: float) -> ValueError:

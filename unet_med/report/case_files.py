@@ -19,7 +19,13 @@ from unet_med.data.formats import stem
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.plane_kind import PLANES
 from unet_med.errors import one_line, user_error
-from unet_med.instances import UNKNOWN, instances_from_mask, label_components, regrow
+from unet_med.instances import (
+    UNKNOWN,
+    in_a_table,
+    instances_from_mask,
+    label_components,
+    regrow,
+)
 from unet_med.planes import JOINED, Planes
 from unet_med.report.differences import Labels
 from unet_med.report.viewing import as_viewed, viewing_turn
@@ -185,14 +191,16 @@ class CaseFiles:
         return result_file(self.name, kind, self.results, self.entry.get(DIGESTS, ()))
 
     def _viewed(self, labels: Labels, what: str) -> Labels:
-        """Labels of the shape of their image, else an error."""
+        """Labels of the shape of their image, else an error; colours lie in a table."""
         shape = tuple(self.entry["shape"][1:])
         if labels.shape != shape:
             raise ValueError(
                 f"{what} of {self.name} has shape {labels.shape}, its image {shape}: they must be "
                 "equal"
             )
-        return as_viewed(labels, self.turn)
+        return as_viewed(
+            labels if self.reading.kind == "classes" else in_a_table(labels), self.turn
+        )
 
 
 def result_file(name: str, kind: str, results: Path, written: Iterable[str] = ()) -> Path | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unet_med.instances import IGNORED, as_integers
+from unet_med.instances import IGNORED, as_integers, in_a_table
 from unet_med.report.colours import (
     UNMATCHED,
     Colours,
@@ -151,6 +151,7 @@ def _draw_row(
     """Fill the four panels of one row; `aspect` is the height of a pixel over its width."""
     grey = _stretched(image)
     if kind == "instances":
+        truth, result = in_a_table(truth), in_a_table(result)
         colours = instance_colours(truth)
         matched = matched_colours(truth, result, colours)
     else:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unet_med.instances import IGNORED, as_integers, regrow, ridge
+from unet_med.instances import IGNORED, as_integers, in_a_table, regrow, ridge
 
 Kind = Literal["instances", "classes"]
 Labels = NDArray[Any]
@@ -55,6 +55,7 @@ def difference_map(
         found[t == IGNORED] = 0
     else:
         either = found > 0
+        t, r = in_a_table(t), in_a_table(r)
         found[_joined(t, r) & either] = code["merged border"]
         found[_joined(r, t) & either] = code["split border"]
     found[t < 0] = 0
