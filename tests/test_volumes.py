@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,8 @@ from unet_med.data import load_header, load_image, save_image
 from unet_med.inferers import OverlapTileInferer
 from unet_med.memory import BYTES_A_PIXEL
 from unet_med.networks import unet
+from unet_med.segmentation import Segmenter
+from unet_med.segmentation.volume import Volume
 from unet_med.transforms import InstancesFromLogits, Standardize
 from unet_med.transforms.standardize import mean_and_deviation
 from unet_med.transforms.windowed import Windowed
@@ -801,6 +804,18 @@ def test_a_source_that_cannot_be_read_has_no_mean(
     with pytest.raises(ValueError, match=r"in.ome.zarr cannot be read at .* repair it first"):
         BlockJob.create(source, tmp_path / "out.ome.zarr", planes_bundle)
     assert not (tmp_path / "out.ome.zarr").exists()
+
+
+@pytest.mark.parametrize("words", ["image in.ome.zarr is cut short", "a chunk is cut short"])
+def test_what_a_reader_says_does_not_pass_for_what_the_network_takes(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray, words: str
+) -> None:
+    def breaks(window: Any) -> np.ndarray:
+        raise OSError(words)
+
+    source = replace(open_source(write_source(tmp_path / "in.ome.zarr", noise)), read=breaks)
+    with pytest.raises(ValueError, match=rf"cannot be read at .* \({words}\), and what"):
+        Volume(Segmenter(planes_bundle, device="cpu"), source)
 
 
 def test_whole_statistics_do_not_depend_on_the_windows(rng: np.random.Generator) -> None:

@@ -30,6 +30,7 @@ from unet_med.memory import where_it_fits
 from unet_med.segmentation.arrays import affine_of, files_of_channels, meta_of, native
 from unet_med.segmentation.local import local_rules, local_steps, local_tiling
 from unet_med.segmentation.segmenter import Segmenter
+from unet_med.transforms.check import UnfitImageError
 from unet_med.transforms.windowed import Box, Windowed
 
 T = TypeVar("T")
@@ -269,10 +270,10 @@ class Volume:
         def read(box: Box) -> Tensor:
             try:
                 return before.read(box)
+            except UnfitImageError:
+                raise  # it can be read, and is not to be repaired
             except Exception as error:
                 reason = " ".join(str(error).split())
-                if reason.startswith(f"image {self.source.path.name} "):
-                    raise  # it can be read, and `CheckPaird` says what is wrong with it
                 raise ValueError(
                     f"{self.source.path} cannot be read at {box} ({reason}), and what "
                     "standardises it needs every pixel: repair it first"

@@ -24,6 +24,10 @@ _IN_FIJI = {  # how colours, and what is transparent, become as many channels as
 }
 
 
+class UnfitImageError(ValueError):
+    """An image that could be read, and that the network does not take as it is."""
+
+
 class SelectSliced(MapTransform):
     """Take one plane of a volume for a 2-D network, if the item names one, or there is but one.
 
@@ -87,7 +91,8 @@ class CheckPaird(MapTransform):
         label_key: entry of the label, `(1, *S)`; absent at prediction.
 
     Raises:
-        ValueError: names the file, what it is, what is needed, and a way out.
+        UnfitImageError: the image; names the file, what it is, what is needed, and a way out.
+        ValueError: the label, likewise.
     """
 
     def __init__(
@@ -123,7 +128,7 @@ class CheckPaird(MapTransform):
         """The image, of which pixels are looked at when they are read.
 
         Raises:
-            ValueError: see the class.
+            UnfitImageError: see the class.
         """
         name = name_of(image, self.image_key)
         fewer = may_be_fewer(image.channels, self.in_channels)
@@ -146,7 +151,7 @@ class CheckPaird(MapTransform):
     def _check_image(self, image: torch.Tensor) -> None:
         name = name_of(image, self.image_key)
         if getattr(image, "meta", {}).get("coloured"):
-            raise ValueError(
+            raise UnfitImageError(
                 f"image {name} has a palette of colours, whose numbers are no intensities: save it "
                 "as RGB, or as grey values, as the images of the training are"
             )
@@ -163,13 +168,13 @@ class CheckPaird(MapTransform):
             hint = ", or say with --axes CYX that its pages are channels" if pages else ""
             if self.in_channels == 1:
                 hint = ", or take one with --channel 0" if takes_channel(name) else ""
-            raise ValueError(
+            raise UnfitImageError(
                 f"image {name} has {channels} channels{kind}, the network takes "
                 f"{self.in_channels}: convert it{way}, or train with images like it{hint}"
             )
         allowed = {2: (2, 3) if self.slices else (2,), 3: (3,), None: (2, 3)}[self.spatial_dims]
         if len(sides) not in allowed:
-            raise ValueError(
+            raise UnfitImageError(
                 f"image {name} has {len(sides)} spatial axes {tuple(sides)}, "
                 f"the network takes {self.spatial_dims}: give images of one kind"
             )
@@ -257,7 +262,7 @@ def _shifted(affine: torch.Tensor, index: int) -> torch.Tensor:
 
 def _check_finite(image: torch.Tensor, name: str) -> None:
     if not bool(torch.isfinite(tensor_of(image)).all()):
-        raise ValueError(f"image {name} holds NaN or infinite pixels: replace them first")
+        raise UnfitImageError(f"image {name} holds NaN or infinite pixels: replace them first")
 
 
 def _is_grey(image: torch.Tensor) -> bool:
