@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+import torch
 from test_volumes import make_bundle
 
 from unet_med.cli import main
@@ -195,6 +196,27 @@ def test_the_same_both_ways(
     for mask in masks:
         np.testing.assert_array_equal(mask, masks[0])
     assert case.refused or len(np.unique(masks[0])) > 1 or name == "constant"
+
+
+@pytest.mark.parametrize("more", [[], ["--instances"]])
+def test_scores_that_are_no_numbers_are_refused_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    """Weights of a training that diverged; a mask of background would pass for a result."""
+    bundle = make_bundle(tmp_path / "b")
+    weights = torch.load(bundle / "models/model.pt", weights_only=True)
+    weights[next(name for name in weights if name.endswith("bias"))][:] = torch.nan
+    torch.save(weights, bundle / "models/model.pt")
+    words = ["predict", str(tiff(tmp_path / "a.tif", PLANE)), "--bundle", str(bundle), *more]
+    reason = (
+        "the scores hold NaN: so do the network's weights, or it overflowed in 16 bits; look at "
+        "its training, or predict in float32"
+    )
+    assert main([*words, "--device", "cpu", "--output", str(tmp_path / "whole")]) == 2
+    assert capsys.readouterr().err.strip().endswith(f"error: {reason}")
+    blocks = ["--output", str(tmp_path / "blocks.ome.zarr"), "--workers", "1"]
+    assert main([*words, "--device", "cpu", *blocks]) == 2
+    assert f"blocks failed, the others are done: 0.0 ({reason})" in capsys.readouterr().err
 
 
 def test_a_zarr_that_states_a_size_of_0(tmp_path: Path, capsys: Any) -> None:

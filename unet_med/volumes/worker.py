@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unet_med.errors import broken_gpu, is_broken_gpu, is_full
+from unet_med.errors import broken_gpu, is_broken_gpu, is_full, one_line
 from unet_med.precision import chosen_precision
 from unet_med.segmentation import Volume
 from unet_med.transforms.confidence import dice_terms, uncertainty
@@ -98,7 +98,7 @@ class Worker:
         except Exception as error:
             if self.job.markers.of(block):  # another process was quicker, and has swept up since
                 return Outcome(number, 0)
-            text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            text = one_line(error)[:300]
             self.job.markers.note("failed", block, error=text)
             if is_broken_gpu(error):  # no other block would succeed in this process
                 raise broken_gpu(error, "run again with --resume") from error
