@@ -150,6 +150,28 @@ def test_images_that_do_not_fit_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_grey_with_an_opaque_alpha_is_taken_by_a_network_of_colours(
+    trained: Path, tmp_path: Path
+) -> None:
+    """As its prediction takes it."""
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    pixels = np.arange(40 * 48, dtype=np.uint8).reshape(40, 48)
+    opaque = np.full_like(pixels, 255)
+    bands = np.stack([pixels, pixels, pixels, opaque], -1)
+    tifffile.imwrite(tmp_path / "images/a.tif", bands, photometric="rgb", extrasamples=[2])
+    tifffile.imwrite(tmp_path / "labels/a.tif", (pixels > 99).astype(np.uint8))
+    found = fingerprint(tmp_path / "images", tmp_path / "labels")
+    assert (found.cases[0].image.channels, found.needed) == (4, 1)
+    source = Source.of(trained)
+    for count in (1, 3, 4):
+        own = replace(source, ids={**source.ids, "in_channels": count})
+        assert own.kept(found, {}).get("in_channels", Decision(1, "")).value == count
+    two = replace(source, ids={**source.ids, "in_channels": 2})
+    with pytest.raises(ValueError, match=r"a\.tif has 4 channel\(s\), and the network of out"):
+        two.kept(found, {})
+
+
 def test_a_size_in_another_unit_is_the_same_size(trained: Path, more: Path) -> None:
     source = Source.of(trained)
     source = replace(source, ids={**source.ids, "element_size": [5e-4, 1e-3], "element_unit": "mm"})

@@ -102,11 +102,14 @@ def test_other_channels_are_refused_with_the_way_out(channels: int, taken: int, 
         CheckPaird(in_channels=taken)({"image": image})
 
 
+GREY = " of equal colours, not opaque all over if the last is alpha"
+
+
 @pytest.mark.parametrize(
     ("name", "blue", "kind", "hint"),
-    [("a.png", 0, " of equal colours", ", or take one with --channel 0"),
+    [("a.png", 0, GREY, ", or take one with --channel 0"),
      ("a.tif", 1, "", ", or take one with --channel 0"),
-     ("a.npy", 0, " of equal colours", ""), ("a.nii.gz", 1, "", "")],
+     ("a.npy", 0, GREY, ""), ("a.nii.gz", 1, "", "")],
 )  # fmt: skip
 def test_one_channel_is_offered_where_the_reader_can_take_it(
     name: str, blue: int, kind: str, hint: str
@@ -137,8 +140,16 @@ def test_colours_keep_their_channels_and_lose_an_opaque_alpha() -> None:
     checked = CheckPaird(in_channels=3)({"image": opaque})["image"]
     np.testing.assert_array_equal(checked, COLOURS)
     opaque[3, 2, 2] = 254
-    with pytest.raises(ValueError, match="has 4 channels"):
+    transparent = r"4 channels \(RGB or RGBA\), not opaque all over if the last is alpha, the netw"
+    with pytest.raises(ValueError, match=transparent):
         CheckPaird(in_channels=3)({"image": opaque})
+    seen = Windowed(lambda box: opaque[:, slice(*box[0])], 4, (4, 4), torch.eye(4), {})
+    window = CheckPaird(in_channels=3).by_window(seen, {})
+    np.testing.assert_array_equal(window.read(((0, 2), (0, 4))), COLOURS[:, :2])
+    with pytest.raises(ValueError, match=transparent):
+        window.read(((2, 3), (0, 4)))
+    with pytest.raises(ValueError, match=r"4 channels \(RGB or RGBA\), the network takes 1"):
+        CheckPaird(in_channels=1)({"image": opaque})  # nor are its colours equal
     first = COLOURS.clone()
     first[:, 0] = 0  # of which the first window is grey
     seen = Windowed(lambda box: first[:, slice(*box[0])], 3, (4, 4), torch.eye(4), {})

@@ -29,8 +29,22 @@ def in_fewer_channels(image: Pixels, count: int) -> Pixels | None:
     has_alpha = channels in (2, 4)
     if has_alpha and not any(bool((image[-1] == opaque).all()) for opaque in OPAQUE):
         return None
-    colours = image[count : channels - has_alpha]
-    return image[:count] if bool((colours == image[:1]).all()) else None
+    return image[:count] if _are_equal(image, image[count : channels - has_alpha]) else None
+
+
+def but_for_alpha(image: Pixels, count: int) -> bool:
+    """Whether nothing but an alpha that is not opaque keeps an image from fewer channels.
+
+    Args:
+        image: `(C, *S)`, of which `in_fewer_channels` says None.
+        count: channels that are wanted.
+    """
+    has_alpha = may_be_fewer(len(image), count) and len(image) in (2, 4)
+    return has_alpha and _are_equal(image, image[count:-1])
+
+
+def _are_equal(image: Pixels, others: Pixels) -> bool:
+    return bool((others == image[:1]).all())
 
 
 def may_be_fewer(channels: int, count: int) -> bool:

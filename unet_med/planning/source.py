@@ -14,6 +14,7 @@ import numpy as np
 from unet_med import bundle
 from unet_med.bundle.models import find_trained
 from unet_med.data.checksum import sha256
+from unet_med.data.colours import may_be_fewer
 from unet_med.data.pixel_size import MICROMETRES, as_list, in_words
 from unet_med.planning.fingerprints import MEDIAN, Fingerprint
 from unet_med.planning.learned import Learned, held_planes
@@ -212,11 +213,12 @@ class Source:
             )
 
     def _require_images(self, found: Fingerprint, asked: Mapping[str, Any]) -> None:
-        channels, size = self.ids.get("in_channels"), self.ids.get("element_size")
+        channels, size = self.ids["in_channels"], self.ids.get("element_size")
         shown = None if size is None else in_words(size)
         free = size is None or any(asked.get(id) is not None for id in PIXELS)
         for image in (case.image for case in found.cases):
-            if channels not in (image.channels, found.needed):
+            fewer = may_be_fewer(image.channels, channels) and found.channels <= channels
+            if channels != image.channels and not fewer:
                 raise ValueError(
                     f"{image.name} has {image.channels} channel(s), and the network of "
                     f"{self.name} takes {channels}: save the images so, or train without --from"

@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from unet_med.data.colours import in_fewer_channels, may_be_fewer
+from unet_med.data.colours import but_for_alpha, in_fewer_channels, may_be_fewer
 from unet_med.data.formats import takes_channel
 from unet_med.instances import IGNORED, UNKNOWN
 from unet_med.transforms.tensors import labels_of, tensor_of
@@ -137,7 +137,7 @@ class CheckPaird(MapTransform):
 
         def read(box: Box) -> torch.Tensor:
             pixels = self._fitting(image.read(box))
-            self._check_shape(tuple(pixels.shape), name)
+            self._check_shape(tuple(pixels.shape), name, pixels)
             _check_finite(pixels, f"{name} at {box}")
             return pixels
 
@@ -155,14 +155,19 @@ class CheckPaird(MapTransform):
                 f"image {name} has a palette of colours, whose numbers are no intensities: save it "
                 "as RGB, or as grey values, as the images of the training are"
             )
-        self._check_shape(tuple(image.shape), name, grey=_is_grey(image))
+        self._check_shape(tuple(image.shape), name, image)
         _check_finite(image, name)
 
-    def _check_shape(self, shape: tuple[int, ...], name: str, *, grey: bool = False) -> None:
+    def _check_shape(
+        self, shape: tuple[int, ...], name: str, image: torch.Tensor | None = None
+    ) -> None:
         channels, *sides = shape
         if channels != self.in_channels:
             kind = " (RGB or RGBA)" if channels in (3, 4) else ""
-            kind += " of equal colours" if grey else ""
+            if image is not None:
+                kind += " of equal colours" if _is_grey(image) else ""
+                alpha = but_for_alpha(image, self.in_channels)
+                kind += ", not opaque all over if the last is alpha" if alpha else ""
             way = _IN_FIJI.get(self.in_channels, "") if 1 < channels <= 4 else ""
             pages = channels == 1 and sides[2:] == [self.in_channels]
             hint = ", or say with --axes CYX that its pages are channels" if pages else ""
