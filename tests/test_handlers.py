@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from unet_med.handlers import (
     Reproducible,
     TrainingBudget,
     Validation,
+    WholeImageEvaluator,
+    guards,
     keep_memory,
     save_atomically,
 )
@@ -381,8 +384,12 @@ class Diverging(Parts):
         for handler in (LossGuard(self.checkpoints, limit=100), self.checkpoints):
             handler.attach(self.trainer)
 
+    terminates = False
+
     def _spoil(self, engine: Any, value: float) -> None:
         engine.state.output[0]["loss"] = torch.tensor(value)
+        if self.terminates:
+            engine.terminate()
 
 
 @pytest.mark.parametrize(
@@ -398,6 +405,52 @@ def test_diverging_training_stops_with_the_reason(value: float, rule: str, tmp_p
     assert "at iteration 6 (epoch 2)" in said
     assert f"last good checkpoint is {tmp_path / 'resume/checkpoint.pt'} (iteration 4)" in said
     assert torch.load(tmp_path / "resume/checkpoint.pt", weights_only=True)["iteration"] == 4
+
+
+@pytest.mark.parametrize("terminated", [False, True])
+def test_a_spoilt_network_is_stopped_before_it_is_validated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminated: bool
+) -> None:
+    """Losses of a GPU are read now and then; a validation may refuse scores that are NaN."""
+    monkeypatch.setattr(guards, "read_now", lambda engine: False)
+    parts = Diverging(float("nan"), tmp_path)
+    parts.checkpoints.minutes, parts.terminates = 1, terminated
+    validated: list[int] = []
+    parts.evaluator.add_event_handler(Events.STARTED, lambda e: validated.append(e.state.epoch))
+    with pytest.raises(FloatingPointError, match=r"the loss is nan.* at iteration 6 \(epoch 2\)"):
+        parts.trainer.run()
+    assert validated == []
+
+
+def test_a_score_that_is_no_number_is_not_the_best(tmp_path: Path) -> None:
+    """Of a validation whose images hold no object; the next one with a number is the best."""
+
+    class Given:
+        values = iter([math.nan, 0.2, math.nan, 0.1, 0.3])
+
+        def attach(self, engine: Engine, name: str) -> None:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._give, name)
+
+        def _give(self, engine: Any, name: str) -> None:
+            engine.state.metrics[name] = next(self.values)
+
+    parts = Parts()
+    evaluator = WholeImageEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=parts.evaluator.data_loader,
+        network=parts.network,
+        prepare_batch=PrepareBatchWeighted(),
+        key_val_metric={"score": Given()},
+    )
+    kept = Checkpoints(tmp_path, parts.network, parts.optimizer, evaluator=evaluator)
+    kept.attach(parts.trainer)
+    written = []
+    for epoch in range(1, 6):
+        kept.best.unlink(missing_ok=True)
+        evaluator.run(epoch)
+        written += [epoch] * kept.best.exists()
+    assert written == [1, 2, 5]
+    assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (0.3, 5)
 
 
 def test_a_large_loss_from_the_start_is_no_explosion(tmp_path: Path) -> None:

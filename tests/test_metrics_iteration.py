@@ -157,6 +157,21 @@ def test_reset_forgets(slices):
     )
 
 
+@pytest.mark.parametrize("truth", [0, -1])
+@pytest.mark.parametrize("metric", OBJECTS)
+def test_images_without_an_object_have_no_score(metric, truth, labels):
+    """Nor does a validation of such images end a training, which an error would."""
+    empty = torch.full((1, 1, 8, 8), truth)
+    seen = metric()
+    seen(torch.zeros_like(empty), empty)
+    assert seen.aggregate().isnan()
+    found, true = (torch.from_numpy(array)[:, None] for array in labels)
+    seen(found, true)
+    alone = metric()
+    alone(found, true)
+    assert seen.aggregate() == alone.aggregate()
+
+
 @pytest.mark.parametrize("metric", [*INTERIOR, *OBJECTS])
 def test_processes_share_counts(metric, slices, labels, monkeypatch):
     """Two processes, one with four images and one with two: what each gathers is all."""
@@ -219,10 +234,8 @@ def test_refuses():
         metrics.VRandMetric()(one - 3, one)
     with pytest.raises(ValueError, match="iou_threshold 0; it must be above 0"):
         metrics.AveragePrecisionMetric(iou_threshold=0)
-    nothing = metrics.DETMetric()
-    nothing(one, one * 0)
     with pytest.raises(ValueError, match="truth has no object in any frame"):
-        nothing.aggregate()
+        metrics.det(one[0, 0].numpy(), one[0, 0].numpy() * 0)
 
 
 def handler(name: str) -> dict:

@@ -188,7 +188,9 @@ def test_monai_metrics_are_the_mean_of_the_functions() -> None:
         assert metric.aggregate().item() in (0, 1)
         metric.reset()
         metric(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
-        with pytest.raises(ValueError, match="has seen no object"):
+        assert metric.aggregate().isnan()  # there is no object
+        metric.reset()
+        with pytest.raises(ValueError, match="has seen no image: call it before"):
             metric.aggregate()
 
 

@@ -86,6 +86,19 @@ def test_what_came_within_a_minute_is_drawn_at_the_end(
     assert curves == [[1], [1, 2, 3]]
 
 
+def test_a_score_that_is_no_number_is_no_row_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot be drawn, and would be marked as the best."""
+    monkeypatch.setattr(record, "learning_curve_figure", lambda history, *_, **__: history)
+    evaluator = Engine(lambda *_: None)
+    evaluator.state.metrics = {"score": torch.tensor(torch.nan), "other": 0.5}
+    kept = TrainingRecord(tmp_path, evaluator)
+    kept.history = [{"epoch": 0, "loss": 0.5}]
+    kept._add_scores(evaluator)
+    assert kept.history == [{"epoch": 0, "loss": 0.5, "other": 0.5}]
+
+
 def test_of_a_volume_the_plane_that_is_drawn_is_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

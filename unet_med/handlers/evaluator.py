@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from math import isnan
 from typing import Any
 
 import torch
@@ -20,8 +21,17 @@ class WholeImageEvaluator(SupervisedEvaluator):
     Where its memory does not suffice for an image and what is made of it, they stay in main
     memory, and an `OverlapTileInferer` runs the network on the GPU. What is found of any image is
     brought to main memory in the end: so metrics take them together, and the GPU keeps none.
-    Its arguments are those of `monai.engines.SupervisedEvaluator`.
+    A key metric that is NaN, as where no image holds an object, is no best one to beat.
+
+    Args:
+        *args: of `monai.engines.SupervisedEvaluator`.
+        **kwargs: likewise.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        better = self.metric_cmp_fn
+        self.metric_cmp_fn = lambda new, best: isnan(best) or better(new, best)
 
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
         if not isinstance(self.inferer, OverlapTileInferer):  # others run where the image lies

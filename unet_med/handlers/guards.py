@@ -27,7 +27,8 @@ class LossGuard:
 
     The message names the iteration, the images of the batch and the last checkpoint. Attach it
     before `Checkpoints`, so that no checkpoint keeps the spoilt weights. On a GPU losses are read
-    every 32 steps, at the end of an epoch, and before a checkpoint.
+    every 32 steps, before a checkpoint, and at the end of an epoch or a run, before a validation
+    that could only say that the scores of a spoilt network are NaN.
 
     Args:
         checkpoints: whose last checkpoint is named; may be None.
@@ -52,7 +53,9 @@ class LossGuard:
 
     def _look(self, engine: Engine) -> None:
         self._unread[engine.state.iteration] = last_loss(engine)
-        if read_now(engine) or (self.checkpoints is not None and self.checkpoints.due()):
+        at_end = engine.state.iteration % (engine.state.epoch_length or math.inf) == 0
+        due = self.checkpoints is not None and self.checkpoints.due()
+        if at_end or engine.should_terminate or due or read_now(engine):
             self._read(engine)
 
     def _read(self, engine: Engine) -> None:

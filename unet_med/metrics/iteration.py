@@ -64,15 +64,17 @@ class _PooledMetric(CumulativeIterationMetric):
         return None if both is None else both[0]
 
     def aggregate(self) -> torch.Tensor:
-        """Score of all images since the last `reset`, a float64 scalar.
+        """Score of all images since the last `reset`, a float64 scalar; NaN: it is not defined.
+
+        A validation whose images hold no object, or none that anybody annotated, ends no training.
 
         Raises:
-            ValueError: no image yet, or none for which the score is defined.
+            ValueError: no image yet.
         """
         both = super().get_buffer()
         if both is None:
-            raise ValueError(f"{type(self).__name__} has seen no image: call it before aggregate()")
-        return torch.tensor(self.score.total(both[1].numpy()), dtype=torch.float64)
+            raise _no_image(self)
+        return torch.tensor(self.score.pool(both[1].numpy()), dtype=torch.float64)
 
     @abstractmethod
     def _array(self, image: torch.Tensor) -> NDArray[Any]:
@@ -199,16 +201,14 @@ class _SurfaceMetric(CumulativeIterationMetric):
         return torch.tensor(rows, dtype=torch.float64)
 
     def aggregate(self) -> torch.Tensor:
-        """Mean over all objects of all images since the last `reset`, a float64 scalar.
+        """Mean over all objects of all images since the last `reset`, a float64 scalar; NaN: none.
 
         Raises:
-            ValueError: no image yet, or none that holds an object.
+            ValueError: no image yet.
         """
         scores = self.get_buffer()
-        if scores is None or scores.isnan().all():
-            raise ValueError(
-                f"{type(self).__name__} has seen no object: there is nothing to average"
-            )
+        if scores is None:
+            raise _no_image(self)
         return scores.nanmean()
 
     def _require_binary(self, masks: torch.Tensor) -> None:
@@ -257,6 +257,10 @@ class NSDMetric(_SurfaceMetric):
 
     def _score(self, surfaces: Surfaces) -> float:
         return surfaces.nsd(self.tolerance)
+
+
+def _no_image(metric: CumulativeIterationMetric) -> ValueError:
+    return ValueError(f"{type(metric).__name__} has seen no image: call it before aggregate()")
 
 
 def _truth_of(y_pred: torch.Tensor, y: torch.Tensor | None, metric: str) -> torch.Tensor:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ class TrainingRecord:
 
     def _add_scores(self, engine: Engine) -> None:
         if self.evaluator.state.epoch == engine.state.epoch:
-            self.history[-1] |= {k: float(v) for k, v in self.evaluator.state.metrics.items()}
+            scores = {k: float(v) for k, v in self.evaluator.state.metrics.items()}
+            self.history[-1] |= {k: v for k, v in scores.items() if not isnan(v)}  # none to draw
             self._write()
 
     def _end(self, engine: Engine) -> None:
