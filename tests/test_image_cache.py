@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import signal
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
@@ -629,6 +630,21 @@ def test_digests_tell_apart(one: Any, other: Any) -> None:
     assert digest(one) == digest(one)
     assert digest([{"x": one}]) == digest([{"x": one}])
     assert digest(one) != digest(other)
+
+
+def test_a_digest_copies_no_array() -> None:
+    """But one whose pixels lie in another order; equal ones have one digest nevertheless."""
+    array = np.arange(4 * 1024 * 1024, dtype=np.float32).reshape(2048, 2048)
+    other = np.asfortranarray(array)
+    peaks = []
+    for value in (array, torch.from_numpy(array)):
+        tracemalloc.start()
+        digest(value)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peaks) < array.nbytes / 8
+    assert digest(array) == digest(other) != digest(array.T)
+    assert digest(np.float32(2)) != digest(np.array(2, np.float32))
 
 
 def test_digests_of_equals_are_equal() -> None:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unet_med.data.cases import Files, files_of
 
 SETTLED = 5.0  # s; a younger change may share its time with the next one, as file systems count it
@@ -38,6 +41,15 @@ def sha256(path: Files) -> str:
 def sha256_of_values(value: Any) -> str:
     """SHA-256 of plain values, in hexadecimal: of their JSON, keys in order, all else as text."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def bytes_of(array: NDArray[Any] | np.generic) -> memoryview:
+    """The bytes of an array in the order of its axes: no copy where they lie so.
+
+    >>> bytes_of(np.array([[1, 2], [3, 4]], np.uint8).T).tolist()
+    [1, 3, 2, 4]
+    """
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _read(files: Sequence[Path]) -> str:

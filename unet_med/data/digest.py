@@ -23,7 +23,7 @@ from monai.utils import ensure_tuple
 
 import unet_med
 from unet_med.data.cases import files_named, files_of, names_apart, same_name
-from unet_med.data.checksum import sha256
+from unet_med.data.checksum import bytes_of, sha256
 from unet_med.data.formats import DECODERS
 from unet_med.data.referred import Code, reached, taken
 
@@ -144,8 +144,7 @@ def _parts(value: Any, above: tuple[int, ...]) -> Iterator[str]:
     elif isinstance(value, types.MethodType):
         parts = [value.__func__, value.__self__]
     elif _is_array(value):
-        content = np.ascontiguousarray(value).tobytes()
-        parts = [value.dtype, np.shape(value), hashlib.sha256(content).digest()]
+        parts = [value.dtype, np.shape(value), hashlib.sha256(bytes_of(value)).digest()]
     else:
         parts = _of_object(value)
     yield from (_described(part, above) for part in parts)

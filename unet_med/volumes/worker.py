@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from unet_med.data.checksum import bytes_of
 from unet_med.errors import broken_gpu, is_broken_gpu, is_full, one_line
 from unet_med.precision import chosen_precision
 from unet_med.segmentation import Volume
@@ -213,7 +214,7 @@ def checksum(layers: Sequence[np.ndarray]) -> str:
     """Hash of a block's pixels, layer after layer."""
     digest = hashlib.sha256()
     for pixels in layers:
-        digest.update(np.ascontiguousarray(pixels).tobytes())
+        digest.update(bytes_of(pixels))
     return digest.hexdigest()
 
 
