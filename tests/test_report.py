@@ -36,7 +36,7 @@ from unet_med.report.colours import (
     matched_colours,
     rgb,
 )
-from unet_med.report.comparison import _stretched
+from unet_med.report.comparison import stretched
 
 CODE = {name: position for position, name in enumerate(DIFFERENCES)}
 SQUARE = np.zeros((1, 24, 16), np.int32)
@@ -252,8 +252,8 @@ def test_a_spoilt_pixel_does_not_hide_the_image() -> None:
     ramp = np.linspace(0, 1, 1000).reshape(50, 20)
     spoilt = ramp.copy()
     spoilt[0, 0], spoilt[0, 1] = np.nan, np.inf
-    np.testing.assert_allclose(_stretched(spoilt)[1:], _stretched(ramp)[1:], atol=0.01)
-    assert not np.isnan(_stretched(np.full((2, 2), np.nan))).any()
+    np.testing.assert_allclose(stretched(spoilt)[1:], stretched(ramp)[1:], atol=0.01)
+    assert not np.isnan(stretched(np.full((2, 2), np.nan))).any()
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:

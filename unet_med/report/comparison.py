@@ -149,7 +149,7 @@ def _draw_row(
     aspect: float,
 ) -> None:
     """Fill the four panels of one row; `aspect` is the height of a pixel over its width."""
-    grey = _stretched(image)
+    grey = stretched(image)
     if kind == "instances":
         truth, result = in_a_table(truth), in_a_table(result)
         colours = instance_colours(truth)
@@ -175,7 +175,7 @@ def _draw_row(
         axes.spines[:].set_visible(False)
 
 
-def _stretched(image: NDArray[Any]) -> Colours:
+def stretched(image: NDArray[Any]) -> Colours:
     """Grey values between the 0.5th and 99.5th percentile as 0..1, `(X, Y, 3)`."""
     values = image.astype(np.float64)
     finite = values[np.isfinite(values)]

@@ -23,7 +23,7 @@ from unet_med.report.colours import (
     matched_colours,
     rgb,
 )
-from unet_med.report.comparison import _stretched
+from unet_med.report.comparison import stretched
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map
 from unet_med.report.objects import CORRECT, OBJECTS, ObjectErrors, object_codes
 
@@ -34,7 +34,7 @@ INSIDE, FAINT, SOLID = 0.34, 0.16, 1.0  # opacity of fills and contours
 def picture(image: NDArray[Any]) -> str:
     """An image plane `(C, X, Y)` as JPEG; three channels are colours, else the first is shown."""
     plane = np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
-    values = _reduced(_stretched(plane), zoom(image.shape[1:]))  # (X, Y, 3)
+    values = _reduced(stretched(plane), zoom(image.shape[1:]))  # (X, Y, 3)
     return _encoded(np.rint(255 * values).astype(np.uint8), "JPEG", quality=88, subsampling=0)
 
 
