@@ -818,6 +818,24 @@ def test_what_a_reader_says_does_not_pass_for_what_the_network_takes(
         Volume(Segmenter(planes_bundle, device="cpu"), source)
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (ImportError("pip install it"), ImportError, "^pip install it$"),
+        (MemoryError("no room"), ValueError, r"in\.ome\.zarr .* \(no room\), .*: make room in mem"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_fault_of_the_file(
+    tmp_path: Path, planes_bundle: Path, noise: np.ndarray, error: Exception, kind: Any, said: str
+) -> None:
+    def breaks(window: Any) -> np.ndarray:
+        raise error
+
+    source = replace(open_source(write_source(tmp_path / "in.ome.zarr", noise)), read=breaks)
+    with pytest.raises(kind, match=said):
+        Volume(Segmenter(planes_bundle, device="cpu"), source)
+
+
 def test_whole_statistics_do_not_depend_on_the_windows(rng: np.random.Generator) -> None:
     array = rng.normal(1e6, 1, (2, 8, 9, 5))  # (C, X, Y, Z); a naive sum of squares cancels
 

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from unet_med.data.bars import no_bar
 from unet_med.data.sources import DiskImage
 from unet_med.devices import HOST
+from unet_med.errors import is_out_of_memory
 from unet_med.inferers.agreement import Votes
 from unet_med.inferers.batch_statistics import batch_norms, use_statistics
 from unet_med.memory import where_it_fits
@@ -270,13 +271,14 @@ class Volume:
         def read(box: Box) -> Tensor:
             try:
                 return before.read(box)
-            except UnfitImageError:
-                raise  # it can be read, and is not to be repaired
+            except (UnfitImageError, ImportError):
+                raise  # the file is not to be repaired
             except Exception as error:
                 reason = " ".join(str(error).split())
+                fix = "make room in memory" if is_out_of_memory(error) else "repair it"
                 raise ValueError(
                     f"{self.source.path} cannot be read at {box} ({reason}), and what "
-                    "standardises it needs every pixel: repair it first"
+                    f"standardises it needs every pixel: {fix} first"
                 ) from error
 
         found: dict[str, np.ndarray] = step.first_pass(replace(before, read=read), boxes)
