@@ -178,6 +178,26 @@ def test_markers_without_their_output_are_not_taken_for_a_result(
     assert len(np.unique(expected)) > 1
 
 
+@pytest.mark.parametrize("content", ["", "[1"])
+@pytest.mark.parametrize("file", ["done/1.0.0.json", "finished.json", "job.json"])
+def test_a_file_of_the_job_that_a_power_failure_has_cut_is_named(
+    line: list[str], file: str, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line) == 0
+    expected = mask_of(line[-1])
+    cut = Path(f"{line[-1]}.job") / file
+    cut.write_text(content)
+    assert main([*line, "--resume"]) == 2
+    assert f"error: {cut} is damaged, as a power failure leaves" in capsys.readouterr().err
+    if file == "job.json":
+        shutil.rmtree(cut.parent)
+        shutil.rmtree(line[-1])
+    else:
+        cut.unlink()
+    assert main([*line, "--resume"]) == 0
+    np.testing.assert_array_equal(mask_of(line[-1]), expected)
+
+
 def test_a_job_that_was_killed_before_it_made_its_output(line: list[str]) -> None:
     assert main([*line, "--job-only"]) == 0
     shutil.rmtree(line[-1])

@@ -20,17 +20,29 @@ def job_folder(output: Path) -> Path:
     return output.with_name(output.name + ".job")
 
 
+def read_json(file: Path, way_out: str) -> dict[str, Any]:
+    """Content of a file of a job.
+
+    Raises:
+        ValueError: it holds no JSON, as after a power failure; names it, and the way out.
+    """
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError:
+        raise ValueError(f"{file} is damaged, as a power failure leaves files: {way_out}") from None
+
+
 def read_fields(output: Path) -> dict[str, Any]:
     """Fields of an output's job as they were, and its `id`; the output is where it lies now.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: its file is of an earlier version.
+        ValueError: its file is damaged, or of an earlier version.
     """
     file = job_folder(output) / "job.json"
     if not file.is_file():
         raise FileNotFoundError(f"{output} has no job ({file}): start it with predict")
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file, f"delete {file.parent} and {output} to begin anew")
     layout: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in content["layout"].items()
     }

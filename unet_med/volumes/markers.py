@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,8 +10,10 @@ from typing import Any
 
 from unet_med.data.atomic import write_json
 from unet_med.volumes.blocks import Block
+from unet_med.volumes.job_file import read_json
 
 _FINISHED = "finished.json"  # of the last step, when it is done
+_WAY_OUT = "delete it, and run again with --resume"  # what it told of is done anew
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Markers:
     def _read(self, path: Path) -> dict[str, Any] | None:
         if not path.is_file():
             return None
-        marker: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        marker = read_json(path, _WAY_OUT)
         if marker["job"] != self.job:
             raise ValueError(f"{path} is of job {marker['job']}, not {self.job}")
         return marker
@@ -110,5 +111,5 @@ class Markers:
         notes = []
         for file in self._files(kind):
             with suppress(FileNotFoundError):  # of a failure, taken away by who did the block
-                notes.append(json.loads(file.read_text(encoding="utf-8")))
+                notes.append(read_json(file, _WAY_OUT))
         return notes
