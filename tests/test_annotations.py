@@ -60,7 +60,7 @@ def drawn(tmp_path: Path) -> Path:
 def test_an_outline_is_an_object_of_its_plane(drawn: Path, capsys: Any) -> None:
     assert labels_of(drawn) == 0
     said = capsys.readouterr()
-    assert "a.tif: 1 objects\n" in said.out
+    assert "a.tif: 1 objects; 1 left out, which are lines" in said.out
     assert "1 image(s) have no annotation, and get no label, such as c" in said.err
     assert "--label-kind instances" in said.err
     stack = tifffile.imread(drawn / "labels/a.tif")
@@ -152,9 +152,44 @@ def test_outlines_that_predict_wrote_give_the_objects_back(tmp_path: Path) -> No
     labels[2, 0:2, 0:3], labels[2, 10:12, 5:9] = 3, 3
     found = {number: Found(1, 0.9) for number in (1, 2, 3)}
     for file in RoiWriter().write(tmp_path / "a", outlines(labels), found):
-        label, count = label_of_outlines(file, (9, 12, 3))
-        assert count == 3
-        np.testing.assert_array_equal(label, labels.T, err_msg=file.name)
+        drawn = label_of_outlines(file, (9, 12, 3))
+        assert drawn[1:] == (3, (0, 0), 0)
+        np.testing.assert_array_equal(drawn.label, labels.T, err_msg=file.name)
+
+
+def write_qupath(path: Path, boxes: list[tuple[int, int, int, int]], names: list[str]) -> None:
+    """Boxes (x, y, x, y), each with the name of its class; the empty one: none."""
+    features = []
+    for (left, top, right, bottom), name in zip(boxes, names, strict=True):
+        ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+        kind = {"classification": {"name": name}} if name else {}
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "geometry": geometry, "properties": kind})
+    features.append({"type": "Feature", "geometry": None, "properties": {}})
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def test_an_outline_around_others_is_said(drawn: Path, capsys: Any) -> None:
+    """A region in which somebody outlined all cells would be an object, and the background it."""
+    cells = [(1, 1, 3, 3), (4, 1, 6, 4), (1, 6, 4, 8), (3, 6, 6, 8), (7, 0, 9, 3)]
+    write_qupath(drawn / "rois/c.geojson", [(0, 0, 7, 9), *cells], [""] * 6)
+    assert labels_of(drawn) == 0
+    said = capsys.readouterr().out
+    assert "c.tif: 6 objects; 1 of them around 4 others: where it is a region and no cell, " in said
+    assert said.count("them around") == 1
+    label = tifffile.imread(drawn / "labels/c.tif")
+    assert np.bincount(label.ravel()).tolist() == [108 - 63 - 6, 63 - 4 - 6 - 10, 4, 6, 4, 6, 6]
+
+
+def test_what_has_no_area_or_is_ignored_by_qupath_is_counted(drawn: Path, capsys: Any) -> None:
+    boxes = [(0, 0, 7, 9), (1, 1, 3, 3), (4, 1, 6, 4)]
+    write_qupath(drawn / "rois/c.geojson", boxes, ["Region*", "Tumor", ""])
+    assert labels_of(drawn) == 0
+    said = capsys.readouterr().out
+    assert "c.tif: 2 objects; 2 left out, which are lines, points or of an ignored class" in said
+    assert "a.tif: 1 objects; 1 left out, which are lines, points or of an ignored class" in said
+    label = tifffile.imread(drawn / "labels/c.tif")
+    assert np.bincount(label.ravel()).tolist() == [108 - 10, 4, 6]
 
 
 # --- DICOM SEG

@@ -21,7 +21,7 @@ from unet_med.data.dicom_files import is_dicom
 from unet_med.data.files import load_header, save_image
 from unet_med.data.folder_files import OUTLINES, bases_of
 from unet_med.data.formats import result_suffix, stem
-from unet_med.data.roi_reader import label_of_outlines
+from unet_med.data.roi_reader import Drawn, label_of_outlines
 from unet_med.data.seg_reader import label_of_seg, segment_names
 
 
@@ -52,8 +52,9 @@ class Annotated:
         image, file = self.files[name], self.annotations.get(name)
         if file is None or not self.classes:
             shape = load_header(image, **self.choice).spatial_shape
-            found = label_of_outlines(file, shape) if file else (np.zeros(shape, np.int32), 0)
-            return found[0], _objects(*found)
+            none = Drawn(np.zeros(shape, np.int32), 0, (0, 0), 0)
+            found = label_of_outlines(file, shape) if file else none
+            return found.label, _objects(found)
         values = self._values(segment_names(file))
         source, series = Path(files_of(image)[0]), self.choice.get("series")
         label = label_of_seg(file, source, values, series=series, ordered=self.ordered)
@@ -192,8 +193,18 @@ def _classes(files: Sequence[Path], wanted: Sequence[str]) -> dict[int, str]:
     return {number: known[number][0] for number in sorted(known)}
 
 
-def _objects(label: np.ndarray, outlines: int) -> str:
-    """How many objects a label holds, and how many outlines have no pixel of their own."""
+def _objects(drawn: Drawn) -> str:
+    """How many objects a label holds, and what of the outlines is none, or hardly one."""
+    label, outlines, (around, held), left = drawn
     count = len(np.unique(label[label > 0]))
-    lost = outlines - count
-    return f"{count} objects" + (f"; {lost} more hold no pixel, or lie beneath" if lost else "")
+    said = [f"{count} objects"]
+    if lost := outlines - count:
+        said.append(f"{lost} more hold no pixel, or lie beneath")
+    if around:
+        said.append(
+            f"{around} of them around {held} others: where it is a region and no cell, remove it, "
+            "or all that lies between them is learned as an object"
+        )
+    if left:
+        said.append(f"{left} left out, which are lines, points or of an ignored class")
+    return "; ".join(said)

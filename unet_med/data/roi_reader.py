@@ -19,15 +19,32 @@ class Drawing(NamedTuple):
 
     Attributes:
         plane: from 1 on; 0: not said.
-        rings: corners `(N, 2)` of each, x and y in px, those of holes too.
+        rings: corners `(N, 2)` of each, x and y in px, those of holes too; none of lines and
+            points, which have no area, and of what QuPath ignores: classes that end in `*`.
     """
 
     plane: int
     rings: list[np.ndarray]
 
 
+class Drawn(NamedTuple):
+    """A label that was made of outlines.
+
+    Attributes:
+        label: a number for each outline, `(X, Y[, Z])`.
+        outlines: how many there are.
+        around: outlines that hold all of another one, and how many of these there are in all.
+        left: drawings without an area.
+    """
+
+    label: np.ndarray
+    outlines: int
+    around: tuple[int, int]
+    left: int
+
+
 def read_outlines(path: Path) -> list[Drawing]:
-    """Areas that a file of outlines holds; lines and points have none.
+    """What a file of outlines holds.
 
     Args:
         path: `.zip` or `.roi` of ImageJ, `.geojson` of QuPath.
@@ -41,30 +58,32 @@ def read_outlines(path: Path) -> list[Drawing]:
         raise unreadable(path, error, "outlines") from error
 
 
-def label_of_outlines(path: Path, shape: Sequence[int]) -> tuple[np.ndarray, int]:
+def label_of_outlines(path: Path, shape: Sequence[int]) -> Drawn:
     """Number the pixels whose centre an outline holds; an outline lies on those before it.
 
     Args:
         path: see `read_outlines`.
         shape: `(X, Y[, Z])` of the image, px.
 
-    Returns:
-        Label, `(X, Y[, Z])`, and how many outlines there are.
-
     Raises:
         ValueError: the file cannot be read, or an outline does not say its plane of several.
     """
     drawings = read_outlines(path)
+    areas = [drawing for drawing in drawings if drawing.rings]
     planes = np.zeros((*shape, 1)[2::-1], np.int32)  # (Z, Y, X)
-    for number, drawing in enumerate(drawings, start=1):
+    beneath = []
+    for number, drawing in enumerate(areas, start=1):
         if len(planes) > 1 and not 0 < drawing.plane <= len(planes):
             raise ValueError(f"{path}: outline {number} does not say its plane, 1 to {len(planes)}")
-        _draw(planes[drawing.plane - 1 if len(planes) > 1 else 0], drawing.rings, number)
-    return planes.T.reshape(shape), len(drawings)
+        plane = planes[drawing.plane - 1 if len(planes) > 1 else 0]
+        beneath.append(_draw(plane, drawing.rings, number))
+    held = [number for number in beneath if number]
+    around = len(set(held)), len(held)
+    return Drawn(planes.T.reshape(shape), len(areas), around, len(drawings) - len(areas))
 
 
-def _draw(label: np.ndarray, rings: Sequence[np.ndarray], number: int) -> None:
-    """Number pixels of a plane `(Y, X)`, in place."""
+def _draw(label: np.ndarray, rings: Sequence[np.ndarray], number: int) -> int:
+    """Number pixels of a plane `(Y, X)`, in place, and say whose all of them were; 0: no one's."""
     from matplotlib.path import Path as Ring
 
     corners = np.concatenate(rings)
@@ -73,7 +92,9 @@ def _draw(label: np.ndarray, rings: Sequence[np.ndarray], number: int) -> None:
     y, x = np.indices(part.shape)
     centres = np.stack([x.ravel(), y.ravel()], 1) + low + 0.5
     inside = [Ring(ring).contains_points(centres) for ring in rings]
-    part[np.logical_xor.reduce(inside).reshape(part.shape)] = number
+    own = np.logical_xor.reduce(inside).reshape(part.shape)
+    before, part[own] = part[own], number
+    return int(np.bincount(before).argmax()) if before.size and before.min() else 0
 
 
 def _of_imagej(path: Path) -> list[Drawing]:
@@ -86,9 +107,11 @@ def _of_imagej(path: Path) -> list[Drawing]:
     areas = (ROI_TYPE.POLYGON, ROI_TYPE.RECT, ROI_TYPE.OVAL, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
     read: Any = roifile.roiread(path)  # of a single outline it alone
     return [
-        Drawing(roi.z_position or roi.position, list(roi.coordinates(multi=True)))
+        Drawing(
+            roi.z_position or roi.position,
+            list(roi.coordinates(multi=True)) if roi.roitype in areas else [],
+        )
         for roi in (read if isinstance(read, list) else [read])
-        if roi.roitype in areas
     ]
 
 
@@ -96,11 +119,14 @@ def _of_geojson(path: Path) -> list[Drawing]:
     """Those of a FeatureCollection, of a list of features, or of one feature, as QuPath writes."""
     content = json.loads(path.read_text(encoding="utf-8-sig"))
     features = content.get("features", [content]) if isinstance(content, dict) else content
-    shapes = [each["geometry"] for each in features]
-    return [_of_shape(shape) for shape in shapes if shape["type"].endswith("Polygon")]
+    return [_of_feature(each) for each in features]
 
 
-def _of_shape(shape: Any) -> Drawing:
+def _of_feature(feature: Any) -> Drawing:
+    shape = feature["geometry"] or {"type": "none"}
+    kind = (feature.get("properties") or {}).get("classification") or {}
+    if not shape["type"].endswith("Polygon") or str(kind.get("name", "")).endswith("*"):
+        return Drawing(0, [])
     several = shape["type"] == "MultiPolygon"
     polygons = shape["coordinates"] if several else [shape["coordinates"]]
     rings = [np.array(ring, float) for polygon in polygons for ring in polygon]
