@@ -232,6 +232,7 @@ def test_whole_floats_are_labels():
     np.testing.assert_array_equal(labels, [0, 3, -1])
     np.testing.assert_array_equal(as_integers(np.array([2.0**40])), [2**40])
     assert as_integers(np.array([True])).dtype == np.int32
+    assert as_integers(np.array([7], np.float16)).tolist() == [7]  # which has no 2**31
 
 
 @pytest.mark.parametrize("wrong", [0.5, np.nan, np.inf, -np.inf])

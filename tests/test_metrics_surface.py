@@ -159,6 +159,24 @@ def test_refuses(shapes: Any, spacing: Any, message: str) -> None:
         metrics.hd95(*(np.ones(shape) for shape in shapes), spacing)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, 0.4, -np.inf])
+def test_a_probability_or_nan_is_no_mask(wrong: float) -> None:
+    """A network of NaN scored 1, and a map of probabilities was an object wherever it was not 0."""
+    true = np.ones((4, 4))
+    soft = np.where(np.eye(4) > 0, wrong, 1.0)
+    scores = (metrics.dice, metrics.relative_volume_error, lambda a, b: metrics.hd95(a, b, (1, 1)))
+    for score in scores:
+        for pair in ((soft, true), (true, soft)):
+            with pytest.raises(ValueError, match=r"is not a whole number.*threshold"):
+                score(*pair)
+    for metric in (metrics.HD95Metric(), metrics.ASSDMetric(), metrics.NSDMetric()):
+        with pytest.raises(ValueError, match=r"whole number|takes binary masks"):
+            metric(torch.from_numpy(soft)[None, None], torch.from_numpy(true)[None, None])
+    with pytest.raises(ValueError, match=r"is not a whole number.*threshold"):
+        metrics.v_rand(true, soft)  # what the truth may hold, too
+    assert metrics.dice(true * 255, true.astype(np.float16)) == 1
+
+
 def test_monai_metrics_are_the_mean_of_the_functions() -> None:
     made = {
         metrics.HD95Metric(): metrics.hd95,

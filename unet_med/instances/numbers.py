@@ -41,7 +41,7 @@ def as_integers(labels: ArrayLike) -> Integers:
     wrong |= np.isinf(values)
     if wrong.any():
         raise no_integer(values[wrong].flat[0])
-    large = bool(values.size) and np.abs(values).max() > np.iinfo(np.int32).max
+    large = float(np.abs(values).max(initial=0)) > np.iinfo(np.int32).max
     return values.astype(np.int64 if large else np.int32)
 
 

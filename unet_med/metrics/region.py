@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from unet_med.instances import as_integers
 from unet_med.metrics.score import Score
 
 
@@ -21,7 +22,8 @@ def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
         Score in [0, 1]; 0 where one of them is empty.
 
     Raises:
-        ValueError: both are empty, or shapes that differ.
+        ValueError: both are empty, shapes that differ, or a value that is no whole number, as of
+            probabilities and NaN.
 
     >>> dice([1, 1, 0, 0], [0, 1, 0, 0])
     0.6666666666666666
@@ -40,7 +42,7 @@ def relative_volume_error(prediction: ArrayLike, truth: ArrayLike) -> float:
         -1 where nothing was found, 0 where both are equal, 1 where twice as much was found.
 
     Raises:
-        ValueError: the truth is empty, or shapes that differ.
+        ValueError: the truth is empty; else as `dice`.
 
     >>> relative_volume_error([1, 1, 1, 0], [1, 1, 0, 0])
     0.5
@@ -52,14 +54,24 @@ def count_pixels(prediction: ArrayLike, truth: ArrayLike) -> NDArray[np.int64]:
     """Pixels in both, in the prediction and in the truth, `(1, 3)`.
 
     Raises:
-        ValueError: their shapes differ.
+        ValueError: their shapes differ, or a value is no whole number.
     """
-    found, true = (np.asarray(mask) != 0 for mask in (prediction, truth))
+    found, true = as_mask(prediction), as_mask(truth)
     if found.shape != true.shape:
         raise ValueError(
             f"prediction of shape {found.shape} against truth {true.shape}: they must be equal"
         )
     return np.array([[(found & true).sum(), found.sum(), true.sum()]], np.int64)
+
+
+def as_mask(values: ArrayLike) -> NDArray[np.bool_]:
+    """Where a mask is not 0.
+
+    Raises:
+        ValueError: a value is no whole number: probabilities are hardly ever 0, and NaN never is.
+    """
+    array = np.asarray(values)
+    return np.asarray((array if array.dtype.kind == "b" else as_integers(array)) != 0)
 
 
 def _pooled_dice(counts: NDArray[Any]) -> float:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from unet_med.metrics.region import as_mask
+
 Mask = NDArray[np.bool_]
 Segments = NDArray[np.int32]
 Probability = NDArray[np.float64]
@@ -30,10 +32,10 @@ def as_slices(prediction: ArrayLike, truth: ArrayLike) -> tuple[Probability, Mas
         thresholds, but rounded to float32 as the organisers' images are.
 
     Raises:
-        ValueError: shapes that differ or have other than 2 or 3 axes, or a prediction that is
-            neither probability nor binary.
+        ValueError: shapes that differ or have other than 2 or 3 axes, a prediction that is
+            neither probability nor binary, or a truth that holds no whole number.
     """
-    values, interior = np.asarray(prediction), np.asarray(truth) != 0
+    values, interior = np.asarray(prediction), as_mask(truth)
     if values.shape != interior.shape or values.ndim not in (2, 3) or not values.size:
         raise ValueError(
             f"prediction of shape {values.shape} against truth {interior.shape}: both must be "

@@ -23,6 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from unet_med.metrics.region import as_mask
+
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -68,9 +70,10 @@ class Surfaces(NamedTuple):
             known: not 0 where the truth is known, the same shape; None: everywhere.
 
         Raises:
-            ValueError: shapes that differ, or a spacing that does not fit them.
+            ValueError: shapes that differ, a spacing that does not fit them, or a value that is
+                no whole number.
         """
-        masks = [np.asarray(mask) != 0 for mask in (prediction, truth)]
+        masks = [as_mask(mask) for mask in (prediction, truth)]
         sizes = _checked(masks, spacing)
         worst = float(np.linalg.norm(sizes * masks[0].shape))
         seen = None if known is None or np.all(known) else np.asarray(known) != 0
@@ -131,7 +134,8 @@ def hd95(prediction: ArrayLike, truth: ArrayLike, spacing: Sequence[float]) -> f
         Distance in the unit of the spacing; the diagonal of the image where one of them is empty.
 
     Raises:
-        ValueError: both are empty, shapes that differ, or a spacing that does not fit them.
+        ValueError: both are empty, shapes that differ, a spacing that does not fit them, or a value
+            that is no whole number, as of probabilities and NaN.
 
     >>> hd95([[1, 1, 1, 1, 0, 0]], [[1, 1, 0, 0, 0, 0]], (1, 0.5))  # ends 2 pixels apart
     1.0
