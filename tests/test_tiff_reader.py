@@ -23,7 +23,14 @@ from monai.transforms import LoadImage, SaveImage, Spacing
 from oracles import by_letter
 from strategies import images_with_spacing
 
-from unet_med.data import AutoReader, LabelReader, TiffReader, find_images, load_image
+from unet_med.data import (
+    AutoReader,
+    LabelReader,
+    TiffReader,
+    find_images,
+    load_header,
+    load_image,
+)
 from unet_med.data.pixel_size import unit_um
 from unet_med.data.sources import open_source
 from unet_med.data.tiff_axes import arrange
@@ -822,3 +829,25 @@ def test_a_tiff_that_is_to_be_shown_turned_is_refused(tmp_path, picture, number)
         return
     with pytest.raises(ValueError, match=r"tag Orientation says to show it turned \(orientation 6"):
         load(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("byteorder", "<>")
+def test_signed_pixels_of_imagej_are_signed(tmp_path, rng, byteorder):
+    """ImageJ keeps 16 signed bits as unsigned ones, and says so by a function of its calibration.
+
+    Air of a CT would have 31768, and the background of a label 32768.
+    """
+    true = rng.integers(-1024, 3000, (5, 9, 12)).astype(np.int16)  # Z, Y, X
+    stored = (true.astype(np.int32) + 32768).astype(np.uint16)
+    said = "ImageJ=1.54f\nimages=5\nslices=5\nunit=micron\nspacing=2.0\ncf=0\nc0={}\nc1=1.0\n"
+    for name, offset, expected in (("a", -32768.0, true), ("b", -10.0, stored)):
+        options = {"description": said.format(offset), "metadata": None, "byteorder": byteorder}
+        tifffile.imwrite(tmp_path / f"{name}.tif", stored, photometric="minisblack", **options)
+        image, header = load_image(tmp_path / f"{name}.tif"), load_header(tmp_path / f"{name}.tif")
+        np.testing.assert_array_equal(image[0].numpy(), expected.T)
+        assert header.array.dtype == expected.dtype
+        source = open_source(tmp_path / f"{name}.tif")
+        assert source.dtype == expected.dtype
+        window = (slice(1, 4), slice(2, 9), slice(0, 7))
+        np.testing.assert_array_equal(source.read(window)[0], expected[window])
+        assert source.read(window).dtype.kind == expected.dtype.kind

@@ -25,6 +25,7 @@ from unet_med.data.list_file import is_list
 from unet_med.data.plane_kind import planes_stated
 from unet_med.data.protection import check_checksum, is_gzip
 from unet_med.data.tiff_axes import arrange, checked, named
+from unet_med.data.tiff_reader import as_signed, holds_signed
 from unet_med.data.zarr_reader import Window, import_zarr, open_ome_zarr
 from unet_med.planes import JOINED, Planes
 
@@ -183,6 +184,7 @@ def _open_tiff(path: Path, choice: Choice) -> DiskImage:
         if choice.get(name) is not None
     }
     left = "".join(axis for axis in axes if axis not in picked)
+    signed = holds_signed(tif, series.dtype)
 
     def read(window: Window) -> np.ndarray:
         parts = dict(zip("ZYX"[-len(window) :], window, strict=True))
@@ -190,6 +192,7 @@ def _open_tiff(path: Path, choice: Choice) -> DiskImage:
         parts[planes] = parts.get("Z", slice(None))
         index = (picked.get(axis, parts.get(axis, slice(None))) for axis in axes)
         pixels = np.asarray(array[tuple(index)])
+        pixels = as_signed(pixels) if signed else pixels
         pixels, has_channels = arrange(pixels, left)  # ([C,] X, Y[, Z])
         return _file_order(pixels, has_channels)
 

@@ -30,6 +30,7 @@ from unet_med.data.tiff_axes import (
     without_channels,
 )
 
+SIGN = 2**15
 ORIENTATION = 274  # tag: how to show the pixels, as EXIF numbers it
 
 
@@ -90,10 +91,12 @@ class TiffReader(FileReader):
             arrange(placeholder(series.shape, series.dtype), axes, select)  # or refuse
             wanted = _Wanted.of(series, axes, select)
             file.check_pixels(series, wanted.nbytes, self.max_bytes)
+            signed = holds_signed(file.tif, series.dtype)
             if header_only:
-                array = placeholder(wanted.shape, series.dtype)
+                array = placeholder(wanted.shape, np.dtype(np.int16) if signed else series.dtype)
             else:
                 array = wanted.decode(file.tif, number)
+                array = as_signed(array) if signed else array
             coloured = not header_only and _is_coloured(series, array)
             sizes, source = pixel_size_um(file.tif, number)
             names = channel_names(file.tif, number)
@@ -124,6 +127,29 @@ class TiffReader(FileReader):
         images = tif.series[:1] if tif.is_lsm else tif.series  # the second are thumbnails
         found = [f"{k}: {s.axes} {tuple(s.shape)}" for k, s in enumerate(images)]
         return choose_series(found, self.series)
+
+
+def holds_signed(tif: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether ImageJ says that the unsigned pixels of a file are signed ones of 16 bits.
+
+    Its calibration then has a straight line as function; of others values stay the stored ones.
+
+    Args:
+        tif: an open `tifffile.TiffFile`.
+        dtype: of its pixels.
+    """
+    said = tif.imagej_metadata or {}
+    line = [said.get(name) for name in ("cf", "c0", "c1")]
+    return dtype.kind == "u" and dtype.itemsize == 2 and line == [0, -SIGN, 1]
+
+
+def as_signed(array: np.ndarray) -> np.ndarray:
+    """16 unsigned bits as the signed ones that they stand for, 32768 less.
+
+    >>> as_signed(np.array([31768, 32768], np.uint16)).tolist()
+    [-1000, 0]
+    """
+    return (array ^ np.uint16(SIGN)).view(np.int16)
 
 
 def _orientation(page: Any) -> int:
