@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from unet_med.cli import main
 from unet_med.scoring.measuring import objects_at_edge
+from unet_med.scoring.object_shapes import object_shapes
 
 SIZES = (0.8, 1.5, 3.0)
 
@@ -224,6 +225,25 @@ def test_shapes_in_a_volume(tmp_path: Path) -> None:
     for cut, at_edge in ((ball[3:], 1), (ball[:, :, 2:], 1), (ball[..., 5:6], 0), (ball, 0)):
         assert objects_at_edge(cut.astype(int)) == at_edge
     assert plane["perimeter mm"] == pytest.approx(2 * math.pi * 14, rel=0.05)
+
+
+@pytest.mark.parametrize("edges", [(1.0, 1.0), (0.35, 0.71)])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_line_has_no_elongation(dims: int, edges: tuple[float, ...]) -> None:
+    """Rounding gave some the elongation 80000000, which ruled the mean of a table."""
+    label = np.zeros((2500, 1100), np.int32)
+    for number in range(1, 40):  # all in directions of their own
+        steps = np.arange(2 + number % 7)
+        label[60 * number + number % 5 * steps, 900 + (2 - number % 3) * steps] = number
+    label[2440:2450, 900], label[2445, 901] = 40, 40  # 11 px, one of which makes it wide
+    if dims == 3:
+        label, edges = np.stack([label, 0 * label], axis=2), (*edges, 2.0)
+    *lines, wide = (shape["elongation"] for shape in object_shapes(label, edges, "um"))
+    assert len(lines) == 39
+    assert set(lines) == {None}
+    places = np.argwhere(label == 40) * edges
+    small, large = np.linalg.eigvalsh(np.cov(places.T, bias=True))[-2:]
+    assert wide == pytest.approx(math.sqrt(large / small), rel=1e-6)
 
 
 def test_a_class_has_one_name_and_each_case_a_row_of_it(tmp_path: Path, capsys: Any) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 AXES = "xyz"
+# Squared deviation of a line's pixels across it, px^2, which rounding makes: as much as one pixel
+# beside 100,000 in a row.
+LINE = 1e-5
 
 
 def object_shapes(
@@ -54,6 +58,17 @@ def object_shapes(
             f"diameter {unit}": 2 * statistics.GetEquivalentSphericalRadius(number),
             outline: statistics.GetPerimeter(number),
             "roundness": statistics.GetRoundness(number),
-            "elongation": statistics.GetElongation(number) or None,  # 0: it has no width
+            "elongation": _elongation(statistics.GetPrincipalMoments(number), min(edges)),
             "at edge": int(statistics.GetNumberOfPixelsOnBorder(number) > 0),
         }
+
+
+def _elongation(moments: Sequence[float], edge: float) -> float | None:
+    """Length over width, of which there is none without a width.
+
+    Args:
+        moments: second moments along the axes of the object, ascending, in squared units.
+        edge: shortest of a pixel, in the unit.
+    """
+    width, length = moments[-2:]
+    return math.sqrt(length / width) if width > LINE * edge**2 else None
