@@ -513,6 +513,24 @@ def test_names_of_classes(tmp_path: Path, cohort: Any, capsys: Any) -> None:
     assert "the value 2 of b.nii.gz or its result has no name: the classes are 1=liver" in said
 
 
+def test_names_of_truths_and_results_are_of_the_same_values(
+    tmp_path: Path, cohort: Any, capsys: Any
+) -> None:
+    """The livers of one were scored against the spleens of the other, under one name."""
+    settings = {"class_names": ["liver", "spleen"], "class_values": None}
+    (tmp_path / "results/record.json").write_text(json.dumps({"settings": settings}))
+    list_file, words = tmp_path / "dataset.json", (tmp_path / "results", tmp_path / "truth")
+    list_file.write_text(json.dumps({"labels": {"Spleen": 1, "Liver": 2}}))
+    assert evaluate(*words) == 2
+    said = capsys.readouterr().err
+    assert "Spleen is the class 1 of dataset.json, and 2 of the results, as their record" in said
+    assert "number the classes alike, or say --class-names" in said
+    assert evaluate(*words, "--class-names", "liver", "spleen") == 0
+    list_file.write_text(json.dumps({"labels": {"hepar": 1, "Spleen": 2}}))
+    assert evaluate(*words, "--output", tmp_path / "s.json") == 0
+    assert {label for _, _, label in rows(tmp_path / "s.json")} == {"hepar", "Spleen", ""}
+
+
 def test_told_names() -> None:
     assert told_names(["3=a=b", "tumour core"]) == {3: "a=b", 2: "tumour core"}
     for words, message in (

@@ -260,6 +260,26 @@ def test_classes_of_the_bundle_stay_where_labels_hold_no_others(trained: Path) -
     )
 
 
+def test_names_of_new_labels_are_not_lost_and_mean_the_same_values(trained: Path) -> None:
+    """Labels whose list calls 1 the spleen made a bundle that calls it the liver."""
+    ids = {"label_kind": "classes", "out_channels": 4, "class_values": None}
+    source = replace(Source.of(trained), name="organs", ids={**ids, "class_names": ["a", "b", "c"]})
+
+    def names(values: list[int], names: list[str] | None, **asked: Any) -> Decision:
+        own = {"label_kind": "classes", "out_channels": len(values), "class_values": values}
+        found = {id: Decision(v, "counted") for id, v in own.items()}
+        found["class_names"] = Decision(names, "as dataset.json names them")
+        return source.classes(found, asked)["class_names"]
+
+    assert names([0, 1, 2], None) == Decision(["a", "b", "c"], "those of organs")
+    assert names([0, 1, 2], ["A", "class 2"]).value == ["A", "b", "c"]  # 2 has no name there
+    assert names([0, 1, 2], ["x", "b"]) == Decision(
+        ["x", "b", "c"], "as dataset.json names them, and those of organs"
+    )
+    with pytest.raises(ValueError, match="B is the class 1 of the new labels, and 2 of organs"):
+        names([0, 1, 2], ["B", "a"])
+
+
 def test_weights_begin_as_those_of_the_bundle(trained: Path, more: Path, tmp_path: Path) -> None:
     still = tmp_path / "still.json"
     still.write_text('{"learning_rate": 0.0}')

@@ -110,6 +110,28 @@ def checked_names(names: ClassNames, source: str) -> dict[int, str]:
     return dict(names)
 
 
+def require_alike(one: ClassNames, other: ClassNames, here: str, there: str) -> None:
+    """Refuse a name that is another value's there than here, whatever its capitals.
+
+    Args:
+        one: names by value.
+        other: likewise.
+        here: whose `one` are, after "of".
+        there: whose `other` are.
+
+    Raises:
+        ValueError: names both values.
+    """
+    values = {name.casefold(): value for value, name in other.items()}
+    for value, name in one.items():
+        own = values.get(name.casefold(), value)
+        if own != value and other.get(value, "").casefold() != name.casefold():
+            raise ValueError(
+                f"{name} is the class {value} of {here}, and {own} of {there}: number the classes "
+                "alike, or say --class-names"
+            )
+
+
 def require_few(values: Iterable[Any]) -> None:
     """Refuse labels of more values than there are classes.
 

@@ -14,6 +14,7 @@ import numpy as np
 from unet_med import bundle
 from unet_med.bundle.models import find_trained
 from unet_med.data.checksum import sha256
+from unet_med.data.class_names import name_of, require_alike
 from unet_med.data.colours import may_be_fewer
 from unet_med.data.pixel_size import MICROMETRES, as_list, in_words
 from unet_med.planning.fingerprints import MEDIAN, Fingerprint
@@ -164,18 +165,34 @@ class Source:
         Args:
             decided: `label_kind`, `out_channels`, `class_values` and `class_names` of the labels.
             asked: what the user says.
+
+        Raises:
+            ValueError: the new labels and the bundle give one name to two values.
         """
         ids = ("out_channels", "class_values", "class_names")
         kinds = {decided["label_kind"].value, self.ids.get("label_kind")}
         old, new = (_values(each) for each in (self.ids, {id: decided[id].value for id in ids}))
         if kinds == {"classes"} and set(new) <= set(old) and not asked.get("out_channels"):
             kept = {id: Decision(self.ids.get(id), f"those of {self.name}") for id in ids}
-            return kept if not asked.get("class_names") else {id: kept[id] for id in ids[:2]}
+            if asked.get("class_names"):
+                return {id: kept[id] for id in ids[:2]}
+            return kept | self._names(old, new, decided["class_names"])
         if len(old) == len(new):
             return {}
         count = decided["out_channels"]
         about = f"where {self.name} has {len(old)}: the last layer starts anew"
         return {"out_channels": replace(count, reason=f"{count.reason}, {about}")}
+
+    def _names(self, old: Sequence[int], new: Sequence[int], found: Decision) -> Decisions:
+        """`class_names`, where the new labels name classes otherwise than the bundle, or others."""
+        own = dict(zip(old[1:], self.ids.get("class_names") or (), strict=False))
+        given = zip(new[1:], found.value or (), strict=False)
+        named = {value: name for value, name in given if name != name_of(value)}
+        require_alike(named, own, "the new labels", self.name)
+        if named.items() <= own.items():
+            return {}
+        names = [{**own, **named}.get(value, name_of(value)) for value in old[1:]]
+        return {"class_names": Decision(names, f"{found.reason}, and those of {self.name}")}
 
     def beginning(self, ids: Mapping[str, Any], asked: Mapping[str, Any]) -> Decisions:
         """`pretrained`, where the new bundle keeps the weights, and `learning_rate`.

@@ -20,6 +20,7 @@ from unet_med.data.class_names import (
     checked_names,
     listed_names,
     listed_unknown,
+    require_alike,
 )
 from unet_med.data.file_reader import Volume
 from unet_med.data.list_file import list_of
@@ -180,12 +181,18 @@ def _completed(asked: Asked, settings: Mapping[str, Any], truth: str | None) -> 
 
 
 def _names(settings: Mapping[str, Any], truth: str | None, asked: Asked) -> ClassNames:
-    """Names of classes: told, of the data list, or of the bundle that made the results."""
+    """Names of classes: told, of the data list, or of the bundle that made the results.
+
+    Raises:
+        ValueError: the list and the bundle give one name to two values.
+    """
     if asked.names is not None:
         return asked.names
-    if truth is not None and (names := listed_names(list_of(Path(truth)))):
+    recorded = recorded_names({"settings": settings})
+    if truth is not None and (names := listed_names(listed := list_of(Path(truth)))):
+        require_alike(names, recorded, listed.name, "the results, as their record says")
         return names
-    return recorded_names({"settings": settings})
+    return recorded
 
 
 def _files(asked: Asked, kind: str) -> Callable[[str, str], Files]:
