@@ -157,6 +157,24 @@ def test_imagej_sizes_are_all_in_its_unit(tmp_path, stack):
     assert sizes(load(tmp_path / "a.tif")[1]) == pytest.approx([0.25, 0.5, 1.5])
 
 
+@pytest.mark.parametrize(
+    ("units", "expected", "unknown"),
+    [
+        ({"unit": "um", "zunit": "nm"}, [0.25, 0.5, 1.5], []),
+        ({"unit": "nm", "yunit": "um", "zunit": "micron"}, [0.00025, 0.5, 1500], []),
+        ({"unit": "um", "zunit": "pixel"}, [0.25, 0.5, 1], ["z"]),
+        ({"unit": "um", "yunit": "pixel"}, [1, 1, 1], []),  # none is known
+    ],
+)
+def test_imagej_has_a_unit_for_each_axis(tmp_path, stack, units, expected, unknown):
+    """`ij.io.FileSaver` writes those of y and z where they are not that of x."""
+    metadata = {"axes": "ZYX", "spacing": 1500.0, **units}
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, resolution=(4, 2), metadata=metadata)
+    _, meta = load(tmp_path / "a.tif")
+    assert sizes(meta) == pytest.approx(expected)
+    assert list(meta.get("unknown_axes", [])) == unknown
+
+
 @pytest.mark.parametrize(("unit", "um"), [("um", 1.0), ("nm", 1e-3)])
 def test_imagej_writes_no_depth_of_one_unit(tmp_path, stack, unit, um):
     """`ij.io.FileSaver`: `if (fi.pixelDepth!=1.0) sb.append("spacing="+fi.pixelDepth)`."""

@@ -104,16 +104,18 @@ def _from_ome(xml: str | None, number: int, series: int) -> Sizes:
 def _from_imagej(metadata: dict[str, Any], tags: Any) -> Sizes:
     """X and y as pixels per `unit` in the resolution tags, z as `spacing` in `unit`.
 
+    `yunit` and `zunit` are there where they are others.
     ImageJ writes no `spacing` where it is 1 (`ij.io.FileSaver`), and reads none as 1.
     """
-    unit = unit_um(str(metadata.get("unit", "")))
-    if not unit:
+    names = (metadata.get(name, metadata.get("unit", "")) for name in ("unit", "yunit", "zunit"))
+    unit, unit_y, unit_z = (unit_um(str(name)) for name in names)
+    if not unit or not unit_y:
         return _UNKNOWN
-    x, y = (_per_pixel(tags, name, unit) for name in ("XResolution", "YResolution"))
+    x, y = _per_pixel(tags, "XResolution", unit), _per_pixel(tags, "YResolution", unit_y)
     if unit in _RESOLUTION_UNIT_UM.values() and x and _is_printed(x):  # taken over from such a file
         return _UNKNOWN
     z = _positive(metadata.get("spacing", 1))  # Fiji writes a negative one at times
-    return x, y, z * unit if z else None
+    return x, y, z * unit_z if z and unit_z else None
 
 
 def _from_lsm(metadata: dict[str, Any]) -> Sizes:
