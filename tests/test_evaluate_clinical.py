@@ -201,6 +201,25 @@ def test_a_missing_and_a_broken_result_are_rows(
     assert main(["report", str(tmp_path / "results"), "--truth", str(tmp_path / "truth")]) == 2
 
 
+def test_results_without_a_truth_are_said(tmp_path: Path, cohort: Any, capsys: Any) -> None:
+    """A truth that was forgotten, or lies elsewhere, left a score of the others alone."""
+    for name in ("c", "all"):
+        nifti(tmp_path / f"results/{name}_instances.nii.gz", cohort[name][0])
+    assert evaluate(tmp_path / "results", tmp_path / "truth") == 0
+    assert "no truth" not in capsys.readouterr().out
+    (tmp_path / "truth/c.nii.gz").unlink()
+    (tmp_path / "truth/all.nii.gz").rename(tmp_path / "truth/d.nii.gz")
+    assert evaluate(tmp_path / "results", tmp_path / "truth") == 3
+    said = capsys.readouterr()
+    assert "2 result(s) have no truth, and no score, such as all\n" in said.out
+    (tmp_path / "results/b_mask.nii.gz").write_bytes(b"no image")  # whose truth is there
+    (tmp_path / "truth/d.nii.gz").rename(tmp_path / "truth/all.nii.gz")
+    assert evaluate(tmp_path / "results", tmp_path / "truth") == 3
+    assert "1 result(s) have no truth, and no score, such as c\n" in capsys.readouterr().out
+    assert evaluate(tmp_path / "results/all_mask.nii.gz", tmp_path / "truth/all.nii.gz") == 0
+    assert "no truth" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words", [[], ["--label-kind", "classes"]], ids=["record", "told"])
 def test_a_damaged_truth_is_a_row(
     tmp_path: Path, cohort: Any, words: list[str], capsys: pytest.CaptureFixture[str]

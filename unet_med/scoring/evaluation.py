@@ -166,7 +166,8 @@ def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
         **counts(scored.values()),
     }
     regions = None if truth is None else about_regions(list_of(Path(truth)))
-    said = "; ".join(filter(None, (truths.said, about_predicted(truths), regions)))
+    left = matched.about_left(truths.files, family.name)
+    said = "; ".join(filter(None, (truths.said, about_predicted(truths), regions, left)))
     return Evaluation(kind, truths.files, replace(table, about=about), said or None, scored)
 
 

@@ -14,7 +14,7 @@ from unet_med.data.changed_results import as_predicted
 from unet_med.data.file_reader import Volume
 from unet_med.report.provenance import RECORD, read_record
 from unet_med.scoring.families import SUFFIXES
-from unet_med.scoring.matching import Truths, match
+from unet_med.scoring.matching import Truths, case_of, match
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,22 @@ class Results:
         for name in names:
             with suppress(ValueError, OSError):
                 yield data.load_header(self.of(name, family))
+
+    def about_left(self, names: Iterable[str], family: str) -> str | None:
+        """That results have no truth; None: all have one.
+
+        Args:
+            names: of the truths' cases.
+            family: of the scores.
+        """
+        left = {case_of(file) for file in self.found.values()}
+        for name in names:
+            left.discard(name)  # whose result of this family may be missing
+            with suppress(ValueError, OSError):
+                left.discard(case_of(self.of(name, family)))
+        if not left:
+            return None
+        return f"{len(left)} result(s) have no truth, and no score, such as {min(left)}"
 
 
 def settings_of(results: str, truths: Truths) -> Mapping[str, Any]:
