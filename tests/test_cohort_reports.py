@@ -237,7 +237,9 @@ REFUSED: dict[str, tuple[Write, Write, str]] = {
     "labels of 0.9882": (  # TorchIO #220
         volume,
         volume_mask(0.9882),
-        "label c0.nii.gz holds the value 0.9882: labels are whole numbers",
+        "label c0.nii.gz holds the value 0.9882: labels are whole numbers; if it was resampled, "
+        "export it by nearest neighbour, and if it was scaled (scl_slope of NIfTI), round it and "
+        "save integers",
     ),
     "a CT as label": (  # nnU-Net #1007
         volume,

@@ -274,7 +274,9 @@ def whole_numbers(array: np.ndarray, name: str) -> np.ndarray:
     wrong = np.abs(array - rounded) > TOLERANCE
     if wrong.any():
         raise ValueError(
-            f"{name} holds the value {float(array[wrong].flat[0]):g}: labels are whole numbers"
+            f"{name} holds the value {float(array[wrong].flat[0]):g}: labels are whole numbers; if "
+            "it was resampled, export it by nearest neighbour, and if it was scaled (scl_slope of "
+            "NIfTI), round it and save integers"
         )
     largest = np.abs(rounded).max(initial=0)
     if largest > 2 ** (np.finfo(array.dtype).nmant + 1):

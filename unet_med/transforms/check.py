@@ -202,7 +202,8 @@ class CheckPaird(MapTransform):
         fractions = label[label != label.round()]
         if fractions.numel():
             raise ValueError(
-                f"label {name} holds the value {float(fractions[0]):g}: labels are whole numbers"
+                f"label {name} holds the value {float(fractions[0]):g}: labels are whole numbers; "
+                "resample them with mode 'nearest'"
             )
         strangers, rule = self._strangers(label)
         if strangers.numel():
