@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,20 @@ def test_an_outline_around_others_is_said(drawn: Path, capsys: Any) -> None:
     assert said.count("them around") == 1
     label = tifffile.imread(drawn / "labels/c.tif")
     assert np.bincount(label.ravel()).tolist() == [108 - 63 - 6, 63 - 4 - 6 - 10, 4, 6, 4, 6, 6]
+
+
+def test_outlines_of_a_larger_image_are_refused(drawn: Path, capsys: Any) -> None:
+    """Those of a slide, beside an image that was exported at a quarter of its size."""
+    boxes = [(1, 1, 5, 5), (12, 1, 17, 5), (20, 20, 30, 30), (2, 14, 8, 20)]
+    write_qupath(drawn / "rois/c.geojson", boxes, [""] * 4)
+    assert labels_of(drawn) == 3  # the others are made
+    said = capsys.readouterr().err
+    assert "c.geojson: 3 of 4 outlines lie beside the image of 9 x 12 px, as those of a" in said
+    assert not (drawn / "labels/c.tif").exists()
+    shutil.rmtree(drawn / "labels")
+    write_qupath(drawn / "rois/c.geojson", boxes[:2], [""] * 2)
+    assert labels_of(drawn) == 0
+    assert "c.tif: 1 objects; 1 more hold no pixel" in capsys.readouterr().out
 
 
 def test_what_has_no_area_or_is_ignored_by_qupath_is_counted(drawn: Path, capsys: Any) -> None:

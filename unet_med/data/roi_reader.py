@@ -66,10 +66,17 @@ def label_of_outlines(path: Path, shape: Sequence[int]) -> Drawn:
         shape: `(X, Y[, Z])` of the image, px.
 
     Raises:
-        ValueError: the file cannot be read, or an outline does not say its plane of several.
+        ValueError: the file cannot be read, most outlines lie beside the image, or one does not
+            say its plane of several.
     """
     drawings = read_outlines(path)
     areas = [drawing for drawing in drawings if drawing.rings]
+    beside = sum(_is_beside(drawing.rings, shape[:2]) for drawing in areas)
+    if 2 * beside > len(areas):
+        raise ValueError(
+            f"{path}: {beside} of {len(areas)} outlines lie beside the image of {shape[0]} x "
+            f"{shape[1]} px, as those of a larger one do: name the image on which they were drawn"
+        )
     planes = np.zeros((*shape, 1)[2::-1], np.int32)  # (Z, Y, X)
     beneath = []
     for number, drawing in enumerate(areas, start=1):
@@ -80,6 +87,12 @@ def label_of_outlines(path: Path, shape: Sequence[int]) -> Drawn:
     held = [number for number in beneath if number]
     around = len(set(held)), len(held)
     return Drawn(planes.T.reshape(shape), len(areas), around, len(drawings) - len(areas))
+
+
+def _is_beside(rings: Sequence[np.ndarray], sides: Sequence[int]) -> bool:
+    """Whether no part of an outline is in a plane `(X, Y)`."""
+    corners = np.concatenate(rings)
+    return bool((corners.max(0) <= 0).any() or (corners.min(0) >= np.array(sides)).any())
 
 
 def _draw(label: np.ndarray, rings: Sequence[np.ndarray], number: int) -> int:
