@@ -306,10 +306,12 @@ def test_planes_are_those_that_the_network_saw(tmp_path: Path) -> None:
 def test_axes_run_to_left_and_posterior() -> None:
     array = np.arange(24).reshape(2, 3, 4)
     entry = {"shape": [1, 2, 3, 4], "unit": "mm", "affine": np.diag([1.0, 1, 1, 1]).tolist()}
-    np.testing.assert_array_equal(as_viewed(array, viewing_turn(entry)), array[::-1, ::-1])
+    np.testing.assert_array_equal(
+        as_viewed(array, viewing_turn(entry, Reading())), array[::-1, ::-1]
+    )
     swapped = {**entry, "affine": np.eye(4)[[1, 0, 2, 3]].tolist()}  # first axis to anterior
     np.testing.assert_array_equal(
-        as_viewed(array, viewing_turn(swapped)), array.swapaxes(0, 1)[::-1, ::-1]
+        as_viewed(array, viewing_turn(swapped, Reading())), array.swapaxes(0, 1)[::-1, ::-1]
     )
 
 

@@ -16,7 +16,7 @@ from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
 from unet_med.data.entries import DIGESTS
 from unet_med.data.formats import stem
-from unet_med.data.grids import Grid, turn_onto
+from unet_med.data.grids import Grid, Turn, turn_onto
 from unet_med.data.plane_kind import PLANES
 from unet_med.errors import one_line, user_error
 from unet_med.instances import (
@@ -100,7 +100,7 @@ class CaseFiles:
         return cls(name, entry, results, replace(reading, joined=joined))
 
     @cached_property
-    def turn(self) -> Array | None:
+    def turn(self) -> Turn | None:
         """To how a page shows the image; see `viewing_turn`."""
         return viewing_turn(self.entry, self.reading)
 

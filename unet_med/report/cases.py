@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.data.entries import NOTES
+from unet_med.data.grids import Turn
 from unet_med.instances import IGNORED, separate
 from unet_med.memory import holds_whole
 from unet_med.report import panels
@@ -20,8 +21,8 @@ from unet_med.report.case_files import CaseFiles, Reading
 from unet_med.report.colours import class_colours
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map
 from unet_med.report.objects import CORRECT, ObjectErrors, classify_objects, object_codes
-from unet_med.report.scale_bar import bar_length
-from unet_med.report.viewing import ends_of
+from unet_med.report.scale_bar import bar_length, in_print
+from unet_med.report.viewing import runs_to_left
 from unet_med.transforms.compare import SLICES
 
 Array = NDArray[Any]
@@ -78,9 +79,9 @@ def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading
     case.aspect = round(width / height, 4)
     if entry.get("pixel_size"):
         length = bar_length(width)
-        case.bar = f"{length:g} {_unit(entry)}", round(length / width, 4)
+        case.bar = f"{length:g} {in_print(entry['unit'])}", round(length / width, 4)
     _judge_and_draw(case, channels, true, result, files.reading, files.uncertainty())
-    if files.turn is not None and ends_of(entry, files.turn)[0] == "L":
+    if files.turn is not None and runs_to_left(entry, files.turn):
         case.plane = f"{case.plane}, the patient's right is on the left".lstrip(", ")
     return case
 
@@ -102,11 +103,7 @@ def pixel_size_text(entry: Entry) -> str:
     """`0.5 × 0.5 µm`, or that the file does not say it."""
     if not entry.get("pixel_size"):
         return "not stated"
-    return TIMES.join(f"{size:.4g}" for size in entry["pixel_size"]) + f" {_unit(entry)}"
-
-
-def _unit(entry: Entry) -> str:
-    return str({"um": "µm"}.get(entry["unit"], entry["unit"]))
+    return TIMES.join(f"{size:.4g}" for size in entry["pixel_size"]) + f" {in_print(entry['unit'])}"
 
 
 def _errors(true: Labels, result: Labels, reading: Reading, case: Case) -> list[ObjectErrors]:
@@ -216,10 +213,9 @@ def _weights(true: Labels, k: int, reading: Reading) -> NDArray[np.float32]:
     return weights if flat else weights[..., k]
 
 
-def _sides(entry: Entry, turn: Array | None) -> tuple[float, float]:
+def _sides(entry: Entry, turn: Turn | None) -> tuple[float, float]:
     """Width and height of a plane as it is viewed, in the unit of the pixel size; else px."""
     sizes = list(entry.get("pixel_size") or [1.0] * (len(entry["shape"]) - 1))
     sides = [n * size for n, size in zip(entry["shape"][1:], sizes, strict=True)]
-    if turn is not None:
-        sides = [sides[int(np.flatnonzero(turn[:, 0] == axis)[0])] for axis in range(3)]
-    return sides[0], sides[1]
+    width, height, *_ = sides if turn is None else turn.sides(sides)
+    return width, height

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_med.data.grids import Turn, axes_of
+from unet_med.data.orientation import turn_between
+
 if TYPE_CHECKING:
     from unet_med.report.case_files import Reading
 
@@ -16,7 +19,7 @@ Array = NDArray[Any]
 Entry = Mapping[str, Any]
 
 
-def viewing_turn(entry: Entry, reading: Reading | None = None) -> Array | None:
+def viewing_turn(entry: Entry, reading: Reading) -> Turn | None:
     """Turn of a volume to the view of a radiologist; None: it stays as it is.
 
     Right of the patient on the left, anterior up, slices from below: the axes run to L, P, S. Of a
@@ -25,16 +28,12 @@ def viewing_turn(entry: Entry, reading: Reading | None = None) -> Array | None:
     """
     if len(entry["shape"]) != 4 or not entry.get("affine"):
         return None
-    by_plane = reading is not None and reading.by_plane
-    oriented = reading.orientation if reading and by_plane else None
+    oriented = reading.orientation if reading.by_plane else None
     if oriented is None and entry.get("unit") != "mm":
         return None
-    from nibabel import orientations
-
     word = "LPS" if oriented is None else "".join(map(_shown_end, oriented[:2])) + oriented[2]
-    now = orientations.io_orientation(np.array(entry["affine"]))
-    turn: Array = orientations.ornt_transform(now, orientations.axcodes2ornt(word))
-    return None if by_plane and oriented is None and turn[2, 0] != 2 else turn
+    turn = turn_between(_axes_in(entry), entry["shape"][1:], word)
+    return None if reading.by_plane and oriented is None and turn.order[2] != 2 else turn
 
 
 def _shown_end(letter: str) -> str:
@@ -42,22 +41,16 @@ def _shown_end(letter: str) -> str:
     return {"R": "L", "A": "P", "S": "I"}.get(letter, letter)
 
 
-def ends_of(entry: Entry, turn: Array) -> str:
-    """Where the axes of a volume end after a turn, such as `LPS`."""
-    from nibabel import orientations
-
-    now = orientations.io_orientation(np.array(entry["affine"]))
-    order = np.argsort(turn[:, 0])  # of the old axis that each new one was
-    world = np.array([[now[k, 0], now[k, 1] * turn[k, 1]] for k in order])
-    return "".join(orientations.ornt2axcodes(world))
+def runs_to_left(entry: Entry, turn: Turn) -> bool:
+    """Whether the first axis of a turned volume runs to the left of the patient."""
+    return _axes_in(entry)[turn.order[0]] == ("R" if turn.flips[0] else "L")
 
 
-def as_viewed(array: Array, turn: Array | None) -> Array:
+def _axes_in(entry: Entry) -> str:
+    return axes_of(np.array(entry["affine"]))
+
+
+def as_viewed(array: Array, turn: Turn | None) -> Array:
     """A plane or volume as `(X, Y, Z)`, turned for the viewer."""
     volume = array if array.ndim == 3 else array[..., None]
-    if turn is None:
-        return volume
-    from nibabel.orientations import apply_orientation
-
-    turned: Array = apply_orientation(volume, turn)
-    return turned
+    return volume if turn is None else turn.of_array(volume)
