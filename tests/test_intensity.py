@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from unet_med import bundle, data
@@ -138,6 +139,19 @@ def test_an_image_of_ignored_pixels_alone_adds_nothing_to_the_scale(tmp_path: Pa
     inside = np.concatenate([image[label > 0] for image, label in arrays[1:]])
     assert found.foreground[0]["mean"] == pytest.approx(inside.mean(), rel=1e-4)
     assert found.foreground_of == 2
+
+
+def test_objects_of_a_movie_are_those_of_the_time_that_is_told(tmp_path: Path) -> None:
+    """Hot pixels rule the deviation, so that the objects' own pixels are looked at."""
+    movie = np.full((3, 32, 32), 100, np.uint16) + np.arange(32, dtype=np.uint16)
+    movie[:, 5, 5] = 60000
+    label = np.zeros((3, 32, 32), np.uint8)
+    label[1, 8:16, 8:16], label[1, 20:28, 20:28] = 1, 2
+    for part, array in (("images", movie), ("labels", label)):
+        (tmp_path / part).mkdir()
+        tifffile.imwrite(tmp_path / part / "a.ome.tif", array, metadata={"axes": "TYX"})
+    found = fingerprint(tmp_path / "images", tmp_path / "labels", time=1)
+    assert found.extremes == ({"ruled": 1.0, "of": 1.0, "in_objects": 0.0},)
 
 
 def test_no_clock_decides_which_images_the_scale_is_of(

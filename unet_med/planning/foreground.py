@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from unet_med import data
 from unet_med.data.cases import Files
+from unet_med.data.files import load_image
+from unet_med.data.grids import Grid, turn_onto
+from unet_med.data.label_reader import open_label
 from unet_med.instances import IGNORED
 
 LOW, HIGH = 0.5, 99.5  # percentiles, nnU-Net's
@@ -49,10 +51,10 @@ def foreground_pixels(
     image: Files, label: str, choice: Mapping[str, Any], unknown: int | None
 ) -> np.ndarray:
     """Finite pixels `(C, N)` within the objects of an image."""
-    pixels = data.load_image(image, **choice).numpy()
-    names = (f"label {Path(label).name}", "its image")
-    values = data.load_label(label, "values", unknown=unknown, **choice)
-    objects = data.turned_onto(values, label, image, names, **choice)
+    loaded = load_image(image, **choice)
+    values = open_label(label, "values", unknown=unknown, **choice)
+    own, theirs = Grid.of(values, f"label {Path(label).name}"), Grid.of_image(loaded, "its image")
+    objects, pixels = turn_onto(own, theirs).of_array(values.array), loaded.numpy()
     inside = (objects > 0) & (objects != IGNORED)
     inside = inside if inside.any() else objects > 0  # a mask of 0 and 255
     found = pixels[:, inside.reshape(pixels.shape[1:])].astype(np.float64)

@@ -156,18 +156,17 @@ class CaseFiles:
             ValueError: it has another shape than the image.
         """
         from unet_med import data
+        from unet_med.data.label_reader import open_label
 
         reading = self.reading
-        choice = data.label_choice(reading.truth_choice)
-        labels = data.load_label(
-            path, reading.kind, unknown=reading.unknown, **reading.truth_choice
-        )
-        files = (self._file(kind) for kind in ("mask", "instances"))
-        file = next((str(each) for each in files if each), None)
-        if file and sorted(data.load_header(file).spatial_shape) == sorted(labels.shape):
-            own = Grid.of(data.load_header(path, **choice), f"truth {Path(path).name}")
-            theirs = Grid.of(data.load_header(file), f"its result {Path(file).name}")
-            labels = turn_onto(own, theirs).of_array(labels)
+        truth = open_label(path, reading.kind, unknown=reading.unknown, **reading.truth_choice)
+        labels, file = truth.array, self._file("mask") or self._file("instances")
+        if file:
+            result = data.load_header(file)
+            if sorted(result.spatial_shape) == sorted(labels.shape):
+                own = Grid.of(truth, f"truth {Path(path).name}")
+                theirs = Grid.of(result, f"its result {file.name}")
+                labels = turn_onto(own, theirs).of_array(labels)
         return _true_objects(self._viewed(labels, "truth"), reading)
 
     def uncertainty(self) -> Array | None:
