@@ -399,8 +399,8 @@ def test_what_another_version_decoded_is_not_taken(
     def name() -> str:
         return digest_module.ItemNames([SelectSliced("image")]).of({"image": 1})
 
-    before, known = name(), digest_module.version
-    monkeypatch.setattr(digest_module, "version", lambda p: "0" if p == package else known(p))
+    before, known = name(), digest_module.version_of
+    monkeypatch.setattr(digest_module, "version_of", lambda p: "0" if p == package else known(p))
     assert name() != before
 
 

@@ -18,6 +18,7 @@ from monai.data.meta_tensor import MetaTensor
 
 from unet_med import __version__
 from unet_med.bundle import copy_bundle, find_bundle, merge_config, network_of
+from unet_med.data.formats import version_of
 from unet_med.networks import unet
 from unet_med.report import TrainingRecord, provenance, record
 from unet_med.report.model_card import network_facts, recipe_facts, write_training
@@ -55,10 +56,11 @@ def train(folder: Path, when: Any, epochs: int = 1) -> None:
 
 
 def test_versions_are_looked_up_once() -> None:
+    version_of.cache_clear()
     found = [provenance.versions() for _ in range(3)]
     assert found[0] == found[2]
     assert found[0]["torch"] == importlib.metadata.version("torch")
-    assert provenance._version.cache_info().misses == len(provenance.PACKAGES) - 1
+    assert version_of.cache_info().misses == len(provenance.PACKAGES) - 1
 
 
 def test_a_record_has_the_versions_of_what_reads_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,11 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 from unet_med import __version__
 from unet_med.bundle import model_names
 from unet_med.cli.extras import EXTRAS, install_line, missing
+from unet_med.data.formats import version_of
 
 SHARED = "/dev/shm"  # through which processes hand tiles over, on Linux
 LEAST_SHARED = 1 << 30  # bytes; Docker gives 64 MB, less than 16 processes hold of large tiles
@@ -27,16 +27,9 @@ def run(args: argparse.Namespace) -> None:
     print(f"unet-med  {__version__}")
     print(f"Python    {platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
-        print(f"{name:<15} {_version(name)}")
+        print(f"{name:<15} {version_of(name) or 'not installed: pip install unet-med'}")
     for line in (*_machine(), *_models(), *_features()):
         print(line)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed: pip install unet-med"
 
 
 def _machine() -> Iterator[str]:

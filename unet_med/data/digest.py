@@ -10,9 +10,7 @@ import os
 import pickle
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from monai.utils import ensure_tuple
 import unet_med
 from unet_med.data.cases import files_named, files_of, names_apart, same_name
 from unet_med.data.checksum import bytes_of, sha256
-from unet_med.data.formats import DECODERS
+from unet_med.data.formats import DECODERS, version_of
 from unet_med.data.referred import Code, reached, taken
 
 PACKAGES = ("monai", "numpy", "scikit-image", "scipy", "torch", *DECODERS)  # results may change
@@ -44,7 +42,7 @@ class ItemNames:
     """
 
     def __init__(self, chain: Sequence[Any]) -> None:
-        versions = {name: _version(name) for name in PACKAGES}
+        versions = {name: version_of(name) for name in PACKAGES}
         self._chain = digest([_own_source(), versions, list(chain)])
         self._loaded = loaded_keys(chain)
         self._content = functools.lru_cache(maxsize=None)(sha256)  # planes share their stack
@@ -60,13 +58,6 @@ class ItemNames:
             return value
         contents = [(path.name, self._content(path)) for path in files]
         return contents if key in self._loaded else [contents, value]
-
-
-def _version(package: str) -> str | None:
-    """None: it is not installed."""
-    with suppress(PackageNotFoundError):
-        return version(package)
-    return None
 
 
 def loaded_keys(chain: Sequence[Any]) -> set[str]:

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import importlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +123,14 @@ DECODERS = tuple(dict.fromkeys(package for each in FORMATS for package in each.p
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs")
 
 SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)
+
+
+@cache  # 1 ms each, of every record of a Segmenter
+def version_of(package: str) -> str | None:
+    """Version of a package; None: it is not installed."""
+    with suppress(PackageNotFoundError):
+        return installed_version(package)
+    return None
 
 
 def format_of(path: str | Path) -> Format | None:

@@ -17,6 +17,7 @@ from monai.engines.utils import IterationEvents
 
 from unet_med import devices
 from unet_med.bundle.writing import planned_bundle
+from unet_med.data.atomic import write_json
 from unet_med.data.cases import NAME, files_in, files_of, one_place, result_name, same_name
 from unet_med.data.changed_results import ChangedResults
 from unet_med.data.checksum import sha256
@@ -49,7 +50,6 @@ from unet_med.report.provenance import (
     now,
     read_record,
     versions,
-    write_record,
 )
 
 EVERY_SECONDS = 10.0
@@ -251,7 +251,7 @@ class PredictionRecord:
                 found = results.recorded(name, known[name])
                 self._changed.remove({path: each.digest for path, each in found.items()})
             self._claimed = [name for name in self._claimed if same_name(name) not in ours]
-            write_record(self.folder / RECORD, without(record, ours))
+            write_json(self.folder / RECORD, without(record, ours), indent=2)
 
     def _keep(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -314,7 +314,7 @@ class PredictionRecord:
         with locked(self.folder / RECORD):
             before = read_record(self.folder)
             self._remove_replaced(before)
-            write_record(self.folder / RECORD, self._joined(before, device))
+            write_json(self.folder / RECORD, self._joined(before, device), indent=2)
 
     def _remove_replaced(self, before: Mapping[str, Any]) -> None:
         """Remove what another maker left of images, and this one has not written anew."""

@@ -7,20 +7,16 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import json
 import os
 import platform
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from unet_med.data.atomic import write_json
 from unet_med.data.folder_files import RECORD
-from unet_med.data.formats import DECODERS
+from unet_med.data.formats import DECODERS, version_of
 
 TRAINING = "training.json"
 EARLIER = "earlier"  # what other weights or settings left, and the number of these
@@ -40,27 +36,14 @@ def versions() -> dict[str, str]:
 
     found = {"Python": platform.python_version(), "system": platform.platform(terse=True)}
     for name in PACKAGES:
-        if version := __version__ if name == "unet-med" else _version(name):
+        if version := __version__ if name == "unet-med" else version_of(name):
             found[name] = version
     return found
-
-
-@functools.cache  # 1 ms each, of every record of a Segmenter
-def _version(name: str) -> str | None:
-    """Version of a package; None: it is not installed."""
-    with suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(name)
-    return None
 
 
 def now() -> str:
     """This moment, UTC, to the second: `2026-11-21T10:15:00+00:00`."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def write_record(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write a record atomically."""
-    write_json(path, content, indent=2)
 
 
 def read_record(folder: str | os.PathLike[str], name: str = RECORD) -> dict[str, Any]:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unet_med import devices
-from unet_med.data.atomic import atomic_write
+from unet_med.data.atomic import atomic_write, write_json
 from unet_med.engines import last_loss, read_losses, read_now
 from unet_med.errors import one_line
 from unet_med.handlers import rank
 from unet_med.report.comparison import comparison_figure, middle_plane
 from unet_med.report.curve import learning_curve_figure
 from unet_med.report.model_card import write_training
-from unet_med.report.provenance import TRAINING, now, versions, write_record
+from unet_med.report.provenance import TRAINING, now, versions
 from unet_med.report.scale_bar import PixelSize
 
 PREVIEW_IMAGES = 3
@@ -138,7 +138,7 @@ class TrainingRecord:
             return
         if self._drawn != self.history:
             self._draw()
-        write_record(self.folder / TRAINING, self._facts(engine))
+        write_json(self.folder / TRAINING, self._facts(engine), indent=2)
         try:
             write_training(self.folder.parent, getattr(engine, "network", None))
         except Exception as error:  # the weights are still to be written: a card is no reason to
