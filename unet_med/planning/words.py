@@ -28,44 +28,39 @@ LONGEST = 40  # characters of a value
 def describe(plan: Plan) -> str:
     """A few lines for the terminal: data, labels, network, tile, budget."""
     value = {id: decision.value for id, decision in plan.ids.items()}
-    kind = value["label_kind"]
+    why = {id: decision.reason for id, decision in plan.ids.items()}
+    kind, axes, mirrored = (value[id] for id in ("label_kind", "orientation", "mirror_axes"))
+    pool, files = value.get("pool"), [name.rpartition(".")[0] for name in value["overrides"]]
     labels = LABELS[kind].format(**value)
     labels += _thin(plan.data) if kind == "mask" else ""
     labels += f"; {DROPPED.format(**value)}" * bool(value["min_size"])
-    assumed = plan.ids["label_kind"].reason in LOOK_LIKE.values()
+    assumed = why["label_kind"] in LOOK_LIKE.values()
+    apart = kind == "instances" and value.get("slice_stacks")
+    unusual = plan.data.off_scale or ROBUST in (value.get("intensity") or ())
     features = value["features"] or "as the preset"
-    lines = {
+    source = f"weights of {plan.source.get('name')}; {plan.source.get('replay', '')}"
+    epochs = f"{value['epochs']} epoch{'s' * (value['epochs'] != 1)}"
+    minutes = value["minutes"]
+    lines = {  # those that are empty are left out
+        "found": "; ".join(plan.data.found_by),
         "images": f"{_images(plan)}, {value['in_channels']} channel(s){_taken(plan.data)}",
-        "split": plan.ids["split_file"].reason if plan.split else "as a config file says",
+        "split": why["split_file"] if plan.split else "as a config file says",
         "labels": labels + f" (decided from the values{OVERRULED.get(kind, '')})" * assumed,
-        "unknown": plan.ids["unknown"].reason,
-        "rare": plan.ids["rare"].reason if value.get("rare") else "",
-        "planes": plan.ids["planes"].reason if value.get("slice_stacks") else "",
+        "unknown": why["unknown"] if plan.data.unknown_share(kind) else "",
+        "rare": why["rare"] if value.get("rare") else "",
+        "planes": why["planes"] if apart else "",
         "pixels": _pixels(plan),
-        "intensity": plan.ids["intensity"].reason if "intensity" in plan.ids else "",
-        "axes": f"{value['orientation']}, {plan.ids['orientation'].reason}",
-        "mirrored": f"along axes {value['mirror_axes']}: {plan.ids['mirror_axes'].reason}",
-        "start": f"weights of {plan.source.get('name')}; {plan.source.get('replay', '')}",
+        "intensity": why.get("intensity", "") if unusual else "",
+        "axes": "" if axes is None else f"{axes}, {why['orientation']}",
+        "mirrored": "" if mirrored is None else f"along axes {mirrored}: {why['mirror_axes']}",
+        "start": source if plan.source else "",
         "network": f"preset {value['preset']}, features {features}",
-        "pooled": f"by {levels(value.get('pool'))}: {plan.ids['pool'].reason}"
-        if value.get("pool") is not None
-        else "",
-        "config": "with " + ", ".join(name.rpartition(".")[0] for name in value["overrides"]),
+        "pooled": "" if pool is None else f"by {levels(pool)}: {why['pool']}",
+        "config": f"with {', '.join(files)}" if files else "",
         "tile": f"{value['tile_size']} px",
-        "budget": f"{value['minutes']:g} minutes" + _others(plan)
-        if value["minutes"]
-        else f"{value['epochs']} epoch{'s' * (value['epochs'] != 1)}",
+        "budget": f"{minutes:g} minutes{_others(plan)}" if minutes else epochs,
     }
-    unsaid = {"config": not value["overrides"], "axes": value["orientation"] is None}
-    unsaid["unknown"] = not plan.data.unknown_share(kind)
-    unsaid["intensity"] = not (plan.data.off_scale or ROBUST in (value.get("intensity") or ()))
-    unsaid |= {"mirrored": value["mirror_axes"] is None, "start": not plan.source}
-    unsaid |= {"planes": not value.get("slice_stacks") or kind != "instances"}
-    unsaid |= {"pooled": value.get("pool") is None, "rare": not value.get("rare")}
-    lines = {name: text for name, text in lines.items() if not unsaid.get(name)}
-    if plan.data.found_by:
-        lines = {"found": "; ".join(plan.data.found_by), **lines}
-    return "\n".join(f"{name:9} {text}" for name, text in lines.items())
+    return "\n".join(f"{name:9} {text}" for name, text in lines.items() if text)
 
 
 def explain(plan: Plan) -> str:
