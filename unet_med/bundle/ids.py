@@ -39,6 +39,11 @@ def combine(*sets: Mapping[str, Entry]) -> dict[str, dict[str, Any]]:
     return combined
 
 
+def entries_of(values: Mapping[str, Any], reason: str) -> dict[str, dict[str, Any]]:
+    """Ids that all have one reason, as a plan keeps them."""
+    return {id: {"value": value, "reason": reason} for id, value in values.items()}
+
+
 def values_of(ids: Mapping[str, Entry]) -> dict[str, Any]:
     """Values of ids, without what is said of them.
 

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_med.bundle.ids import PLANNED, combine, first_of, misplaced, require_ids, values_of
+from unet_med.bundle.ids import (
+    PLANNED,
+    combine,
+    entries_of,
+    first_of,
+    misplaced,
+    require_ids,
+    values_of,
+)
 from unet_med.bundle.inspection import load_config
 from unet_med.bundle.literals import literal, quoted
 from unet_med.bundle.metadata import describe_data, describe_network
@@ -77,8 +85,8 @@ def write_settings(
     """
     paths = [Path(path) for path in overrides]
     files = [(json.loads(path.read_text(encoding="utf-8")), path.name) for path in paths]
-    more = combine(*(_entries(ids, f"{name} says so") for ids, name in files))
-    more = combine(more, _entries(settings, reason))
+    more = combine(*(entries_of(ids, f"{name} says so") for ids, name in files))
+    more = combine(more, entries_of(settings, reason))
     plan = {key: value for key, value in read_plan(bundle).items() if key not in APART}
     ids = combine(plan.get("ids", {}), more)
     write_json(plan_file(bundle), {**plan, "ids": ids}, indent=4)
@@ -158,7 +166,3 @@ def _in_dataset_dir(name: str | None) -> str | None:
     if name is None:
         return None
     return f"$@dataset_dir + {quoted('/' + name)}"
-
-
-def _entries(ids: Settings, reason: str) -> dict[str, dict[str, Any]]:
-    return {id: {"value": value, "reason": reason} for id, value in ids.items()}

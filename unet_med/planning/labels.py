@@ -64,7 +64,7 @@ def decide_labels(
         decided = Decision(found.label_kind, LOOK_LIKE[found.label_kind])
     count, own = Decision(2, "background and foreground"), None
     if decided.value == "classes":
-        own = data.class_values(_values(found), _names(found), classes)
+        own = data.class_values(_values(found), [c.label.name for c in found.cases], classes)
         why = ASKED if classes else "counted in the labels, background included"
         count = Decision(len(own), why)
     gaps = own is not None and own != list(range(len(own)))
@@ -203,7 +203,3 @@ def _namer(found: Fingerprint, told: Sequence[str] | None) -> str | None:
     names = told_names(told) if told else {int(value): n for value, n in found.class_names.items()}
     named = name_classes(names, [case.label_values for case in found.cases])
     return ("--class-names" if told else found.images) if named else None
-
-
-def _names(found: Fingerprint) -> list[str]:
-    return [case.label.name for case in found.cases]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_med import bundle
-from unet_med.bundle.ids import values_of
+from unet_med.bundle.ids import entries_of, values_of
 from unet_med.data.channels import in_another_order, in_other_places, words_apart
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
@@ -52,6 +52,8 @@ STEERING = (  # ids on which further decisions depend, whoever sets them
     *("minutes", "epochs", "seed", "validation_fraction", "modality", "unknown"),
     *("folds", "learning_curve"),
 )
+PLANE_BY_PLANE = "each plane of a volume is an image of its own"
+WHOLE = "the network takes the images as they are"
 SHARE_OF_ONE = 0.5  # of the minutes, for the network of all images, where there are folds
 
 
@@ -82,7 +84,7 @@ def make_plan(
     asked = {id: value for id, value in (choices or {}).items() if value is not None}
     file = asked.pop("split_file", None)
     files = [bundle.find_override(name) for name in overrides]
-    contents = {path: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    contents = {path: _content(path) for path in files}
     bundle.require_ids(asked, source="the choices")
     for path, content in contents.items():
         bundle.require_ids(content, source=path.name)
@@ -102,8 +104,8 @@ def make_plan(
     dims = decided["spatial_dims"].value
     recipes = _recipes(decided["preset"].value, dims)
     ids = bundle.combine(
-        *(_of_file(path, f"the recipe {path.stem}") for path in recipes),
-        *(_of_file(path, f"{path.name} says so") for path in files),
+        *(entries_of(_content(path), f"the recipe {path.stem}") for path in recipes),
+        *(entries_of(contents[path], f"{path.name} says so") for path in files),
         _entries(rest),
         {"overrides": {"value": [p.name for p in files], "reason": "files that were merged in"}},
     )
@@ -175,7 +177,7 @@ def _decide(
         **labels,
         **decide_rare(found, labels, preset.value, asked, dims=dims.value),
         **decide_tiles(found, kind),
-        "slice_stacks": Decision(stack, _about_stacks(stack)),
+        "slice_stacks": Decision(stack, PLANE_BY_PLANE if stack else WHOLE),
         "planes": decide_planes(found, kind, stacks=stack, asked=asked.get("planes")),
         "validation_fraction": _validation(found, steering, asked, count),
         "spatial_dims": dims,
@@ -316,12 +318,6 @@ def _most_planes(found: Fingerprint) -> int:
     return max(case.image.plane_count for case in found.cases)
 
 
-def _about_stacks(stack: bool) -> str:
-    if stack:
-        return "each plane of a volume is an image of its own"
-    return "the network takes the images as they are"
-
-
 def _features(asked: Any, dims: int, device: str) -> Decision:
     if asked:
         return Decision(asked, ASKED)
@@ -383,9 +379,9 @@ def _recipes(preset: str, dims: int) -> list[Path]:
     return [path for path in map(bundle.override_file, names) if path is not None]
 
 
-def _of_file(path: Path, reason: str) -> dict[str, dict[str, Any]]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {id: {"value": value, "reason": reason} for id, value in content.items()}
+def _content(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def _entries(decisions: Mapping[str, Decision]) -> dict[str, dict[str, Any]]:
