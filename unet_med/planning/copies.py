@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from unet_med.data.cases import files_of
 from unet_med.data.entries import Item
 from unet_med.data.splits import Split, groups_of
@@ -28,15 +30,13 @@ def units_of(items: Sequence[Item], cases: Sequence[Case], group: str | None) ->
     """
     groups = groups_of(items, group)
     own = {id(item): number for number, members in enumerate(groups) for item in members}
-    joined = list(range(len(groups)))  # to a smaller one each, or to itself: trees of groups
+    joined = DisjointSet(range(len(groups)))
     first: dict[str, int] = {}
     for item in items:
         number = own[id(item)]
         for content in _contents(cases[item["case"]]):
-            known = first.setdefault(content, number)
-            one, other = sorted((_root(joined, known), _root(joined, number)))
-            joined[other] = one
-    return [_root(joined, own[id(item)]) for item in items]
+            joined.merge(first.setdefault(content, number), number)
+    return [joined[own[id(item)]] for item in items]
 
 
 def _contents(case: Case) -> list[str]:
@@ -47,14 +47,6 @@ def _contents(case: Case) -> list[str]:
 def _tells(case: Case) -> bool:
     """Whether a label is of one scene alone: not if it is empty, or an object all over."""
     return case.holds_object and (case.label_values is None or len(case.label_values) > 1)
-
-
-def _root(joined: list[int], number: int) -> int:
-    """The smallest of all that a group is joined to; ways there become shorter."""
-    while joined[number] != number:
-        joined[number] = joined[joined[number]]
-        number = joined[number]
-    return number
 
 
 def kept_together(

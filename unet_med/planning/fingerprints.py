@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from unet_med.data.atomic import as_json
 from unet_med.data.datalist import HELD_OUT
 from unet_med.data.grids import Turn, no_turn
 from unet_med.data.orientation import outcome, turn_between
@@ -290,7 +291,7 @@ class Fingerprint:
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dictionaries and numbers."""
-        return _plain(asdict(self))
+        return as_json(asdict(self))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Fingerprint:
@@ -298,7 +299,7 @@ class Fingerprint:
         found = dict(content)
         objects = found["instances"]
         found["cases"] = tuple(
-            Case(**{**case, "image": _file(case["image"]), "label": _file(case["label"])})
+            Case(**case | {part: FileFacts(**_tuples(case[part])) for part in ("image", "label")})
             for case in found["cases"]
         )
         found["instances"] = objects and Instances(**_tuples(objects))
@@ -313,16 +314,5 @@ class Fingerprint:
         return cls(**found)
 
 
-def _file(content: Mapping[str, Any]) -> FileFacts:
-    return FileFacts(**_tuples(content))
-
-
 def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Lists for tuples, as JSON has them."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
