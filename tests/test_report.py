@@ -35,8 +35,8 @@ from unet_med.report.colours import (
     instance_colours,
     matched_colours,
     rgb,
+    stretched,
 )
-from unet_med.report.comparison import stretched
 
 CODE = {name: position for position, name in enumerate(DIFFERENCES)}
 SQUARE = np.zeros((1, 24, 16), np.int32)

@@ -1,8 +1,9 @@
-"""A colour for each label: neighbours differ, and matching instances agree."""
+"""Shades of images, and a colour for each label: neighbours differ, matching instances agree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,28 @@ UNMATCHED = "#ececec"  # a result instance that is no cell of the truth (IoU at 
 def rgb(names: Sequence[str]) -> Colours:
     """Hex colours as `(n, 3)` in 0..1."""
     return np.array([[int(n[i : i + 2], 16) / 255 for i in (1, 3, 5)] for n in names])
+
+
+def palette(kinds: Mapping[str, str | None]) -> Colours:
+    """Colours by code, of names with their colours; what has none is black."""
+    return rgb([colour or "#000000" for colour in kinds.values()])
+
+
+def contours(labels: Labels) -> NDArray[np.bool_]:
+    """Outermost pixels of each label, `(X, Y)`; 0 is background."""
+    from skimage.segmentation import find_boundaries
+
+    found: NDArray[np.bool_] = find_boundaries(labels, mode="inner", background=0)
+    return found
+
+
+def stretched(image: NDArray[Any]) -> Colours:
+    """Grey values between the 0.5th and 99.5th percentile as 0..1, `(X, Y, 3)`."""
+    values = image.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 1.0)
+    values = np.nan_to_num(np.clip(values, low, high) - low) / max(high - low, 1e-12)  # NaN: black
+    return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
 
 
 def as_hex(colour: Colours) -> str:

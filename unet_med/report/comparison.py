@@ -16,9 +16,11 @@ from unet_med.report.colours import (
     UNMATCHED,
     Colours,
     class_colours,
+    contours,
     instance_colours,
     matched_colours,
-    rgb,
+    palette,
+    stretched,
 )
 from unet_med.report.differences import DIFFERENCES, Kind, Labels, difference_map
 from unet_med.report.saving import INK, save
@@ -158,14 +160,17 @@ def _draw_row(
         classes = max(truth.max(initial=0), result.max(initial=0)) + 1
         colours = matched = class_colours(classes)
         truth = np.where(truth == IGNORED, 0, truth)
-    kinds = rgb([colour or "#000000" for colour in DIFFERENCES.values()])
     codes = difference_map(truth, result, kind)
     strong = np.isin(codes, [2, 3, 4, 5, 6])[..., None]  # errors; what is correct stays pale
     pictures = (
         grey,
         _overlay(grey, truth, colours),
         _overlay(grey, result, matched),
-        _blend(0.45 * grey, kinds[codes], np.where(strong, 0.95, 0.4) * (codes > 0)[..., None]),
+        _blend(
+            0.45 * grey,
+            palette(DIFFERENCES)[codes],
+            np.where(strong, 0.95, 0.4) * (codes > 0)[..., None],
+        ),
     )
     for axes, picture in zip(panels, pictures, strict=True):
         shown = np.swapaxes(picture, 0, 1)  # (Y, X, 3)
@@ -175,22 +180,10 @@ def _draw_row(
         axes.spines[:].set_visible(False)
 
 
-def stretched(image: NDArray[Any]) -> Colours:
-    """Grey values between the 0.5th and 99.5th percentile as 0..1, `(X, Y, 3)`."""
-    values = image.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 1.0)
-    values = np.nan_to_num(np.clip(values, low, high) - low) / max(high - low, 1e-12)  # NaN: black
-    return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
-
-
 def _overlay(grey: Colours, labels: Labels, colours: Colours) -> Colours:
     """Labels over the image: translucent inside, opaque along the contour, `(X, Y, 3)`."""
-    from skimage.segmentation import find_boundaries
-
     shown = np.maximum(labels, 0)
-    contour = find_boundaries(shown, mode="inner", background=0)
-    alpha = np.where(contour, 1.0, 0.42) * (shown > 0)
+    alpha = np.where(contours(shown), 1.0, 0.42) * (shown > 0)
     return _blend(grey, colours[shown], alpha[..., None])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -255,10 +256,9 @@ def _changed(kind: str, files: Mapping[str, Mapping[str, str]]) -> Iterator[str]
 
 
 def _total(cases: Sequence[Case]) -> dict[str, int]:
-    total = {name: 0 for case in cases for name in case.counts}
+    total = Counter[str]()
     for case in cases:
-        for name, count in case.counts.items():
-            total[name] += count
+        total.update(case.counts)
     return total
 
 

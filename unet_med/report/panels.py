@@ -19,11 +19,12 @@ from unet_med.instances import IGNORED
 from unet_med.report.colours import (
     as_hex,
     class_colours,
+    contours,
     instance_colours,
     matched_colours,
-    rgb,
+    palette,
+    stretched,
 )
-from unet_med.report.comparison import stretched
 from unet_med.report.differences import DIFFERENCES, Labels, difference_map
 from unet_med.report.objects import CORRECT, OBJECTS, ObjectErrors, object_codes
 
@@ -33,15 +34,20 @@ INSIDE, FAINT, SOLID = 0.34, 0.16, 1.0  # opacity of fills and contours
 
 def picture(image: NDArray[Any]) -> str:
     """An image plane `(C, X, Y)` as JPEG; three channels are colours, else the first is shown."""
+    from PIL import Image
+
     plane = np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
     values = _reduced(stretched(plane), zoom(image.shape[1:]))  # (X, Y, 3)
-    return _encoded(np.rint(255 * values).astype(np.uint8), "JPEG", quality=88, subsampling=0)
+    shades = np.rint(255 * values.swapaxes(0, 1)).astype(np.uint8)
+    drawn = Image.fromarray(shades)
+    is_grey = (shades == shades[..., :1]).all()
+    return _saved(drawn.convert("L") if is_grey else drawn, "JPEG", quality=88, subsampling=0)
 
 
 def outlines(labels: Labels, colours: NDArray[np.float64]) -> str:
     """Labels `(X, Y)` as an overlay: tinted inside, solid along the contour."""
     large = enlarged(np.maximum(labels, 0))
-    return _overlay(large, colours, np.where(_contours(large), SOLID, INSIDE) * (large > 0))
+    return _overlay(large, colours, np.where(contours(large), SOLID, INSIDE) * (large > 0))
 
 
 def instance_outlines(truth: Labels | None, result: Labels) -> tuple[str | None, str]:
@@ -56,16 +62,16 @@ def object_errors(truth: Labels, result: Labels, errors: ObjectErrors) -> str:
     """Objects `(X, Y)` in the colour of their class, under the outlines of the true ones."""
     t, r = enlarged(truth), enlarged(result)
     codes = object_codes(t, r, errors)
-    contour = _contours(np.maximum(t, 0)) | _contours(np.maximum(r, 0))
+    contour = contours(np.maximum(t, 0)) | contours(np.maximum(r, 0))
     fill = np.where(codes == CORRECT, FAINT, 0.62)
-    return _overlay(codes, _palette(OBJECTS), np.where(contour, SOLID, fill) * (codes > 0))
+    return _overlay(codes, palette(OBJECTS), np.where(contour, SOLID, fill) * (codes > 0))
 
 
 def class_errors(truth: Labels, result: Labels) -> str:
     """Pixels `(X, Y)` in the colour of right or wrong."""
     codes = enlarged(difference_map(truth, result, "classes"))
     fill = np.where(codes == list(DIFFERENCES).index("correct"), FAINT, 0.85)
-    return _overlay(codes, _palette(DIFFERENCES), fill * (codes > 0))
+    return _overlay(codes, palette(DIFFERENCES), fill * (codes > 0))
 
 
 def heat(values: NDArray[np.float32]) -> tuple[str, float, float]:
@@ -133,17 +139,6 @@ def _reduced(values: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
     return reduced
 
 
-def _contours(labels: Labels) -> NDArray[np.bool_]:
-    from skimage.segmentation import find_boundaries
-
-    found: NDArray[np.bool_] = find_boundaries(labels, mode="inner", background=0)
-    return found
-
-
-def _palette(kinds: dict[str, str | None]) -> NDArray[np.float64]:
-    return rgb([colour or "#000000" for colour in kinds.values()])
-
-
 def _overlay(codes: Labels, colours: NDArray[np.float64], alpha: NDArray[np.float64]) -> str:
     """Colours by code with opacity as PNG; equal pairs share one of its palette's entries."""
     levels = np.rint(255 * alpha).astype(np.int64)
@@ -163,23 +158,15 @@ def _indexed(
     drawn = Image.fromarray(np.ascontiguousarray(index.T), mode=None)
     drawn.putpalette(np.rint(255 * colours).astype(np.uint8).tobytes())
     options = {} if alpha is None else {"transparency": bytes(alpha.astype(np.uint8))}
-    return _address(drawn, "PNG", optimize=True, **options)
+    return _saved(drawn, "PNG", optimize=True, **options)
 
 
-def _encoded(values: NDArray[np.uint8], kind: str, **options: Any) -> str:
-    """Colours `(X, Y, 3)` as a file."""
-    from PIL import Image
-
-    drawn = Image.fromarray(np.ascontiguousarray(values.swapaxes(0, 1)))
-    return _address(drawn.convert("L") if _is_grey(values) else drawn, kind, **options)
-
-
-def _is_grey(values: NDArray[np.uint8]) -> bool:
-    return bool((values == values[..., :1]).all())
-
-
-def _address(drawn: Any, kind: str, **options: Any) -> str:
+def _saved(drawn: Any, kind: str, **options: Any) -> str:
     buffer = BytesIO()
     drawn.save(buffer, kind, **options)
-    text = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f"data:image/{kind.lower()};base64,{text}"
+    return address(buffer.getvalue(), kind.lower())
+
+
+def address(picture: bytes, kind: str) -> str:
+    """A file of a kind, such as `png`, as a `data:` address."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"

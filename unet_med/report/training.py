@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from unet_med.report.chart import curve_svg
 from unet_med.report.curve import losses_and_scores
 from unet_med.report.folds import describe_folds
 from unet_med.report.more_images import PICTURE, describe_more_images
+from unet_med.report.panels import address
 from unet_med.report.provenance import TRAINING, read_record
 
 Row = dict[str, float]
@@ -89,11 +89,6 @@ def training_facts(
     return {name: str(fact) for name, fact in facts.items() if fact not in (None, "")}
 
 
-def data_address(picture: Path) -> str:
-    """A PNG file as a `data:` address."""
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
-
-
 def listed(value: Any, between: str = ", ") -> str:
     """Several values in a row, or the only one; empty for None."""
     if isinstance(value, list | tuple):
@@ -102,7 +97,8 @@ def listed(value: Any, between: str = ", ") -> str:
 
 
 def _picture(file: Path) -> str | None:
-    return data_address(file) if file.is_file() else None
+    """A PNG file as a `data:` address."""
+    return address(file.read_bytes(), "png") if file.is_file() else None
 
 
 def _data(bundle: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
