@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -120,7 +120,9 @@ def load_series(
     """Read a series as a volume `([C,] X, Y, Z)`; see `open_series`."""
     series = open_series(path, uid, max_bytes)
     if header_only:
-        array = _placeholder(series)
+        header = next(iter(series.headers.values()))
+        columns, rows = header.GetSize()[:2]
+        array = unread(header, (len(series.frames or series.headers), rows, columns))
     elif series.frames is not None:
         array = pixels_of(series.files[0])[list(series.frames)]
     else:
@@ -272,17 +274,13 @@ def _decode(headers: Mapping[Path, Any]) -> np.ndarray:
     return array[None] if image.GetDimension() == 2 else array
 
 
-def _placeholder(series: Series) -> np.ndarray:
-    """Placeholder for the pixels `(Z, Y, X[, C])`."""
+def unread(header: Any, sides: Sequence[int]) -> np.ndarray:
+    """Placeholder for pixels `([Z,] Y, X[, C])`, by SimpleITK's reader of the header."""
     import SimpleITK as sitk
 
-    header = next(iter(series.headers.values()))
-    planes = len(series.frames or series.headers)
-    channels = header.GetNumberOfComponents()
-    columns, rows = header.GetSize()[:2]
     pixel = sitk.GetArrayFromImage(sitk.Image([1, 1], header.GetPixelID()))
-    shape = (planes, rows, columns, *([channels] if channels > 1 else []))
-    return placeholder(shape, pixel.dtype)
+    channels = header.GetNumberOfComponents()
+    return placeholder((*sides, *([channels] if channels > 1 else [])), pixel.dtype)
 
 
 def _is_localizer(header: Any) -> bool:

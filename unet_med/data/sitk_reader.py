@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.dicom_files import is_series
-from unet_med.data.dicom_series import load_series
-from unet_med.data.file_reader import FileReader, Volume, placeholder
+from unet_med.data.dicom_series import load_series, unread
+from unet_med.data.file_reader import FileReader, Volume
 from unet_med.data.formats import ITK
 from unet_med.data.grids import LPS_TO_RAS
 from unet_med.data.pixel_size import MICROMETRES, unit_um
@@ -53,8 +53,9 @@ class SitkReader(FileReader):
         if is_series(path) or path.is_dir():
             return load_series(path, self.series_id, self.max_bytes, header_only=header_only)
         source = open_itk(path, self.max_bytes)
+        sides = source.GetSize()[::-1]
         array = (  # ([Z,] Y, X[, C])
-            _placeholder_for(source) if header_only else sitk.GetArrayFromImage(_pixels(source))
+            unread(source, sides) if header_only else sitk.GetArrayFromImage(_pixels(source))
         )
         has_channels = array.ndim > source.GetDimension()
         array = np.moveaxis(array, -1, 0) if has_channels else array
@@ -78,16 +79,6 @@ def _pixels(reader: Any) -> Any:
             "its header states a pixel size of 0 or none at all, so that it is unknown: write the "
             "true one there (ElementSpacing of .mha and .mhd), or 1"
         ) from error
-
-
-def _placeholder_for(reader: Any) -> np.ndarray:
-    """Placeholder for the pixels `([Z,] Y, X[, C])` of a reader that has read the header."""
-    import SimpleITK as sitk
-
-    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
-    channels = reader.GetNumberOfComponents()
-    shape = (*reversed(reader.GetSize()), *([channels] if channels > 1 else []))
-    return placeholder(shape, sitk.GetArrayFromImage(pixel).dtype)
 
 
 def _stated_by(fields: Mapping[str, str], dims: int) -> str:
