@@ -25,6 +25,11 @@ class Block:
         """Its index as messages and markers have it, such as `0.3.1`."""
         return ".".join(map(str, self.index))
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Of its own voxels, px."""
+        return tuple(part.stop - part.start for part in self.slices)
+
 
 def split(shape: Sequence[int], block: Sequence[int]) -> list[Block]:
     """Blocks that together cover a volume, each voxel once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,8 @@ class Components:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed `.npz`; half a file is never seen under its name."""
         arrays = {name: getattr(self, name) for name in ("classes", "first", "size")}
-        arrays |= {"rules": packed(self.rules), **self.faces}
+        rules = [self.connectivity, *self.grow, *self.reach, *self.apart]
+        arrays |= {"rules": np.array(rules), **self.faces}
         with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -85,7 +86,11 @@ class Components:
         """Read what `save` wrote; each face is read only when it is asked for."""
         archive = np.load(path, allow_pickle=False)
         classes, first, size = (archive[name] for name in ("classes", "first", "size"))
-        return cls(classes, first, size, archive, *rules_in(archive))
+        connectivity, *of_axes = archive["rules"].tolist()
+        grow, reach, apart = map(tuple, np.reshape(of_axes, (3, -1)).tolist())
+        return cls(
+            classes, first, size, archive, connectivity, grow, reach, tuple(map(bool, apart))
+        )
 
 
 def find_components(
@@ -160,20 +165,6 @@ def require_thickness(block: Sequence[int], shape: Sequence[int], needed: Sequen
                 f"blocks of {side} px along axis {axis}, and instances grow within {least} px: use "
                 "larger blocks, or grow and reach less"
             )
-
-
-def packed(rules: Rules) -> Integers:
-    """What a file keeps of the rules by which components were found, `(1 + 3 axes,)`."""
-    connectivity, *of_axes = rules
-    return np.array([connectivity, *chain(*of_axes)])
-
-
-def rules_in(archive: Mapping[str, Integers]) -> Rules:
-    """What `packed` put into a file."""
-    connectivity, *sizes = archive["rules"].tolist()
-    dims = len(sizes) // 3
-    apart = (bool(each) for each in sizes[2 * dims :])
-    return connectivity, tuple(sizes[:dims]), tuple(sizes[dims : 2 * dims]), tuple(apart)
 
 
 def with_takeable(labels: Integers, classes: Integers) -> Integers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,21 +12,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from unet_med.data.atomic import atomic_write
 from unet_med.volumes.blocks import Block
-from unet_med.volumes.components import (
-    Components,
-    around,
-    contacts,
-    packed,
-    require_thickness,
-    rules_in,
-)
+from unet_med.volumes.components import Components, around, contacts, require_thickness
 
 Integers = NDArray[Any]
 Load = Callable[[tuple[int, ...]], Components]
-
-ARRAYS = ("starts", "objects", "kinds", "numbers")  # of a numbering, in a file
 
 
 @dataclass(frozen=True)
@@ -85,22 +74,6 @@ class Numbering:
         kept[:1] = False  # background
         return replace(self, numbers=np.cumsum(kept) * kept)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `.npz`; half a file is never seen under its name."""
-        arrays = {name: getattr(self, name) for name in ARRAYS}
-        rules = self.connectivity, self.grow, self.reach, self.apart
-        with atomic_write(path) as beside, beside.open("wb") as file:
-            np.savez(file, grid=self.grid, rules=packed(rules), **arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Numbering:
-        """Read what `save` wrote: 8 bytes a component."""
-        with np.load(path, allow_pickle=False) as archive:
-            rules = rules_in(archive)
-            starts, objects, kinds, numbers = (archive[name] for name in ARRAYS)
-            grid = tuple(archive["grid"].tolist())
-        return cls(grid, starts, objects, kinds, numbers, *rules)
-
 
 def merge_components(blocks: Sequence[Block], load: Load, *, min_size: int = 0) -> Numbering:
     """Step 2 of 3, once: which components of all blocks are one, and their final numbers.
@@ -128,8 +101,8 @@ def merge_components(blocks: Sequence[Block], load: Load, *, min_size: int = 0) 
             f"{sorted(found)}; find those of all blocks with one"
         )
     rules = connectivity, grow, reach, apart = found.pop()
-    sides = [part.stop - part.start for part in blocks[0].slices]
-    require_thickness(sides, [part.stop for part in blocks[-1].slices], around(grow, reach))
+    ends = [part.stop for part in blocks[-1].slices]
+    require_thickness(blocks[0].sides, ends, around(grow, reach))
     kinds, first, size = (np.concatenate([part[k] for part in parts]) for k in range(3))
     starts = np.cumsum([0, *(len(part[0]) for part in parts)])
     joined = _join(blocks, load, starts, connectivity, apart)
