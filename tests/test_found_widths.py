@@ -90,10 +90,8 @@ def test_blocks_say_it_of_a_large_image(
     assert known is not None
     numbers = squares(round(4 * known), 40)[0].numpy()
     stack = np.stack([np.zeros_like(numbers), numbers])[::-1]  # (Z, Y, X): first planes are enough
-    monkeypatch.setattr("unet_med.volumes.record.open_level", lambda *_: stack)
     blocks = split(stack.shape, (2, numbers.shape[0], 5 * round(4 * known + 2)))
-    layers = [SimpleNamespace(name="mask"), SimpleNamespace(name="instances")]
-    job: Any = SimpleNamespace(bundle=trained, layers=layers, output=None, blocks=blocks)
+    job: Any = SimpleNamespace(bundle=trained, pixels={"instances": stack}.get, blocks=blocks)
     for dims, lines in ((2, 1), (3, 0)):
         caplog.clear()
         with caplog.at_level(logging.WARNING, "unet_med.report.found_widths"):
@@ -101,7 +99,7 @@ def test_blocks_say_it_of_a_large_image(
             _look_at_widths(job, widths)
             widths.say()
         assert len(caplog.messages) == lines
-    job.layers = layers[:1]
+    job.pixels = {}.get
     _look_at_widths(job, None)
 
 

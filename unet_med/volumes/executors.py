@@ -7,6 +7,7 @@ what has no marker yet.
 from __future__ import annotations
 
 import importlib
+import math
 import multiprocessing
 import os
 import threading
@@ -94,7 +95,7 @@ def _shown(
     job: BlockJob, todo: Sequence[int], outcomes: Iterable[Outcome], progress: bool
 ) -> Iterator[Outcome]:
     """The outcomes, with a bar in voxels: its rate and time left are those of the work."""
-    sizes = {number: _voxels(job, number) for number in todo}
+    sizes = {number: math.prod(job.blocks[number].sides) for number in todo}
     with tqdm(
         total=sum(sizes.values()), desc=f"{len(todo)} blocks", unit="voxel", unit_scale=True,
         disable=no_bar(progress),
@@ -290,10 +291,3 @@ def _dask(
 
 def _address(job: BlockJob) -> tuple[str, str]:
     return str(job.output), job.id
-
-
-def _voxels(job: BlockJob, number: int) -> int:
-    voxels = 1
-    for side in job.blocks[number].slices:
-        voxels *= side.stop - side.start
-    return voxels

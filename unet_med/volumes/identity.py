@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from unet_med.bundle import find_weights
 from unet_med.data.checksum import sha256, sha256_of_values
 from unet_med.data.sources import DiskImage
 from unet_med.segmentation.volume import Found
-from unet_med.volumes.statistics import digest_of
 
 if TYPE_CHECKING:
     from unet_med.volumes.job import BlockJob
@@ -34,7 +36,7 @@ def parts_of(job: BlockJob, image: DiskImage, statistics: Found) -> dict[str, st
         "weights": sha256(weights_of(job.bundle, job.ids)),
         "configs": sha256_of_values([[sha256(file) for file in configs], job.settings]),
         "source": sha256_of_values([image.identity, image.shape, image.channels, str(image.dtype)]),
-        "statistics": digest_of(statistics),
+        "statistics": _digest(statistics),
         "grid": sha256_of_values(
             [asdict(job.layout), job.tile, job.outputs, job.device, job.threads]
         ),
@@ -58,6 +60,14 @@ def relative_settings(bundle: Path, settings: Mapping[str, Any]) -> dict[str, An
     if not weights.is_absolute() or not weights.is_relative_to(bundle):
         return dict(settings)
     return {**settings, "checkpoint": weights.relative_to(bundle).as_posix()}
+
+
+def _digest(statistics: Found) -> str:
+    """Hash of the numbers, whatever their file says besides."""
+    digest = hashlib.sha256()
+    for name in sorted(statistics):
+        digest.update(name.encode() + np.ascontiguousarray(statistics[name]).tobytes())
+    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -85,7 +85,7 @@ def instances_of_block(classes: Any, block: Block, numbering: Numbering, load: L
         ValueError: the block holds other components than were found before.
     """
     dtype = np.int32 if numbering.count <= np.iinfo(np.int32).max else np.int64
-    result = np.zeros([part.stop - part.start for part in block.slices], dtype)
+    result = np.zeros(block.sides, dtype)
     margins = around(numbering.grow, numbering.reach)
     for part in _parts_of(classes, block, numbering, load, margins):
         found = numbering.numbers[_owned(part, numbering)].astype(dtype)

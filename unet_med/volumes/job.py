@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from unet_med.bundle import find_trained
@@ -24,10 +25,9 @@ from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.components import around, require_thickness
 from unet_med.volumes.grid import choose_layout, choose_tile
 from unet_med.volumes.identity import id_of, parts_of, relative_settings
-from unet_med.volumes.job_file import job_folder, publish, read_fields, text_of
+from unet_med.volumes.job_file import STATISTICS, job_folder, publish, read_fields, text_of
 from unet_med.volumes.markers import Markers
-from unet_med.volumes.statistics import load_statistics
-from unet_med.volumes.store import Layer, Layout, create_store, is_whole
+from unet_med.volumes.store import Layer, Layout, create_store, is_whole, open_level
 
 _log = logging.getLogger(__name__)
 
@@ -212,10 +212,20 @@ class BlockJob:
         """All blocks, in C order."""
         return split(self.layout.shape, self.layout.block)
 
+    def layer(self, name: str) -> Layer | None:
+        """The layer of a name; None: the output has none."""
+        return next((layer for layer in self.layers if layer.name == name), None)
+
+    def pixels(self, name: str) -> Any:
+        """What stands in a layer at full resolution, a zarr array `([C,] [Z,] Y, X)`, or None."""
+        layer = self.layer(name)
+        return None if layer is None else open_level(self.output, layer)
+
     @cached_property
     def statistics(self) -> Found:
         """What the first pass found."""
-        return load_statistics(self.folder / "statistics.npz")
+        with np.load(self.folder / STATISTICS, allow_pickle=False) as file:
+            return dict(file)
 
     def volume(self, device: torch.device | str) -> Volume:
         """The source, opened, as the bundle's network works it on a device."""

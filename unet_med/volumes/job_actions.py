@@ -89,7 +89,7 @@ def verify(job: BlockJob, tiff: Path | None = None, *, sample: float = 0.01, see
         f"{count} computed anew with tiles of {' x '.join(map(str, tile))} px: "
         f"max|difference| {largest:.3g}, {flips} pixels of another class"
     )
-    most, pixels = _ROUNDING[worker.precision], sum(_pixels(block) for block in chosen)
+    most, pixels = _ROUNDING[worker.precision], sum(math.prod(block.sides) for block in chosen)
     if not largest <= most or flips > most * pixels:
         raise ValueError(
             f"{found}, of {pixels}: more than rounding in {worker.precision} explains ({most:g}). "
@@ -197,14 +197,14 @@ def is_finished(job: BlockJob, tiff: Path | None = None) -> bool:
 
 def _number_instances(job: BlockJob) -> int | None:
     """Write the instances and give their number; None where they are not wanted."""
-    layers = {layer.name: layer for layer in job.layers}
-    if "instances" not in layers:
+    layer = job.layer("instances")
+    if layer is None:
         return None
     from unet_med.volumes.instances import label_blocks
 
-    out = open_level(job.output, layers["instances"], mode="r+")
-    mask = open_level(job.output, layers["mask"])
-    classes = StoredObjects(job.folder, job.layout.shape, job.blocks) if job.objects else mask
+    out = open_level(job.output, layer, mode="r+")
+    stored = StoredObjects(job.folder, job.layout.shape, job.blocks)
+    classes = stored if job.objects else job.pixels("mask")
     turned = [Block(b.index[::-1], b.slices[::-1]) for b in job.blocks]
     blocks = sorted(turned, key=lambda block: block.index)
     with named_if_full(job.output):
@@ -212,8 +212,7 @@ def _number_instances(job: BlockJob) -> int | None:
             Turned(classes), Turned(out), blocks, tables=job.folder, **job.instances
         )  # which wrote level 0
     for block in job.blocks:
-        pixels = out[block.slices]
-        write_block(job.output, layers["instances"], block, pixels, job.layout, since=1)
+        write_block(job.output, layer, block, out[block.slices], job.layout, since=1)
     return count
 
 
@@ -237,19 +236,13 @@ def _sweep(job: BlockJob) -> None:
 
 def _compare(worker: Worker, block: Block, tile: Sequence[int]) -> tuple[float, int]:
     """Largest difference of probabilities, and number of pixels of another class."""
-    layers = {layer.name: layer for layer in worker.job.layers}
-    anew = worker.predict(block, tile)
-    if stored := layers.get("probabilities"):
-        before = np.asarray(open_level(worker.job.output, stored)[(..., *block.slices)])
+    job, anew = worker.job, worker.predict(block, tile)
+    if (stored := job.pixels("probabilities")) is not None:
+        before = np.asarray(stored[(..., *block.slices)])
     else:
-        before = worker.given(worker.predict(block, worker.job.tile))
-    mask = np.asarray(open_level(worker.job.output, layers["mask"])[block.slices])
-    changed = worker.mask(anew) != mask
+        before = worker.given(worker.predict(block, job.tile))
+    changed = worker.mask(anew) != job.pixels("mask")[block.slices]
     return float(np.abs(worker.given(anew) - before).max()), int(changed.sum())
-
-
-def _pixels(block: Block) -> int:
-    return math.prod(part.stop - part.start for part in block.slices)
 
 
 def _other_tile(worker: Worker) -> tuple[int, ...]:

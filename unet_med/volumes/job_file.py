@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unet_med.segmentation.volume import Found
-from unet_med.volumes.statistics import save_statistics
 from unet_med.volumes.store import Layer, Layout
+
+STATISTICS = "statistics.npz"  # what the first pass found
 
 
 def job_folder(output: Path) -> Path:
@@ -77,7 +80,8 @@ def publish(folder: Path, text: str, statistics: Found) -> bool:
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     part = beside / folder.name  # the folder around it is ours alone
     try:
-        save_statistics(part / "statistics.npz", statistics)
+        part.mkdir()
+        np.savez(part / STATISTICS, **dict[str, Any](statistics))
         (part / "job.json").write_text(text, encoding="utf-8")
         os.rename(part, folder)
     except OSError:

@@ -6,7 +6,6 @@ in `OUTPUT.job/objects/`; once all are there they are numbered.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,10 +66,8 @@ class StoredObjects:
 
 def save_objects(folder: Path, block: Block, classes: Array) -> None:
     """Store the classes of a block, compressed, in one step."""
-    content = io.BytesIO()
-    np.savez_compressed(content, classes=classes.astype(StoredObjects.dtype))
     with atomic_write(_file(folder, block)) as part:
-        part.write_bytes(content.getvalue())
+        np.savez_compressed(part, classes=classes.astype(StoredObjects.dtype))
 
 
 def box_of(block: Block, *, turned: bool = False) -> Box:

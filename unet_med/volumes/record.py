@@ -22,7 +22,6 @@ from unet_med.segmentation.arrays import without_pixels
 from unet_med.transforms.confidence import CONFIDENCE, confidence, dice_of, rounded
 from unet_med.volumes.identity import weights_of
 from unet_med.volumes.job import BlockJob
-from unet_med.volumes.store import open_level
 from unet_med.volumes.tiff import file_of, tiff_of
 
 BLOCKS = 16  # that are looked at for the width of objects
@@ -65,10 +64,9 @@ def note_result(job: BlockJob, output: Path, files: Sequence[Path] = ()) -> None
 
 def _look_at_widths(job: BlockJob, widths: Any) -> None:
     """Let `unet_med.report`'s `FoundWidths` look at the objects of a few blocks."""
-    layer = next((layer for layer in job.layers if layer.name == "instances"), None)
-    if layer is None:
+    instances = job.pixels("instances")
+    if instances is None:
         return
-    instances = open_level(job.output, layer)
     for block in job.blocks[:: -(-len(job.blocks) // BLOCKS)]:
         *stack, rows, columns = block.slices
         place = (*(slice(z.start, z.start + 1) for z in stack), rows, columns)  # a plane tells it

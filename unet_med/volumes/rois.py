@@ -14,7 +14,6 @@ from unet_med.data.roi_writer import RoiWriter
 from unet_med.data.tally import Tally
 from unet_med.volumes.blocks import split
 from unet_med.volumes.job import BlockJob
-from unet_med.volumes.store import open_level
 
 
 def write_rois(job: BlockJob, count: int, output: Path) -> list[Path]:
@@ -31,8 +30,7 @@ def write_rois(job: BlockJob, count: int, output: Path) -> list[Path]:
     Returns:
         The files.
     """
-    layers = {layer.name: layer for layer in job.layers}
-    labels = open_level(job.output, layers["instances"])
+    labels = job.pixels("instances")
     tally = Tally(count, len(job.names))
     for block in job.blocks:
         part = np.asarray(labels[block.slices])
@@ -47,11 +45,9 @@ def write_rois(job: BlockJob, count: int, output: Path) -> list[Path]:
 
 def _count(tally: Tally, part: Any, job: BlockJob, window: tuple[slice, ...]) -> None:
     """Count a block, by its probabilities where they were kept, else by its mask."""
-    layers = {layer.name: layer for layer in job.layers}
-    if "probabilities" in layers:
-        scores = open_level(job.output, layers["probabilities"])[(..., *window)]
-        tally.add_probabilities(part, np.asarray(scores))
+    if (scores := job.pixels("probabilities")) is not None:
+        tally.add_probabilities(part, np.asarray(scores[(..., *window)]))
         return
-    values = np.asarray(open_level(job.output, layers["mask"])[window])
+    values = np.asarray(job.pixels("mask")[window])
     order = np.argsort(job.values)
     tally.add_classes(part, order[np.searchsorted(np.asarray(job.values)[order], values)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_med.data.tiff_reader import TiffReader
+from unet_med.data.formats import TIFF, stem
 from unet_med.data.tiled_tiff_writer import write_tiled_tiff
 from unet_med.volumes.job import BlockJob
 from unet_med.volumes.store import open_level
@@ -14,7 +14,7 @@ from unet_med.volumes.store import open_level
 
 def tiff_of(output: str | Path) -> Path | None:
     """The TIFF of an output: itself if it is one by its name, else None."""
-    return Path(output) if str(output).lower().endswith(TiffReader.suffixes) else None
+    return Path(output) if str(output).lower().endswith(TIFF.suffixes) else None
 
 
 def store_of(output: str | Path) -> Path:
@@ -24,7 +24,7 @@ def store_of(output: str | Path) -> Path:
     'a/cells.ome.zarr'
     """
     path = Path(output)
-    return path.with_name(_stem(path) + ".ome.zarr") if tiff_of(path) else path
+    return path.with_name(stem(path) + ".ome.zarr") if tiff_of(path) else path
 
 
 def write_tiffs(
@@ -67,11 +67,6 @@ def file_of(output: Path, layer: str) -> Path:
     """
     if layer == "mask":
         return output
-    stem, suffix = _stem(output), output.name[len(_stem(output)) :]
-    return output.with_name(f"{stem.removesuffix('_mask')}_{layer}{suffix}")
-
-
-def _stem(path: Path) -> str:
-    """Name without `.ome.tif` and the like."""
-    name = path.name[: path.name.lower().rindex(".tif")]
-    return name[: -len(".ome")] if name.lower().endswith(".ome") else name
+    name = stem(output)
+    suffix = output.name.removeprefix(name)
+    return output.with_name(f"{name.removesuffix('_mask')}_{layer}{suffix}")
