@@ -11,6 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,13 @@ def read_record(folder: str | os.PathLike[str], name: str = RECORD) -> dict[str,
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no JSON object: delete it and predict again")
     return content
+
+
+def record_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record in a folder of results; empty where there is none that can be read."""
+    with suppress(ValueError):
+        return read_record(folder)
+    return {}
 
 
 def recorded_names(record: Mapping[str, Any]) -> dict[int, str]:

@@ -18,7 +18,7 @@ from unet_med.data.folder_files import FRACTIONS, RESULTS, image_files, without_
 from unet_med.data.formats import TIFF, format_of, stem
 from unet_med.data.list_file import is_list, read_list
 from unet_med.data.pairing import label_base
-from unet_med.report.provenance import EARLIER, read_record
+from unet_med.report.provenance import EARLIER, record_of
 
 SECTIONS = ("test", "validation", "training")  # of a data list, in the order they are tried
 SHOWN = 3  # truths in the line that says which were chosen
@@ -86,10 +86,8 @@ def result_names(images: Sequence[Case], results: str, *, moved: bool = False) -
         results: the folder of results.
         moved: images that lie where the record does not know them are looked for by their hashes.
     """
-    entries: dict[str, Any] = {}
-    with suppress(ValueError, TypeError):  # a record that is none says nothing
-        record = read_record(results)
-        entries = {**record.get(EARLIER, {}), **record.get("images", {})}
+    record = record_of(results)
+    entries = {**(record.get(EARLIER) or {}), **(record.get("images") or {})}
     known = {same_name(name) for name in entries}
     places = {tuple(e.get("files") or [e.get("file")]): name for name, e in entries.items()}
     counts = Counter(entry.get("sha256") for entry in entries.values())

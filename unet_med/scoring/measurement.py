@@ -17,6 +17,7 @@ from unet_med.data.bars import with_bar
 from unet_med.data.cases import Case, same_name, shown
 from unet_med.data.channels import channel_cases
 from unet_med.data.class_names import ClassNames
+from unet_med.data.entries import CHANNEL_NAMES
 from unet_med.data.file_reader import Volume
 from unet_med.data.grids import Grid, Turn, turn_onto
 from unet_med.data.label_kind import is_mask
@@ -25,7 +26,7 @@ from unet_med.data.labels import MAX_CLASSES
 from unet_med.data.orientation import turn_towards
 from unet_med.errors import one_line, user_error
 from unet_med.planes import APART, Planes
-from unet_med.report.provenance import read_record, recorded_names
+from unet_med.report.provenance import record_of, recorded_names
 from unet_med.report.table import CASE, FAILED, ScoreRow, ScoreTable
 from unet_med.scoring.clinical import PIXELS, size_of
 from unet_med.scoring.found_cases import INSTANCES, Found, find_cases, refuse_idle
@@ -138,7 +139,7 @@ def measure(
     cases = find_cases(results)
     refuse_idle(cases, images, names, choice, objects=objects)
     known = _images(images, cases, results)
-    names = _names(results) if names is None else names
+    names = recorded_names(record_of(results)) if names is None else names
     classes = Classes({}, None) if objects else _classes(cases, names)
     ask = Ask(classes, objects, choice, planes)
     rows: list[ScoreRow] = []
@@ -161,12 +162,6 @@ def measure(
     measured = dict.fromkeys(found.instances or found.mask for found in cases.values())
     about = {**counts(path for path in measured if path), **({EMPTY: empty} if empty else {})}
     return ScoreTable(tuple(columns), tuple(rows), about, "object" if objects else "class")
-
-
-def _names(results: str) -> ClassNames:
-    with suppress(ValueError):  # a record that is none says nothing
-        return recorded_names(read_record(results))
-    return {}
 
 
 def _classes(cases: Mapping[str, Found], names: ClassNames) -> Classes:
@@ -265,10 +260,8 @@ def _on_grid(objects: Volume, path: str, grid: Grid) -> Array:
 
 def _grey(image: Case, result: Grid, choice: Mapping[str, Any]) -> Grey:
     """The image, on the grid of its result; channels that nobody named have their number."""
-    array: Array = data.load_image(image, **choice).numpy()
-    header = data.load_header(image, **choice)
-    own = Grid.of(header, f"image {shown(image)}")
-    turn = turn_onto(own, result)
-    names = header.channel_names if len(set(header.channel_names)) == len(array) else ()
-    channels = names or tuple(str(channel) for channel in range(len(array)))
-    return Grey(np.stack([turn.of_array(channel) for channel in array]), channels)
+    loaded = data.load_image(image, **choice)
+    turn = turn_onto(Grid.of_image(loaded, f"image {shown(image)}"), result)
+    names = loaded.meta[CHANNEL_NAMES].splitlines()
+    channels = names if len(set(names)) == len(loaded) else map(str, range(len(loaded)))
+    return Grey(np.stack([turn.of_array(channel) for channel in loaded.numpy()]), tuple(channels))

@@ -16,7 +16,7 @@ from unet_med.data.entries import DIGESTS
 from unet_med.data.file_reader import Volume
 from unet_med.data.plane_kind import PLANES, planes_numbered
 from unet_med.planes import APART, JOINED, Planes
-from unet_med.report.provenance import CHANGED, CHOSE, EARLIER, LEARNED, RECORD, read_record
+from unet_med.report.provenance import CHANGED, CHOSE, EARLIER, LEARNED, RECORD, record_of
 from unet_med.scoring.matching import case_of
 
 
@@ -62,11 +62,8 @@ def recorded_of(result: str) -> Recorded:
 
 @lru_cache(maxsize=1)
 def _read(folder: Path, changed_ns: int) -> tuple[Mapping[str, Any], ...]:
-    """Settings, and entries of images and of earlier ones by name; no record says nothing."""
-    try:
-        record = read_record(folder)
-    except ValueError:
-        return {}, {}, {}
+    """Settings, and entries of images and of earlier ones by name."""
+    record = record_of(folder)
     images, earlier = (
         {same_name(name): each for name, each in (record.get(part) or {}).items()}
         for part in ("images", EARLIER)

@@ -12,7 +12,7 @@ from typing import Any
 from unet_med import data
 from unet_med.data.changed_results import as_predicted
 from unet_med.data.file_reader import Volume
-from unet_med.report.provenance import RECORD, read_record
+from unet_med.report.provenance import RECORD, record_of
 from unet_med.scoring.families import SUFFIXES
 from unet_med.scoring.matching import Truths, case_of, match
 
@@ -75,14 +75,8 @@ def settings_of(results: str, truths: Truths) -> Mapping[str, Any]:
     folders = {place if place.is_dir() else place.parent}
     if truths.results is not None:  # of a list of pairs, beside which there is none
         folders = {Path(file).parent for file in truths.results.values()}
-    first, *others = [_recorded_settings(folder) for folder in folders]
+    first, *others = [record_of(folder).get("settings") or {} for folder in folders]
     return {k: v for k, v in first.items() if all(k in each and each[k] == v for each in others)}
-
-
-def _recorded_settings(folder: Path) -> Mapping[str, Any]:
-    with suppress(ValueError):  # a record that is none says nothing
-        return read_record(folder).get("settings") or {}
-    return {}
 
 
 def require_order(results: str, truth: str) -> None:
