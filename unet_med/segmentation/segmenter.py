@@ -125,16 +125,17 @@ class Segmenter:
         if isinstance(self.inferer, OverlapTileInferer):
             self.inferer.progress = False
         self.preprocessing = parser.get_parsed_content("preprocessing")
-        number = parser.get_parsed_content
-        self.spatial_dims: int = number("spatial_dims")
-        self.in_channels: int = number("in_channels")
-        self.out_channels: int = number("out_channels")
-        self.class_values = number("class_values") if "class_values" in parser else None
-        given = number("class_names") if "class_names" in parser else None
+        value = parser.get_parsed_content
+        self.spatial_dims: int = value("spatial_dims")
+        self.in_channels: int = value("in_channels")
+        self.out_channels: int = value("out_channels")
+        self.outputs: Sequence[str] = value("outputs")
+        known = partial(value, default=None)  # a bundle of an earlier version may lack it
+        self.class_values = known("class_values")
+        given = known("class_names")
         self.names = names_of(self.class_values or range(self.out_channels), given)
-        self.outputs: Sequence[str] = number("outputs")
-        self.orientation: str | None = number("orientation") if "orientation" in parser else None
-        self.unit: str = (number("element_unit") if "element_unit" in parser else None) or "um"
+        self.orientation: str | None = known("orientation")
+        self.unit: str = known("element_unit") or "um"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -144,8 +145,7 @@ class Segmenter:
     @property
     def choice(self) -> dict[str, Any]:
         """What the bundle's reader takes of files that hold several; see `open_source`."""
-        parser = self._parser()
-        reader = parser.get_parsed_content("reader") if "reader" in parser else None
+        reader = self._parser().get_parsed_content("reader", default=None)
         return dict(getattr(reader, "choice", {}))
 
     @property
@@ -319,7 +319,7 @@ class Segmenter:
     def _record(self, folder: str | Path) -> Any:
         """What keeps the record of a folder of results; None: the bundle keeps none."""
         parser = self._parser(output_dir=Path(folder))
-        found = parser.get_parsed_content("record") if "record" in parser else None
+        found = parser.get_parsed_content("record", default=None)
         return found if hasattr(found, "note") else None
 
     def _steps(self, outputs: Sequence[str], folder: str | Path | None) -> Sequence[Any]:
