@@ -32,9 +32,6 @@ def user_error(error: BaseException | None) -> BaseException | None:
     MONAI wraps what a transform or a component raises in a RuntimeError; the outermost error
     of another kind has the sentence.
 
-    Args:
-        error: what was caught.
-
     Returns:
         That error, or None if there is none: then it is a defect of this package.
     """

@@ -119,9 +119,6 @@ def without_autocast(device: torch.device | str) -> AbstractContextManager[None]
     """Within the context nothing is rounded to 16 bits, even where the caller is in an autocast.
 
     Places of pixels need more: in bfloat16 those beyond 256 px would be off by one and more.
-
-    Args:
-        device: where it is computed.
     """
     kind = torch.device(device).type
     held = kind != "meta" and torch.is_autocast_enabled(kind)

@@ -16,9 +16,6 @@ def other_exports(bundle: Path) -> list[str]:
     """Names of the exports in `models/` that do not name the weights beside them.
 
     A training that goes on leaves them as they are. Those of an earlier version name no weights.
-
-    Args:
-        bundle: its folder, trained or not.
     """
     weights = weights_file(bundle)
     files = [p for p in sorted((bundle / "models").glob("*")) if p.name.endswith(SUFFIXES)]

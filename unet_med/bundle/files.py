@@ -119,9 +119,6 @@ def find_override(
 def find_weights(bundle: str | os.PathLike[str]) -> Path:
     """File of a bundle's weights: `models/model.pt`, else `models/model.safetensors`.
 
-    Args:
-        bundle: its folder.
-
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: it has neither; names the bundle that the folder lies in, if it does.
@@ -137,9 +134,6 @@ def find_weights(bundle: str | os.PathLike[str]) -> Path:
 
 def find_ensemble(bundle: str | os.PathLike[str]) -> dict[str, Any]:
     """Ids with which the networks of a bundle's folds predict together.
-
-    Args:
-        bundle: its folder.
 
     Raises:
         ValueError: it was not trained with folds, or not all of them.

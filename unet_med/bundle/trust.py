@@ -44,9 +44,6 @@ def require_trust(folder: str | os.PathLike[str]) -> None:
 
     Nothing of it is imported or evaluated to find out.
 
-    Args:
-        folder: the bundle.
-
     Raises:
         ValueError: lists what it names.
     """
@@ -65,9 +62,6 @@ def foreign(folder: Path) -> list[str]:
 
     Its own are those of a prediction. What a training calls as well (a tracker that sends files to
     an address, a handler that keeps checkpoints in a folder) has no place in one.
-
-    Args:
-        folder: the bundle.
 
     Returns:
         Dotted names, `$` expressions and `%` macros, each once, as they stand there.

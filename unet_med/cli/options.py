@@ -834,10 +834,6 @@ def choice_of(args: argparse.Namespace) -> dict[str, Any]:
 def refuse_without_effect(args: argparse.Namespace, *, by_blocks: bool = False) -> None:
     """Refuse options that do nothing for what is asked.
 
-    Args:
-        args: of the command line.
-        by_blocks: whether `predict` works block by block.
-
     Raises:
         ValueError: names the first such option.
     """

@@ -17,14 +17,7 @@ SHARE_OF_BUDGET = 0.05  # that statistics of the images' pixels may take, where 
 def plan_for(
     args: argparse.Namespace, files: Sequence[Path], device: str, source: Source | None = None
 ) -> Plan:
-    """Look at the files that the arguments name, and decide.
-
-    Args:
-        args: of the command line.
-        files: override files that it names.
-        device: where the network will train.
-        source: the bundle that it starts from.
-    """
+    """Look at the files that the arguments name, and decide."""
     seconds = max(SECONDS, SHARE_OF_BUDGET * 60 * (args.minutes or 0))
     found = fingerprint(
         args.images,

@@ -80,9 +80,6 @@ def split_by_size(args: argparse.Namespace) -> tuple[list[Files], list[tuple[str
     Block by block go: every OME-Zarr, as image and as output; a TIFF that takes more than half of
     the free memory; and the image of a TIFF as output where `_reason_for_blocks` has one.
 
-    Args:
-        args: of the command line.
-
     Raises:
         ValueError: several images for one file, two of one name, or a file that is not written.
     """

@@ -107,14 +107,7 @@ def write_json(
     indent: int | None = None,
     ensure_ascii: bool = True,
 ) -> None:
-    """Write a JSON file, which is complete or not there.
-
-    Args:
-        path: see `atomic_write`.
-        content: of JSON's types.
-        indent: spaces a level; None: one line.
-        ensure_ascii: other characters than ASCII are escaped.
-    """
+    """Write a JSON file, which is complete or not there."""
     text = json.dumps(content, indent=indent, ensure_ascii=ensure_ascii)
     with atomic_write(path) as part:
         part.write_text(text + "\n", encoding="utf-8")

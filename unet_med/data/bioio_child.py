@@ -21,12 +21,7 @@ _SPACE = "ZYX"
 
 
 def main(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests until there are no more.
-
-    Args:
-        requests: lines of JSON.
-        answers: for lines of JSON, and pixels.
-    """
+    """Answer requests until there are no more."""
     for line in requests:
         request = json.loads(line)
         pixels: np.ndarray[Any, Any] | None = None

@@ -100,12 +100,7 @@ def open_series(path: Path, uid: str | None = None, max_bytes: int | None = None
 
 
 def series_modality(path: Path, uid: str | None = None) -> str | None:
-    """Modality in the header of a DICOM image, such as `CT`; None: it does not say.
-
-    Args:
-        path: a folder with the files of a series, or the one file.
-        uid: of the series, where the folder holds several.
-    """
+    """Modality in the header of a DICOM image, such as `CT`; None: it does not say."""
     files = sorted(f for f in path.iterdir() if is_dicom(f)) if path.is_dir() else [path]
     with _quiet():
         headers = (header for file in files if (header := dicom_header(file)) is not None)

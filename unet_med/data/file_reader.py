@@ -180,13 +180,7 @@ class FileReader(ImageReader):
 
 
 def unreadable(path: Path, error: Exception, kind: str) -> ValueError:
-    """What a user reads of a file that cannot be read, in one sentence.
-
-    Args:
-        path: of the file, which exists.
-        error: whatever was raised while it was read.
-        kind: what it was read as, such as `"TIFF"`.
-    """
+    """What a user reads of a file that cannot be read, in one sentence."""
     found = ValueError(f"cannot read {path} as {kind}: {_reason(error)}{_other_content(path)}")
     setattr(found, _UNREADABLE, True)
     return found

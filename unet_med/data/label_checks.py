@@ -11,10 +11,6 @@ from unet_med.instances import UNKNOWN
 def check_labels(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
     """Refuse what cannot be a label: pictures, masks with smeared edges.
 
-    Args:
-        labels: summaries of label images.
-        names: their files.
-
     Raises:
         ValueError: names the file, and what it looks like.
     """
@@ -46,10 +42,6 @@ def check_labels(labels: Iterable[LabelSummary], names: Sequence[str]) -> None:
 
 def require_objects(labels: Sequence[LabelSummary], names: Sequence[str]) -> None:
     """Refuse a set of labels from which nothing can be learned.
-
-    Args:
-        labels: summaries of label images.
-        names: their files.
 
     Raises:
         ValueError: no label holds anything besides 0, or all hold one value and no other.

@@ -35,10 +35,6 @@ def stated_modality(images: Path) -> tuple[str, ...]:
 def headers_modality(images: Sequence[Files], series: str | None = None) -> tuple[str, ...]:
     """Modality of each channel, as the headers of DICOM images have it.
 
-    Args:
-        images: file, or files, of each image.
-        series: UID, where a folder holds several.
-
     Returns:
         As `stated_modality`; empty where an image is no DICOM, or where they differ.
     """

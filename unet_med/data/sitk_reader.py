@@ -82,12 +82,7 @@ def _pixels(reader: Any) -> Any:
 
 
 def _stated_by(fields: Mapping[str, str], dims: int) -> str:
-    """Origin of the pixel size: what of it a header states, and whether it states a place.
-
-    Args:
-        fields: of the header, `itk_fields`.
-        dims: spatial axes.
-    """
+    """Origin of the pixel size: what of it a header states, and whether it states a place."""
     if "elementdatafile" in fields:
         sized = "elementspacing" in fields or "elementsize" in fields
         placed = any(name in fields for name in _PLACES)
@@ -99,11 +94,7 @@ def _stated_by(fields: Mapping[str, str], dims: int) -> str:
 
 
 def _unit(fields: Mapping[str, str]) -> tuple[str, float]:
-    """Unit of an affine, and how much of it 1 is in the header; millimetres where none is known.
-
-    Args:
-        fields: of the header, `itk_fields`.
-    """
+    """Unit of an affine, and how much of it 1 is in the header; millimetres where none is known."""
     stated = fields.get("space units") or fields.get("units") or ""
     words = re.findall(r'"([^"]*)"', stated.replace("\u00c2", ""))  # UTF-8, read as Latin-1
     words.append(fields.get("distanceunits", ""))  # of MetaImage

@@ -93,13 +93,7 @@ def by_axis(model: MirrorPadded) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def write_parts(folder: Path, trained: TrainedBundle, model: MirrorPadded) -> None:
-    """Write weights, test tensors, cover and documentation of a package.
-
-    Args:
-        folder: where to.
-        trained: what is exported.
-        model: its network as the package has it.
-    """
+    """Write weights, test tensors, cover and documentation of a package."""
     sides, (_, strides) = block_sides(model), by_axis(model)
     dims = len(sides)
     test = SyntheticCells(1, sides[::-1], seed=0)[0]["image"].numpy().astype(np.float32)

@@ -53,11 +53,6 @@ def judging(folder: Path, weights: Path, device: Any) -> Segmenter:
     """The network that is judged, as the bundle predicts with it, but not calibrated.
 
     Thresholds are of such probabilities, and a calibration is of what it finds there.
-
-    Args:
-        folder: the bundle.
-        weights: file of its weights.
-        device: where it runs.
     """
     known = load_config(folder / "configs" / "inference.json")  # one of an earlier version?
     plain: dict[str, Any] = {"calibration": None} if "calibration" in known else {}

@@ -76,11 +76,7 @@ class TrainingBudget:
         self._reserved[name] = minutes
 
     def account(self, name: str) -> dict[str, Any]:
-        """Plain values that one who reserves time notes about it; kept for a resumed run.
-
-        Args:
-            name: whose they are.
-        """
+        """Plain values that one who reserves time notes about it; kept for a resumed run."""
         return self._accounts.setdefault(name, {})
 
     @property

@@ -12,10 +12,6 @@ def on_exception(engine: Engine, handler: Callable[[Engine, BaseException], None
 
     As soon as one handler listens, Ignite treats an exception as handled. It may call the handler
     twice for one failure.
-
-    Args:
-        engine: the trainer.
-        handler: called with the engine and the exception.
     """
     engine.add_event_handler(Events.EXCEPTION_RAISED, handler)
     if engine.has_event_handler(_go_on, Events.EXCEPTION_RAISED):

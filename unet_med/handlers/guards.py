@@ -133,12 +133,7 @@ class OutOfMemory:
 
 
 def out_of_memory_advice(network: nn.Module, image: Tensor) -> str:
-    """Say what did not fit in a training step, and what to try.
-
-    Args:
-        network: the network that is trained.
-        image: the batch `(B, C, *S)` that did not fit.
-    """
+    """Say what did not fit in a training step, and what to try."""
     count, shape = image.shape[0], list(image.shape[2:])
     others = "a smaller batch_size, fewer features, or another device"
     if image.is_meta:  # the GPU has the images of all tiles

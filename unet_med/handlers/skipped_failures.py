@@ -42,10 +42,6 @@ class Fault(NamedTuple):
 def require_any_segmented(faults: Sequence[Fault], count: int) -> None:
     """Refuse a run that set aside each of its images.
 
-    Args:
-        faults: what was set aside.
-        count: of the images.
-
     Raises:
         ValueError: not one image could be segmented; gives the first reason.
     """
@@ -226,13 +222,7 @@ def _of_others(path: Path, seen: set[str]) -> list[Fault]:
 
 
 def write_report(path: Path, faults: Sequence[Fault], count: int) -> None:
-    """Write what was set aside as JSON, atomically; without faults, remove an earlier report.
-
-    Args:
-        path: file to write.
-        faults: images and reasons.
-        count: images in all.
-    """
+    """Write what was set aside as JSON, atomically; without faults, remove an earlier report."""
     if not faults:
         path.unlink(missing_ok=True)
         return

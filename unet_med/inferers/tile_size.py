@@ -102,10 +102,6 @@ def automatic_sides(
 def smaller_sides(sides: Sequence[int], tiling: Tiling) -> list[int] | None:
     """Sides of tiles of about half as many pixels, for memory that did not suffice, px.
 
-    Args:
-        sides: of the tiles that were too large.
-        tiling: geometry of the network.
-
     Returns:
         The sides with the longest one that can be smaller halved, or None where nothing smaller
         can be tiled.
@@ -125,10 +121,6 @@ def half_sides(sides: Sequence[int], tiling: Tiling) -> list[int] | None:
 
     A cube where all axes of the network are alike, otherwise the tile's own proportions. Training
     needs no context, so this may be smaller than any tile that can be stitched.
-
-    Args:
-        sides: of the tile.
-        tiling: geometry of the network.
 
     Returns:
         The sides, or None where the network takes nothing so small.

@@ -15,10 +15,6 @@ ADDED = "unet_med_added"  # of a layer's metadata: its labels then, and the imag
 def require_place(painted: Any, image: Any) -> None:
     """Refuse labels that lie half a pixel or more beside their image.
 
-    Args:
-        painted: Labels layer.
-        image: Image layer.
-
     Raises:
         ValueError: says where both lie.
     """

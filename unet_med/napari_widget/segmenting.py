@@ -106,10 +106,6 @@ def from_layer(layer: Any, stack: Stack = "as it says") -> Array:
 def from_layers(layers: Sequence[Any], stack: Stack = "as it says") -> Array:
     """Pixels of Image layers that are the channels of one image, `(C, X, Y[, Z])`.
 
-    Args:
-        layers: see `from_layer`.
-        stack: likewise.
-
     Raises:
         ValueError: a layer has not two or three axes, or another shape than the first.
     """

@@ -106,9 +106,6 @@ def read_weights(path: str | os.PathLike[str], *, key: str | None = None) -> dic
 def refusing(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn any error that a file of weights causes into one sentence.
 
-    Args:
-        path: the file.
-
     Raises:
         ValueError: in place of the many errors of a damaged, foreign or unfit file.
     """

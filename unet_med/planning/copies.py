@@ -21,13 +21,7 @@ SUBJECT = "(sub-[A-Za-z0-9]+)"  # as BIDS names one, in files and folders
 
 
 def units_of(items: Sequence[Item], cases: Sequence[Case], group: str | None) -> list[int]:
-    """A number for each item, equal for those of a group (else a file), of copies and of one label.
-
-    Args:
-        items: see `unet_med.planning.splits.items_of`.
-        cases: of which the items are.
-        group: see `unet_med.data.split_validation`.
-    """
+    """A number for each item, equal for those of a group, else a file, of copies and of a label."""
     groups = groups_of(items, group)
     own = {id(item): number for number, members in enumerate(groups) for item in members}
     joined = DisjointSet(range(len(groups)))

@@ -27,12 +27,7 @@ class Extremes:
         return len(self._found) < IMAGES and self._values < VALUES
 
     def look(self, number: int, image: np.ndarray) -> None:
-        """Look at an image `(C, *S)`, if one is wanted.
-
-        Args:
-            number: of the image in the set.
-            image: its pixels.
-        """
+        """Look at an image `(C, *S)`, if one is wanted."""
         if self.wants:
             self._found[number] = [ends_of(pixels) for pixels in image]
             self._values += image.size
@@ -69,9 +64,5 @@ class Extremes:
 
 
 def rule(extremes: Mapping[str, float]) -> bool:
-    """Whether extremes that are no objects rule the deviation of an image.
-
-    Args:
-        extremes: of a channel, see `Extremes.facts`.
-    """
+    """Whether extremes that are no objects rule the deviation of an image."""
     return extremes["ruled"] > 0 and extremes["in_objects"] <= OBJECTS

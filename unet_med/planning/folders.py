@@ -83,12 +83,7 @@ class DataFolder:
         return "/".join(place.parts[-2:])
 
     def settings(self, images: str, labels: str | None) -> dict[str, str]:
-        """Ids with which a run finds the data of a bundle that names them so.
-
-        Args:
-            images: name of the images in the bundle.
-            labels: name of the labels.
-        """
+        """Ids with which a run finds the data that a bundle calls by these names."""
         found = {"dataset_dir": str(self.root)} if self.root is not None else {}
         names = self.name(self.images), self.labels and self.name(self.labels)
         if self.root is None or names != (images, labels):

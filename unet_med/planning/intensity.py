@@ -25,10 +25,6 @@ OFF = (
 def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> Decisions:
     """`modality` and `intensity`; the scale of CT is that of the training set.
 
-    Args:
-        found: what the files say.
-        steering: what the user asks for, by id.
-
     Raises:
         ValueError: more or fewer modalities than channels, or CT whose foreground nobody looked at.
     """

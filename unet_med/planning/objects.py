@@ -94,12 +94,6 @@ def decide_planes(
 ) -> Decision:
     """`planes`: whether the planes of a stack are images of their own, or objects go through them.
 
-    Args:
-        found: what the files say.
-        kind: of the labels.
-        stacks: whether the network takes volumes plane by plane.
-        asked: what the user says.
-
     Raises:
         ValueError: planes apart, and the network takes none.
     """

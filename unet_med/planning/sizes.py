@@ -31,13 +31,7 @@ def largest_shape(found: Fingerprint, dims: int, ids: Mapping[str, Any]) -> tupl
 
 
 def tile_size(found: Fingerprint, ids: Mapping[str, Any], device: str = "cpu") -> Decision:
-    """Input side per axis whose output covers the images, within what one step can take.
-
-    Args:
-        found: what the files say.
-        ids: what has been decided, by id.
-        device: where the network will train.
-    """
+    """Input side per axis whose output covers the images, within what one step can take."""
     dims = ids["spatial_dims"]
     train = bundle.find_bundle() / "configs" / "train.json"
     parser, network = bundle.network_of(bundle.merge_config(train, [], ids))

@@ -195,12 +195,7 @@ class Source:
         return {"class_names": Decision(names, f"{found.reason}, and those of {self.name}")}
 
     def beginning(self, ids: Mapping[str, Any], asked: Mapping[str, Any]) -> Decisions:
-        """`pretrained`, where the new bundle keeps the weights, and `learning_rate`.
-
-        Args:
-            ids: what was decided, with its values.
-            asked: what the user or a file of theirs says.
-        """
+        """`pretrained`, where the new bundle keeps the weights, and `learning_rate`."""
         place = f"$@bundle_root + '/models/{self.copy_name}'"
         begin = {"pretrained": Decision(place, f"the weights of {self.name}")}
         if "learning_rate" not in asked:

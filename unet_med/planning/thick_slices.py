@@ -127,10 +127,6 @@ def decide_rotation(spacing: Sequence[float] | None, ids: Mapping[str, Any]) -> 
     """Random rotations of a volume: about its coarsest axis, so that no slice leaves its plane.
 
     nnU-Net turns other axes too where none is three times as coarse as another; here they stay.
-
-    Args:
-        spacing: as decided.
-        ids: all ids, those of the recipe among them.
     """
     if spacing is None or ids.get("spatial_dims") != 3:
         return {}

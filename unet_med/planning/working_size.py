@@ -47,12 +47,6 @@ def decide_pixel_size(
 ) -> Decisions:
     """`element_size`, the unit that it is in, and `scale`, of which one at most has a value.
 
-    Args:
-        found: what the files say.
-        steering: what the user asks for, by id.
-        kind: what labels mean.
-        dims: axes of the network.
-
     Raises:
         ValueError: both are asked for; or an image does not say its pixel size, or hardly says
             the right one, and is to be brought to another.

@@ -149,9 +149,6 @@ class CaseFiles:
     def truth(self, path: str) -> Labels:
         """A truth, turned onto the grid of the result, as `unet-med evaluate` turns it.
 
-        Args:
-            path: its label file.
-
         Raises:
             ValueError: it has another shape than the image.
         """

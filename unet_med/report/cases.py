@@ -55,13 +55,6 @@ class Case:
 def load_case(name: str, entry: Entry, results: Path, truth: str | None, reading: Reading) -> Case:
     """Read the files of one image and draw them.
 
-    Args:
-        name: the image's name, without suffix.
-        entry: what `record.json` says of it.
-        results: folder of the results.
-        truth: its label file, if any.
-        reading: how images and labels are to be read.
-
     Raises:
         ValueError: result or truth has another shape than the image.
     """

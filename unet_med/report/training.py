@@ -58,13 +58,7 @@ def read_history(table: Path) -> list[Row]:
 def training_facts(
     bundle: Path, settings: Mapping[str, Any], history: Sequence[Row]
 ) -> dict[str, str]:
-    """What a bundle was trained on and with, by the names of the facts.
-
-    Args:
-        bundle: its folder.
-        settings: `read_settings` of it.
-        history: `read_history` of its learning curve.
-    """
+    """What a bundle was trained on and with, by the names of the facts."""
     record = read_record(bundle / "models", TRAINING)
     weights = weights_file(bundle)
     facts = {

@@ -19,10 +19,6 @@ Array = np.ndarray[Any, Any]
 def open_result(path: str, kind: str) -> Volume:
     """A result as `open_label` opens it; an image in its place is refused.
 
-    Args:
-        path: its file.
-        kind: what its values mean, as for `open_label`.
-
     Raises:
         ValueError: it cannot be read, or looks like a picture.
     """

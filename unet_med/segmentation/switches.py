@@ -14,11 +14,7 @@ from unet_med.precision import without_autocast
 
 @contextmanager
 def as_if_alone(device: torch.device) -> Iterator[None]:
-    """Within the context metadata are kept, and no autocast of the caller holds.
-
-    Args:
-        device: where the network runs.
-    """
+    """Within the context metadata are kept, and no autocast of the caller holds."""
     with ExitStack() as stack:
         stack.enter_context(_tracking)
         stack.enter_context(without_autocast("cpu"))

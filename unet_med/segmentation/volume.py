@@ -125,10 +125,6 @@ class Volume:
     def look(self, box: Box, tile: Sequence[int] | None = None) -> tuple[Tensor, list[int] | None]:
         """What `predict` says of a box, and how far the views agree on it.
 
-        Args:
-            box: as there.
-            tile: as there.
-
         Returns:
             Probabilities, and terms of the Dice of the views with their mean (of
             `unet_med.inferers.agreement`), of the pixels that the network sees and that are the

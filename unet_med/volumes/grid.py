@@ -115,13 +115,7 @@ def block_needs(layout: Layout, volume: Volume) -> list[int]:
 
 
 def most_workers(layout: Layout, channels: int, threads: int) -> int:
-    """Processes of this machine's CPU that have a core for each thread, and room for a block each.
-
-    Args:
-        layout: whose blocks.
-        channels: of the source.
-        threads: of each.
-    """
+    """Processes on this machine's CPU that each have a core a thread, and room for a block."""
     room = available_bytes() // (math.prod(layout.block) * channels * BYTES_A_PIXEL)
     return max(1, min(cores() // threads, room))
 

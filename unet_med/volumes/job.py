@@ -237,10 +237,6 @@ class BlockJob:
 
         It is written so, for other processes read where to find them.
 
-        Args:
-            source: image file or folder.
-            bundle: folder of the trained bundle.
-
         Raises:
             ValueError: see `check`.
         """

@@ -29,12 +29,7 @@ _ROUNDING = {"float32": 1e-3, "tf32": 2e-2, "bf16": 5e-2}
 
 
 def status(job: BlockJob, tiff: Path | None = None) -> str:
-    """What is done, what failed, and how long the rest takes one worker.
-
-    Args:
-        job: which one.
-        tiff: file that it writes besides.
-    """
+    """What is done, what failed, and how long the rest takes one worker."""
     markers, failures = job.markers.all(), job.markers.failures()
     left = len(job.blocks) - len(markers)
     lost = job.lost()
@@ -183,12 +178,7 @@ def _last_step(job: BlockJob, tiff: Path | None, *, progress: bool) -> str:
 
 
 def is_finished(job: BlockJob, tiff: Path | None = None) -> bool:
-    """Whether `finish` was done, with this TIFF, and its files are there.
-
-    Args:
-        job: which one.
-        tiff: file that is to be written besides.
-    """
+    """Whether `finish` was done, with this TIFF, and its files are there."""
     note = job.markers.finished()
     if note is None or (tiff is not None and tiff.name not in note["files"]):
         return False

@@ -69,13 +69,7 @@ def text_of(id: str, fields: Mapping[str, Any]) -> str:
 
 
 def publish(folder: Path, text: str, statistics: Found) -> bool:
-    """Write the folder of a job, in one step; False where another's is there already.
-
-    Args:
-        folder: see `job_folder`.
-        text: of `job.json`.
-        statistics: what the first pass found.
-    """
+    """Write the folder of a job, in one step; False where another's is there already."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     part = beside / folder.name  # the folder around it is ours alone

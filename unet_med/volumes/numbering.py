@@ -114,12 +114,7 @@ def merge_components(blocks: Sequence[Block], load: Load, *, min_size: int = 0) 
 def neighbours(
     index: tuple[int, ...], grid: Sequence[int]
 ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Steps of -1, 0 or 1 an axis, and the blocks they lead to.
-
-    Args:
-        index: of a block.
-        grid: blocks along each axis.
-    """
+    """Steps of -1, 0 or 1 an axis, and the blocks they lead to."""
     for step in product((-1, 0, 1), repeat=len(grid)):
         place = tuple(i + s for i, s in zip(index, step, strict=True))
         if any(step) and all(0 <= p < n for p, n in zip(place, grid, strict=True)):

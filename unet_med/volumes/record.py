@@ -82,16 +82,7 @@ def is_recorded(
     settings: Mapping[str, Any],
     device: torch.device,
 ) -> bool:
-    """Whether `record.json` says that what is there was made so, by the SHA-256 of all that did.
-
-    Args:
-        source: image file or folder.
-        output: its OME-Zarr or TIFF.
-        bundle: folder of the trained bundle, which is trusted.
-        outputs: what is wanted, as a `BlockJob` has it.
-        settings: ids of `inference.json` that are overridden.
-        device: where the network would run.
-    """
+    """Whether `record.json` says that what is there was made so, by the SHA-256 of all that did."""
     if not all(_is_there(output, each) for each in outputs):
         return False
     keeper = _keeper(output, bundle, settings, device)
@@ -127,9 +118,6 @@ def _is_there(output: Path, part: str) -> bool:
 
 def _confidence(notes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """How sure the bundle is of the image: the blocks' sums, added up.
-
-    Args:
-        notes: of all blocks.
 
     Returns:
         The entry `confidence`, None where nothing is found; none of a bundle that does not say it.

@@ -89,13 +89,7 @@ class Layout:
 
 
 def create_store(path: Path, layers: Sequence[Layer], layout: Layout) -> None:
-    """Write the empty output, in one step; one that is there already stays.
-
-    Args:
-        path: folder to make.
-        layers: what it holds.
-        layout: its sides.
-    """
+    """Write the empty output, in one step; one that is there already stays."""
     if path.exists():
         return
     zarr = import_zarr()

@@ -118,12 +118,7 @@ class Worker:
         return self.look(block, tile)[0]
 
     def look(self, block: Block, tile: Sequence[int]) -> tuple[np.ndarray, list[int] | None]:
-        """Class probabilities of a block, and how far the views agree; see `Volume.look`.
-
-        Args:
-            block: which one.
-            tile: as for `predict`.
-        """
+        """Class probabilities of a block, and how far the views agree; see `Volume.look`."""
         values, views = self.volume.look(box_of(block, turned=True), tile[::-1])
         values = values.swapaxes(1, -1)  # (K, [Z,] Y, X)
         return np.ascontiguousarray(values.cpu().numpy()), views

@@ -25,10 +25,6 @@ _BITS_ALLOCATED = "0028|0100"
 def open_itk(path: Path, max_bytes: int | None = None) -> Any:
     """Read the header of a MetaImage or NRRD whose pixels fit the memory and are in its folder.
 
-    Args:
-        path: an existing file.
-        max_bytes: see `require_memory`.
-
     Returns:
         SimpleITK's `ImageFileReader`, ready to read the pixels.
 

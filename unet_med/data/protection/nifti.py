@@ -23,10 +23,6 @@ def check_nifti(path: Path, max_bytes: int | None = None) -> None:
 
     Nibabel opens more than images: connectivity matrices, packed RGB.
 
-    Args:
-        path: an existing file.
-        max_bytes: see `require_memory`.
-
     Raises:
         ValueError: the first thing that is wrong with it; one sentence without its name.
     """

@@ -23,10 +23,6 @@ _XML_TAGS = (270, 700, 65001)  # description, XMP, EER
 def check_descriptions(tif: Any, chain: Chain) -> None:
     """Refuse XML that would fill the memory, before tifffile parses it.
 
-    Args:
-        tif: an open `tifffile.TiffFile`.
-        chain: from `check_ifds`.
-
     Raises:
         ValueError: too much XML, or OME-XML with too many planes.
     """
@@ -40,10 +36,6 @@ def check_descriptions(tif: Any, chain: Chain) -> None:
 
 def check_ome_xml(text: str, chain: Chain) -> None:
     """Refuse XML that is too large, defines entities, or lists too many planes.
-
-    Args:
-        text: the XML.
-        chain: from `check_ifds` of the described file.
 
     Raises:
         ValueError: says what is wrong.
