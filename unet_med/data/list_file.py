@@ -143,7 +143,8 @@ def _of_folders(folder: Path, content: Any) -> dict[str, list[Any]]:
     if not isinstance(content, dict):
         return {}
     if isinstance(listed := content.get("dataset"), dict):
-        return {"training": [_plain(e) for e in listed.values() if isinstance(e, dict)]}
+        entries = [entry for entry in listed.values() if isinstance(entry, dict)]
+        return {"training": [{"image": e.get("images"), "label": e.get("label")} for e in entries]}
     channels = content.get("channel_names") or content.get("modality") or {}
     found = {
         name: _of_part(folder, part, len(channels))
@@ -151,10 +152,6 @@ def _of_folders(folder: Path, content: Any) -> dict[str, list[Any]]:
         if (folder / f"images{part}").is_dir()
     }
     return found if channels else {}
-
-
-def _plain(entry: Mapping[str, Any]) -> Item:
-    return {"image": entry.get("images"), "label": entry.get("label")}
 
 
 def _of_part(folder: Path, part: str, channels: int) -> list[Item]:

@@ -32,7 +32,7 @@ def reached(start: Code) -> list[Code]:
     found = [start]
     known = {id(start)}
     for each in found:  # which grows
-        for other in _referred(each):
+        for other in (*_cells(each), *(value for _, value in _looked_up(each))):
             if _is_own_code(other) and id(other) not in known:
                 known.add(id(other))
                 found.append(other)
@@ -65,10 +65,6 @@ def _module_of(code: Code) -> str | None:
     if isinstance(code, types.FunctionType):
         return code.__globals__.get("__name__")
     return code.__module__
-
-
-def _referred(code: Code) -> list[Any]:
-    return [*_cells(code), *(value for _, value in _looked_up(code))]
 
 
 def _cells(code: Code) -> list[Any]:

@@ -195,7 +195,7 @@ class _SurfaceMetric(CumulativeIterationMetric):
             zip(p[first:], truth[first:], strict=True) for p, truth in zip(y_pred, y, strict=True)
         ]
         rows = [
-            [self._score(_surfaces(*pair, spacing)) for pair in image]
+            [self._score(Surfaces.between(as_numpy(p), as_numpy(t), spacing)) for p, t in image]
             for image, spacing in zip(pairs, sizes, strict=True)
         ]
         return torch.tensor(rows, dtype=torch.float64)
@@ -270,10 +270,6 @@ def _truth_of(y_pred: torch.Tensor, y: torch.Tensor | None, metric: str) -> torc
     if len(y) != len(y_pred):
         raise ValueError(f"{metric} was given {len(y_pred)} predictions and {len(y)} truths")
     return y
-
-
-def _surfaces(prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> Surfaces:
-    return Surfaces.between(as_numpy(prediction), as_numpy(truth), spacing)
 
 
 def _spacings_of(masks: torch.Tensor) -> list[list[float]]:

@@ -32,7 +32,8 @@ def decide_orientation(images: Sequence[FileFacts]) -> Decision:
     stated = [image for image in images if image.orientation]
     if not stated:
         return Decision(None, "no file states one: axes stay as they are")
-    sizes = np.median([_sizes(image) for image in stated], axis=0)  # along R, A, S
+    each = np.array([_sizes(image) for image in stated])  # along R, A, S
+    sizes = np.median(each, axis=0)
     last = 2
     for axis in (1, 0):
         last = axis if sizes[axis] > COARSER * sizes[last] else last
@@ -40,7 +41,7 @@ def decide_orientation(images: Sequence[FileFacts]) -> Decision:
     kept = Counter(image.orientation for image in stated)
     found = ", ".join(f"{count} {own}" for own, count in kept.most_common(4))
     why = "all axes alike" if _alike(sizes) else f"pixels are coarsest {WORDS[last]}"
-    others = sum(_last(image) != last for image in stated) if not _alike(sizes) else 0
+    others = 0 if _alike(sizes) else int((each.argmax(axis=1) != last).sum())
     notes = [f"{why}; the files: {found}" + (", ..." if len(kept) > 4 else "")]
     notes += [f"{others} coarsest along another axis"] if others else []
     unstated = len(images) - len(stated)
@@ -85,10 +86,6 @@ def _sizes(image: FileFacts) -> np.ndarray:
         if axis != flat_axis(image.shape):
             sizes[axis_of(letter)] = image.pixel_size[axis] * MICROMETRES[image.unit]
     return sizes
-
-
-def _last(image: FileFacts) -> int:
-    return int(np.argmax(_sizes(image)))
 
 
 def _alike(sizes: np.ndarray) -> bool:

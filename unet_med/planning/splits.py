@@ -77,7 +77,7 @@ def decide_split(
         **sides_of(*sides, found.cases),
     }
     how = _in_words(sides, len(items), found, split)
-    if len(items) > 1 and known.has(sides[0]) and _all_in(sides[1], sides[0]):
+    if len(items) > 1 and known.has(sides[0]) and {*map(id, sides[1])} <= {*map(id, sides[0])}:
         split["seen"] = True
         how = _about_seen(sides, known, begun["name"])
     how += about_copies([sides], found.cases) + about_subjects([sides])
@@ -253,10 +253,6 @@ def _units(items: Sequence[Item], group: str | None) -> list[list[Item]]:
     """Groups, else files; of a single stack its planes, each with its own."""
     units = groups_of(items, group)
     return units if len(units) > 1 or group is not None else [[item] for item in items]
-
-
-def _all_in(items: Sequence[Item], others: Sequence[Item]) -> bool:
-    return {id(item) for item in items} <= {id(item) for item in others}
 
 
 def _about_seen(sides: tuple[list[Item], list[Item]], known: Known, name: str) -> str:

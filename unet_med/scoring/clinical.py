@@ -49,7 +49,8 @@ class Clinical:
     def columns(self) -> dict[str, Column]:
         """Scores by name, as a table shows them."""
         size = size_unit(self.unit, self.dims)
-        one, size_column = Column(_mean_of_rows, pooled=False), _size_column()
+        one = Column(_mean_of_rows, pooled=False)
+        size_column = Column(_mean_of_rows, pooled=False, averaged=False)
         error = Column(RELATIVE_VOLUME_ERROR.pool, pooled=False, averaged=False)
         length = f"{self.unit} in plane" if self.in_planes else self.unit
         return {
@@ -198,10 +199,6 @@ def _require_right_angles(header: Volume) -> None:
                 "so that voxels are no boxes: resample the image to right angles before it is "
                 "segmented (dcm2niix does)"
             )
-
-
-def _size_column() -> Column:
-    return Column(_mean_of_rows, pooled=False, averaged=False)
 
 
 def _mean_of_rows(rows: Array) -> float:
