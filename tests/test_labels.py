@@ -23,7 +23,7 @@ from unet_med import data
 from unet_med.cli import main
 from unet_med.data import class_values
 from unet_med.data.label_kind import UndecidedLabels
-from unet_med.data.label_reader import look_at_label, renumber
+from unet_med.data.label_reader import look_and_head, renumber
 from unet_med.planning import fingerprint
 from unet_med.planning.labels import decide_labels
 
@@ -662,7 +662,7 @@ def test_a_mask_saved_in_colour_is_one(tmp_path: Path, planes: Any, name: str) -
     file = tmp_path / name
     Image.fromarray(np.stack(planes, axis=-1)).save(file)
     np.testing.assert_array_equal(data.load_label(file, "mask"), MASK.T)
-    assert look_at_label(file).values.tolist() == [0, 255]
+    assert look_and_head(file)[0].values.tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("planes", [[MASK, MASK, OPAQUE], [MASK] * 4])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.auto_reader import AutoReader, label_choice
+from unet_med.data.colours import in_fewer_channels
 from unet_med.data.file_reader import Volume, placeholder
 from unet_med.data.grids import RAS, Grid, Turn
 from unet_med.data.label_blobs import piece_sizes
@@ -85,14 +86,7 @@ class LabelReader(AutoReader):
 
 
 def _single_channel(array: np.ndarray, name: str) -> np.ndarray:
-    """The one channel of a label: of a grey picture saved in colours, that of each colour.
-
-    Args:
-        array: `(C, X, Y[, Z])`; of 2 or 4 channels the last may say that all is opaque.
-        name: of its file.
-
-    Returns:
-        `(1, X, Y[, Z])`.
+    """The one channel `(1, X, Y[, Z])` of a label: of a grey picture in colours, that of each.
 
     Raises:
         ValueError: the channels differ, or some of it is transparent.
@@ -103,15 +97,13 @@ def _single_channel(array: np.ndarray, name: str) -> np.ndarray:
     said = f"label {name} has {count} channels, a label has one: "
     if count > 4:
         raise ValueError(f"{said}save it as single-channel integers")
-    has_alpha = count in (2, 4)
-    opaque = array.dtype.kind == "u" and bool((array[-1] == np.iinfo(array.dtype).max).all())
-    colours = array[:-1] if has_alpha else array
-    if (has_alpha and not opaque) or not (colours == colours[:1]).all():
+    fewer = in_fewer_channels(array, 1)
+    if fewer is None:
         raise ValueError(
             f"{said}its colours are not numbers; in Fiji Image > Type > 8-bit for black and "
             "white, or number the colours where each object has its own"
         )
-    return colours[:1]
+    return fewer
 
 
 def load_label(
@@ -151,18 +143,6 @@ def open_label(
     volume = reader.open(Path(path).expanduser())
     array = volume.array[0] if volume.has_channels else volume.array
     return replace(volume, array=array, has_channels=False)
-
-
-def look_at_label(
-    path: str | os.PathLike[str],
-    *,
-    blobs: bool = True,
-    turn: Turn | None = None,
-    unknown: int | None = None,
-    **choice: Any,
-) -> LabelSummary:
-    """What one label holds; see `look_and_head`."""
-    return look_and_head(path, blobs=blobs, turn=turn, unknown=unknown, **choice)[0]
 
 
 def look_and_head(
@@ -209,12 +189,6 @@ def refuse_masks(
     A mask would be one object, whatever it holds. Files of one value are read once more, unless
     it is known to lie in one piece.
 
-    Args:
-        files: the labels.
-        looks: at them, as `look_at_label` returns them.
-        unknown: as for `look_at_label`.
-        choice: likewise.
-
     Raises:
         UndecidedLabels: names the file.
     """
@@ -237,12 +211,6 @@ def mask_pieces(
     """In how many pieces the one positive value of a label lies, where it is a mask; else 0.
 
     A file of one value is read once more, unless it is known to lie in one piece; see `is_mask`.
-
-    Args:
-        file: the label.
-        look: at it, as `look_at_label` returns it.
-        unknown: as for `look_at_label`.
-        choice: likewise.
     """
     held = look.values[look.values > 0]
     if len(held) != 1 or (look.blobs and look.blobs.largest.get(float(held[0])) == 1):

@@ -10,13 +10,13 @@ import numpy as np
 
 from unet_med.data.cases import Files
 from unet_med.data.files import load_image
+from unet_med.data.grey_values import SAMPLES
 from unet_med.data.grids import Grid, turn_onto
 from unet_med.data.label_reader import open_label
 from unet_med.instances import IGNORED
 
 LOW, HIGH = 0.5, 99.5  # percentiles, nnU-Net's
 IMAGES = 50  # whose pixels are taken; by number, for what a network sees follows no clock
-SAMPLES = 100_000  # pixels of an image and channel at most
 DIGITS = 6
 
 Scale = dict[str, float]

@@ -21,7 +21,7 @@ from unet_med.data.entries import Item
 from unet_med.data.file_reader import Volume
 from unet_med.data.grey_values import SAMPLES
 from unet_med.data.grids import Grid, axes_of, turn_onto
-from unet_med.data.label_reader import look_at_label, mask_pieces, refuse_masks
+from unet_med.data.label_reader import look_and_head, mask_pieces, refuse_masks
 from unet_med.data.labels import LOOKED_AT, LabelSummary, stands_out
 from unet_med.data.list_file import list_of
 from unet_med.data.modality import headers_modality, stated_modality
@@ -166,7 +166,7 @@ def _look(
     def look(k: int) -> LabelSummary:
         image, label = heads[k]
         turn = label.turn(word, image.orientation)
-        return look_at_label(labels[k], blobs=k < LOOKED_AT, turn=turn, **choice)
+        return look_and_head(labels[k], blobs=k < LOOKED_AT, turn=turn, **choice)[0]
 
     return _of_each(look, range(len(labels)), bar, "labels")
 
