@@ -11,11 +11,9 @@ import numpy as np
 
 from unet_med.data.dicom_files import is_series
 from unet_med.data.file_reader import FileReader, Volume, unreadable
-from unet_med.data.formats import BIOIO, FORMATS, ITK, OME_ZARR, PICTURE, TIFF, format_of, is_zarr
+from unet_med.data.formats import BIOIO, FORMATS, ITK, OME_ZARR, format_of, is_zarr
 from unet_med.data.sitk_reader import SitkReader
 from unet_med.data.tiff_axes import checked
-from unet_med.data.tiff_reader import TiffReader
-from unet_med.data.zarr_reader import OmeZarrReader
 from unet_med.planes import APART
 
 
@@ -60,19 +58,14 @@ class AutoReader(FileReader):
         for_label: bool = False,
     ) -> None:
         super().__init__(max_bytes)
-        self._tiff_options: dict[str, Any] = {
-            "series": series,
-            "time": time,
-            "channel": channel,
-            "axes": axes,
-        }
         self._for_label = for_label
         checked(axes)
         self._sizes = () if pixel_size is None else tuple(np.atleast_1d(pixel_size).tolist())
         if not all(0 < size < np.inf for size in self._sizes):
             raise ValueError(f"pixel_size {pixel_size} is not positive")
-        chosen = {**self._tiff_options, "pixel_size": pixel_size}
-        self.choice = {name: value for name, value in chosen.items() if value is not None}
+        which = {"series": series, "time": time, "channel": channel, "axes": axes}
+        self._which = {name: value for name, value in which.items() if value is not None}
+        self.choice = self._which | ({} if pixel_size is None else {"pixel_size": pixel_size})
 
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file with the reader of its suffix."""
@@ -95,35 +88,17 @@ class AutoReader(FileReader):
                     "and folders with a DICOM series"
                 )
             found = OME_ZARR if is_zarr(path) else ITK
-        series = self._tiff_options["series"]
-        if found is TIFF and not isinstance(series, str):
-            return TiffReader(
-                max_bytes=self.max_bytes, **self._tiff_options, for_label=self._for_label
-            )
-        if found is BIOIO and not isinstance(series, str):
-            return self._bioio_reader(path)
+        series = self._which.get("series")
         if found is ITK and is_series(path) and isinstance(series, str):
             return SitkReader(series, max_bytes=self.max_bytes)
-        options = {k: v for k, v in self._tiff_options.items() if v is not None}
-        picked = {"channel": options.pop("channel", None)} if found is PICTURE else {}
-        if of_zarr := found is OME_ZARR and not isinstance(series, str):
-            options.pop("series", None)
-        given = [f"--{k} {v}" for k, v in options.items()]
-        if given and not self._for_label:
-            raise ValueError(_of_another_format(given[0], path))
-        if of_zarr:
-            return OmeZarrReader(series, max_bytes=self.max_bytes)
-        return found.reader_class()(max_bytes=self.max_bytes, **picked)
-
-    def _bioio_reader(self, path: Path) -> FileReader:
-        from unet_med.data.bioio_reader import BioioReader
-
-        options = {**self._tiff_options}
-        if options.pop("axes") and not self._for_label:
-            raise ValueError(
-                f"--axes is for TIFF files, and {path.name} names its own: leave it out"
-            )
-        return BioioReader(**options, for_label=self._for_label, max_bytes=self.max_bytes)
+        taken = [name for name in found.choices if name != "series" or not isinstance(series, str)]
+        others = [f"--{name} {value}" for name, value in self._which.items() if name not in taken]
+        if others and not self._for_label:
+            raise ValueError(_of_another_format(others[0], path))
+        options = {name: self._which[name] for name in taken if name in self._which}
+        if "time" in taken:
+            options["for_label"] = self._for_label
+        return found.reader_class()(max_bytes=self.max_bytes, **options)
 
     def load(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file; see the class."""
@@ -139,6 +114,8 @@ def _of_another_format(choice: str, path: Path) -> str:
             f"{choice} is for TIFF files, and {path.name} is DICOM: give the UID of a series, "
             "such as 1.2.840.7, or leave it out"
         )
+    if choice.startswith("--axes ") and format_of(path) is BIOIO:
+        return f"--axes is for TIFF files, and {path.name} names its own: leave it out"
     files = "TIFF and picture files" if choice.startswith("--channel ") else "TIFF files"
     return f"{choice} is for {files}, and {path.name} is none: leave it out, or give {files} alone"
 

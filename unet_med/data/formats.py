@@ -34,6 +34,7 @@ class Format:
         registered: `register` makes its reader known to MONAI.
         written: suffixes of what its writer makes, where it does not make all.
         packages: that decode its files; with another version pixels may be others.
+        choices: arguments by which its reader picks one image of several; see `AutoReader`.
     """
 
     suffixes: tuple[str, ...]
@@ -45,6 +46,7 @@ class Format:
     registered: bool = True
     written: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
     @property
     def written_suffixes(self) -> tuple[str, ...]:
@@ -75,6 +77,7 @@ TIFF = Format(
     has_ome=True,
     written=(".tif", ".tiff"),
     packages=("tifffile", "imagecodecs"),
+    choices=("series", "time", "channel", "axes"),
 )
 NIFTI = Format(
     (".nii", ".nii.gz"),
@@ -96,6 +99,7 @@ PICTURE = Format(
     registered=False,
     written=(".png",),
     packages=("pillow", "imagecodecs"),
+    choices=("channel",),
 )
 NPY = Format((".npy",), "npy_reader.NpyReader", registered=False)
 ITK = Format(
@@ -111,11 +115,13 @@ OME_ZARR = Format(
     is_folder=True,
     has_ome=True,
     packages=("zarr", "numcodecs"),
+    choices=("series",),
 )
 BIOIO = Format(
     (".czi", ".nd2", ".lif", ".dv", ".r3d"),
     "bioio_reader.BioioReader",
     packages=("bioio", "bioio-czi", "bioio-nd2", "bioio-lif", "bioio-dv"),
+    choices=("series", "time", "channel"),
 )
 FORMATS = (TIFF, NIFTI, MGH, PICTURE, NPY, ITK, OME_ZARR, BIOIO)
 DECODERS = tuple(dict.fromkeys(package for each in FORMATS for package in each.packages))
@@ -141,7 +147,8 @@ def format_of(path: str | Path) -> Format | None:
 
 def takes_channel(path: str | Path) -> bool:
     """Whether the reader of a file's format takes one of its channels, `--channel 0`."""
-    return format_of(path) in (TIFF, PICTURE, BIOIO)
+    found = format_of(path)
+    return found is not None and "channel" in found.choices
 
 
 def is_zarr(path: Path) -> bool:
