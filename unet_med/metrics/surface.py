@@ -238,8 +238,9 @@ def _elements(mask: Mask, sizes: Floats, known: Mask | None = None) -> tuple[Flo
 
     if not mask.any():
         return np.empty((0, mask.ndim)), np.empty(0)
-    first, cut = _box(mask)
-    padded = np.pad(cut, 1)
+    (box,) = ndimage.find_objects(mask.view(np.uint8))
+    first = np.array([part.start for part in box])
+    padded = np.pad(mask[box], 1)
     code = np.zeros([side - 1 for side in padded.shape], np.uint8)
     corners = list(product((0, 1), repeat=mask.ndim))
     windows = [
@@ -258,17 +259,6 @@ def _elements(mask: Mask, sizes: Floats, known: Mask | None = None) -> tuple[Flo
     total, inside = (np.sum([x[w][on] for w in windows], axis=0) for x in (seen, seen & padded))
     both = (inside > 0) & (inside < total)
     return places[both], (areas * total / len(corners))[both]
-
-
-def _box(mask: Mask) -> tuple[NDArray[np.intp], Mask]:
-    """First corner and content of the smallest box that holds a mask."""
-    first, cut = [], []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        first.append(inside[0])
-        cut.append(slice(inside[0], inside[-1] + 1))
-    return np.array(first), mask[tuple(cut)]
 
 
 def _nearest(places: Floats, areas: Floats, others: Floats) -> tuple[Floats, Floats]:
