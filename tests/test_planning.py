@@ -441,6 +441,15 @@ def test_misspelt_ids_are_refused(
         make_plan(found, overrides=[tmp_path / "mine.json"])
 
 
+def test_a_config_file_of_an_editor_on_windows_is_read(folder: Path, tmp_path: Path) -> None:
+    """Notepad begins a file with a byte order mark."""
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"epochs": 3}), encoding="utf-8-sig")
+    assert make_plan(look(folder), overrides=[file]).value("epochs") == 3
+    train = bundle.find_bundle() / "configs" / "train.json"
+    assert bundle.merge_config(train, [file], {})["epochs"] == 3
+
+
 def test_labels_with_fractions_are_no_classes(folder: Path) -> None:
     tifffile.imwrite(folder / "labels/1.tif", np.full((12, 10), 0.5, np.float32))
     with pytest.raises(ValueError, match=r"label 1\.tif holds the value 0\.5: labels are whole"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from unet_med.bundle.ids import (
 from unet_med.bundle.inspection import load_config
 from unet_med.bundle.literals import literal, quoted
 from unet_med.bundle.metadata import describe_data, describe_network
-from unet_med.data.atomic import write_json
+from unet_med.data.atomic import read_json, write_json
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -54,7 +53,7 @@ def merge_config(
     from monai.bundle.utils import merge_kv
 
     parser = ConfigParser(ConfigParser.load_config_file(config))
-    files = (json.loads(Path(path).read_text(encoding="utf-8")) for path in overrides)
+    files = (read_json(path) for path in overrides)
     for pairs in [*files, settings]:
         for key, value in pairs.items():
             if _concerns(key, parser) and not (skip and misplaced(key, parser.get())):
@@ -84,7 +83,7 @@ def write_settings(
         reason: of the settings, for the plan.
     """
     paths = [Path(path) for path in overrides]
-    files = [(json.loads(path.read_text(encoding="utf-8")), path.name) for path in paths]
+    files = [(read_json(path), path.name) for path in paths]
     more = combine(*(entries_of(ids, f"{name} says so") for ids, name in files))
     more = combine(more, entries_of(settings, reason))
     plan = {key: value for key, value in read_plan(bundle).items() if key not in APART}
@@ -117,7 +116,7 @@ def write_plan(bundle: Place, plan: Mapping[str, Any]) -> None:
         path = bundle / "configs" / f"{name}.json"
         write_json(path, merge_config(path, [], places), indent=4)
     path = bundle / "configs" / "metadata.json"
-    metadata = json.loads(path.read_text(encoding="utf-8"))
+    metadata = read_json(path)
     describe_data(metadata, load_config(bundle / "configs" / "train.json"), plan["data"])
     write_json(path, metadata, indent=4)
 
@@ -156,7 +155,7 @@ def _write_ids(bundle: Path, ids: Settings) -> None:
     for path in contents:
         write_json(path, merge_config(path, [], ids, skip=True), indent=4)
     path = bundle / "configs" / "metadata.json"
-    metadata = json.loads(path.read_text(encoding="utf-8"))
+    metadata = read_json(path)
     describe_network(metadata, *(load_config(p) for p in paths[:2]))
     write_json(path, metadata, indent=4)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from unet_med.bundle.literals import literal
 from unet_med.cli.option import Option
 from unet_med.cli.options import TRAIN
 from unet_med.data import find_pairs, sha256
+from unet_med.data.atomic import read_json
 from unet_med.data.bars import with_bar
 from unet_med.data.cases import files_of
 from unet_med.data.class_names import told_names
@@ -38,7 +38,7 @@ def prepare(
         ValueError: an option, or a file of the data, differs from what the training was begun
             with; names both.
     """
-    begun = json.loads((output / "configs" / "train.json").read_text(encoding="utf-8"))
+    begun = read_json(output / "configs" / "train.json")
     plan = bundle.read_plan(output)
     for option in TRAIN:
         value = option.given(args)

@@ -113,6 +113,11 @@ def write_json(
         part.write_text(text + "\n", encoding="utf-8")
 
 
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Content of a JSON file, which may begin with a mark of its bytes' order."""
+    return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+
+
 def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as a JSON file has them: tuples are lists, and what JSON does not know is text.
 

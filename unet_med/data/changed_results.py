@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -13,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
+from unet_med.data.atomic import read_json
 from unet_med.data.cases import same_name
 from unet_med.data.checksum import sha256
 from unet_med.data.entries import DIGESTS
@@ -116,7 +116,7 @@ class ChangedResults:
 def digests_in(folder: Path) -> dict[str, str]:
     """SHA-256 of the results in a folder by the names of their files, as far as its record goes."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
         parts: list[Mapping[str, Any]] = [record.get(part) or {} for part in ("earlier", "images")]
         entries = [entry.get(DIGESTS) or {} for part in parts for entry in part.values()]
     except (OSError, ValueError, AttributeError):  # none, or of somebody else

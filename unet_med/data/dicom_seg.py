@@ -6,7 +6,6 @@ https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_A.51.html
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_med.data.atomic import atomic_write
+from unet_med.data.atomic import atomic_write, read_json
 from unet_med.data.checksum import sha256
 from unet_med.data.class_names import names_of
 from unet_med.data.dicom_files import is_series
@@ -94,7 +93,7 @@ class DicomSegWriter:
     def _names(self) -> list[str]:
         """Names of the classes, the background first."""
         try:
-            content = json.loads(self.metadata.read_text(encoding="utf-8"))
+            content = read_json(self.metadata)
             given = content["network_data_format"]["outputs"]["pred"]["channel_def"]
         except (OSError, ValueError, KeyError, TypeError):  # a bundle without, or by others
             given = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from unet_med.data.atomic import read_json
 from unet_med.data.cases import same_name
 from unet_med.data.channels import channel_of
 from unet_med.data.dicom_files import TO_LABELS, holds_dicom, is_dicom, is_seg
@@ -67,7 +67,7 @@ def without_results(files: Sequence[Path], folder: Path) -> list[Path]:
     Raises:
         ValueError: nothing else is there.
     """
-    left = without_labels(files, others=_predicted(folder))
+    left = without_labels(files, others=predicted_in(folder))
     if not left:
         raise ValueError(f"folder {folder} holds results of a prediction, and no images")
     return left
@@ -147,7 +147,7 @@ def _slice_among(paths: Sequence[Path], *, beside_images: bool) -> Path | None:
 
 def _refuse_mixture(folder: Path, part: Path, files: Sequence[Path]) -> None:
     """Refuse a DICOM series beside images of other formats, of which either may be meant."""
-    others = without_labels(files, others=[folder.name, *_predicted(folder)])
+    others = without_labels(files, others=[folder.name, *predicted_in(folder)])
     if others:
         raise ValueError(
             f"folder {folder} holds DICOM files, such as {part.name}, beside {others[0].name}: "
@@ -202,10 +202,9 @@ def _say_passed_over(folder: Path, count: int, name: str) -> None:
     )
 
 
-def _predicted(folder: Path) -> list[str]:
+def predicted_in(folder: Path) -> list[str]:
     """Names of the images whose results lie in a folder."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return list(record["images"])
+        return list(read_json(folder / RECORD)["images"])
     except (OSError, ValueError, KeyError, TypeError):  # none, or of somebody else
         return []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unet_med.data.atomic import read_json
 from unet_med.data.cases import Case, files_of
 from unet_med.data.channels import channel_cases, require_complete
 from unet_med.data.entries import Item
@@ -28,7 +28,7 @@ def facts_in(path: Path) -> dict[str, Any]:
     That is refused where its items are read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -72,7 +72,7 @@ def read_list(path: Path) -> dict[str, list[Item]]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except ValueError as error:
         raise ValueError(f"data list {path} is no JSON: {error}") from None
     sections = _sections(content) or _of_folders(path.parent, content)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from unet_med.data.atomic import read_json
 from unet_med.data.cases import files_of
 from unet_med.data.entries import Item
 from unet_med.data.orientation import turn_between
@@ -28,7 +28,7 @@ def pairs_of_plan(
     """
     if not Path(plan).is_file():
         return []
-    data = json.loads(Path(plan).read_text(encoding="utf-8")).get("data", {})
+    data = read_json(plan).get("data", {})
     parts, own = PurePath(images).parts, PurePath(data.get("images", "")).parts
     if not own or parts[-len(own) :] != own:
         return []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unet_med.data.atomic import read_json
 from unet_med.data.cases import files_of
 from unet_med.data.datalist import split_stacks
 from unet_med.data.entries import Item
@@ -38,7 +38,7 @@ def replayed_pairs(
     Raises:
         FileNotFoundError: an image or a label is not in the folder.
     """
-    entries = [] if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+    entries = [] if file is None else read_json(file)
     if not entries:
         return []
     if folder is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unet_med.data.atomic import read_json
 from unet_med.data.file_reader import unreadable
 from unet_med.data.protection import require_memory
 
@@ -130,7 +130,7 @@ def _of_imagej(path: Path) -> list[Drawing]:
 
 def _of_geojson(path: Path) -> list[Drawing]:
     """Those of a FeatureCollection, of a list of features, or of one feature, as QuPath writes."""
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = read_json(path)
     features = content.get("features", [content]) if isinstance(content, dict) else content
     return [_of_feature(each) for each in features]
 

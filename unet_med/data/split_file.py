@@ -10,13 +10,13 @@ planes of a stack.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from unet_med.data.atomic import read_json
 from unet_med.data.cases import case_name, files_of, name_within, same_name, shown
 from unet_med.data.entries import Item
 from unet_med.data.formats import stem
@@ -92,7 +92,7 @@ def read_split(path: Path, fold: int | str | None = None) -> tuple[list[Any], li
 
 def _content(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return read_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist") from None
     except ValueError as error:

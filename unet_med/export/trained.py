@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 from unet_med.bundle import inference_parser
 from unet_med.bundle.files import ENSEMBLE
 from unet_med.bundle.models import is_model
+from unet_med.data.atomic import read_json
 from unet_med.devices import HOST
 from unet_med.export.left_out import LISTED, sentences
 from unet_med.inferers import OverlapTileInferer
@@ -140,7 +140,7 @@ def load_trained(bundle: str | os.PathLike[str], *, trust: bool = False) -> Trai
         tiling=segmenter.tiling,
         in_channels=segmenter.in_channels,
         inferer=segmenter.inferer,
-        metadata=json.loads(metadata.read_text(encoding="utf-8")),
+        metadata=read_json(metadata),
         ids=_ids(segmenter),
         standardize=rules[0] if rules else Standardize(),
     )

@@ -5,12 +5,11 @@ A network is one of a fold, or of fewer of its images.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from unet_med.bundle.files import FOLDS
-from unet_med.data.atomic import write_json
+from unet_med.data.atomic import read_json, write_json
 from unet_med.planning import Plan
 from unet_med.planning.rules import SHARE_OF_ONE
 
@@ -49,7 +48,7 @@ class Progress:
         fresh = cls(file, plan.value("epochs"), total)
         if not file.is_file():
             return fresh
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = read_json(file)
         if (kept["epochs"], kept["total"]) != (fresh.epochs, fresh.total):
             return fresh
         return cls(**{**kept, "file": file})

@@ -7,7 +7,6 @@ occur with every image and ends the run.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any, NamedTuple
 
 from monai.data import Dataset
 
-from unet_med.data.atomic import write_json
+from unet_med.data.atomic import read_json, write_json
 from unet_med.data.cases import files_of
-from unet_med.data.folder_files import RECORD
+from unet_med.data.folder_files import RECORD, predicted_in
 from unet_med.data.lock import locked
 from unet_med.errors import befalls_all, broken_gpu, is_broken_gpu, one_line
 from unet_med.handlers.evaluator import WholeImageEvaluator, name_of
@@ -199,22 +198,15 @@ def report_faults(folder: Path, faults: Sequence[Fault], seen: Sequence[str], co
     path = folder / REPORT
     with locked(path.with_name(RECORD)):
         earlier = _of_others(path, {*seen, *(fault.image for fault in faults)})
-        segmented = max(count - len(faults), _recorded(folder))
+        known = len(predicted_in(folder))  # a run that was stopped may have done more
+        segmented = max(count - len(faults), known)
         write_report(path, [*earlier, *faults], segmented + len(earlier) + len(faults))
-
-
-def _recorded(folder: Path) -> int:
-    """Images of a folder that its record has; a run that was stopped may have segmented more."""
-    try:
-        return len(json.loads((folder / RECORD).read_text(encoding="utf-8"))["images"])
-    except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
-        return 0
 
 
 def _of_others(path: Path, seen: set[str]) -> list[Fault]:
     """What an earlier run reported of images that are there and that this run does not see."""
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["failed"]
+        listed = read_json(path)["failed"]
         faults = [Fault(**entry) for entry in listed]
     except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from unet_med import bundle
 from unet_med.bundle.ids import entries_of, values_of
+from unet_med.data.atomic import read_json
 from unet_med.data.channels import in_another_order, in_other_places, words_apart
 from unet_med.data.checksum import sha256
 from unet_med.data.orientation import require_orientation
@@ -84,7 +84,7 @@ def make_plan(
     asked = {id: value for id, value in (choices or {}).items() if value is not None}
     file = asked.pop("split_file", None)
     files = [bundle.find_override(name) for name in overrides]
-    contents = {path: _content(path) for path in files}
+    contents = {path: read_json(path) for path in files}
     bundle.require_ids(asked, source="the choices")
     for path, content in contents.items():
         bundle.require_ids(content, source=path.name)
@@ -104,7 +104,7 @@ def make_plan(
     dims = decided["spatial_dims"].value
     recipes = _recipes(decided["preset"].value, dims)
     ids = bundle.combine(
-        *(entries_of(_content(path), f"the recipe {path.stem}") for path in recipes),
+        *(entries_of(read_json(path), f"the recipe {path.stem}") for path in recipes),
         *(entries_of(contents[path], f"{path.name} says so") for path in files),
         _entries(rest),
         {"overrides": {"value": [p.name for p in files], "reason": "files that were merged in"}},
@@ -377,11 +377,6 @@ def _recipes(preset: str, dims: int) -> list[Path]:
     """Override files that the preset and the kind of images bring with them."""
     names = [preset, *(["volume3d", f"{preset}3d"] if dims == 3 else [])]
     return [path for path in map(bundle.override_file, names) if path is not None]
-
-
-def _content(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def _entries(decisions: Mapping[str, Decision]) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from unet_med.bundle import has_section, network_of, read_plan, write_section
+from unet_med.data.atomic import read_json
 from unet_med.data.pixel_size import in_words
 from unet_med.handlers import TrainingBudget
 from unet_med.networks import UNet, unwrapped
@@ -55,7 +55,7 @@ def write_training(bundle: Path, trained: nn.Module | None = None) -> None:
         return
     settings = read_settings(bundle)
     parser, network = network_of(settings)
-    metadata = json.loads((bundle / "configs/metadata.json").read_text(encoding="utf-8"))
+    metadata = read_json(bundle / "configs/metadata.json")
     steps = read_record(bundle / "models", TRAINING).get("iterations")
     own, recipe = OTHER, ""
     if trained is None or _shapes(trained) == _shapes(network):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from unet_med.bundle import write_section
 from unet_med.bundle.files import SUBSETS
-from unet_med.data.atomic import write_json
+from unet_med.data.atomic import read_json, write_json
 from unet_med.metrics.bootstrap import drawn_over
 from unet_med.metrics.power_law import Gain, PowerLaw
 from unet_med.report.scores import lower_is_better, number
@@ -90,7 +89,7 @@ def read_curve(bundle: Path) -> LearningCurve | None:
     file = bundle / FILE
     if not file.is_file():
         return None
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     sizes = [Size(**size) for size in content.pop("sizes")]
     gains = [Gain(**gain) for gain in content.pop("gains")]
     law = PowerLaw(*content.pop("law"))

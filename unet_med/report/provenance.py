@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from unet_med.data.atomic import read_json
 from unet_med.data.folder_files import RECORD
 from unet_med.data.formats import DECODERS, version_of
 
@@ -57,7 +57,7 @@ def read_record(folder: str | os.PathLike[str], name: str = RECORD) -> dict[str,
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}): delete it and predict again") from None
     if not isinstance(content, dict):

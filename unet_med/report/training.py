@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unet_med.bundle import read_plan
 from unet_med.bundle.files import weights_file
+from unet_med.data.atomic import read_json
 from unet_med.data.checksum import sha256
 from unet_med.planning.learned import Learned
 from unet_med.planning.objects import FITTED, LEAST
@@ -43,7 +43,7 @@ def describe_training(bundle: Path) -> dict[str, Any]:
 def read_settings(bundle: Path) -> dict[str, Any]:
     """`configs/train.json` of a bundle; empty where there is none."""
     path = bundle / "configs" / "train.json"
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content: dict[str, Any] = read_json(path) if path.is_file() else {}
     return content
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from unet_med.data.atomic import read_json
 from unet_med.segmentation.volume import Found
 from unet_med.volumes.store import Layer, Layout
 
@@ -23,14 +24,14 @@ def job_folder(output: Path) -> Path:
     return output.with_name(output.name + ".job")
 
 
-def read_json(file: Path, way_out: str) -> dict[str, Any]:
+def read_undamaged(file: Path, way_out: str) -> dict[str, Any]:
     """Content of a file of a job.
 
     Raises:
         ValueError: it holds no JSON, as after a power failure; names it, and the way out.
     """
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        return dict(read_json(file))
     except ValueError:
         raise ValueError(f"{file} is damaged, as a power failure leaves files: {way_out}") from None
 
@@ -45,7 +46,7 @@ def read_fields(output: Path) -> dict[str, Any]:
     file = job_folder(output) / "job.json"
     if not file.is_file():
         raise FileNotFoundError(f"{output} has no job ({file}): start it with predict")
-    content = read_json(file, f"delete {file.parent} and {output} to begin anew")
+    content = read_undamaged(file, f"delete {file.parent} and {output} to begin anew")
     layout: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in content["layout"].items()
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 from unet_med.data.atomic import write_json
 from unet_med.volumes.blocks import Block
-from unet_med.volumes.job_file import read_json
+from unet_med.volumes.job_file import read_undamaged
 
 _FINISHED = "finished.json"  # of the last step, when it is done
 _WAY_OUT = "delete it, and run again with --resume"  # what it told of is done anew
@@ -96,7 +96,7 @@ class Markers:
     def _read(self, path: Path) -> dict[str, Any] | None:
         if not path.is_file():
             return None
-        marker = read_json(path, _WAY_OUT)
+        marker = read_undamaged(path, _WAY_OUT)
         if marker["job"] != self.job:
             raise ValueError(f"{path} is of job {marker['job']}, not {self.job}")
         return marker
@@ -111,5 +111,5 @@ class Markers:
         notes = []
         for file in self._files(kind):
             with suppress(FileNotFoundError):  # of a failure, taken away by who did the block
-                notes.append(read_json(file, _WAY_OUT))
+                notes.append(read_undamaged(file, _WAY_OUT))
         return notes
