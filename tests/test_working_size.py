@@ -143,6 +143,55 @@ def test_few_wide_things_of_a_mask_are_made_smaller(
     assert words in reason
 
 
+SMALL_DISC = discs((300, 220, 30))
+
+
+@pytest.mark.parametrize(
+    ("small", "scale"), [(0, 1 / 3), (1, 1 / 3), (3, 1 / 1.5)], ids=["none", "one in 40", "some"]
+)
+def test_small_things_of_a_mask_keep_their_pixels(tmp_path: Path, small: int, scale: float) -> None:
+    """Nothing drops them from results, so also what is less than a tenth of the median counts."""
+    for k in range(40):
+        mask = SMALL_DISC if k < small else discs((300, 220, 300))
+        for part, pixels in (("images", mask * 100), ("labels", mask * 255)):
+            save_image(tmp_path / part / f"{k}.png", pixels[None].astype(np.uint8))
+    found = fingerprint(tmp_path / "images", tmp_path / "labels", seconds=0)
+    assert decided(found)[:3] == (None, None, pytest.approx(scale))
+
+
+WIDE = discs((300, 220, 300))
+
+
+@pytest.mark.parametrize(
+    ("classes", "scale"),
+    [
+        ((discs((180, 220, 160)), discs((420, 220, 160))), 1 / 1.5),
+        ((WIDE, discs((300, 220, 160))), 1 / 2),  # a ring of 254 px
+        ((discs((180, 220, 280)), discs((420, 220, 40))), 1 / 1.5),  # which would be 27 px
+        ((WIDE, discs((300, 220, 20))), None),
+        ((WIDE, lattice(2, 60)), None),
+        ((WIDE, discs(*CELLS[:7])), None),
+        ((discs((180, 220, 120)), discs((420, 220, 120))), None),
+    ],
+    ids=["lungs", "disc and cup", "large and small", "spot", "lines", "cells", "small ones"],
+)
+def test_classes_of_a_few_wide_things_are_made_smaller(
+    tmp_path: Path, classes: Sequence[np.ndarray], scale: float | None
+) -> None:
+    label = np.zeros((600, 450), np.uint8)
+    for value, mask in enumerate(classes, 1):
+        label[mask] = value
+    for k in range(2):
+        for part, pixels in (("images", label * 90), ("labels", label)):
+            save_image(tmp_path / part / f"{k}.png", pixels[None])
+    found = fingerprint(tmp_path / "images", tmp_path / "labels", seconds=0)
+    for each in (found, Fingerprint.from_json(found.to_json())):
+        ids = decide_pixel_size(each, {}, kind="classes", dims=2)
+        assert ids["scale"].value == (pytest.approx(scale) if scale else None)
+    deep = decide_pixel_size(found, {}, kind="classes", dims=3)  # of volumes they keep theirs
+    assert deep["scale"].value is None
+
+
 @given(
     st.lists(st.floats(2, 400), min_size=1, max_size=12),
     st.sampled_from([0.004, 0.13, 1.0, 25.0]),

@@ -31,6 +31,7 @@ class LabelSummary:
         counts: pixels of each of them.
         plane_sizes: pixels of each positive value in each plane of a volume by itself.
         plane_faces: of each of these, faces to pixels of other values in the plane.
+        plane_values: which value each of these is.
         across: of each of `values`, faces to other values in the plane before or behind.
         touching: positive values that lie beside another positive one.
         unlike: share of the positive pixels beside a value that differ from it; of the median
@@ -53,6 +54,7 @@ class LabelSummary:
     counts: np.ndarray
     plane_sizes: np.ndarray
     plane_faces: np.ndarray
+    plane_values: np.ndarray
     across: np.ndarray
     touching: int
     unlike: float = 0.0
@@ -95,6 +97,7 @@ def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:
         counts=counts,
         plane_sizes=np.concatenate([n[v > 0] for v, n in found]),
         plane_faces=faces.in_planes,
+        plane_values=np.concatenate([v[v > 0] for v in held]),
         across=faces.across,
         touching=int((faces.touching > 0).sum()),
         unlike=_unlike(values, faces),

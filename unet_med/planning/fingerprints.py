@@ -160,6 +160,10 @@ class Instances:
         depth_px: percentiles of how far they reach across planes at most, px; None: earlier
             versions did not look, there is one plane, or unknown ones lie between.
         depth: that in the first image's unit.
+        whole_px: width in a plane of the narrowest value, px, which all but 5 % of the planes that
+            hold it exceed; None: a value lies in many pieces or in strips, the values are many, or
+            earlier versions did not look.
+        whole: that in the first image's unit.
         specks: of the objects, those that are too small to be any (`object_sizes.are_specks`); no
             percentile counts them, and below the median none what is smaller than a tenth of it.
     """
@@ -174,6 +178,8 @@ class Instances:
     width: tuple[float, ...] | None = None
     depth_px: tuple[float, ...] | None = None
     depth: tuple[float, ...] | None = None
+    whole_px: float | None = None
+    whole: float | None = None
     specks: int = 0
 
     def as_discs(self) -> Instances:

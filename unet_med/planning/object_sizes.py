@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from unet_med import data
-from unet_med.data.labels import LabelSummary, instance_faces
-from unet_med.planning.fingerprints import MEDIAN, PERCENTILES, FileFacts, Instances
-from unet_med.planning.object_width import MEDIAN_SECTION, depths, plane_widths
+from unet_med.data.labels import MOST_CLASSES, LabelSummary, instance_faces
+from unet_med.planning.fingerprints import MEDIAN, PERCENTILES, SMALL, FileFacts, Instances
+from unet_med.planning.object_width import MEDIAN_SECTION, depths, is_compact, plane_widths
 from unet_med.planning.sizes import in_unit
 
 DROPPED = 10.0  # times smaller than the median object: results leave that out
@@ -60,6 +60,7 @@ def measure_objects(looks: Sequence[LabelSummary], images: Sequence[FileFacts]) 
     width = plane_widths(planes.sizes, planes.faces)
     side = np.sqrt(area / planes.sizes)
     depth = depths(volumes.sizes, volumes.faces)
+    whole = _narrowest(looks, np.sqrt(sides[:, :2].prod(axis=1)))
     deep = stacks and known is not None  # else no object is seen from plane to plane
     return Instances(
         count=len(every.sizes),
@@ -72,8 +73,24 @@ def measure_objects(looks: Sequence[LabelSummary], images: Sequence[FileFacts]) 
         width=_spread(width * side, area),
         depth_px=_spread(depth, volumes.sizes) if deep else None,
         depth=_spread(depth * sides[volumes.image, 2], volume) if deep else None,
+        whole_px=whole and whole[0],
+        whole=whole and whole[1],
         specks=len(found.sizes) - len(volumes.sizes),
     )
+
+
+def _narrowest(looks: Sequence[LabelSummary], sides: np.ndarray) -> tuple[float, float] | None:
+    """`whole_px` and `whole` of `Instances`; sides are those of a pixel in the plane, an image."""
+    every = _Objects.of(looks, 2)
+    width = plane_widths(every.sizes, every.faces)
+    value = np.concatenate([look.plane_values for look in looks])
+    classes = np.unique(value)
+    held = [value == each for each in classes] if len(classes) <= MOST_CLASSES else []
+    if not held or not all(is_compact(width[own], every.sizes[own]) for own in held):
+        return None
+    length = width * sides[every.image]
+    low = [[np.percentile(w[own], PERCENTILES[SMALL]) for own in held] for w in (width, length)]
+    return float(min(low[0])), float(min(low[1]))
 
 
 def are_specks(sizes: np.ndarray, dims: int) -> np.ndarray:

@@ -62,6 +62,17 @@ def compact_width(found: Fingerprint) -> float | None:
     return width if width > ALIKE * circle else None
 
 
+def is_compact(widths: np.ndarray, areas: np.ndarray) -> bool:
+    """Whether faces bound the widths of a value little, in its planes; see `compact_width`.
+
+    Args:
+        widths: of `plane_widths`.
+        areas: of the value in each plane, px.
+    """
+    circles = 2 * np.sqrt(areas / np.pi)
+    return bool(np.median(widths) > ALIKE * np.median(circles))
+
+
 def object_widths(
     found: Fingerprint, dims: int, pixel: Sequence[float] | NDArray[np.float64] | None
 ) -> dict[int, list[float]] | None:

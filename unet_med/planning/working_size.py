@@ -101,6 +101,8 @@ def _by_rule(found: Fingerprint, kind: str, dims: int) -> Decisions:
     factors, reason = [1.0] * dims, KEPT.get(kind, "no label holds an object")
     aim = CELLS if kind == "instances" else WHOLES if _is_whole(found, kind, dims) else None
     if aim is not None and (widths := object_widths(found, dims, common)):
+        if aim is WHOLES and (least := _narrowest(found, common)) is not None:
+            widths[SMALL] = [least] * dims
         factors, reason = _factors(widths, aim)
     if sizes is None or not (differ or max(factors) > 1):
         scale = None if max(factors) == 1 else one_or_each([1 / factor for factor in factors])
@@ -139,15 +141,31 @@ def _common(sizes: Sizes, kind: str) -> Sizes:
 
 
 def _is_whole(found: Fingerprint, kind: str, dims: int) -> bool:
-    """Whether what a mask covers in an image is one thing or a few, wider than a tile shows well.
+    """Whether a mask, or each class, is one thing or a few, wider than a tile shows well.
 
     Lines and many objects are no such things: their outlines are longer, and what parts them may
-    be a pixel or two wide. So may the rest be of a mask that covers more than half.
+    be a pixel or two wide. So may the rest be of labels that cover more than half.
     """
-    if kind != "mask" or dims != 2 or found.covered is None or found.covered > MOST:
+    if kind == "instances" or dims != 2 or found.covered is None or found.covered > MOST:
         return False
-    width = compact_width(found)
+    width = compact_width(found) if kind == "mask" else _class_width(found)
     return width is not None and width > LARGE * WHOLES.wanted
+
+
+def _class_width(found: Fingerprint) -> float | None:
+    """Width of the median class of an image, px, where all are one thing or a few; else None."""
+    objects = found.instances
+    if objects is None or objects.width_px is None or objects.whole_px is None:
+        return None
+    return objects.width_px[MEDIAN]
+
+
+def _narrowest(found: Fingerprint, pixel: Sizes | None) -> float | None:
+    """How narrow a mask or class is, px as of `object_widths`: no result is dropped for it."""
+    objects = found.instances
+    if objects is None or objects.whole is None or pixel is None:
+        return objects and objects.whole_px
+    return objects.whole / float(np.sqrt(np.prod(pixel[:2])))
 
 
 def _factors(widths: Mapping[int, Sequence[float]], aim: Aim) -> tuple[list[float], str]:
