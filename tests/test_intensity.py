@@ -66,6 +66,31 @@ def test_the_scale_is_the_foregrounds(tmp_path: Path, value: int) -> None:
     assert again.data == found
 
 
+@pytest.mark.parametrize("extreme", [None, 60000.0], ids=["plain", "with a hot pixel"])
+def test_volumes_that_hold_air_may_be_cts_of_which_nobody_says_so(
+    tmp_path: Path, extreme: float | None
+) -> None:
+    arrays = write_cohort(tmp_path)
+    for k, (image, _) in enumerate(arrays):
+        image[0, 0, 0] = image[0, 0, 0] if extreme is None else extreme
+        file = tmp_path / f"imagesTr/{k}.nii.gz"
+        data.save_image(file, image, np.diag([1.0, 1, 2, 1]), "mm", has_channels=False)
+    found = fingerprint(tmp_path / "dataset.json")
+    plan = make_plan(found)
+    assert plan.value("modality") is None
+    assert plan.value("intensity") == (None if extreme is None else ["robust"])
+    said = "values as of air in a CT: if these are CTs, say --modality ct"
+    assert said in plan.ids["intensity"].reason
+    assert said in describe(plan)
+    for told in ({"modality": ["mr"]}, {"preset": "paper2015"}):
+        assert said not in make_plan(found, told).ids["intensity"].reason
+    for k, (image, _) in enumerate(arrays):
+        file = tmp_path / f"imagesTr/{k}.nii.gz"
+        data.save_image(file, image + 1000, np.diag([1.0, 1, 2, 1]), "mm", has_channels=False)
+    other = make_plan(fingerprint(tmp_path / "dataset.json"))
+    assert said not in describe(other) + other.ids["intensity"].reason
+
+
 @pytest.mark.parametrize("off", [(1,), (0, 2)])
 def test_cts_of_which_some_are_not_in_hounsfield_units_are_named(
     tmp_path: Path, off: tuple[int, ...]

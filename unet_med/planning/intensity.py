@@ -9,6 +9,7 @@ from unet_med.data.grey_values import ROBUST
 from unet_med.planning.extremes import rule
 from unet_med.planning.fingerprints import Fingerprint
 from unet_med.planning.plan import ASKED, Decision, Decisions
+from unet_med.planning.sampled import AIR
 
 OWN = "each image by its own mean and deviation"
 WITHOUT = "each image is clipped to where its others lie, by their mean and deviation"
@@ -19,6 +20,11 @@ CT = (
 OFF = (
     "; {} image(s), such as {}, hold neither air nor fat, and others hold air: if 1024 was not "
     "subtracted from some, bring all to Hounsfield units"
+)
+
+AS_CT = (
+    "; values as of air in a CT: if these are CTs, say --modality ct, which brings all to the "
+    "scale of the foreground, where organs differ by more"
 )
 
 
@@ -45,7 +51,9 @@ def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> Decisio
     if (steering.get("preset") or "modern") != "modern":
         return {"modality": modality, "intensity": Decision(None, OWN)}
     if "ct" not in each:
-        return {"modality": modality, "intensity": _without_extremes(found)}
+        own = _without_extremes(found)
+        own = own if names else Decision(own.value, own.reason + AS_CT * _holds_air(found))
+        return {"modality": modality, "intensity": own}
     if len(found.foreground) < channels:
         raise ValueError(
             "the intensities of the foreground, which CT needs, were not looked at: say --modality "
@@ -56,6 +64,13 @@ def decide_intensity(found: Fingerprint, steering: Mapping[str, Any]) -> Decisio
     reason = CT + (images if found.foreground_of else "")  # which earlier versions did not count
     reason += OFF.format(len(found.off_scale), found.off_scale[0]) if found.off_scale else ""
     return {"modality": modality, "intensity": Decision(scales, reason)}
+
+
+def _holds_air(found: Fingerprint) -> bool:
+    """Whether volumes in millimetres have a percentile where CT has air; it is not guessed."""
+    low, high = AIR
+    values = [value for channel in found.intensities for value in channel]
+    return found.cases[0].image.unit == "mm" and any(low <= value <= high for value in values)
 
 
 def _without_extremes(found: Fingerprint) -> Decision:

@@ -9,6 +9,7 @@ from typing import Any
 from unet_med.data.grey_values import ROBUST
 from unet_med.data.pixel_size import in_words
 from unet_med.planning.fingerprints import MEDIAN, Fingerprint, Instances
+from unet_med.planning.intensity import AS_CT
 from unet_med.planning.labels import LOOK_LIKE
 from unet_med.planning.plan import ASKED, Plan
 from unet_med.planning.rules import image_count
@@ -36,7 +37,9 @@ def describe(plan: Plan) -> str:
     labels += f"; {DROPPED.format(**value)}" * bool(value["min_size"])
     assumed = why["label_kind"] in LOOK_LIKE.values()
     apart = kind == "instances" and value.get("slice_stacks")
+    scale = why.get("intensity", "")
     unusual = plan.data.off_scale or ROBUST in (value.get("intensity") or ())
+    unusual = unusual or scale.endswith(AS_CT)
     features = value["features"] or "as the preset"
     source = f"weights of {plan.source.get('name')}; {plan.source.get('replay', '')}"
     epochs = f"{value['epochs']} epoch{'s' * (value['epochs'] != 1)}"
@@ -50,7 +53,7 @@ def describe(plan: Plan) -> str:
         "rare": why["rare"] if value.get("rare") else "",
         "planes": why["planes"] if apart else "",
         "pixels": _pixels(plan),
-        "intensity": why.get("intensity", "") if unusual else "",
+        "intensity": scale if unusual else "",
         "axes": "" if axes is None else f"{axes}, {why['orientation']}",
         "mirrored": "" if mirrored is None else f"along axes {mirrored}: {why['mirror_axes']}",
         "start": source if plan.source else "",
