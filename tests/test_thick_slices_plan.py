@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_med import bundle
-from unet_med.data import SyntheticCells
+from unet_med.data import SyntheticCells, save_image
 from unet_med.networks import UNet, output_sides
 from unet_med.planning import Fingerprint, describe, fingerprint, make_plan
 from unet_med.planning.objects import decide_grow
@@ -115,7 +115,8 @@ def test_who_asks_is_heard(thick: Fingerprint, tmp_path: Path) -> None:
         replace(case, image=replace(case.image, pixel_size_source="assumed"))
         for case in thick.cases
     ))  # fmt: skip
-    assert decided(silent).value("spacing") is None
+    assert decided(silent).value("spacing") == [1.0, 1.0, 2.6]  # the cells are as flat
+    assert decided(replace(silent, instances=None)).value("spacing") is None
 
 
 def test_larger_working_voxels_count(thick: Fingerprint) -> None:
@@ -199,6 +200,46 @@ def test_a_tile_covers_as_much_in_depth_as_in_the_plane(thick: Fingerprint) -> N
     assert plan.value("tile_size") == [112, 112, 22]  # 109 x 109 x 21, to the stride
     even = decided(with_voxels(thick, (0.5, 0.5, 0.5)), scale=1)
     assert even.value("tile_size") == [64, 64, 64]
+
+
+def flat_balls(times: int) -> np.ndarray:
+    """Twelve balls of 20 px, whose planes lie so many times as far apart as pixels; numbered."""
+    x, y, z = np.indices((96, 72, 24 // times * 2))
+    off = ((x % 24 - 11.5) ** 2 + (y % 24 - 11.5) ** 2) + (
+        (z % (24 // times) + 0.5) * times - 12
+    ) ** 2
+    number = x // 24 * 6 + y // 24 * 2 + z // (24 // times) + 1
+    return np.where(off < 10**2, number, 0).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("times", "choices", "spacing", "pool"),
+    [
+        (1, {}, None, None),
+        (4, {}, 4.0, [[2, 2, 1], [2, 2, 1], 2]),
+        (4, {"scale": [0.5, 0.5, 1.0]}, 2.0, [[2, 2, 1], 2, [2, 2, 1]]),  # 4 planes stay
+        (4, {"label_kind": "classes", "out_channels": 25}, None, None),
+        (4, {"preset": "cicek2016"}, None, None),
+        (4, {"spacing": [1, 1, 1]}, 1, None),
+    ],
+    ids=["even", "flat", "flat, made smaller", "classes", "of a paper", "told"],
+)
+def test_flat_objects_say_how_thick_planes_are_where_no_file_does(
+    tmp_path: Path, times: int, choices: dict[str, Any], spacing: float | None, pool: Any
+) -> None:
+    label = flat_balls(times)
+    for k in range(2):
+        for part, array in (("images", label.astype(np.float32)), ("labels", label)):
+            save_image(tmp_path / part / f"{k}.tif", array, has_channels=False)
+    found = fingerprint(tmp_path / "images", tmp_path / "labels")
+    assert not any(case.image.states_size for case in found.cases)
+    plan = decided(found, **{"spatial_dims": 3, "scale": 1, **choices})
+    rest = None if spacing is None else [1, 1, pytest.approx(spacing, rel=0.15)]
+    assert plan.value("spacing") == rest
+    assert plan.value("pool") == pool
+    assert plan.value("grow") == ([2, 2, 1] if pool else None)
+    said = "not all files say their voxel size, but the median object is"
+    assert (said in plan.ids["spacing"].reason) == (pool is not None)
 
 
 def test_objects_grow_by_a_slice_where_slices_are_thick(thick: Fingerprint) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from unet_med.data.pixel_size import in_words
 from unet_med.geometry import alike
-from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.fingerprints import MEDIAN, Fingerprint
+from unet_med.planning.object_width import object_widths
 from unet_med.planning.plan import Decision, Decisions
 from unet_med.planning.sizes import in_unit, largest_shape, zoom
 from unet_med.planning.working_size import ALIKE, ANISOTROPIC
@@ -38,7 +39,7 @@ def decide_spacing(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
         return Decision(None, "planes: lengths count in pixels")
     images = [case.image for case in found.cases]
     if any(not image.states_size for image in images):
-        return Decision(None, "not all files say their voxel size: lengths count in voxels")
+        return _spacing_of_objects(found, ids)
     sizes = [
         np.divide(image.pixel_size, zoom(image, ids, 3)) * in_unit(image, images[0].unit)
         for image in images
@@ -49,6 +50,23 @@ def decide_spacing(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
     relative = [float(f"{side:.4g}") for side in size / size.min()]
     voxel = f"voxels of {in_words(size.tolist())} {images[0].unit}"
     return Decision(relative, f"{voxel}: lengths count in the shortest of their sides")
+
+
+def _spacing_of_objects(found: Fingerprint, ids: Mapping[str, Any]) -> Decision:
+    """`spacing` by the shape of the median object, of which a flat one has as few planes to pool.
+
+    Its planes lie further apart than pixels, or it is flat itself: a plane counts for as much.
+    """
+    unsaid = "not all files say their voxel size"
+    widths = None
+    if ids["label_kind"] == "instances" and ids["preset"] == "modern":
+        widths = object_widths(found, 3, None)
+    if widths is not None:
+        wide, _, deep = np.multiply(widths[MEDIAN], zoom(found.cases[0].image, ids, 3)).tolist()
+        if wide >= APART * deep:
+            why = f"{unsaid}, but the median object is {wide:.3g} px wide and {deep:.3g} deep"
+            return Decision([1.0, 1.0, float(f"{wide / deep:.2g}")], why)
+    return Decision(None, f"{unsaid}: lengths count in voxels")
 
 
 def decide_levels(
