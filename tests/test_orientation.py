@@ -382,9 +382,9 @@ def test_sides_are_found_by_place(cohorts: dict[str, Path], tmp_path: Path) -> N
         "not mirrored"
     )
     assert plan_of(cohorts["mixed"], {"mirror_axes": [0, 1, 2]})["mirror_axes"][0] == [0, 1, 2]
-    assert plan_of(cohorts["mixed"], {"label_kind": "instances", "out_channels": None})[
-        "mirror_axes"
-    ] == (None, "objects have no sides")
+    for kind, reason in (("instances", "objects have no sides"), ("mask", "a mask has no sides")):
+        said = plan_of(cohorts["mixed"], {"label_kind": kind, "out_channels": None})
+        assert said["mirror_axes"] == (None, reason)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def decide_mirroring(found: Fingerprint, kind: str, word: str | None, dims: int)
         dims: spatial axes of the network.
     """
     if kind != "classes":
-        return Decision(None, "objects have no sides")
+        what = "objects have" if kind == "instances" else "a mask has"
+        return Decision(None, f"{what} no sides")
     why = dict(_by_place(found)) | dict(_by_name(found.class_names))
     axes = {}
     for letter, reason in why.items():
