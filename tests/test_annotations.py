@@ -196,6 +196,15 @@ def test_outlines_of_a_larger_image_are_refused(drawn: Path, capsys: Any) -> Non
     assert "c.tif: 1 objects; 1 more hold no pixel" in capsys.readouterr().out
 
 
+def test_an_outline_that_is_there_twice_is_around_no_other(drawn: Path, capsys: Any) -> None:
+    """Whoever adds it to the ROI Manager twice is told that one lies beneath."""
+    write_qupath(drawn / "rois/c.geojson", [(1, 1, 5, 5), (1, 1, 5, 5), (6, 1, 8, 5)], [""] * 3)
+    assert labels_of(drawn) == 0
+    assert "c.tif: 2 objects; 1 more hold no pixel, or lie beneath; 1 left" in (
+        capsys.readouterr().out
+    )
+
+
 def test_what_has_no_area_or_is_ignored_by_qupath_is_counted(drawn: Path, capsys: Any) -> None:
     boxes = [(0, 0, 7, 9), (1, 1, 3, 3), (4, 1, 6, 4)]
     write_qupath(drawn / "rois/c.geojson", boxes, ["Region*", "Tumor", ""])

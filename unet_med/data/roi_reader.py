@@ -84,7 +84,8 @@ def label_of_outlines(path: Path, shape: Sequence[int]) -> Drawn:
             raise ValueError(f"{path}: outline {number} does not say its plane, 1 to {len(planes)}")
         plane = planes[drawing.plane - 1 if len(planes) > 1 else 0]
         beneath.append(_draw(plane, drawing.rings, number))
-    held = [number for number in beneath if number]
+    left = set(np.unique(planes).tolist()) - {0}  # of one that is there twice one is gone
+    held = [number for number in beneath if number in left]
     around = len(set(held)), len(held)
     return Drawn(planes.T.reshape(shape), len(areas), around, len(drawings) - len(areas))
 
