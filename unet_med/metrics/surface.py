@@ -81,7 +81,7 @@ class Surfaces(NamedTuple):
             masks = [mask & seen for mask in masks]
         if masks[0].ndim == 3 and 1 in masks[0].shape:
             flat = masks[0].shape.index(1)
-            masks, sizes = [mask.take(0, flat) for mask in masks], np.delete(sizes, flat)
+            masks, sizes = [np.take(mask, 0, flat) for mask in masks], np.delete(sizes, flat)
             seen = None if seen is None else seen.take(0, flat)
         holds = bool(masks[0].any()), bool(masks[1].any())
         if seen is not None and any(holds):
