@@ -100,6 +100,8 @@ def test_of_several_series_one_is_chosen(tmp_path: Path, hounsfield: np.ndarray)
         AutoReader(series="1.2").open(tmp_path / "ct")
     with pytest.raises(ValueError, match=r"--series 1 is for TIFF files.* UID of a series"):
         AutoReader(series=1).open(tmp_path / "ct")
+    with pytest.raises(ValueError, match=r"--time 1 is for TIFF files, and ct is none"):
+        AutoReader(series="1.2.826.7.2", time=1).open(tmp_path / "ct")  # as without --series
     save_image(tmp_path / "a.tif", np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match=r"--series 1\.2 is the UID of a DICOM series, and a\.tif"):
         AutoReader(series="1.2").open(tmp_path / "a.tif")

@@ -89,12 +89,15 @@ class AutoReader(FileReader):
                 )
             found = OME_ZARR if is_zarr(path) else ITK
         series = self._which.get("series")
-        if found is ITK and is_series(path) and isinstance(series, str):
-            return SitkReader(series, max_bytes=self.max_bytes)
-        taken = [name for name in found.choices if name != "series" or not isinstance(series, str)]
+        uid = series if isinstance(series, str) else None
+        in_dicom = found is ITK and uid is not None and is_series(path)
+        taken = [name for name in found.choices if name != "series" or uid is None]
+        taken += ["series"] * in_dicom
         others = [f"--{name} {value}" for name, value in self._which.items() if name not in taken]
         if others and not self._for_label:
             raise ValueError(_of_another_format(others[0], path))
+        if in_dicom:
+            return SitkReader(uid, max_bytes=self.max_bytes)
         options = {name: self._which[name] for name in taken if name in self._which}
         if "time" in taken:
             options["for_label"] = self._for_label
