@@ -359,6 +359,19 @@ def lacking(rng) -> list[np.ndarray]:
     return [*numbered(rng, 4, files=12), *others]
 
 
+def disc_and_cup(rng, *, closed: bool = True) -> list[np.ndarray]:
+    """Five eyes of two classes, one within the other or, if it is not closed, beyond its edge."""
+    x, y = np.indices((90, 80))
+    labels = []
+    for _ in range(5):
+        u, v, radius = *rng.uniform(35, 45, 2), rng.uniform(12, 20)
+        off = rng.choice([-1, 1]) * radius * (rng.uniform(0, 0.2) if closed else 1)
+        label = (np.hypot(x - u, y - v) < radius).astype(np.uint8)
+        label[np.hypot(x - u - off, y - v) < rng.uniform(0.3, 0.7) * radius] = 2
+        labels.append(label)
+    return labels
+
+
 def kidneys(rng) -> list[np.ndarray]:
     """A pair of them is 1 in each file, with a tumour (2) and a cyst (3) in some."""
     values = [[1, 1], [1, 1, 2], [1, 1, 2, 3], [1, 1], [1, 1]]
@@ -470,6 +483,8 @@ SPEAK: dict[str, tuple[str, Any]] = {
     # classes, some of which are one piece
     "lungs": ("classes", lambda r: lungs(r)),
     "a speck": ("classes", lambda r: with_specks(organs(r, 3, same_size=False) for _ in range(5))),
+    "disc and cup": ("classes", disc_and_cup),
+    "a cup that is open": ("doubt", lambda r: disc_and_cup(r, closed=False)),
     "7 layers": ("doubt", lambda r: layers(r, 7)),
     "3 layers": ("classes", lambda r: layers(r, 3)),
 }

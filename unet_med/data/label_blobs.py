@@ -23,12 +23,14 @@ class Blobs:
         places: of each value, its size in pixels (logarithm) and its centre, as a share of the
             image along each axis.
         neighbours: pairs of values that lie beside each other.
+        enclosed: pairs of which the first lies beside the second and nothing else.
     """
 
     largest: Mapping[float, float]
     flat: bool
     places: Mapping[float, tuple[float, ...]]
     neighbours: frozenset[tuple[int, ...]]
+    enclosed: frozenset[tuple[int, ...]] = frozenset()
 
 
 def blobs_of(label: np.ndarray, held: np.ndarray, numbered: Planes | None) -> Blobs:
@@ -44,7 +46,7 @@ def blobs_of(label: np.ndarray, held: np.ndarray, numbered: Planes | None) -> Bl
     label = label.squeeze()
     apart = numbered == APART and label.ndim == 3
     full = np.ones((3,) * label.ndim)
-    places, neighbours, largest = {}, set(), {}
+    places, neighbours, enclosed, largest = {}, set(), set(), {}
     values = [v for v in held.tolist() if v > 0 and v != IGNORED]
     boxes = _boxes(label, values)
     for value in values:
@@ -62,7 +64,10 @@ def blobs_of(label: np.ndarray, held: np.ndarray, numbered: Planes | None) -> Bl
         places[value] = (float(np.log(count)), *map(float, centre))
         beside = np.unique(label[box][ndimage.binary_dilation(own, full)]).tolist()
         neighbours |= {(value, other) for other in beside if other > value}
-    return Blobs(largest, label.ndim == 2, places, frozenset(neighbours))
+        others = [other for other in beside if other != value]
+        enclosed |= {(value, others[0])} if len(others) == 1 and others[0] in boxes else set()
+    flat = label.ndim == 2
+    return Blobs(largest, flat, places, frozenset(neighbours), frozenset(enclosed))
 
 
 def _boxes(label: np.ndarray, values: Sequence[int]) -> dict[int, tuple[slice, ...]]:

@@ -258,6 +258,7 @@ def _kind_of_blobs(found: Sequence[Blobs], shared: set[float], *, few: bool) -> 
     Three values or fewer a few cells have as well. A scan numbers these by their place along one
     axis, by chance they differ in another feature, and in a crowd the first lies beside the second
     in each image. Structures of a body have their own places in a volume, or lie beside each other.
+    A few of which one is enclosed by another in each image, as a cup by its disc, are no objects.
 
     Raises:
         UndecidedLabels: what is seen may be chance.
@@ -267,6 +268,8 @@ def _kind_of_blobs(found: Sequence[Blobs], shared: set[float], *, few: bool) -> 
         return "classes"
     ordered = [[blobs.places[value] for value in sorted(shared)] for blobs in held]
     beside = frozenset.intersection(*(blobs.neighbours for blobs in held))
+    if few and len(held) > 1 and frozenset.intersection(*(blobs.enclosed for blobs in held)):
+        return "classes"
     flat = all(blobs.flat for blobs in found)
     places = _unlike(ordered) if flat and not few else ordered
     own = _own_places(places) if len(shared) > 1 else 0
