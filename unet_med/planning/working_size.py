@@ -163,8 +163,10 @@ def _class_width(found: Fingerprint) -> float | None:
 def _narrowest(found: Fingerprint, pixel: Sizes | None) -> float | None:
     """How narrow a mask or class is, px as of `object_widths`: no result is dropped for it."""
     objects = found.instances
-    if objects is None or objects.whole is None or pixel is None:
-        return objects and objects.whole_px
+    if objects is None or objects.whole is None:
+        return None
+    if pixel is None:
+        return objects.whole_px
     return objects.whole / float(np.sqrt(np.prod(pixel[:2])))
 
 
