@@ -63,6 +63,15 @@ def test_versions_are_looked_up_once() -> None:
     assert version_of.cache_info().misses == len(provenance.PACKAGES) - 1
 
 
+@pytest.mark.parametrize("part", ["images", "earlier", "settings"])
+def test_a_record_of_another_program_says_nothing(tmp_path: Path, part: str) -> None:
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps({"images": {}, part: ["a.tif"]}))
+    assert provenance.record_of(tmp_path) == {}
+    file.write_text(json.dumps({"images": {"a": {}}, part: None}))
+    assert provenance.record_of(tmp_path) == json.loads(file.read_text())
+
+
 def test_a_record_has_the_versions_of_what_reads_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is not installed there is none."""
     installed = {name: importlib.metadata.version(name) for name in ("nibabel", "SimpleITK")}

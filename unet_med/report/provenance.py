@@ -66,9 +66,12 @@ def read_record(folder: str | os.PathLike[str], name: str = RECORD) -> dict[str,
 
 
 def record_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The record in a folder of results; empty where there is none that can be read."""
+    """The record in a folder of results; empty where there is none, or not one of ours."""
     with suppress(ValueError):
-        return read_record(folder)
+        record = read_record(folder)
+        parts = (record.get(part) or {} for part in ("images", EARLIER, "settings"))
+        if all(isinstance(part, dict) for part in parts):
+            return record
     return {}
 
 
