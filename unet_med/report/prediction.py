@@ -27,6 +27,7 @@ from unet_med.data.plane_kind import PLANES, planes_stated
 from unet_med.errors import one_line
 from unet_med.handlers.skipped_failures import image_of
 from unet_med.planning.learned import Learned
+from unet_med.report.doubtful import say_doubtful
 from unet_med.report.entries import (
     ARRAYS,
     arrays_in,
@@ -53,6 +54,8 @@ from unet_med.report.provenance import (
 )
 
 EVERY_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
 
 
 class PredictionRecord:
@@ -123,6 +126,7 @@ class PredictionRecord:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
         engine.add_event_handler(Events.COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._drop_failed)
+        engine.add_event_handler(Events.COMPLETED, lambda: say_doubtful(self._images))
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._end)
         self.widths.attach(engine)
 
@@ -270,7 +274,7 @@ class PredictionRecord:
         try:
             self._images[result_name(files, self.name)] = self._entry(image)
         except OSError as error:  # of this file alone, which must not end the run
-            logging.getLogger(__name__).warning(
+            _log.warning(
                 "%s cannot be read again, so %s does not list it: %s",
                 files[0],
                 self.folder / RECORD,
@@ -302,6 +306,7 @@ class PredictionRecord:
         self._began, self._results = time.monotonic() - seconds, 1
         self._images = {result_name(files, self.name): self._entry(image)}
         self._put(device)
+        say_doubtful(self._images)
 
     def _write(self, engine: Engine) -> None:
         if not self._results:
@@ -341,7 +346,7 @@ class PredictionRecord:
     def _say_removed(self, files: Sequence[Path]) -> None:
         if files and not self._removed:  # in a long run once
             self._removed = True
-            logging.getLogger(__name__).warning(
+            _log.warning(
                 "removed what was not written anew, such as %s: it is of other weights, settings "
                 "or pixels than the record now says",
                 files[0],
