@@ -12,7 +12,16 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import DataLoader
-from monai.transforms import Compose, EnsureTyped, RandGaussianNoised, RandRotated, SelectItemsd
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    RandGaussianNoised,
+    RandRotated,
+    RandZoomd,
+    SelectItemsd,
+)
+from monai.transforms.utils import create_rotate
+from scipy.ndimage import affine_transform
 from simulated_cuda import is_simulated
 from torch import Tensor
 
@@ -37,6 +46,7 @@ from unet_med.transforms.draws import (
     DrawCurve,
     DrawDeformation,
     DrawRotation,
+    DrawScaling,
     Flip,
     QuarterTurn,
 )
@@ -45,6 +55,7 @@ from unet_med.transforms.grey import change_batch
 BOTH = ["image", "label"]
 MODES = ["bilinear", "nearest"]
 ALWAYS = {"augment::rotate::prob": 1.0, "augment::elastic::prob": 1.0}
+ZOOMED = {"augment::zoom::_disabled_": False}
 SMALL = {"tile_size": 60, "augment::elastic::sigma": 4.0}
 
 
@@ -55,6 +66,12 @@ def chain(rotate: float = 0.5, elastic: float = 0.5, **options: Any) -> dict[str
         "elastic": RandElasticDeformd(BOTH, 3.0, prob=elastic, mode=MODES),
         "grey": RandGreyValued("image", prob=0.5),
     }
+
+
+def zoom(prob: float = 1.0, **options: Any) -> RandZoomd:
+    limits = {"min_zoom": [0.7, 0.7], "max_zoom": [1.4, 1.4]}
+    alike = {"mode": MODES, "padding_mode": "reflect"}
+    return RandZoomd(BOTH, prob=prob, **{**limits, **alike, **options})
 
 
 def weighing(device: str) -> Weighing:
@@ -111,6 +128,66 @@ def test_a_rotation_is_monais(shape: tuple[int, ...]) -> None:
         assert (found["label"] != smooth(shape)["label"]).any()
 
 
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("shape", [(40, 33), (14, 20, 17)])
+def test_a_zoom_and_the_rotation_before_it_are_one_map(
+    shape: tuple[int, ...], rotated: bool
+) -> None:
+    """In the tile and in its mirror image beyond; each axis by a factor of its own."""
+    first, *rest = chain(1.0, elastic=0.0).items()
+    steps = dict([*([first] if rotated else []), ("zoom", zoom()), *rest])
+    at_once = compose([Augmenting(steps, weighing("cpu")).in_workers])
+    at_once.transforms[-1].drawn.prob = 0.0
+    at_once.set_random_state(seed=3)
+    generator = np.random.default_rng(1)
+    image, label = generator.random(shape), generator.integers(0, 9, shape)
+    found = at_once({"image": torch.tensor(image)[None], "label": torch.tensor(label)[None]})
+    factors = np.asarray(steps["zoom"].rand_zoom._zoom)
+    assert len(set(factors.round(6))) == 2
+    turn = np.eye(len(shape))
+    if rotated:
+        drawn = first[1].rand_rotate
+        angles = drawn.x if len(shape) == 2 else (drawn.x, drawn.y, drawn.z)
+        turn = np.asarray(create_rotate(len(shape), angles))[: len(shape), : len(shape)]
+    matrix, centre = turn @ np.diag(1 / factors), (np.array(shape) - 1) / 2
+    where = {"matrix": matrix, "offset": centre - matrix @ centre, "mode": "mirror"}
+    expected = affine_transform(image, order=1, **where)
+    np.testing.assert_allclose(found["image"][0], expected, atol=1e-5)
+    assert np.array_equal(found["label"][0], affine_transform(label, order=0, **where))
+
+
+def test_a_zoom_is_monais() -> None:
+    """To a pixel or so, since MONAI zooms to whole sides."""
+    one_by_one = zoom(min_zoom=1.3, max_zoom=1.3)
+    steps = {"zoom": one_by_one, **chain(elastic=0.0)}
+    del steps["rotate"]
+    at_once = compose([Augmenting(steps, weighing("cpu")).in_workers])
+    at_once.transforms[-1].drawn.prob = 0.0
+    square = torch.zeros(1, 60, 60)
+    square[:, 20:40, 24:36] = 1
+    found, expected = (f({"image": square, "label": square}) for f in (at_once, one_by_one))
+    for key in BOTH:
+        assert float(found[key].sum()) == pytest.approx(1.3**2 * 240, rel=0.05)
+        assert float((found[key] - expected[key]).abs().sum()) < 0.1 * float(expected[key].sum())
+
+
+def test_tiles_that_are_not_zoomed_are_the_chains_to_the_bit() -> None:
+    steps = [{**chain(0.0, 0.5), "zoom": zoom(0.5)}, chain(0.0, 0.5)]
+    steps[0] = {name: steps[0][name] for name in ("rotate", "zoom", "elastic", "grey")}
+    zoomed, plain = (compose([Augmenting(each, weighing("cpu")).in_workers]) for each in steps)
+    same = []
+    for seed in range(24):
+        for each in (zoomed, plain):  # numbers of a transform follow from its place
+            each.set_random_state(seed=seed)
+        for each in (zoomed, plain):
+            for place, step in enumerate(each.transforms[-2:]):
+                step.set_random_state(seed=100 * seed + place)
+        found, expected = (each(smooth((40, 33))) for each in (zoomed, plain))
+        same.append(torch.equal(found["image"], expected["image"]))
+        assert same[-1] != steps[0]["zoom"]._do_transform
+    assert 6 < sum(same) < 18
+
+
 def test_rotation_and_deformation_blur_once() -> None:
     """White noise keeps more of its variance if it is resampled once."""
     noise = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 64, 64))).float()
@@ -138,6 +215,7 @@ def test_rotation_and_deformation_blur_once() -> None:
         ({"elastic": RandElasticDeformd(BOTH, mode=["bicubic", "nearest"])}, False, False),
         ({"noise": RandGaussianNoised("image")}, False, False),
         ({"grey": None}, False, False),
+        ({"grey": None, "zoom": zoom()}, False, False),
     ],
 )
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -153,6 +231,24 @@ def test_other_transforms_stay_as_they_are(
     assert (augmenting.on_batches is not None) == (batched and device == "cuda")
     assert ("the workers change tiles" in caplog.text) == (device == "cuda" and not batched)
     assert len(kinds) == len(steps)
+
+
+@pytest.mark.parametrize(
+    ("step", "composes"),
+    [
+        (zoom(), True),
+        (zoom(padding_mode="edge"), False),
+        (zoom(keep_size=False), False),
+        (zoom(mode="nearest"), False),
+    ],
+)
+def test_only_a_zoom_that_resamples_alike_is_composed(step: RandZoomd, composes: bool) -> None:
+    rotate, *rest = chain().items()
+    steps = dict([rotate, ("zoom", step), *rest])
+    kinds = [type(each) for each in Augmenting(steps, weighing("cpu")).in_workers.values()]
+    expected = [DrawRotation, DrawScaling] if composes else [RandRotated, RandZoomd]
+    last = [Deform, RandGreyValued] if composes else [RandElasticDeformd, RandGreyValued]
+    assert kinds == [*expected, *last]
 
 
 @pytest.mark.parametrize(
@@ -277,6 +373,7 @@ def compare(data: Path, names: list[str], tiles: int, device: str, **ids: Any) -
         ([], 48, ALWAYS),
         (["modern"], 48, {}),
         (["modern"], 24, {"rare": [1], "rare_share": 0.5}),
+        (["modern"], 24, {**ZOOMED, "augment::zoom::prob": 1.0}),
         (["modern"], 44, {**ALWAYS, "augment::elastic::kernel": "bspline"}),
     ],
 )
@@ -286,7 +383,7 @@ def test_the_device_makes_the_tiles_of_the_workers(
     compare(cells, names, tiles, "cpu", **SMALL, **ids)
 
 
-@pytest.mark.parametrize("ids", [{}, ALWAYS])
+@pytest.mark.parametrize("ids", [{}, ALWAYS, {**ZOOMED, "augment::zoom::prob": 1.0}])
 def test_the_device_makes_the_volumes_of_the_workers(ids: dict[str, Any], volumes: Path) -> None:
     size = {"spatial_dims": 3, "tile_size": [20, 20, 10]}
     compare(volumes, ["modern", "volume3d", "modern3d"], 12, "cpu", **size, **ids)
@@ -314,7 +411,8 @@ def test_every_recipe_resamples_once_and_leaves_it_to_a_gpu(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("names", "ids"), [([], {}), (["modern"], {}), (["modern"], {"rare": [1]})]
+    ("names", "ids"),
+    [([], {}), (["modern"], {}), (["modern"], {"rare": [1]}), (["modern"], ZOOMED)],
 )
 def test_a_gpu_makes_the_tiles_of_the_workers(
     names: list[str], ids: dict[str, Any], cells: Path

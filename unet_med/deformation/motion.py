@@ -1,4 +1,4 @@
-"""A rotation and a deformation as one matrix, which moves every pixel once."""
+"""A rotation or scaling and a deformation as one matrix, which moves every pixel once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from unet_med.deformation.positions import along
 _OVERSHOOT = {"bicubic": 1.375, "bspline": 1.0}  # most that the weights of an axis add up to
 
 
-def motion_of(rotation: torch.Tensor | None, nodes: torch.Tensor) -> torch.Tensor:
-    """A rotation about the tile's centre and then a deformation, as one matrix.
+def motion_of(linear: torch.Tensor | None, nodes: torch.Tensor) -> torch.Tensor:
+    """A linear map about the tile's centre and then a deformation, as one matrix.
 
-    The rotation by `L` about the centre `c` is ``r(x) = in(L (x - c) + c)``, and its deformation
-    ``r(x + u(x))`` is ``in(x + L u(x) + (L - I) (x - c))``. `u` is linear in the nodes `N`, so
-    all that moves a pixel is ``[L - I | L N]``; zeros leave an image in place.
+    The map `L`, such as a rotation, about the centre `c` is ``r(x) = in(L (x - c) + c)``, and its
+    deformation ``r(x + u(x))`` is ``in(x + L u(x) + (L - I) (x - c))``. `u` is linear in the nodes
+    `N`, so all that moves a pixel is ``[L - I | L N]``; zeros leave an image in place.
 
     Args:
-        rotation: `L` ``(d, d)``; None: the identity.
+        linear: `L` ``(d, d)``; None: the identity.
         nodes: ``(d, *grid)`` as `draw_nodes` returns them, px.
 
     Returns:
@@ -29,7 +29,7 @@ def motion_of(rotation: torch.Tensor | None, nodes: torch.Tensor) -> torch.Tenso
     """
     vectors = nodes.flatten(1).double()  # (d, nodes)
     one = torch.eye(len(nodes), dtype=torch.float64)
-    turn = one if rotation is None else rotation.double()
+    turn = one if linear is None else linear.double()
     return torch.cat([turn - one, turn @ vectors], dim=1)
 
 
@@ -49,7 +49,7 @@ def moved_by(
         kernel: see `interpolate_nodes`.
 
     Returns:
-        ``(..., d, *shape)``, px, float32. Without a rotation it is that of `interpolate_nodes`
+        ``(..., d, *shape)``, px, float32. Without a map it is that of `interpolate_nodes`
         to the last bit.
     """
     dims = len(shape)

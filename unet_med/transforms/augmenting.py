@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.transforms import RandFlipd, RandRotate90d, RandRotated
+from monai.transforms import RandFlipd, RandRotate90d, RandRotated, RandZoomd
 from torch import Tensor
 
 from unet_med.deformation import Field, farthest, moved_by, node_grid, warp
@@ -21,6 +21,7 @@ from unet_med.transforms.draws import (
     DrawCurve,
     DrawDeformation,
     DrawRotation,
+    DrawScaling,
     Flip,
     QuarterTurn,
 )
@@ -29,6 +30,7 @@ from unet_med.transforms.grey import RandGreyValue, RandGreyValued, change_batch
 from unet_med.transforms.weighing import Weighing
 
 _KEYS, _MODES = ("image", "label"), ("bilinear", "nearest")
+_AS_A_GRID = {"reflect": "reflection"}  # what padding calls that a grid calls so
 _OF_LINES: dict[type, Callable[[Any], Any]] = {
     RandTileCropd: CutTile,
     RandFlipd: Flip,
@@ -41,8 +43,9 @@ class Augmenting:
     """Splits a chain of random transforms between workers and device.
 
     The workers draw, in the order of the chain, whoever applies what they drew. Where the chain
-    ends in `RandRotated` of MONAI, `RandElasticDeformd` and `RandGreyValued`, the rotation and
-    the deformation resample a tile once; on a GPU all three are applied there, to a batch. Where
+    ends in `RandRotated` and `RandZoomd` of MONAI, either or both, `RandElasticDeformd` and
+    `RandGreyValued`, all but the last resample a tile once; on a GPU all are applied there, to a
+    batch. Where
     only `RandTileCropd`, `RandFlipd` and `RandRotate90d` come before, and the GPU has the images,
     it cuts the tiles as well. All other transforms stay with the workers, as they are.
 
@@ -68,14 +71,15 @@ class Augmenting:
         if not ours:
             return
         *before, elastic, grey = steps
-        rotation = []
-        if before and _composes(before[-1], elastic):
-            rotation.append(DrawRotation(before.pop()))
+        motions: list[Any] = []
+        for kind, draw in (RandZoomd, DrawScaling), (RandRotated, DrawRotation):
+            if before and type(before[-1]) is kind and _composes(before[-1], elastic):
+                motions.insert(0, draw(before.pop()))
         if on_gpu and weighing.ends:
             self.on_batches = AugmentedBatch(elastic.drawn, grey.drawn)
-            steps = [*_of_lines(before), *rotation, DrawDeformation(elastic), DrawCurve(grey)]
-        elif rotation:
-            steps = [*before, *rotation, Deform(elastic), grey]
+            steps = [*_of_lines(before), *motions, DrawDeformation(elastic), DrawCurve(grey)]
+        elif motions:
+            steps = [*before, *motions, Deform(elastic), grey]
         self.in_workers = {str(k): step for k, step in enumerate(steps)}
 
 
@@ -92,7 +96,7 @@ class AugmentedBatch:
     grey: RandGreyValue
 
     def __call__(self, image: Tensor, label: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotate, deform and change.
+        """Rotate, scale, deform and change.
 
         Args:
             image: `(B, C, *S)`, floating.
@@ -136,12 +140,14 @@ def _are_ours(steps: Sequence[Any]) -> bool:
     return (elastic.keys, elastic.modes, grey.keys) == (_KEYS, _MODES, _KEYS[:1])
 
 
-def _composes(rotate: Any, elastic: RandElasticDeformd) -> bool:
-    """Whether a rotation resamples as the deformation after it does."""
-    if type(rotate) is not RandRotated or rotate.lazy or not rotate.rand_rotate.keep_size:
+def _composes(step: Any, elastic: RandElasticDeformd) -> bool:
+    """Whether a rotation or a scaling resamples as the deformation after it does."""
+    drawn = step.rand_rotate if type(step) is RandRotated else step.rand_zoom
+    if step.lazy or not drawn.keep_size:
         return False
-    alike = (tuple(rotate.keys), tuple(rotate.mode)) == (_KEYS, _MODES)
-    return alike and set(rotate.padding_mode) == {elastic.drawn.padding_mode}
+    alike = (tuple(step.keys), tuple(step.mode)) == (_KEYS, _MODES)
+    beyond = {_AS_A_GRID.get(mode, mode) for mode in step.padding_mode}
+    return alike and beyond == {elastic.drawn.padding_mode}
 
 
 def _of_lines(steps: Sequence[Any]) -> Sequence[Any]:

@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import RandFlipd, Randomizable, RandRotate90d, RandRotated, Transform
+from monai.transforms import (
+    RandFlipd,
+    Randomizable,
+    RandRotate90d,
+    RandRotated,
+    RandZoomd,
+    Transform,
+)
 from monai.transforms.utils import create_rotate, map_spatial_axes
 
 from unet_med.data.entries import DRAWS, KNOWN, LINES
@@ -132,8 +139,24 @@ class DrawRotation(Drawing):
         return {**data, DRAWS: torch.from_numpy(matrix)}
 
 
+class DrawScaling(Drawing):
+    """Notes the matrix `(d, d)` of the rotation before it, if any, and of a scaling after it."""
+
+    transform: RandZoomd
+
+    def __call__(self, data: Item) -> dict[Hashable, Any]:
+        """Draw as MONAI's transform does."""
+        self.randomize()
+        drawn = self.transform.rand_zoom
+        drawn.randomize(_frame(data))
+        before = data.get(DRAWS, torch.eye(_frame(data).ndim - 1, dtype=torch.float64))
+        if not self.transform._do_transform:
+            return {**data, DRAWS: before}
+        return {**data, DRAWS: before / torch.tensor(drawn._zoom, dtype=torch.float64)}
+
+
 class DrawDeformation(Drawing):
-    """Notes `unet_med.deformation.motion_of` the rotation before it, if any, and a deformation."""
+    """Notes `unet_med.deformation.motion_of` what turns and scales, if any, and a deformation."""
 
     transform: RandElasticDeformd
 
@@ -146,7 +169,7 @@ class DrawDeformation(Drawing):
 
 
 class Deform(DrawDeformation):
-    """Resamples an item once, by the rotation before it and a deformation."""
+    """Resamples an item once, by what turns and scales it before and a deformation."""
 
     def __call__(self, data: Item) -> dict[Hashable, Any]:
         """Move every key; all become float32, as MONAI's rotation leaves them."""
