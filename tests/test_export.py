@@ -319,6 +319,8 @@ def test_the_rule_of_objects_says_whose_pixels_it_counts() -> None:
     said = about_objects(ids)
     assert "at least 0.6 within 5 x 5 x 2 px, 9 px or more in all, counted in the pixels" in said
     assert "counted in" not in about_objects({**ids, "scale": 1})
+    words = "of which one that a higher probability parts into pieces of 20 px or more is as many"
+    assert f"0.6 foreground, {words}, which take what" in about_objects({**ids, "min_part": 20})
 
 
 def test_what_is_left_behind_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

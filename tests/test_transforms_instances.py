@@ -338,7 +338,7 @@ def test_sizes_are_those_of_another_image():
         door = InstancesFromLogitsd("p", least, grow=0, sizes_of="image")
         assert door(item)["p"].max() == left, least
     assert InstancesFromLogitsd("p", 7, grow=0)(item)["p"].max() == 2
-    kept = {"connectivity": 1, "axes": None, "planes": "apart"}
+    kept = {"min_part": 0, "connectivity": 1, "axes": None, "planes": "apart"}
     wide = InstancesFromLogits(1, grow=1, reach=3).on_pixels([2.0, 2.0])
     assert wide.sizes == {"min_size": 4, "reach": [6, 6], "grow": [2, 2], **kept}
     fine = InstancesFromLogits(100, grow=1, reach=3).on_pixels([0.5, 0.5])

@@ -15,7 +15,7 @@ Ids = Mapping[str, Any]  # of `inference.json`, with their values
 VIEWS = {"flips": "mirrored", "rotations": "rotated"}
 
 COMPANIONS = {"element_unit": "element_size", "mirror_axes": "tta"}  # part of another's sentence
-OF_OBJECTS = ("threshold", "mask_threshold", "reach", "min_size", "grow", "planes")
+OF_OBJECTS = ("threshold", "mask_threshold", "reach", "min_size", "min_part", "grow", "planes")
 
 
 def _pixels(ids: Ids) -> str:
@@ -76,10 +76,13 @@ def about_objects(ids: Ids) -> str:
     if ids.get("threshold") is None:
         return ""
     mask = ids["threshold"] if ids.get("mask_threshold") is None else ids["mask_threshold"]
+    part = ids.get("min_part")  # a bundle of an earlier version has none
+    parts = "of which one that a higher probability parts into pieces of {} px or more is as many, "
     return (
         f"It gives probabilities, of which the bundle makes objects: seeds of at least "
-        f"{ids['threshold']:g} foreground, which take what is at least {mask:g} within "
-        f"{in_words(ids['reach'])} px, {ids['min_size']} px or more in all{_counted(ids)}."
+        f"{ids['threshold']:g} foreground, {parts.format(part) if part else ''}"
+        f"which take what is at least {mask:g} within {in_words(ids['reach'])} px, "
+        f"{ids['min_size']} px or more in all{_counted(ids)}."
     )
 
 

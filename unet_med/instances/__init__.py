@@ -16,10 +16,12 @@ from unet_med.instances.components import (
     number_components,
 )
 from unet_med.instances.numbers import IGNORED, UNKNOWN, as_int32, as_integers, in_a_table
+from unet_med.instances.parts import LEVEL, parted
 from unet_med.instances.seeds import instances_from_classes, spread
 
 __all__ = [
     "IGNORED",
+    "LEVEL",
     "UNKNOWN",
     "along_axes",
     "as_int32",
@@ -31,6 +33,7 @@ __all__ = [
     "label_components",
     "neighbour_pairs",
     "number_components",
+    "parted",
     "regrow",
     "ridge",
     "separate",

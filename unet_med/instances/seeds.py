@@ -12,6 +12,7 @@ from unet_med.instances.axes import along_axes, axes_apart
 from unet_med.instances.borders import regrow
 from unet_med.instances.components import number_components
 from unet_med.instances.numbers import Integers, as_integers
+from unet_med.instances.parts import parted
 from unet_med.planes import JOINED, Planes
 
 
@@ -19,6 +20,7 @@ def instances_from_classes(
     classes: ArrayLike,
     min_size: int = 0,
     *,
+    min_part: int = 0,
     reach: int | Sequence[int] = 0,
     grow: int | Sequence[int] = 0,
     connectivity: int = 1,
@@ -31,6 +33,8 @@ def instances_from_classes(
         classes: `(*S)`; 0 is background, k a seed of an object of class k, -k a pixel that an
             object of class k may take.
         min_size: smallest object kept, px, with what its seed has taken.
+        min_part: smallest part that a seed falls into, px, of classes with levels (`parted`); 0:
+            classes have none.
         reach: px within which seeds take pixels, see `spread`.
         grow: px by which objects grow into the background between them, see `regrow`.
         connectivity: of seeds, as in `label_components`.
@@ -44,6 +48,8 @@ def instances_from_classes(
     """
     values = as_integers(classes)
     apart = axes_apart(planes, values.ndim, axes)
+    if min_part:
+        values = parted(values, min_part, connectivity, apart)
     labels, kinds = number_components(values, connectivity, apart)
     found = np.where(values < 0, values, labels).astype(np.int32)
     found = spread(found, np.append(0, kinds), along_axes(reach, values.ndim, axes))

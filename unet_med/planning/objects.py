@@ -17,6 +17,7 @@ from unet_med.planning.sizes import median_size, median_width
 GROW = 2  # px: as `grow` of inference.json
 SEEDS = {2: 0.4, 3: 0.8}  # in a volume one voxel joins two objects, and they share more of them
 MASKS = {2: 0.3, 3: 0.4}  # of the nets of `modern`, on training images: see decision 0009
+PARTS = 2  # smallest objects that a part of a seed is as large as: see decision 0009
 FARTHEST = 8  # px: what a block must know of its neighbours
 FITTED = "fitted on "
 LEAST = 3  # held-out images: fewer do not tell one choice from another
@@ -29,7 +30,7 @@ def decide_objects(
     asked: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
 ) -> Decisions:
-    """`threshold`, `mask_threshold`, `reach` and `min_size` of objects.
+    """`threshold`, `mask_threshold`, `reach`, `min_size` and `min_part` of objects.
 
     Args:
         found: what the files say.
@@ -61,7 +62,7 @@ def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> Decisions:
         why = "foreground is where it is the likeliest class"
         if kind == "instances":
             why = f"as published with {preset}: {why}"
-        none = {"threshold": None, "mask_threshold": None, "reach": 0}
+        none = {"threshold": None, "mask_threshold": None, "reach": 0, "min_part": 0}
         return {**{id: Decision(value, why) for id, value in none.items()}, "min_size": smallest}
     why = "where an object begins, as suits most networks of this kind"
     return {
@@ -69,6 +70,7 @@ def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> Decisions:
         "mask_threshold": Decision(MASKS[dims], "what an object takes besides: outlines are dim"),
         "reach": _reach(found, dims, ids),
         "min_size": smallest,
+        "min_part": _part(smallest.value, dims),
     }
 
 
@@ -128,6 +130,13 @@ def decide_fit(preset: str, kind: str, held_out: int | None) -> Decision:
     if kind != "instances" or preset != "modern":
         return Decision(True, "at the end, held-out images calibrate probabilities")
     return Decision(True, "at the end, held-out images choose how objects are made, and calibrate")
+
+
+def _part(smallest: int, dims: int) -> Decision:
+    """Twice the smallest object, so that specks of a sure seed are none of its parts."""
+    if dims == 3:
+        return Decision(0, f"seeds of {SEEDS[3]:g} are parted already")
+    return Decision(PARTS * smallest, "a fifth of the median object: large parts of it are objects")
 
 
 def _reach(found: Fingerprint, dims: int, pixels: Mapping[str, Any]) -> Decision:

@@ -14,7 +14,7 @@ from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
 from unet_med.data.plane_kind import planes_stated
-from unet_med.instances import instances_from_classes
+from unet_med.instances import LEVEL, instances_from_classes
 from unet_med.planes import APART, Planes
 from unet_med.transforms.keywise import KeywiseTransform
 from unet_med.transforms.lengths import axes_in, pixels_along, scaled, scaled_along
@@ -28,6 +28,8 @@ from unet_med.transforms.tensors import (
 )
 from unet_med.weights.arrays import as_numpy
 
+SURER = (0.5, 0.6, 0.7, 0.8)  # foreground probabilities at which seeds may fall into parts
+
 
 class InstancesFromLogits(Transform):
     """Objects of a prediction: what is surely foreground, and the mask around it.
@@ -36,12 +38,16 @@ class InstancesFromLogits(Transform):
     is the highest. With one they begin as components of the pixels whose foreground probability
     (1 minus the background's) is at least `threshold`, the seeds; these take the pixels of at
     least `mask_threshold` that they can walk to within `reach` px (`unet_med.instances.spread`),
-    so that two seeds in one mask share it. A mask without a seed is no object.
+    so that two seeds in one mask share it. A mask without a seed is no object. With `min_part`
+    a seed that a higher threshold (0.5, 0.6, 0.7, 0.8) parts in two or more is as many seeds
+    (`unet_med.instances.parted`).
 
     Args:
         min_size: smallest object kept, px; the 2015 release drops 500 px and less.
         threshold: least foreground probability of a seed; None: the class with the highest score
             wins.
+        min_part: smallest part that a seed falls into, px; 0, or without a threshold: it stays
+            whole.
         mask_threshold: least foreground probability of the mask, at most `threshold`; None:
             seeds take nothing.
         reach: px that seeds take from the mask; along the network's axes alike, or one number for
@@ -71,6 +77,7 @@ class InstancesFromLogits(Transform):
         min_size: int = 0,
         threshold: float | None = None,
         *,
+        min_part: int = 0,
         mask_threshold: float | None = None,
         reach: int | Sequence[int] = 0,
         softmax: bool = True,
@@ -85,7 +92,7 @@ class InstancesFromLogits(Transform):
                 "planes out"
             )
         self.planes = planes
-        self.min_size = min_size
+        self.min_size, self.min_part = min_size, min_part
         self.threshold, self.mask_threshold = _thresholds(threshold, mask_threshold)
         self.reach: int | list[int] = [*reach] if isinstance(reach, Sequence) else reach
         self.softmax = softmax
@@ -119,9 +126,10 @@ class InstancesFromLogits(Transform):
     @property
     def sizes(self) -> dict[str, Any]:
         """What makes objects of classes, px: arguments of `instances_from_classes`."""
-        names = ("min_size", "reach", "grow", "connectivity")
+        names = ("min_size", "min_part", "reach", "grow", "connectivity")
         axes = None if self.axes is None else [*self.axes]  # as JSON has them
         found = {name: getattr(self, name) for name in names}
+        found["min_part"] *= self.threshold is not None  # else classes have no levels
         return {**found, "axes": axes, "planes": self.planes or APART}
 
     def on_planes(self, meta: Mapping[str, Any]) -> InstancesFromLogits:
@@ -134,6 +142,8 @@ class InstancesFromLogits(Transform):
 
     def classes(self, scores: torch.Tensor) -> torch.Tensor:
         """Class k of every seed, -k of the mask around it, 0 elsewhere: `(*S)`, by `(C, *S)`.
+
+        With `min_part` a seed's class has `LEVEL` more for each higher threshold that it reaches.
 
         Raises:
             ValueError: NaN; or a threshold, and the scores are logits in place of probabilities,
@@ -149,6 +159,8 @@ class InstancesFromLogits(Transform):
         probabilities = scores.float().softmax(dim=0) if self.softmax else scores
         foreground, kind = 1 - probabilities[0], probabilities[1:].argmax(dim=0) + 1
         found = torch.where(foreground >= self.threshold, kind, 0)
+        for level in SURER if self.min_part else ():
+            found += LEVEL * (foreground >= max(level, self.threshold)) * (level > self.threshold)
         if self.mask_threshold is None:
             return found
         return torch.where((found == 0) & (foreground >= self.mask_threshold), -kind, found)
@@ -158,7 +170,8 @@ class InstancesFromLogits(Transform):
     ) -> InstancesFromLogits:
         """The same rule for an image of other pixels: its sizes cover the same part of it.
 
-        Lengths, `reach` and `grow`, follow the pixels along each axis; `min_size` their volume.
+        Lengths, `reach` and `grow`, follow the pixels along each axis; `min_size` and `min_part`
+        their volume.
 
         Args:
             ratios: of the pixels in which the sizes are said, how many of the image's pixels one
@@ -170,7 +183,9 @@ class InstancesFromLogits(Transform):
         if self.axes is not None:
             own = own[: len(self.axes)]  # where the network's axes lie
             rule.axes = tuple(sorted(own))
-        rule.min_size = scaled(self.min_size, math.prod(ratios))
+        rule.min_size, rule.min_part = (
+            scaled(px, math.prod(ratios)) for px in (self.min_size, self.min_part)
+        )
         rule.reach, rule.grow = (scaled_along(px, own, ratios) for px in (self.reach, self.grow))
         return rule
 
@@ -206,7 +221,7 @@ class InstancesFromLogitsd(KeywiseTransform):
         allow_missing_keys: no error when a key is absent.
         output_keys: where the instances go; one, or one a key; None: they replace the scores.
         rule: the other arguments of `InstancesFromLogits`: `threshold`, `mask_threshold`, `reach`,
-            `softmax`, `grow`, `connectivity`, `spatial_dims`, `planes`.
+            `softmax`, `grow`, `min_part`, `connectivity`, `spatial_dims`, `planes`.
     """
 
     backend = InstancesFromLogits.backend

@@ -35,6 +35,7 @@ from unet_med.planes import JOINED, Planes
 from unet_med.volumes.blocks import Block, split
 from unet_med.volumes.components import Components, around, find_components, with_takeable
 from unet_med.volumes.numbering import Load, Numbering, merge_components, neighbours
+from unet_med.volumes.parts import parted_blocks
 
 Integers = NDArray[Any]
 
@@ -100,6 +101,7 @@ def label_blocks(
     *,
     connectivity: int = 1,
     min_size: int = 0,
+    min_part: int = 0,
     grow: int | Sequence[int] = 0,
     reach: int | Sequence[int] = 0,
     axes: Sequence[int] | None = None,
@@ -116,6 +118,8 @@ def label_blocks(
             C order of a whole grid.
         connectivity: 1 joins voxels that share a face, the number of axes corners too.
         min_size: smallest instance kept, px.
+        min_part: smallest part that a seed falls into, px, of classes with levels
+            (`unet_med.instances.parted`); 0: classes have none.
         grow: px by which instances grow into the background between them; one, or one an axis.
         reach: px that objects take of the voxels below 0; likewise.
         axes: along which one number of either holds; None: all.
@@ -145,9 +149,11 @@ def label_blocks(
     walks = any(along_axes(reach, len(classes.shape), axes))
     with tempfile.TemporaryDirectory(prefix=".unet-med-", dir=tables) as folder:
         kept = _Tables(Path(folder))
-        rules: dict[str, Any] = {"connectivity": connectivity, "grow": grow, "reach": reach}
+        rules: dict[str, Any] = {"connectivity": connectivity, "axes": axes, "planes": planes}
+        if min_part:
+            classes = parted_blocks(classes, blocks, min_part, Path(folder), **rules)
         for part in blocks:
-            here = find_components(classes, part, **rules, axes=axes, planes=planes)
+            here = find_components(classes, part, grow=grow, reach=reach, **rules)
             here.save(kept.file(part.index))
         load = kept.load
         numbering = merge_components(blocks, load, min_size=0 if walks else min_size)
