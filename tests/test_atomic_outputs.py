@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import shutil
 import signal
@@ -25,7 +26,7 @@ import tifffile
 from processes import finish, start, start_command
 
 from unet_med.cli import main
-from unet_med.data.atomic import atomic_write, write_json
+from unet_med.data.atomic import atomic_write, read_json, write_json
 
 KB = 1 << 10
 
@@ -258,6 +259,9 @@ def test_a_json_file(tmp_path: Path) -> None:
     assert path.read_text("utf-8") == '{\n "unit": "\\u00b5m"\n}\n'
     write_json(path, ["µm"], ensure_ascii=False)
     assert path.read_text("utf-8") == '["µm"]\n'
+    path.write_text("[")
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))} is no JSON: Expecting value"):
+        read_json(path)
 
 
 def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:

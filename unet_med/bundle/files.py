@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
+
+from unet_med.data.atomic import read_json
 
 FOLDS = "models/folds"  # of a bundle
 ENSEMBLE = f"{FOLDS}/ensemble.pt"
@@ -86,7 +87,7 @@ def override_names() -> list[str]:
     (True, False)
     """
     files = sorted((find_bundle() / "configs").glob("*.json"))
-    contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    contents = {path.stem: read_json(path) for path in files}
     programs = {"run", "initialize", "monai_version", "ids"}  # the last two: metadata, plan
     return [name for name, content in contents.items() if not programs & set(content)]
 

@@ -114,8 +114,15 @@ def write_json(
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Content of a JSON file, which may begin with a mark of its bytes' order."""
-    return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    """Content of a JSON file, which may begin with a mark of its bytes' order.
+
+    Raises:
+        ValueError: it is no JSON; names the file.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
 
 
 def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,10 +71,7 @@ def read_list(path: Path) -> dict[str, list[Item]]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    try:
-        content = read_json(path)
-    except ValueError as error:
-        raise ValueError(f"data list {path} is no JSON: {error}") from None
+    content = read_json(path)
     sections = _sections(content) or _of_folders(path.parent, content)
     found: dict[str, list[Item]] = {
         name: [_item(entry, path) for entry in entries] for name, entries in sections.items()

@@ -95,8 +95,6 @@ def _content(path: Path) -> Any:
         return read_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
 
 
 def _seen(path: Path) -> bool:

@@ -59,7 +59,7 @@ def read_record(folder: str | os.PathLike[str], name: str = RECORD) -> dict[str,
     try:
         content = read_json(path)
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): delete it and predict again") from None
+        raise ValueError(f"{error}: delete it and predict again") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no JSON object: delete it and predict again")
     return content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from unet_med.data.atomic import read_json
 from unet_med.data.cases import Case, case_name, files_of, same_name
 from unet_med.data.checksum import sha256
 from unet_med.data.folder_files import FRACTIONS, RESULTS, image_files, without_labels
@@ -245,14 +245,10 @@ def _about(several: Sequence[str], chosen: Mapping[str, str]) -> str | None:
 
 
 def _entries(path: Path) -> list[Mapping[str, str]]:
-    text = path.read_text(encoding="utf-8-sig")
     if path.suffix.lower() == ".csv":
-        lines = text.splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
         return list(csv.DictReader(lines, delimiter=_delimiter(lines)))
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"--pairs {path} is no JSON: {error}") from None
+    content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise ValueError(f'--pairs {path} is no list of {{"result": FILE, "truth": FILE}}')
     return content
