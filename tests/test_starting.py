@@ -361,7 +361,7 @@ def test_what_was_held_out_stays_held_out(
     chained = replace(
         source, plan=replace(source.plan, source={"images": [known["sha256"]["image"]]})
     )
-    assert chained.held_out == []  # the weights before had learned it
+    assert chained.learned.held_out == set()  # the weights before had learned it
 
 
 def test_a_group_of_what_was_held_out_stays_held_out(
@@ -597,7 +597,7 @@ def test_a_session_of_one_image_after_the_other(trained: Path, tmp_path: Path) -
         assert len(plan.split["training"]) == len(learned) == count
         assert plan.ids["fit"].value is False
         source = replace(source, plan=plan)
-    assert source.held_out == []
+    assert source.learned.held_out == set()
 
 
 def test_what_cannot_be_replayed_is_said(

@@ -89,9 +89,10 @@ class Source:
         begins = {id: self.ids.get(id) for id in ("threshold", "mask_threshold")}
         known = self.ids.get("label_kind") == "instances" and None not in begins.values()
         described = {
-            **{"name": self.name, "weights": self.digest},
-            **{"seen": self._seen(found), "images": self.images, "held_out": self.held_out},
-            **({"held_planes": planes} if (planes := self.held_planes) else {}),
+            **{"name": self.name, "weights": self.digest, "seen": self._seen(found)},
+            "images": sorted(self.learned.images),
+            "held_out": sorted(self.learned.held_out),
+            **({"held_planes": planes} if (planes := self.learned.held_planes) else {}),
         }
         return {**described, "objects": begins} if known else described
 
@@ -100,38 +101,15 @@ class Source:
         """SHA-256 of the weights."""
         return sha256(self.weights)
 
-    @property
-    def images(self) -> list[str]:
-        """SHA-256 of the images that it has learned from, as have the bundles before it.
-
-        Bundles of earlier versions do not say what those before them have.
-        """
-        return [] if self.plan is None else known_images(self.plan.to_json())
-
-    @property
-    def held_out(self) -> list[str]:
-        """SHA-256 of the images that it was validated on and has not learned from."""
-        if self.plan is None:
-            return []
-        split, before = self.plan.split, self.plan.source
-        entries = [*split.get("training", []), *self.plan.replay]
-        learned = {entry["sha256"]["image"] for entry in entries}
-        learned |= set(before.get("images", ())) - set(before.get("held_out", ()))
-        held = {entry["sha256"]["image"] for entry in split.get("validation", [])}
-        return sorted(held - learned)
-
-    @property
-    def held_planes(self) -> dict[str, str]:
-        """Planes of its other images, by their SHA-256, of which that is true."""
-        if self.plan is None:
-            return {}
-        return held_planes(self.plan.split, Learned.of(self.plan.source), self.plan.replay)
+    @cached_property
+    def learned(self) -> Learned:
+        """What it knows of images; nothing without a plan."""
+        return Learned() if self.plan is None else _learned_in(self.plan)
 
     def _seen(self, found: Fingerprint) -> int | None:
         if self.plan is None:
             return None
-        known = set(self.images)
-        return sum(case.image.sha256 in known for case in found.cases)
+        return sum(case.image.sha256 in self.learned.images for case in found.cases)
 
     def orientation(self) -> dict[str, Any]:
         """`orientation` of the bundle, by id."""
@@ -346,9 +324,21 @@ def _alike(old: Fingerprint, new: Fingerprint) -> tuple[Fingerprint, Fingerprint
 def learned_by(folder: Path) -> Learned:
     """What a bundle has learned from, and not been validated on alone; nothing without a plan."""
     plan = _plan_of(folder)
-    own = Source(folder.name, folder, folder, {}, plan)
-    fitted = plan is not None and is_fitted(plan)
-    return Learned(frozenset(own.images), frozenset(own.held_out), own.held_planes, fitted)
+    return Learned() if plan is None else _learned_in(plan)
+
+
+def _learned_in(plan: Plan) -> Learned:
+    """Bundles of earlier versions do not say what those before them have learned from."""
+    before = Learned.of(plan.source)
+    entries = (*plan.split.get("training", ()), *plan.replay)
+    learned = {entry["sha256"]["image"] for entry in entries}
+    held = {entry["sha256"]["image"] for entry in plan.split.get("validation", ())}
+    return Learned(
+        images=frozenset(known_images(plan.to_json())),
+        held_out=frozenset(held - learned - (before.images - before.held_out)),
+        held_planes=held_planes(plan.split, before, plan.replay),
+        fitted=is_fitted(plan),
+    )
 
 
 def _plan_of(folder: Path) -> Plan | None:
