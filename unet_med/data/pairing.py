@@ -48,7 +48,7 @@ def pair_by_name(images: Sequence[Case], labels: Sequence[str]) -> Pairs:
     """
     _require_own_names(images)
     by_name = _by_name(labels)
-    for way in (_equal, _by_case, _by_endings, _by_beginning, _by_beginnings):
+    for way in (_equal, _by_case, _by_endings, _by_beginnings):
         if found := way(images, by_name):
             taken = {label for _, label in found.pairs}
             return found._replace(spare=tuple(path for path in labels if path not in taken))
@@ -85,10 +85,14 @@ def _by_name(labels: Sequence[str]) -> dict[str, str]:
 
 
 def _equal(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
-    names = [same_name(case_name(image)) for image in images]
+    names = _names(images)
     if not all(name in by_name for name in names):
         return None
-    return Pairs([(image, by_name[n]) for image, n in zip(images, names, strict=True)], None)
+    return Pairs([*zip(images, (by_name[name] for name in names), strict=True)], None)
+
+
+def _names(images: Sequence[Case]) -> list[str]:
+    return [same_name(case_name(image)) for image in images]
 
 
 def _by_case(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
@@ -112,7 +116,7 @@ def _cases(images: Sequence[Case]) -> dict[str, Case]:
 
 def _by_endings(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
     """Names that differ in their endings alone: `a_img` and `a_mask`."""
-    names = [same_name(case_name(image)) for image in images]
+    names = _names(images)
     for image_ending in ("", _image_ending(names)):
         bases = [name.removesuffix(image_ending) for name in names]
         ending = _label_ending(bases, by_name)
@@ -120,39 +124,26 @@ def _by_endings(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | N
             continue
         ends = {"images": image_ending, "labels": ending}
         how = "; ".join(f"the {what}' names end in {end}" for what, end in ends.items() if end)
-        found = [(image, by_name[b + ending]) for image, b in zip(images, bases, strict=True)]
-        return Pairs(found, how)
+        return Pairs([*zip(images, (by_name[b + ending] for b in bases), strict=True)], how)
     return None
 
 
-def _by_beginning(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
-    """Labels whose names begin alike and end in the image's: `mask_a`, ImageJ's `Mask of a`."""
-    names = [same_name(case_name(image)) for image in images]
-    begins = {name.removesuffix(names[0]) for name in by_name if name.endswith(names[0])}
-    fits = [
-        begin
-        for begin in begins
-        if begin[-1:] in [*SEPARATORS]
-        and _says_label(begin[:-1], len(names))
-        and all(begin + name in by_name for name in names)
-    ]
-    if len(fits) != 1:
-        return None
-    found = [(image, by_name[fits[0] + n]) for image, n in zip(images, names, strict=True)]
-    return Pairs(found, f"the labels' names begin with {fits[0]!r}")
-
-
 def _by_beginnings(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
-    """Names that differ in beginnings without numbers: `img_1`, `label_1`; `t001`, `man_seg001`."""
-    names = [same_name(case_name(image)) for image in images]
-    for begin in _beginnings_of(names):
+    """Names that differ in their beginnings, of which that of images has no numbers.
+
+    `a` and `mask_a`, or ImageJ's `Mask of a`; `img_1` and `label_1`; `t001` and `man_seg001`.
+    """
+    names = _names(images)
+    for begin in ("", *_beginnings_of(names)):
         rests = [name.removeprefix(begin) for name in names]
-        ends = {name.removesuffix(rests[0]) for name in by_name if name.endswith(rests[0])}
-        fits = [e for e in ends if _ends_as_label(e) and all(e + r in by_name for r in rests)]
+        begins = {name.removesuffix(rests[0]) for name in by_name if name.endswith(rests[0])}
+        fits = [own for own in begins if all(own + rest in by_name for rest in rests)]
+        fits = [own for own in fits if _is_beginning(own, begin, len(names))]
         if len(fits) == 1:
             how = f"the images' names begin with {begin!r}, the labels' with {fits[0]!r}"
-            found = [(image, by_name[fits[0] + r]) for image, r in zip(images, rests, strict=True)]
-            return Pairs(found, how)
+            how = how if begin else f"the labels' names begin with {fits[0]!r}"
+            found = (by_name[fits[0] + rest] for rest in rests)
+            return Pairs([*zip(images, found, strict=True)], how)
     return None
 
 
@@ -167,8 +158,13 @@ def _beginnings_of(names: Sequence[str]) -> list[str]:
     return [b for b in begins if all(n.startswith(b) and len(n) > len(b) for n in names)]
 
 
-def _ends_as_label(begin: str) -> bool:
-    """Whether the last word of a beginning means labels: `man_seg`, `label_`."""
+def _is_beginning(begin: str, image: str, count: int) -> bool:
+    """Whether labels' names may begin so, where those of images begin with `image`.
+
+    If that is empty any word will do, else the last one has to mean labels: `man_seg`, `label_`.
+    """
+    if not image:
+        return begin[-1:] in [*SEPARATORS] and _says_label(begin[:-1], count)
     words = re.split(f"[{re.escape(SEPARATORS)}]", begin.rstrip(SEPARATORS).lower())
     return bool(LABEL_WORDS.fullmatch(words[-1]))
 
@@ -217,7 +213,7 @@ def _says_label(word: str, count: int) -> bool:
 
 def _no_label(images: Sequence[Case], by_name: Mapping[str, str]) -> ValueError:
     """Names the image that lacks a label where most others have theirs, and what was expected."""
-    named = {same_name(case_name(image)): image for image in images}
+    named = dict(zip(_names(images), images, strict=True))
     cases = _cases(images)
     named = cases if cases.keys() & by_name.keys() else named
     image_ending, ending, count = _usual_endings(list(named), by_name)
