@@ -107,15 +107,8 @@ class PredictionRecord:
         self.file = None if file is None else Path(file)
         if choice := getattr(reader, "choice", None):
             self.settings["choice"] = choice
-        self._images: dict[str, dict[str, Any]] = {}
-        self._claimed: list[str] = []  # names of images, from the first result of a run
-        self._array: str | None = None
-        self._results = 0
-        self._began = self._due = 0.0  # s
-        self._made_by: dict[str, Any] | None = None
-        self._removed = False
-        self._changed = ChangedResults(self.folder)
         self._learned: Learned | None = None
+        self._reset()
         self.widths = FoundWidths(planned_bundle(weights), self.settings)
 
     def attach(self, engine: Engine) -> None:
@@ -130,15 +123,20 @@ class PredictionRecord:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._end)
         self.widths.attach(engine)
 
-    def _start(self, engine: Engine) -> None:
-        self._images.clear()
-        self._claimed.clear()
+    def _reset(self) -> None:
+        """Nothing is known of a run yet."""
+        self._images: dict[str, dict[str, Any]] = {}
+        self._claimed: list[str] = []  # names of images, from the first result of a run
+        self._array: str | None = None
         self._results = 0
-        self._began = time.monotonic()
-        self._due = 0.0
-        self._made_by = None
+        self._began = self._due = 0.0  # s
+        self._made_by: dict[str, Any] | None = None
         self._removed = False
         self._changed = ChangedResults(self.folder)
+
+    def _start(self, engine: Engine) -> None:
+        self._reset()
+        self._began = time.monotonic()
         self._changed.begin()
         self.refuse_others(_sources(engine))
 
