@@ -115,7 +115,7 @@ def cross_validation(
     if own is not None and own != folds:
         raise ValueError(f"--folds {folds}: {named} has {own} folds of its own: give --folds {own}")
     if own is None:
-        count = parts_at_most(items, group)
+        count = len(parts_of(items, group))
         if not 1 < folds <= count:
             raise ValueError(
                 f"--folds {folds}: there are {count} images or groups of them, and each fold holds "
@@ -135,10 +135,10 @@ def groups_of(items: Sequence[Item], group: str | None, folder: Folder = None) -
     return list(found.values())
 
 
-def parts_at_most(items: Sequence[Item], group: str | None = None) -> int:
-    """How many parts images can be cut into: groups, else files, or planes of a single stack."""
-    count = len(groups_of(items, group))
-    return len(items) if count == 1 and group is None else count
+def parts_of(items: Sequence[Item], group: str | None) -> list[list[Item]]:
+    """What no split parts: groups, else files; of a single stack the planes, each by itself."""
+    groups = groups_of(items, group)
+    return [[item] for item in items] if len(groups) == 1 and group is None else groups
 
 
 class Subset(NamedTuple):

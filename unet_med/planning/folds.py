@@ -21,7 +21,7 @@ from unet_med.data.splits import (
     by_section,
     cross_validation,
     nested_subsets,
-    parts_at_most,
+    parts_of,
     split_validation,
 )
 from unet_med.planning.copies import about_copies, about_subjects, kept_together
@@ -161,7 +161,7 @@ def _in_words(cut: _Cut, found: Fingerprint) -> str:
 
 def _require_enough(items: Sequence[Item], group: str | None) -> None:
     """Refuse too few images for a learning curve."""
-    if (count := parts_at_most(items, group)) < FEWEST:
+    if (count := len(parts_of(items, group))) < FEWEST:
         raise ValueError(
             f"--learning-curve takes at least {FEWEST} images, or groups of them, and there "
             f"{'is' if count == 1 else 'are'} {count}: leave it out"

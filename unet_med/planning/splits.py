@@ -12,7 +12,7 @@ from typing import Any
 from unet_med.data.cases import files_of
 from unet_med.data.checksum import sha256
 from unet_med.data.entries import Item
-from unet_med.data.splits import groups_of, split_validation
+from unet_med.data.splits import groups_of, parts_of, split_validation
 from unet_med.planning.copies import about_copies, about_subjects, kept_together, units_of
 from unet_med.planning.fingerprints import Case, Fingerprint
 from unet_med.planning.held_objects import NONE, holds_object, with_objects
@@ -68,7 +68,7 @@ def decide_split(
     if fold is None and file is None and found.held_out is None:
         sides = _as_known(sides, known, options["group"])
         if not begun:
-            units = _units(items, options["group"])
+            units = parts_of(items, options["group"])
             sides = with_objects(sides, units, found.cases, ids["label_kind"])
     split: Split = {
         "fold": fold,
@@ -230,7 +230,7 @@ def _as_known(
         {id(item): item for side in sides for item in side}.values(),
         key=lambda item: (item["case"], item.get("slice", 0)),
     )
-    units, wanted = _units(items, group), len(_units(sides[1], group))
+    units, wanted = parts_of(items, group), len(parts_of(sides[1], group))
     fresh = [unit for unit in units if not known.has(unit)]
     kept = [unit for unit in fresh if known.held(unit)]
     new = [unit for unit in fresh if not known.held(unit)]
@@ -247,12 +247,6 @@ def _as_known(
         [item for item in items if id(item) not in apart],
         [item for item in items if id(item) in apart],
     )
-
-
-def _units(items: Sequence[Item], group: str | None) -> list[list[Item]]:
-    """Groups, else files; of a single stack its planes, each with its own."""
-    units = groups_of(items, group)
-    return units if len(units) > 1 or group is not None else [[item] for item in items]
 
 
 def _about_seen(sides: tuple[list[Item], list[Item]], known: Known, name: str) -> str:
