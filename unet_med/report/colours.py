@@ -46,11 +46,6 @@ def stretched(image: NDArray[Any]) -> Colours:
     return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
 
 
-def as_hex(colour: Colours) -> str:
-    """A colour `(3,)` in 0..1 as CSS has it."""
-    return "#" + "".join(f"{round(255 * value):02x}" for value in colour)
-
-
 def class_colours(count: int) -> Colours:
     """A colour for each class 0..count-1, `(count, 3)`, round and round the palette."""
     return rgb([UNMATCHED, *PALETTE])[_positions(count)]

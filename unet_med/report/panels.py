@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from unet_med.data.class_names import names_of
 from unet_med.instances import IGNORED
 from unet_med.report.colours import (
-    as_hex,
     class_colours,
     contours,
     instance_colours,
@@ -98,11 +97,13 @@ def class_key(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     Args:
         settings: of a record; where they do not tell the values of the classes there is no key.
     """
+    from matplotlib.colors import to_hex
+
     names = settings.get("class_names")
     values = settings.get("class_values") or range(len(names or []) + 1)
     colours = class_colours(max(values) + 1)[list(values)]
     named = zip(names_of(values, names), colours, strict=False)
-    return [(name, as_hex(colour)) for name, colour in named][1:]
+    return [(name, to_hex(colour)) for name, colour in named][1:]
 
 
 def without_ignored(labels: Labels) -> Labels:
