@@ -43,6 +43,7 @@ from unet_med.napari_widget.segmenting import (
 )
 from unet_med.napari_widget.session import SAVED_AS, Session
 from unet_med.napari_widget.training import Progress, Training, planned
+from unet_med.report.curve import losses_and_scores
 from unet_med.segmentation.next_image import RULES
 
 SEGMENTED = "unet_med_segmented"  # of a layer's metadata: the image layer it was predicted from
@@ -284,9 +285,8 @@ class SessionForm(Container):
         self.planned.value = progress.planned or self.planned.value
         if progress.history:
             first, last = progress.history[0], progress.history[-1]
-            scores = (
-                f"{name.replace('_', ' ')} {last[name]:.3f}" for name in last if _is_score(name)
-            )
+            names = losses_and_scores([last])[1]
+            scores = (f"{name.replace('_', ' ')} {last[name]:.3f}" for name in names)
             losses = f"loss {first['loss']:.3f} at first, {last['loss']:.3f} now"
             self.numbers.value = "; ".join([losses, *scores])
         for label, file in zip(self.pictures, progress.pictures, strict=False):
@@ -419,10 +419,6 @@ def _as_planes(labels: Any) -> Array:
 
 def _raise(error: Exception) -> None:
     raise error
-
-
-def _is_score(name: str) -> bool:
-    return name not in ("epoch", "minutes") and "loss" not in name
 
 
 def _stop(form: dict[str, Any], *_: Any) -> None:
