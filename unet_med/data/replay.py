@@ -11,7 +11,7 @@ from unet_med.data.atomic import read_json
 from unet_med.data.cases import files_of
 from unet_med.data.datalist import split_stacks
 from unet_med.data.entries import Item
-from unet_med.data.split_file import is_within
+from unet_med.data.split_file import names_plane
 
 if TYPE_CHECKING:
     from unet_med.data.file_reader import FileReader
@@ -51,8 +51,7 @@ def replayed_pairs(
     for entry in entries:
         items = [_item(entry, Path(folder))]
         items = split_stacks(items, reader, orientation) if stacks else items
-        first, stop = entry.get("slices") or (0, None)
-        found += [item for item in items if is_within(item.get("slice"), first, stop)]
+        found += [item for item in items if names_plane(entry, item.get("slice"))]
     return found
 
 

@@ -174,8 +174,7 @@ def _matches(entry: Any, items: Sequence[Item], index: _Index, path: Path) -> li
         raise ValueError(f"{path} names {name}, which is not among the images{advice}")
     if len({str(items[k]["image"]) for k in found}) > 1:
         raise ValueError(f"{path}: {name} may be several images: write more of its folders")
-    first, stop = said.get("slices") or (0, None)
-    return [k for k in found if is_within(items[k].get("slice"), first, stop)]
+    return [k for k in found if names_plane(said, items[k].get("slice"))]
 
 
 def _is_text(value: Any) -> bool:
@@ -190,6 +189,7 @@ def _parts(file: str) -> tuple[str, ...]:
     return tuple(same_name(part) for part in Path(os.path.normpath(file)).parts)
 
 
-def is_within(plane: int | None, first: int, stop: int | None) -> bool:
-    """Whether a plane lies in `[first, stop)`; what is no plane of a stack does."""
+def names_plane(entry: Mapping[str, Any], plane: int | None) -> bool:
+    """Whether an entry of a split names a plane of its stack; what is no plane it names as well."""
+    first, stop = entry.get("slices") or (0, None)
     return plane is None or (plane >= first and (stop is None or plane < stop))

@@ -28,21 +28,16 @@ def count_in(plan: Plan, entries: Sequence[Entry]) -> int:
     if what_counts(plan) == "images":
         return len({_files(entry) for entry in entries})
     depth = _depths(plan)
-    spans = (entry.get("slices") or (0, depth[_files(entry)]) for entry in entries)
-    return len({plane for first, stop in spans for plane in range(first, stop)})
+    return len({plane for entry in entries for plane in _planes(entry, depth)})
 
 
 def held_in(plan: Plan) -> list[list[Files]]:
     """What each fold holds out: the files of its images, those of a stack once a plane."""
     depth = _depths(plan) if plan.value("slice_stacks") else {}
-    held: list[list[Files]] = []
-    for split in plan.folds:
-        held.append([])
-        for entry in split["validation"]:
-            files = _files(entry)
-            first, stop = entry.get("slices") or (0, depth.get(files, 1))
-            held[-1] += [files] * (stop - first)
-    return held
+    return [
+        [_files(entry) for entry in split["validation"] for _ in _planes(entry, depth)]
+        for split in plan.folds
+    ]
 
 
 def pixels_in(plan: Plan) -> dict[Files, int]:
@@ -73,6 +68,11 @@ def units_in(plan: Plan) -> dict[Files, int]:
 def _depths(plan: Plan) -> dict[Files, int]:
     """Planes of each image."""
     return {_files(item): case.image.plane_count for item, case in _items(plan)}
+
+
+def _planes(entry: Entry, depth: Mapping[Files, int]) -> range:
+    """Planes that an entry names: of a stack, else of an image, the one."""
+    return range(*(entry.get("slices") or (0, depth.get(_files(entry), 1))))
 
 
 def _entries(plan: Plan) -> Iterator[Entry]:

@@ -50,7 +50,7 @@ class Learned:
     def count(self, entries: Iterable[Entry]) -> int:
         """How many entries of a split name something that was learned from."""
         return sum(
-            any(self.has(entry["sha256"]["image"], plane) for plane in _planes(entry))
+            any(self.has(entry["sha256"]["image"], plane) for plane in planes_named(entry))
             for entry in entries
         )
 
@@ -67,17 +67,17 @@ def held_planes(
     """
     learned: dict[str, set[int | None]] = {}
     for entry in (*split.get("training", ()), *replayed):
-        learned.setdefault(entry["sha256"]["image"], set()).update(_planes(entry))
+        learned.setdefault(entry["sha256"]["image"], set()).update(planes_named(entry))
     found: dict[str, set[int]] = {}
     for entry in split.get("validation", ()):
         image = entry["sha256"]["image"]
         others = learned.get(image, {None})  # else the image is held out, or learned, as a whole
         if None not in others:
-            own = {z for z in _planes(entry) if z is not None and z not in others}
+            own = {z for z in planes_named(entry) if z is not None and z not in others}
             found.setdefault(image, set()).update(z for z in own if not before.has(image, z))
     return {image: str(as_ranges(planes)) for image, planes in found.items() if planes}
 
 
-def _planes(entry: Entry) -> Sequence[int | None]:
+def planes_named(entry: Entry) -> Sequence[int | None]:
     """Planes of a stack that an entry names, where they are not all; else None."""
     return range(*entry["slices"]) if entry.get("slices") else [None]

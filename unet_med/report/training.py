@@ -11,7 +11,7 @@ from unet_med.bundle import read_plan
 from unet_med.bundle.files import weights_file
 from unet_med.data.atomic import read_json
 from unet_med.data.checksum import sha256
-from unet_med.planning.learned import Learned
+from unet_med.planning.learned import Learned, planes_named
 from unet_med.planning.objects import FITTED, LEAST
 from unet_med.planning.words import levels
 from unet_med.report.chart import curve_svg
@@ -129,7 +129,7 @@ def _uncalibrated(plan: Mapping[str, Any]) -> str | None:
         return None
     if _taught(plan):
         return "not calibrated: held-out images taught the weights that it starts from"
-    held = sum(_planes(each) for each in _held(plan))
+    held = sum(len(planes_named(each)) for each in _held(plan))
     if held < LEAST:
         return (
             "not calibrated: that takes three held-out images or more (train --folds K holds out "
@@ -156,7 +156,7 @@ def _about_validation(plan: Mapping[str, Any]) -> str | None:
         )
     scored = "(train --folds K scores them all)"
     images = len({str(each["image"]) for each in held})
-    if images == 1 and (planes := sum(map(_planes, held))) > 1:
+    if images == 1 and (planes := sum(len(planes_named(each)) for each in held)) > 1:
         return f"{planes} planes of one stack: they are alike, and say little of others {scored}"
     if images == 1:
         return f"one image: no interval, and little about others {scored}"
@@ -172,12 +172,6 @@ def _held(plan: Mapping[str, Any]) -> list[Any]:
     """Entries of the split that are held out, and not learned from as well."""
     split = plan.get("split") or {}
     return [each for each in split.get("validation", []) if each not in split["training"]]
-
-
-def _planes(entry: Mapping[str, Any]) -> int:
-    """Images that an entry is: planes of a stack, or one."""
-    first, stop = entry.get("slices", (0, 1))
-    return int(stop - first)
 
 
 def _curves(history: Sequence[Row]) -> list[dict[str, Any]]:
