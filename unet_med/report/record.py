@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import time
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unet_med import devices
-from unet_med.data.atomic import atomic_write, write_json
+from unet_med.data.atomic import write_json
 from unet_med.engines import last_loss, read_losses, read_now
 from unet_med.errors import one_line
 from unet_med.handlers import rank
@@ -26,6 +25,7 @@ from unet_med.report.curve import learning_curve_figure
 from unet_med.report.model_card import write_training
 from unet_med.report.provenance import TRAINING, now, versions
 from unet_med.report.scale_bar import PixelSize
+from unet_med.report.table import write_csv
 
 PREVIEW_IMAGES = 3
 Plane = NDArray[Any]  # (C, X, Y)
@@ -168,13 +168,7 @@ class TrainingRecord:
             return
         self._written = [dict(row) for row in self.history]
         columns = list(dict.fromkeys(name for row in self.history for name in row))
-        with (
-            atomic_write(self.table) as beside,
-            beside.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.history)
+        write_csv(self.table, columns, self.history)
         if time.monotonic() >= self._draw_at:
             self._draw()
 

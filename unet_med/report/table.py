@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
@@ -151,7 +151,7 @@ def write_scores(table: ScoreTable, path: str | os.PathLike[str]) -> None:
         content = {"about": dict(table.about), "columns": list(table.columns), "rows": rows}
         _write(path, json.dumps(content, indent=2) + "\n")
     else:
-        _write_csv(path, [*table.keys, *table.columns, NOTE], rows)
+        write_csv(path, [*table.keys, *table.columns, NOTE], rows)
 
 
 def write_long(table: ScoreTable, path: str | os.PathLike[str]) -> None:
@@ -166,7 +166,7 @@ def write_long(table: ScoreTable, path: str | os.PathLike[str]) -> None:
     if path.suffix == ".json":
         _write(path, json.dumps(rows, indent=2) + "\n")
     else:
-        _write_csv(path, [*table.keys[1:], "metric", "value"], rows)
+        write_csv(path, [*table.keys[1:], "metric", "value"], rows)
 
 
 def read_scores(path: str | os.PathLike[str]) -> ScoreTable:
@@ -235,7 +235,8 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _write_csv(path: Path, header: list[str], rows: list[dict[str, Any]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows below a header, in one step."""
     with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, header)
         writer.writeheader()
