@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.data.grids import ENDS
+from unet_med.data.orientation import axis_of
 from unet_med.data.pixel_size import FAR, as_list, cannot_become, far_apart, in_words
 from unet_med.planning.fingerprints import MEDIAN, SMALL, Fingerprint
 from unet_med.planning.object_width import compact_width, object_widths
@@ -125,10 +125,9 @@ def _stated(found: Fingerprint, dims: int) -> Sizes | None:
     return np.array(rows)
 
 
-def _axes(orientation: str | None) -> tuple[str, ...]:
+def _axes(orientation: str | None) -> tuple[int, ...]:
     """Which axis of the body each axis of a file runs along: RAS and LPS alike."""
-    names = {letter: pair for pair in ENDS for letter in pair}
-    return tuple(names[letter] for letter in orientation or "")
+    return tuple(map(axis_of, orientation or ""))
 
 
 def _common(sizes: Sizes, kind: str) -> Sizes:

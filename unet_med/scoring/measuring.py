@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.data.class_names import FOREGROUND, ClassNames, require_few
-from unet_med.instances import IGNORED
+from unet_med.instances import IGNORED, label_components
 from unet_med.report.table import CASE, ScoreRow, ScoreTable
 from unet_med.scoring.clinical import PIXELS, size_factor, size_unit
 from unet_med.scoring.object_shapes import object_shapes
@@ -143,7 +143,8 @@ def class_rows(
         label = label == IGNORED
     for value, name in classes.names.items():
         inside = label == value
-        objects = _components(inside) if pieces is None or value != classes.only else pieces
+        own = pieces if value == classes.only else None
+        objects = label_components(inside, inside.ndim) if own is None else own
         yield name, whole_scores(inside, size, objects, grey)
 
 
@@ -224,10 +225,3 @@ def _summed_up(objects: Sequence[ScoreRow]) -> Scores:
     sizes, at_edge = ([row.scores[name] or 0 for row in objects] for name in (size, "at edge"))
     median = float(np.median(sizes))
     return {"objects": len(objects), AT_EDGE: sum(map(int, at_edge)), f"median {size}": median}
-
-
-def _components(inside: Array) -> Array:
-    from scipy import ndimage
-
-    pieces: Array = ndimage.label(inside, np.ones((3,) * inside.ndim))[0]
-    return pieces
