@@ -89,18 +89,19 @@ def make_plan(
     for path, content in contents.items():
         bundle.require_ids(content, source=path.name)
     said = {id: value for path, ids in contents.items() for id, value in _held(path, ids).items()}
-    orientation = _orientation(found, {**(source.orientation() if source else {}), **said, **asked})
+    told = {**said, **asked}
+    orientation = _orientation(found, {**(source.orientation() if source else {}), **told})
     seen = _turned(found, orientation.value)
-    kept = source.kept(seen, {**said, **asked}) if source else {}
-    steering = {**_steering({id: d.value for id, d in kept.items()}), **_steering(said), **asked}
+    kept = source.kept(seen, told) if source else {}  # but for what is told
+    own = {id: decision.value for id, decision in kept.items()}
+    steering = {**_steering(own), **_steering(said), **asked}
     decided = _decide(seen, steering, asked, device, source)
     mirroring = _mirroring(seen, decided, orientation.value, asked)
     decided |= {"orientation": orientation, "mirror_axes": mirroring, **kept}
     rest = {id: why for id, why in decided.items() if id in asked or id not in said}
     rest |= {id: Decision(v, ASKED) for id, v in asked.items() if id not in decided}
     values = {id: why.value for id, why in decided.items()}
-    held = {**said, **{id: decision.value for id, decision in kept.items()}}
-    rest |= _thick_slices(seen, values, held, asked)
+    rest |= _thick_slices(seen, values, {**told, **own})
     dims = decided["spatial_dims"].value
     recipes = _recipes(decided["preset"].value, dims)
     ids = bundle.combine(
@@ -111,16 +112,15 @@ def make_plan(
     )
     values = values_of(ids)
     rotation = decide_rotation(values["spacing"], values) if "spacing" in values else {}
-    ids |= _entries({id: why for id, why in rotation.items() if id not in {*said, *asked}})
-    if "tile_size" not in {*said, *asked}:
+    ids |= _entries(_untold(rotation, told))
+    if "tile_size" not in told:
         ids |= _entries({"tile_size": tile_size(seen, values_of(ids), device)})
     values = values_of(ids)
     if source is not None:
-        ids |= _entries(source.beginning(values, {**said, **asked}))
-    turns = decide_turns(values_of(ids))
-    ids |= _entries({id: why for id, why in turns.items() if id not in {*said, *asked}})
+        ids |= _entries(source.beginning(values, told))
+    ids |= _entries(_untold(decide_turns(values_of(ids)), told))
     begun = source.described(found) if source else {}
-    parts = _parts(seen, values, asked, file, fit="fit" not in {*said, *asked}, begun=begun)
+    parts = _parts(seen, values, asked, file, fit="fit" not in told, begun=begun)
     plan = {id: Decision(**entry) for id, entry in {**ids, **_entries(parts.ids)}.items()}
     hashes = {path.name: sha256(path) for path in files}
     splits = {"folds": parts.folds, "subsets": parts.subsets}
@@ -195,13 +195,9 @@ def _decide(
 
 
 def _thick_slices(
-    found: Fingerprint,
-    decided: Mapping[str, Any],
-    said: Mapping[str, Any],
-    asked: Mapping[str, Any],
+    found: Fingerprint, decided: Mapping[str, Any], held: Mapping[str, Any]
 ) -> Decisions:
     """What follows from the voxel's sides, where neither the user nor a file says it."""
-    held = {**said, **asked}
     spacing = decide_spacing(found, decided)
     sides = held.get("spacing", spacing.value)
     levels = decide_levels(found, decided, sides)
@@ -209,8 +205,12 @@ def _thick_slices(
         levels = {}  # another network, or another's choice of levels
     depth = decide_depth(found, decided, levels["pool"].value) if levels else {}
     grow = decide_grow(decided["label_kind"], sides)
-    every = {"spacing": spacing, **levels, **depth, **grow}
-    return {id: why for id, why in every.items() if id not in held}
+    return _untold({"spacing": spacing, **levels, **depth, **grow}, held)
+
+
+def _untold(decided: Decisions, told: Mapping[str, Any]) -> Decisions:
+    """What neither the user nor a file says."""
+    return {id: why for id, why in decided.items() if id not in told}
 
 
 def _orientation(found: Fingerprint, said: Mapping[str, Any]) -> Decision:
