@@ -15,7 +15,7 @@ from unet_med.data.entries import AGREEMENT
 from unet_med.devices import widest_float
 from unet_med.transforms.calibrate import Calibrate
 from unet_med.transforms.instances import ClassesFromProbabilities
-from unet_med.transforms.tensors import noted
+from unet_med.transforms.tensors import noted, with_metadata_of
 
 CONFIDENCE = "confidence"  # entry of the image's metadata
 
@@ -124,9 +124,7 @@ class Confidenced(MapTransform):
                 sure = confidence(expected_dice(calibrated, found), _agreement(scores))
                 d["image"] = noted(image, CONFIDENCE, rounded(sure))
             if self.names is not None:
-                doubt = uncertainty(calibrated, found)
-                like = isinstance(scores, MetaTensor)
-                d[self.names] = MetaTensor(doubt).copy_meta_from(scores) if like else doubt
+                d[self.names] = with_metadata_of(scores, uncertainty(calibrated, found))
         return d
 
     def judge(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
