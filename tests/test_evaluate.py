@@ -493,6 +493,17 @@ def test_class_that_an_image_lacks(tmp_path: Path) -> None:
     assert means == pytest.approx((5 / 6, 2 / 3, 3 / 4))
 
 
+def test_a_class_of_255_is_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in maps of greys, of which the brightest class was passed over."""
+    greys = np.kron([[0, 128, 128, 255], [0, 0, 255, 255]], np.ones((8, 8))).astype(np.uint8)
+    write(tmp_path / "truth", a=greys, b=greys)
+    write(tmp_path / "results", a=greys % 255, b=greys % 255)
+    words = [tmp_path / "results", tmp_path / "truth", "--label-kind", "classes"]
+    assert evaluate(*words) == 2
+    assert "label a.tif holds 255 beside 128, as greys" in capsys.readouterr().err
+    assert evaluate(*words, "--unknown", "255") == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

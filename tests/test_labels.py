@@ -138,7 +138,8 @@ def labels(*values: tuple[int, ...]) -> list[np.ndarray]:
         ([(0, 1, 2, 4), (0, 1, 4)], None, [0, 1, 2, 4]),  # as of BraTS
         ([(0, 2), (0, 2, 255)], None, [0, 2]),
         ([(0, 1, 2), (0, 1, 2, 7)], 4, [0, 1, 2, 7]),  # the user has counted
-        ([(0, 85, 170), (85, 170, 255)], None, [0, 85, 170]),
+        ([(0, 85, 170), (85, 170)], None, [0, 85, 170]),
+        ([(0, 20, 21, 255), (0, 20, 21)], None, [0, 20, 21]),
     ],
 )
 def test_values_of_classes(
@@ -158,6 +159,9 @@ def test_values_of_classes(
         ([(0,), (0, 255)], None, r"1.tif holds no class besides 0: .*use --label-kind mask"),
         ([(0, 255)], 2, "use --label-kind mask"),
         ([(0, 1), (0, 255)], None, r"1.tif holds no class besides 0: .*use --label-kind mask"),
+        ([(0, 85, 170), (85, 170, 255)], None, r"1.tif holds 255 beside 85, 170, as greys .*"
+         r"--unknown 255 if nobody annotated there, else number the classes 0, 1, 2, \.\.\."),
+        ([(0, 128, 255)], 3, "0.tif holds 255 beside 128, as greys of a picture lie apart"),
     ],
 )  # fmt: skip
 def test_values_that_are_no_class(

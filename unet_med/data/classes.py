@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from unet_med.data.label_checks import listed
 from unet_med.instances import IGNORED
+
+STEP = 255 // 12  # between values as far as a dozen greys lie apart
 
 
 def class_values(
@@ -27,8 +30,8 @@ def class_values(
         K values, two at least.
 
     Raises:
-        ValueError: a value above K-1, a stray value, or 255 as the only foreground of a label;
-            names the file and the value.
+        ValueError: a value above K-1, a stray value, 255 as the only foreground of a label, or
+            among greys (`refuse_greys`); names the file and the value.
 
     >>> class_values([np.array([0, 1, 255]), np.array([0, 2])], ["a.tif", "b.tif"])
     [0, 1, 2]
@@ -41,6 +44,7 @@ def class_values(
     ]
     union = set().union(*found)
     _check_ignored(found, names)
+    refuse_greys(found, names)
     classes = sorted(value for value in union - {IGNORED} if value > 0)
     if given is not None and len(classes) + 1 == given:
         return [0, *classes]
@@ -60,6 +64,30 @@ def class_values(
             f"are (--classes {len(classes) + 1} for these values)"
         )
     return [0, *classes] if gaps else list(range(given or max(2, largest + 1)))
+
+
+def refuse_greys(values: Sequence[set[int]], names: Sequence[str]) -> None:
+    """Refuse 255 among values that are greys of a picture, of which it may be the brightest class.
+
+    Numbers of classes lie close together, and 255 marks ignored pixels there. Greys such as 0,
+    128, 255 and 0, 85, 170, 255 lie apart, so that a viewer shows them.
+
+    Args:
+        values: of each label; those of nobody's annotation are -1.
+        names: their files.
+
+    Raises:
+        ValueError: names the file and the values.
+    """
+    union = set().union(*values)
+    classes = sorted(value for value in union - {IGNORED} if value > 0)
+    steps = [high - low for low, high in zip([0, *classes], classes, strict=False)]
+    if IGNORED in union and steps and min(steps) >= STEP:
+        raise ValueError(
+            f"label {_holder(IGNORED, values, names)} holds {IGNORED} beside {listed(classes)}, as "
+            f"greys of a picture lie apart: among classes {IGNORED} marks ignored pixels; say "
+            f"--unknown {IGNORED} if nobody annotated there, else number the classes 0, 1, 2, ..."
+        )
 
 
 def _check_ignored(found: Sequence[set[int]], names: Sequence[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from unet_med import data
 from unet_med.data.bars import with_bar
 from unet_med.data.class_names import ClassNames
+from unet_med.data.classes import refuse_greys
 from unet_med.data.file_reader import Volume, is_unreadable
 from unet_med.data.label_kind import UndecidedLabels, name_classes
 from unet_med.data.label_reader import look_and_head, refuse_masks
@@ -51,10 +53,28 @@ def kind_of(
     What the user says comes first; then several names, of all values; then classes, as the record
     of the results has them; then a guess from the values. Where these speak for both, any name
     decides, and the record.
+
+    Raises:
+        ValueError: they may be several things, and nobody says which; or 255 among classes may be
+            one (`classes.refuse_greys`).
     """
+    values = [set(look.values.tolist()) for look in looks.values()]
+    kind = _kind_of(truths, looks, values, asked, names, settings)
+    if kind == "classes":
+        refuse_greys(values, [Path(truths[name]).name for name in looks])
+    return kind
+
+
+def _kind_of(
+    truths: Mapping[str, str],
+    looks: Mapping[str, LabelSummary],
+    values: Sequence[set[int]],
+    asked: Asked,
+    names: ClassNames,
+    settings: Mapping[str, Any],
+) -> str:
     if asked.kind != AUTO:
         return asked.kind
-    values = [set(look.values.tolist()) for look in looks.values()]
     held = set().union(*values) - {0, UNKNOWN}
     made = settings.get("label_kind")
     if held != {IGNORED}:  # of which, as classes, nothing would be left
