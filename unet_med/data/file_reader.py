@@ -52,6 +52,7 @@ class Volume:
             somebody told the pixel size alone.
         unnamed: the file does not say which of its axes is x, as NumPy's do not.
         other_affine: a second place that the header states, which other programs read.
+        sharpened: a label's smeared edges were cut at half; see `smeared_mask`.
     """
 
     array: np.ndarray
@@ -65,6 +66,7 @@ class Volume:
     pages: bool = False
     unnamed: bool = False
     other_affine: np.ndarray | None = None
+    sharpened: bool = False
 
     @property
     def planes(self) -> Planes:

@@ -60,6 +60,17 @@ def require_objects(labels: Sequence[LabelSummary], names: Sequence[str]) -> Non
         )
 
 
+def about_sharpened(labels: Iterable[LabelSummary], names: Iterable[str]) -> str | None:
+    """Which labels are masks whose smeared edges were cut at half, in words; None: none is."""
+    found = [name for label, name in zip(labels, names, strict=True) if label.sharpened]
+    if not found:
+        return None
+    return (
+        f"{len(found)} label(s) are masks whose edges JPEG or resampling smeared, such as "
+        f"{found[0]}: read as black and white, cut at half"
+    )
+
+
 def listed(items: Sequence[object]) -> str:
     """The first few items.
 

@@ -20,6 +20,7 @@ from unet_med.data.label_kind import UndecidedLabels, is_mask
 from unet_med.data.label_unknown import mark_unknown
 from unet_med.data.labels import LabelSummary, summarize_label
 from unet_med.data.orientation import turn_towards
+from unet_med.data.smeared_mask import sharpened
 from unet_med.instances import IGNORED, UNKNOWN
 
 EXACT = 2**24  # whole numbers up to here are exact as 32-bit floats
@@ -30,8 +31,10 @@ LOSSY = (".jpg", ".jpeg")
 class LabelReader(AutoReader):
     """MONAI reader of labels, which our configs name: `AutoReader`, and values that hold.
 
-    Samples are whole numbers; floats within 0.001 of them are rounded. MONAI makes 32-bit floats
-    of what it reads, in which numbers above 2**24 merge: instances beyond are renumbered 1 to N.
+    Samples are whole numbers; floats within 0.001 of them are rounded. A mask of black and white
+    whose edges JPEG or resampling has smeared is cut at half (`smeared_mask.sharpened`), unless
+    `unknown` says that a value means something else. MONAI makes 32-bit floats of what it reads,
+    in which numbers above 2**24 merge: instances beyond are renumbered 1 to N.
 
     Args:
         label_kind: ``"mask"``, ``"classes"`` or ``"instances"``; classes keep their numbers.
@@ -46,7 +49,7 @@ class LabelReader(AutoReader):
 
     Raises:
         ValueError: when a file is read: channels that differ, values that are no whole numbers,
-            a JPEG of more than two values, a value that is no class; names the file.
+            a JPEG that is no mask, a value that is no class; names the file.
     """
 
     def __init__(
@@ -66,16 +69,23 @@ class LabelReader(AutoReader):
     def open(self, path: Path, *, header_only: bool = False) -> Volume:
         """Read one file with the reader of its suffix, as integers."""
         volume = super().open(path, header_only=header_only)
-        return volume if header_only else replace(volume, array=self._numbers(volume, path))
+        return volume if header_only else self._in_numbers(volume, path)
 
-    def _numbers(self, volume: Volume, path: Path) -> np.ndarray:
+    def _in_numbers(self, volume: Volume, path: Path) -> Volume:
         array = _single_channel(volume.array, path.name) if volume.has_channels else volume.array
         array = whole_numbers(array, f"label {path.name}")
-        if path.suffix.lower() in LOSSY and (count := len(np.unique(array))) > 2:
+        plain = array[0] if volume.has_channels else array
+        mask = sharpened(plain) if self.unknown is None else None
+        if mask is not None:
+            array = mask.reshape(array.shape)
+        elif path.suffix.lower() in LOSSY and (count := len(np.unique(array))) > 2:
             raise ValueError(
                 f"label {path.name} is a JPEG of {count} values: its compression smears them; "
                 "export it anew as PNG or TIFF, or threshold it there"
             )
+        return replace(volume, array=self._meant(array, path), sharpened=mask is not None)
+
+    def _meant(self, array: np.ndarray, path: Path) -> np.ndarray:
         array = mark_unknown(array, self.unknown)
         if self.values is not None:
             return _classes(array, self.values, path.name)
@@ -174,6 +184,7 @@ def look_and_head(
     label = volume.array
     look = summarize_label(label if turn.keeps else turn.of_array(label), blobs=blobs)
     check_labels([look], [Path(path).name])
+    look = replace(look, sharpened=volume.sharpened)
     return look, replace(volume, array=placeholder(label.shape, label.dtype))
 
 

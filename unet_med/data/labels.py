@@ -36,7 +36,8 @@ class LabelSummary:
         touching: positive values that lie beside another positive one.
         unlike: share of the positive pixels beside a value that differ from it; of the median
             positive value.
-        smeared: it looks like a mask of 0 and 255 that was compressed or resampled.
+        smeared: it looks like a mask of 0 and 255 that was compressed or resampled, so that more
+            than its edges may be other than they were.
         blobs: of few values, or a small image, where they lie; None: nobody looked.
         centres: of each value its mean place along `(X, Y[, Z])`, px, `(values, 3)`; None: they
             are more than classes can be.
@@ -48,6 +49,7 @@ class LabelSummary:
         empty: planes that somebody looked at and found nothing in.
         planes: what numbers of objects say of the planes of a volume; see `planes_numbered`.
         in_planes: of each of `values`, number of planes that hold it.
+        sharpened: its file has smeared edges, which were cut at half (`smeared_mask`).
     """
 
     values: np.ndarray
@@ -68,6 +70,7 @@ class LabelSummary:
     empty: tuple[int, ...] = ()
     planes: Planes | None = None
     in_planes: np.ndarray | None = None
+    sharpened: bool = False
 
 
 def summarize_label(label: np.ndarray, *, blobs: bool = True) -> LabelSummary:

@@ -21,6 +21,7 @@ from unet_med.data.entries import Item
 from unet_med.data.file_reader import Volume
 from unet_med.data.grey_values import SAMPLES
 from unet_med.data.grids import Grid, axes_of, turn_onto
+from unet_med.data.label_checks import about_sharpened
 from unet_med.data.label_reader import look_and_head, mask_pieces, refuse_masks
 from unet_med.data.labels import LOOKED_AT, LabelSummary, stands_out
 from unet_med.data.list_file import list_of
@@ -110,6 +111,10 @@ def fingerprint(
     scaled = _for_scale(pairs, looks) if "ct" in names else []
     known = {heads[k][0].name: each for k, each in zip(order, sampled, strict=False)}
     ct = [c for c in range(count) if names and names[c % len(names)] == "ct"]
+    notes = [
+        about_regions(list_of(folder.images)),
+        about_sharpened(looks, [Path(file).name for file in files]),
+    ]
     return Fingerprint(
         images=folder.name(folder.images),
         labels=folder.name(folder.labels) if folder.labels else None,
@@ -133,7 +138,7 @@ def fingerprint(
         intensities_of=len(sampled),
         skews=skews(sampled),
         reader=dict(choice),
-        found_by=(*listing.notes, *filter(None, [about_regions(list_of(folder.images))])),
+        found_by=(*listing.notes, *filter(None, notes)),
         apart=_apart(looks, seen, word) if word else (),
         class_names=_class_names(folder.images),
         doubt=doubt,

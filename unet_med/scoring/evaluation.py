@@ -23,6 +23,7 @@ from unet_med.data.class_names import (
     require_alike,
 )
 from unet_med.data.file_reader import Volume
+from unet_med.data.label_checks import about_sharpened
 from unet_med.data.list_file import list_of
 from unet_med.data.splits import groups_of
 from unet_med.errors import one_line, user_error
@@ -167,7 +168,8 @@ def _evaluated(results: str, truth: str | None, asked: Asked) -> Evaluation:
     }
     regions = None if truth is None else about_regions(list_of(Path(truth)))
     left = matched.about_left(truths.files, family.name)
-    said = "; ".join(filter(None, (truths.said, about_predicted(truths), regions, left)))
+    smeared = about_sharpened(looks.values(), [Path(file).name for file in readable.values()])
+    said = "; ".join(filter(None, (truths.said, about_predicted(truths), regions, smeared, left)))
     return Evaluation(kind, truths.files, replace(table, about=about), said or None, scored)
 
 
