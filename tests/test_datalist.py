@@ -445,6 +445,88 @@ def test_labels_beside_their_images_under_any_word_for_labels(tmp_path: Path, en
     assert [Path(item["image"]).name for item in data.find_images(folder)] == images
 
 
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (["000_img.png", "001_img.png"], ["000_masks.png", "001_masks.png"]),  # Cellpose
+        (["im_000_im.tif", "im_001_im.tif"], ["im_000_mask.tif", "im_001_mask.tif"]),  # YeaZ
+        (["volume-0.nii", "volume-10.nii"], ["segmentation-0.nii", "segmentation-10.nii"]),  # LiTS
+        (["img0001.nii.gz", "img0002.nii.gz"], ["label0001.nii.gz", "label0002.nii.gz"]),
+        (["ct_1_image.nii.gz", "ct_2_image.nii.gz"], ["ct_1_label.nii.gz", "ct_2_label.nii.gz"]),
+        (["train_1.bmp", "testA_2.bmp"], ["train_1_anno.bmp", "testA_2_anno.bmp"]),  # GlaS
+        (["a_1_image_01.tif", "a_2_image_01.tif"], ["a_1_masks_01.tif", "a_2_masks_01.tif"]),
+        (["image.nii.gz"], ["label.nii.gz"]),
+    ],
+)
+def test_images_and_labels_of_public_sets_lie_in_one_folder(
+    tmp_path: Path, images: list[str], labels: list[str]
+) -> None:
+    """And are told apart by a word of each name; `predict` of that folder takes the images."""
+    folder = touch(tmp_path / "one", *images, *labels)
+    paired = sorted(zip(images, labels, strict=True))
+    assert names(data.find_pairs(folder)) == paired
+    assert [Path(item["image"]).name for item in data.find_images(folder)] == sorted(images)
+    apart = touch(tmp_path / "images", *images), touch(tmp_path / "labels", *labels)
+    assert names(data.find_pairs(*apart)) == paired
+
+
+def test_images_whose_names_merely_resemble_labels_stay_images(tmp_path: Path) -> None:
+    names = ["label_free_1.tif", "mask_2.tif", "raw.tif", "seg_3.tif", "x_label_1.tif"]
+    found = data.find_images(touch(tmp_path, *names))
+    assert [Path(item["image"]).name for item in found] == names
+
+
+def test_what_cellpose_and_predictions_leave_besides_labels_is_none(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "a_1.tif", "a_1_masks.tif", "a_1_flows.tif", "a_1_probabilities.tif")
+    assert names(data.find_pairs(folder)) == [("a_1.tif", "a_1_masks.tif")]
+    assert [Path(item["image"]).name for item in data.find_images(folder)] == ["a_1.tif"]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_second_mask_of_an_image_is_not_passed_over(tmp_path: Path, apart: bool) -> None:
+    """As of the breast ultrasounds of BUSI: what it holds became background."""
+    labels = touch(tmp_path / ("l" * apart), "a (4)_mask.png", "a (4)_mask_1.png", "a (5)_mask.png")
+    images = touch(tmp_path / ("i" * apart), "a (4).png", "a (5).png")
+    said = r"a \(4\)_mask.png and a \(4\)_mask_1.png are labels of one image: unite them"
+    with pytest.raises(ValueError, match=said):
+        data.find_pairs(images, labels if apart else None)
+
+
+@pytest.mark.parametrize("form", ["a_{}.png", "a_mask_{}.png", "a_mask{}.png"])
+def test_a_mask_for_each_object_is_named(tmp_path: Path, form: str) -> None:
+    images = touch(tmp_path / "images", "a.png", "b.png")
+    labels = touch(tmp_path / "labels", *(form.format(k) for k in (1, 2, 3)), "b_1.png")
+    said = r"3 labels are of the image a.*, such as a_\w*\.png: .* with a number for each object"
+    with pytest.raises(ValueError, match=said):
+        data.find_pairs(images, labels)
+
+
+def test_sequences_of_a_case_are_named(tmp_path: Path) -> None:
+    images = [f"B{k}_{name}.nii.gz" for k in (0, 1) for name in ("flair", "t1", "t2")]
+    labels = touch(tmp_path / "labels", "B0_seg.nii.gz", "B1_seg.nii.gz")
+    said = r"3 images begin with the name of the label B0_seg.*: .* channels .* data list"
+    with pytest.raises(ValueError, match=said):
+        data.find_pairs(touch(tmp_path / "images", *images), labels)
+
+
+def test_frames_that_nobody_segmented_are_told(tmp_path: Path) -> None:
+    """As of the Cell Tracking Challenge, whose gold truth is of a few frames."""
+    images = touch(tmp_path / "01", *(f"t{k:03}.tif" for k in range(4)))
+    labels = touch(tmp_path / "SEG", "man_seg001.tif", "man_seg003.tif")
+    said = "2 of 4 images have no label whose name begins with 'man_seg', such as t000: annotate"
+    with pytest.raises(ValueError, match=said):
+        data.find_pairs(images, labels)
+
+
+def test_other_pictures_beside_images_are_told_from_those_with_labels(tmp_path: Path) -> None:
+    """As the superpixels of ISIC 2017."""
+    files = [f"I_{k}{end}" for k in (0, 1) for end in (".jpg", "_superpixels.png")]
+    labels = touch(tmp_path / "labels", "I_0_segmentation.png", "I_1_segmentation.png")
+    said = "image I_0_superpixels.png has no label .* as 2 of 4 images have .* end in _segmentation"
+    with pytest.raises(ValueError, match=said):
+        data.find_pairs(touch(tmp_path / "images", *files), labels)
+
+
 def test_what_cellpose_pickles_beside_its_masks_is_passed_over(tmp_path: Path) -> None:
     folder = touch(tmp_path, "well_1.tif", "well_1_cp_masks.png")
     np.save(folder / "well_1_seg.npy", {"masks": 1}, allow_pickle=True)

@@ -17,12 +17,14 @@ from unet_med.data.changed_results import as_predicted
 from unet_med.data.channels import group_channels
 from unet_med.data.entries import Item
 from unet_med.data.folder_files import (
+    NO_LABELS,
     RECORD,
     image_files,
     other_than_labels,
     without_labels,
     without_results,
 )
+from unet_med.data.formats import stem
 from unet_med.data.list_file import declared_count, is_list, read_list
 from unet_med.data.pairing import pair_by_name
 from unet_med.data.planned_pairs import pairs_of_plan
@@ -280,7 +282,8 @@ def _of_one_folder(folder: Path) -> Listing | None:
     if len(images) == len(files):
         return None
     items, known = [{"image": str(path)} for path in images], set(images)
-    return _paired(items, [path for path in files if path not in known])
+    labels = [path for path in files if path not in known and not stem(path).endswith(NO_LABELS)]
+    return _paired(items, labels) if labels else None
 
 
 def _paired(items: Sequence[Item], labels: Iterable[Path], notes: Sequence[str] = ()) -> Listing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -15,7 +16,7 @@ from unet_med.data.channels import channel_of
 from unet_med.data.dicom_files import TO_LABELS, holds_dicom, is_dicom, is_seg
 from unet_med.data.formats import DICOM, SUFFIXES, format_at, format_of, stem
 from unet_med.data.npy_files import holds_objects
-from unet_med.data.pairing import label_base
+from unet_med.data.pairing import ANOTHER, IMAGE_WORDS, LABEL_WORDS, label_base, parts_of
 
 RECORD = "record.json"  # what a prediction leaves beside its results
 OUTLINES = (".zip", ".roi", ".geojson")  # of ImageJ and QuPath
@@ -28,6 +29,7 @@ OTHERS = (  # what programs leave in place of label images
 WAY = "save other images as TIFF, in Fiji for example"
 FRACTIONS = ("_probabilities", "_uncertainty")  # endings of results that are no labels
 RESULTS = ("_mask", "_instances", *FRACTIONS, "_seg", "_rois")  # of all results' names
+NO_LABELS = (*FRACTIONS, "_flows")  # the last is what cellpose learns from
 
 
 def image_files(images: str | Path) -> list[Path]:
@@ -74,17 +76,27 @@ def without_results(files: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def without_labels(files: Sequence[Path], others: Sequence[str] = ()) -> list[Path]:
-    """Leave out what is named after another file, or after one of `others`, as label or result."""
+    """Leave out what is named after another file, or after one of `others`, as label or result.
+
+    And what differs from another file in one word, `volume-1` and `segmentation-1`.
+    """
     names = {file: same_name(stem(file)) for file in files}
     cases = {split[0] for name in names.values() if (split := channel_of(name))}
     known = {*names.values(), *cases, *map(same_name, others)}
-    return [file for file in files if known.isdisjoint(bases_of(names[file]))]
+    images = {part for name in names.values() for part in parts_of(name, IMAGE_WORDS)}
+    return [
+        file
+        for file in files
+        if known.isdisjoint(bases_of(names[file]))
+        and images.isdisjoint(parts_of(names[file], LABEL_WORDS))
+    ]
 
 
 def bases_of(name: str) -> list[str]:
     """Names of which this may be that of a label or a result."""
-    bases = [name.removesuffix(end) for end in RESULTS if name.endswith(end)]
-    return [*bases, base] if (base := label_base(name)) else bases
+    bases = [name.removesuffix(end) for end in (*RESULTS, *NO_LABELS) if name.endswith(end)]
+    own = (label_base(each) for each in (name, re.sub(f"{ANOTHER}$", "", name)))
+    return [*bases, *filter(None, own)]
 
 
 def results_in(folder: Path) -> dict[str, list[Path]]:

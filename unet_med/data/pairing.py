@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,11 @@ from unet_med.data.cases import SEPARATORS, Case, case_name, same_name, shown
 from unet_med.data.channels import channel_cases, require_complete
 from unet_med.data.formats import stem
 
-LABEL_WORDS = re.compile("(cp_)?masks?|segs?|segmentations?|labels?|gt|truth|instances?")
-IMAGE_WORDS = re.compile(r"\d{4}|ima?ge?s?|raw")
+LABEL_WORDS = re.compile(
+    "(cp_)?masks?|msk|segs?|segmentations?|labels?|anno(tations?)?|gt|(ground_?)?truth|instances?"
+)
+IMAGE_WORDS = re.compile(r"\d{4}|ima?ge?s?|im|raw|volumes?")
+ANOTHER = f"[{re.escape(SEPARATORS)}]?\\d+"  # ends the name of a second label of an image
 
 
 class Pairs(NamedTuple):
@@ -36,7 +39,8 @@ def pair_by_name(images: Sequence[Case], labels: Sequence[str]) -> Pairs:
 
     Names like `case_0000` are channels of a case where the labels are named after the case, and
     else the images' names alone. More is an ending that all labels share, such as `_mask`, or a
-    beginning, such as ImageJ's `Mask of `; images may have one as well, `img_1` and `label_1`.
+    beginning, such as ImageJ's `Mask of `; images may have one as well, `img_1` and `label_1`. Or
+    one word anywhere says what each is, `a_image_1` and `a_masks_1`.
 
     Args:
         images: files of each image.
@@ -44,14 +48,16 @@ def pair_by_name(images: Sequence[Case], labels: Sequence[str]) -> Pairs:
 
     Raises:
         ValueError: an image without a label, two images or two labels of one name, two endings
-            that fit, or a case that lacks a channel.
+            that fit, a second label of an image, or a case that lacks a channel.
     """
     _require_own_names(images)
     by_name = _by_name(labels)
-    for way in (_equal, _by_case, _by_endings, _by_beginnings):
+    for way in (_equal, _by_case, _by_endings, _by_beginnings, _by_word):
         if found := way(images, by_name):
             taken = {label for _, label in found.pairs}
-            return found._replace(spare=tuple(path for path in labels if path not in taken))
+            spare = tuple(path for path in labels if path not in taken)
+            _require_one_each(taken, spare)
+            return found._replace(spare=spare)
     raise _no_label(images, by_name)
 
 
@@ -74,6 +80,31 @@ def _require_own_names(images: Sequence[Case]) -> None:
                 f"two images of one name, {shown(other)} and {shown(image)}, would share one "
                 "label: remove or rename one"
             )
+
+
+def _require_one_each(taken: Collection[str], spare: Sequence[str]) -> None:
+    """Refuse a second label of an image, `a_mask_1` beside `a_mask`: it holds no background."""
+    named = {stem(path): path for path in taken if label_base(stem(path))}
+    for path in spare:
+        if first := named.get(re.sub(f"{ANOTHER}$", "", stem(path))):
+            raise ValueError(
+                f"{Path(first).name} and {Path(path).name} are labels of one image: unite them in "
+                "one file"
+            )
+
+
+def parts_of(name: str, words: re.Pattern[str]) -> dict[str, str]:
+    """What is around a word that says what a file is, and that word.
+
+    >>> parts_of("volume-10", IMAGE_WORDS), parts_of("a_1_masks_2", LABEL_WORDS)
+    ({'*-10': 'volume'}, {'a_1_*_2': 'masks'})
+    """
+    tokens = re.findall(r"[^\W\d_]+|\d+|[\W_]+", name)
+    return {
+        "".join([*tokens[:k], "*", *tokens[k + 1 :]]): token
+        for k, token in enumerate(tokens)
+        if token.isalpha() and words.fullmatch(token.lower())
+    }
 
 
 def _by_name(labels: Sequence[str]) -> dict[str, str]:
@@ -147,6 +178,26 @@ def _by_beginnings(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs 
     return None
 
 
+def _by_word(images: Sequence[Case], by_name: Mapping[str, str]) -> Pairs | None:
+    """Names that differ in one word, which says what each is: `a_image_1`, `a_masks_1`."""
+    labels: dict[str, list[tuple[str, str]]] = {}
+    for name in by_name:
+        for part, word in parts_of(name, LABEL_WORDS).items():
+            labels.setdefault(part, []).append((name, word))
+    found, said = [], set()
+    for image in images:
+        own = parts_of(same_name(case_name(image)), IMAGE_WORDS)
+        fits = [(word, *label) for part, word in own.items() for label in labels.get(part, ())]
+        if len(fits) != 1:
+            return None
+        found.append((image, by_name[fits[0][1]]))
+        said.add((fits[0][0], fits[0][2]))
+    if len(said) > 1 or len({label for _, label in found}) < len(found):
+        return None
+    word, other = said.pop()
+    return Pairs(found, f"the images' names say {word!r} where the labels' say {other!r}")
+
+
 def _beginnings_of(names: Sequence[str]) -> list[str]:
     """What all names begin with, without digits, up to a separator or to a number."""
     first = names[0]
@@ -195,6 +246,8 @@ def _label_ending(bases: Sequence[str], by_name: Mapping[str, str]) -> str | Non
     fits = [end for end in ends if _is_ending(end, len(bases))]
     fits = [end for end in fits if all(base + end in by_name for base in bases)]
     if len(fits) > 1:
+        if len({re.sub(f"{ANOTHER}$", "", end) for end in fits}) == 1:
+            raise ValueError(_many(first, [by_name[first + end] for end in fits]))
         raise ValueError(
             f"labels of {first} may end in {' or '.join(sorted(fits))}: leave those of one ending"
         )
@@ -216,6 +269,10 @@ def _no_label(images: Sequence[Case], by_name: Mapping[str, str]) -> ValueError:
     named = dict(zip(_names(images), images, strict=True))
     cases = _cases(images)
     named = cases if cases.keys() & by_name.keys() else named
+    if several := _several(list(named), by_name):
+        return ValueError(several)
+    if few := _few_by_beginnings(list(named), by_name):
+        return ValueError(few)
     image_ending, ending, count = _usual_endings(list(named), by_name)
     wanted = {name: name.removesuffix(image_ending) + ending for name in named}
     name = next((name for name in named if wanted[name] not in by_name), next(iter(named)))
@@ -233,6 +290,47 @@ def _no_label(images: Sequence[Case], by_name: Mapping[str, str]) -> ValueError:
     )
 
 
+def _few_by_beginnings(names: Sequence[str], by_name: Mapping[str, str]) -> str:
+    """What lacks where names differ in beginnings and some images have a label; else nothing."""
+    for begin in _beginnings_of(names):
+        rests = {name.removeprefix(begin): name for name in names}
+        begins = {name[:k] for name in by_name for k in range(len(name)) if name[k:] in rests}
+        for other in sorted(own for own in begins if _is_beginning(own, begin, len(names))):
+            if lack := [name for rest, name in rests.items() if other + rest not in by_name]:
+                return (
+                    f"{len(lack)} of {len(names)} images have no label whose name begins with "
+                    f"{other!r}, such as {lack[0]}: annotate them, or move them elsewhere"
+                )
+    return ""
+
+
+def _several(names: Sequence[str], by_name: Mapping[str, str]) -> str:
+    """What to do where an image has many labels, or a label many images; else nothing."""
+    known, own = set(names), names[0]
+    of_it = re.compile(
+        f"{re.escape(own)}[{re.escape(SEPARATORS)}](({LABEL_WORDS.pattern}){ANOTHER}|\\d+)", re.I
+    )
+    numbered = [path for name, path in by_name.items() if of_it.fullmatch(name)]
+    if len(numbered) > 1:
+        return _many(own, numbered)
+    for name, path in by_name.items():
+        base = label_base(name) or name
+        begun = [each for each in names if base != each and base in _beginnings(each)]
+        if len(begun) > 1 and base not in known:
+            return (
+                f"{len(begun)} images begin with the name of the label {Path(path).name}, such as "
+                f"{begun[0]}: if they are channels of one image, list them in a data list"
+            )
+    return ""
+
+
+def _many(name: str, labels: Sequence[str]) -> str:
+    return (
+        f"{len(labels)} labels are of the image {name}, such as {Path(labels[0]).name}: put them "
+        "into one, with a number for each object"
+    )
+
+
 def _way_out(lacking: int, count: int) -> str:
     if lacking == count:
         return "; name labels as their images, or all with one ending, such as a_mask.tif"
@@ -242,7 +340,7 @@ def _way_out(lacking: int, count: int) -> str:
 def _usual_endings(names: Sequence[str], by_name: Mapping[str, str]) -> tuple[str, str, int]:
     """Endings of images and labels by which most images have a label, and how many have.
 
-    Without endings where no more than half of the images share some.
+    Without endings where less than half of the images share some.
     """
     best = ("", "", 0)
     for image_ending in dict.fromkeys(("", _image_ending(names))):
@@ -253,7 +351,7 @@ def _usual_endings(names: Sequence[str], by_name: Mapping[str, str]) -> tuple[st
         for end, count in ends.items():
             if count > best[2] and (not end or _is_ending(end, len(names))):
                 best = (image_ending, end, count)
-    return best if 2 * best[2] > len(names) else ("", "", 0)
+    return best if 2 * best[2] >= max(len(names), 3) else ("", "", 0)
 
 
 def _beginnings(name: str) -> list[str]:
