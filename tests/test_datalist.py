@@ -628,6 +628,7 @@ def test_sections_of_a_list(tmp_path: Path) -> None:
     [
         ('{"training": [', r"list\.json is no JSON"),
         ('{"train_data": []}', r"list\.json holds no items under 'training'"),
+        ('{"images": [{"id": 1}], "annotations": []}', r"list\.json is no data list, but .* COCO"),
         ('{"training": [{"label": "a.png"}]}', r"list\.json: the image of .* is no file"),
         ('{"training": [{"image": "a", "label": ["b", "c"]}]}', r"list\.json: .* has 2 labels"),
     ],

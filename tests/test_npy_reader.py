@@ -47,3 +47,24 @@ def test_what_cellpose_pickles_is_named(tmp_path):
     said = r"it holds Python objects, not pixels; of cellpose's _seg\.npy save the masks: File >"
     with pytest.raises(ValueError, match=said):
         load(tmp_path / "a_seg.npy")
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((5, 64, 64, 3), r"shape \(5, 64, 64, 3\), and a file holds one image, \(Y, X\) or \(Z, Y"),
+        ((64, 48, 3), r"shape \(64, 48, 3\), as colours have it, .*: save it as PNG or TIFF"),
+        ((64, 48, 4), "as colours have it"),
+    ],
+)
+def test_batches_and_colours_are_no_volumes(tmp_path, shape, said):
+    """As PanNuke and pictures in NumPy have them; 64 planes of 3 px in width were made of these."""
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    for read in (load, data.load_header):
+        with pytest.raises(ValueError, match=said):
+            read(tmp_path / "a.npy")
+
+
+def test_a_narrow_stack_is_a_stack(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 48, 3), np.uint8))
+    assert data.load_header(tmp_path / "a.npy").spatial_shape == (3, 48, 4)

@@ -26,7 +26,7 @@ OTHERS = (  # what programs leave in place of label images
     (OUTLINES, "outlines", TO_LABELS),
     (("_seg.npy",), "what cellpose keeps for itself", "let it save the masks as PNG or TIFF"),
 )
-WAY = "save other images as TIFF, in Fiji for example"
+WAY = "save other images as TIFF, in Fiji for example, and volumes of patients as NIfTI"
 FRACTIONS = ("_probabilities", "_uncertainty")  # endings of results that are no labels
 RESULTS = ("_mask", "_instances", *FRACTIONS, "_seg", "_rois")  # of all results' names
 NO_LABELS = (*FRACTIONS, "_flows")  # the last is what cellpose learns from

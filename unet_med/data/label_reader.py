@@ -111,7 +111,8 @@ def _single_channel(array: np.ndarray, name: str) -> np.ndarray:
     if fewer is None:
         raise ValueError(
             f"{said}its colours are not numbers; in Fiji Image > Type > 8-bit for black and "
-            "white, or number the colours where each object has its own"
+            "white, or number the colours where each object has its own (and where each class has "
+            "one, give it the same number in all files)"
         )
     return fewer
 

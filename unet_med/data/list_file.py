@@ -77,6 +77,11 @@ def read_list(path: Path) -> dict[str, list[Item]]:
         name: [_item(entry, path) for entry in entries] for name, entries in sections.items()
     }
     if not any(found.values()):
+        if isinstance(content, dict) and "annotations" in content:
+            raise ValueError(
+                f"{path} is no data list, but holds outlines as COCO does: make label images of "
+                "them, and name these with --labels"
+            )
         raise ValueError(
             f"data list {path} holds no items under 'training', 'validation' or 'test', and is "
             "not nnU-Net's, with imagesTr beside it"

@@ -11,6 +11,9 @@ from unet_med.data.formats import NPY
 from unet_med.data.npy_files import holds_objects
 from unet_med.data.pixel_size import ASSUMED
 
+COLOURS = (3, 4)  # values of a pixel, RGB and RGBA
+PICTURE = 16  # px: sides of pictures; a stack of more planes is wider than a few pixels
+
 
 class NpyReader(FileReader):
     """MONAI reader for `.npy` arrays, `([Z,] Y, X)` as the TIFF that tifffile writes of them.
@@ -34,6 +37,16 @@ class NpyReader(FileReader):
                 "File > Save masks as PNG/tif"
             )
         array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.ndim > 3:
+            raise ValueError(
+                f"it has shape {array.shape}, and a file holds one image, (Y, X) or (Z, Y, X): "
+                "save each by itself, as TIFF or PNG"
+            )
+        if array.ndim == 3 and array.shape[2] in COLOURS and min(array.shape[:2]) >= PICTURE:
+            raise ValueError(
+                f"it has shape {array.shape}, as colours have it, and three axes are (Z, Y, X) "
+                "here: save it as PNG or TIFF"
+            )
         self.require_memory(array.nbytes)
         array = placeholder(array.shape, array.dtype) if header_only else np.array(array)
         return Volume(array.T, False, np.eye(4), "um", ASSUMED, unnamed=True)
