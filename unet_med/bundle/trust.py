@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def require_trust(folder: str | os.PathLike[str]) -> None:
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     raise ValueError(
         f"{folder} names what unet-med's own bundle does not: {', '.join(found[:_SHOWN])}{more}; "
-        f"look at it with `unet-med inspect {folder}`, and if you trust it, add --trust"
+        f"look at it with `unet-med inspect {shlex.quote(str(folder))}`, "
+        "and if you trust it, add --trust"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     elif shard is None:
         result(finish(job, tiff_of(args.output), progress=True))
     else:
-        say(f"when all shards are through: unet-med job finish {args.output}")
+        say(f"when all shards are through: unet-med job finish {shlex.quote(str(args.output))}")
 
 
 def _job_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,8 @@ def _report(test: Sequence[Pair], output: Path) -> None:
     print(f"\npicture   {picture}\nreport    {page}\nresults   {results}")
     folder = output / "bundle"
     print(f"bundle    {folder}   (configs, weights, learning curve)")
-    print(f"next      unet-med predict IMAGE --bundle {folder} --output RESULTS --instances")
+    quoted = shlex.quote(str(folder))
+    print(f"next      unet-med predict IMAGE --bundle {quoted} --output RESULTS --instances")
 
 
 def _evaluation(found: Mapping[Path, Mapping[str, float]]) -> Evaluation:

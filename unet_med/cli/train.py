@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -127,7 +128,8 @@ def _next_line(output: Path) -> str:
     """How the bundle is used; of objects, with them: `unet-med evaluate` asks for theirs."""
     kind = bundle.read_plan(output)["ids"].get("label_kind", {}).get("value")
     objects = " --instances" if kind == "instances" else ""
-    return f"unet-med predict IMAGE --bundle {output} --output RESULTS{objects}"
+    folder = shlex.quote(str(output))
+    return f"unet-med predict IMAGE --bundle {folder} --output RESULTS{objects}"
 
 
 def _can_resume(output: Path) -> bool:

@@ -10,6 +10,7 @@ import importlib
 import math
 import multiprocessing
 import os
+import shlex
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -83,7 +84,8 @@ def run_blocks(
         named = [f"{job.blocks[bad.number].name} ({bad.error})" for bad in failed[:_NAMED]]
         listed = "; ".join(named)
         if more := len(failed[_NAMED:]):
-            listed += f" and {more} more (unet-med job status {job.output} lists all)"
+            output = shlex.quote(str(job.output))
+            listed += f" and {more} more (unet-med job status {output} lists all)"
         raise BlocksFailedError(
             f"{len(failed)} of {len(numbers)} blocks failed, the others are done: {listed}; "
             f"run again with --resume to try these once more"

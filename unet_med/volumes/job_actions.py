@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import random
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -210,7 +211,8 @@ def _unfinished(job: BlockJob, left: int, tiff: Path | None) -> list[str]:
     """A line, where no blocks are left and the last step is: until then there are no instances."""
     if left or is_finished(job, tiff):
         return []
-    return [f"the last step is not done: unet-med job finish {tiff or job.output}"]
+    output = shlex.quote(str(tiff or job.output))
+    return [f"the last step is not done: unet-med job finish {output}"]
 
 
 def _sweep(job: BlockJob) -> None:
