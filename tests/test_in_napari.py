@@ -174,7 +174,7 @@ def test_what_labels_are_is_said_to_the_training(
 
 def test_planes_of_a_stack(tmp_path: Path) -> None:
     from docs.record_napari import annotate, new_form, open_session
-    from unet_med.napari_widget.form import PLANE, PLANES
+    from unet_med.napari_widget.adding import PLANE, PLANES
 
     form = new_form()
     open_session(form, tmp_path / "session")
@@ -194,7 +194,7 @@ def test_planes_of_a_stack(tmp_path: Path) -> None:
 
 def test_a_correction_adds_the_planes_that_were_corrected(tmp_path: Path) -> None:
     from docs.record_napari import annotate, click, new_form, open_session
-    from unet_med.napari_widget.form import PLANES
+    from unet_med.napari_widget.adding import PLANES
 
     form = new_form()
     models = tmp_path / "session/bundle/models"
@@ -258,7 +258,7 @@ def test_a_prediction_replaces_its_own_kind_alone(tmp_path: Path) -> None:
 
 def test_channels_are_added_as_one_image(tmp_path: Path) -> None:
     from docs.record_napari import annotate, click, new_form, open_session
-    from unet_med.napari_widget.form import CHANNELS
+    from unet_med.napari_widget.adding import CHANNELS
 
     form = new_form()
     open_session(form, tmp_path / "session")
@@ -345,7 +345,7 @@ def test_what_is_found_for_a_closed_form_or_layer_is_not_shown(
 @pytest.mark.parametrize("unit", ["second", "pixel"])
 def test_planes_keep_their_pixel_size_whatever_lies_between_them(tmp_path: Path, unit: str) -> None:
     from docs.record_napari import annotate, new_form, open_session
-    from unet_med.napari_widget.form import PLANE, PLANES, VOLUME
+    from unet_med.napari_widget.adding import PLANE, PLANES, VOLUME
 
     form = new_form()
     open_session(form, tmp_path / "session")

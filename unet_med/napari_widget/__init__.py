@@ -1,8 +1,8 @@
 """napari: segment a layer with a trained bundle, or annotate, train, correct and continue.
 
 The manifest is `unet_med/napari.yaml`. `segmenting` works on arrays and on whatever has the
-attributes of a layer, `session` on folders, `next_image` on both, `training` on a process: none of
-them needs napari, which `form` does.
+attributes of a layer, `session` on folders, `adding` and `next_image` on both, `training` on a
+process: none of them needs napari, which `form` does.
 """
 
 from unet_med.napari_widget.segmenting import (

@@ -25,23 +25,18 @@ from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QFrame, QSizePolicy
 
 from unet_med.errors import one_line, user_error
+from unet_med.napari_widget.adding import STACKS, add_layers, annotated_in, names_of
 from unet_med.napari_widget.fields import in_napari
-from unet_med.napari_widget.first_axis import Stack, finest, holds_channels, require_planes
 from unet_med.napari_widget.next_image import NextImage, Suggestion
-from unet_med.napari_widget.painted import labels_of_another, require_place, without_channels
-from unet_med.napari_widget.planes import PREDICTED, labelled_planes, plane_digests, without_labels
+from unet_med.napari_widget.planes import PREDICTED, plane_digests
 from unet_med.napari_widget.segmenting import (
     NOTES,
     Array,
     LayerData,
-    from_layers,
-    lost_scale,
-    orientation_of,
     place_of_layer,
     segment_steps,
-    spacing_of,
 )
-from unet_med.napari_widget.session import SAVED_AS, Session
+from unet_med.napari_widget.session import Session
 from unet_med.napari_widget.training import Progress, Training, planned
 from unet_med.report.curve import losses_and_scores
 from unet_med.segmentation.next_image import RULES
@@ -52,14 +47,6 @@ PICTURE_PX, LARGE_PX = 380, 1000  # widths: in the form, and under the mouse
 EXPANDING = QSizePolicy.Policy.Expanding
 KINDS = {"auto": None, "objects": "instances", "classes": "classes", "a mask": "mask"}
 NEXT = dict(zip(("at random", "where the bundle is least sure"), RULES, strict=True))
-VOLUME, PLANES, PLANE = "a volume", "planes, those with labels", "planes, the one that is shown"
-CHANNELS = "channels of one image"
-STACKS: dict[str, Stack] = {
-    VOLUME: "as it says",
-    PLANES: "planes",
-    PLANE: "planes",
-    CHANNELS: "channels",
-}
 
 
 class SessionForm(Container):
@@ -204,41 +191,13 @@ class SessionForm(Container):
         self.planned.value = planned(self.session.bundle)
         self._show_state()
         has = "a trained bundle" if self.session.is_trained else "no bundle yet"
-        self.said.value = f"{folder}: {in_words(len(self._names()))}, {has}"
+        self.said.value = f"{folder}: {annotated_in(self.session)}, {has}"
 
     def _add(self) -> None:
-        session, layers, painted = self._opened(), self._chosen(), self.painted.value
-        if painted is None:
-            raise ValueError("no labels are chosen: paint some in a Labels layer first")
-        stack = STACKS[self.stack.value]
-        require_planes(layers, stack, volume=self.stack.value == VOLUME)
-        require_place(painted, layers[0])
-        image, labels = from_layers(layers, stack), np.asarray(finest(painted)).T  # (X, Y[, Z])
-        if holds_channels(layers[0], stack):
-            labels = without_channels(labels, painted.name)
-        name, planes = layers[0].metadata.get(SAVED_AS, layers[0].name), None
-        if self.stack.value == PLANE and image.ndim == 4:
-            z = self._plane(layers[0], image.shape[3])
-            image, labels = image[..., z], labels[..., z] if labels.ndim == 3 else labels
-            name = f"{name}-z{z:03}"
-        elif self.stack.value == PLANES and image.ndim == labels.ndim + 1 == 4:
-            planes = labelled_planes(labels, painted.metadata.get(PREDICTED))
-        dims = 3 if planes is None and image.ndim == 4 and image.shape[3] > 1 else 2  # as written
-        spacing, word = spacing_of(layers[0], dims), orientation_of(layers[0])
-        written = session.add(name, image, labels, spacing=spacing, planes=planes, orientation=word)
+        session, layers, point = self._opened(), self._chosen(), self.viewer.dims.point
+        said = add_layers(session, layers, self.painted.value, self.stack.value, point)
         self._show_state()
-        notes = without_labels(labels) if planes is None else ""
-        notes += lost_scale(layers[0], dims) + labels_of_another(painted, labels, layers[0])
-        notes += f"; its channels are {_names_of(layers)}" if len(layers) > 1 else ""
-        count = in_words(len(self._names()))
-        self.said.value = f"added {', '.join(written)}; {count}{notes}"
-
-    def _plane(self, layer: Any, planes: int) -> int:
-        """Which plane of a layer the viewer shows."""
-        z = round(float(layer.world_to_data(self.viewer.dims.point)[-3]))
-        if not 0 <= z < planes:
-            raise ValueError(f"no plane of {layer.name} is shown: move the slider onto it")
-        return z
+        self.said.value = said
 
     def _read(self) -> None:
         """Show an annotated image with its labels."""
@@ -299,7 +258,7 @@ class SessionForm(Container):
 
     def _predict(self) -> None:
         session, (layer, *more) = self._opened(), self._chosen()
-        self.said.value = f"segmenting {_names_of([layer, *more])}"
+        self.said.value = f"segmenting {names_of([layer, *more])}"
         steps = partial(segment_steps, channels=more, stack=STACKS[self.stack.value])
         show = partial(self._show_result, layer)
         self._worker(show, self.said.value, steps, layer, session.bundle, session.output()).start()
@@ -393,16 +352,6 @@ class SessionForm(Container):
             world = layers[0].data_to_world((place.plane, 0, 0))
             self.viewer.dims.set_point(self.viewer.dims.ndim - 3, world[-3])
         self.said.value = suggestion.said
-
-
-def in_words(count: int) -> str:
-    """How many images are annotated."""
-    return f"{count} annotated image{'s' * (count != 1)}"
-
-
-def _names_of(layers: list[Any]) -> str:
-    """Channels in the order in which the network sees them: that of the list, after the first."""
-    return ", ".join(layer.name for layer in layers)
 
 
 def _row(label: str, *widgets: Any) -> Container:
