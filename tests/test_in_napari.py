@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -120,6 +121,23 @@ def test_buttons_do_what_can_be_done(tmp_path: Path) -> None:
     again.add.native.click()
     assert "choose the labels that were painted on it" in again.said.value
     again.close()
+
+
+def test_a_decoder_that_nobody_asked_for_is_not_missed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """napari shows warnings on its window, as MONAI's where pydicom is installed."""
+    from docs.record_napari import annotate, click, new_form, open_session
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        form = new_form()
+        open_session(form, tmp_path / "session")
+        annotate(form, "day 1", pair(0))
+        click(form.read)
+        form.close()
+    assert [str(each.message) for each in seen if "Codec" in str(each.message)] == []
+    assert "Codec" not in capfd.readouterr().err
 
 
 def test_what_labels_are_is_said_to_the_training(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -121,6 +122,12 @@ def befalls_all(error: BaseException) -> bool:
 
 
 MISSED_DECODER = "monai.data.nvimgcodec_pydicom_plugin"  # logger: for GPUs, once pydicom is there
+
+
+def hush_decoder() -> None:
+    """Have a program keep quiet about a decoder for GPUs that MONAI misses where pydicom is."""
+    warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
+    logging.getLogger(MISSED_DECODER).setLevel(logging.ERROR)
 
 
 @contextmanager

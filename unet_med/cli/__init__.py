@@ -8,13 +8,11 @@ when it runs, so that `--help` needs neither torch nor MONAI.
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import select
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -24,7 +22,7 @@ from unet_med.cli.option import build_parser
 from unet_med.cli.options import COMMANDS
 from unet_med.cli.saying import logged
 from unet_med.data.protection import budget
-from unet_med.errors import MISSED_DECODER, one_line, user_error
+from unet_med.errors import hush_decoder, one_line, user_error
 
 REPEAT_SECONDS = 1.0  # see `_terminable`
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -49,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     args = parser.parse_args(words)
-    _hush_decoder()
+    hush_decoder()
     try:
         logs = logged(
             getattr(args, "quiet", False),
@@ -93,12 +91,6 @@ def _is_closed(stream: TextIO) -> bool:
         poll.register(stream.fileno(), 0)
         return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
     return False
-
-
-def _hush_decoder() -> None:
-    """Keep quiet about a decoder for GPUs that MONAI misses as soon as pydicom is installed."""
-    warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
-    logging.getLogger(MISSED_DECODER).setLevel(logging.ERROR)
 
 
 @contextmanager

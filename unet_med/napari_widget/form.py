@@ -24,7 +24,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QFrame, QSizePolicy
 
-from unet_med.errors import one_line, user_error
+from unet_med.errors import hush_decoder, one_line, user_error
 from unet_med.napari_widget.adding import STACKS, add_layers, annotated_in, names_of
 from unet_med.napari_widget.fields import in_napari
 from unet_med.napari_widget.next_image import NextImage, Suggestion
@@ -57,6 +57,7 @@ class SessionForm(Container):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
+        hush_decoder()  # napari would show it on its window
         self.viewer = napari_viewer
         self.session: Session | None = None
         self.training: Training | None = None

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_med.errors import one_line, user_error
+from unet_med.errors import hush_decoder, one_line, user_error
 from unet_med.napari_widget.fields import in_napari
 from unet_med.napari_widget.first_axis import (
     SPLIT,
@@ -327,6 +327,7 @@ def segment_widget(
         if notes := data[1]["metadata"][NOTES]:
             show_warning(f"{data[1]['name']}: {notes}")
 
+    hush_decoder()  # napari would show it on its window
     worker = create_worker(
         segment_steps,
         *(image, bundle, output),
