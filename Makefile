@@ -28,7 +28,8 @@ clients: $(CLIENTS:%=build/clients-%/installed)
 	set -e; for client in $(CLIENTS); do PYTHONUTF8=1 PYTHONPATH="$(CURDIR)" OMP_NUM_THREADS=1 \
 		build/clients-$$client/bin/python -m pytest -n 0 -s -W default tests/clients/test_$$client.py; done
 
-# Each in an environment of its own, which sees the tested one behind its own packages and moves nothing there.
+# Each in an environment of its own, which sees the tested one behind its own packages and moves nothing there:
+# by the first .pth that Python reads, since holoscan's own needs filelock.
 # What is taken ALONE brings no others with it: MONAI Deploy those of a GPU, MONAI Label NumPy 1. The package
 # monai.deploy lies in MONAI's own folder, so MONAI has to lie there too.
 build/clients-lightning/installed: PACKAGES = lightning==2.6.6
@@ -43,7 +44,7 @@ build/clients-label/installed: ALONE = monailabel==0.8.5 pydicom-seg==0.4.1
 SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 build/clients-%/installed: Makefile $(VENV)/tested
 	$(PYTHON) -m venv $(@D)
-	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" > "$$($(@D)/bin/python -c '$(SITE)')/tested.pth"
+	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" > "$$($(@D)/bin/python -c '$(SITE)')/0-tested.pth"
 	if [ -n '$(ALONE)' ]; then $(@D)/bin/python -m pip install --quiet --no-deps $(ALONE); fi
 	$(@D)/bin/python -m pip install --quiet $(PACKAGES)
 	touch $@
@@ -104,7 +105,7 @@ lint: $(VENV)/tested
 docs: $(VENV)/documented
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-## the widget inside napari, without a screen (0.9 GB to install, in a folder of its own)
+## the widget inside napari, without a screen (2.6 GB with torch for CPUs, in a folder of its own)
 napari:
 	test -d $(VENV)-napari || $(PYTHON) -m venv $(VENV)-napari
 	$(VENV)-napari/bin/python -m pip install --quiet --upgrade "pip>=25.1"
