@@ -44,14 +44,7 @@ from unet_med.report.entries import (
 )
 from unet_med.report.found_results import FoundResults
 from unet_med.report.found_widths import FoundWidths
-from unet_med.report.provenance import (
-    CHOSE,
-    LEARNED,
-    RECORD,
-    now,
-    read_record,
-    versions,
-)
+from unet_med.report.provenance import CHOSE, LEARNED, RECORD, now, read_record, versions
 
 EVERY_SECONDS = 10.0
 
