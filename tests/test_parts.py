@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import measure
 
+from unet_med.data import save_image
 from unet_med.instances import LEVEL, instances_from_classes, parted
+from unet_med.planning import fingerprint, make_plan
 from unet_med.transforms import InstancesFromLogits
 from unet_med.volumes.instances import label_blocks
+
+INSTANCES = {"preset": "modern", "label_kind": "instances", "spatial_dims": 2}
 
 
 def by_recursion(
@@ -63,6 +68,15 @@ def as_classes(kinds: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return np.where(levels == -2, 0, seeds).astype(np.int16)
 
 
+def test_a_map_of_unsigned_numbers_has_a_mask_too() -> None:
+    values = np.array([1 + LEVEL, 1, 1 + LEVEL, 0], np.uint16)
+    assert parted(values, 1).tolist() == [1, -1, 1, 0]
+    out = np.zeros(4, np.uint8)
+    assert label_blocks(values, out, (2,), min_part=1, reach=1) == 2
+    assert out.tolist() == [1, 1, 2, 0]
+
+
+@settings(max_examples=60)
 @given(field=levelled(), min_part=st.integers(1, 6))
 def test_a_seed_falls_into_the_large_parts_of_higher_levels(
     field: tuple[np.ndarray, np.ndarray, int], min_part: int
@@ -74,6 +88,7 @@ def test_a_seed_falls_into_the_large_parts_of_higher_levels(
     np.testing.assert_array_equal(found, expected)
 
 
+@settings(max_examples=40)
 @given(field=levelled(), min_part=st.integers(1, 6), data=st.data())
 def test_blocks_part_seeds_as_the_whole_map(
     field: tuple[np.ndarray, np.ndarray, int], min_part: int, data: Any
@@ -136,6 +151,21 @@ def test_parts_of_several_classes_keep_their_class() -> None:
     assert classes.tolist() == [[high[0], high[1], high[0], 0, high[2], high[3], high[2]]]
     found = InstancesFromLogits(0, min_part=1, **rule)(torch.tensor(scores))
     np.testing.assert_array_equal(found, [[[1, 1, 2, 0, 3, 3, 4]]])
+
+
+@pytest.mark.parametrize("sizes", [[12, 12, 12], [8, 10, 30]])
+def test_the_plan_asks_for_a_tenth_of_a_large_object(sizes: list[int], tmp_path: Path) -> None:
+    """Two images of the same objects; the median one is smaller."""
+    label = np.zeros((200, 90), np.uint8)
+    for number, (side, start) in enumerate(zip(sizes, (5, 40, 80), strict=True), start=1):
+        label[start : start + side, 5 : 5 + side] = number
+    expected = int(0.1 * np.percentile(2 * [side**2 for side in sizes], 95))
+    for name, pixels in (("images", label * 3), ("labels", label)):
+        save_image(tmp_path / name / "a.tif", pixels[None])
+        save_image(tmp_path / name / "b.tif", pixels[None])
+    ids = make_plan(fingerprint(tmp_path / "images", tmp_path / "labels"), INSTANCES).ids
+    assert ids["min_part"].value == expected
+    assert ids["min_part"].reason.startswith("a tenth of a large object")
 
 
 def test_the_smallest_part_is_said_in_the_networks_pixels() -> None:

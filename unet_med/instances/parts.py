@@ -116,5 +116,5 @@ def with_seeds(values: Integers, labels: Sequence[Integers], seeds: Sequence[Tab
     chosen = np.zeros(values.shape, bool)
     for found, kept in zip(labels, seeds, strict=True):
         chosen |= kept[found]
-    kinds = values % LEVEL
+    kinds = (values % LEVEL).astype(np.int32)  # signed, whatever the map is
     return np.where(values > 0, np.where(chosen, kinds, -kinds), values)

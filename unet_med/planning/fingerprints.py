@@ -16,7 +16,7 @@ from unet_med.planes import Planes
 from unet_med.planning.ranges import from_ranges
 
 PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
-SMALL, MEDIAN = PERCENTILES.index(5.0), PERCENTILES.index(50.0)
+SMALL, MEDIAN, LARGE = (PERCENTILES.index(share) for share in (5.0, 50.0, 95.0))
 
 
 def unknown_marks(kind: str) -> set[int]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unet_med.planes import APART, JOINED
-from unet_med.planning.fingerprints import Fingerprint
+from unet_med.planning.fingerprints import LARGE, Fingerprint
 from unet_med.planning.labels import min_size
 from unet_med.planning.plan import ASKED, Decision, Decisions, Plan
 from unet_med.planning.sizes import median_size, median_width
@@ -17,7 +17,7 @@ from unet_med.planning.sizes import median_size, median_width
 GROW = 2  # px: as `grow` of inference.json
 SEEDS = {2: 0.4, 3: 0.8}  # in a volume one voxel joins two objects, and they share more of them
 MASKS = {2: 0.3, 3: 0.4}  # of the nets of `modern`, on training images: see decision 0009
-PARTS = 2  # smallest objects that a part of a seed is as large as: see decision 0009
+PART = 0.1  # of a large object: see decision 0009
 FARTHEST = 8  # px: what a block must know of its neighbours
 FITTED = "fitted on "
 LEAST = 3  # held-out images: fewer do not tell one choice from another
@@ -70,7 +70,7 @@ def _planned(found: Fingerprint, ids: Mapping[str, Any]) -> Decisions:
         "mask_threshold": Decision(MASKS[dims], "what an object takes besides: outlines are dim"),
         "reach": _reach(found, dims, ids),
         "min_size": smallest,
-        "min_part": _part(smallest.value, dims),
+        "min_part": _part(found, dims, ids),
     }
 
 
@@ -132,11 +132,14 @@ def decide_fit(preset: str, kind: str, held_out: int | None) -> Decision:
     return Decision(True, "at the end, held-out images choose how objects are made, and calibrate")
 
 
-def _part(smallest: int, dims: int) -> Decision:
-    """Twice the smallest object, so that specks of a sure seed are none of its parts."""
+def _part(found: Fingerprint, dims: int, pixels: Mapping[str, Any]) -> Decision:
+    """Of a large object, for its texture must not part it: nuclei may be a thousandfold in area."""
     if dims == 3:
         return Decision(0, f"seeds of {SEEDS[3]:g} are parted already")
-    return Decision(PARTS * smallest, "a fifth of the median object: large parts of it are objects")
+    if found.instances is None:
+        return Decision(0, "no label holds an object")
+    size = median_size(found.instances, found.cases[0].image, dims, pixels, LARGE)
+    return Decision(int(PART * size), f"a tenth of a large object, {size:.4g} px: 95 % are smaller")
 
 
 def _reach(found: Fingerprint, dims: int, pixels: Mapping[str, Any]) -> Decision:

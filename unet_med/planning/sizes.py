@@ -102,7 +102,11 @@ def in_proportion(shape: Sequence[int], spacing: Sequence[float], limit: int) ->
 
 
 def median_size(
-    objects: Instances, first: FileFacts, dims: int, pixels: Mapping[str, Any]
+    objects: Instances,
+    first: FileFacts,
+    dims: int,
+    pixels: Mapping[str, Any],
+    rank: int = MEDIAN,
 ) -> float:
     """Median object in the pixels that the network sees, px: an area, or a volume.
 
@@ -111,10 +115,11 @@ def median_size(
         first: the first image, of whose pixels `objects` tells.
         dims: axes of the network.
         pixels: ids as of `zoom`.
+        rank: of another object than the median, by position in `PERCENTILES`.
     """
-    own = (objects.plane_px if dims == 2 else objects.volume_px)[MEDIAN]
+    own = (objects.plane_px if dims == 2 else objects.volume_px)[rank]
     if pixels.get("element_size") is not None:  # the images may differ in pixel size
-        whole = (objects.plane_area if dims == 2 else objects.volume)[MEDIAN]
+        whole = (objects.plane_area if dims == 2 else objects.volume)[rank]
         own = whole / float(np.prod(first.pixel_size[:dims]))
     return own * float(np.prod(zoom(first, pixels, len(first.shape))[:dims]))
 

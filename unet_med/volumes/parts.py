@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +22,9 @@ from unet_med.planes import Planes
 from unet_med.volumes.blocks import Block
 from unet_med.volumes.components import Components, find_components
 from unet_med.volumes.numbering import Load, Numbering, merge_components
+from unet_med.volumes.objects import StoredObjects, save_objects
 
 Integers = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class PartedBlocks:
-    """A map of classes without levels, computed anew for each block that is read.
-
-    Attributes:
-        classes: the map with levels, of a `shape`, that takes slices.
-        blocks: all blocks; whole ones can be read.
-        numberings: components of each level over all blocks.
-        seeds: of each level, whether a component is a seed, `(M + 1,)`.
-    """
-
-    classes: Any
-    blocks: Sequence[Block]
-    numberings: Sequence[Numbering]
-    seeds: Sequence[Integers]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """That of the map."""
-        return tuple(self.classes.shape)
-
-    @property
-    def dtype(self) -> Any:
-        """That of the map."""
-        return self.classes.dtype
-
-    @cached_property
-    def _by_start(self) -> dict[tuple[int, ...], Block]:
-        return {tuple(part.start for part in block.slices): block for block in self.blocks}
-
-    def __getitem__(self, window: Sequence[slice]) -> Integers:
-        block = self._by_start[tuple(part.start for part in window)]
-        values = as_integers(self.classes[block.slices])
-        labels = list(_objects(values, block, self.numberings))
-        return with_seeds(values, labels, self.seeds[: len(labels)])
 
 
 def parted_blocks(
@@ -72,14 +36,16 @@ def parted_blocks(
     connectivity: int,
     axes: Sequence[int] | None,
     planes: Planes,
-) -> PartedBlocks:
-    """Decide over all blocks which components of each level are seeds; one block is held.
+) -> StoredObjects:
+    """The map without levels, after all blocks have decided which components are seeds.
+
+    One block is held; what comes of each is stored.
 
     Args:
         classes: as of `parted`; whatever has a `shape` and takes slices.
         blocks: all of them, as for `merge_components`.
         min_part: smallest part, px, over all blocks.
-        folder: for what is kept of each block meanwhile.
+        folder: for what is kept of each block.
         connectivity: of the components.
         axes: see `unet_med.volumes.instances.label_blocks`.
         planes: likewise.
@@ -101,8 +67,12 @@ def parted_blocks(
             there = labels > 0
             parents[level][labels[there]] = below[there]
             below = labels
-    large = [each.numbers > 0 for each in numberings]
-    return PartedBlocks(classes, blocks, numberings, whole_components(parents, large))
+    seeds = whole_components(parents, [each.numbers > 0 for each in numberings])
+    for block in blocks:
+        values = as_integers(classes[block.slices])
+        labels = list(_objects(values, block, numberings))
+        save_objects(folder, block, with_seeds(values, labels, seeds[: len(labels)]))
+    return StoredObjects(folder, tuple(classes.shape), blocks)
 
 
 @dataclass(frozen=True)
