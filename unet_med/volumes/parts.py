@@ -70,8 +70,8 @@ def parted_blocks(
     seeds = whole_components(parents, [each.numbers > 0 for each in numberings])
     for block in blocks:
         values = as_integers(classes[block.slices])
-        labels = list(_objects(values, block, numberings))
-        save_objects(folder, block, with_seeds(values, labels, seeds[: len(labels)]))
+        every = list(_objects(values, block, numberings))
+        save_objects(folder, block, with_seeds(values, every, seeds[: len(every)]))
     return StoredObjects(folder, tuple(classes.shape), blocks)
 
 
