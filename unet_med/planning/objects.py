@@ -133,7 +133,7 @@ def decide_fit(preset: str, kind: str, held_out: int | None) -> Decision:
 
 
 def _part(found: Fingerprint, dims: int, pixels: Mapping[str, Any]) -> Decision:
-    """Of a large object, for its texture must not part it: nuclei may be a thousandfold in area."""
+    """Of a large object, for its texture must not part it: nuclei differ a hundredfold in area."""
     if dims == 3:
         return Decision(0, f"seeds of {SEEDS[3]:g} are parted already")
     if found.instances is None:
